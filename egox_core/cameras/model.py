@@ -99,13 +99,9 @@ class CameraModel:
         width: int,
         height: int,
         *,
-        lens: str = PINHOLE,
-        distortion: tuple[float, ...] = (),
-        max_angle_deg: float = 89.0,
-        quarter_turns: int = 0,
         name: str = "camera intrinsics",
     ) -> CameraModel:
-        """Make a camera from K and the size of the unturned sensor.
+        """Make a pinhole camera from K and the size of its image.
 
         K is a 3x3 list, array or tensor; ``name`` is used in error messages.
 
@@ -152,18 +148,8 @@ class CameraModel:
                 expected="no skew",
                 fix="undistort the video to square axes, or drop the skew if it is negligible",
             )
-        return cls(
-            lens=lens,
-            width=width,
-            height=height,
-            fx=fx,
-            fy=fy,
-            cx=float(k[0, 2]),
-            cy=float(k[1, 2]),
-            distortion=tuple(float(x) for x in distortion),
-            max_angle_deg=max_angle_deg,
-            quarter_turns=quarter_turns,
-        )
+        cx, cy = k[:2, 2].tolist()
+        return cls(lens=PINHOLE, width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
 
     @classmethod
     def pinhole(cls, width: int, height: int, focal: float) -> CameraModel:

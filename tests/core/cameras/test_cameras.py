@@ -44,9 +44,7 @@ ARIA = CameraModel(
 )
 
 
-def directions(
-    camera: CameraModel, device="cpu", count: int = 20000
-) -> torch.Tensor:  # [N, 3] float64
+def directions(camera: CameraModel, device="cpu", *, count: int) -> torch.Tensor:  # [N, 3] float64
     generator = torch.Generator().manual_seed(3)
     angle = torch.rand(count, generator=generator, dtype=torch.float64) * math.radians(
         camera.max_angle_deg - 0.01
@@ -68,41 +66,30 @@ def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
     ][:, 0]
 
 
-@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE], ids=["pinhole", "opencv", "fisheye"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_project_and_unproject_agree_with_opencv(camera, dtype, device):
-    points = directions(camera)
-    expected = opencv_pixels(camera, points.numpy())
-    uv, valid = camera.project(points.to(device, dtype))
-    assert valid.all()
-    assert np.abs(uv.double().cpu().numpy() - expected).max() < PIXEL_TOLERANCE
-    # The way back is judged in pixels too: OpenCV must put our ray where the pixel was.
-    rays, valid = camera.unproject(torch.from_numpy(expected).to(device, dtype))
-    assert valid.all()
-    back = opencv_pixels(camera, rays.double().cpu().numpy())
-    assert np.abs(back - expected).max() < PIXEL_TOLERANCE
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_aria_agrees_with_projectaria_tools(dtype):
+def aria_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
     calibration = pytest.importorskip(
         "projectaria_tools.core.calibration",
         reason="projectaria-tools has no wheel here (test extra)",
     )
-    parameters = np.array([ARIA.fx, ARIA.cx, ARIA.cy, *ARIA.distortion])
-    theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, parameters)
-    points = directions(ARIA, count=3000)
-    expected = np.stack([np.asarray(theirs.project(p)).ravel() for p in points.numpy()])
-    uv, valid = ARIA.project(points.to(dtype))
+    numbers = np.array([camera.fx, camera.cx, camera.cy, *camera.distortion])
+    theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, numbers)
+    return np.stack([np.asarray(theirs.project(point)).ravel() for point in points])
+
+
+@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_project_and_unproject_agree_with_opencv_and_projectaria_tools(camera, dtype, device):
+    reference = aria_pixels if camera is ARIA else opencv_pixels
+    points = directions(camera, count=3000)
+    expected = reference(camera, points.numpy())
+    uv, valid = camera.project(points.to(device, dtype))
     assert valid.all()
-    assert np.abs(uv.double().numpy() - expected).max() < PIXEL_TOLERANCE
-    rays, valid = ARIA.unproject(torch.from_numpy(expected).to(dtype))
+    assert np.abs(uv.double().cpu().numpy() - expected).max() < PIXEL_TOLERANCE
+    # The way back is judged in pixels too: the reference must put our ray where the pixel was.
+    rays, valid = camera.unproject(torch.from_numpy(expected).to(device, dtype))
     assert valid.all()
-    back = np.stack([np.asarray(theirs.project(r)).ravel() for r in rays.double().numpy()])
+    back = reference(camera, rays.double().cpu().numpy())
     assert np.abs(back - expected).max() < PIXEL_TOLERANCE
-    their_rays = np.stack([np.asarray(theirs.unproject(p)).ravel() for p in expected])
-    their_rays /= np.linalg.norm(their_rays, axis=-1, keepdims=True)
-    assert np.abs(rays.double().numpy() - their_rays).max() < PIXEL_TOLERANCE / ARIA.fx
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -118,20 +105,16 @@ def test_round_trip_over_the_whole_picture(camera, turns, device):
     assert (rays.norm(dim=-1) - 1).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize(
-    "camera",
-    [PINHOLE, OPENCV, FISHEYE, ARIA, replace(ARIA, distortion=())],
-    ids=["pinhole", "opencv", "fisheye", "aria", "equidistant"],
-)
+@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA, replace(ARIA, distortion=())])
 def test_gradients(camera, device):
     camera = replace(camera, quarter_turns=1)
-    points = directions(camera, device, 6).requires_grad_()
+    points = directions(camera, device, count=6).requires_grad_()
     assert torch.autograd.gradcheck(lambda p: camera.project(p)[0], points)
     uv = camera.project(points)[0].detach().requires_grad_()
     assert torch.autograd.gradcheck(lambda p: camera.unproject(p)[0], uv)
 
 
-@pytest.mark.parametrize("camera", [FISHEYE, ARIA], ids=["fisheye", "aria"])
+@pytest.mark.parametrize("camera", [FISHEYE, ARIA])
 def test_the_axis_has_finite_gradients(camera, device):
     point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, device=device, requires_grad=True)
     uv, valid = camera.project(point)
@@ -151,13 +134,8 @@ def test_valid_is_false_outside_the_angle_and_behind(device):
     points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]]).to(
         device
     )
-    assert PINHOLE.project(points)[1].tolist() == [True, False, False, False]
-    assert replace(ARIA, max_angle_deg=60).project(points)[1].tolist() == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    for camera in (PINHOLE, replace(ARIA, max_angle_deg=60)):
+        assert camera.project(points)[1].tolist() == [True, False, False, False]
     wide = replace(ARIA, distortion=(), max_angle_deg=110)
     beyond = points.new_tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
     assert wide.project(beyond)[1].tolist() == [True, False]
@@ -187,7 +165,7 @@ def test_quarter_turn_is_the_rotation_of_the_stored_picture():
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_crop_and_rescale_are_exact(turns, device):
     camera = replace(FISHEYE, quarter_turns=turns)
-    points = directions(camera, device, 200)
+    points = directions(camera, device, count=200)
     uv, _ = camera.project(points)
     cropped = camera.crop(37, -5, 300, 210)
     assert cropped.stored_size == (300, 210)
@@ -220,12 +198,8 @@ def test_presets_scale_with_the_picture():
         large, small = preset_camera(name, 448), preset_camera(name, 224)
         assert large.stored_size == (448, 448) and math.isclose(large.fx, 2 * small.fx)
     released = preset_camera("aria_released", 448)
-    assert (released.fx, released.cx, released.cy, released.quarter_turns) == (
-        204.6,
-        224.0,
-        226.8,
-        1,
-    )
+    numbers = (released.fx, released.cx, released.cy, released.quarter_turns)
+    assert numbers == (204.6, 224.0, 226.8, 1)
     assert math.isclose(preset_camera("aria_meta", 448).cx, 223.5)
     with refuses("aria_released"):
         preset_camera("gopro", 448)
@@ -262,7 +236,7 @@ def test_bad_cameras_are_refused():
 @pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
 def test_upright_camera_sees_the_same(camera, turns, device):
     turned = replace(camera, quarter_turns=turns)
-    points = directions(camera, device, 300)
+    points = directions(camera, device, count=300)
     upright = turned.upright()
     assert upright.quarter_turns == 0 and upright.stored_size == turned.stored_size
     expected, _ = turned.project(points @ sensor_from_upright(turns).T.to(device))

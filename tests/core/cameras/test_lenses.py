@@ -14,8 +14,8 @@ from egox_core.exchange.colmap import read_colmap, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.page.queries import lens_outline
 from egox_core.trajectory.poses import look_at
-from egox_core.types import CameraTrajectory
 from egox_core.video.reprojection import reproject, undistorted_camera
+from tests.poses import path_of, still
 from tests.refusals import refuses
 
 
@@ -88,7 +88,7 @@ def test_json_and_refusals(camera):
 
 def test_colmap_and_blender(camera, tmp_path):
     w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(3)])
-    path = CameraTrajectory(w2c=w2c, camera=camera, times_s=torch.arange(3, dtype=torch.float64))
+    path = path_of(w2c, camera)
     write_colmap(tmp_path / "colmap", path)
     assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
     assert read_colmap(tmp_path / "colmap")[0] == camera
@@ -109,8 +109,7 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
         blender_keys=("k1", "k2", "k3", "k4"),
         blender_fit=lambda distortion, max_angle: (0.0,) * 4,
     )
-    moments, poses = torch.arange(2, dtype=torch.float64), torch.eye(3, 4).expand(2, 3, 4)
-    path = CameraTrajectory(w2c=poses.double(), camera=camera, times_s=moments)
+    path = path_of(still(2), camera)
     numbers = (0.02, 0.01, -0.01, 0.002)
     file, theirs = tmp_path / "own.json", tmp_path / "theirs.json"
     table = dict(reversed(LENSES.items())) | {"equisolid": first}

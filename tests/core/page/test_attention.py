@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
-from egox_core.gga.bias import dense_bias
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import AttentionRecord, AttentionRows
 from egox_core.page.attention import GAP, LEGEND, TITLE, Heat, attention_grid, heats
@@ -15,56 +15,31 @@ GRID = (2, 3, 5, 3)  # t, h, w_exo, w_ego in tokens
 TOKENS = 2 * 3 * 8
 
 
-def random_record(options: GgaOptions | None = None, **changes) -> AttentionRecord:
-    generator = torch.Generator().manual_seed(0)
+def random_record(latent_frames: tuple[int, ...] = (0, 1)) -> AttentionRecord:
     t, h, w_exo, w_ego = GRID
-    directions = torch.nn.functional.normalize(
-        torch.randn(t, t, h, w_exo + w_ego, 3, generator=generator), dim=-1
-    )
-    directions[..., w_exo:, :] = 0
-    trust = torch.ones(t, h, w_exo + w_ego)
-    trust[..., w_exo:] = 0
-    directions[:, :, 0, 0] = trust[:, 0, 0] = 0  # no depth in a corner
+    known = torch.ones(t, h, w_exo + w_ego)
+    known[..., w_exo:] = known[:, 0, 0] = 0  # no depth in a corner
+    directions = normalize(torch.randn(t, *known.shape, 3), dim=-1) * known[..., None]
     geometry = GgaGeometry(
-        query_dirs=torch.nn.functional.normalize(
-            torch.randn(t, h * w_ego, 3, generator=generator), dim=-1
-        ),
+        query_dirs=normalize(torch.randn(t, h * w_ego, 3), dim=-1),
         key_dirs=directions.flatten(1, 3),
-        key_trust=trust.flatten(),
+        key_trust=known.flatten(),
         grid=GRID,
     )
-    values = {
-        "q_ego": torch.randn(t * h * w_ego, 4 * 8, generator=generator),
-        "heads": 4,
-        "grid": GRID,
-        "k": torch.randn(TOKENS, 4 * 8, generator=generator),
-        "block": 7,
-        "blocks": 40,
-        "step": 3,
-        "steps": 50,
-        "sigma": 0.9,
-        "geometry": geometry,
-        "options": options or GgaOptions(),
-        "latent_frames": (0, 1),
-    }
-    return AttentionRecord(**{**values, **changes})
-
-
-@pytest.mark.parametrize(
-    "options", [GgaOptions(), GgaOptions(mode="paper", lambda_g=2.0), GgaOptions(mode="power")]
-)
-def test_a_row_equals_the_dense_one(options):
-    record = random_record(options)
-    q, k = (x.double().unflatten(-1, (4, 8)).transpose(0, 1) for x in (record.q_ego, record.k))
-    scores = q @ k.transpose(-1, -2) / 8**0.5
-    ego = torch.arange(TOKENS).view(6, 8)[:, 5:].flatten()
-    biased = scores + dense_bias(record.geometry, options, torch.float64)[ego]
-    rows = record.rows(range(18))
-    assert torch.allclose(rows.without.double(), scores.softmax(-1).mean(0), atol=1e-6)
-    assert torch.allclose(rows.guided.double(), biased.softmax(-1).mean(0), atol=1e-6)
-    assert torch.allclose(rows.guided.sum(-1), torch.ones(18), atol=1e-5)
-    weight = record.exo_part(rows.weight)
-    assert bool(weight[:, :, 0, 0].isnan().all()) and not bool(weight[:, :, 1:].isnan().any())
+    return AttentionRecord(
+        q_ego=torch.randn(t * h * w_ego, 4 * 8),
+        heads=4,
+        grid=GRID,
+        k=torch.randn(TOKENS, 4 * 8),
+        block=7,
+        blocks=40,
+        step=3,
+        steps=50,
+        sigma=0.9,
+        geometry=geometry,
+        options=GgaOptions(),
+        latent_frames=latent_frames,
+    )
 
 
 def test_pixels_and_frames_find_their_token():
@@ -93,6 +68,16 @@ def test_attention_is_told_in_multiples_of_an_even_spread():
     )
     assert "as in the model" in guided.title and "as in the model" not in plain.title
     assert float(record.exo_part(even[0]).sum()) == pytest.approx(5 / 8)
+
+
+def test_rows_add_up_and_without_depth_there_is_no_weight():
+    """Values: ``tests/host/test_attention_view.py``."""
+    record = random_record()
+    rows = record.rows(range(18))
+    for attention in (rows.guided, rows.without):
+        assert torch.allclose(attention.sum(-1), torch.ones(18), atol=1e-5)
+    weight = record.exo_part(rows.weight)
+    assert bool(weight[:, :, 0, 0].isnan().all()) and not bool(weight[:, :, 1:].isnan().any())
 
 
 def test_the_picture_is_warm_where_the_attention_is():

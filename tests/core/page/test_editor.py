@@ -21,9 +21,10 @@ from egox_core.scene.build import build_scene
 from egox_core.trajectory.keyframe_fit import ClipMoments, fit_keyframes, keyframe_error
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.trajectory.path import interpolate_poses
-from egox_core.trajectory.poses import invert, look_at
-from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, CameraTrajectory, DepthVideo, PointCloud
+from egox_core.trajectory.poses import camera_centre, invert, look_at
+from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, DepthVideo, PointCloud
 from tests.core.box_room import view
+from tests.poses import path_of
 from tests.refusals import refuses
 
 EXO = CameraModel.pinhole(192, 128, 120)
@@ -61,11 +62,7 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
     points = CoarsePoints.of(scene.static)
     assert 0 < len(points) <= len(scene.static) and len(CoarsePoints.of(scene.static, 100)) == 100
     pose = upright_pose(torch.tensor([0.0, -0.4, -1.0]), 20, -25, 0)
-    path = CameraTrajectory(
-        w2c=sensor_pose(pose, EGO).expand(5, 3, 4),
-        camera=EGO,
-        times_s=torch.arange(5, dtype=torch.float64),
-    )
+    path = path_of(sensor_pose(pose, EGO).expand(5, 3, 4), EGO)
     options = replace(prior_preset("released"), device="cpu")
     full = render_ego_prior(scene, path, options, classes=True)
     every = CoarsePoints.of(
@@ -230,11 +227,8 @@ def test_keyframes_hold_at_their_ends_and_reach_every_frame():
     mixed["keyframes"][1]["interpolation"] = "linear"
     track = keyframe_track(mixed, EGO)
     assert track.between == ("spline", "linear", "spline")
-    middle = interpolate_poses(
-        track.w2c, track.moments, torch.tensor([26.5], dtype=torch.float64), track.between
+    wanted = torch.tensor([20.0, 26.5, 33]).double()
+    begin, middle, end = camera_centre(
+        interpolate_poses(track.w2c, track.moments, wanted, track.between)
     )
-    ends = interpolate_poses(
-        track.w2c, track.moments, torch.tensor([20.0, 33], dtype=torch.float64), track.between
-    )
-    centre = [(-pose[:, :3].T @ pose[:, 3]) for pose in (*ends, middle[0])]
-    assert torch.allclose((centre[0] + centre[1]) / 2, centre[2], atol=1e-9)
+    assert torch.allclose((begin + end) / 2, middle, atol=1e-9)

@@ -1,5 +1,4 @@
-"""Camera files of other tools: ViPE's npz pair, Aria's calibration, COLMAP's text as an ego
-path."""
+"""Camera files of other tools: ViPE's npz pair, Aria's calibration."""
 
 import json
 from pathlib import Path
@@ -8,13 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.presets import preset_camera
-from egox_core.exchange.colmap import write_colmap
-from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.takes.meta import read_meta
 from egox_core.takes.vipe import read_vipe
 from egox_core.trajectory.poses import invert, look_at
-from egox_core.types import CameraTrajectory
 from egox_train.data.aria import read_aria_calibration
 from tests.refusals import refuses
 
@@ -136,15 +131,3 @@ def test_aria_calibration(tmp_path):
     path.write_bytes(b"\xff\xfe\x00" * 9)
     with refuses("no text"):
         read_aria_calibration(path)
-
-
-def test_colmap_text_as_ego_path(tmp_path):
-    w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(7)])
-    path = CameraTrajectory(
-        w2c=w2c, camera=preset_camera("pinhole", 32), times_s=torch.arange(7, dtype=torch.float64)
-    )
-    write_colmap(tmp_path, path)
-    read, _ = read_trajectory(tmp_path / "images.txt", preset_camera("aria_released", 32), count=5)
-    assert torch.allclose(read.w2c, w2c[:5]) and read.camera == preset_camera("pinhole", 32)
-    with refuses("7 poses"):
-        read_trajectory(tmp_path / "images.txt", preset_camera("pinhole", 32), count=9)

@@ -22,8 +22,9 @@ from egox_core.trajectory.path import (
     with_camera,
 )
 from egox_core.trajectory.poses import camera_centre, invert, look_at
-from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
+from egox_core.types import FrameSelection, TakeNotes
 from tests.frames_in_use import frames_in_use
+from tests.poses import path_of
 from tests.refusals import refuses
 
 CAMERA = preset_camera("aria_released", 64)
@@ -115,10 +116,7 @@ def test_smoothing_calms_noise_and_keeps_steady_motion():
     assert torch.equal(smooth_poses(poses, 0), poses)
     with refuses("smoothing"):
         smooth_poses(poses, -1)
-    path = CameraTrajectory(
-        w2c=noisy, camera=CAMERA, times_s=torch.arange(60, dtype=torch.float64) / 20
-    )
-    assert torch.allclose(smoothed(path, 0.1).w2c, calm)
+    assert torch.allclose(smoothed(path_of(noisy, CAMERA, 20), 0.1).w2c, calm)
 
 
 def meta_content() -> dict:
@@ -182,13 +180,8 @@ def test_bad_meta_is_refused(tmp_path):
 
 def test_own_format_round_trip(tmp_path):
     path = tmp_path / "path.json"
-    before = CameraTrajectory(
-        w2c=circle(21),
-        camera=CAMERA,
-        times_s=torch.arange(21, dtype=torch.float64) / 20,
-        exo_w2c=circle(1)[0],
-        exo_camera=preset_camera("pinhole", 32),
-    )
+    exo = {"exo_w2c": circle(1)[0], "exo_camera": preset_camera("pinhole", 32)}
+    before = path_of(circle(21), CAMERA, 20, **exo)
     k = torch.eye(3, dtype=torch.float64)
     notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=k)
     write_trajectory(path, before, notes)
@@ -342,9 +335,7 @@ def test_ego_camera_of_the_file_overrules(tmp_path):
 
 
 def test_another_camera_keeps_the_view_upright():
-    path = CameraTrajectory(
-        w2c=circle(3), camera=CAMERA, times_s=torch.arange(3, dtype=torch.float64)
-    )
+    path = path_of(circle(3), CAMERA)
     assert torch.equal(with_camera(path, preset_camera("aria_meta", 64)).w2c, path.w2c)
     upright = with_camera(path, preset_camera("pinhole", 64))
     for before, after in ((path, upright), (upright, with_camera(upright, CAMERA))):

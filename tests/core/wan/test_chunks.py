@@ -17,6 +17,7 @@ from egox_core.wan.chunks import (
     sample_chunks,
     take_frames,
 )
+from tests.poses import path_of
 from tests.refusals import refuses
 
 
@@ -66,12 +67,8 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
         times_s=times_s,
         exo_w2c=exo_w2c,
     )
-    return depth, CameraTrajectory(
-        w2c=pose.repeat(frames, 1, 1) * times_s[:, None, None],
-        camera=camera,
-        times_s=times_s,
-        exo_w2c=exo_w2c,
-    )
+    w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None]
+    return depth, path_of(w2c, camera, exo_w2c=exo_w2c)
 
 
 @pytest.mark.parametrize("moves", [False, True])
