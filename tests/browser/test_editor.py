@@ -193,7 +193,7 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     hands.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
     middle = FRAMES // 2
     assert editor.ask("state.frame") == middle and not hands.evaluate(CUT_OFF)
-    assert "What does the wearer look at" in editor.at("exo-note").inner_text()
+    assert "Click on what the wearer looks at" in editor.at("exo-note").inner_text()
     assert "egox-ed-large" in editor.ask("layout.root.className")
     tools, banner = (editor.at(name).bounding_box() for name in ("tool-aim", "banner"))
     assert tools["y"] + tools["height"] < banner["y"], "no tool is covered"
@@ -293,7 +293,7 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     editor.at("look").click()
     editor.click_exo((0.3, 0.85))
     assert np.allclose(editor.ask("state.poseAt(0).turn"), gaze, atol=1e-9)
-    assert "as far as the next point" in editor.at("exo-note").inner_text()
+    assert "until the next such point" in editor.at("exo-note").inner_text()
     editor.go_to_frame(0)
     script = "[state.poseAt().position, ...state.content.looks.map(({ point }) => point)].map((p) => exo.pixel(p))"
     seen = script.replace("state.", f"{editor.script('state')}.").replace(

@@ -50,7 +50,7 @@ def test_previews_show_and_obey(open_page, unpacked):
         arg=list(STREAMS),
     )
     live = state(page, "EgoXWanSampler")
-    assert live["streams"] == [] and "While sampling" in live["message"], "the result is there"
+    assert live["streams"] == [] and "During sampling" in live["message"], "the result is there"
     for node, streams in STREAMS.items():
         look_at(page, node)
         seen = state(page, node)

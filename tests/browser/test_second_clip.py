@@ -64,7 +64,7 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
     page.open_form(shipped("egox_one_video"))
     fast = clip(tmp_path / "fast.mp4", 60, 120, upright=True)
     said = use(page, fast.rename(tmp_path / "fast.mov"), "60 a second")
-    assert "An upright video" in said and "of 2 s" in said
+    assert "A portrait video" in said and "of 2 s" in said
     for name, seconds in (("start-s", "0.4"), ("length-s", "1.2")):
         trim(page, name).fill(seconds)
         trim(page, name).press("Tab")

@@ -122,10 +122,10 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     said = toast_of(page, "moge_2_vitl")
     assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
     assert "wan" not in said and "qwen" not in said, "only the prior's models"
-    assert "The ego prior alone lacks" in said and "is made" not in said
+    assert "Missing even for the ego prior alone" in said and "is made" not in said
     dismiss(page)
     press_run(page)
-    assert "qwen" not in toast_of(page, "The ego prior alone lacks"), "the prior comes first"
+    assert "qwen" not in toast_of(page, "Missing even for the ego prior alone"), "the prior comes first"
 
 
 def place_the_head(page: PageUnderTest) -> None:
