@@ -109,24 +109,3 @@ def test_cancel_during(client, prompt, server_base, kind):
     assert not [
         name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")
     ]
-
-
-def test_cancel_in_the_sampler_does_not_wait_for_its_end(client, prompt):
-    """With many steps ahead the interrupt takes effect between two of them."""
-    forget_results(client)
-    sampler = id_of(prompt, "EgoXWanSampler")
-    steps: list[int] = []
-    asked: list[str] = []
-
-    def on_event(event) -> None:
-        name, data = event
-        state = data.get("nodes", {}).get(sampler) if name == "progress_state" else None
-        if state:
-            steps.append(int(state["value"]))
-            if steps[-1] >= 2 and not asked:
-                asked.append(data["prompt_id"])
-                client.interrupt(*asked)
-
-    outcome = client.run(prompt, on_event, timeout=600)
-    assert outcome.status == "interrupted" and outcome.error["node_id"] == sampler
-    assert steps[-1] < 400

@@ -131,14 +131,10 @@ def test_windows_whose_halves_would_disagree_are_refused(rig, changes, match):
         assert torch.equal(*(rig.ksample(each, steps=1, cfg=1.0) for each in (whole, rig.patch())))
 
 
-def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatch):
-    """Over 241 frames: the frames of the calls from a run of the tiny model, the tables of the
-    released size."""
-    rig = long_rig(pack, repo_root, 241)
-    windows = [frames for _, _, frames in calls_of(rig, windowed(rig.patch()), steps=3)]
-    assert len(set(map(tuple, windows))) > 2 and {len(frames) for frames in windows} == {21, 22}, (
-        "with anchors"
-    )
+def test_directions_of_windows_are_bounded_and_right(rig, monkeypatch):
+    """Of 241 frames at the released size, in windows of 21 latent frames, with an anchor before them
+    or without."""
+    windows = [list(range(21)), *([0, *range(start, start + 21)] for start in range(8, 40, 8))] * 2
     (wrapper,) = rig.patch().get_all_wrappers("diffusion_model")
     guidance = wrapper.guidance
     t, (h, w_exo, w_ego) = 61, TOKENS
@@ -175,7 +171,7 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
     assert placed.tokens == len(frames) * h * (w_exo + w_ego)
     assert torch.equal(placed.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most <= LIMIT
-    assert len(selected) <= len(windows)
+    assert len(selected) <= len(windows), "what is kept is not made again"
     guidance.directions(
         gpu, list(range(55)), torch.float16
     )  # alone beyond the limit: given, not kept

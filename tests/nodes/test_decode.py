@@ -50,14 +50,6 @@ def test_whole_canvas_is_cropped_and_upright(execute, vae):
     )
 
 
-def test_exo_half_is_never_decoded(execute, vae, monkeypatch):
-    widths = []
-    inner = vae.decode
-    monkeypatch.setattr(vae, "decode", lambda z: widths.append(z.shape[-1]) or inner(z))
-    execute(torch.randn(1, 16, 3, 4, 12))
-    assert widths == [4]
-
-
 def test_tiles_are_the_hosts_own(execute, vae):
     import nodes as host_nodes
 

@@ -239,13 +239,3 @@ def test_the_preset_chooses_lens_and_scale(run, selection, take):
     assert len(raw.camera.distortion) == 4 and raw.camera.stored_size == (WIDTH, HEIGHT)
     torch.testing.assert_close(raw.depth_m, 1.5 * room())
     assert "scale 1.5, as given" in report
-
-
-def test_cancel_passes_through(run, selection, take):
-    import comfy.model_management as management
-
-    management.interrupt_current_processing(True)
-    with pytest.raises(management.InterruptProcessingException):
-        run(depth_file="room/depth.npz", frames=selection())
-    depth, *_ = run(depth_file="room/depth.npz", frames=selection())
-    assert depth.depth_m.shape[0] == FRAMES

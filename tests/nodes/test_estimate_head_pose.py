@@ -235,9 +235,3 @@ def test_bad_input_is_refused_before_any_work(run, clip, depth):
     }.items():
         with refuses(message):
             run(**{"depth": depth, **changes})
-
-
-def test_it_loads_where_the_host_has_no_sam_3d_body(node):
-    assert importlib.util.find_spec("comfy_extras.nodes_sam3d_body") is None
-    types = {entry.id: entry.get_io_type() for entry in node.GET_SCHEMA().inputs}
-    assert types["mhr_pose_data"] == "MHR_POSE_DATA" and types["pose_keypoints"] == "POSE_KEYPOINT"

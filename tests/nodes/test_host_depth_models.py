@@ -123,37 +123,29 @@ def test_moge_v2(pack, moge_payload):
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
 
 
-def da3_model(metric: bool, pictures):
-    """Depth Anything 3 as the host builds it: Small (dual head, camera decoder) or the Mono/Metric
-    kind (sky head)."""
+@pytest.fixture(scope="module")
+def small(pictures):
+    """Depth Anything 3 Small as the host builds it: dual head, camera decoder."""
     import comfy.ops
     import comfy.sd
     from comfy.ldm.depth_anything_3.model import DepthAnything3Net
 
-    common = dict(
+    net = DepthAnything3Net(
         backbone_name="vits",
         out_layers=(5, 7, 9, 11),
         head_features=32,
         head_out_channels=(16, 16, 16, 16),
         dtype=torch.float32,
         operations=comfy.ops.manual_cast,
+        head_type="dualdpt",
+        head_dim_in=768,
+        head_output_dim=2,
+        alt_start=4,
+        qknorm_start=4,
+        rope_start=4,
+        cat_token=True,
+        has_cam_dec=True,
     )
-    if metric:
-        net = DepthAnything3Net(
-            head_type="dpt", head_dim_in=384, head_output_dim=1, head_use_sky_head=True, **common
-        )
-    else:
-        net = DepthAnything3Net(
-            head_type="dualdpt",
-            head_dim_in=768,
-            head_output_dim=2,
-            alt_start=4,
-            qknorm_start=4,
-            rope_start=4,
-            cat_token=True,
-            has_cam_dec=True,
-            **common,
-        )
     model = comfy.sd.load_diffusion_model_state_dict(
         random_weights(net, 3), model_options={"dtype": torch.float32}
     )
@@ -166,11 +158,6 @@ def run_da3(model, pictures, mode: dict):
 
     with torch.inference_mode():
         return DA3Inference.execute(model, pictures, 140, "upper_bound_resize", mode).result[0]
-
-
-@pytest.fixture(scope="module")
-def small(pictures):
-    return da3_model(False, pictures)
 
 
 @pytest.mark.parametrize("pose_method", ["cam_dec", "ray_pose"])
@@ -206,15 +193,6 @@ def test_da3_multiview(pack, pictures, small, pose_method):
     assert (
         float(source.depth.trust.min()) >= 0 and source.depth.trust.shape == payload["depth"].shape
     )
-
-
-def test_da3_with_a_sky_head(pack, pictures):
-    payload = run_da3(da3_model(True, pictures), pictures, {"mode": "mono"})
-    assert "sky" in payload and "confidence" not in payload
-    payload["sky"] = torch.zeros_like(payload["sky"])  # random weights know no sky
-    source = core(pack, "depth.da3").da3_depth(payload)
-    torch.testing.assert_close(source.depth.depth_m, payload["depth"])
-    assert source.depth.kind == "relative z"
 
 
 def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small):

@@ -1,13 +1,11 @@
 """EgoX LoRA: the released naming is matched and reported; misfits are refused."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
 
@@ -122,15 +120,6 @@ def test_another_lora_under_the_release_s_name_is_told(rig, released, tmp_path):
         {key: value for key, value in whole.items() if "blocks.0.attn1.to_q" not in key}, named
     )
     assert "other parts: blocks.0.self_attn.q" in load(rig, named)[1]
-
-
-def test_pickles_are_refused_with_the_way_to_convert(pack, comfy_host, rig):
-    folder = comfy_host.models / "loras"
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save({"x": torch.zeros(1)}, folder / "pickled.pt")
-    node = importlib.import_module(f"{pack.__name__}.nodes.lora").EgoXLoadLora
-    with refuses('convert_to_safetensors.py "pickled.pt'):
-        node.execute(rig.model, "pickled.pt", 1.0)
 
 
 def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tmp_path, caplog):

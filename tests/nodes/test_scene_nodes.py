@@ -168,21 +168,3 @@ def test_host_masks_stand_in_for_the_depths_own(take):
         (take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum()
     )
     assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64
-
-
-def test_progress_and_cancel_reach_the_host(take, scene, monkeypatch):
-    import comfy.model_management
-    import comfy.utils
-
-    seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        comfy.utils,
-        "PROGRESS_BAR_HOOK",
-        lambda value, total, preview, node_id=None: seen.append((value, total)),
-    )
-    render(take, scene=scene)
-    assert seen and seen[-1] == (5, 5)
-    comfy.model_management.interrupt_current_processing(True)
-    with pytest.raises(comfy.model_management.InterruptProcessingException):
-        render(take, scene=scene)
-    assert render(take, scene=scene)[0].shape[0] == 5, "the next prompt runs"
