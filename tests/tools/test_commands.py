@@ -140,8 +140,6 @@ class Recorder(Environment):
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (["prior", "--take", "x", "--all"], ["-m", "egox_train.cli.prior", "--take", "x", "--all"]),
-        (["fidelity", "--json"], ["-m", "benchmarks.fidelity", "--json"]),
         (["fidelity", "--help"], ["-m", "benchmarks.fidelity", "--help"]),
         (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
         (

@@ -1,9 +1,6 @@
 """``generate``: resumable, follows the LoRA's own metadata, and every option that it was asked for
 matters."""
 
-import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +19,7 @@ from egox_train.train.generate import conditioning_of, generate
 from egox_train.train.samples import TrainSample
 from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga
-from tests.paths import GOLDEN, ROOT, STANDIN_VAE
+from tests.paths import GOLDEN, STANDIN_VAE
 from tests.refusals import refuses
 from tests.train.golden_geometry import golden_transformer
 
@@ -106,22 +103,6 @@ def test_observed_pixels_are_put_back(place, training_set, tmp_path, monkeypatch
     for keep, fault in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):
         with refuses(fault):
             generate(place / "cache", tmp_path / "again", options(place, keep_observed=keep), one)
-
-
-@pytest.mark.slow
-def test_two_commands_in_one_folder_make_each_clip_once(place, tiny, tmp_path):
-    """40 clips, by two processes that begin in the same order."""
-    cache, one = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "one"
-    command = [sys.executable, str(ROOT / "train_egox.py"), "generate", str(cache)]
-    more = ["--base", str(place / "base.safetensors"), "--vae", str(STANDIN_VAE)]
-    more += ["--split", "train", "--steps", "1"]
-    runs = [
-        subprocess.Popen([*command, str(one), *more], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    made = [re.search(r"40 clips \((\d+) made", run.communicate(timeout=300)[0]) for run in runs]
-    assert sum(int(found[1]) for found in made) == 40
-    assert len(list(one.glob("[!.]*.mp4"))) == 40
 
 
 def test_parts_make_what_one_call_makes_and_say_what_it_would_cost(place, tiny, tmp_path):

@@ -49,22 +49,8 @@ def seen_by_both(take: SyntheticTake, frame: int) -> tuple[torch.Tensor, ...]:  
     return tuple(picture[masks.static] for picture in pictures)
 
 
-def test_shapes_and_ranges(take):
-    assert take.exo_rgb.shape == (5, 128, 224, 3) and take.ego_rgb.shape == (5, 128, 128, 3)
-    assert take.exo_rgb.dtype == take.ego_rgb.dtype == torch.uint8
-    for depth in (take.exo_depth_m, take.ego_depth_m, take.ego_ray_depth_m):
-        assert (
-            depth.dtype == torch.float32
-            and torch.isfinite(depth).all()
-            and depth.min() > 0
-            and depth.max() < 10
-        )
-    assert (take.ego_ray_depth_m >= take.ego_depth_m).all()
-    assert take.depth_video().depth_m is take.exo_depth_m and take.trajectory().w2c.shape == (
-        5,
-        3,
-        4,
-    )
+def test_depth_along_rays_is_longer_and_the_person_moves(take):
+    assert (take.ego_ray_depth_m >= take.ego_depth_m).all() and take.ego_ray_depth_m.max() < 10
     assert (
         0.02 < take.exo_dynamic.float().mean() < 0.4
         and 0.01 < take.ego_dynamic.float().mean() < 0.6

@@ -150,6 +150,10 @@ def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     assert float((masked / whole - 1)[still].abs().median()) > 1e-3
     with refuses("a second metric depth"):
         prepare(raw, raw.parent / "set", replace(both, relative_depth_model=metric))
+    with refuses("relative depth"):
+        prepare(raw, raw.parent / "set", replace(alone, depth_model=relative))
+    with refuses("config.json"):
+        prepare(raw, raw.parent / "set", replace(alone, depth_model=raw))
     with refuses("device"):
         prepare(raw, raw.parent / "set", replace(alone, device="cuda:99"))
     assert not (raw.parent / "set").exists()

@@ -3,7 +3,6 @@ skipped and why."""
 
 import hashlib
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import CAMERA_PRESETS
-from egox_core.safe_files import clear_leftovers, file_lock, read_json, write_json
+from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre
 from egox_core.video.reader import probe_video
@@ -28,7 +27,6 @@ from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
-from tests.full_disk import files_up_to
 from tests.refusals import refuses
 from tests.train.prepared_takes import DAMAGES, SMALL, prepared, reasons
 
@@ -158,20 +156,6 @@ def test_a_take_that_cannot_be_used_is_said_to_be(takes, tmp_path):
 
 
 # --- synthetic takes ---------------------------------------------------------------------------------------------
-
-
-def test_takes_keep_frames_cameras_and_depth(training_set):
-    records = read_manifest(training_set / "manifest.jsonl")
-    assert len(records) == 4 and {(r.depth, r.caption) for r in records} == {("file", "source")}
-    take = read_clip(training_set, records[0]).take
-    assert "[Exo view]" in take.notes.prompt and take.trajectory.w2c.shape == (5, 3, 4)
-    assert float(torch.isfinite(take.depth.depth_m).double().mean()) > 0.9
-    assert take.depth.dynamic is not None
-    lists = [
-        (training_set / "splits" / f"{n}.txt").read_text("utf-8").split()
-        for n in ("train", "validation", "test")
-    ]
-    assert sorted(sum(lists, [])) == [r.clip for r in records]
 
 
 def test_a_part_of_a_longer_take(takes, tmp_path, monkeypatch):
@@ -318,40 +302,3 @@ def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_pat
     for clip, file in ((0, "exo.mp4"), (1, "clip.json")):
         assert any(clips[clip].name in line and file in line for line in said)
     assert made(replace(SMALL, prior="clean")) == 4
-
-
-def test_a_clip_that_another_process_is_at_stays(tmp_path):
-    """Half-made clips of a killed process go; what another one holds is left to it until it is
-    through."""
-    for name in (".killed.0123abcd", ".theirs.0123abcd", ".git"):
-        (tmp_path / name).mkdir()
-    for name in (".killed.lock", ".killed.0123abcd.mp4", ".theirs.0123abcd.mp4", ".mine.mp4"):
-        (tmp_path / name).touch()
-    theirs = {".theirs.0123abcd", ".theirs.0123abcd.mp4", ".theirs.lock"}
-    with file_lock(tmp_path / "theirs"):
-        clear_leftovers(tmp_path)
-        assert {p.name for p in tmp_path.iterdir()} == {".git", ".mine.mp4"} | theirs
-    clear_leftovers(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {".git", ".mine.mp4"}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
-def test_a_full_disk_is_named_and_loses_nothing(synthetic_takes, training_set, tmp_path):
-    how = {"fractions": {"validation": 0.5}}
-    with files_up_to(4000), refuses("File too large|Errno 27"):
-        prepare(synthetic_takes, tmp_path, SMALL, **how)
-    prepare(synthetic_takes, tmp_path, SMALL, **how)
-    assert hashes(tmp_path) == hashes(training_set)
-
-
-def test_a_depth_model_is_run_and_a_relative_one_refused(synthetic_takes, depth_models, tmp_path):
-    metric, relative = depth_models
-    options = replace(SMALL, depth="model", depth_model=metric)
-    records, _ = prepared(synthetic_takes, tmp_path / "set", options)
-    assert [r.depth for r in records] == ["model"] * 4
-    depth = read_clip(tmp_path / "set", records[0]).take.depth.depth_m
-    known = torch.isfinite(depth)
-    assert bool((depth[known] > 0).all()) and float(known.double().mean()) > 0.05
-    for folder, said in ((relative, "relative depth"), (tmp_path, "config.json")):
-        with refuses(said):
-            prepare(synthetic_takes, tmp_path / "none", replace(options, depth_model=folder))

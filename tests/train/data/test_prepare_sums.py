@@ -179,13 +179,3 @@ def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
         prepared(one.parent, tmp_path / "set", progress=lambda *now: seen.append(now))
     assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1
-
-
-def test_the_report_says_once_what_many_clips_share(long_takes, tmp_path):
-    takes = tmp_path / "takes"
-    shutil.copytree(long_takes, takes, ignore=shutil.ignore_patterns("depth.npz"))
-    with refuses("no clip"):
-        prepare(takes, tmp_path / "none", SMALL)
-    records, report = prepared(takes, tmp_path / "set", replace(SMALL, depth="plane"))
-    notes = [note for own in report["notes"].values() for note in own]
-    assert len(records) == 15 and len(notes) < 15 and any("and 4 more: " in note for note in notes)
