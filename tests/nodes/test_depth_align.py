@@ -43,12 +43,12 @@ def room(frames: int = FRAMES, height: int = HEIGHT) -> torch.Tensor:
 
 @pytest.fixture
 def take(comfy_host):
-    """A depth file with its meta.json in the input folder; the file holds two frames more than are
-    in use."""
+    """A depth file with its meta.json in the input folder; the file begins with a frame of another
+    depth and ends with one more than is in use."""
     folder = comfy_host.input / "room"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    np.savez(folder / "depth.npz", depth_m=room(FRAMES + 2).numpy())
+    np.savez(folder / "depth.npz", depth_m=torch.cat([room(1) + 9, room(FRAMES + 1)]).numpy())
     k = [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]
     pose = np.eye(3, 4)
     pose[0, 3] = 0.25
@@ -60,7 +60,7 @@ def take(comfy_host):
 def selection(pack) -> partial:
     """selection(): frames in use of the file."""
     kind = core(pack, "types").FrameSelection
-    return partial(frames_in_use, range(FRAMES), (WIDTH, HEIGHT), fps=30.0, kind=kind)
+    return partial(frames_in_use, range(1, FRAMES + 1), (WIDTH, HEIGHT), fps=30.0, kind=kind)
 
 
 ADVICE = "depth_anything_3_base.safetensors (0.54 GB), all that the prior needs"

@@ -21,68 +21,37 @@ ENVIRONMENT = {
 FRONT = ROOT / "train_egox.py"
 
 
-def launcher(kind: str, processes: int) -> list[str]:
-    """The arguments of a launcher, after Python's own."""
+def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") -> list[str]:
+    """The arguments of a launcher, after Python's own; accelerate with a shipped configuration."""
     if kind == "torchrun":
-        return [
-            "-m",
-            "torch.distributed.run",
-            "--nproc_per_node",
-            str(processes),
-            "--master_port",
-            str(free_port()),
-        ]
-    return [
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(ROOT / "configs" / "accelerate_ddp.yaml"),
-        "--num_processes",
-        str(processes),
-        "--main_process_port",
-        str(free_port()),
-    ]
+        module, count, port = "torch.distributed.run", "--nproc_per_node", "--master_port"
+        file = []
+    else:
+        module, count, port = (
+            "accelerate.commands.launch",
+            "--num_processes",
+            "--main_process_port",
+        )
+        file = ["--config_file", str(ROOT / "configs" / shipped)]
+    return ["-m", module, *file, count, str(processes), port, str(free_port())]
 
 
-def start(
-    config: Path, *launcher: str, front: Path = FRONT, **environment: str
-) -> subprocess.Popen:
+def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen:
     """A training that has just begun."""
     return subprocess.Popen(
         [sys.executable, *launcher, str(front), "train", "--config", str(config)],
-        env={**ENVIRONMENT, **environment},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def launch(
-    shipped: str,
-    config: Path,
-    processes: int,
-    *,
-    front: Path = FRONT,
-    limit_s: float = 300,
-    **environment: str,
-) -> str:
-    """Output of a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have
-    ended with 0."""
-    process = start(
-        config,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(ROOT / "configs" / shipped),
-        "--num_processes",
-        str(processes),
-        "--main_process_port",
-        str(free_port()),
-        front=front,
-        **environment,
-    )
+def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
+    """Output of two processes under accelerate with ``configs/SHIPPED``, which end with 0."""
+    process = start(config, *launcher("accelerate", 2, shipped), front=front)
     try:
-        text = process.communicate(timeout=limit_s)[0]
+        text = process.communicate(timeout=300)[0]
     finally:
         process.kill()
     assert process.returncode == 0, text[-4000:]

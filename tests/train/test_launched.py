@@ -98,7 +98,7 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
         "memory": {**shared["memory"], "checkpoint_offload": True},
     }
     launching.launch(
-        "accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "steps": 4}), 2
+        "accelerate_ddp.yaml", launching.write(workplace, "two", {**values, "steps": 4})
     )
     outcome = train(parse_config({**values, "steps": 8, "output": str(workplace / "two")}))
     assert outcome.finished
@@ -141,7 +141,7 @@ def test_shards(workplace, tiny, launching, memory):
 
     def run() -> str:
         front = Path(__file__).with_name("fsdp2_on_cpu.py")
-        return launching.launch("accelerate_fsdp2.yaml", config, 2, front=front)
+        return launching.launch("accelerate_fsdp2.yaml", config, front=front)
 
     said = run()
     assert "FSDP2 True, " in said and "FSDP2 True, 0 of" not in said

@@ -119,10 +119,7 @@ def test_a_launcher_that_dies_leaves_no_orphan(workplace, tiny, launching):
     values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", values), workplace / "run"
     process = launching.start(
-        config,
-        *launching.launcher("accelerate", 1)[:2],
-        "--config_file",
-        str(ROOT / "configs" / "accelerate_one_gpu.yaml"),
+        config, *launching.launcher("accelerate", 1, "accelerate_one_gpu.yaml")
     )
     wait_for_step(process, output, 5)
     (child,) = children_of(process.pid)

@@ -1,7 +1,6 @@
 """``cache``: what is in it, what it notices, and that it can be killed; its encoders against the
 host's."""
 
-import hashlib
 import json
 import shutil
 import sys
@@ -28,7 +27,7 @@ from egox_train.options import CacheSettings, RunOptions
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
 from tests.full_disk import files_up_to
-from tests.paths import ROOT
+from tests.paths import ROOT, contents
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main
@@ -47,10 +46,6 @@ def call(manifest: Path, out: Path, *more: str) -> int:
     """The command with the usual settings."""
     words = [w for k, v in USUAL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
     return main(["cache", str(manifest), str(out), "--vae", str(VAE), *words, *more])
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +124,7 @@ def test_two_parts_equal_one_run(training_set, tmp_path):
         CacheReader(tmp_path / "parts")
     one = (manifest, tmp_path / "parts", "--shard-clips", "1", "--shard")
     assert call(*one, "1/2") == 0
-    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     assert call(*one, "2/2") == 2 == call(*one[:-1], "--device", "cpu,nowhere")
     with pytest.raises(SystemExit):
         call(*one, "half")
@@ -158,7 +153,7 @@ def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_
     outcome = build_cache(manifest, out, settings())
     thread.join(60)
     assert (outcome.new, outcome.kept) == (3, 1) and theirs == [first.stat().st_mtime_ns]
-    assert hashes(out) == hashes(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeypatch):
@@ -430,13 +425,13 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
 
     build()
     (tmp_path / shard_name("synthetic_001")).unlink()
-    before = hashes(tmp_path)
+    before = contents(tmp_path)
     with files_up_to(4000), refuses("room on the disk") as error:
         build()
     assert shard_name("synthetic_001") in str(error.value) and "are kept" in str(error.value)
-    assert hashes(tmp_path) == before  # no half shard, no temporary file
+    assert contents(tmp_path) == before  # no half shard, no temporary file
     assert build().new == 1
-    assert hashes(tmp_path) == hashes(whole)
+    assert contents(tmp_path) == contents(whole)
 
 
 def test_clips_of_several_cameras_are_one_sample(raw, tmp_path):

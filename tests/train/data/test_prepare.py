@@ -1,7 +1,6 @@
 """``prepare``: the real raw take unchanged and altered, synthetic takes, resuming, and what is
 skipped and why."""
 
-import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,21 +26,14 @@ from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
+from tests.paths import contents
 from tests.refusals import refuses
 from tests.train.prepared_takes import DAMAGES, SMALL, prepared, reasons
 
+REPORT = "report.json"  # whose times differ
 RAW = PrepareOptions(
     frames=5, stride=30, step=3, clips_per_camera=2, exo_size=(112, 64), ego_size=64, depth="plane"
 )
-
-
-def hashes(root: Path) -> dict[str, str]:
-    """All files but the report, whose times differ."""
-    return {
-        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(root.rglob("*"))
-        if p.is_file() and p.name != "report.json"
-    }
 
 
 # --- the real raw take -------------------------------------------------------------------------------------------
@@ -293,11 +285,11 @@ def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_pat
         return prepare(synthetic_takes, tmp_path, options, fractions={}).new
 
     assert made() == 4
-    before, clips = hashes(tmp_path), sorted((tmp_path / "clips").iterdir())
+    before, clips = contents(tmp_path, REPORT), sorted((tmp_path / "clips").iterdir())
     (clips[0] / "exo.mp4").write_bytes((clips[0] / "exo.mp4").read_bytes()[:100])
     (clips[1] / "clip.json").write_text("[]", "utf-8")
     (clips[2] / "exo.mp4").unlink()
-    assert made() == 3 and hashes(tmp_path) == before
+    assert made() == 3 and contents(tmp_path, REPORT) == before
     said = [record.getMessage() for record in caplog.records]
     for clip, file in ((0, "exo.mp4"), (1, "clip.json")):
         assert any(clips[clip].name in line and file in line for line in said)

@@ -14,6 +14,7 @@ from egox_train.data.dry_run import dry_run
 from egox_train.data.manifest import read_manifest
 from egox_train.data.plan import drawn
 from egox_train.data.prepare import join, prepare
+from tests.paths import contents
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main
@@ -44,11 +45,7 @@ def starts(manifest: Path) -> dict[str, list[int]]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(root)): p.read_bytes()
-        for p in sorted(root.rglob("*"))
-        if p.is_file() and p.name != "report.json" and p.parent.name != "parts"
-    }
+    return contents(root, "report.json", "0-of-2.json", "1-of-2.json")
 
 
 def test_a_dry_run_says_what_a_run_then_leaves(long_takes, long_set, tmp_path, capsys):
