@@ -27,15 +27,13 @@ RADIAL_NEWTON_STEPS = 3
 """Steps after the table start. Linear interpolation in 512 cells starts within (theta_max / 512)^2 / 8 * |r''/r'|, some
 1e-5 rad for real lenses; each step squares the error, so two reach 1e-16 and the third, which carries the gradient, is
 for lenses that nearly fold back at their end."""
-PLANE_NEWTON_STEPS = 5
-"""Tangential and thin-prism parts are small (p, s of some 1e-3): the start is off by about 1e-2,
-its error is squared each time (1e-4, 1e-8, 1e-16); one more for calibrations ten times as strong.
-The last one carries the gradient."""
 MIN_SLOPE = 0.02
 """Least d radius / d theta; below it the polynomial is about to fold back: the lens ends there."""
-OPENCV_STEPS, WIDEST_PLAIN = 40, math.radians(89)
-"""Most Newton steps of OpenCV's plain lens (4 to 6 for real ones, more where it nearly folds back);
-its largest angle."""
+PLANE_STEPS = 40
+"""Most Newton steps in the plane: 4 to 6 for real lenses, more where OpenCV's plain one nearly folds
+back. One more carries the gradient."""
+WIDEST_PLAIN, ANY_RADIUS = math.radians(89), 1e9
+"""Largest angle of OpenCV's plain lens; a radius beyond every plane."""
 
 Distortion = tuple[float, ...]
 """Numbers of a lens in its own order; () where a calibration gives none: all zero."""
@@ -99,8 +97,8 @@ def project_opencv(
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
     """OpenCV's plain distortion; valid means that the radius is one that the lens maps uniquely."""
     plane, valid = project_pinhole(points, (), max_angle)
-    limit = angle_limit(distortion[:2], math.tan(min(max_angle, WIDEST_PLAIN)))
-    return _bend(plane, distortion), valid & (plane.norm(dim=-1) <= limit)
+    bend, limit = _opencv_bend(distortion, max_angle)
+    return _bent(plane, bend), valid & (plane.norm(dim=-1) <= limit)
 
 
 def unproject_opencv(
@@ -109,17 +107,10 @@ def unproject_opencv(
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
     """Unit rays of plane points: the inverse of :func:`project_opencv`."""
-    limit = angle_limit(distortion[:2], math.tan(min(max_angle, WIDEST_PLAIN)))
-    guess, small = plane.detach(), torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
-    for _ in range(OPENCV_STEPS):
-        before = guess
-        guess = guess - _excess(guess, plane.detach(), distortion)
-        guess = guess * (limit / guess.norm(dim=-1, keepdim=True).clamp_min(limit))
-        if bool(((guess - before).abs() <= small).all()):
-            break
-    known = (_bend(guess, distortion) - plane.detach()).norm(dim=-1) <= 1e-5
-    # The last step carries the gradient.
-    rays, valid = unproject_pinhole(guess - _excess(guess, plane, distortion), (), max_angle)
+    bend, limit = _opencv_bend(distortion, max_angle)
+    straight = _unbent(plane, bend, limit)
+    known = (_bent(straight, bend) - plane).detach().norm(dim=-1) <= 1e-5
+    rays, valid = unproject_pinhole(straight, (), max_angle)
     return rays, valid & known
 
 
@@ -170,7 +161,7 @@ def project_aria(
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
     """As :func:`project_fisheye`, then moved by the tangential and thin-prism parts."""
     plane, valid = project_fisheye(points, distortion[:ARIA_RADIAL], max_angle)
-    return _shift_plane(plane, distortion[ARIA_RADIAL:]), valid
+    return _bent(plane, _aria_bend(distortion)), valid
 
 
 def unproject_aria(
@@ -179,8 +170,8 @@ def unproject_aria(
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
     """Unit rays of plane points: the inverse of :func:`project_aria`."""
-    radial, shift = distortion[:ARIA_RADIAL], distortion[ARIA_RADIAL:]
-    return unproject_fisheye(_unshift_plane(plane, shift), radial, max_angle)
+    straight = _unbent(plane, _aria_bend(distortion), ANY_RADIUS)
+    return unproject_fisheye(straight, distortion[:ARIA_RADIAL], max_angle)
 
 
 def turn_opencv(distortion: Distortion) -> Distortion:
@@ -267,72 +258,62 @@ def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor
     return theta - (residual - inside) / slope, valid
 
 
-def _bend(plane: Tensor, distortion: Distortion) -> Tensor:  # [..., 2], k1, k2, p1, p2 -> [..., 2]
-    """Adds OpenCV's radial and tangential parts to plane points."""
-    if not any(distortion):
+def _opencv_bend(distortion: Distortion, max_angle: float) -> tuple[Distortion, float]:
+    """The numbers of :func:`_bent`, and the largest radius before it."""
+    k1, k2, p1, p2 = distortion or (0.0,) * 4
+    limit = angle_limit((k1, k2), math.tan(min(max_angle, WIDEST_PLAIN)))
+    return (k1, k2, p2, p1, 0.0, 0.0, 0.0, 0.0), limit
+
+
+def _aria_bend(distortion: Distortion) -> Distortion:
+    return (0.0, 0.0, *distortion[ARIA_RADIAL:]) if distortion else ()
+
+
+def _bent(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
+    """Plane points moved by a radial (k1, k2), a tangential (px, py) and a thin-prism part
+    (s1...s4)."""
+    if not any(bend):
         return plane
-    (k1, k2, p1, p2), (x, y) = distortion, plane.unbind(-1)
+    (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, plane.unbind(-1)
     square = x * x + y * y
-    factor = 1 + square * (k1 + k2 * square) + 2 * (p1 * y + p2 * x)
-    return torch.stack((x * factor + p2 * square, y * factor + p1 * square), dim=-1)
-
-
-def _excess(guess: Tensor, target: Tensor, distortion: Distortion) -> Tensor:  # each [..., 2]
-    """Newton's step back from a guess to the point that is bent to the target."""
-    (k1, k2, p1, p2), (x, y) = distortion or (0.0,) * 4, guess.unbind(-1)
-    square = x * x + y * y
-    factor, slope = 1 + square * (k1 + k2 * square), 2 * (k1 + 2 * k2 * square)
-    xx = factor + slope * x * x + 2 * p1 * y + 6 * p2 * x
-    yy = factor + slope * y * y + 6 * p1 * y + 2 * p2 * x
-    xy = slope * x * y + 2 * (p1 * x + p2 * y)  # either way
-    u, v = (_bend(guess, distortion) - target).unbind(-1)
-    step = torch.stack((yy * u - xy * v, xx * v - xy * u), dim=-1)
-    return step / (xx * yy - xy * xy).clamp_min(1e-6)[..., None]
-
-
-def _shift_plane(plane: Tensor, shift: Distortion) -> Tensor:
-    """Adds Aria's tangential (p1, p2) and thin-prism (s1..s4) parts to the radially distorted plane
-    [..., 2]."""
-    if not any(shift):
-        return plane
-    p1, p2, s1, s2, s3, s4 = shift
-    x, y = plane[..., 0], plane[..., 1]
-    square = x * x + y * y
-    along = 2 * (p1 * x + p2 * y)
+    factor = 1 + square * (k1 + k2 * square) + 2 * (px * x + py * y)
     return torch.stack(
         (
-            x + along * x + square * (p1 + s1 + s2 * square),
-            y + along * y + square * (p2 + s3 + s4 * square),
+            x * factor + square * (px + s1 + s2 * square),
+            y * factor + square * (py + s3 + s4 * square),
         ),
         dim=-1,
     )
 
 
-def _unshift_plane(plane: Tensor, shift: Distortion) -> Tensor:
-    """Inverse of :func:`_shift_plane` by Newton in two unknowns."""
-    if not any(shift):
+def _unbent(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
+    """Inverse of :func:`_bent` within a radius, by Newton in two unknowns."""
+    if not any(bend):
         return plane
-    p1, p2, s1, s2, s3, s4 = shift
-    guess = plane.detach()
-    for step in range(PLANE_NEWTON_STEPS):
-        x, y = guess[..., 0], guess[..., 1]
-        square = x * x + y * y
-        prism_x, prism_y = 2 * (p1 + s1 + 2 * s2 * square), 2 * (p2 + s3 + 2 * s4 * square)
-        along = 2 * (p1 * x + p2 * y)
-        xx, xy = 1 + along + 2 * p1 * x + prism_x * x, 2 * p2 * x + prism_x * y
-        yx, yy = 2 * p1 * y + prism_y * x, 1 + along + 2 * p2 * y + prism_y * y
-        # As in _theta: only the last step keeps the gradient of the target.
-        target = plane if step == PLANE_NEWTON_STEPS - 1 else plane.detach()
-        rest = _shift_plane(guess, shift) - target
-        determinant = xx * yy - xy * yx
-        determinant = torch.where(
-            determinant.abs() < 1e-6, torch.full_like(determinant, 1e-6), determinant
-        )
-        change = torch.stack(
-            (yy * rest[..., 0] - xy * rest[..., 1], xx * rest[..., 1] - yx * rest[..., 0]), dim=-1
-        )
-        guess = guess - change / determinant[..., None]
-    return guess
+    guess, small = plane.detach(), torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
+    for _ in range(PLANE_STEPS):
+        before = guess
+        guess = guess - _plane_step(guess, plane.detach(), bend)
+        guess = guess * (limit / guess.norm(dim=-1, keepdim=True).clamp_min(limit))
+        if bool(((guess - before).abs() <= small).all()):
+            break
+    # As in _theta: only the last step has the gradient of the plane.
+    return guess - _plane_step(guess, plane, bend)
+
+
+def _plane_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
+    """Newton's step back from a guess to the point that is bent to the target."""
+    (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, guess.unbind(-1)
+    square = x * x + y * y
+    factor = 1 + square * (k1 + k2 * square) + 2 * (px * x + py * y)
+    slope = 2 * (k1 + 2 * k2 * square)
+    along_x, along_y = slope * x + 2 * px, slope * y + 2 * py  # derivatives of the factor
+    prism_x, prism_y = 2 * (px + s1 + 2 * s2 * square), 2 * (py + s3 + 2 * s4 * square)
+    xx, xy = factor + along_x * x + prism_x * x, along_y * x + prism_x * y
+    yx, yy = along_x * y + prism_y * x, factor + along_y * y + prism_y * y
+    u, v = (_bent(guess, bend) - target).unbind(-1)
+    step = torch.stack((yy * u - xy * v, xx * v - yx * u), dim=-1)
+    return step / (xx * yy - xy * yx).clamp_min(1e-6)[..., None]
 
 
 PINHOLE = "pinhole"
