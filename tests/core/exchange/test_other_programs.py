@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
@@ -18,7 +19,7 @@ from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
 from egox_core.takes.take_cameras import exo_camera_of_size
 from egox_core.trajectory.keyframe_fit import ClipMoments
-from egox_core.trajectory.poses import look_at
+from egox_core.trajectory.poses import invert, look_at
 from egox_core.types import CameraTrajectory, DepthVideo, TakeMeta
 from tests.refusals import refuses
 
@@ -37,7 +38,7 @@ def transforms(folder: Path, words: str) -> Path:
     return folder / "transforms.json"
 
 
-def colmap(folder: Path, camera: str, points: str = "") -> Path:
+def colmap(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
     """COLMAP's text with this camera, and this text between the lines of pictures."""
     write_colmap(folder, PATH)
     file = folder / "images.txt"
@@ -73,7 +74,7 @@ def colmap(folder: Path, camera: str, points: str = "") -> Path:
 )
 def test_a_lens_is_read_or_refused(case, tmp_path):
     words, expected = case.split(" -> ")
-    file = transforms(tmp_path, words) if words[0] == "{" else colmap(tmp_path, words, "\n")
+    file = transforms(tmp_path, words) if words[0] == "{" else colmap(tmp_path, words)
     if expected.startswith("refused "):
         with refuses(expected.removeprefix("refused ")):
             read_trajectory(file, EGO)
@@ -86,7 +87,7 @@ def test_a_lens_is_read_or_refused(case, tmp_path):
     assert torch.allclose(ExoPath.read(file).w2c, W2C)
 
 
-def test_intrinsics_per_frame_and_lines_of_points(tmp_path):
+def test_intrinsics_may_be_of_each_frame(tmp_path):
     file = transforms(tmp_path, '{"fl_x": null, "fl_y": null, "w": null, "camera_angle_x": null}')
     text = file.read_text("utf-8").replace('"file_path"', '"fl_x": 30, "w": 64, "file_path"')
     file.write_text(text, "utf-8")
@@ -94,8 +95,6 @@ def test_intrinsics_per_frame_and_lines_of_points(tmp_path):
     file.write_text(text.replace('"fl_x": 30', '"fl_x": 33', 1), "utf-8")
     with refuses("2 cameras; expected images of one camera"):
         read_trajectory(file, EGO)
-    for points in ("\n\n", "\n1.0 2.0 -1 3.5 4.5 17\n"):
-        assert torch.allclose(ExoPath.read(colmap(tmp_path, "FOV", points)).w2c, W2C)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +117,8 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
 @pytest.mark.parametrize(
     "case",
     [
-        # numbers of the pictures; frames of the video, which is in use from first to last (and every_nth):
-        # the poses' frames, or words of the refusal
+        # numbers of the pictures, or times from a start on in a unit; frames of the video, which is in use
+        # from first to last (and every_nth): the poses' frames, or words of the refusal
         "0-11; 12 -> 0-11",
         "1-12; 12 -> 0-11",
         "8 11 4 7 5 0 9 10 1 3 6 2; 12 -> 8 11 4 7 5 0 9 10 1 3 6 2",
@@ -136,14 +135,24 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
         "0-11; 99 40 51 -> 40-51",
         "1001-1012; 12 -> 0-11",
         "0 40; 41 -> refused 1.3 s without a pose",
+        "0-2 6-11 @ 1000 1; 12 -> 0-2 6-11",
+        "0-2 6-11 @ 0 1; 12 -> 0-2 6-11",
+        "0-2 6-11 @ 14e17 1e9; 12 -> 0-2 6-11",
+        "0-2 6-11 @ 1000 2; 12 -> refused frames of x: got 9 poses, numbered",
+        "0-2 6-11 @ 0 2.8; 12 -> refused frames of x: got 9 poses, numbered",
     ],
 )
 def test_a_pose_belongs_to_its_frame(case, tmp_path):
     setting, expected = case.split(" -> ")
     words, clip = setting.split("; ")
     whole, first, last, every_nth = [*map(int, clip.split()), 0, 0, 0][:4]
-    frames, numbers = clip_of(whole, range(first, (last or whole - 1) + 1)), spans(words)
-    call = W2C[: len(numbers)], torch.tensor(numbers), frames, "x", every_nth
+    frames = clip_of(whole, range(first, (last or whole - 1) + 1))
+    names, _, clock = words.partition(" @ ")
+    numbers = torch.tensor(spans(names), dtype=torch.float64)
+    if clock:
+        start, unit = map(float, clock.split())
+        numbers = start + unit * numbers / 30
+    call = W2C[: len(numbers)], numbers, frames, "x", every_nth
     if expected.startswith("refused "):
         with refuses(expected.removeprefix("refused ")):
             place(*call)
@@ -167,40 +176,28 @@ def spans(words: str) -> list[int]:
     return [n for pair in ends for n in range(int(pair[0]), int(pair[-1]) + 1)]
 
 
-def test_files_of_either_path_go_by_names(tmp_path):
-    """Frames written in no order, and pictures that COLMAP didn't register."""
-    frames, depth = clip_of(N, range(N)), depth_of(N)
+def test_files_go_by_names_and_times(tmp_path):
+    """Frames written in no order, pictures that COLMAP didn't register, key frames of a SLAM."""
+    moments, frames = torch.arange(N).double() / 30, clip_of(N, range(N))
+    depth = DepthVideo(depth_m=torch.ones(N, 1, 1), camera=EGO, times_s=moments, source_frames=N)
     file = transforms(tmp_path, "{}")
     write_json(file, {"frames": read_json(file)["frames"][::-1]})
     known = torch.tensor([0, 1, 2, *range(6, N)])
     text = colmap(tmp_path, "FOV", "\n").read_text("utf-8")
     (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", text), "utf-8")
-    for path, at in ((file, torch.arange(N)), (tmp_path / "images.txt", known)):
-        ego, notes = read_trajectory(path, EGO, frames, lens=False)
+    c2w = invert(W2C[known])
+    turns = Rotation.from_matrix(c2w[..., :3]).as_quat()
+    np.savetxt(tmp_path / "tum.txt", np.c_[1000 + moments[known], c2w[..., 3], turns])
+    for path, at in (
+        (file, torch.arange(N)),
+        (tmp_path / "images.txt", known),
+        (tmp_path / "tum.txt", known),
+    ):
         exo, note = ExoPath.read(path).of(depth)
-        assert torch.allclose(ego.w2c[at], W2C[at]) and torch.equal(ego.w2c, exo)
-        assert note == notes.placed and ("3 of 12 frames" in note) == (len(at) < N)
-
-
-def depth_of(whole: int) -> DepthVideo:
-    maps, moments = torch.ones(whole, 1, 1), torch.arange(whole) / 30
-    return DepthVideo(depth_m=maps, camera=EGO, times_s=moments.double(), source_frames=whole)
-
-
-@pytest.mark.parametrize("case", ["1000 1", "0 1", "14e17 1e9", "1000 2", "0 2.8"])
-def test_times_give_the_frames(case, tmp_path):
-    start, unit = map(float, case.split())
-    frames = [0, 1, 2, 6, 7, 8, 9, 10, 11]
-    rows = [[start + unit * frame / 30, frame, 0, 0, 0, 0, 0, 1] for frame in frames]
-    np.savetxt(tmp_path / "tum.txt", rows, fmt="%.9f")
-    path = ExoPath.read(tmp_path / "tum.txt")
-    if unit in (1, 1e9):
-        assert torch.allclose(
-            path.of(depth_of(12))[0][:, 0, 3], -torch.arange(12.0).double(), atol=1e-3
-        )
-    else:
-        with refuses("frames of exo path tum.txt: got 9 poses, numbered"):
-            path.of(depth_of(12))
+        assert torch.allclose(exo[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
+        if path.name != "tum.txt":
+            ego, notes = read_trajectory(path, EGO, frames, lens=False)
+            assert torch.equal(ego.w2c, exo) and note == notes.placed
 
 
 def test_names_tell_their_numbers():
