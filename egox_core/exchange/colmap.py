@@ -82,30 +82,30 @@ def _poses(pictures: dict[str, tuple[int, Tensor]]) -> tuple[Tensor, tuple[str, 
 
 def _camera(row: list[str], folder: Path) -> CameraModel:
     model, width, height, *numbers = row
-    for lens, entry in LENSES.items():
-        simpler = entry.simpler.get(model)
-        count = entry.distortion_count if simpler is None else simpler
-        focals = 2 if simpler is None else 1
-        if (model == entry.colmap or simpler is not None) and len(numbers) == focals + 2 + count:
-            values = [float(number) for number in numbers]
-            cx, cy, *distortion = values[focals:]
-            missing = (0.0,) * (entry.distortion_count - count)
-            return CameraModel(
-                lens=lens,
-                width=int(width),
-                height=int(height),
-                fx=values[0],
-                fy=values[focals - 1],
-                cx=cx - 0.5,
-                cy=cy - 0.5,
-                distortion=(*distortion, *missing),
-            )
-    simpler = ", ".join(sorted(name for entry in LENSES.values() for name in entry.simpler))
-    raise EgoXInputError(
-        f"COLMAP folder {folder.name}",
-        got=f"model {model} with {len(numbers)} numbers",
-        expected=f"one of {_models()}, {simpler}",
-        fix="undistort the images to PINHOLE in COLMAP, or give stages.path a camera",
+    # By model: the lens, its focal lengths, its numbers of distortion.
+    known = {e.colmap: (lens, 2, e.distortion_count) for lens, e in LENSES.items() if e.colmap}
+    known |= {
+        name: (lens, 1, count) for lens, e in LENSES.items() for name, count in e.simpler.items()
+    }
+    lens, focals, count = known.get(model, ("", 0, 0))
+    if not lens or len(numbers) != focals + 2 + count:
+        raise EgoXInputError(
+            f"COLMAP folder {folder.name}",
+            got=f"model {model} with {len(numbers)} numbers",
+            expected=f"one of {', '.join(sorted(known))}",
+            fix="undistort the images to PINHOLE in COLMAP, or give stages.path a camera",
+        )
+    values = [float(number) for number in numbers]
+    cx, cy, *distortion = values[focals:]
+    return CameraModel(
+        lens=lens,
+        width=int(width),
+        height=int(height),
+        fx=values[0],
+        fy=values[focals - 1],
+        cx=cx - 0.5,
+        cy=cy - 0.5,
+        distortion=(*distortion, *[0.0] * (LENSES[lens].distortion_count - count)),
     )
 
 
