@@ -195,9 +195,8 @@ def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
     """k1...k4 of the OpenCV fisheye closest to a radial polynomial (least squares over its
     angles)."""
     theta = np.linspace(0.02, angle_limit(radial, max_angle), 400)
-    excess = sum(k * theta ** (2 * i + 3) for i, k in enumerate(radial))
     powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
-    return tuple(np.linalg.lstsq(powers, excess, rcond=None)[0].tolist())
+    return tuple(np.linalg.lstsq(powers, _radius(theta, radial) - theta, rcond=None)[0].tolist())
 
 
 @lru_cache(maxsize=64)
@@ -205,10 +204,7 @@ def angle_limit(radial: Distortion, max_angle: float) -> float:
     """Largest incidence angle (radians) up to which radius grows with theta, at most
     ``max_angle``."""
     theta = np.linspace(0.0, max_angle, 20001)
-    slope = np.ones_like(theta)
-    for i, k in enumerate(radial):
-        slope += (2 * i + 3) * k * theta ** (2 * i + 2)
-    folded = np.flatnonzero(slope < MIN_SLOPE)
+    folded = np.flatnonzero(_slope(theta, radial) < MIN_SLOPE)
     return float(theta[max(int(folded[0]) - 1, 1)]) if folded.size else float(max_angle)
 
 
@@ -220,8 +216,9 @@ def _radius(theta, radial: Distortion):
     return theta * (1 + factor)
 
 
-def _slope(theta: Tensor, radial: Distortion) -> Tensor:
-    square, total = theta * theta, torch.zeros_like(theta)
+def _slope(theta, radial: Distortion):
+    """Derivative of :func:`_radius`."""
+    square, total = theta * theta, 0.0
     for i in reversed(range(len(radial))):
         total = (total + (2 * i + 3) * radial[i]) * square
     return 1 + total

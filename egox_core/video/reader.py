@@ -128,9 +128,13 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
 
 def _undecodable(name: str, error: Exception) -> EgoXInputError:
     reason = getattr(error, "strerror", None) or error  # FFmpeg's text names the path as well
+    return _damaged(name, f"a file that can't be decoded ({reason})")
+
+
+def _damaged(name: str, got: str) -> EgoXInputError:
     return EgoXInputError(
         f"video {name}",
-        got=f"a file that can't be decoded ({reason})",
+        got=got,
         expected="an intact video file",
         fix="copy it again, or re-encode it with ffmpeg",
     )
@@ -162,12 +166,7 @@ def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoI
             if p.size and not p.is_discard
         ]
         if not begun or not packets:
-            raise EgoXInputError(
-                f"video {name}",
-                got="no frame that can be decoded",
-                expected="an intact video",
-                fix="copy it again, or re-encode it with ffmpeg",
-            )
+            raise _damaged(name, "no frame that can be decoded")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         first, scale, listed = begun[0], stream.time_base, [p for p, _ in packets]
         pts = tuple(sorted({p for p in listed if p is not None}))
@@ -299,27 +298,20 @@ def decode_frames(
             yield index, picture
             count += 1
     if count < len(indices):
-        raise EgoXInputError(
-            f"video {info.name}",
-            got=f"frame {indices[count]} missing or corrupt",
-            expected="an intact video",
-            fix="copy it again, or re-encode it with ffmpeg",
-        )
+        raise _damaged(info.name, f"frame {indices[count]} missing or corrupt")
 
 
 def _walk(
     container, stream, info: VideoInfo, indices: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """The wanted frames in order. Stops early where one can't be had."""
-    if not info.pts:
-        wanted = set(indices)
-        for position, frame in enumerate(progressive(container.decode(stream))):
-            if position in wanted:
-                yield position, frame
-            if position >= indices[-1]:
-                return
-        return
     index_of = {pts: i for i, pts in enumerate(info.pts)}
+
+    def begun() -> Iterator[tuple[int | None, av.VideoFrame]]:
+        """Frames from here on with their indices, counted where a file has no stamps."""
+        for count, frame in enumerate(progressive(container.decode(stream))):
+            yield index_of.get(frame.pts) if info.pts else count, frame
+
     position, frames = -1, None
     earlier = "interlaced" in dict(info.remarks)  # its lines are also made from the frame before
     for index in indices:
@@ -327,27 +319,24 @@ def _walk(
         if frames is None or keyframe > position + SEEK_GAP:
             if frames is not None or keyframe > 0:
                 container.seek(info.pts[keyframe], stream=stream, backward=True)
-            frames = progressive(container.decode(stream))
-        hit = _advance(frames, index_of, index)
+            frames = begun()
+        hit = _advance(frames, index)
         if hit is None and keyframe > 0:
             # The index of some containers points past the keyframe: the plain way from the start
             # always works.
             container.seek(0, stream=stream)
-            frames = progressive(container.decode(stream))
-            hit = _advance(frames, index_of, index)
+            frames = begun()
+            hit = _advance(frames, index)
         if hit is None:
             return
         position = index
         yield index, hit
 
 
-def _advance(frames, index_of: dict[int, int], index: int) -> av.VideoFrame | None:
-    for frame in frames:
-        reached = index_of.get(frame.pts)
-        if reached == index:
-            return frame
-        if reached is not None and reached > index:
-            return None
+def _advance(frames, index: int) -> av.VideoFrame | None:
+    for reached, frame in frames:
+        if reached is not None and reached >= index:
+            return frame if reached == index else None
     return None
 
 
