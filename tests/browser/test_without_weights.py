@@ -125,7 +125,9 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     assert "Missing even for the ego prior alone" in said and "is made" not in said
     dismiss(page)
     press_run(page)
-    assert "qwen" not in toast_of(page, "Missing even for the ego prior alone"), "the prior comes first"
+    assert "qwen" not in toast_of(page, "Missing even for the ego prior alone"), (
+        "the prior comes first"
+    )
 
 
 def place_the_head(page: PageUnderTest) -> None:
