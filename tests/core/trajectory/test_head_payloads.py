@@ -147,17 +147,13 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch):
 def test_other_body_payloads_are_refused():
     with refuses("frames and image_size"):
         mhr_people({"poses": []})
-    with refuses("pred_cam_t"):
-        mhr_people({"frames": [[{"pred_keypoints_3d": np.zeros((70, 3))}]], "image_size": (1, 1)})
-    with refuses(r"\(17, 3\)"):
-        mhr_people(
-            {
-                "frames": [[{**mhr_person(), "pred_keypoints_3d": np.zeros((17, 3))}]],
-                "image_size": (1, 1),
-            }
-        )
-    with refuses("focal_length"):
-        mhr_people({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
+    for change, message in (
+        ({"pred_cam_t": None}, "pred_cam_t"),
+        ({"pred_keypoints_3d": np.zeros((17, 3))}, r"\(17, 3\)"),
+        ({"focal_length": None}, "focal_length"),
+    ):
+        with refuses(message):
+            mhr_people({"frames": [[mhr_person() | change]], "image_size": (1, 1)})
 
 
 def test_a_body_model_s_empty_and_turned_poses():
