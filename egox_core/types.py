@@ -296,15 +296,12 @@ class ExoSight:
     """Depth by which one exo camera saw space empty: all in front of what a picture shows."""
 
     depth: DepthVideo
+    # [H, W] float32 z depth up to which a frame shows space, infinite in the sky, NaN unknown
+    map: Callable[[int], Tensor]
     moves: Callable[[int], Tensor]  # [H, W] bool, what moves in a frame
-    # [H, W] z depth of the static background, NaN unknown; None: of an exo camera that moves
+    # [H, W] z depth up to which static space was seen, NaN unknown; None: of an exo camera that moves
     still_m: Tensor | None
     noise: float  # typical relative difference between depth maps of one surface
-
-    def map(self, frame: int) -> Tensor:  # [H, W] float32
-        """The z depth of a frame, infinite in the sky."""
-        depth_m, sky = self.depth.depth_m[frame].float(), self.depth.sky
-        return depth_m if sky is None else depth_m.masked_fill(sky[frame].bool(), torch.inf)
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly

@@ -21,8 +21,9 @@ from ..types import DOUBTFUL, EARLIER, NOW, UNOBSERVED, ExoSight, PointCloud
 from .splat_points import SplatImage, SplatOptions
 
 STEPS = 40
-"""Places that are asked about on each line, evenly spread. Drawn rooms: 27.7 dB where lines are free
-with 32, 48, 64 and 128."""
+"""Places that are asked about on each line. Each is farther by the same factor, so that what is in
+front of the eye isn't missed on long lines: of a soccer player's, 9 % changed between free and
+hidden from frame to frame with even steps, 3 % with these. Drawn rooms are the same."""
 NEAR_M, SHARE = 0.2, 0.985
 """Metres from the eye where lines begin, in front of the wearer's own head; share of the way at which
 they end, before the point's own surface."""
@@ -86,12 +87,13 @@ def hidden_length(
 ) -> Tensor:  # [N] metres
     """Length of the way from the eye to each point that is behind what a picture of now shows, and
     that none of the pictures has seen empty."""
-    shares = torch.linspace(0, 1, STEPS + 1, device=points.device)[1:]
+    shares = torch.linspace(0, 1, STEPS + 1, device=points.device)
     lengths = []
     for part in points.split(LINES_AT_ONCE):
         length = part.norm(dim=-1)
         start = (NEAR_M / length).clamp(max=SHARE)
-        places = part[:, None] * (start[:, None] + (SHARE - start)[:, None] * shares)[..., None]
+        reach = start[:, None] * (SHARE / start)[:, None] ** shares  # [n, STEPS + 1], of the way
+        places = part[:, None] * reach[:, 1:, None]
         hidden, filled, empty = torch.zeros(
             3, *places.shape[:2], dtype=torch.bool, device=part.device
         )
@@ -107,7 +109,7 @@ def hidden_length(
             z, tolerance, pixel = picture.look(places[line, step], LINE_NOISES)
             through = z <= picture.depth_m.view(-1)[pixel] + tolerance
             hidden[line[through], step[through]] = False
-        lengths.append(hidden.sum(1) * (length * (SHARE - start)) / STEPS)
+        lengths.append((hidden * reach.diff(dim=1)).sum(1) * length)
     return torch.cat(lengths)
 
 

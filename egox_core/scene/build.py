@@ -17,9 +17,13 @@ from ..types import MOVING_CHOICES, DepthVideo, ExoSight, Moving, PointCloud, Po
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, unsteady_pixels
+from .edges import stray_step
 from .moving_camera import cloud_background, fuse_moving, is_moving
 from .own_take import strange_depth
 from .surface import ClipFrames
+
+STRAY = 0.03
+"""Relative step from which a pixel hangs between two surfaces; finer presets don't draw it, either."""
 
 
 def label_instances(
@@ -28,6 +32,11 @@ def label_instances(
     """Connected moving objects of one frame, numbered from 1."""
     _, labels = cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=8)
     return torch.from_numpy(np.minimum(labels, 32767).astype(np.int16))
+
+
+def _on_surfaces(depth_m: Tensor) -> Tensor:  # [H, W]
+    """Depth without the pixels that hang between two surfaces and bound neither's space."""
+    return depth_m.masked_fill(stray_step(depth_m) > STRAY, torch.nan)
 
 
 class FrameMovingPoints:
@@ -80,6 +89,16 @@ class FrameMovingPoints:
             label_instances(mask),
         )
 
+    def shown_m(self, frame: int) -> Tensor:  # [H, W] float32
+        """:attr:`ExoSight.map`: what doesn't move is where the static points are, so that no flicker
+        opens and closes a line of sight."""
+        depth_m, sky = self._depth.depth_m[frame].float(), self._depth.sky
+        if not isinstance(self._background, PointSet):
+            still_m = self._background.depth_m
+            depth_m = torch.where(self.mask(frame) | still_m.isnan(), depth_m, still_m)
+        depth_m = _on_surfaces(depth_m)
+        return depth_m if sky is None else depth_m.masked_fill(sky[frame].bool(), torch.inf)
+
     def mean_static(self, progress: Progress = no_progress) -> PointSet:
         """:attr:`PointCloud.mean_static` of a fixed exo camera."""
         depth_m, rgb = mean_background(
@@ -117,6 +136,7 @@ def build_scene(
     clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.camera.depth_rays())
     masks = StillMasks(depth, dynamic)
     derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
+    seen_m = None
     if is_moving(depth.exo_w2c):
         static, tolerance, noise = fuse_moving(clip, masks, progress)
         notes = (WARNING,) if derived else ()
@@ -124,6 +144,8 @@ def build_scene(
     else:
         background = fuse_static(exo_frames, depth.depth_m, masks, progress=progress)
         noise = float(background.depth_spread.nanmedian().nan_to_num())
+        # Also where colours are unsteady: shadows move there, but space is as empty.
+        seen_m = _on_surfaces(background.depth_m)
         if derived:
             notes = (WARNING,)
             hidden = unsteady_pixels(background)
@@ -163,8 +185,9 @@ def build_scene(
         mean_static=None if background is None else moving.mean_static,
         sight=ExoSight(
             depth=depth,
+            map=moving.shown_m,
             moves=moving.mask,
-            still_m=None if background is None else background.depth_m,
+            still_m=seen_m,
             noise=noise,
         ),
     )

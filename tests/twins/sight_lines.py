@@ -22,17 +22,19 @@ def hidden_length_reference(
 
 
 def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> float:
-    length, hidden = float(point.norm()), 0
+    length, hidden = float(point.norm()), 0.0
     start = min(NEAR_M / length, SHARE)
+    growth = (SHARE / start) ** (1 / STEPS)
     for step in range(1, STEPS + 1):
-        place = point * (start + (SHARE - start) * step / STEPS)
+        place = point * start * growth**step
         seen = [behind for picture in now if (behind := _behind(place, picture)) is not None]
         if not any(off > 0 for off, _ in seen) or any(off <= 0 for off, _ in seen):
             continue
         filled = any(moves and 0 < off < BODY_M for off, moves in seen)
         passed = (_behind(place, picture) for picture in ever)
-        hidden += filled or not any(p is not None and p[0] <= 0 for p in passed)
-    return hidden * length * (SHARE - start) / STEPS
+        if filled or not any(p is not None and p[0] <= 0 for p in passed):
+            hidden += length * start * (growth**step - growth ** (step - 1))
+    return hidden
 
 
 def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:

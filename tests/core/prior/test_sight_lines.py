@@ -155,24 +155,38 @@ def test_presets_draw_what_they_drew():
 SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0
 
 
+def classes_of(depth_m, dynamic, ego_at, ego_to):
+    """Classes of every frame of a grey scene, from an eye that keeps still."""
+    camera, count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
+    depth = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic)
+    scene = build_scene(torch.full((count, SIZE, SIZE, 3), 0.5), depth)
+    path = CameraTrajectory(
+        w2c=look_at(ego_at, ego_to).repeat(count, 1, 1),
+        camera=CameraModel.pinhole(33, 33, 40.0),
+        times_s=torch.arange(count).double(),
+    )
+    return render_ego_prior(scene, path, prior_preset("clean"), classes=True).seen
+
+
 def passer_by(ego_at, ego_to):
     """Classes of two frames of a wall: in the second one somebody is in front of its middle."""
     depth_m = torch.full((2, SIZE, SIZE), WALL_M)
     dynamic = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
     dynamic[1, :, 41:55] = True
     depth_m[dynamic] = NEAR_M
-    camera = CameraModel.pinhole(SIZE, SIZE, 48.0)
-    scene = build_scene(
-        torch.full((2, SIZE, SIZE, 3), 0.5),
-        DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic),
-    )
-    path = CameraTrajectory(
-        w2c=look_at(ego_at, ego_to).repeat(2, 1, 1),
-        camera=CameraModel.pinhole(33, 33, 40.0),
-        times_s=torch.arange(2).double(),
-    )
-    prior = render_ego_prior(scene, path, prior_preset("clean"), classes=True)
-    return prior.seen[:, 16, 16].tolist()
+    return classes_of(depth_m, dynamic, ego_at, ego_to)[:, 16, 16].tolist()
+
+
+def test_flicker_of_depth_changes_no_class():
+    """Of a wall with a pillar in front, by 3 % in stripes."""
+    depth_m = torch.full((5, SIZE, SIZE), WALL_M)
+    depth_m[:, :, 41:55] = NEAR_M
+    off = torch.randn(5, 1, SIZE // 8, generator=torch.Generator().manual_seed(1))
+    depth_m *= 1 + 0.03 * off.repeat_interleave(8, 2)
+    still = torch.zeros(5, SIZE, SIZE, dtype=torch.bool)
+    seen = classes_of(depth_m, still, [1.2, 0.0, 1.0], [-0.5, 0.0, WALL_M])
+    assert {*seen.unique().tolist()} >= {UNOBSERVED, DOUBTFUL, NOW}
+    assert torch.equal(seen, seen[:1].expand_as(seen))
 
 
 def test_what_moves_hides_only_what_is_right_behind_it():
