@@ -112,6 +112,7 @@ def test_a_path_of_keyframes_and_a_path_go_in():
         (lambda: path(STILL[:, :2]), "ego poses: got shape"),
         (lambda: scene(VIDEO, DEPTH, camera=K, dynamic_mask=np.ones((2, 3))), "dynamic mask"),
         (lambda: prior(DEPTH, STILL), "scene of the prior: got ndarray"),
+        (lambda: prior(a_scene(), STILL, "prettiest"), "prettiest"),
         (lambda: judge(VIDEO[..., 0]), "ego video: got shape"),
     ],
 )

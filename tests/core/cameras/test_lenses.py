@@ -1,6 +1,5 @@
 """A lens is one entry of a table: a made-up one works wherever cameras do."""
 
-import math
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -8,13 +7,11 @@ import pytest
 import torch
 
 from egox_core.cameras.lenses import LENSES, Lens
-from egox_core.cameras.model import CameraModel, sensor_from_upright
+from egox_core.cameras.model import CameraModel
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import read_colmap, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
-from egox_core.page.queries import lens_outline
 from egox_core.trajectory.poses import look_at
-from egox_core.video.reprojection import reproject, undistorted_camera
 from tests.poses import path_of, still
 from tests.refusals import refuses
 
@@ -65,22 +62,12 @@ def camera(monkeypatch) -> CameraModel:
     )
 
 
-def test_project_unproject_crop_and_rescale(camera, device):
+def test_project_unproject_json_and_refusals(camera, device):
     grid = camera.pixel_grid(torch.float64).to(device)
     rays, valid = camera.unproject(grid)
     uv, seen = camera.project(3 * rays)
     assert valid.float().mean() > 0.9 and bool(seen[valid].all())
     assert (uv - grid)[valid].abs().max() < 1e-9
-    part = camera.rescale(128, 96).crop(10, 8, 40, 30)
-    assert torch.allclose(
-        part.project(3 * rays)[0], (uv + 0.5) * 2 - 0.5 - uv.new_tensor((10.0, 8.0))
-    )
-    turned = replace(camera, distortion=(), quarter_turns=1)
-    points = rays @ sensor_from_upright(1).T.to(device)
-    assert torch.allclose(turned.upright().project(rays)[0], turned.project(points)[0])
-
-
-def test_json_and_refusals(camera):
     assert CameraModel.from_json(camera.to_json()) == camera
     with refuses("1 numbers"):
         replace(camera, distortion=(0.1, 0.2))
@@ -123,21 +110,3 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
             assert read_trajectory(theirs, camera)[0].camera.lens == read
         with refuses("COLMAP.*one of OPENCV, OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
             write_colmap(tmp_path, path)
-
-
-def test_pictures_and_outline(camera):
-    outline = lens_outline(camera, 16)
-    assert outline.shape == (16, 3) and torch.allclose(
-        outline.norm(dim=-1), torch.ones(16, dtype=torch.float64)
-    )
-    target = undistorted_camera(camera, "inside")
-    assert target.lens == "pinhole"
-    frames = (
-        camera.pixel_grid()[None, ..., :1].expand(1, 48, 64, 3) / 64
-    )  # a ramp along the columns
-    straight = reproject(frames, camera, target)
-    row, column = 24, 20
-    ray, _ = target.unproject(torch.tensor([float(column), float(row)], dtype=torch.float64))
-    assert math.isclose(
-        float(straight[0, row, column, 0]) * 64, float(camera.project(ray)[0][0]), abs_tol=0.05
-    )
