@@ -54,10 +54,12 @@ RELEASED_RANGE = 0.1
 below this."""
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
-UNOBSERVED, DOUBTFUL, EARLIER, REDRAWN, NOW = 0, 64, 128, 192, 255
+UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
 """Classes of an ego pixel, as seen.mkv has them: nothing landed; a point landed, but the way to it
-is hidden in part; exo saw it at another time; exo saw it, but the ego video shows it otherwise (of
-a video, not of a prior); exo sees it in this frame."""
+is hidden in part; exo saw it at another time; exo sees it in this frame."""
+REDRAWN, KEPT_EARLIER, KEPT_NOW = 192, 160, 224
+"""Of a video alone: exo saw it, but the video shows it otherwise; observed pixels that were put
+back."""
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
@@ -376,6 +378,17 @@ class EgoPrior:
             exo_w2c=path.w2c[:count],
             times_s=path.times_s[:count],
         )
+
+
+def video_classes(
+    seen: Tensor,  # [...] uint8, of :data:`NOW` and the other classes of a prior
+    redrawn: Tensor,  # [...] bool
+    kept: Tensor,  # [...] bool, put back
+) -> Tensor:  # [...] uint8
+    """Classes of the pixels of a video that was made from a prior."""
+    put_back = torch.where(seen == NOW, KEPT_NOW, KEPT_EARLIER)
+    observed = torch.where(redrawn, REDRAWN, torch.where(kept, put_back, seen))
+    return torch.where(seen >= EARLIER, observed, seen).to(torch.uint8)
 
 
 def seen_shares(

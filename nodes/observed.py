@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from ..egox_core.cameras import CameraModel
 from ..egox_core.frozen import frozen
 from ..egox_core.metrics import PathError, find_redrawn, put_back
+from ..egox_core.types import video_classes
 from ..egox_core.video import reproject
 from .host.progress import host_progress
 
@@ -20,28 +21,32 @@ class Observed:
     frames: Tensor  # [T, H, W, 3] with what was put back
     seen: Tensor  # [T, H, W] uint8 classes
     redrawn: Tensor  # [T, H, W] bool
-    kept: float  # share of the picture that was put back
+    kept: Tensor  # [T, H, W] bool, what was put back
 
     def shown_as(
         self, followed: PathError | None, lens: CameraModel, target: CameraModel | None
     ) -> "Observed":
         """Classes where the video shows them: moved as its view was found to be, and through
         another lens."""
-        seen, redrawn = self.seen, self.redrawn
+        maps = {"seen": self.seen, "redrawn": self.redrawn, "kept": self.kept}
         if followed is not None:
-            seen = followed.moved(seen, lens)
+            maps["seen"] = followed.moved(self.seen, lens)
         if target is not None:
-            seen, redrawn = (
-                reproject(map_[..., None], lens, target, mode="nearest")[..., 0].to(map_.dtype)
-                for map_ in (seen, redrawn)
-            )
-        return replace(self, seen=seen, redrawn=redrawn)
+            for name, map_ in maps.items():
+                shown = reproject(map_[..., None], lens, target, mode="nearest")[..., 0]
+                maps[name] = shown.to(map_.dtype)
+        return replace(self, **maps)
+
+    def classes(self, frame: int) -> Tensor:  # [H, W] uint8
+        """Classes of one frame's pixels."""
+        return video_classes(self.seen[frame], self.redrawn[frame], self.kept[frame])
 
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
         lines = [f"{100 * float(self.redrawn.float().mean()):.0f} % observed, but redrawn"]
-        if self.kept:
-            lines.append(f"{100 * self.kept:.0f} % of the picture kept as exo saw it")
+        if self.kept.any():
+            kept = 100 * float(self.kept.float().mean())
+            lines.append(f"{kept:.0f} % of the picture kept as exo saw it")
         return "\n".join(lines)
 
 
@@ -61,5 +66,5 @@ def observed_in(
         seen = interpolate(seen[None], size, mode="nearest-exact")[0]
     video = decoded.cpu().float()
     redrawn = find_redrawn(video, prior, seen, progress=host_progress(len(video)))
-    frames, kept = put_back(video, prior, seen, redrawn, keep) if keep else (decoded, 0.0)
+    frames, kept = put_back(video, prior, seen, redrawn, keep)
     return Observed(frames=frames, seen=seen, redrawn=redrawn, kept=kept)

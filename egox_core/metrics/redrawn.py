@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..frame_store import store_frames
+from ..frame_store import FrameStore, store_frames
 from ..progress import Progress, no_progress
 from ..types import EARLIER
 from .off_path import blur_inside
@@ -70,11 +70,12 @@ def put_back(
     seen: Tensor,  # [T, H, W] uint8 classes of the prior's pixels
     redrawn: Tensor,  # [T, H, W] bool, of find_redrawn
     keep: float,  # 0...1, share of the prior's pixel
-) -> tuple[Tensor, float]:
-    """The video with the prior's own pixels where they are observed and not redrawn.
+) -> tuple[
+    Tensor, Tensor
+]:  # [T, H, W, 3]; [T, H, W] bool, at least half of the pixel is the prior's
+    """Put the prior's own pixels where they are observed and not redrawn.
 
-    The second value is the share of the picture that is kept so. Edges and specks are left out,
-    seams are feathered, and long waves stay as generated.
+    Edges and specks are left out, seams are feathered, and long waves stay as generated.
 
     Raises:
         EgoXInputError: shapes that don't fit each other, a share outside of 0...1.
@@ -82,15 +83,17 @@ def put_back(
     _check(video, prior, seen)
     if not 0 <= keep <= 1:
         raise EgoXInputError("keep_observed", got=keep, expected="0 to 1", fix="1 keeps all of it")
-    shares = []
+    if not keep:
+        return video, torch.zeros_like(redrawn)
+    kept = FrameStore(len(seen), tuple(seen.shape[1:]), np.bool_)
 
     def frames() -> Iterator[Tensor]:
         for frame, drawn, kinds, marks in zip(video, prior, seen, redrawn, strict=True):
-            share = kept_share(_observed(kinds), marks.numpy())
-            shares.append(float(share.mean()))
-            yield torch.from_numpy(blended(frame.numpy(), drawn.numpy(), keep * share))
+            share = keep * kept_share(_observed(kinds), marks.numpy())
+            kept.append(share >= 0.5)
+            yield torch.from_numpy(blended(frame.numpy(), drawn.numpy(), share))
 
-    return store_frames(frames(), len(video)), keep * float(np.mean(shares))
+    return store_frames(frames(), len(video)), kept.tensor()
 
 
 def departs(

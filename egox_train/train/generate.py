@@ -19,7 +19,7 @@ from egox_core.metrics import find_redrawn, put_back
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
-from egox_core.types import REDRAWN
+from egox_core.types import video_classes
 from egox_core.wan import check_run_files, trained_with
 
 from ..data.cache_store import CacheReader
@@ -249,9 +249,8 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
         prior, seen = _observed(job, frames)
         if prior is not None and seen is not None:
             redrawn = find_redrawn(frames, prior, seen)
-            if job.options.keep_observed:
-                frames, _ = put_back(frames, prior, seen, redrawn, job.options.keep_observed)
-            kinds = seen.masked_fill(redrawn, REDRAWN)
+            frames, kept = put_back(frames, prior, seen, redrawn, job.options.keep_observed)
+            kinds = video_classes(seen, redrawn, kept)
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
         write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:

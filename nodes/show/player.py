@@ -2,7 +2,7 @@
 a node's result; ``web/js/previews.js`` draws them."""
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from comfy_execution.utils import get_executing_context
@@ -11,8 +11,6 @@ from torch import Tensor
 from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.types import (
-    EARLIER,
-    REDRAWN,
     UNTIMED_FPS,
     CameraTrajectory,
     DepthVideo,
@@ -49,7 +47,8 @@ def preview_ui(
     geometry: Ui | None = None,  # of geometry_data: a view of weights over the stream exo
     measure: str | None = None,  # how near it came, for a list of runs: "17.3 dB"
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the pixels of the stream ego
-    redrawn: Tensor | None = None,  # [T, H, W] bool, which of them that stream shows otherwise
+    # of a frame of a video: the same [H, W], and what is redrawn or kept
+    video_classes: Callable[[int], Tensor] | None = None,
     progress: Progress = no_progress,
 ) -> Ui:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -78,7 +77,7 @@ def preview_ui(
         "values": values or {},
         "measure": measure,
         "geometry": geometry,
-        "seen": None if seen is None else seen_data(seen, redrawn, step, progress),
+        "seen": None if seen is None else seen_data(seen, video_classes, step, progress),
         "run": getattr(get_executing_context(), "prompt_id", None),
     }
     return {"text": (text,), KEY: [preview]}
@@ -86,18 +85,15 @@ def preview_ui(
 
 def seen_data(
     seen: Tensor,  # [T, H, W] uint8 classes
-    redrawn: Tensor | None,  # [T, H, W] bool
+    video_classes: Callable[[int], Tensor] | None,  # of one frame
     step: int,
     progress: Progress,
 ) -> Ui:
-    """Classes of pixels as the page reads them: a stream of grey PNG sheets without any other value
-    (0 unobserved, 64 doubtful, 128 at another time, 192 redrawn, 255 now), and the share of each
-    class per frame of the clip, whether redrawn or not."""
+    """Classes of pixels as the page reads them: a stream of grey PNG sheets without any other value,
+    and the share of each class per frame of the clip, whether redrawn, kept or neither."""
 
     def grey(frame: int) -> Tensor:
-        kinds = seen[frame]
-        if redrawn is not None:
-            kinds = kinds.masked_fill(redrawn[frame] & (kinds >= EARLIER), REDRAWN)
+        kinds = seen[frame] if video_classes is None else video_classes(frame)
         return (kinds.float() / 255)[..., None].expand(-1, -1, 3)
 
     frames, height, width = seen.shape

@@ -222,7 +222,7 @@ def ego(
         values=upstream_values(graph, node_id),
         measure=measure,
         seen=None if observed is None else observed.seen,
-        redrawn=None if observed is None else observed.redrawn,
+        video_classes=None if observed is None else observed.classes,
     )
 
 

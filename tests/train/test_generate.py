@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.types import EARLIER, NOW, REDRAWN, UNOBSERVED
+from egox_core.types import EARLIER, KEPT_NOW, NOW, REDRAWN, UNOBSERVED
 from egox_core.video.reader import probe_video
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader
@@ -98,6 +98,8 @@ def test_observed_pixels_are_put_back(place, training_set, tmp_path, monkeypatch
     for keep in (0.0, 1.0):
         generate(place / "cache", tmp_path, options(place, keep_observed=keep), one)
         off.append((video(tmp_path / f"{clip}.mp4") - prior).abs().mean())
+        kept = (read_classes(tmp_path / f"{clip}.seen.mkv", 5, (32, 32)) == KEPT_NOW).any()
+        assert kept == (keep > 0)
     assert off[1] < 0.9 * off[0]
     monkeypatch.setattr(module + "SEEN", "none.mkv")
     for keep, fault in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):

@@ -3,7 +3,7 @@
 
 const TILE = 8; // px of the stage, of a pattern that repeats
 // Value of a pixel's class -> what is drawn over it; a class that isn't here stays bare. The values are egox_core's.
-const MARKS = { 128: veil, 64: dots, 0: hatch };
+const MARKS = { 128: veil, 160: veil, 64: dots, 0: hatch };
 const REDRAWN = 192;
 
 export class SeenMarks {
