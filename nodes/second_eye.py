@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import InputImpl, io
 
 from ..egox_core.frame_store import store_frames
 from ..egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
 from .host.progress import host_progress
-from .host.video import clip_fps, components
+from .host.video import clip_fps, native_video
 from .io_types import EgoXScene, EgoXTrajectory
 from .search_words import node_schema
 from .show import shown
@@ -16,8 +16,8 @@ from .show import shown
 class StereoVideo(InputImpl.VideoFromComponents):
     """A video whose file says that it holds two eyes; one in memory doesn't."""
 
-    def __init__(self, components: Types.VideoComponents, half_sphere: bool) -> None:
-        super().__init__(components)
+    def __init__(self, video: InputImpl.VideoFromComponents, half_sphere: bool) -> None:
+        super().__init__(video.get_components())
         self._half_sphere = half_sphere
 
     def save_to(self, path, *args, **options) -> None:
@@ -133,17 +133,20 @@ class EgoXSecondEye(io.ComfyNode):
         audio=None,
     ) -> io.NodeOutput:
         progress = host_progress(len(ego))
-        form = StereoForm(layout=layout, stabilise=stabilise, eye_px=eye_px, screen_m=screen_m)
-        eyes_m, axes = eye_distance_mm / 1000, form.axes(trajectory)
-        eye = second_eye(ego, scene, trajectory, eyes_m=eyes_m, axes=axes, progress=progress)
-        pictures = stereo_pictures(
-            ego, eye.rgb, trajectory.camera, form, eyes_m=eyes_m, axes=axes, progress=progress
+        form = StereoForm(
+            layout=layout,
+            stabilise=stabilise,
+            eye_px=eye_px,
+            eyes_m=eye_distance_mm / 1000,
+            screen_m=screen_m,
         )
+        eye = second_eye(ego, scene, trajectory, form, progress=progress)
+        pictures = stereo_pictures(ego, eye.rgb, trajectory, form, progress=progress)
         both = store_frames(pictures, len(ego))
-        clip = components(both, clip_fps(trajectory), audio)
+        video = native_video(both, clip_fps(trajectory), audio)
         return io.NodeOutput(
             both,
-            StereoVideo(clip, half_sphere=layout == "VR180"),
+            StereoVideo(video, half_sphere=layout == "VR180"),
             eye.rgb,
             ui=shown and shown.eyes(ego, eye.rgb, eye.notes, trajectory, progress),
         )

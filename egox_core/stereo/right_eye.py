@@ -1,7 +1,7 @@
 """The right eye's video from the left one's, by the depth that the scene has at the ego camera.
 
 A pixel of the left picture is moved to where the other eye sees its place. Depth is the prior's
-where exo observed it with a free sight line, drawn from where the video was found to look. Pixels
+where exo observed it with a free sight line, drawn from where the video was found to be. Pixels
 that the left eye doesn't see come from the second eye's own prior, where exo saw them and they are
 more than a crack, else from the far side of the hole.
 """
@@ -13,22 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import sensor_from_upright
-from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..metrics import PathError, PathViews
-from ..prior import PriorOptions, iter_ego_prior, prior_preset
+from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import EARLIER, CameraTrajectory, PointCloud
-from .pictures import EYES_M
+from .pictures import StereoForm
 from .warp import fill_holes, move, sample_at, snap_edges, whole_nearness, wide_parts
 
 TOO_NEAR_M = 0.3
 OFF_PX = 4.0
 """Least shift between picture and depth that is warned of, px of a picture 448 px wide; true videos
-of drawn rooms have up to 1.7."""
+of drawn rooms have up to 1.9."""
 
 
 @frozen
@@ -38,7 +36,7 @@ class EyeFrame:
     rgb: Tensor  # [H, W, 3] float32 0...1
     source: Tensor  # [H, W, 2] float32 px of the left picture; NaN: not seen there
     observed: Tensor  # [H, W] bool, of the left picture: exo saw it, so its depth is known
-    too_near: Tensor  # [H, W] bool, of the left picture
+    nearness: Tensor  # [H, W] float32, 1/m along the ray, of the left picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,43 +52,44 @@ def second_eye(
     video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation: the left eye
     scene: PointCloud,
     trajectory: CameraTrajectory,
+    form: StereoForm,
     *,
-    eyes_m: float = EYES_M,
-    axes: Tensor | None = None,  # [T, 3, 3] float64, upright picture from the one written
-    options: PriorOptions | None = None,  # of the priors; default: preset exact
     progress: Progress = no_progress,
 ) -> SecondEye:
-    """Make the right eye's video, in the same lens, from ``eyes_m`` along +x of the upright picture.
+    """Make the right eye's video, in the same lens, along +x of the picture that ``form`` writes.
 
-    With ``axes`` along +x of a stabilised picture. A clip of any length takes the memory of a few
-    frames, beside the input.
+    The depth is drawn from where the video was found to be: turned and shifted against the path.
+    A clip of any length takes the memory of a few frames, beside the input.
 
     Raises:
-        EgoXInputError: another count of frames than the scene's, eyes not 1 to 200 mm apart, a scene
-            without the depth it was built of.
+        EgoXInputError: another count of frames than the scene's, a scene without the depth it was
+            built of.
     """
-    if not 0.001 <= eyes_m <= 0.2:
-        raise EgoXInputError(
-            "distance of the eyes",
-            got=f"{1000 * eyes_m:g} mm",
-            expected="1 to 200 mm",
-            fix="a grown-up has 63 mm",
-        )
     path = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
     count, height, width, _ = video.shape
-    camera = trajectory.camera.rescale(width, height)
-    followed = replace(_followed(trajectory, path), camera=camera)
-    rgb, shares = FrameStore(count, (height, width, 3), np.float32), []
-    for eye in iter_second_eye(
-        video, scene, followed, eyes_m=eyes_m, axes=axes, options=options, progress=progress
-    ):
+    turns, shifts = _found(path, count)
+    w2c = trajectory.camera.upright_poses(trajectory.w2c)
+    w2c[..., 3] += shifts
+    camera = trajectory.camera.rescale(width, height).upright()
+    followed = replace(trajectory, w2c=turns @ w2c, camera=camera)
+    (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
+    rgb, figures = FrameStore(count, (height, width, 3), np.float32), []
+    frames = iter_second_eye(video, scene, followed, form, progress=progress)
+    for turn, shift, eye in zip(turns, shifts, frames, strict=True):
         rgb.append(eye.rgb.numpy())
-        shares.append([part.double().mean() for part in (eye.source.isnan(), eye.too_near)])
-    filled, too_near = np.mean(shares, 0)
-    notes, off_px = [f"{filled:.1%} of the right eye's picture is filled", path.text()], None
-    if path.median_deg is not None:
-        off_px = float(np.radians(path.median_deg)) * camera.fx
-        notes[1] = f"Image and depth are {off_px:.1f} px apart"
+        ordered, _ = camera.project(rays @ turn - eye.nearness[..., None] * shift)
+        off_px = (ordered - grid)[eye.observed].norm(dim=-1).median()
+        too_near = eye.observed & (eye.nearness > 1 / TOO_NEAR_M)
+        shares = (part.double().mean() for part in (eye.source.isnan(), too_near))
+        figures.append((off_px, *shares))
+    off_px = float(np.nanmedian([off for off, *_ in figures])) if path.judged.any() else None
+    _, filled, too_near = np.mean(figures, 0)
+    notes = [f"{filled:.1%} of the right eye's picture is filled", path.text()]
+    if off_px is not None:
+        shift_cm = 100 * float(shifts.norm(dim=1).median())
+        notes[1] = (
+            f"Image and depth are {off_px:.1f} px apart ({path.median_deg:.1f}°, {shift_cm:.0f} cm)"
+        )
         if off_px > OFF_PX * width / REFERENCE_SIZE:
             notes[1] = f"Warning: {notes[1]}: what the model moved by itself has the wrong depth"
     if too_near > 0.5:
@@ -98,62 +97,53 @@ def second_eye(
     return SecondEye(rgb=rgb.tensor(), off_px=off_px, notes=tuple(notes))
 
 
-def _followed(trajectory: CameraTrajectory, path: PathError) -> CameraTrajectory:
-    """The path turned to where the video was found to look; where that can't be judged, as in the
-    frames around."""
+def _found(path: PathError, count: int) -> tuple[Tensor, Tensor]:  # [T, 3, 3], [T, 3] float64
+    """Turn and shift in metres of every frame; where they can't be judged, as in those around."""
     from scipy.spatial.transform import Rotation  # half of torch's time
 
-    judged = path.judged.numpy()
-    if not judged.any():
-        return trajectory
-    frames, at = range(len(trajectory.w2c)), path.step * np.flatnonzero(judged)
-    turns = [np.interp(frames, at, axis[judged]) for axis in path.turn_deg.numpy().T]
-    turned = torch.from_numpy(Rotation.from_rotvec(np.transpose(turns), degrees=True).as_matrix())
-    upright = sensor_from_upright(trajectory.camera.quarter_turns)
-    return replace(trajectory, w2c=upright @ turned @ upright.T @ trajectory.w2c.double())
+    used = path.judged | ~path.judged.any()
+    found = torch.cat((path.turn_deg, path.shift_m), 1).nan_to_num(0.0)[used].double().numpy()
+    at = path.step * np.flatnonzero(used)
+    every = np.stack([np.interp(range(count), at, part) for part in found.T], 1)
+    turns = Rotation.from_rotvec(every[:, :3], degrees=True).as_matrix()
+    return torch.from_numpy(turns), torch.from_numpy(every[:, 3:])
 
 
 def iter_second_eye(
     video: Tensor,  # [T, H, W, 3] float 0...1
     scene: PointCloud,
     trajectory: CameraTrajectory,  # whose camera is the video's
+    form: StereoForm,
     *,
-    eyes_m: float = EYES_M,
-    axes: Tensor | None = None,
-    options: PriorOptions | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[EyeFrame]:
-    """The right eye frame by frame; see :func:`second_eye`."""
-    camera, w2c = trajectory.camera, trajectory.w2c.double()
-    eyes = eyes_m * (torch.eye(3).double()[None] if axes is None else axes)[..., 0]
-    eyes = eyes.expand(len(w2c), 3)  # in upright axes
+    """The right eye frame by frame, by the depth along the path as it is; see :func:`second_eye`."""
+    camera, w2c = trajectory.camera.upright(), trajectory.camera.upright_poses(trajectory.w2c)
+    eyes = form.eyes_m * form.axes(trajectory)[..., 0]
     there = w2c.clone()
-    there[..., 3] -= eyes @ sensor_from_upright(camera.quarter_turns).T
+    there[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)
     lefts, rights = (
         iter_ego_prior(
             scene,
-            replace(trajectory, w2c=each),
-            options or prior_preset("exact"),
+            replace(trajectory, w2c=each, camera=camera),
+            prior_preset("exact"),
             classes=True,
             progress=progress,
         )
         for each in (w2c, there)
     )
-    for picture, eye, left, right in zip(video, eyes, lefts, rights, strict=False):
+    for picture, eye, left, right in zip(video, eyes, lefts, rights, strict=True):
         picture = picture.float().cpu()
         (nearness, observed), (beside, own) = (
             (1 / (prior.depth_m * metres_of_z), torch.as_tensor(prior.seen) >= EARLIER)
             for prior in (left, right)
         )
         observed &= nearness.isfinite()
-        whole = snap_edges(whole_nearness(nearness, observed), observed, picture)
-        source, moved = move(camera.upright(), whole, eye)
+        nearness = snap_edges(whole_nearness(nearness, observed), observed, picture)
+        source, moved = move(camera, nearness, eye)
         own &= wide_parts(moved.isnan())
-        rgb = right.rgb.where(own[..., None], sample_at(picture, source))
-        yield EyeFrame(
-            rgb=fill_holes(rgb, beside.where(own, moved)),
-            source=source,
-            observed=observed,
-            too_near=observed & (whole > 1 / TOO_NEAR_M),
+        rgb = fill_holes(
+            right.rgb.where(own[..., None], sample_at(picture, source)), beside.where(own, moved)
         )
+        yield EyeFrame(rgb=rgb, source=source, observed=observed, nearness=nearness)

@@ -5,8 +5,6 @@ Depth is kept as nearness, 1 / metres along the ray: a pixel's way is in proport
 0.
 """
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -90,8 +88,8 @@ def move(
         Places in the first picture, px [H, W, 2], and their nearness [H, W]; NaN where the first
         eye sees nothing.
     """
-    grid, rays, inside = _rays(camera)
-    height, width = nearness.shape
+    (height, width), grid = nearness.shape, camera.pixel_grid()
+    rays, inside = camera.pixel_rays()
     place, seen = camera.project(rays - nearness[..., None] * eye.float())
     beside = F.pad(nearness[None, None], (RIM_PX, 0, 0, 0))
     pure = (1 - STEP) * F.max_pool2d(beside, (1, RIM_PX + 1), 1)[0, 0] <= nearness
@@ -100,21 +98,15 @@ def move(
     key = nearness.contiguous().view(torch.int32).long() << 32 | number
     first = torch.full((height * width,), -1)
     for offset in OFFSETS:
-        column, row = (place + torch.tensor(offset)).round().long().unbind(-1)
-        lands = inside & seen & pure & (column >= 0) & (column < width)
-        lands &= (row >= 0) & (row < height)
-        first.scatter_reduce_(0, (row * width + column)[lands], key[lands], "amax")
-    hole, number = (first < 0).view(height, width), first & 0xFFFFFFFF
-    number[first < 0] = 0
-    way = (place - grid).view(-1, 2)[number].view(height, width, 2)
-    source = (grid - way).masked_fill(hole[..., None], torch.nan)
-    return source, nearness.view(-1)[number].view(height, width).masked_fill(hole, torch.nan)
-
-
-@lru_cache(maxsize=2)
-def _rays(camera: CameraModel) -> tuple[Tensor, Tensor, Tensor]:
-    """A camera's pixels [H, W, 2], their rays [H, W, 3], and whether the lens has them [H, W]."""
-    return camera.pixel_grid(), *camera.pixel_rays()
+        landing = place + torch.tensor(offset)
+        lands = inside & seen & pure & camera.inside(landing)
+        column, row = landing[lands].round().long().unbind(-1)
+        first.scatter_reduce_(0, row * width + column, key[lands], "amax")
+    first = first.view(height, width)
+    hole, number = first < 0, first.clamp(min=0) & 0xFFFFFFFF
+    source = grid - (place - grid).view(-1, 2)[number]
+    moved = nearness.take(number).masked_fill(hole, torch.nan)
+    return source.masked_fill(hole[..., None], torch.nan), moved
 
 
 def sample_at(

@@ -274,11 +274,9 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path) -> None:
             fix="give the manifest that the cache was made from",
         )
     points, path = known
-    form = StereoForm()
-    axes = form.axes(path)
-    eye = second_eye(video, points, path, axes=axes)
+    eye = second_eye(video, points, path, StereoForm())
     logger.info("%s: %s", job.clip, "; ".join(eye.notes))
-    pictures = stereo_pictures(video, eye.rgb, path.camera, form, axes=axes)
+    pictures = stereo_pictures(video, eye.rgb, path, StereoForm())
     write_video(job.pair, pictures, job.fps, threads=1)
     mark_stereo(job.pair, half_sphere=True)
 

@@ -12,15 +12,10 @@ def native_video(
     frames: Tensor, fps: float | None, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
     """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it; fps None is not known."""
-    return InputImpl.VideoFromComponents(components(frames, fps, audio))
-
-
-def components(
-    frames: Tensor, fps: float | None, audio: Input.Audio | None = None
-) -> Types.VideoComponents:
-    """What such a video is made of."""
     rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
-    return Types.VideoComponents(images=frames, audio=audio, frame_rate=rate)
+    return InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=frames, audio=audio, frame_rate=rate)
+    )
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import av
 import numpy as np
+import pytest
 import torch
 
 from egox_core.scene.build import build_scene
@@ -9,7 +10,8 @@ from lab.drawn import SyntheticSpec, make_take
 
 
 def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
-    """Its index comes to the front, where the host leaves it behind."""
+    """Its index comes to the front, where the host leaves it behind; the node can be cancelled."""
+    from comfy import model_management
     from egox_pack.nodes.second_eye import EgoXSecondEye
 
     take = make_take(SyntheticSpec(frames=2, exo_width=112, exo_height=64, ego_size=64))
@@ -18,9 +20,8 @@ def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
     given = (take.ego_frames(), scene, take.trajectory())
     path = tmp_path / "pair.mp4"
     for layout, marks in (("VR180", 1), ("flat", 0)):
-        both, video, right = EgoXSecondEye.execute(
-            *given, layout, "full", 128, 63.0, 2.0, audio=audio
-        ).args
+        options = (layout, "full", 128, 63.0, 2.0, audio)
+        both, video, right = EgoXSecondEye.execute(*given, *options).args
         assert both.shape == (2, 128, 256, 3) and right.shape == take.ego_rgb.shape
         video.save_to(str(path))
         data = path.read_bytes()
@@ -31,3 +32,6 @@ def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
             file.seek(0)
             assert sum(frame.samples for frame in file.decode(audio=0)) >= 800
         assert np.abs(np.stack(saved) / 255 - both.numpy()).mean() < 0.05
+    model_management.interrupt_current_processing()
+    with pytest.raises(model_management.InterruptProcessingException):
+        EgoXSecondEye.execute(*given, *options)

@@ -1,48 +1,57 @@
 """The second eye: equal to its plain twin, and to the ray-traced one of a drawn room."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from egox_core.cameras.model import sensor_from_upright
+from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.cameras.presets import preset_camera
 from egox_core.scene.build import build_scene
+from egox_core.stereo.pictures import StereoForm
 from egox_core.stereo.right_eye import iter_second_eye, second_eye
 from egox_core.stereo.warp import fill_holes, move, snap_edges, whole_nearness, wide_parts
+from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.shading import crease_neighbours
 from lab.drawn.views import Renderer
-from tests.refusals import refuses
-from tests.twins.second_eye import move_reference, snap_edges_reference
+from tests.twins.second_eye import move_reference
 
 SIDE = 128
 ROOM = SyntheticSpec(
     seed=760028, frames=2, fps=10.0, exo_width=224, exo_height=SIDE, ego_size=SIDE, texture="soft"
 )
+FORM = StereoForm(stabilise="off")
 
 
-def test_edges_and_ways_equal_their_plain_twin():
-    draw = torch.Generator().manual_seed(1)
-    nearness = 0.5 + 0.02 * torch.rand(20, 24, generator=draw)
+def test_ways_equal_their_plain_twin():
+    nearness = 0.5 + 0.02 * torch.rand(20, 24)
     nearness[5:15, 8:17] += 1.0
-    observed = torch.rand(20, 24, generator=draw) < 0.9
-    picture = torch.rand(20, 24, 3, generator=draw)
-    snapped = snap_edges(nearness, observed, picture)
-    assert torch.equal(snapped, snap_edges_reference(nearness, observed, picture))
-    assert 10 < int((snapped != nearness).sum()) < 200
-    camera, eye = preset_camera("aria_released", 24).upright().crop(0, 2, 24, 20), torch.zeros(3)
-    eye[0] = 0.2
-    source, moved = move(camera, snapped, eye)
-    plain = move_reference(camera, snapped, eye)
+    camera = preset_camera("aria_released", 24).upright().crop(0, 2, 24, 20)
+    eye = torch.tensor([0.2, 0.0, 0.0])
+    source, moved = move(camera, nearness, eye)
+    plain = move_reference(camera, nearness, eye)
     assert torch.allclose(source, plain, atol=1e-4, equal_nan=True)
     assert 10 < int(moved.isnan().sum()) < 200
 
 
+def test_depth_ends_where_the_picture_does():
+    """2 px off; what wasn't observed stays."""
+    picture, nearness = torch.zeros(12, 24, 3), torch.full((12, 24), 0.5)
+    picture[:, 12:], nearness[:, 10:] = 1.0, 1.0
+    observed = torch.arange(12)[:, None].expand(12, 24) < 8
+    snapped = snap_edges(nearness, observed, picture)
+    assert torch.equal(snapped[:8], 0.5 + picture[:8, :, 0] / 2)
+    assert torch.equal(snapped[8:], nearness[8:])
+
+
 @pytest.fixture(scope="module")
 def room():
-    """(the true left eye [T, S, S, 3], its scene, its path), the take."""
+    """(the true left eye [T, S, S, 3], its scene, its path, a form), the take."""
     take = make_take(ROOM)
     scene = build_scene(take.exo_rgb, take.depth_video())
-    return (take.ego_frames(), scene, take.trajectory()), take
+    return (take.ego_frames(), scene, take.trajectory(), FORM), take
 
 
 def test_right_eye_is_the_ray_traced_one(room):
@@ -65,20 +74,44 @@ def test_right_eye_is_the_ray_traced_one(room):
     assert -10 * mean_error.log10() >= 30 and torch.cat(unmoved).mean() > 10 * mean_error
 
 
-def test_what_the_model_moved_is_said(room):
-    """About 10 px of a picture 448 px wide, on purpose; the true video isn't warned of."""
-    (video, *scene), _ = room
-    true, px = second_eye(video, *scene), 3
+def test_what_the_model_moved_is_said_and_followed(room):
+    """Turned by about 10 px of a picture 448 px wide, or stepped aside by 10 cm; the true video
+    isn't warned of."""
+    (video, scene, path, _), _ = room
+    true, px = second_eye(video, scene, path, FORM), 3
     assert true.off_px < 1 and "Warning" not in "".join(true.notes)
-    moved = second_eye(video.roll(px, 2), *scene)
-    assert moved.off_px == pytest.approx(px, abs=0.7)
-    assert f"Warning: Image and depth are {moved.off_px:.1f} px apart" in moved.notes[1]
-    # Depth went along: the picture moves as much as it did.
-    inner = (slice(None), *(slice(16, -16),) * 2)
-    off = (moved.rgb.roll(-px, 2) - true.rgb)[inner].abs().mean()
-    assert off < 0.25 * (true.rgb - video)[inner].abs().mean()
-    with refuses("200 mm"):
-        second_eye(video, *scene, eyes_m=0.63)
+    inner, unmoved = (slice(None), *(slice(16, -16),) * 2), (true.rgb - video).abs()
+    aside = path.w2c + F.pad(torch.tensor([[0.0], [0.1], [0.0]]), (3, 0))
+    for other, ordered, least_px, most_px in (
+        (video.roll(px, 2), path, px - 0.7, px + 0.7),
+        (video, replace(path, w2c=aside), 1, 9),
+    ):
+        moved = second_eye(other, scene, ordered, FORM)
+        assert least_px < moved.off_px < most_px
+        assert f"Warning: Image and depth are {moved.off_px:.1f} px apart" in moved.notes[1]
+        # Depth went along: the picture moves as much as it did.
+        off = (moved.rgb.roll(-px * (ordered is path), 2) - true.rgb)[inner].abs().mean()
+        assert off < 0.25 * unmoved[inner].mean()
+
+
+def test_a_wall_before_the_nose_is_warned_of():
+    """At 20 cm, where 32 px x 50 mm / 0.2 m are 8 px; exo sees all of it."""
+    camera = CameraModel.pinhole(64, 64, 32.0)
+    video = F.interpolate(torch.rand(1, 3, 9, 9), (64, 64), mode="bicubic").clamp(0, 1)
+    video = video.movedim(1, -1).expand(2, -1, -1, -1)
+    depth = DepthVideo(depth_m=torch.full((2, 64, 64), 0.2), camera=camera)
+    path = CameraTrajectory(
+        w2c=torch.eye(3, 4).double().expand(2, 3, 4), camera=camera, times_s=torch.arange(2.0)
+    )
+    given = video, build_scene(video, depth), path, StereoForm(stabilise="off", eyes_m=0.05)
+    reports = []
+    eye = second_eye(*given, progress=lambda *report: reports.append(report))
+    assert "is nearer than 0.3 m" in eye.notes[-1]
+    off = eye.rgb[:, 8:-8, 8:-16] - video[:, 8:-8, 16:-8]
+    assert off.abs().mean() < 0.01
+    reports.pop()
+    with pytest.raises(IndexError):  # as a cancel at the last report
+        second_eye(*given, progress=lambda *_: reports.pop())
 
 
 def test_what_is_made_up_stays_off_and_what_is_seen_stays_near():
