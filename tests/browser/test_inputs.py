@@ -198,6 +198,7 @@ def test_help_on_what_a_subgraph_s_node_shows(open_page, shipped):
     newer.show()
     newer.page.locator("[data-node-id]").first.wait_for()
     if newer.evaluate(_HELP_ON_ROWS):  # the rows of older pages can't be told apart
-        row = newer.page.locator('[data-testid="node-widget"][data-widget-name="steps"]')
+        label = newer.page.get_by_test_id("widget-layout-field-label").filter(has_text="Steps")
+        row = newer.page.get_by_test_id("node-widget").filter(has=label).first
         row.hover()
         assert row.get_attribute("title") == STEPS
