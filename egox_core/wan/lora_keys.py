@@ -58,16 +58,8 @@ BLOCK_PARTS: Mapping[str, str] = {
     "ffn.net.2": "ffn.2",
     "scale_shift_table": "modulation",
 }
-BARE_TENSORS = frozenset(
-    {
-        "scale_shift_table",
-        "condition_embedder.image_embedder.pos_embed",
-        "modulation",
-        "head.modulation",
-        "img_emb.emb_pos",
-    }
-)
-"""Parts that are tensors themselves; all others have .weight and .bias."""
+BARE_TENSORS = ("modulation", "img_emb.emb_pos")
+"""Ends of native names of parts that are tensors themselves; all others have .weight and .bias."""
 FILE_PREFIXES = (
     "base_model.model.transformer.",
     "base_model.model.",
@@ -91,6 +83,7 @@ LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
     ".dora_scale": ".dora_scale",
     ".lora_magnitude_vector": ".dora_scale",
     ".lora_magnitude_vector.weight": ".dora_scale",
+    ".lora_mid.weight": ".lora_mid.weight",
 }
 MID_SUFFIX = ".lora_mid.weight"
 """A third matrix between the two, of convolutions; such a part is left out."""
@@ -300,11 +293,11 @@ def convert_lora(
     ranks, scales = set(), set()
     for part in own:
         rank = _checked_rank(part, tensors)
-        scale = _peft_scale(peft, own[part])
-        if part + ".alpha" not in tensors and scale is not None:
-            tensors[part + ".alpha"] = torch.tensor(scale * rank)
+        alpha, scale = tensors.get(part + ".alpha"), _peft_scale(peft, own[part])
+        if alpha is None and scale is not None:
+            alpha = tensors[part + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)
-        scales.add(float(tensors[part + ".alpha"]) / rank if part + ".alpha" in tensors else 1.0)
+        scales.add(1.0 if alpha is None else float(alpha) / rank)
     return LoraConversion(
         tensors=tensors,
         matched=matched,
@@ -344,28 +337,15 @@ def convert_transformer(
 def rename_parameter(key: str, to: Naming = "native") -> str | None:
     """Rename a parameter; None if it isn't in the model.
 
-    It is a part with .weight, .bias or nothing, under any known prefix.
+    It is a part with .weight, .bias or nothing, under a prefix as LoRA files have it.
     """
-    for prefix in FILE_PREFIXES:
-        if not key.startswith(prefix):
-            continue
-        name = key.removeprefix(prefix)
-        if _is_bare(name):
-            return rename_part(name, to)
-        part, dot, parameter = name.rpartition(".")
-        renamed = (
-            rename_part(part, to)
-            if parameter in ("weight", "bias") and not _is_bare(part)
-            else None
-        )
-        if renamed is not None:
-            return renamed + dot + parameter
-    return None
-
-
-def _is_bare(name: str) -> bool:
-    block = _BLOCK.fullmatch(name)
-    return (block.group(2) if block else name) in BARE_TENSORS
+    part, dot, parameter = key.rpartition(".")
+    if parameter not in ("weight", "bias"):
+        part, dot, parameter = key, "", ""
+    native = _native_parts([part]).get(part)
+    if native is None or native.endswith(BARE_TENSORS) == bool(dot):
+        return None
+    return f"{rename_part(native, to)}{dot}{parameter}"
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -375,7 +355,7 @@ def _split(key: str) -> tuple[str, str]:
         if key.endswith("." + scale):
             return key.removesuffix(scale) + "weight", scale
     key = _ADAPTER.sub(r"\1\2", key)
-    for suffix, ours in (*LORA_SUFFIXES.items(), (MID_SUFFIX, MID_SUFFIX)):
+    for suffix, ours in LORA_SUFFIXES.items():
         if key.endswith(suffix):
             return key.removesuffix(suffix), ours
     module, dot, last = key.rpartition(".")
@@ -473,9 +453,7 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
 
 def _peft_entries(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """PEFT's settings of the transformer, where a file has them."""
-    text = (metadata or {}).get(PEFT_METADATA_KEY)
-    if text is None:
-        return {}
+    text = (metadata or {}).get(PEFT_METADATA_KEY, "{}")
     try:
         content = parse_json(str(text), "PEFT's metadata")
     except EgoXInputError:
