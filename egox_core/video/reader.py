@@ -309,7 +309,7 @@ def _walk(
 
     def begun() -> Iterator[tuple[int | None, av.VideoFrame]]:
         """Frames from here on with their indices, counted where a file has no stamps."""
-        for count, frame in enumerate(progressive(container.decode(stream))):
+        for count, frame in enumerate(progressive(container, stream)):
             yield index_of.get(frame.pts) if info.pts else count, frame
 
     position, frames = -1, None

@@ -8,6 +8,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,38 +86,28 @@ def _mp4_header(source: Any) -> bytes:
     return b""
 
 
-def progressive(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """The frames, interlaced ones with the lines of their first moment and bwdif's between them."""
+def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    """The stream's frames from here on, interlaced ones with the lines of their first moment and
+    bwdif's between them."""
     from av.filter import Graph
 
     graph, stamps = None, deque()
-    for frame in frames:
-        if graph is None and frame.interlaced_frame:
+    for frame in chain(container.decode(stream), (None,)):  # None ends the filter
+        if graph is None and frame and frame.interlaced_frame:
             graph = Graph()
-            buffer = graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=frame.time_base,
-            )
             bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-            graph.link_nodes(buffer, bwdif, graph.add("buffersink")).configure()
+            graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink"))
+            graph.configure()
         if graph is None:
-            yield frame
+            if frame:
+                yield frame
             continue
-        stamps.append(frame.pts)
+        stamps.append(frame and frame.pts)
         graph.push(frame)
-        yield from _filtered(graph, stamps)
-    if graph is not None:
-        graph.push(None)
-        yield from _filtered(graph, stamps)
-
-
-def _filtered(graph: Any, stamps: deque) -> Iterator[av.VideoFrame]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (BlockingIOError, EOFError):
-            return
-        frame.pts = stamps.popleft()
-        yield frame
+        while True:
+            try:
+                made = graph.pull()
+            except (BlockingIOError, EOFError):
+                break
+            made.pts = stamps.popleft()
+            yield made

@@ -425,14 +425,6 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
             expected="pairs of lora_A and lora_B",
             fix="the file is incomplete: download it again",
         )
-    alpha = tensors.get(part + ".alpha")
-    if alpha is not None and alpha.numel() != 1:
-        raise EgoXInputError(
-            f"alpha of {part}",
-            got=f"shape {tuple(alpha.shape)}",
-            expected="one number",
-            fix="the file is damaged: download it again",
-        )
     if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or down.shape[0] == 0:
         raise EgoXInputError(
             "rank of the LoRA",
@@ -440,14 +432,15 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
             expected="A [r, in] and B [out, r]",
             fix="the file is damaged: download it again",
         )
-    magnitude = tensors.get(part + ".dora_scale")
-    if magnitude is not None and magnitude.numel() not in (up.shape[0], down.shape[1]):
-        raise EgoXInputError(
-            f"DoRA of {part}",
-            got=f"{magnitude.numel()} numbers",
-            expected=f"{up.shape[0]}",
-            fix="the file is damaged: download it again",
-        )
+    for name, counts in ((".alpha", (1,)), (".dora_scale", (up.shape[0], down.shape[1]))):
+        tensor = tensors.get(part + name)
+        if tensor is not None and tensor.numel() not in counts:
+            raise EgoXInputError(
+                f"{part}{name}",
+                got=f"shape {tuple(tensor.shape)}",
+                expected=f"{counts[0]} numbers",
+                fix="the file is damaged: download it again",
+            )
     return down.shape[0]
 
 
