@@ -14,7 +14,7 @@ from egox_core.trajectory.poses import compose, invert
 from egox_core.types import CameraTrajectory
 from tests.refusals import refuses
 
-N = 5
+N = 12
 TURNS = Rotation.from_rotvec(np.linspace([0.1, -0.2, 0.05], [0.3, 0.4, -0.2], N))  # c2w, OpenCV
 PLACES = np.linspace([0.0, 1.0, -2.0], [0.5, 1.2, 1.0], N)
 
