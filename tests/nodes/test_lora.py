@@ -90,12 +90,8 @@ def test_differences_of_step_distilled_loras_are_taken_too(rig, native, tmp_path
     patched, report = load(rig, tmp_path / "distilled.safetensors", 2.0)
     assert "2 more by names of the host" in report
     plain, weights = weights_with(rig.model), weights_with(patched)
-    assert (
-        weights["blocks.0.norm3.weight"] - plain["blocks.0.norm3.weight"] - 0.5
-    ).abs().max() < 1e-6
-    assert (
-        weights["blocks.0.self_attn.q.bias"] - plain["blocks.0.self_attn.q.bias"] - 1.0
-    ).abs().max() < 1e-6
+    for name, change in (("blocks.0.norm3.weight", 0.5), ("blocks.0.self_attn.q.bias", 1.0)):
+        assert (weights[name] - plain[name] - change).abs().max() < 1e-6
 
 
 def test_another_lora_under_the_release_s_name_is_told(rig, released, tmp_path):
