@@ -12,8 +12,6 @@ else:
 
     def __getattr__(name: str) -> object:
         """Open the door when the first name is asked for."""
-        from .door import __dict__ as names
+        from .door import __getattribute__ as handed_out
 
-        if name in names:
-            return names[name]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return handed_out(name)
