@@ -19,37 +19,10 @@ from .head_points import People, Person
 from .head_template import HEAD_POINTS, POINTS
 
 OPENPOSE_POINTS: Mapping[int, Mapping[str, int]] = {  # by how many points a person has
-    18: {
-        "nose": 0,
-        "neck": 1,
-        "right_shoulder": 2,
-        "left_shoulder": 5,
-        "right_eye": 14,
-        "left_eye": 15,
-        "right_ear": 16,
-        "left_ear": 17,
-    },
-    25: {
-        "nose": 0,
-        "neck": 1,
-        "right_shoulder": 2,
-        "left_shoulder": 5,
-        "right_eye": 15,
-        "left_eye": 16,
-        "right_ear": 17,
-        "left_ear": 18,
-    },
+    18: dict(zip(POINTS, (14, 15, 16, 17, 0, 1, 2, 5), strict=True)),
+    25: dict(zip(POINTS, (15, 16, 17, 18, 0, 1, 2, 5), strict=True)),
 }
-MHR_POINTS: Mapping[str, int] = {
-    "nose": 0,
-    "left_eye": 1,
-    "right_eye": 2,
-    "left_ear": 3,
-    "right_ear": 4,
-    "left_shoulder": 5,
-    "right_shoulder": 6,
-    "neck": 69,
-}
+MHR_POINTS: Mapping[str, int] = dict(zip(POINTS, (2, 1, 4, 3, 0, 69, 6, 5), strict=True))
 MHR_HANDS = [
     [wrist, *(wrist - 20 + 4 * finger + joint for finger in range(5) for joint in (3, 2, 1, 0))]
     for wrist in (62, 41)
@@ -115,7 +88,7 @@ def _openpose_person(person: Any, source: str) -> Person | None:
             expected="18 (COCO) or 25 (BODY_25)",
             fix="choose the body model COCO or BODY_25",
         )
-    rows = values.reshape(-1, 3)[[table[name] for name in POINTS]]
+    rows = values.reshape(-1, 3)[list(table.values())]
     rows = np.where(np.isfinite(rows), rows, 0.0)
     # OpenPose writes (0, 0) with score 0 for what it did not find; some writers keep a score.
     score = np.where((rows[:, :2] == 0).all(1), 0.0, np.clip(rows[:, 2], 0, 1))
@@ -159,7 +132,7 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     given, middle = _keys(
         person, ("pred_keypoints_3d", "pred_cam_t"), source, "give SAM 3D Body's pose data"
     )
-    rows = [MHR_POINTS[name] for name in POINTS]
+    rows = list(MHR_POINTS.values())
     solid = _points(given, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
     metres = solid[rows] + _vector(middle, 3, f"pred_cam_t of {source}")
     if person.get("pred_keypoints_2d") is not None:

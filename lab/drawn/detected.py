@@ -169,7 +169,7 @@ def network_points(
 
 def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:
     """The same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18 points a person."""
-    rows = [OPENPOSE_POINTS[18][name] for name in POINTS]
+    rows = list(OPENPOSE_POINTS[18].values())
 
     def written(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = np.zeros((18, 3))

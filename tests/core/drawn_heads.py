@@ -14,13 +14,14 @@ from egox_core.trajectory.head_pose import HeadPath
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre, transform
 from lab.drawn import SyntheticSpec
-from lab.drawn.layout import draw_layout
+from lab.drawn.layout import Layout, draw_layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnHeads:
     """One clip. Points of the head are seen in all frames, whatever stands before them."""
 
+    layout: Layout
     truth: np.ndarray  # [T, 3, 4] world_from_head
     camera: CameraModel
     exo_w2c: Tensor  # [3, 4]
@@ -77,12 +78,14 @@ class DrawnHeads:
         )
 
 
-def drawn_heads(seed: int = 500, frames: int = 25, height: int = 224, **options) -> DrawnHeads:
+def drawn_heads(
+    seed: int = 500, frames: int = 25, height: int = 224, fps: float = 10.0, **options
+) -> DrawnHeads:
     """The wearer of a take that is laid out but not drawn."""
     spec = SyntheticSpec(
         seed=seed,
         frames=frames,
-        fps=10.0,
+        fps=fps,
         exo_height=height,
         exo_width=height * 7 // 4,
         ego_size=height,
@@ -96,10 +99,11 @@ def drawn_heads(seed: int = 500, frames: int = 25, height: int = 224, **options)
     )
     uv, _ = camera.project(local)
     return DrawnHeads(
+        layout=layout,
         truth=head.world_from_eyes,
         camera=camera,
         exo_w2c=w2c,
         uv=uv.numpy(),
         metres=local.numpy(),
-        times_s=torch.arange(frames, dtype=torch.float64) / spec.fps,
+        times_s=torch.arange(frames, dtype=torch.float64) / fps,
     )

@@ -45,14 +45,10 @@ ARIA = CameraModel(
 
 
 def directions(camera: CameraModel, device="cpu", *, count: int) -> torch.Tensor:  # [N, 3] float64
-    generator = torch.Generator().manual_seed(3)
-    angle = torch.rand(count, generator=generator, dtype=torch.float64) * math.radians(
-        camera.max_angle_deg - 0.01
-    )
-    turn = torch.rand(count, generator=generator, dtype=torch.float64) * 2 * math.pi
-    length = 0.3 + 9 * torch.rand(count, generator=generator, dtype=torch.float64)
+    angle, turn, length = torch.rand(3, count).double()
+    angle, turn = angle * math.radians(camera.max_angle_deg - 0.01), turn * 2 * math.pi
     rays = torch.stack((angle.sin() * turn.cos(), angle.sin() * turn.sin(), angle.cos()), dim=-1)
-    return (rays * length[:, None]).to(device)
+    return (rays * (0.3 + 9 * length[:, None])).to(device)
 
 
 def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:

@@ -44,14 +44,13 @@ def take():
 def wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball
     passing by."""
-    generator = torch.Generator().manual_seed(0)
     wall = 4 + 0.01 * U
-    texture = torch.randint(60, 200, (H, W, 3), generator=generator, dtype=torch.uint8)
+    texture = torch.randint(60, 200, (H, W, 3), dtype=torch.uint8)
     frames, depths, moving = [], [], []
     for t in range(T):
         ball = (U - 5 * t) ** 2 + (V - 24) ** 2 < 64
         depth = torch.where(ball, torch.full_like(wall, 2.0), wall)
-        depths.append(depth * (1 + noise * torch.randn(H, W, generator=generator)))
+        depths.append(depth * (1 + noise * torch.randn(H, W)))
         frames.append(
             torch.where(ball[..., None], torch.tensor([250, 10, 10], dtype=torch.uint8), texture)
         )

@@ -13,9 +13,7 @@ from egox_core.trajectory.head_fit import fit
 from egox_core.trajectory.head_search import search
 from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
 from egox_core.trajectory.poses import camera_centre, compose
-from lab.drawn import SyntheticSpec
 from lab.drawn.detected import network_points, seen_person
-from lab.drawn.layout import draw_layout
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.refusals import refuses
 
@@ -236,24 +234,8 @@ def test_bad_input_is_refused(clip):
 def test_front_and_back_of_a_turning_head_are_not_exchanged(seed, side, fps):
     """By the habits of small networks: every point in every frame, hidden ones made up; 20 degrees per frame, the
     last 34: points on its back make a face, too, at another distance than the clip's."""
-    spec = SyntheticSpec(
-        seed=seed,
-        frames=25,
-        fps=fps,
-        exo_height=160,
-        exo_width=280,
-        ego_size=160,
-        wearer="drawn",
-        turning_deg=80.0,
-        exo_side=side,
-    )
-    layout = draw_layout(spec)
-    person, camera = seen_person(layout), layout.scene.exo_camera
-    uv, scores = network_points(person, camera, np.random.default_rng(seed - 700))
-    points = HeadPoints(
-        uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=camera.stored_size
-    )
-    times = torch.arange(25, dtype=torch.float64) / spec.fps
-    path = estimate_head(points, camera, exo_w2c=layout.scene.exo_w2c, times_s=times)
-    truth = layout.head.world_from_eyes
-    assert ((path.world_from_head.numpy()[..., 2] * truth[..., 2]).sum(-1) > 0).all()
+    clip = drawn_heads(seed, height=160, fps=fps, turning_deg=80.0, exo_side=side)
+    rng = np.random.default_rng(seed - 700)
+    uv, scores = network_points(seen_person(clip.layout), clip.camera, rng)
+    path = estimate(clip, clip.points(uv=uv, scores=scores), depth_m=None)
+    assert ((path.world_from_head.numpy()[..., 2] * clip.truth[..., 2]).sum(-1) > 0).all()
