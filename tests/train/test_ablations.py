@@ -137,16 +137,12 @@ def test_sampling_follows_the_training(workplace, tiny):
     assert all(not torch.equal(made[a], made[b]) for a in distinct for b in distinct if a < b)
 
 
-@pytest.mark.parametrize(("lambda_g", "shared"), [(0.0, True), (3.0, True), (3.0, False)])
-def test_exo_alone_is_one_function_in_training_and_sampling(
-    workplace, tiny, monkeypatch, lambda_g, shared
-):
+def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, monkeypatch):
     """The training's prediction, with blocks run again in backward or not, and kept and recomputed
-    samples: positions, masks and geometry of the ego half are those that it has in the canvas."""
-    if not shared:
-        monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
+    samples."""
+
     sample = tiny.first_sample(tiny.config(workplace))
-    conditioning = ConditioningConfig(exo="alone", lambda_g=lambda_g)
+    conditioning = ConditioningConfig(exo="alone")
     noise = torch.randn(sample.ego.shape)
     results = []
     for checkpointed in (False, True):
@@ -165,8 +161,9 @@ def test_exo_alone_is_one_function_in_training_and_sampling(
     (plain, gradients), (again, repeated) = results
     assert torch.equal(plain, again) and gradients.keys() == repeated.keys()
     assert all(torch.allclose(gradients[k], repeated[k], rtol=1e-5, atol=1e-8) for k in gradients)
-    seeing = ConditioningConfig(lambda_g=lambda_g)
-    sees = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), seeing).prediction
+    sees = flow_loss(
+        model, scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()
+    ).prediction
     assert (sees - plain).abs().max() > 1e-4 * plain.abs().max()
     model.eval()
     kept = sample_ego(model, scope, sample, conditioning, steps=4)
