@@ -44,6 +44,13 @@ def test_takes_to_rank(pack, takes, reason):
     assert verdict is True if reason is None else reason in verdict
 
 
+def test_the_best_take_comes_first(pack):
+    rank = node(pack, "exo_cameras", "EgoXRankExoCameras").execute
+    best, coverage, report = rank("sample/synthetic_room\nsample/calm_room").args
+    first, second = report.splitlines()[:2]
+    assert first.startswith(f"1. {best}") and best not in second and 0 < coverage < 1
+
+
 def test_a_pickled_lora(pack):
     lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
     for name in ("egox.safetensors", ["3", 0]):
