@@ -1,7 +1,6 @@
 """The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights &
 Biases."""
 
-import io
 import json
 import os
 import uuid
@@ -11,12 +10,8 @@ from typing import Protocol
 
 from egox_core.errors import needs_package
 from egox_core.safe_files import atomic_write
-from egox_core.video import decode_frames, probe_video
 
 from .config import TrainConfig
-
-SHOWN_WIDTH = 960
-"""Pixels of a sample video in TensorBoard, which keeps moving pictures as GIF."""
 
 
 class Tracker(Protocol):
@@ -132,21 +127,7 @@ class TensorBoard:
         self.writer.flush()
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """As its own ``add_video``, which asks for one more package."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        events = self.writer.file_writer
-        if events is None:  # closed
-            return
-        for file in videos:
-            gif, (width, height) = _gif(file)
-            picture = Summary.Image(
-                height=height, width=width, colorspace=3, encoded_image_string=gif
-            )
-            events.add_summary(
-                Summary(value=[Summary.Value(tag=f"validation/{file.stem}", image=picture)]), step
-            )
-        self.writer.flush()
+        """Nothing: its moving pictures are GIF, and the files are in the run's folder."""
 
 
 class WeightsAndBiases:
@@ -190,20 +171,3 @@ class WeightsAndBiases:
             {f"validation/{file.stem}": self.video(str(file), format="mp4") for file in videos},
             step=step,
         )
-
-
-def _gif(file: Path) -> tuple[bytes, tuple[int, int]]:
-    """A video as a GIF of at most :data:`SHOWN_WIDTH` pixels, and its (width, height)."""
-    from PIL import Image
-
-    info = probe_video(file)
-    size = (min(info.width, SHOWN_WIDTH), round(info.height * min(1, SHOWN_WIDTH / info.width)))
-    frames = [
-        Image.fromarray(frame).resize(size)
-        for _, frame in decode_frames(file, info, range(info.frame_count))
-    ]
-    out = io.BytesIO()
-    frames[0].save(
-        out, "GIF", save_all=True, append_images=frames[1:], loop=0, duration=round(1000 / info.fps)
-    )
-    return out.getvalue(), size

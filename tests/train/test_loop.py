@@ -136,7 +136,7 @@ def test_losses_are_told_by_noise_level():
 
 
 def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch):
-    """TensorBoard with its sample videos, and Weights & Biases without a network."""
+    """TensorBoard, and Weights & Biases without a network."""
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     )
@@ -158,12 +158,6 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
     ours = [line["loss"] for line in tiny.curve(workplace / "run") if "loss" in line]
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
     assert [e.value for e in events.Scalars("loss")] == pytest.approx(ours, rel=1e-6)
-    (video,) = events.Images("validation/take4__cam")
-    assert (
-        video.step == 5
-        and video.encoded_image_string.startswith(b"GIF89a")
-        and video.width == 8 * (6 + 3 * 4)
-    )
     if "wandb" in names:
         files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
         assert len({file.stem.rpartition("-")[2] for file in files}) == 1  # of one run, by its id
