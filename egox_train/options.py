@@ -23,6 +23,7 @@ Rays = Literal[RayMode, "trainer"]
 Split = Literal["train", "validation", "test"]
 TextEncoding = Literal["released", "trainer"]
 Engine = Literal["local", "ray"]
+Layout = Literal["auto", "egoexo4d", "released", "take"]
 SPLIT_HELP = "train, validation or test, or several with commas; without it all clips"
 Options = TypeVar("Options")
 
@@ -149,8 +150,24 @@ class RunOptions:
     )
 
 
+@frozen
+class SetOptions:
+    """How a training set follows from its source: layout, captions and splits."""
+
+    layout: Layout = argument("auto")
+    captions: Path | None = argument(None, "JSON: prompt by clip or take name")
+    validation: float = argument(0.05, "share of takes held out for validation")
+    test: float = argument(0.05, "share of takes held out for tests")
+    split_seed: int = argument(0)
+    splits: Literal["official", "rooms"] = argument(
+        "official",
+        "official: the dataset's own where it has one; rooms: by room or recording alone",
+    )
+
+
 ALONE = RunOptions()
 """All of it in this process."""
+PLAIN_SET = SetOptions()
 ENGINE = ("engine", "workers")
 """Of :class:`RunOptions`, what every command over many takes has."""
 

@@ -13,14 +13,11 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
 
 from ..data.prepare_options import PICTURES, PrepareOptions
-from ..options import ENGINE, RunOptions, add_dataclass_arguments, from_arguments
+from ..options import ENGINE, RunOptions, SetOptions, add_dataclass_arguments, from_arguments
 from ..parallel import ray_cluster
 
 if TYPE_CHECKING:
     from ..data.prepare import PrepareOutcome
-
-
-LAYOUTS = ("auto", "egoexo4d", "released", "take")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *more: str) -> None:
@@ -68,7 +65,7 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
     )
-    parser.add_argument("--layout", choices=LAYOUTS, default="auto")
+    add_dataclass_arguments(parser, SetOptions, only=("layout",))
     add_dataclass_arguments(parser, PrepareOptions, only=PICTURES)
     add_run_arguments(parser, "part")
 
@@ -80,10 +77,8 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
         args.source,
         args.out,
         from_arguments(PrepareOptions, args, ego_size=args.exo_size[1]),
-        layout=args.layout,
-        engine=args.engine,
-        workers=args.workers,
-        part=args.part,
+        args.layout,
+        from_arguments(RunOptions, args),
         progress=progress,
     )
     for what, why in outcome.skipped:
@@ -97,22 +92,8 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes"
     )
     parser.add_argument("out", type=Path, help="training set to make (or to complete)")
-    parser.add_argument("--layout", choices=LAYOUTS, default="auto")
+    add_dataclass_arguments(parser, SetOptions)
     add_dataclass_arguments(parser, PrepareOptions)
-    parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
-    parser.add_argument(
-        "--validation", type=float, default=0.05, help="share of takes held out for validation"
-    )
-    parser.add_argument(
-        "--test", type=float, default=0.05, help="share of takes held out for tests"
-    )
-    parser.add_argument("--split-seed", type=int, default=0)
-    parser.add_argument(
-        "--splits",
-        choices=("official", "rooms"),
-        default="official",
-        help="official: the dataset's own where it has one; rooms: by room or recording alone",
-    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -142,16 +123,9 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         depth_model=metric,
         relative_depth_model=relative,
     )
-    how = {
-        "layout": args.layout,
-        "engine": args.engine,
-        "workers": args.workers,
-        "captions": args.captions,
-        "part": args.part,
-        "progress": progress,
-    }
+    how = (options, from_arguments(SetOptions, args), from_arguments(RunOptions, args))
     if args.dry_run:
-        sums = dry_run(args.source, args.out, options, **how)
+        sums = dry_run(args.source, args.out, *how, progress=progress)
         print(
             f"{sums.clips} clips of {sums.takes} takes ({sums.skipped} skipped), "
             f"{sums.files} files, "
@@ -159,15 +133,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
             f"({sums.measured} clips were made to measure)"
         )
         return 0
-    outcome = prepare(
-        args.source,
-        args.out,
-        options,
-        split_seed=args.split_seed,
-        splits=args.splits,
-        fractions={"validation": args.validation, "test": args.test},
-        **how,
-    )
+    outcome = prepare(args.source, args.out, *how, progress=progress)
     _say_prepared(outcome, args.out / REPORT if args.part == (0, 1) else outcome.manifest)
     return 0
 

@@ -9,6 +9,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
+from ..options import ALONE, PLAIN_SET, RunOptions, SetOptions
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
 from .planned_run import plan_run
@@ -37,12 +38,9 @@ def dry_run(
     source: Path,
     root: Path,
     options: PrepareOptions,
+    chosen: SetOptions = PLAIN_SET,
+    how: RunOptions = ALONE,
     *,
-    layout: str = "auto",
-    engine: str = "local",
-    workers: int = 1,
-    captions: Path | None = None,
-    part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> PrepareSums:
     """Sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours follow from
@@ -53,17 +51,7 @@ def dry_run(
     Raises:
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
     """
-    run = plan_run(
-        source,
-        root,
-        options,
-        layout=layout,
-        engine=engine,
-        workers=workers,
-        captions=captions,
-        part=part,
-        progress=progress,
-    )
+    run = plan_run(source, root, options, chosen, how, progress)
     clips = [clip for plan in run.plans for clip in plan.clips]
     if not clips:
         raise EgoXInputError(
@@ -77,7 +65,7 @@ def dry_run(
         for index in range(min(MEASURED, len(clips))):
             clip = clips[(2 * index + 1) * len(clips) // (2 * min(MEASURED, len(clips)))]
             device = (
-                run.devices[0] if run.devices and engine != "ray" else None
+                run.devices[0] if run.devices and how.engine != "ray" else None
             )  # a cluster's aren't here
             clip = replace(clip, options=replace(clip.options, device=device))
             began = time.monotonic()
@@ -101,7 +89,7 @@ def dry_run(
     # The first one has the models to load, which a run does once.
     each_s = sorted(times)[(len(times) - 1) // 2]
     at_once = min(
-        len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1)
+        len(clips), cluster_cpus() if how.engine == "ray" else max(how.workers, len(run.devices), 1)
     )
     files = sum(
         FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips

@@ -11,6 +11,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import require_folder
 
+from ..options import RunOptions, SetOptions
 from ..parallel import RunPlaces, devices_of, has_gpu, part_of, run_items
 from .captions import read_captions
 from .clip_masks import check_mask_source
@@ -19,7 +20,7 @@ from .manifest import check_fractions
 from .plan import TakeJob, TakePlan, most_of, plan_take
 from .prepare_options import PrepareOptions
 from .raw_take import RawTake
-from .set_files import Part, SplitSource
+from .set_files import Part
 from .sources import list_takes
 
 logger = logging.getLogger(__name__)
@@ -40,15 +41,8 @@ def plan_run(
     source: Path,
     root: Path,
     options: PrepareOptions,
-    *,
-    layout: str,
-    engine: str,
-    workers: int,
-    captions: Path | None,
-    part: tuple[int, int],
-    fractions: Mapping[str, float] | None = None,
-    split_seed: int = 0,
-    splits: SplitSource = "official",
+    chosen: SetOptions,
+    run: RunOptions,
     progress: Progress = no_progress,
 ) -> PlannedRun:
     """Checks and plans a run, as :func:`.prepare.prepare` is asked for it.
@@ -56,12 +50,11 @@ def plan_run(
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options, models or captions.
     """
-    fractions = check_fractions(
-        fractions if fractions is not None else {"validation": 0.05, "test": 0.05}
-    )
-    prompts = read_captions(captions) if captions is not None else {}
+    fractions = check_fractions({"validation": chosen.validation, "test": chosen.test})
+    prompts = read_captions(chosen.captions) if chosen.captions is not None else {}
+    part, engine = run.part, run.engine
     skipped: list[tuple[str, str]] = []
-    takes = list(list_takes(source, layout, skipped, options.source_lens))
+    takes = list(list_takes(source, chosen.layout, skipped, options.source_lens))
     if not takes:
         raise EgoXInputError(
             "source",
@@ -94,15 +87,15 @@ def plan_run(
                 k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()
             },
             "fractions": dict(fractions),
-            "split_seed": split_seed,
-            "splits": splits,
+            "split_seed": chosen.split_seed,
+            "splits": chosen.splits,
         },
     )
     own.skipped += skipped
     plans, unread = [], []
     jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
     for count, (index, plan, error) in enumerate(
-        run_items(plan_take, jobs, RunPlaces(engine=engine, workers=workers)), 1
+        run_items(plan_take, jobs, RunPlaces(engine=engine, workers=run.workers)), 1
     ):
         name = takes[index].name
         if error:

@@ -15,6 +15,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers
 
+from ..options import ALONE, PLAIN_SET, RunOptions, SetOptions
 from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
@@ -24,7 +25,6 @@ from .prepare_options import PrepareOptions
 from .set_files import (
     MANIFEST,
     Part,
-    SplitSource,
     finish,
     join_parts,
     part_file,
@@ -76,15 +76,9 @@ def prepare(
     source: Path,
     root: Path,
     options: PrepareOptions,
+    chosen: SetOptions = PLAIN_SET,
+    how: RunOptions = ALONE,
     *,
-    layout: str = "auto",
-    engine: str = "local",
-    workers: int = 1,
-    captions: Path | None = None,
-    fractions: Mapping[str, float] | None = None,
-    split_seed: int = 0,
-    splits: SplitSource = "official",
-    part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
     """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet,
@@ -94,29 +88,17 @@ def prepare(
     what it finished.
 
     Args:
-        splits: ``official`` keeps a take in the split that its dataset puts it in, ``rooms`` does
-            not; takes without one are split by room, by ``fractions``.
-        part: (i, n) prepares every n-th take from the i-th on, for :func:`join` to complete.
+        chosen: of its splits ``official`` keeps a take in the split that its dataset puts it in,
+            ``rooms`` does not; takes without one are split by room, by its shares.
+        how: its part (i, n) prepares every n-th take from the i-th on, for :func:`join` to
+            complete.
 
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options or captions, a full disk
             or no permission. A bad take or clip never stops the others: it is named in the report.
     """
     started = time.monotonic()
-    run = plan_run(
-        source,
-        root,
-        options,
-        layout=layout,
-        engine=engine,
-        workers=workers,
-        captions=captions,
-        fractions=fractions,
-        split_seed=split_seed,
-        splits=splits,
-        part=part,
-        progress=progress,
-    )
+    run, part = plan_run(source, root, options, chosen, how, progress), how.part
     own = run.part
     clear_leftovers(root / "clips")
     jobs = [
@@ -127,11 +109,11 @@ def prepare(
     keeper = _Keeper(root=root, part=own, place=part, jobs=jobs)
     failed: Counter[str] = Counter()
     try:
-        with remote_models(engine, run.devices) as models:
+        with remote_models(how.engine, run.devices) as models:
             work, devices = (
                 (partial(make_clips, device=models), ()) if models else (make_clips, run.devices)
             )
-            places = RunPlaces(engine=engine, workers=workers, devices=devices)
+            places = RunPlaces(engine=how.engine, workers=how.workers, devices=devices)
             results = run_items(work, jobs, places)
             for count, (index, result, error) in enumerate(results, 1):
                 keeper.done(index)

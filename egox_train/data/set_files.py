@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
@@ -23,7 +23,6 @@ from .manifest import ClipRecord, split_lists, write_manifest
 from .raw_take import RawTake
 
 MANIFEST, REPORT, SHEET, PARTS = "manifest.jsonl", "report.json", "contact_sheet.png", "parts"
-SplitSource = Literal["official", "rooms"]
 SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
 MAX_PART_BYTES = 2**32
 

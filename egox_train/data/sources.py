@@ -3,11 +3,12 @@ take folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from egox_core.cameras import preset_camera
-from egox_core.errors import EgoXInputError
+from egox_core.errors import EgoXInputError, check_choice
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes import (
@@ -21,6 +22,7 @@ from egox_core.takes import (
 from egox_core.trajectory import validate_w2c
 from egox_core.types import ExoLens, TakeMeta
 
+from ..options import Layout
 from ..takes.head_files import read_keypoints
 from ..takes.head_step import out_of_step
 from .egoexo4d import is_egoexo4d, read_egoexo4d
@@ -28,7 +30,6 @@ from .raw_take import ExoView, RawTake, SourceLayout, video_info
 from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
-LAYOUTS = ("auto", "egoexo4d", "released", "take")
 MAX_META_BYTES = 2**30
 
 
@@ -44,10 +45,7 @@ def list_takes(
     Raises:
         EgoXInputError: no such folder, unknown layout, nothing in it that is a take.
     """
-    if layout not in LAYOUTS:
-        raise EgoXInputError(
-            "layout", got=repr(layout), expected=f"one of {', '.join(LAYOUTS)}", fix="choose one"
-        )
+    check_choice("layout", layout, get_args(Layout))
     require_folder(root, "source", "a folder of takes")
     layout = _detect(root) if layout == "auto" else layout
     if layout == "egoexo4d":

@@ -19,6 +19,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_json
 
+from ..options import ALONE, Layout, RunOptions
 from ..parallel import RunPlaces, part_of, run_items
 from ..video_writer import write_video
 from .exo_pictures import ExoPictures, exo_pictures
@@ -51,18 +52,16 @@ def undistort_videos(
     source: Path,
     out: Path,
     options: PrepareOptions,
+    layout: Layout = "auto",
+    how: RunOptions = ALONE,
     *,
-    layout: str = "auto",
-    engine: str = "local",
-    workers: int = 1,
-    part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> VideosOutcome:
     """Writes the exo videos of all takes of ``source`` into ``out``; of the options those of the
     picture count.
 
     Args:
-        part: (i, n) writes every n-th video from the i-th on.
+        how: its part (i, n) writes every n-th video from the i-th on.
 
     Raises:
         EgoXInputError: no such source or part, or no video that could be written. One that can't is
@@ -80,10 +79,10 @@ def undistort_videos(
         for take in list_takes(source, layout, skipped, options.source_lens)
         for view in take.exos
     ]
-    jobs = part_of(jobs, part)
+    jobs = part_of(jobs, how.part)
     videos = new = 0
     for count, (index, is_new, error) in enumerate(
-        run_items(_write, jobs, RunPlaces(engine=engine, workers=workers)), 1
+        run_items(_write, jobs, RunPlaces(engine=how.engine, workers=how.workers)), 1
     ):
         if error:
             skipped.append((jobs[index].name, error))

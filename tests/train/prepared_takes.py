@@ -3,6 +3,7 @@ real take's poses."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,11 +16,14 @@ from egox_core.safe_files import read_json, write_json
 from egox_train.data.manifest import ClipRecord, read_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
+from egox_train.options import SetOptions
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, device="cpu")
 """Of takes that :func:`write_synthetic` writes."""
+ALL_TRAIN = SetOptions(validation=0, test=0)
+HALF_HELD_OUT = SetOptions(validation=0.5, test=0)
 TAKE = "cmu_bike08_2"
 
 
@@ -28,7 +32,7 @@ def prepared(
 ) -> tuple[list[ClipRecord], dict]:
     """Records and report of the set that ``prepare`` makes, all of it training where nothing else
     is said."""
-    outcome = prepare(source, out, options, **{"fractions": {}, **more})
+    outcome = prepare(source, out, options, replace(ALL_TRAIN, **more))
     return read_manifest(outcome.manifest), read_json(out / "report.json")
 
 

@@ -14,7 +14,7 @@ from egox_train.data.captions import QUESTIONS, model_caption
 from egox_train.data.clip_files import read_clip
 from egox_train.data.prepare import prepare
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, prepared
+from tests.train.prepared_takes import ALL_TRAIN, SMALL, prepared
 
 transformers = pytest.importorskip("transformers")
 ANSWERS = (
@@ -190,7 +190,7 @@ def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, 
     records.sort(key=lambda r: r.take)
     assert [r.caption for r in records] == ["model", "source"]
     assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.notes.prompt
-    assert prepare(silent_takes, tmp_path / "set", options, fractions={}).new == 0
+    assert prepare(silent_takes, tmp_path / "set", options, ALL_TRAIN).new == 0
     noise = replace(SMALL, caption_model=untaught)
     records, report = prepared(silent_takes, tmp_path / "noise", noise)
     assert len(records) == 1 and "caption by noise" in report["skipped"][0]["why"]

@@ -19,6 +19,7 @@ from egox_train.data.depth_model import model_depth, run_model
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.undistort_videos import undistort_videos
+from egox_train.options import RunOptions
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, TAKE, prepared, write_depth
 
@@ -64,7 +65,7 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
     assert new() == 1
     assert new(options=replace(options, exo_size=(64, 32), ego_size=32)) == 2
-    assert [new("parts", part=(part, 2)) for part in range(2)] == [1, 1]
+    assert [new("parts", how=RunOptions(part=(part, 2))) for part in range(2)] == [1, 1]
 
 
 def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from egox_core.video.reader import decode_frames
 from egox_train.data.clip_files import read_clip
 from egox_train.data.prepare import prepare
-from tests.train.prepared_takes import SMALL, prepared
+from tests.train.prepared_takes import ALL_TRAIN, SMALL, prepared
 
 SIZE = (224, 128)
 OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
@@ -71,5 +71,5 @@ def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
 
     monkeypatch.setattr("egox_train.data.exo_pictures.decode_frames", decode)
     source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
-    prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), fractions={})
+    prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), ALL_TRAIN)
     assert len(seen) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own

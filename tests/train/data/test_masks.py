@@ -21,7 +21,15 @@ from egox_train.data.prepare_options import MOVING_CLASSES
 from egox_train.data.sources import list_takes
 from egox_train.takes.mask_files import find_mask, read_mask
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, TAKE, prepared, reasons, write_depth
+from tests.train.prepared_takes import (
+    ALL_TRAIN,
+    HALF_HELD_OUT,
+    SMALL,
+    TAKE,
+    prepared,
+    reasons,
+    write_depth,
+)
 
 FRAMES, SIZE = 12, (112, 64)
 OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
@@ -57,8 +65,8 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
             other.exos[0].camera.stored_size,
             tuple(uv[0].tolist()),
         )
-    masked, how = replace(SMALL, mask_root=tmp_path / "masks"), {"fractions": {"validation": 0.5}}
-    records, report = prepared(synthetic_takes, tmp_path / "set", masked, **how)
+    masked = replace(SMALL, mask_root=tmp_path / "masks")
+    records, report = prepared(synthetic_takes, tmp_path / "set", masked, validation=0.5)
     record = next(r for r in records if r.take == take.name)
     before = next(
         r for r in read_manifest(training_set / "manifest.jsonl") if r.clip == record.clip
@@ -71,13 +79,13 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
     shown = read_clip(tmp_path / "set", record).take.depth.dynamic
     assert bool(mask.any()) and torch.equal(shown, mask)
     assert report["moving"] == {"mask file": len(records)}
-    assert prepare(synthetic_takes, tmp_path / "set", masked, **how).new == 0
+    assert prepare(synthetic_takes, tmp_path / "set", masked, HALF_HELD_OUT).new == 0
     write_disc(tmp_path / "masks", name, len(take.ego_w2c), view.camera.stored_size)  # another one
-    assert prepare(synthetic_takes, tmp_path / "set", masked, **how).new >= 1
+    assert prepare(synthetic_takes, tmp_path / "set", masked, HALF_HELD_OUT).new >= 1
 
 
 def test_nobody_says_what_moves_and_the_report_says_so(raw, tmp_path):
-    outcome = prepare(raw, tmp_path, OPTIONS, fractions={})
+    outcome = prepare(raw, tmp_path, OPTIONS, ALL_TRAIN)
     records, report = read_manifest(outcome.manifest), read_json(tmp_path / "report.json")
     assert {r.moving for r in records} == {"derived"} and report["moving"] == {"derived": 4}
     assert any("4 of 4 clips" in w and "--mask-root" in w for w in outcome.warnings)

@@ -28,7 +28,7 @@ from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.paths import contents
 from tests.refusals import refuses
-from tests.train.prepared_takes import DAMAGES, SMALL, prepared, reasons
+from tests.train.prepared_takes import ALL_TRAIN, DAMAGES, SMALL, prepared, reasons
 
 REPORT = "report.json"  # whose times differ
 RAW = PrepareOptions(
@@ -282,7 +282,7 @@ def test_sources_that_are_none(tmp_path):
 
 def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_path, caplog):
     def made(options: PrepareOptions = SMALL) -> int:
-        return prepare(synthetic_takes, tmp_path, options, fractions={}).new
+        return prepare(synthetic_takes, tmp_path, options, ALL_TRAIN).new
 
     assert made() == 4
     before, clips = contents(tmp_path, REPORT), sorted((tmp_path / "clips").iterdir())

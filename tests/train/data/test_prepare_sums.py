@@ -14,13 +14,13 @@ from egox_train.data.dry_run import dry_run
 from egox_train.data.manifest import read_manifest
 from egox_train.data.plan import drawn
 from egox_train.data.prepare import join, prepare
+from egox_train.options import RunOptions
 from tests.paths import contents
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, prepared
+from tests.train.prepared_takes import ALL_TRAIN, HALF_HELD_OUT, SMALL, prepared
 from train_egox import main
 
 COMMAND = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 0".split()
-FRACTIONS = {"fractions": {"validation": 0.5}}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def test_a_dry_run_says_what_a_run_then_leaves(long_takes, long_set, tmp_path, c
     limited = dry_run(long_takes, out, replace(SMALL, most_clips=4))
     assert (limited.clips, limited.takes) == (4, 3)
     one = replace(SMALL, most_clips=1)
-    assert dry_run(long_takes, out, one, part=(0, 2)).clips == 1
+    assert dry_run(long_takes, out, one, how=RunOptions(part=(0, 2))).clips == 1
     with refuses("no clip"):  # the other part gives none
-        dry_run(long_takes, out, one, part=(1, 2))
+        dry_run(long_takes, out, one, how=RunOptions(part=(1, 2)))
 
 
 def test_clips_are_drawn_over_the_whole_take(long_takes, tmp_path):
@@ -121,10 +121,10 @@ def test_a_plan_is_made_once(long_takes, long_set, tmp_path, monkeypatch):
     before = files_of(root)
     ranked = []
     monkeypatch.setattr("egox_train.data.plan._ranked", lambda *given: ranked.append(given) or [])
-    assert prepare(long_takes, root, SMALL, **FRACTIONS).clips == 15
+    assert prepare(long_takes, root, SMALL, HALF_HELD_OUT).clips == 15
     assert not ranked and files_of(root) == before
     with refuses("no clip"):
-        prepare(long_takes, root, replace(SMALL, stride=4), fractions={})
+        prepare(long_takes, root, replace(SMALL, stride=4), ALL_TRAIN)
     assert len(ranked) == 3
 
 
@@ -144,16 +144,16 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path,
     for expected in (1, 1):
         made.clear()
         with pytest.raises(KeyboardInterrupt):
-            prepare(long_takes, tmp_path, SMALL, **FRACTIONS)
+            prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT)
         assert len(starts(tmp_path / "manifest.jsonl")) == expected
     monkeypatch.setattr(preparing, "make_clips", make)
-    prepare(long_takes, tmp_path, SMALL, **FRACTIONS)
+    prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT)
     assert files_of(tmp_path) == files_of(long_set)
     before = (tmp_path / "manifest.jsonl").read_bytes()
     monkeypatch.setattr(preparing, "make_clips", interrupted)
     made.clear()
     with pytest.raises(KeyboardInterrupt):
-        prepare(long_takes, tmp_path, SMALL, **FRACTIONS)
+        prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT)
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
 
 
@@ -173,6 +173,6 @@ def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
     make = preparing.make_clip
     monkeypatch.setattr(preparing, "make_clip", full)
     with refuses("20 cameras that could not be written, of 25.*No space left"):
-        prepared(one.parent, tmp_path / "set", progress=lambda *now: seen.append(now))
+        prepare(one.parent, tmp_path / "set", SMALL, progress=lambda *now: seen.append(now))
     assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1

@@ -11,7 +11,7 @@ from egox_train.data.manifest import SPLITS, read_manifest, split_lists
 from egox_train.data.prepare import prepare
 from egox_train.data.take_list import read_take_list, room_of_name
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, TAKE, prepared
+from tests.train.prepared_takes import ALL_TRAIN, SMALL, TAKE, prepared
 from train_egox import main
 
 OPTIONS = replace(SMALL, exo_size=(112, 64), ego_size=64, depth="plane")
@@ -129,13 +129,13 @@ def test_the_datasets_own_splits_count_and_train_is_never_empty(takes, tmp_path)
         ("cmu_bike09_1", "val"),
     ):
         takes.write_egoexo4d(source, name, frames=5, split=split)
-    prepare(source, tmp_path / "set", OPTIONS, fractions={})
+    prepare(source, tmp_path / "set", OPTIONS, ALL_TRAIN)
     assert splits(tmp_path / "set") == {
         TAKE: "train",
         "cmu_bike08_3": "test",
         "cmu_bike09_1": "validation",
     }
-    prepare(source, tmp_path / "set", OPTIONS, fractions={}, splits="rooms")
+    prepare(source, tmp_path / "set", OPTIONS, replace(ALL_TRAIN, splits="rooms"))
     assert set(splits(tmp_path / "set").values()) == {"train"}
     alone = takes.write_egoexo4d(tmp_path / "alone", TAKE, frames=5, split="test")
     prepare(alone, tmp_path / "one", OPTIONS)
