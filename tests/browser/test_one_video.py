@@ -1,4 +1,5 @@
 """egox_one_video as a user has it: a video and nothing else, run as a whole by the page's button.
+The hands of a network come by file, and *Save Robot Episode*, placed by hand, makes an episode of it.
 
 The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are the tests' own nodes,
 which answer what the drawn take knows in the host's exact types: their weights can't be had here,
@@ -9,15 +10,24 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from tests.browser.editor_page import NODE, EditorPage
 from tests.browser.known_graph import with_known_detectors
-from tests.browser.small_graph import FRAMES, HEIGHT, WIDTH, make_small
+from tests.browser.small_graph import FRAMES, HEIGHT, WIDTH, make_small, place
 from tests.browser.test_demo_in_page import SEEN
 
+EPISODE = {
+    "exo_images": ("EgoXLoadExoVideo", "exo_images"),
+    "ego_images": ("GetVideoComponents", "images"),
+    "trajectory": ("EgoXEgoPoseInput", "trajectory"),
+    "depth": ("Scene and prior", "depth"),
+    "scene": ("Scene and prior", "scene"),
+    "hands": ("EgoXDrawHands", "hands"),
+}
 SAYS = """() => window.egoxSeen.filter((event) => event.kind === 'executed' && event.data.output?.text)
   .map((event) => event.data.output.text.join('\\n')).join('\\n')"""
 
@@ -26,11 +36,16 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
     """The sample's video in the input folder, without depth, poses or prompt beside it."""
     folder = browser_server.base.root / "input" / "calm_room"  # of which the detectors know
     folder.mkdir(exist_ok=True)
-    shutil.copy(repo_root / "sample" / "calm_room" / "exo.mp4", folder)
+    for name in ("exo.mp4", "hands.json"):
+        shutil.copy(repo_root / "sample" / "calm_room" / name, folder)
     page = open_page(webgl=True)
     page.load(with_known_detectors(shipped("egox_one_video")))
     make_small(page, "EgoXSampleLong")
     page.set_widget("EgoXLoadExoVideo", "file", "calm_room/exo.mp4")
+    place(page, "GetVideoComponents", {"video": ("EgoX", "video")})
+    drawn = {"trajectory": EPISODE["trajectory"], "frames": ("EgoXLoadExoVideo", "frames")}
+    place(page, "EgoXDrawHands", drawn)
+    place(page, "EgoXSaveRobotEpisode", EPISODE, dataset="one_video", task="set the table")
     page.queue()
     page.wait_for_run()
     said = page.evaluate(SAYS)
@@ -41,6 +56,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
         "caption: thinking taken out",
         "caption: headings put right",
         "its unfinished last sentence is left out",
+        "episode 0 of one_video, 5 frames",
     ):
         assert words in said
 
@@ -55,6 +71,13 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
     turned = path[:, :3, :3] @ true[:, :3, :3].transpose(1, 2)
     cosine = (turned.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
     assert float(torch.arccos(cosine).rad2deg().max()) < 12
+
+    # The episode's wrists are where they were drawn, but for what the head was estimated off.
+    rows = pq.read_table(browser_server.base.output / "egox_robots/one_video/data").to_pylist()
+    state = torch.tensor([row["observation.state"] for row in rows], dtype=torch.float64)
+    wrists = take.hands.in_head(take.trajectory)[0][:, :, 0]
+    assert float((state.view(FRAMES, 2, 24)[..., :3] - wrists).norm(dim=-1).max()) < 0.15
+    assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"
 
     page.show()
     seen = page.evaluate(SEEN, "ego_")
