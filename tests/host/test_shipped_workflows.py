@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from egox_core.safe_files import read_json
 from tests.flat_graph import nodes_of
 from tests.paths import ROOT
 from tools.rigs import standins
@@ -23,6 +24,7 @@ NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
+LONG = ("egox_long", "egox_one_video", "egox_robot_episode")
 FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
 
 
@@ -98,7 +100,8 @@ def test_texts_are_encoded_as_released(name):
         if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] == "wan"
     ]
     conditioning = of_type(
-        prompt, "EgoXSampleLong" if name in ("egox_long", "egox_one_video") else "EgoXConditioning"
+        prompt,
+        "EgoXSampleLong" if name in LONG else "EgoXConditioning",
     )
     if not encoder:
         assert name in ("egox_demo", "egox_several_cameras", "egox_stereo")
@@ -109,8 +112,8 @@ def test_texts_are_encoded_as_released(name):
     assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
 
 
-def test_a_long_video_chunk_after_chunk(client, load_workflow, server_base):
-    prompt = with_standins(load_workflow("egox_long"))
+def test_a_long_video_chunk_after_chunk_is_an_episode(client, load_workflow, server_base):
+    prompt = with_standins(load_workflow("egox_robot_episode"))
     part = {"start_frame": 15, "frame_count": 17}
     of_type(prompt, "EgoXLoadExoVideo").update(width=112, height=SIZE, **part)
     of_type(prompt, "EgoXSampleLong").update(length=9, steps=STEPS)
@@ -119,6 +122,8 @@ def test_a_long_video_chunk_after_chunk(client, load_workflow, server_base):
     (ego,) = saved_videos(outcome, prompt, server_base).values()
     assert frames_of(ego).shape == (17, SIZE, SIZE, 3) and frames_of(ego).std() > 3
     assert not list(server_base.root.rglob("chunks/*.npy")), "the video is whole"
+    info = read_json(server_base.output / "egox_robots" / "my_set" / "meta" / "info.json")
+    assert (info["total_episodes"], info["total_frames"]) == (1, 17)
 
 
 def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
