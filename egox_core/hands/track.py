@@ -120,22 +120,6 @@ class HandTrack:
             )
         return "; ".join(parts)
 
-    def seen_from(
-        self,
-        target_from_exo: Tensor,  # [3, 4] or [T, 3, 4] float64
-    ) -> tuple[Tensor, Tensor]:
-        """Joints [T, 2, 21, 3] in metres and target_from_wrist [T, 2, 3, 3], in another frame."""
-        joints = transform(target_from_exo.double().unsqueeze(-3), self.joints)
-        return joints, wrist_turns(joints)
-
-    def in_world(
-        self,
-        exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
-    ) -> tuple[Tensor, Tensor]:
-        """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the world."""
-        pose = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
-        return self.seen_from(invert(pose))
-
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
         """Joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's frame.
 
@@ -153,10 +137,11 @@ class HandTrack:
                 expected=f"{len(trajectory.w2c)}, as the ego path",
                 fix="make both of the frames in use",
             )
-        head_from_world = trajectory.camera.upright_poses(trajectory.w2c)
-        if trajectory.exo_w2c is None:
-            return self.seen_from(head_from_world)
-        return self.seen_from(compose(head_from_world, invert(trajectory.exo_w2c.double())))
+        head_from_exo = trajectory.camera.upright_poses(trajectory.w2c)
+        if trajectory.exo_w2c is not None:
+            head_from_exo = compose(head_from_exo, invert(trajectory.exo_w2c.double()))
+        joints = transform(head_from_exo.unsqueeze(-3), self.joints)
+        return joints, wrist_turns(joints)
 
 
 def _whole(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool

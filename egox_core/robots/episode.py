@@ -4,6 +4,7 @@ how well each frame's labels fit."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..hands import JOINT_NAMES, SIDES, HandTrack
 from ..progress import Progress, no_progress
-from ..trajectory import invert, transform
+from ..trajectory import invert
 from ..types import CameraTrajectory
 from ..video import reproject
 from .fit import NOT_TESTABLE, CameraFit
@@ -142,21 +143,21 @@ def make_episode(
         )
         lens = shown
     exo_camera = exo_camera.rescale(exo.shape[2], exo.shape[1])
-    head_w2c = trajectory.camera.upright_poses(trajectory.w2c)[picked]
     none = torch.full((count, len(SIDES), len(JOINT_NAMES), 3), torch.nan, dtype=torch.float64)
     hands = (hands or HandTrack.of_joints(none, "no hands")).select(picked)
     exo_w2c = trajectory.exo_w2c
     exo_w2c = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
     exo_w2c = exo_w2c.expand(count, 3, 4)[picked]
+    path = replace(trajectory, w2c=trajectory.w2c[picked], exo_w2c=exo_w2c)
     guessed = trajectory.guessed
     upright = exo_camera.upright()
     columns = {
-        **_hand_columns(hands, head_w2c, exo_w2c),
+        **_hand_columns(hands, path, exo_w2c),
         "egox.hand_label_px": _label_px(
-            hands, detected and detected.select(picked), head_w2c, exo_w2c, lens.upright()
+            hands, detected and detected.select(picked), path, lens.upright()
         ),
         "egox.ego_generated": np.full(len(picked), generated),
-        **_pose_columns("ego", head_w2c, lens.upright()),
+        **_pose_columns("ego", path.camera.upright_poses(path.w2c), lens.upright()),
         **_pose_columns("exo", exo_camera.upright_poses(exo_w2c), upright),
         "egox.head_guessed": (
             np.zeros(len(picked), bool) if guessed is None else guessed[picked].numpy()
@@ -213,41 +214,43 @@ def frames_at(
     return torch.from_numpy(after - (wanted - since[after - 1] < since[after] - wanted))
 
 
-def _hand_columns(hands: HandTrack, head_w2c: Tensor, exo_w2c: Tensor) -> dict[str, np.ndarray]:
+def _hand_columns(
+    hands: HandTrack,
+    path: CameraTrajectory,
+    exo_w2c: Tensor,  # [T, 3, 4]
+) -> dict[str, np.ndarray]:
     """State, and action: the next frame's hands in the head's frame of this one."""
-    joints, turns = hands.in_world(exo_w2c)
-    following = torch.arange(1, len(joints) + 1).clamp(max=len(joints) - 1)
-    valid, then = hands.valid, hands.valid & hands.valid[following]
+    count = len(hands)
+    following = torch.arange(1, count + 1).clamp(max=count - 1)
+    valid, both_valid = hands.valid, hands.valid & hands.valid[following]
 
     def numbers(frames: Tensor, known: Tensor) -> np.ndarray:  # [T, 48]
-        at = transform(head_w2c[:, None], joints[frames])
-        turned = head_w2c[:, None, :, :3] @ turns[frames]
-        parts = (at[:, :, 0], turned[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2))
+        at, turns = hands.select(frames).in_head(replace(path, exo_w2c=exo_w2c[frames]))
+        parts = (at[:, :, 0], turns[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2))
         return torch.where(known[..., None], torch.cat(parts, -1), 0.0).flatten(1).numpy()
 
     return {
-        "observation.state": numbers(torch.arange(len(joints)), valid),
-        "action": numbers(following, then),
+        "observation.state": numbers(torch.arange(count), valid),
+        "action": numbers(following, both_valid),
         "egox.hand_valid": valid.numpy(),
         "egox.hand_reason": hands.reason.numpy(),
-        "egox.action_valid": then.numpy(),
-        "egox.action_repeated": np.arange(len(joints)) == len(joints) - 1,
+        "egox.action_valid": both_valid.numpy(),
+        "egox.action_repeated": np.arange(count) == count - 1,
     }
 
 
 def _label_px(
     hands: HandTrack,
     detected: HandTrack | None,
-    head_w2c: Tensor,
-    exo_w2c: Tensor,
+    path: CameraTrajectory,
     camera: CameraModel,  # upright
 ) -> np.ndarray:  # [T, 2]
     """Median distance between projected joints and those that a detector saw in the ego video."""
     if detected is None:
         return np.full(hands.valid.shape, NOT_TESTABLE)
-    ours = transform(head_w2c[:, None], hands.in_world(exo_w2c)[0])
     (one, first), (two, second) = (
-        camera.project(points.nan_to_num(0.0)) for points in (ours, detected.joints)
+        camera.project(points.nan_to_num(0.0))
+        for points in (hands.in_head(path)[0], detected.joints)
     )
     off = (one - two).norm(dim=-1).masked_fill(~(first & second), torch.nan).nanmedian(-1).values
     testable = hands.valid & detected.valid & torch.isfinite(off)

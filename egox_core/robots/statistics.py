@@ -18,12 +18,19 @@ def of_numbers(
 ) -> Statistics:
     """Statistics over frames, of each number by itself; 0 where none counts."""
     values = values.reshape(len(values), -1).astype(np.float64)
-    valid = np.ones(values.shape, bool) if valid is None else valid
-    columns = [_of_values(each[own]) for each, own in zip(values.T, valid.T, strict=True)]
+    weight = np.full(values.shape[1], float(len(values)))
+    if valid is not None:
+        weight = valid.sum(0).astype(np.float64)
+        values = np.where(valid, values, np.where(weight > 0, np.nan, 0.0))
+    quantiles = np.nanquantile(values, [*QUANTILES.values()], axis=0)
     return {
-        "count": np.array([max(int(valid.sum(0).max()), 1)]),
-        "weight": valid.sum(0).astype(np.float64),
-        **{name: np.array([each[name] for each in columns]) for name in columns[0]},
+        "count": np.array([max(int(weight.max()), 1)]),
+        "weight": weight,
+        "min": np.nanmin(values, axis=0),
+        "max": np.nanmax(values, axis=0),
+        "mean": np.nanmean(values, axis=0),
+        "std": np.nanstd(values, axis=0),
+        **dict(zip(QUANTILES, quantiles, strict=True)),
     }
 
 
@@ -69,16 +76,4 @@ def merged(first: Statistics, second: Statistics) -> Statistics:
         "count": first["count"] + second["count"],
         "weight": one + two,
         **{name: average(name) for name in QUANTILES},
-    }
-
-
-def _of_values(values: np.ndarray) -> dict[str, float]:
-    if not len(values):
-        return dict.fromkeys(("min", "max", "mean", "std", *QUANTILES), 0.0)
-    return {
-        "min": values.min(),
-        "max": values.max(),
-        "mean": values.mean(),
-        "std": values.std(),
-        **dict(zip(QUANTILES, np.quantile(values, [*QUANTILES.values()]), strict=True)),
     }

@@ -5,8 +5,9 @@ appended to a file, or cut off again, without touching a pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -183,18 +184,11 @@ def join(
             with av.open(str(file)) as source:
                 video = source.streams.video[0]
                 stream = stream or target.add_stream_from_template(video)
-                for number, packet in enumerate(_packets(source.demux(video), count)):
+                packets = (each for each in source.demux(video) if each.dts is not None)
+                for number, packet in enumerate(islice(packets, count)):
                     packet.stream = stream
                     packet.time_base = Fraction(1, fps)
                     packet.pts = packet.dts = before + number
                     packet.duration = 1
                     target.mux(packet)
             before += count
-
-
-def _packets(packets: Iterable, count: int) -> Iterable:
-    for packet in packets:
-        if packet.dts is None or count == 0:
-            return
-        count -= 1
-        yield packet
