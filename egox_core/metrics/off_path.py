@@ -295,11 +295,8 @@ class PictureMatch:
         self,
         points: np.ndarray,  # [G, n, 3] in the video's camera
     ) -> tuple[np.ndarray, np.ndarray]:  # [G, n] number of the pixel, and whether the lens sees it
-        uv, valid = _pixels(self.camera, points)
-        pixel = np.rint(uv).astype(np.int64)
-        height, width = self.lens.shape
-        valid &= ((pixel >= 0) & (pixel < (width, height))).all(-1)
-        flat = pixel[..., 1].clip(0, height - 1) * width + pixel[..., 0].clip(0, width - 1)
+        found = self.camera.look_up(torch.from_numpy(points.astype(np.float32)))
+        flat, valid = (each.numpy() for each in found[1:])
         return flat, valid & (self.lens.ravel()[flat] > 0.5)
 
     def correlations(

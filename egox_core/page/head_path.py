@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
@@ -61,10 +62,7 @@ def draw_head_path(
     lines = _lines()
     shape = torch.stack([line for line, _ in lines])  # [L, S, 3]
     thin = max(1, round(height / 240))
-    pictures = np.ascontiguousarray(exo.detach().float().cpu().numpy())
-    pictures = (
-        pictures.copy() if np.shares_memory(pictures, exo.detach().cpu().numpy()) else pictures
-    )
+    pictures = exo.detach().cpu().to(torch.float32, copy=True).contiguous().numpy()
     for t, picture in enumerate(pictures):
         progress(t, count, "drawing the head")
         uv, valid = camera.project(transform(poses[t], shape.reshape(-1, 3)))
@@ -97,9 +95,7 @@ def _lines() -> list[tuple[Tensor, int | None]]:
 
 def _of_length(line: Tensor) -> Tensor:  # [S, 3] -> [STEPS, 3]
     """The same line by as many points as all others."""
-    at = torch.linspace(0, len(line) - 1, STEPS, dtype=torch.float64)
-    low = at.floor().long().clamp_max(len(line) - 2)
-    return torch.lerp(line[low], line[low + 1], (at - low)[:, None])
+    return interpolate(line.T[None], STEPS, mode="linear", align_corners=True)[0].T
 
 
 def _draw(

@@ -5,6 +5,7 @@ browser lacks the codec."""
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -59,14 +60,7 @@ class Sheets:
 
     def layout(self) -> dict[str, int]:
         """Layout of the frames in the files, for the page."""
-        return {
-            "count": self.count,
-            "step": self.step,
-            "width": self.width,
-            "height": self.height,
-            "columns": self.columns,
-            "rows": self.rows,
-        }
+        return {name: value for name, value in asdict(self).items() if name != "files"}
 
 
 def make_sheets(
@@ -108,7 +102,7 @@ def make_sheets(
                 _picture(frames[index], width, height, lossless)
             )
             progress(first + place + 1, len(shown), "preview")
-        files.append(_encode_png(sheet) if lossless else encode_jpeg(sheet, quality))
+        files.append(_encoded(sheet, quality, lossless))
     return Sheets(
         files=tuple(files),
         count=len(shown),
@@ -120,27 +114,17 @@ def make_sheets(
     )
 
 
-def encode_jpeg(picture: np.ndarray, quality: int = QUALITY) -> bytes:  # [H, W, 3] uint8 RGB
-    """JPEG with full colour resolution: colour maps and thin coloured marks keep their colour."""
-    ok, data = cv2.imencode(
-        ".jpg",
-        picture[..., ::-1],
-        [
-            cv2.IMWRITE_JPEG_QUALITY,
-            quality,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-        ],
-    )
+def _encoded(sheet: np.ndarray, quality: int, lossless: bool) -> bytes:  # [H, W, 3] uint8 RGB
+    """PNG of a grey map, or JPEG with full colour resolution: colour maps and thin coloured marks keep
+    their colour."""
+    if lossless:
+        ok, data = cv2.imencode(".png", sheet[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    else:
+        full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *full]
+        ok, data = cv2.imencode(".jpg", sheet[..., ::-1], options)
     if not ok:
-        raise RuntimeError("OpenCV could not write a JPEG")
-    return data.tobytes()
-
-
-def _encode_png(map_: np.ndarray) -> bytes:  # [H, W, 3] uint8, grey
-    ok, data = cv2.imencode(".png", map_[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not ok:
-        raise RuntimeError("OpenCV could not write a PNG")
+        raise RuntimeError("OpenCV could not encode a preview")
     return data.tobytes()
 
 

@@ -12,6 +12,7 @@ from egox_core.exchange.colmap import write_colmap
 from egox_core.exchange.exo_paths import ExoPath, write_chan
 from egox_core.trajectory.poses import compose, invert
 from egox_core.types import CameraTrajectory
+from tests.poses import path_of
 from tests.refusals import refuses
 
 N = 12
@@ -24,8 +25,7 @@ def w2c() -> torch.Tensor:  # [N, 3, 4]
 
 
 def trajectory() -> CameraTrajectory:
-    camera = preset_camera("pinhole", 64)
-    return CameraTrajectory(w2c=w2c(), camera=camera, times_s=torch.arange(N).double())
+    return path_of(w2c(), preset_camera("pinhole", 64))
 
 
 def matrices() -> np.ndarray:  # [N, 4, 4]

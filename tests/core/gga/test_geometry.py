@@ -12,8 +12,8 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.gga.geometry import exo_points, gga_geometry
-from egox_core.types import CameraTrajectory, DepthVideo
-from tests.poses import still
+from egox_core.types import DepthVideo
+from tests.poses import path_of, still
 from tests.refusals import refuses
 
 
@@ -23,12 +23,8 @@ def plain_scene(device, width: int = 96, height: int = 64):
     )
     w2c = still(9)
     w2c[:, 0, 3] = torch.linspace(0, -0.5, 9, dtype=torch.float64)
-    trajectory = CameraTrajectory(
-        w2c=w2c.to(device),
-        camera=preset_camera("pinhole", 64),
-        exo_w2c=w2c[0].to(device),
-        times_s=torch.arange(9, dtype=torch.float64) / 30,
-    )
+    camera, exo_w2c = preset_camera("pinhole", 64), w2c[0].to(device)
+    trajectory = path_of(w2c.to(device), camera, 30, exo_w2c=exo_w2c)
     return DepthVideo(
         depth_m=torch.full((9, height, width), 2.0, device=device), camera=exo
     ), trajectory

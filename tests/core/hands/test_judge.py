@@ -8,13 +8,13 @@ import torch
 
 from egox_core.hands import HandTrack, judged_hands
 from egox_core.hands.judge import TIPS
-from egox_core.types import CameraTrajectory
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import exo_hits
 from lab.drawn.layout import Layout, draw_layout
 from lab.drawn.solids import MOVING_GROUPS
 from lab.drawn.take import drawn_hands
 from tests.core.hands.test_hand_track import angles_deg
+from tests.poses import path_of
 
 FRAMES = 9
 
@@ -73,12 +73,7 @@ def test_drawn_takes(clips, noise, bars):
         scene, true = clip.layout.scene, HandTrack.of_joints(clip.joints)
         seen = clip.joints + noise * torch.randn(clip.joints.shape, generator=random).double()
         track = clip.judged((0.85 + 0.03 * number) * seen, "depth_m", "mask")
-        path = CameraTrajectory(
-            w2c=scene.ego_w2c,
-            camera=scene.ego_camera,
-            times_s=torch.arange(FRAMES),
-            exo_w2c=scene.exo_w2c,
-        )
+        path = path_of(scene.ego_w2c, scene.ego_camera, exo_w2c=scene.exo_w2c)
         (ours, turns), (theirs, true_turns) = track.in_head(path), true.in_head(path)
         off, camera = (ours - theirs).norm(dim=-1), path.camera.upright()
         (uv, _), (true_uv, there) = (camera.project(each[:, :, TIPS]) for each in (ours, theirs))

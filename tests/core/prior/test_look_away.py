@@ -10,6 +10,7 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
 from egox_core.prior.options import PriorOptions
 from egox_core.types import CameraTrajectory, DepthVideo
+from tests.poses import path_of
 
 from ..box_room import RoomView, view
 from .test_render import fill_card
@@ -43,7 +44,7 @@ def clip(
         times_s=times_s,
         dynamic=torch.zeros(count, *exo.depth_m.shape, dtype=torch.bool),
     )
-    path = CameraTrajectory(w2c=torch.stack(poses), camera=EGO, times_s=times_s, exo_w2c=exo_w2c)
+    path = path_of(torch.stack(poses), EGO, exo_w2c=exo_w2c)
     return (
         exo.rgb.float().expand(count, -1, -1, -1) / 255,
         depth,

@@ -14,6 +14,7 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.trajectory.poses import look_at
 from egox_core.types import EARLIER, CameraTrajectory, DepthVideo, PointCloud
+from tests.poses import path_of
 from tests.refusals import refuses
 
 from ..box_room import true_coverage, view
@@ -36,9 +37,7 @@ def ego_path() -> CameraTrajectory:
     poses = torch.stack(
         [turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(4)]
     )
-    return CameraTrajectory(
-        w2c=poses, camera=EGO, times_s=torch.arange(4, dtype=torch.float64) / 10
-    )
+    return path_of(poses, EGO, 10)
 
 
 def depth_of(w2c: torch.Tensor, count: int = 4) -> DepthVideo:

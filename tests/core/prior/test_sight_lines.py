@@ -18,10 +18,10 @@ from egox_core.types import (
     EARLIER,
     NOW,
     UNOBSERVED,
-    CameraTrajectory,
     DepthVideo,
 )
 from lab.drawn import SyntheticSpec, covisible, make_take
+from tests.poses import path_of
 from tests.refusals import refuses
 from tests.twins.sight_lines import hidden_length_reference
 
@@ -160,11 +160,8 @@ def classes_of(depth_m, dynamic, ego_at, ego_to):
     camera, count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
     depth = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic)
     scene = build_scene(torch.full((count, SIZE, SIZE, 3), 0.5), depth)
-    path = CameraTrajectory(
-        w2c=look_at(ego_at, ego_to).repeat(count, 1, 1),
-        camera=CameraModel.pinhole(33, 33, 40.0),
-        times_s=torch.arange(count).double(),
-    )
+    w2c = look_at(ego_at, ego_to).repeat(count, 1, 1)
+    path = path_of(w2c, CameraModel.pinhole(33, 33, 40.0))
     return render_ego_prior(scene, path, prior_preset("clean"), classes=True).seen
 
 

@@ -15,8 +15,8 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.stereo.boxes import mark_stereo
 from egox_core.stereo.pictures import StereoForm, stereo_pictures
 from egox_core.trajectory.poses import look_at
-from egox_core.types import CameraTrajectory
 from egox_train.video_writer import write_video
+from tests.poses import path_of
 from tests.refusals import refuses
 
 CAMERA = preset_camera("aria_released", 128)
@@ -29,12 +29,8 @@ def test_each_direction_is_where_the_half_sphere_has_it(stabilise):
     ways = ([0.4, 0.5, 2.0], [-0.5, 0.3, 2.0])
     first, second = (look_at([0.0, 0.0, 0.0], way)[:, :3] for way in ways)
     upright = torch.stack((LEAN @ first, second))
-    path = CameraTrajectory(
-        w2c=F.pad(sensor_from_upright(CAMERA.quarter_turns) @ upright, (0, 1)),
-        camera=CAMERA,
-        times_s=torch.arange(2).double(),
-        exo_w2c=look_at([3.0, 0.0, 1.0], [0.0, 0.0, 1.0]),
-    )
+    w2c = F.pad(sensor_from_upright(CAMERA.quarter_turns) @ upright, (0, 1))
+    path = path_of(w2c, CAMERA, exo_w2c=look_at([3.0, 0.0, 1.0], [0.0, 0.0, 1.0]))
     video = (CAMERA.upright().pixel_rays()[0] @ upright[:, None].float() + 1) / 2
     form = StereoForm(eye_px=96, stabilise=stabilise)
     both = torch.stack(list(stereo_pictures(video, 1 - video, path, form)))
