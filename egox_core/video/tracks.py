@@ -92,7 +92,8 @@ def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     from av.filter import Graph
 
     graph, stamps = None, deque()
-    for frame in chain(container.decode(stream), (None,)):  # None ends the filter
+    frames: Iterator[Any] = chain(container.decode(stream), (None,))  # which ends the filter
+    for frame in frames:
         if graph is None and frame and frame.interlaced_frame:
             graph = Graph()
             bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
@@ -106,7 +107,7 @@ def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
         graph.push(frame)
         while True:
             try:
-                made = graph.pull()
+                made: Any = graph.pull()
             except (BlockingIOError, EOFError):
                 break
             made.pts = stamps.popleft()
