@@ -16,18 +16,13 @@ from tests.refusals import refuses
 
 
 def write_vipe(root: Path, c2w: np.ndarray, numbers=None) -> Path:
-    for name in ("pose", "intrinsics"):
+    square = np.tile(np.eye(4, dtype=np.float32), (len(c2w), 1, 1))
+    square[:, :3] = c2w
+    k = np.linspace((599, 600, 391, 223), (601, 602, 393, 225), len(c2w), dtype=np.float32)
+    for name, data in (("pose", square), ("intrinsics", k)):
         (root / name).mkdir(parents=True, exist_ok=True)
-    numbers = np.arange(len(c2w)) if numbers is None else numbers
-    square = np.concatenate((c2w, np.tile([[[0.0, 0, 0, 1]]], (len(c2w), 1, 1))), axis=1).astype(
-        np.float32
-    )
-    np.savez(root / "pose" / "clip.npz", data=square, inds=numbers)
-    k = (
-        np.array([600.0, 601, 392, 224], np.float32)
-        + np.linspace(-1, 1, len(c2w), dtype=np.float32)[:, None]
-    )
-    np.savez(root / "intrinsics" / "clip.npz", data=k, inds=numbers)
+        inds = np.arange(len(c2w)) if numbers is None else numbers
+        np.savez(root / name / "clip.npz", data=data, inds=inds)
     return root / "intrinsics" / "clip.npz"
 
 

@@ -37,6 +37,14 @@ def at(points: HeadPoints, name: str) -> tuple[float, float, float]:
     return (*points.uv[0, i].tolist(), float(points.scores[0, i]))
 
 
+def somebody(x: float) -> dict:
+    return person({"nose": (x, 50.0, 0.9)})
+
+
+def noses(points: HeadPoints) -> list[float]:  # x
+    return points.uv[:, POINTS.index("nose"), 0].tolist()
+
+
 def there(points: HeadPoints) -> list[bool]:
     return points.seen.any(1).tolist()
 
@@ -52,47 +60,39 @@ def test_openpose(count):
 
 
 def test_the_mask_chooses_whoever_comes_first():
-    left, right = person({"nose": (20.0, 50.0, 0.9)}), person({"nose": (150.0, 50.0, 0.9)})
+    left, right = somebody(20.0), somebody(150.0)
     frames = [frame(left, right), frame(right, left), frame(left)]
     mask = torch.zeros(3, 10, 20, dtype=torch.bool)
     mask[:, :, 12:] = True
-    points = choose_person(openpose_people(frames), mask=mask)
-    assert points.uv[:2, POINTS.index("nose"), 0].tolist() == [150.0, 150.0]
+    points = openpose_points(frames, mask=mask)
+    assert noses(points)[:2] == [150.0, 150.0]
     assert there(points) == [True, True, False]
     with refuses("mask of the wearer"):
-        choose_person(openpose_people(frames), mask=mask[:2])
+        openpose_points(frames, mask=mask[:2])
 
 
 def test_a_person_is_followed_by_place():
     """Detectors number people anew in every frame, and one may be gone for a while."""
 
     def pair(t: int) -> list[dict]:
-        return [person({"nose": (20.0 + t, 50.0, 0.9)}), person({"nose": (150.0 - t, 50.0, 0.9)})]
+        return [somebody(20.0 + t), somebody(150.0 - t)]
 
     frames = [frame(*(pair(t) if t % 2 else reversed(pair(t)))) for t in range(8)]
     frames[3] = frame(pair(3)[0])
-    points = choose_person(
-        openpose_people(frames), index=0
-    )  # in frame 0 the one on the right is named first
-    nose = points.uv[:, POINTS.index("nose"), 0].tolist()
-    assert [nose[t] for t in (0, 1, 2, 4, 7)] == [
-        150.0,
-        149.0,
-        148.0,
-        146.0,
-        143.0,
-    ] and not there(points)[3]
+    points = openpose_points(frames, index=0)  # in frame 0 the one on the right is named first
+    assert [noses(points)[t] for t in (0, 1, 2, 4, 7)] == [150.0, 149.0, 148.0, 146.0, 143.0]
+    assert not there(points)[3]
     with refuses("several in 7 of 8 frames"):
         openpose_points(frames)
     with refuses("0 to 1"):
-        choose_person(openpose_people(frames), index=5)
+        openpose_points(frames, index=5)
 
 
 def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut():
     places = [20.0, 21.0, 170.0, 171.0]
-    frames = [frame(person({"nose": (x, 50.0, 0.9)})) for x in places]
-    assert openpose_points(frames).uv[:, POINTS.index("nose"), 0].tolist() == places
-    assert there(choose_person(openpose_people(frames), index=0)) == [True, True, False, False]
+    frames = [frame(somebody(x)) for x in places]
+    assert noses(openpose_points(frames)) == places
+    assert there(openpose_points(frames, index=0)) == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
