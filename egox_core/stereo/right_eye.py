@@ -26,7 +26,7 @@ from .warp import fill_holes, move, sample_at, snap_edges, whole_nearness, wide_
 TOO_NEAR_M = 0.3
 OFF_PX = 4.0
 """Least shift between picture and depth that is warned of, px of a picture 448 px wide; true videos
-of drawn rooms have up to 1.9."""
+of drawn rooms have up to 1.5."""
 
 
 @frozen

@@ -7,8 +7,8 @@ import torch
 
 from egox_core.cameras import preset_camera
 from egox_core.stereo import StereoForm, mark_stereo, stereo_pictures
-from egox_core.types import CameraTrajectory
 from egox_train.video_writer import write_video
+from tests.poses import path_of, still
 from tools.setup.base_dir import PACK_NAME
 
 RIGHT, UP = math.radians(30), math.radians(20)
@@ -61,13 +61,12 @@ def test_file_plays_flat_and_round(open_page, browser_server):
         torch.where(patch, torch.tensor(colour), torch.tensor([0.0, 0.0, 0.8]))
         for colour in ([0.9, 0.0, 0.0], [0.0, 0.9, 0.0])
     ]
-    path = CameraTrajectory(
-        w2c=torch.eye(3, 4).double()[None], camera=camera, times_s=torch.zeros(1).double()
+    pictures = stereo_pictures(
+        *eyes, path_of(still(1), camera), StereoForm(eye_px=256, stabilise="off")
     )
-    pictures = stereo_pictures(*eyes, path, StereoForm(eye_px=256, stabilise="off"))
-    file = browser_server.base.root / "input" / "patch_180_LR.mp4"
-    write_video(file, [*pictures] * 5, 10.0)
-    mark_stereo(file, half_sphere=True)
+    path = browser_server.base.root / "input" / "patch_180_LR.mp4"
+    write_video(path, [*pictures] * 5, 10.0)
+    mark_stereo(path, half_sphere=True)
     page = open_page(webgl=True)
     seen = page.evaluate(_PLAY, [PACK_NAME, RIGHT, UP])
     assert seen["size"] == [512, 256]

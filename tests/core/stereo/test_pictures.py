@@ -10,10 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from egox_core.cameras.model import sensor_from_upright
-from egox_core.cameras.presets import preset_camera
-from egox_core.stereo.boxes import mark_stereo
-from egox_core.stereo.pictures import StereoForm, stereo_pictures
+from egox_core.cameras import preset_camera, sensor_from_upright
+from egox_core.stereo import StereoForm, mark_stereo, stereo_pictures
 from egox_core.trajectory.poses import look_at
 from egox_train.video_writer import write_video
 from tests.poses import path_of
