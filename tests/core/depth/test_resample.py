@@ -51,10 +51,3 @@ def test_no_surface_appears_between_two():
     assert 0 < np.isnan(fitted).sum() < 40
     mask = window.fit_mask(step > 2)
     assert (mask == (fitted > 2))[np.isfinite(fitted)].all()
-
-
-def test_wider_depth_is_cropped_in_the_middle():
-    """The released takes' 796 columns of a video of 784."""
-    frames = frames_in_use([0], (392, 224), source_size=(784, 448))
-    window = depth_window((796, 448), frames, "depth")
-    assert (window.left, window.width, window.size) == (6, 784, (392, 224))

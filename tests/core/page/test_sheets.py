@@ -65,16 +65,6 @@ def test_a_map_keeps_its_values():
     assert (frame_of(third, 6)[..., 0] == levels[6, 1::3, 1::3].numpy()).all()
 
 
-def test_no_more_frames_than_a_page_can_hold():
-    assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [
-        1,
-        1,
-        1,
-        2,
-        4,
-    ]
-
-
 def test_no_frames_are_refused():
     with refuses("frames to preview"):
         preview_sheets.make_sheets(torch.zeros(0, 4, 4, 3))

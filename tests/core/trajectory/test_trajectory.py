@@ -159,12 +159,9 @@ def test_released_meta_in_both_forms(tmp_path):
 
 
 def test_bad_meta_is_refused(tmp_path):
-    mirrored = circle(50)
-    mirrored[7, 0, :3] *= -1
     for change, message in (
         ({"camera_intrinsics": [[1, 0], [0, 1]]}, r"camera_intrinsics.*shape \(2, 2\)"),
         ({"ego_extrinsics": [[1, 2, 3, 4]]}, "ego_extrinsics.*shape"),
-        ({"ego_extrinsics": mirrored.tolist()}, "reflection .*frame 7"),
         ({"camera_extrinsics": (2 * torch.eye(3, 4)).tolist()}, "not a rotation"),
         ({"exo_camera": [1, 2, 3]}, "exo_camera"),
         ({"ego_extrinsics": None}, "no ego_extrinsics"),

@@ -1,21 +1,17 @@
 """Captions of a language model: what it is shown and told, and answers as models really write
 them."""
 
-import re
-
 import pytest
 import torch
 
 from egox_core.wan.caption import (
     ACTION,
-    NO_CAPTION,
     SCENE,
     even_moments,
     repair_caption,
     request_pictures,
     request_text,
 )
-from egox_core.wan.prompt import split_sections
 from tests.refusals import refuses
 
 check_caption = pytest.importorskip(
@@ -123,18 +119,6 @@ def test_what_is_missing_is_told():
 def test_an_answer_that_is_none_is_refused(answer, message):
     with refuses(message):
         repair_caption(answer)
-
-
-def test_no_caption_has_the_form_and_says_nothing_of_its_own():
-    assert repair_caption(NO_CAPTION) == (NO_CAPTION, ())
-    exo, ego = split_sections(NO_CAPTION)
-    for section in (exo, ego):
-        assert section.startswith(SCENE) and section.count(ACTION) == 1
-    assert not re.search(
-        r"\b(?:room|kitchen|table|street|sits|stands|left|right|he|she)\b",
-        NO_CAPTION,
-        re.IGNORECASE,
-    )
 
 
 def test_the_request_says_the_form():
