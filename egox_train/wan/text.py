@@ -11,50 +11,46 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan import TOKENS, check_weights, clean_prompt, cut_tokens, read_header
 
-from .weights import subfolder, unscaled, weights_hash
+from .weights import unscaled
 
 PAD = 0  # umT5's padding token
 
 
 class TextEncoder(Protocol):
-    """``hash`` changes with whatever the embeddings depend on."""
-
-    hash: str
+    """Gives an embedding for each prompt."""
 
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         """The embedding of one prompt."""
 
 
 class FixedText:
-    """The same embedding for every clip, from a safetensors file with one tensor [tokens, dim] or [1, tokens, dim]."""
+    """The same embedding [tokens, text_dim] for every clip."""
 
-    def __init__(self, file: Path) -> None:
-        tensors = load_file(file) if read_header(file, f"text embedding {file.name}") else {}
-        tensor = next(iter(tensors.values()), torch.zeros(0))
-        tensor = tensor[0] if tensor.ndim == 3 else tensor
-        if len(tensors) != 1 or tensor.ndim != 2:
-            raise EgoXInputError(
-                f"text embedding {file.name}",
-                got=f"{len(tensors)} tensors of {tuple(tensor.shape)}",
-                expected="one tensor [tokens, text_dim]",
-                fix="save the embedding alone",
-            )
-        self.embedding, self.hash = tensor.float(), weights_hash(file)
+    def __init__(self, embedding: Tensor) -> None:
+        self.embedding = embedding.float()
 
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
         del prompt
         return self.embedding
 
 
-class NoText:
-    """Zeros of a given shape, for models that are trained without text."""
+def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
+    """The one tensor of a safetensors file, [tokens, dim] or [1, tokens, dim].
 
-    def __init__(self, tokens: int, text_dim: int) -> None:
-        self.embedding, self.hash = torch.zeros(tokens, text_dim), f"zeros {tokens}x{text_dim}"
-
-    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
-        del prompt
-        return self.embedding
+    Raises:
+        EgoXInputError: several tensors, or one of another shape.
+    """
+    tensors = load_file(file)
+    tensor = next(iter(tensors.values()), torch.zeros(0))
+    tensor = tensor[0] if tensor.ndim == 3 else tensor
+    if len(tensors) != 1 or tensor.ndim != 2:
+        raise EgoXInputError(
+            f"text embedding {file.name}",
+            got=f"{len(tensors)} tensors of {tuple(tensor.shape)}",
+            expected="one tensor [tokens, text_dim]",
+            fix="save the embedding alone",
+        )
+    return tensor
 
 
 class UmT5Text:
@@ -78,7 +74,6 @@ class UmT5Text:
             _umt5_folder(path, dtype) if path.is_dir() else _umt5_file(path, dtype)
         )
         self.model = self.model.to(self.device).eval().requires_grad_(False)
-        self.hash = weights_hash(subfolder(path, "text_encoder"), "text encoder")
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
@@ -111,13 +106,13 @@ def make_text_encoder(
                 expected="zeros:TOKENSxDIM, as zeros:512x4096",
                 fix="write the numbers",
             ) from error
-        return NoText(tokens, dim)
+        return FixedText(torch.zeros(tokens, dim))
     path = Path(source)
     if (
         path.is_file()
         and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1
     ):
-        return FixedText(path)
+        return FixedText(read_embedding(path))
     return UmT5Text(
         path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16, encoding
     )

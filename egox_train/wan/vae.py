@@ -11,7 +11,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.wan import check_weights, denormalise_latent, normalise_latent
 
-from .weights import subfolder, weights_hash
+from .weights import subfolder
 
 
 class VaeEncoder:
@@ -28,7 +28,6 @@ class VaeEncoder:
         self.model = _load(path).eval().requires_grad_(False)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             tensor.data = tensor.data.to(self.device, dtype)
-        self.hash = weights_hash(subfolder(path, "vae"), "VAE")
 
     def encode(
         self,

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan import read_header
 
-from .weights import subfolder, weights_hash
+from .weights import subfolder
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -57,7 +57,6 @@ class VisionEncoder:
         self.device, self.dtype = torch.device(device), dtype
         self.model = _load(path).to(self.device, dtype).train(False).requires_grad_(False)
         self.size = self.model.config.image_size
-        self.hash = weights_hash(subfolder(path, "image_encoder"), "CLIP vision")
 
     @torch.no_grad()
     def encode(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
@@ -23,6 +22,7 @@ from egox_train.data.cache_store import (
     write_shard,
 )
 from egox_train.data.clip_files import first_frame_then_grey
+from egox_train.wan.text import read_embedding
 from egox_train.wan.vae import VaeEncoder
 from egox_train.wan.weights import weights_hash
 
@@ -64,8 +64,7 @@ class LatentMaker:
             "vae": weights_hash(vae, "VAE"),
             "text": weights_hash(text, "text embedding"),
         }
-        embedding = load_file(text)["embedding"]
-        self.text = embedding.reshape(-1, embedding.shape[-1])  # the host's has a batch axis
+        self.text = read_embedding(text)
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
