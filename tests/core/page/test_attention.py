@@ -61,11 +61,7 @@ def test_attention_is_told_in_multiples_of_an_even_spread():
     even = torch.full((1, TOKENS), 1 / TOKENS)
     rows = AttentionRows(without=even, guided=even, weight=torch.ones(1, TOKENS))
     weight, guided, plain = heats(record, rows, 0)
-    assert (
-        np.allclose(guided.values, 1)
-        and np.allclose(plain.values, 1)
-        and np.allclose(weight.values, 1)
-    )
+    assert all(np.allclose(heat.values, 1) for heat in (weight, guided, plain))
     assert "as in the model" in guided.title and "as in the model" not in plain.title
     assert float(record.exo_part(even[0]).sum()) == pytest.approx(5 / 8)
 
@@ -97,10 +93,8 @@ def test_the_picture_is_warm_where_the_attention_is():
     mark = grid[
         top : top + 480, GAP + 160 : GAP + 160 + 480
     ]  # the ego picture, centred in its tile
-    assert (
-        float((mark[40:61, 90:111] - 0.5).abs().max()) > 0.4
-        and float((mark[200:, 200:] - 0.5).abs().max()) < 0.01
-    )
+    away = (mark - 0.5).abs()
+    assert float(away[40:61, 90:111].max()) > 0.4 and float(away[200:, 200:].max()) < 0.01
     legend = grid[top + 480 : top + 480 + LEGEND, left : left + 800]
     cold, warm = legend[9, 40], legend[9, -40]
     assert cold[2] > 2 * cold[1] and warm[0] > 2 * warm[2], "blue left, red right"

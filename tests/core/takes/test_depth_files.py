@@ -1,6 +1,7 @@
 """Depth from files: every container, taken by source index, fitted by rule, defects named."""
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -55,72 +56,50 @@ def npz(folder: Path, depth: np.ndarray | None = None) -> Path:
     return file
 
 
-def store(path: Path, kind: str) -> tuple[Path, float]:
-    """Depth frames in one of the forms; returns the path and the form's rounding."""
-    depth = depth_frames()
+def store(path: Path, kind: str) -> Path:
+    """Depth frames in one of the forms."""
+    depth, file = depth_frames(), path / f"depth.{kind[:3]}"
     if kind == "npz":
-        np.savez_compressed(
-            path / "depth.npz", depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5
-        )
-        return path / "depth.npz", 0
+        np.savez_compressed(file, depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
+        return file
+    if kind == "npy":
+        np.save(file, depth.astype(np.float64))
+        return file
     if kind == "npz-lzma":
         with (
-            zipfile.ZipFile(path / "depth.npz", "w", zipfile.ZIP_LZMA) as archive,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive,
             archive.open("depth_m.npy", "w") as stream,
         ):
             np.lib.format.write_array(stream, depth)
-        return path / "depth.npz", 0
-    if kind == "npy":
-        np.save(path / "depth.npy", depth.astype(np.float64))
-        return path / "depth.npy", 0
-    folder, rounding = path / "frames", 0.0
+        return file
+    folder = path / "frames"
     folder.mkdir()
     for t, frame in enumerate(depth):
         if kind.startswith("png"):
-            cv2.imwrite(
-                str(folder / f"{t:05d}.png"),
-                np.round(frame.astype(np.float64) * 1000).astype(np.uint16),
-            )
-            rounding = 5.1e-4
+            millimetres = np.round(frame.astype(np.float64) * 1000).astype(np.uint16)
+            cv2.imwrite(str(folder / f"{t:05d}.png"), millimetres)
         elif kind.startswith("exr"):
             write_exr(folder / f"{t:05d}.exr", frame)
         else:
             np.save(folder / f"take3_frame_{t + 1:03d}.npy", frame)
-    if not kind.endswith("zip"):
-        return folder, rounding
-    with zipfile.ZipFile(path / "depth.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in folder.iterdir():
-            archive.write(file, file.name)
-    return path / "depth.zip", rounding
+    if kind.endswith("folder"):
+        return folder
+    return Path(shutil.make_archive(str(path / "depth"), "zip", folder))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "npz",
-        "npz-lzma",
-        "npy",
-        "npy-folder",
-        "npy-zip",
-        "png-folder",
-        "png-zip",
-        "exr-folder",
-        "exr-zip",
-    ],
-)
+FORMS = "npz npz-lzma npy npy-folder npy-zip png-folder png-zip exr-folder exr-zip"
+
+
+@pytest.mark.parametrize("kind", FORMS.split())
 def test_every_form_gives_the_frames_by_index(tmp_path, kind):
-    path, rounding = store(tmp_path, kind)
+    path, rounding = store(tmp_path, kind), 5.1e-4 if kind.startswith("png") else 0
     depth, report = load_depth_file(path, meta_of(), selection([2, 5, 7, 9, 11]))
     expected = depth_frames()[[2, 5, 7, 9, 11], :, 2:82].astype(np.float32)
     assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
     assert report.invalid_share == 0 and report.frame_count == 5
-    assert (depth.camera.cx, depth.camera.cy, depth.camera.fx, depth.camera.stored_size) == (
-        40,
-        24,
-        70,
-        (80, 48),
-    )
+    camera = depth.camera
+    assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
     assert depth.source_indices.tolist() == [2, 5, 7, 9, 11] and depth.times_s[1] == 0.25
     if kind == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))

@@ -286,21 +286,15 @@ def test_looks_bend_the_path_and_keep_its_own_turns():
 
 
 def test_angles_turn_the_upright_way():
-    def seen(point, **angles):
-        pose = upright_pose(
-            (0.0, 0, 0), angles.get("yaw", 0), angles.get("pitch", 0), angles.get("roll", 0)
-        )
-        return (pose[:, :3] @ torch.tensor(point, dtype=torch.float64)).round(decimals=9).tolist()
+    def seen(point, yaw=0, pitch=0, roll=0):
+        turn = upright_pose((0.0, 0, 0), yaw, pitch, roll)[:, :3]
+        return (turn @ torch.tensor(point).double()).round(decimals=9).tolist()
 
-    assert seen((1.0, 0, 0), yaw=90) == [0, 0, 1]  # turned right, what was on the right is ahead
+    right = (1.0, 0, 0)
+    assert seen(right, yaw=90) == [0, 0, 1]  # turned right, what was on the right is ahead
     assert seen((0.0, -1, 0), pitch=90) == [0, 0, 1]  # looking up (y is down)
-    assert seen((1.0, 0, 0), roll=90) == [
-        0,
-        -1,
-        0,
-    ]  # tilted clockwise, what was on the right is above
-    z_up = upright_pose((0.0, 0, 0), 0, 0, 0, up=(0.0, 0, 1))
-    assert (z_up[:, :3] @ torch.tensor([0.0, 0, 1], dtype=torch.float64))[1] < -0.99
+    assert seen(right, roll=90) == [0, -1, 0]  # tilted clockwise, what was on the right is above
+    assert upright_pose((0.0, 0, 0), 0, 0, 0, up=(0.0, 0, 1))[1, 2] < -0.99
 
 
 AT = {"position": [0, 0, 0], "yaw_deg": 0}
