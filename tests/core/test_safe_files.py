@@ -54,6 +54,13 @@ def test_json_is_limited_and_must_be_json(tmp_path):
     assert (whole_number("007"), whole_number("9" * 5000), whole_number("-1")) == (7, None, None)
 
 
+def archive_of(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in members:
+            archive.writestr(member, content)
+    return path
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -66,18 +73,14 @@ def test_json_is_limited_and_must_be_json(tmp_path):
     ],
 )
 def test_zip_members_stay_inside(tmp_path, name):
-    path = tmp_path / "depth.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(name, b"1")
+    path = archive_of(tmp_path / "depth.zip", name)
     path.write_bytes(path.read_bytes().replace(b"nameless", bytes(8)))
     with refuses("tree"), open_zip(path):
         pass
 
 
 def test_zip_bombs_are_refused(tmp_path):
-    path = tmp_path / "depth.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("00000.npy", bytes(4 * 2**20))
+    path = archive_of(tmp_path / "depth.zip", "00000.npy", content=bytes(4 * 2**20))
     with refuses("unpacking"), open_zip(path, limit=2**20):
         pass
     with open_zip(path) as archive:
@@ -180,13 +183,6 @@ def test_whole_writes(tmp_path):
 )
 def test_names_that_every_system_can_hold(given, safe):
     assert safe_name(given) == safe == safe_name(safe)
-
-
-def archive_of(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1") -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member in members:
-            archive.writestr(member, content)
-    return path
 
 
 def unpacked(path: Path, **limits: int) -> list[str]:

@@ -38,19 +38,9 @@ def test_widen_makes_the_same_input_from_the_half_that_the_host_holds(golden):
     full = golden["out.model_input_36ch"]
     ego = full[..., W_EXO:]
     batch = torch.cat((ego, ego))  # cond and uncond stacked
-    wide = widen(batch, full[:, :16][..., :W_EXO], full[:, 16:20][..., :W_EXO])
-    assert torch.equal(wide, torch.cat((full, full)))
-    assert torch.equal(wide[..., W_EXO:], batch)
-
-
-def test_widen_follows_the_dtype_of_the_model_input(golden):
-    full = golden["out.model_input_36ch"]
-    wide = widen(
-        full[..., W_EXO:].bfloat16(),
-        full[:, :16][..., :W_EXO],
-        full[:, 16:20][..., :W_EXO],
-    )
-    assert wide.dtype == torch.bfloat16
+    exo = full[:, :16][..., :W_EXO], full[:, 16:20][..., :W_EXO]
+    assert torch.equal(widen(batch, *exo), torch.cat((full, full)))
+    assert widen(batch.bfloat16(), *exo).dtype == torch.bfloat16
 
 
 def test_mask_modes_differ_as_quirks_say(golden):
