@@ -180,8 +180,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             )
             robots.append(episode, progress)
         first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
-        words = "\n".join((first, *episode.notes))
-        return io.NodeOutput(str(folder), ui=shown and shown.note(words))
+        return io.NodeOutput(str(folder), ui=shown and shown.note(f"{first}\n{episode.note}"))
 
 
 def seen_in(

@@ -38,8 +38,7 @@ def judged_hands(
         The hands, and a note on them for people, empty without hands.
     """
     if joints is None:
-        nothing = torch.full((len(times_s), 2, len(JOINT_NAMES), 3), torch.nan)
-        return HandTrack.of_joints(nothing, source), ""
+        return HandTrack.unknown(len(times_s), source), ""
     joints = joints.double()
     given = torch.isfinite(joints).flatten(2).all(-1)
     _, pixels, inside = camera.look_up(joints)

@@ -91,6 +91,11 @@ class HandTrack:
         reason = torch.where(_whole(joints), 0, NOT_GIVEN)
         return cls(joints=joints.double(), reason=reason, source=source)
 
+    @classmethod
+    def unknown(cls, count: int, source: str = "no hands") -> HandTrack:
+        """No hand in so many frames."""
+        return cls.of_joints(torch.full((count, 2, len(JOINT_NAMES), 3), torch.nan), source)
+
     def __len__(self) -> int:
         return len(self.joints)
 

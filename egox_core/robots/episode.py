@@ -75,7 +75,7 @@ class Episode:
     exo_camera: CameraModel
     ego_camera: CameraModel
     made_from: str = ""  # digest of its files, by which a resumed run knows it
-    notes: tuple[str, ...] = ()
+    note: str = ""  # on how well its cameras fit
 
     def __len__(self) -> int:
         return len(self.columns["action"])
@@ -143,8 +143,7 @@ def make_episode(
         )
         lens = shown
     exo_camera = exo_camera.rescale(exo.shape[2], exo.shape[1])
-    none = torch.full((count, len(SIDES), len(JOINT_NAMES), 3), torch.nan, dtype=torch.float64)
-    hands = (hands or HandTrack.of_joints(none, "no hands")).select(picked)
+    hands = (hands or HandTrack.unknown(count)).select(picked)
     exo_w2c = trajectory.exo_w2c
     exo_w2c = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
     exo_w2c = exo_w2c.expand(count, 3, 4)[picked]
@@ -183,7 +182,7 @@ def make_episode(
         exo_camera=upright,
         ego_camera=lens.upright(),
         made_from=made_from,
-        notes=(fit.text(),),
+        note=fit.text(),
     )
 
 

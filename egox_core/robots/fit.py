@@ -1,5 +1,4 @@
-"""Fit of cameras to the pictures: depth against frames, the head's place as exo sees it, and the path
-meter."""
+"""Fit of cameras to the pictures: the head's place as exo sees it, and the path meter."""
 
 from __future__ import annotations
 
@@ -21,10 +20,11 @@ WORDS = {
     RIGHT: "The cameras fit the pictures",
 }
 MOST_DEG, MOST_M, LEAST_SCORE = 2.5, 0.08, 0.65
-"""Turn and shift of a true ego video against the scene, medians over the clip, from which on a camera
-is wrong, and the correlation that it takes to say so. Right cameras of 64 drawn takes: 0.5 degrees at
-most, and one with a correlation under 0.65. With a network's errors of depth, which look alike, 8 of 40
-are wrong, by up to 13 cm or 3.6 degrees. Of two real takes no frame is like the scene at all: they aren't testable."""
+"""Turn and shift of a true ego video against the scene, medians over the clip, from which on a
+camera is wrong, and the correlation that it takes to say so. Of 64 drawn takes with right cameras none
+is off by more than 0.5 degrees, and one has a lower correlation. A network's errors of depth look like
+a wrong camera: with them 8 of 40 right ones are called wrong, by up to 13 cm or 3.6 degrees. Of two
+real takes no frame is like the scene at all: they aren't testable."""
 
 
 @frozen

@@ -113,11 +113,6 @@ class RobotSet:
         """Number of episodes."""
         return self._info.get("total_episodes", 0)
 
-    @property
-    def fps(self) -> int | None:
-        """Frames a second, which the first episode sets; None before it."""
-        return self._info.get("fps")
-
     def rate_for(
         self,
         name: str,
@@ -132,7 +127,11 @@ class RobotSet:
             EgoXInputError: times at another rate or uneven, and ``resample`` is off.
         """
         span = float(times_s[-1] - times_s[0])
-        rate = fps or self.fps or max(1, round((len(times_s) - 1) / span if span > 0 else 1))
+        rate = (
+            fps
+            or self._info.get("fps")
+            or max(1, round((len(times_s) - 1) / span if span > 0 else 1))
+        )
         frames_at(times_s.double(), rate, resample, name)
         return rate
 
@@ -216,7 +215,7 @@ class RobotSet:
             "dataset_to_index": first + count,
             "egox/name": episode.name,
             "egox/made_from": episode.made_from,
-            "egox/notes": "\n".join(episode.notes),
+            "egox/notes": episode.note,
             "egox/ego_camera": json.dumps(episode.ego_camera.to_json()),
             "egox/exo_camera": json.dumps(episode.exo_camera.to_json()),
             **{

@@ -30,14 +30,15 @@ SMALL = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
 """Small files of a few episodes, two in a folder."""
 
 
-def write(folder: Path, runs: range, options: SetOptions = LARGE) -> None:
+def write(folder: Path, count: int, options: SetOptions = LARGE) -> None:
+    """Go on with a set up to so many runs, as a command that is started again does."""
     with open_set(folder, options) as robots:
-        for number in runs:
+        for number in range(len(robots), count):
             robots.append(episode(number))
 
 
 def test_each_index_gives_the_frame_that_was_written_there(tmp_path):
-    write(tmp_path, range(7), SMALL)
+    write(tmp_path, 7, SMALL)
     assert len({*tmp_path.glob("videos/*/*/*.mp4")}) > 4, "several files and folders"
     whole = [episode(number) for number in range(7)]
     for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
@@ -59,7 +60,7 @@ def test_each_index_gives_the_frame_that_was_written_there(tmp_path):
 def test_info_tasks_and_statistics_are_of_what_is_there(tmp_path):
     import pyarrow.parquet as pq
 
-    write(tmp_path, range(4), SMALL)
+    write(tmp_path, 4, SMALL)
     info, frames = read_json(tmp_path / "meta/info.json"), rows_of(tmp_path, "data")
     held = {key for key, each in info["features"].items() if each["dtype"] != "video"}
     assert held == set(frames[0]) == {*COLUMNS, *INDEX_COLUMNS}
@@ -106,7 +107,7 @@ def test_depth_and_classes_come_back(tmp_path):
 
 
 def test_what_does_not_belong_is_refused(tmp_path):
-    write(tmp_path, range(1))
+    write(tmp_path, 1)
     with open_set(tmp_path) as robots:
         with refuses("run 0.*new one"):
             robots.append(episode(0))
@@ -115,17 +116,17 @@ def test_what_does_not_belong_is_refused(tmp_path):
         with refuses("other files"):
             robots.holds("run 0", "other files")
         with refuses("another process.*one writer"):
-            write(tmp_path, range(2, 3))
+            write(tmp_path, 3)
         with refuses("8 frames.*resample"):
             episode(2, source_fps=8.0)
         assert robots.rate_for("x", torch.arange(9) / 8, resample=True) == 10
     (tmp_path / "meta/info.json").write_text('{"codebase_version": "v2.1"}', "utf-8")
     with refuses("another program.*v3.0"):
-        write(tmp_path, range(2))
+        write(tmp_path, 2)
 
 
 def test_a_cancelled_or_failed_episode_leaves_the_set_as_it_was(tmp_path):
-    write(tmp_path / "set", range(2))
+    write(tmp_path / "set", 2)
     shutil.copytree(tmp_path / "set", tmp_path / "before")
 
     def cancel(count: int, total: int, stage: str) -> None:
@@ -144,9 +145,9 @@ def test_a_cancelled_or_failed_episode_leaves_the_set_as_it_was(tmp_path):
 def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, moved, monkeypatch):
     """Each rename but the last may be the last that a killed process made; and a set goes on as if
     its writer had never stopped."""
-    write(tmp_path / "undisturbed", range(4), SMALL)
-    for number in range(3):
-        write(tmp_path / "set", range(number, number + 1), SMALL)
+    write(tmp_path / "undisturbed", 4, SMALL)
+    for count in (1, 2, 3):
+        write(tmp_path / "set", count, SMALL)
     replace, done = os.replace, []
 
     def killed(source, target) -> None:
@@ -160,25 +161,18 @@ def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, moved, monkeypat
     with open_set(tmp_path / "set", SMALL) as robots, pytest.raises(KeyboardInterrupt):
         robots.append(episode(3))
     monkeypatch.undo()
-    write(tmp_path / "set", range(3, 4), SMALL)
+    write(tmp_path / "set", 4, SMALL)
     assert_same(tmp_path / "undisturbed", tmp_path / "set")
-
-
-def write_on(folder: Path, count: int) -> None:
-    """Go on with a set up to so many runs, as a command that is started again does."""
-    with open_set(folder, SMALL) as robots:
-        for number in range(len(robots), count):
-            robots.append(episode(number))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 def test_ten_kills_leave_a_set_that_loads_and_goes_on(tmp_path):
-    write_on(tmp_path / "undisturbed", 40)
+    write(tmp_path / "undisturbed", 40, SMALL)
     random.seed(0)
     for _ in range(10):
         writer = multiprocessing.get_context("fork").Process(
-            target=write_on, args=(tmp_path / "set", 40)
+            target=write, args=(tmp_path / "set", 40, SMALL)
         )
         writer.start()
         time.sleep(random.uniform(0.3, 2.0))
@@ -191,7 +185,7 @@ def test_ten_kills_leave_a_set_that_loads_and_goes_on(tmp_path):
                 for row, pictures in islice(frames_in_order(tmp_path / "set"), total)
             ]
             assert shown == [(index, index % 2**BITS) for index in range(total)]
-    write_on(tmp_path / "set", 40)
+    write(tmp_path / "set", 40, SMALL)
     assert_same(tmp_path / "undisturbed", tmp_path / "set")
 
 
@@ -211,7 +205,7 @@ for index in range(len(episodes)):
 @pytest.mark.parametrize("package", ["lerobot-doctor", "lerobot"])
 def test_checkers_and_loaders_of_others_take_it(tmp_path, package):
     """Forty runs of three tasks; and a set of runs of other rates."""
-    write(tmp_path / "even", range(40))
+    write(tmp_path / "even", 40)
     with open_set(tmp_path / "resampled") as robots:
         for number, rate in enumerate((10.0, 24.0, 8.0, 24.0)):
             robots.append(episode(number, count=40, source_fps=rate, resample=True))
