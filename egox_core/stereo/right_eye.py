@@ -74,7 +74,8 @@ def second_eye(
     followed = replace(trajectory, w2c=turns @ w2c, camera=camera)
     (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
     rgb, figures = FrameStore(count, (height, width, 3), np.float32), []
-    frames = iter_second_eye(video, scene, followed, form, progress=progress)
+    eyes = form.eyes_m * form.axes(trajectory)[..., 0]
+    frames = iter_second_eye(video, scene, followed, eyes, progress=progress)
     for turn, shift, eye in zip(turns, shifts, frames, strict=True):
         rgb.append(eye.rgb.numpy())
         ordered, _ = camera.project(rays @ turn - eye.nearness[..., None] * shift)
@@ -113,13 +114,12 @@ def iter_second_eye(
     video: Tensor,  # [T, H, W, 3] float 0...1
     scene: PointCloud,
     trajectory: CameraTrajectory,  # whose camera is the video's
-    form: StereoForm,
+    eyes: Tensor,  # [T, 3] float64 metres from left to right eye, axes of the upright picture
     *,
     progress: Progress = no_progress,
 ) -> Iterator[EyeFrame]:
     """The right eye frame by frame, by the depth along the path as it is; see :func:`second_eye`."""
     camera, w2c = trajectory.camera.upright(), trajectory.camera.upright_poses(trajectory.w2c)
-    eyes = form.eyes_m * form.axes(trajectory)[..., 0]
     there = w2c.clone()
     there[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)

@@ -47,10 +47,10 @@ def test_depth_ends_where_the_picture_does():
 
 @pytest.fixture(scope="module")
 def room():
-    """(the true left eye [T, S, S, 3], its scene, its path, a form), the take."""
+    """(the true left eye [T, S, S, 3], its scene, its path), the take."""
     take = make_take(ROOM)
     scene = build_scene(take.exo_rgb, take.depth_video())
-    return (take.ego_frames(), scene, take.trajectory(), FORM), take
+    return (take.ego_frames(), scene, take.trajectory()), take
 
 
 def test_right_eye_is_the_ray_traced_one(room):
@@ -61,7 +61,7 @@ def test_right_eye_is_the_ray_traced_one(room):
     neighbours = crease_neighbours(take.scene)
     renderer = Renderer(take.scene, take.ego_camera, there, neighbours, ROOM.edge_samples)
     truth = renderer.full([0], take.scene.indices(head=False)).rgb.view(SIDE, SIDE, 3)
-    (eye,) = iter_second_eye(*given)
+    (eye,) = iter_second_eye(*given, torch.tensor([[FORM.eyes_m, 0.0, 0.0]]))
     hole = eye.source.isnan().any(-1)
     column, row = eye.source.nan_to_num(0.0).round().long().unbind(-1)
     seen = eye.observed[row.clamp(0, SIDE - 1), column.clamp(0, SIDE - 1)] & ~hole
@@ -73,7 +73,7 @@ def test_right_eye_is_the_ray_traced_one(room):
 def test_what_the_model_moved_is_said_and_followed(room):
     """Turned by about 10 px of a picture 448 px wide, or stepped aside by 10 cm; the true video
     isn't warned of."""
-    (video, scene, path, _), _ = room
+    (video, scene, path), _ = room
     true, px = second_eye(video, scene, path, FORM), 3
     assert true.off_px < 1 and "Warning" not in "".join(true.notes)
     inner, unmoved = (slice(None), *(slice(16, -16),) * 2), (true.rgb - video).abs()
