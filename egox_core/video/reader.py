@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..frame_store import FrameStore
+from ..frame_store import store_frames
 from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
 from .hdr import GAMMAS, GAMUTS, TRANSFERS, sdr_picture
@@ -253,21 +253,25 @@ def read_frames(
     Raises:
         EgoXInputError: one of them can't be decoded.
     """
-    rectangle = selection.rectangle
     indices, counts = torch.unique(
         selection.source_indices, return_counts=True
     )  # rising; uneven ones may repeat
-    width, height = selection.size
-    store, count_read = FrameStore(len(selection.source_indices), (height, width, 3), np.uint8), 0
-    for (_, picture), count in zip(
-        decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True
-    ):
-        fitted = fit_picture(picture, rectangle, selection.size)
-        for _ in range(count):
-            store.append(fitted)
-        count_read += count
-        progress(count_read, len(selection.source_indices), "reading video")
-    return store.tensor()
+    decoded = zip(decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True)
+    pictures = (picture for (_, picture), count in decoded for _ in range(count))
+    return _fitted(pictures, selection, progress)
+
+
+def _fitted(
+    pictures: Iterator[np.ndarray], selection: FrameSelection, progress: Progress
+) -> Tensor:
+    count = len(selection.source_indices)
+
+    def fitted() -> Iterator[Tensor]:
+        for done, picture in enumerate(pictures, 1):
+            yield torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
+            progress(done, count, "reading video")
+
+    return store_frames(fitted(), count)
 
 
 def decode_frames(
@@ -442,10 +446,7 @@ def pick_frames(
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H', W', 3] of the same kind
     """The frames in use, cropped or padded and scaled."""
-    rectangle, (width, height) = selection.rectangle, selection.size
-    out = torch.empty((len(selection.source_indices), height, width, 3), dtype=images.dtype)
-    for place, index in enumerate(selection.source_indices.tolist()):
-        picture = np.ascontiguousarray(images[index, ..., :3].cpu().numpy())
-        out[place] = torch.from_numpy(fit_picture(picture, rectangle, selection.size))
-        progress(place + 1, len(out), "reading video")
+    indices = selection.source_indices.tolist()
+    pictures = (np.ascontiguousarray(images[i, ..., :3].cpu().numpy()) for i in indices)
+    out = _fitted(pictures, selection, progress)
     return out if out.dtype == torch.uint8 else out.clamp_(0, 1)

@@ -49,8 +49,9 @@ def real_tracks(tracks: Any) -> list:
 def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     """The display matrix of a frame as the nearest quarter turn, mirrored or not: True where rows
     become columns, then 1 or -1 for the order of the new rows, of the new columns."""
-    matrix = _side_data(frame, "DISPLAYMATRIX") or struct.pack("=5i", 1, 0, 0, 0, 1)
-    a, b, _, c, d = struct.unpack("=5i", matrix[:20])  # x' = a x + c y, y' = b x + d y
+    matrix = _side_data(frame, "DISPLAYMATRIX")
+    # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20]) if matrix else (1, 0, 0, 0, 1)
     transposed = abs(a) + abs(d) < abs(b) + abs(c)
     right, down = (c, b) if transposed else (a, d)
     return transposed, -1 if down < 0 else 1, -1 if right < 0 else 1

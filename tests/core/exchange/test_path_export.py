@@ -60,27 +60,19 @@ def test_colmap_round_trip(tmp_path, camera):
 
 def test_bad_colmap_folders_are_refused(tmp_path):
     write_colmap(tmp_path, path_of(FISHEYE))
-    cameras, images = (
-        tmp_path / "cameras.txt",
-        (tmp_path / "images.txt").read_text("utf-8"),
-    )
-    good = cameras.read_text("utf-8")
-    for text, message in (
-        ("1 PINHOLE ten 3 1 2 3 4", "damaged.*text format"),
-        ("", "0 cameras"),
+    images = (tmp_path / "images.txt").read_bytes()
+    without_camera = images.replace(b" 1 frame_000003.png", b" frame_000003.png")
+    for name, content, words in (
+        ("cameras.txt", b"1 PINHOLE ten 3 1 2 3 4", "damaged.*text format"),
+        ("cameras.txt", b"", "0 cameras"),
+        ("images.txt", without_camera, "damaged.*text format"),
+        ("images.txt", b"\xff\xfe\x00\x01" * 10, "binary"),
     ):
-        cameras.write_text(text, "utf-8")
-        with refuses(message):
+        good = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        with refuses(words):
             read_colmap(tmp_path)
-    cameras.write_text(good, "utf-8")
-    (tmp_path / "images.txt").write_text(
-        images.replace(" 1 frame_000003.png", " frame_000003.png"), "utf-8"
-    )
-    with refuses("damaged.*text format"):
-        read_colmap(tmp_path)
-    (tmp_path / "images.txt").write_bytes(b"\xff\xfe\x00\x01" * 10)
-    with refuses("binary"):
-        read_colmap(tmp_path)
+        (tmp_path / name).write_bytes(good)
     (tmp_path / "images.txt").unlink()
     with refuses("not there"):
         read_colmap(tmp_path)

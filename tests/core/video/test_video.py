@@ -25,6 +25,7 @@ from tests.uneven_clip import uneven_clip
 
 av = pytest.importorskip("av", reason="decodes video")
 RATE = 20.0
+HIDDEN_FRAMES = {"auto-alt-ref": "1", "lag-in-frames": "25", "b:v": "4M"}  # of VP8 and VP9
 
 
 def numbered_frames(
@@ -344,13 +345,8 @@ def test_turned_and_stretched_pixels(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "codec", "options", "pixels"),
     [
-        ("webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "b:v": "4M"}, "yuv420p"),
-        (
-            "webm",
-            "libvpx-vp9",
-            {"auto-alt-ref": "1", "lag-in-frames": "25", "b:v": "4M"},
-            "yuv420p",
-        ),
+        ("webm", "libvpx", HIDDEN_FRAMES, "yuv420p"),
+        ("webm", "libvpx-vp9", HIDDEN_FRAMES, "yuv420p"),
         ("avi", "mjpeg", {"q:v": "2"}, "yuvj420p"),
         ("mov", "prores_ks", {}, "yuv422p10le"),
         ("h264", "libx264", {}, "yuv420p"),  # a bare stream without time stamps
