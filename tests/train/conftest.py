@@ -55,12 +55,6 @@ def launching() -> ModuleType:
     return import_module("tests.train.launching")
 
 
-@pytest.fixture(scope="session")
-def golden_geometry():
-    """golden_geometry(vectors, rays) -> GgaGeometry."""
-    return import_module("tests.train.golden_geometry").golden_geometry
-
-
 @pytest.fixture
 def workplace(tmp_path, tiny) -> Path:
     """A folder with ``cache`` and ``base.safetensors``."""

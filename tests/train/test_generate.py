@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.gga.geometry import tokens_from_latents
 from egox_core.types import EARLIER, KEPT_NOW, NOW, REDRAWN, UNOBSERVED
 from egox_core.video.reader import probe_video
 from egox_train.data.cache_build import build_cache
@@ -21,7 +22,7 @@ from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga
 from tests.paths import GOLDEN, STANDIN_VAE, contents
 from tests.refusals import refuses
-from tests.train.golden_geometry import golden_transformer
+from tests.train.golden_model import golden_transformer
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,7 @@ def test_a_noisy_exo_half_is_not_kept(place, tiny):
 
 
 @pytest.mark.parametrize(("case", "mode"), [("gga3", "released"), ("no_gga", "off")])
-def test_guidance_is_the_released_loops(golden_geometry, case, mode):
+def test_guidance_is_the_released_loops(case, mode):
     """Six steps with guidance 5 against the numbers of the released pipeline (golden
     ``denoise_6step``)."""
     golden = load_file(GOLDEN / "denoise_6step.safetensors")
@@ -207,7 +208,7 @@ def test_guidance_is_the_released_loops(golden_geometry, case, mode):
         cond_ego=prior,
         text=golden["in.text_embeds"],
         image=golden["in.image_embeds"],
-        geometry=(golden_geometry(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
+        geometry=(tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
     )
     made = sample_ego(
         model,

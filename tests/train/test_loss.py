@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 
 from egox_core.gga.attention import gga_attention
+from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from egox_train.train.config import ConditioningConfig, TimestepConfig
@@ -17,7 +19,7 @@ from egox_train.wan import diffusers_processor
 from egox_train.wan.diffusers_processor import install_gga
 from tests.paths import GOLDEN
 from tests.refusals import refuses
-from tests.train.golden_geometry import golden_transformer
+from tests.train.golden_model import golden_transformer
 
 GRADIENTS = (
     "blocks.0.attn1.to_q.weight",
@@ -71,7 +73,7 @@ def random_sample(seed: int) -> TrainSample:
 )
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_loss_and_gradients_equal_the_released_trainers(
-    golden, golden_geometry, case, noise_of, mode, checkpointing
+    golden, case, noise_of, mode, checkpointing
 ):
     model = golden_transformer()
     scope = install_gga(model)
@@ -84,7 +86,7 @@ def test_loss_and_gradients_equal_the_released_trainers(
         cond_ego=golden["in.ego_prior_latent_norm"],
         text=golden["in.text_embeds"],
         image=golden["in.image_embeds"],
-        geometry=(golden_geometry(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
+        geometry=(tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
     )
     conditioning = ConditioningConfig(mode="trainer", gga_mode=mode)
     assert (conditioning.mask_mode, conditioning.lambda_g) == ("trainer", 1.0)
@@ -108,22 +110,14 @@ def test_loss_and_gradients_equal_the_released_trainers(
 
 
 def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
+    """Random directions and trust on a grid of tokens."""
     generator = torch.Generator().manual_seed(seed)
-    keys = torch.nn.functional.normalize(
-        torch.randn(t, t, h, w_exo + w_ego, 3, generator=generator), dim=-1
+    directions, rays = (
+        normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
+        for shape in ((t, t, 2 * h, 2 * w_exo), (t, 2 * h, 2 * w_ego))
     )
-    trust = torch.rand(t, h, w_exo + w_ego, generator=generator)
-    keys[..., w_exo:, :] = 0
-    trust[..., w_exo:] = 0
-    queries = torch.nn.functional.normalize(
-        torch.randn(t, h * w_ego, 3, generator=generator), dim=-1
-    )
-    return GgaGeometry(
-        query_dirs=queries,
-        key_dirs=keys.flatten(1, 3),
-        key_trust=trust.flatten(),
-        grid=(t, h, w_exo, w_ego),
-    )
+    trust = torch.rand(t, 2 * h, 2 * w_exo, generator=generator)
+    return tokens_from_latents(directions, rays, trust)
 
 
 def test_recomputing_the_bias_changes_no_number():

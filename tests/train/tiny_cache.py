@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 import torch
+from torch.nn.functional import normalize
 
+from egox_core.gga.geometry import tokens_from_latents
 from egox_core.progress import no_progress
 from egox_train.data.cache_store import (
     CacheEntry,
@@ -20,9 +22,6 @@ def make_cache(
     folder: Path,
     clips: int = 6,
     *,
-    t: int = 2,
-    h: int = 4,
-    w_exo: int = 6,
     spoil: str = "",
     rays: str = "released",
     image_dim: int = 0,
@@ -30,33 +29,32 @@ def make_cache(
     """Clips ``take0__cam`` ...; the last third is validation. The ego latent is the prior plus a
     little noise."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries, shards = [], {}
+    entries, shards, exo_shape, ego_shape = [], {}, (2, 4, 6), (2, 4, 4)
     for number in range(clips):
         generator = torch.Generator().manual_seed(number)
-        name, w_ego = f"take{number}__cam", h
-        prior = torch.randn(16, t, h, w_ego, generator=generator)
+        name = f"take{number}__cam"
+        prior = torch.randn(16, *ego_shape, generator=generator)
         ego = prior + 0.1 * torch.randn(prior.shape, generator=generator)
         if name == spoil:
             ego[0, 0, 0, 0] = float("nan")
-        keys = torch.nn.functional.normalize(
-            torch.randn(t, t, h // 2, (w_exo + w_ego) // 2, 3, generator=generator), dim=-1
+        geometry = tokens_from_latents(
+            *(
+                normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
+                for shape in ((2, *exo_shape), ego_shape)
+            )
         )
-        trust = torch.ones(t, h // 2, (w_exo + w_ego) // 2)
-        keys[..., w_exo // 2 :, :], trust[..., w_exo // 2 :] = 0, 0
         tensors = {
-            "exo": torch.randn(16, t, h, w_exo, generator=generator),
+            "exo": torch.randn(16, *exo_shape, generator=generator),
             "ego": ego,
             "prior": prior,
             "grey": torch.zeros_like(prior),
             "text": torch.randn(4, 24, generator=generator),
-            "exo_first": torch.randn(16, t, h, w_exo, generator=generator),
+            "exo_first": torch.randn(16, *exo_shape, generator=generator),
             "ego_first": ego.clone(),
-            "query_dirs": torch.nn.functional.normalize(
-                torch.randn(t, h // 2 * w_ego // 2, 3, generator=generator), dim=-1
-            ),
-            "key_dirs": keys.flatten(1, 3),
-            "key_trust": trust.flatten(),
-            "grid": torch.tensor([t, h // 2, w_exo // 2, w_ego // 2]),
+            "query_dirs": geometry.query_dirs,
+            "key_dirs": geometry.key_dirs,
+            "key_trust": geometry.key_trust,
+            "grid": torch.tensor(geometry.grid),
         }
         if image_dim:
             tensors["image"] = torch.randn(257, image_dim, generator=generator)
