@@ -152,16 +152,10 @@ def test_without_geometry_there_is_one_map(rig):
 def test_the_view_shows_it(rig):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
-    out = view(rig, attention)
-    picture, text = out.result
-    assert picture.shape[0] == 1 and picture.shape[1] % 2 == 0 and picture.shape[2] >= 2 * 480
+    picture, text = view(rig, attention).result
     assert (
         text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
     )
-    preview = out.ui["egox_preview"][0]
-    assert [stream["name"] for stream in preview["streams"]] == ["ego", "weight", "guided", "plain"]
-    assert preview["mark"] == {"x": 20, "y": 9, "frame": 5}
-    assert preview["streams"][0]["pick"] == {"x": "ego_x", "y": "ego_y", "frame": "frame"}
     assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), (
         "another pixel looks elsewhere"
     )

@@ -7,7 +7,6 @@ import torch
 def test_depth_gets_poses_and_a_preview(pack):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
     from egox_pack.nodes.exo_motion import EgoXExoMotion
-    from egox_pack.nodes.scene import EgoXBuildScene
 
     spec = dict(frames=9, fps=4.0, exo_width=224, exo_height=128, ego_size=16, edge_samples=1)
     way = dict(exo_path="dolly", exo_motion=0.4, texture="soft")
@@ -20,10 +19,6 @@ def test_depth_gets_poses_and_a_preview(pack):
     assert found.exo_w2c.shape == (9, 3, 4) and text.startswith("the exo camera moves: 0.")
     preview = out.ui["egox_preview"][0]
     assert [s["name"] for s in preview["streams"]] == ["points", "path"]
-    true = take.exo_w2c[8, :, :3] @ take.exo_w2c[0, :, :3].T
-    assert torch.allclose(found.exo_w2c[8, :, :3], true, atol=0.02)
-    scene = EgoXBuildScene.execute(take.exo_frames(), found, "auto").args[0]
-    assert scene.frame == "world" and not any("one pose" in note for note in scene.notes)
     still = EgoXExoMotion.execute(take.exo_frames()[:1].expand(9, -1, -1, -1), given, "auto")
     assert still.args[0] is given and "stands" in still.args[1]
     with pytest.raises(ValueError, match="motion of the exo camera"):

@@ -1,13 +1,8 @@
-"""Contact sheets: what stands where, sizes, and which items are shown of many."""
+"""Contact sheets: which items are shown of many. What stands where: test_evaluate.py."""
 
-import cv2
-import numpy as np
 import pytest
 
-from egox_train.contact_sheet import (
-    spread,
-    write_png,
-)
+from egox_train.contact_sheet import spread
 
 
 @pytest.mark.parametrize(
@@ -16,10 +11,3 @@ from egox_train.contact_sheet import (
 )
 def test_what_is_shown_spreads_over_all(count, most, expected):
     assert spread(count, most) == expected
-
-
-def test_the_file_holds_the_picture(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8)
-    write_png(tmp_path / "sheet.png", picture)
-    assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1], picture)
-    assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]

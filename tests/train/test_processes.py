@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from egox_core.safe_files import read_json
@@ -102,10 +103,7 @@ def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
 
 
 def children_of(process: int) -> list[int]:
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True
-    )
-    return [int(line) for line in found.stdout.split()]
+    return [child.pid for child in psutil.Process(process).children()]
 
 
 @pytest.mark.slow
