@@ -104,7 +104,6 @@ def inner(classes):
 @pytest.mark.parametrize("kind", ["fixed", "carried"])
 @pytest.mark.parametrize("preset", ["exact", "released_wild"])
 def test_classes_are_what_ray_tracing_says(rooms, kind, preset):
-    """The issue's bars, here on one small room."""
     take = rooms[kind][0]
     right = {NOW: 0, UNOBSERVED: 0}
     count, doubtful = dict.fromkeys(right, 0), 0.0
