@@ -53,10 +53,8 @@ def seen_heads(room: int) -> Iterator[Head]:
     for view in take.views:
         camera, mask = view.exo_camera, head[view.exo_index[0].long()]
         seen = transform(view.exo_w2c, centre)[0]
-        if (
-            float(mask.sum())
-            < 0.7 * math.pi / 4 * (HEAD_BREADTH_M * camera.fx / float(seen[2])) ** 2
-        ):
+        across_px = HEAD_BREADTH_M * camera.fx / float(seen[2])
+        if float(mask.sum()) < 0.7 * math.pi / 4 * across_px**2:
             continue  # behind furniture, or out of the picture
         cloud = build_scene(view.exo_rgb, replace(view.depth_video(), exo_w2c=None))
         points = CoarsePoints.of(cloud.static).joined(CoarsePoints.of(cloud.moving[0]))
