@@ -62,22 +62,16 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
     Raises:
         EgoXInputError: files missing, malformed, cameras that differ, an unknown lens, no picture.
     """
-    pictures = _pictures(folder)
-    used = {number for number, _ in pictures.values()}
+    used, poses, names = _pictures(folder)
     with _intact(folder):
         rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
         cameras = [_camera(row[1:], folder) for row in rows if int(row[0]) in used]
-    return one_camera(cameras, f"COLMAP folder {folder.name}"), *_poses(pictures)
+    return one_camera(cameras, f"COLMAP folder {folder.name}"), poses, names
 
 
 def read_pictures(folder: Path) -> tuple[Tensor, tuple[str, ...]]:
     """The same without the camera, so its lens may be any."""
-    return _poses(_pictures(folder))
-
-
-def _poses(pictures: dict[str, tuple[int, Tensor]]) -> tuple[Tensor, tuple[str, ...]]:
-    poses = torch.stack([pose for _, pose in pictures.values()])
-    return validate_w2c(poses, "poses of images.txt"), tuple(pictures)
+    return _pictures(folder)[1:]
 
 
 def _camera(row: list[str], folder: Path) -> CameraModel:
@@ -109,12 +103,12 @@ def _camera(row: list[str], folder: Path) -> CameraModel:
     )
 
 
-def _pictures(folder: Path) -> dict[str, tuple[int, Tensor]]:
-    """Number of the camera and pose [3, 4] by the picture's name. A line of points after each,
-    which other writers leave out, has numbers by three."""
+def _pictures(folder: Path) -> tuple[set[int], Tensor, tuple[str, ...]]:
+    """Numbers of the cameras, poses and names. A line of points after each picture, which other
+    writers leave out, has numbers by three."""
     from scipy.spatial.transform import Rotation
 
-    pictures = {}
+    cameras, pictures = set(), {}
     with _intact(folder):
         for line in _lines(folder / "images.txt"):
             words = line.split()
@@ -125,10 +119,12 @@ def _pictures(folder: Path) -> dict[str, tuple[int, Tensor]]:
                 raise ValueError(f"{len(place)} numbers for a place")
             turn = Rotation.from_quat([float(v) for v in (qx, qy, qz, qw)]).as_matrix()
             centre = np.array([[float(v)] for v in place])
-            pictures[name] = int(camera), torch.from_numpy(np.concatenate((turn, centre), 1))
+            cameras.add(int(camera))
+            pictures[name] = np.concatenate((turn, centre), 1)
         if not pictures:
             raise ValueError("no picture")
-    return pictures
+        poses = torch.from_numpy(np.stack([*pictures.values()]))
+    return cameras, validate_w2c(poses, "poses of images.txt"), tuple(pictures)
 
 
 def _intact(folder: Path) -> AbstractContextManager[None]:
