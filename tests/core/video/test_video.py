@@ -84,16 +84,22 @@ def tagged(primaries: int, transfer: int, matrix: int):
     return tag
 
 
+# As shown, and how near: black, a mid grey, reference white, brighter light.
+GREYS = [[1], [117], [243], [252]], [1, 28, 5, 3]
+RED = [[200, 50, 50]], [4]
+
+
 @pytest.mark.parametrize(
-    ("said", "tags", "stored", "shown", "near"),
-    [  # reference white (75 % HLG, 58 % PQ: 203 cd/m²) is nearly white, 38 % a mid grey
-        ("HLG", (9, 18, 9), [[0], [97], [191], [255]], [[1], [117], [243], [252]], [1, 28, 5, 3]),
-        ("PQ", (9, 16, 9), [[0], [97], [148], [191]], [[1], [117], [243], [252]], [1, 28, 5, 3]),
-        ("BT.2020", (9, 14, 5), [[166, 77, 58]], [[200, 50, 50]], [4]),
-        ("P3", (12, 1, 5), [[185, 65, 59]], [[200, 50, 50]], [4]),
+    ("said", "tags", "stored", "expected"),
+    [  # reference white (75 % HLG, 58 % PQ) is 203 cd/m²
+        ("HLG", (9, 18, 9), [[0], [97], [191], [255]], GREYS),
+        ("PQ", (9, 16, 9), [[0], [97], [148], [191]], GREYS),
+        ("BT.2020", (9, 14, 5), [[166, 77, 58]], RED),
+        ("P3", (12, 1, 5), [[185, 65, 59]], RED),
     ],
 )
-def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, shown, near):
+def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, expected):
+    shown, near = expected
     row = np.repeat(np.uint8(stored), 32, axis=0)
     pictures = np.broadcast_to(row, (1, 32, len(row), 3))
     encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", change=tagged(*tags))
