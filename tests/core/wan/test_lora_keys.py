@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from egox_core.wan.lora_keys import (
     BLOCK_PARTS,
-    MODEL_PARTS,
     convert_lora,
     convert_transformer,
     rename_parameter,
@@ -188,12 +187,7 @@ def test_whole_transformer_converts_and_comes_back(golden_weights):
     assert back.keys() == golden_weights.keys()
 
 
-def test_each_name_has_one_partner():
-    for table in (MODEL_PARTS, BLOCK_PARTS):
-        assert len(set(table.values())) == len(table)
-    assert rename_parameter("blocks.0.norm2.bias") == "blocks.0.norm3.bias"
-    assert rename_parameter("blocks.0.scale_shift_table") == "blocks.0.modulation"
-    assert rename_parameter("blocks.0.modulation", "diffusers") == "blocks.0.scale_shift_table"
+def test_a_checkpoint_of_no_transformer_is_refused():
     assert rename_parameter("blocks.0.attn3.to_q.weight") is None
     with refuses("transformer checkpoint"):
         convert_transformer({"encoder.conv.weight": torch.zeros(1)})
@@ -201,11 +195,7 @@ def test_each_name_has_one_partner():
 
 def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys):
     source, target = tmp_path / "released.safetensors", tmp_path / "native.safetensors"
-    save_file(
-        released,
-        source,
-        metadata={"format": "pt", "egox.mask_mode": "paper"},
-    )
+    save_file(released, source, metadata={"format": "pt", "egox.mask_mode": "paper"})
 
     def refused(source, target):
         assert convert_lora_tool([str(source), str(target)]) == 1
@@ -219,8 +209,6 @@ def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys)
     (tmp_path / "released.bin").write_bytes(b"")
     assert 'save_file: "released.bin"' in refused(tmp_path / "released.bin", target)
     assert ".safetensors" in refused(source, tmp_path / "native.pt")
-    (tmp_path / "broken.safetensors").write_bytes(b"12345678")
-    assert refused(tmp_path / "broken.safetensors", target).startswith("error: weights file")
 
 
 RELEASED_PARTS = tuple(
@@ -228,17 +216,16 @@ RELEASED_PARTS = tuple(
 )
 
 
-@pytest.mark.parametrize("rank", [128, 256])
-def test_the_released_files_form_at_full_size(rank):
-    """40 blocks of width 5120, rank of the defaults or of the script, no alpha.
+def test_the_released_files_form_at_full_size():
+    """40 blocks of width 5120, rank of the authors' script, no alpha.
 
     Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
     ours makes both."""
     state = {}
     for block, part in itertools.product(range(40), RELEASED_PARTS):
-        state |= pair(f"transformer.blocks.{block}.{part}", rank, 5120, device="meta")
+        state |= pair(f"transformer.blocks.{block}.{part}", 256, 5120, device="meta")
     lora = convert_lora(state, {"format": "pt"})
-    assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (rank,), (1.0,))
+    assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (256,), (1.0,))
     parts = {
         f"blocks.{block}.{attention}.{matrix}"
         for block in range(40)
