@@ -63,7 +63,7 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
     page = open_page(size=(1600, 900))
     page.open_form(shipped("egox_one_video"))
     fast = clip(tmp_path / "fast.mp4", 60, 120, upright=True)
-    said = use(page, fast.rename(tmp_path / "fast.mov"), "60 a second")
+    said = use(page, fast.rename(tmp_path / "fast.mov"), "60 per second")
     assert "A portrait video" in said and "of 2 s" in said
     for name, seconds in (("start-s", "0.4"), ("length-s", "1.2")):
         trim(page, name).fill(seconds)
@@ -78,21 +78,21 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
         trim(page, name).click()
         assert back in trim(page, name).inner_text()
     trim(page, "start").fill("12")
-    assert settings(page) == [12, 49, 30, "pad"] and "30 a second" in says(page, "49 frames")
+    assert settings(page) == [12, 49, 30, "pad"] and "30 per second" in says(page, "49 frames")
     page.load(page.saved() | {"extra": shipped("egox_one_video")["extra"]}, form=True)
-    says(page, "30 a second")
+    says(page, "30 per second")
     trim(page, "half").click()
     assert settings(page) == [12, 49, 0, "pad"]
 
     set_value(page, LOADER, "file", SAMPLE)  # as from the list
-    says(page, "of 2.5 s: 49 frames, 20 a second")
+    says(page, "of 2.5 s: 49 frames, 20 per second")
     assert settings(page) == SHIPPED and told(page, LOADER, "or drop a folder")
 
-    use(page, clip(tmp_path / "short.mp4", 25, 3), "this video has 3")
+    use(page, clip(tmp_path / "short.mp4", 25, 3), "this video has only 3")
     trim(page, "shorten").click()
-    assert "1 frame," in says(page, "25 a second") and settings(page)[1] == 1
-    assert "Ask for 49" in trim(page, "shorten").inner_text()
-    use(page, clip(tmp_path / "next.mp4", 25, 60), "of 2.4 s: 49 frames, 25 a second")
+    assert "1 frame," in says(page, "25 per second") and settings(page)[1] == 1
+    assert "Request 49" in trim(page, "shorten").inner_text()
+    use(page, clip(tmp_path / "next.mp4", 25, 60), "of 2.4 s: 49 frames, 25 per second")
     assert settings(page) == SHIPPED
 
     assert "variable frame rate" in use(page, uneven_clip(tmp_path / "uneven.mp4"), "49 frames")

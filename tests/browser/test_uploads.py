@@ -48,7 +48,7 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
         )
         choose(page, LOADER, *map(Path, files))
         said = told(page, LOADER, name)
-        assert (f"{depth}.npz with {name}.mp4" in said) is (name == "kitchen"), said
+        assert (f"names of {depth}.npz and {name}.mp4" in said) is (name == "kitchen"), said
     assert "egox_upload" not in str(page.to_prompt())
     assert len(page.saved()["nodes"]) == len(unpacked("egox_demo")["nodes"])
 

@@ -147,7 +147,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     open_small(page, shipped("egox_one_video"))
     take = repo_root / "sample" / "synthetic_room"
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
-    assert "Wearer's head" in told(page, LOADER, "left out")
+    assert "Wearer's head" in told(page, LOADER, "are not used")
     assert value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
     page.page.locator(ALONE).first.click()
     assert "only the node's example" in toast_of(page, "Ego Pose Input: keyframes")
