@@ -125,6 +125,14 @@ class HandTrack:
             )
         return "; ".join(parts)
 
+    def in_world(
+        self,
+        exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
+    ) -> tuple[Tensor, Tensor]:
+        """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the world."""
+        pose = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
+        return self._seen_from(invert(pose))
+
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
         """Joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's frame.
 
@@ -145,7 +153,13 @@ class HandTrack:
         head_from_exo = trajectory.camera.upright_poses(trajectory.w2c)
         if trajectory.exo_w2c is not None:
             head_from_exo = compose(head_from_exo, invert(trajectory.exo_w2c.double()))
-        joints = transform(head_from_exo.unsqueeze(-3), self.joints)
+        return self._seen_from(head_from_exo)
+
+    def _seen_from(
+        self,
+        target_from_exo: Tensor,  # [3, 4] or [T, 3, 4] float64
+    ) -> tuple[Tensor, Tensor]:
+        joints = transform(target_from_exo.unsqueeze(-3), self.joints)
         return joints, wrist_turns(joints)
 
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras import preset_camera
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, RIGHT_PALM, wrist_turns
+from egox_core.trajectory import look_at
+from egox_core.types import CameraTrajectory
 from tests.refusals import refuses
 
 
@@ -37,6 +40,21 @@ def test_hands_laid_side_by_side_are_turned_alike_and_noise_is_small():
     assert off.median() < 13 and off.quantile(0.95) < 26
     hands[3, 0, PALM[2], 1] = torch.nan
     assert wrist_turns(hands)[3, 0].isnan().all() and wrist_turns(hands)[3, 1].isfinite().all()
+
+
+def test_the_head_is_the_upright_ego_camera():
+    """Projected from there, they are where the turned sensor sees them from the world."""
+    camera = preset_camera("aria_released", 448)
+    exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
+    w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
+    path = CameraTrajectory(w2c=w2c, camera=camera, times_s=torch.arange(2.0), exo_w2c=exo_w2c)
+    track = HandTrack.of_joints(palms(random_turns(2)))
+    world, world_turns = track.in_world(exo_w2c)
+    sensor = world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
+    joints, turns = track.in_head(path)
+    expected, got = camera.project(sensor)[0], camera.upright().project(joints)[0]
+    assert (expected - got).abs().max() < 1e-6
+    assert (turns - camera.upright_poses(w2c)[:, None, :, :3] @ world_turns).abs().max() < 1e-9
 
 
 def test_file(tmp_path):
