@@ -151,8 +151,8 @@ class RunOptions:
 
 
 @frozen
-class SetOptions:
-    """How a training set follows from its source: layout, captions and splits."""
+class TrainingSetOptions:
+    """Choices for a training set made of a source: layout, captions and splits."""
 
     layout: Layout = argument("auto")
     captions: Path | None = argument(None, "JSON: prompt by clip or take name")
@@ -167,7 +167,7 @@ class SetOptions:
 
 ALONE = RunOptions()
 """All of it in this process."""
-PLAIN_SET = SetOptions()
+PLAIN_SET = TrainingSetOptions()
 ENGINE = ("engine", "workers")
 """Of :class:`RunOptions`, what every command over many takes has."""
 

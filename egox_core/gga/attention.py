@@ -115,22 +115,21 @@ def gga_attention(
         ).flatten(1, 2)
     out = torch.empty_like(q_rows)
 
-    def fill(half: tuple[Callable[[slice], Tensor], slice, list[slice]]) -> None:
-        attend, columns, spans = half
+    def fill(attend: Callable[[slice], Tensor], columns: slice, spans: list[slice]) -> None:
         for rows in spans:
             out[:, rows, columns] = attend(rows)
 
     of_exo, of_ego = halves
     if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.makes_rows:
-        fill(of_exo)
-        fill(of_ego)
+        fill(*of_exo)
+        fill(*of_ego)
         return out.flatten(1, 2)
     # The last blocks of one kernel leave much of the card idle, which the other's blocks take.
     now, other = torch.cuda.current_stream(q.device), _second_stream(q.device)
     other.wait_stream(now)
     with torch.cuda.stream(other):
-        fill(of_ego)
-    fill(of_exo)
+        fill(*of_ego)
+    fill(*of_exo)
     now.wait_stream(other)
     return out.flatten(1, 2)
 

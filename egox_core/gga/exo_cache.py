@@ -242,13 +242,11 @@ class ExoCache:
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.
         """
-        cpu = torch.device("cpu")
-        if packed_bytes is None:
-            choices = (device, exact_bytes, False), (cpu, exact_bytes, False)
-        else:
-            choices = (device, exact_bytes, False), (device, packed_bytes, True)
-            choices += ((cpu, packed_bytes, True),)
-        for place, needed_bytes, packed in choices:
+        if self.memory.room(device) >= exact_bytes:
+            return device, False
+        packed = packed_bytes is not None
+        needed_bytes = packed_bytes if packed else exact_bytes
+        for place in (device, torch.device("cpu")):
             if self.memory.room(place) >= needed_bytes:
                 return place, packed
         return None

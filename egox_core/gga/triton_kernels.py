@@ -67,9 +67,9 @@ def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexp
 def product_weights(columns, key_columns, slope, above, floor, steep: tl.constexpr):
     """Weights as matrix products of their columns, in the columns' unit."""
     weights = tl.dot(columns, key_columns, input_precision="ieee")
-    # Below cosine 0 the strength is 1 again, and the smallest weight stays above the rounding of
-    # 22 bits, which a strength of less than 1 doesn't have in its unit.
-    return tl.maximum(weights, weights * slope + above if steep else floor)
+    # Above strength 1, which is 1 again below cosine 0, the second line is at least the floor but
+    # for the rounding of 22 bits, and that is smaller.
+    return tl.maximum(weights, (weights * slope + above) if steep else floor)
 
 
 @triton.jit

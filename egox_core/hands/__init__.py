@@ -1,7 +1,7 @@
 """A wearer's hands: 21 joints each, whether they can be believed, the wrists' turn, file, picture.
 
 In: joints in metres in the exo camera's axes, from a body model or from ``hands.json``. Out:
-:class:`HandTrack`, and from it the same in the head's axes.
+:class:`HandTrack`, and from it the same in the world's or the head's axes.
 """
 
 from typing import TYPE_CHECKING

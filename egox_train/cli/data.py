@@ -13,7 +13,13 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
 
 from ..data.prepare_options import PICTURES, PrepareOptions
-from ..options import ENGINE, RunOptions, SetOptions, add_dataclass_arguments, from_arguments
+from ..options import (
+    ENGINE,
+    RunOptions,
+    TrainingSetOptions,
+    add_dataclass_arguments,
+    from_arguments,
+)
 from ..parallel import ray_cluster
 
 if TYPE_CHECKING:
@@ -65,7 +71,7 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
     )
-    add_dataclass_arguments(parser, SetOptions, only=("layout",))
+    add_dataclass_arguments(parser, TrainingSetOptions, only=("layout",))
     add_dataclass_arguments(parser, PrepareOptions, only=PICTURES)
     add_run_arguments(parser, "part")
 
@@ -92,7 +98,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes"
     )
     parser.add_argument("out", type=Path, help="training set to make (or to complete)")
-    add_dataclass_arguments(parser, SetOptions)
+    add_dataclass_arguments(parser, TrainingSetOptions)
     add_dataclass_arguments(parser, PrepareOptions)
     parser.add_argument(
         "--dry-run",
@@ -123,7 +129,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         depth_model=metric,
         relative_depth_model=relative,
     )
-    how = (options, from_arguments(SetOptions, args), from_arguments(RunOptions, args))
+    how = (options, from_arguments(TrainingSetOptions, args), from_arguments(RunOptions, args))
     if args.dry_run:
         sums = dry_run(args.source, args.out, *how, progress=progress)
         print(

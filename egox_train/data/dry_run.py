@@ -9,7 +9,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
-from ..options import ALONE, PLAIN_SET, RunOptions, SetOptions
+from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
 from .planned_run import plan_run
@@ -38,7 +38,7 @@ def dry_run(
     source: Path,
     root: Path,
     options: PrepareOptions,
-    chosen: SetOptions = PLAIN_SET,
+    chosen: TrainingSetOptions = PLAIN_SET,
     how: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,

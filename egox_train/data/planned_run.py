@@ -11,7 +11,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import require_folder
 
-from ..options import RunOptions, SetOptions
+from ..options import RunOptions, TrainingSetOptions
 from ..parallel import RunPlaces, devices_of, has_gpu, part_of, run_items
 from .captions import read_captions
 from .clip_masks import check_mask_source
@@ -41,7 +41,7 @@ def plan_run(
     source: Path,
     root: Path,
     options: PrepareOptions,
-    chosen: SetOptions,
+    chosen: TrainingSetOptions,
     run: RunOptions,
     progress: Progress = no_progress,
 ) -> PlannedRun:

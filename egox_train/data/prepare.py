@@ -15,7 +15,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers
 
-from ..options import ALONE, PLAIN_SET, RunOptions, SetOptions
+from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
@@ -76,7 +76,7 @@ def prepare(
     source: Path,
     root: Path,
     options: PrepareOptions,
-    chosen: SetOptions = PLAIN_SET,
+    chosen: TrainingSetOptions = PLAIN_SET,
     how: RunOptions = ALONE,
     *,
     progress: Progress = no_progress,

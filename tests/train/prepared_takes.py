@@ -16,14 +16,14 @@ from egox_core.safe_files import read_json, write_json
 from egox_train.data.manifest import ClipRecord, read_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
-from egox_train.options import SetOptions
+from egox_train.options import TrainingSetOptions
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
 SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, device="cpu")
 """Of takes that :func:`write_synthetic` writes."""
-ALL_TRAIN = SetOptions(validation=0, test=0)
-HALF_HELD_OUT = SetOptions(validation=0.5, test=0)
+ALL_TRAIN = TrainingSetOptions(validation=0, test=0)
+HALF_HELD_OUT = TrainingSetOptions(validation=0.5, test=0)
 TAKE = "cmu_bike08_2"
 
 
