@@ -9,7 +9,7 @@ from ..progress import Progress, no_progress
 from ..types import CameraTrajectory
 from .track import BONES, HandTrack
 
-CAPSULES = [*BONES, (1, 5), (5, 9), (9, 13), (13, 17)]  # what lies between them is the palm
+CAPSULES = torch.tensor([*BONES, (1, 5), (5, 9), (9, 13), (13, 17)])  # between the last: the palm
 RADII = torch.tensor(
     [0.014 if start == 0 else 0.011 if end < 5 else 0.009 for start, end in BONES] + [0.014] * 4
 )
@@ -43,13 +43,11 @@ def draw_hands(
 
     def frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
         picture = torch.zeros(len(rays), 4)
-        nearest = torch.full((len(rays),), torch.inf)  # along the rays: some look backwards
+        nearest = torch.full_like(rays[:, 0], torch.inf)  # along the rays: some look backwards
         if depth_m is not None:
             scene = (depth_m[t].flatten().float() + SKIN_M) / rays[:, 2].clamp_min(1e-6)
             nearest = scene.nan_to_num(torch.inf)
-        for hand in range(2):
-            if not track.valid[t, hand]:
-                continue
+        for hand in track.valid[t].nonzero()[:, 0]:
             pixels = meets(rays, joints[t, hand]) & lens
             far, shade = cast_capsules(rays[pixels], joints[t, hand])
             seen = far < nearest[pixels]
@@ -75,9 +73,7 @@ def cast_capsules(
     joints: Tensor,  # [21, 3] metres, the eye's frame
 ) -> tuple[Tensor, Tensor]:  # [N] metres along the ray, infinite without a hit; [N] 0...1
     """The first hit of each ray with a hand's capsules, and how bright the skin is there."""
-    if not len(rays):
-        return rays.new_empty(0), rays.new_empty(0)
-    start, end = joints[[a for a, _ in CAPSULES]], joints[[b for _, b in CAPSULES]]
+    start, end = joints[CAPSULES.T]
     axis = end - start
     length2 = axis.square().sum(-1).clamp_min(1e-9)
     along, to_start, offset = rays @ axis.T, rays @ start.T, (axis * start).sum(-1)
@@ -86,16 +82,17 @@ def cast_capsules(
     b = along * offset - length2 * to_start
     c = length2 * (start.square().sum(-1) - RADII.square()) - offset.square()
     root = b.square() - a * c
-    body = (-b - root.clamp_min(0).sqrt()) / a.clamp_min(1e-12)
+    body = (-b - root.sqrt()) / a.clamp_min(1e-12)
     share = along * body - offset
     far = torch.where((root > 0) & (share > 0) & (share < length2), body, torch.inf)
     for centre in (start, end):
         reach = rays @ centre.T
         root = reach.square() - centre.square().sum(-1) + RADII.square()
-        far = far.minimum(torch.where(root > 0, reach - root.clamp_min(0).sqrt(), torch.inf))
+        far = far.minimum(torch.where(root > 0, reach - root.sqrt(), torch.inf))
     far, which = torch.where(far > 0, far, torch.inf).min(1)
     hit = rays * far.nan_to_num(posinf=0.0)[:, None]
-    place = ((hit - start[which]) * axis[which]).sum(-1) / length2[which]
-    normal = (hit - start[which] - place.clamp(0, 1)[:, None] * axis[which]) / RADII[which, None]
+    from_start, bone = hit - start[which], axis[which]
+    place = (from_start * bone).sum(-1) / length2[which]
+    normal = (from_start - place.clamp(0, 1)[:, None] * bone) / RADII[which, None]
     facing = -(normal * rays).sum(-1).clamp(-1, 0)
     return far, AMBIENT + (1 - AMBIENT) * facing

@@ -1,8 +1,8 @@
 """``hands.json``: the hands of a video in a form that any network's output fits."""
 
-import math
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..arrays import as_tensor
@@ -10,7 +10,8 @@ from ..errors import EgoXInputError
 from ..safe_files import read_json_object, write_json
 from .track import JOINT_NAMES, REASONS, SIDES, HandTrack
 
-FORMAT, VERSION = "egox_hands", 1
+HEAD = {"format": "egox_hands", "version": 1, "names": list(JOINT_NAMES)}
+"""What every file says of itself; names may be left out."""
 MAX_BYTES = 256 * 2**20
 """Of a file: some 1.5 kB a frame."""
 FARTHEST = 1e9
@@ -25,27 +26,21 @@ def read_hands(path: Path) -> HandTrack:
         EgoXInputError: no file, no JSON, another format or version, joints of another count or
             order, text or infinite numbers among them, an unknown reason.
     """
-    content, what = read_json_object(path, "hands", MAX_BYTES), f"hands {path.name!r}"
-    head = {key: content.get(key) for key in ("format", "version")}
-    if head != {"format": FORMAT, "version": VERSION}:
-        raise EgoXInputError(
-            what,
-            got=head,
-            expected={"format": FORMAT, "version": VERSION},
-            fix="write it as hands.write_hands does, or update the pack",
-        )
-    if content.get("names", list(JOINT_NAMES)) != list(JOINT_NAMES):
-        raise EgoXInputError(
-            f"names of {what}",
-            got=content["names"],
-            expected=", ".join(JOINT_NAMES),
-            fix="bring the joints into this order",
-        )
+    content = {"names": HEAD["names"]} | read_json_object(path, "hands", MAX_BYTES)
+    what = f"hands {path.name!r}"
+    for key, value in HEAD.items():
+        if content.get(key) != value:
+            raise EgoXInputError(
+                f"{key} of {what}",
+                got=repr(content.get(key)),
+                expected=value,
+                fix="write it as hands.write_hands does, or update the pack",
+            )
     frames = content.get("joints")
     if not isinstance(frames, list) or not frames:
         raise EgoXInputError(
             f"joints of {what}",
-            got=type(frames).__name__ if not isinstance(frames, list) else "no frames",
+            got=repr(frames),
             expected="a list with one entry a frame: [left, right], each of 21 [x, y, z] or null",
             fix="write it as hands.write_hands does",
         )
@@ -72,13 +67,11 @@ def write_hands(track: HandTrack, path: Path) -> None:
 
     Unknown numbers become null; metres are written to a thousandth of a millimetre.
     """
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "names": list(JOINT_NAMES),
+    joints = track.joints.numpy()
+    content = HEAD | {
         "source": track.source,
         "reason": track.reason.tolist(),
-        "joints": _written(track.joints.tolist()),
+        "joints": np.where(np.isfinite(joints), joints.round(6), None).tolist(),
     }
     write_json(path, content, indent=None)
 
@@ -103,10 +96,3 @@ def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
         expected=f"{shape[0]} entries, or null" if shape else "metres, or null where unknown",
         fix="write it as hands.write_hands does",
     )
-
-
-def _written(values: list | float) -> list | float | None:
-    """Nested lists of numbers as JSON has them."""
-    if isinstance(values, list):
-        return [_written(each) for each in values]
-    return round(values, 6) if math.isfinite(values) else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel
-from .track import BONES, JOINT_NAMES, HandTrack, wrist_turns
+from .track import BONES, FINGERS, JOINT_NAMES, HandTrack, whole, wrist_turns
 
 WRIST_M = 0.033
 """From what depth sees to the joint. Judged: a mean wrist has a radius of 2.6 cm (ANSUR II's
@@ -20,7 +20,7 @@ FASTEST = 6.0  # metres a second of a wrist; reaching is under 2, throwing over 
 BENT_BACK_M = 0.025
 """Fingertips behind the palm, on average in a frame, or half as far in the whole clip: a hand of the
 other side, since none bends so far."""
-TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in ("index", "middle", "ring", "little")]
+TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in FINGERS]
 
 
 def judged_hands(
@@ -40,34 +40,28 @@ def judged_hands(
     if joints is None:
         return HandTrack.unknown(len(times_s), source), ""
     joints = joints.double()
-    given = torch.isfinite(joints).flatten(2).all(-1)
+    given, doubts = whole(joints), {}
     _, pixels, inside = camera.look_up(joints)
-    in_mask = _looked_up(mask, pixels)
-    wanted = inside if in_mask is None else inside & (in_mask > 0)
-    here, note = (
-        given & wanted[..., 0],
-        "their distance is the network's own: no depth at the wrists",
-    )
-    surface = _looked_up(depth_m, pixels[..., :1])
-    wrist_z = None if surface is None else surface[..., 0] + WRIST_M
-    if wrist_z is not None:
-        looks = (wrist_z / joints[..., 0, 2])[here & torch.isfinite(wrist_z)]
+    wanted = inside if mask is None else inside & (_looked_up(mask, pixels) > 0)
+    note = "their distance is the network's own: no depth at the wrists"
+    if depth_m is not None:
+        wrist_z = _looked_up(depth_m, pixels[..., 0]) + WRIST_M
+        looks = (wrist_z / joints[..., 0, 2])[given & wanted[..., 0] & torch.isfinite(wrist_z)]
         if len(looks) >= MIN_LOOKS:
             joints = joints * looks.median()
             note = f"scaled by {looks.median():.3f}, from the depth at the wrists in {len(looks)} looks"
-    starts, ends = zip(*BONES, strict=True)
-    bones = (joints[:, :, ends] - joints[:, :, starts]).norm(dim=-1).sum(-1)
+        doubts[4] = ~((wrist_z - joints[..., 0, 2]).abs() < HAND_WIDTH_M)
+    start, end = joints[:, :, torch.tensor(BONES).T].unbind(2)
+    bones = (end - start).norm(dim=-1).sum(-1)
     size = bones / bones.nanmedian(0).values
     bent_back = ((joints - joints[:, :, :1]) @ wrist_turns(joints))[:, :, TIPS, 2].mean(-1)
-    doubts = {
+    doubts |= {
         5: ~((size > SIZES[0]) & (size < SIZES[1])),
         7: (bent_back > BENT_BACK_M) | (bent_back.nanmedian(0).values > BENT_BACK_M / 2),
         3: wanted.double().mean(-1) < 0.5,
         2: ~inside[..., 0] | (inside.double().mean(-1) < 0.5),
         1: ~given,
     }
-    if wrist_z is not None:
-        doubts = {4: ~((wrist_z - joints[..., 0, 2]).abs() < HAND_WIDTH_M)} | doubts
     reason = torch.zeros_like(given, dtype=torch.int64)
     for number, doubt in doubts.items():  # the last one counts
         reason[doubt] = number
@@ -78,8 +72,6 @@ def judged_hands(
     return track, f"hands: {note}; {track.text()}"
 
 
-def _looked_up(maps: Tensor | None, pixels: Tensor) -> Tensor | None:
+def _looked_up(maps: Tensor, pixels: Tensor) -> Tensor:
     """Values of maps [T, H, W] at pixels [T, ...]; a frame at a time, since long clips are on disk."""
-    if maps is None:
-        return None
     return torch.stack([maps[t].flatten()[at].double() for t, at in enumerate(pixels)])

@@ -35,11 +35,10 @@ REASONS = (
 )
 """Words for the numbers in :attr:`HandTrack.reason`; 0 is a hand that can be believed."""
 NOT_GIVEN = 1
-PALM = tuple(
-    JOINT_NAMES.index(name) for name in ("wrist", "thumb_cmc", *(f"{f}_mcp" for f in FINGERS))
-)
-"""Joints that don't move against each other, of which a wrist's turn is taken."""
-RIGHT_PALM = torch.tensor(
+PALM = (0, 1, 5, 9, 13, 17)
+"""Joints that don't move against each other, of which a wrist's turn is taken: wrist, thumb_cmc and
+each finger's mcp."""
+PALMS = torch.tensor(
     [
         [0.0, 0.0, 0.0],
         [0.030, 0.030, -0.010],
@@ -49,10 +48,10 @@ RIGHT_PALM = torch.tensor(
         [0.076, -0.034, -0.004],
     ],
     dtype=torch.float64,
-)
-"""The palm's joints of a right hand of usual size, metres, in the wrist's frame; a left one has y
-the other way. It gives a wrist its axes: a size or shape that is a little off turns them by a few
-degrees, in all frames alike."""
+) * torch.tensor([[[1, -1, 1]], [[1, 1, 1]]])
+"""The palm's joints [2, 6, 3] of hands of usual size, metres, in the wrist's frame: as the right one
+has them, and the left one has y the other way. They give a wrist its axes: a size or shape that is
+a little off turns them by a few degrees, in all frames alike."""
 
 
 @frozen
@@ -72,7 +71,7 @@ class HandTrack:
         count = len(self.joints)
         as_tensor(self.joints, f"joints of {self.source}", None, len(SIDES), len(JOINT_NAMES), 3)
         as_tensor(self.reason, f"reason of {self.source}", count, len(SIDES))
-        if bool((self.valid & ~_whole(self.joints)).any()):
+        if bool((self.valid & ~whole(self.joints)).any()):
             raise EgoXInputError(
                 f"reason of {self.source}",
                 got="a valid hand with an unknown joint",
@@ -88,7 +87,7 @@ class HandTrack:
     @classmethod
     def of_joints(cls, joints: Tensor, source: str = "hands") -> HandTrack:
         """Joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
-        reason = torch.where(_whole(joints), 0, NOT_GIVEN)
+        reason = torch.where(whole(joints), 0, NOT_GIVEN)
         return cls(joints=joints.double(), reason=reason, source=source)
 
     @classmethod
@@ -163,8 +162,9 @@ class HandTrack:
         return joints, wrist_turns(joints)
 
 
-def _whole(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool
-    return torch.isfinite(joints).flatten(2).all(-1)
+def whole(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool
+    """Mask of the hands of which all of these joints are known."""
+    return torch.isfinite(joints).flatten(-2).all(-1)
 
 
 def wrist_turns(
@@ -176,11 +176,10 @@ def wrist_turns(
     a right hand and to the little finger of a left one, and two hands laid side by side have one
     rotation.
     """
-    usual = torch.stack((RIGHT_PALM * RIGHT_PALM.new_tensor((1, -1, 1)), RIGHT_PALM))
-    usual = usual - usual.mean(1, keepdim=True)
+    usual = PALMS - PALMS.mean(1, keepdim=True)
     palm = joints[..., PALM, :].double()
     palm = palm - palm.mean(-2, keepdim=True)
-    known = torch.isfinite(palm).flatten(-2).all(-1)[..., None, None]
+    known = whole(palm)[..., None, None]
     spread = torch.where(known, palm, usual).mT @ usual
     u, _, vh = torch.linalg.svd(spread)
     flip = torch.ones_like(u[..., 0])
