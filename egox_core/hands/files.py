@@ -71,7 +71,7 @@ def write_hands(track: HandTrack, path: Path) -> None:
     content = HEAD | {
         "source": track.source,
         "reason": track.reason.tolist(),
-        "joints": np.where(np.isfinite(joints), joints.round(6), None).tolist(),
+        "joints": np.where(np.isfinite(joints), joints.round(6), np.array(None)).tolist(),
     }
     write_json(path, content, indent=None)
 
