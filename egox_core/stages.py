@@ -21,7 +21,7 @@ px, pixel centres at integers. Anything else is refused with
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,7 +31,6 @@ from .cameras import CameraModel, preset_camera
 from .depth import (
     AlignOptions,
     AlignReport,
-    DepthSocket,
     DepthSource,
     array_depth,
     frames_of_size,
@@ -168,7 +167,7 @@ def align(
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]; with arrays
     video_depth: Array | None = None,  # [T, H, W], steady over time, of ``video_kind``
     video_kind: DepthKind = "relative z",
-    sockets: Mapping[str, DepthSocket] | None = None,  # payloads of depth models, in place of files
+    sockets: Mapping[str, Any] | None = None,  # payloads of depth models, in place of files
     fov_deg: float = 0.0,  # above 0: width of the exo camera's view, if nothing else has it
     guess_camera: bool = True,  # False: a file without intrinsics is refused
     scale: ScaleSource | float = "as is",

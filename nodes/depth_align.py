@@ -10,7 +10,6 @@ from comfy_api.latest import io
 from ..egox_core.depth import (
     DEPTH_ADAPTERS,
     AlignOptions,
-    DepthSocket,
     camera_of_view,
     check_scale,
     depth_advice,
@@ -266,13 +265,9 @@ class EgoXDepthAlign(io.ComfyNode):
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
 
 
-def connected(**payloads: Any) -> dict[str, DepthSocket]:
+def connected(**payloads: Any) -> dict[str, Any]:
     """The depth models' sockets that carry something."""
-    return {
-        name: DepthSocket(payload=payload)
-        for name, payload in payloads.items()
-        if payload is not None
-    }
+    return {name: payload for name, payload in payloads.items() if payload is not None}
 
 
 def check_depth_inputs(graph: Graph, node: str) -> None:

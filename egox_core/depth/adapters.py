@@ -5,55 +5,35 @@ To add one: an entry here.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import field
 from typing import Any
 
 from torch import Tensor
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
-from ..frozen import frozen
 from .align import ADVICE, MISSING_METRIC
 from .da3 import da3_depth
 from .moge import moge_depth
 from .sources import DepthSource, image_depth
 
 
-@frozen
-class DepthSocket:
-    """Payload of one socket, and how to read it."""
-
-    payload: Any  # as the host's node gives it
-    options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # keyword arguments of the socket's adapter
-
-
-def _moge(payload: Mapping[str, object], camera: CameraModel | None, **options: Any) -> DepthSource:
-    return moge_depth(payload, **options)
-
-
-def _da3(payload: Mapping[str, object], camera: CameraModel | None, **options: Any) -> DepthSource:
+def _da3(payload: Mapping[str, object], camera: CameraModel | None) -> DepthSource:
     depth = payload.get("depth")
     if camera is not None and isinstance(
         depth, Tensor
     ):  # da3_depth refuses a payload without depth
         height, width = depth.shape[-2:]
         camera = camera if camera.stored_size == (width, height) else camera.rescale(width, height)
-    return da3_depth(payload, camera=camera, **options)
+    return da3_depth(payload, camera)
 
 
-def _image(payload: Tensor, camera: CameraModel | None, **options: Any) -> DepthSource:
-    return image_depth(payload, **options)
-
-
-DEPTH_ADAPTERS: Mapping[str, Callable[..., DepthSource]] = {
-    "moge_geometry": _moge,
+DEPTH_ADAPTERS: Mapping[str, Callable[[Any, CameraModel | None], DepthSource]] = {
+    "moge_geometry": lambda payload, camera: moge_depth(payload),
     "da3_geometry": _da3,
-    "depth_image": _image,
+    "depth_image": lambda payload, camera: image_depth(payload),
 }
-"""Socket's name: (payload, exo camera where it is known, options) to a source. The order is the
-priority: the first metric source gives the scale."""
+"""Socket's name: (payload as the host's node gives it, exo camera where it is known) to a source.
+The order is the priority: the first metric source gives the scale."""
 
 WITHOUT_SCALE = frozenset({"da3_geometry", "depth_image"})
 """Of them, those that give no metres by themselves."""
@@ -86,7 +66,7 @@ def check_scale(
 
 
 def socket_sources(
-    sockets: Mapping[str, DepthSocket],  # the given ones, by their names in DEPTH_ADAPTERS
+    sockets: Mapping[str, Any],  # payloads of the given ones, by their names in DEPTH_ADAPTERS
     camera: CameraModel
     | None = None,  # the exo camera at any size of the picture, where it is known
 ) -> Iterator[DepthSource]:
@@ -100,7 +80,7 @@ def socket_sources(
     for name, adapter in DEPTH_ADAPTERS.items():
         if name not in sockets:
             continue
-        source = adapter(sockets[name].payload, camera, **sockets[name].options)
+        source = adapter(sockets[name], camera)
         if camera is None and source.camera_known:
             camera = source.depth.camera
         yield source

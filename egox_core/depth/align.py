@@ -85,7 +85,7 @@ def align_depth(
     if video is None:
         return _pass_through(metric, dynamic, sky, options, progress)
 
-    excluded = _either(dynamic, sky)
+    excluded = _combined(torch.logical_or, dynamic, sky)
     check_order(metric, video, excluded)
     count, disparity = len(metric.depth_m), video.kind == "disparity"
     metric_m, values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
@@ -122,11 +122,9 @@ def align_depth(
     result = replace(
         metric,
         depth_m=aligned,
-        kind="metric z",
         dynamic=dynamic,
         sky=sky,
-        trust=_least_trust(metric.trust, video.trust),
-        exo_w2c=metric.exo_w2c if metric.exo_w2c is not None else metric_poses(video, states),
+        trust=_combined(torch.minimum, metric.trust, video.trust),
         source_indices=_first(metric.source_indices, video.source_indices),
         times_s=_first(metric.times_s, video.times_s),
     )
@@ -220,21 +218,6 @@ def make_report(
     )
 
 
-def metric_poses(
-    video: DepthVideo, states: list[tuple[float, float]]
-) -> Tensor | None:  # [3, 4] or [T, 3, 4]
-    """Exo poses that came with the video depth, their translations brought to metres.
-
-    A multi-view model's poses share its depth's scale, D^f ≈ D^v / α where β is small, so t is
-    divided by α: by the clip's mean, for a path must not be stretched from frame to frame. A
-    disparity has no such scale."""
-    if video.exo_w2c is None or video.kind == "disparity":
-        return video.exo_w2c
-    poses = video.exo_w2c.clone()
-    poses[..., 3] /= sum(alpha for alpha, _ in states) / len(states)
-    return poses
-
-
 def _pass_through(
     metric: DepthVideo,
     dynamic: Tensor | None,
@@ -310,16 +293,8 @@ def _united(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | No
     for mask in masks:
         if mask is not None:
             _same_shape(what, metric, mask)
-            result = _either(result, mask.bool())
+            result = _combined(torch.logical_or, result, mask.bool())
     return result
-
-
-def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return _combined(torch.logical_or, a, b)
-
-
-def _least_trust(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return _combined(torch.minimum, a, b)
 
 
 def _combined(

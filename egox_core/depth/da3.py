@@ -3,9 +3,9 @@
 What the payload holds (ComfyUI 0.30, nodes_depth_anything_3.py and ldm/depth_anything_3): ``depth``
 [B, H, W] is z depth, resized to the picture; ``sky`` (Mono, Metric) is a probability;
 ``confidence`` (Small, Base) is at least 1. In multiview mode ``intrinsics`` [1, S, 3, 3] are in
-pixels of the smaller picture that the model saw, while depth is at the full size; ``extrinsics``
-[1, S, 3 or 4, 4] are w2c in the depth's own unit; both are identities where no pose was estimated.
-No key names the variant, nor the scale:
+pixels of the smaller picture that the model saw, while depth is at the full size, and identities
+where none were estimated. Its poses (``extrinsics``) aren't taken: :mod:`..scene.exo_motion`
+estimates those of an exo camera that moves. No key names the variant, nor the scale:
 
 - Small and Base (``confidence``): unknown scale; in multiview mode one for all frames, in mono
   mode one per frame;
@@ -32,7 +32,6 @@ fit."""
 def da3_depth(
     payload: Mapping[str, object],  # DA3_GEOMETRY
     camera: CameraModel | None = None,  # the exo camera in pixels of the depth, where it is known
-    camera_moves: bool = False,  # take the estimated poses; else the exo camera stands still and they are noise
 ) -> DepthSource:
     """Z depth of unknown scale.
 
@@ -69,14 +68,10 @@ def da3_depth(
         notes += (
             "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode",
         )
-    poses, pose_notes = (
-        _poses(payload, len(cleaned), cleaned) if multiview and camera_moves else (None, ())
-    )
     result = DepthVideo(
         depth_m=cleaned,
         camera=used or guessed_camera(width, height),
         kind="relative z",
-        exo_w2c=poses,
         sky=_sky(sky_probability) if isinstance(sky_probability, Tensor) else None,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
     )
@@ -84,7 +79,7 @@ def da3_depth(
         depth=result,
         name="Depth Anything 3",
         camera_known=used is not None,
-        notes=notes + camera_notes + pose_notes,
+        notes=notes + camera_notes,
     )
 
 
@@ -126,26 +121,3 @@ def _estimated_camera(
     full[:, 0, 0], full[:, 1, 1], full[:, 2, 2] = k[:, 0, 0] * sx, k[:, 1, 1] * sy, 1.0
     full[:, 0, 2], full[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
     return median_camera(full, width, height, "Depth Anything 3")
-
-
-def _poses(
-    payload: Mapping[str, object], count: int, depth: Tensor
-) -> tuple[Tensor | None, tuple[str, ...]]:
-    """w2c [T, 3, 4] in the depth's unit; the world is the first frame's camera."""
-    poses = payload.get("extrinsics")
-    if not isinstance(poses, Tensor):
-        return None, ("Depth Anything 3 gave no poses: the exo camera is taken as fixed",)
-    poses = poses.detach().cpu().double().reshape(count, -1, 4)[:, :3]
-    error = poses[:, :, :3] @ poses[:, :, :3].transpose(1, 2) - torch.eye(3, dtype=torch.float64)
-    if not bool(torch.isfinite(poses).all()) or float(error.abs().max()) > 1e-3:
-        return None, (
-            "Depth Anything 3: the estimated poses are no rotations; the exo camera is taken as fixed",
-        )
-    square = torch.cat(
-        [poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(count, 1, 4)], dim=1
-    )
-    relative = square @ torch.linalg.inv(square[0])
-    travel = float(relative[:, :3, 3].norm(dim=1).max() / torch.nanmedian(depth[::8, ::4, ::4]))
-    return relative[:, :3], (
-        f"Depth Anything 3: the exo camera moves by up to {100 * travel:.1f} % of the median depth",
-    )

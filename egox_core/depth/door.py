@@ -2,7 +2,6 @@
 
 from .adapters import (
     DEPTH_ADAPTERS as DEPTH_ADAPTERS,
-    DepthSocket as DepthSocket,
     check_scale as check_scale,
     socket_sources as socket_sources,
 )

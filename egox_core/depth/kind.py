@@ -85,7 +85,7 @@ def check_order(
     """Refuse a video depth whose ordering contradicts its kind.
 
     Raises:
-        EgoXInputError: disparity given as z depth, z depth (or bright = far) given as disparity.
+        EgoXInputError: disparity given as z depth, z depth given as disparity.
     """
     check = compare_order(metric.depth_m, video.depth_m, excluded)
     if check is None or check.looks_like is None:
@@ -102,14 +102,14 @@ def check_order(
             f"video depth of kind '{video.kind}' looks like disparity (near is large)",
             got=got,
             expected="values that grow with distance, as the metric depth's",
-            fix="set its kind to 'disparity' (an IMAGE depth map: bright = near); if the video depth "
+            fix="set its kind to 'disparity' (an IMAGE depth map is one); if the video depth "
             "is right, then the metric depth is disparity",
         )
     raise EgoXInputError(
         "video depth of kind 'disparity' looks like z depth (far is large)",
         got=got,
         expected="values that grow towards the camera",
-        fix="set its kind to 'relative z' (an IMAGE depth map: bright = far)",
+        fix="set its kind to 'relative z' (an IMAGE depth map: invert it)",
     )
 
 

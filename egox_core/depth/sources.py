@@ -2,14 +2,13 @@
 constant plane."""
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..arrays import Array, as_poses, as_tensor
 from ..cameras import CameraModel
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..types import DepthKind, DepthVideo, is_a
@@ -20,8 +19,6 @@ GUESSED_FOV_DEG = 60.0
 camcorder."""
 MAX_FOV_DEG = (5.0, 150.0)
 """Bounds of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
-Bright = Literal["near", "far"]
-BRIGHT: tuple[Bright, ...] = get_args(Bright)
 
 
 @frozen
@@ -166,29 +163,14 @@ def median_camera(
 
 def image_depth(
     image: Tensor,  # [T, H, W, C] 0...1, grey (all channels alike) or one channel
-    bright: Bright = "near",  # what bright pixels mean
-    camera: CameraModel | None = None,
-    range_m: tuple[float, float] = (0.0, 0.0),  # of the nearest and the farthest value; 0: unknown
 ) -> DepthSource:
-    """A depth picture as disparity of unknown scale and shift, which the alignment's α and β
-    absorb; where its range is known, as metres.
-
-    With bright = far the disparity is 1 - value, because depth packs make such pictures by
-    inverting disparity.
+    """A depth picture, bright where near, as disparity of unknown scale and shift, which the
+    alignment's α and β absorb.
 
     Raises:
         EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat
-            picture, a range that ends before it begins.
+            picture.
     """
-    check_choice("bright of the depth picture", bright, BRIGHT)
-    near, far = range_m
-    if (near or far) and not 0 < near < far:
-        raise EgoXInputError(
-            "range of the depth image",
-            got=f"{near:g} to {far:g} m",
-            expected="near above 0, far above near; or 0 for both",
-            fix="give metres of the nearest and the farthest value",
-        )
     if image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
         raise EgoXInputError(
             "depth picture",
@@ -214,20 +196,11 @@ def image_depth(
             expected="a depth map with near and far",
             fix="check the depth pack's normalisation",
         )
-    if bright == "far":
-        values = store_frames((1 - frame for frame in values), len(values))
     values, notes = clean_depth(values, "depth picture", zero_is_valid=True)
-    if far:
-        metres = (1 / (1 / far + frame.clamp(0, 1) * (1 / near - 1 / far)) for frame in values)
-        values = store_frames(metres, len(values))
     height, width = values.shape[1:]
     return DepthSource(
-        depth=DepthVideo(
-            depth_m=values,
-            camera=camera or guessed_camera(width, height),
-            kind="metric z" if far else "disparity",
-        ),
+        depth=DepthVideo(depth_m=values, camera=guessed_camera(width, height), kind="disparity"),
         name="depth picture",
-        camera_known=camera is not None,
+        camera_known=False,
         notes=notes,
     )

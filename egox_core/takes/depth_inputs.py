@@ -6,13 +6,13 @@ model estimated."""
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..arrays import Array
 from ..cameras import CameraModel
 from ..depth import (
     AlignOptions,
     AlignReport,
-    DepthSocket,
     DepthSource,
     align_sources,
     camera_of_view,
@@ -34,7 +34,7 @@ def take_depth(
     source: Path | Sequence[DepthSource] | None,  # the depth's file, or sources by priority
     meta: TakeMeta | None,  # what is known of the exo camera
     frames: FrameSelection | None,  # the frames in use; None: those of the depth
-    sockets: Mapping[str, DepthSocket] | None = None,  # the given ones, see depth.adapters
+    sockets: Mapping[str, Any] | None = None,  # payloads of the given ones, see depth.adapters
     *,
     fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
     guess_camera: bool = True,  # a file without intrinsics gets a guess instead of being refused

@@ -10,7 +10,6 @@ from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
 from egox_core.types import DepthVideo
 from lab.drawn.depth_cases import AlignCase, make_case
-from tests.poses import still
 from tests.refusals import refuses
 from tests.twins.align_depth import align_depth_reference
 
@@ -150,15 +149,6 @@ def test_without_video_depth_the_metric_one_passes_through():
         and torch.isnan(aligned.depth_m[:, 0]).all()
     )
     assert aligned.camera is metric.camera and "as it is" in report.text()
-
-
-def test_poses_of_a_multi_view_model_come_to_metres():
-    case = AlignCase(alpha=2.0, beta=0.0)
-    metric, video = make_case(case, frames=3, height=90, width=160)
-    poses = still(3)
-    poses[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0])
-    aligned, _ = align_depth(metric, replace(video, exo_w2c=poses))
-    torch.testing.assert_close(aligned.exo_w2c[:, 0, 3], poses[:, 0, 3] / 2.0, rtol=1e-4, atol=0)
 
 
 def refused(match, *arguments, **options):

@@ -92,9 +92,7 @@ def da3_payload(mode: str = "multiview") -> dict:
             21.0,
             14.0,
         )
-        poses = torch.eye(3, 4).repeat(1, T, 1, 1)
-        poses[0, :, 0, 3] = torch.tensor([0.5, 0.6, 0.7])
-        payload |= {"intrinsics": k, "extrinsics": poses}
+        payload["intrinsics"] = k
     return payload
 
 
@@ -109,25 +107,10 @@ def test_da3_multiview_intrinsics_are_scaled_from_the_models_picture_to_the_dept
     assert 0 <= float(source.depth.trust.min()) <= float(source.depth.trust.max()) == 1
 
 
-def test_da3_poses_are_relative_to_the_first_frame_and_only_taken_when_asked():
-    source = da3_depth(da3_payload(), camera_moves=True)
-    torch.testing.assert_close(
-        source.depth.exo_w2c[:, 0, 3],
-        torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64),
-        atol=1e-6,
-        rtol=0,
-    )
-    broken = da3_payload()
-    broken["extrinsics"][0, 1, 0, 0] = 2.0
-    source = da3_depth(broken, camera_moves=True)
-    assert source.depth.exo_w2c is None and any("no rotations" in note for note in source.notes)
-
-
 def test_da3_identity_intrinsics_mean_that_none_were_estimated():
     payload = da3_payload()
     payload["intrinsics"] = torch.eye(3)[None, None].expand(1, T, 3, 3)
-    payload["extrinsics"] = torch.eye(4)[None, None].expand(1, T, 4, 4)
-    source = da3_depth(payload, camera_moves=True)
+    source = da3_depth(payload)
     assert not source.camera_known and source.depth.camera == guessed_camera(W, H)
 
 
@@ -158,24 +141,15 @@ def test_confidence_one_is_no_trust():
     assert float(trust[0, 0, 0]) == 0 and float(trust[0, 0, 7]) == 1
 
 
-def test_pictures_are_disparity_with_bright_near_or_far():
+def test_pictures_are_disparity():
     grey = torch.linspace(0, 1, W).expand(T, H, W)[..., None].expand(T, H, W, 3)
-    near, far = image_depth(grey), image_depth(grey, "far")
-    assert near.depth.kind == "disparity" and torch.isfinite(near.depth.depth_m).all()
-    torch.testing.assert_close(near.depth.depth_m, grey[..., 0])
-    torch.testing.assert_close(far.depth.depth_m, 1 - grey[..., 0])
-    metres = image_depth(grey, range_m=(1.0, 4.0)).depth
-    assert metres.kind == "metric z"
-    torch.testing.assert_close(metres.depth_m[0, 0, [0, -1]], torch.tensor([4.0, 1.0]))
-    for range_m in ((0.0, 4.0), (4.0, 1.0)):
-        with refuses("range of the depth image"):
-            image_depth(grey, range_m=range_m)
+    depth = image_depth(grey).depth
+    assert depth.kind == "disparity"
+    torch.testing.assert_close(depth.depth_m, grey[..., 0])
     with refuses("colour"):
         image_depth(torch.rand(T, H, W, 3))
     with refuses("flat"):
         image_depth(torch.full((T, H, W, 3), 0.5))
-    with refuses("one of near, far"):
-        image_depth(grey, "dark")
 
 
 def test_invalid_pixels_become_nan_and_are_told():

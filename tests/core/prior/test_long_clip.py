@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from egox_core import frame_store
-from egox_core.depth.adapters import DepthSocket, socket_sources
+from egox_core.depth.adapters import socket_sources
 from egox_core.depth.roles import align_sources
 from egox_core.depth.trust import with_trust
 from egox_core.prior.options import prior_preset
@@ -38,8 +38,8 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     }
     steady = {"depth": small / 3, "mode": "mono", "confidence": 1 + small}
     sockets = {
-        "moge_geometry": DepthSocket(payload=metric),
-        "da3_geometry": DepthSocket(payload=steady),
+        "moge_geometry": metric,
+        "da3_geometry": steady,
     }
     sky = torch.zeros(FRAMES, HEIGHT // 2, WIDTH // 2)
     sky[:, :2] = 1

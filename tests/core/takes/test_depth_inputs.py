@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket, socket_sources
+from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection, TakeMeta
@@ -32,21 +32,16 @@ def selection(path: Path | None = None) -> FrameSelection:
     return frames_in_use(range(T), (W, H), source_path=path)
 
 
-def moge(focal: float = 30.0, size: tuple[int, int] = (W, H)) -> DepthSocket:
+def moge(focal: float = 30.0, size: tuple[int, int] = (W, H)) -> dict:
     width, height = size
     k = torch.tensor([[focal / W, 0, 0.5], [0, focal / H, 0.5], [0, 0, 1]]).expand(T, 3, 3)
     depth = torch.linspace(2, 4, width).expand(T, height, width)
-    return DepthSocket(payload={"depth": depth, "intrinsics": k, "normal": torch.zeros(1)})
+    return {"depth": depth, "intrinsics": k, "normal": torch.zeros(1)}
 
 
-def da3(height: int = H, width: int = W) -> DepthSocket:
-    return DepthSocket(
-        payload={
-            "depth": torch.linspace(3, 6, width).expand(T, height, width),
-            "mode": "mono",
-            "sky": torch.zeros(T, height, width),
-        },
-    )
+def da3(height: int = H, width: int = W) -> dict:
+    depth = torch.linspace(3, 6, width).expand(T, height, width)
+    return {"depth": depth, "mode": "mono", "sky": torch.zeros(T, height, width)}
 
 
 @pytest.fixture
