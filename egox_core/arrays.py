@@ -110,6 +110,24 @@ def as_uint8(frames: Tensor) -> Tensor:  # [..., 3] uint8 or float 0...1 -> uint
     )
 
 
+def rectangle(
+    picture: np.ndarray,  # [H, W, ...]
+    left: int,
+    top: int,
+    width: int,
+    height: int,
+    outside: float = 0,
+) -> np.ndarray:  # [height, width, ...], a view where nothing is outside
+    """Cut out a part of a picture or map, with the value ``outside`` beyond its rim."""
+    inner = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if inner.shape[:2] == (height, width):
+        return inner
+    whole = np.full((height, width, *picture.shape[2:]), outside, picture.dtype)
+    y, x = max(-top, 0), max(-left, 0)
+    whole[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+    return whole
+
+
 def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
     """Turn a pose, or one per frame, into a tensor; readers of paths validate it.
 

@@ -22,13 +22,11 @@ to disk."""
 class FrameStore:
     """Frames [T, *shape] of one dtype, appended in order and then taken as one tensor."""
 
-    def __init__(
-        self, count: int, shape: tuple[int, ...], dtype: np.dtype | type, limit: int | None = None
-    ) -> None:
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._shape, self._dtype, self._filled = (count, *shape), np.dtype(dtype), 0
         self._file = None
         size_bytes = count * int(np.prod(shape)) * self._dtype.itemsize
-        if size_bytes > (MEMORY_LIMIT if limit is None else limit):
+        if size_bytes > MEMORY_LIMIT:
             self._file = tempfile.TemporaryFile(prefix="egox_")
         else:
             self._array = np.empty(self._shape, dtype)

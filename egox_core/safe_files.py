@@ -11,11 +11,13 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from .errors import EgoXInputError
 
+Value = TypeVar("Value")
 MAX_JSON_BYTES = 16 * 2**20
 MAX_DIGITS = 18
 """Digits of a number in 64 bits; Python refuses to read some thousand."""
@@ -207,6 +209,12 @@ def parse_json(text: str | bytes, what: str) -> object:
             expected="JSON in UTF-8",
             fix="check the file with any JSON viewer; it may be cut off",
         ) from error
+
+
+def given(content: Mapping, name: str, key: str, read: Callable[[Any, str], Value]) -> Value | None:
+    """A value of a parsed file, by its reader (value, its name in errors); None without one."""
+    value = content.get(key)
+    return None if value is None else read(value, f"{key} of {name}")
 
 
 def _integer(digits: str) -> int | float:

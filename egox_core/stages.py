@@ -38,15 +38,15 @@ from .depth import (
     with_trust,
 )
 from .errors import EgoXInputError
-from .exchange import read_trajectory
+from .exchange import read_trajectory, trajectory_of_keyframes
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
-from .scene import build_scene, scene_rest
+from .scene import build_scene
 from .sizes import REFERENCE_SIZE
 from .takes import ScaleReport, meta_trajectory, take_depth
-from .trajectory import adapted, check_made_on, keyframe_track, trajectory_of_array
+from .trajectory import adapted, check_made_on, trajectory_of_array
 from .types import (
     UNTIMED_FPS,
     CameraTrajectory,
@@ -271,15 +271,7 @@ def path(
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
         check_made_on(poses, video_mark(None if frames is None else frames.source_path))
-        rest = None if scene is None else scene_rest(scene)
-        trajectory = keyframe_track(poses, default, rest=rest).trajectory(
-            default,
-            frames,
-            count=count or (None if scene is None else scene.frame_count),
-            clip_times_s=None if scene is None else scene.times_s,
-            exo_w2c=None if scene is None else scene.exo_w2c,
-            exo_camera=None if scene is None else scene.exo_camera,
-        )
+        trajectory = trajectory_of_keyframes(poses, default, frames, scene, count)
     else:
         trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
     lens = given or trajectory.camera

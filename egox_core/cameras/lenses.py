@@ -176,8 +176,6 @@ def unproject_aria(
 
 def turn_opencv(distortion: Distortion) -> Distortion:
     """The numbers after one clockwise turn of the picture: the tangential part turns like a vector."""
-    if not distortion:
-        return distortion
     k1, k2, p1, p2 = distortion
     return k1, k2, p2, -p1
 
@@ -185,8 +183,6 @@ def turn_opencv(distortion: Distortion) -> Distortion:
 def turn_aria(distortion: Distortion) -> Distortion:
     """The numbers after one clockwise turn of the picture: tangential and thin-prism parts turn
     like vectors."""
-    if not distortion:
-        return distortion
     *radial, p1, p2, s1, s2, s3, s4 = distortion
     return (*radial, -p2, p1, -s3, -s4, s1, s2)  # (x, y) of the plane becomes (-y, x)
 

@@ -109,9 +109,7 @@ class CameraModel:
             EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
                 of 0), negative.
         """
-        k = intrinsics
-        if not isinstance(k, Tensor) or k.dtype != torch.float64:
-            k = as_matrix(k, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+        k = as_matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
         if k.shape != (3, 3):
             raise EgoXInputError(
                 name,
@@ -398,7 +396,7 @@ class CameraModel:
         centre = torch.tensor([self.cx, self.cy], dtype=torch.float64)
         centre = _turned(centre, self.width, self.height, self.quarter_turns).tolist()
         distortion = self.distortion
-        for _ in range(turns):
+        for _ in range(turns if distortion else 0):
             distortion = LENSES[self.lens].turn_distortion(distortion)
         fx, fy = (self.fy, self.fx) if turns % 2 else (self.fx, self.fy)
         return replace(

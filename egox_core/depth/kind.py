@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frame_store import sample_frames
 from ..types import DepthVideo
 
 # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
@@ -48,7 +49,7 @@ def compare_order(
     count, pixels = len(metric_m), metric_m[0].numel()
     step = max(1, pixels // SAMPLE)
     rows = []
-    for t in sorted({round(i * (count - 1) / max(FRAMES - 1, 1)) for i in range(FRAMES)}):
+    for t in sample_frames(count, FRAMES):
         a, b = (
             part[t].flatten()[::step].cpu().numpy().astype(np.float64)
             for part in (metric_m, values)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arrays import Array, as_floats, as_mask
+from ..arrays import Array, as_floats, as_mask, rectangle
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
@@ -68,7 +68,7 @@ class DepthWindow:
         Between samples of one surface values are interpolated; across a depth edge or a gap the nearest
         one is taken, so that no surface appears between two others."""
         if self._is_crop:
-            return self._crop(depth, np.float32(np.nan))
+            return self._crop(depth, np.nan)
         (low_x, part_x), (low_y, part_y) = self._places()
         rows, columns = depth.shape
         near_x, near_y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
@@ -139,15 +139,9 @@ class DepthWindow:
             and self.top == int(self.top)
         )
 
-    def _crop(self, values: np.ndarray, outside) -> np.ndarray:
-        (width, height), left, top = self.size, int(self.left), int(self.top)
-        inner = values[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
-        if inner.shape == (height, width):
-            return np.ascontiguousarray(inner)
-        result = np.full((height, width), outside, dtype=values.dtype)
-        y, x = max(-top, 0), max(-left, 0)
-        result[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
-        return result
+    def _crop(self, values: np.ndarray, outside: float) -> np.ndarray:
+        part = rectangle(values, int(self.left), int(self.top), *self.size, outside)
+        return np.ascontiguousarray(part)
 
     def _places(
         self,

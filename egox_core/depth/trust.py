@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..frame_store import store_frames
+from ..frame_store import sample_frames, store_frames
 from ..progress import Progress, no_progress
 from ..types import DepthVideo
 from .fit import FloatArray
@@ -109,10 +109,9 @@ def _spread(values: FloatArray) -> np.ndarray:
 
 
 def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:  # [H, W]
-    picked = sorted(
-        {round(i * (count - 1) / (BACKGROUND_FRAMES - 1)) for i in range(BACKGROUND_FRAMES)}
+    return median_over_frames(
+        np.stack([inverse(t) for t in sample_frames(count, BACKGROUND_FRAMES)])
     )
-    return median_over_frames(np.stack([inverse(t) for t in picked]))
 
 
 def _noise(inverse: FloatArray) -> float:  # [H, W], of a typical frame

@@ -132,7 +132,7 @@ def _intact(folder: Path) -> AbstractContextManager[None]:
         f"COLMAP folder {folder.name}",
         (*NO_NUMBERS, IndexError),
         expected="COLMAP's text format",
-        fix="export again with output type TXT",
+        fix="export again with output type TXT, not as binary files",
     )
 
 
@@ -155,13 +155,5 @@ def _lines(path: Path) -> list[str]:
             expected=f"at most {MAX_TEXT_BYTES / 2**20:.0f} MB",
             fix="export the ego camera alone",
         )
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise EgoXInputError(
-            f"COLMAP file {path.name}",
-            got="no text (binary export?)",
-            expected="COLMAP's text format",
-            fix="export again with output type TXT",
-        ) from error
-    return [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]
+    lines = path.read_text("utf-8-sig").splitlines()
+    return [line.strip() for line in lines if not line.lstrip().startswith("#")]

@@ -24,7 +24,7 @@ from ..trajectory import (
     keyframe_track,
     keyframes_of_path,
 )
-from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud, TakeNotes
+from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud, TakeNotes
 from .blender import write_blender
 from .colmap import write_colmap
 from .exo_paths import write_chan
@@ -112,15 +112,26 @@ def _keyframe_document(path: Path) -> dict | None:
 
 
 def trajectory_of_keyframes(
-    document: object, camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None
+    document: object,
+    camera: CameraModel,
+    frames: FrameSelection | None,  # the frames in use; None: ``count`` of them, or the scene's
+    scene: PointCloud | None = None,  # gives keyframes their world
+    count: int | None = None,
 ) -> CameraTrajectory:
-    """The trajectory of a keyframe document in this clip, as the node makes it."""
-    track = keyframe_track(document, camera, rest=None if scene is None else scene_rest(scene))
-    return track.trajectory(
+    """Make the ego trajectory of a keyframe document.
+
+    Raises:
+        EgoXInputError: wrong keys or values.
+    """
+    if scene is None:
+        return keyframe_track(document, camera).trajectory(camera, frames, count=count)
+    return keyframe_track(document, camera, rest=scene_rest(scene)).trajectory(
         camera,
-        clip.selection(),
-        exo_w2c=None if scene is None else scene.exo_w2c,
-        exo_camera=None if scene is None else scene.exo_camera,
+        frames,
+        count=count or scene.frame_count,
+        clip_times_s=scene.times_s,
+        exo_w2c=scene.exo_w2c,
+        exo_camera=scene.exo_camera,
     )
 
 
@@ -148,7 +159,7 @@ def export_path(
             expected=f"one of {sorted(EXPORTS)}",
             fix="choose one of them",
         )
-    trajectory = trajectory_of_keyframes(document, camera, clip, scene)
+    trajectory = trajectory_of_keyframes(document, camera, clip.selection(), scene)
     name, write = EXPORTS[form]
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         target = Path(folder, name)

@@ -3,14 +3,16 @@ told apart."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..arrays import as_matrix
 from ..cameras import CameraModel
-from ..errors import NO_NUMBERS, EgoXInputError
-from ..safe_files import read_json, write_json
+from ..errors import EgoXInputError
+from ..safe_files import given, read_json, write_json
 from ..takes import meta_trajectory, parse_meta
 from ..trajectory import (
     ClipMoments,
@@ -164,7 +166,9 @@ def parse_trajectory(
             expected=VERSION,
             fix="update the pack, or write the file again",
         )
+    value = partial(given, content, name)
     w2c = validate_w2c(content["w2c"], f"w2c of {name}")
+    camera = CameraModel.from_json(content["camera"], f"camera of {name}")
     times = _numbers(content["times_s"], f"times_s of {name}")
     constant = w2c.ndim == 3 and len(w2c) == 1
     track = PoseTrack(
@@ -178,13 +182,9 @@ def parse_trajectory(
         track,
         _timed_looks(content.get("looks") or [], times, name),
         direction(content.get("up"), f"up of {name}"),
-        CameraModel.from_json(content["camera"], f"camera of {name}").quarter_turns,
+        camera.quarter_turns,
     )
-    exo_w2c = (
-        None
-        if content.get("exo_w2c") is None
-        else validate_w2c(content["exo_w2c"], f"exo_w2c of {name}")
-    )
+    exo_w2c = value("exo_w2c", validate_w2c)
     if exo_w2c is not None and exo_w2c.ndim == 3:
         exo = PoseTrack(
             w2c=exo_w2c,
@@ -194,22 +194,17 @@ def parse_trajectory(
             constant=constant,
         )
         exo_w2c = exo.of_frames(frames) if frames is not None else exo_w2c[:count]
-    intrinsics, exo_camera = content.get("meta_intrinsics"), content.get("exo_camera")
     trajectory = track.trajectory(
-        CameraModel.from_json(content["camera"], f"camera of {name}"),
+        camera,
         frames,
         count=count,
         exo_w2c=exo_w2c,
-        exo_camera=None
-        if exo_camera is None
-        else CameraModel.from_json(exo_camera, f"exo_camera of {name}"),
+        exo_camera=value("exo_camera", CameraModel.from_json),
         guessed=_guessed(content, times, name, frames, count),
     )
     return trajectory, TakeNotes(
         prompt=str(content.get("prompt", "")),
-        meta_intrinsics=None
-        if intrinsics is None
-        else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
+        meta_intrinsics=value("meta_intrinsics", partial(_numbers, shape=(3, 3))),
         source=str(content.get("source") or name),
     )
 
@@ -230,19 +225,15 @@ def _guessed(
     content: dict, times: Tensor, name: str, frames: FrameSelection | None, count: int | None
 ) -> Tensor | None:
     """[T] bool of the frames in use."""
-    if content.get("guessed") is None:
+    numbers = given(content, name, "guessed", partial(_numbers, shape=tuple(times.shape)))
+    if numbers is None:
         return None
-    flags = _numbers(content["guessed"], f"guessed of {name}", tuple(times.shape)) > 0
+    flags = numbers > 0
     return flags[:count] if frames is None else flags_at(flags, times, frames.times_s)
 
 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    try:
-        tensor = torch.as_tensor(values, dtype=torch.float64)
-    except NO_NUMBERS as error:
-        raise EgoXInputError(
-            name, got=type(values).__name__, expected="numbers", fix="correct the file"
-        ) from error
+    tensor = as_matrix(values, name, "numbers")
     if (tensor.shape != shape if shape else tensor.ndim != 1) or not bool(
         torch.isfinite(tensor).all()
     ):

@@ -20,6 +20,8 @@ from ..sizes import REFERENCE_SIZE
 from ..types import RayMode
 
 RELEASED_CAMERA = CAMERA_PRESETS["aria_meta"].camera
+RELEASED_K = RELEASED_CAMERA.intrinsics
+"""K in the file of every released take, [3, 3] float64."""
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
 SAME_K_PX = 0.5
@@ -151,18 +153,12 @@ def _latent_pixels(h: int, w: int) -> Tensor:  # [h, w, 2] float64 (column, row)
 def released_intrinsics(meta_intrinsics: Tensor | None) -> Tensor:  # [3, 3] float64
     """K of ``meta.json``; that of every released take if the path was made by hand and no file
     gave one."""
-    return (
-        _of_every_released_take()
-        if meta_intrinsics is None
-        else meta_intrinsics.to("cpu", torch.float64)
-    )
+    return RELEASED_K if meta_intrinsics is None else meta_intrinsics.to("cpu", torch.float64)
 
 
 def has_released_k(meta_intrinsics: Tensor | None) -> bool:
     """Check whether K is the one that every released take carries, that of a 512 px picture."""
-    return bool(
-        (released_intrinsics(meta_intrinsics) - _of_every_released_take()).abs().max() <= SAME_K_PX
-    )
+    return bool((released_intrinsics(meta_intrinsics) - RELEASED_K).abs().max() <= SAME_K_PX)
 
 
 def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -> int:
@@ -187,10 +183,6 @@ def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
             else f"K of the released takes, applied at {px} px as released and scaled to {width}"
         )
     return f"K of this take, not the released ones', taken as that of a {px} px image"
-
-
-def _of_every_released_take() -> Tensor:  # [3, 3] float64
-    return RELEASED_CAMERA.intrinsics.to("cpu", torch.float64)
 
 
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:

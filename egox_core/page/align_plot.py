@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..depth import AlignReport
+from ..frame_store import sample_frames
 
 WIDTH, PANEL, LEFT, RIGHT, GAP, TITLE = 960, 190, 110, 24, 46, 54
 BACKGROUND, GRID, INK = (250, 250, 250), (222, 222, 222), (40, 40, 40)
@@ -74,7 +75,7 @@ def _panel(
         y = at(0, value)[1]
         cv2.line(canvas, (LEFT, y), (right, y), GRID, 1)
         _text(canvas, f"{value:.5g}", (8, y + 4), 0.4)
-    for frame in sorted({round(f) for f in np.linspace(0, count - 1, min(count, 7))}):
+    for frame in sample_frames(count, 7):
         x = at(frame, low)[0]
         cv2.line(canvas, (x, top), (x, bottom), GRID, 1)
         _text(canvas, str(frame), (x - 8, bottom + 16), 0.4)

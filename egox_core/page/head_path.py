@@ -1,5 +1,6 @@
 """A head's poses drawn into the exo video: its axes, and what lies before its eyes, orange where that is a guess."""
 
+import math
 from typing import Any
 
 import cv2
@@ -81,9 +82,9 @@ def _lines() -> list[tuple[Tensor, int | None]]:
     part = torch.linspace(0, 1, STEPS, dtype=torch.float64)[:, None]
     axes = [(part * AXIS_M * torch.eye(3, dtype=torch.float64)[axis], axis) for axis in range(3)]
     turn = torch.linspace(0, 2 * torch.pi, SIDES + 1, dtype=torch.float64)
-    angle = torch.deg2rad(torch.tensor(CONE_DEG, dtype=torch.float64))
+    wide = math.tan(math.radians(CONE_DEG))
     rim = CONE_M * torch.stack(
-        (angle.tan() * turn.cos(), angle.tan() * turn.sin(), torch.ones_like(turn)), dim=-1
+        (wide * turn.cos(), wide * turn.sin(), torch.ones_like(turn)), dim=-1
     )
     edges = [part * rim[number] for number in range(0, SIDES, SIDES // 4)]
     arcs = [rim[start : start + SIDES // 4 + 1] for start in range(0, SIDES, SIDES // 4)]

@@ -2,6 +2,8 @@
 path rests, a lens's rim.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -175,7 +177,7 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
     level = level_normal(scene.static, up)
     up = up if level is None else level
     axis = int(up.abs().argmax())
-    if float(up[axis].abs()) > torch.cos(torch.deg2rad(torch.tensor(SNAP_DEG[scene.frame]))):
+    if float(up[axis].abs()) > math.cos(math.radians(SNAP_DEG[scene.frame])):
         snapped = torch.zeros(3, dtype=torch.float64)
         snapped[axis] = up[axis].sign()
         return snapped
@@ -214,11 +216,11 @@ def level_normal(
     area = area.clamp(max=float(area.quantile(0.9)))
     good = (points.edge[index] < 0.1) & (area > 0) & torch.isfinite(area)
     normal, area = normal[good] / normal[good].norm(dim=-1, keepdim=True), area[good]
-    floor = normal @ near > torch.cos(torch.deg2rad(torch.tensor(TILT_DEG, dtype=torch.float64)))
+    floor = normal @ near > math.cos(math.radians(TILT_DEG))
     total, normal, area = float(area.sum()), normal[floor], area[floor]
     if not len(normal):
         return None
-    same = torch.cos(torch.deg2rad(torch.tensor(LEVEL_DEG, dtype=torch.float64)))
+    same = math.cos(math.radians(LEVEL_DEG))
     candidates = normal[:CANDIDATES]
     votes = ((candidates @ normal.T) > same).double() @ area
     best = candidates[int(votes.argmax())]

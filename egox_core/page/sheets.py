@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ..arrays import as_uint8
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -129,9 +130,7 @@ def _encoded(sheet: np.ndarray, quality: int, lossless: bool) -> bytes:  # [H, W
 
 
 def _picture(frame: Tensor, width: int, height: int, nearest: bool) -> np.ndarray:
-    picture = (
-        (frame[..., :3].detach().float().cpu().numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    )
+    picture = as_uint8(frame[..., :3].detach().float().cpu()).numpy()
     if picture.shape[:2] == (height, width):
         return picture
     how = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA

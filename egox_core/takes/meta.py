@@ -2,15 +2,15 @@
 list of takes."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
-import torch
 from torch import Tensor
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..file_names import META
-from ..safe_files import read_json, whole_number
+from ..safe_files import given, read_json, whole_number
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import validate_w2c
 from ..types import TakeMeta
@@ -97,35 +97,21 @@ def _take_name(entry: dict) -> str:
 
 
 def _entry(content: dict, path: Path) -> TakeMeta:
-    def pose(key: str) -> Tensor | None:
-        return (
-            None
-            if content.get(key) is None
-            else validate_w2c(content[key], f"{key} of {path.name}")
-        )
+    value = partial(given, content, path.name)
 
     def intrinsics(key: str) -> Tensor | None:
-        if content.get(key) is None:
-            return None
-        CameraModel.from_intrinsics(content[key], 1, 1, name=f"{key} of {path.name}")
-        return torch.as_tensor(content[key], dtype=torch.float64)
-
-    def camera(key: str) -> CameraModel | None:
-        return (
-            None
-            if content.get(key) is None
-            else CameraModel.from_json(content[key], f"{key} of {path.name}")
-        )
+        k = value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))
+        return None if k is None else k.intrinsics
 
     return TakeMeta(
         name=_take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
         camera_intrinsics=intrinsics("camera_intrinsics"),
-        camera_extrinsics=pose("camera_extrinsics"),
+        camera_extrinsics=value("camera_extrinsics", validate_w2c),
         ego_intrinsics=intrinsics("ego_intrinsics"),
-        ego_extrinsics=pose("ego_extrinsics"),
-        exact_exo_camera=camera("exo_camera"),
-        ego_camera=camera("ego_camera"),
+        ego_extrinsics=value("ego_extrinsics", validate_w2c),
+        exact_exo_camera=value("exo_camera", CameraModel.from_json),
+        ego_camera=value("ego_camera", CameraModel.from_json),
         exo_path=str(content.get("exo_path") or ""),
         pose_source=str(content.get("pose_source") or ""),
     )

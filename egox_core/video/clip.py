@@ -65,7 +65,6 @@ class VideoClip:
 
 def open_clip(
     source: VideoSource | Tensor,
-    info: VideoInfo | None = None,  # of the file, if it was looked at before
     *,
     start_frame: int = 0,
     frame_count: int | None = 49,
@@ -88,7 +87,7 @@ def open_clip(
     if isinstance(source, Tensor):
         whole = memory_info(source, fps, sound is not None)
     else:
-        whole = info or probe_video(source, progress)
+        whole = probe_video(source, progress)
     trimmed, first = trim_info(whole, *window_s)
     chosen = select_frames(
         trimmed,

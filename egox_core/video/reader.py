@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import rectangle
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
@@ -376,21 +377,11 @@ def _shown_picture(frame: av.VideoFrame, aspect: float, turn: tuple[bool, int, i
 
 def fit_picture(
     picture: np.ndarray,  # [H, W, 3]
-    rectangle: tuple[int, int, int, int],  # (left, top, width, height) px
+    part: tuple[int, int, int, int],  # (left, top, width, height) px
     size: tuple[int, int],  # (width, height) px of the result
 ) -> np.ndarray:  # [height, width, 3]
     """A rectangle of a picture, black outside of it, scaled to ``size``."""
-    left, top, width, height = rectangle
-    rows, columns = picture.shape[:2]
-    inner = picture[
-        max(top, 0) : min(top + height, rows), max(left, 0) : min(left + width, columns)
-    ]
-    if inner.shape[:2] != (height, width):
-        padded = np.zeros((height, width, *picture.shape[2:]), dtype=picture.dtype)
-        y, x = max(-top, 0), max(-left, 0)
-        padded[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
-        inner = padded
-    return resize_picture(inner, *size)
+    return resize_picture(rectangle(picture, *part), *size)
 
 
 def resize_picture(

@@ -163,19 +163,19 @@ class Undistortion:
 
 
 def seen_by(
-    source: CameraModel, target: CameraModel
-) -> Tensor:  # [H, W] bool, pixels of ``target``
+    source: CameraModel,
+    target: CameraModel,
+    pixels: Tensor | None = None,  # [..., 2] float64 of ``target``; None: all, [H, W, 2]
+) -> Tensor:  # [...] bool
     """Mask of ``target``'s pixels that are inside ``source``'s picture."""
-    rays, in_lens = target.pixel_rays(torch.float64)
+    rays, in_lens = target.unproject(target.pixel_grid(torch.float64) if pixels is None else pixels)
     uv, valid = source.project(rays)
     return in_lens & valid & source.inside(uv)
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
-    """Check whether the target's outline is in the source's picture, so that all of it does."""
-    rays, in_lens = target.unproject(_outline(target))
-    uv, valid = source.project(rays)
-    return bool((in_lens & valid & source.inside(uv)).all())
+    """Check whether the target's outline is in the source's picture, so that all of it is."""
+    return bool(seen_by(source, target, _outline(target)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:

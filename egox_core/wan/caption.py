@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
+from ..frame_store import sample_frames
 from .prompt import EGO_MARK, EXO_MARK, join_sections
 
 SCENE, ACTION = "**Scene Overview:**", "**Action Analysis:**"
@@ -82,12 +83,6 @@ _SENTENCE = re.compile(rf".+?{_END}(?=\s|$)|.+$", re.DOTALL)
 _QUOTES = ('""', "''", "“”", "‘’", "«»", "「」")
 
 
-def even_moments(count: int) -> list[int]:
-    """PICTURES frames of ``count``, the first and the last among them; all of them where there are
-    fewer."""
-    return torch.linspace(0, count - 1, min(PICTURES, count)).round().long().tolist()
-
-
 def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
@@ -99,7 +94,7 @@ def request_pictures(
         EgoXInputError: another number of frames in the prior.
     """
     if prior is None:
-        return exo[even_moments(len(exo))][..., :3]
+        return exo[sample_frames(len(exo), PICTURES)][..., :3]
     if len(prior) != len(exo):
         raise EgoXInputError(
             "prior",
@@ -107,7 +102,7 @@ def request_pictures(
             expected=f"{len(exo)}, as exo",
             fix="render the prior of the very frames in use",
         )
-    moments = even_moments(len(exo))
+    moments = sample_frames(len(exo), PICTURES)
     left, right = exo[moments][..., :3], prior[moments][..., :3].to(exo)
     height = left.shape[1]
     if right.shape[1] != height:

@@ -156,7 +156,7 @@ def test_few_keyframes_stay_close_to_a_path():
 @pytest.mark.parametrize("world", [True, False])
 def test_every_form_comes_back_as_the_same_path(form, world):
     scene = room(world, len(CLIP))
-    before = trajectory_of_keyframes(DOCUMENT, EGO, CLIP, scene)
+    before = trajectory_of_keyframes(DOCUMENT, EGO, CLIP.selection(), scene)
     name, content = export_path(form, DOCUMENT, EGO, CLIP, scene, "a room")
     if name.endswith(".zip"):
         with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -173,7 +173,7 @@ def test_every_form_comes_back_as_the_same_path(form, world):
         files, clip = {name: content.decode("utf-8")}, CLIP
     document, note = import_path(files, EGO, clip, scene)
     assert "keyframes" in note
-    after = trajectory_of_keyframes(document, EGO, clip, scene)
+    after = trajectory_of_keyframes(document, EGO, clip.selection(), scene)
     apart = EGO.upright_poses(after.w2c) - EGO.upright_poses(before.w2c)
     assert (
         len(after.w2c) == 40 and apart.abs().max() < 0.02

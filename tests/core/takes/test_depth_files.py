@@ -218,9 +218,10 @@ def test_only_the_frames_in_use_are_unpacked(tmp_path):
     assert load_depth_file(file, meta_of(), selection([0, 3]))[1].invalid_share == 0
 
 
-def test_long_clips_are_mapped_from_disk():
+def test_long_clips_are_mapped_from_disk(monkeypatch):
     kept = FrameStore(6, (5, 7), np.float32)
-    mapped = FrameStore(6, (5, 7), np.float32, limit=100)
+    monkeypatch.setattr("egox_core.frame_store.MEMORY_LIMIT", 100)
+    mapped = FrameStore(6, (5, 7), np.float32)
     frames = np.arange(6 * 35, dtype=np.float32).reshape(6, 5, 7)
     for frame in frames:
         kept.append(frame)
