@@ -13,7 +13,7 @@ def test_depth_of_another_resolution_follows_the_video_crop():
     """A slanted plane at half the video's size lands on the frames as if it had been computed for
     them."""
     source = CameraModel(lens="pinhole", width=240, height=120, fx=150, fy=150, cx=121, cy=58)
-    half = CameraModel(lens="pinhole", width=120, height=60, fx=75, fy=75, cx=60.25, cy=28.75)
+    half = source.rescale(120, 60)
     for resize in ("crop", "pad"):
         frames = frames_in_use([0], (160, 96), source_size=(240, 120), resize=resize)
         camera = frames.camera(source)

@@ -61,7 +61,7 @@ def test_noise_alone_does_not_take_the_trust_away():
 
 
 def test_a_models_confidence_is_kept_where_it_is_lower():
-    camera = CameraModel(lens="pinhole", width=W, height=H, fx=50, fy=50, cx=W / 2, cy=H / 2)
+    camera = CameraModel.pinhole(W, H, 50)
     confidence = torch.ones(T, H, W)
     confidence[:, :, :10], confidence[:, 0] = 0.3, 0.0
     depth = planes()

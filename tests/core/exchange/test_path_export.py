@@ -16,19 +16,18 @@ from egox_core.safe_files import read_json
 from egox_core.trajectory.poses import camera_centre, look_at
 from egox_core.types import CameraTrajectory
 from tests.core.cameras.test_cameras import FISHEYE as LARGE_FISHEYE
+from tests.poses import path_of
 from tests.refusals import refuses
 
 FISHEYE = LARGE_FISHEYE.rescale(60, 40)
 
 
-def path_of(camera: CameraModel) -> CameraTrajectory:
+def looking(camera: CameraModel) -> CameraTrajectory:
     turn = sensor_from_upright(camera.quarter_turns)
     poses = torch.stack(
         [turn @ look_at((0.1 * t, -1.0, 0.2), (1.0, 0.1 * t, 3.0)) for t in range(12)]
     )
-    return CameraTrajectory(
-        w2c=poses, camera=camera, times_s=torch.arange(12, dtype=torch.float64) / 20
-    )
+    return path_of(poses, camera, 20)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def path_of(camera: CameraModel) -> CameraTrajectory:
     ids=["pinhole", "fisheye", "aria", "turned"],
 )
 def test_colmap_round_trip(tmp_path, camera):
-    before = path_of(camera)
+    before = looking(camera)
     write_colmap(tmp_path / "sparse", before)
     read, poses, names = read_colmap(tmp_path / "sparse")
     assert (
@@ -59,7 +58,7 @@ def test_colmap_round_trip(tmp_path, camera):
 
 
 def test_bad_colmap_folders_are_refused(tmp_path):
-    write_colmap(tmp_path, path_of(FISHEYE))
+    write_colmap(tmp_path, looking(FISHEYE))
     images = (tmp_path / "images.txt").read_bytes()
     without_camera = images.replace(b" 1 frame_000003.png", b" frame_000003.png")
     for name, content, words in (
@@ -79,7 +78,7 @@ def test_bad_colmap_folders_are_refused(tmp_path):
 
 
 def test_blender_matrices_look_the_right_way(tmp_path):
-    before = path_of(preset_camera("aria_released", 32))
+    before = looking(preset_camera("aria_released", 32))
     write_blender(tmp_path / "transforms.json", before)
     content = read_json(tmp_path / "transforms.json")
     assert len(content["frames"]) == 12 and content["frames"][3]["time"] == pytest.approx(0.15)

@@ -1,6 +1,5 @@
 """A take folder loaded as a whole: the same frames everywhere, whatever start and rate."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,13 +94,3 @@ def test_released_takes(shared_dir):
         take = load_take(folder)
         assert take.frames.size == (784, 448) and take.depth.depth_m.shape == (49, 448, 784)
         assert take.trajectory.w2c.shape == (49, 3, 4) and take.depth.camera.cx == 392
-
-
-def test_a_cut_is_refused_before_there_is_a_scene(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "cut")
-    rooms = torch.rand(2, 12, 20, 3)
-    rooms = (rooms * 255).to(torch.uint8).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    write_video(tmp_path / "cut" / "exo.mp4", rooms.repeat_interleave(COUNT // 2, 0), 20.0)
-    load_take(tmp_path / "cut", frame_count=17).read_exo()
-    with refuses("a cut at frame 17 .*start at frame 8, 9 .*at frame 17, 17"):
-        load_take(tmp_path / "cut", start_frame=8, frame_count=21).read_exo()

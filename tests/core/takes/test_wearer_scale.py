@@ -37,7 +37,8 @@ def glasses(frame: int) -> torch.Tensor:
     return compose(turn, upright)
 
 
-def drawn_depth() -> DepthVideo:
+@pytest.fixture(scope="module")
+def depth() -> DepthVideo:
     """z depth of an ordinary body before a wall, exact, by the very surfaces that the estimate
     assumes."""
     rays, _ = CAMERA.pixel_rays(torch.float64)
@@ -53,11 +54,6 @@ def drawn_depth() -> DepthVideo:
         trunk = np.where(np.isnan(head) & (drop > 0) & (drop < TRUNK_TO), trunk, np.nan)
         maps.append(np.fmin(np.fmin(head, trunk), WALL_M))
     return DepthVideo(depth_m=torch.from_numpy(np.stack(maps)).float(), camera=CAMERA, exo_w2c=EXO)
-
-
-@pytest.fixture(scope="module")
-def depth() -> DepthVideo:
-    return drawn_depth()
 
 
 @pytest.fixture(scope="module")

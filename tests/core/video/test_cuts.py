@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from egox_core.types import FrameSelection
+from egox_core.video.clip import open_clip
 from egox_core.video.cuts import find_cuts, refuse_cuts
 from lab.drawn import SyntheticSpec, make_take
 from tests.frames_in_use import frames_in_use
@@ -14,6 +15,7 @@ from tests.refusals import refuses
 
 SMALL = SyntheticSpec(frames=9, exo_width=176, exo_height=100, ego_size=16, edge_samples=1)
 """A drawn picture's outlines are hard without sub-rays, as compression leaves them in a film."""
+SIZE = {"width": 176, "height": 96}
 OPTIONS = (
     {},
     {"exo_motion": 0.05},
@@ -89,7 +91,9 @@ def test_no_cut_in_a_flash_a_damaged_frame_or_a_fast_pan(two_rooms):
 def test_the_refusal_offers_both_parts(two_rooms):
     (here, there), _ = two_rooms
     joined = torch.cat((here[:7], there))
-    refuse_cuts(here, selection(range(9)), "exo.mp4")
+    open_clip(joined, frame_count=5, **SIZE).read()
+    with refuses(r"frame 7 .*start at frame 3, 1 frames\) or .* at frame 7, 9"):
+        open_clip(joined, start_frame=3, frame_count=9, **SIZE).read()
     with refuses(r"exo.mp4: got a cut at frame 37 \(1.85 s\)") as error:
         refuse_cuts(joined, selection(range(30, 46), whole=90), "exo.mp4")
     parts = "start at frame 30, 5 frames) or the part after it (start at frame 37, 13 frames)"

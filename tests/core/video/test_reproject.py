@@ -39,13 +39,6 @@ def test_black_where_the_fisheye_saw_nothing():
     assert drawn[0, 0, 16].sum() == 0 and drawn[0, 16, 16].min() > 0.99
 
 
-def test_circle_is_round_about_the_axis():
-    camera = preset_camera("aria_released", 64)
-    circle, grid = camera.circle(), camera.pixel_grid()
-    axis = camera.project(torch.tensor([0.0, 0.0, 1.0]))[0]
-    assert torch.equal(circle, (grid - axis).norm(dim=-1) <= 32)
-
-
 def test_wrong_picture_size_is_refused():
     camera = preset_camera("aria_released", 64)
     with refuses("32x32"):

@@ -56,17 +56,17 @@ def encode(
     codec: str = "libx264",
     pixels: str = "yuv420p",
     options=None,
-    change=None,
     matrix: int | None = None,
+    **context,
 ) -> None:
-    """A file of pictures [T, H, W, 3]; ``change`` may set more of its stream, and ``matrix`` is one
-    of H.273 that it doesn't name."""
+    """A file of pictures [T, H, W, 3]; ``context`` is more of its codec's, and ``matrix`` is one of
+    H.273 that it doesn't name."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=20, options=options)
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = pixels
-        if change is not None:
-            change(stream)
+        for name, value in context.items():
+            setattr(stream.codec_context, name, value)
         for picture in np.asarray(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if matrix is not None:
@@ -74,14 +74,6 @@ def encode(
                 frame.colorspace = 2
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def tagged(primaries: int, transfer: int, matrix: int):
-    def tag(stream):
-        context = stream.codec_context
-        context.color_primaries, context.color_trc, context.colorspace = primaries, transfer, matrix
-
-    return tag
 
 
 # As shown, and how near: black, a mid grey, reference white, brighter light.
@@ -102,7 +94,8 @@ def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, expec
     shown, near = expected
     row = np.repeat(np.uint8(stored), 32, axis=0)
     pictures = np.broadcast_to(row, (1, 32, len(row), 3))
-    encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", change=tagged(*tags))
+    tagged = dict(zip(("color_primaries", "color_trc", "colorspace"), tags, strict=True))
+    encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **tagged)
     phone = open_clip(tmp_path / "phone.mkv", frame_count=1)
     off = phone.read()[0, 16, 16::32].numpy() - np.array(shown)
     assert phone.notes[0].startswith(f"{said} brought to")
@@ -116,13 +109,8 @@ def grey(frames: torch.Tensor) -> list[int]:
 
 def test_probe(clip):
     info = probe_video(clip)
-    assert (info.width, info.height, info.frame_count, info.fps, info.has_audio) == (
-        80,
-        48,
-        60,
-        RATE,
-        True,
-    )
+    assert (info.width, info.height, info.frame_count) == (80, 48, 60)
+    assert info.fps == RATE and info.has_audio
     assert np.allclose(info.times_s, np.arange(60) / RATE, atol=1e-4)
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
@@ -216,12 +204,6 @@ def test_crop_and_pad_keep_the_geometry():
         expected, _ = selection.camera(camera).project(ray)
         assert np.allclose(seen, expected.numpy(), atol=0.05), (size, resize)
     assert camera.crop(0, 0, 200, 96).rescale(200, 96) == camera
-
-
-def test_padding_is_black(clip):
-    padded = {"resize": "pad", "width": 80, "height": 96}
-    frames = open_clip(clip, start_frame=40, frame_count=1, **padded).read()
-    assert frames[0, :20].max() == 0 and frames[0, 48].max() > 100
 
 
 def whole(source) -> tuple[np.ndarray, dict[str, str]]:
@@ -338,11 +320,7 @@ def test_uneven_time_stamps(tmp_path):
 def test_turned_and_stretched_pixels(tmp_path):
     """A file whose pixels are twice as wide as high is shown twice as wide."""
     path = tmp_path / "anamorphic.mp4"
-    encode(
-        path,
-        numbered_frames(5, 96, 80),
-        change=lambda stream: setattr(stream.codec_context, "sample_aspect_ratio", Fraction(2, 1)),
-    )
+    encode(path, numbered_frames(5, 96, 80), sample_aspect_ratio=Fraction(2, 1))
     shown = open_clip(path, frame_count=5)
     assert (shown.info.width, shown.info.height) == (160, 96)
     assert shown.read().shape == (5, 96, 160, 3)

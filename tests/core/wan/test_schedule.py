@@ -19,12 +19,17 @@ def steps6(repo_root, device):
     return load_file(repo_root / "tests/golden/denoise_6step.safetensors", str(device))
 
 
+@pytest.fixture(scope="module")
+def predictions(steps6):
+    return [steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6)]
+
+
 class ReplayModel:
     """A CONST flow model, as the host presents one, that answers with the golden predictions in
     turn."""
 
     def __init__(self, predictions, latent_image=None, noise=None):
-        self.predictions, self.timesteps = list(predictions), []
+        self.predictions, self.timesteps = predictions, []
         self.latent_image, self.noise = latent_image, noise
 
     def __call__(self, x, sigma):
@@ -43,8 +48,8 @@ def test_timesteps_survive_any_table_and_its_parts():
             assert (truncated_timesteps(schedule[0]) - schedule[1]).abs().max() <= 1
 
 
-def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6):
-    model = ReplayModel(steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6))
+def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6, predictions):
+    model = ReplayModel(predictions)
     seen = []
     x = sample_released(
         model, steps6["in.initial_latent"], released_schedule(6)[0], callback=seen.append
@@ -58,9 +63,8 @@ def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(ste
     ).abs().max() < 1.0  # the last preview is close to the result, not noise
 
 
-def test_first_noise_is_not_scaled(steps6):
+def test_first_noise_is_not_scaled(steps6, predictions):
     sigmas, noise = released_schedule(6)[0], steps6["in.initial_latent"]
-    predictions = [steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6)]
     scaled_by_host = sigmas[0] * noise
     model = ReplayModel(predictions, latent_image=torch.zeros_like(noise), noise=noise)
     plain = sample_released(ReplayModel(predictions), noise, sigmas)
@@ -70,16 +74,13 @@ def test_first_noise_is_not_scaled(steps6):
     assert not torch.equal(sample_released(model, scaled_by_host, sigmas), plain)
 
 
-def test_a_callback_that_raises_cancels(steps6):
-    class Cancelled(Exception):
-        pass
-
+def test_a_callback_that_raises_cancels(steps6, predictions):
     def stop(entry):
         if entry["i"] == 1:
-            raise Cancelled
+            raise KeyboardInterrupt
 
-    model = ReplayModel(steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6))
-    with pytest.raises(Cancelled):
+    model = ReplayModel(predictions)
+    with pytest.raises(KeyboardInterrupt):
         sample_released(model, steps6["in.initial_latent"], released_schedule(6)[0], callback=stop)
     assert len(model.timesteps) == 2
 
