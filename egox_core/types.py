@@ -195,6 +195,23 @@ def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
             object.__setattr__(payload, name, torch.from_numpy(value))
 
 
+PayloadOfFrames = TypeVar("PayloadOfFrames", DepthVideo, CameraTrajectory)
+OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", "w2c", "guessed")
+"""Fields of these payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera
+moves."""
+
+
+def of_frames(payload: PayloadOfFrames, frames: slice) -> PayloadOfFrames:
+    """Take the part of a depth video or trajectory that belongs to some of its frames."""
+    names = OF_FRAMES
+    if payload.exo_w2c is not None and payload.exo_w2c.ndim == 3:
+        names += ("exo_w2c",)
+    parts = {
+        name: value[frames] for name in names if (value := getattr(payload, name, None)) is not None
+    }
+    return replace(payload, **parts)
+
+
 @frozen
 class TakeNotes:
     """Contents of a take's file that travel next to its path."""

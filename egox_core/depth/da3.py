@@ -46,7 +46,7 @@ def da3_depth(
             expected="'depth' [B, H, W]",
             fix="give the output of Depth Anything 3",
         )
-    confidence, sky_probability = payload.get("confidence"), payload.get("sky")
+    confidence, probability, sky = payload.get("confidence"), payload.get("sky"), None
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
     multiview = payload.get("mode") == "multiview"
@@ -59,7 +59,9 @@ def da3_depth(
             expected=f"{width}x{height}, as the depth",
             fix="rescale the intrinsics first",
         )
-    if isinstance(sky_probability, Tensor):
+    if isinstance(probability, Tensor):
+        frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
+        sky = store_frames(frames, len(probability))
         notes += (
             "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken "
             "for Mono, of unknown scale",
@@ -72,7 +74,7 @@ def da3_depth(
         depth_m=cleaned,
         camera=used or guessed_camera(width, height),
         kind="relative z",
-        sky=_sky(sky_probability) if isinstance(sky_probability, Tensor) else None,
+        sky=sky,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
     )
     return DepthSource(
@@ -96,11 +98,6 @@ def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, 
         for frame in confidence
     )
     return store_frames(trust, len(confidence))
-
-
-def _sky(probability: Tensor) -> Tensor:
-    frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
-    return store_frames(frames, len(probability))
 
 
 def _estimated_camera(

@@ -170,29 +170,22 @@ def depth_window(
     width, height = depth_size
     if frames is None:
         return DepthWindow(left=0, top=0, width=width, height=height, size=depth_size)
-    source_width, source_height = frames.source_size
-    left, top, rect_width, rect_height = frames.rectangle
-    offset = centre_crop_left(depth_size, frames.source_size)
-    if offset is not None:
+    whole, (source_width, source_height) = (
+        _window(depth_size, frames.source_size),
+        frames.source_size,
+    )
+    if whole is not None:
+        left, top, part_width, part_height = frames.rectangle
+        x, y = whole.width / source_width, whole.height / source_height
         return DepthWindow(
-            left=left + offset, top=top, width=rect_width, height=rect_height, size=frames.size
-        )
-    if same_aspect(depth_size, frames.source_size):
-        x, y = width / source_width, height / source_height
-        return DepthWindow(
-            left=left * x,
+            left=whole.left + left * x,
             top=top * y,
-            width=rect_width * x,
-            height=rect_height * y,
+            width=part_width * x,
+            height=part_height * y,
             size=frames.size,
         )
-    if same_aspect(depth_size, frames.size):
-        return DepthWindow(left=0, top=0, width=width, height=height, size=frames.size)
-    offset = centre_crop_left(depth_size, frames.size)
-    if offset is not None:
-        return DepthWindow(
-            left=offset, top=0, width=frames.size[0], height=height, size=frames.size
-        )
+    if (fitted := _window(depth_size, frames.size)) is not None:
+        return fitted
     raise EgoXInputError(
         what,
         got=f"{width}x{height} px, aspect ratio {width / height:.4f}",
@@ -200,6 +193,15 @@ def depth_window(
         "height and more width",
         fix="make it from the video that is loaded",
     )
+
+
+def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
+    """The part of a map that a whole picture of ``size`` shows; None where the shapes differ."""
+    left = centre_crop_left(depth_size, size)
+    if left is None and not same_aspect(depth_size, size):
+        return None
+    width, height = depth_size if left is None else size
+    return DepthWindow(left=left or 0, top=0, width=width, height=height, size=size)
 
 
 def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "depth") -> DepthVideo:
@@ -215,12 +217,8 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
     size, depth_size = (width, height), (depth_width, depth_height)
     if depth_size == size:
         return depth
-    left = centre_crop_left(depth_size, size)
-    if left is not None:
-        window = DepthWindow(left=left, top=0, width=width, height=height, size=size)
-    elif same_aspect(depth_size, size):
-        window = DepthWindow(left=0, top=0, width=depth_size[0], height=depth_size[1], size=size)
-    else:
+    window = _window(depth_size, size)
+    if window is None:
         raise EgoXInputError(
             f"size of the {name}",
             got=f"{depth_size[0]}x{depth_size[1]}",

@@ -11,7 +11,7 @@ from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..types import DepthVideo, FrameSelection
+from ..types import DepthVideo, FrameSelection, of_frames
 from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
 from .report import AlignOptions, AlignReport
@@ -107,23 +107,7 @@ def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
             expected=f"{count}, as the exo video",
             fix="run the depth model on the same frames as the exo video",
         )
-    if available == count:
-        return depth
-
-    def cut(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[:count]
-
-    poses = depth.exo_w2c
-    return replace(
-        depth,
-        depth_m=depth.depth_m[:count],
-        dynamic=cut(depth.dynamic),
-        sky=cut(depth.sky),
-        trust=cut(depth.trust),
-        exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
-        source_indices=cut(depth.source_indices),
-        times_s=cut(depth.times_s),
-    )
+    return depth if available == count else of_frames(depth, slice(count))
 
 
 def align_sources(

@@ -67,7 +67,14 @@ def attention_view(
     """
     check_attention_pictures(record, exo_images, ego_images)
     query = record.query(*pixel, frame)
-    check_shown_frame(frame, exo_images, ego_images)
+    count = min(len(exo_images), len(ego_images))
+    if frame >= count:
+        raise EgoXInputError(
+            "frame",
+            got=frame,
+            expected=f"0 to {count - 1}",
+            fix="give as many exo and ego frames as were sampled",
+        )
     rows = record.rows([query], progress)
     maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
     caption = f"ego frame {frame}, pixel {pixel[0]}, {pixel[1]}"
@@ -155,26 +162,6 @@ def check_attention_pictures(
                 expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
                 fix="give the exo clip and the decoded ego video of the same sampling",
             )
-
-
-def check_shown_frame(
-    frame: int,
-    exo_images: Tensor,  # [T, H, W, 3]
-    ego_images: Tensor,  # [T, H, W_ego, 3]
-) -> None:
-    """Refuse a frame number that one of the clips does not reach.
-
-    Raises:
-        EgoXInputError: too few pictures.
-    """
-    count = min(len(exo_images), len(ego_images))
-    if frame >= count:
-        raise EgoXInputError(
-            "frame",
-            got=frame,
-            expected=f"0 to {count - 1}",
-            fix="give as many exo and ego frames as were sampled",
-        )
 
 
 def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:

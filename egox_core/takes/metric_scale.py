@@ -38,19 +38,6 @@ class ScaleReport:
         }
 
 
-def checked_scale(scale: float) -> float:
-    """The factor, if it is one.
-
-    Raises:
-        EgoXInputError: not positive and finite.
-    """
-    if not (math.isfinite(scale) and scale > 0):
-        raise EgoXInputError(
-            "scale", got=scale, expected="a positive number", fix="1 leaves the depth as it is"
-        )
-    return scale
-
-
 def with_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
@@ -72,9 +59,12 @@ def with_scale(
     if source == "as is":
         return depth, ScaleReport(scale=1.0, note="scale as is")
     if not isinstance(source, str):
-        return _multiplied(depth, checked_scale(source)), ScaleReport(
-            scale=source, note=f"scale {source:g}, as given"
-        )
+        if not (math.isfinite(source) and source > 0):
+            raise EgoXInputError(
+                "scale", got=source, expected="a positive number", fix="1 leaves the depth as it is"
+            )
+        report = ScaleReport(scale=source, note=f"scale {source:g}, as given")
+        return _multiplied(depth, source), report
     try:
         made_here = _made_on_depth(pose_source, source)
         if made_here or ego_w2c is None:

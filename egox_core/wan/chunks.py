@@ -9,9 +9,8 @@ known (this was measured)."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -24,14 +23,10 @@ from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..safe_files import atomic_write
 from ..sizes import FRAMES_PER_LATENT, latent_frames
-from ..types import CameraTrajectory, DepthVideo
+from ..types import CameraTrajectory, DepthVideo, of_frames
 
-OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", "w2c", "confidence")
-"""Fields of payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera
-moves."""
 SMALLEST_SPREAD = 1e-3
 """Least spread of a Lab channel: a flat one has no spread that could be scaled."""
-Payload = TypeVar("Payload", DepthVideo, CameraTrajectory)
 
 
 @frozen
@@ -82,20 +77,6 @@ def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
         start = min(end - known, frames - length)
         chunks.append(Chunk(number=len(chunks), start=start, count=length, known=end - start))
     return tuple(chunks)
-
-
-def take_frames(payload: Payload | None, chunk: Chunk) -> Payload | None:
-    """The part of a depth video or trajectory for a chunk."""
-    if payload is None:
-        return None
-    parts = {
-        name: value[chunk.frames]
-        for name in OF_FRAMES
-        if (value := getattr(payload, name, None)) is not None
-    }
-    if payload.exo_w2c is not None and payload.exo_w2c.ndim == 3:
-        parts["exo_w2c"] = payload.exo_w2c[chunk.frames]
-    return replace(payload, **parts)
 
 
 def check_covers(
@@ -245,7 +226,8 @@ def sample_chunks(
     following = [*(chunk.known for chunk in chunks[1:]), 0]
     for chunk, next_known in zip(chunks, following, strict=True):
         exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
-        of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
+        of_depth = None if depth is None else of_frames(depth, chunk.frames)
+        poses = None if trajectory is None else of_frames(trajectory, chunk.frames)
         if memory is not None and len(chunks) > 1:
             assert of_depth is not None and poses is not None  # as check_covers has seen
             pictures = memory.fill(exo, pictures, of_depth, poses)

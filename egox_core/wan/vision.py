@@ -15,15 +15,6 @@ from ..types import IMAGE_EMBEDDING_MODES
 from .latents import denormalise_latent
 
 
-def noisy_canvas_latent(
-    exo_latent: Tensor,  # [B, 16, t, h, w_exo] raw
-    ego_noise: Tensor,  # [B, 16, t, h, w_ego] the sampler's own unit noise, model space
-) -> Tensor:  # [B, 16, 1, h, w_exo + w_ego] raw
-    """First latent frame of [exo | noise] as the VAE takes it; one is enough, since the VAE is causal in time."""
-    noise = denormalise_latent(ego_noise[:, :, :1].float()).to(exo_latent)
-    return torch.cat((exo_latent[:, :, :1], noise), dim=-1)
-
-
 def embedding_picture(
     mode: str,
     *,
@@ -61,5 +52,7 @@ def embedding_picture(
             expected="exo latent, the sampler's noise and the VAE",
             fix="give noise_seed and the VAE",
         )
-    frames = decode(noisy_canvas_latent(exo_latent[:1], ego_noise[:1]))
+    # The first latent frame of [exo | noise] is enough, since the VAE is causal in time.
+    exo, noise = exo_latent[:1, :, :1], denormalise_latent(ego_noise[:1, :, :1].float())
+    frames = decode(torch.cat((exo, noise.to(exo)), dim=-1))
     return frames[:1].float().clamp(0, 1)

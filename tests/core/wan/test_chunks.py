@@ -7,7 +7,7 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.frame_store import FrameStore
-from egox_core.types import CameraTrajectory, DepthVideo
+from egox_core.types import CameraTrajectory, DepthVideo, of_frames
 from egox_core.wan.chunks import (
     ChunkFiles,
     check_covers,
@@ -15,7 +15,6 @@ from egox_core.wan.chunks import (
     hold_colours,
     plan_chunks,
     sample_chunks,
-    take_frames,
 )
 from tests.poses import path_of
 from tests.refusals import refuses
@@ -74,11 +73,9 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
 @pytest.mark.parametrize("moves", [False, True])
 def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves):
     chunk = plan_chunks(17, 9, 1)[1]
-    depth, trajectory = (take_frames(payload, chunk) for payload in clip(17, moves))
+    depth, trajectory = (of_frames(payload, chunk.frames) for payload in clip(17, moves))
     assert depth.depth_m[:, 0, 0].tolist() == depth.times_s.tolist() == list(range(8, 17))
-    assert (
-        trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17)) and take_frames(None, chunk) is None
-    )
+    assert trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17))
     assert trajectory.exo_w2c.shape == ((9, 3, 4) if moves else (3, 4))
 
 

@@ -211,27 +211,19 @@ def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys)
     assert ".safetensors" in refused(source, tmp_path / "native.pt")
 
 
-RELEASED_PARTS = tuple(
-    f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0")
-)
-
-
 def test_the_released_files_form_at_full_size():
     """40 blocks of width 5120, rank of the authors' script, no alpha.
 
     Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
     ours makes both."""
-    state = {}
-    for block, part in itertools.product(range(40), RELEASED_PARTS):
-        state |= pair(f"transformer.blocks.{block}.{part}", 256, 5120, device="meta")
+    attentions = {"attn1": "self_attn", "attn2": "cross_attn"}.items()
+    matrices = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o"}.items()
+    state, parts = {}, []
+    for block, (theirs, native), (to, one) in itertools.product(range(40), attentions, matrices):
+        state |= pair(f"transformer.blocks.{block}.{theirs}.{to}", 256, 5120, device="meta")
+        parts.append(f"blocks.{block}.{native}.{one}")
     lora = convert_lora(state, {"format": "pt"})
     assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (256,), (1.0,))
-    parts = {
-        f"blocks.{block}.{attention}.{matrix}"
-        for block in range(40)
-        for attention in ("self_attn", "cross_attn")
-        for matrix in "qkvo"
-    }
     assert lora.check_fits({f"{part}.weight": (5120, 5120) for part in parts}) == ()
     named = {f"diffusion_model.{part}.lora_{half}.weight" for part in parts for half in "AB"}
     assert set(lora.tensors) == named
