@@ -47,6 +47,13 @@ class Page:
         self.texts: list[tuple[str, str]] = []
         self.sent: list[tuple] = []
 
+    def shows(self, monkeypatch, node: type, *modules: object) -> None:
+        """Have a node run as number 7 of this page's graph; ``modules`` look for the server."""
+        hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
+        monkeypatch.setattr(node, "hidden", hidden, raising=False)
+        for module in modules:
+            monkeypatch.setattr(module, "running_server", lambda: self)
+
     def send_progress_text(self, text: str, node_id: str) -> None:
         self.texts.append((node_id, text))
 

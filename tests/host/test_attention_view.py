@@ -19,6 +19,13 @@ def capture(rig, model, step: int = 1, block: int = BLOCK):
     return rig.nodes("attention").EgoXAttentionCapture.execute(model, step, block).result
 
 
+def recorded(rig, steps: int = STEPS, **changes):
+    """What a run of the patched model leaves in a capture."""
+    model, attention = capture(rig, rig.patch(**changes))
+    rig.ksample(model, steps=steps)
+    return attention
+
+
 def view(rig, attention, **changes):
     exo, prior = model_rig.clip_pictures(rig.size)
     inputs = {
@@ -59,9 +66,7 @@ def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor
 
 
 def test_rows_are_those_of_the_full_matrix(rig, calls):
-    model, attention = capture(rig, rig.patch())
-    rig.ksample(model, steps=STEPS)
-    record = attention.record
+    record = recorded(rig).record
     assert (record.step, record.steps, record.block, record.blocks) == (1, STEPS, BLOCK, 2)
     # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
     call = calls[1 * 2 + BLOCK]
@@ -87,9 +92,7 @@ def test_rows_are_those_of_the_full_matrix(rig, calls):
 
 
 def test_the_weight_is_one_plus_the_cosine(rig):
-    model, attention = capture(rig, rig.patch())
-    rig.ksample(model, steps=STEPS)
-    record, gga = attention.record, model_rig.core(rig.pack, "gga.bias")
+    record, gga = recorded(rig).record, model_rig.core(rig.pack, "gga.bias")
     query = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query == (2 * h + 0) * w_ego + 1
@@ -142,16 +145,13 @@ def test_a_batch_shows_its_first_clip(rig):
 
 
 def test_without_geometry_there_is_one_map(rig):
-    model, attention = capture(rig, rig.patch(lambda_g=0.0))
-    rig.ksample(model, steps=STEPS)
+    attention = recorded(rig, lambda_g=0.0)
     assert attention.record.geometry is None
-    out = view(rig, attention)
-    assert "nothing to compare with" in out.result[1]
+    assert "nothing to compare with" in view(rig, attention).result[1]
 
 
 def test_the_view_shows_it(rig):
-    model, attention = capture(rig, rig.patch())
-    rig.ksample(model, steps=STEPS)
+    attention = recorded(rig)
     picture, text = view(rig, attention).result
     assert (
         text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
@@ -169,8 +169,7 @@ def test_the_view_shows_it(rig):
     ],
 )
 def test_the_view_refuses_what_is_not_there(rig, changes, match):
-    model, attention = capture(rig, rig.patch())
-    rig.ksample(model, steps=2)
+    attention = recorded(rig, steps=2)
     with refuses(match):
         view(rig, attention, **changes)
 

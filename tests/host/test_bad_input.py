@@ -32,20 +32,6 @@ def change(prompt: dict[str, Any], kind: str, **values: Any) -> dict[str, Any]:
     return changed
 
 
-@pytest.fixture
-def put(server_base, request):
-    """``put(name, bytes)``: a file in the server's input folder, each test in a folder of its own;
-    its name."""
-
-    def place(name: str, content: bytes) -> str:
-        path = server_base.input / request.node.originalname / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return f"{request.node.originalname}/{name}"
-
-    return place
-
-
 def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
     """Refused in these words, before anything ran."""
     said, ran = refusal(client, prompt)
@@ -55,36 +41,10 @@ def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
     assert client.version()  # it still answers, however late
 
 
-def test_depth_that_needs_pickle(client, prompt, put, tmp_path):
-    np.savez(tmp_path / "d.npz", depth_m=np.array([{"not": "numbers"}], dtype=object))
-    name = put("pickled.npz", (tmp_path / "d.npz").read_bytes())
-    check(client, change(prompt, "EgoXDepthAlign", depth_file=name, camera_file=""))
-
-
-def test_a_model_that_is_no_36_channel_wan(client, prompt, server_base):
-    """A tiny Wan text-to-video transformer: 16 channels in."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    whole = next(server_base.models.rglob("egox_standin_wan22_i2v.safetensors"))
-    tensors = load_file(whole)
-    tensors["patch_embedding.weight"] = (
-        tensors["patch_embedding.weight"][:, :16].contiguous().to(torch.float16)
-    )
-    from safetensors import safe_open
-
-    with safe_open(whole, framework="pt") as file:
-        metadata = file.metadata()
-    save_file(
-        tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata
-    )
-    check(
-        client,
-        change(prompt, "UNETLoader", unet_name="t2v.safetensors"),
-        "t2v.safetensors",
-        "text-to-video",
-        "36",
-    )
+def test_depth_that_needs_pickle(client, prompt, server_base):
+    content = np.array([{"not": "numbers"}], dtype=object)
+    np.savez(server_base.input / "pickled.npz", depth_m=content)
+    check(client, change(prompt, "EgoXDepthAlign", depth_file="pickled.npz", camera_file=""))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +61,7 @@ def test_a_model_that_is_no_36_channel_wan(client, prompt, server_base):
 def test_weights_that_are_no_weights(
     client, load_workflow, server_base, loader, key, folder, content, word
 ):
-    """At Run, by headers alone: no loader has run."""
+    """At Run, by headers alone: no loader has run. What they tell: tests/core/wan."""
     if content == "wide":
         from safetensors.torch import save
 

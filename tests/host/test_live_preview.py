@@ -14,19 +14,10 @@ from tools.rigs import model_rig
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])
 def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
-    live, listener, sampler_node = (
-        rig.nodes(name) for name in ("show.live", "host.steps", "sampling")
-    )
+    live, listener = (rig.nodes(name) for name in ("show.live", "host.steps"))
     plain = rig.wan_sample(sampler=sampler)
     page = Page()
-    for module in (live, listener):
-        monkeypatch.setattr(module, "running_server", lambda: page)
-    monkeypatch.setattr(
-        sampler_node.EgoXWanSampler,
-        "hidden",
-        type("Hidden", (), {"unique_id": "7", "prompt": {}}),
-        raising=False,
-    )
+    page.shows(monkeypatch, rig.nodes("sampling").EgoXWanSampler, live, listener)
     assert torch.equal(rig.wan_sample(sampler=sampler), plain)
     assert [event for event, _, _ in page.sent] == [live.EVENT] * 3 and listener.CALLBACK == 4
     for _, data, sid in page.sent:

@@ -9,7 +9,7 @@ import torch._dynamo
 from torch._dynamo.utils import counters
 
 from tests.host.asking import Page
-from tests.host.test_model_exo_cache import cache_of, sample_twice
+from tests.host.test_model_exo_cache import cache_of, counts_of, kept_equals_full
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
@@ -154,7 +154,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(
         # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
         assert (got - expected).abs().max() < 1e-3 * expected.abs().max(), name
     if "kept" in runs:
-        assert (cache_of(models["kept"]).full, cache_of(models["kept"]).kept) == (2, 2)
+        assert counts_of(models["kept"]) == (2, 2)
     assert counters["stats"]["calls_captured"] > 25 * len(runs), (
         "the transformer itself was compiled"
     )
@@ -173,9 +173,7 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     """Of the sampler node with its result; on EgoX Model Patch when the run of another sampler
     ends."""
     page = Page()
-    monkeypatch.setattr(rig.nodes("host.steps"), "running_server", lambda: page)
-    hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
-    monkeypatch.setattr(rig.nodes("model_patch").EgoXModelPatch, "hidden", hidden, raising=False)
+    page.shows(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"
     model_rig.core(rig.pack, "gga.backends")._choice_of.clear()
@@ -374,10 +372,9 @@ def test_a_strangers_patch(rig, stranger, patch_first, is_pinned_host):
     assert not torch.equal(guided, rig.ksample(rig.patch()))
 
     model = patched(recompute_exo=2)
-    cache = rig.nodes("patch.patch").patch_calls(model).exo_cache
+    cache = cache_of(model)
     may_keep = COMPANY[stranger][0 if patch_first else 1]
-    for full, kept in sample_twice(rig, model):
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+    kept_equals_full(rig, model, 1e-5)
     assert (cache.kept > 0, bool(cache.in_the_way)) == (may_keep, not may_keep)
 
 

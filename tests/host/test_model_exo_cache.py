@@ -1,6 +1,7 @@
 """The exo cache in the host's model path: exact where nothing has changed, and what it lives
 with."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -14,15 +15,23 @@ from .test_model_windows import long_rig, windowed
 
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
+    return large_rig(pack, repo_root)
+
+
+def large_rig(pack, repo_root) -> model_rig.ModelRig:
+    size = model_rig.RigSize(frames=9, exo_width=128, height=64)
     with torch.inference_mode():
-        return model_rig.random_rig(
-            pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64)
-        )
+        return model_rig.random_rig(pack, repo_root / "models", size)
 
 
 def cache_of(model):
     (wrapper,) = model.get_wrappers("diffusion_model", "egox")
     return wrapper.calls.exo_cache
+
+
+def counts_of(model) -> tuple[int, int]:
+    """Forwards that computed exo, and those that kept it."""
+    return cache_of(model).full, cache_of(model).kept
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -61,6 +70,14 @@ PACKED = 1e-2
 """Of the largest value: what 8 bits may change."""
 
 
+def kept_equals_full(rig, model, tolerance: float = PACKED, **options) -> torch.Tensor:
+    """The first prediction, once every kept forward is as near its full one as it has to be."""
+    pairs = sample_twice(rig, model, **options)
+    for full, kept in pairs:
+        assert (full - kept).abs().max() <= tolerance * full.abs().max()
+    return pairs[0][0]
+
+
 def leave_little_room(rig, monkeypatch) -> None:
     """Have keys and values as they are find no room, so that 8 bits are kept."""
     of_cache = rig.nodes("patch.exo_cache")
@@ -78,12 +95,9 @@ def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, monkeypatch, la
     if packed:
         leave_little_room(rig, monkeypatch)
     model = rig.patch(lambda_g=lambda_g, recompute_exo=2)
-    cache = cache_of(model)
-    for full, kept in sample_twice(rig, model):
-        # The same sums over other shapes of matrices; float32.
-        error = (full - kept).abs().max() / full.abs().max()
-        assert error <= (PACKED if packed else 1e-5)
-    assert (cache.full, cache.kept) == (1, 3), "both steps are of one group of two"
+    # The same sums over other shapes of matrices; float32.
+    kept_equals_full(rig, model, PACKED if packed else 1e-5)
+    assert counts_of(model) == (1, 3), "both steps are of one group of two"
 
 
 def test_one_is_the_model_without_a_cache(rig):
@@ -99,8 +113,8 @@ def test_samplers_of_the_host(rig, sampler):
     model = rig.patch(recompute_exo=4)
     every = rig.ksample(rig.patch(), sampler=sampler, steps=8)
     out = rig.ksample(model, sampler=sampler, steps=8)
-    cache = cache_of(model)
-    assert cache.full == 2 and cache.kept >= 6
+    full, kept = counts_of(model)
+    assert full == 2 and kept >= 6
     assert out.isfinite().all() and 0 < (out - every).std() < 0.5 * every.std()
 
 
@@ -109,7 +123,7 @@ def test_released_sampling_and_part_of_the_noise(rig):
     assert 0 < (out - rig.wan_sample(steps=8)).std() < 0.5 * out.std()
     model = rig.patch(recompute_exo=4)
     part = rig.ksample(model, steps=8, denoise=0.5)
-    assert part.isfinite().all() and cache_of(model).full == 2 and cache_of(model).kept == 6
+    assert part.isfinite().all() and counts_of(model) == (2, 6)
 
 
 def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root, monkeypatch):
@@ -117,8 +131,7 @@ def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root, monkeypatch):
         other = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(6, 9))
     leave_little_room(other, monkeypatch)
     model = other.patch(recompute_exo=2)
-    for full, kept in sample_twice(other, model):
-        assert (full - kept).abs().max() <= PACKED * full.abs().max()
+    kept_equals_full(other, model)
     assert cache_of(model).full == 2, "one per prompt"
 
 
@@ -129,12 +142,11 @@ def test_context_windows_have_keys_of_their_own(pack, repo_root, monkeypatch):
         for every in (2, 1)
     )
     leave_little_room(long, monkeypatch)
-    pairs = sample_twice(long, model, cfg=1.0)
-    for full, kept in pairs:
-        assert (full - kept).abs().max() <= PACKED * full.abs().max()
-    first, expected = pairs[0][0], sample_twice(long, plain, cfg=1.0)[0][0]
+    first = kept_equals_full(long, model, cfg=1.0)
+    expected = sample_twice(long, plain, cfg=1.0)[0][0]
     assert (first - expected).abs().max() <= 1e-5 * expected.abs().max(), "no other window's"
-    assert cache_of(model).full > 1 and cache_of(model).kept > cache_of(model).full
+    full, kept = counts_of(model)
+    assert 1 < full < kept
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -161,7 +173,7 @@ def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_firs
     assert torch.equal(rig.ksample(build(0.0), steps=8), alone)
     model = build(3.0)
     out, cache = rig.ksample(model, steps=8), cache_of(model)
-    forwards = cache.full + cache.kept
+    forwards = sum(counts_of(model))
     assert cache.full > 0 and out.isfinite().all() and (out - alone).abs().max() < alone.abs().max()
     if inside:
         assert cache.kept == 0 and forwards == 8, (
@@ -182,19 +194,14 @@ def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_firs
     ],
 )
 def test_weights_in_other_types(pack, repo_root, monkeypatch, options):
+    other, shipped = large_rig(pack, repo_root), model_rig.standins.SHIPPED["transformer"]
     with torch.inference_mode():
-        other = model_rig.random_rig(
-            pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64)
-        )
-        other.model = model_rig.load_transformer(
-            repo_root / "models" / model_rig.standins.SHIPPED["transformer"], **options
-        )
+        other.model = model_rig.load_transformer(repo_root / "models" / shipped, **options)
     leave_little_room(other, monkeypatch)
     model = other.patch(recompute_exo=2)
     tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else PACKED
-    for full, kept in sample_twice(other, model):
-        assert (full - kept).abs().max() <= tolerance * full.abs().max()
-    assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
+    kept_equals_full(other, model, tolerance)
+    assert counts_of(model) == (1, 3)
 
 
 def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch):
@@ -210,9 +217,8 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
     )
     leave_little_room(rig, monkeypatch)
     model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
-    for full, kept in sample_twice(rig, model):
-        assert (full - kept).abs().max() <= PACKED * full.abs().max()
-    assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
+    kept_equals_full(rig, model)
+    assert model.model.model_lowvram and counts_of(model) == (1, 3)
 
 
 def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig):
@@ -244,16 +250,13 @@ def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
     def spy(executor, *args, **kwargs):
         out = executor(*args, **kwargs)
         held.append(cache_of(model).kept_bytes)
-        if error is not None and len(held) == 2:
+        if error and len(held) == 2:
             raise error
         return out
 
     model.add_wrapper_with_key("apply_model", "spy", spy)
-    if error is None:
+    with pytest.raises(RuntimeError, match="cancelled") if error else nullcontext():
         rig.ksample(model, steps=4)
-    else:
-        with pytest.raises(RuntimeError, match="cancelled"):
-            rig.ksample(model, steps=4)
     assert max(held) > 0 and cache_of(model).kept_bytes == 0
 
 
@@ -279,11 +282,10 @@ def alone(model):
 def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
     model = rig.patch(alone(rig.model), lambda_g=lambda_g)
     kept = rig.ksample(model, steps=4)
-    cache = cache_of(model)
-    assert (cache.full, cache.kept) == (1, 3)
-    monkeypatch.setattr(type(cache), "_still_good", lambda *args: False)
+    assert counts_of(model) == (1, 3)
+    monkeypatch.setattr(type(cache_of(model)), "_still_good", lambda *args: False)
     anew = rig.ksample(model, steps=4)
-    assert (cache.full, cache.kept) == (4, 0)
+    assert counts_of(model) == (4, 0)
     assert (kept - anew).abs().max() <= PACKED * anew.abs().max()
     sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
     assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), (

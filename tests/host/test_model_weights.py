@@ -3,6 +3,7 @@ a LoRA on them."""
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -42,12 +43,11 @@ def checks_on_quantised(rig, quantised, exact, tolerance: float) -> None:
 
 def with_text(rig, width: int) -> model_rig.ModelRig:
     """The same clip with prompts as wide as another transformer reads them."""
-    other = model_rig.ModelRig(**{name: getattr(rig, name) for name in rig.__slots__})
-    other.positive, other.negative = (
+    positive, negative = (
         [[model_rig.text_conditioning(width, 6, seed)[0][0], values] for _, values in cond]
         for seed, cond in ((1, rig.positive), (2, rig.negative))
     )
-    return other
+    return replace(rig, positive=positive, negative=negative)
 
 
 def test_gguf_weights(rig, shared_dir, comfy_host, tmp_path):

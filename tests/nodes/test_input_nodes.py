@@ -142,12 +142,11 @@ def test_load_refuses_before_reading(clip):
 
 
 def test_uneven_times_are_told_on_the_node(comfy_host, clip, monkeypatch):
-    from egox_pack.nodes import load_exo_video
+    from egox_pack.nodes.host import steps
+    from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
 
     page = Page()
-    monkeypatch.setattr("egox_pack.nodes.host.steps.running_server", lambda: page)
-    hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
-    monkeypatch.setattr(load_exo_video.EgoXLoadExoVideo, "hidden", hidden, raising=False)
+    page.shows(monkeypatch, EgoXLoadExoVideo, steps)
     load()
     assert page.texts == []
     uneven_clip(comfy_host.input / "clips" / "uneven.mp4")

@@ -5,17 +5,17 @@ trained on the sentences below, and the encoder is a small one of random weights
 """
 
 import importlib
-import io
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from egox_core.wan.prompt import clean_prompt
 from tests.refusals import refuses
+from tools.rigs import standins
+from tools.rigs.standin_shapes import umt5_shapes
 
 SENTENCES = (
     "A person in a green shirt sits at a brown table and moves blocks with both hands.",
@@ -43,38 +43,12 @@ def texts(pack) -> ModuleType:
 @pytest.fixture(scope="module")
 def encoder_file(tmp_path_factory) -> Path:
     """ComfyUI's single file with a trained vocabulary inside."""
-    import sentencepiece
-
-    from tools.rigs.standin_shapes import umt5_shapes
-    from tools.rigs.standins import UMT5_CONFIG, random_tensors
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 4),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=120,
-        hard_vocab_limit=False,
-        normalization_rule_name="identity",
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    tensors = {
-        name: tensor.float()
-        for name, tensor in random_tensors(
-            umt5_shapes({**UMT5_CONFIG, "vocab_size": pieces.get_piece_size()}), 3
-        ).items()
-    }
-    tensors["spiece_model"] = torch.from_numpy(
-        np.frombuffer(model.getvalue(), dtype=np.uint8).copy()
-    )
+    how = {"model_type": "unigram", "normalization_rule_name": "identity", "num_threads": 1}
+    model = standins.tokenizer_model(SENTENCES * 4, vocab_size=120, **how)
+    shapes = umt5_shapes({**standins.UMT5_CONFIG, "vocab_size": len(vocabulary_of(model))})
+    tensors = {name: tensor.float() for name, tensor in standins.random_tensors(shapes, 3).items()}
     path = tmp_path_factory.mktemp("text") / "umt5.safetensors"
-    save_file(tensors, str(path))
+    save_file({**tensors, "spiece_model": model}, str(path))
     return path
 
 
@@ -83,26 +57,25 @@ def clip(texts, encoder_file):
     """The host's own classes: tokenizer, model and CLIP."""
     import comfy.sd
 
-    from tools.rigs.standins import UMT5_CONFIG
-
-    vocabulary = vocabulary_of(encoder_file)
+    vocabulary = vocabulary_in(encoder_file)
     return comfy.sd.load_clip(
         [str(encoder_file)],
         clip_type=comfy.sd.CLIPType.WAN,
         model_options={
-            "umt5xxl_model_config": {**UMT5_CONFIG, "vocab_size": len(vocabulary)},
+            "umt5xxl_model_config": {**standins.UMT5_CONFIG, "vocab_size": len(vocabulary)},
             "dtype": torch.float32,
         },
     )
 
 
-def vocabulary_of(file: Path) -> list[tuple[str, float]]:
-    import sentencepiece
-    from safetensors import safe_open
+def vocabulary_in(file: Path) -> list[tuple[str, float]]:
+    return vocabulary_of(load_file(file)["spiece_model"])
 
-    with safe_open(file, "pt") as stream:
-        proto = stream.get_tensor("spiece_model").numpy().tobytes()
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
+
+def vocabulary_of(model: torch.Tensor) -> list[tuple[str, float]]:
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.numpy().tobytes())
     return [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(pieces.get_piece_size())]
 
 
@@ -114,7 +87,7 @@ def released(encoder_file):
     wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
     from egox_train.wan.text import UmT5Text
 
-    tokenizer = transformers.T5TokenizerFast(vocab=vocabulary_of(encoder_file), extra_ids=0)
+    tokenizer = transformers.T5TokenizerFast(vocab=vocabulary_in(encoder_file), extra_ids=0)
     pipeline = SimpleNamespace(
         tokenizer=tokenizer,
         _execution_device=torch.device("cpu"),

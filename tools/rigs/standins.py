@@ -14,7 +14,9 @@ import json
 import math
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +56,7 @@ TESTS_ONLY = {
     "clip_vision": Path("clip_vision/egox_standin_clip_vision.safetensors"),
 }
 
+LETTERS = " ".join(chr(i) for i in range(33, 127))
 UMT5_CONFIG = {"num_layers": 1, "d_ff": 64, "num_heads": 1, "d_kv": 64, "vocab_size": 128}
 """Overrides of the host's T5-XXL configuration with which a loader reads the stand-in text
 encoder."""
@@ -122,18 +125,15 @@ def transformer(
     ) if differs else NOTE
 
 
-def tokenizer_model() -> torch.Tensor:
-    """A sentencepiece model of single characters with umT5's special ids (pad 0, end 1), as the
-    bytes of its file."""
+def tokenizer_model(sentences: Sequence[str] = (LETTERS, LETTERS), **options: Any) -> torch.Tensor:
+    """A sentencepiece model with umT5's special ids (pad 0, end 1), as the bytes of its file; of
+    single characters, unless the trainer's options say otherwise."""
     import sentencepiece  # a requirement of the host; only --all comes here
 
-    letters = "".join(chr(i) for i in range(33, 127))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([" ".join(letters)] * 2),
+        sentence_iterator=iter(sentences),
         model_writer=model,
-        model_type="char",
-        vocab_size=UMT5_CONFIG["vocab_size"],
         hard_vocab_limit=False,
         character_coverage=1.0,
         pad_id=0,
@@ -141,6 +141,7 @@ def tokenizer_model() -> torch.Tensor:
         unk_id=2,
         bos_id=-1,
         minloglevel=2,
+        **{"model_type": "char", "vocab_size": UMT5_CONFIG["vocab_size"], **options},
     )
     return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
 
