@@ -5,6 +5,7 @@ Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the m
 metres."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -90,6 +91,16 @@ def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
     )
 
 
+def on_head(
+    pose: np.ndarray,  # [T, 3, 4] body_from_head
+    x: float,
+    y: float,
+    z: float,
+) -> np.ndarray:  # [T, 3]
+    """A place of the head's frame in the body's."""
+    return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
+
+
 def drawn_head_parts(
     form: HeadForm,
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
@@ -98,11 +109,7 @@ def drawn_head_parts(
     hair: Colour,
 ) -> list[Part]:
     """The solids of a drawn person's head and neck."""
-    s = form.size
-
-    def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
-        return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
-
+    s, spot = form.size, partial(on_head, pose)
     dark: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
     nose, ear = form.marks["nose"], form.marks["right_ear"]
@@ -196,20 +203,19 @@ def eyes_pose(
 ) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
     """The head as an upright camera between the eyes."""
     rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
-    return np.concatenate(
-        [rotation, (pose[..., :3] @ form.eyes + pose[..., 3])[..., None]], axis=-1
-    )
+    return np.concatenate([rotation, on_head(pose, *form.eyes)[..., None]], axis=-1)
 
 
 def ego_from_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4]
-    """The ego camera of a drawn person: tilted, the sensor on its side."""
+    """The ego camera: tilted as it sits, the sensor on its side (stored, upright down is the
+    sensor's x, stored right is minus its y)."""
     pitch = np.radians(form.mount_pitch_deg)
     right, forward, up = pose[..., 0], pose[..., 1], pose[..., 2]
     ahead = np.cos(pitch) * forward + np.sin(pitch) * up
     above = np.cos(pitch) * up - np.sin(pitch) * forward
-    camera = pose[..., :3] @ np.array(form.mount) + pose[..., 3]
+    camera = on_head(pose, *form.mount)
     rotation = np.stack([-above, -right, ahead], axis=-2)
     return np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)

@@ -253,15 +253,7 @@ def _looking_about(
     """The gaze carried to both sides about the head, once to and fro in some seconds."""
     period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
     angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
-    c, s, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
-    turn = np.stack(
-        [
-            np.stack([c, -s, zero], -1),
-            np.stack([s, c, zero], -1),
-            np.stack([zero, zero, zero + 1], -1),
-        ],
-        -2,
-    )
+    turn = np.stack([turn_z(each) for each in angle])
     pivot = np.array([0.0, 0.1, 0.0])
     return pivot + np.einsum("tij,tj->ti", turn, gaze - pivot)
 

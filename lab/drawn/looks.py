@@ -110,13 +110,10 @@ def _draw_pattern(
     )
     other = np.asarray(THINGS[int(rng.integers(len(THINGS)))])
     own = np.asarray(part.colour)
-    share = 0.2 if part.look in ("wall", "floor") else 0.55
-    shade = rng.choice((0.82, 1.18)) if part.look in ("wall", "floor") else 1.0
-    second = np.clip(
-        (1 - share) * own * shade + share * (own if part.look in ("wall", "floor") else other),
-        0.05,
-        0.95,
-    )
+    share, shade = 0.55, 1.0
+    if part.look in ("wall", "floor"):
+        share, shade, other = 0.2, rng.choice((0.82, 1.18)), own
+    second = np.clip((1 - share) * own * shade + share * other, 0.05, 0.95)
     stripe_axis = int(rng.integers(3))
     if not has or part.kind == "sphere" and kind == "tiles":
         return {}

@@ -3,12 +3,14 @@
 Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
 to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
 
+from functools import partial
+
 import numpy as np
 
 from egox_core.frozen import frozen
 
 from .furniture import pick
-from .head import USUAL_HEAD, HeadForm, drawn_head_parts, ego_from_pose, eyes_pose
+from .head import USUAL_HEAD, HeadForm, drawn_head_parts, ego_from_pose, eyes_pose, on_head
 from .palettes import HAIR, SHIRTS, SKIN, THINGS, TROUSERS, Colour
 from .parts import Part, along, between
 
@@ -73,20 +75,17 @@ def draw_person(
             parts.append(part)
             objects.append((name, part.colour))
     head = chest + np.array([0.0, 0.05, 0.25])
-    pose, ego_from_body = _head_pose(head, gaze)
+    pose = _head_pose(head, gaze)
     if form.drawn:
-        ego_from_body = ego_from_pose(pose, form)
         parts += drawn_head_parts(form, pose, chest, skin, hair)
     else:
         parts += _head_parts(pose, chest, skin, hair)
     landmarks.insert(0, head[0])
     marks["neck"] = (marks["right_shoulder"] + marks["left_shoulder"]) / 2
-    marks |= {
-        name: pose[..., 3] + pose[..., :3] @ np.array(place) for name, place in form.marks.items()
-    }
+    marks |= {name: on_head(pose, *place) for name, place in form.marks.items()}
     return Person(
         parts=tuple(parts),
-        ego_from_body=ego_from_body,
+        ego_from_body=ego_from_pose(pose, form),
         landmarks=np.array(landmarks),
         shirt=shirt,
         held=tuple(objects),
@@ -267,24 +266,18 @@ def frame_rotation(
     return rotation
 
 
-def _head_pose(head: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(body_from_head [T, 3, 4] with columns right, forward, up; ego_from_body [T, 3, 4])."""
+def _head_pose(head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+    """body_from_head [T, 3, 4], columns right, forward, up."""
     forward = gaze - head
     forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
     right = np.cross(forward, np.array([0.0, 0.0, 1.0]))
     right /= np.linalg.norm(right, axis=-1, keepdims=True)
     up = np.cross(right, forward)
-    pose = np.concatenate([np.stack([right, forward, up], axis=-1), head[..., None]], axis=-1)
-    camera = head - 0.055 * right + 0.105 * forward + 0.02 * up
-    # The sensor is on its side: stored (upright) down is the sensor's x, stored right is minus its
-    # y.
-    rotation = np.stack([-up, -right, forward], axis=-2)
-    return pose, np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)
+    return np.concatenate([np.stack([right, forward, up], axis=-1), head[..., None]], axis=-1)
 
 
 def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour) -> list[Part]:
-    def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
-        return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
+    spot = partial(on_head, pose)
 
     def ball(
         name: str, radius: float, centre: np.ndarray, colour: Colour, look: str

@@ -2,6 +2,7 @@
 on the head, hands that rest and reach, sway of head and light. Times in seconds."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ def handheld(
     share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
     share = 0.5 * (share + ease(share))[:, None]  # of the way: never quite at rest
     turned, start = camera_from_room[:, :3], -camera_from_room[:, :3].T @ camera_from_room[:, 3]
-    parts, sign, ways = list(parts), rng.choice((-1.0, 1.0)), []
+    parts, sign, ways = _furniture(parts), rng.choice((-1.0, 1.0)), []
     turn = np.radians(turn_deg) if path in ("pan", "walk-around") else 0.0
     for begin in (0.5, 0.0, 1.0):  # of the way: where the standing camera is
         for side in (sign, -sign):
@@ -146,7 +147,7 @@ def draw_exo(
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""
-    parts = list(parts)
+    parts = _furniture(parts)
     low, high = np.asarray(list(low)), np.asarray(list(high))
     best: tuple[int, CameraModel, np.ndarray] | None = None
     for _ in range(60):
@@ -161,15 +162,9 @@ def draw_exo(
             continue
         if _nearest(parts, eye) < 0.35:
             continue
-        camera = CameraModel(
-            lens="pinhole",
-            width=width,
-            height=height,
-            fx=float(focal),
-            fy=float(focal),
-            cx=width / 2,
-            cy=height / 2,
-        )  # where the released rule for take files puts the centre
+        # Where the released rule for take files puts the centre.
+        camera = CameraModel.pinhole(width, height, float(focal))
+        camera = replace(camera, cx=width / 2, cy=height / 2)
         visible = sum(
             _sees(parts, eye, point) and _frames(camera, pose, point) for point in landmarks
         )
@@ -182,20 +177,17 @@ def draw_exo(
     return best[1], best[2]
 
 
+def _furniture(parts: Iterable[Part]) -> list[Part]:
+    return [part for part in parts if part.group == "furniture"]
+
+
 def _local(part: Part, points: np.ndarray) -> torch.Tensor:
-    pose = part.pose if part.pose.ndim == 2 else part.pose[0]
-    return torch.from_numpy((points - pose[:, 3]) @ pose[:, :3])
+    return torch.from_numpy((points - part.pose[:, 3]) @ part.pose[:, :3])
 
 
 def _nearest(parts: list[Part], eye: np.ndarray) -> float:
-    return min(
-        (
-            float(distance(part.kind, part.size, _local(part, eye[None]))[0])
-            for part in parts
-            if part.group == "furniture"
-        ),
-        default=np.inf,
-    )
+    near = (distance(part.kind, part.size, _local(part, eye[None])) for part in parts)
+    return min(map(float, near), default=np.inf)
 
 
 def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
@@ -204,10 +196,7 @@ def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
     far = float(np.linalg.norm(point - eye))
     ray = (point - eye) / far
     for part in parts:
-        if part.group != "furniture":
-            continue
-        pose = part.pose
-        rays = torch.from_numpy((ray @ pose[:, :3])[None])
+        rays = torch.from_numpy((ray @ part.pose[:, :3])[None])
         if float(intersect(part.kind, part.size, _local(part, eye), rays)[0]) < far:
             return False
     return True

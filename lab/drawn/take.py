@@ -37,7 +37,6 @@ class SyntheticTake:
     exo_rgb: Tensor  # [T, H, W, 3] uint8
     exo_depth_m: Tensor  # [T, H, W] float32, z depth, metres, exo camera frame
     exo_index: Tensor  # [T, H, W] int16, solid of the centre ray (scene.solids), -1 none
-    exo_person: Tensor  # [T, H, W] bool, the wearer's body and head
     exo_dynamic: Tensor  # [T, H, W] bool, the wearer and what the hands hold
     ego_rgb: Tensor  # [T, S, S, 3] uint8
     ego_depth_m: Tensor  # [T, S, S] float32, z depth in the ego camera frame
@@ -100,7 +99,7 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
         *of_exo, of_ego = _render(spec, layout.scene, threads, progress)
     scene = layout.scene
     ego_rgb, ego_ray, ego_depth_m, ego_index = of_ego
-    person, dynamic = scene.group_table("body", "head"), scene.group_table(*MOVING_GROUPS)
+    dynamic = scene.group_table(*MOVING_GROUPS)
     takes = [
         SyntheticTake(
             spec=spec,
@@ -109,7 +108,6 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
             exo_rgb=exo_rgb,
             exo_depth_m=exo_depth_m,
             exo_index=exo_index,
-            exo_person=person[exo_index.long()],
             exo_dynamic=dynamic[exo_index.long()],
             ego_rgb=ego_rgb,
             ego_depth_m=ego_depth_m,

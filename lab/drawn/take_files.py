@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
 from egox_core.file_names import DEPTH, EXO, HANDS, META, TRUTH
 from egox_core.hands import write_hands
 from egox_core.progress import Progress, no_progress
@@ -66,17 +65,11 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
         "camera_extrinsics": _rows(take.exo_w2c),
         "ego_intrinsics": _rows(take.ego_camera.intrinsics),
         "ego_extrinsics": _rows(take.ego_w2c),
-        "exo_camera": camera_fields(take.exo_camera),
-        "ego_camera": camera_fields(take.ego_camera),
+        "exo_camera": asdict(take.exo_camera),
+        "ego_camera": asdict(take.ego_camera),
         "fps": take.spec.fps,
         "source": f"EgoX synthetic take: {take.spec.text()}",
     }
-
-
-def camera_fields(camera: CameraModel) -> dict[str, object]:
-    """A camera as JSON; ``CameraModel(**fields)`` gives it back (with ``distortion`` as a
-    tuple)."""
-    return asdict(camera)
 
 
 def write_packed(path: Path, **arrays: np.ndarray) -> None:

@@ -47,8 +47,6 @@ class Variant:
 VARIANTS = (
     Variant(mirrored=False, recoloured=False),
     Variant(mirrored=True, recoloured=True),
-    Variant(mirrored=False, recoloured=True),
-    Variant(mirrored=True, recoloured=False),
 )
 RECOLOURINGS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 """Orders of the colour channels; the clip's seed says which one."""

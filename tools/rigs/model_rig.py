@@ -183,15 +183,7 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo,
     CameraTrajectory."""
     types, cameras = core(pack, "types"), core(pack, "cameras")
-    exo_camera = cameras.CameraModel(
-        lens="pinhole",
-        width=size.exo_width,
-        height=size.height,
-        fx=0.8 * size.exo_width,
-        fy=0.8 * size.exo_width,
-        cx=(size.exo_width - 1) / 2,
-        cy=(size.height - 1) / 2,
-    )
+    exo_camera = cameras.CameraModel.pinhole(size.exo_width, size.height, 0.8 * size.exo_width)
     rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]
     columns = torch.linspace(-0.5, 0.5, size.exo_width)[None, None, :]
     depth_m = (rows + columns).expand(size.frames, -1, -1).clone()

@@ -55,7 +55,6 @@ def test_depth_along_rays_is_longer_and_the_person_moves(take):
         0.02 < take.exo_dynamic.float().mean() < 0.4
         and 0.01 < take.ego_dynamic.float().mean() < 0.6
     )
-    assert bool((take.exo_person <= take.exo_dynamic).all())
 
 
 @pytest.mark.parametrize("which", ["exo", "ego"])
