@@ -57,6 +57,8 @@ GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
 UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
 """Classes of an ego pixel, as seen.mkv has them: nothing landed; a point landed, but the way to it
 is hidden in part; exo saw it at another time; exo sees it in this frame."""
+SEEN_KINDS = {"now": NOW, "earlier": EARLIER, "doubtful": DOUBTFUL, "unobserved": UNOBSERVED}
+"""Classes of a prior's pixel by name."""
 REDRAWN, KEPT_EARLIER, KEPT_NOW = 192, 160, 224
 """Of a video alone: exo saw it, but the video shows it otherwise; observed pixels that were put
 back."""
@@ -412,10 +414,9 @@ def seen_shares(
     seen: Tensor,  # [T, H, W] uint8, of :data:`NOW` and the other classes
 ) -> dict[str, Tensor]:  # [T] float64 each
     """Share of each frame that is observed now, at another time, doubtful and not observed."""
-    kinds = {"now": NOW, "earlier": EARLIER, "doubtful": DOUBTFUL, "unobserved": UNOBSERVED}
     return {
         name: torch.stack([(frame == kind).double().mean() for frame in seen])
-        for name, kind in kinds.items()
+        for name, kind in SEEN_KINDS.items()
     }
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -57,8 +58,7 @@ counts as judged: of drawn rooms, another room's frames and noise reach 0.34, 95
 0.55 or more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
+class _Level(NamedTuple):
     """One alignment's resolution and robustness."""
 
     stride: int
@@ -109,15 +109,11 @@ class PathError:
         Each frame's map is turned as the frame was found to be (nearest neighbour; beyond the picture
         0); where nothing was found, it stays.
         """
-        from scipy.spatial.transform import Rotation
-
         frames, height, width = classes.shape
         camera = camera.rescale(width, height)
         rays, inside = camera.pixel_rays(torch.float64)
         upright = sensor_from_upright(camera.quarter_turns).to(self.turn_deg)
-        back = Rotation.from_rotvec(
-            -(self.turn_deg.nan_to_num(0.0) @ upright.T).numpy(), degrees=True
-        ).as_matrix()
+        back = _turns(np.deg2rad(-(self.turn_deg.nan_to_num(0.0) @ upright.T).numpy()))
         found = []
         for part, turn in enumerate(torch.from_numpy(back)):
             some = classes[part * self.step : (part + 1) * self.step]
@@ -139,7 +135,7 @@ class PathError:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen
 class PathViews:
     """A scene as it looks from the ordered poses, wider than the lens; made once per path."""
 
@@ -168,15 +164,9 @@ class PathViews:
             EgoXInputError: as :func:`iter_ego_prior`.
         """
         step = math.ceil(scene.frame_count / (most or MAX_FRAMES))
-        centre = (WIDE - 1) / 2
-        wide = CameraModel(
+        wide = replace(
+            CameraModel.pinhole(WIDE, WIDE, FOCAL),
             lens="opencv_fisheye",
-            width=WIDE,
-            height=WIDE,
-            fx=FOCAL,
-            fy=FOCAL,
-            cx=centre,
-            cy=centre,
             max_angle_deg=80.0,
             quarter_turns=trajectory.camera.quarter_turns,
         )
@@ -197,20 +187,16 @@ class PathViews:
             )
         )
         rays, inside = wide.pixel_rays()
-        size = 1e-3
+        axes, step_m = torch.eye(3), 1e-3
         by_point = torch.stack(
             [
-                (wide.project(rays + size * axis)[0] - wide.project(rays - size * axis)[0])
-                / (2 * size)
-                for axis in torch.eye(3)
+                (wide.project(rays + step_m * axis)[0] - wide.project(rays - step_m * axis)[0])
+                / (2 * step_m)
+                for axis in axes
             ],
             -1,
         ).numpy()
-        x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
-        none = np.zeros_like(x)
-        minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(
-            WIDE, WIDE, 3, 3
-        )
+        minus_cross = torch.linalg.cross(rays[:, :, None], axes[None, None]).numpy()
         along = rays[..., 2].clamp_min(1e-3)
         return cls(
             frame_count=scene.frame_count,
@@ -241,7 +227,7 @@ class PathViews:
                 expected="as many",
                 fix="give the scene that the ego prior was rendered from",
             )
-        from scipy.spatial.transform import Rotation  # half of torch's time
+        from scipy.spatial.transform import Rotation
 
         match = PictureMatch.of(video, self)
         with ThreadPoolExecutor() as pool:
@@ -310,11 +296,9 @@ class PictureMatch:
         seen = mask[PICKED].ravel() > 0
         if not seen.any():
             return np.zeros(len(flat))
-        (ours,) = _even_contrast(
-            [blur_inside(self.video[t], self.lens, GRID_BLUR_PX)], self.lens, LOCAL_PX
-        )
-        (theirs,) = _even_contrast(
-            [blur_inside(self.views.pictures[t], mask, GRID_BLUR_PX)], mask, LOCAL_PX
+        ours, theirs = (
+            _even_contrast(blur_inside(picture, on, GRID_BLUR_PX), on, LOCAL_PX)
+            for picture, on in ((self.video[t], self.lens), (self.views.pictures[t], mask))
         )
         theirs, inside = theirs[PICKED].reshape(-1, 3)[seen], valid[:, seen]
         mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
@@ -329,11 +313,9 @@ class PictureMatch:
 
 def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
     """The best turns on a grid, by correlation of blurred pictures."""
-    from scipy.spatial.transform import Rotation
-
     grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
     turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
-    rotations = Rotation.from_rotvec(turns).as_matrix().astype(np.float32)
+    rotations = _turns(turns).astype(np.float32)
     places = match.look_up(match.views.rays[PICKED].reshape(-1, 3) @ rotations.transpose(0, 2, 1))
     scores = np.stack([match.correlations(t, *places) for t in range(len(match.video))])
     scores += OF_ALL_FRAMES * scores.mean(0)
@@ -344,8 +326,7 @@ def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sen
     return starts
 
 
-@dataclass(frozen=True, slots=True)
-class _Pose:
+class _Pose(NamedTuple):
     """The video's camera from the ordered one: a point p is at rotation (p + shift)."""
 
     rotation: np.ndarray  # [3, 3]
@@ -356,11 +337,9 @@ class _Pose:
 
 def _of_frame(match: PictureMatch, t: int, starts: np.ndarray) -> _Pose:
     """The best pose of a frame, from a few turns on."""
-    from scipy.spatial.transform import Rotation
-
     if not match.views.masks[t].any():
         return _Pose(np.eye(3), np.zeros(3))
-    begun = [_Pose(rotation, np.zeros(3)) for rotation in Rotation.from_rotvec(starts).as_matrix()]
+    begun = [_Pose(rotation, np.zeros(3)) for rotation in _turns(starts)]
     view = _View.of(match, t, COARSE)
     best = max((_aligned(view, pose, COARSE) for pose in begun), key=lambda pose: pose.score)
     return _aligned(_View.of(match, t, FINE), _aligned(view, best, MIDDLE), FINE)
@@ -407,11 +386,10 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
     rotation, shift = pose.rotation, pose.shift
     places = np.full((*view.on.shape, 2), -9.0, np.float32)
     height, width = view.lens.shape
-    from scipy.spatial.transform import Rotation
-
     hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
     for last in [False] * level.rounds + [True]:
-        uv, valid = _pixels(view.camera, (view.points + shift) @ rotation.T)
+        points = ((view.points + shift) @ rotation.T).astype(np.float32)
+        uv, valid = (each.numpy() for each in view.camera.project(torch.from_numpy(points)))
         valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
         valid[valid] = view.lens[row, column] > 0.5
@@ -430,7 +408,9 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         seen = cv2.remap(  # ty: ignore[no-matching-overload]
             view.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
-        seen, scene = _even_contrast([seen, view.scene], mask, LOCAL_PX / level.stride)
+        seen, scene = (
+            _even_contrast(picture, mask, LOCAL_PX / level.stride) for picture in (seen, view.scene)
+        )
         off = (seen - scene)[used]
         error = np.square(off).mean(1)
         weight = 1 / np.square(1 + error / level.half)
@@ -451,7 +431,7 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         if size < LEAST_STEP:
             break
         change *= MAX_STEP / max(size, MAX_STEP)
-        turn = Rotation.from_rotvec(change[:3]).as_matrix()
+        turn = _turns(change[:3])
         rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
     kept = mask > 0
     score = (seen[kept] * scene[kept]).sum() / max(
@@ -464,9 +444,10 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
     return _Pose(rotation, shift, float(score), math.sqrt(max(np.trace(spread[:3, :3]), 0.0)))
 
 
-def _pixels(camera: CameraModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    uv, valid = camera.project(torch.from_numpy(points.astype(np.float32)))
-    return uv.numpy(), valid.numpy()
+def _turns(about: np.ndarray) -> np.ndarray:  # [..., 3] rad -> [..., 3, 3]
+    from scipy.spatial.transform import Rotation  # half of torch's time
+
+    return Rotation.from_rotvec(about).as_matrix()
 
 
 def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
@@ -475,19 +456,16 @@ def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarr
     return spread / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]
 
 
-def _even_contrast(pictures: list[np.ndarray], mask: np.ndarray, sigma: float) -> list[np.ndarray]:
+def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
     """Less the local mean, by the local spread; within the mask alone."""
     side = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
 
-    def smooth(picture: np.ndarray) -> np.ndarray:
+    def smooth(of: np.ndarray) -> np.ndarray:
         for _ in range(2):
-            picture = cv2.blur(picture, (side, side), borderType=cv2.BORDER_CONSTANT)
-        return picture
+            of = cv2.blur(of, (side, side), borderType=cv2.BORDER_CONSTANT)
+        return of
 
-    share = 1 / np.maximum(smooth(mask), 1e-3)
-    inside, even = mask[..., None], []
-    for picture in pictures:
-        off = (picture - smooth(picture * inside) * share[..., None]) * inside
-        spread = smooth(np.square(off).mean(2)) * share
-        even.append(off / np.sqrt(spread + LEAST_CONTRAST**2)[..., None])
-    return even
+    share, inside = 1 / np.maximum(smooth(mask), 1e-3), mask[..., None]
+    off = (picture - smooth(picture * inside) * share[..., None]) * inside
+    spread = smooth(np.square(off).mean(2)) * share
+    return off / np.sqrt(spread + LEAST_CONTRAST**2)[..., None]

@@ -133,29 +133,26 @@ def move_errors(
     height, width = on.shape
     side = max(3, height // PLACE | 1)
     padded, padded_on = (np.pad(picture, REACH) for picture in (prior, on))
-    moved = np.full(on.shape, np.inf, np.float32)
-    best = np.inf
-    here, whole = moved, np.inf
-    for down in range(2 * REACH + 1):
-        for right in range(2 * REACH + 1):
-            far = np.hypot(down - REACH, right - REACH)
-            if 0 < far < NEAR:
-                continue
-            there = (slice(down, down + height), slice(right, right + width))
-            both = on * padded_on[there]
-            error = np.square(video - padded[there]) * both
-            sums = [
-                cv2.boxFilter(part, -1, (side, side), borderType=cv2.BORDER_CONSTANT)
-                for part in (error, both)
-            ]
-            place = np.where(sums[1] > FEWEST, sums[0] / np.maximum(sums[1], 1e-6), np.inf)
-            frame = float(error.sum()) / max(float(both.sum()), 1.0)
-            if far == 0:
-                here, whole = place, frame
-            else:
-                moved = np.minimum(moved, place)
-                if both.sum() > on.sum() / 2:
-                    best = min(best, frame)
+    here = moved = np.full(on.shape, np.inf, np.float32)
+    whole = best = np.inf
+    for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
+        far = np.hypot(down - REACH, right - REACH)
+        if 0 < far < NEAR:
+            continue
+        there = (slice(down, down + height), slice(right, right + width))
+        both = on * padded_on[there]
+        error = np.square(video - padded[there]) * both
+        sums, count = (
+            cv2.blur(part, (side, side), borderType=cv2.BORDER_CONSTANT) for part in (error, both)
+        )
+        place = np.where(count > FEWEST, sums / np.maximum(count, 1e-6), np.inf)
+        frame = float(error.sum()) / max(float(both.sum()), 1.0)
+        if far == 0:
+            here, whole = place, frame
+        else:
+            moved = np.minimum(moved, place)
+            if both.sum() > on.sum() / 2:
+                best = min(best, frame)
     return here, moved, best < FRAME_GAIN * whole and whole > LEAST
 
 

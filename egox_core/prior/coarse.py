@@ -7,6 +7,8 @@ takes come first."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -14,11 +16,9 @@ from ..cameras import CameraModel
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
 from ..types import PointCloud, PointSet
-from .drawing import MARGIN_PX, MIN_Z_M
-from .options import prior_preset
+from .drawing import draw_points
+from .options import RELEASED
 from .sight_lines import SightLines
-from .splat_points import ScreenPoints, SplatOptions
-from .splat_torch import splat_torch
 
 MAX_POINTS = 300_000
 """A picture of that many takes 87 ms on 2 cores (median in ``benchmarks/results/editor.json``)."""
@@ -55,7 +55,7 @@ class CoarsePoints:
 
         Those that the released preset leaves out as edges are left out.
         """
-        keep = points.depth_range <= prior_preset("released").max_range
+        keep = points.depth_range <= RELEASED.max_range
         index = keep.nonzero()[:, 0]
         # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
@@ -94,26 +94,11 @@ class CoarsePoints:
             EgoXInputError: see :class:`.sight_lines.SightLines`.
         """
         camera = camera.rescale(size, size)
-        options = prior_preset("released")
-        rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
-        xyz = self.xyz @ rotation.T + shift
-        # Half of the points are behind the camera in most poses: they are dropped before the lens is
-        # worked out.
-        distance = xyz.square().sum(-1)
-        keep = (
-            (xyz[:, 2] > MIN_Z_M) & (distance > options.near_m**2) & (distance < options.far_m**2)
-        ).nonzero()[:, 0]
-        xyz = xyz[keep]
-        uv, valid = camera.project(xyz)
-        inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
-        uv, z, rgb = uv[inside], xyz[inside, 2], self.rgb[keep[inside]].float() / 255
-        screen = ScreenPoints(
-            uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv))
-        )
-        splat = SplatOptions(
-            style="composite", radius_px=options.splat.radius_px, points_per_pixel=LAYERS
-        )
-        image, seen = splat_torch(screen, size, size, splat), None
+        splat = replace(RELEASED.splat, points_per_pixel=LAYERS)
+        # Discs need no more of a point than its place and colour.
+        points = replace(PointSet.empty(), xyz=self.xyz, rgb=self.rgb)
+        image = draw_points(points, camera, ego_from_scene, replace(RELEASED, splat=splat))
+        seen = None
         if of is not None:
             scene, frame = of
             seen = SightLines(scene, camera, splat).classes(image, ego_from_scene.double(), frame)

@@ -1,7 +1,6 @@
 """The names that prior hands out."""
 
 from .coarse import CoarsePoints as CoarsePoints
-from .drawing import SPLATTERS as SPLATTERS
 from .look_away import LookAwayMemory as LookAwayMemory
 from .options import (
     PRIOR_PRESETS as PRIOR_PRESETS,

@@ -1,25 +1,17 @@
 """One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import CameraModel
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions
-from .splat_points import Backend, ScreenPoints, SplatImage, SplatOptions
-from .splat_reference import splat_reference
+from .splat_points import ScreenPoints, SplatImage
 from .splat_torch import splat_torch
-
-SPLATTERS: Mapping[Backend, Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]] = {
-    "torch": splat_torch,
-    "reference": splat_reference,
-}
-"""Draws points into a picture of so many px across and down. ``reference`` is plain loops, the
-twin of ``torch``, which is vectorised, on CPU or CUDA; no points give a black picture."""
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SAME_SURFACE = 0.03
@@ -41,18 +33,20 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
     Args:
         size_px: how far to look, px: half the widest gap that is filled; at least 1.
     """
-    depth, front = tight.depth.nan_to_num(posinf=float("inf"), nan=float("inf")), wide.depth
+    depth, front = tight.depth.nan_to_num(torch.inf, torch.inf), wide.depth
     empty = wide.coverage & (front < depth * (1 - SAME_SURFACE))
     gap = torch.zeros_like(empty)
     if bool(empty.any()):
         near, far = front * (1 - 2 * SAME_SURFACE), front * (1 + SAME_SURFACE)
+        padded, (height, width) = F.pad(depth, (size_px,) * 4, value=torch.inf), depth.shape
         for dv, du in DIRECTIONS:
-            sides = [torch.zeros_like(empty), torch.zeros_like(empty)]
+            sides = torch.zeros(2, height, width, dtype=torch.bool, device=depth.device)
             for side, sign in zip(sides, (1, -1), strict=True):
-                for step in range(1, size_px + 1):
-                    beside = _shifted(depth, sign * step * dv, sign * step * du)
+                for step in range(sign, sign * (size_px + 1), sign):
+                    top, left = size_px + step * dv, size_px + step * du
+                    beside = padded[top : top + height, left : left + width]
                     side |= (beside >= near) & (beside <= far)
-            gap |= sides[0] & sides[1]
+            gap |= sides.all(0)
         gap &= empty
     return SplatImage(
         rgb=torch.where(gap[..., None], wide.rgb, tight.rgb),
@@ -61,18 +55,6 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
         back=torch.where(gap, wide.back, tight.back),
         off=tight.off,
     )
-
-
-def _shifted(depth: Tensor, dv: int, du: int) -> Tensor:
-    """depth[v + dv, u + du], infinite outside the picture."""
-    out = torch.full_like(depth, float("inf"))
-    height, width = depth.shape
-    if abs(dv) >= height or abs(du) >= width:
-        return out
-    out[max(0, -dv) : height - max(0, dv), max(0, -du) : width - max(0, du)] = depth[
-        max(0, dv) : height + min(0, dv), max(0, du) : width + min(0, du)
-    ]
-    return out
 
 
 def draw_points(
@@ -89,13 +71,12 @@ def draw_points(
     width, height = camera.stored_size
     camera = camera.rescale(width * factor, height * factor) if factor > 1 else camera
     size = camera.stored_size
-    draw = SPLATTERS[options.backend]
     screen = screen_points(points, camera, ego_from_frame, options)
-    image = draw(screen, *size, options.splat)
+    image = splat_torch(screen, *size, options.splat)
     if options.gap_reach:
         image = fill_gaps(
             image,
-            draw(screen, *size, replace(options.splat, reach=options.gap_reach)),
+            splat_torch(screen, *size, replace(options.splat, reach=options.gap_reach)),
             max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)),
         )
     return shrink(image, factor) if factor > 1 else image
@@ -110,13 +91,15 @@ def screen_points(
     """The points that the camera can see, projected, with the projections of their patches."""
     rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
     xyz = points.xyz @ rotation.T + shift
-    uv, valid = camera.project(xyz)
-    keep = valid & camera.inside(uv, MARGIN_PX)
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
-    keep &= (distance > options.near_m) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
-    keep = keep.nonzero()[:, 0]
-    xyz, uv, distance, rgb = xyz[keep], uv[keep], distance[keep], points.rgb[keep].float() / 255
+    near = (distance > options.near_m) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
+    near = near.nonzero()[:, 0]
+    # In most poses half of the points are behind the camera: the lens is worked out without them.
+    uv, valid = camera.project(xyz[near])
+    inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
+    keep, uv = near[inside], uv[inside]
+    xyz, distance, rgb = xyz[keep], distance[keep], points.rgb[keep].float() / 255
     if options.splat.depth_is_z:
         return ScreenPoints(
             uv=uv,
@@ -147,11 +130,11 @@ def shrink(image: SplatImage, factor: int) -> SplatImage:
     coverage = 2 * count >= factor * factor
     rgb = torch.where(image.coverage[..., None], image.rgb, 0.0).view(*blocks, 3).sum((1, 3))
     rgb = torch.where(coverage[..., None], rgb / count.clamp_min(1)[..., None], 0.0)
-    depth = image.depth.nan_to_num(nan=float("inf")).view(blocks).amin((1, 3))
+    depth = image.depth.nan_to_num(torch.inf).view(blocks).amin((1, 3))
     return SplatImage(
         rgb=rgb,
         coverage=coverage,
-        depth=torch.where(coverage, depth, float("nan")),
+        depth=torch.where(coverage, depth, torch.nan),
         back=2 * image.back.view(blocks).sum((1, 3)) > count,
         off=image.off[::factor, ::factor] / factor,
     )

@@ -17,7 +17,7 @@ from ..types import (
     HiddenLines,
     ScaleSource,
 )
-from .splat_points import Backend, SplatOptions
+from .splat_points import SplatOptions
 
 Static = Literal["farthest", "mean"]
 CPU = torch.device("cpu")
@@ -29,12 +29,11 @@ class PriorOptions:
     """Choice of what is drawn of the scene, and how.
 
     Raises:
-        EgoXInputError: unknown dynamic handling, backend, device, static background or handling of
-            hidden sight lines.
+        EgoXInputError: unknown dynamic handling, device, static background or handling of hidden
+            sight lines.
     """
 
     splat: SplatOptions = field(default_factory=SplatOptions)
-    backend: Backend = "torch"
     device: str = "auto"  # torch's name of what points are drawn on; auto: a GPU if there is one
     near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
@@ -55,11 +54,6 @@ class PriorOptions:
     # metres; "without head" and "without wearer" leave out all within it of the camera
     head_radius_m: float = 0.25
     head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
-    background: tuple[float, float, float] = (
-        0.0,
-        0.0,
-        0.0,
-    )  # colour where nothing landed; the model expects black
     # points that are seen through a place that no exo frame has seen empty
     hidden_lines: HiddenLines = "draw"
     # of the take that is drawn, where a preset of the whole way chooses them; None: as the source has it
@@ -67,9 +61,7 @@ class PriorOptions:
     scale: ScaleSource | None = None
 
     def torch_device(self) -> torch.device:
-        """The device that ``device`` names; the plain twin draws on the CPU only."""
-        if self.backend == "reference":
-            return CPU
+        """The device that ``device`` names."""
         if self.device != "auto":
             return torch.device(self.device)
         kinds = (kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available())
@@ -77,7 +69,6 @@ class PriorOptions:
 
     def __post_init__(self) -> None:
         check_choice("dynamic handling", self.dynamic, DYNAMIC_CHOICES)
-        check_choice("splat backend", self.backend, get_args(Backend))
         try:
             self.torch_device()
         except RuntimeError as error:

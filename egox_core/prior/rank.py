@@ -28,7 +28,7 @@ from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
 from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import EARLIER, CameraTrajectory, DepthVideo
 from .options import prior_preset
-from .render import iter_ego_prior
+from .render import render_ego_prior
 
 EGO_SIZE = 64
 """Side of the small ego picture, px: shares are then exact to a few tenths of a per cent, at 1/50
@@ -71,13 +71,8 @@ class ExoCandidate:
         depth, camera = None, meta.exo_camera
         if depth_path is not None:
             depth, _ = load_depth_file(depth_path, meta, progress=progress)
-            camera, index = depth.camera, slice(len(depth.depth_m))
-            trajectory = replace(
-                trajectory,
-                w2c=trajectory.w2c[index],
-                times_s=trajectory.times_s[index],
-                exo_w2c=_at(trajectory.exo_w2c, index),
-            )
+            camera = depth.camera
+            trajectory = _path_at(trajectory, slice(len(depth.depth_m)))
         if camera is None:
             raise EgoXInputError(
                 f"take {name}",
@@ -95,10 +90,14 @@ class ExoRank:
     """Prediction of how much of the ego view one exo camera shows."""
 
     name: str
-    coverage: float  # mean share of the ego image that is observed, 0...1
-    by_frame: Tensor  # [F] float64
+    by_frame: Tensor  # [F] float64, share of the ego image that is observed, 0...1
     frames: tuple[int, ...]  # which frames were looked at
     method: Literal["depth", "poses"]
+
+    @property
+    def coverage(self) -> float:
+        """Mean share over the frames."""
+        return float(self.by_frame.mean())
 
 
 def rank_exo_cameras(
@@ -132,12 +131,10 @@ def rank_exo_cameras(
     for count, candidate in enumerate(candidates):
         progress(count, len(candidates), f"judging {candidate.name}")
         samples = sample_frames(len(candidate.trajectory.w2c), frames)
-        by_frame = (coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples)
         ranks.append(
             ExoRank(
                 name=candidate.name,
-                coverage=float(by_frame.mean()),
-                by_frame=by_frame,
+                by_frame=(coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples),
                 frames=tuple(samples),
                 method="depth" if by_depth else "poses",
             )
@@ -202,19 +199,10 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     step_m = options.max_edge * max(1.0, REFERENCE_SIZE / height)
     # Small pictures on the CPU: which camera is the best depends on no card.
     options = replace(options, max_edge=step_m, device="cpu")
-    small = replace(
-        path,
-        w2c=path.w2c[index],
-        times_s=path.times_s[index],
-        exo_w2c=_at(path.exo_w2c, index),
-        camera=path.camera.rescale(EGO_SIZE, EGO_SIZE),
-    )
-    shares = [
-        float((frame.seen >= EARLIER).double().mean())
-        for frame in iter_ego_prior(scene, small, options, classes=True)
-        if frame.seen is not None
-    ]
-    return torch.tensor(shares, dtype=torch.float64)
+    small = replace(_path_at(path, index), camera=path.camera.rescale(EGO_SIZE, EGO_SIZE))
+    seen = render_ego_prior(scene, small, options, classes=True).seen
+    assert seen is not None  # as asked for
+    return (seen >= EARLIER).double().mean((1, 2))
 
 
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
@@ -227,13 +215,9 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
     shares = []
     for t in frames:
-        exo_from_world = (
-            None if candidate.exo_w2c is None else pose_of_frame(candidate.exo_w2c, t).double()
-        )
         exo_from_ego = invert(candidate.trajectory.w2c[t].double())
-        exo_from_ego = (
-            exo_from_ego if exo_from_world is None else compose(exo_from_world, exo_from_ego)
-        )
+        if candidate.exo_w2c is not None:
+            exo_from_ego = compose(pose_of_frame(candidate.exo_w2c, t).double(), exo_from_ego)
         visibility = torch.zeros(len(rays), dtype=torch.float64)
         for distance in PROBE_DISTANCES_M:
             points = transform(exo_from_ego, rays * distance)
@@ -253,6 +237,11 @@ def _depth_path(folder: Path) -> Path | None:
         return find_depth(folder)
     except EgoXInputError:
         return None  # judged by poses, and the report says so
+
+
+def _path_at(path: CameraTrajectory, index: Tensor | slice) -> CameraTrajectory:
+    exo_w2c = _at(path.exo_w2c, index)
+    return replace(path, w2c=path.w2c[index], times_s=path.times_s[index], exo_w2c=exo_w2c)
 
 
 def _at(w2c: Tensor | None, index: Tensor | slice) -> Tensor | None:

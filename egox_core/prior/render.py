@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
@@ -18,7 +18,7 @@ from ..trajectory import camera_centre, pose_of_frame
 from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
 from .device import DrawingDevice
 from .drawing import draw_points
-from .options import PriorOptions, prior_preset
+from .options import CLEAN, PriorOptions
 from .sight_lines import SightLines
 
 
@@ -35,41 +35,33 @@ class PriorFrame:
 def render_ego_prior(
     scene: PointCloud,
     trajectory: CameraTrajectory,
-    options: PriorOptions | None = None,
+    options: PriorOptions = CLEAN,
     *,
     classes: bool = False,
     progress: Progress = no_progress,
 ) -> EgoPrior:
     """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
-    width, height = trajectory.camera.stored_size
-    count = scene.frame_count
-    on = DrawingDevice(prior_preset("clean") if options is None else options)
-    rgb = FrameStore(count, (height, width, 3), np.float32)
-    coverage = FrameStore(count, (height, width), np.bool_)
-    depth_m = FrameStore(count, (height, width), np.float32)
-    seen = FrameStore(count, (height, width), np.uint8) if classes else None
+    size, on = trajectory.camera.stored_size[::-1], DrawingDevice(options)
+    maps = {
+        "rgb": ((*size, 3), np.float32),
+        "coverage": (size, np.bool_),
+        "depth_m": (size, np.float32),
+        **({"seen": (size, np.uint8)} if classes else {}),
+    }
+    stores = {name: FrameStore(scene.frame_count, *kind) for name, kind in maps.items()}
     for frame in iter_ego_prior(
         scene, trajectory, options, classes=classes, on=on, progress=progress
     ):
-        rgb.append(frame.rgb.numpy())
-        coverage.append(frame.coverage.numpy())
-        depth_m.append(frame.depth_m.numpy())
-        if seen is not None and frame.seen is not None:
-            seen.append(frame.seen.numpy())
-    return EgoPrior(
-        rgb=rgb.tensor(),
-        coverage=coverage.tensor(),
-        depth_m=depth_m.tensor(),
-        trajectory=trajectory,
-        notes=(on.note,) if on.note else (),
-        seen=None if seen is None else seen.tensor(),
-    )
+        for name, store in stores.items():
+            store.append(getattr(frame, name).numpy())
+    drawn: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
+    return EgoPrior(trajectory=trajectory, notes=(on.note,) if on.note else (), **drawn)
 
 
 def iter_ego_prior(
     scene: PointCloud,
     trajectory: CameraTrajectory,
-    options: PriorOptions | None = None,
+    options: PriorOptions = CLEAN,
     *,
     frames: Sequence[int] | None = None,
     classes: bool = False,
@@ -84,7 +76,6 @@ def iter_ego_prior(
             "exo" and ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera;
             without it their world is the exo camera's frame. With scene frame "world" both share
             the world.
-        options: default: preset ``clean``.
         frames: of the clip, those to render; default: all.
         classes: say of every pixel where it comes from, too.
         on: where to draw; default: the options' device.
@@ -94,7 +85,6 @@ def iter_ego_prior(
         EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations, sight
             lines in a scene without depth. Raised before rendering.
     """
-    options = prior_preset("clean") if options is None else options
     ego_from_frame = ego_from_scene(scene, trajectory)
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
@@ -102,7 +92,39 @@ def iter_ego_prior(
     lines = None
     if classes or options.hidden_lines == "leave out":
         lines = SightLines(scene, trajectory.camera, options.splat)
-    return _frames(scene, frames, trajectory.camera, ego_from_frame, options, lines, on, progress)
+
+    def drawn() -> Iterator[PriorFrame]:
+        rays, inside_lens = trajectory.camera.pixel_rays()
+        ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
+        static = scene.mean_background(progress) if options.static == "mean" else scene.static
+        static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
+        for done, t in enumerate(frames):
+            progress(done, len(frames), "render the ego prior")
+
+            def picture(
+                device: torch.device, t: int = t
+            ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+                pose, static = ego_from_frame[t].to(device), static_on(device)
+                points = _visible_points(
+                    static, scene, t, pose, trajectory.camera.quarter_turns, options
+                )
+                image = draw_points(points, trajectory.camera, pose, options)
+                seen = None if lines is None else lines.classes(image, ego_from_frame[t], t).cpu()
+                return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen
+
+            rgb, coverage, depth, seen = on.draw(picture)
+            if seen is not None and options.hidden_lines == "leave out":
+                coverage = coverage & (seen != DOUBTFUL)
+                rgb, depth = rgb * coverage[..., None], torch.where(coverage, depth, torch.nan)
+            yield PriorFrame(
+                rgb=rgb,
+                coverage=coverage,
+                depth_m=depth if options.splat.depth_is_z else depth * ray_z,
+                seen=seen,
+            )
+        progress(len(frames), len(frames), "render the ego prior")
+
+    return drawn()
 
 
 def check_scene(scene: PointCloud) -> None:
@@ -118,47 +140,6 @@ def check_scene(scene: PointCloud) -> None:
             expected="points",
             fix="check depth and masks: all pixels are invalid, masked or filtered as edges",
         )
-
-
-def _frames(
-    scene: PointCloud,
-    frames: Sequence[int],
-    camera: CameraModel,
-    ego_from_frame: Tensor,
-    options: PriorOptions,
-    lines: SightLines | None,
-    on: DrawingDevice,
-    progress: Progress,
-) -> Iterator[PriorFrame]:
-    rays, inside_lens = camera.pixel_rays()
-    ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
-    background = torch.tensor(options.background)
-    static = scene.mean_background(progress) if options.static == "mean" else scene.static
-    static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
-    for done, t in enumerate(frames):
-        progress(done, len(frames), "render the ego prior")
-
-        def picture(
-            device: torch.device, t: int = t
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-            pose, static = ego_from_frame[t].to(device), static_on(device)
-            points = _visible_points(static, scene, t, pose, camera.quarter_turns, options)
-            image = draw_points(points, camera, pose, options)
-            seen = None if lines is None else lines.classes(image, ego_from_frame[t], t).cpu()
-            return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen
-
-        rgb, coverage, depth, seen = on.draw(picture)
-        if seen is not None and options.hidden_lines == "leave out":
-            coverage = coverage & (seen != DOUBTFUL)
-            depth = torch.where(coverage, depth, torch.nan)
-        rgb = torch.where(coverage[..., None], rgb, background)
-        yield PriorFrame(
-            rgb=rgb,
-            coverage=coverage,
-            depth_m=depth if options.splat.depth_is_z else depth * ray_z,
-            seen=seen,
-        )
-    progress(len(frames), len(frames), "render the ego prior")
 
 
 def _visible_points(

@@ -6,7 +6,7 @@ Static space is empty if any frame of any camera saw through it; right behind wh
 frames of that time count. Outside of all pictures space counts as empty: drawn rooms cropped so that
 the wearer's head is out of the picture have 99.7 % of the observed right, and half of the doubt."""
 
-from functools import lru_cache, reduce
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -70,14 +70,9 @@ class DepthBound:
     ) -> Tensor:  # [N] bool
         """Check whether one of the 3 x 3 pixels around has its surface where a point is."""
         z, tolerance, pixel = self.look(points, POINT_NOISES)
-        shown = torch.zeros_like(z, dtype=torch.bool)
         padded = F.pad(self.depth_m, (1, 1, 1, 1), value=torch.nan)
-        height, width = self.depth_m.shape
-        for down in range(3):
-            for right in range(3):
-                beside = padded[down : down + height, right : right + width].reshape(-1)[pixel]
-                shown |= (z - beside).abs() <= tolerance
-        return shown
+        around = padded.unfold(0, 3, 1).unfold(1, 3, 1).flatten(0, 1)[pixel]  # [N, 3, 3]
+        return ((z - around.movedim(0, -1)).abs() <= tolerance).any(0).any(0)
 
 
 def hidden_length(
@@ -132,7 +127,7 @@ class SightLines:
             )
         self._camera, self._depth_is_z = camera, splat.depth_is_z
         self._pixels = lru_cache(maxsize=1)(camera.pixel_grid().to)
-        self._still: dict[torch.device, list[tuple[Part, int, Tensor, Tensor]]] = {}
+        self._still = lru_cache(maxsize=1)(self._still_maps)
 
     def classes(
         self,
@@ -159,9 +154,7 @@ class SightLines:
             )
 
         now = [bound(p, frame, p[1].map(frame), p[1].moves(frame)) for p in self._parts]
-        if device not in self._still:
-            self._still = {device: self._still_maps(device)}
-        ever = [bound(*still) for still in self._still[device]]
+        ever = [bound(*still) for still in self._still(device)]
         rays, _ = self._camera.unproject(self._pixels(device) + image.off)
         landed = image.coverage & torch.isfinite(depth)
         points = rays * (depth / rays[..., 2] if self._depth_is_z else depth)[..., None]
@@ -171,7 +164,7 @@ class SightLines:
         length[walked] = hidden_length(points[walked], now, ever)
         hidden = torch.where(walked, length, _of_blocks(length)) > HIDDEN_M
         shown = torch.zeros_like(landed)
-        shown[landed] = reduce(torch.bitwise_or, (picture.shows(points[landed]) for picture in now))
+        shown[landed] = torch.stack([picture.shows(points[landed]) for picture in now]).any(0)
         classes = torch.where(shown, NOW, EARLIER).masked_fill(hidden | image.back, DOUBTFUL)
         return classes.masked_fill(~landed, UNOBSERVED).to(torch.uint8)
 
@@ -180,12 +173,13 @@ class SightLines:
         stills = []
         for part in self._parts:
             scene, sight = part
-            moves = sight.still_m is None
-            frames = sample_frames(scene.frame_count, KEY_FRAMES) if moves else [0]
-            for frame in frames:
-                depth_m = sight.map(frame) if sight.still_m is None else sight.still_m
-                depth_m = depth_m.to(device)
-                stills.append((part, frame, depth_m, torch.zeros_like(depth_m, dtype=torch.bool)))
+            if sight.still_m is not None:
+                maps = {0: sight.still_m}
+            else:
+                maps = {t: sight.map(t) for t in sample_frames(scene.frame_count, KEY_FRAMES)}
+            for frame, depth_m in maps.items():
+                nothing = torch.zeros_like(depth_m, dtype=torch.bool, device=device)
+                stills.append((part, frame, depth_m.to(device), nothing))
         return stills
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from ..errors import check_choice
 from ..frozen import frozen
 
-Backend = Literal["torch", "reference"]
 Style = Literal["composite", "surface"]
 MIN_WEIGHT = 0.01
 """Least weight of a sample within its own reach, so that a pixel covered by one far corner of a

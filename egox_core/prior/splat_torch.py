@@ -32,7 +32,10 @@ rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """See :data:`drawing.SPLATTERS`."""
+    """Draw points into a picture of so many px across and down; no points give a black one.
+
+    Its plain twin is ``tests/twins/splat.py``.
+    """
     if len(points) == 0:
         return blank(width, height, points.uv.device)
     if options.style == "composite":
@@ -155,18 +158,13 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     # Ranks by depth fit in 32 bits and name the point at once.
     order = points.depth.argsort(stable=True)
     uv, rgb, z = points.uv[order], points.rgb[order], points.depth[order]
-    wide = width + 2 * pad
-    cell = uv.round().long() + pad
-    near = (
-        (cell[:, 0] >= 0)
-        & (cell[:, 0] < wide)
-        & (cell[:, 1] >= 0)
-        & (cell[:, 1] < height + 2 * pad)
-    )
-    cells = torch.full((wide * (height + 2 * pad) + 1,), FAR, dtype=torch.int32, device=device)
-    flat = torch.where(near, cell[:, 1] * wide + cell[:, 0], cells.numel() - 1)
+    wide, high = width + 2 * pad, height + 2 * pad
+    column, row = (uv.round().long() + pad).unbind(-1)
+    near = (column >= 0) & (column < wide) & (row >= 0) & (row < high)
+    cells = torch.full((wide * high + 1,), FAR, dtype=torch.int32, device=device)
+    flat = torch.where(near, row * wide + column, wide * high)
     cells.scatter_reduce_(0, flat, torch.arange(len(uv), dtype=torch.int32, device=device), "amin")
-    cells = cells[:-1].view(height + 2 * pad, wide)
+    cells = cells[:-1].view(high, wide)
 
     rows = BAND_ROWS if device.type == "cpu" else height
     bands = [
@@ -178,7 +176,6 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
             z,
             radius,
             pad,
-            width,
             options.points_per_pixel,
         )
         for top in range(0, height, rows)
@@ -196,11 +193,10 @@ def _peel(
     z: Tensor,  # [N]
     radius: float,
     pad: int,
-    width: int,
     layers: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(rgb, coverage, z, way to the nearest point) of the picture's rows from ``top`` on, as many as ``cells`` has."""
-    device, height = uv.device, cells.shape[0] - 2 * pad
+    device, (height, width) = uv.device, (side - 2 * pad for side in cells.shape)
     v, u = torch.meshgrid(
         torch.arange(top, top + height, device=device, dtype=uv.dtype),
         torch.arange(width, device=device, dtype=uv.dtype),

@@ -7,7 +7,6 @@ import argparse
 import platform
 import sys
 import time
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
@@ -17,7 +16,7 @@ import torch
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
-from egox_core.prior import PRIOR_PRESETS, SPLATTERS, prior_preset
+from egox_core.prior import PRIOR_PRESETS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
 from egox_core.scene import estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
@@ -85,7 +84,6 @@ def main(arguments: list[str] | None = None) -> int:
         default="auto",
         help="how the exo camera moves, where its poses aren't given (default: auto, found out)",
     )
-    parser.add_argument("--backend", choices=tuple(SPLATTERS), default="torch")
     parser.add_argument(
         "--device",
         default="auto",
@@ -154,11 +152,6 @@ def render_take(args: argparse.Namespace) -> dict:
         scale=parse_scale(args.scale) if args.scale else scale,
         progress=show,
     )
-    options = replace(chosen, backend=args.backend, device=args.device)
-    if args.dynamic:
-        options = replace(options, dynamic=args.dynamic)
-    if args.hidden_lines:
-        options = replace(options, hidden_lines=args.hidden_lines)
     frames = take.read_exo(show)
     lap("load")
     depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=show)
@@ -168,9 +161,12 @@ def render_take(args: argparse.Namespace) -> dict:
     drawn, seen = prior(
         points,
         take.trajectory,
-        options,
+        args.preset,
+        dynamic=args.dynamic,
+        hidden_lines=args.hidden_lines,
         classes=True,
         draw_anyway=args.draw_anyway,
+        device=args.device,
         progress=show,
     )
     masks = (mask.byte() * 255 for mask in drawn.coverage)
@@ -186,8 +182,7 @@ def render_take(args: argparse.Namespace) -> dict:
     report = {
         "take": take.name,
         "preset": args.preset,
-        "hidden_lines": options.hidden_lines,
-        "backend": args.backend,
+        "hidden_lines": args.hidden_lines or chosen.hidden_lines,
         "camera": args.camera,
         "exo_lens": take.lens_note,
         "scale": take.scale.content(),

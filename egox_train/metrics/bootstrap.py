@@ -25,15 +25,6 @@ class Estimate:
     clips: int
     takes: int
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "mean": round(self.mean, 6),
-            "low": round(self.low, 6),
-            "high": round(self.high, 6),
-            "clips": self.clips,
-            "takes": self.takes,
-        }
-
 
 def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | None:
     """Mean of ``values`` with the 95 % interval from drawing takes with replacement; None without values.

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -220,13 +220,9 @@ def _weighted(
 
 
 def _fingerprint(job: RowJob, hashes: list[str]) -> str:
-    try:
-        library = version("torchmetrics")
-    except PackageNotFoundError:
-        library = ""
     parts = [
         VERSION,
-        library,
+        version("torchmetrics"),
         job.record.model_dump(mode="json"),
         hashes,
         [name for name, _ in job.videos],

@@ -64,7 +64,7 @@ class Metric:
     key: str
     label: str
     family: Family
-    better: Literal["higher", "lower", "neither"]
+    better: Literal["higher", "lower", "neither"] = "higher"
     digits: int = 3
     meaning: str = ""
     needs: str = ""  # where the value is None without it
@@ -76,13 +76,13 @@ class Metric:
         return self.label + {"higher": " ↑", "lower": " ↓", "neither": ""}[self.better]
 
 
-SEEN_KINDS: Mapping[str, str] = {
+SEEN_WORDS: Mapping[str, str] = {
     "now": "where exo sees the point in this frame",
     "earlier": "where exo saw it at another time",
     "doubtful": "where something that exo never saw may hide it",
     "unobserved": "where exo never saw anything",
 }
-"""Classes of an ego pixel, as in ``egox_core.types.seen_shares``."""
+"""What each of ``egox_core.types.SEEN_KINDS`` is."""
 
 
 def _by_class(key: str, label: str, better: Literal["higher", "lower"], digits: int, how: str):
@@ -95,7 +95,7 @@ def _by_class(key: str, label: str, better: Literal["higher", "lower"], digits: 
             digits=digits,
             meaning=f"{how}, {where} (seen.mkv of the clip)",
         )
-        for kind, where in SEEN_KINDS.items()
+        for kind, where in SEEN_WORDS.items()
     )
 
 
@@ -104,7 +104,6 @@ METRICS: tuple[Metric, ...] = (
         key="psnr",
         label="PSNR",
         family="image",
-        better="higher",
         digits=2,
         meaning="dB, mean over frames, 100 for equal frames",
         tables=("paper", "paired", "clips"),
@@ -113,7 +112,6 @@ METRICS: tuple[Metric, ...] = (
         key="ssim",
         label="SSIM",
         family="image",
-        better="higher",
         meaning="Gaussian window of 11 px, mean over channels and frames",
         tables=("paper", "paired", "clips"),
     ),
@@ -130,7 +128,6 @@ METRICS: tuple[Metric, ...] = (
         key="clip_i",
         label="CLIP-I",
         family="image",
-        better="higher",
         meaning="cosine of CLIP image embeddings of the same frame, mean over frames",
         needs=f"--clip FOLDER: {CLIP_WEIGHTS}",
         tables=("paper", "paired"),
@@ -149,7 +146,6 @@ METRICS: tuple[Metric, ...] = (
         key="iou",
         label="IoU",
         family="object",
-        better="higher",
         meaning="of masks; a mask missing in the generated video has 0",
         needs=MASKS,
         tables=("paper", "clips"),
@@ -158,7 +154,6 @@ METRICS: tuple[Metric, ...] = (
         key="contour_accuracy",
         label="Contour Acc",
         family="object",
-        better="higher",
         meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0",
         needs=MASKS,
         tables=("paper",),
@@ -188,7 +183,6 @@ METRICS: tuple[Metric, ...] = (
         key="temporal_flickering",
         label="Temporal Flickering",
         family="video",
-        better="higher",
         meaning="1 - mean absolute difference of following frames (values 0 to 1)",
         tables=("paper", "paired", "clips"),
     ),
@@ -196,7 +190,6 @@ METRICS: tuple[Metric, ...] = (
         key="motion_smoothness",
         label="Motion Smoothness",
         family="video",
-        better="higher",
         meaning="1 - mean absolute difference of every second frame to its neighbours' interpolation by AMT-S",
         needs=f"--amt FILE: {AMT_WEIGHTS}",
         tables=("paper",),
@@ -205,7 +198,6 @@ METRICS: tuple[Metric, ...] = (
         key="dynamic_degree",
         label="Dynamic Degree",
         family="video",
-        better="higher",
         meaning="share of clips that move, by vbench's rule over RAFT flow",
         needs=f"--raft FILE: {RAFT_WEIGHTS}",
         tables=("paper",),
@@ -214,7 +206,6 @@ METRICS: tuple[Metric, ...] = (
         key="patch_zncc",
         label="Patch ZNCC",
         family="structure",
-        better="higher",
         meaning="correlation of luma in each square of 64 px, without its mean and contrast; "
         "mean over the squares in which the true picture shows something",
         tables=("paired", "clips"),
@@ -241,7 +232,6 @@ METRICS: tuple[Metric, ...] = (
         key="psnr_inside",
         label="PSNR inside",
         family="prior",
-        better="higher",
         digits=2,
         meaning="dB over all covered pixels of the clip",
         tables=("paired", "clips"),
@@ -250,7 +240,6 @@ METRICS: tuple[Metric, ...] = (
         key="psnr_outside",
         label="PSNR outside",
         family="prior",
-        better="higher",
         digits=2,
         meaning="dB over all pixels that the prior leaves open",
         tables=("paired", "clips"),
@@ -269,7 +258,6 @@ METRICS: tuple[Metric, ...] = (
         key="path_judged",
         label="Path judged",
         family="prior",
-        better="higher",
         digits=2,
         meaning="share of frames whose view could be compared with the path",
     ),

@@ -4,9 +4,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.metrics import region_psnr
-from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
-
-from .columns import SEEN_KINDS
+from egox_core.types import SEEN_KINDS
 
 # A pixel of the prior's video counts as covered where its brightest channel is above this. Holes
 # are black, lifted by compression at their rims: 0.4 to 1.3 % of the picture too much on three
@@ -51,7 +49,7 @@ def class_rows(
 ) -> dict[str, float | None]:
     """Figures by class; None where a clip has no such pixel."""
     rows: dict[str, float | None] = {}
-    for name, kind in zip(SEEN_KINDS, (NOW, EARLIER, DOUBTFUL, UNOBSERVED), strict=True):
+    for name, kind in SEEN_KINDS.items():
         region = seen == kind
         if error is not None:
             rows[f"psnr_{name}"] = region_psnr(error, region)

@@ -2,8 +2,9 @@
 differences, a row a clip. Which metric stands in which table says :mod:`.columns`."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
 from statistics import fmean, stdev
 from typing import Any
 
@@ -51,7 +52,7 @@ def build_report(
     }
     _correct(paired)
     given = {name: keys for name, keys in seeds.items() if name not in BASELINES}
-    report: dict[str, Any] = {
+    return {
         "format": FORMAT,
         "metrics_version": VERSION,
         "clips": len(rows),
@@ -60,7 +61,7 @@ def build_report(
         "protocol": dict(protocol),
         "options": dict(options),
         "weights": dict(weights),
-        "versions": _versions(),
+        "versions": {name: version(name) for name in LIBRARIES},
         "coverage_from": sorted({row["coverage_from"] for row in rows}),
         "object_matching": _matching(means.get(GENERATED, {}), weights),
         "not_computed": _not_computed(means.get(GENERATED, {}), sets),
@@ -78,9 +79,6 @@ def build_report(
             }
             for kind, by_name in (groups or {}).items()
         },
-    }
-    return {
-        **report,
         "errors": dict(errors),
         "rows": [
             {k: v for k, v in row.items() if k not in ("fingerprint", "features")} for row in rows
@@ -158,7 +156,7 @@ def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str
 
 
 def _shown(estimate: Estimate) -> dict[str, Any]:
-    values = estimate.as_dict()
+    values = {key: round(value, 6) for key, value in asdict(estimate).items()}
     hidden = ("low", "high") if estimate.takes < FEWEST_TAKES else ()
     return {key: value for key, value in values.items() if key not in hidden}
 
@@ -201,16 +199,6 @@ def _not_computed(means: Mapping[str, Any], sets: Sets) -> dict[str, str]:
     return {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in computed}
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "unknown"
-    return versions
-
-
 def markdown_report(report: Mapping[str, Any]) -> str:
     """Everything of the report that a person reads; '–' stands where a value couldn't be had."""
     lines = [
@@ -219,82 +207,59 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
         "Means with 95 % bootstrap intervals over takes, where there are five or more.",
         "",
-        *_protocol_lines(report["protocol"]),
+        _protocol_line(report["protocol"]),
         "",
     ]
+    for title, body in _sections(report):
+        lines += [f"## {title}", "", *body, ""]
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    covered = ", ".join(report["coverage_from"]) or "–"
+    return "\n".join([*lines, f"Coverage taken from: {covered}. Versions: {versions}.", ""])
+
+
+def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Titles, and the lines under each."""
     if report["clips"]:
-        means = report["means"]
-        lines += ["## In the paper's columns", ""]
-        if report["seeds"]:
-            seeds = ", ".join(f"{name} {len(keys)}" for name, keys in report["seeds"].items())
-            lines += [f"± is the standard deviation over the seeds: {seeds}.", ""]
-        lines += [*_paper_table({"": report}, report["seeds"]), ""]
+        means, seeds = report["means"], report["seeds"]
+        counts = ", ".join(f"{name} {len(keys)}" for name, keys in seeds.items())
+        spread = [f"± is the standard deviation over the seeds: {counts}.", ""] if seeds else []
+        yield "In the paper's columns", [*spread, *_paper_table({"": report}, seeds)]
         for kind, by_name in report["groups"].items():
-            lines += [f"## By {kind}", "", *_paper_table(by_name, report["seeds"]), ""]
-        for title, family in (
-            ("Structure", "structure"),
-            ("Inside and outside the prior's coverage", "prior"),
-            ("What exo observed, and what it did not", "seen"),
-        ):
-            lines += [f"## {title}", "", *_means_table(means, of_family(family)), ""]
+            yield f"By {kind}", _paper_table(by_name, seeds)
+        yield "Structure", _means_table(means, of_family("structure"))
+        yield "Inside and outside the prior's coverage", _means_table(means, of_family("prior"))
+        yield "What exo observed, and what it did not", _means_table(means, of_family("seen"))
         objects = [
             m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]
         ]
         if objects:
-            lines += [
-                "## Objects",
-                "",
-                f"Matching: {report['object_matching']}.",
-                "",
-                *_means_table(means, objects),
-                "",
+            how = f"Matching: {report['object_matching']}."
+            yield "Objects", [how, "", *_means_table(means, objects)]
+        if paired := report["paired"]:
+            how = (
+                "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
+            )
+            differing = [
+                m for m in of_table("paired") if any(m.key in values for values in paired.values())
             ]
-        if report["paired"]:
-            lines += [
-                "## Paired differences",
-                "",
-                "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table.",
-                "",
-                *_means_table(report["paired"], _differing(report["paired"])),
-                "",
-            ]
-        lines += ["## Clips", "", *_row_table(report["rows"]), ""]
+            yield "Paired differences", [how, "", *_means_table(paired, differing)]
+        yield "Clips", _row_table(report["rows"])
     if report["errors"]:
-        lines += [
-            "## Not evaluated",
-            "",
-            *(f"- {line}" for line in failure_lines(report["errors"])),
-            "",
-        ]
-    lines += [
-        "## Not computed",
-        "",
-        *(f"- {name}: {why}" for name, why in report["not_computed"].items()),
-        "",
-        "## What the columns mean",
-        "",
-        *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning),
-        "",
-        f"Coverage taken from: {', '.join(report['coverage_from']) or '–'}. Versions: "
-        + ", ".join(f"{k} {v}" for k, v in report["versions"].items())
-        + ".",
-        "",
-    ]
-    return "\n".join(lines)
+        yield "Not evaluated", [f"- {line}" for line in failure_lines(report["errors"])]
+    yield "Not computed", [f"- {name}: {why}" for name, why in report["not_computed"].items()]
+    yield "What the columns mean", [f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning]
 
 
-def _protocol_lines(protocol: Mapping[str, Any]) -> list[str]:
-    networks = (
-        ", ".join(f"{name} {hash_}" for name, hash_ in protocol["networks"].items()) or "none"
-    )
-    return [
+def _protocol_line(protocol: Mapping[str, Any]) -> str:
+    networks = ", ".join(f"{name} {hash_}" for name, hash_ in protocol["networks"].items())
+    return (
         f"Protocol: {protocol['clips']} clips (list {protocol['clip_list']}), "
         f"{', '.join(protocol['sizes'])} px, "
         f"resized: {protocol['resize']}, frames {', '.join(map(str, protocol['frames']))} at "
-        f"{', '.join(f'{fps:g}' for fps in protocol['fps'])} a second; networks: {networks}; "
-        "metrics of version "
+        f"{', '.join(f'{fps:g}' for fps in protocol['fps'])} a second; networks: "
+        f"{networks or 'none'}; metrics of version "
         f"{protocol['metrics_version']}. Figures of another protocol don't compare."
-    ]
+    )
 
 
 def _paper_table(
@@ -327,10 +292,6 @@ def _count(values: Mapping[str, Any]) -> str:
     """Clips and takes of the row; single metrics may have fewer."""
     counts = [(v["clips"], v["takes"]) for v in values.values() if "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
-
-
-def _differing(paired: Mapping[str, Any]) -> list[Metric]:
-    return [m for m in of_table("paired") if any(m.key in values for values in paired.values())]
 
 
 def _row_table(rows: Rows) -> list[str]:

@@ -1,11 +1,12 @@
 """Memory of never-seen places: what comes back, and what never does."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.model import sensor_from_upright
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
 from egox_core.prior.options import PriorOptions
@@ -21,36 +22,26 @@ EGO = preset_camera("aria_released", 64).rescale(64, 64)
 
 def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
     """w2c of a head in the middle of the room that has turned away from the exo camera's view."""
-    a = math.radians(yaw_deg)
-    turn = torch.tensor(
-        [[math.cos(a), 0, -math.sin(a)], [0, 1, 0], [math.sin(a), 0, math.cos(a)]]
-    ).double()
-    upright = torch.tensor(
-        [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]
-    ).double()  # the sensor is mounted on its side
-    pose = upright @ turn
-    return torch.cat((pose, pose @ torch.tensor([[-x], [0.0], [0.0]]).double()), 1)
+    turn = Rotation.from_euler("y", -yaw_deg, degrees=True).as_matrix()
+    pose = sensor_from_upright(EGO.quarter_turns) @ torch.from_numpy(turn)
+    return torch.cat((pose, -x * pose[:, :1]), 1)
 
 
 def clip(
     poses: list[torch.Tensor],
 ) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, list[RoomView]]:
     exo_w2c = torch.eye(3, 4).double()
-    exo, count, times_s = view(EXO, exo_w2c), len(poses), torch.arange(len(poses)).double()
+    exo, path = view(EXO, exo_w2c), path_of(torch.stack(poses), EGO, exo_w2c=exo_w2c)
+    depth_m = exo.depth_m.expand(len(poses), -1, -1)
     depth = DepthVideo(
-        depth_m=exo.depth_m.expand(count, -1, -1),
+        depth_m=depth_m,
         camera=EXO,
         exo_w2c=exo_w2c,
-        times_s=times_s,
-        dynamic=torch.zeros(count, *exo.depth_m.shape, dtype=torch.bool),
+        times_s=path.times_s,
+        dynamic=torch.zeros_like(depth_m, dtype=torch.bool),
     )
-    path = path_of(torch.stack(poses), EGO, exo_w2c=exo_w2c)
-    return (
-        exo.rgb.float().expand(count, -1, -1, -1) / 255,
-        depth,
-        path,
-        [view(EGO, pose) for pose in poses],
-    )
+    rgb = exo.rgb.float().expand(len(poses), -1, -1, -1) / 255
+    return rgb, depth, path, [view(EGO, pose) for pose in poses]
 
 
 def truth(views: list[RoomView]) -> torch.Tensor:

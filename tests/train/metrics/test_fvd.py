@@ -1,15 +1,19 @@
 """FVD, motion smoothness and DINO matching: arithmetic against closed forms, real networks with
 random weights."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.linalg import sqrtm
 
 from egox_core.errors import EgoXInputError
 from egox_train.data.object_masks import ObjectMasks
 from egox_train.metrics.fvd import frechet_distance
-from egox_train.metrics.temporal import AmtBetween, motion_smoothness
+from egox_train.metrics.temporal import AMT_NETWORK, AmtBetween, _amt_module, motion_smoothness
 from tests.refusals import refuses
 
 
@@ -25,11 +29,10 @@ def test_frechet_distance_of_known_sets():
         frechet_distance(a[:1], a)
     # With scipy's matrix root of the covariances' product, also where they are singular (5 videos of
     # 8 features); a touch of the identity keeps the root real.
-    scipy_linalg = pytest.importorskip("scipy.linalg")
     for count in (30, 5):
         a, b = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
         first, second = (np.cov(x, rowvar=False, bias=True) + 1e-9 * np.eye(8) for x in (a, b))
-        root = scipy_linalg.sqrtm(first @ second).real
+        root = sqrtm(first @ second).real
         expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(first + second - 2 * root)
         assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-3)
 
@@ -55,10 +58,6 @@ def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
 
 
 def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
-    import sys
-
-    from egox_train.metrics.temporal import AMT_NETWORK, _amt_module
-
     try:
         module = _amt_module()
     except EgoXInputError as error:
@@ -69,12 +68,8 @@ def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     video = torch.rand(3, 128, 136, 3)
     between = AmtBetween(tmp_path / "amt.safetensors")
-    assert between(*video[:2].movedim(-1, 1).split(1)).shape == (
-        1,
-        3,
-        128,
-        136,
-    )  # padded to 16 and cut again
+    # padded to 16 and cut again
+    assert between(*video[:2].movedim(-1, 1).split(1)).shape == (1, 3, 128, 136)
     assert 0 < motion_smoothness(video, between) < 1
     with refuses("a different model"):
         AmtBetween(tmp_path / "other.safetensors")
@@ -87,31 +82,22 @@ def test_objects_are_matched_by_what_they_look_like(networks, tmp_path, kind):
 
     networks.write_dino(tmp_path / "dino", kind)
     dino = DinoFeatures(tmp_path / "dino")
-    truth, made = torch.full((2, 64, 64, 3), 0.5), torch.full((2, 64, 64, 3), 0.5)
+    truth, made = torch.full((2, 2, 64, 64, 3), 0.5)
     true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))
     colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.1, 1.0]])
-    for number, place in enumerate(
-        (slice(4, 28), slice(34, 58))
-    ):  # red above, blue below; swapped in the made one
-        for video, masks, row in ((truth, true_masks, number), (made, made_masks, 1 - number)):
-            video[:, place, 20:44] = colours[number if video is truth else 1 - number]
-            masks[row, :, place, 20:44] = True
-    # In the made video the red one lies below and is number 1 - 1 = 0 there.
+    # Red above, blue below; in the made video the red one lies below, and both are numbered anew.
+    for place, number in ((slice(4, 28), 0), (slice(34, 58), 1)):
+        truth[:, place, 20:44], made[:, place, 20:44] = colours[number], colours[1 - number]
+        true_masks[number, :, place, 20:44] = made_masks[1 - number, :, place, 20:44] = True
     assert dino(truth).shape == (2, 16, 16, 32)
     vectors = looks(true_masks, dino(truth))
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
-    found = match_by_looks(
-        ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks), made, truth, dino
-    )
+    masks = ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks)
+    found = match_by_looks(masks, made, truth, dino)
     for number in range(2):
         inside = made[torch.from_numpy(found.generated[number])]
         assert torch.equal(inside.unique(dim=0), colours[number : number + 1]), number
-    lone = match_by_looks(
-        ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks[:1]),
-        made,
-        truth,
-        dino,
-    )
+    lone = match_by_looks(replace(masks, generated=made_masks[:1]), made, truth, dino)
     assert sorted(lone.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
     with refuses("DINOv3 or DINOv2 folder"):
         DinoFeatures(tmp_path)

@@ -15,10 +15,11 @@ from egox_train.metrics.objects import (
 from tests.refusals import refuses
 
 SIZE = 60
+EMPTY = np.zeros((SIZE, SIZE), bool)
 
 
 def square(row: int, column: int, side: int = 10) -> np.ndarray:
-    mask = np.zeros((SIZE, SIZE), bool)
+    mask = EMPTY.copy()
     mask[row : row + side, column : column + side] = True
     return mask
 
@@ -36,7 +37,7 @@ def test_iou_by_counting():
     assert iou(square(0, 0), square(0, 0)) == 1
     assert iou(square(0, 0), square(0, 5)) == pytest.approx(50 / 150)
     assert iou(square(0, 0), square(30, 30)) == 0
-    assert iou(np.zeros((4, 4), bool), np.zeros((4, 4), bool)) == 1
+    assert iou(EMPTY, EMPTY) == 1
 
 
 def test_location_is_the_way_between_the_outlines():
@@ -51,10 +52,8 @@ def test_boundary_is_that_of_the_davis_definition():
     """Pixel by pixel: unlike its right, lower, or lower right neighbour inside the picture."""
     random = np.random.default_rng(0).random((9, 7)) > 0.5
     expected = np.zeros_like(random)
-    for r in range(9):
-        for c in range(7):
-            near = [(r, c + 1), (r + 1, c), (r + 1, c + 1)]
-            expected[r, c] = any(random[y, x] != random[r, c] for y, x in near if y < 9 and x < 7)
+    for r, c in np.ndindex(9, 7):
+        expected[r, c] = (random[r : r + 2, c : c + 2] != random[r, c]).any()
     assert (boundary(random) == expected).all()
 
 
@@ -63,23 +62,21 @@ def test_contour_accuracy_forgives_its_bound_and_no_more():
     assert contour_accuracy(square(5, 5), square(5, 5)) == 1
     assert contour_accuracy(square(20, 20), square(20, 21)) == 1  # one pixel aside
     assert contour_accuracy(square(20, 20), square(40, 40)) == 0
-    assert contour_accuracy(square(5, 5), np.zeros((SIZE, SIZE), bool)) == 0
-    empty = np.zeros((SIZE, SIZE), bool)
-    assert contour_accuracy(empty, empty) == 1
+    assert contour_accuracy(square(5, 5), EMPTY) == 0
+    assert contour_accuracy(EMPTY, EMPTY) == 1
     # Outlines of 40 pixels, 4 aside: 8 match on the top line, 8 on the bottom line, 2 on the side
     # between them.
     assert contour_accuracy(square(20, 20), square(20, 24)) == pytest.approx(18 / 40)
 
 
 def test_missing_masks_are_counted_and_never_averaged_as_minus_one():
-    empty = np.zeros((SIZE, SIZE), bool)
-    truth = [square(5, 5), square(5, 5), square(5, 5), empty]
-    guess = [square(5, 5), square(8, 9), empty, square(5, 5)]
+    truth = [square(5, 5), square(5, 5), square(5, 5), EMPTY]
+    guess = [square(5, 5), square(8, 9), EMPTY, square(5, 5)]
     rows = object_rows(masks(truth, guess), grey(4))
     assert rows["missing_masks"] == 1
     assert rows["location_error_px"] == pytest.approx(2.5)  # (0 + 5) / 2, the missing one has none
     assert rows["iou"] == pytest.approx((1 + iou(truth[1], guess[1]) + 0) / 3)
-    rows = object_rows(masks([square(5, 5)], [empty]), grey(1))
+    rows = object_rows(masks([square(5, 5)], [EMPTY]), grey(1))
     assert rows["location_error_px"] is None and rows["iou"] == 0 and rows["missing_masks"] == 1
 
 
@@ -111,15 +108,9 @@ def test_mask_files_that_do_not_fit_are_refused(tmp_path):
         with refuses(message):
             read_masks(tmp_path / f"{number}.npz", "clip")
     (tmp_path / "broken.npz").write_bytes(b"no zip")
-    np.savez(tmp_path / "few.npz", clip=np.array("clip"))
-    np.savez(
-        tmp_path / "objects.npz",
-        clip=np.array("clip"),
-        truth=np.array([None]),
-        truth_ids=["a"],
-        generated=one,
-        generated_ids=["a"],
-    )
+    np.savez(tmp_path / "few.npz", clip="clip")
+    fields = {"clip": "clip", "truth_ids": ["a"], "generated": one, "generated_ids": ["a"]}
+    np.savez(tmp_path / "objects.npz", truth=np.array([None]), **fields)
     for name in ("broken", "few", "objects", "absent"):
         with refuses():
             read_masks(tmp_path / f"{name}.npz", "clip")

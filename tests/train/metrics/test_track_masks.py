@@ -37,21 +37,9 @@ def place(tmp_path) -> Path:
     records = []
     for name in ("a", "b"):
         truth = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(ord(name)))
-        for file in (
-            tmp_path / "clips" / name / "ego_ground_truth.mp4",
-            tmp_path / "generated" / f"{name}.mp4",
-        ):
-            write_video(file, truth.expand(FRAMES, -1, -1, -1), 10.0, threads=1)
-        records.append(
-            clip_record(
-                name,
-                take=name,
-                frames=FRAMES,
-                fps=10.0,
-                exo_size=(2 * SIZE, SIZE),
-                ego_size=(SIZE, SIZE),
-            )
-        )
+        for file in (f"clips/{name}/ego_ground_truth.mp4", f"generated/{name}.mp4"):
+            write_video(tmp_path / file, truth.expand(FRAMES, -1, -1, -1), 20.0, threads=1)
+        records.append(clip_record(name, frames=FRAMES, ego_size=(SIZE, SIZE)))
     write_manifest(tmp_path / "manifest.jsonl", records)
     (tmp_path / "first").mkdir()
     picture = np.zeros((SIZE, SIZE), np.uint8)
@@ -61,31 +49,11 @@ def place(tmp_path) -> Path:
 
 
 def test_both_videos_are_followed_from_one_first_mask(sam, place, capsys):
-    (place / "manifest.jsonl").write_text(
-        (place / "manifest.jsonl").read_text("utf-8").splitlines()[0] + "\n", "utf-8"
-    )
-    assert (
-        main(
-            [
-                "masks",
-                str(place / "manifest.jsonl"),
-                str(place / "generated"),
-                str(place / "masks"),
-                "--model",
-                str(sam),
-                "--first",
-                str(place / "first"),
-            ]
-        )
-        == 0
-    )
+    files = [str(place / name) for name in ("manifest.jsonl", "generated", "masks")]
+    more = ["--model", str(sam), "--first", str(place / "first"), "--clips", "1"]
+    assert main(["masks", *files, *more]) == 0
     masks = read_masks(place / "masks" / "a.npz", "a")
-    assert masks.ids == ("3", "7") and masks.truth.shape == masks.generated.shape == (
-        2,
-        FRAMES,
-        SIZE,
-        SIZE,
-    )
+    assert masks.ids == ("3", "7") and masks.truth.shape == (2, FRAMES, SIZE, SIZE)
     drawn = cv2.imread(str(place / "first" / "a.png"), cv2.IMREAD_UNCHANGED)
     for number, mask in zip((3, 7), masks.truth, strict=True):
         assert (mask[0] & (drawn == number)).sum() > 0.9 * (mask[0] | (drawn == number)).sum()
@@ -98,13 +66,7 @@ def test_a_grid_finds_each_outline_once(sam):
     square, same, dot = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
     square[8:40, 8:40] = same[8:40, 8:41] = True
     dot[0, 0] = True
-    hit = [
-        square,
-        same,
-        dot,
-        np.ones((SIZE, SIZE), bool),
-        ~square & ~same & np.tri(SIZE, dtype=bool),
-    ]
+    hit = [square, same, dot, np.ones_like(dot), ~square & ~same & np.tri(SIZE, dtype=bool)]
     tracker.model = lambda **given: asked.append(given) or SimpleNamespace(pred_masks=None)
     tracker._masks = lambda logits, video: np.stack(hit)
     found = tracker.objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
@@ -121,11 +83,10 @@ def test_clips_without_masks_are_named_and_the_rest_kept(sam, place, monkeypatch
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {})
     failures = track()
     assert failures.keys() == {"b"} and "--first" in failures["b"]
-    before = (place / "masks" / "a.npz").stat().st_mtime_ns
+    first, second = (place / "masks" / f"{clip}.npz" for clip in "ab")
+    before = first.stat().st_mtime_ns
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)})
     assert not track()
-    assert (place / "masks" / "a.npz").stat().st_mtime_ns == before and (
-        place / "masks" / "b.npz"
-    ).is_file()
+    assert first.stat().st_mtime_ns == before and second.is_file()
     with refuses("generated videos"):
         track("none")

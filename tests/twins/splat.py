@@ -1,11 +1,10 @@
-"""The plain splatter: one point, one pixel at a time. Slow; the fast one is tested against it."""
+"""The plain twin of ``egox_core/prior/splat_torch.py``: one point, one pixel at a time."""
 
 import math
 
 import torch
 
-from ..sizes import REFERENCE_SIZE
-from .splat_points import (
+from egox_core.prior.splat_points import (
     MIN_WEIGHT,
     ScreenPoints,
     SplatImage,
@@ -14,12 +13,13 @@ from .splat_points import (
     blend_reach,
     patches,
 )
+from egox_core.sizes import REFERENCE_SIZE
 
 
 def splat_reference(
     points: ScreenPoints, width: int, height: int, options: SplatOptions
 ) -> SplatImage:
-    """See :data:`drawing.SPLATTERS`."""
+    """As :func:`splat_torch.splat_torch`."""
     draw = _composite if options.style == "composite" else _surface
     return draw(points, width, height, options)
 
