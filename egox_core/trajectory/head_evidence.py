@@ -25,6 +25,7 @@ from .head_template import (
     row_medians,
     unit,
 )
+from .keyframes import direction
 
 POINT_M, POINT_PX = 0.006, 0.5
 """Standard deviation of a detected point on the head and of a pixel; scaled later by what the clip itself shows."""
@@ -53,6 +54,8 @@ class Evidence:
     scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
     reach: np.ndarray  # [T, P] metres along the ray to the surface there
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
+    distance: np.ndarray  # [T] metres to the head, by its apparent size
+    times_s: np.ndarray  # [T] rising
     up: np.ndarray  # [3] unit
     up_known: bool  # by the world's axes, not just by the exo camera
 
@@ -78,23 +81,19 @@ class ExoView:
         The median inside the mask. Without a mask the near half counts: who stands before a wall is nearer than it.
         """
         assert self.depth_m is not None
-        height, width = self.depth_m.shape[1:]
         radius = max(radius_px, LEAST_PATCH_PX)
-        low = np.ceil(uv - radius).astype(int)
-        high = np.floor(uv + radius).astype(int) + 1
-        left, top = np.maximum(low, 0)
-        right, bottom = min(high[0], width), min(high[1], height)
-        if left >= right or top >= bottom:
-            return float("nan")
-        depth = self.depth_m[frame, top:bottom, left:right].numpy().astype(float)
+        left, top = np.ceil(uv - radius).astype(int).clip(0)
+        right, bottom = (np.floor(uv + radius).astype(int) + 1).clip(0)
+        patch = (frame, slice(top, bottom), slice(left, right))
+        depth = self.depth_m[patch].numpy().astype(float)
         valid = np.isfinite(depth) & (depth > 0)
         if self.mask is not None:
-            valid &= self.mask[frame, top:bottom, left:right].numpy()
+            valid &= self.mask[patch].numpy()
         values = depth[valid]
         if len(values) == 0:
             return float("nan")
         z = float(np.median(values) if self.mask is not None else np.quantile(values, 0.3))
-        ray, seen = self.camera.unproject(torch.from_numpy(np.asarray(uv, dtype=float)))
+        ray, seen = self.camera.unproject(torch.from_numpy(uv).double())
         return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
 
     def poses(self, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,9 +102,7 @@ class ExoView:
         Raises:
             EgoXInputError: a moving camera with another number of poses than frames.
         """
-        if self.exo_w2c is None:
-            return np.broadcast_to(np.eye(3), (count, 3, 3)), np.zeros((count, 3))
-        w2c = self.exo_w2c.double().numpy()
+        w2c = np.eye(3, 4) if self.exo_w2c is None else self.exo_w2c.double().numpy()
         if w2c.ndim == 3 and len(w2c) != count:
             raise EgoXInputError(
                 "exo poses",
@@ -118,24 +115,10 @@ class ExoView:
         return rotation, -(rotation @ w2c[..., 3:])[..., 0]
 
 
-def unit_up(given: Sequence[float]) -> np.ndarray:
-    """The direction [3] at length 1.
-
-    Raises:
-        EgoXInputError: no direction.
-    """
-    up = np.asarray(given, dtype=float)
-    if up.shape != (3,) or not np.isfinite(up).all() or np.linalg.norm(up) < 1e-6:
-        raise EgoXInputError(
-            "up", got=tuple(given), expected="a direction (x, y, z)", fix="for instance 0, -1, 0"
-        )
-    return up / np.linalg.norm(up)
-
-
 def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
     """(upwards in the world [3], whether it is known): as given; else the world's axis near the exo camera's up."""
     if view.up is not None:
-        return unit_up(view.up), True
+        return unit(direction(view.up, "up").numpy()), True
     up = unit(-rotation[:, :, 1].mean(0))
     own = view.exo_w2c is None or np.abs(rotation - np.eye(3)).max() < 1e-9
     axis = int(np.abs(up).argmax())
@@ -148,45 +131,38 @@ def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
     return up, False
 
 
-def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
-    """Everything but the head's middle, for which one must know where it is (:func:`with_middle`).
-
-    Also the head's distance by its apparent size, [T] metres.
-    """
-    count = len(points.uv)
+def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
+    """Everything but the head's middle, for which one must know where it is (:func:`with_middle`)."""
+    count, uv = len(points.uv), points.uv.double()
     rotation, origin = view.poses(count)
     up, up_known = world_up(view, rotation)
-    seen = points.seen.numpy()
-    rays, inside = view.camera.unproject(points.uv.double())
-    beside, _ = view.camera.unproject(
-        points.uv.double() + torch.tensor([1.0, 0.0], dtype=torch.float64)
-    )
+    rays, inside = view.camera.unproject(uv)
+    beside, _ = view.camera.unproject(uv + torch.tensor([1.0, 0.0]))
     pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
-    seen &= inside.numpy()
-    world_rays = np.einsum(
-        "tij,tnj->tni", rotation, np.where(inside.numpy()[..., None], rays.numpy(), 0.0)
-    )
-    guess = rough_distance(world_rays, seen)
-    seen &= ~strays(origin, world_rays * guess[:, None, None], seen)[:, None]
+    seen = (points.seen & inside).numpy()
+    world_rays = np.einsum("tij,tnj->tni", rotation, torch.where(inside[..., None], rays, 0.0))
+    distance = rough_distance(world_rays, seen)
+    seen &= ~strays(origin, world_rays * distance[:, None, None], seen)[:, None]
     heads = slice(len(HEAD_POINTS))
     seen, pixel, scores = seen[:, heads], pixel[:, heads], points.scores[:, heads].numpy()
     reach = np.full(seen.shape, np.nan)
     if view.depth_m is not None:
         for t, point in zip(*np.nonzero(seen), strict=True):
-            radius = PATCH_M / max(guess[t], 0.3) / pixel[t, point]
-            reach[t, point] = view.surface_reach(int(t), points.uv[t, point].numpy(), radius)
-    sigma = np.hypot(POINT_M / guess[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
-    evidence = Evidence(
+            radius = PATCH_M / max(distance[t], 0.3) / pixel[t, point]
+            reach[t, point] = view.surface_reach(int(t), uv[t, point].numpy(), radius)
+    sigma = np.hypot(POINT_M / distance[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
+    return Evidence(
         origin=origin,
         rays=world_rays[:, heads],
         sigma=np.where(seen, sigma, np.inf),
         reach=reach,
         scores=np.where(seen, np.clip(scores, 0, 1), 0.0),
         middle=np.full(count, np.nan),
+        distance=distance,
+        times_s=times_s,
         up=up,
         up_known=up_known,
     )
-    return evidence, guess
 
 
 def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -205,16 +181,14 @@ def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.
     return result
 
 
+EYE_EAR = float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2))
+EAR_NOSE = float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2))
 LENGTHS = {  # between points, metres
     ("right_ear", "left_ear"): BITRAGION,
-    **{
-        (f"{side}_eye", f"{side}_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2))
-        for side in ("right", "left")
-    },
-    **{
-        (f"{side}_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2))
-        for side in ("right", "left")
-    },
+    ("right_eye", "right_ear"): EYE_EAR,
+    ("left_eye", "left_ear"): EYE_EAR,
+    ("right_ear", "nose"): EAR_NOSE,
+    ("left_ear", "nose"): EAR_NOSE,
     ("right_shoulder", "left_shoulder"): SHOULDERS,
     ("right_eye", "left_eye"): INTERPUPILLARY,  # short, so it counts where there is nothing else
 }
@@ -239,16 +213,11 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
             else np.where(np.isfinite(nearest), nearest, far)
         )
     wide = np.pad(nearest, SIZE_FRAMES, constant_values=np.nan)
-    return _filled(row_medians(sliding_window_view(wide, 2 * SIZE_FRAMES + 1)))
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(values)
-    if not finite.any():
+    values = row_medians(sliding_window_view(wide, 2 * SIZE_FRAMES + 1))
+    known = np.nonzero(np.isfinite(values))[0]
+    if not len(known):
         return np.full(len(values), 2.5)  # one point alone in all frames: a room's usual distance
-    return np.clip(
-        np.interp(np.arange(len(values)), np.nonzero(finite)[0], values[finite]), 0.3, 30.0
-    )
+    return np.clip(np.interp(np.arange(len(values)), known, values[known]), 0.3, 30.0)
 
 
 def with_middle(
@@ -260,7 +229,7 @@ def with_middle(
         rotation: [T, 3, 3] world_from_head.
         place: [T, 3] between the eyes, world.
     """
-    if view.depth_m is None:
+    if not np.isfinite(evidence.reach).any():
         return evidence
     centre = place + rotation @ HEAD_CENTRE
     exo_rotation, origin = view.poses(len(place))
@@ -275,21 +244,14 @@ def with_middle(
     return replace(evidence, middle=middle)
 
 
-def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidence, int, int]:
+def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
     """(evidence without surfaces behind the head, frames with nothing else, frames with any surface).
 
     A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
     a mirrored head that hides the point would go without its cost.
-
-    Args:
-        size_distance: [T] metres, where the head is by its apparent size.
     """
-    near = np.min(np.where(np.isfinite(evidence.reach), evidence.reach, np.inf), axis=1)
-    has = np.isfinite(near)
-    wall = has & (near > WALL_RATIO * size_distance)
+    near = np.fmin.reduce(evidence.reach, axis=1)
+    wall = near > WALL_RATIO * evidence.distance
     behind = wall[:, None] | (evidence.reach > near[:, None] + HEAD_DEPTH_M)
-    return (
-        replace(evidence, reach=np.where(behind, np.nan, evidence.reach)),
-        int(wall.sum()),
-        int(has.sum()),
-    )
+    trusted = replace(evidence, reach=np.where(behind, np.nan, evidence.reach))
+    return trusted, int(wall.sum()), int(np.isfinite(near).sum())

@@ -29,6 +29,7 @@ MHR_HANDS = [
 ]
 """Left and right hand: the wrist, then from each finger's root, which the model has last, to its tip."""
 DETECTORS_OWN = "give the detector's own output"
+MODELS_OWN = "give SAM 3D Body's pose data"
 
 
 def openpose_people(
@@ -42,10 +43,10 @@ def openpose_people(
     source = "keypoints (OpenPose)"
     if isinstance(frames, Mapping):
         frames = [frames]
-    if (
-        not isinstance(frames, Sequence)
-        or not frames
-        or not all(isinstance(f, Mapping) and isinstance(f.get("people"), Sequence) for f in frames)
+    if not (
+        isinstance(frames, Sequence)
+        and frames
+        and all(isinstance(f, Mapping) and isinstance(f.get("people"), Sequence) for f in frames)
     ):
         raise EgoXInputError(
             source,
@@ -75,9 +76,7 @@ def openpose_people(
 
 def _openpose_person(person: Any, source: str) -> Person | None:
     numbers = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
-    values = _array([] if numbers is None else numbers, f"pose_keypoints_2d of {source}").reshape(
-        -1
-    )
+    values = _array([] if numbers is None else numbers, f"pose_keypoints_2d of {source}", -1)
     if values.size == 0:
         return None  # hands or a face alone
     table = OPENPOSE_POINTS.get(values.size // 3) if values.size % 3 == 0 else None
@@ -102,8 +101,8 @@ def mhr_people(payload: Any) -> People:
         EgoXInputError: another form, a key missing.
     """
     source = "pose (MHR)"
-    frames, size = _keys(payload, ("frames", "image_size"), source, "give SAM 3D Body's pose data")
-    picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
+    frames, size = _keys(payload, ("frames", "image_size"), source)
+    picture = _picture(_array(size, f"image_size of {source}", -1)[::-1], source)
     return People(
         frames=tuple(
             tuple(
@@ -122,51 +121,46 @@ def _somebody(person: Any, source: str) -> bool:
     """Say whether the model looked at anything: it gives a pose for an empty box or mask, too."""
     box, mask = (person.get(k) if isinstance(person, Mapping) else None for k in ("bbox", "mask"))
     if box is not None:
-        left, top, right, bottom = _vector(box, 4, f"bbox of {source}")
+        left, top, right, bottom = _array(box, f"bbox of {source}", 4)
         if right <= left or bottom <= top:
             return False
     return mask is None or bool((_array(mask, f"mask of {source}") > 0).any())
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
-    given, middle = _keys(
-        person, ("pred_keypoints_3d", "pred_cam_t"), source, "give SAM 3D Body's pose data"
-    )
+    given, middle = _keys(person, ("pred_keypoints_3d", "pred_cam_t"), source)
     rows = list(MHR_POINTS.values())
     solid = _points(given, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
-    metres = solid[rows] + _vector(middle, 3, f"pred_cam_t of {source}")
-    if person.get("pred_keypoints_2d") is not None:
-        uv = _points(
-            person["pred_keypoints_2d"], 2, max(rows) + 1, f"pred_keypoints_2d of {source}"
-        )[rows]
+    solid = solid + _array(middle, f"pred_cam_t of {source}", 3)
+    metres, flat = solid[rows], person.get("pred_keypoints_2d")
+    if flat is not None:
+        uv = _points(flat, 2, max(rows) + 1, f"pred_keypoints_2d of {source}")[rows]
     elif person.get("focal_length") is not None:
-        focal = _vector(person["focal_length"], 1, f"focal_length of {source}")
+        focal = _array(person["focal_length"], f"focal_length of {source}", 1)
         uv = focal * metres[:, :2] / np.maximum(metres[:, 2:], 1e-6) + np.array(size) / 2
     else:
         raise EgoXInputError(
             source,
             got="neither pred_keypoints_2d nor focal_length",
             expected="one of them",
-            fix="give SAM 3D Body's pose data",
+            fix=MODELS_OWN,
         )
-    if (np.ptp(uv, axis=0) > 1).all() and (
-        (uv - uv.mean(0)) * (metres - metres.mean(0))[:, :2]
-    ).sum(0).min() < 0:
+    together = ((uv - uv.mean(0)) * (metres - metres.mean(0))[:, :2]).sum(0)
+    if (np.ptp(uv, axis=0) > 1).all() and together.min() < 0:
         raise EgoXInputError(
             source,
             got="points in metres that are mirrored or upside down relative to the image points",
             expected="OpenCV's axes: x right, y down, z forward",
             fix=DETECTORS_OWN,
         )
-    rigid, face = metres[[POINTS.index(name) for name in HEAD_POINTS]], "pred_face_keypoints_3d"
-    if person.get(face) is not None:
-        points = _points(person[face], 3, len(HEAD_POINTS), f"{face} of {source}")
-        rigid = np.concatenate([rigid, points])
-    hands = solid[MHR_HANDS] + _vector(middle, 3, f"pred_cam_t of {source}")
-    return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid, hands)
+    rigid, face = metres[: len(HEAD_POINTS)], person.get("pred_face_keypoints_3d")
+    if face is not None:
+        more = _points(face, 3, len(HEAD_POINTS), f"pred_face_keypoints_3d of {source}")
+        rigid = np.concatenate([rigid, more])
+    return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid, solid[MHR_HANDS])
 
 
-def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any, ...]:
+def _keys(given: Any, keys: tuple[str, str], source: str) -> tuple[Any, ...]:
     """The values under these keys, of which none may be missing."""
     values = tuple(given.get(key) for key in keys) if isinstance(given, Mapping) else (None,)
     if any(value is None for value in values):
@@ -174,7 +168,7 @@ def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any
             source,
             got=sorted(given) if isinstance(given, Mapping) else type(given).__name__,
             expected=" and ".join(keys),
-            fix=fix,
+            fix=MODELS_OWN,
         )
     return values
 
@@ -189,12 +183,16 @@ def _listed(entries: Any, source: str) -> Iterable[Any]:
     return entries
 
 
-def _array(values: Any, what: str) -> np.ndarray:
+def _array(
+    values: Any,
+    what: str,
+    *shape: int,  # none: as it is
+) -> np.ndarray:
     """Numbers as float64, whether they came as lists, numpy or torch (on any device)."""
     with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):
-        return np.asarray(
-            values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float
-        )
+        given = values.detach().cpu() if isinstance(values, Tensor) else values
+        numbers = np.asarray(given, dtype=float)
+        return numbers.reshape(shape) if shape else numbers
 
 
 def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N, axes], N >= count
@@ -209,16 +207,9 @@ def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N,
     return points[:, :axes]
 
 
-def _vector(values: Any, length: int, what: str) -> np.ndarray:  # [length]
-    vector = _array(values, what).reshape(-1)
-    if vector.size != length:
-        raise EgoXInputError(what, got=f"{vector.size} numbers", expected=length, fix=DETECTORS_OWN)
-    return vector
-
-
 def _picture(size: Any, source: str) -> tuple[int, int]:
     """(width, height) px."""
-    sides = _vector(size, 2, f"image size of {source}")
+    sides = _array(size, f"image size of {source}", 2)
     if not (sides >= 1).all() or not (sides <= MAX_SIDE).all():
         raise EgoXInputError(
             f"image size of {source}",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import as_tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from .head_template import HEAD_POINTS, POINTS
@@ -35,17 +36,10 @@ class HeadPoints:
 
     def __post_init__(self) -> None:
         count = len(self.uv)
-        expected = {"uv": (count, len(POINTS), 2), "scores": (count, len(POINTS))}
+        as_tensor(self.uv, f"uv of {self.source}", count, len(POINTS), 2)
+        as_tensor(self.scores, f"scores of {self.source}", count, len(POINTS))
         if self.metres is not None:
-            expected["metres"] = (count, len(POINTS), 3)
-        for name, shape in expected.items():
-            if tuple(getattr(self, name).shape) != shape:
-                raise EgoXInputError(
-                    f"{name} of {self.source}",
-                    got=f"shape {tuple(getattr(self, name).shape)}",
-                    expected=f"{shape}",
-                    fix=f"give {', '.join(POINTS)} for every frame",
-                )
+            as_tensor(self.metres, f"metres of {self.source}", count, len(POINTS), 3)
 
     @property
     def seen(self) -> Tensor:  # [T, 8] bool
@@ -58,9 +52,7 @@ class HeadPoints:
 
     def resized(self, picture: tuple[int, int]) -> HeadPoints:
         """The same points in pixels of the picture resized to (width, height)."""
-        scale = torch.tensor(picture, dtype=torch.float64) / torch.tensor(
-            self.picture, dtype=torch.float64
-        )
+        scale = torch.tensor(picture).double() / torch.tensor(self.picture)
         return replace(self, uv=(self.uv + 0.5) * scale - 0.5, picture=picture)
 
 
@@ -96,9 +88,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             fix="lower the detector's threshold, look at "
             "its picture, or place the head in the pose editor",
         )
-    outside = (
-        (points.uv < -0.5 * torch.tensor(size)) | (points.uv > 1.5 * torch.tensor(size))
-    ).any(-1) & seen
+    shares = points.uv / torch.tensor(size)
+    outside = ((shares < -0.5) | (shares > 1.5)).any(-1) & seen
     if float(outside.sum()) > 0.5 * float(seen.sum()):
         raise EgoXInputError(
             points.source,
@@ -114,9 +105,19 @@ class Person(NamedTuple):
 
     uv: np.ndarray  # [8, 2] px
     scores: np.ndarray  # [8]
-    metres: np.ndarray | None = None  # [8, 3] exo camera frame
-    rigid: np.ndarray | None = None  # [N, 3] see HeadPoints
-    hands: np.ndarray | None = None  # [2, 21, 3] exo camera frame
+    metres: np.ndarray = np.full((len(POINTS), 3), np.nan)  # exo camera frame
+    rigid: np.ndarray = np.empty((0, 3))  # see HeadPoints
+    hands: np.ndarray = np.full((2, 21, 3), np.nan)  # exo camera frame
+
+    @property
+    def seen(self) -> np.ndarray:  # [8] bool
+        return self.scores >= MIN_SCORE
+
+    @property
+    def place(self) -> np.ndarray:  # [2] px
+        """Weighted middle of the points."""
+        weights = np.where(self.seen, self.scores, 0)
+        return (self.uv * weights[:, None]).sum(0) / max(weights.sum(), 1e-9)
 
 
 @frozen
@@ -167,7 +168,15 @@ def choose_person(
                 expected=f"{count}, as {source}",
                 fix="make both from the frames in use",
             )
-    if mask is None and like is None and index is None and people.most > 1:
+    if mask is not None:
+        persons = _by_mask(people, mask)
+    elif like is not None:
+        persons = _alike(people, like.resized(people.picture))
+    elif index is not None:
+        persons = _followed(people, index)
+    elif people.most == 1:  # a cut may put the one anywhere
+        persons = [frame[0] if frame else None for frame in people.frames]
+    else:
         several = sum(len(frame) > 1 for frame in people.frames)
         raise EgoXInputError(
             source,
@@ -175,39 +184,21 @@ def choose_person(
             expected="one person, or a choice of the wearer",
             fix="choose a person by number (0 is the first), or give a mask of the wearer",
         )
-    if mask is not None:
-        persons = _by_mask(people, mask)
-    elif like is None and index is None:  # never two in a frame: a cut may put the one anywhere
-        persons = [frame[0] if frame else None for frame in people.frames]
-    else:
-        persons = (
-            _followed(people, index or 0)
-            if like is None
-            else _alike(people, like.resized(people.picture))
-        )
-    number = len(POINTS)
-    uv, scores = np.zeros((count, number, 2)), np.zeros((count, number))
-    metres = np.full((count, number, 3), np.nan)
-    shared = [len(p.rigid) for p in persons if p is not None and p.rigid is not None]
-    rigid = np.full((count, min(shared, default=0), 3), np.nan)
-    hands = np.full((count, 2, 21, 3), np.nan)
-    for t, person in enumerate(persons):
-        if person is not None:
-            uv[t], scores[t] = person.uv, person.scores
-            if person.metres is not None:
-                metres[t] = person.metres
-            if person.rigid is not None:
-                rigid[t] = person.rigid[: rigid.shape[1]]
-            if person.hands is not None:
-                hands[t] = person.hands
+    shared = min((len(person.rigid) for person in persons if person), default=0)
+    nobody = Person(
+        np.zeros((len(POINTS), 2)), np.zeros(len(POINTS)), rigid=np.full((shared, 3), np.nan)
+    )
+    there = [p._replace(rigid=p.rigid[:shared]) if p else nobody for p in persons]
+    uv, scores, *more = (torch.from_numpy(np.stack(each)) for each in zip(*there, strict=True))
+    metres, rigid, hands = (each if bool(each.isfinite().any()) else None for each in more)
     return HeadPoints(
-        uv=torch.from_numpy(uv),
-        scores=torch.from_numpy(scores),
+        uv=uv,
+        scores=scores,
         picture=people.picture,
         source=source,
-        metres=torch.from_numpy(metres) if np.isfinite(metres).any() else None,
-        rigid=torch.from_numpy(rigid) if shared else None,
-        hands=torch.from_numpy(hands) if np.isfinite(hands).any() else None,
+        metres=metres,
+        rigid=rigid,
+        hands=hands,
     )
 
 
@@ -225,11 +216,11 @@ def _alike(people: People, other: HeadPoints) -> list[Person | None]:
         place = np.array([np.interp(t, frames_seen, middle[:, axis]) for axis in range(2)])
 
         def apart(person: Person, t: int = t, place: np.ndarray = place) -> float:
-            both = seen[t] & (person[1] >= MIN_SCORE)
-            steps = person[0][both] - uv[t][both] if both.any() else (_place(person) - place)[None]
+            both = seen[t] & person.seen
+            steps = person.uv[both] - uv[t][both] if both.any() else (person.place - place)[None]
             return float(np.linalg.norm(steps, axis=-1).mean())
 
-        nearest = min((p for p in frame if (p[1] >= MIN_SCORE).any()), key=apart, default=None)
+        nearest = min((p for p in frame if p.seen.any()), key=apart, default=None)
         result.append(nearest if nearest is not None and apart(nearest) < 0.5 * size else None)
     return result
 
@@ -240,10 +231,9 @@ def _by_mask(people: People, mask: Tensor) -> list[Person | None]:
 
     def inside(person: Person, t: int) -> float:  # share of the points that are seen
         at = ((person.uv + 0.5) * size / people.picture).astype(int)
-        seen = person.scores >= MIN_SCORE
-        there = seen & (at >= 0).all(1) & (at < size).all(1)
+        there = person.seen & (at >= 0).all(1) & (at < size).all(1)
         there[there] = mask[t].numpy()[at[there, 1], at[there, 0]]
-        return there.sum() / max(seen.sum(), 1)
+        return there.sum() / max(person.seen.sum(), 1)
 
     result: list[Person | None] = []
     for t, frame in enumerate(people.frames):
@@ -264,26 +254,18 @@ def _followed(people: People, index: int) -> list[Person | None]:
             fix="choose the number of a person that the detector found",
         )
     result: list[Person | None] = [None] * len(frames)
-    for step in (1, -1):
-        place, lost = _place(frames[start][index]), 0
-        for t in range(start, len(frames) if step > 0 else -1, step):
-            frame = [person for person in frames[t] if (person[1] >= MIN_SCORE).any()]
-            nearest = min(
-                frame,
-                key=lambda person: float(np.linalg.norm(_place(person) - place)),
-                default=None,
+    for frames_on in (range(start, len(frames)), range(start, -1, -1)):
+        place, lost = frames[start][index].place, 0
+        for t in frames_on:
+            ways = (
+                (np.linalg.norm(person.place - place), number, person)
+                for number, person in enumerate(frames[t])
+                if person.seen.any()
             )
-            reach = (
-                LOST_SHARE * people.picture[1] * (1 + lost / 10)
-            )  # who was out of sight may come back further off
-            if nearest is None or np.linalg.norm(_place(nearest) - place) > reach:
+            off, _, nearest = min(ways, default=(np.inf, 0, None))
+            # Who was out of sight may come back further off.
+            if nearest is None or off > LOST_SHARE * people.picture[1] * (1 + lost / 10):
                 lost += 1
-                continue
-            result[t], place, lost = nearest, _place(nearest), 0
+            else:
+                result[t], place, lost = nearest, nearest.place, 0
     return result
-
-
-def _place(person: Person) -> np.ndarray:
-    """Weighted middle of a person's points [2]."""
-    weights = np.where(person[1] >= MIN_SCORE, person[1], 0)
-    return (person[0] * weights[:, None]).sum(0) / max(weights.sum(), 1e-9)

@@ -6,17 +6,17 @@ is held.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import as_tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import UNTIMED_FPS, CameraTrajectory
-from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
+from ..types import CameraTrajectory
+from .head_evidence import Evidence, ExoView, gather, without_wall
 from .head_fit import fit
 from .head_points import HeadPoints, check_points
 from .head_search import search
@@ -106,7 +106,7 @@ def estimate_head(
     depth_m: Tensor
     | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
-    times_s: Tensor | None = None,  # [T] seconds; None: 30 frames a second
+    times_s: Tensor,  # [T] seconds
     up: Sequence[float] | None = None,  # x, y, z of the world; None: from the exo camera
 ) -> HeadPath:
     """The head in every frame; never a frame without an answer.
@@ -118,25 +118,26 @@ def estimate_head(
     width, height = camera.stored_size
     count = len(points.uv)
     for name, value in (("depth", depth_m), ("mask of the wearer", mask)):
-        if value is not None and tuple(value.shape) != (count, height, width):
-            raise EgoXInputError(
-                name,
-                got=f"shape {tuple(value.shape)}",
-                expected=f"{(count, height, width)}: frames of the points, size of the exo camera",
-                fix="take all of the same frames in use",
-            )
+        if value is not None:
+            as_tensor(value, name, count, height, width)
     points = check_points(points, count, (width, height))
-    times = _times(times_s, count)
+    times = times_s.double().numpy()
+    if times.shape != (count,) or not (np.isfinite(times).all() and (np.diff(times) >= 0).all()):
+        raise EgoXInputError(
+            "times of the frames",
+            got=f"shape {times.shape}",
+            expected=f"{count} rising seconds",
+            fix="give one moment a frame",
+        )
     notes: list[str] = []
     if points.metres is not None and (lens := lens_note(camera)) is not None:
         notes.append(lens)
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
-    evidence, distance = _evidence(points, view, notes)
+    evidence = _evidence(points, view, times, notes)
     rotation, place = solid, solid_place = _solid(points, evidence, view)
     known = np.asarray(np.isfinite(solid).all((1, 2)))
     if not (known.all() and np.isfinite(place).all()):
-        refresh = partial(with_middle, view) if np.isfinite(evidence.reach).any() else None
-        fitted = fit(evidence, *search(evidence, distance, times), distance, times, refresh)
+        fitted = fit(evidence, *search(evidence), view)
         rotation, place = bent_to(*fitted, solid, solid_place)
         longest = np.diff(_runs(np.asarray(~evidence.seen.any(1)))).max(initial=0)
         if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
@@ -182,26 +183,11 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
     return solid, np.where(whole, place, np.nan)
 
 
-def _times(times_s: Tensor | None, count: int) -> np.ndarray:
-    if times_s is None:
-        return np.arange(count) / UNTIMED_FPS
-    times = times_s.double().numpy()
-    if times.shape != (count,) or not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise EgoXInputError(
-            "times of the frames",
-            got=f"shape {times.shape}",
-            expected=f"{count} rising seconds",
-            fix="give one moment a frame",
-        )
-    return times
-
-
-def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evidence, np.ndarray]:
-    """(what the frames say, the head's distance by its size [T])."""
-    evidence, distance = gather(points, view)
-    strays = np.nonzero(points.seen[:, : len(HEAD_POINTS)].any(1).numpy() & ~evidence.seen.any(1))[
-        0
-    ]
+def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: list[str]) -> Evidence:
+    """What the frames say; doubts go to the notes."""
+    evidence = gather(points, view, times_s)
+    any_seen = points.seen[:, : len(HEAD_POINTS)].any(1).numpy()
+    strays = np.nonzero(any_seen & ~evidence.seen.any(1))[0]
     if len(strays):
         notes.append(
             f"points elsewhere for a moment, as if on somebody else, in frames "
@@ -213,24 +199,20 @@ def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evid
             if points.metres is not None
             else "no depth: the distance follows from the size of the head, good to a tenth"
         )
-        return evidence, distance
-    trusted, walls, surfaces = without_wall(evidence, distance)
+        return evidence
+    trusted, walls, surfaces = without_wall(evidence)
     if surfaces == 0:
         notes.append(
             "depth shows no surface at the head's points (is the mask another person's?): not used"
         )
-    elif walls > WALL_SHARE * surfaces:
-        notes.append(
-            f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used, the "
-            "distance follows from the size of the head"
-        )
-        return gather(points, replace(view, depth_m=None))
     elif walls:
-        notes.append(
-            f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used "
-            "there"
-        )
-    return trusted, distance
+        of = f"in {walls} of {surfaces} frames: not used"
+        note = f"depth at the head is that of what stands behind {of}"
+        if walls > WALL_SHARE * surfaces:
+            notes.append(f"{note}, the distance follows from the size of the head")
+            return gather(points, replace(view, depth_m=None), times_s)
+        notes.append(f"{note} there")
+    return trusted
 
 
 def _seen(

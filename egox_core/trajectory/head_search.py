@@ -19,8 +19,8 @@ from .head_template import (
 YAWS_DEG = np.arange(0, 360, 15)
 PITCHES_DEG = np.arange(-60, 31, 15)
 ROLLS_DEG = np.array([-20, 0, 20])
-PITCH_SIGMA_DEG, ROLL_SIGMA_DEG = 20.0, 12.0
-"""Spread of heads against gravity: judged, wide enough for all that people do standing or sitting."""
+LEAN_SIGMAS_DEG = (20.0, 12.0)
+"""Spread of heads' pitch and roll: judged, wide enough for all that people do standing or sitting."""
 UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
 HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
@@ -62,11 +62,9 @@ def likelihoods(
     )
 
 
-def level_frame(up: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] world_from_level: columns right, down and forward of some head that is held upright."""
-    helper = np.eye(3)[int(np.abs(up).argmin())]
-    forward = unit(helper - (helper @ up) * up)
-    return np.stack([np.cross(-up, forward), -up, forward], axis=-1)
+def lean_sigmas_deg(evidence: Evidence) -> np.ndarray:  # [2]
+    """Spread of pitch and roll against what is taken to be upwards."""
+    return np.hypot(LEAN_SIGMAS_DEG, 0.0 if evidence.up_known else UNKNOWN_UP_DEG)
 
 
 def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -77,38 +75,33 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     """
     weight, moments = np.zeros(len(telling)), np.nonzero(telling)[0]
     if len(moments) > 1:
-        gaps = np.diff(times_s[moments])
-        weight[moments] = (
-            np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) / HABIT_S
-        )
+        gaps = np.pad(np.diff(times_s[moments]), 1, "edge")
+        weight[moments] = (gaps[1:] + gaps[:-1]) / 2 / HABIT_S
     else:
         weight[moments] = 1.0
     return np.clip(weight, 1e-3, 1.0) * telling
 
 
-def search(
-    evidence: Evidence, distance: np.ndarray, times_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best way through time over a grid of rotations: (world_from_head [T, 3, 3], between the eyes [T, 3], world).
+def search(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """The best way through time over a grid of rotations.
 
-    Args:
-        distance: [T] metres from the exo camera by apparent size.
-        times_s: [T] rising.
+    Returns:
+        world_from_head [T, 3, 3], and the places [T, 3] between the eyes, world.
     """
-    level = level_frame(evidence.up)
+    up = evidence.up
+    helper = np.eye(3)[int(np.abs(up).argmin())]
+    forward = unit(helper - (helper @ up) * up)
+    level = np.stack([np.cross(-up, forward), -up, forward], axis=-1)  # of some upright head
     angles: np.ndarray = np.stack(
         np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1
     ).reshape(-1, 3)
     turns = (
         level @ scipy.spatial.transform.Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
     )  # [N, 3, 3] world_from_head
-    tilt = UNKNOWN_UP_DEG if not evidence.up_known else 0.0
-    prior = ((angles[:, 1] - NORMAL_GAZE_DEG) / np.hypot(PITCH_SIGMA_DEG, tilt)) ** 2 + (
-        angles[:, 2] / np.hypot(ROLL_SIGMA_DEG, tilt)
-    ) ** 2
-    prior = habit_weight(np.ones(len(distance), dtype=bool), times_s)[:, None] * prior
-    cost, place = _costs(evidence, turns, distance)
-    cost += prior
+    lean = (angles[:, 1:] - [NORMAL_GAZE_DEG, 0]) / lean_sigmas_deg(evidence)
+    cost, place = _costs(evidence, turns)
+    every = np.full(len(cost), True)
+    cost += habit_weight(every, evidence.times_s)[:, None] * (lean**2).sum(1)
     apart = np.degrees(
         2
         * np.arcsin(
@@ -134,9 +127,7 @@ def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
     return np.array(way[::-1])
 
 
-def _costs(
-    evidence: Evidence, turns: np.ndarray, distance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
     arms = (turns @ template_points().T).transpose(
         0, 2, 1
@@ -145,9 +136,12 @@ def _costs(
     rays = np.where(seen[..., None], evidence.rays, 0.0)
     flat = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, P, 3, 3] across the ray
     # Normal equations of the place: across the rays, and weakly along them where depth or size says.
-    toward, far_weight, far = _toward(evidence, distance)
+    toward, own = unit(rays.sum(1)), row_medians(evidence.reach)
+    far = np.where(np.isfinite(own), own, evidence.distance)
+    sigma = np.where(np.isfinite(own), SURFACE_SHARE, DISTANCE_SHARE) * far + HEAD_SURFACE_M
+    far_weight = toward.any(1) / sigma**2
     share = in_sight(*turned_shares(turns[None], toward[:, None, None]))
-    variance = (np.where(seen, evidence.sigma, np.inf) * far[:, None]) ** 2 + BLUR_M**2
+    variance = (evidence.sigma * far[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
     weak = 1e-3
     left = (
@@ -168,13 +162,3 @@ def _costs(
     off = np.einsum("tni,ti->tn", place, toward) - far[:, None]
     cost = far_weight[:, None] * off**2 - 2 * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
     return REPEAT * cost, place + evidence.origin[:, None]
-
-
-def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(unit direction to the head [T, 3], weight of its distance [T], distance [T])."""
-    toward = unit(np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1))
-    own = row_medians(evidence.reach)
-    far = np.where(np.isfinite(own), own, distance)
-    share = np.where(np.isfinite(own), SURFACE_SHARE, DISTANCE_SHARE)
-    weight = toward.any(1) / (share * far + HEAD_SURFACE_M) ** 2
-    return toward, weight, far

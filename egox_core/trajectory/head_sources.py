@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import torch
@@ -64,24 +63,20 @@ def joined_points(
     notes = tuple(
         f"{each.source}: nobody in any frame" for each in people.values() if not each.most
     )
-    there = {name: each for name, each in people.items() if each.most} or people
-    result: dict[str, HeadPoints] = {}
-    first: HeadPoints | None = None
-    for name, each in there.items():
-        if first is None:
-            first = result[name] = choose_person(each, index=person, mask=mask)
-            continue
-        (width, height), (own_width, own_height) = first.picture, each.picture
+    first, *others = [each for each in people.values() if each.most] or people.values()
+    points = choose_person(first, index=person, mask=mask)
+    for each in others:
+        (width, height), (own_width, own_height) = points.picture, each.picture
         if abs(width * own_height - height * own_width) > 0.01 * width * own_height:
             raise EgoXInputError(
                 each.source,
                 got=f"{own_width}x{own_height} px",
-                expected=f"the shape of {width}x{height} px, as {first.source}",
+                expected=f"the shape of {width}x{height} px, as {points.source}",
                 fix="run both on the frames in use",
             )
-        result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
-    best, *others = sorted(result.values(), key=lambda points: points.metres is None)
-    return reduce(_filled, others, best), notes
+        other = choose_person(each, mask=mask, like=points).resized(points.picture)
+        points = _filled(points, other) if other.metres is None else _filled(other, points)
+    return points, notes
 
 
 def _filled(points: HeadPoints, other: HeadPoints) -> HeadPoints:

@@ -22,11 +22,9 @@ from ..errors import EgoXInputError
 from .poses import compose, invert, transform
 
 HEAD_POINTS = ("right_eye", "left_eye", "right_ear", "left_ear", "nose")
-BODY_POINTS = ("neck", "right_shoulder", "left_shoulder")
-POINTS = (*HEAD_POINTS, *BODY_POINTS)
+POINTS = (*HEAD_POINTS, "neck", "right_shoulder", "left_shoulder")
 """Names and order of the points that a head is estimated from; right and left are the wearer's."""
 FACE_POINTS = ("right_eye", "left_eye", "nose")
-MIRROR = (1, 0, 3, 2, 4, 5, 7, 6)  # the order of POINTS with right and left exchanged
 
 INTERPUPILLARY = 0.0629  # ANSUR II, interpupillary breadth
 BITRAGION = 0.139  # ANSUR 1988, bitragion breadth
@@ -59,28 +57,27 @@ SEEN_DOUBT, SEEN_WIDTH = (
 HEAD_CENTRE = np.array([0.0, 0.0, 0.02 - HEAD_LENGTH / 2])
 HEAD_HALF = np.array([HEAD_BREADTH, VERTEX_TO_CHIN, HEAD_LENGTH]) / 2
 
-_SHAPE = (  # (rows of HEAD_POINTS, axis, sign of each, mean): one free length each
-    ((0, 1), 0, (1, -1), INTERPUPILLARY / 2),
-    ((2, 3), 0, (1, -1), BITRAGION / 2),
-    ((2, 3), 1, (1, 1), EAR_DOWN),
-    ((2, 3), 2, (-1, -1), EAR_BACK),
-    ((4,), 1, (1,), NOSE_DOWN),
-    ((4,), 2, (1,), NOSE_FORWARD),
-)
-SHAPE_SIGMA = np.array([SHARE_SIZE, *(max(SHARE_PLACE * mean, 0.003) for *_, mean in _SHAPE)])
+LENGTHS = np.array([INTERPUPILLARY / 2, BITRAGION / 2, EAR_DOWN, EAR_BACK, NOSE_DOWN, NOSE_FORWARD])
+SHAPE_SIGMA = np.array([SHARE_SIZE, *np.maximum(SHARE_PLACE * LENGTHS, 0.003)])
 """[7] of the parameters of :func:`template_points`: the logarithm of the size, and six lengths in metres."""
 
 
+MEAN_SHAPE = np.zeros(len(SHAPE_SIGMA))
+
+
 def template_points(
-    shape: np.ndarray
-    | None = None,  # [7] logarithm of the size, then additions to six lengths, metres; None: the mean
+    shape: np.ndarray = MEAN_SHAPE,  # [7] logarithm of the size, then additions to LENGTHS, metres
 ) -> np.ndarray:  # [5, 3] metres, head frame
     """The head's points in the order of HEAD_POINTS."""
-    points = np.zeros((len(HEAD_POINTS), 3))
-    for number, (rows, axis, signs, mean) in enumerate(_SHAPE):
-        for row, sign in zip(rows, signs, strict=True):
-            points[row, axis] = sign * (mean if shape is None else mean + shape[number + 1])
-    return points if shape is None else points * np.exp(shape[0])
+    eye, ear, ear_down, ear_back, nose_down, nose_forward = LENGTHS + shape[1:]
+    points = [
+        [eye, 0, 0],
+        [-eye, 0, 0],
+        [ear, ear_down, -ear_back],
+        [-ear, ear_down, -ear_back],
+        [0, nose_down, nose_forward],
+    ]
+    return np.array(points) * np.exp(shape[0])
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
@@ -98,7 +95,7 @@ def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
 def placed_points(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
-    shape: np.ndarray | None = None,  # see template_points
+    shape: np.ndarray = MEAN_SHAPE,  # see template_points
 ) -> np.ndarray:  # [T, 5, 3] metres
     """The head's points from the exo camera, world axes."""
     return np.einsum("tij,pj->tpi", rotation, template_points(shape)) + from_camera[:, None]
