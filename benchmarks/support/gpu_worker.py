@@ -17,7 +17,6 @@ from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, why
 from benchmarks.support.record import matrix_rate
 from egox_core.errors import EgoXInputError
 from egox_core.gga import BACKENDS
-from egox_train.wan.step_memory import ModelSize, TrainSetting, estimate
 
 GPU_TESTS = "tests/core"
 WITHOUT_TRITON = "; without Triton: a guided layer takes 1.5 times as long (on an H200)"
@@ -71,16 +70,16 @@ def _device_row(device: torch.device) -> Row:
 def _training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
     """One step of the trainer's model."""
     what, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
-    setting = TrainSetting(base={"bf16": "bfloat16", "fp8": "float8"}[base])
-    predicted_gb = estimate(ModelSize(), setting).total / GB
-    free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
-    if free_gb < predicted_gb:
-        text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
-        return Row(what=what, measured=text)
+    stored = {"bf16": "bfloat16", "fp8": "float8"}[base]
     try:
-        from benchmarks.support.training_step import measure
+        from benchmarks.support.training_step import measure, predicted_bytes
 
-        seconds, peak_gb = measure(setting.base, size == "small")
+        predicted_gb = predicted_bytes(stored) / GB
+        free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
+        if free_gb < predicted_gb:
+            text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
+            return Row(what=what, measured=text)
+        seconds, peak_gb = measure(stored, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
         return Row(what=what, measured=f"not run: {why(error)}")
     text = f"{seconds:.2f} s, peak {peak_gb:.1f} GB of tensors"

@@ -9,11 +9,11 @@ from diffusers import WanTransformer3DModel
 
 from egox_core.gga import GgaOptions
 from egox_core.types import GgaGeometry
-from egox_train.train.config import LoraSettings
+from egox_train.train.config import LoraSettings, parse_config
 from egox_train.train.lora import add_lora
+from egox_train.train.memory import predict
 from egox_train.train.offload import store_base
 from egox_train.wan.diffusers_processor import install_gga
-from egox_train.wan.step_memory import ModelSize
 from egox_train.wan.transformer import cast_base
 
 RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
@@ -25,9 +25,11 @@ def measure(base: str, small: bool) -> tuple[float, float]:
     """Seconds of one optimizer step, and GB of tensors at its worst moment (NaN without a GPU);
     ``small``: a few layers on whatever device there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = ModelSize(dim=128, ffn_dim=256, layers=2, heads=2) if small else ModelSize()
-    grid, rank = ((2, 4, 6, 4), 8) if small else (RELEASED_GRID, 256)
-    step = make_step(base, size, grid, rank, device)
+    model = meta_model(num_attention_heads=2, attention_head_dim=64, ffn_dim=256, num_layers=2)
+    grid, rank = (2, 4, 6, 4), 8
+    if not small:
+        model, grid, rank = meta_model(), RELEASED_GRID, 256
+    step = make_step(base, model, grid, rank, device)
     seconds = []
     for _ in range(2):  # the first step compiles kernels and makes the optimizer's state
         started = time.perf_counter()
@@ -39,29 +41,40 @@ def measure(base: str, small: bool) -> tuple[float, float]:
     return seconds[-1], peak
 
 
+def meta_model(**sizes: int) -> WanTransformer3DModel:
+    """A Wan image-to-video model without weights, of 14B unless ``sizes`` says otherwise."""
+    heads, wide = sizes.get("num_attention_heads", 40), sizes.get("attention_head_dim", 128)
+    with torch.device("meta"):
+        return WanTransformer3DModel(
+            in_channels=36,
+            out_channels=16,
+            image_dim=1280,
+            added_kv_proj_dim=heads * wide,
+            **sizes,
+        )
+
+
+def predicted_bytes(base: str) -> float:
+    """Peak memory that the trainer predicts for a step of 14B at the released size."""
+    t, h, w_exo, w_ego = RELEASED_GRID
+    memory = {"base_dtype": base}
+    config = parse_config({"base": "", "cache": "", "output": "", "steps": 1, "memory": memory})
+    predicted = predict(config, meta_model(), (t, 2 * h, 2 * w_exo, 2 * w_ego))
+    assert predicted is not None  # of a LoRA
+    return predicted.total
+
+
 def make_step(
     base: str,
-    size: ModelSize,
+    model: WanTransformer3DModel,  # on the meta device
     grid: tuple[int, int, int, int],  # t, h, w_exo, w_ego in tokens
     rank: int,
     device: torch.device,
 ) -> Callable[[], None]:
     """A step of the trainer's model; weights and inputs are on the device."""
     t, h, w_exo, w_ego = grid
-    with torch.device("meta"):
-        model = WanTransformer3DModel(
-            num_attention_heads=size.heads,
-            attention_head_dim=size.dim // size.heads,
-            in_channels=36,
-            out_channels=16,
-            text_dim=size.text_dim,
-            freq_dim=size.freq_dim,
-            ffn_dim=size.ffn_dim,
-            num_layers=size.layers,
-            image_dim=size.image_dim,
-            added_kv_proj_dim=size.dim,
-        )
-    model.rope = type(model.rope)(size.dim // size.heads, (1, 2, 2), 1024)
+    sizes = model.config
+    model.rope = type(model.rope)(sizes.attention_head_dim, sizes.patch_size, 1024)
     for module in model.modules():  # layer by layer, so that the float32 whole never exists
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
@@ -90,8 +103,8 @@ def make_step(
     )
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     packed = torch.randn(1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16)
-    text = torch.randn(1, 512, size.text_dim, device=device, dtype=torch.bfloat16)
-    image = torch.randn(1, 257, size.image_dim, device=device, dtype=torch.bfloat16)
+    text = torch.randn(1, 512, sizes.text_dim, device=device, dtype=torch.bfloat16)
+    image = torch.randn(1, 257, sizes.image_dim, device=device, dtype=torch.bfloat16)
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from diffusers import WanTransformer3DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ from .launch import (
     resume_notes,
 )
 from .loss import StepResult, draw_sigmas, flow_loss
-from .memory import in_words, predict, size_of
+from .memory import predict
 from .model import (
     TrainableModel,
     learning_rate,
@@ -137,11 +138,13 @@ def train(
     return run.go(0 if state is None else state.step, progress)
 
 
-def _say_memory(config: TrainConfig, model: nn.Module, samples: CachedSamples, shards: int) -> None:
+def _say_memory(
+    config: TrainConfig, model: WanTransformer3DModel, samples: CachedSamples, shards: int
+) -> None:
     """Log the predicted peak for the largest canvas of the cache."""
     grid = max((samples.load(items[0]).grid for items in samples.groups), key=math.prod)
-    if (memory := predict(config, size_of(model), grid, shards=shards)) is not None:
-        logger.info(in_words(memory))
+    if (memory := predict(config, model, grid, shards=shards)) is not None:
+        logger.info(memory)
 
 
 def moving_average(

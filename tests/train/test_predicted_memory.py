@@ -10,47 +10,39 @@ from diffusers import WanTransformer3DModel
 from egox_core.wan.lora_keys import convert_transformer
 from egox_train.train.config import LoraSettings, load_config
 from egox_train.train.lora import add_lora
-from egox_train.train.memory import predict, size_of
-from egox_train.wan.step_memory import (
-    ModelSize,
-    TrainSetting,
-    block_weights,
-    lora_weights,
-    other_weights,
-)
+from egox_train.train.memory import predict
 from egox_train.wan.transformer import transformer_config
 from tests.paths import ROOT
 
-SMALLER = ModelSize(dim=1536, ffn_dim=8960, layers=30, heads=12)  # Wan 2.1 Fun 1.3B InP
 CONFIGS = ROOT / "configs"
+RELEASED = (13, 56, 98, 56)
 
 
-@pytest.mark.parametrize("size", [ModelSize(), SMALLER], ids=["14b", "1.3b"])
-def test_every_weight_is_counted_and_the_shapes_tell_the_size(size):
-    """Against diffusers' own models and their LoRA on the meta device; shapes as a file's header has
-    them, in ComfyUI's naming."""
+def large(name: str) -> WanTransformer3DModel:
+    """Wan 2.1 I2V 14B or Fun 1.3B InP on the meta device."""
+    sizes, dim = {}, 5120
+    if name == "1.3b":
+        sizes, dim = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}, 1536
     with torch.device("meta"):
-        model = WanTransformer3DModel(
-            in_channels=36,
-            out_channels=16,
-            num_attention_heads=size.heads,
-            ffn_dim=size.ffn_dim,
-            num_layers=size.layers,
-            image_dim=1280,
-            added_kv_proj_dim=size.dim,
+        return WanTransformer3DModel(
+            in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=dim, **sizes
         )
+
+
+@pytest.mark.parametrize("name", ["14b", "1.3b"])
+def test_every_weight_is_counted_and_the_shapes_tell_the_size(name):
+    """Shapes as a file's header has them, in ComfyUI's naming."""
+    model = large(name)
     native, unknown = convert_transformer(model.state_dict(), "native")
     weights, strangers = convert_transformer(native, "diffusers")
     found = transformer_config(weights, {})
-    assert not unknown and not strangers
+    assert not unknown and not strangers and "img_emb.proj.1.weight" in native
     assert found.items() <= {**model.config, "text_dim": 4096}.items()
-    assert native["patch_embedding.weight"].shape == (size.dim, 36, 1, 2, 2)
-    assert "img_emb.proj.1.weight" in native and size_of(model) == size
-    counted = size.layers * block_weights(size) + other_weights(size)
-    assert counted == pytest.approx(sum(p.numel() for p in model.parameters()), rel=1e-3)
+    memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED)
+    assert memory.base == 2 * sum(p.numel() for p in model.parameters())
     with torch.device("meta"):
         lora = add_lora(model, LoraSettings(rank=256), seed=0)
-    assert sum(p.numel() for p in lora) == lora_weights(size, TrainSetting())
+    assert memory.lora == memory.gradients == 4 * sum(p.numel() for p in lora)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +55,9 @@ def test_every_weight_is_counted_and_the_shapes_tell_the_size(size):
     ],
 )
 def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes):
-    config = load_config(CONFIGS / file)
-    size = SMALLER if file == "train_24gb.yaml" else ModelSize()
-    assert predict(config, size, (13, 56, 98, 56), shards=shards).total < gigabytes * 1e9
+    model = large("1.3b" if file == "train_24gb.yaml" else "14b")
+    memory = predict(load_config(CONFIGS / file), model, RELEASED, shards=shards)
+    assert memory.total < gigabytes * 1e9
 
 
 def test_the_trainer_says_its_prediction(workplace, tiny, caplog):
@@ -75,4 +67,4 @@ def test_the_trainer_says_its_prediction(workplace, tiny, caplog):
         "predicted peak memory of a step: "
     ]
     everything = tiny.config(workplace, task="base_i2v")
-    assert predict(everything, ModelSize(), (2, 4, 6, 4)) is None
+    assert predict(everything, large("1.3b"), (2, 4, 6, 4)) is None
