@@ -8,5 +8,5 @@ Imports :mod:`egox_core` and no host; no node imports it. The rooms, each import
     data        training sets: raw recordings to clips to a latent cache
     takes       files of head points and masks beside a take
     wan         text encoder, VAE and transformer by diffusers and transformers
-    parallel, options, contact_sheet, video_writer: the ground
+    parallel, options, fingerprint, contact_sheet, video_writer: the ground
 """

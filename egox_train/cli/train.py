@@ -7,8 +7,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
 from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
@@ -29,8 +29,7 @@ from .launch import launch
 from .lerobot import lerobot_arguments, run_lerobot
 
 
-@frozen
-class Command:
+class Command(NamedTuple):
     """One subcommand. ``run`` returns the exit code; heavy packages are imported inside it."""
 
     help: str
@@ -198,68 +197,68 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
 
 COMMANDS: Mapping[str, Command] = {
     "undistort": Command(
-        help="the exo videos as prepare shows them, for any depth or mask tool",
-        add_arguments=undistort_arguments,
-        run=run_undistort,
+        "the exo videos as prepare shows them, for any depth or mask tool",
+        undistort_arguments,
+        run_undistort,
     ),
     "headpose": Command(
-        help="the wearer's camera from keypoints of the exo video, for takes without ego poses",
-        add_arguments=headpose_arguments,
-        run=run_headpose,
+        "the wearer's camera from keypoints of the exo video, for takes without ego poses",
+        headpose_arguments,
+        run_headpose,
     ),
     "prepare": Command(
-        help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
-        add_arguments=prepare_arguments,
-        run=run_prepare,
+        "raw takes to a training set: clips, manifest, splits, contact sheet, report",
+        prepare_arguments,
+        run_prepare,
     ),
     "join": Command(
-        help="one training set of the parts that `prepare --shard` made",
-        add_arguments=join_arguments,
-        run=run_join,
+        "one training set of the parts that `prepare --shard` made",
+        join_arguments,
+        run_join,
     ),
     "cache": Command(
-        help="latents, embeddings and attention geometry of a training set",
-        add_arguments=cache_arguments,
-        run=run_cache,
+        "latents, embeddings and attention geometry of a training set",
+        cache_arguments,
+        run_cache,
     ),
     "train": Command(
-        help="train a LoRA (or a base) on a cache; goes on where it stopped",
-        add_arguments=_train_arguments,
-        run=_train,
+        "train a LoRA (or a base) on a cache; goes on where it stopped",
+        _train_arguments,
+        _train,
     ),
     "launch": Command(
-        help="run a launcher's command so that SIGTERM and SIGUSR1 save, and end with 0",
-        add_arguments=_launch_arguments,
-        run=_launch,
+        "run a launcher's command so that SIGTERM and SIGUSR1 save, and end with 0",
+        _launch_arguments,
+        _launch,
     ),
     "export": Command(
-        help="write a LoRA in released or native naming, or fused into its base",
-        add_arguments=_export_arguments,
-        run=_export,
+        "write a LoRA in released or native naming, or fused into its base",
+        _export_arguments,
+        _export,
     ),
     "generate": Command(
-        help="ego videos for a whole cache, headless and resumable",
-        add_arguments=_generate_arguments,
-        run=_generate,
+        "ego videos for a whole cache, headless and resumable",
+        _generate_arguments,
+        _generate,
     ),
     "lerobot": Command(
-        help="takes, or generated clips, as a LeRobot v3 data set that robots learn from",
-        add_arguments=lerobot_arguments,
-        run=run_lerobot,
+        "takes, or generated clips, as a LeRobot v3 data set that robots learn from",
+        lerobot_arguments,
+        run_lerobot,
     ),
     "inspect": Command(
-        help="print rank, alpha, targets, hash and training configuration of a LoRA file",
-        add_arguments=_inspect_arguments,
-        run=_inspect,
+        "print rank, alpha, targets, hash and training configuration of a LoRA file",
+        _inspect_arguments,
+        _inspect,
     ),
     "masks": Command(
-        help="object masks of true and generated ego videos by SAM 2, for evaluate",
-        add_arguments=masks_arguments,
-        run=run_masks,
+        "object masks of true and generated ego videos by SAM 2, for evaluate",
+        masks_arguments,
+        run_masks,
     ),
     "evaluate": Command(
-        help="score generated ego videos against the true ones of a manifest",
-        add_arguments=evaluate_arguments,
-        run=run_evaluate,
+        "score generated ego videos against the true ones of a manifest",
+        evaluate_arguments,
+        run_evaluate,
     ),
 }

@@ -13,6 +13,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.wan import has_ftfy
 
+from ..fingerprint import fingerprint
 from ..options import ALONE, CacheSettings, RunOptions
 from ..parallel import MADE, RunPlaces, made_once, part_of, run_all
 from ..wan.weights import weights_bytes, weights_hash
@@ -21,7 +22,6 @@ from .cache_store import (
     INDEX,
     CacheEntry,
     CacheIndex,
-    fingerprint,
     parse_index,
     shard_header,
     shard_name,

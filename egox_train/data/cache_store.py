@@ -62,11 +62,6 @@ class CacheIndex:
     entries: tuple[CacheEntry, ...]
 
 
-def fingerprint(parts: Mapping[str, Any]) -> str:
-    """64 hex digits of everything in ``parts``; key order doesn't matter."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
-
-
 def shard_name(take: str, number: int = 0) -> str:
     """File name of a take's ``number``-th shard. A take's own name may fit no file."""
     return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
@@ -222,22 +217,6 @@ class CacheReader:
                 fix="prepare more takes, or larger split fractions",
             )
         return names
-
-    def views(self, split: str) -> list[tuple[str, ...]]:
-        """The clips of a split that show the same frames of a take, the best exo camera first, in
-        the index's order.
-
-        Raises:
-            EgoXInputError: none.
-        """
-        groups: dict[tuple[str, int], list[CacheEntry]] = {}
-        for name in self.clips(split):
-            entry = self._entries[name]
-            groups.setdefault((entry.take, entry.start), []).append(entry)
-        return [
-            tuple(e.clip for e in sorted(group, key=lambda e: (e.rank, e.clip)))
-            for group in groups.values()
-        ]
 
     def take_of(self, clip: str) -> str:
         return self._entries[clip].take

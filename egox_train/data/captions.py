@@ -26,7 +26,7 @@ from egox_core.wan import (
     split_sections,
 )
 
-from ..wan.weights import model_device, open_model_folder
+from ..wan.weights import model_on
 from .manifest import CaptionSource
 
 # a long paragraph takes half of it; a model that doesn't understand finds no end
@@ -65,7 +65,6 @@ QUESTIONS: Mapping[str, tuple[str, str]] = {
 }
 """For the scene and the actions, by what is shown and what is asked for."""
 _HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECASE)
-_LOADED: dict[tuple[str, str], tuple[Any, Any]] = {}
 
 
 def check_caption(prompt: str, what: str) -> str:
@@ -193,25 +192,22 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
     Raises:
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat template.
     """
-    where = model_device(device)
-    key = str(folder), str(where)
-    if key not in _LOADED:
-        processor, model = open_model_folder(
-            folder,
-            "AutoProcessor",
-            "AutoModelForImageTextToText",
-            what="caption model",
-            expected="the folder of an image-text-to-text model",
-            where="download one, such as Qwen2.5-VL",
-            instead=", or give --captions FILE",
-            dtype="auto",
+    processor, model = model_on(
+        device,
+        folder,
+        "AutoProcessor",
+        "AutoModelForImageTextToText",
+        what="caption model",
+        expected="the folder of an image-text-to-text model",
+        where="download one, such as Qwen2.5-VL",
+        instead=", or give --captions FILE",
+        dtype="auto",
+    )
+    if not getattr(processor, "chat_template", None):
+        raise EgoXInputError(
+            f"caption model {folder.name}",
+            got="no chat template",
+            expected="an instruction model",
+            fix="use the instruct or chat variant",
         )
-        if not getattr(processor, "chat_template", None):
-            raise EgoXInputError(
-                f"caption model {folder.name}",
-                got="no chat template",
-                expected="an instruction model",
-                fix="use the instruct or chat variant",
-            )
-        _LOADED[key] = processor, model.to(where)
-    return _LOADED[key]
+    return processor, model

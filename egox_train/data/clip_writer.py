@@ -4,7 +4,6 @@ prior."""
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import shutil
@@ -32,6 +31,7 @@ from egox_core.trajectory import pose_of_frame
 from egox_core.types import DepthVideo, TakeMeta
 from egox_core.video import read_frames, refuse_cuts
 
+from ..fingerprint import fingerprint
 from ..parallel import on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..video_writer import write_levels, write_video
@@ -83,18 +83,19 @@ class ClipJob:
             sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
         if self.hands.is_file():
             sizes.append(self.hands.stat().st_size)
-        parts = [
-            self.options.content(),
-            [self.window.start, self.window.frames, self.window.step],
-            sizes,
-            self.view.camera.to_json(),
-            self.view.w2c.tolist(),
-            hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
-            caption_for(self.name, self.take.name, captions, self.take.prompt),
-            self.rank,
-            round(self.predicted_coverage, 6),
-        ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+        return fingerprint(
+            [
+                self.options.content(),
+                [self.window.start, self.window.frames, self.window.step],
+                sizes,
+                self.view.camera.to_json(),
+                self.view.w2c.tolist(),
+                hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
+                caption_for(self.name, self.take.name, captions, self.take.prompt),
+                self.rank,
+                round(self.predicted_coverage, 6),
+            ]
+        )
 
 
 def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict[str, str]:

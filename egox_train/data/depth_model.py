@@ -19,7 +19,7 @@ from egox_core.depth import align_depth, clean_depth
 from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 
-from ..wan.weights import model_device, open_model_folder
+from ..wan.weights import model_on
 from .prepare_options import PrepareOptions
 
 METRIC_TYPES = (
@@ -30,8 +30,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT_SIDE, PATCH = 518, 14
 FAR_M = 80.0
 BATCH = 8  # frames at once: a ViT-L takes some 6 GB for them
-
-_LOADED: dict[tuple[str, str], torch.nn.Module] = {}
 
 
 def check_models(options: PrepareOptions) -> None:
@@ -138,19 +136,16 @@ def imagenet_pictures(
 
 
 def _load(folder: Path, device: str | None) -> torch.nn.Module:
-    where = model_device(device)
-    key = str(folder), str(where)
-    if key not in _LOADED:
-        (model,) = open_model_folder(
-            folder,
-            "AutoModelForDepthEstimation",
-            what="depth model",
-            expected="a depth estimation model",
-            where="download a metric depth model, such as Depth Anything V2 Metric",
-            instead=", or give depth files",
-        )
-        _LOADED[key] = model.to(where)
-    return _LOADED[key]
+    (model,) = model_on(
+        device,
+        folder,
+        "AutoModelForDepthEstimation",
+        what="depth model",
+        expected="a depth estimation model",
+        where="download a metric depth model, such as Depth Anything V2 Metric",
+        instead=", or give depth files",
+    )
+    return model
 
 
 def _is_metric(model: Any) -> bool:  # of transformers

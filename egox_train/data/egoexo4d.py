@@ -100,8 +100,8 @@ def read_egoexo4d(
 def read_take(
     root: Path,
     pose_file: Path,
-    exo_lens: ExoLens = "raw",
-    listed: Mapping[str, ListedTake] | None = None,
+    exo_lens: ExoLens,
+    listed: Mapping[str, ListedTake],
 ) -> RawTake:
     """One take by its camera-pose annotation; ``exo_lens`` as in :func:`read_egoexo4d`, ``listed``
     by :func:`.take_list.read_take_list`.
@@ -153,19 +153,18 @@ def read_take(
             expected="the wearer's video",
             fix="download the frame-aligned videos",
         )
-    entry = (listed or {}).get(str(annotation["metadata"].get("take_uid", ""))) or (
-        listed or {}
-    ).get(name)
+    uid = str(annotation["metadata"].get("take_uid", ""))
+    entry = listed.get(uid) or listed.get(name) or ListedTake()
     return RawTake(
         name=name,
         layout="egoexo4d",
         exos=exos,
         ego_video=videos[0],
         ego_w2c=w2c,
-        task_s=entry.task_s if entry else None,
-        best_exo=entry.best_exo if entry else "",
-        task=entry.task if entry else "",
-        room=(entry.room if entry else "") or room_of_name(name),
+        task_s=entry.task_s,
+        best_exo=entry.best_exo,
+        task=entry.task,
+        room=entry.room or room_of_name(name),
         split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
         ego_camera=_ego_camera(root / "takes" / name, notes),
         meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64),

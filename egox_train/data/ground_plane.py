@@ -15,7 +15,6 @@ from egox_core.trajectory import camera_centre, down_axis, pose_of_frame
 
 from .raw_take import RawTake
 
-EYE_HEIGHT_M = 1.6  # of a standing adult
 FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the picture at the horizon
 
 
@@ -27,7 +26,7 @@ class GroundPlane:
     height: float
 
 
-def ground_plane(take: RawTake, eye_height_m: float = EYE_HEIGHT_M) -> GroundPlane:
+def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
     """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of
     what cameras say."""
     ego_w2c = take.ego_w2c[take.pose_known]

@@ -14,7 +14,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json_object
 
-from ..wan.weights import model_device, open_model_folder
+from ..wan.weights import model_on
 from .prepare_options import PrepareOptions
 
 MODEL_CLASSES: Mapping[str, str] = {
@@ -25,8 +25,6 @@ MODEL_CLASSES: Mapping[str, str] = {
 """Class of transformers for an architecture, by the end of its name."""
 BATCH = 4
 THRESHOLD = 0.5  # of a segment's score: a mask too large leaves a hole, one too small leaves a person in the scene
-
-_LOADED: dict[tuple[str, str], tuple[Any, Any]] = {}
 
 
 @torch.no_grad()
@@ -90,21 +88,19 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
         EgoXInputError: no transformers, no folder of a segmentation model, none of the classes
             among its labels, no such device.
     """
-    folder, where = options.mask_model, model_device(device)
+    folder = options.mask_model
     assert folder is not None  # callers ask whether there is one
-    key = str(folder), str(where)
-    if key not in _LOADED:
-        processor, model = open_model_folder(
-            folder,
-            "AutoImageProcessor",
-            _model_class(folder),
-            what="mask model",
-            expected="the folder of a segmentation model with its image processor",
-            where="download one, such as Mask2Former (COCO)",
-            instead=", or give --mask-root",
-        )
-        _LOADED[key] = processor, model.to(where)
-    labels = _LOADED[key][1].config.id2label
+    processor, model = model_on(
+        device,
+        folder,
+        "AutoImageProcessor",
+        _model_class(folder),
+        what="mask model",
+        expected="the folder of a segmentation model with its image processor",
+        where="download one, such as Mask2Former (COCO)",
+        instead=", or give --mask-root",
+    )
+    labels = model.config.id2label
     if not moving_labels(labels, options.mask_classes):
         raise EgoXInputError(
             f"mask model {folder.name}",
@@ -112,7 +108,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
             expected=f"one of {', '.join(options.mask_classes)}",
             fix="name its own labels with --mask-classes",
         )
-    return _LOADED[key]
+    return processor, model
 
 
 def _model_class(folder: Path) -> str:

@@ -21,6 +21,7 @@ from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo
 
+from ..fingerprint import fingerprint
 from .clip_files import ClipWindow, clip_windows, longest_known
 from .clip_masks import with_mask
 from .clip_writer import ClipJob, clips_without_depth
@@ -50,7 +51,7 @@ class TakePlan:
 
     clips: tuple[ClipJob, ...]
     skipped: tuple[Skipped, ...]
-    unread: int  # of them, clips and cameras whose depth or mask can't be had
+    unread: tuple[Skipped, ...]  # clips and cameras whose depth or mask can't be had
     notes: tuple[str, ...]
 
 
@@ -71,7 +72,7 @@ def plan_take(job: TakeJob) -> TakePlan:
         ]
         return TakePlan(
             clips=_drawn_clips(clips, options),
-            unread=0,
+            unread=(),
             notes=tuple(kept["notes"]),
             skipped=tuple((what, why) for what, why in kept["skipped"]),
         )
@@ -131,8 +132,8 @@ def plan_take(job: TakeJob) -> TakePlan:
         )
     return TakePlan(
         clips=_drawn_clips(clips, options),
-        skipped=(*skipped, *unread),
-        unread=len(unread),
+        skipped=tuple(skipped),
+        unread=tuple(unread),
         notes=tuple(notes),
     )
 
@@ -177,17 +178,8 @@ def _made_from(take: RawTake, options: PrepareOptions) -> str:
     ]
     poses = hashlib.sha256(take.ego_w2c.contiguous().numpy().tobytes()).hexdigest()
     views = [[v.name, v.camera.to_json(), v.w2c.tolist(), v.frames] for v in take.exos]
-    parts = [
-        values,
-        stats,
-        poses,
-        take.ego_camera.to_json(),
-        views,
-        take.task_s,
-        take.best_exo,
-        take.notes,
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    facts = take.task_s, take.best_exo, take.notes
+    return fingerprint([values, stats, poses, take.ego_camera.to_json(), views, *facts])
 
 
 def _kept(file: Path, made_from: str) -> Mapping | None:
@@ -230,19 +222,23 @@ def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
 
 
 def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
-    """Of each camera, then of the take: neighbours in time before cameras of one moment."""
+    """Of each camera, then of the take."""
     kept = [
         clip
         for own in by_camera(clips)
         for clip in drawn(own, options.clips_per_camera, options, own[0].name)
     ]
-    if options.clips_per_take:
-        kept = drawn(
-            sorted(kept, key=lambda c: (c.window.start, c.rank)),
-            options.clips_per_take,
-            options,
-            kept[0].take.name if kept else "",
-        )
+    return _drawn_of_take(kept, options.clips_per_take, options)
+
+
+def _drawn_of_take(
+    clips: Sequence[ClipJob], count: int, options: PrepareOptions
+) -> tuple[ClipJob, ...]:
+    """``count`` of a take's clips, 0: all; neighbours in time before cameras of one moment."""
+    if not clips:
+        return ()
+    in_time = sorted(clips, key=lambda c: (c.window.start, c.rank))
+    kept = drawn(in_time, count, options, clips[0].take.name)
     return tuple(sorted(kept, key=lambda c: (c.rank, c.window.start)))
 
 
@@ -258,16 +254,10 @@ def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> li
             shares[index] += give
         left -= give * len(open_)
         open_ = [index for index in open_ if shares[index] < len(plans[index].clips)]
-    return [_with_clips(plan, share, options) for plan, share in zip(plans, shares, strict=True)]
-
-
-def _with_clips(plan: TakePlan, count: int, options: PrepareOptions) -> TakePlan:
-    """The plan with ``count`` of its clips."""
-    if not count:
-        return replace(plan, clips=())
-    in_time = sorted(plan.clips, key=lambda c: (c.window.start, c.rank))
-    kept = drawn(in_time, count, options, plan.clips[0].take.name)
-    return replace(plan, clips=tuple(sorted(kept, key=lambda c: (c.rank, c.window.start))))
+    return [
+        replace(plan, clips=_drawn_of_take(plan.clips, share, options) if share else ())
+        for plan, share in zip(plans, shares, strict=True)
+    ]
 
 
 def _usable_views(
@@ -352,11 +342,5 @@ def _ranked(
 def _named_after(root: Path, take: RawTake, view: ExoView) -> Path | None:
     """The depth file or folder ``<take>__<camera>`` that is there."""
     name = f"{take.name}__{view.name}"
-    return next(
-        (
-            root / f"{name}{suffix}"
-            for suffix in DEPTH_SUFFIXES
-            if (root / f"{name}{suffix}").exists()
-        ),
-        None,
-    )
+    files = (root / f"{name}{suffix}" for suffix in DEPTH_SUFFIXES)
+    return next((file for file in files if file.exists()), None)

@@ -80,18 +80,19 @@ def plan_run(
             options.caption_model, options.local_device
         )  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)
-    own = Part.of(
-        takes,
-        {
-            "options": {
-                k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()
-            },
+    content = options.content().items()
+    own = Part(
+        settings={
+            "options": {k: str(v) if isinstance(v, Path) else v for k, v in content},
             "fractions": dict(fractions),
             "split_seed": chosen.split_seed,
             "splits": chosen.splits,
         },
+        takes={
+            t.name: {"room": t.room, "split": t.split, "untimed": NO_TASK in t.notes} for t in takes
+        },
+        skipped=skipped,
     )
-    own.skipped += skipped
     plans, unread = [], []
     jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
     for count, (index, plan, error) in enumerate(
@@ -102,8 +103,8 @@ def plan_run(
             own.skipped.append((name, error))
         else:
             plans.append((name, plan))
-            own.skipped += plan.skipped
-            unread += plan.skipped[-plan.unread :] if plan.unread else ()
+            own.skipped += [*plan.skipped, *plan.unread]
+            unread += plan.unread
             if plan.notes:
                 own.notes[name] = list(plan.notes)
         progress(count, len(jobs), "takes checked")

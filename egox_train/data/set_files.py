@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from .clip_files import middle_picture
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
-from .raw_take import RawTake
 
 MANIFEST, REPORT, SHEET, PARTS = "manifest.jsonl", "report.json", "contact_sheet.png", "parts"
 SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
@@ -37,27 +36,12 @@ class Part:
     takes: dict[
         str, dict[str, Any]
     ]  # by name: room, split of the dataset, whether its task is not known
-    records: list[ClipRecord] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
     new: int = 0  # clips made by this call; the others were there
     seconds: float = 0.0
     finished: bool = False
-
-    @classmethod
-    def of(cls, takes: Sequence[RawTake], settings: dict[str, Any]) -> Part:
-        """Nothing yet of these takes."""
-        return cls(
-            settings=settings,
-            takes={
-                take.name: {
-                    "room": take.room,
-                    "split": take.split,
-                    "untimed": NO_TASK in take.notes,
-                }
-                for take in takes
-            },
-        )
+    records: list[ClipRecord] = field(default_factory=list)
 
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
@@ -67,13 +51,9 @@ def part_file(root: Path, part: tuple[int, int]) -> Path:
 
 def write_part(file: Path, part: Part) -> None:
     """For :func:`join_parts`."""
-    content = {
-        name: getattr(part, name)
-        for name in ("settings", "takes", "skipped", "notes", "new", "seconds", "finished")
-    }
-    write_json(
-        file, {**content, "records": [record.model_dump(mode="json") for record in part.records]}
-    )
+    content = {entry.name: getattr(part, entry.name) for entry in fields(part)}
+    content["records"] = [record.model_dump(mode="json") for record in part.records]
+    write_json(file, content)
 
 
 def join_parts(root: Path) -> Part:

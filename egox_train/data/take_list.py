@@ -23,10 +23,11 @@ MAX_LIST_BYTES = 2**30
 class ListedTake:
     """Entry of the list for one take."""
 
-    task_s: tuple[float, float] | None  # start and end, seconds from the first frame
-    room: str  # the same for all takes that were recorded in one place; "": not said
-    task: str  # "Cooking"; "": not said
-    best_exo: str  # name of a camera; "": not said
+    # start and end, seconds from the first frame
+    task_s: tuple[float, float] | None = None
+    room: str = ""  # the same for all takes that were recorded in one place
+    task: str = ""  # "Cooking"
+    best_exo: str = ""  # name of a camera
 
 
 def read_take_list(root: Path) -> dict[str, ListedTake]:

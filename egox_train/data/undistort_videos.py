@@ -7,7 +7,6 @@
 Maps that a tool names after them, in a folder of their own, are what ``prepare`` looks for in
 ``--depth-root`` and ``--mask-root``. Goes on where it stopped."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_json
 
+from ..fingerprint import fingerprint
 from ..options import ALONE, Layout, RunOptions
 from ..parallel import RunPlaces, part_of, run_items
 from ..video_writer import write_video
@@ -130,5 +130,5 @@ def _about(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:
         "pictures": pictures.kind,
         "frames": pictures.info.frame_count,
         "fps": pictures.info.fps,
-        "made_from": hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest(),
+        "made_from": fingerprint(made_from),
     }

@@ -166,10 +166,10 @@ class ConditioningConfig(_Strict):
             {**trained, **{key: value for key, value in instead.items() if value is not None}}
         )
 
-    def gga_options(self, *, soft_trust: bool = False) -> GgaOptions:
-        """The nodes' options with the same meaning; without the trust mask unless asked, as the
-        released code."""
-        return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g, soft_trust=soft_trust)
+    def gga_options(self) -> GgaOptions:
+        """The nodes' options with the same meaning; without the trust mask, as the released
+        code."""
+        return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g)
 
 
 class TimestepConfig(_Strict):

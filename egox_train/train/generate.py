@@ -1,7 +1,6 @@
 """``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a
 clip."""
 
-import hashlib
 import json
 import logging
 import math
@@ -25,6 +24,7 @@ from egox_core.wan import check_run_files, trained_with
 from ..data.cache_store import CacheReader
 from ..data.clip_files import read_all, read_classes
 from ..data.manifest import read_manifest
+from ..fingerprint import fingerprint
 from ..metrics.clip_inputs import clip_files, clip_scene
 from ..options import ALONE, GenerateOptions, RunOptions
 from ..parallel import (
@@ -136,7 +136,7 @@ def generate(
         "lora": weights_hash(options.lora, "LoRA") if options.lora else "",
         "shards": dict(reader.index.shards),
     }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = fingerprint(parts)
     conditioning_of(
         options, reader
     )  # refuses a LoRA that doesn't fit this cache before anything is loaded

@@ -303,7 +303,7 @@ class _Run:
         return sigma, result
 
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
-        bad = [items[i][0].name for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
+        bad = [items[i][0].clip for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
         if bad:
             self._not_finite("loss", ", ".join(bad), step)
 

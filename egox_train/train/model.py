@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from egox_core.errors import EgoXInputError, needs_package
+from egox_core.errors import EgoXInputError, intact, needs_package
 from egox_core.wan import check_run_files
 
 from ..wan.diffusers_processor import GgaScope, install_gga
@@ -22,7 +22,6 @@ from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
 from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
-from .sharded import whole
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -41,8 +40,9 @@ class TrainableModel:
 
     def tensors(self) -> dict[str, Tensor]:  # by name, as trained
         """The trained weights by name, on the CPU."""
-        own = lora_tensors(self.model) if self.lora else {}
-        return {**own, **{k: whole(v.detach()).cpu().clone() for k, v in self._whole().items()}}
+        if self.lora:
+            return lora_tensors(self.model)
+        return {k: v.detach().cpu().clone() for k, v in self.model.named_parameters()}
 
     def put(
         self,
@@ -57,27 +57,9 @@ class TrainableModel:
         if self.lora:
             put_lora_tensors(self.model, tensors, what)
             return
-        own = self._whole()
-        wrong = [
-            k
-            for k in set(own) | set(tensors)
-            if k not in own or k not in tensors or own[k].shape != tensors[k].shape
-        ]
-        if wrong:
-            raise EgoXInputError(
-                what,
-                got=f"{len(wrong)} weights of a different model, such as {wrong[0]}",
-                expected="weights of this base",
-                fix="train into a different output folder",
-            )
-        for name, parameter in own.items():
-            parameter.data.copy_(tensors[name])
-
-    def _whole(self) -> dict[str, nn.Parameter]:
-        """All weights, where no LoRA is trained."""
-        return (
-            {} if self.lora else {k: v for k, v in self.model.named_parameters() if v.requires_grad}
-        )
+        fix = "train into a different output folder"
+        with intact(what, (RuntimeError,), expected="weights of this base", fix=fix):
+            self.model.load_state_dict(tensors)
 
 
 def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:

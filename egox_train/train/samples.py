@@ -19,7 +19,8 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.types import GgaGeometry
 
-from ..data.cache_store import CacheReader, fingerprint
+from ..data.cache_store import CacheReader
+from ..fingerprint import fingerprint
 from .config import TrainConfig
 
 LATENTS = (
@@ -114,11 +115,6 @@ class Item:
     view: str = "canvas"  # canvas | exo | ego | partial, the ego view known in parts
     silent: bool = False  # whether the caption is the empty one
 
-    @property
-    def name(self) -> str:
-        """For messages and files."""
-        return self.clip
-
 
 class CachedSamples:
     """Samples of one split of a cache, as a task wants them.
@@ -140,19 +136,6 @@ class CachedSamples:
             views = ("exo", "ego") if own is True else tuple(own)
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
 
-    def _check_text(self) -> None:
-        encoder = self.reader.index.models.get("text", "zeros:")
-        cached = self.reader.index.settings.get("text_encoding", "released")
-        own = self.config.conditioning.text_encoding
-        if cached != own and not encoder.startswith("zeros"):
-            raise EgoXInputError(
-                "cache setting text_encoding",
-                got=repr(cached),
-                expected=repr(own),
-                fix=f"make the cache again with --text-encoding {own}, or train with "
-                f"conditioning.text_encoding={cached}",
-            )
-
     @property
     def content_hash(self) -> str:
         """Changes with any clip, model or setting of the cache."""
@@ -172,23 +155,20 @@ class CachedSamples:
                     fix="make the cache with --views",
                 )
             return
-        self._check_text()
-        drawn = cached.get("hidden_lines", "draw")
-        if drawn != own.hidden_lines:
-            raise EgoXInputError(
-                "hidden sight lines of the cache's priors",
-                got=repr(drawn),
-                expected=repr(own.hidden_lines),
-                fix="prepare the clips again with --hidden-lines, or train with "
-                f"conditioning.hidden_lines={drawn!r}",
-            )
-        for key in ("rays", "image_embedding"):
-            if cached.get(key) not in (None, getattr(own, key), "none"):
+        usual = {"hidden_lines": "draw", "text_encoding": "released"}
+        checked = ["rays", "image_embedding", *usual]
+        if self.reader.index.models.get("text", "zeros:").startswith("zeros"):
+            checked.remove("text_encoding")
+        for key in checked:
+            have, wanted = cached.get(key, usual.get(key)), getattr(own, key)
+            if have not in (None, "none", wanted):
+                made = "prepare the clips" if key == "hidden_lines" else "make the cache"
                 raise EgoXInputError(
                     f"cache setting {key}",
-                    got=repr(cached.get(key)),
-                    expected=repr(getattr(own, key)),
-                    fix=f"make the cache again with --{key.replace('_', '-')}, or train with its own",
+                    got=repr(have),
+                    expected=repr(wanted),
+                    fix=f"{made} again with --{key.replace('_', '-')}, or train with "
+                    f"conditioning.{key}={have!r}",
                 )
 
     def load(self, item: Item) -> TrainSample:

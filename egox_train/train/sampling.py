@@ -44,7 +44,6 @@ def sample_ego(
     | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
     noise: Tensor
     | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
-    soft_trust: bool = False,  # scale the bias by how far the depth behind a key is to be believed
     recompute_exo: int = 1,  # exo is computed at every n-th step and kept between; 0: at the first alone
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
     progress: Progress = no_progress,
@@ -87,7 +86,7 @@ def sample_ego(
     texts = [sample.text]
     if cfg != 1.0 and negative is not None:
         texts.append(negative.expand(batch, -1, -1))
-    scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
+    scope.set(sample.geometry, conditioning.gga_options())
     alone = conditioning.exo == "alone"
     cache = (
         None

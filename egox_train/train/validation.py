@@ -238,7 +238,7 @@ class HeldOut:
         truth."""
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
         given = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
-        file = self._folder(step) / f"{item.name.replace(':', '_')}.mp4"
+        file = self._folder(step) / f"{item.clip}.mp4"
         write_video(file, torch.cat((*given, video, truth), dim=2), FPS, threads=1)
         return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
+from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
     from diffusers.models.transformers.transformer_wan import WanAttention
 
+rotate: Any = apply_rotary_emb  # its annotation says that it returns a tuple
 SHARED_BIAS_BYTES = 64 * 2**20
 """A batch's whole bias up to this size (float32) is computed once for all blocks: thousands of
 small kernels a step less. The released size (3.1 GB a clip) is far above it."""
@@ -123,9 +124,12 @@ class GgaAttnProcessor(WanAttnProcessor):
         query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
         assert rotary_emb is not None  # of every self-attention
         value = attn.to_v(hidden_states)
+        tables: Any = [table[0, :, 0] for table in rotary_emb]
         # Under autocast the norms leave float32, which each call of the kernel would cast anew.
         query, key = (
-            rotate(x.unflatten(2, (attn.heads, -1)), rotary_emb).flatten(2).type_as(value)
+            rotate(x.unflatten(2, (attn.heads, -1)), tables, sequence_dim=1)
+            .flatten(2)
+            .type_as(value)
             for x in (query, key)
         )
         if exo is not None:
@@ -170,20 +174,6 @@ class GgaAttnProcessor(WanAttnProcessor):
             check_tokens(q, k, self.scope.geometry[0])
         q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
         return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
-
-
-def rotate(
-    x: Tensor,  # [B, tokens, heads, d]
-    rotary_emb: tuple[
-        Tensor, Tensor
-    ],  # cosines and sines [1, tokens, 1, d], as diffusers' rope gives
-) -> Tensor:  # [B, tokens, heads, d]
-    """Rotary embedding of neighbouring pairs of channels."""
-    cos, sin = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return (
-        torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).type_as(x)
-    )
 
 
 def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> GgaScope:

@@ -4,6 +4,7 @@ folders."""
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -171,6 +172,19 @@ def open_model_folder(
         raise EgoXInputError(
             f"{what} {folder.name}", got=str(error).splitlines()[0], expected=expected, fix=where
         ) from error
+
+
+@cache
+def model_on(device: str | None, folder: Path, *class_names: str, **words: str) -> tuple[Any, ...]:
+    """As :func:`open_model_folder`, the model on a device (None: a GPU where there is one); loaded
+    once a process and device.
+
+    Raises:
+        EgoXInputError: as :func:`open_model_folder`; no such device here.
+    """
+    where = model_device(device)
+    *others, model = open_model_folder(folder, *class_names, **words)
+    return *others, model.to(where)
 
 
 def model_device(name: str | None) -> torch.device:

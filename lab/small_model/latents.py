@@ -15,13 +15,13 @@ from egox_core.wan import normalise_latent
 from egox_train.data.cache_store import (
     CacheEntry,
     CacheIndex,
-    fingerprint,
     shard_header,
     stored,
     write_index,
     write_shard,
 )
 from egox_train.data.clip_files import first_frame_then_grey
+from egox_train.fingerprint import fingerprint
 from egox_train.wan.text import read_embedding
 from egox_train.wan.vae import VaeEncoder
 from egox_train.wan.weights import weights_hash

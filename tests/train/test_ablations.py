@@ -243,11 +243,3 @@ def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
     with caplog.at_level(logging.WARNING):
         make_trainable(parse_config(later), torch.device("cpu"))
     assert "not on this base" in caplog.text
-
-
-def test_float32_weights_compute_in_bfloat16_when_told_to(workplace, tiny):
-    memory = {"base_dtype": "float32", "compute_dtype": "bfloat16"}
-    made = make_trainable(tiny.config(workplace, memory=memory), torch.device("cpu"))
-    assert made.autocast and made.compute_dtype == torch.bfloat16
-    outcome = tiny.train(workplace, steps=2, memory=memory)
-    assert outcome.finished and outcome.last_loss < 10

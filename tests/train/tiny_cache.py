@@ -12,10 +12,10 @@ from egox_core.progress import no_progress
 from egox_train.data.cache_store import (
     CacheEntry,
     CacheIndex,
-    fingerprint,
     write_index,
     write_shard,
 )
+from egox_train.fingerprint import fingerprint
 
 
 def make_cache(

@@ -97,8 +97,8 @@ def test_each_variant_is_a_take_of_its_own(clips, maker, tmp_path):
     """The second is mirrored and recoloured: in its latents and in the directions of its tokens."""
     assert latents.make_latents(clips, tmp_path, maker, clips=3, variants=2)
     cache = CacheReader(tmp_path)
-    views = cache.views("train")
-    assert views[0] == ("100000v0",) and len(views) == 6
+    made = cache.clips("train")
+    assert made[0] == "100000v0" and len(made) == 6
     names = ("ego", "ego_first", "partial", "key_dirs")
     first, second = (cache.tensors(f"100001v{variant}", names) for variant in (0, 1))
     assert not torch.equal(first["ego"], second["ego"])

@@ -6,7 +6,6 @@ import shutil
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +28,6 @@ from egox_train.wan.vae import VaeEncoder
 from tests.full_disk import files_up_to
 from tests.paths import ROOT, contents
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main
 
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -432,14 +430,3 @@ def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_pa
     assert contents(tmp_path) == before  # no half shard, no temporary file
     assert build().new == 1
     assert contents(tmp_path) == contents(whole)
-
-
-def test_clips_of_several_cameras_are_one_sample(raw, tmp_path):
-    """From the dataset's layout: clips of one take and start are grouped, the best camera first."""
-    options = replace(SMALL, stride=30, step=2, exo_size=(96, 64), ego_size=64, depth="plane")
-    records, _ = prepared(raw, tmp_path / "set", options)
-    build_cache(tmp_path / "set" / "manifest.jsonl", tmp_path / "cache", settings())
-    reader = CacheReader(tmp_path / "cache")
-    (views,) = reader.views(reader.index.entries[0].split)
-    rank = {r.clip: r.rank for r in records}
-    assert [rank[name] for name in views] == [1, 2] and len(records) == 2

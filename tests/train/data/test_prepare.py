@@ -76,7 +76,7 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
 
 def test_the_plane_is_the_floor(real):
     (take,) = read_egoexo4d(real, [])
-    plane, pose = ground_plane(take), take.exos[0].w2c
+    plane, pose = ground_plane(take, 1.6), take.exos[0].w2c
     assert plane.up.tolist() == [0, 0, 1]
     heights = camera_centre(take.ego_w2c) @ plane.up - plane.height
     assert 1.5 < float(heights.median()) < 1.7
