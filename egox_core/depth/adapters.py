@@ -7,8 +7,6 @@ To add one: an entry here.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from .align import ADVICE, MISSING_METRIC
@@ -16,20 +14,9 @@ from .da3 import da3_depth
 from .moge import moge_depth
 from .sources import DepthSource, image_depth
 
-
-def _da3(payload: Mapping[str, object], camera: CameraModel | None) -> DepthSource:
-    depth = payload.get("depth")
-    if camera is not None and isinstance(
-        depth, Tensor
-    ):  # da3_depth refuses a payload without depth
-        height, width = depth.shape[-2:]
-        camera = camera if camera.stored_size == (width, height) else camera.rescale(width, height)
-    return da3_depth(payload, camera)
-
-
 DEPTH_ADAPTERS: Mapping[str, Callable[[Any, CameraModel | None], DepthSource]] = {
     "moge_geometry": lambda payload, camera: moge_depth(payload),
-    "da3_geometry": _da3,
+    "da3_geometry": da3_depth,
     "depth_image": lambda payload, camera: image_depth(payload),
 }
 """Socket's name: (payload as the host's node gives it, exo camera where it is known) to a source.

@@ -31,7 +31,7 @@ fit."""
 
 def da3_depth(
     payload: Mapping[str, object],  # DA3_GEOMETRY
-    camera: CameraModel | None = None,  # the exo camera in pixels of the depth, where it is known
+    camera: CameraModel | None = None,  # the exo camera at any size, where it is known
 ) -> DepthSource:
     """Z depth of unknown scale.
 
@@ -53,12 +53,7 @@ def da3_depth(
     estimated, camera_notes = _estimated_camera(payload, width, height) if multiview else (None, ())
     used = camera or estimated
     if used is not None and used.stored_size != (width, height):
-        raise EgoXInputError(
-            "exo camera",
-            got=f"intrinsics for {used.stored_size[0]}x{used.stored_size[1]}",
-            expected=f"{width}x{height}, as the depth",
-            fix="rescale the intrinsics first",
-        )
+        used = used.rescale(width, height)
     if isinstance(probability, Tensor):
         frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
         sky = store_frames(frames, len(probability))

@@ -132,6 +132,7 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         )
     with open_member(archive, members[key], f"depth {name}") as stream:
         shape, _ = _frames_header(stream, f"depth {name}", archive.getinfo(members[key]).file_size)
+    masks = None
     if "dynamic" in members:
         size = archive.getinfo(members["dynamic"]).file_size
         with open_member(archive, members["dynamic"], f"dynamic mask of {name}") as stream:
@@ -143,13 +144,9 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
                 expected=f"bool of the depth's shape {shape}",
                 fix="save it as bool, one per frame",
             )
+        masks = PackedFrames(f"depth {name}", archive, members["dynamic"], shape, keep_bytes)
 
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
-    masks = (
-        PackedFrames(f"depth {name}", archive, members["dynamic"], shape, keep_bytes)
-        if "dynamic" in members
-        else None
-    )
 
     def read(indices: list[int]) -> DepthFrames:
         moving = None if masks is None else masks.read(indices)

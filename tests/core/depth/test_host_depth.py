@@ -130,8 +130,6 @@ def test_da3_with_a_sky_is_of_unknown_scale():
 def test_da3_refusals():
     with refuses("keys"):
         da3_depth({"mode": "mono"})
-    with refuses("exo camera"):
-        da3_depth(da3_payload(), camera=guessed_camera(10, 10))
 
 
 def test_confidence_one_is_no_trust():

@@ -10,22 +10,14 @@ import torch
 from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.takes.depth_inputs import take_depth
-from egox_core.types import FrameSelection, TakeMeta
+from egox_core.types import FrameSelection
+from tests.core.takes.test_depth_files import meta_of
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 T, H, W = 5, 32, 48
 FOCAL = 40.0
-
-
-def meta_of(
-    k=((FOCAL, 0, W / 2), (0, FOCAL, H / 2), (0, 0, 1)), poses: torch.Tensor | None = None
-) -> TakeMeta:
-    return TakeMeta(
-        name="take",
-        camera_intrinsics=None if k is None else torch.tensor(k).double(),
-        camera_extrinsics=poses,
-    )
+K = ((FOCAL, 0, W / 2), (0, FOCAL, H / 2), (0, 0, 1))
 
 
 def selection(path: Path | None = None) -> FrameSelection:
@@ -52,7 +44,7 @@ def file(tmp_path) -> Path:
 
 def test_sockets_go_before_the_file_and_the_takes_camera_before_theirs(file):
     sockets = {"da3_geometry": da3(2 * H, 2 * W), "moge_geometry": moge()}  # in any order
-    meta = meta_of(poses=torch.eye(3, 4).double())
+    meta = meta_of(K, camera_extrinsics=torch.eye(3, 4).double())
     depth, report, _ = take_depth(file, meta, selection(), sockets)
     assert "metric depth: MoGe; video depth: Depth Anything 3" in report.text()
     assert depth.camera.fx == FOCAL and depth.exo_w2c.shape == (3, 4)
@@ -73,10 +65,10 @@ def test_the_first_known_camera_is_handed_to_later_sockets():
 
 
 def test_without_frames_the_takes_camera_has_the_first_sources_size():
-    depth, *_ = take_depth(None, meta_of(), None, {"moge_geometry": moge(size=(2 * W, 2 * H))})
+    depth, *_ = take_depth(None, meta_of(K), None, {"moge_geometry": moge(size=(2 * W, 2 * H))})
     assert depth.camera.stored_size == (2 * W, 2 * H)
     assert depth.camera.fx == pytest.approx(2 * FOCAL)
-    moving = meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4))
+    moving = meta_of(K, camera_extrinsics=torch.eye(3, 4).double().expand(T, 3, 4))
     with refuses("give 'frames'"):
         take_depth(None, moving, None, {"moge_geometry": moge()})
 
@@ -88,15 +80,15 @@ def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file,
     for folder in (tmp_path, tmp_path / "mine"):
         (folder / "mine.ts").write_bytes(b"another video")
     with refuses("the video in use is mine.ts") as caught:
-        take_depth(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"))
+        take_depth(file, meta_of(K), selection(path=tmp_path / "mine" / "mine.ts"))
     assert ADVICE in str(caught.value)
-    take_depth(file, meta_of(), selection(path=tmp_path / "mine.ts"))
+    take_depth(file, meta_of(K), selection(path=tmp_path / "mine.ts"))
     (tmp_path / "mine" / "mine.ts").write_bytes(b"the take's own video")  # a copy
-    take_depth(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"))
+    take_depth(file, meta_of(K), selection(path=tmp_path / "mine" / "mine.ts"))
 
 
 def test_depth_of_another_frame_rate_is_refused(file):
     frames = selection()
     with refuses("5 for a video of 10 frames .20 a second"):
-        take_depth(file, meta_of(), replace(frames, source_frames=2 * T))
-    take_depth(file, meta_of(), replace(frames, source_frames=T + 1))
+        take_depth(file, meta_of(K), replace(frames, source_frames=2 * T))
+    take_depth(file, meta_of(K), replace(frames, source_frames=T + 1))
