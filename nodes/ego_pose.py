@@ -13,7 +13,7 @@ from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
-from ..egox_core.takes import check_poses_of
+from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
 from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
 from ..egox_core.video import video_mark
@@ -311,7 +311,7 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     """
     if file != BESIDE:
         path = resolve(file, "trajectory file")
-        check_poses_of(path, None if frames is None else frames.source_path)
+        check_same_take("poses", path, None if frames is None else frames.source_path)
         return path
     path = beside_video(frames, META)
     if path is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from ..sizes import MAX_SIDE
 from .lenses import LENSES, PINHOLE
 
 FOV_RANGE_DEG = (20.0, 150.0)
-Convention = Literal["half_pixel", "integer"]
 
 
 @frozen
@@ -335,36 +334,26 @@ class CameraModel:
         column, row = uv.round().long().unbind(-1)
         return uv, row.clamp(0, height - 1) * width + column.clamp(0, width - 1), valid
 
-    def rescale(
-        self, width: int, height: int, convention: Convention = "half_pixel"
-    ) -> CameraModel:
-        """The camera of the picture scaled to ``width`` x ``height`` stored pixels.
+    def rescale(self, width: int, height: int) -> CameraModel:
+        """Scale the camera to a picture of ``width`` x ``height`` stored pixels.
 
-        ``half_pixel`` is what resizing a picture does (cv2.resize, torch interpolate): the outline -0.5
-        ... W-0.5 maps onto the new outline, c' = (c + 0.5) s - 0.5. ``integer`` multiplies K by the
-        scale, c' = c s, as the released code does.
+        As resizing a picture does (cv2.resize, torch interpolate): the outline -0.5 ... W-0.5 maps
+        onto the new outline, c' = (c + 0.5) s - 0.5.
 
         Raises:
-            EgoXInputError: unknown convention, size under 1 px.
+            EgoXInputError: size under 1 px.
         """
-        check_choice(
-            "resize convention",
-            convention,
-            ("half_pixel", "integer"),
-            "half_pixel is what resizing a picture does",
-        )
         if self.quarter_turns % 2:
             width, height = height, width
         sx, sy = width / self.width, height / self.height
-        shift = 0.5 if convention == "half_pixel" else 0.0
         return replace(
             self,
             width=width,
             height=height,
             fx=self.fx * sx,
             fy=self.fy * sy,
-            cx=(self.cx + shift) * sx - shift,
-            cy=(self.cy + shift) * sy - shift,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
         )
 
     def crop(self, left: int, top: int, width: int, height: int) -> CameraModel:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..file_names import META
 from ..safe_files import read_json, safe_name, write_json
 from ..scene import ego_from_scene, is_moving, scene_rest
@@ -152,13 +152,7 @@ def export_path(
     Raises:
         EgoXInputError: unknown form, a bad document.
     """
-    if form not in EXPORTS:
-        raise EgoXInputError(
-            "form of the export",
-            got=repr(form)[:40],
-            expected=f"one of {sorted(EXPORTS)}",
-            fix="choose one of them",
-        )
+    check_choice("form of the export", form, EXPORTS)
     trajectory = trajectory_of_keyframes(document, camera, clip.selection(), scene)
     name, write = EXPORTS[form]
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:

@@ -31,7 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..finite import all_finite
 from ..types import GgaGeometry
 from .bias import keeps_graph, without_autocast
@@ -211,13 +211,7 @@ def choose_backend(
         EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives
             wrong numbers (also later, when it is called).
     """
-    if name not in ("auto", "steady", *BACKENDS):
-        raise EgoXInputError(
-            "attention backend",
-            got=repr(name),
-            fix="use auto",
-            expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}",
-        )
+    check_choice("attention backend", name, ("auto", "steady", "reference", *BACKENDS), "use auto")
     choice = _choice(name, (q, k, v, heads, bias_rows), used)
     used.add(choice, bias_rows)
     by_name = name in BACKENDS

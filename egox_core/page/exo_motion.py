@@ -19,12 +19,6 @@ SIDE, MARGIN, LEAST_M = 384, 40, 0.05  # px; px; of the square that is shown
 GAZE_PX, GAZES = 18, 12
 
 
-def residual_legend() -> dict[str, Any]:
-    """Colours from no residual to one that no longer agrees."""
-    ticks = [{"at": at, "label": f"{at * AGREES_PX:.1f} px"} for at in (0.0, 0.5, 1.0)]
-    return {"colours": colour_stops(), "ticks": ticks}
-
-
 def sightings_picture(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     sightings: np.ndarray | None,  # see :class:`..scene.exo_motion.ExoMotion`
@@ -41,7 +35,9 @@ def sightings_picture(
         return torch.from_numpy(picture).float() / 255
 
     height, width = exo_frames[0].shape[:2]
-    return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw), residual_legend()
+    ticks = [{"at": at, "label": f"{at * AGREES_PX:.1f} px"} for at in (0.0, 0.5, 1.0)]
+    legend = {"colours": colour_stops(), "ticks": ticks}
+    return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw), legend
 
 
 def path_from_above(exo_w2c: Tensor) -> Tensor:  # [T, 3, 4] -> [1, SIDE, SIDE, 3] 0...1

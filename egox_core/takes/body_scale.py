@@ -115,12 +115,8 @@ def check_pose_source(
     """
     expected = "poses of a tracker, in a world of their own (Ego-Exo4D's, a SLAM's)"
     fix = "use scale as is, or give a number"
-    first = None if exo_w2c is None else pose_of_frame(exo_w2c, 0).double()
-    if (
-        exo_w2c is None
-        or first is None
-        or bool((first - torch.eye(3, 4, dtype=torch.float64)).abs().max() < 1e-9)
-    ):
+    own = torch.eye(3, 4, dtype=torch.float64)
+    if exo_w2c is None or bool((pose_of_frame(exo_w2c, 0) - own).abs().max() < 1e-9):
         raise EgoXInputError(
             "scale from the wearer",
             got="a world that is the exo camera's own frame: poses set by "
@@ -129,10 +125,11 @@ def check_pose_source(
             fix=fix,
         )
     still = (ego_w2c[1:] - ego_w2c[:-1]).abs().amax(dim=(1, 2)) == 0
-    if len(still) and float(still.double().mean()) > MAX_REPEATED:
+    repeated = float(still.double().mean()) if len(still) else 0.0
+    if repeated > MAX_REPEATED:
         raise EgoXInputError(
             "scale from the wearer",
-            got=f"{100 * float(still.double().mean()):.0f} % of the ego "
+            got=f"{100 * repeated:.0f} % of the ego "
             "poses equal to the one before, as no tracker on a head gives them",
             expected=expected,
             fix=fix,

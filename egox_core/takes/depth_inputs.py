@@ -26,7 +26,7 @@ from ..types import DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
-from .same_take import check_same_count, other_takes_video
+from .same_take import check_same_count, check_same_take
 from .take_cameras import exo_camera_of_size, exo_poses
 
 
@@ -146,15 +146,7 @@ def _check_file(file: DepthFile, path: Path, frames: FrameSelection) -> None:
     a video of their own, and nothing in the numbers would tell. Only folders laid out as a take (a
     meta.json and a video) say whose depth they hold; a copy of the same video elsewhere counts as
     the same."""
-    other = other_takes_video(path, frames.source_path)
-    if other is not None and frames.source_path is not None:
-        raise EgoXInputError(
-            f"depth file {path.name}",
-            got=f"the depth of {other}, while the video in use is {frames.source_path.name}",
-            expected="depth of the video in use",
-            fix="choose its own depth file or empty the field; if it does belong to this video, put "
-            "both into one folder",
-        )
+    check_same_take("depth", path, frames.source_path)
     check_same_count(
         f"depth {file.name}",
         file.frame_count,

@@ -19,7 +19,7 @@ from .meta import (
     read_meta as read_meta,
 )
 from .metric_scale import ScaleReport as ScaleReport, with_scale as with_scale
-from .same_take import check_poses_of as check_poses_of
+from .same_take import check_same_take as check_same_take
 from .take_cameras import (
     exo_camera_of_size as exo_camera_of_size,
     exo_poses as exo_poses,

@@ -4,12 +4,11 @@ and numbers."""
 import math
 from dataclasses import replace
 
-import numpy as np
 from torch import Tensor
 
 from ..cameras import preset_camera
 from ..errors import EgoXInputError
-from ..frame_store import FrameStore, drop_pages
+from ..frame_store import drop_pages, store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
@@ -127,8 +126,8 @@ def with_takes_scale(
 
 def _multiplied(depth: DepthVideo, scale: float) -> DepthVideo:
     """A copy; the maps given may be another node's, and may be on the disk."""
-    store = FrameStore(len(depth.depth_m), tuple(depth.depth_m.shape[1:]), np.float32)
-    for frame in depth.depth_m:
-        store.append(frame.float().cpu().numpy() * np.float32(scale))
+    scaled = store_frames(
+        (frame.float().cpu() * scale for frame in depth.depth_m), len(depth.depth_m)
+    )
     drop_pages(depth.depth_m)
-    return replace(depth, depth_m=store.tensor())
+    return replace(depth, depth_m=scaled)

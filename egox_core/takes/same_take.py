@@ -10,19 +10,21 @@ from ..types import FrameSelection
 from .meta import meta_beside
 
 
-def other_takes_video(path: Path, video_path: Path | None) -> str | None:
-    """``folder/video`` of the take whose file this is, where that is another video than the one in
-    use; else None.
+def check_same_take(kind: str, path: Path, video: Path | None) -> None:
+    """Refuse a file of a take folder whose own video is another one than the video in use.
 
     Only folders laid out as a take (a meta.json and a video) say whose file they hold; a copy of
-    the same video elsewhere counts as the same."""
+    the same video elsewhere counts as the same.
+
+    Args:
+        kind: depth or poses, for the message.
+
+    Raises:
+        EgoXInputError: another video.
+    """
     folder = path.parent
-    if (
-        video_path is None
-        or folder.resolve() == video_path.parent.resolve()
-        or meta_beside(path) is None
-    ):
-        return None
+    if video is None or folder.resolve() == video.parent.resolve() or meta_beside(path) is None:
+        return
     # The ground truth and the prior are no videos that files are made for, but they are beside the
     # one that is.
     videos = [
@@ -30,28 +32,14 @@ def other_takes_video(path: Path, video_path: Path | None) -> str | None:
         for each in sorted(folder.iterdir())
         if each.suffix.lower() in VIDEO_SUFFIXES and each.is_file()
     ]
-    if not videos or any(
-        each.samefile(video_path) or each.stat().st_size == video_path.stat().st_size
-        for each in videos
-    ):
-        return None
-    return f"{folder.name}/{videos[0].name}"
-
-
-def check_poses_of(path: Path, video: Path | None) -> None:
-    """Refuse the poses of a take folder whose own video is another one than the video in use.
-
-    Raises:
-        EgoXInputError: another video.
-    """
-    other = other_takes_video(path, video)
-    if other is not None and video is not None:
+    same = (each.samefile(video) or each.stat().st_size == video.stat().st_size for each in videos)
+    if videos and not any(same):
         raise EgoXInputError(
-            f"poses {path.name}",
-            got=f"the poses of {other}, while the video in use is {video.name}",
-            expected="poses of the video in use",
-            fix="choose its own file, or the one beside the video; if these do belong to this video, "
-            "upload both together with 'Upload own files'",
+            f"{kind} {path.name}",
+            got=f"the {kind} of {folder.name}/{videos[0].name}, while the video in use is {video.name}",
+            expected=f"{kind} of the video in use",
+            fix="choose its own file, or the one beside the video; if it does belong to this video, "
+            "put both into one folder, or upload them together",
         )
 
 

@@ -43,6 +43,11 @@ ARIA = CameraModel(
     max_angle_deg=75,
 )
 
+every_lens = pytest.mark.parametrize(
+    "camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens
+)
+every_turn = pytest.mark.parametrize("turns", [0, 1, 2, 3])
+
 
 def directions(camera: CameraModel, device="cpu", *, count: int) -> torch.Tensor:  # [N, 3] float64
     angle, turn, length = torch.rand(3, count).double()
@@ -72,7 +77,7 @@ def aria_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(theirs.project(point)).ravel() for point in points])
 
 
-@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
+@every_lens
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_project_and_unproject_agree_with_opencv_and_projectaria_tools(camera, dtype, device):
     reference = aria_pixels if camera is ARIA else opencv_pixels
@@ -88,8 +93,8 @@ def test_project_and_unproject_agree_with_opencv_and_projectaria_tools(camera, d
     assert np.abs(back - expected).max() < PIXEL_TOLERANCE
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
-@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
+@every_turn
+@every_lens
 def test_round_trip_over_the_whole_picture(camera, turns, device):
     camera = replace(camera.rescale(97, 61), quarter_turns=turns, max_angle_deg=89)
     grid = camera.pixel_grid(torch.float64).to(device)
@@ -158,7 +163,7 @@ def test_quarter_turn_is_the_rotation_of_the_stored_picture():
         assert np.allclose(turned, np.rot90(flat, k=-turns, axes=(0, 1)), atol=1e-12)
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@every_turn
 def test_crop_and_rescale_are_exact(turns, device):
     camera = replace(FISHEYE, quarter_turns=turns)
     points = directions(camera, device, count=200)
@@ -171,14 +176,6 @@ def test_crop_and_rescale_are_exact(turns, device):
     assert half.stored_size == (width // 2, height // 2)
     assert torch.allclose(half.project(points)[0], (uv + 0.5) / 2 - 0.5)
     assert half.rescale(width, height) == camera
-
-
-def test_integer_convention_scales_k_alone():
-    camera = CameraModel.from_intrinsics([[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], 512, 512)
-    eighth = camera.rescale(64, 64, "integer")
-    assert (eighth.fx, eighth.cx) == (150 / 8, 255.5 / 8)
-    with refuses("convention"):
-        camera.rescale(64, 64, "corners")
 
 
 def test_inside_picture(device):
@@ -228,8 +225,8 @@ def test_bad_cameras_are_refused():
         replace(PINHOLE, width=0)
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
-@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
+@every_turn
+@every_lens
 def test_upright_camera_sees_the_same(camera, turns, device):
     turned = replace(camera, quarter_turns=turns)
     points = directions(camera, device, count=300)

@@ -15,13 +15,14 @@ from tests.twins.align_depth import align_depth_reference
 
 SIZE = dict(frames=3, height=224, width=392)
 MODES = ("least squares", "robust")
+both_modes = pytest.mark.parametrize("mode", MODES)
 CASES = [
     AlignCase(),
     *(AlignCase(noise_in=n, outliers_in=o) for n in "mvb" for o in ("", "m", "v", "b")),
 ]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@both_modes
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda c: f"noise_{c.noise_in or '-'}_outliers_{c.outliers_in or '-'}"
 )
@@ -37,7 +38,7 @@ def test_recovers_alpha_and_beta(case, mode):
         torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@both_modes
 @pytest.mark.parametrize(
     "case",
     [AlignCase(), AlignCase(noise_in="b"), AlignCase(noise_in="m", outliers_in="m")],
@@ -63,7 +64,7 @@ def test_equals_its_plain_twin(case, mode):
     torch.testing.assert_close(fast.depth_m, plain.depth_m, rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@both_modes
 def test_samples_move_the_fit_less_than_its_noise(mode):
     # At 351,232 px the fast path takes its quantiles and the robust iterations from a sample, the
     # twin from all pixels.
@@ -116,7 +117,7 @@ def test_masks_keep_moving_and_sky_pixels_out_of_the_fit():
     assert max(case.errors(unmasked.alpha, unmasked.beta)) > 0.02
 
 
-@pytest.mark.parametrize("mode", MODES)
+@both_modes
 def test_frames_with_too_few_pixels_take_the_momentum_state_and_are_reported(mode):
     case = AlignCase()
     metric, video = make_case(case, frames=5, height=90, width=160)

@@ -1,8 +1,6 @@
 """Exo's keys and values between steps: when they are kept, what makes them others, where they
 lie."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -22,43 +20,38 @@ SIGMAS = (1.0, 0.8, 0.6, 0.3, 0.0)
 BLOCKS = 2
 
 
-def random_tokens(device, seed: int, exo: bool = True) -> torch.Tensor:  # [1, tokens, 8]
-    t, h, w_exo, w_ego = GRID
-    width = w_ego + (w_exo if exo else 0)
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(1, t * h * width, 8, generator=draw).to(device)
-
-
 @pytest.fixture
 def tokens(device):
-    return partial(random_tokens, device)
+    def random_tokens(seed: int, exo: bool = True) -> torch.Tensor:  # [1, tokens, 8]
+        t, h, w_exo, w_ego = GRID
+        width = w_ego + (w_exo if exo else 0)
+        draw = torch.Generator().manual_seed(seed)
+        return torch.randn(1, t * h * width, 8, generator=draw).to(device)
+
+    return random_tokens
 
 
 @pytest.fixture
 def forward(tokens, device):
-    return partial(model_call, tokens, device)
+    def model_call(
+        cache: ExoCache,
+        sigma: float,
+        key: str = "",
+        conditions: tuple = ("positive",),
+        blocks: int = BLOCKS,
+    ) -> str:
+        """One model call; "kept", "full" or "refused"."""
+        part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device)
+        if part is None:
+            return "refused"
+        for block in range(blocks):
+            k, v = tokens(block, exo=not part.kept), tokens(block + 50, exo=not part.kept)
+            whole_k, whole_v = part.keys_and_values(block, k, v)
+            assert whole_k.shape == whole_v.shape == tokens(0).shape
+        part.finish(BLOCKS)
+        return "kept" if part.kept else "full"
 
-
-def model_call(
-    tokens,
-    device: torch.device,
-    cache: ExoCache,
-    sigma: float,
-    key: str = "",
-    conditions: tuple = ("positive",),
-    seed: int = 0,
-    blocks: int = BLOCKS,
-) -> str:
-    """One model call; "kept", "full" or "refused"."""
-    part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device)
-    if part is None:
-        return "refused"
-    for block in range(blocks):
-        k, v = tokens(seed + block, exo=not part.kept), tokens(seed + block + 50, exo=not part.kept)
-        whole_k, whole_v = part.keys_and_values(block, k, v)
-        assert whole_k.shape == whole_v.shape == tokens(0).shape
-    part.finish(BLOCKS)
-    return "kept" if part.kept else "full"
+    return model_call
 
 
 def test_halves_of_a_canvas_are_joined_again(tokens):

@@ -22,6 +22,9 @@ SMALL = 1  # head whose values are a thousandth of the others'
 HALVES = (torch.bfloat16, torch.float16)
 OPTIONS = GgaOptions(lambda_g=1.0)  # no slope: here kernels are judged, not the formula
 
+with_autocast = pytest.mark.parametrize("autocast", [False, True])
+in_halves = pytest.mark.parametrize("dtype", HALVES)
+
 
 @pytest.fixture(autouse=True)
 def _nothing_chosen_yet(monkeypatch) -> None:
@@ -79,9 +82,9 @@ def wrong_in_one_head(sample: slice):
     return run
 
 
-@pytest.mark.parametrize("autocast", [False, True])
+@with_autocast
 @pytest.mark.parametrize(("gain", "shared"), [(1, False), (6, False), (6, True)])
-@pytest.mark.parametrize("dtype", HALVES)
+@in_halves
 def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast, device):
     used, qkv = KernelsUsed(), peaked(device, dtype, gain, shared)
     with around(device, autocast, dtype):
@@ -91,9 +94,9 @@ def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared
     assert used.words().partition(";")[0] == "guided attention by sdpa"
 
 
-@pytest.mark.parametrize("autocast", [False, True])
+@with_autocast
 @pytest.mark.parametrize(("gain", "sample"), [(1, slice(None)), (6, slice(1, 2))])
-@pytest.mark.parametrize("dtype", HALVES)
+@in_halves
 def test_a_kernel_wrong_in_one_small_head_is_found(
     monkeypatch, dtype, gain, sample, autocast, device
 ):
@@ -110,7 +113,7 @@ def test_a_kernel_wrong_in_one_small_head_is_found(
             assert used.lost and "the mathematical form" in used.words()
 
 
-@pytest.mark.parametrize("dtype", HALVES)
+@in_halves
 def test_autocast_changes_no_bit_of_the_mathematical_form(monkeypatch, dtype, device):
     monkeypatch.setattr(backends, "backend_choices", lambda _: ())
     q, k, v = peaked(device, dtype, 3, shared=True)
@@ -204,7 +207,7 @@ def test_a_choice_outlives_the_process(monkeypatch, tmp_path, device):
     assert ran() == "(slow) slow", "a kernel that fails is not kept"
 
 
-@pytest.mark.parametrize("autocast", [False, True])
+@with_autocast
 @pytest.mark.parametrize("mode", ["released", "power", "paper"])
 def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
     """cuDNN on 9.0 reads a float32 mask of bfloat16 queries as bfloat16, without a word."""

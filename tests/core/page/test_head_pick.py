@@ -22,6 +22,7 @@ CLICKS = 6
 HEIGHTS = (96, 160, 288)  # of the exo pictures, px
 HEAD_BREADTH_M = 0.216  # of the drawn head, hair included
 FAR_BEHIND_M = 0.4
+STILL = torch.eye(3, 4, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,10 @@ def heads(request) -> list[Head]:
 
 
 def test_the_heads_centre(heads):
-    still = torch.eye(3, 4, dtype=torch.float64)
     off_m = []
     for head in heads:
         for pixel in head.clicks():
-            pick = pick_head(head.points, head.camera, still, pixel)
+            pick = pick_head(head.points, head.camera, STILL, pixel)
             off_m.append(float((pick.point - head.centre).norm()))
     assert np.median(off_m) <= 0.03 and np.mean(np.array(off_m) <= 0.05) >= 0.9
 
@@ -85,10 +85,9 @@ def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
         wider = torch.tensor([head.camera.fx / focal, head.camera.fx / focal, 1])
         camera = replace(head.camera, fx=focal, fy=focal)
         points = replace(head.points, xyz=head.points.xyz * wider)
-        still = torch.eye(3, 4, dtype=torch.float64)
         half_head = VERTEX_TO_CHIN / 2 * head.camera.fx / float(head.centre[2])
         for pixel in head.clicks():
-            centre = pick_head(points, camera, still, pixel, lens_guessed=off_deg != 0).point
+            centre = pick_head(points, camera, STILL, pixel, lens_guessed=off_deg != 0).point
             seen = camera.project(centre[None])[0][0]
             assert float((seen - torch.tensor(pixel)).norm()) <= half_head
 
@@ -96,7 +95,6 @@ def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
 def test_a_click_beside_a_small_head_is_one_on_it(heads):
     """Within the window the near thing counts: a pixel of a shrunken picture is several of the true
     one."""
-    still = torch.eye(3, 4, dtype=torch.float64)
     counted = 0
     for head in heads:
         rows, columns = np.nonzero(head.mask)
@@ -108,11 +106,11 @@ def test_a_click_beside_a_small_head_is_one_on_it(heads):
             continue  # the click itself is on something else that is near
         counted += 1
         assert (
-            abs(pick_point(head.points, head.camera, still, pixel).depth_m - float(head.centre[2]))
+            abs(pick_point(head.points, head.camera, STILL, pixel).depth_m - float(head.centre[2]))
             < 0.2
         )
         assert (
-            float((pick_head(head.points, head.camera, still, pixel).point - head.centre).norm())
+            float((pick_head(head.points, head.camera, STILL, pixel).point - head.centre).norm())
             < 0.06
         )
     assert counted >= len(heads) // 4

@@ -84,15 +84,10 @@ def test_legend_of_a_depth_says_where_its_metres_lie():
     scale = depth_scale(depth_m)
     picture = depth_preview(depth_m)[0][0].reshape(-1, 3)
     legend = scale.legend()
-    assert [tick["label"] for tick in legend["ticks"]] == [
-        "1.5 m",
-        "2 m",
-        "3 m",
-        "4 m",
-        "5 m",
-        "7 m",
-    ]
-    for tick, metres in zip(legend["ticks"], (1.5, 2.0, 3.0, 4.0, 5.0, 7.0), strict=True):
+    labels = ["1.5 m", "2 m", "3 m", "4 m", "5 m", "7 m"]
+    assert [tick["label"] for tick in legend["ticks"]] == labels
+    for tick in legend["ticks"]:
+        metres = float(tick["label"].split()[0])
         drawn = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
         # The pixel and the legend meet within one of 256 colours.
         distance = np.abs(colour_table() - drawn).sum(1).argmin() - 255 * tick["at"]

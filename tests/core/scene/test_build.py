@@ -193,6 +193,8 @@ def test_moving_nothing_or_by_mask_only(take):
     assert len(still.moving[0]) == 0 and len(still.static) > 0.95 * 224 * 128
     no_mask = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None), "mask")
     assert len(no_mask.moving[0]) == 0
+    with refuses("what moves"):
+        build_scene(take.exo_rgb, take.depth_video(), "some")
 
 
 def test_sky_is_left_out(take):
@@ -279,9 +281,3 @@ def test_bad_input_is_named(change, message):
     frames, depth, _ = wall_with_ball()
     with refuses(message):
         build_scene(frames, replace(DepthVideo(depth_m=depth, camera=CAMERA), **change))
-
-
-def test_an_unknown_kind_of_motion_is_refused():
-    frames, depth, _ = wall_with_ball()
-    with refuses("what moves"):
-        build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA), "some")
