@@ -173,6 +173,11 @@ class CameraTrajectory:
     def __post_init__(self) -> None:
         _adopt(self, "ego trajectory")
 
+    @property
+    def upright_w2c(self) -> Tensor:  # [T, 3, 4] float64
+        """Poses in the axes of the stored (upright) picture."""
+        return self.camera.upright_poses(self.w2c)
+
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     """Check a payload's type by name: a pack and an installed egox-core have two copies of one."""

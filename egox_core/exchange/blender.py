@@ -19,7 +19,6 @@ from ..safe_files import write_json
 from ..sizes import MAX_SIDE
 from ..trajectory import invert, validate_w2c
 from ..types import CameraTrajectory
-from .colmap import upright_poses
 
 FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
 FISHEYE = "OPENCV_FISHEYE"
@@ -49,7 +48,7 @@ def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
     if lens.blender_fit is not None:
         distortion = lens.blender_fit(distortion, math.radians(camera.max_angle_deg))
     content |= dict(zip(lens.blender_keys, distortion, strict=True))
-    matrices = opengl_c2w(upright_poses(trajectory))
+    matrices = opengl_c2w(trajectory.upright_w2c)
     content["frames"] = [
         {"file_path": f"frame_{i:06d}.png", "time": float(t), "transform_matrix": matrix.tolist()}
         for i, (t, matrix) in enumerate(zip(trajectory.times_s.tolist(), matrices, strict=True))

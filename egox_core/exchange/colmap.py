@@ -34,7 +34,7 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
         raise EgoXInputError(
             "camera for COLMAP",
             got=f"a {camera.lens} lens",
-            expected=f"one of {_models()}",
+            expected=f"one of {', '.join(sorted(e.colmap for e in LENSES.values() if e.colmap))}",
             fix="write transforms.json",
         )
     distortion = camera.distortion or (0.0,) * lens.distortion_count
@@ -44,16 +44,12 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
     )
     _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
-    for index, pose in enumerate(upright_poses(trajectory)):
+    for index, pose in enumerate(trajectory.upright_w2c):
         x, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
         values = " ".join(repr(float(v)) for v in (w, x, y, z, *pose[:, 3].tolist()))
         lines += [f"{index + 1} {values} 1 frame_{index:06d}.png", ""]
     _write(folder / "images.txt", lines)
     _write(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
-
-
-def _models() -> str:
-    return ", ".join(sorted(lens.colmap for lens in LENSES.values() if lens.colmap))
 
 
 def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
@@ -134,11 +130,6 @@ def _intact(folder: Path) -> AbstractContextManager[None]:
         expected="COLMAP's text format",
         fix="export again with output type TXT, not as binary files",
     )
-
-
-def upright_poses(trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
-    """w2c in the axes of the stored (upright) picture."""
-    return trajectory.camera.upright_poses(trajectory.w2c)
 
 
 def _write(path: Path, lines: list[str]) -> None:

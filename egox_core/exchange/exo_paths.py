@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..takes import parse_meta, read_poses
 from ..trajectory import ClipMoments, invert, look_at, validate_w2c
 from ..types import UNTIMED_FPS, CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
-from .colmap import read_pictures, upright_poses
+from .colmap import read_pictures
 from .frame_numbers import numbers_of, place
 
 MAX_ARRAY_BYTES = 64 * 2**20
@@ -97,7 +96,7 @@ class ExoPath:
 
 def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
     """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
-    c2w, camera = opengl_c2w(upright_poses(trajectory)).numpy(), trajectory.camera.upright()
+    c2w, camera = opengl_c2w(trajectory.upright_w2c).numpy(), trajectory.camera.upright()
     z, x, y = (
         scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
         .as_euler(NUKE_ORDER, degrees=True)
@@ -130,7 +129,7 @@ def _path(name: str, metric: bool, w2c: object, numbers: Tensor | None = None) -
 def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
     """Lines of a text file as numbers."""
     with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
-        rows = np.loadtxt(io.StringIO(path.read_text("utf-8-sig")), ndmin=2)
+        rows = np.loadtxt(path, ndmin=2, encoding="utf-8-sig")
     if rows.shape[1] not in counts:
         raise _unknown(path.name)
     return rows

@@ -68,7 +68,7 @@ def second_eye(
     path = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
     count, height, width, _ = video.shape
     turns, shifts = _found(path, count)
-    w2c = trajectory.camera.upright_poses(trajectory.w2c)
+    w2c = trajectory.upright_w2c
     w2c[..., 3] += shifts
     camera = trajectory.camera.rescale(width, height).upright()
     followed = replace(trajectory, w2c=turns @ w2c, camera=camera)
@@ -119,7 +119,7 @@ def iter_second_eye(
     progress: Progress = no_progress,
 ) -> Iterator[EyeFrame]:
     """The right eye frame by frame, by the depth along the path as it is; see :func:`second_eye`."""
-    camera, w2c = trajectory.camera.upright(), trajectory.camera.upright_poses(trajectory.w2c)
+    camera, w2c = trajectory.camera.upright(), trajectory.upright_w2c
     there = w2c.clone()
     there[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)

@@ -112,9 +112,9 @@ RELEASED_PARTS = tuple(
 )
 """Modules of each block that the released training changes (quirks, LoRA key names)."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
-_TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
-_TO_DIFFUSERS = tuple(
-    {native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE
+_TABLES = (MODEL_PARTS, BLOCK_PARTS)
+_OF_MODEL, _OF_BLOCK = (
+    {native: diffusers for diffusers, native in table.items()} for table in _TABLES
 )
 _MODEL_WORDS, _BLOCK_WORDS = (
     {
@@ -122,7 +122,7 @@ _MODEL_WORDS, _BLOCK_WORDS = (
         for diffusers, native in table.items()
         for name in (diffusers, native)
     }
-    for table in _TO_NATIVE
+    for table in _TABLES
 )
 _PLACE = re.compile(
     r"((?:.+?\.)??|(?:lora_unet|lora_transformer|lycoris|unet)__?)(blocks[._](\d+)[._](.+))"
@@ -211,19 +211,12 @@ class LoraConversion:
         }
 
 
-def rename_part(name: str, to: Naming = "native") -> str | None:
-    """Renames a part (``blocks.3.attn1.to_q``, ``proj_out``) without prefix or suffix; None if it
-    isn't in the model.
-
-    A name that is already in the wanted naming passes through.
-    """
-    model_parts, block_parts = _TO_NATIVE if to == "native" else _TO_DIFFUSERS
-    block = _BLOCK.fullmatch(name)
-    if block is None:
-        return model_parts.get(name) or (name if name in model_parts.values() else None)
-    index, part = block.groups()
-    renamed = block_parts.get(part) or (part if part in block_parts.values() else None)
-    return None if renamed is None else f"blocks.{index}.{renamed}"
+def _named(part: str, to: Naming) -> str:
+    """Name a native part (``blocks.3.self_attn.q``, ``head.head``) as a file has it."""
+    block = _BLOCK.fullmatch(part)
+    if to == "native":
+        return part
+    return _OF_MODEL[part] if block is None else f"blocks.{block[1]}.{_OF_BLOCK[block[2]]}"
 
 
 def convert_lora(
@@ -269,7 +262,7 @@ def convert_lora(
                 expected="a LoRA without magnitudes",
                 fix="load it in ComfyUI, which takes them, or merge it there",
             )
-        name = prefix + str(rename_part(part, to)) + suffix
+        name = prefix + _named(part, to) + suffix
         if name in origin:
             raise EgoXInputError(
                 "LoRA file",
@@ -345,7 +338,7 @@ def rename_parameter(key: str, to: Naming = "native") -> str | None:
     native = _native_parts([part]).get(part)
     if native is None or native.endswith(BARE_TENSORS) == bool(dot):
         return None
-    return f"{rename_part(native, to)}{dot}{parameter}"
+    return f"{_named(native, to)}{dot}{parameter}"
 
 
 def _split(key: str) -> tuple[str, str]:

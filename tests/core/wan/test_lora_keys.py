@@ -14,7 +14,6 @@ from egox_core.wan.lora_keys import (
     convert_lora,
     convert_transformer,
     rename_parameter,
-    rename_part,
 )
 from tests.refusals import refuses
 from tools.convert_lora import main as convert_lora_tool
@@ -53,27 +52,27 @@ def test_there_and_back_is_the_same_file(released):
 
 
 @pytest.mark.parametrize(
-    "rename",
+    "form",
     [
-        lambda part: f"diffusion_model.{rename_part(part)}.lora_A.weight",
-        lambda part: f"{part}.lora_A.weight",
-        lambda part: f"base_model.model.{part}.lora_A.default.weight",
-        lambda part: f"transformer.{part}.lora_down.weight",
-        lambda part: "lora_unet_" + rename_part(part).replace(".", "_") + ".lora_down.weight",
-        lambda part: f"lora_unet_blocks_7.{rename_part(part)[9:]}.lora_down.weight",
-        lambda part: "lycoris_" + part.replace(".", "_") + ".lora_down.weight",
-        lambda part: "unet_" + rename_part(part).replace(".", "_") + ".lora_down.weight",
-        lambda part: f"pipe.dit.{rename_part(part)}.lora_A.hands.weight",
+        "diffusion_model.blocks.7.{native}.lora_A.weight",
+        "blocks.7.{part}.lora_A.weight",
+        "base_model.model.blocks.7.{part}.lora_A.default.weight",
+        "transformer.blocks.7.{part}.lora_down.weight",
+        "lora_unet_blocks_7_{flat_native}.lora_down.weight",
+        "lora_unet_blocks_7.{native}.lora_down.weight",
+        "lycoris_blocks_7_{flat}.lora_down.weight",
+        "unet_blocks_7_{flat_native}.lora_down.weight",
+        "pipe.dit.blocks.7.{native}.lora_A.hands.weight",
     ],
 )
-def test_other_namings_are_read(rename):
-    for diffusers in BLOCK_PARTS:
-        part = f"blocks.7.{diffusers}"
-        up = rename(part).replace("lora_A", "lora_B").replace("lora_down", "lora_up")
-        lora = convert_lora({rename(part): torch.zeros(2, 8), up: torch.zeros(8, 2)})
-        assert set(lora.tensors) == {
-            f"diffusion_model.{rename_part(part)}.lora_{x}.weight" for x in "AB"
-        }
+def test_other_namings_are_read(form):
+    for part, native in BLOCK_PARTS.items():
+        flat, flat_native = (name.replace(".", "_") for name in (part, native))
+        down = form.format(part=part, native=native, flat=flat, flat_native=flat_native)
+        up = down.replace("lora_A", "lora_B").replace("lora_down", "lora_up")
+        lora = convert_lora({down: torch.zeros(2, 8), up: torch.zeros(8, 2)})
+        named = f"diffusion_model.blocks.7.{native}.lora_"
+        assert set(lora.tensors) == {named + "A.weight", named + "B.weight"}
 
 
 def test_alpha_comes_from_the_file_or_from_peft(released):
@@ -92,8 +91,8 @@ def test_peft_patterns_give_single_parts_their_own_scale():
         settings = {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2}, **patterns}
         peft = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
         tensors = convert_lora(state, {"lora_adapter_metadata": peft}).tensors
-        parts = (rename_part(f"blocks.0.{name}") for name in ranks)
-        return [float(tensors[f"diffusion_model.{part}.alpha"]) for part in parts]
+        parts = (BLOCK_PARTS[name] for name in ranks)
+        return [float(tensors[f"diffusion_model.blocks.0.{part}.alpha"]) for part in parts]
 
     assert alphas(lora_alpha=8) == [8, 8, 8]
     assert alphas(alpha_pattern={"^blocks.0.attn1.to_q": 12}) == [12, 4, 4]
@@ -211,19 +210,27 @@ def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys)
     assert ".safetensors" in refused(source, tmp_path / "native.pt")
 
 
+RELEASED_PARTS = tuple(
+    f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0")
+)
+
+
 def test_the_released_files_form_at_full_size():
     """40 blocks of width 5120, rank of the authors' script, no alpha.
 
     Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
     ours makes both."""
-    attentions = {"attn1": "self_attn", "attn2": "cross_attn"}.items()
-    matrices = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o"}.items()
-    state, parts = {}, []
-    for block, (theirs, native), (to, one) in itertools.product(range(40), attentions, matrices):
-        state |= pair(f"transformer.blocks.{block}.{theirs}.{to}", 256, 5120, device="meta")
-        parts.append(f"blocks.{block}.{native}.{one}")
+    state = {}
+    for block, part in itertools.product(range(40), RELEASED_PARTS):
+        state |= pair(f"transformer.blocks.{block}.{part}", 256, 5120, device="meta")
     lora = convert_lora(state, {"format": "pt"})
     assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (256,), (1.0,))
+    parts = {
+        f"blocks.{block}.{attention}.{matrix}"
+        for block in range(40)
+        for attention in ("self_attn", "cross_attn")
+        for matrix in "qkvo"
+    }
     assert lora.check_fits({f"{part}.weight": (5120, 5120) for part in parts}) == ()
     named = {f"diffusion_model.{part}.lora_{half}.weight" for part in parts for half in "AB"}
     assert set(lora.tensors) == named
