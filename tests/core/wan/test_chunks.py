@@ -67,7 +67,7 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
         exo_w2c=exo_w2c,
     )
     w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None]
-    return depth, path_of(w2c, camera, exo_w2c=exo_w2c)
+    return depth, path_of(w2c, camera, exo_w2c=exo_w2c, guessed=times_s < 9)
 
 
 @pytest.mark.parametrize("moves", [False, True])
@@ -76,6 +76,7 @@ def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves):
     depth, trajectory = (of_frames(payload, chunk.frames) for payload in clip(17, moves))
     assert depth.depth_m[:, 0, 0].tolist() == depth.times_s.tolist() == list(range(8, 17))
     assert trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17))
+    assert trajectory.guessed.tolist() == [True] + [False] * 8
     assert trajectory.exo_w2c.shape == ((9, 3, 4) if moves else (3, 4))
 
 
