@@ -188,7 +188,6 @@ def da3(depth: torch.Tensor) -> dict:
         "intrinsics": torch.tensor(
             [[2 * FOCAL, 0, width], [0, 2 * FOCAL, height], [0, 0, 1.0]]
         ).expand(1, count, 3, 3),
-        "extrinsics": torch.eye(3, 4).expand(1, count, 3, 4),
     }
 
 
