@@ -1,7 +1,7 @@
 """Rules for wide, holed and other depth, on a plain scene: a wall 2 m in front of the exo camera,
 ego beside it.
 
-The goldens of real takes are compared in test_fidelity_core.py.
+The goldens of real takes are compared in test_fidelity.py.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Masks and the embedding picture; packing against the golden: tests/benchmarks/test_fidelity_core.py."""
+"""Masks and the embedding picture; packing against the golden: tests/benchmarks/test_fidelity.py."""
 
 from dataclasses import replace
 

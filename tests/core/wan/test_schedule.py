@@ -1,4 +1,4 @@
-"""The released sampler; its table and its solver: tests/benchmarks/test_fidelity_core.py."""
+"""The released sampler; its table and its solver: tests/benchmarks/test_fidelity.py."""
 
 import pytest
 import torch
