@@ -208,7 +208,10 @@ OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", 
 moves."""
 
 
-def of_frames(payload: PayloadOfFrames, frames: slice) -> PayloadOfFrames:
+def of_frames(
+    payload: PayloadOfFrames,
+    frames: slice | Tensor,  # [N] int64
+) -> PayloadOfFrames:
     """Take the part of a depth video or trajectory that belongs to some of its frames."""
     names = OF_FRAMES
     if payload.exo_w2c is not None and payload.exo_w2c.ndim == 3:

@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from ..egox_core.cameras import CameraModel
 from ..egox_core.frozen import frozen
-from ..egox_core.metrics import PathError, find_redrawn, put_back
+from ..egox_core.metrics import PathError, keep_observed
 from ..egox_core.types import video_classes
 from ..egox_core.video import reproject
 from .host.progress import host_progress
@@ -64,7 +64,8 @@ def observed_in(
     if tuple(prior.shape[1:3]) != size:
         prior = interpolate(prior.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
         seen = interpolate(seen[None], size, mode="nearest-exact")[0]
-    video = decoded.cpu().float()
-    redrawn = find_redrawn(video, prior, seen, progress=host_progress(len(video)))
-    frames, kept = put_back(video, prior, seen, redrawn, keep)
+    progress = host_progress(len(decoded))
+    frames, redrawn, kept = keep_observed(
+        decoded.cpu().float(), prior, seen, keep, progress=progress
+    )
     return Observed(frames=frames, seen=seen, redrawn=redrawn, kept=kept)

@@ -13,5 +13,5 @@ from .off_path import (
     PathError as PathError,
     PathViews as PathViews,
 )
-from .redrawn import find_redrawn as find_redrawn, put_back as put_back
+from .redrawn import keep_observed as keep_observed
 from .sweep import sweep_points as sweep_points

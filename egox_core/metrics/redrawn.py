@@ -4,15 +4,12 @@ A frame is compared with its prior where that is observed. It departs as a whole
 moved (the view is off the path), a surrounding where it does by itself (an object stands elsewhere),
 a pixel where its colour is another one."""
 
-from collections.abc import Iterator
-
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..frame_store import FrameStore, store_frames
+from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import EARLIER
 from .off_path import blur_inside
@@ -42,58 +39,46 @@ LOW_PX = 16.0
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def find_redrawn(
+def keep_observed(
     video: Tensor,  # [T, H, W, 3] 0...1
     prior: Tensor,  # [T, H, W, 3] 0...1
     seen: Tensor,  # [T, H, W] uint8 classes of the prior's pixels
+    keep: float,  # 0...1, share of the prior's pixel
     *,
     progress: Progress = no_progress,
-) -> Tensor:  # [T, H, W] bool
-    """Mark observed pixels that a generated video shows otherwise than exo did.
-
-    Raises:
-        EgoXInputError: shapes that don't fit each other.
-    """
-    _check(video, prior, seen)
-
-    def marks() -> Iterator[Tensor]:
-        for t, (frame, drawn, kinds) in enumerate(zip(video, prior, seen, strict=True)):
-            progress(t, len(video), "compare with what exo observed")
-            yield torch.from_numpy(departs(frame.numpy(), drawn.numpy(), _observed(kinds)))
-
-    return store_frames(marks(), len(video))
-
-
-def put_back(
-    video: Tensor,  # [T, H, W, 3] 0...1
-    prior: Tensor,  # [T, H, W, 3] 0...1
-    seen: Tensor,  # [T, H, W] uint8 classes of the prior's pixels
-    redrawn: Tensor,  # [T, H, W] bool, of find_redrawn
-    keep: float,  # 0...1, share of the prior's pixel
-) -> tuple[
-    Tensor, Tensor
-]:  # [T, H, W, 3]; [T, H, W] bool, at least half of the pixel is the prior's
-    """Put the prior's own pixels where they are observed and not redrawn.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the prior's own pixels where they are observed and the video shows the same thing.
 
     Edges and specks are left out, seams are feathered, and long waves stay as generated.
+
+    Returns:
+        video [T, H, W, 3]; observed pixels that it shows otherwise than exo did [T, H, W] bool; those
+        of which at least half is the prior's [T, H, W] bool.
 
     Raises:
         EgoXInputError: shapes that don't fit each other, a share outside of 0...1.
     """
-    _check(video, prior, seen)
+    if video.shape != prior.shape or video.shape[:3] != seen.shape:
+        raise EgoXInputError(
+            "prior of the ego video",
+            got=f"{tuple(prior.shape)} with classes {tuple(seen.shape)}",
+            expected=f"that of {tuple(video.shape)}",
+            fix="give the prior and classes that this video was made from",
+        )
     if not 0 <= keep <= 1:
         raise EgoXInputError("keep_observed", got=keep, expected="0 to 1", fix="1 keeps all of it")
-    if not keep:
-        return video, torch.zeros_like(redrawn)
-    kept = FrameStore(len(seen), tuple(seen.shape[1:]), np.bool_)
-
-    def frames() -> Iterator[Tensor]:
-        for frame, drawn, kinds, marks in zip(video, prior, seen, redrawn, strict=True):
-            share = keep * kept_share(_observed(kinds), marks.numpy())
-            kept.append(share >= 0.5)
-            yield torch.from_numpy(blended(frame.numpy(), drawn.numpy(), share))
-
-    return store_frames(frames(), len(video)), kept.tensor()
+    redrawn, kept = (FrameStore(len(seen), tuple(seen.shape[1:]), np.bool_) for _ in range(2))
+    made = FrameStore(len(video), tuple(video.shape[1:]), np.float32) if keep else None
+    for t, (frame, drawn, kinds) in enumerate(zip(video, prior, seen, strict=True)):
+        progress(t, len(video), "compare with what exo observed")
+        pictures, observed = (frame.numpy(), drawn.numpy()), (kinds >= EARLIER).numpy()
+        marks = departs(*pictures, observed)
+        share = keep * kept_share(observed, marks)
+        redrawn.append(marks)
+        kept.append(share >= 0.5)
+        if made is not None:
+            made.append(blended(*pictures, share))
+    return video if made is None else made.tensor(), redrawn.tensor(), kept.tensor()
 
 
 def departs(
@@ -101,7 +86,7 @@ def departs(
     prior: np.ndarray,  # [H, W, 3]
     observed: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] bool
-    """One frame of :func:`find_redrawn`."""
+    """Mark the observed pixels of a frame that it shows otherwise than exo did."""
     size = tuple(side // SCALE for side in observed.shape[::-1])
     small = [
         cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -183,17 +168,3 @@ def _even(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
     """The difference without its median in the frame: another exposure is no other colour."""
     off = a - b
     return off - np.median(off[on > 0], axis=0)
-
-
-def _observed(kinds: Tensor) -> np.ndarray:
-    return (kinds >= EARLIER).numpy()
-
-
-def _check(video: Tensor, prior: Tensor, seen: Tensor) -> None:
-    if video.shape != prior.shape or video.shape[:3] != seen.shape:
-        raise EgoXInputError(
-            "prior of the ego video",
-            got=f"{tuple(prior.shape)} with classes {tuple(seen.shape)}",
-            expected=f"that of {tuple(video.shape)}",
-            fix="give the prior and classes that this video was made from",
-        )

@@ -26,7 +26,7 @@ from ..scene import build_scene
 from ..sizes import REFERENCE_SIZE
 from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
 from ..trajectory import compose, invert, pose_of_frame, transform
-from ..types import EARLIER, CameraTrajectory, DepthVideo
+from ..types import EARLIER, CameraTrajectory, DepthVideo, of_frames
 from .options import prior_preset
 from .render import render_ego_prior
 
@@ -72,7 +72,7 @@ class ExoCandidate:
         if depth_path is not None:
             depth, _ = load_depth_file(depth_path, meta, progress=progress)
             camera = depth.camera
-            trajectory = _path_at(trajectory, slice(len(depth.depth_m)))
+            trajectory = of_frames(trajectory, slice(len(depth.depth_m)))
         if camera is None:
             raise EgoXInputError(
                 f"take {name}",
@@ -161,8 +161,12 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     depth, path = candidate.depth, candidate.trajectory
     assert depth is not None  # a candidate without is judged by its poses
     index = torch.as_tensor(frames)
+    depth = of_frames(replace(depth, exo_w2c=candidate.exo_w2c), index)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)
-    maps = torch.stack([depth.depth_m[t][::step, ::step].float() for t in frames])
+    maps = depth.depth_m[:, ::step, ::step].float()
+    dynamic, sky = (
+        None if mask is None else mask[:, ::step, ::step] for mask in (depth.dynamic, depth.sky)
+    )
     height, width = maps.shape[1:]
     # Taking every step-th sample keeps the rays of those samples: K is divided, centre pixels stay
     # integers.
@@ -179,18 +183,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         if depth.camera.quarter_turns == 0
         else depth.camera.rescale(width, height)
     )
-    dynamic, sky = (
-        None if mask is None else torch.stack([mask[t][::step, ::step] for t in frames])
-        for mask in (depth.dynamic, depth.sky)
-    )
-    thin = DepthVideo(
-        depth_m=maps,
-        camera=camera,
-        kind=depth.kind,
-        exo_w2c=_at(candidate.exo_w2c, index),
-        dynamic=dynamic,
-        sky=sky,
-    )
+    thin = replace(depth, depth_m=maps, camera=camera, dynamic=dynamic, sky=sky, trust=None)
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
     scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)
     # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples
@@ -199,7 +192,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     step_m = options.max_edge * max(1.0, REFERENCE_SIZE / height)
     # Small pictures on the CPU: which camera is the best depends on no card.
     options = replace(options, max_edge=step_m, device="cpu")
-    small = replace(_path_at(path, index), camera=path.camera.rescale(EGO_SIZE, EGO_SIZE))
+    small = replace(of_frames(path, index), camera=path.camera.rescale(EGO_SIZE, EGO_SIZE))
     seen = render_ego_prior(scene, small, options, classes=True).seen
     assert seen is not None  # as asked for
     return (seen >= EARLIER).double().mean((1, 2))
@@ -237,12 +230,3 @@ def _depth_path(folder: Path) -> Path | None:
         return find_depth(folder)
     except EgoXInputError:
         return None  # judged by poses, and the report says so
-
-
-def _path_at(path: CameraTrajectory, index: Tensor | slice) -> CameraTrajectory:
-    exo_w2c = _at(path.exo_w2c, index)
-    return replace(path, w2c=path.w2c[index], times_s=path.times_s[index], exo_w2c=exo_w2c)
-
-
-def _at(w2c: Tensor | None, index: Tensor | slice) -> Tensor | None:
-    return w2c if w2c is None or w2c.ndim == 2 else w2c[index]

@@ -5,7 +5,7 @@ video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one
 integers. Objects are matched by id, as a tracker gives them when both videos are tracked from
 one shared first mask."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ def read_masks(file: Path, clip: str, *, by_id: bool = True) -> ObjectMasks:
             id in common.
     """
     what = f"masks {file.name}"
-    arrays = _read(file, what)
+    arrays = read_arrays(file, what, KEYS)
     if str(arrays["clip"]) != clip:
         raise EgoXInputError(
             what,
@@ -120,23 +120,23 @@ def _stack(
     return np.stack(arrays) if arrays else np.zeros((0, *shape), bool)
 
 
-def _read(file: Path, what: str) -> dict[str, np.ndarray]:
+def read_arrays(
+    file: Path, what: str, keys: Sequence[str], fix: str = "write it again"
+) -> dict[str, np.ndarray]:
+    """The arrays of an .npz that somebody else may have written.
+
+    Raises:
+        EgoXInputError: missing, unreadable, without one of the keys.
+    """
     with open_zip(file, what):
         pass
     try:
         with np.load(file, allow_pickle=False) as archive:
-            missing = [k for k in KEYS if k not in archive]
-            if missing:
-                raise EgoXInputError(
-                    what, got=f"no {missing[0]}", expected=", ".join(KEYS), fix="write it again"
-                )
-            return {k: archive[k] for k in KEYS}
-    except EgoXInputError:
-        raise
-    except (ValueError, OSError, EOFError) as error:
+            return {key: archive[key] for key in keys}
+    except (KeyError, ValueError, OSError, EOFError) as error:
         raise EgoXInputError(
             what,
-            got=f"arrays that can't be read ({error})",
-            expected="a numpy .npz",
-            fix="write it again",
+            got=f"no readable arrays ({error})",
+            expected=f"a numpy .npz with {', '.join(keys)}",
+            fix=fix,
         ) from error

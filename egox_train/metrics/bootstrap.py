@@ -52,34 +52,22 @@ def paired_difference(
     a: Mapping[str, float | None],
     b: Mapping[str, float | None],
     take_of: Mapping[str, str],
-) -> Estimate | None:
-    """Mean of a - b over the clips that have both, with its interval; None where there are none."""
-    differences = _differences(a, b)
-    return bootstrap_mean(list(differences.values()), [take_of[c] for c in differences])
+) -> tuple[Estimate | None, float | None]:
+    """Mean of a - b over the clips that have both, with its interval, and Wilcoxon's two-sided p,
+    for which the mean over each take's clips counts once.
 
-
-def _differences(
-    a: Mapping[str, float | None], b: Mapping[str, float | None]
-) -> dict[str, float]:  # by clip
-    return {
-        clip: x - y
-        for clip in sorted(a)
-        if (x := a[clip]) is not None and (y := b.get(clip)) is not None
-    }
-
-
-def signed_rank(
-    a: Mapping[str, float | None], b: Mapping[str, float | None], take_of: Mapping[str, str]
-) -> float | None:
-    """Wilcoxon's two-sided p of a - b, whose mean over each take's clips counts once; None with
-    fewer takes than a test needs."""
+    None where there are no clips; no p with fewer takes than a test needs.
+    """
     by_take: dict[str, list[float]] = {}
-    for clip, difference in _differences(a, b).items():
-        by_take.setdefault(take_of[clip], []).append(difference)
-    differences = [float(np.mean(values)) for values in by_take.values()]
-    if len(differences) < FEWEST_TAKES:
-        return None
-    return float(wilcoxon(differences).pvalue) if any(differences) else 1.0
+    for clip in sorted(a):
+        if (x := a[clip]) is not None and (y := b.get(clip)) is not None:
+            by_take.setdefault(take_of[clip], []).append(x - y)
+    pairs = [(take, value) for take, values in by_take.items() for value in values]
+    estimate = bootstrap_mean([value for _, value in pairs], [take for take, _ in pairs])
+    means = [float(np.mean(values)) for values in by_take.values()]
+    if len(means) < FEWEST_TAKES:
+        return estimate, None
+    return estimate, float(wilcoxon(means).pvalue) if any(means) else 1.0
 
 
 def holm(values: Mapping[Any, float]) -> dict[Any, float]:

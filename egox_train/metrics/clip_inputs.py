@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.archives import open_zip
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
@@ -18,6 +17,7 @@ from egox_core.types import CameraTrajectory, PointCloud
 from egox_core.video import VideoInfo, decode_frames, probe_video
 
 from ..data.manifest import ClipRecord
+from ..data.object_masks import read_arrays
 from .prior_regions import coverage_of_picture
 
 FPS_TOLERANCE = 0.01
@@ -151,18 +151,8 @@ def read_coverage(
     file = folder / COVERAGE
     if not file.is_file():
         return coverage_of_picture(prior), "picture"
-    with open_zip(file, "coverage"):
-        pass
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            mask = torch.from_numpy(archive["coverage"].astype(bool))
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise EgoXInputError(
-            COVERAGE,
-            got=f"no readable array ({error})",
-            expected="coverage [T, H, W] bool",
-            fix="delete it: the prior's video is then used",
-        ) from error
+    fix = "delete it: the prior's video is then used"
+    mask = torch.from_numpy(read_arrays(file, COVERAGE, ["coverage"], fix)["coverage"].astype(bool))
     if mask.shape != prior.shape[:3]:
         raise EgoXInputError(
             COVERAGE,

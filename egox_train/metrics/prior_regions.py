@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from egox_core.errors import EgoXInputError
 from egox_core.metrics import region_psnr
 from egox_core.types import SEEN_KINDS
 
@@ -23,18 +22,7 @@ def region_rows(
     error: Tensor,  # [T, H, W] of image.squared_error
     coverage: Tensor,  # [T, H, W] bool
 ) -> dict[str, float | None]:
-    """PSNR inside and outside, and the covered share; None where a region is empty.
-
-    Raises:
-        EgoXInputError: a coverage of another size.
-    """
-    if coverage.shape != error.shape:
-        raise EgoXInputError(
-            "prior's coverage",
-            got=tuple(coverage.shape),
-            expected=tuple(error.shape),
-            fix="render the prior at the size and length of the true ego video",
-        )
+    """PSNR inside and outside, and the covered share; None where a region is empty."""
     return {
         "psnr_inside": region_psnr(error, coverage),
         "psnr_outside": region_psnr(error, ~coverage),

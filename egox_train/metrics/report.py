@@ -16,7 +16,6 @@ from .bootstrap import (
     bootstrap_mean,
     holm,
     paired_difference,
-    signed_rank,
 )
 from .clip_row import GENERATED, VERSION
 from .columns import METRICS, PER_CLIP, Metric, of_family, of_table
@@ -168,10 +167,8 @@ def _differences(
 ) -> dict[str, dict[str, Any]]:
     found = {}
     for key, column in ours.items():
-        pair = (column, theirs[key], take_of)
-        estimate = paired_difference(*pair)
+        estimate, p = paired_difference(column, theirs[key], take_of)
         if estimate is not None:
-            p = signed_rank(*pair)
             found[key] = {**_shown(estimate), **({} if p is None else {"p": p})}
     return found
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import PRIOR, SEEN
 from egox_core.frozen import frozen
-from egox_core.metrics import find_redrawn, put_back
+from egox_core.metrics import keep_observed
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
@@ -248,8 +248,8 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
         frames = _sampled(job, device)
         prior, seen = _observed(job, frames)
         if prior is not None and seen is not None:
-            redrawn = find_redrawn(frames, prior, seen)
-            frames, kept = put_back(frames, prior, seen, redrawn, job.options.keep_observed)
+            keep = job.options.keep_observed
+            frames, redrawn, kept = keep_observed(frames, prior, seen, keep)
             kinds = video_classes(seen, redrawn, kept)
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
         write_video(job.video, frames, job.fps, threads=1)

@@ -1,11 +1,13 @@
 """What departs from an observed prior, and its pixels put back."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from egox_core.metrics import find_redrawn, put_back
-from egox_core.metrics.redrawn import kept_share, move_errors
+from egox_core.metrics import keep_observed
+from egox_core.metrics.redrawn import move_errors
 from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
 from tests.refusals import refuses
 from tests.twins.redrawn import move_errors_reference
@@ -13,15 +15,8 @@ from tests.twins.redrawn import move_errors_reference
 
 def smooth(height: int, width: int, draw: np.random.Generator, px: int = 8) -> np.ndarray:
     """Blobs of about ``px``, [H, W, 3] 0...1."""
-    import cv2
-
     coarse = draw.random((height // px, width // px, 3), np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-
-
-def blurred(frames: torch.Tensor) -> torch.Tensor:
-    mean = torch.nn.functional.avg_pool2d(frames.movedim(-1, 1), 5, 1, 2, count_include_pad=False)
-    return mean.movedim(1, -1)
 
 
 def scene(size: int = 96) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -49,17 +44,17 @@ def test_moves_are_tried_as_in_the_plain_twin(move):
 
 def test_the_prior_is_put_back_where_it_is_observed_alone():
     truth, prior, seen = scene()
-    soft = blurred(truth)
-    redrawn = find_redrawn(soft, prior, seen)
+    mean = F.avg_pool2d(truth.movedim(-1, 1), 5, 1, 2, count_include_pad=False)
+    soft = mean.movedim(1, -1)
+    kept, redrawn, own = keep_observed(soft, prior, seen, 1.0)
     assert not redrawn.any(), "a soft picture is no other one"
-    kept, own = put_back(soft, prior, seen, redrawn, 1.0)
     open_ = seen < EARLIER
     assert torch.equal(kept[open_], soft[open_]) and not own[open_].any()
     assert own.float().mean() == pytest.approx(0.6, abs=0.1)
     inside = (slice(None), slice(30, 90), slice(30, 90))
     before, after = ((v - truth)[inside].square().mean() for v in (soft, kept))
     assert after < 0.05 * before
-    again, nothing = put_back(soft, prior, seen, redrawn, 0.0)
+    again, _, nothing = keep_observed(soft, prior, seen, 0.0)
     assert torch.equal(again, soft) and not nothing.any()
 
 
@@ -67,28 +62,25 @@ def test_the_prior_is_put_back_where_it_is_observed_alone():
 def test_nothing_is_put_back_into_a_video_that_is_elsewhere(move):
     truth, prior, seen = scene()
     elsewhere = torch.roll(truth, move, (1, 2))
-    redrawn = find_redrawn(elsewhere, prior, seen)
-    kept, own = put_back(elsewhere, prior, seen, redrawn, 1.0)
+    kept, _, own = keep_observed(elsewhere, prior, seen, 1.0)
     assert not own.any() and torch.equal(kept, elsewhere)
     part = torch.cat((truth[:, :, :66], elsewhere[:, :, 66:]), 2)
-    _, own = put_back(part, prior, seen, find_redrawn(part, prior, seen), 1.0)
+    own = keep_observed(part, prior, seen, 1.0)[2]
     assert own[:, 30:90, 28:44].float().mean() > 0.5 and own[:, :, 78:].float().mean() < 0.1
 
 
 def test_an_object_of_another_colour_stays_and_another_exposure_counts_for_nothing():
     truth, prior, seen = scene()
     video = truth * 0.8 + 0.1
-    assert not find_redrawn(video, prior, seen).any()
+    assert not keep_observed(video, prior, seen, 1.0)[1].any()
     video[0, 50:74, 50:74] = 1 - video[0, 50:74, 50:74]
-    redrawn = find_redrawn(video, prior, seen)
+    _, redrawn, own = keep_observed(video, prior, seen, 1.0)
     assert redrawn[0, 54:70, 54:70].float().mean() > 0.8 and not redrawn[1:].any()
-    share = kept_share((seen[0] >= EARLIER).numpy(), redrawn[0].numpy())
-    assert not share[redrawn[0].numpy()].any() and share[90:94, 40:90].all()
+    assert not own[redrawn].any() and own[0, 90:94, 40:90].all()
 
 
 def test_parts_that_do_not_fit_are_refused():
     truth, prior, seen = scene()
-    with refuses("prior of the ego video"):
-        find_redrawn(truth[:2], prior, seen)
-    with refuses("keep_observed"):
-        put_back(truth, prior, seen, seen > 0, 1.5)
+    for video, keep, words in ((truth[:2], 1.0, "prior of the ego video"), (truth, 1.5, "keep_")):
+        with refuses(words):
+            keep_observed(video, prior, seen, keep)

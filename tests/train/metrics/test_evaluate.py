@@ -186,6 +186,7 @@ SPOILT = {
     "masks_other": "masks of clip 'b'",
     "masks_size": "object masks",
     "outside": "next to the manifest",
+    "coverage": "together with the prior",
 }
 """Clips that can't be evaluated, each for its own reason -> what its message says."""
 
@@ -209,6 +210,7 @@ def spoil(root: Path) -> None:
     (root / "clips" / "truth_lost" / TRUTH).unlink()
     shutil.copy(masks / "b.npz", masks / "masks_other.npz")
     half = CUP[..., :16]
+    np.savez(root / "clips" / "coverage" / "coverage.npz", coverage=half[0])
     write_masks(masks / "masks_size.npz", "masks_size", half, ["cup"], half, ["cup"])
     lines["outside"]["folder"] = "../elsewhere"
     with (root / "manifest.jsonl").open("a", encoding="utf-8") as stream:
