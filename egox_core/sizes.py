@@ -62,6 +62,24 @@ def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int
     return width // PIXELS_PER_LATENT, height // PIXELS_PER_LATENT
 
 
+def canvas_size(exo_size: tuple[int, int], ego_size: tuple[int, int]) -> tuple[int, int, int]:
+    """(h, w_exo, w_ego) in latents of a canvas, from both sizes (width, height) in px.
+
+    Raises:
+        EgoXInputError: a size that is no multiple of 16, ego not as high as exo.
+    """
+    w_exo, h = latent_size(*exo_size, what="exo size")
+    w_ego, h_ego = latent_size(*ego_size, what="ego size")
+    if h != h_ego:
+        raise EgoXInputError(
+            "ego height",
+            got=f"{ego_size[1]} px",
+            expected=f"the exo height, {exo_size[1]} px",
+            fix="render the ego prior as high as the exo video",
+        )
+    return h, w_exo, w_ego
+
+
 def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool:
     """Check whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE

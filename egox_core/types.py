@@ -20,7 +20,7 @@ from .cameras import CameraModel
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen
 from .progress import Progress, no_progress
-from .sizes import CHANNELS, latent_frames, latent_size
+from .sizes import CHANNELS, canvas_size, latent_frames
 
 T = TypeVar("T")
 DepthKind = Literal["metric z", "relative z", "disparity"]
@@ -112,13 +112,7 @@ class FrameSelection:
         Raises:
             EgoXInputError: the camera's picture has another size than the source video.
         """
-        if source.stored_size != self.source_size:
-            raise EgoXInputError(
-                "exo camera",
-                got=f"intrinsics of a {source.stored_size} image",
-                expected=f"of the video's {self.source_size}",
-                fix="rescale the intrinsics first",
-            )
+        source.check_size("exo camera", *self.source_size)
         return source.crop(*self.rectangle).rescale(*self.size)
 
 
@@ -150,6 +144,20 @@ class DepthVideo:
 
     def __post_init__(self) -> None:
         _adopt(self, "depth video")
+
+    def check_metric(self, what: str) -> None:
+        """Refuse depth that isn't in metres; ``what`` names it in the error.
+
+        Raises:
+            EgoXInputError: another kind.
+        """
+        if self.kind != "metric z":
+            raise EgoXInputError(
+                what,
+                got=f"{self.kind} depth",
+                expected="metric z depth in metres",
+                fix="align it with a metric depth in stages.align",
+            )
 
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool
@@ -467,15 +475,7 @@ class Canvas:
 
     def __post_init__(self) -> None:
         t = latent_frames(self.frames)
-        w_exo, h = latent_size(*self.exo_size, what="exo size")
-        w_ego, h_ego = latent_size(*self.ego_size, what="ego size")
-        if h != h_ego:
-            raise EgoXInputError(
-                "ego height",
-                got=f"{self.ego_size[1]} px",
-                expected=f"the exo height, {self.exo_size[1]} px",
-                fix="render the ego prior as high as the exo video",
-            )
+        h, w_exo, w_ego = canvas_size(self.exo_size, self.ego_size)
         for name, latent, w in (
             ("exo latent", self.exo_latent, w_exo),
             ("prior latent", self.prior_latent, w_ego),

@@ -254,13 +254,8 @@ def check_counts(
                 expected=f"{count}, as exo_images",
                 fix="make all of the frames that one Load Exo Video gives",
             )
-    if depth is not None and depth.kind != "metric z":
-        raise EgoXInputError(
-            "depth for the head",
-            got=f"{depth.kind} depth",
-            expected="metric z depth in metres",
-            fix="align it with a metric depth in Depth Align first",
-        )
+    if depth is not None:
+        depth.check_metric("depth for the head")
 
 
 def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int]):

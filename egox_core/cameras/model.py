@@ -84,6 +84,21 @@ class CameraModel:
         """(width, height) of the stored picture."""
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
+    def check_size(self, what: str, width: int, height: int) -> None:
+        """Refuse an image or map of another size than the camera's; ``what`` names the camera.
+
+        Raises:
+            EgoXInputError: another size.
+        """
+        if self.stored_size != (width, height):
+            own_width, own_height = self.stored_size
+            raise EgoXInputError(
+                what,
+                got=f"intrinsics of {own_width}x{own_height} px",
+                expected=f"{width}x{height} px, as the image or depth",
+                fix="rescale or crop the intrinsics together with the image",
+            )
+
     @property
     def words(self) -> str:
         """The lens in words."""

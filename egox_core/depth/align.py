@@ -233,22 +233,8 @@ def _pass_through(
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
     depth = store_frames(map(passed, range(count)), count)
-    one, nan = (
-        torch.ones(count, dtype=torch.float64),
-        torch.full((count,), float("nan"), dtype=torch.float64),
-    )
-    report = AlignReport(
-        mode="metric depth as it is",
-        alpha=one,
-        beta=torch.zeros_like(one),
-        fit_alpha=nan,
-        fit_beta=nan,
-        residual=nan,
-        fit_residual=nan,
-        mean_inverse=nan,
-        used_share=torch.zeros_like(one),
-        notes=(note,),
-    )
+    unfitted = make_report([None] * count, [], [0.0] * count, [(1.0, 0.0)] * count, options)
+    report = replace(unfitted, mode="metric depth as it is", notes=(note,))
     progress(count, count, "depth as it is")
     return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
 

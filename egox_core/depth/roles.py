@@ -72,13 +72,7 @@ def best_camera(
         EgoXInputError: a given camera of another size.
     """
     if given is not None:
-        if given.stored_size != (width, height):
-            raise EgoXInputError(
-                "exo camera",
-                got=f"intrinsics for {given.stored_size[0]}x{given.stored_size[1]}",
-                expected=f"{width}x{height}",
-                fix="rescale the intrinsics to the exo frames",
-            )
+        given.check_size("exo camera", width, height)
         return given, (), False
     for source in (roles.metric, roles.video):
         if source is not None and source.camera_known:

@@ -65,13 +65,7 @@ def clean_depth(
     Raises:
         EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
     """
-    if values.dim() != 3 or not values.numel():
-        raise EgoXInputError(
-            f"depth of {name}",
-            got=f"shape {tuple(values.shape)}",
-            expected="[frames, height, width]",
-            fix="give the output of a depth model",
-        )
+    values = as_tensor(values, f"depth of {name}", None, None, None)
 
     def cleaned(t: int) -> Tensor:
         frame = mark_invalid(values[t].detach().cpu(), zero_is_valid=zero_is_valid)

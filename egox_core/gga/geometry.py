@@ -22,9 +22,9 @@ from ..sizes import (
     PIXELS_PER_LATENT,
     REFERENCE_EXO_SIZE,
     REFERENCE_SIZE,
+    canvas_size,
     centre_crop_left,
     latent_frames,
-    latent_size,
     same_aspect,
 )
 from ..types import RAY_MODES, CameraTrajectory, DepthVideo, GgaGeometry, RayMode
@@ -56,31 +56,11 @@ def gga_geometry(
     if rays != "trainer":
         check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
     t = latent_frames(frames)
-    w_exo, h = latent_size(*exo_size, what="exo size")
-    w_ego, h_ego = latent_size(*ego_size, what="ego size")
-    if h != h_ego:
-        raise EgoXInputError(
-            "ego height",
-            got=f"{ego_size[1]} px",
-            expected=f"the exo height, {exo_size[1]} px",
-            fix="render the ego prior as high as the exo video",
-        )
-    if depth.kind != "metric z":
-        raise EgoXInputError(
-            "depth for the geometry",
-            got=f"{depth.kind} depth",
-            expected="metric z depth in metres",
-            fix="align it with a metric depth in stages.align",
-        )
+    h, _, w_ego = canvas_size(exo_size, ego_size)
+    depth.check_metric("depth for the geometry")
     _check_length("depth", len(depth.depth_m), frames)
     height, width = depth.depth_m[0].shape
-    if depth.camera.stored_size != (width, height):
-        raise EgoXInputError(
-            "exo camera of the depth",
-            got="{}x{} px".format(*depth.camera.stored_size),
-            expected=f"the depth's {width}x{height}",
-            fix="rescale the intrinsics to the depth map",
-        )
+    depth.camera.check_size("exo camera of the depth", width, height)
     _check_length("ego trajectory", len(trajectory.w2c), frames)
     frame_indices = torch.arange(t) * FRAMES_PER_LATENT
     w2c = trajectory.w2c.detach().to("cpu", torch.float64)[frame_indices]

@@ -222,13 +222,7 @@ def check_scene_input(
     Raises:
         EgoXInputError: see :func:`build_scene`.
     """
-    if depth.kind != "metric z":
-        raise EgoXInputError(
-            "depth for the scene",
-            got=f"{depth.kind} depth",
-            expected="metric z depth in metres",
-            fix="align it with a metric depth in stages.align",
-        )
+    depth.check_metric("depth for the scene")
     count, height, width = len(depth.depth_m), *depth.depth_m[0].shape
     if len(exo_frames) != count:
         raise EgoXInputError(
@@ -244,13 +238,7 @@ def check_scene_input(
             expected=f"({height}, {width}, 3), the size of the depth maps",
             fix="take both from stages.load_clip and stages.align, which crop them alike",
         )
-    if depth.camera.stored_size != (width, height):
-        raise EgoXInputError(
-            "exo camera of the depth",
-            got=f"an image of {depth.camera.stored_size}",
-            expected=f"({width}, {height}), the size of the depth maps",
-            fix="rescale or crop the intrinsics together with the depth",
-        )
+    depth.camera.check_size("exo camera of the depth", width, height)
     for name, mask in (("dynamic", depth.dynamic), ("sky", depth.sky)):
         if mask is not None and (len(mask) < count or tuple(mask[0].shape) != (height, width)):
             raise EgoXInputError(

@@ -150,13 +150,7 @@ def wearer_scale(
         EgoXInputError: see :func:`check_pose_source`; depth that isn't metric; a wearer who isn't
             seen.
     """
-    if depth.kind != "metric z":
-        raise EgoXInputError(
-            "scale from the wearer",
-            got=f"{depth.kind} depth",
-            expected="metric z depth",
-            fix="align it with a metric depth first",
-        )
+    depth.check_metric("scale from the wearer")
     exo = check_pose_source(depth.exo_w2c, ego_w2c).double()
     ego_w2c, count = ego_w2c.double(), min(len(depth.depth_m), len(ego_w2c))
     gravity = down_axis(exo[None] if exo.ndim == 2 else exo, ego_w2c, quarter_turns)

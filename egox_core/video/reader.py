@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arrays import rectangle
+from ..arrays import as_tensor, rectangle
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
@@ -409,13 +409,7 @@ def memory_info(
     Raises:
         EgoXInputError: no frames.
     """
-    if images.ndim != 4 or len(images) == 0:
-        raise EgoXInputError(
-            "video in memory",
-            got=f"frames of shape {tuple(images.shape)}",
-            expected="at least one frame",
-            fix="give a video with frames",
-        )
+    as_tensor(images, "video in memory", None, None, None, None)
     fps = fps if fps > 0 else UNTIMED_FPS
     return VideoInfo(
         name="in memory",

@@ -38,14 +38,7 @@ def reproject(
     Raises:
         EgoXInputError: frames of another size than ``source``.
     """
-    width, height = source.stored_size
-    if tuple(frames.shape[1:3]) != (height, width):
-        raise EgoXInputError(
-            "ego frames",
-            got=f"{frames.shape[2]}x{frames.shape[1]} px",
-            expected=f"{width}x{height} px",
-            fix="give the camera of these images",
-        )
+    source.check_size("ego camera", frames.shape[2], frames.shape[1])
     sampled = _Sampling(source, target, mode)
     out = []
     for i, frame in enumerate(frames):
@@ -142,14 +135,7 @@ class Undistortion:
         Raises:
             EgoXInputError: of another size than the source.
         """
-        width, height = self.source.stored_size
-        if tuple(frame.shape[:2]) != (height, width):
-            raise EgoXInputError(
-                "exo frames",
-                got=f"{frame.shape[1]}x{frame.shape[0]} px",
-                expected=f"{width}x{height} px",
-                fix="rescale the intrinsics to the frames that are given",
-            )
+        self.source.check_size("exo camera", frame.shape[1], frame.shape[0])
         scale = 1 / 255 if frame.dtype == torch.uint8 else 1.0
         if self._small is not None:
             small = resize_picture(

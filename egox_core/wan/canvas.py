@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
-from ..sizes import MASK_CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
+from ..sizes import MASK_CHANNELS, MODEL_CHANNELS, canvas_size, latent_frames
 from ..types import MASK_MODES
 
 
@@ -125,15 +125,7 @@ def check_pictures(
     """
     frames = exo_images.shape[0]
     latent_frames(frames)
-    latent_size(exo_images.shape[2], exo_images.shape[1], what="exo video size")
-    latent_size(prior.shape[2], prior.shape[1], what="ego prior size")
-    if prior.shape[1] != exo_images.shape[1]:
-        raise EgoXInputError(
-            "ego prior height",
-            got=f"{prior.shape[1]} px",
-            expected=f"{exo_images.shape[1]} px",
-            fix="render the ego prior as high as the exo video",
-        )
+    canvas_size(exo_images.shape[2:0:-1], prior.shape[2:0:-1])
     if prior.shape[0] < frames:
         raise EgoXInputError(
             "ego prior length",

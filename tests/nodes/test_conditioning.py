@@ -67,7 +67,7 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
         ({"frames": 8}, "4n\\+1"),
         ({"exo_width": 60}, "multiples of 16"),
         ({"prior_frames": 5}, "ego prior length"),
-        ({"prior_height": 48}, "ego prior height"),
+        ({"prior_height": 48}, "ego height"),
     ],
 )
 def test_refused_before_the_vae_runs(conditioning, change, words):
