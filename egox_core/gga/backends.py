@@ -28,7 +28,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError, check_choice
@@ -38,7 +37,7 @@ from .bias import keeps_graph, without_autocast
 from .kernel_check import Choosing, agrees, best_seconds, short
 from .kernel_table import KERNELS, Asked, Limits, name_of
 from .options import GgaOptions
-from .plain import aligned
+from .plain import plain_attention
 from .product import columns
 from .product_gradient import differentiable_product
 from .rows import BiasRows
@@ -51,11 +50,7 @@ log = logging.getLogger(__name__)
 def _sdpa(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:
-    bias, shape = bias_rows(queries)[None, None], q.shape
-    flat = q.flatten(1, -2), k, v
-    q, k, v = (aligned(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in flat)
-    out = scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return out.transpose(1, 2).reshape(shape)
+    return plain_attention(q.flatten(1, -2), k, v, heads, bias_rows(queries)).view(q.shape)
 
 
 def _with_kernel(kernel: SDPBackend) -> BiasedAttention:

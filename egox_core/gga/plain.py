@@ -26,10 +26,12 @@ def plain_attention(
     k: Tensor,  # [B, N, heads * d]
     v: Tensor,  # [B, N, heads * d]
     heads: int,
+    bias: Tensor | None = None,  # [n, N]
 ) -> Tensor:  # [B, n, heads * d]
     """Attention by torch's own kernels, on merged heads."""
     q, k, v = (aligned(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    mask = None if bias is None else bias[None, None]
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def aligned(x: Tensor) -> Tensor:

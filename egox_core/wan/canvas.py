@@ -125,7 +125,8 @@ def check_pictures(
     """
     frames = exo_images.shape[0]
     latent_frames(frames)
-    canvas_size(exo_images.shape[2:0:-1], prior.shape[2:0:-1])
+    sizes = ((frames.shape[2], frames.shape[1]) for frames in (exo_images, prior))
+    canvas_size(*sizes)
     if prior.shape[0] < frames:
         raise EgoXInputError(
             "ego prior length",

@@ -62,6 +62,11 @@ def errors(ours: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [head
     return error / largest
 
 
+def check_right(qkv: list[Tensor], **how) -> None:
+    ours = gga_attention(*qkv, HEADS, geometry(qkv[0].device), OPTIONS, **how)
+    assert (errors(ours, *qkv) <= AGREEMENT[ours.dtype]).all()
+
+
 def wrong_in_one_head(sample: slice):
     """Torch's kernel that forgets the bias in the small head of these samples."""
     right, part = BACKENDS["sdpa"], slice(SMALL * DIM, (SMALL + 1) * DIM)
@@ -89,8 +94,7 @@ def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared
     used, qkv = KernelsUsed(), peaked(device, dtype, gain, shared)
     with around(device, autocast, dtype):
         for backend in ("sdpa", "steady", "auto"):
-            ours = gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
-            assert (errors(ours, *qkv) <= AGREEMENT[dtype]).all()
+            check_right(qkv, backend=backend, used=used)
     assert used.words().partition(";")[0] == "guided attention by sdpa"
 
 
@@ -108,8 +112,7 @@ def test_a_kernel_wrong_in_one_small_head_is_found(
             gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="sdpa")
         for backend in ("steady", "auto"):
             used = KernelsUsed()
-            ours = gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
-            assert (errors(ours, *qkv) <= AGREEMENT[dtype]).all()
+            check_right(qkv, backend=backend, used=used)
             assert used.lost and "the mathematical form" in used.words()
 
 
