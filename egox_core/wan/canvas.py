@@ -125,8 +125,8 @@ def check_pictures(
     """
     frames = exo_images.shape[0]
     latent_frames(frames)
-    sizes = ((frames.shape[2], frames.shape[1]) for frames in (exo_images, prior))
-    canvas_size(*sizes)
+    exo_size, ego_size = ((x.shape[2], x.shape[1]) for x in (exo_images, prior))
+    canvas_size(exo_size, ego_size)
     if prior.shape[0] < frames:
         raise EgoXInputError(
             "ego prior length",
