@@ -262,7 +262,6 @@ class HeadOptions:
         "the exo camera's lens: the file's K, or the raw lens of Ego-Exo4D's videos",
         values=EXO_LENSES,
     )
-    ego_camera: str = "aria_released"  # preset
     up: tuple[float, float, float] | None = argument(
         None,
         "upwards in the take's world (default: the world's axis near the exo camera's own up)",

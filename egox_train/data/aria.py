@@ -1,5 +1,4 @@
-"""The wearer's lens from Aria's own calibration (online_calibration.jsonl of Ego-Exo4D, or one such
-JSON object).
+"""The wearer's lens from Aria's own calibration (online_calibration.jsonl of Ego-Exo4D).
 
 Each line holds ``CameraCalibrations``, each with a ``Label`` and a ``Projection`` named
 FisheyeRadTanThinPrism whose ``Params`` are f, cx, cy, k1...k6, p1, p2, s1...s4 in pixels of the
@@ -8,43 +7,38 @@ full sensor."""
 from pathlib import Path
 
 from egox_core.cameras import LENSES, CameraModel
-from egox_core.errors import EgoXInputError
+from egox_core.errors import EgoXInputError, intact
 from egox_core.safe_files import parse_json, require_file
 
-SENSOR_SIZES = {
-    "camera-rgb": ((1408, 1408), (2880, 2880)),
-    "camera-slam-left": ((640, 480),),
-    "camera-slam-right": ((640, 480),),
-}
-"""(width, height) that each camera is calibrated at; the file doesn't tell, the principal point
-does."""
+LABEL, SIDES = "camera-rgb", (1408, 2880)
+"""The colour camera, and px of the squares that it is calibrated at; the file doesn't tell which
+one, the principal point does."""
 MAX_LINE_BYTES = 4 * 2**20
 
 
-def read_aria_calibration(
-    path: Path, size: int | None = None, *, label: str = "camera-rgb", line: int = 0
-) -> CameraModel:
-    """One camera of the calibration, as its upright picture of ``size`` x ``size`` px (None: at
-    full resolution).
-
-    Args:
-        line: which line (moment) of a .jsonl; the calibration drifts by less than a pixel at 448
-            over a take.
+def read_aria_calibration(path: Path) -> CameraModel:
+    """The colour camera at full resolution by the first line, the take's first moment; over a take
+    it drifts by less than a pixel at 448.
 
     Raises:
-        EgoXInputError: missing, no such line, no such camera, another lens model, a size that can't
-            be known.
+        EgoXInputError: missing, no such camera, another lens model, a size that can't be known.
     """
-    content = parse_json(_line(path, line), f"calibration {path.name}")
+    require_file(path, "calibration")
+    with (
+        intact(f"calibration {path.name}", (UnicodeDecodeError,), expected="JSON lines in UTF-8"),
+        path.open(encoding="utf-8") as stream,
+    ):
+        line = stream.readline(MAX_LINE_BYTES)
+    content = parse_json(line, f"calibration {path.name}")
     cameras = content.get("CameraCalibrations") if isinstance(content, dict) else None
     cameras = [c for c in cameras if isinstance(c, dict)] if isinstance(cameras, list) else []
-    entry = next((c for c in cameras if c.get("Label") == label), None)
-    if entry is None or label not in SENSOR_SIZES:
+    entry = next((c for c in cameras if c.get("Label") == LABEL), None)
+    if entry is None:
         labels = [str(c.get("Label"))[:20] for c in cameras[:8]]
         raise EgoXInputError(
             f"calibration {path.name}",
             got=f"cameras {labels}",
-            expected=label,
+            expected=LABEL,
             fix="give Aria's online_calibration.jsonl",
         )
     projection = entry.get("Projection") if isinstance(entry.get("Projection"), dict) else {}
@@ -63,18 +57,18 @@ def read_aria_calibration(
         )
     focal, cx, cy, *distortion = (float(x) for x in numbers)
     # The principal point is near the middle of the picture that was calibrated.
-    width, height = min(SENSOR_SIZES[label], key=lambda s: abs(cx - s[0] / 2) + abs(cy - s[1] / 2))
-    if abs(cx - width / 2) > 0.1 * width or abs(cy - height / 2) > 0.1 * height:
+    side = min(SIDES, key=lambda side: abs(cx - side / 2) + abs(cy - side / 2))
+    if max(abs(cx - side / 2), abs(cy - side / 2)) > 0.1 * side:
         raise EgoXInputError(
             f"calibration {path.name}",
             got=f"a principal point of ({cx:g}, {cy:g})",
-            expected=f"one near the middle of {SENSOR_SIZES[label]}",
+            expected=f"one near the middle of a side of {SIDES} px",
             fix="give Aria's own calibration",
         )
-    camera = CameraModel(
+    return CameraModel(
         lens="aria_fisheye",
-        width=width,
-        height=height,
+        width=side,
+        height=side,
         fx=focal,
         fy=focal,
         cx=cx,
@@ -82,33 +76,3 @@ def read_aria_calibration(
         distortion=tuple(distortion),
         quarter_turns=LENSES["aria_fisheye"].sensor_turns,
     )
-    if size is None:
-        return camera
-    return camera.rescale(size, round(size * camera.stored_size[1] / camera.stored_size[0]))
-
-
-def _line(path: Path, number: int) -> str:
-    require_file(path, "calibration")
-    try:
-        with path.open(encoding="utf-8") as stream:
-            if path.suffix.lower() == ".json":
-                return stream.read(MAX_LINE_BYTES)
-            for _ in range(number):
-                if not stream.readline(MAX_LINE_BYTES):
-                    break
-            text = stream.readline(MAX_LINE_BYTES)
-    except UnicodeDecodeError as error:
-        raise EgoXInputError(
-            f"calibration {path.name}",
-            got="no text",
-            expected="JSON lines in UTF-8",
-            fix="give Aria's online_calibration.jsonl",
-        ) from error
-    if not text.strip():
-        raise EgoXInputError(
-            f"calibration {path.name}",
-            got=f"no line {number}",
-            expected="one JSON object a line",
-            fix="use line 0",
-        )
-    return text

@@ -16,14 +16,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from egox_core.errors import EgoXInputError
+from egox_core.errors import EgoXInputError, intact
 from egox_core.frozen import frozen
 from egox_core.safe_files import (
     atomic_write,
@@ -126,6 +126,8 @@ def parse_index(folder: Path) -> CacheIndex:
     Raises:
         EgoXInputError: missing (unfinished), not an index.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     file = folder / INDEX
     if not file.is_file():
         raise EgoXInputError(
@@ -142,21 +144,17 @@ def parse_index(folder: Path) -> CacheIndex:
             expected=FORMAT,
             fix="make the cache again with this version",
         )
-    parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
-    wrong = [key for key, kind in parts.items() if not isinstance(content.get(key), kind)]
-    if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
-        raise EgoXInputError(
-            "cache index",
-            got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
-            expected=FORMAT,
-            fix="run `train_egox.py cache` again",
+    fix = "run `train_egox.py cache` again"
+    with intact(f"cache index {file.name}", (ValidationError,), expected=FORMAT, fix=fix):
+        index = TypeAdapter(CacheIndex).validate_python(
+            {**content, "entries": content.get("clips")}
         )
-    return CacheIndex(
-        settings=content["settings"],
-        models=content["models"],
-        shards=content["shards"],
-        entries=tuple(CacheEntry(**e) for e in content["clips"]),
-    )
+    missing = [entry.shard for entry in index.entries if entry.shard not in index.shards]
+    if missing:
+        raise EgoXInputError(
+            "cache index", got=f"a clip in {missing[0]}", expected="its own shards", fix=fix
+        )
+    return index
 
 
 def read_index(folder: Path) -> CacheIndex:
@@ -179,18 +177,6 @@ def read_index(folder: Path) -> CacheIndex:
                 fix="run `train_egox.py cache` again: it remakes mismatched files",
             )
     return index
-
-
-def _is_entry(entry: object) -> bool:
-    kinds = get_type_hints(CacheEntry)
-    return (
-        isinstance(entry, dict)
-        and entry.keys() == kinds.keys()
-        and all(
-            isinstance(entry[k], (int, kind) if kind is float else kind)
-            for k, kind in kinds.items()
-        )
-    )
 
 
 class CacheReader:

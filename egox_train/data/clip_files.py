@@ -127,6 +127,10 @@ class ClipWindow:
         return torch.arange(self.start, self.start + self.frames * self.step, self.step)
 
 
+FIRST = ClipWindow(start=0, frames=1, step=1)
+"""The first frame alone."""
+
+
 def clip_windows(
     pose_known: Tensor,  # [T] bool
     available: int,  # frames that all videos of the take have

@@ -9,13 +9,11 @@ from egox_core.safe_files import require_folder
 
 from ..parallel import on_device
 from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
-from .clip_files import ClipWindow
+from .clip_files import FIRST, ClipWindow
 from .exo_pictures import ExoPictures, exo_pictures
 from .manifest import MaskSource
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
-
-FIRST = ClipWindow(start=0, frames=1, step=1)
 
 
 def check_mask_source(options: PrepareOptions) -> None:

@@ -12,6 +12,7 @@ from egox_core.progress import Progress, no_progress
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
+from .plan import PLANS, drawn
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
@@ -62,8 +63,7 @@ def dry_run(
         )
     sizes, times, why = [], [], ""
     with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
-        for index in range(min(MEASURED, len(clips))):
-            clip = clips[(2 * index + 1) * len(clips) // (2 * min(MEASURED, len(clips)))]
+        for count, clip in enumerate(drawn(clips, MEASURED, replace(options, draw="spread"), "")):
             device = (
                 run.devices[0] if run.devices and how.engine != "ray" else None
             )  # a cluster's aren't here
@@ -78,7 +78,7 @@ def dry_run(
             sizes.append(
                 sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
             )
-            progress(index + 1, MEASURED, "clips measured")
+            progress(count + 1, MEASURED, "clips measured")
     if not sizes:
         raise EgoXInputError(
             "prepare",
@@ -94,7 +94,7 @@ def dry_run(
     files = sum(
         FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
     )
-    plans = len(list((root / "plans").glob("*.json")))
+    plans = len(list((root / PLANS).glob("*.json")))
     return PrepareSums(
         takes=sum(bool(plan.clips) for plan in run.plans),
         clips=len(clips),

@@ -28,9 +28,10 @@ from egox_core.sizes import MAX_SIDE, REFERENCE_SIZE
 from egox_core.trajectory import validate_w2c
 from egox_core.types import ExoLens
 
+from ..options import Split
 from .aria import read_aria_calibration
 from .gopro_calibs import GoProCalibration, read_gopro_calibs
-from .raw_take import ExoView, RawTake, Split
+from .raw_take import ExoView, RawTake
 from .take_list import ListedTake, read_take_list, room_of_name
 
 VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
@@ -51,11 +52,6 @@ NO_TASK = (
 def is_egoexo4d(root: Path) -> bool:
     """Check whether the folder has this layout."""
     return (root / "takes").is_dir() and (root / "annotations" / "ego_pose").is_dir()
-
-
-def pose_files(root: Path) -> list[Path]:
-    """Camera-pose annotations of all splits, in a fixed order."""
-    return sorted((root / "annotations" / "ego_pose").glob("*/camera_pose/*.json"))
 
 
 def read_egoexo4d(
@@ -79,7 +75,7 @@ def read_egoexo4d(
             expected="the dataset's own folder layout",
             fix="give the folder that contains both",
         )
-    files = pose_files(root)
+    files = sorted((root / "annotations" / "ego_pose").glob("*/camera_pose/*.json"))
     if not files:
         raise EgoXInputError(
             "Ego-Exo4D folder",
@@ -270,22 +266,15 @@ def _exo_views(
                     expected="the middle of an image",
                     fix="leave the camera out",
                 )
-            camera = replace(plain, width=width, height=height)
+            camera, frames = replace(plain, width=width, height=height), None
             calibration = calibrations.get(name)
             if calibration is not None:
-                yield ExoView(
-                    name=name,
-                    video=video,
-                    camera=calibration.camera,
-                    w2c=w2c,
-                    frames=calibration.frames,
-                )
-            elif exo_lens == "as given":
-                yield ExoView(name=name, video=video, camera=camera, w2c=w2c)
-            else:
+                camera, frames = calibration.camera, calibration.frames
+            elif exo_lens != "as given":
                 with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
                     distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or ())
-                yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)
+                camera = raw_gopro(k, distortion)
+            yield ExoView(name=name, video=video, camera=camera, w2c=w2c, frames=frames)
         except EgoXInputError as error:
             notes.append(f"{name}: {error}")
 

@@ -25,7 +25,7 @@ from egox_core.video import (
     undistorted_camera,
 )
 
-from .clip_files import ClipWindow
+from .clip_files import FIRST, ClipWindow
 from .prepare_options import PictureChoice, PrepareOptions
 from .raw_take import ExoView, SourceLayout, video_info
 
@@ -88,7 +88,7 @@ class ExoPictures:
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
         """The pictures of the video's frames ``indices``, which ascend."""
         left, top = self.corner
-        whole = self.selection(ClipWindow(start=0, frames=1, step=1))
+        whole = self.selection(FIRST)
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is None:
                 yield fit_picture(picture, whole.rectangle, self.size)
@@ -116,7 +116,7 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
     info = video_info(view.video)
     size, source = options.exo_size, camera_of_video(view, info)
     if LENSES[view.camera.lens].straight or layout != "egoexo4d" or options.pictures == "as filmed":
-        first = frames_of(info, ClipWindow(start=0, frames=1, step=1), size, _resize(info, size))
+        first = frames_of(info, FIRST, size, _resize(info, size))
         return ExoPictures(
             view=view,
             info=info,

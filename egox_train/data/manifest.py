@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,12 +18,14 @@ from egox_core.errors import EgoXInputError, check_choice, intact
 from egox_core.safe_files import NO_NAMES, atomic_write
 from egox_core.types import HiddenLines
 
+from ..options import Split
+
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
 DepthSource = Literal["file", "model", "stand-in depth"]
 CaptionSource = Literal["file", "source", "model", "none"]
 MaskSource = Literal["mask file", "mask model", "depth file", "derived"]
-SPLITS = ("train", "validation", "test")
+SPLITS = get_args(Split)
 
 
 class ClipRecord(BaseModel):

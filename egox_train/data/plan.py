@@ -36,15 +36,6 @@ Chosen = TypeVar("Chosen")
 
 
 @frozen
-class TakeJob:
-    """One take to prepare; picklable, so that a process or a Ray worker can have it."""
-
-    take: RawTake
-    root: Path
-    options: PrepareOptions
-
-
-@frozen
 class TakePlan:
     """The clips of a take, exo camera by exo camera, after their inputs were checked; nothing is
     decoded yet."""
@@ -55,14 +46,13 @@ class TakePlan:
     notes: tuple[str, ...]
 
 
-def plan_take(job: TakeJob) -> TakePlan:
-    """The clips of one take whose inputs are there; no frame is decoded.
+def plan_take(take: RawTake, root: Path, options: PrepareOptions) -> TakePlan:
+    """The clips of one take whose inputs are there; no frame is decoded. Findings go into ``root``.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
     """
-    take, options = job.take, job.options
-    file, made_from = job.root / PLANS / f"{take.name}.json", _made_from(take, options)
+    file, made_from = root / PLANS / f"{take.name}.json", _made_from(take, options)
     kept = _kept(file, made_from)
     if kept is not None:
         clips = [

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
@@ -17,7 +18,7 @@ from .captions import read_captions
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
 from .manifest import check_fractions
-from .plan import TakeJob, TakePlan, most_of, plan_take
+from .plan import TakePlan, most_of, plan_take
 from .prepare_options import PrepareOptions
 from .raw_take import RawTake
 from .set_files import Part
@@ -33,7 +34,6 @@ class PlannedRun:
     part: Part
     plans: list[TakePlan]
     devices: tuple[str, ...]
-    options: PrepareOptions
     captions: Mapping[str, str]
 
 
@@ -94,9 +94,9 @@ def plan_run(
         skipped=skipped,
     )
     plans, unread = [], []
-    jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
+    work = partial(plan_take, root=root, options=options)
     for count, (index, plan, error) in enumerate(
-        run_items(plan_take, jobs, RunPlaces(engine=engine, workers=run.workers)), 1
+        run_items(work, takes, RunPlaces(engine=engine, workers=run.workers)), 1
     ):
         name = takes[index].name
         if error:
@@ -107,7 +107,7 @@ def plan_run(
             unread += plan.unread
             if plan.notes:
                 own.notes[name] = list(plan.notes)
-        progress(count, len(jobs), "takes checked")
+        progress(count, len(takes), "takes checked")
     if unread:
         logger.warning(
             "%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
@@ -119,7 +119,6 @@ def plan_run(
     return PlannedRun(
         part=own,
         devices=devices,
-        options=options,
         captions=prompts,
         plans=most_of(plans, most, options) if options.most_clips else plans,
     )

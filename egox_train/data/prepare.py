@@ -40,19 +40,6 @@ SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
 
 
 @frozen
-class CameraJob:
-    """The clips of one exo camera of a take: what a process does at once."""
-
-    clips: tuple[ClipJob, ...]
-    root: Path
-    captions: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return f"{self.clips[0].take.name}__{self.clips[0].view.name}"
-
-
-@frozen
 class ClipsMade:
     """Clips of one camera, made or not."""
 
@@ -101,24 +88,23 @@ def prepare(
     run, part = plan_run(source, root, options, chosen, how, progress), how.part
     own = run.part
     clear_leftovers(root / "clips")
-    jobs = [
-        CameraJob(clips=tuple(clips), root=root, captions=run.captions)
-        for plan in run.plans
-        for clips in by_camera(plan.clips)
-    ]
-    keeper = _Keeper(root=root, part=own, place=part, jobs=jobs)
+    # The clips of one exo camera of a take are what a process does at once.
+    jobs = [clips for plan in run.plans for clips in by_camera(plan.clips)]
+    work = partial(make_clips, root=root, captions=run.captions)
+    keeper = _Keeper(root=root, part=own, place=part, jobs=jobs, started_s=started)
     failed: Counter[str] = Counter()
     try:
         with remote_models(how.engine, run.devices) as models:
-            work, devices = (
-                (partial(make_clips, device=models), ()) if models else (make_clips, run.devices)
-            )
+            devices = run.devices
+            if models:
+                work, devices = partial(work, device=models), ()
             places = RunPlaces(engine=how.engine, workers=how.workers, devices=devices)
             results = run_items(work, jobs, places)
             for count, (index, result, error) in enumerate(results, 1):
                 keeper.done(index)
                 if error:
-                    own.skipped.append((jobs[index].name, error))
+                    first = jobs[index][0]
+                    own.skipped.append((f"{first.take.name}__{first.view.name}", error))
                     failed[_kind(error)] += 1
                     if failed[_kind(error)] >= MAX_ALIKE and _kind(error):
                         break
@@ -126,17 +112,17 @@ def prepare(
                     own.records += result.records
                     own.new += result.new
                     own.skipped += result.skipped
-                keeper.now_and_then(started)
+                keeper.now_and_then()
                 stage = with_failures("cameras prepared", sum(failed.values()))
                 progress(count, len(jobs), stage)
     except BaseException:
         with contextlib.suppress(OSError):
-            keeper.write(started)
+            keeper.write()
         raise
     disk = [(what, why) for what, why in own.skipped if _kind(why)]
     if disk:  # a set that lacks clips because of the disk must not look finished
         with contextlib.suppress(OSError):
-            keeper.write(started)
+            keeper.write()
         raise EgoXInputError(
             "prepare",
             got=f"{len(disk)} cameras that could not be written, of {len(jobs)}; first "
@@ -157,7 +143,7 @@ def prepare(
     if part == (0, 1):
         own.seconds = time.monotonic() - started
         return _outcome(own, root / MANIFEST, finish(root, own))
-    keeper.write(started)
+    keeper.write()
     return _outcome(own, part_file(root, part), ())
 
 
@@ -192,13 +178,15 @@ class _Keeper:
     root: Path
     part: Part
     place: tuple[int, int]
-    jobs: Sequence[CameraJob]
-    next_s: float = field(default_factory=lambda: time.monotonic() + KEPT_EVERY_S)
+    jobs: Sequence[Sequence[ClipJob]]
+    started_s: float
+    next_s: float = field(init=False)
     waiting: set[str] = field(init=False)  # clips that weren't looked at yet
     before: list[ClipRecord] = field(init=False)  # of an earlier run
 
     def __post_init__(self) -> None:
-        self.waiting = {clip.name for job in self.jobs for clip in job.clips}
+        self.next_s = self.started_s + KEPT_EVERY_S
+        self.waiting = {clip.name for clips in self.jobs for clip in clips}
         file = self.root / MANIFEST
         self.before = (
             read_manifest(file, check_files=False)
@@ -208,20 +196,20 @@ class _Keeper:
 
     def done(self, index: int) -> None:
         """The clips of this job are made, or can't be."""
-        self.waiting -= {clip.name for clip in self.jobs[index].clips}
+        self.waiting -= {clip.name for clip in self.jobs[index]}
 
-    def now_and_then(self, started: float) -> None:
+    def now_and_then(self) -> None:
         """Writes, unless it did a moment ago."""
         if time.monotonic() < self.next_s:
             return
         began = time.monotonic()
-        self.write(started)
+        self.write()
         self.next_s = time.monotonic() + max(KEPT_EVERY_S, 20 * (time.monotonic() - began))
 
-    def write(self, started: float) -> None:
+    def write(self) -> None:
         """Manifest and splits, or the part's file. Clips that weren't looked at again are those of
         the run before."""
-        self.part.seconds = time.monotonic() - started
+        self.part.seconds = time.monotonic() - self.started_s
         if self.place != (0, 1):
             write_part(part_file(self.root, self.place), self.part)
             return
@@ -238,7 +226,13 @@ def _kind(error: str) -> str:
     return found[1] if found else ""
 
 
-def make_clips(job: CameraJob, device: str | RemoteModels | None = None) -> ClipsMade:
+def make_clips(
+    clips: Sequence[ClipJob],
+    device: str | RemoteModels | None = None,
+    *,
+    root: Path,
+    captions: Mapping[str, str],
+) -> ClipsMade:
     """All clips of one camera; a clip that fails is reported and the next one is made.
 
     Args:
@@ -246,11 +240,11 @@ def make_clips(job: CameraJob, device: str | RemoteModels | None = None) -> Clip
     """
     records, new, skipped = [], 0, []
     with OpenMaps() as maps:
-        for clip in job.clips:
+        for clip in clips:
             if device is not None:
                 clip = replace(clip, options=replace(clip.options, device=device))
             try:
-                record, is_new = make_clip(clip, job.root, job.captions, maps)
+                record, is_new = make_clip(clip, root, captions, maps)
             except EgoXInputError as error:
                 skipped.append((clip.name, str(error)))
                 continue

@@ -12,10 +12,10 @@ from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.video import VideoInfo, probe_video
 
+from ..options import Split
 from ..takes.mask_files import MaskFile
 
 SourceLayout = Literal["egoexo4d", "released", "take"]
-Split = Literal["train", "validation", "test"]
 
 
 @frozen

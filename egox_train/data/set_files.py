@@ -7,8 +7,9 @@ parts/<i>-of-<n>.json   of ``--shard i/n``, until ``join`` makes the four of all
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,9 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
     reasons: dict[str, list[str]] = {}
     for what, why in sorted(part.skipped):
         reasons.setdefault(why, []).append(what)
+    notes = {take: [*own] for take, own in part.notes.items()}
+    for take, own in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
+        notes[take] = notes.get(take, []) + _of_clips(own)
     write_json(
         root / REPORT,
         {
@@ -173,13 +177,7 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
             "depth": sorted({r.depth for r in records}),
             "moving": dict(sorted(Counter(r.moving for r in records).items())),
             "skipped": [{"why": why, "what": what} for why, what in sorted(reasons.items())],
-            "notes": dict(
-                sorted(
-                    (take, [*own, *_of_clips(records_of)])
-                    for take, own, records_of in _by_take(part, records)
-                    if own or any(r.notes for r in records_of)
-                )
-            ),
+            "notes": {take: said for take, said in sorted(notes.items()) if said},
             "options": part.settings["options"],
             "this_run": {
                 "made": part.new,
@@ -203,16 +201,7 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
     return warnings
 
 
-def _by_take(
-    part: Part, records: Sequence[ClipRecord]
-) -> list[tuple[str, list[str], list[ClipRecord]]]:
-    own: dict[str, list[ClipRecord]] = {take: [] for take in part.notes}
-    for record in records:
-        own.setdefault(record.take, []).append(record)
-    return [(take, part.notes.get(take, []), clips) for take, clips in own.items()]
-
-
-def _of_clips(records: Sequence[ClipRecord]) -> list[str]:
+def _of_clips(records: Iterable[ClipRecord]) -> list[str]:
     """The notes of a take's clips, each once, with the clips that it is about."""
     clips: dict[str, list[str]] = {}
     for record in records:

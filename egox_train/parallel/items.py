@@ -14,6 +14,7 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock
 
+from ..contact_sheet import spread
 from ..options import Engine, RunOptions
 from .cluster import run_on_ray
 from .pool import call, run_pool
@@ -100,7 +101,7 @@ def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequ
             fix="for example 0/2 and 1/2",
         )
     if 0 < most < len(items):
-        items = [items[round(i * (len(items) - 1) / max(1, most - 1))] for i in range(most)]
+        items = [items[index] for index in spread(len(items), most)]
     return items[part[0] :: part[1]]
 
 

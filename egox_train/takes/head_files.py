@@ -71,7 +71,7 @@ def estimate_take(
     meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
     video = probe_video(folder / EXO)
     mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
-    count = keypoint_frames(keypoints)
+    payload, count = _payload(keypoints, (video.width, video.height))
     if count > video.frame_count:
         raise EgoXInputError(
             f"keypoints {keypoints.name}",
@@ -99,12 +99,8 @@ def estimate_take(
                 fix="add them to meta.json",
             )
         camera, exo_w2c = exo_camera_of_size(meta, frames, frames.size), exo_poses(meta, frames)
-    points = read_keypoints(
-        keypoints,
-        frames.size,
-        person=options.person,
-        mask=wearer if options.mask is not None else None,
-    )
+    by_mask = None if mask is None else wearer
+    points, _ = joined_points(payload, count, person=options.person, mask=by_mask)
     path = estimate_head(
         points,
         camera,
@@ -117,7 +113,7 @@ def estimate_take(
     if meta.ego_extrinsics is not None and not meta.pose_source:
         late = out_of_step(points, meta.ego_extrinsics, camera, exo_w2c)
         path = replace(path, report=replace(path.report, notes=(*path.report.notes, *late)))
-    ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
+    ego = meta.ego_camera or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
         ego,
         frames.times_s,
@@ -201,18 +197,7 @@ def _all_frames(video: VideoInfo, count: int, path: Path) -> FrameSelection:
     )
 
 
-def keypoint_frames(path: Path) -> int:
-    """Number of frames in a keypoints file, or a folder of them."""
-    if path.is_dir():
-        return len(_openpose_files(path))
-    if path.suffix.lower() == ".npz":
-        return len(_mhr_arrays(path)["pred_keypoints_3d"])
-    return len(_openpose_list(path))
-
-
-def read_keypoints(
-    path: Path, size: tuple[int, int], *, person: int | None = None, mask: Tensor | None = None
-) -> HeadPoints:
+def read_keypoints(path: Path, size: tuple[int, int], *, person: int | None = None) -> HeadPoints:
     """The wearer's head points in a folder of OpenPose JSON files (one per frame), one JSON file,
     or an MHR npz.
 
@@ -227,18 +212,23 @@ def read_keypoints(
     Raises:
         EgoXInputError: no such file, another form, see ``joined_points``.
     """
-    if path.suffix.lower() == ".npz" and not path.is_dir():
-        name, payload = "MHR_POSE_DATA", _mhr_payload(path, size)
-        count = len(payload["frames"])
-    else:
-        files = _openpose_files(path) if path.is_dir() else ()
-        frames = [read_json(file, "keypoints") for file in files] or _openpose_list(path)
-        if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in frames):
-            canvas = {"canvas_width": size[0], "canvas_height": size[1]}
-            frames = [{**f, **canvas} if isinstance(f, Mapping) else f for f in frames]
-        name, payload, count = "POSE_KEYPOINT", frames, len(frames)
-    points, _ = joined_points({name: payload}, count, person=person, mask=mask)
+    points, _ = joined_points(*_payload(path, size), person=person)
     return points
+
+
+def _payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], int]:
+    """What :func:`joined_points` takes, and the number of frames."""
+    if path.suffix.lower() == ".npz" and not path.is_dir():
+        payload = _mhr_payload(path, size)
+        return {"MHR_POSE_DATA": payload}, len(payload["frames"])
+    if path.is_dir():
+        frames = [read_json(file, "keypoints") for file in _openpose_files(path)]
+    else:
+        frames = _openpose_list(path)
+    if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in frames):
+        canvas = {"canvas_width": size[0], "canvas_height": size[1]}
+        frames = [{**f, **canvas} if isinstance(f, Mapping) else f for f in frames]
+    return {"POSE_KEYPOINT": frames}, len(frames)
 
 
 def _openpose_files(folder: Path) -> list[Path]:

@@ -38,9 +38,18 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError, intact
 from egox_core.frozen import frozen
-from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder
+from egox_core.safe_files import atomic_write, file_lock, read_json_object, replace_folder
 
 PREFIX = "step-"
+TOLD: Mapping[str, type] = {
+    "step": int,
+    "config": dict,
+    "global_batch": int,
+    "base_hash": str,
+    "cache_hash": str,
+    "kernel": str,
+}
+"""Of :class:`TrainState`, what state.json has."""
 STOP_FILE = "EGOX_STOP_FILE"
 """Variable of the environment: a file that is there once the run should stop. ``train_egox.py
 launch`` sets it."""
@@ -121,20 +130,8 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
                     {k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights
                 )
             torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
-            (temporary / "state.json").write_text(
-                json.dumps(
-                    {
-                        "step": state.step,
-                        "config": state.config,
-                        "global_batch": state.global_batch,
-                        "base_hash": state.base_hash,
-                        "cache_hash": state.cache_hash,
-                        "kernel": state.kernel,
-                    },
-                    indent=1,
-                ),
-                "utf-8",
-            )
+            told = {name: getattr(state, name) for name in TOLD}
+            (temporary / "state.json").write_text(json.dumps(told, indent=1), "utf-8")
             replace_folder(temporary, folder)
     except (
         Exception
@@ -163,18 +160,13 @@ def load_checkpoint(folder: Path) -> TrainState:
         f"checkpoint {folder.name}",
         "training goes on from the one before; remove this folder",
     )
-    state = read_json(folder / "state.json", what)
+    # Older ones had no other kernel.
+    state: dict[str, Any] = {"kernel": "sdpa", **read_json_object(folder / "state.json", what)}
     with intact(what, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-    kinds = (
-        dict.fromkeys(("step", "global_batch"), int)
-        | {"config": dict}
-        | dict.fromkeys(("base_hash", "cache_hash"), str)
-    )
     if (
-        not isinstance(state, dict)
-        or not all(isinstance(state.get(k), t) for k, t in kinds.items())
+        not all(isinstance(state.get(name), kind) for name, kind in TOLD.items())
         or not isinstance(more, dict)
         or not isinstance(more.get("optimizer"), dict)
     ):
@@ -188,8 +180,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         weights=weights,
         optimizer=more["optimizer"],
         ema=more.get("ema"),
-        kernel=str(state.get("kernel", "sdpa")),  # older ones had no other
-        **{key: state[key] for key in kinds},
+        **{name: state[name] for name in TOLD},
     )
 
 

@@ -334,7 +334,10 @@ def load_config(
             raise EgoXInputError(
                 f"override {key}", got=text, expected="a YAML value", fix="quote the value"
             ) from error
-        _put(values, key.strip().split("."), _number_or(value))
+        nested = _number_or(value)
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        values = _on_top(values, nested)
     return parse_config(values)
 
 
@@ -395,16 +398,6 @@ def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(below.get(key), dict)
     }
     return {**below, **above, **sections}
-
-
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for key in path[:-1]:
-        child = values.get(key)
-        if not isinstance(child, dict):
-            child = {}
-        values[key] = child
-        values = child
-    values[path[-1]] = value
 
 
 def _number_or(value: Any) -> Any:

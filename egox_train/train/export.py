@@ -15,7 +15,7 @@ from egox_core.wan import PREFIX, check_lora, check_run_files, read_header, rena
 
 from ..wan.streamed import StreamedWeights, write_streamed
 from ..wan.transformer import base_form, native_metadata, save_native, weight_files
-from ..wan.weights import file_metadata, weights_hash
+from ..wan.weights import weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
 from .lora import matrix_pairs, read_lora, save_lora, training_metadata
@@ -180,5 +180,5 @@ def inspect(file: Path) -> dict[str, str]:
             iter({e["dtype"] for k, e in read_header(file, "LoRA").items() if k != "__metadata__"})
         ),
     }
-    own = {k: v for k, v in file_metadata(file, "LoRA").items() if k.startswith(PREFIX)}
+    own = {k: v for k, v in metadata.items() if k.startswith(PREFIX)}
     return {**facts, **dict(sorted(own.items()))}

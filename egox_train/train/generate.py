@@ -106,15 +106,9 @@ def generate(
         raise EgoXInputError(
             "keep_observed", got=options.keep_observed, expected="0 to 1", fix="1 keeps all of it"
         )
-    if options.cfg != 1.0 and options.text is None:
-        raise EgoXInputError(
-            "generate with cfg",
-            got="no text encoder",
-            fix="give the cache's, or leave --cfg at 1",
-            expected="--text, to encode the negative prompt",
-        )
     check_run_files(options.base, options.lora, options.vae)
-    _check_encoder(options, reader)
+    if options.cfg != 1.0:
+        _check_encoder(options, reader)
     files = (options.base, options.vae, options.lora, options.text_file)
     places = RunPlaces.of(run, options.device, weights_bytes(*files))
     on_gpu = any(device.startswith("cuda") for device in places.devices)
@@ -190,8 +184,13 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
 
 
 def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
-    if options.cfg == 1.0 or options.text is None:
-        return
+    if options.text is None:
+        raise EgoXInputError(
+            "generate with cfg",
+            got="no text encoder",
+            fix="give the cache's, or leave --cfg at 1",
+            expected="--text, to encode the negative prompt",
+        )
     cached = reader.index.models.get("text")
     file = options.text_file
     own = options.text if file is None else weights_hash(file, "text encoder")

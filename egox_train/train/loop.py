@@ -67,9 +67,7 @@ class TrainOutcome:
     last_loss: float
 
 
-def train(
-    config: TrainConfig, *, resume: bool = True, progress: Progress = no_progress
-) -> TrainOutcome:
+def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutcome:
     """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the
     output folder.
 
@@ -98,7 +96,7 @@ def train(
             "validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
             "or larger split fractions; validation.every=0 says that none are wanted"
         )
-    state = last_checkpoint(Path(config.output)) if resume else None
+    state = last_checkpoint(Path(config.output))
     accumulation = accumulation_for(config, accelerator.num_processes, state)
     accelerator.gradient_accumulation_steps = accumulation
     if accelerator.is_main_process:  # before the base is read

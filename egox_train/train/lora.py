@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.wan import PREFIX, convert_lora, read_header, trained_with
+from egox_core.wan import PREFIX, convert_lora, trained_with
 
+from ..wan.weights import file_metadata
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
 
@@ -273,7 +274,7 @@ def read_lora(
     Raises:
         EgoXInputError: no LoRA of a Wan transformer in any known naming.
     """
-    metadata = dict(read_header(file, f"LoRA {file.name}").get("__metadata__") or {})
+    metadata = file_metadata(file, f"LoRA {file.name}")
     out: dict[str, Tensor] = {}
     loaded = convert_lora(load_file(file), metadata, to="diffusers").tensors
     for key, tensor in loaded.items():

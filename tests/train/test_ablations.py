@@ -107,22 +107,6 @@ def test_loss_stays_on_ego_unless_exo_is_to_be_learnt(workplace, tiny):
     assert float(ego.loss) != float(canvas.loss)
 
 
-def test_halved_positions_stand_twice_as_far(workplace, tiny):
-    """Heights and widths alone; the host's own scaling is compared in ``test_model_exo_cache``."""
-    usual, halved = (
-        make_trainable(
-            tiny.config(workplace, conditioning={"position_scale": scale}), torch.device("cpu")
-        ).model.rope
-        for scale in (1.0, 0.5)
-    )
-    for name in ("freqs_cos", "freqs_sin"):
-        whole, half = (getattr(rope, name)[:64] for rope in (usual, halved))
-        of_time = usual.t_dim
-        assert torch.equal(half[:, :of_time], whole[:, :of_time])
-        assert torch.allclose(half[::2, of_time:], whole[:32, of_time:], atol=1e-6)
-        assert not torch.allclose(half[1:, of_time:], whole[1:, of_time:], atol=0.1)
-
-
 def test_sampling_follows_the_training(workplace, tiny):
     """Attention and exo half as they were trained; the prior comes with the sample."""
     model = load_base(workplace / "base.safetensors").eval()

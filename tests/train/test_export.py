@@ -101,25 +101,9 @@ def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_hos
     tiny.train(tmp_path, steps=2, batch_size=1)
     export(tmp_path / "run", tmp_path / "native.safetensors", "native")
     weights = load_file(base)
-    found = comfy.model_detection.detect_unet_config(weights, "", {})
-    assert (found["model_type"], found["in_dim"], found["dim"], found["num_heads"]) == (
-        "i2v",
-        36,
-        256,
-        2,
-    )
-    model = WanModel(
-        model_type="i2v",
-        dim=256,
-        num_heads=2,
-        num_layers=2,
-        ffn_dim=512,
-        freq_dim=32,
-        text_dim=24,
-        in_dim=36,
-        out_dim=16,
-        operations=comfy.ops.disable_weight_init,
-    )
+    found = comfy.model_detection.detect_unet_config(weights, "", file_metadata(base, "base"))
+    form = {**found, "freq_dim": 32}  # which the host takes to be 256
+    model = WanModel(**form, operations=comfy.ops.disable_weight_init)
     model.load_state_dict(weights)
     keys = {
         f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}"

@@ -14,9 +14,10 @@ from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from egox_train.train.config import ConditioningConfig, TimestepConfig
 from egox_train.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table
-from egox_train.train.samples import TrainSample, collate
+from egox_train.train.samples import CachedSamples, TrainSample, collate
 from egox_train.wan import diffusers_processor
 from egox_train.wan.diffusers_processor import install_gga
+from egox_train.wan.transformer import load_base
 from tests.paths import GOLDEN
 from tests.refusals import refuses
 from tests.train.golden_model import golden_transformer
@@ -31,36 +32,6 @@ GRADIENTS = (
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
     return load_file(GOLDEN / "train_step.safetensors")
-
-
-def tiny_wan_of(dim: int):
-    """Random, without image embedding; its text is 24 wide."""
-    from diffusers import WanTransformer3DModel
-
-    return WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=dim // 2,
-        in_channels=36,
-        out_channels=16,
-        text_dim=24,
-        freq_dim=32,
-        ffn_dim=2 * dim,
-        num_layers=2,
-    )
-
-
-def random_sample(seed: int) -> TrainSample:
-    """A clip of 2 latent frames, exo 4x6 and ego 4x4, with geometry."""
-    generator = torch.Generator().manual_seed(seed)
-    exo, ego, prior = (torch.randn(1, 16, 2, 4, w, generator=generator) for w in (6, 4, 4))
-    return TrainSample(
-        clips=(f"c{seed}",),
-        exo=exo,
-        ego=ego,
-        cond_ego=prior,
-        text=torch.randn(1, 4, 24, generator=generator),
-        geometry=(geometry_of(2, 2, 3, 2, seed),),
-    )
 
 
 @pytest.mark.parametrize(
@@ -140,16 +111,16 @@ def test_recomputing_the_bias_changes_no_number():
 
 
 @pytest.mark.parametrize("clips", [1, 3])
-def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
+def test_a_small_batch_with_shared_bias_equals_clip_by_clip(workplace, tiny, monkeypatch, clips):
     """Loss and gradients of the path that makes the bias once a step, against the one for large
     canvases."""
-    samples = [random_sample(seed) for seed in range(clips)]
+    cached = CachedSamples(tiny.config(workplace), "train")
+    samples = [cached.load(item) for item in cached.groups[0][:clips]]
     noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
     results = {}
     for path, limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
         monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", limit)
-        torch.manual_seed(0)
-        model = tiny_wan_of(dim=32)
+        model = load_base(workplace / "base.safetensors")
         scope = install_gga(model)
         result = flow_loss(
             model, scope, collate(samples), noise, torch.full((clips,), 0.5), ConditioningConfig()

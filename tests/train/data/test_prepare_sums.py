@@ -133,11 +133,11 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path,
     like one that was never stopped."""
     made = []
 
-    def interrupted(*given):
+    def interrupted(*given, **more):
         if len(made) == 1:
             raise KeyboardInterrupt
         made.append(given[0])
-        return make(*given)
+        return make(*given, **more)
 
     make = preparing.make_clips
     monkeypatch.setattr(preparing, "make_clips", interrupted)
