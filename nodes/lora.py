@@ -79,8 +79,7 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, strength=None) -> bool | str:
-        known = STRENGTH.check(strength)
-        return check_or_message(cls, check_files) if known is True else known
+        return check_or_message(cls, check_files, STRENGTH.check(strength))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:

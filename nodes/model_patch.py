@@ -58,8 +58,7 @@ class EgoXModelPatch(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
-        known = LAMBDA.check(lambda_g)
-        return check_or_message(cls, check_geometry) if known is True else known
+        return check_or_message(cls, check_geometry, LAMBDA.check(lambda_g))
 
     @classmethod
     def execute(

@@ -156,8 +156,7 @@ class EgoXSampleLong(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
-        known = LAMBDA.check(lambda_g)
-        return check_or_message(cls, check_long) if known is True else known
+        return check_or_message(cls, check_long, LAMBDA.check(lambda_g))
 
     @classmethod
     def execute(

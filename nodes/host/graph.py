@@ -87,18 +87,21 @@ def this_node(node: type) -> tuple[Graph, str]:
     return ({}, "") if hidden is None else (hidden.prompt or {}, str(hidden.unique_id))
 
 
-def check_or_message(node: type, check: Callable[[Graph, str], None]) -> bool | str:
+def check_or_message(
+    node: type, check: Callable[[Graph, str], None], known: bool | str = True
+) -> bool | str:
     """For ``validate_inputs``: True, or the message of what ``check(graph, node id)`` raises.
+    ``known``: the same of a check that went before, whose message is given as it is.
 
     The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always
     has a value or a link: the host gives the message once for each input that is named."""
     graph, node_id = checked_inputs(node)
     try:
-        if graph:
+        if graph and known is True:
             check(graph, node_id)
     except EgoXInputError as error:
         return str(error)
-    return True
+    return known
 
 
 def inputs_of(graph: Graph, node_id: str) -> Mapping:

@@ -123,15 +123,6 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def check(name: str, what: str) -> bool | str:
-    """The same for ``validate_inputs``: True, or the message."""
-    try:
-        resolve(name, what)
-    except EgoXInputError as error:
-        return str(error)
-    return True
-
-
 def fingerprint(name: str | Path) -> str:
     """Changes when the file behind ``name`` (or at that path) does; the name itself while there is
     none."""

@@ -71,7 +71,7 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
         native_video,
     )  # here: a host that lacks what it needs still has all other routes
 
-    frames, fps = clip_frames(pictures), number(about, "fps", 0.01, 1000.0)
+    frames, fps = clip_frames(pictures), number(about, "fps", 0.01, 1000)
     run = about.get("run")
     made_by = run_metadata(run) if isinstance(run, str) else {}
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"

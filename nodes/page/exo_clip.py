@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from aiohttp import web
 
-from ...egox_core.errors import EgoXInputError
 from ...egox_core.safe_files import whole_number
 from ...egox_core.video import decode_frames, resize_picture
 from ..host.graph import probed
 from ..host.paths import resolve
-from .requests import refuse
+from .requests import reads_file, unkept
 from .scenes import jpeg
 
 CLIP_PATH, FRAME_PATH = "/egox/exo_clip", "/egox/exo_frame"
@@ -22,15 +21,11 @@ MAX_HIGH = 448
 """px of a frame that is sent."""
 
 
-async def exo_clip(request: web.Request) -> web.StreamResponse:
+@reads_file
+async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
     """Frames, frames a second, width and height (px), ``hdr`` (HLG, PQ or empty), ``remarks``
     and, where they aren't even, ``times`` (s) of ``?file=…``."""
-    if (name := _name(request)) is None:
-        return refuse(403, "only this server's own page may ask")
-    try:
-        info = await asyncio.to_thread(lambda: probed(resolve(name, "exo video")))
-    except EgoXInputError as error:
-        return refuse(400, str(error))
+    info = await asyncio.to_thread(lambda: probed(resolve(name, "exo video")))
     return web.json_response(
         {
             "frames": info.frame_count,
@@ -44,24 +39,11 @@ async def exo_clip(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def exo_frame(request: web.Request) -> web.StreamResponse:
+@reads_file
+async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
     """JPEG of frame ``frame`` of ``?file=…``, the whole picture."""
-    if (name := _name(request)) is None:
-        return refuse(403, "only this server's own page may ask")
     wanted = whole_number(request.query.get("frame", "0")) or 0
-    try:
-        picture = await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted))
-    except EgoXInputError as error:
-        return refuse(400, str(error))
-    return web.Response(
-        body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"}
-    )
-
-
-def _name(request: web.Request) -> str | None:
-    """The file that is asked for; None where another page asks (an img element sends no Origin)."""
-    same = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
-    return request.query.get("file", "") if same else None
+    return unkept(await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted)))
 
 
 def frame_jpeg(path: Path, number: int) -> bytes:

@@ -5,7 +5,9 @@ import asyncio
 import functools
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import BodyPartReader, web
@@ -17,7 +19,6 @@ from ...egox_core.safe_files import NAME_CLASHES, parse_json
 SHORT_BODY = 64 * 1024
 ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """In JSON; after an odd backslash the six characters are the text itself."""
-WHOLE_MULTIPART = "whole multipart/form-data"
 BAD_BODIES = (
     AssertionError,
     HttpProcessingError,
@@ -32,6 +33,14 @@ BAD_BODIES = (
 def refuse(status: int, reason: str) -> web.Response:
     """An answer that says why not."""
     return web.json_response({"reason": reason}, status=status)
+
+
+def unkept(
+    body: bytes, kind: str = "image/jpeg", headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An answer that no browser keeps."""
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return web.Response(body=body, content_type=kind, headers=headers)
 
 
 def is_same_origin(request: web.Request) -> bool:
@@ -51,7 +60,29 @@ def is_same_origin(request: web.Request) -> bool:
         return False
 
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+OTHER_PAGE = "only this server's own page may ask"
+
+
+def reads_file(
+    handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]],
+) -> Handler:
+    """A handler of ``?file=…`` as a route's handler: 403 where another page asks, else 400 and what
+    the handler says.
+
+    An img or video element sends no Origin; what a browser says of the asking page counts where it
+    says anything."""
+
+    @functools.wraps(handler)
+    async def route(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            return refuse(403, OTHER_PAGE)
+        try:
+            return await handler(request, request.query.get("file", ""))
+        except EgoXInputError as error:
+            return refuse(400, str(error))
+
+    return route
 
 
 def takes_files(handler: Handler) -> Handler:
@@ -63,9 +94,9 @@ def takes_files(handler: Handler) -> Handler:
     """
 
     @functools.wraps(handler)
-    async def route(request: web.Request) -> web.Response:
+    async def route(request: web.Request) -> web.StreamResponse:
         if not is_same_origin(request):
-            return refuse(403, "only this server's own page may ask")
+            return refuse(403, OTHER_PAGE)
         if not request.content_type.startswith("multipart/"):
             return refuse(400, "send multipart/form-data")
         try:
@@ -135,16 +166,22 @@ def json_object(raw: bytes, what: str = "request") -> dict:
     return body
 
 
+def whole() -> AbstractContextManager:
+    """Refuse a multipart body that breaks off in this block."""
+    expected = "whole multipart/form-data"
+    return intact("request", BAD_BODIES, expected=expected, fix="send it again")
+
+
 async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
     """The parts of a multipart request.
 
     Raises:
         EgoXInputError: cut off, without a boundary, parts within parts.
     """
-    with intact("request", BAD_BODIES, expected=WHOLE_MULTIPART, fix="send it again"):
+    with whole():
         reader = await request.multipart()
     while True:
-        with intact("request", BAD_BODIES, expected=WHOLE_MULTIPART, fix="send it again"):
+        with whole():
             part = await reader.next()
         if part is None:
             return
@@ -162,7 +199,7 @@ async def blocks_of(part: BodyPartReader, size: int) -> AsyncIterator[bytes]:
         EgoXInputError: cut off.
     """
     while True:
-        with intact("request", BAD_BODIES, expected=WHOLE_MULTIPART, fix="send it again"):
+        with whole():
             block = await part.read_chunk(size)
         if not block:
             return
@@ -175,15 +212,7 @@ def whole_number(body: dict, key: str, low: int, high: int, default: int | None 
     Raises:
         EgoXInputError: missing without a default, no integer, outside.
     """
-    value = body.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise EgoXInputError(
-            key,
-            got=repr(value)[:40],
-            expected=f"a whole number from {low} to {high}",
-            fix=f"send {key}",
-        )
-    return value
+    return _within(body.get(key, default), key, low, high, "a whole number", int)
 
 
 def number(body: dict, key: str, low: float, high: float) -> float:
@@ -192,12 +221,15 @@ def number(body: dict, key: str, low: float, high: float) -> float:
     Raises:
         EgoXInputError: missing, no number, outside.
     """
-    value = body.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    return float(_within(body.get(key), key, low, high, "a number", (int, float)))
+
+
+def _within(value: Any, key: str, low: float, high: float, words: str, kinds: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         raise EgoXInputError(
             key,
             got=repr(value)[:40],
-            expected=f"a number from {low:g} to {high:g}",
+            expected=f"{words} from {low} to {high}",
             fix=f"send {key}",
         )
-    return float(value)
+    return value

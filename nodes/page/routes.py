@@ -37,11 +37,20 @@ from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve
 from ..host.remember import RENEWALS
 from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
-from .requests import is_same_origin, number, read_body, refuse, whole_number
+from .requests import (
+    is_same_origin,
+    number,
+    read_body,
+    reads_file,
+    refuse,
+    unkept,
+    whole_number,
+)
 from .scenes import SCENES, SceneEntry, jpeg
 
 EDITOR_PREFIX = "/egox/pose_editor"
 SAMPLE_PATH = "/egox/sample_video"
+BYTES = "application/octet-stream"
 SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video element may play
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
@@ -120,15 +129,11 @@ async def cloud(body: dict) -> web.Response:
             "part", got=repr(part)[:40], expected="static or moving", fix="send one of them"
         )
     most = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
-    frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
+    frame = frame_of(body, entry)
     points = entry.static if part == "static" else await in_worker(entry.moving, frame)
     if len(points) > most:
         points = points.first(most)
-    return web.Response(
-        body=await in_worker(points.packed),
-        content_type="application/octet-stream",
-        headers={"X-EgoX-Points": str(len(points)), "Cache-Control": "no-store"},
-    )
+    return unkept(await in_worker(points.packed), BYTES, {"X-EgoX-Points": str(len(points))})
 
 
 @guarded(SMALL_BODY)
@@ -145,7 +150,7 @@ async def prior(body: dict) -> web.Response:
             "w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose"
         )
     size = whole_number(body, "size", *PRIOR_SIZES, 224)
-    frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
+    frame = frame_of(body, entry)
     view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
     LATEST.note(view, count)
     draw = functools.partial(
@@ -163,11 +168,7 @@ async def prior(body: dict) -> web.Response:
     if result is None:
         return web.Response(status=204)
     picture, coverage = result
-    return web.Response(
-        body=picture,
-        content_type="image/jpeg",
-        headers={"X-EgoX-Coverage": f"{coverage:.4f}", "Cache-Control": "no-store"},
-    )
+    return unkept(picture, headers={"X-EgoX-Coverage": f"{coverage:.4f}"})
 
 
 def _draw(
@@ -194,12 +195,10 @@ def _draw(
 async def exo_frame(body: dict) -> web.Response:
     """JPEG of an exo frame."""
     entry = scene_entry(body)
-    picture = await in_worker(entry.picture, whole_number(body, "frame", 0, entry.frames - 1, 0))
+    picture = await in_worker(entry.picture, frame_of(body, entry))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
-    return web.Response(
-        body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"}
-    )
+    return unkept(picture)
 
 
 @guarded(SMALL_BODY)
@@ -208,7 +207,7 @@ async def pick(body: dict) -> web.Response:
     ``head`` true the centre of the head there; with ``wearer``, the head's place, what is no part
     of that person."""
     entry = scene_entry(body)
-    frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
+    frame = frame_of(body, entry)
     camera = entry.scene.exo_camera
     width, height = camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
@@ -304,14 +303,7 @@ async def export_keyframes(body: dict) -> web.Response:
         ),
         worker=FILES,
     )
-    return web.Response(
-        body=content,
-        content_type="application/octet-stream",
-        headers={
-            "Content-Disposition": f'attachment; filename="{name}"',
-            "Cache-Control": "no-store",
-        },
-    )
+    return unkept(content, BYTES, {"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 @guarded(FILE_BODY)
@@ -390,6 +382,11 @@ def scene_entry(body: dict) -> SceneEntry:
     return entry
 
 
+def frame_of(body: dict, entry: SceneEntry) -> int:
+    """The request's frame of a scene, 0 if it names none."""
+    return whole_number(body, "frame", 0, entry.frames - 1, 0)
+
+
 def lens(body: dict) -> CameraModel:
     """The request's ego camera.
 
@@ -414,20 +411,13 @@ def moments(body: dict) -> ClipMoments:
     return replace(clip, source_frames=whole or None)
 
 
-async def sample_video(request: web.Request) -> web.StreamResponse:
-    """The file that *Load Exo Video* would read for ``?file=sample/…``: 403 another page, 400 no
-    video of a sample."""
-    # A video element sends no Origin; what a browser says of the asking page counts where it says
-    # it.
-    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        return refuse(403, "only this server's own page may ask")
-    name = request.query.get("file", "")
+@reads_file
+async def sample_video(request: web.Request, name: str) -> web.StreamResponse:
+    """The file that *Load Exo Video* would read for ``?file=sample/…``; 400: no video of a
+    sample."""
     if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
-    try:
-        return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))
-    except EgoXInputError as error:
-        return refuse(400, str(error))
+    return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))
 
 
 EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {

@@ -79,7 +79,6 @@ def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path):
     ):
         with refuses("leads out"):
             paths.resolve(name, "json")
-        assert "leads out" in paths.check(name, "json")
     for name, message in (
         ("", "no file name"),
         ("none.json", "not there"),
