@@ -37,6 +37,16 @@ def request(client: ApiClient, path: str, data: bytes | None = None, **headers: 
         return Answer(error.code, error.read(), dict(error.headers))
 
 
+def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
+    """Arguments of :func:`request` that send these parts: each the rest of its head, and its
+    content."""
+    body = b"".join(
+        b"--B\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
+        for head, content in parts
+    )
+    return {"data": body + b"--B--\r\n", "Content_Type": "multipart/form-data; boundary=B"}
+
+
 class Page:
     """A server's side of one open page: texts that nodes show, and what else would be sent to
     it."""

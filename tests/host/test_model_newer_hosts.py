@@ -1,6 +1,9 @@
 """Newer hosts that can't be installed here, emulated: each changed row of the table in
 docs/model-path.md."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -38,32 +41,39 @@ def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
     assert len(calls) > 0 and any(calls) is (changes.get("lambda_g") != 0.0)
 
 
-@pytest.mark.parametrize("sampler", ["released", "uni_pc"])
-def test_another_models_flow_shift_does_not_leak_in(rig, sampler):
-    """Dynamic memory writes one object's table of noise levels into the one that a later run has in
-    its place."""
+@contextmanager
+def leaked_shift(rig) -> Iterator[torch.Tensor]:
+    """In this block the model has the noise levels of another flow shift, as an earlier run leaves
+    them there: dynamic memory writes one object's table into the one that a later run has in its
+    place."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-    expected = rig.wan_sample(sampler=sampler)
     (other,) = ModelSamplingSD3().patch(rig.model, 12.0)
-    table = other.get_model_object("model_sampling").sigmas.clone()
-    own = rig.model.get_model_object("model_sampling").sigmas
-    kept = own.clone()
+    own, table = (model.get_model_object("model_sampling").sigmas for model in (rig.model, other))
+    kept, table = own.clone(), table.clone()
     assert not torch.equal(table, kept)
-
-    def leak(executor, patcher, *args, **kwargs):
-        out = executor(patcher, *args, **kwargs)
-        patcher.get_model_object("model_sampling").sigmas.copy_(table)
-        return out
-
-    model = rig.model.clone()
-    model.add_wrapper_with_key("prepare_sampling", "leak", leak)
     with torch.inference_mode():
+        own.copy_(table)
         try:
-            own.copy_(table)  # of an earlier run
-            assert torch.equal(rig.wan_sample(model, sampler=sampler), expected)
+            yield table
         finally:
             own.copy_(kept)
+
+
+@pytest.mark.parametrize("sampler", ["released", "uni_pc"])
+def test_another_models_flow_shift_does_not_leak_in(rig, sampler):
+    """Not even where the table is written after the run has begun."""
+    expected = rig.wan_sample(sampler=sampler)
+    with leaked_shift(rig) as table:
+
+        def leak(executor, patcher, *args, **kwargs):
+            out = executor(patcher, *args, **kwargs)
+            patcher.get_model_object("model_sampling").sigmas.copy_(table)
+            return out
+
+        model = rig.model.clone()
+        model.add_wrapper_with_key("prepare_sampling", "leak", leak)
+        assert torch.equal(rig.wan_sample(model, sampler=sampler), expected)
 
 
 def test_a_host_sampler_with_a_shift_of_its_own_is_as_safe(rig):
@@ -75,13 +85,6 @@ def test_a_host_sampler_with_a_shift_of_its_own_is_as_safe(rig):
         return rig.ksample(ModelSamplingSD3().patch(rig.patch(), 3.0)[0])
 
     expected, unset = sampled(), rig.ksample(rig.patch())
-    own = rig.model.get_model_object("model_sampling").sigmas
-    kept = own.clone()
-    (other,) = ModelSamplingSD3().patch(rig.model, 12.0)
-    with torch.inference_mode():
-        try:
-            own.copy_(other.get_model_object("model_sampling").sigmas)
-            assert torch.equal(sampled(), expected)
-            assert not torch.equal(rig.ksample(rig.patch()), unset), "without the node the other's"
-        finally:
-            own.copy_(kept)
+    with leaked_shift(rig):
+        assert torch.equal(sampled(), expected)
+        assert not torch.equal(rig.ksample(rig.patch()), unset), "without the node the other's"

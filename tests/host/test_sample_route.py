@@ -7,7 +7,7 @@ import urllib.parse
 import pytest
 from PIL import Image
 
-from tests.host.asking import Answer, request
+from tests.host.asking import Answer, multipart, request
 from tools.setup.api_client import ApiClient
 
 SAMPLE = "sample/synthetic_room/exo.mp4"
@@ -59,12 +59,7 @@ def test_a_saved_clip_stays_in_its_folder(client, server_base):
     picture = io.BytesIO()
     Image.new("RGB", (16, 16)).save(picture, "JPEG")
     about = json.dumps({"name": "../../out\\of", "fps": 8}).encode()
-    parts = (("about", about), ("frame", picture.getvalue()))
-    body = b"".join(
-        b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), data)
-        for name, data in parts
-    )
-    kind = "multipart/form-data; boundary=B"
-    answer = request(client, "/egox/save_clip", body + b"--B--\r\n", Content_Type=kind)
+    parts = multipart(('name="about"', about), ('name="frame"', picture.getvalue()))
+    answer = request(client, "/egox/save_clip", **parts)
     file = server_base.output / json.loads(answer.body)["file"]
     assert file.is_file() and file.parent == server_base.output / "egox_previews"

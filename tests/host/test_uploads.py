@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.host.asking import request
+from tests.host.asking import multipart, request
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
 
@@ -30,19 +29,8 @@ def folder(server_base) -> Iterator[Path]:
 
 def send(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
     """As the server's own page sends them, unless the headers say otherwise."""
-    border = uuid.uuid4().hex
-    body = b"".join(
-        b'--%s\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
-        % (border.encode(), name.encode(), content)
-        for name, content in files.items()
-    )
-    answer = request(
-        client,
-        "/egox/upload",
-        body + b"--%s--\r\n" % border.encode(),
-        Content_Type=f"multipart/form-data; boundary={border}",
-        **headers,
-    )
+    parts = ((f'name="file"; filename="{name}"', content) for name, content in files.items())
+    answer = request(client, "/egox/upload", **multipart(*parts), **headers)
     return answer.status, answer.json()
 
 

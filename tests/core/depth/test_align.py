@@ -9,7 +9,7 @@ import torch
 from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
 from egox_core.types import DepthVideo
-from lab.drawn.depth_cases import AlignCase, make_case
+from tests.core.depth.align_cases import AlignCase, make_case
 from tests.refusals import refuses
 from tests.twins.align_depth import align_depth_reference
 

@@ -1,8 +1,6 @@
-"""Pairs of metric and video depth with a known affine relation, for the tests and the bench of
-Depth Align.
+"""Pairs of metric and video depth of a box room with a known affine relation.
 
-The scene is a room of planes and boxes, so neighbouring pixels are alike as in any picture. The
-video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
+The video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
 """
 
 import torch
@@ -10,10 +8,13 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
+from egox_core.trajectory.poses import look_at
 from egox_core.types import DepthVideo
+from tests.core.box_room import view
 
 NOISE = 0.02  # of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
 OUTLIERS = 0.2  # of the pixels, drawn uniformly from the depth range of the map that they replace
+IN_A_CORNER = look_at((-2.2, 0.3, -2.2), (1.0, 0.9, 0.5))
 CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = (1e-4, 1e-4), (0.02, 0.02), (0.01, 0.04)  # of α and of β
 
 
@@ -45,29 +46,14 @@ class AlignCase:
         return NOISE_BAR if self.noise_in else CLEAN_BAR
 
 
-def room_depth(height: int, width: int, generator: torch.Generator) -> Tensor:  # [H, W] metres
-    """Floor, slanted back wall and boxes, 1.2 to about 8 m away."""
-    v, u = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
-    ray_x, ray_y = (u - width / 2) / (0.7 * width), (v - height / 2) / (0.7 * width)
-    depth = 7.0 + 2.0 * ray_x
-    depth = torch.where(ray_y > 0.02, torch.minimum(depth, 1.4 / ray_y.clamp_min(1e-3)), depth)
-    for _ in range(12):
-        z, at_x, at_y = (
-            torch.rand(3, generator=generator).mul(torch.tensor([4.5, 1.0, 0.6])).tolist()
-        )
-        z, size = z + 1.2, 0.25 * width / (z + 1.2)
-        box = ((u - at_x * width).abs() < size) & ((v - (0.3 + at_y) * height).abs() < size)
-        depth = torch.where(box, torch.minimum(depth, z + 0.3 * ray_x), depth)
-    return depth
-
-
 def make_case(
     case: AlignCase, frames: int, height: int, width: int, seed: int = 0
 ) -> tuple[DepthVideo, DepthVideo]:
     """(metric, video) of a case; the true α of frame t is ``alpha * (1 + drift * t / (frames -
     1))``."""
     generator = torch.Generator().manual_seed(seed)
-    exact = room_depth(height, width, generator).expand(frames, -1, -1)
+    camera = CameraModel.pinhole(width, height, 0.7 * width)
+    exact = view(camera, IN_A_CORNER).depth_m.expand(frames, -1, -1)
     alpha = case.alpha * (1 + case.drift * torch.linspace(0, 1, frames)).reshape(-1, 1, 1)
     maps = {"m": exact.clone(), "v": alpha / (1 / exact - case.beta)}
     ranges = {name: (float(values.min()), float(values.max())) for name, values in maps.items()}
@@ -80,7 +66,6 @@ def make_case(
             if case.outliers_in in (name, "b"):
                 draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
                 maps[name] = torch.where(replaced, draws, maps[name])
-    camera = CameraModel.pinhole(width, height, 0.7 * width)
     return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(
         depth_m=maps["v"], camera=camera, kind="relative z"
     )
