@@ -210,6 +210,11 @@ def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
             object.__setattr__(payload, name, torch.from_numpy(value))
 
 
+def known_pose(w2c: Tensor | None) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+    """Take a camera's pose, or the identity where none is known: the world is that camera."""
+    return torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c.double()
+
+
 PayloadOfFrames = TypeVar("PayloadOfFrames", DepthVideo, CameraTrajectory)
 OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", "w2c", "guessed")
 """Fields of these payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera
@@ -373,9 +378,7 @@ class PointCloud:
 
         It is the identity if that frame is the exo camera's own.
         """
-        if self.frame == "exo" or self.exo_w2c is None:
-            return torch.eye(3, 4, dtype=torch.float64)
-        return self.exo_w2c.double()
+        return known_pose(None if self.frame == "exo" else self.exo_w2c)
 
     def points(self, frame: int | None) -> PointSet:
         """The static points and, with a frame number, that frame's moving ones."""

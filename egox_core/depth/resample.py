@@ -70,9 +70,7 @@ class DepthWindow:
         if self._is_crop:
             return self._crop(depth, np.nan)
         (low_x, part_x), (low_y, part_y) = self._places()
-        rows, columns = depth.shape
-        near_x, near_y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
-        nearest = depth[np.clip(near_y, 0, rows - 1)[:, None], np.clip(near_x, 0, columns - 1)]
+        (rows, columns), (nearest, inside) = depth.shape, self._nearest(depth)
         corners = np.stack(
             [
                 depth[
@@ -89,9 +87,6 @@ class DepthWindow:
         lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
         smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
         fitted = np.where(smooth, mixed, nearest).astype(np.float32)
-        inside = ((near_y >= 0) & (near_y < rows))[:, None] & ((near_x >= 0) & (near_x < columns))[
-            None
-        ]
         return np.where(inside, fitted, np.float32(np.nan))
 
     def fit_mask(
@@ -101,11 +96,8 @@ class DepthWindow:
         """The window of a mask at its size (nearest), False outside."""
         if self._is_crop:
             return self._crop(mask, False)
-        (low_x, part_x), (low_y, part_y) = self._places()
-        x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
-        rows, columns = mask.shape
-        inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))[None]
-        return mask[np.clip(y, 0, rows - 1)[:, None], np.clip(x, 0, columns - 1)] & inside
+        nearest, inside = self._nearest(mask)
+        return nearest & inside
 
     def fit_clip(
         self,
@@ -142,6 +134,14 @@ class DepthWindow:
     def _crop(self, values: np.ndarray, outside: float) -> np.ndarray:
         part = rectangle(values, int(self.left), int(self.top), *self.size, outside)
         return np.ascontiguousarray(part)
+
+    def _nearest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sample nearest to each result pixel, and whether it is inside the map."""
+        (low_x, part_x), (low_y, part_y) = self._places()
+        x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
+        rows, columns = values.shape
+        inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))[None]
+        return values[np.clip(y, 0, rows - 1)[:, None], np.clip(x, 0, columns - 1)], inside
 
     def _places(
         self,
@@ -290,7 +290,6 @@ def fit_host_mask(
                 frame[None, None],
                 size=(height, width),
                 mode="bilinear",
-                align_corners=False,
                 antialias=True,
             )[0, 0]
         return frame >= 0.5

@@ -24,7 +24,7 @@ from ..trajectory import (
     keyframe_track,
     keyframes_of_path,
 )
-from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud, TakeNotes
+from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud, TakeNotes, known_pose
 from .blender import write_blender
 from .colmap import write_colmap
 from .exo_paths import write_chan
@@ -192,11 +192,7 @@ def released_meta(
         "ego_camera": trajectory.camera.to_json(),
     }
     if trajectory.exo_camera is not None:
-        exo = (
-            torch.eye(3, 4, dtype=torch.float64)
-            if trajectory.exo_w2c is None
-            else trajectory.exo_w2c
-        )
+        exo = known_pose(trajectory.exo_w2c)
         if exo.ndim == 3:
             moments = torch.unique(clip.indices)[: len(exo)]
             exo = PoseTrack(w2c=exo, moments=moments, clock="index", name="exo").at(numbers)

@@ -27,7 +27,7 @@ from ..sizes import (
     latent_frames,
     same_aspect,
 )
-from ..types import RAY_MODES, CameraTrajectory, DepthVideo, GgaGeometry, RayMode
+from ..types import RAY_MODES, CameraTrajectory, DepthVideo, GgaGeometry, RayMode, known_pose
 from .rays import ego_rays, trainer_rays, world_rays
 
 
@@ -153,7 +153,6 @@ def _sample_latents(
     stack = interpolate(
         _crop_to_aspect(stack.permute(2, 0, 1)[None], exo_size),
         mode="bilinear",
-        align_corners=False,
         size=(exo_size[1] // PIXELS_PER_LATENT, exo_size[0] // PIXELS_PER_LATENT),
     )[0]
     sums, share, trust = stack[:3], stack[3], stack[4]
@@ -188,9 +187,7 @@ def _world_from_exo(
     frame_indices: Tensor,
 ) -> Tensor:  # [t, 3, 4]
     exo_w2c = depth.exo_w2c if depth.exo_w2c is not None else trajectory.exo_w2c
-    if exo_w2c is None:
-        exo_w2c = torch.eye(3, 4, dtype=torch.float64)
-    exo_w2c = exo_w2c.detach().to("cpu", torch.float64)
+    exo_w2c = known_pose(exo_w2c).detach().cpu()
     if exo_w2c.ndim == 2:
         exo_w2c = exo_w2c.expand(int(frame_indices.max()) + 1, 3, 4)
     _check_length("exo camera poses", len(exo_w2c), int(frame_indices.max()) + 1)

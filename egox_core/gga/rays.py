@@ -187,8 +187,10 @@ def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
 
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:
     width, height = camera.stored_size
-    v = (torch.arange(h, dtype=torch.float64) + 0.5) * (height / h) - 0.5
-    u = (torch.arange(w, dtype=torch.float64) + 0.5) * (width / w) - 0.5
+    v, u = (
+        (torch.arange(count, dtype=torch.float64) + 0.5) * (side / count) - 0.5
+        for count, side in ((h, height), (w, width))
+    )
     grid_v, grid_u = torch.meshgrid(v, u, indexing="ij")
     rays, valid = camera.unproject(torch.stack((grid_u, grid_v), dim=-1))
     return torch.where(valid[..., None], rays, torch.zeros_like(rays))

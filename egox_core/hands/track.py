@@ -11,7 +11,7 @@ from ..arrays import as_tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..trajectory import compose, invert, transform
-from ..types import CameraTrajectory
+from ..types import CameraTrajectory, known_pose
 
 SIDES = ("left", "right")
 FINGERS = ("index", "middle", "ring", "little")
@@ -129,8 +129,7 @@ class HandTrack:
         exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
     ) -> tuple[Tensor, Tensor]:
         """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the world."""
-        pose = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
-        return self._seen_from(invert(pose))
+        return self._seen_from(invert(known_pose(exo_w2c)))
 
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
         """Joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's frame.

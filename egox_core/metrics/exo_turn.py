@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..progress import Progress, no_progress
 from ..trajectory import compose, invert
-from ..types import CameraTrajectory, PointCloud
+from ..types import CameraTrajectory, PointCloud, known_pose
 from .off_path import PICKED, PathError, PathViews, PictureMatch
 
 ROUNDS = ((12, 3), (4, 2))
@@ -40,8 +40,7 @@ def exo_turned_error(
     """
     from scipy.spatial.transform import Rotation
 
-    exo_w2c = trajectory.exo_w2c
-    exo_w2c = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
+    exo_w2c = known_pose(trajectory.exo_w2c)
     ego_from_exo = compose(trajectory.w2c, invert(exo_w2c))
 
     def turned(by: Rotation) -> CameraTrajectory:

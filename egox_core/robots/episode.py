@@ -17,7 +17,7 @@ from ..frozen import frozen
 from ..hands import JOINT_NAMES, SIDES, HandTrack
 from ..progress import Progress, no_progress
 from ..trajectory import invert
-from ..types import CameraTrajectory
+from ..types import CameraTrajectory, known_pose
 from ..video import reproject
 from .fit import NOT_TESTABLE, CameraFit
 from .videos import PictureKind
@@ -144,9 +144,7 @@ def make_episode(
         lens = shown
     exo_camera = exo_camera.rescale(exo.shape[2], exo.shape[1])
     hands = (hands or HandTrack.unknown(count)).select(picked)
-    exo_w2c = trajectory.exo_w2c
-    exo_w2c = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
-    exo_w2c = exo_w2c.expand(count, 3, 4)[picked]
+    exo_w2c = known_pose(trajectory.exo_w2c).expand(count, 3, 4)[picked]
     path = replace(trajectory, w2c=trajectory.w2c[picked], exo_w2c=exo_w2c)
     guessed = trajectory.guessed
     upright = exo_camera.upright()

@@ -113,7 +113,6 @@ def request_pictures(
                 size=(height, width),
                 mode="bilinear",
                 antialias=True,
-                align_corners=False,
             )
             .movedim(1, -1)
             .clamp(0, 1)

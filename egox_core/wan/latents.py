@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..sizes import CHANNELS, FRAMES_PER_LATENT
+from ..sizes import FRAMES_PER_LATENT
 
 LATENT_MEAN = (
     -0.7571,
@@ -96,9 +96,8 @@ def latent_colours(
 
 
 def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
-    shape = (1, CHANNELS, 1, 1, 1)
-    mean = torch.tensor(LATENT_MEAN, dtype=like.dtype, device=like.device).view(shape)
-    return mean, torch.tensor(LATENT_STD, dtype=like.dtype, device=like.device).view(shape)
+    mean, std = (like.new_tensor(x).view(-1, 1, 1, 1) for x in (LATENT_MEAN, LATENT_STD))
+    return mean, std
 
 
 def _latent_sized(frames: Tensor, size: tuple[int, ...]) -> Tensor:  # -> [t, h, w, 3]

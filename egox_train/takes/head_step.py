@@ -1,11 +1,11 @@
 """Ego poses against the head that a detector saw: whether the exo video runs some frames early or late."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.trajectory import HEAD_HALF, HeadPoints, transform, worn_points
+from egox_core.types import known_pose
 
 MOST_FRAMES = 8
 LESS = 0.6
@@ -26,8 +26,7 @@ def out_of_step(
         return ()
     count = min(len(points.uv), len(ego_w2c))
     heads = worn_points(ego_w2c[:count])
-    exo = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
-    local = transform(exo.expand(len(points.uv), 3, 4)[:count], heads)
+    local = transform(known_pose(exo_w2c).expand(len(points.uv), 3, 4)[:count], heads)
     true, valid = (part.numpy() for part in camera.project(local))  # [T, 5, 2], [T, 5]
     own = slice(heads.shape[1])
     uv, seen = points.uv[:count, own].numpy(), points.seen[:count, own].numpy()
