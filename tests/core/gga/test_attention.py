@@ -57,6 +57,10 @@ def random_qkv(device: torch.device, batch: int = 2, dtype=torch.float32):
     ]
 
 
+def exact_attention(q, k, v, geometry: GgaGeometry, options: GgaOptions) -> torch.Tensor:
+    return reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+
+
 @pytest.mark.parametrize("holes", [False, True])
 @pytest.mark.parametrize("chunk_bytes", [1, 24 * 2**20])
 @pytest.mark.parametrize("mode, lambda_g", [MODES[0], MODES[-1]])
@@ -68,7 +72,7 @@ def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes, device,
         GgaOptions(mode=mode, lambda_g=lambda_g),
     )
     ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
-    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    twin = exact_attention(q, k, v, geometry, options)
     assert (ours - twin).abs().max() <= ATTENTION_ROUNDING * rounding
     assert (ours - plain_attention(q, k, v, HEADS)).abs().max() > 1e-3
 
@@ -166,7 +170,7 @@ def test_a_broken_kernel_is_survived_and_remembered(
     q, k, v = random_qkv(device, dtype=dtype)
     geometry, options = random_geometry(device, holes=True), GgaOptions(lambda_g=1.0)
     tolerance = min(tolerance * rounding, 2e-2)
-    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    twin = exact_attention(q, k, v, geometry, options)
     used = backends.KernelsUsed()
     for _ in range(2):
         ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1, used=used)
@@ -226,7 +230,7 @@ def test_fused_rows_that_fail_are_torchs(monkeypatch, dtype, wrong, why, device,
     monkeypatch.setattr(backends, "_choice_of", {})
     q, k, v = random_qkv(device, dtype=dtype)
     used = backends.KernelsUsed()
-    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
+    twin = exact_attention(q, k, v, geometry, options)
     for _ in range(2):
         ours = gga_attention(q, k, v, HEADS, geometry, options, used=used)
         assert (ours - twin).abs().max() <= kernel_check.AGREEMENT.get(
@@ -251,10 +255,10 @@ def test_untrusted_keys_lose_their_bias(device):
 def test_bfloat16_is_as_exact_as_plain_bfloat16(device):
     q, k, v = random_qkv(device, dtype=torch.bfloat16)
     geometry, options = random_geometry(device), GgaOptions()
-    exact = [x.double() for x in (q, k, v)]
     ours = gga_attention(q, k, v, HEADS, geometry, options)
-    ours = (ours - reference_attention(*exact, HEADS, geometry, options)).abs()
-    plain = (plain_attention(q, k, v, HEADS) - plain_attention(*exact, HEADS)).abs()
+    ours = (ours - exact_attention(q, k, v, geometry, options)).abs()
+    exact = plain_attention(q.double(), k.double(), v.double(), HEADS)
+    plain = (plain_attention(q, k, v, HEADS) - exact).abs()
     # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger
     # numbers. A card's plain form keeps scores in float32 and errs less: 1.23 of that.
     assert ours.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain.mean()

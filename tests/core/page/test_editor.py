@@ -20,7 +20,6 @@ from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.keyframe_fit import ClipMoments, fit_keyframes, keyframe_error
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
-from egox_core.trajectory.path import interpolate_poses
 from egox_core.trajectory.poses import camera_centre, invert, look_at
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, DepthVideo, PointCloud
 from tests.core.box_room import view
@@ -143,7 +142,7 @@ def test_the_rim_of_a_lens_lies_on_the_edge_of_its_picture():
 def test_few_keyframes_stay_close_to_a_path():
     track = keyframe_track(DOCUMENT, EGO)
     moments = CLIP.indices
-    path = interpolate_poses(track.w2c, track.moments, moments, track.between)
+    path = track.at(moments)
     chosen = fit_keyframes(path, moments)
     assert chosen[0] == 0 and chosen[-1] == 39 and len(chosen) < 20
     off_m, off_deg = keyframe_error(path, moments, chosen)
@@ -221,14 +220,12 @@ def test_imports_are_refused_with_a_reason():
 def test_keyframes_hold_at_their_ends_and_reach_every_frame():
     track = keyframe_track(DOCUMENT | {"interpolation": "hold"}, EGO)
     wanted = torch.tensor([0.0, 8, 19.9, 20, 46.9, 47, 90], dtype=torch.float64)
-    poses = interpolate_poses(track.w2c, track.moments, wanted, track.between)
+    poses = track.at(wanted)
     assert torch.equal(poses, track.w2c[[0, 0, 0, 1, 2, 3, 3]])
     mixed = json.loads(json.dumps(DOCUMENT))
     mixed["keyframes"][1]["interpolation"] = "linear"
     track = keyframe_track(mixed, EGO)
     assert track.between == ("spline", "linear", "spline")
     wanted = torch.tensor([20.0, 26.5, 33]).double()
-    begin, middle, end = camera_centre(
-        interpolate_poses(track.w2c, track.moments, wanted, track.between)
-    )
+    begin, middle, end = camera_centre(track.at(wanted))
     assert torch.allclose((begin + end) / 2, middle, atol=1e-9)
