@@ -111,11 +111,11 @@ def replace_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def require_file(path: Path, what: str) -> Path:
+def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
     """The path, if it is a file; ``what`` names it in the error.
 
     Raises:
-        EgoXInputError: nothing there, or a folder.
+        EgoXInputError: nothing there, a folder, or larger than ``most_bytes``.
     """
     if not path.is_file():
         raise EgoXInputError(
@@ -123,6 +123,14 @@ def require_file(path: Path, what: str) -> Path:
             got=f"{path.name!r}, which is {'a folder' if path.is_dir() else 'not there'}",
             expected="a file",
             fix="check the name and the folder",
+        )
+    size = path.stat().st_size
+    if most_bytes is not None and size > most_bytes:
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} of {size / 2**20:.1f} MB",
+            expected=f"at most {most_bytes / 2**20:.0f} MB",
+            fix="check that it is the right file, and keep only what belongs to the clip",
         )
     return path
 
@@ -164,15 +172,8 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
         EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without
             end.
     """
-    size = require_file(path, what).stat().st_size
-    if size > limit:
-        raise EgoXInputError(
-            what,
-            got=f"{path.name!r} of {size / 2**20:.1f} MB",
-            expected=f"at most {limit / 2**20:.0f} MB",
-            fix="keep only the clip's own poses in it",
-        )
-    return parse_json(path.read_bytes(), f"{what} {path.name!r}")
+    content = require_file(path, what, limit).read_bytes()
+    return parse_json(content, f"{what} {path.name!r}")
 
 
 def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict:

@@ -138,13 +138,6 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    size = require_file(path, "COLMAP file").stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise EgoXInputError(
-            f"COLMAP file {path.name}",
-            got=f"{size / 2**20:.0f} MB",
-            expected=f"at most {MAX_TEXT_BYTES / 2**20:.0f} MB",
-            fix="export the ego camera alone",
-        )
+    require_file(path, "COLMAP file", MAX_TEXT_BYTES)
     lines = path.read_text("utf-8-sig").splitlines()
     return [line.strip() for line in lines if not line.lstrip().startswith("#")]

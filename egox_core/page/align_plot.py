@@ -56,7 +56,8 @@ def _panel(
     canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np.ndarray, marked: list[int]
 ) -> None:
     count, right, bottom = len(applied), WIDTH - RIGHT, top + PANEL
-    finite = np.concatenate([applied[np.isfinite(applied)], fit[np.isfinite(fit)]])
+    both = np.concatenate([applied, fit])
+    finite = both[np.isfinite(both)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     # A constant must look like one: never zoom in further than a thousandth of the value.
     least = max(1e-3 * max(abs(low), abs(high)), 1e-6)

@@ -25,13 +25,6 @@ GUESSED, SEEN = (0.95, 0.45, 0.1), (0.2, 0.8, 0.3)  # RGB of the cone
 EDGE = (0.05, 0.05, 0.05)  # round every line, so that it shows on any picture
 
 
-def head_legend() -> dict[str, Any]:
-    """Both colours of the cone, with their words."""
-    css = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in (GUESSED, SEEN)]
-    ticks = [{"at": 0.15, "label": "a guess"}, {"at": 0.85, "label": "seen"}]
-    return {"colours": [css[0], css[0], css[1], css[1]], "ticks": ticks}
-
-
 def draw_head_path(
     exo: Tensor,  # [T, H, W, 3] 0...1
     camera: CameraModel,  # the exo camera, of that size
@@ -74,7 +67,10 @@ def draw_head_path(
                 colour = EDGE if under else own if axis is None else AXES[axis]
                 thick = (thin if axis is None else 2 * thin) + (2 * thin if under else 0)
                 _draw(picture, places, sees, colour, thick)
-    return torch.from_numpy(pictures), head_legend()
+    css = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in (GUESSED, SEEN)]
+    ticks = [{"at": 0.15, "label": "a guess"}, {"at": 0.85, "label": "seen"}]
+    legend = {"colours": [css[0], css[0], css[1], css[1]], "ticks": ticks}
+    return torch.from_numpy(pictures), legend
 
 
 def _lines() -> list[tuple[Tensor, int | None]]:

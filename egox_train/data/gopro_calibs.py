@@ -43,13 +43,7 @@ def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibratio
     Raises:
         EgoXInputError: no such file, not a table of these columns.
     """
-    if require_file(path, "exo calibration").stat().st_size > MAX_BYTES:
-        raise EgoXInputError(
-            f"exo calibration {path.name}",
-            got="more than 1 MiB",
-            expected="a row a camera",
-            fix="download the take's trajectory folder again",
-        )
+    require_file(path, "exo calibration", MAX_BYTES)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream, skipinitialspace=True)
