@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-HEAD = """---
+TEXT = """---
 task_categories:
 - robotics
 tags:
@@ -19,13 +20,13 @@ configs:
 - config_name: default
   data_files: data/*/*.parquet
 ---
-"""
-TEXT = """# First-person episodes from third-person video
+# First-person episodes from third-person video
 
-{origin} Measured by a camera or a detector: the exo video, its poses and lens, the head's path and
-the hands, as far as `egox.head_guessed` and `egox.hand_valid` say. {cost}
+Where `egox.ego_generated` is true the ego pixels are **generated**, {by}. \
+Measured by a camera or a detector: the exo video, its poses and lens, the head's path and
+the hands, as far as `egox.head_guessed` and `egox.hand_valid` say. An hour of generated video costs {hours} GPU hours.
 
-{episodes} episodes, {frames} frames at {fps} a second, {tasks} tasks. The left hand is valid in
+{total_episodes} episodes, {total_frames} frames at {fps} a second, {total_tasks} tasks. The left hand is valid in
 {left:.0f} % of the frames, the right one in {right:.0f} %.
 
 ```python
@@ -35,7 +36,34 @@ episodes = LeRobotDataset("egox", root="THIS_FOLDER", video_backend="pyav")
 
 | column | meaning |
 | --- | --- |
-{columns}
+| `observation.images.exo` | the third-person video, as filmed |
+| `observation.images.ego` | the first-person video, upright; a model's or a true one |
+| `observation.images.ego_depth` | z depth (not along the ray) of the scene in the ego camera, \
+metres; 0.01: unknown |
+| `observation.images.ego_seen` | 255: exo sees it now, 128: at another time, 64: doubtful, 0: \
+never |
+| `observation.state` | per hand, left first: the wrist's place (x y z), two columns of its \
+rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame |
+| `action` | the state of the next frame in the head's frame of this one; in the last frame its \
+own state (`egox.action_repeated`) |
+| `egox.hand_valid` | left, right: whether the state's numbers are known; all are 0 where not, and \
+statistics leave them out |
+| `egox.action_valid` | the same of the action: both frames are known |
+| `egox.hand_reason` | why a hand is not valid, numbered as in EgoX' hands.json; 0: it is |
+| `egox.hand_label_px` | median distance to the joints that a detector saw in the ego video; -1: \
+not testable |
+| `egox.ego_generated` | whether the ego picture is a model's |
+| `egox.ego_w2c` | ego camera from world; 4x4 row by row, metres |
+| `egox.ego_c2w` | world from ego camera |
+| `egox.exo_w2c` | exo camera from world |
+| `egox.exo_c2w` | world from exo camera |
+| `egox.ego_K` | row by row, pixels of the picture as it is here; pixel centres are integers |
+| `egox.exo_K` | the same of the exo camera |
+| `egox.head_guessed` | whether the head's turn was estimated from too little |
+| `egox.path_deg` | degrees between the ego video's view and its pose; -1: not measured here |
+| `egox.camera_fits` | 1: the cameras fit the pictures, 0: they don't, -1: not testable (a \
+generated view follows its prior, right or wrong) |
+| `egox.source_time` | seconds in the source video |
 
 Axes are those of the upright pictures: x right, y down, z forward. The head's frame is the ego
 camera's. Lenses are written whole (model, K, distortion, size) in `egox/ego_camera` and
@@ -46,36 +74,7 @@ Not promised: what the exo camera never saw is invented, hands that it didn't se
 a generated hand may be elsewhere than its label; `egox.hand_label_px` has the distance where it was
 measured.
 """
-MEANINGS = {
-    "observation.images.exo": "the third-person video, as filmed",
-    "observation.images.ego": "the first-person video, upright; a model's or a true one",
-    "observation.images.ego_depth": "z depth (not along the ray) of the scene in the ego camera, "
-    "metres; 0.01: unknown",
-    "observation.images.ego_seen": "255: exo sees it now, 128: at another time, 64: doubtful, 0: never",
-    "observation.state": "per hand, left first: the wrist's place (x y z), two columns of its "
-    "rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame",
-    "action": "the state of the next frame in the head's frame of this one; in the last frame its "
-    "own state (`egox.action_repeated`)",
-    "egox.hand_valid": "left, right: whether the state's numbers are known; all are 0 where not, and "
-    "statistics leave them out",
-    "egox.action_valid": "the same of the action: both frames are known",
-    "egox.hand_reason": "why a hand is not valid, numbered as in EgoX' hands.json; 0: it is",
-    "egox.hand_label_px": "median distance to the joints that a detector saw in the ego video; -1: "
-    "not testable",
-    "egox.ego_generated": "whether the ego picture is a model's",
-    "egox.ego_w2c": "ego camera from world; 4x4 row by row, metres",
-    "egox.ego_c2w": "world from ego camera",
-    "egox.exo_w2c": "exo camera from world",
-    "egox.exo_c2w": "world from exo camera",
-    "egox.ego_K": "row by row, pixels of the picture as it is here; pixel centres are integers",
-    "egox.exo_K": "the same of the exo camera",
-    "egox.head_guessed": "whether the head's turn was estimated from too little",
-    "egox.path_deg": "degrees between the ego video's view and its pose; -1: not measured here",
-    "egox.camera_fits": "1: the cameras fit the pictures, 0: they don't, -1: not testable (a "
-    "generated view follows its prior, right or wrong)",
-    "egox.source_time": "seconds in the source video",
-}
-"""Meaning of a column, for the table; the five that every LeRobot set has are known."""
+"""The card of a set with all columns; a set that lacks one has no row for it."""
 
 
 def data_card(
@@ -85,18 +84,13 @@ def data_card(
     gpu_hours: float | None,
 ) -> str:
     """README.md of a set."""
-    rows = (f"| `{key}` | {words} |" for key, words in MEANINGS.items() if key in info["features"])
-    drawn = f"by {made_by}" if made_by else "by EgoX; model and weights were not stated"
-    hours = "an unknown number of" if gpu_hours is None else f"{gpu_hours:g}"
-    left, right = (100 * hand_valid).tolist()
-    return HEAD + TEXT.format(
-        origin=f"Where `egox.ego_generated` is true the ego pixels are **generated**, {drawn}.",
-        cost=f"An hour of generated video costs {hours} GPU hours.",
-        episodes=info["total_episodes"],
-        frames=info["total_frames"],
-        fps=info["fps"],
-        tasks=info["total_tasks"],
+    left, right = 100 * hand_valid
+    text = TEXT.format(
+        **info,
+        by=f"by {made_by}" if made_by else "by EgoX; model and weights were not stated",
+        hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
         left=left,
         right=right,
-        columns="\n".join(rows),
     )
+    present = info["features"]
+    return re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in present else "", text)

@@ -3,8 +3,9 @@ how well each frame's labels fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..progress import Progress, no_progress
 from ..trajectory import invert
 from ..types import CameraTrajectory, known_pose
 from ..video import reproject
-from .fit import NOT_TESTABLE, CameraFit
+from .fit import NOT_TESTABLE, WRONG, CameraFit
 from .videos import PictureKind
 
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
@@ -36,6 +37,7 @@ STATE_NAMES = tuple(
 the upright ego picture (x right, y down, z forward)."""
 POSE_NAMES = tuple(f"m{row}{column}" for row in "1234" for column in "1234")
 K_NAMES = ("fx", "skew", "cx", "zero1", "fy", "cy", "zero2", "zero3", "one")
+HAND_NUMBERS = len(STATE_NAMES) // len(SIDES)
 COLUMNS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
     "observation.state": ("float32", STATE_NAMES),
     "action": ("float32", STATE_NAMES),
@@ -55,8 +57,14 @@ COLUMNS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
     "egox.path_deg": ("float32", None),
     "egox.camera_fits": ("int64", None),
     "egox.source_time": ("float64", None),
+    "timestamp": ("float32", None),
+    "frame_index": ("int64", None),
+    "episode_index": ("int64", None),
+    "index": ("int64", None),
+    "task_index": ("int64", None),
 }
-"""Columns of every frame: their type, and the names of their numbers."""
+"""Columns of every frame: their type, and the names of their numbers. The last five, which every
+LeRobot set has, are the set's to fill."""
 VALID_BY = {"observation.state": "egox.hand_valid", "action": "egox.action_valid"}
 """Columns of which only valid hands count in statistics."""
 EVEN = 0.25
@@ -70,8 +78,8 @@ class Episode:
     name: str
     task: str
     fps: int
-    videos: Mapping[str, tuple[PictureKind, Tensor]]  # by key, [T, H, W, 3] uint8 or [T, H, W]
-    columns: Mapping[str, np.ndarray]  # as COLUMNS, [T] or [T, N]
+    videos: Mapping[str, tuple[PictureKind, Tensor]]  # by key, as :func:`.videos.encode` takes them
+    columns: Mapping[str, np.ndarray]  # of COLUMNS, [T] or [T, N]
     exo_camera: CameraModel
     ego_camera: CameraModel
     made_from: str = ""  # digest of its files, by which a resumed run knows it
@@ -113,10 +121,10 @@ def make_episode(
             fit.
     """
     count = len(trajectory.w2c)
-    lengths = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}
+    given = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}
     wrong = [
         f"{len(each)} of {key}"
-        for key, each in lengths.items()
+        for key, each in given.items()
         if each is not None and len(each) != count
     ]
     if wrong or not task.strip() or not name.strip():
@@ -127,61 +135,74 @@ def make_episode(
             fix="give the frames that the path was made for, and say what is done in them",
         )
     fit = fit or CameraFit.untested(count)
-    if strict:
-        fit.refuse_wrong(name)
+    if strict and fit.fits == WRONG:
+        raise EgoXInputError(
+            f"cameras of {name!r}",
+            got="; ".join(fit.notes),
+            expected="poses and lenses that the pictures fit",
+            fix="correct the poses of the exo camera or the head, or leave out the strict check",
+        )
     times_s = trajectory.times_s.double()
     picked = frames_at(times_s, fps, resample, name)
-    lens = trajectory.camera.rescale(ego.shape[2], ego.shape[1])
+    exo, ego = exo[picked], ego[picked]
+    lens = shown = trajectory.camera.rescale(ego.shape[2], ego.shape[1])
     if rectify_deg:
         shown = lens.as_pinhole(rectify_deg)
         ego = reproject(as_floats(ego), lens, shown, progress)
-        depth_m, seen = (
-            each
-            if each is None
-            else reproject(each[..., None], lens, shown, mode="nearest")[..., 0].to(each.dtype)
-            for each in (depth_m, seen)
-        )
-        lens = shown
-    exo_camera = exo_camera.rescale(exo.shape[2], exo.shape[1])
-    hands = (hands or HandTrack.unknown(count)).select(picked)
+    videos: dict[str, tuple[PictureKind, Tensor]] = {
+        "observation.images.exo": ("colour", as_uint8(exo)),
+        "observation.images.ego": ("colour", as_uint8(ego)),
+    }
+    maps: Sequence[tuple[str, PictureKind, int, Tensor | None]] = (
+        ("observation.images.ego_depth", "depth", 1, depth_m),
+        ("observation.images.ego_seen", "classes", 3, seen),
+    )
+    for key, kind, channels, each in maps:
+        if each is not None:
+            drawn = each[picked, ..., None]
+            if rectify_deg:
+                drawn = reproject(drawn, lens, shown, mode="nearest").to(each.dtype)
+            videos[key] = kind, drawn.expand(-1, -1, -1, channels)
+    exo_camera, lens = exo_camera.rescale(exo.shape[2], exo.shape[1]), shown.upright()
     exo_w2c = known_pose(trajectory.exo_w2c).expand(count, 3, 4)[picked]
     path = replace(trajectory, w2c=trajectory.w2c[picked], exo_w2c=exo_w2c)
-    guessed = trajectory.guessed
-    upright = exo_camera.upright()
+    hands = (hands or HandTrack.unknown(count)).select(picked)
+    detected = detected and detected.select(picked)
     columns = {
         **_hand_columns(hands, path, exo_w2c),
-        "egox.hand_label_px": _label_px(
-            hands, detected and detected.select(picked), path, lens.upright()
-        ),
-        "egox.ego_generated": np.full(len(picked), generated),
-        **_pose_columns("ego", path.camera.upright_poses(path.w2c), lens.upright()),
-        **_pose_columns("exo", exo_camera.upright_poses(exo_w2c), upright),
-        "egox.head_guessed": (
-            np.zeros(len(picked), bool) if guessed is None else guessed[picked].numpy()
-        ),
-        "egox.path_deg": fit.path_deg[picked].numpy(),
-        "egox.camera_fits": np.full(len(picked), fit.fits),
-        "egox.source_time": times_s[picked].numpy(),
+        "egox.hand_label_px": _label_px(hands, detected, path, lens),
+        "egox.ego_generated": generated,
+        **_pose_columns("ego", path.camera.upright_poses(path.w2c), lens),
+        **_pose_columns("exo", exo_camera.upright_poses(exo_w2c), exo_camera.upright()),
+        "egox.head_guessed": False if path.guessed is None else path.guessed[picked],
+        "egox.path_deg": fit.path_deg[picked],
+        "egox.camera_fits": fit.fits,
+        "egox.source_time": times_s[picked],
     }
-    videos: dict[str, tuple[PictureKind, Tensor]] = {
-        "observation.images.exo": ("colour", as_uint8(exo[picked])),
-        "observation.images.ego": ("colour", as_uint8(ego[picked])),
-    }
-    if depth_m is not None:
-        videos["observation.images.ego_depth"] = ("depth", depth_m[picked])
-    if seen is not None:
-        videos["observation.images.ego_seen"] = ("classes", seen[picked])
     return Episode(
         name=name,
         task=task.strip(),
         fps=fps,
         videos=videos,
-        columns={key: columns[key].astype(kind) for key, (kind, _) in COLUMNS.items()},
-        exo_camera=upright,
-        ego_camera=lens.upright(),
+        columns=filled(columns, len(picked)),
+        exo_camera=exo_camera.upright(),
+        ego_camera=lens,
         made_from=made_from,
         note=fit.text(),
     )
+
+
+def filled(
+    columns: Mapping[str, Any],  # one value for all frames, or [T, ...]
+    count: int,  # T
+) -> dict[str, np.ndarray]:  # [T] or [T, N]
+    """Columns in their types and in the order of :data:`COLUMNS`, with a row for each frame."""
+    made = {}
+    for key, (kind, names) in COLUMNS.items():
+        if key in columns:
+            shape = (count, len(names)) if names else (count,)
+            made[key] = np.broadcast_to(columns[key], shape).astype(kind)
+    return made
 
 
 def frames_at(
@@ -215,24 +236,24 @@ def _hand_columns(
     hands: HandTrack,
     path: CameraTrajectory,
     exo_w2c: Tensor,  # [T, 3, 4]
-) -> dict[str, np.ndarray]:
+) -> dict[str, Tensor]:
     """State, and action: the next frame's hands in the head's frame of this one."""
     count = len(hands)
     following = torch.arange(1, count + 1).clamp(max=count - 1)
-    valid, both_valid = hands.valid, hands.valid & hands.valid[following]
+    both_valid = hands.valid & hands.valid[following]
 
-    def numbers(frames: Tensor, known: Tensor) -> np.ndarray:  # [T, 48]
+    def numbers(frames: Tensor, known: Tensor) -> Tensor:  # [T, 48]
         at, turns = hands.select(frames).in_head(replace(path, exo_w2c=exo_w2c[frames]))
         parts = (at[:, :, 0], turns[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2))
-        return torch.where(known[..., None], torch.cat(parts, -1), 0.0).flatten(1).numpy()
+        return torch.where(known[..., None], torch.cat(parts, -1), 0.0).flatten(1)
 
     return {
-        "observation.state": numbers(torch.arange(count), valid),
+        "observation.state": numbers(torch.arange(count), hands.valid),
         "action": numbers(following, both_valid),
-        "egox.hand_valid": valid.numpy(),
-        "egox.hand_reason": hands.reason.numpy(),
-        "egox.action_valid": both_valid.numpy(),
-        "egox.action_repeated": np.arange(count) == count - 1,
+        "egox.hand_valid": hands.valid,
+        "egox.hand_reason": hands.reason,
+        "egox.action_valid": both_valid,
+        "egox.action_repeated": torch.arange(count) == count - 1,
     }
 
 
@@ -241,23 +262,23 @@ def _label_px(
     detected: HandTrack | None,
     path: CameraTrajectory,
     camera: CameraModel,  # upright
-) -> np.ndarray:  # [T, 2]
+) -> Tensor | int:  # [T, 2]
     """Median distance between projected joints and those that a detector saw in the ego video."""
     if detected is None:
-        return np.full(hands.valid.shape, NOT_TESTABLE)
+        return NOT_TESTABLE
     (one, first), (two, second) = (
         camera.project(points.nan_to_num(0.0))
         for points in (hands.in_head(path)[0], detected.joints)
     )
     off = (one - two).norm(dim=-1).masked_fill(~(first & second), torch.nan).nanmedian(-1).values
     testable = hands.valid & detected.valid & torch.isfinite(off)
-    return torch.where(testable, off, NOT_TESTABLE).numpy()
+    return torch.where(testable, off, NOT_TESTABLE)
 
 
-def _pose_columns(which: str, w2c: Tensor, camera: CameraModel) -> dict[str, np.ndarray]:
+def _pose_columns(which: str, w2c: Tensor, camera: CameraModel) -> dict[str, Tensor]:
     last = w2c.new_tensor([[[0.0, 0, 0, 1]]]).expand(len(w2c), 1, 4)
     return {
-        f"egox.{which}_w2c": torch.cat((w2c, last), 1).flatten(1).numpy(),
-        f"egox.{which}_c2w": torch.cat((invert(w2c), last), 1).flatten(1).numpy(),
-        f"egox.{which}_K": camera.intrinsics.flatten().expand(len(w2c), 9).numpy(),
+        f"egox.{which}_w2c": torch.cat((w2c, last), 1).flatten(1),
+        f"egox.{which}_c2w": torch.cat((invert(w2c), last), 1).flatten(1),
+        f"egox.{which}_K": camera.intrinsics.flatten(),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..metrics import PathViews, exo_turned_error
 from ..prior import check_placement
@@ -31,34 +30,19 @@ real takes no frame is like the scene at all: they aren't testable."""
 class CameraFit:
     """Findings of the checks; ``fits`` is a key of :data:`WORDS`."""
 
-    path_deg: (
-        Tensor  # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured
-    )
-    fits: int
+    # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured
+    path_deg: Tensor
+    fits: int = NOT_TESTABLE
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """One line for a person."""
         return ". ".join((WORDS[self.fits], *self.notes))
 
-    def refuse_wrong(self, name: str) -> None:
-        """Refuse an episode whose cameras don't fit its pictures.
-
-        Raises:
-            EgoXInputError: they don't.
-        """
-        if self.fits == WRONG:
-            raise EgoXInputError(
-                f"cameras of {name!r}",
-                got="; ".join(self.notes),
-                expected="poses and lenses that the pictures fit",
-                fix="correct the poses of the exo camera or the head, or leave out the strict check",
-            )
-
     @classmethod
     def untested(cls, count: int) -> CameraFit:
         """The outcome without a scene."""
-        return cls(path_deg=torch.full((count,), float(NOT_TESTABLE)), fits=NOT_TESTABLE)
+        return cls(path_deg=torch.full((count,), float(NOT_TESTABLE)))
 
 
 def camera_fit(
@@ -79,21 +63,20 @@ def camera_fit(
     """
     odd = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
     found = PathViews.of(scene, trajectory, progress=progress).error(ego)
-    if not generated and float(found.score.median()) < LEAST_SCORE:
+    score = float(found.score.median())
+    if not generated and score < LEAST_SCORE:
         turned = exo_turned_error(scene, trajectory, ego, progress)
-        found = max(found, turned, key=lambda each: float(each.score.median()))
-    path_deg = torch.full((len(ego),), float(NOT_TESTABLE))
+        turned_score = float(turned.score.median())
+        if turned_score > score:
+            found, score = turned, turned_score
+    path_deg = CameraFit.untested(len(ego)).path_deg
     path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
-    shift_m = float(found.shift_m.nanmedian(0).values.norm())  # NaN where nothing is judged
     # Of short clips of right takes, a tenth have such a note: it doesn't decide.
     fits, words = NOT_TESTABLE, [*STRANGE.intersection(scene.notes), found.text()]
     if odd:
         fits = WRONG
-    elif (
-        not generated
-        and found.median_deg is not None
-        and float(found.score.median()) >= LEAST_SCORE
-    ):
+    elif not generated and found.median_deg is not None and score >= LEAST_SCORE:
+        shift_m = float(found.shift_m.nanmedian(0).values.norm())
         fits = RIGHT if found.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
         words.append(f"Its camera is {100 * shift_m:.0f} cm off")
     return CameraFit(path_deg=path_deg, fits=fits, notes=(*odd, *words))

@@ -12,43 +12,31 @@ import os
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
+from itertools import count as numbers_from
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ..errors import EgoXInputError, intact
+from ..errors import EgoXInputError, intact, needs_package
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..safe_files import file_lock, read_json_object, write_json
 from .card import data_card
-from .episode import COLUMNS, VALID_BY, Episode, frames_at
-from .statistics import NAMES, Statistics, merged, of_numbers, of_pictures
-from .tables import (
-    frame_table,
-    grow,
-    read_rows,
-    require_pyarrow,
-    row_table,
-    write_tasks,
-)
-from .videos import FORMS, as_loaded, encode, join, video_info
+from .episode import COLUMNS, Episode, filled, frames_at
+from .statistics import NAMES, Statistics, merged, of_episode
+from .tables import frame_table, grow, read_rows, row_table, write_tasks
+from .videos import encode, join, video_feature
 
 VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
+FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 WORK = ".work"
 PLACE = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
-INDEX_COLUMNS = {
-    "timestamp": "float32",
-    "frame_index": "int64",
-    "episode_index": "int64",
-    "index": "int64",
-    "task_index": "int64",
-}
 
 
 @frozen
@@ -73,7 +61,8 @@ def open_set(
         EgoXInputError: no pyarrow, another process writes to it, a set of another program, a damaged
             one.
     """
-    require_pyarrow()
+    with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
+        import pyarrow.parquet  # noqa: F401
     with file_lock(folder / "meta", wait=False) as free:
         if not free:
             raise EgoXInputError(
@@ -98,9 +87,9 @@ class RobotSet:
         self._folder, self._options = folder, options
         self._info: dict[str, Any] = {}
         self._tasks: list[str] = []
-        self._statistics: dict[str, Statistics] = {}
-        self._made: dict[str, str] = {}
-        self._last: dict[str, Any] | None = None  # row of the last episode
+        self._made: dict[str, str] = {}  # an episode's name to the digest of its files
+        self._statistics: Mapping[str, Statistics] = {}
+        self._last: dict[str, Any] = {}  # row of the last episode
         info = folder / "meta" / "info.json"
         if info.is_file():
             content = read_json_object(info, "info.json of the robot data set")
@@ -111,7 +100,7 @@ class RobotSet:
 
     def __len__(self) -> int:
         """Number of episodes."""
-        return self._info.get("total_episodes", 0)
+        return len(self._made)
 
     def rate_for(
         self,
@@ -127,11 +116,8 @@ class RobotSet:
             EgoXInputError: times at another rate or uneven, and ``resample`` is off.
         """
         span = float(times_s[-1] - times_s[0])
-        rate = (
-            fps
-            or self._info.get("fps")
-            or max(1, round((len(times_s) - 1) / span if span > 0 else 1))
-        )
+        own = max(1, round((len(times_s) - 1) / span)) if span > 0 else 1
+        rate = fps or self._info.get("fps", own)
         frames_at(times_s.double(), rate, resample, name)
         return rate
 
@@ -165,8 +151,8 @@ class RobotSet:
                 fix="give the run another name, or write another set",
             )
         features = _features(episode)
-        if self._info and self._info["features"] != features:
-            known = self._info["features"]
+        known = self._info.get("features", features)
+        if known != features:
             different = sorted(k for k in {*known, *features} if known.get(k) != features.get(k))
             raise EgoXInputError(
                 f"episode {episode.name!r}",
@@ -174,41 +160,30 @@ class RobotSet:
                 expected="pictures of the same kinds, sizes and rate in the whole set",
                 fix="write another set, or bring the clip to the size and rate of this one",
             )
-        work = self._folder / WORK
-        work.mkdir(parents=True, exist_ok=True)
-        files = {}
-        for number, (key, (kind, frames)) in enumerate(episode.videos.items()):
-            files[key] = work / f"{number}.mp4"
-            encode(files[key], frames, kind, episode.fps, progress)
-        self._commit(episode, features, files)
+        self._write(episode, features, progress)
 
-    def _index_columns(self, episode: Episode) -> dict[str, np.ndarray]:
-        count, first = len(episode), self._info.get("total_frames", 0)
-        tasks = [*self._tasks, episode.task]
-        values = {
-            "timestamp": np.arange(count) / episode.fps,
-            "frame_index": np.arange(count),
-            "episode_index": np.full(count, len(self)),
-            "index": first + np.arange(count),
-            "task_index": np.full(count, tasks.index(episode.task)),
-        }
-        return {name: values[name].astype(kind) for name, kind in INDEX_COLUMNS.items()}
-
-    def _commit(
-        self, episode: Episode, features: dict[str, Any], files: Mapping[str, Path]
-    ) -> None:
+    def _write(self, episode: Episode, features: dict[str, Any], progress: Progress) -> None:
         """Make the files that grow anew, then put them in place, info.json last."""
+        work, meta, options = self._folder / WORK, self._folder / "meta", self._options
+        work.mkdir(parents=True, exist_ok=True)
         made: dict[Path, Path] = {}  # by the place that each is for
 
         def staged(path: Path) -> Path:
-            return made.setdefault(path, self._folder / WORK / f"staged_{len(made)}{path.suffix}")
+            return made.setdefault(path, work / f"staged_{len(made)}{path.suffix}")
 
-        options, count = self._options, len(episode)
-        first = self._info.get("total_frames", 0)
-        own = {**self._index_columns(episode), **episode.columns}
-        statistics = _statistics(episode, own)
+        number, count, first = len(self), len(episode), self._info.get("total_frames", 0)
+        tasks = list(dict.fromkeys((*self._tasks, episode.task)))
+        index = {
+            "timestamp": np.arange(count) / episode.fps,
+            "frame_index": np.arange(count),
+            "episode_index": number,
+            "index": first + np.arange(count),
+            "task_index": tasks.index(episode.task),
+        }
+        columns = {**filled(index, count), **episode.columns}
+        statistics = of_episode(episode, columns)
         row: dict[str, Any] = {
-            "episode_index": len(self),
+            "episode_index": number,
             "tasks": [episode.task],
             "length": count,
             "dataset_from_index": first,
@@ -224,36 +199,38 @@ class RobotSet:
                 for name in NAMES
             },
         }
-        for key, file in files.items():
-            series = f"videos/{key}"
-            path, held = self._place(series, file.stat().st_size, options.video_mb, row)
-            start = self._last[f"{series}/to_timestamp"] if self._last and held else 0.0
+        for key, (kind, frames) in episode.videos.items():
+            series, own = f"videos/{key}", work / f"{key}.mp4"
+            encode(own, frames, kind, episode.fps, progress)
+            path, held = self._place(series, own.stat().st_size, options.video_mb, row)
+            start = self._last[f"{series}/to_timestamp"] if held else 0.0
             before = round(start * episode.fps)
-            join(staged(path), [*[(path, before)] * bool(held), (file, count)], episode.fps)
+            kept = [(path, before)] if held else []
+            join(staged(path), [*kept, (own, count)], episode.fps)
             row[f"{series}/from_timestamp"] = start
             row[f"{series}/to_timestamp"] = (before + count) / episode.fps
-        table = frame_table(own)
+        table = frame_table(columns)
         path, held = self._place(DATA, table.nbytes, options.data_mb, row)
         grow(path, held, table, staged(path))
-        path, held = self._place(EPISODES, row_table([row]).nbytes, options.data_mb, row)
-        grow(path, held, row_table([row]), staged(path), one_group=True)
-        tasks = list(dict.fromkeys((*self._tasks, episode.task)))
-        meta, total = self._folder / "meta", _merge(self._statistics, statistics)
+        path, held = self._place(EPISODES, row_table(row).nbytes, options.data_mb, row)
+        grow(path, held, row_table(row), staged(path), one_group=True)
+        total = merged(self._statistics, statistics)
         write_tasks(staged(meta / "tasks.parquet"), tasks)
-        write_json(staged(meta / "stats.json"), {key: _plain(each) for key, each in total.items()})
+        plain = {key: {name: each[name].tolist() for name in NAMES} for key, each in total.items()}
+        write_json(staged(meta / "stats.json"), plain)
         info = {
             "codebase_version": VERSION,
             "robot_type": "human hands",
-            "total_episodes": len(self) + 1,
+            "total_episodes": number + 1,
             "total_frames": first + count,
             "total_tasks": len(tasks),
             "chunks_size": options.chunk_files,
             "data_files_size_in_mb": options.data_mb,
             "video_files_size_in_mb": options.video_mb,
             "fps": episode.fps,
-            "splits": {"train": f"0:{len(self) + 1}"},
-            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-            "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+            "splits": {"train": f"0:{number + 1}"},
+            "data_path": f"data/{FILE}.parquet",
+            "video_path": f"videos/{{video_key}}/{FILE}.mp4",
             "features": features,
         }
         valid = total["egox.hand_valid"]["mean"]
@@ -263,9 +240,8 @@ class RobotSet:
         for path, file in made.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
-        self._info, self._tasks, self._statistics = info, tasks, total
+        self._info, self._tasks, self._statistics, self._last = info, tasks, total, row
         self._made[episode.name] = episode.made_from
-        self._last = row
 
     def _place(
         self, series: str, size: int, limit_mb: float, row: dict[str, Any]
@@ -275,99 +251,52 @@ class RobotSet:
         Returns:
             The file, and how many episodes that count it has already.
         """
-        place, first, known = (0, 0), len(self), 0
+        number, first, known, files = 0, len(self), 0, self._options.chunk_files
         if self._last:
             chunk, file, first, known = (self._last[f"{series}/{name}"] for name in PLACE)
-            place = chunk, file
+            number = chunk * files + file
             if known + size >= limit_mb * 2**20:
-                files = self._options.chunk_files
-                place, first, known = divmod(chunk * files + file + 1, files), len(self), 0
-        noted = (*place, first, known + size)
+                number, first, known = number + 1, len(self), 0
+        noted = (*divmod(number, files), first, known + size)
         row |= {f"{series}/{name}": value for name, value in zip(PLACE, noted, strict=True)}
-        return self._path(series, place), len(self) - first
+        return self._path(series, number), len(self) - first
 
-    def _path(self, series: str, place: tuple[int, int]) -> Path:
+    def _path(self, series: str, number: int) -> Path:
+        chunk, file = divmod(number, self._options.chunk_files)
         suffix = "mp4" if series.startswith("videos/") else "parquet"
-        return self._folder / series / f"chunk-{place[0]:03d}" / f"file-{place[1]:03d}.{suffix}"
+        name = FILE.format(chunk_index=chunk, file_index=file)
+        return self._folder / series / f"{name}.{suffix}"
 
     def _resume(self, info: dict[str, Any]) -> None:
-        """Take up a set where info.json says it ends, and cut off what lies beyond."""
-        what = f"robot data set {self._folder.name!r}"
+        """Take up a set where info.json says it ends; what lies beyond doesn't count."""
         if info.get("codebase_version") != VERSION or set(COLUMNS) - set(info.get("features", ())):
             raise EgoXInputError(
-                what,
+                f"robot data set {self._folder.name!r}",
                 got="a set of another program or version",
                 expected=f"one that EgoX wrote in LeRobot {VERSION}",
                 fix="write another set",
             )
-        self._info, rows, place = info, [], (0, 0)
-        while len(rows) < info["total_episodes"]:
-            rows += read_rows(self._path(EPISODES, place))
-            files = info["chunks_size"]
-            place = divmod(place[0] * files + place[1] + 1, files)
-        rows = rows[: info["total_episodes"]]
-        self._last = rows[-1]
-        tasks = read_rows(self._folder / "meta" / "tasks.parquet")
-        self._tasks = [row["task"] for row in tasks[: info["total_tasks"]]]
-        for row in rows:
-            self._made[row["egox/name"]] = row["egox/made_from"]
-            self._statistics = _merge(self._statistics, _statistics_of(row, info["features"]))
+        self._info = info
+        self._options = replace(self._options, chunk_files=info["chunks_size"])
+        files = numbers_from()
+        while left := info["total_episodes"] - len(self):
+            for row in read_rows(self._path(EPISODES, next(files)))[:left]:
+                self._last, self._made[row["egox/name"]] = row, row["egox/made_from"]
+                self._tasks = list(dict.fromkeys((*self._tasks, *row["tasks"])))
+                found = {
+                    key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES}
+                    for key in info["features"]
+                }
+                self._statistics = merged(self._statistics, found)
 
 
 def _features(episode: Episode) -> dict[str, Any]:
-    """Entries of info.json for each column and video."""
-    features: dict[str, Any] = {}
-    for key, (kind, frames) in episode.videos.items():
-        height, width = frames.shape[1:3]
-        features[key] = {
-            "dtype": "video",
-            "shape": [height, width, FORMS[kind].channels],
-            "names": ["height", "width", "channels"],
-            "info": video_info(kind, (width, height), episode.fps),
-        }
+    """Entries of info.json for each video and column."""
+    features = {
+        key: video_feature(frames, kind, episode.fps)
+        for key, (kind, frames) in episode.videos.items()
+    }
     for key, (kind, names) in COLUMNS.items():
         shape = [len(names) if names else 1]
         features[key] = {"dtype": kind, "shape": shape, "names": names and list(names)}
-    for key, kind in INDEX_COLUMNS.items():
-        features[key] = {"dtype": kind, "shape": [1], "names": None}
     return features
-
-
-def _statistics(episode: Episode, columns: Mapping[str, np.ndarray]) -> dict[str, Statistics]:
-    found: dict[str, Statistics] = {
-        key: of_pictures(frames, partial(as_loaded, kind=kind))
-        for key, (kind, frames) in episode.videos.items()
-    }
-    for key, values in columns.items():
-        valid = None
-        if key in VALID_BY:
-            valid = _per_number(columns[VALID_BY[key]], values.shape[1])
-        found[key] = of_numbers(values, valid)
-    return found
-
-
-def _per_number(of_hands: np.ndarray, numbers: int) -> np.ndarray:
-    """Repeat a value of each hand for each number of both."""
-    return np.repeat(of_hands, numbers // of_hands.shape[-1], -1)
-
-
-def _statistics_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Statistics]:
-    """An episode's statistics as its row has them."""
-    found: dict[str, dict[str, np.ndarray]] = {
-        key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES} for key in features
-    }
-    for key, each in found.items():
-        weight: Any = each["count"][0]
-        if key in VALID_BY:  # the row has one count for all numbers
-            valid = found[VALID_BY[key]]
-            weight = _per_number(valid["mean"] * valid["count"], len(each["mean"])).round()
-        each["weight"] = np.zeros_like(each["mean"]) + weight
-    return {**found}
-
-
-def _merge(known: Mapping[str, Statistics], new: Mapping[str, Statistics]) -> dict[str, Statistics]:
-    return {key: merged(known[key], each) if known else each for key, each in new.items()}
-
-
-def _plain(statistics: Statistics) -> dict[str, Any]:
-    return {name: statistics[name].tolist() for name in NAMES}

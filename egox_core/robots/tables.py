@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import intact, needs_package
+from ..errors import intact
 from ..safe_files import require_file
 
-
-def require_pyarrow() -> None:
-    """Nothing, where pyarrow is installed.
-
-    Raises:
-        EgoXInputError: it isn't.
-    """
-    with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
-        import pyarrow.parquet  # noqa: F401
+TASKS_FOR_PANDAS = (
+    '{"index_columns": ["task"], "columns": [{"name": "task", "field_name": "task", '
+    '"pandas_type": "unicode", "numpy_type": "object", "metadata": null}]}'
+)
+"""Metadata by which pandas takes a task as its row's name."""
 
 
 def frame_table(columns: Mapping[str, np.ndarray]) -> Any:
     """A pyarrow table of an episode's frames: numbers [T], or lists of one length [T, N]."""
     import pyarrow as pa
 
-    def column(values: np.ndarray) -> Any:
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        return (
-            flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-        )
+    return pa.table(
+        {
+            name: values
+            if values.ndim == 1
+            else pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
+            for name, values in columns.items()
+        }
+    )
 
-    return pa.table({name: column(values) for name, values in columns.items()})
 
-
-def row_table(rows: list[dict[str, Any]]) -> Any:
-    """A pyarrow table of rows."""
+def row_table(row: dict[str, Any]) -> Any:
+    """A pyarrow table of one row."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist([row])
 
 
 def grow(
@@ -81,15 +77,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return pq.read_table(path).to_pylist()
 
 
-def write_tasks(path: Path, tasks: Sequence[str]) -> None:
-    """Write tasks.parquet: the i-th task has task_index i, and is what pandas takes as the row's name."""
+def write_tasks(path: Path, tasks: Iterable[str]) -> None:
+    """Write tasks.parquet: the i-th task has task_index i."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    named = {"name": "task", "field_name": "task", "pandas_type": "unicode"}
-    pandas = {
-        "index_columns": ["task"],
-        "columns": [{**named, "numpy_type": "object", "metadata": None}],
-    }
-    table = pa.table({"task_index": np.arange(len(tasks)), "task": pa.array(tasks, pa.string())})
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+    names = [*tasks]
+    columns = {"task_index": np.arange(len(names)), "task": names}
+    pq.write_table(pa.table(columns, metadata={"pandas": TASKS_FOR_PANDAS}), path)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -23,43 +23,31 @@ DEPTH_MIN_M, DEPTH_MAX_M, DEPTH_SHIFT_M, LEVELS = 0.01, 10.0, 3.5, 4095
 is written as the least depth."""
 
 
+PictureKind = Literal["colour", "classes", "depth"]
+
+
 @frozen
 class VideoForm:
     """Encoding of one kind of picture."""
 
-    encoder: str
-    codec: str  # as info.json names it
-    pixels: str  # of the encoder
-    picture: str  # of the frames that are given
-    channels: int
+    encoder: str = "libx264"
+    codec: str = "h264"  # as info.json names it
+    pixels: str = "yuv420p"  # of the encoder
+    picture: str = "rgb24"  # of the frames that are given
     options: dict[str, str]  # of the encoder
 
 
-PictureKind = Literal["colour", "classes", "depth"]
 FORMS: dict[PictureKind, VideoForm] = {
     "colour": VideoForm(
-        encoder="libx264",
-        codec="h264",
-        pixels="yuv420p",
-        picture="rgb24",
-        channels=3,
-        options={"crf": "18", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"},
+        options={"crf": "18", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"}
     ),
     # Grey has no chroma to lose, so the four levels come back within one.
-    "classes": VideoForm(
-        encoder="libx264",
-        codec="h264",
-        pixels="yuv420p",
-        picture="rgb24",
-        channels=3,
-        options={"qp": "0", "preset": "medium", "bf": "0"},
-    ),
+    "classes": VideoForm(options={"qp": "0", "preset": "medium", "bf": "0"}),
     "depth": VideoForm(
         encoder="libx265",
         codec="hevc",
         pixels="gray12le",
         picture="gray12le",
-        channels=1,
         options={
             "x265-params": "lossless=1:bframes=0:keyint=2:pools=none:frame-threads=1:log-level=none"
         },
@@ -69,48 +57,39 @@ KEY_EVERY = 2
 """Frames from one that needs no other to the next: whoever learns reads frames in any order."""
 
 
-def depth_codes(
-    depth_m: Tensor,  # [..., H, W] z depth, metres, NaN unknown
-) -> np.ndarray:  # uint16
-    """Quantise depth as LeRobot does: 1 mm at 1 m. Unknown depth becomes 0, that is 1 cm."""
-    near, far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
-    share = (np.log(_known(depth_m) + DEPTH_SHIFT_M) - near) / (far - near)
-    return np.rint(LEVELS * share).astype(np.uint16)
-
-
 def as_loaded(
     frames: Tensor,  # as in :func:`encode`
     kind: PictureKind,
-) -> np.ndarray:  # [T, H, W, C] float64
+) -> np.ndarray:  # the same shape, float64
     """Pictures as a loader gives them, but for what is lost by coding: 0...1, or metres."""
-    if kind == "depth":
-        return _known(frames)[..., None]
-    return _coloured(frames).numpy() / 255
+    if kind != "depth":
+        return frames.numpy() / 255
+    return frames.double().nan_to_num(DEPTH_MIN_M).clamp(DEPTH_MIN_M, DEPTH_MAX_M).numpy()
 
 
-def _known(depth_m: Tensor) -> np.ndarray:
-    return depth_m.double().nan_to_num(DEPTH_MIN_M).clamp(DEPTH_MIN_M, DEPTH_MAX_M).numpy()
+def depth_codes(
+    depth_m: Tensor,  # [...] z depth, metres, NaN unknown
+) -> np.ndarray:  # [...] uint16
+    """Quantise depth as LeRobot does: 1 mm at 1 m. Unknown depth becomes 0, that is 1 cm."""
+    near, far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
+    share = (np.log(as_loaded(depth_m, "depth") + DEPTH_SHIFT_M) - near) / (far - near)
+    return np.rint(LEVELS * share).astype(np.uint16)
 
 
-def _coloured(frames: Tensor) -> Tensor:
-    """Classes as grey of three channels; colour as it is."""
-    return (
-        frames
-        if frames.shape[-1] == 3 and frames.ndim == 4
-        else frames[..., None].expand(*frames.shape, 3)
-    )
-
-
-def video_info(kind: PictureKind, size: tuple[int, int], fps: int) -> dict[str, object]:
-    """Entries of info.json for a video of ``size`` (width, height)."""
-    form = FORMS[kind]
-    info: dict[str, object] = {
-        "video.height": size[1],
-        "video.width": size[0],
+def video_feature(
+    frames: Tensor,  # as in :func:`encode`
+    kind: PictureKind,
+    fps: int,
+) -> dict[str, Any]:
+    """Entry of info.json for a video."""
+    form, (height, width, channels) = FORMS[kind], frames.shape[1:]
+    info: dict[str, Any] = {
+        "video.height": height,
+        "video.width": width,
         "video.codec": form.codec,
         "video.pix_fmt": form.pixels,
         "video.fps": fps,
-        "video.channels": form.channels,
+        "video.channels": channels,
         "video.g": KEY_EVERY,
         "has_audio": False,
         "is_depth_map": kind == "depth",
@@ -124,12 +103,13 @@ def video_info(kind: PictureKind, size: tuple[int, int], fps: int) -> dict[str, 
             "video.use_log": True,
             "video.extra_options": {"x265-params": "lossless=1"},
         }
-    return info
+    names, shape = ["height", "width", "channels"], [height, width, channels]
+    return {"dtype": "video", "shape": shape, "names": names, "info": info}
 
 
 def encode(
     path: Path,
-    frames: Tensor,  # [T, H, W, 3] uint8; classes [T, H, W] uint8; depth [T, H, W] metres
+    frames: Tensor,  # [T, H, W, 3] uint8, of classes grey; of depth [T, H, W, 1] metres
     kind: PictureKind,
     fps: int,
     progress: Progress = no_progress,
@@ -161,12 +141,11 @@ def encode(
         stream.width, stream.height, stream.pix_fmt = width, height, form.pixels
         stream.codec_context.gop_size = KEY_EVERY
         stream.codec_context.thread_count = 1
-        for index in range(len(frames)):
-            each = frames[index : index + 1]
-            picture = (depth_codes(each) if kind == "depth" else _coloured(each).numpy())[0]
+        for count, frame in enumerate(frames, 1):
+            picture = depth_codes(frame[..., 0]) if kind == "depth" else frame.numpy()
             shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=form.picture)
             file.mux(stream.encode(shown))
-            progress(index + 1, len(frames), "writing video")
+            progress(count, len(frames), "writing video")
         file.mux(stream.encode(None))
 
 
@@ -179,16 +158,15 @@ def join(
     import av
 
     with av.open(str(path), "w", format="mp4") as target:
-        stream, before = None, 0
+        stream, number = None, 0
         for file, count in parts:
             with av.open(str(file)) as source:
                 video = source.streams.video[0]
                 stream = stream or target.add_stream_from_template(video)
                 packets = (each for each in source.demux(video) if each.dts is not None)
-                for number, packet in enumerate(islice(packets, count)):
-                    packet.stream = stream
-                    packet.time_base = Fraction(1, fps)
-                    packet.pts = packet.dts = before + number
+                for packet in islice(packets, count):
+                    packet.stream, packet.time_base = stream, Fraction(1, fps)
+                    packet.pts = packet.dts = number
                     packet.duration = 1
                     target.mux(packet)
-            before += count
+                    number += 1

@@ -1,11 +1,13 @@
 """Small runs with a number burnt into every picture, and their sets read back by the public form."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
@@ -14,6 +16,7 @@ from egox_core.robots.episode import Episode, make_episode
 from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M, DEPTH_SHIFT_M, LEVELS
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
+from tests.poses import path_of
 
 av = pytest.importorskip("av", reason="decodes video")
 EXO, EGO, FRAMES, BITS, CELL = (96, 64), (64, 64), 12, 8, 8
@@ -26,31 +29,29 @@ EXO_LENS = CameraModel.pinhole(*EXO, 80.0)
 def numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H, W, 3] uint8
     """Grey pictures whose first rows hold their number in white squares."""
     frames = torch.full((count, size[1], size[0], 3), 30, dtype=torch.uint8)
-    for t in range(count):
-        frames[t, 16:, :, 1] = 60 + first % 50
-        for bit in range(BITS):
-            if (first + t) >> bit & 1:
-                frames[t, :CELL, bit * CELL : (bit + 1) * CELL] = 225
+    frames[:, 16:, :, 1] = 60 + first % 50
+    bits = torch.arange(first, first + count)[:, None] >> torch.arange(BITS) & 1
+    squares = (195 * bits).to(torch.uint8).repeat_interleave(CELL, 1)
+    frames[:, :CELL, : CELL * BITS] += squares[:, None, :, None]
     return frames
 
 
 def number_of(picture: np.ndarray) -> int:  # [H, W, 3] uint8
     """The number that :func:`numbered` burnt in."""
     middle = CELL // 2
-    return sum(int(picture[middle, bit * CELL + middle, 0] > 128) << bit for bit in range(BITS))
+    lit = picture[middle, middle : CELL * BITS : CELL, 0] > 128
+    return int(np.packbits(lit, bitorder="little")[0])
 
 
 def trajectory(count: int, fps: float) -> CameraTrajectory:
     """A head that turns and walks, and an exo camera beside it."""
-    times_s = torch.arange(count, dtype=torch.float64) / fps
-    cos, sin, zero, one = times_s.cos(), times_s.sin(), 0 * times_s, 0 * times_s + 1
-    rows = ((cos, zero, sin, times_s), (zero, one, zero, zero), (-sin, zero, cos, 0.1 * times_s))
-    w2c = torch.stack([torch.stack(row, -1) for row in rows], 1)
+    times_s = np.arange(count) / fps
+    turns = Rotation.from_euler("y", times_s[:, None]).as_matrix()
+    places = times_s[:, None, None] * [[1.0], [0.0], [0.1]]
     exo_w2c = torch.eye(3, 4, dtype=torch.float64)
     exo_w2c[:, 3] = torch.tensor([0.1, 0.2, 0.5])
-    return CameraTrajectory(
-        w2c=w2c, camera=LENS, times_s=times_s, exo_w2c=exo_w2c, exo_camera=EXO_LENS
-    )
+    w2c = torch.from_numpy(np.concatenate((turns, places), 2))
+    return path_of(w2c, LENS, fps, exo_w2c=exo_w2c, exo_camera=EXO_LENS)
 
 
 def hands(count: int) -> HandTrack:
@@ -65,7 +66,6 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
     """Run ``number``, whose first frame has the number that it has in a set of such runs."""
     torch.manual_seed(number)
     first = number * count
-    more = {"fps": 10, **more}
     return make_episode(
         f"run {number}",
         ("pour water", "open the door", "fold a shirt")[number % 3],
@@ -74,47 +74,42 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
         trajectory(count, source_fps),
         EXO_LENS,
         hands(count),
-        **more,
+        **{"fps": 10, **more},
     )
 
 
 def with_maps(number: int) -> Episode:
     """A run that has depth and classes, too."""
-    rows = torch.linspace(0.4, 6, EGO[0] * EGO[1]).view(*EGO).expand(FRAMES, -1, -1).clone()
-    rows[:, :8] = torch.nan
+    depth_m = torch.linspace(0.4, 6, EGO[0] * EGO[1]).view(*EGO).repeat(FRAMES, 1, 1)
+    depth_m[:, :8] = torch.nan
     seen = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).repeat_interleave(16)
-    return episode(number, depth_m=rows, seen=seen.expand(FRAMES, *EGO).contiguous())
+    return episode(number, depth_m=depth_m, seen=seen.expand(FRAMES, *EGO))
 
 
 def rows_of(folder: Path, series: str) -> list[dict]:
     """All rows of a series' files, in the order of their names."""
     import pyarrow.parquet as pq
 
-    files = sorted((folder / series).glob("*/*.parquet"))
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
+    return pq.read_table(folder / series).to_pylist()
 
 
 def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
     """(row, pictures by key) of every index, as the form says where they are: a picture is at
     from_timestamp + timestamp of its episode's file."""
-    info, shown = read_json(folder / "meta/info.json"), {}
-    keys = [key for key, each in info["features"].items() if each["dtype"] == "video"]
+    info, shown = read_json(folder / "meta/info.json"), cache(decoded)
+    videos = {key: each for key, each in info["features"].items() if each["dtype"] == "video"}
     episodes = rows_of(folder, "meta/episodes")
     for row in rows_of(folder, "data"):
         at, pictures = episodes[row["episode_index"]], {}
-        for key in keys:
-            file = folder / info["video_path"].format(
-                video_key=key,
-                chunk_index=at[f"videos/{key}/chunk_index"],
-                file_index=at[f"videos/{key}/file_index"],
-            )
-            if file not in shown:
-                shown[file] = decoded(file, info["features"][key]["info"]["is_depth_map"])
+        assert row["index"] == at["dataset_from_index"] + row["frame_index"]
+        for key, each in videos.items():
+            place = {name: at[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
+            file = folder / info["video_path"].format(video_key=key, **place)
+            times, frames = shown(file, each["info"]["is_depth_map"])
             wanted = at[f"videos/{key}/from_timestamp"] + row["timestamp"]
-            times = shown[file][0]
             nearest = int(np.abs(times - wanted).argmin())
             assert abs(times[nearest] - wanted) < 1e-4
-            pictures[key] = shown[file][1][nearest]
+            pictures[key] = frames[nearest]
         yield row, pictures
 
 

@@ -9,20 +9,26 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import CameraModel
 from egox_core.hands.track import HandTrack
-from egox_core.robots.episode import STATE_NAMES, TIPS, frames_at
+from egox_core.robots.episode import TIPS, Episode, frames_at
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.stages import scene
-from egox_core.trajectory.poses import compose, invert, transform
+from egox_core.trajectory.poses import transform
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
-from .episodes import EXO_LENS, FRAMES, LENS, episode, hands, number_of, trajectory
+from .episodes import FRAMES, LENS, episode, hands, number_of, trajectory
+
+POINTS = torch.tensor([1.0, 0, 0, 1, 1, 1, 1, 1])[:, None]
+"""Points among a hand's eight vectors: the wrist, two axes of its rotation, five finger tips."""
 
 
-def tips_of(values: np.ndarray) -> torch.Tensor:  # [T, 48] -> [T, 2, 5, 3]
-    return torch.from_numpy(values).double().view(-1, 2, 24)[..., 9:].unflatten(-1, (5, 3))
+def vectors_of(values: np.ndarray) -> torch.Tensor:  # [T, 48] -> [T, 2, 8, 3]
+    return torch.from_numpy(values).double().view(-1, 2, 8, 3)
+
+
+def poses_of(own: Episode, name: str) -> torch.Tensor:  # [T, 4, 4]
+    return torch.from_numpy(own.columns[f"egox.{name}"]).view(-1, 4, 4)
 
 
 def track_of(number: int) -> HandTrack:
@@ -30,45 +36,38 @@ def track_of(number: int) -> HandTrack:
     return hands(FRAMES)
 
 
-def test_the_state_lies_on_the_pixels_of_the_picture_as_stored():
-    own, path = episode(1), trajectory(FRAMES, 10)
-    track = track_of(1)
-    world = transform(invert(path.exo_w2c), track.joints)
-    sensor = transform(path.w2c[:, None], world)[:, :, TIPS, :]
-    turned, seen = path.camera.project(sensor)  # the turned sensor's own way to stored pixels
-    upright, _ = own.ego_camera.project(tips_of(own.columns["observation.state"]))
+def test_labels_lie_on_the_pixels_of_the_pictures_as_stored():
+    own, path, track = episode(1), trajectory(FRAMES, 10), track_of(1)
+    world = track.in_world(path.exo_w2c)[0][:, :, TIPS, :]
+    turned, seen = path.camera.project(transform(path.w2c[:, None], world))  # the sensor's own way
     known = seen & track.valid[..., None]
-    assert known.sum() > 100 and torch.allclose(turned[known], upright[known].to(turned), atol=1e-4)
-    k = own.columns["egox.ego_K"].reshape(-1, 3, 3)
-    assert np.allclose(k, own.ego_camera.intrinsics) and own.ego_camera.quarter_turns == 0
-    w2c = own.columns["egox.ego_w2c"].reshape(-1, 4, 4)
-    head = torch.from_numpy(w2c)[:, None, :3]
-    again, _ = own.ego_camera.project(transform(head, world)[:, :, TIPS, :])
-    assert torch.allclose(again[known], turned[known], atol=1e-9)
-    assert np.allclose(w2c @ own.columns["egox.ego_c2w"].reshape(-1, 4, 4), np.eye(4))
-    exo_w2c = torch.from_numpy(own.columns["egox.exo_w2c"].reshape(-1, 4, 4))[:, None, :3]
-    assert torch.allclose(transform(exo_w2c, world).nan_to_num(), track.joints.nan_to_num())
+    state = vectors_of(own.columns["observation.state"])[:, :, 3:]
+    for tips in (state, transform(poses_of(own, "ego_w2c")[:, None, :3], world)):
+        upright, _ = own.ego_camera.project(tips)
+        assert known.sum() > 100 and torch.allclose(turned[known], upright[known], atol=1e-4)
+    exo = transform(poses_of(own, "exo_w2c")[:, None, :3], world)
+    assert torch.allclose(exo[known], track.joints[:, :, TIPS, :][known])
+    for which, camera in (("ego", own.ego_camera), ("exo", own.exo_camera)):
+        assert camera.quarter_turns == 0
+        assert (own.columns[f"egox.{which}_K"] == camera.intrinsics.flatten().numpy()).all()
+        both_ways = poses_of(own, f"{which}_w2c") @ poses_of(own, f"{which}_c2w")
+        assert torch.allclose(both_ways, torch.eye(4, dtype=torch.float64))
 
 
 def test_an_action_is_the_next_state_from_this_head():
     own = episode(1)
-    state, action = (own.columns[key] for key in ("observation.state", "action"))
-    heads = torch.from_numpy(own.columns["egox.ego_w2c"].reshape(-1, 4, 4))[:, :3]
-    step = compose(heads[:-1], invert(heads[1:]))  # this head from the next one
-    moved = transform(step[:, None], tips_of(state[1:]))
-    valid = torch.from_numpy(own.columns["egox.action_valid"])
-    assert torch.allclose(moved[valid[:-1]], tips_of(action[:-1])[valid[:-1]], atol=1e-6)
-    at = STATE_NAMES.index("right_wrist_r11")
-    now, then = (
-        torch.from_numpy(each[:, at : at + 6]).double().view(-1, 2, 3).mT
-        for each in (state, action)
-    )
-    assert torch.allclose(step[:, :, :3] @ now[1:], then[:-1], atol=1e-6)
-    assert own.columns["egox.hand_valid"][:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
-    assert valid[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
-    assert not state[3, :24].any() and not action[2, :24].any() and state[3, 24:].all()
+    state, action = (vectors_of(own.columns[key]) for key in ("observation.state", "action"))
+    heads = poses_of(own, "ego_w2c")
+    step = (heads[:-1] @ heads[1:].inverse())[:, None]  # this head from the next one
+    moved = state[1:] @ step[..., :3, :3].mT + POINTS * step[..., None, :3, 3]
+    valid, action_valid = own.columns["egox.hand_valid"], own.columns["egox.action_valid"]
+    both = action_valid[:-1]
+    assert torch.allclose(moved[both], action[:-1][both], atol=1e-6)
+    assert valid[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
+    assert action_valid[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
+    assert state[valid].all() and not state[~valid].any() and not action[~action_valid].any()
     assert own.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
-    assert np.array_equal(state[-1], action[-1])
+    assert action[-1].equal(state[-1])
 
 
 def test_times_of_another_rate_take_the_nearest_frames():
@@ -79,7 +78,7 @@ def test_times_of_another_rate_take_the_nearest_frames():
     shown = [number_of(each.numpy()) for each in own.videos["observation.images.ego"][1]]
     assert shown == frames.tolist()
     turned = LENS.upright_poses(trajectory(25, 24.0).w2c[frames])
-    assert np.allclose(own.columns["egox.ego_w2c"].reshape(-1, 4, 4)[:, :3], turned)
+    assert torch.allclose(poses_of(own, "ego_w2c")[:, :3], turned)
     almost = torch.arange(49, dtype=torch.float64) / 29.97
     assert torch.equal(frames_at(almost, 30, False, "clip"), torch.arange(49))
     with refuses("uneven"):
@@ -88,30 +87,30 @@ def test_times_of_another_rate_take_the_nearest_frames():
 
 def test_a_pinhole_view_has_its_own_lens():
     own = episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
-    lens = own.ego_camera
+    lens, ray = own.ego_camera, torch.tensor([0.2, -0.1, 1.0])
     assert lens.lens == "pinhole" and lens.fx == pytest.approx(32 / math.tan(math.radians(40)))
     assert np.allclose(own.columns["egox.ego_K"][0].reshape(3, 3), lens.intrinsics)
-    wide, ray = LENS.upright(), torch.tensor([[0.2, -0.1, 1.0]])
-    (fish,), (flat,) = wide.project(ray)[0].round().long(), lens.project(ray)[0].round().long()
-    before = episode(2).videos["observation.images.ego"][1][5]
-    after = own.videos["observation.images.ego"][1][5]
-    difference = after[flat[1], flat[0]].int() - before[fish[1], fish[0]].int()
-    assert difference.abs().max() < 3
+    before, after = (
+        run.videos["observation.images.ego"][1][5, row, column].int()
+        for run in (episode(2), own)
+        for column, row in [run.ego_camera.project(ray)[0].round().long()]
+    )
+    assert (after - before).abs().max() < 3
     assert (own.videos["observation.images.ego_depth"][1][:, 32, 32] == 1).all()
 
 
 def test_labels_are_held_against_what_a_detector_saw():
-    path, track = trajectory(FRAMES, 10), track_of(3)
-    joints, _ = track.in_head(path)
+    track = track_of(3)
+    joints, _ = track.in_head(trajectory(FRAMES, 10))
     shifted = joints + torch.tensor([0.01, 0.0, 0.0]) * joints[..., 2:]
-    seen = HandTrack.of_joints(shifted)
-    own = episode(3, detected=seen).columns["egox.hand_label_px"]
-    exact = episode(3, detected=HandTrack.of_joints(joints)).columns["egox.hand_label_px"]
+    exact, off, untested = (
+        episode(3, detected=seen).columns["egox.hand_label_px"]
+        for seen in (HandTrack.of_joints(joints), HandTrack.of_joints(shifted), None)
+    )
     valid = track.valid.numpy() & (exact >= 0)
     assert valid.sum() > 10 and exact[valid].max() < 1e-3
-    assert 0.05 < own[valid].min() and own[valid].max() < 0.01 * LENS.fy + 0.05
-    assert (own[~track.valid.numpy()] == -1).all()
-    assert (episode(3).columns["egox.hand_label_px"] == -1).all(), "not testable"
+    assert 0.05 < off[valid].min() and off[valid].max() < 0.01 * LENS.fy + 0.05
+    assert (off[~track.valid.numpy()] == -1).all() and (untested == -1).all()
 
 
 def test_what_makes_no_episode_is_refused():
@@ -121,7 +120,6 @@ def test_what_makes_no_episode_is_refused():
         episode(0, fit=wrong, strict=True)
     with refuses("5 of depth"):
         episode(0, depth_m=torch.ones(5, 64, 64))
-    assert CameraModel.pinhole(96, 64, 80.0) == EXO_LENS == episode(0).exo_camera
 
 
 def test_a_true_video_tells_of_a_camera_that_is_wrong():
@@ -131,23 +129,24 @@ def test_a_true_video_tells_of_a_camera_that_is_wrong():
     depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
     points, _ = scene(take.exo_rgb, depth)
     turn = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
-    shift = torch.zeros(3, 4, dtype=torch.float64)
-    shift[1, 3] = 0.1
     turned = {"exo_w2c": turn @ path.exo_w2c}
     beside, _ = scene(take.exo_rgb, replace(depth, **turned))
-    cases = [
-        (points, path),
-        (points, replace(path, w2c=turn @ path.w2c)),
-        (points, replace(path, w2c=path.w2c + shift)),
-        (beside, replace(path, **turned)),
-    ]
-    fits = [camera_fit(*each, ego, generated=False) for each in cases]
-    assert [fit.fits for fit in fits] == [1, 0, 0, 0]
-    assert fits[0].path_deg.max() < 1
-    for fit in (fits[1], fits[3]):
-        assert fit.path_deg.median() == pytest.approx(10, abs=1)
-    off_cm = [int(re.search(r"(\d+) cm off", fit.text())[1]) for fit in fits]
-    assert off_cm[0] < 3 and 8 <= off_cm[2] <= 12 < off_cm[3]
-    assert camera_fit(*cases[3], ego, generated=True).fits == -1
+    shifted = path.w2c.clone()
+    shifted[:, 1, 3] += 0.1
+    right, head_turned, head_shifted, exo_turned = (
+        camera_fit(*each, ego, generated=False)
+        for each in (
+            (points, path),
+            (points, replace(path, w2c=turn @ path.w2c)),
+            (points, replace(path, w2c=shifted)),
+            (beside, replace(path, **turned)),
+        )
+    )
+    assert right.fits == 1 and right.path_deg.max() < 1
+    for fit in (head_turned, exo_turned):
+        assert fit.fits == 0 and fit.path_deg.median() == pytest.approx(10, abs=1)
+    assert head_shifted.fits == 0
+    assert 8 <= int(re.search(r"(\d+) cm off", head_shifted.text())[1]) <= 12
     foreign, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
-    assert "the depth doesn't fit" in camera_fit(foreign, path, ego, generated=True).text()
+    generated = camera_fit(foreign, path, ego, generated=True)
+    assert generated.fits == -1 and "the depth doesn't fit" in generated.text()

@@ -16,7 +16,7 @@ import torch
 
 from egox_core.robots import robot_set
 from egox_core.robots.episode import COLUMNS
-from egox_core.robots.robot_set import INDEX_COLUMNS, SetOptions, open_set
+from egox_core.robots.robot_set import SetOptions, open_set
 from egox_core.safe_files import read_json
 from tests.full_disk import files_up_to
 from tests.refusals import refuses
@@ -25,12 +25,11 @@ from tools.setup.environment import venv_python
 from .episodes import BITS, FRAMES, episode, frames_in_order, number_of, rows_of, with_maps
 
 pytest.importorskip("pyarrow", reason="writes parquet")
-LARGE = SetOptions()
 SMALL = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
 """Small files of a few episodes, two in a folder."""
 
 
-def write(folder: Path, count: int, options: SetOptions = LARGE) -> None:
+def write(folder: Path, count: int, options: SetOptions = SMALL) -> None:
     """Go on with a set up to so many runs, as a command that is started again does."""
     with open_set(folder, options) as robots:
         for number in range(len(robots), count):
@@ -38,43 +37,39 @@ def write(folder: Path, count: int, options: SetOptions = LARGE) -> None:
 
 
 def test_each_index_gives_the_frame_that_was_written_there(tmp_path):
-    write(tmp_path, 7, SMALL)
+    write(tmp_path, 7)
     assert len({*tmp_path.glob("videos/*/*/*.mp4")}) > 4, "several files and folders"
     whole = [episode(number) for number in range(7)]
     for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
-        own, frame = whole[index // FRAMES], index % FRAMES
-        assert (row["index"], row["episode_index"], row["frame_index"]) == (
-            index,
-            index // FRAMES,
-            frame,
-        )
+        number, frame = divmod(index, FRAMES)
+        assert (row["index"], row["episode_index"]) == (index, number)
+        assert set(row) == set(COLUMNS)
         for key, picture in pictures.items():
             assert number_of(picture) == index
-            written = own.videos[key][1][frame].numpy()
+            written = whole[number].videos[key][1][frame].numpy()
             assert np.abs(picture.astype(float) - written).mean() < 3
-        for key, values in own.columns.items():
-            assert np.abs(np.asarray(row[key], float) - values[frame]).max() < 1e-6
+        for key, values in whole[number].columns.items():
+            np.testing.assert_allclose(row[key], values[frame], atol=1e-6, equal_nan=False)
     assert index == 7 * FRAMES - 1
 
 
 def test_info_tasks_and_statistics_are_of_what_is_there(tmp_path):
     import pyarrow.parquet as pq
 
-    write(tmp_path, 4, SMALL)
+    write(tmp_path, 4)
     info, frames = read_json(tmp_path / "meta/info.json"), rows_of(tmp_path, "data")
-    held = {key for key, each in info["features"].items() if each["dtype"] != "video"}
-    assert held == set(frames[0]) == {*COLUMNS, *INDEX_COLUMNS}
     assert info["total_frames"] == len(frames) and info["splits"] == {"train": "0:4"}
     tasks = pq.read_table(tmp_path / "meta/tasks.parquet").to_pylist()
     assert [each["task_index"] for each in tasks] == [0, 1, 2]
-    episodes = rows_of(tmp_path, "meta/episodes")
+    episodes, card = rows_of(tmp_path, "meta/episodes"), (tmp_path / "README.md").read_text("utf-8")
     for row in frames:
         own = episodes[row["episode_index"]]
         assert own["dataset_from_index"] <= row["index"] < own["dataset_to_index"]
         assert own["tasks"] == [tasks[row["task_index"]]["task"]]
-    assert all(np.isfinite(np.asarray(row[key], float)).all() for row in frames for key in held)
     found = read_json(tmp_path / "meta/stats.json")
     assert set(found) == set(info["features"])
+    assert all(f"`{key}`" in card for key in found if key.startswith(("obs", "egox", "action")))
+    assert "ego_depth" not in card
     state = np.array([row["observation.state"] for row in frames])
     left = state[[row["egox.hand_valid"][0] for row in frames], :24]
     for name, of in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
@@ -96,13 +91,15 @@ def test_depth_and_classes_come_back(tmp_path):
             robots.append(episode(1))
     own = with_maps(0).videos
     for row, pictures in frames_in_order(tmp_path):
-        depth = own["observation.images.ego_depth"][1][row["frame_index"]].numpy()
+        depth, seen = (
+            own[f"observation.images.{key}"][1][row["frame_index"], ..., 0].numpy()
+            for key in ("ego_depth", "ego_seen")
+        )
         known = np.isfinite(depth)
         read = pictures["observation.images.ego_depth"]
         half_a_code = 1.65e-4 * (depth + 3.5)  # 1 mm at 2.6 m
         assert (np.abs(read - depth) <= half_a_code)[known].all()
         assert (read[~known] < 0.011).all()
-        seen = own["observation.images.ego_seen"][1][row["frame_index"]].numpy()
         assert np.abs(pictures["observation.images.ego_seen"][..., 0] - seen.astype(int)).max() < 2
 
 
@@ -141,38 +138,37 @@ def test_a_cancelled_or_failed_episode_leaves_the_set_as_it_was(tmp_path):
     assert_same(tmp_path / "before", tmp_path / "set")
 
 
-@pytest.mark.parametrize("moved", [1, 3, 5])
-def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, moved, monkeypatch):
+def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, monkeypatch):
     """Each rename but the last may be the last that a killed process made; and a set goes on as if
     its writer had never stopped."""
-    write(tmp_path / "undisturbed", 4, SMALL)
+    write(tmp_path / "undisturbed", 4)
     for count in (1, 2, 3):
-        write(tmp_path / "set", count, SMALL)
-    replace, done = os.replace, []
+        write(tmp_path / "before", count)
+    for moved in (1, 3, 5):
+        own, left = tmp_path / f"after_{moved}", iter(range(moved))
 
-    def killed(source, target) -> None:
-        if Path(source).name.startswith("staged_"):
-            if len(done) == moved:
+        def killed(source, target, left=left, replace=os.replace) -> None:
+            if Path(source).name.startswith("staged_") and next(left, None) is None:
                 raise KeyboardInterrupt
-            done.append(target)
-        replace(source, target)
+            replace(source, target)
 
-    monkeypatch.setattr(robot_set.os, "replace", killed)
-    with open_set(tmp_path / "set", SMALL) as robots, pytest.raises(KeyboardInterrupt):
-        robots.append(episode(3))
-    monkeypatch.undo()
-    write(tmp_path / "set", 4, SMALL)
-    assert_same(tmp_path / "undisturbed", tmp_path / "set")
+        shutil.copytree(tmp_path / "before", own)
+        with open_set(own, SMALL) as robots, monkeypatch.context() as patched:
+            patched.setattr(robot_set.os, "replace", killed)
+            with pytest.raises(KeyboardInterrupt):
+                robots.append(episode(3))
+        write(own, 4)
+        assert_same(tmp_path / "undisturbed", own)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 def test_ten_kills_leave_a_set_that_loads_and_goes_on(tmp_path):
-    write(tmp_path / "undisturbed", 40, SMALL)
+    write(tmp_path / "undisturbed", 40)
     random.seed(0)
     for _ in range(10):
         writer = multiprocessing.get_context("fork").Process(
-            target=write, args=(tmp_path / "set", 40, SMALL)
+            target=write, args=(tmp_path / "set", 40)
         )
         writer.start()
         time.sleep(random.uniform(0.3, 2.0))
@@ -180,12 +176,13 @@ def test_ten_kills_leave_a_set_that_loads_and_goes_on(tmp_path):
         writer.join()
         if (tmp_path / "set" / "meta" / "info.json").is_file():
             total = read_json(tmp_path / "set" / "meta" / "info.json")["total_frames"]
-            shown = [
-                (row["index"], number_of(pictures["observation.images.ego"]))
-                for row, pictures in islice(frames_in_order(tmp_path / "set"), total)
-            ]
-            assert shown == [(index, index % 2**BITS) for index in range(total)]
-    write(tmp_path / "set", 40, SMALL)
+            for index, (row, pictures) in enumerate(
+                islice(frames_in_order(tmp_path / "set"), total)
+            ):
+                assert row["index"] == index
+                assert number_of(pictures["observation.images.ego"]) == index % 2**BITS
+            assert index == total - 1
+    write(tmp_path / "set", 40)
     assert_same(tmp_path / "undisturbed", tmp_path / "set")
 
 
@@ -205,7 +202,7 @@ for index in range(len(episodes)):
 @pytest.mark.parametrize("package", ["lerobot-doctor", "lerobot"])
 def test_checkers_and_loaders_of_others_take_it(tmp_path, package):
     """Forty runs of three tasks; and a set of runs of other rates."""
-    write(tmp_path / "even", 40)
+    write(tmp_path / "even", 40, SetOptions())
     with open_set(tmp_path / "resampled") as robots:
         for number, rate in enumerate((10.0, 24.0, 8.0, 24.0)):
             robots.append(episode(number, count=40, source_fps=rate, resample=True))
