@@ -198,11 +198,14 @@ class PrepareOptions:
                 expected=f"the exo height, {self.exo_size[1]}",
                 fix="the two halves share one canvas",
             )
-        check_choice("draw", self.draw, get_args(Draw))
-        check_choice("depth", self.depth, get_args(DepthSource))
-        check_choice("hidden sight lines", self.hidden_lines, HIDDEN_LINES)
-        check_choice("exo motion", self.exo_motion, get_args(Motion))
-        check_choice("pictures", self.pictures, get_args(PictureChoice))
+        for name, choices in (
+            ("draw", get_args(Draw)),
+            ("depth", get_args(DepthSource)),
+            ("hidden_lines", HIDDEN_LINES),
+            ("exo_motion", get_args(Motion)),
+            ("pictures", get_args(PictureChoice)),
+        ):
+            check_choice(name, getattr(self, name), choices)
         for name in (
             "stride",
             "step",
@@ -290,8 +293,7 @@ class PrepareOptions:
             if field.name not in CHOOSES_CLIPS
             and field.name not in ("depth_root", "mask_root", "device", "draw_anyway")
         }
-        kept["depth_model"] = self.depth_model.name if self.depth_model else None
-        for key in ("caption_model", "relative_depth_model", "mask_model"):
+        for key in ("depth_model", "caption_model", "relative_depth_model", "mask_model"):
             kept[key] = kept[key].name if kept[key] else None
         if self.mask_model is None:
             del kept["mask_classes"]

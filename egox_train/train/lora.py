@@ -22,7 +22,7 @@ from egox_core.safe_files import atomic_write
 from egox_core.wan import PREFIX, convert_lora, trained_with
 
 from ..wan.weights import file_metadata
-from .config import LoraSettings, TrainConfig
+from .config import FROM_LORA, LoraSettings, TrainConfig
 from .sharded import whole
 
 if TYPE_CHECKING:
@@ -196,7 +196,6 @@ def _widened(start: Tensor, fresh: Tensor) -> Tensor:
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
     """Metadata that *EgoX LoRA* and *EgoX Model Patch* read and ``inspect`` prints. All values are
     strings."""
-    conditioning = config.conditioning
     settings = config.model_dump(mode="json")
     # A file that is passed on says which base and cache by name, not where they lay on the
     # trainer's machine.
@@ -204,18 +203,11 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         settings[key] = Path(settings[key]).name if settings[key] else None
     entries = {
         "format": "egox-lora/1",
-        "mask_mode": str(conditioning.mask_mode),
-        "mode": conditioning.mode,
-        "gga_mode": str(conditioning.gga_mode),
-        "lambda_g": f"{conditioning.lambda_g:g}",
-        "rays": str(conditioning.rays),
-        "image_embedding": str(conditioning.image_embedding),
-        "prior": conditioning.prior,
-        "hidden_lines": conditioning.hidden_lines,
-        "exo_clean": str(conditioning.exo_clean).lower(),
-        "exo_loss": str(conditioning.exo_loss).lower(),
-        "exo": conditioning.exo,
-        "position_scale": f"{conditioning.position_scale:g}",
+        **{
+            key: f"{value:g}" if isinstance(value, float) else str(value).lower()
+            for key, value in config.conditioning
+            if key in (*FROM_LORA, "image_embedding")
+        },
         "shift": f"{config.timesteps.shift:g}",
         "rank": str(config.lora.rank),
         "alpha": f"{config.lora.alpha:g}",

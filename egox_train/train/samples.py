@@ -94,16 +94,16 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
                 expected="one size",
                 fix="cache all clips at one size, or train with batch_size 1",
             )
-    images = [s.image for s in samples if s.image is not None]
-    return TrainSample(
+    joined = {
+        f.name: torch.cat([getattr(s, f.name) for s in samples])
+        for f in fields(first)
+        if isinstance(getattr(first, f.name), Tensor)
+    }
+    return replace(
+        first,
+        **joined,
         clips=tuple(c for s in samples for c in s.clips),
-        exo=torch.cat([s.exo for s in samples]),
-        ego=torch.cat([s.ego for s in samples]),
-        cond_ego=torch.cat([s.cond_ego for s in samples]),
-        text=torch.cat([s.text for s in samples]),
-        image=torch.cat(images) if images else None,
         geometry=tuple(g for s in samples for g in s.geometry),
-        first_known=first.first_known,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ LEVELS = (
 )  # the middles of six equal parts of the released schedule (shift 3)
 SEED = 1234
 FPS = 20.0
+Thing = TypeVar("Thing")
 
 
 @torch.no_grad()
@@ -117,23 +119,17 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     by_take: dict[str, list[Item]] = {}
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
-    takes = list(by_take)
-    takes = [
-        takes[index * len(takes) // min(count, len(takes))]
-        for index in range(min(count, len(takes)))
-    ]
-    count = min(count, sum(len(by_take[take]) for take in takes))
-    shares = dict.fromkeys(takes, 0)
-    while sum(shares.values()) < count:
-        for take in takes:
-            if shares[take] < len(by_take[take]) and sum(shares.values()) < count:
-                shares[take] += 1
-    return [
-        own[index * len(own) // shares[take]]
-        for take in takes
-        for own in [by_take[take]]
-        for index in range(shares[take])
-    ]
+    takes = _evenly(list(by_take.values()), min(count, len(by_take)))
+    shares = [0] * len(takes)
+    while sum(shares) < min(count, sum(map(len, takes))):
+        for number, own in enumerate(takes):
+            shares[number] += shares[number] < len(own) and sum(shares) < count
+    return [item for own, share in zip(takes, shares, strict=True) for item in _evenly(own, share)]
+
+
+def _evenly(things: Sequence[Thing], count: int) -> list[Thing]:
+    """``count`` of them, from the first on."""
+    return [things[index * len(things) // count] for index in range(count)]
 
 
 @frozen

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 
@@ -17,6 +16,7 @@ from egox_train.data.manifest import ClipRecord, read_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.options import TrainingSetOptions
+from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
@@ -196,19 +196,10 @@ def write_damaged(root: Path) -> None:
 def write_lamps(
     file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int
 ) -> None:
-    """A still video of white discs on grey, encoded as fast as can be."""
+    """A still video of white discs on grey."""
     width, height = size
     v, u = np.mgrid[:height, :width].astype(np.float32)
     picture = np.full((height, width, 3), 70, np.uint8)
     for x, y in centres:
         picture[(u - x) ** 2 + (v - y) ** 2 <= (max(size) / 80) ** 2] = 255
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=fps, options={"preset": "ultrafast", "crf": "8"}
-        )
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        for index in range(frames):
-            frame.pts = index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    write_video(file, torch.from_numpy(picture).expand(frames, -1, -1, -1), fps, quality=8)

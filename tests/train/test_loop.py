@@ -126,8 +126,9 @@ def test_samples_on_the_way(workplace, tiny, dtype):
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
     (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
     assert probe_video(video).frame_count == 5
-    with refuses("validation.vae"):
-        tiny.train(workplace, validation={"every": 2, "sample_steps": 2})
+    for vae, said in ((None, "no validation.vae"), ("none.safetensors", "none.safetensors")):
+        with refuses(said):
+            tiny.train(workplace, validation={"every": 2, "sample_steps": 2, "vae": vae})
 
 
 def test_losses_are_told_by_noise_level():

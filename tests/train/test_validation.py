@@ -15,7 +15,6 @@ from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.loop import train
 from egox_train.train.samples import CachedSamples, Item
 from egox_train.train.validation import COLUMNS, HeldOut, spread_over_takes
-from tests.refusals import refuses
 
 EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
@@ -24,15 +23,7 @@ def put_splits(cache: Path, splits: list[str]) -> None:
     """Writes a cache's index anew with other splits of its clips."""
     index = read_index(cache)
     entries = [replace(e, split=s) for e, s in zip(index.entries, splits, strict=True)]
-    write_index(
-        cache,
-        type(index)(
-            settings=index.settings,
-            models=index.models,
-            shards=index.shards,
-            entries=tuple(entries),
-        ),
-    )
+    write_index(cache, replace(index, entries=tuple(entries)))
 
 
 def test_a_set_without_validation_clips_is_told_at_the_start_and_trains(workplace, tiny, caplog):
@@ -144,9 +135,3 @@ def test_processes_share_the_clips_and_score_what_one_would(workplace, tiny, eve
     assert torch.equal(one, shared) and held_out.values(shared) == held_out.values(one)
     assert set(held_out.values(one)) == set(COLUMNS[:2]) and held_out.values(rows(1, 2)) is None
     assert trainable.model.training
-
-
-def test_samples_need_a_vae_that_is_there(workplace, tiny):
-    wanted = {"every": 2, "sample_steps": 2, "vae": str(workplace / "none.safetensors")}
-    with refuses("none.safetensors"):
-        tiny.train(workplace, validation=wanted)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.safe_files import read_json
 from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
 from egox_train.cli.prior import main
+from egox_train.data.clip_files import read_all, read_classes
 from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.refusals import refuses
@@ -26,23 +26,18 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def decoded(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
 def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
     call = ["--take", str(folder), "--preset", preset, "--out", str(tmp_path)]
     assert main([*call, "--frames", "9", "--ply"]) == 0
-    prior, coverage = decoded(tmp_path / "prior.mp4"), decoded(tmp_path / "coverage.mp4")
-    assert prior.shape == coverage.shape == (9, 64, 64, 3)
+    prior, coverage = (
+        read_all(tmp_path / f"{name}.mp4", 9, (64, 64)).numpy() for name in ("prior", "coverage")
+    )
     report = read_json(tmp_path / "report.json")
     assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
     assert set(report["seconds"]) == {"load", "scene", "render and write"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
-    with av.open(str(tmp_path / "seen.mkv")) as file:
-        seen = np.stack([frame.to_ndarray() for frame in file.decode(video=0)])
+    seen = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
     assert set(np.unique(seen)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (seen == NOW).any()
     assert (seen > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
     assert report["hidden_lines"] == "draw" and "% observed now" in report["notes"][-1]

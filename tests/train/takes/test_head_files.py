@@ -97,9 +97,9 @@ def test_a_folder_of_openpose_files(folder, take, marks, capsys):
 def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     points = folder.parent / "points.json"
     write_json(points, openpose_frames(marks, take))
-    frame, world = 4, take.ego_w2c.new_tensor([0.0, 0.0, 0.0])
+    frame = 4
     ahead = invert(take.ego_w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
-    seen = transform(take.exo_w2c.reshape(-1, 3, 4)[0], ahead[None] + world)
+    seen = transform(take.exo_w2c.reshape(-1, 3, 4)[0], ahead[None])
     (u, v), _ = (value[0] for value in take.exo_camera.project(seen))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
