@@ -60,7 +60,7 @@ def read_trajectory(
 
     Args:
         camera: what the prior is drawn with, unless the file carries its own ego camera (another
-            one is put in afterwards by :func:`trajectory.with_camera`). Its quarter turns are those
+            one is put in afterwards by :func:`trajectory.adapted`). Its quarter turns are those
             of a meta.json's sensor.
         frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of
             the file.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy
-import torch
 from torch import Tensor
 
-from ..errors import NO_NUMBERS, EgoXInputError
+from ..arrays import as_tensor
+from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import UNTIMED_FPS, FrameSelection
 from .keyframes import DEFAULT_UP, pose_angles
@@ -41,26 +41,16 @@ class ClipMoments:
             EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
                 beyond all reason.
         """
-        try:
-            numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
-        except NO_NUMBERS as error:
-            raise EgoXInputError(
-                "moments of the clip",
-                got="no lists of numbers",
-                expected="indices and times_s",
-                fix="send one of each per frame",
-            ) from error
-        shapes = {tuple(n.shape) for n in numbers}
+        numbers = as_tensor((indices, times_s), "moments of the clip", 2, None).double()
         if (
-            len(shapes) != 1
-            or numbers[0].ndim != 1
-            or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES
-            or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers)
-            or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES
+            numbers.shape[1] > MAX_CLIP_FRAMES
+            or not (numbers.abs() <= FARTHEST).all()
+            or (numbers.diff() < 0).any()
+            or not 0 <= float(numbers[0, 0]) <= float(numbers[0, -1]) < MAX_SOURCE_FRAMES
         ):
             raise EgoXInputError(
                 "moments of the clip",
-                got=f"shapes {sorted(shapes)}",
+                got=f"{numbers.shape[1]}, from {numbers[:, 0].tolist()} to {numbers[:, -1].tolist()}",
                 expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
                 f"{MAX_SOURCE_FRAMES - 1}) as times",
                 fix="send one of each per frame",
@@ -95,15 +85,13 @@ def keyframes_of_path(
         the document (clock: source frames); a sentence on how close it is.
     """
     index = clip.indices
-    distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[
-        :, 0
-    ]
+    distinct = index.diff(prepend=index[:1] - 1) > 0
     w2c, index = upright_w2c.double()[distinct], index[distinct]
     still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if still:
         w2c, index = w2c[:1], index[:1]
     keys = fit_keyframes(w2c, index)
-    off_m, off_deg = keyframe_error(w2c, index, keys) if len(w2c) > 1 else (0.0, 0.0)
+    off_m, off_deg = (off.max() for off in deviations(w2c, index, keys))
     keyframes = []
     for i in keys:
         yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
@@ -133,10 +121,9 @@ def fit_keyframes(
     count = len(w2c)
     if count < 3:
         return list(range(count))
-    w2c, moments = w2c.double(), moments.double()
     keys = [0, count - 1]
     while len(keys) < min(count, MAX_KEYFRAMES):
-        off_m, off_deg = _deviations(w2c, moments, keys)
+        off_m, off_deg = deviations(w2c, moments, keys)
         excess = np.maximum(off_m / TOLERANCE_M, off_deg / TOLERANCE_DEG)
         excess[keys] = 0
         if excess.max() <= 1:
@@ -145,20 +132,9 @@ def fit_keyframes(
     return keys if len(keys) == count else list(range(count))
 
 
-def keyframe_error(
-    w2c: Tensor,  # [T, 3, 4]
-    moments: Tensor,  # [T] rising
-    keys: list[int],
-) -> tuple[float, float]:
-    """(metres, degrees): how far the smooth path through the poses ``keys`` is from the others at
-    most."""
-    off_m, off_deg = _deviations(w2c.double(), moments.double(), keys)
-    return float(off_m.max()), float(off_deg.max())
-
-
-def _deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """(metres [T], degrees [T]) from each pose to the smooth path through the poses ``keys``."""
     path = interpolate_poses(w2c[keys], moments[keys], moments)
-    turns = (path[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
+    turns = (path[:, :, :3] @ w2c[:, :, :3].mT).numpy()
     off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
     return off_m, np.degrees(scipy.spatial.transform.Rotation.from_matrix(turns).magnitude())

@@ -30,15 +30,15 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from ..arrays import as_tensor
 from ..cameras import CameraModel, sensor_from_upright
-from ..errors import NO_NUMBERS, EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from .path import Between, Clock, PoseTrack, bends_to
 from .poses import FARTHEST, look_at, validate_w2c
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
 ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
-KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "interpolation"}
 DEFAULT_UP = (0.0, -1.0, 0.0)
 OWN_BODY_M = 0.3
 """Surfaces so near to the head are the wearer's own, and not what the wearer looks at."""
@@ -71,12 +71,14 @@ def keyframe_track(
             fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]',
         )
     keyframes = document["keyframes"]
-    common = _between(document.get("interpolation", "spline"), name)
+    common = document.get("interpolation", "spline")
     if not isinstance(keyframes, list) or not all(isinstance(k, dict) for k in keyframes):
         raise EgoXInputError(
             name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe"
         )
-    between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
+    between = tuple(k.get("interpolation", common) for k in keyframes)
+    for way in (common, *between):
+        check_choice(f"interpolation of {name}", way, get_args(Between))
     up = direction(document.get("up"), f"up of {name}")
     track = _own_track(keyframes, between, camera, up, name, rest)
     return with_looks(track, document.get("looks") or [], up, camera.quarter_turns)
@@ -91,15 +93,13 @@ def _own_track(
     rest: Tensor | None,
 ) -> PoseTrack:
     if not keyframes:
-        return constant_track(
-            sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera),
-            name,
-        )
+        rest = torch.eye(3, 4, dtype=torch.float64) if rest is None else rest
+        return PoseTrack.numbered(sensor_pose(rest, camera), name)
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     if len(keyframes) == 1:
         for clock in MOMENT_KEYS & keyframes[0].keys():
             _vector([keyframes[0][clock]], f"{clock} of {name} 0", 1)
-        return constant_track(poses[0], name)
+        return PoseTrack.numbered(poses[0], name)
     clock, moments = _moments(keyframes, name)
     return PoseTrack(
         w2c=poses,
@@ -209,20 +209,6 @@ def direction(values: object, name: str) -> Tensor:  # [3] float64
     return vector
 
 
-def constant_track(
-    w2c: Tensor,  # [3, 4] sensor axes
-    name: str = "constant pose",
-) -> PoseTrack:
-    """One pose for all time."""
-    return PoseTrack(
-        w2c=validate_w2c(w2c, name)[None],
-        moments=torch.zeros(1, dtype=torch.float64),
-        clock="seconds",
-        name=name,
-        constant=True,
-    )
-
-
 def upright_pose(
     position,  # [3] metres, world: list, array or tensor
     yaw_deg: float,
@@ -279,64 +265,32 @@ def _level_rotation(up) -> Tensor:
     return look_at(torch.zeros(3), ahead - (ahead @ up) * up, up)[:, :3]
 
 
-def _between(value: object, name: str) -> Between:
-    for choice in get_args(Between):
-        if value == choice:
-            return choice
-    raise EgoXInputError(
-        f"interpolation of {name}",
-        got=repr(value)[:40],
-        expected="spline, linear or hold",
-        fix="choose one of them",
-    )
-
-
 def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
-    unknown = keyframe.keys() - KEYFRAME_KEYS
-    ways = [
-        {"w2c"} <= keyframe.keys(),
-        {"position", "look_at"} <= keyframe.keys(),
-        "position" in keyframe and "look_at" not in keyframe and bool(ANGLE_KEYS & keyframe.keys()),
-    ]
-    if (
-        unknown
-        or sum(ways) != 1
-        or (ways[0] and keyframe.keys() - MOMENT_KEYS - {"w2c", "interpolation"})
-    ):
+    way = keyframe.keys() - MOMENT_KEYS - {"interpolation"}
+    if way == {"w2c"}:
+        pose = validate_w2c(keyframe["w2c"], f"w2c of {name}")
+        return as_tensor(pose, f"w2c of {name}", 3, 4)
+    if not {"position"} < way <= {"position", "look_at"} | ANGLE_KEYS:
         raise EgoXInputError(
             name,
             got=f"keys {sorted(keyframe)}",
             expected="w2c; or position with look_at; or position with yaw_deg, pitch_deg, roll_deg",
             fix="correct the keyframe's keys",
         )
-    if ways[0]:
-        pose = validate_w2c(keyframe["w2c"], f"w2c of {name}")
-        if pose.ndim != 2:
-            raise EgoXInputError(
-                f"w2c of {name}",
-                got=f"shape {tuple(pose.shape)}",
-                expected="shape (3, 4)",
-                fix="give one pose a keyframe",
-            )
-        return pose
     position = _vector(keyframe["position"], f"position of {name}")
     yaw, pitch, roll = (
         float(_vector([keyframe.get(k, 0.0)], f"{k} of {name}", 1))
         for k in ("yaw_deg", "pitch_deg", "roll_deg")
     )
-    if ways[1]:
-        return sensor_pose(
-            look_at(position, _vector(keyframe["look_at"], f"look_at of {name}"), up, roll), camera
-        )
+    if "look_at" in keyframe:
+        target = _vector(keyframe["look_at"], f"look_at of {name}")
+        return sensor_pose(look_at(position, target, up, roll), camera)
     return sensor_pose(upright_pose(position, yaw, pitch, roll, up), camera)
 
 
 def _vector(values: object, name: str, length: int = 3) -> Tensor:
-    try:
-        vector = torch.as_tensor(values, dtype=torch.float64)
-    except NO_NUMBERS:
-        vector = torch.empty(0)
-    if vector.shape != (length,) or not (vector.abs() <= FARTHEST).all():
+    vector = as_tensor(values, name, length).double()
+    if not (vector.abs() <= FARTHEST).all():
         raise EgoXInputError(
             name,
             got=repr(values)[:60],

@@ -175,18 +175,19 @@ def interpolate_poses(
     renormalised. The spline runs through all poses, also where single gaps are linear or hold.
     The page's editor has the same in ``web/js/editor/model/track.mjs``; a test holds the two
     together."""
+    w2c, moments, targets = w2c.double(), moments.double(), targets.double()
     if len(w2c) == 1:
-        return w2c.double().expand(len(targets), 3, 4).clone()
-    near = torch.searchsorted(moments.double(), targets.double() - 1e-9).clamp(max=len(w2c) - 1)
-    exact = (moments.double()[near] - targets.double()).abs() <= 1e-9
+        return w2c.expand(len(targets), 3, 4).clone()
+    near = torch.searchsorted(moments, targets - 1e-9).clamp(max=len(w2c) - 1)
+    exact = (moments[near] - targets).abs() <= 1e-9
     if exact.all():
-        return w2c.double()[near]
-    times = moments.double().numpy()
-    at = np.clip(targets.double().numpy(), times[0], times[-1])
+        return w2c[near]
+    times = moments.numpy()
+    at = np.clip(targets.numpy(), times[0], times[-1])
     last = np.searchsorted(times, at, side="right") - 1  # the pose before, or at, each moment
-    gaps = np.asarray([between] * (len(w2c) - 1) if isinstance(between, str) else list(between))
+    gaps = np.broadcast_to(np.asarray(between), len(w2c) - 1)
     mode = gaps[last.clip(max=len(gaps) - 1)]
-    centres = camera_centre(w2c.double()).numpy()
+    centres = camera_centre(w2c).numpy()
     centre = np.stack([np.interp(at, times, centres[:, i]) for i in range(3)], axis=-1)
     if "spline" in gaps and len(w2c) > 2:
         from scipy.interpolate import CubicSpline  # a tenth of torch's time
@@ -196,12 +197,12 @@ def interpolate_poses(
         centre = np.where((mode == "spline")[:, None], curve, centre)
     from scipy.spatial.transform import Rotation, Slerp  # half of torch's time
 
-    turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
+    turns = Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
     poses = _w2c(Slerp(times, turns)(at).as_matrix(), centre)
     # The ends hold bit for bit, too.
     still = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
-    poses = torch.where(still[:, None, None], w2c.double()[torch.from_numpy(last)], poses)
-    return torch.where(exact[:, None, None], w2c.double()[near], poses)
+    poses = torch.where(still[:, None, None], w2c[torch.from_numpy(last)], poses)
+    return torch.where(exact[:, None, None], w2c[near], poses)
 
 
 def bends_to(
@@ -236,39 +237,6 @@ def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T
     return torch.cat((rotation, -rotation @ camera_centre(w2c.double())[..., None]), dim=-1)
 
 
-def smooth_poses(
-    w2c: Tensor,  # [T, 3, 4]
-    sigma_frames: float,
-) -> Tensor:  # [T, 3, 4]
-    """Poses averaged over neighbours with a Gaussian weight: centres linearly, rotations by their
-    mean.
-
-    Raises:
-        EgoXInputError: negative sigma.
-    """
-    if sigma_frames < 0:
-        raise EgoXInputError(
-            "smoothing", got=sigma_frames, expected="0 frames or more", fix="use 0 to leave it out"
-        )
-    if sigma_frames == 0 or len(w2c) == 1:
-        return w2c.clone()
-    from scipy.spatial.transform import Rotation
-
-    centres = camera_centre(w2c.double()).numpy()
-    turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
-    reach = max(1, int(np.ceil(3 * sigma_frames)))
-    new_centres, new_turns = np.empty_like(centres), []
-    for t in range(len(w2c)):
-        # The window stays symmetric towards the ends, so that a steady motion is not pulled
-        # inwards.
-        half = min(reach, t, len(w2c) - 1 - t)
-        window = np.arange(t - half, t + half + 1)
-        weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
-        new_centres[t] = weights @ centres[window] / weights.sum()
-        new_turns.append(turns[window].mean(weights))
-    return _w2c(Rotation.concatenate(new_turns).as_matrix(), new_centres)
-
-
 def trajectory_of_array(
     w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
     camera: CameraModel,
@@ -300,9 +268,7 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
         EgoXInputError: the path does not reach over them.
     """
     times = trajectory.times_s.double()
-    later = torch.cat(
-        (times.new_ones(1, dtype=torch.bool), times[1:] > times[:-1])
-    )  # uneven videos repeat a frame
+    later = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
     track = PoseTrack(
         w2c=trajectory.w2c.double()[later],
         moments=times[later],
@@ -324,15 +290,6 @@ def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
     return flags[near]
 
 
-def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTrajectory:
-    """The path seen by another ego camera; where that one is turned differently, the picture stays
-    upright."""
-    if trajectory.camera.quarter_turns % 4 == camera.quarter_turns % 4:
-        return replace(trajectory, camera=camera)
-    before, after = (sensor_from_upright(c.quarter_turns) for c in (trajectory.camera, camera))
-    return replace(trajectory, camera=camera, w2c=after @ before.T @ trajectory.w2c.double())
-
-
 def adapted(
     trajectory: CameraTrajectory,
     *,
@@ -342,22 +299,45 @@ def adapted(
 ) -> CameraTrajectory:
     """The same path at the times of other frames, seen by another ego camera, smoothed.
 
+    Where that camera is turned differently, the picture stays upright.
+
     Raises:
         EgoXInputError: the path does not reach over the frames.
     """
     if frames is not None:
         trajectory = resample(trajectory, frames)
     if camera is not None:
-        trajectory = with_camera(trajectory, camera)
+        before, after = (c.quarter_turns % 4 for c in (trajectory.camera, camera))
+        trajectory = replace(trajectory, camera=camera)
+        if before != after:
+            turn = sensor_from_upright(after) @ sensor_from_upright(before).T
+            trajectory = replace(trajectory, w2c=turn @ trajectory.w2c.double())
     return smoothed(trajectory, smooth_s) if smooth_s > 0 else trajectory
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
-    """The same path smoothed with a Gaussian of ``sigma_s`` seconds."""
-    if len(trajectory.times_s) < 2:
+    """The same path averaged over neighbours with a Gaussian weight: centres linearly, rotations by
+    their mean."""
+    times, count = trajectory.times_s, len(trajectory.times_s)
+    if count < 2:
         return trajectory
-    step = float((trajectory.times_s[-1] - trajectory.times_s[0]) / (len(trajectory.times_s) - 1))
-    return replace(trajectory, w2c=smooth_poses(trajectory.w2c, sigma_s / step))
+    from scipy.spatial.transform import Rotation
+
+    sigma_frames = sigma_s / float((times[-1] - times[0]) / (count - 1))
+    w2c = trajectory.w2c.double()
+    centres, turns = camera_centre(w2c).numpy(), Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
+    reach = max(1, int(np.ceil(3 * sigma_frames)))
+    new_centres, new_turns = np.empty_like(centres), []
+    for t in range(count):
+        # The window stays symmetric towards the ends, so that a steady motion is not pulled
+        # inwards.
+        half = min(reach, t, count - 1 - t)
+        window = np.arange(t - half, t + half + 1)
+        weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
+        new_centres[t] = weights @ centres[window] / weights.sum()
+        new_turns.append(turns[window].mean(weights))
+    smooth = _w2c(Rotation.concatenate(new_turns).as_matrix(), new_centres)
+    return replace(trajectory, w2c=smooth)
 
 
 def _w2c(c2w: np.ndarray, centres: np.ndarray) -> Tensor:

@@ -18,7 +18,7 @@ from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.trajectory.keyframe_fit import ClipMoments, fit_keyframes, keyframe_error
+from egox_core.trajectory.keyframe_fit import ClipMoments, deviations, fit_keyframes
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.trajectory.poses import camera_centre, invert, look_at
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, DepthVideo, PointCloud
@@ -145,8 +145,8 @@ def test_few_keyframes_stay_close_to_a_path():
     path = track.at(moments)
     chosen = fit_keyframes(path, moments)
     assert chosen[0] == 0 and chosen[-1] == 39 and len(chosen) < 20
-    off_m, off_deg = keyframe_error(path, moments, chosen)
-    assert off_m <= 0.005 and off_deg <= 0.5
+    off_m, off_deg = deviations(path, moments, chosen)
+    assert off_m.max() <= 0.005 and off_deg.max() <= 0.5
     still = path[:1].expand(40, 3, 4)
     assert fit_keyframes(still, moments) == [0, 39]
 
