@@ -38,13 +38,6 @@ def make_contact_sheet(
     )
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of the indices below ``count``, evenly spread, with the first and the
-    last."""
-    shown = min(count, most)
-    return sorted({round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)})
-
-
 def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
     """Whole or not at all."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))

@@ -190,15 +190,13 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         ego, poses, depth = exo.ego, exo.ego_w2c, exo.depth_m
         # Share of the ego picture
         seen = transform(compose(poses, invert(exo.exo_w2c)).float(), exo.rays * depth[..., None])
-        distance, (uv, valid) = seen.norm(dim=-1), ego.project(seen)
-        valid &= ego.inside(uv) & (distance < PriorOptions().far_m)
-        column, row = uv.nan_to_num(0.0).round().long().clamp(0, EGO_SIDE - 1).unbind(-1)
-        cells.scatter_reduce_(1, row * EGO_SIDE + column, valid.float(), "amax")
+        distance, (_, cell, shown) = seen.norm(dim=-1), ego.look_up(seen)
+        shown &= distance < PriorOptions().far_m
+        cells.scatter_reduce_(1, cell, shown.float(), "amax")
         # The surface at the head, and around
         head = transform(exo.exo_w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
         z = head[..., 2]
-        uv, inside = exo.camera.project(head)
-        inside &= exo.camera.inside(uv) & (z > 0)
+        inside = exo.camera.look_up(head)[2]
         off = (exo.rays * z[..., None] - head)[..., :2].norm(dim=-1)
         reach = (1.5 * z / exo.camera.fy).clamp_min(HEAD_M)
         own = depth.masked_fill((off > reach) | ~inside, torch.nan)

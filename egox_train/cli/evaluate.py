@@ -41,8 +41,8 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
+    from ..data.set_files import each_once
     from ..metrics.evaluate import REPORT, TABLE, evaluate
-    from ..metrics.report import failure_lines
     from ..parallel import RunSums
 
     weights = {name: getattr(args, name.replace("-", "_")) for name in WEIGHTS}
@@ -57,7 +57,7 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     if isinstance(outcome, RunSums):
         print(outcome)
         return 0
-    for line in failure_lines(outcome.errors):
+    for line in each_once(sorted(outcome.errors.items())):
         print(f"not evaluated: {line}")
     count = outcome.clips - len(outcome.errors)
     if not outcome.report:
@@ -78,7 +78,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips have no masks."""
-    from ..metrics.report import failure_lines
+    from ..data.set_files import each_once
     from ..metrics.track_masks import track_masks
     from ..parallel import RunSums
 
@@ -93,7 +93,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
     if isinstance(failures, RunSums):
         print(failures)
         return 0
-    for line in failure_lines(failures):
+    for line in each_once(sorted(failures.items())):
         print(f"no masks: {line}")
     print(f"masks of {len(list(args.out.glob('[!.]*.npz')))} clips: {args.out}")
     return SOME_FAILED if failures else 0

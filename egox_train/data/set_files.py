@@ -15,9 +15,10 @@ from typing import Any
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
+from egox_core.frame_store import sample_frames
 from egox_core.safe_files import atomic_write, read_json, write_json
 
-from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
+from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from .clip_files import middle_picture
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
@@ -167,7 +168,8 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
         reasons.setdefault(why, []).append(what)
     notes = {take: [*own] for take, own in part.notes.items()}
     for take, own in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
-        notes[take] = notes.get(take, []) + _of_clips(own)
+        said = ((record.clip, note) for record in own for note in record.notes)
+        notes[take] = notes.get(take, []) + each_once(said)
     write_json(
         root / REPORT,
         {
@@ -201,15 +203,14 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
     return warnings
 
 
-def _of_clips(records: Iterable[ClipRecord]) -> list[str]:
-    """The notes of a take's clips, each once, with the clips that it is about."""
+def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
+    """Notes on clips, each once, with the first clip and the count of the others."""
     clips: dict[str, list[str]] = {}
-    for record in records:
-        for note in record.notes:
-            clips.setdefault(note, []).append(record.clip)
+    for clip, note in notes:
+        clips.setdefault(note, []).append(clip)
     return [
-        f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {note}"
-        for note, own in clips.items()
+        f"{first}{f' and {len(more)} more' if more else ''}: {note}"
+        for note, (first, *more) in clips.items()
     ]
 
 
@@ -217,7 +218,7 @@ def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
     """One row a clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
     above."""
     rows = []
-    for record in (records[index] for index in spread(len(records), SHEET_CLIPS)):
+    for record in (records[index] for index in sample_frames(len(records), SHEET_CLIPS)):
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
         rows.append(
             SheetRow(

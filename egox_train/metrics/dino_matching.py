@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import check_choice
+from egox_core.frame_store import sample_frames
 from egox_core.safe_files import read_json_object
 
 from ..data.depth_model import imagenet_pictures
@@ -107,7 +108,7 @@ def match_by_looks(
     from scipy.optimize import linear_sum_assignment
 
     made = masks.generated
-    picked = np.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().astype(int)
+    picked = sample_frames(len(truth), FRAMES)
     own_looks, other_looks = (
         looks(side[:, picked], dino(frames[picked]))
         for side, frames in ((masks.truth, truth), (made, generated))

@@ -8,12 +8,13 @@ import numpy as np
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
+from egox_core.frame_store import sample_frames
 from egox_core.frozen import frozen
 from egox_core.metrics import require_torchmetrics
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, write_json
 
-from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
+from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from ..data.clip_files import middle_picture
 from ..data.manifest import ClipRecord, in_splits, read_manifest, read_splits
 from ..options import ALONE, EvaluateOptions, RunOptions
@@ -134,7 +135,7 @@ def evaluate(
             make_contact_sheet(
                 [
                     _sheet_row(manifest.parent, shown[index], generated)
-                    for index in spread(len(shown), options.sheet_clips)
+                    for index in sample_frames(len(shown), options.sheet_clips)
                 ]
             ),
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frame_store import sample_frames
 
 from ..wan.weights import load_network
 from .columns import FVD_WEIGHTS, MAE_WEIGHTS
@@ -126,8 +127,8 @@ def _check_length(what: str, frames: Tensor, least: int, option: str) -> None:
 
 def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
     """Frames spread over a video, as a file holds them."""
-    picked = torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().long()
-    return (frames[picked].float() * 255).round().clamp(0, 255).to(torch.uint8)
+    picked = frames[sample_frames(len(frames), FRAMES)]
+    return (picked.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..data.manifest import ClipRecord
+from ..data.set_files import each_once
 from .baselines import BASELINES
 from .bootstrap import (
     FEWEST_TAKES,
@@ -242,7 +243,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
             yield "Paired differences", [how, "", *_means_table(paired, differing)]
         yield "Clips", _row_table(report["rows"])
     if report["errors"]:
-        yield "Not evaluated", [f"- {line}" for line in failure_lines(report["errors"])]
+        yield "Not evaluated", [f"- {line}" for line in each_once(sorted(report["errors"].items()))]
     yield "Not computed", [f"- {name}: {why}" for name, why in report["not_computed"].items()]
     yield "What the columns mean", [f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning]
 
@@ -327,14 +328,3 @@ def _interval(estimate: Mapping[str, float] | None, column: Metric) -> str:
 
 def _number(value: float | None, column: Metric) -> str:
     return "–" if value is None else f"{value:.{column.digits}f}"
-
-
-def failure_lines(errors: Mapping[str, str]) -> list[str]:
-    """Reasons of clips that failed, each once with the first clip and the count of the others."""
-    clips: dict[str, list[str]] = {}
-    for clip, why in sorted(errors.items()):
-        clips.setdefault(why, []).append(clip)
-    return [
-        f"{first}{f' and {len(more)} more' if more else ''}: {why}"
-        for why, (first, *more) in clips.items()
-    ]

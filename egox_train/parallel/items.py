@@ -10,11 +10,11 @@ from typing import Any, TypeVar, get_args
 import torch
 
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.frame_store import sample_frames
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock
 
-from ..contact_sheet import spread
 from ..options import Engine, RunOptions
 from .cluster import run_on_ray
 from .pool import call, run_pool
@@ -101,7 +101,7 @@ def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequ
             fix="for example 0/2 and 1/2",
         )
     if 0 < most < len(items):
-        items = [items[index] for index in spread(len(items), most)]
+        items = [items[index] for index in sample_frames(len(items), most)]
     return items[part[0] :: part[1]]
 
 

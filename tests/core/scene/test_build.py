@@ -150,6 +150,7 @@ def test_long_clips_are_sampled_evenly():
     chosen = sample_frames(480, 49)
     assert len(chosen) == 49 and chosen[0] == 0 and chosen[-1] == 479 and len(set(chosen)) == 49
     assert sample_frames(5, 49) == [0, 1, 2, 3, 4]
+    assert (sample_frames(9, 3), sample_frames(10, 1), sample_frames(0, 3)) == ([0, 4, 8], [0], [])
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])

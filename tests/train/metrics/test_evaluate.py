@@ -20,8 +20,8 @@ from egox_core.video.grid import GAP
 from egox_train.data.clip_files import read_all
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import write_masks
+from egox_train.data.set_files import each_once
 from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate
-from egox_train.metrics.report import failure_lines
 from egox_train.options import ALONE, EvaluateOptions, RunOptions
 from egox_train.video_writer import write_levels, write_video
 from tests.refusals import refuses
@@ -231,7 +231,7 @@ def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
     (place / MADE).mkdir()
     outcome = run(place)
     assert len(outcome.errors) == 4 + len(SPOILT) and outcome.report["clips"] == 0
-    assert failure_lines({"b": "no", "a": "no", "c": "cut"}) == ["a and 1 more: no", "c: cut"]
+    assert each_once([("a", "no"), ("b", "no"), ("c", "cut")]) == ["a and 1 more: no", "c: cut"]
 
 
 def truths(place: Path, name: str) -> tuple[str, Path]:
