@@ -9,19 +9,13 @@ import pytest
 from egox_core.safe_files import read_json, write_json
 from tools.texts import locales
 from tools.texts.locales import PAGE, SOURCE, TRANSLATIONS, leaves, node_defs, read_locale, review
-from tools.texts.node_schemas import node_schemas
 
 FIX = "run `python3 run.py make texts`, then translate or delete what it lists"
 
 
 @pytest.fixture(scope="module")
-def schemas(pack):
-    return node_schemas(pack)
-
-
-@pytest.fixture(scope="module")
-def english(schemas):
-    return node_defs(schemas)
+def english(pack):
+    return node_defs([node.GET_SCHEMA() for node in pack.nodes.extension.NODES])
 
 
 def test_the_layout_is_the_front_ends(english):

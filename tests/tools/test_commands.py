@@ -13,9 +13,10 @@ import pytest
 from tools.setup import commands
 from tools.setup.base_dir import BaseDir
 from tools.setup.environment import Environment
-from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server, check_port, free_port
+
+from .test_host import environment_of
 
 
 @pytest.mark.parametrize("version", [(3, 7, 17), (3, 9, 25)])
@@ -127,14 +128,13 @@ def test_a_wrong_name_is_told_which_there_are(call, capsys, monkeypatch):
     assert "the names are:" in capsys.readouterr().err
 
 
-class Recorder(Environment):
-    """An environment that notes what it is asked to run."""
-
-    calls: list[list[str]] = []
-
-    def run(self, arguments: list[str]) -> int:
-        self.calls.append(arguments)
-        return 3
+@pytest.fixture
+def calls(monkeypatch) -> list[list[str]]:
+    """Arguments that the environment was asked to run; each ends in 3."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Environment, "run", lambda self, words: asked.append(words) or 3)
+    monkeypatch.setenv(commands.INSIDE, "1")
+    return asked
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,19 @@ class Recorder(Environment):
         (["make", "texts", "--check"], ["-m", "tools.texts", "--check"]),
     ],
 )
-def test_modules_get_their_arguments_unchanged(call, expected, tmp_path, monkeypatch):
+def test_modules_get_their_arguments_unchanged(call, expected, calls, tmp_path, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "some_bench.py").write_text("", "utf-8")
     layout = Layout(tmp_path)
-    recorder = Recorder(
-        Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout
-    )
-    Recorder.calls = []
     monkeypatch.setattr(commands, "Layout", lambda: layout)
-    monkeypatch.setattr(commands, "this_environment", lambda layout: recorder)
+    monkeypatch.setattr(
+        commands, "this_environment", lambda layout: environment_of(tmp_path, layout)
+    )
     monkeypatch.setattr(
         "tools.setup.requirements.check_requirements", lambda environment, command: None
     )
-    monkeypatch.setenv(commands.INSIDE, "1")
     assert commands.main(call) == 3, "the module's exit code is run.py's"
-    assert recorder.calls == [expected]
+    assert calls == [expected]
 
 
 def test_the_environment_reaches_modules_of_the_repository(tmp_path):
@@ -172,29 +169,17 @@ def test_the_environment_reaches_modules_of_the_repository(tmp_path):
         "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)",
         "utf-8",
     )
-    host = Host(tmp_path / "host", (0, 30, 0), "test", owned=True)
-    assert (
-        Environment(host, Path(sys.executable), Layout(tmp_path)).run(
-            ["-m", "some_module", str(host.root)]
-        )
-        == 0
-    )
+    host = tmp_path / "host"
+    assert environment_of(host, Layout(tmp_path)).run(["-m", "some_module", str(host)]) == 0
     without = Environment(None, Path(sys.executable), Layout(tmp_path))
-    assert (
-        without.run(
-            ["-c", "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"]
-        )
-        == 0
-    )
+    found = "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"
+    assert without.run(["-c", found]) == 0
 
 
-def test_without_a_host_modules_run_and_the_demo_says_so(monkeypatch, capsys):
+def test_without_a_host_modules_run_and_the_demo_says_so(calls, monkeypatch, capsys):
     """EGOX_NO_SETUP=1 on a GPU machine without a network: benches that need torch only."""
-    calls: list[list[str]] = []
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
-    monkeypatch.setattr(Environment, "run", lambda self, arguments: calls.append(arguments) or 0)
-    monkeypatch.setenv(commands.INSIDE, "1")
-    assert commands.main(["fidelity"]) == 0 and calls == [["-m", "benchmarks.fidelity"]]
+    assert commands.main(["fidelity"]) == 3 and calls == [["-m", "benchmarks.fidelity"]]
     assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err
 
 
@@ -220,9 +205,7 @@ def test_the_whole_process_tree_ends(tmp_path):
         "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n",
         "utf-8",
     )
-    environment = Environment(
-        Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), Layout(tmp_path)
-    )
+    environment = environment_of(root, Layout(tmp_path))
     with Server(environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt") as server:
         process = server.process
         child = int((root / "child").read_text("utf-8"))

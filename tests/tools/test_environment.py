@@ -20,7 +20,7 @@ from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.requirements import check_requirements, is_met
 
-from .test_host import fetched, make_host
+from .test_host import environment_of, fetched, make_host
 
 
 @pytest.fixture(autouse=True)
@@ -143,9 +143,7 @@ def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
     """The packages that tests need, then those that some of them compare with where there is a
     build of it."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
-    environment = Environment(
-        Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout
-    )
+    environment = environment_of(layout.host, layout)
     check_requirements(environment, command)
     assert len(pip_calls) == gets and all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
     if gets:

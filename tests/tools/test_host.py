@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tools.setup import host as host_module
+from tools.setup.environment import Environment
 from tools.setup.host import PINNED, Host, Release, fetch_host, find_host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.testing import OLDEST
@@ -25,6 +26,11 @@ def make_host(root: Path, version: str | None = "0.30.0") -> Path:
     if version:
         (root / "comfyui_version.py").write_text(f'__version__ = "{version}"\n', "utf-8")
     return root
+
+
+def environment_of(root: Path, layout: Layout) -> Environment:
+    """This Python, with a host there that is run.py's own."""
+    return Environment(Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,6 @@ from typing import Any
 
 from tools.setup.layout import REPO_ROOT
 
-from .node_schemas import NodeSchema, Slot
-
 SOURCE, NODES, PAGE = "en", "nodeDefs", "main"
 TRANSLATIONS = ("ko", "zh", "ja")
 HELP = REPO_ROOT / "web" / "js" / "docs"
@@ -25,7 +23,7 @@ MARKS = Path(__file__).with_name("translated.json")
 translation that still says the same after a change of English: take its line out."""
 
 
-def renew(schemas: Sequence[NodeSchema], write: bool = True) -> tuple[list[str], list[str]]:
+def renew(schemas: Sequence[Any], write: bool = True) -> tuple[list[str], list[str]]:
     """Write the English texts and the marks of the translations (or only compare).
 
     Returns:
@@ -94,14 +92,21 @@ def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def node_defs(schemas: Sequence[NodeSchema]) -> dict[str, Any]:
-    """The English texts in the front end's layout."""
+def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
+    """The English texts of the host's schemas, in the front end's layout."""
     return {
-        schema.id: {
+        schema.node_id: {
             "display_name": schema.display_name,
             "description": schema.description,
-            "inputs": {slot.id: _slot_texts(slot) for slot in schema.inputs},
-            "outputs": {str(index): _slot_texts(slot) for index, slot in enumerate(schema.outputs)},
+            "inputs": {
+                slot.id: _slot_texts(slot, slot.as_dict().get("display_name"))
+                for declared in schema.inputs
+                for slot in declared.get_all()
+            },
+            "outputs": {
+                str(index): _slot_texts(slot, slot.display_name)
+                for index, slot in enumerate(schema.outputs)
+            },
         }
         for schema in schemas
     }
@@ -116,5 +121,5 @@ def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
             yield f"{above}{key}", value
 
 
-def _slot_texts(slot: Slot) -> dict[str, str]:
-    return {"name": slot.label} | ({"tooltip": slot.tooltip} if slot.tooltip else {})
+def _slot_texts(slot: Any, name: str | None) -> dict[str, str]:
+    return {"name": name or slot.id} | ({"tooltip": slot.tooltip} if slot.tooltip else {})
