@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import comfy.model_management as management
@@ -29,7 +30,9 @@ class HostMemory:
     """Room beside one model's full forward, and pinned main memory."""
 
     def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
-        self._model = model
+        # The model's own callbacks lead here: a strong reference would make a circle, and the host
+        # then collects all garbage again before each later model that it loads.
+        self._model = weakref.proxy(model)
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
     def room(self, device: torch.device) -> int:

@@ -1,6 +1,8 @@
 """The exo cache in the host's model path: exact where nothing has changed, and what it lives
 with."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -258,6 +260,19 @@ def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
     with pytest.raises(RuntimeError, match="cancelled") if error else nullcontext():
         rig.ksample(model, steps=4)
     assert max(held) > 0 and cache_of(model).kept_bytes == 0
+
+
+def test_a_sampled_model_is_in_no_circle_of_references(rig):
+    """The host would collect all garbage, and warn, before each later model that it loads."""
+    model = rig.patch(recompute_exo=2)
+    rig.ksample(model, steps=3)
+    sampled = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert sampled() is None
+    finally:
+        gc.enable()
 
 
 def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch):
