@@ -11,7 +11,7 @@ from ..safe_files import read_json_object, write_json
 from .track import JOINT_NAMES, REASONS, SIDES, HandTrack
 
 HEAD = {"format": "egox_hands", "version": 1, "names": list(JOINT_NAMES)}
-"""What every file says of itself; names may be left out."""
+"""Fields that name the form of a file; names may be left out."""
 MAX_BYTES = 256 * 2**20
 """Of a file: some 1.5 kB a frame."""
 FARTHEST = 1e9

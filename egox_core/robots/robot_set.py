@@ -62,7 +62,7 @@ def open_set(
             one.
     """
     with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow.parquet  # noqa: F401  (asked for here, before anything is written)
     with file_lock(folder / "meta", wait=False) as free:
         if not free:
             raise EgoXInputError(

@@ -73,7 +73,7 @@ def fit(
 
 
 class _Heads(NamedTuple):
-    """What is fitted."""
+    """The values that are fitted."""
 
     rotation: np.ndarray  # [T, 3, 3] world_from_head
     place: np.ndarray  # [T, 3] metres, between the eyes, world

@@ -184,7 +184,7 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
 
 
 def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: list[str]) -> Evidence:
-    """What the frames say; doubts go to the notes."""
+    """Collect the evidence of all frames; doubts go to the notes."""
     evidence = gather(points, view, times_s)
     any_seen = points.seen[:, : len(HEAD_POINTS)].any(1).numpy()
     strays = np.nonzero(any_seen & ~evidence.seen.any(1))[0]

@@ -82,7 +82,7 @@ SEEN_WORDS: Mapping[str, str] = {
     "doubtful": "where something that exo never saw may hide it",
     "unobserved": "where exo never saw anything",
 }
-"""What each of ``egox_core.types.SEEN_KINDS`` is."""
+"""Description of each of ``egox_core.types.SEEN_KINDS``."""
 
 
 def _by_class(key: str, label: str, better: Literal["higher", "lower"], digits: int, how: str):

@@ -217,7 +217,7 @@ def read_keypoints(path: Path, size: tuple[int, int], *, person: int | None = No
 
 
 def _payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], int]:
-    """What :func:`joined_points` takes, and the number of frames."""
+    """Read a payload by its socket, for :func:`joined_points`, and the number of frames."""
     if path.suffix.lower() == ".npz" and not path.is_dir():
         payload = _mhr_payload(path, size)
         return {"MHR_POSE_DATA": payload}, len(payload["frames"])

@@ -20,7 +20,7 @@ def capture(rig, model, step: int = 1, block: int = BLOCK):
 
 
 def recorded(rig, steps: int = STEPS, **changes):
-    """What a run of the patched model leaves in a capture."""
+    """The record that a run of the patched model leaves in a capture."""
     model, attention = capture(rig, rig.patch(**changes))
     rig.ksample(model, steps=steps)
     return attention

@@ -243,7 +243,7 @@ def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
 
 
 def test_only_the_servers_own_page_is_answered(client, body):
-    """Which page that is: tests/nodes/test_requests.py."""
+    """Pages of other origins; tests/nodes/test_requests.py tells them apart."""
     answer = ask(client, "cloud", body, Origin="http://evil.example")
     assert answer.status == 403 and len(answer.body) < 200
     assert request(client, "/egox/pose_editor/cloud").status in (404, 405)
