@@ -66,7 +66,6 @@ def is_module(name: str) -> bool:
     files = (
         place.parent.with_suffix(".py"),
         place.parent / "__init__.py",
-        place.parent / "door.py",
     )
     said = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
     return place.is_dir() or place.with_suffix(".py").is_file() or place.name in said
@@ -106,14 +105,14 @@ def test_comments_name_only_source_files_that_exist():
     assert not dead
 
 
-def test_docstrings_of_doors_are_in_google_form():
+def test_docstrings_of_handed_out_names_are_in_google_form():
     """By ruff's pydocstyle, for the names that rooms of the core hand out. An argument that the
     signature explains needs no line."""
     handed = {ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take", "types")}
-    for door in (ROOT / "egox_core").glob("*/door.py"):
-        for node in ast.parse(door.read_text("utf-8")).body:
+    for face in (ROOT / "egox_core").glob("*/__init__.py"):
+        for node in ast.parse(face.read_text("utf-8")).body:
             if isinstance(node, ast.ImportFrom):
-                names = handed.setdefault(door.with_name(f"{node.module}.py"), set())
+                names = handed.setdefault(face.with_name(f"{node.module}.py"), set())
                 names.update(alias.name for alias in node.names)
     command = (
         "-m ruff check --isolated --select=D --ignore=D105,D107,D417 --output-format=json".split()

@@ -21,12 +21,12 @@ def page() -> str:
     """The whole page: files, then rooms."""
     parts = []
     for name in (*FILES, *sorted(path.parent.name for path in CORE.glob("*/__init__.py"))):
-        file = CORE / name / "__init__.py" if (CORE / name).is_dir() else CORE / f"{name}.py"
+        is_room = (CORE / name).is_dir()
+        file = CORE / name / "__init__.py" if is_room else CORE / f"{name}.py"
         tree = ast.parse(file.read_text("utf-8"))
         parts += [f"## egox_core.{name}", _first(ast.get_docstring(tree)), *_entries(file)]
-        door = file.with_name("door.py")
-        for node in ast.parse(door.read_text("utf-8")).body if (CORE / name).is_dir() else ():
-            if isinstance(node, ast.ImportFrom):
+        for node in tree.body:
+            if is_room and isinstance(node, ast.ImportFrom):
                 names = {alias.name for alias in node.names}
                 parts += _entries(file.with_name(f"{node.module}.py"), names)
     return HEAD + "\n\n".join(filter(None, parts)) + "\n"

@@ -4,14 +4,7 @@ In: numbers of a calibration (K and a size, JSON, a preset's name), points [...,
 stored pixels [..., 2]. Out: :class:`CameraModel`, stored pixels, unit rays. Knows no poses, no files, no pictures.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .gopro import MAX_ANGLE_DEG, raw_gopro, raw_gopro_of
+from .lenses import LENSES
+from .model import CameraModel, one_camera, sensor_from_upright
+from .presets import CAMERA_PRESETS, preset_camera

@@ -6,14 +6,17 @@ and of the sky. Out: :class:`~egox_core.types.DepthVideo` of kind ``metric z`` (
 ``DEPTH_ADAPTERS``.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .adapters import DEPTH_ADAPTERS, check_scale, socket_sources
+from .align import align_depth, depth_advice
+from .report import AlignOptions, AlignReport
+from .resample import depth_window, fit_depth_size, fit_host_mask, frames_of_size, with_host_masks
+from .roles import align_sources
+from .sources import (
+    GUESSED_FOV_DEG,
+    DepthSource,
+    array_depth,
+    camera_of_view,
+    clean_depth,
+    guessed_camera,
+)
+from .trust import with_trust

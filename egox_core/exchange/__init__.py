@@ -4,14 +4,6 @@ In: a file of COLMAP, Blender, Nuke, TUM, GVHMR or OmniCam, a meta.json, keyfram
 path to write. Out: :class:`~egox_core.types.CameraTrajectory`, :class:`ExoPath`, keyframe documents, files.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .exo_paths import ExoPath
+from .paths import export_path, import_path, trajectory_of_keyframes
+from .trajectory_files import read_trajectory, write_trajectory

@@ -9,14 +9,14 @@ acts in one formula, :func:`bias_from_cosine`.
 diffusers' Wan transformer gets it from ``install_gga`` of :mod:`egox_train.wan.diffusers_processor`;
 rows of a real attention to look at are in :mod:`.record`."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .attention import check_tokens, gga_attention
+from .backends import BACKENDS, KernelsUsed
+from .bias import bias_from_cosine, dense_bias
+from .exo_cache import ExoCache, ExoForward, ExoHalves, ego_tokens, kept_size
+from .geometry import gga_geometry, tokens_from_latents
+from .options import GgaOptions
+from .plain import or_cudnn, plain_attention
+from .product_gradient import product_kernels
+from .rays import ego_rays, released_k_note, world_rays
+from .record import AttentionRecord, AttentionRows
+from .rows import BiasRows

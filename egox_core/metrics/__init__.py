@@ -5,14 +5,8 @@ In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and i
 degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and LoRA strength.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .exo_turn import exo_turned_error
+from .image import check_pair, psnr, region_psnr, require_torchmetrics, squared_error, ssim_map
+from .off_path import PathError, PathViews
+from .redrawn import keep_observed
+from .sweep import sweep_points

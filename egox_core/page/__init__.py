@@ -5,14 +5,12 @@ pictures [.., H, W, 3] (float 0...1, or uint8 where they are drawn for a file), 
 points of the scene, a small prior of one pose. Knows no host.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .align_plot import plot_report
+from .attention import attention_view
+from .exo_motion import path_from_above, sightings_picture
+from .geometry import geometry_file
+from .head_path import draw_head_path
+from .maps import coverage_preview, depth_preview
+from .queries import lens_outline, mark_seen, pick_head, pick_point, scene_up
+from .sheets import MAX_FRAMES, Drawn, common_step, make_sheets
+from .uploads import MAX_FILES, UPLOAD_SUFFIXES, take_in

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..frozen import frozen
-from ..types import DOUBTFUL, EARLIER, UNOBSERVED
 from .sheets import Drawn
 
 STOPS = 16
@@ -131,23 +130,3 @@ def coverage_preview(
         return torch.where(coverage[frame, ..., None], rgb[frame].float(), hatch.to(rgb.device))
 
     return Drawn(shape=(count, height, width, 3), draw=draw)
-
-
-def mark_seen(
-    rgb: Tensor,  # [H, W, 3] uint8
-    seen: Tensor,  # [H, W] uint8, of types.NOW and the other classes
-) -> Tensor:  # [H, W, 3] uint8
-    """Mark pixels by their class, as the page's players do.
-
-    A grey veil covers what exo saw at another time, dots what is doubtful, a hatch what it never
-    saw.
-    """
-    down, right = torch.meshgrid(*map(torch.arange, seen.shape), indexing="ij")
-    marked = rgb.clone()
-    veiled = seen == EARLIER
-    marked[veiled] = marked[veiled] // 2 + 64
-    middle = HATCH_PX // 2
-    dots = (down % HATCH_PX // 2 == middle // 2) & (right % HATCH_PX // 2 == middle // 2)
-    marked[(seen == DOUBTFUL) & dots] = 255
-    marked[(seen == UNOBSERVED) & ((down + right) % HATCH_PX == 0)] = 160
-    return marked

@@ -1,5 +1,5 @@
 """Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a
-path rests, a lens's rim.
+path rests, a lens's rim, marks on the picture of a pose.
 """
 
 import math
@@ -11,7 +11,8 @@ from ..cameras import CameraModel, sensor_from_upright
 from ..frozen import frozen
 from ..prior import CoarsePoints
 from ..trajectory import HEAD_HALF, OWN_BODY_M, invert, transform
-from ..types import PointCloud, PointSet
+from ..types import DOUBTFUL, EARLIER, UNOBSERVED, PointCloud, PointSet
+from .maps import HATCH_PX
 
 REACH_PX = 12.0
 """Largest distance of a point from the click; a thinned cloud of a 784 x 448 picture has one within
@@ -252,3 +253,23 @@ def lens_outline(
     rays, valid = upright.unproject(pixels)
     first = valid.int().argmax(-1)
     return rays[torch.arange(samples), first]
+
+
+def mark_seen(
+    rgb: Tensor,  # [H, W, 3] uint8
+    seen: Tensor,  # [H, W] uint8, of types.NOW and the other classes
+) -> Tensor:  # [H, W, 3] uint8
+    """Mark pixels by their class, as the page's players do.
+
+    A grey veil covers what exo saw at another time, dots what is doubtful, a hatch what it never
+    saw.
+    """
+    down, right = torch.meshgrid(*map(torch.arange, seen.shape), indexing="ij")
+    marked = rgb.clone()
+    veiled = seen == EARLIER
+    marked[veiled] = marked[veiled] // 2 + 64
+    middle = HATCH_PX // 2
+    dots = (down % HATCH_PX // 2 == middle // 2) & (right % HATCH_PX // 2 == middle // 2)
+    marked[(seen == DOUBTFUL) & dots] = 255
+    marked[(seen == UNOBSERVED) & ((down + right) % HATCH_PX == 0)] = 160
+    return marked

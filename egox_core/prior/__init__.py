@@ -5,14 +5,9 @@ Out: an :class:`~egox_core.types.EgoPrior` (rgb, coverage, z depth per frame); o
 most of the ego view.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .coarse import CoarsePoints
+from .look_away import LookAwayMemory
+from .options import PRIOR_PRESETS, PriorOptions, prior_preset
+from .placement import check_placement
+from .rank import ExoCandidate, rank_exo_cameras, rank_text
+from .render import iter_ego_prior, render_ego_prior

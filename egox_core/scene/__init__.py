@@ -4,14 +4,11 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 :class:`~egox_core.types.PointCloud`, static points and moving points per frame; several of them fused into one.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .build import build_scene
+from .exo_motion import AGREES_PX, estimate_exo_motion
+from .fusion import fuse_scenes
+from .moving_camera import is_moving
+from .own_take import STRANGE
+from .poses import ego_from_scene, scene_rest
+from .surface import lift
+from .viewer import viewer_camera, viewer_ply, write_ply

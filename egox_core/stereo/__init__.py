@@ -5,14 +5,6 @@ prior was drawn from. Out: the right eye's video (:mod:`.right_eye`), pictures o
 and an mp4 that says so of itself (:mod:`.boxes`).
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .boxes import mark_stereo
+from .pictures import StereoForm, stereo_pictures
+from .right_eye import second_eye

@@ -4,14 +4,12 @@ In: a depth or meta.json file, and the frames in use. Out:
 :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames. Files
 of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .depth_files import check_depth, load_depth_file
+from .depth_inputs import check_depth_file, find_depth, take_depth
+from .depth_readers import PICTURE_SUFFIXES, DepthFile, open_depth
+from .meta import ENTRY_KEYS, LIST_KEY, meta_beside, parse_meta, read_meta
+from .metric_scale import ScaleReport, with_scale
+from .same_take import check_same_take
+from .take_cameras import exo_camera_of_size, exo_poses, meta_trajectory, with_exo_lens
+from .vipe import read_poses
+from .wearer_body import meets_head

@@ -5,14 +5,14 @@ keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses 
 :class:`~egox_core.types.CameraTrajectory`.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .gravity import down_axis
+from .head_evidence import ExoView
+from .head_payloads import OPENPOSE_POINTS
+from .head_points import HeadPoints
+from .head_pose import HeadReport, estimate_head
+from .head_sources import joined_points
+from .head_template import HEAD_HALF, POINTS, worn_points
+from .keyframe_fit import ClipMoments, keyframes_of_path
+from .keyframes import OWN_BODY_M, check_made_on, direction, keyframe_track, with_looks
+from .path import PoseTrack, adapted, flags_at, trajectory_of_array
+from .poses import camera_centre, compose, invert, look_at, pose_of_frame, transform, validate_w2c

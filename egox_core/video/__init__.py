@@ -5,14 +5,18 @@ Out: :class:`VideoInfo`, :class:`~egox_core.types.FrameSelection`, frames [T,
 H, W, 3] uint8, their sound; pictures redrawn for another lens; several videos in one, each under
 its name."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .clip import VideoClip, open_clip
+from .cuts import refuse_cuts
+from .grid import labelled_grid, picture_row, side_by_side
+from .reader import (
+    VideoSource,
+    decode_frames,
+    fit_picture,
+    open_video,
+    probe_video,
+    read_frames,
+    resize_picture,
+    video_mark,
+)
+from .reprojection import Undistortion, reproject, undistorted_camera
+from .selection import VideoInfo, select_frames

@@ -6,14 +6,24 @@ host samples), LoRA files under the names that a host reads (:func:`convert_lora
 noise levels (:func:`released_schedule`). The words: :mod:`.prompt`, and :mod:`.caption` where a
 language model writes them."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .door import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """Open the door when the first name is asked for."""
-        from .door import __getattribute__ as handed_out
-
-        return handed_out(name)
+from .canvas import build_mask, check_pictures, ego_half, model_input, widen
+from .caption import MIN_WORDS, NO_CAPTION, caption_request, caption_section, repair_caption
+from .chunks import ChunkFiles, plan_chunks, sample_chunks
+from .conditioned import Conditioned, Encoders
+from .file_kinds import MODEL_FIX, check_lora, check_run_files, check_weights
+from .latents import denormalise_latent, fit_latent_colours, latent_colours, normalise_latent
+from .lora_keys import convert_lora, convert_transformer, rename_parameter
+from .lora_settings import PREFIX, contradictions, resolve_auto, trained_with
+from .noise import released_noise
+from .prompt import (
+    TOKENS,
+    clean_prompt,
+    cut_place,
+    cut_tokens,
+    has_ftfy,
+    join_sections,
+    split_sections,
+)
+from .schedule import TRAIN_TIMESTEPS, make_scheduler, released_schedule, sample_released
+from .vision import embedding_picture
+from .weights import SCALE_PARTS, SCALES, read_header

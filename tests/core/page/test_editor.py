@@ -12,8 +12,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
-from egox_core.page.maps import mark_seen
-from egox_core.page.queries import camera_up, lens_outline, pick_point, scene_up
+from egox_core.page.queries import camera_up, lens_outline, mark_seen, pick_point, scene_up
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
