@@ -10,7 +10,7 @@ projects them anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,9 @@ class Memory(Protocol):
     def room(self, device: torch.device) -> int:
         """Bytes that may be taken on ``device`` beside what a full forward needs."""
 
+    def take(self, device: torch.device, size: int) -> None:
+        """Have so many bytes of :meth:`room` be free: others give theirs up."""
+
     def pin(self, tensor: Tensor) -> bool:
         """Lock a tensor in main memory, so that a GPU can fetch it while it computes; False:
         not.
@@ -44,6 +47,9 @@ class UnlimitedMemory:
     def room(self, device: torch.device) -> int:
         """No limit."""
         return 2**63
+
+    def take(self, device: torch.device, size: int) -> None:
+        """Nobody holds anything."""
 
     def pin(self, tensor: Tensor) -> bool:
         """Nothing is kept elsewhere."""
@@ -148,10 +154,14 @@ class ExoHalves:
 
 @dataclass(slots=True)
 class _Entry:
-    step: int
-    sigma: float
+    """Exo of one condition."""
+
     home: torch.device  # where all is kept
     packed: bool  # in 8 bits (:func:`pack`), what came into each block
+    step: int = 0
+    sigma: float = 0.0
+    weights: Hashable = None  # of the model
+    stack: tuple = ()  # conditions of its last forward, itself included
     blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # k, v; or 8 bits, scale
     beside: tuple[Tensor, Tensor] | None = None  # modulation and rotations, the same in all blocks
     pinned: list[Tensor] = field(default_factory=list)
@@ -160,6 +170,9 @@ class _Entry:
 
 class ExoCache:
     """The exo half of one sampling run, by condition and whatever else makes a forward another.
+
+    Each condition's part of a stacked batch has an entry of its own, so that it serves in every
+    other stacking, and goes when nobody asks for that condition any more.
 
     ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
     to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
@@ -173,7 +186,7 @@ class ExoCache:
         self.full = self.kept = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
         self.in_the_way: set[str] = set()  # code that needs the whole canvas in each forward
-        self._entries: dict[tuple[Hashable, tuple], _Entry] = {}
+        self._entries: dict[tuple[Hashable, Hashable], _Entry] = {}
         self._lane: torch.cuda.Stream | None = None
 
     def clear(self) -> None:
@@ -192,16 +205,18 @@ class ExoCache:
     @property
     def kept_bytes(self) -> int:
         """Memory of all that is kept."""
-        return sum(
-            x.nbytes
+        tensors = (
+            x
             for entry in self._entries.values()
-            for pair in entry.blocks.values()
+            for pair in (*entry.blocks.values(), entry.beside or ())
             for x in pair
         )
+        storages = (x.untyped_storage() for x in tensors)
+        return sum({store.data_ptr(): store.nbytes() for store in storages}.values())
 
     def forward(
         self,
-        key: Hashable,  # window, shape, weights: everything but condition and step
+        key: Hashable,  # window, shape, skipped layers: all but condition, step and weights
         conditions: tuple,  # names of the stacked conditions, in their order
         sigma: float,
         sigmas: Sequence[float],
@@ -209,27 +224,49 @@ class ExoCache:
         exact_bytes: int,  # of the keys and values of all blocks
         device: torch.device,
         packed_bytes: int | None = None,  # of what comes into them, in 8 bits; None: not to be kept
+        weights: Hashable = None,  # names the model's weights, where they change within a run
+        asked: Collection = (),  # conditions that this step asks for, in this forward or another
     ) -> ExoForward | None:
         """The part that one forward has in the cache; None where nothing can be kept."""
         step = step_of(sigma, sigmas)
-        for other in [name for name in self._entries if name[0] == key and name[1] != conditions]:
-            if set(other[1]) & set(conditions):  # stacked otherwise than before
-                self._free(self._entries.pop(other))
-        entry = self._entries.get((key, conditions))
-        if entry is not None and entry.whole and self._still_good(entry, step, sigma):
+        gone = [
+            name
+            for name, entry in self._entries.items()
+            if name[0] == key
+            and name[1] not in (*conditions, *asked)
+            and set(entry.stack) & set(conditions)
+        ]
+        for name in gone:
+            self._free(self._entries.pop(name))
+        names = [(key, condition) for condition in conditions]
+        entries = [self._entries[name] for name in names if name in self._entries]
+        one_home = len({(entry.home, entry.packed) for entry in entries}) == 1
+        there = len(entries) == len(names) and one_home
+        if there and all(self._still_good(entry, step, sigma, weights) for entry in entries):
             self.kept += 1
-            return ExoForward(self, entry, grid, device, kept=True)
+            for entry in entries:
+                entry.stack = conditions
+            return ExoForward(self, entries, grid, device, kept=True)
         self.full += 1
-        if entry is None:
+        if not there:
+            for entry in entries:
+                self._free(entry)
             home = self._home(exact_bytes, packed_bytes, device)
             if home is None:
+                for name in names:
+                    self._entries.pop(name, None)
                 self.refused_bytes = max(self.refused_bytes, packed_bytes or exact_bytes)
                 return None
-            entry = self._entries[key, conditions] = _Entry(step, sigma, *home)
-        entry.step, entry.sigma, entry.whole = step, sigma, False
-        return ExoForward(self, entry, grid, device, kept=False)
+            entries = [_Entry(*home) for _ in names]
+            self._entries |= dict(zip(names, entries, strict=True))
+        for entry in entries:
+            entry.step, entry.sigma, entry.weights, entry.stack = step, sigma, weights, conditions
+            entry.whole = False
+        return ExoForward(self, entries, grid, device, kept=False)
 
-    def _still_good(self, entry: _Entry, step: int, sigma: float) -> bool:
+    def _still_good(self, entry: _Entry, step: int, sigma: float, weights: Hashable) -> bool:
+        if not entry.whole or weights != entry.weights:
+            return False
         if sigma > entry.sigma * (1 + TOLERANCE):
             return False  # a restart: the sampler went back to more noise
         return self.every == 0 or step // self.every == entry.step // self.every
@@ -242,13 +279,16 @@ class ExoCache:
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.
         """
-        if self.memory.room(device) >= exact_bytes:
-            return device, False
         packed = packed_bytes is not None
         needed_bytes = packed_bytes if packed else exact_bytes
-        for place in (device, torch.device("cpu")):
-            if self.memory.room(place) >= needed_bytes:
-                return place, packed
+        for place, in_8_bits, size in (
+            (device, False, exact_bytes),
+            (device, packed, needed_bytes),
+            (torch.device("cpu"), packed, needed_bytes),
+        ):
+            if self.memory.room(place) >= size:
+                self.memory.take(place, size)
+                return place, in_8_bits
         return None
 
     def _free(self, entry: _Entry) -> None:
@@ -258,6 +298,7 @@ class ExoCache:
             self.memory.unpin(x)
         entry.pinned.clear()
         entry.blocks.clear()
+        entry.beside = None
 
     def store(self, entry: _Entry, block: int, pair: tuple[Tensor, Tensor]) -> None:
         """Copy a block's pair, [B, t * h, w_exo, ...] each, to where it is kept."""
@@ -310,10 +351,17 @@ class ExoForward:
     """
 
     def __init__(
-        self, cache: ExoCache, entry: _Entry, grid: Grid, device: torch.device, *, kept: bool
+        self,
+        cache: ExoCache,
+        entries: list[_Entry],  # of the stacked conditions, in their order
+        grid: Grid,
+        device: torch.device,
+        *,
+        kept: bool,
     ) -> None:
-        self.cache, self.entry, self.grid, self.device, self.kept = cache, entry, grid, device, kept
-        self._next: dict[int, Transfer] = {}
+        self.cache, self.entries, self.grid = cache, entries, grid
+        self.device, self.kept = device, kept
+        self._next: dict[int, list[Transfer]] = {}
         self._projected: dict[int, tuple[Tensor, ...]] = {}
         self._given: set[int] = set()  # blocks whose input is kept
         self._stored: set[int] = set()  # those of them that went on to their self-attention
@@ -321,7 +369,7 @@ class ExoForward:
     @property
     def packed(self) -> bool:
         """True where :meth:`keep_input` is called for each block."""
-        return self.entry.packed
+        return self.entries[0].packed
 
     @property
     def tokens(self) -> int:
@@ -338,12 +386,13 @@ class ExoForward:
         """Keys and values of the whole canvas for one self-attention."""
         if not self.kept:
             if not self.packed:
-                self.cache.store(self.entry, block, (self._exo(k), self._exo(v)))
+                self._store(block, self._exo(k), self._exo(v))
             if not self.packed or block in self._given:
                 self._stored.add(block)
             return k, v
-        exo_k, exo_v = self._projected.pop(block) if self.packed else self._fetched(block)
-        return join_tokens(exo_k, k), join_tokens(exo_v, v)
+        parts = [self._projected.pop(block)] if self.packed else self._fetched(block)
+        exo_k, exo_v = zip(*parts, strict=True)
+        return self._joined(exo_k, k), self._joined(exo_v, v)
 
     def keep_input(self, block: int, x: Tensor, modulation: Tensor, rotations: Tensor) -> None:
         """Keep what comes into a block of a full forward.
@@ -354,19 +403,23 @@ class ExoForward:
             rotations: [1, tokens, ...].
         """
         if not self._given:
-            self.entry.beside = modulation, self._exo(rotations).flatten(1, 2).clone()
-        self.cache.store(self.entry, block, pack(self._exo(x)))
+            exo_rotations = self._exo(rotations).flatten(1, 2).clone()
+            for entry, own in zip(self.entries, self._parts(modulation), strict=True):
+                entry.beside = own.clone(), exo_rotations
+        self._store(block, *pack(self._exo(x)))
         self._given.add(block)
 
     def kept_input(
         self, block: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
         """Give back the input kept by :meth:`keep_input`."""
-        x = unpack(*self._fetched(block), dtype).flatten(1, 2)
-        if self.entry.beside is None:
+        codes, scale = zip(*self._fetched(block), strict=True)
+        x = unpack(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
+        beside = [entry.beside for entry in self.entries if entry.beside is not None]
+        if not beside:
             raise RuntimeError("a kept forward before a full one")
-        modulation, rotations = self.entry.beside
-        return x, modulation.to(self.device), rotations.to(self.device)
+        modulation = torch.cat([own for own, _ in beside])
+        return x, modulation.to(self.device), beside[0][1].to(self.device)
 
     def put_projected(self, block: int, *pair: Tensor) -> None:
         """Keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""
@@ -377,11 +430,35 @@ class ExoForward:
         t, h, w_exo, _ = self.grid
         return x.unflatten(1, (t * h, w_exo)) if self.cache.alone else exo_tokens(x, self.grid)
 
-    def _fetched(self, block: int) -> tuple[Tensor, Tensor]:
-        transfer = self._next.pop(block, None) or self.cache.fetch(self.entry, block, self.device)
-        if block + 1 in self.entry.blocks:
-            self._next[block + 1] = self.cache.fetch(self.entry, block + 1, self.device)
-        return transfer.wait()
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Each condition's rows of a batch."""
+        return x.chunk(len(self.entries))
+
+    def _store(self, block: int, *pair: Tensor) -> None:
+        for entry, *own in zip(self.entries, *map(self._parts, pair), strict=True):
+            self.cache.store(entry, block, (own[0], own[1]))
+
+    def _joined(
+        self,
+        exo: Sequence[Tensor],  # [b, t * h, w_exo, D] of parts of the batch, in its order
+        ego: Tensor,  # [B, t * h * w_ego, D]
+    ) -> Tensor:  # [B, tokens, D]
+        """As :func:`join_tokens`, each part written where it belongs."""
+        t, h, w_exo, w_ego = self.grid
+        out = ego.new_empty(len(ego), t * h, w_exo + w_ego, ego.shape[-1])
+        out[:, :, w_exo:] = ego.unflatten(1, (t * h, w_ego))
+        for rows, own in zip(out.chunk(len(exo)), exo, strict=True):
+            rows[:, :, :w_exo] = own
+        return out.flatten(1, 2)
+
+    def _fetched(self, block: int) -> list[tuple[Tensor, Tensor]]:
+        transfers = self._next.pop(block, None) or self._fetch(block)
+        if block + 1 in self.entries[0].blocks:
+            self._next[block + 1] = self._fetch(block + 1)
+        return [transfer.wait() for transfer in transfers]
+
+    def _fetch(self, block: int) -> list[Transfer]:
+        return [self.cache.fetch(entry, block, self.device) for entry in self.entries]
 
     def finish(self, blocks: int) -> None:
         """Accept what a full forward stored, if it passed through every block's attention.
@@ -389,5 +466,6 @@ class ExoForward:
         With ``alone`` the ego half is next.
         """
         if not self.kept:
-            self.entry.whole = self._stored == set(range(blocks))
+            for entry in self.entries:
+                entry.whole = self._stored == set(range(blocks))
             self.kept = self.cache.alone

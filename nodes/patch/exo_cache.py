@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from comfy.samplers import get_area_and_mult
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..host.steps import PartSeconds
 
+ASKED = "egox_asked"
+"""Key in transformer_options: conditions that the guider asks for at this noise level."""
 OVERRIDE = "optimized_attention_override"
 SLOTS = "patches_replace"
 OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes begin
@@ -45,16 +48,11 @@ def open_exo_cache(
     if sigmas is None or sigma is None or inner:
         cache.full += 1
         return None
-    conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
+    # Of a sampler that names no conditions, the batch is one.
+    conditions = tuple(options.get("uuids") or (None,))
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
-    key = (
-        x.shape,
-        x.dtype,
-        x.device,
-        None if frames is None else tuple(frames),
-        replaced,
-        options.get(WEIGHTS),
-    )
+    window = None if frames is None else tuple(frames)
+    key = x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     sizes = len(transformer.blocks), batch, grid, transformer.dim
@@ -67,7 +65,29 @@ def open_exo_cache(
         kept_size(*sizes, x.element_size()),
         x.device,
         packed_bytes=kept_size(*sizes, None),
+        weights=options.get(WEIGHTS),
+        asked=options.get(ASKED, ()),
     )
+
+
+def name_asked(
+    executor: WrapperExecutor,
+    model: Any,
+    conds: list[list[dict] | None],
+    x: Tensor,
+    timestep: Tensor,  # [B] sigmas
+    model_options: dict[str, Any],
+) -> Any:
+    """A CALC_COND_BATCH wrapper: tells each forward which conditions are asked for beside its own,
+    since the host stacks them as its memory allows."""
+    asked = frozenset(
+        cond["uuid"]
+        for entries in conds
+        for cond in entries or ()
+        if get_area_and_mult(cond, x, timestep) is not None
+    )
+    options = {**model_options.get("transformer_options", {}), ASKED: asked}
+    return executor(model, conds, x, timestep, {**model_options, "transformer_options": options})
 
 
 def with_inputs(

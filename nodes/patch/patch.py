@@ -19,6 +19,7 @@ from ..host.progress import host_progress
 from ..host.remember import remembered
 from ..io_types import TrajectoryWithNotes
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
+from .exo_cache import name_asked
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata
 
@@ -88,6 +89,7 @@ def patch_with_geometry(
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
+        (WrappersMP.CALC_COND_BATCH, name_asked),
         (
             WrappersMP.DIFFUSION_MODEL,
             WideningWrapper(exo, mask_exo, guidance, calls=calls, w_ego=w_ego),

@@ -262,6 +262,98 @@ def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
     assert max(held) > 0 and cache_of(model).kept_bytes == 0
 
 
+def after_each_forward(model, read) -> list:
+    """What ``read(x)`` gives after each forward of the model, as it runs."""
+    seen = []
+
+    def spy(executor, x, *args, **kwargs):
+        out = executor(x, *args, **kwargs)
+        seen.append(read(x))
+        return out
+
+    model.add_wrapper_with_key("apply_model", "spy", spy)
+    return seen
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_condition_that_is_left_out_gives_its_memory_back(rig, monkeypatch, packed):
+    """The host's CFG Override to 1 from the middle on: half of the bytes go at that step, and what
+    stays serves to the end."""
+    from comfy_extras.nodes_custom_sampler import CFGOverride
+
+    if packed:
+        leave_little_room(rig, monkeypatch)
+    model = rig.patch(recompute_exo=0)
+    cache = cache_of(model)
+    seen = after_each_forward(model, lambda x: (len(x), cache.kept_bytes, cache.full))
+    override = {"cfg": 1.0, "start_percent": 0.45, "end_percent": 1.0}
+    out = rig.ksample(CFGOverride.execute(model, **override)[0], steps=6)
+    batches, sizes, full = zip(*seen, strict=True)
+    assert batches == (2, 2, 2, 1, 1, 1) and full == (1,) * 6
+    shared = cache_rotations(rig) if packed else 0
+    assert len(set(sizes[:3])) == len(set(sizes[3:])) == 1
+    assert sizes[0] - shared == 2 * (sizes[3] - shared) > 0
+    anew = rig.ksample(CFGOverride.execute(rig.patch(), **override)[0], steps=6)
+    assert out.isfinite().all() and (out - anew).std() < 0.5 * anew.std()
+
+
+def cache_rotations(rig) -> int:
+    """Bytes of exo's positions, which all conditions share."""
+    t, h, w_exo, _ = rig.canvas.latent_grid
+    transformer = rig.model.get_model_object("diffusion_model")
+    return t * h * w_exo // 4 * transformer.dim // transformer.num_heads * 2 * 4
+
+
+def test_conditions_that_memory_parts_or_joins_are_kept(rig, monkeypatch):
+    """The host stacks cond and uncond as its memory allows, which changes from step to step."""
+    model = rig.patch(recompute_exo=0)
+    cache = cache_of(model)
+    seen = after_each_forward(model, lambda x: (len(x), cache.full))
+    own = type(model.model).memory_required
+
+    def required(self, input_shape, cond_shapes=None):
+        apart = cond_shapes is not None and input_shape[0] > 1 and 0 < len(seen) < 5
+        return 1e30 if apart else own(self, input_shape, cond_shapes or {})
+
+    monkeypatch.setattr(type(model.model), "memory_required", required)
+    rig.ksample(model, steps=4)
+    assert seen == [(2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1)]
+
+
+def test_resident_encoders_leave_for_what_is_kept(rig, monkeypatch):
+    """Text encoder, CLIP and VAE stay on a device whose memory nobody asks for; it is counted as
+    the host counts it."""
+    import comfy.model_management as management
+    from comfy.model_patcher import ModelPatcher
+
+    cpu, memory = torch.device("cpu"), rig.nodes("host.memory").HostMemory
+    encoder = ModelPatcher(torch.nn.Linear(1024, 1024), cpu, cpu)
+    ours = rig.patch(recompute_exo=0)
+    mine = memory(ours, [2, 1, 3, 8, 24])
+    card = 2**31
+    # A card of 2 GiB in place of the main memory that the rig computes in.
+    monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(management, "current_loaded_models", [])
+    for model in (encoder, ours):
+        entry = management.LoadedModel(model)
+        entry.model_load()
+        management.current_loaded_models.append(entry)
+
+    def free(device=None, torch_free_too=False):
+        left = card - sum(x.model_loaded_memory() for x in management.current_loaded_models)
+        return (left, 0) if torch_free_too else left
+
+    monkeypatch.setattr(management, "get_free_memory", free)
+    without = card - ours.loaded_size() - mine._needed_bytes()
+    assert ours.loaded_size() == ours.model_size() > 0 and encoder.loaded_size() == 4 * 1025 * 1024
+    assert mine.room(cpu) == without, "as if the encoder weren't there"
+    mine.take(cpu, without - encoder.loaded_size())
+    assert [one.model for one in management.current_loaded_models] == [encoder, ours], "both fit"
+    mine.take(cpu, without)
+    assert [one.model for one in management.current_loaded_models] == [ours]
+    assert mine.room(cpu) == without == free() - mine._needed_bytes()
+
+
 def test_a_sampled_model_is_in_no_circle_of_references(rig):
     """The host would collect all garbage, and warn, before each later model that it loads."""
     model = rig.patch(recompute_exo=2)
@@ -390,8 +482,8 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
     class Cache:
         in_the_way = set()
 
-        def forward(self, key, *rest, packed_bytes):
-            keys.append((key, rest[0]))
+        def forward(self, key, *rest, packed_bytes, weights, asked):
+            keys.append((key, rest[0], weights))
 
     base = {
         "sample_sigmas": torch.tensor([1.0, 0.0]),

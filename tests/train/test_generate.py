@@ -154,9 +154,8 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
     cache, made = ExoCache(2), []
     with torch.no_grad():
         for _ in range(2):
-            scope.exo = cache.forward(
-                (), (), 0.9, [0.9, 0.0], (t, h // 2, w_exo // 2, w_ego // 2), 0, torch.device("cpu")
-            )
+            grid = (t, h // 2, w_exo // 2, w_ego // 2)
+            scope.exo = cache.forward((), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu"))
             shown = packed[..., w_exo:] if scope.exo.kept else packed
             out = model(
                 hidden_states=shown,

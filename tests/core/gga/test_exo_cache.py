@@ -18,15 +18,16 @@ from egox_core.gga.exo_cache import (
 GRID = (2, 3, 4, 2)  # t, h, w_exo, w_ego
 SIGMAS = (1.0, 0.8, 0.6, 0.3, 0.0)
 BLOCKS = 2
+FULL, KEPT = "full", "kept"
 
 
 @pytest.fixture
 def tokens(device):
-    def random_tokens(seed: int, exo: bool = True) -> torch.Tensor:  # [1, tokens, 8]
+    def random_tokens(seed: int, exo: bool = True, batch: int = 1):  # [batch, tokens, 8]
         t, h, w_exo, w_ego = GRID
         width = w_ego + (w_exo if exo else 0)
         draw = torch.Generator().manual_seed(seed)
-        return torch.randn(1, t * h * width, 8, generator=draw).to(device)
+        return torch.randn(batch, t * h * width, 8, generator=draw).to(device)
 
     return random_tokens
 
@@ -39,15 +40,17 @@ def forward(tokens, device):
         key: str = "",
         conditions: tuple = ("positive",),
         blocks: int = BLOCKS,
+        **more,
     ) -> str:
         """One model call; "kept", "full" or "refused"."""
-        part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device)
+        part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device, **more)
         if part is None:
             return "refused"
+        whole, batch = not part.kept, len(conditions)
         for block in range(blocks):
-            k, v = tokens(block, exo=not part.kept), tokens(block + 50, exo=not part.kept)
+            k, v = (tokens(block + seed, exo=whole, batch=batch) for seed in (0, 50))
             whole_k, whole_v = part.keys_and_values(block, k, v)
-            assert whole_k.shape == whole_v.shape == tokens(0).shape
+            assert whole_k.shape == whole_v.shape == tokens(0, batch=batch).shape
         part.finish(BLOCKS)
         return "kept" if part.kept else "full"
 
@@ -88,9 +91,6 @@ def test_a_noise_level_belongs_to_the_step_that_it_lies_in(sigma, step):
     assert step_of(sigma, SIGMAS) == step
 
 
-FULL, KEPT = "full", "kept"
-
-
 @pytest.mark.parametrize(
     ("every", "sigmas", "expected"),
     [
@@ -118,9 +118,56 @@ def test_each_condition_window_and_weight_has_its_own(forward):
     assert forward(cache, 0.8, conditions=("negative",)) == "full"
     assert forward(cache, 0.8, key="second window") == "full"
     assert forward(cache, 0.8) == forward(cache, 0.8, conditions=("negative",)) == "kept"
-    assert forward(cache, 0.6, conditions=("negative", "positive")) == "full", "stacked otherwise"
+    assert forward(cache, 0.6, weights="a LoRA") == "full"
     before = cache.kept_bytes
-    assert forward(cache, 0.6, conditions=("positive",)) == "full" and cache.kept_bytes < before + 1
+    assert forward(cache, 0.6) == "full" and cache.kept_bytes == before, "in place of it"
+
+
+BOTH, POSITIVE, NEGATIVE = ("negative", "positive"), ("positive",), ("negative",)
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected", "entries"),
+    [
+        # (conditions of a forward, what its step asks for), and conditions kept after each
+        ([(BOTH, BOTH), (POSITIVE, POSITIVE), (POSITIVE, POSITIVE)], [FULL, KEPT, KEPT], [2, 1, 1]),
+        ([(BOTH, BOTH), (POSITIVE, BOTH), (NEGATIVE, BOTH)], [FULL, KEPT, KEPT], [2, 2, 2]),
+        ([(NEGATIVE, BOTH), (POSITIVE, BOTH), (BOTH, BOTH)], [FULL, FULL, KEPT], [1, 2, 2]),
+        ([(BOTH, BOTH), (BOTH[::-1], BOTH), (NEGATIVE, BOTH)], [FULL, KEPT, KEPT], [2, 2, 2]),
+        ([(BOTH, BOTH), (("negative", "b"), ("negative", "b"))], [FULL, FULL], [2, 2]),
+        (
+            [(POSITIVE, POSITIVE), (NEGATIVE, NEGATIVE), (POSITIVE, POSITIVE)],
+            [FULL, FULL, KEPT],
+            [1, 2, 2],
+        ),
+        ([(POSITIVE, POSITIVE), (BOTH, BOTH), (POSITIVE, POSITIVE)], [FULL, FULL, KEPT], [1, 2, 1]),
+    ],
+    ids=["cfg to 1", "apart", "together", "order", "other prompt", "guided twice", "cfg later"],
+)
+def test_every_stacking_takes_what_was_kept_and_who_is_asked_no_more_goes(
+    forward, calls, expected, entries
+):
+    cache, of_one = ExoCache(0), BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
+    for (conditions, asked), result, kept in zip(calls, expected, entries, strict=True):
+        assert forward(cache, 0.6, conditions=conditions, asked=asked) == result
+        assert cache.kept_bytes == kept * of_one
+
+
+def test_a_condition_s_part_of_a_batch_is_its_own(tokens, device):
+    cache = ExoCache(0)
+    full = cache.forward("", BOTH, 1.0, SIGMAS, GRID, 100, device)
+    whole = [[tokens(block + seed, batch=2) for seed in (0, 50)] for block in range(BLOCKS)]
+    for block, pair in enumerate(whole):
+        full.keys_and_values(block, *pair)
+    full.finish(BLOCKS)
+    for conditions, rows in ((BOTH[::-1], [1, 0]), (POSITIVE, [1])):
+        kept, ego = (
+            cache.forward("", conditions, 1.0, SIGMAS, GRID, 100, device),
+            tokens(9, exo=False, batch=len(rows)),
+        )
+        for block, pair in enumerate(whole):
+            for out, there in zip(kept.keys_and_values(block, ego, ego), pair, strict=True):
+                assert torch.equal(out, join_tokens(exo_tokens(there[rows], GRID), ego))
 
 
 def test_blocks_that_were_skipped_keep_nothing(forward):
