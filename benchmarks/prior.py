@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.record import bench_parser, finish
+from egox_core.cameras import compose, invert, transform
 from egox_core.prior import PRIOR_PRESETS, PriorOptions, iter_ego_prior
 from egox_core.scene import build_scene
-from egox_core.trajectory import compose, invert, transform
 from egox_core.types import CameraTrajectory, DepthVideo, MovingPoints, PointCloud, PointSet
 from lab.drawn import (
     DepthErrors,

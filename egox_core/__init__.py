@@ -17,10 +17,10 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     wan         the model's canvas, names, encoders, schedule
     video       frames, sound and frame selection; other lenses
     hands       a wearer's hands: joints, doubts, wrists, their file and picture
-    trajectory  SE(3) poses and paths
+    trajectory  paths: interpolated, set by hand, estimated from a head
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms
-    cameras     lenses and intrinsics: points to pixels and back
+    cameras     lenses, poses, and both as one: a camera that knows where it is
     archives, arrays, finite, safe_files, file_names, sizes, frame_store, progress, frozen, errors: the ground
 
 The pipeline is seven calls, in :mod:`egox_core.stages`; the repository's README and examples go on from there to a

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeIs
 
-from .cameras import CameraModel
+from .cameras import CameraModel, CameraPath
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen
 from .progress import Progress, no_progress
@@ -160,6 +160,13 @@ class DepthVideo:
             )
 
     @property
+    def exo(self) -> CameraPath:
+        """The exo camera, in px of the maps."""
+        return CameraPath.of_exo(
+            self.camera, self.exo_w2c, self.times_s, lens_guessed=self.camera_guessed
+        )
+
+    @property
     def valid(self) -> Tensor:  # [T, H, W] bool
         """Mask of known depth."""
         return torch.isfinite(self.depth_m)
@@ -185,6 +192,17 @@ class CameraTrajectory:
     def upright_w2c(self) -> Tensor:  # [T, 3, 4] float64
         """Poses in the axes of the stored (upright) picture."""
         return self.camera.upright_poses(self.w2c)
+
+    @property
+    def ego(self) -> CameraPath:
+        """The ego camera."""
+        world = "exo" if self.exo_w2c is None else "take"
+        return CameraPath(lens=self.camera, w2c=self.w2c, times_s=self.times_s, world=world)
+
+    @property
+    def exo(self) -> CameraPath | None:
+        """The exo camera in the same world; None: that world isn't known."""
+        return CameraPath.of_exo(self.exo_camera, self.exo_w2c, self.times_s)
 
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
@@ -371,6 +389,14 @@ class PointCloud:
     ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
     # of a scene that isn't fused; None: points without the depth they were lifted from
     sight: ExoSight | None = None
+
+    @property
+    def exo(self) -> CameraPath:
+        """The exo camera, in px of the maps."""
+        w2c = None if self.frame == "exo" else self.exo_w2c
+        return CameraPath.of_exo(
+            self.exo_camera, w2c, self.times_s, lens_guessed=self.camera_guessed
+        )
 
     @property
     def exo_from_scene(self) -> Tensor:  # [3, 4] or [T, 3, 4] float64

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel, one_camera
+from ..cameras import LENSES, CameraModel, invert, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
-from ..trajectory import invert, validate_w2c
 from ..types import CameraTrajectory
 
 FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"

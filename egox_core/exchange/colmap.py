@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel, one_camera
+from ..cameras import LENSES, CameraModel, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, require_file
-from ..trajectory import validate_w2c
 from ..types import CameraTrajectory
 
 MAX_TEXT_BYTES = 64 * 2**20

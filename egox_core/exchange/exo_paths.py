@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ..archives import open_zip, read_array
+from ..cameras import invert, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
 from ..takes import parse_meta, read_poses
-from ..trajectory import ClipMoments, invert, look_at, validate_w2c
+from ..trajectory import ClipMoments
 from ..types import UNTIMED_FPS, CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
 from .colmap import read_pictures

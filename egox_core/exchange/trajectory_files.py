@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_matrix
-from ..cameras import CameraModel
+from ..cameras import CameraModel, validate_w2c
 from ..errors import EgoXInputError
 from ..safe_files import given, read_json, write_json
 from ..takes import meta_trajectory, parse_meta
@@ -21,7 +21,6 @@ from ..trajectory import (
     direction,
     flags_at,
     keyframe_track,
-    validate_w2c,
     with_looks,
 )
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, TakeNotes

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
+from ..cameras import compose, invert, transform
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..trajectory import compose, invert, transform
 from ..types import CameraTrajectory, known_pose
 
 SIDES = ("left", "right")

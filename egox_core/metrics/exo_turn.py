@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras import compose, invert
 from ..progress import Progress, no_progress
-from ..trajectory import compose, invert
 from ..types import CameraTrajectory, PointCloud, known_pose
 from .off_path import PICKED, PathError, PathViews, PictureMatch
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
+from ..cameras import camera_centre, compose, invert
 from ..scene import AGREES_PX
-from ..trajectory import camera_centre, compose, invert
 from .maps import colour_stops, colour_table
 from .sheets import Drawn
 

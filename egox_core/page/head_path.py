@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, compose, transform
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
-from ..trajectory import compose, transform
 
 AXIS_M = 0.12
 CONE_M, CONE_DEG = (

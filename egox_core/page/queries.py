@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, sensor_from_upright
+from ..cameras import CameraModel, invert, sensor_from_upright, transform
 from ..frozen import frozen
 from ..prior import CoarsePoints
-from ..trajectory import HEAD_HALF, OWN_BODY_M, invert, transform
+from ..trajectory import HEAD_HALF, OWN_BODY_M
 from ..types import DOUBTFUL, EARLIER, UNOBSERVED, PointCloud, PointSet
 from .maps import HATCH_PX
 

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, camera_centre, invert, transform
 from ..progress import Progress, no_progress
 from ..scene import build_scene, lift
 from ..sizes import FRAMES_PER_LATENT
-from ..trajectory import camera_centre, invert, transform
 from ..types import CameraTrajectory, DepthVideo, PointSet
 from .device import DrawingDevice
 from .drawing import draw_points

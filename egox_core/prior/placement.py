@@ -14,13 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, camera_centre, compose, invert, pose_of_frame, transform
 from ..errors import EgoXInputError
 from ..frame_store import sample_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene import ego_from_scene
-from ..trajectory import camera_centre, compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, PointCloud
 from .options import PriorOptions
 

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, preset_camera
+from ..cameras import CameraModel, compose, invert, pose_of_frame, preset_camera, transform
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..frame_store import sample_frames
@@ -25,7 +25,6 @@ from ..progress import Progress, no_progress
 from ..scene import build_scene
 from ..sizes import REFERENCE_SIZE
 from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
-from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import EARLIER, CameraTrajectory, DepthVideo, of_frames
 from .options import prior_preset
 from .render import render_ego_prior

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras import camera_centre, pose_of_frame
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene import ego_from_scene
 from ..takes import meets_head
-from ..trajectory import camera_centre, pose_of_frame
 from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
 from .device import DrawingDevice
 from .drawing import draw_points

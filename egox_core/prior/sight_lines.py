@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, compose, invert, pose_of_frame, transform
 from ..errors import EgoXInputError
 from ..frame_store import sample_frames
 from ..frozen import frozen
-from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import DOUBTFUL, EARLIER, NOW, UNOBSERVED, ExoSight, PointCloud
 from .splat_points import SplatImage, SplatOptions
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_floats, as_uint8
-from ..cameras import CameraModel
+from ..cameras import CameraModel, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..hands import JOINT_NAMES, SIDES, HandTrack
 from ..progress import Progress, no_progress
-from ..trajectory import invert
 from ..types import CameraTrajectory, known_pose
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
+from ..cameras import validate_w2c
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
-from ..trajectory import validate_w2c
 from ..types import MOVING_CHOICES, DepthVideo, ExoSight, Moving, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion

@@ -10,12 +10,11 @@ import torch
 from numpy.polynomial.polynomial import polyvander2d
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, compose, invert, pose_of_frame
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..trajectory import compose, invert, pose_of_frame
 from ..types import MOTIONS, DepthVideo, Motion
 from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion

@@ -8,10 +8,9 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, compose, invert, transform
 from ..frozen import frozen
 from ..progress import Progress
-from ..trajectory import compose, invert, transform
 from ..types import PointSet
 from .background import SAME_SURFACE, StaticBackground, static_samples
 from .surface import ClipFrames

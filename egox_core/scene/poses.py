@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from ..cameras import compose, invert, pose_of_frame, validate_w2c
 from ..errors import EgoXInputError
-from ..trajectory import compose, invert, pose_of_frame, validate_w2c
 from ..types import CameraTrajectory, PointCloud
 from .moving_camera import is_moving
 

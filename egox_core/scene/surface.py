@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..cameras import invert, pose_of_frame, transform
 from ..frame_store import drop_pages
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
-from ..trajectory import invert, pose_of_frame, transform
 from ..types import DepthVideo, PointSet
 from .edges import depth_edge, depth_range, stray_step
 

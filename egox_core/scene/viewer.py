@@ -11,7 +11,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from ..trajectory import invert, pose_of_frame
+from ..cameras import invert, pose_of_frame
 from ..types import CameraTrajectory, PointCloud, PointSet
 
 VERTEX: np.dtype = np.dtype(

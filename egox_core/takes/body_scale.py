@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, compose, invert, pose_of_frame
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..trajectory import compose, down_axis, invert, pose_of_frame
+from ..trajectory import down_axis
 from ..types import DepthVideo
 from .wearer_body import (
     HEAD_FROM_CAMERA,

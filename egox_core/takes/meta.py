@@ -7,12 +7,11 @@ from pathlib import Path, PureWindowsPath
 
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, validate_w2c
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import given, read_json, whole_number
 from ..sizes import centre_crop_left, same_aspect
-from ..trajectory import validate_w2c
 from ..types import TakeMeta
 
 LIST_KEY = "test_datasets"

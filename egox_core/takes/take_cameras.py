@@ -5,11 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, raw_gopro_of
+from ..cameras import CameraModel, raw_gopro_of, validate_w2c
 from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..sizes import centre_crop_left, same_aspect
-from ..trajectory import PoseTrack, validate_w2c
+from ..trajectory import PoseTrack
 from ..types import CameraTrajectory, ExoLens, FrameSelection, TakeMeta
 from .meta import depth_camera, k_factors
 from .same_take import check_same_count

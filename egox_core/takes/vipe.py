@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..archives import open_zip, read_array
+from ..cameras import invert, validate_w2c
 from ..errors import EgoXInputError
-from ..trajectory import invert, validate_w2c
 from ..types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import sensor_from_upright
-from ..trajectory import invert
+from ..cameras import invert, sensor_from_upright
 
 # hair, a cap, a bicycle helmet (liners are 25 to 40 mm thick) about the bare head
 HEADGEAR_M = 0.04

@@ -1,4 +1,4 @@
-"""SE(3) poses and paths: validated, composed, interpolated, set by hand or estimated from a head's points. No files.
+"""Paths of cameras: interpolated, smoothed, set by hand or estimated from a head's points. No files.
 
 In: ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres), moments in frames or seconds, keyframe documents,
 keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses at other moments, :class:`HeadPath`,
@@ -15,4 +15,3 @@ from .head_template import HEAD_HALF, POINTS, worn_points
 from .keyframe_fit import ClipMoments, keyframes_of_path
 from .keyframes import OWN_BODY_M, check_made_on, direction, keyframe_track, with_looks
 from .path import PoseTrack, adapted, flags_at, trajectory_of_array
-from .poses import camera_centre, compose, invert, look_at, pose_of_frame, transform, validate_w2c

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import CameraModel
+from ..cameras import CameraModel, compose, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import CameraTrajectory
@@ -32,7 +32,6 @@ from .head_template import (
     row_medians,
     turned_shares,
 )
-from .poses import compose, invert
 
 SEEN = {
     "body model": "the body model sees the head (not measured on people here)",

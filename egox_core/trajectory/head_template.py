@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import sensor_from_upright
+from ..cameras import compose, invert, sensor_from_upright, transform
 from ..errors import EgoXInputError
-from .poses import compose, invert, transform
 
 HEAD_POINTS = ("right_eye", "left_eye", "right_ear", "left_ear", "nose")
 POINTS = (*HEAD_POINTS, "neck", "right_shoulder", "left_shoulder")

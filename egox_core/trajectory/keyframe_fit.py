@@ -7,12 +7,12 @@ import scipy
 from torch import Tensor
 
 from ..arrays import as_tensor
+from ..cameras import FARTHEST, camera_centre
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import UNTIMED_FPS, FrameSelection
 from .keyframes import DEFAULT_UP, pose_angles
 from .path import interpolate_poses
-from .poses import FARTHEST, camera_centre
 
 MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
 """Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30

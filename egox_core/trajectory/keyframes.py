@@ -31,10 +31,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import CameraModel, sensor_from_upright
+from ..cameras import FARTHEST, CameraModel, look_at, sensor_from_upright, validate_w2c
 from ..errors import EgoXInputError, check_choice
 from .path import Between, Clock, PoseTrack, bends_to
-from .poses import FARTHEST, look_at, validate_w2c
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})

@@ -14,11 +14,17 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array, as_poses
-from ..cameras import CameraModel, sensor_from_upright
+from ..cameras import (
+    FARTHEST,
+    CameraModel,
+    camera_centre,
+    look_at,
+    sensor_from_upright,
+    validate_w2c,
+)
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
-from .poses import FARTHEST, camera_centre, look_at, validate_w2c
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]

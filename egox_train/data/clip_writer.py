@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, pose_of_frame
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
@@ -27,7 +27,6 @@ from egox_core.scene import estimate_exo_motion
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
 from egox_core.takes import DepthFile, check_depth, load_depth_file, open_depth, with_scale
-from egox_core.trajectory import pose_of_frame
 from egox_core.types import DepthVideo, TakeMeta
 from egox_core.video import read_frames, refuse_cuts
 

@@ -21,11 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, preset_camera, raw_gopro
+from egox_core.cameras import CameraModel, preset_camera, raw_gopro, validate_w2c
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.safe_files import read_json, require_safe_name
 from egox_core.sizes import MAX_SIDE, REFERENCE_SIZE
-from egox_core.trajectory import validate_w2c
 from egox_core.types import ExoLens
 
 from ..options import Split

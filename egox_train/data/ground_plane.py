@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, camera_centre, pose_of_frame
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.trajectory import camera_centre, down_axis, pose_of_frame
+from egox_core.trajectory import down_axis
 
 from .raw_take import RawTake
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 
-from egox_core.cameras import preset_camera
+from egox_core.cameras import preset_camera, validate_w2c
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.safe_files import read_json, require_folder, require_safe_name
@@ -19,7 +19,6 @@ from egox_core.takes import (
     read_meta,
     with_exo_lens,
 )
-from egox_core.trajectory import validate_w2c
 from egox_core.types import ExoLens, TakeMeta
 
 from ..options import Layout

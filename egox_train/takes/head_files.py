@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from egox_core.archives import open_zip, read_array
-from egox_core.cameras import preset_camera
+from egox_core.cameras import camera_centre, preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
@@ -31,7 +31,6 @@ from egox_core.trajectory import (
     HeadPoints,
     HeadReport,
     PoseTrack,
-    camera_centre,
     estimate_head,
     joined_points,
     with_looks,

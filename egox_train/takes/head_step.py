@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
-from egox_core.trajectory import HEAD_HALF, HeadPoints, transform, worn_points
+from egox_core.cameras import CameraModel, transform
+from egox_core.trajectory import HEAD_HALF, HeadPoints, worn_points
 from egox_core.types import known_pose
 
 MOST_FRAMES = 8

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, invert, pose_of_frame, transform
 from egox_core.frozen import frozen
-from egox_core.trajectory import OPENPOSE_POINTS, POINTS, invert, pose_of_frame, transform
+from egox_core.trajectory import OPENPOSE_POINTS, POINTS
 
 from .casting import RayBundle, first_hits
 from .layout import DrawnHead, Layout

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from egox_core.cameras import camera_centre
 from egox_core.frozen import frozen
-from egox_core.trajectory import camera_centre
 from egox_train.parallel import single_threaded
 
 from .casting import RayBundle, first_hits

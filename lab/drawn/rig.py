@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, look_at
 from egox_core.sizes import REFERENCE_SIZE
-from egox_core.trajectory import look_at
 
 from .parts import Part
 from .solids import distance, intersect

@@ -7,11 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, transform
 from egox_core.frozen import frozen
 from egox_core.hands import HandTrack
 from egox_core.progress import Progress, no_progress
-from egox_core.trajectory import transform
 from egox_core.types import CameraTrajectory, DepthVideo
 from egox_train.parallel import map_chunks, single_threaded
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, camera_centre
 from egox_core.frozen import frozen
-from egox_core.trajectory import camera_centre
 
 from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
 from .scene import Scene

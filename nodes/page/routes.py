@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from ...egox_core.cameras import CameraModel, preset_camera
+from ...egox_core.cameras import CameraModel, preset_camera, validate_w2c
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange import export_path, import_path
 from ...egox_core.file_names import META
@@ -25,12 +25,7 @@ from ...egox_core.page import lens_outline, mark_seen, pick_head, pick_point
 from ...egox_core.prior import CoarsePoints
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes import read_meta
-from ...egox_core.trajectory import (
-    ClipMoments,
-    direction,
-    keyframes_of_path,
-    validate_w2c,
-)
+from ...egox_core.trajectory import ClipMoments, direction, keyframes_of_path
 from ...egox_core.types import PointCloud
 from ...egox_core.video import video_mark
 from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing

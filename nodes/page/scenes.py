@@ -12,9 +12,9 @@ import psutil
 import torch
 from torch import Tensor
 
+from ...egox_core.cameras import pose_of_frame
 from ...egox_core.page import scene_up
 from ...egox_core.prior import CoarsePoints
-from ...egox_core.trajectory import pose_of_frame
 from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from egox_core.cameras.poses import camera_centre, compose, invert
 from egox_core.take import load_take
-from egox_core.trajectory.poses import camera_centre, compose, invert
 from tests.browser.editor_page import NODE, EditorPage
 from tests.browser.known_graph import with_known_detectors
 from tests.browser.small_graph import FRAMES, HEIGHT, WIDTH, make_small, place

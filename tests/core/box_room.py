@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
-from egox_core.trajectory.poses import camera_centre, invert, transform
+from egox_core.cameras.poses import camera_centre, invert, transform
 
 LOW, HIGH = (
     torch.tensor([-3.0, -1.5, -2.5]).double(),

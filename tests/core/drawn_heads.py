@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import camera_centre, transform
 from egox_core.trajectory import HeadPoints
 from egox_core.trajectory.head_pose import HeadPath
 from egox_core.trajectory.head_template import POINTS
-from egox_core.trajectory.poses import camera_centre, transform
 from lab.drawn import SyntheticSpec
 from lab.drawn.layout import Layout, draw_layout
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.trajectory import camera_centre
+from egox_core.cameras import camera_centre
+from egox_core.cameras.poses import compose, invert
 from egox_core.trajectory.head_payloads import MHR_POINTS
 from egox_core.trajectory.head_template import POINTS, ego_from_head
-from egox_core.trajectory.poses import compose, invert
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses

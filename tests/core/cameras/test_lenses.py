@@ -8,10 +8,10 @@ import torch
 
 from egox_core.cameras.lenses import LENSES, Lens
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import look_at
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import read_colmap, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
-from egox_core.trajectory.poses import look_at
 from tests.poses import path_of, still
 from tests.refusals import refuses
 

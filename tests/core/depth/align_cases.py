@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel
+from egox_core.cameras.poses import look_at
 from egox_core.frozen import frozen
-from egox_core.trajectory.poses import look_at
 from egox_core.types import DepthVideo
 from tests.core.box_room import view
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.poses import compose, invert
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.colmap import write_colmap
 from egox_core.exchange.exo_paths import ExoPath, write_chan
-from egox_core.trajectory.poses import compose, invert
 from egox_core.types import CameraTrajectory
 from tests.poses import path_of
 from tests.refusals import refuses

@@ -9,11 +9,11 @@ import torch
 
 from egox_core.cameras.lenses import LENSES
 from egox_core.cameras.model import CameraModel, sensor_from_upright
+from egox_core.cameras.poses import camera_centre, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import opengl_c2w, write_blender
 from egox_core.exchange.colmap import read_colmap, write_colmap
 from egox_core.safe_files import read_json
-from egox_core.trajectory.poses import camera_centre, look_at
 from egox_core.types import CameraTrajectory
 from tests.core.cameras.test_cameras import FISHEYE as LARGE_FISHEYE
 from tests.poses import path_of

@@ -6,10 +6,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras import preset_camera
+from egox_core.cameras import look_at, preset_camera
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
-from egox_core.trajectory import look_at
 from egox_core.types import CameraTrajectory
 from tests.refusals import refuses
 

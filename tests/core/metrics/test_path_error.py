@@ -8,9 +8,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import sensor_from_upright
+from egox_core.cameras.poses import compose
 from egox_core.metrics.off_path import PathError, PathViews
 from egox_core.scene.build import build_scene
-from egox_core.trajectory.poses import compose
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 

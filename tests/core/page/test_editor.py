@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
 from egox_core.page.queries import camera_up, lens_outline, mark_seen, pick_point, scene_up
@@ -19,7 +20,6 @@ from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.keyframe_fit import ClipMoments, deviations, fit_keyframes
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
-from egox_core.trajectory.poses import camera_centre, invert, look_at
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, DepthVideo, PointCloud
 from tests.core.box_room import view
 from tests.poses import path_of

@@ -11,11 +11,11 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import transform
 from egox_core.page.queries import pick_head, pick_point
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.head_template import VERTEX_TO_CHIN
-from egox_core.trajectory.poses import transform
 from lab.drawn import SyntheticSpec, make_take
 
 CLICKS = 6

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from egox_core.cameras.poses import compose, invert
 from egox_core.prior.placement import check_placement, flipped, scaled
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.stages import prior, scene
-from egox_core.trajectory.poses import compose, invert
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 

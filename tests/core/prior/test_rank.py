@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, sensor_from_upright
+from egox_core.cameras.poses import compose, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
-from egox_core.trajectory.poses import compose, invert, look_at
 from egox_core.types import EARLIER, CameraTrajectory, DepthVideo, PointCloud
 from lab.drawn import SyntheticSpec, make_take
 from tests.poses import path_of

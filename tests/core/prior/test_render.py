@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import camera_centre, compose, invert, look_at
 from egox_core.prior import render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
@@ -15,7 +16,6 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.surface import lift
 from egox_core.takes.wearer_body import meets_head
-from egox_core.trajectory.poses import camera_centre, compose, invert, look_at
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 from lab.drawn import SyntheticSpec, covisible, make_take
 from tests.poses import path_of, still

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import look_at
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.prior.sight_lines import DepthBound, hidden_length
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
-from egox_core.trajectory.poses import look_at
 from egox_core.types import (
     DOUBTFUL,
     EARLIER,

@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
 from egox_core.robots.episode import TIPS, Episode, frames_at
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.stages import scene
-from egox_core.trajectory.poses import transform
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 

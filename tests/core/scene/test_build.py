@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import transform
 from egox_core.frame_store import sample_frames
 from egox_core.scene.background import fuse_static, mean_background
 from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
 from egox_core.scene.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.fusion import fuse_scenes
-from egox_core.trajectory.poses import transform
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.poses import still

@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.poses import compose, invert
 from egox_core.scene.exo_adjust import adjust
 from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.scene.exo_tracks import find_tracks
-from egox_core.trajectory.poses import compose, invert
 from egox_core.types import DepthVideo
 from lab.drawn import DepthErrors, SyntheticSpec, make_take, with_errors
 from tests.refusals import refuses

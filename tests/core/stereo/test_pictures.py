@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from egox_core.cameras import preset_camera, sensor_from_upright
+from egox_core.cameras.poses import look_at
 from egox_core.stereo import StereoForm, mark_stereo, stereo_pictures
-from egox_core.trajectory.poses import look_at
 from egox_train.video_writer import write_video
 from tests.poses import path_of
 from tests.refusals import refuses

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from egox_core.cameras.poses import invert, look_at
 from egox_core.cameras.presets import ARIA_DISTORTION
 from egox_core.takes.meta import read_meta
 from egox_core.takes.vipe import read_vipe
-from egox_core.trajectory.poses import invert, look_at
 from egox_train.data.aria import read_aria_calibration
 from tests.refusals import refuses
 

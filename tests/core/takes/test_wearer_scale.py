@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, sensor_from_upright
+from egox_core.cameras.poses import compose, look_at
 from egox_core.takes.body_scale import MODEL_ERROR, wearer_scale
 from egox_core.takes.metric_scale import with_scale
 from egox_core.takes.wearer_body import (
@@ -18,7 +19,6 @@ from egox_core.takes.wearer_body import (
     trunk_depth,
 )
 from egox_core.trajectory.gravity import down_axis
-from egox_core.trajectory.poses import compose, look_at
 from egox_core.types import FROM_HEAD_KEYPOINTS, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses

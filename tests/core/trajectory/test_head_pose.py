@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.poses import camera_centre, compose
 from egox_core.trajectory import HeadPoints, estimate_head
 from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
 from egox_core.trajectory.head_fit import fit
 from egox_core.trajectory.head_search import search
 from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
-from egox_core.trajectory.poses import camera_centre, compose
 from lab.drawn.detected import network_points, seen_person
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.refusals import refuses

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.poses import camera_centre, invert
 from egox_core.cameras.presets import preset_camera
 from egox_core.trajectory.head_pose import HeadPath, HeadReport
 from egox_core.trajectory.head_template import (
@@ -15,7 +16,6 @@ from egox_core.trajectory.head_template import (
     ego_from_head,
     template_points,
 )
-from egox_core.trajectory.poses import camera_centre, invert
 from tests.refusals import refuses
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import read_meta
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.trajectory.path import PoseTrack, adapted, interpolate_poses
-from egox_core.trajectory.poses import camera_centre, invert, look_at
 from egox_core.types import FrameSelection, TakeNotes
 from tests.frames_in_use import frames_in_use
 from tests.poses import path_of

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.poses import camera_centre
 from egox_core.safe_files import read_json
 from egox_core.take import load_take
-from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
 from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance

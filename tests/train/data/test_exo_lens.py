@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.poses import camera_centre, transform
 from egox_core.safe_files import read_json, write_json
-from egox_core.trajectory.poses import camera_centre, transform
 from egox_train.cli.prior import main
 from egox_train.data.clip_files import read_clip
 from egox_train.data.egoexo4d import read_egoexo4d

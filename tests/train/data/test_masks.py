@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.poses import camera_centre, transform
 from egox_core.safe_files import read_json
-from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import decode_frames
 from egox_train.data import exo_pictures
 from egox_train.data.clip_files import ClipWindow, read_clip

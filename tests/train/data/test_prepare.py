@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.poses import camera_centre
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
-from egox_core.trajectory.poses import camera_centre
 from egox_core.video.reader import probe_video
 from egox_train.data.aria import read_aria_calibration
 from egox_train.data.clip_files import read_clip

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.poses import camera_centre, compose, invert, transform
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
@@ -14,7 +15,6 @@ from egox_core.take import load_take
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS, ego_from_head
-from egox_core.trajectory.poses import camera_centre, compose, invert, transform
 from egox_train.takes.head_step import out_of_step
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
 from lab.drawn.detected import seen_person

@@ -4,14 +4,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.trajectory.poses import (
-    camera_centre,
-    compose,
-    invert,
-    look_at,
-    transform,
-    validate_w2c,
-)
+from egox_core.cameras.poses import camera_centre, compose, invert, look_at, transform, validate_w2c
 from tests.refusals import refuses
 
 

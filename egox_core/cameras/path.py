@@ -1,0 +1,167 @@
+"""A camera that knows where it is: lens, poses, moments, and the world that the poses are in.
+
+Nothing outside of this file asks whether a camera stands, moves or has no pose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from .model import CameraModel
+from .poses import compose, invert, transform, validate_w2c
+
+World = Literal["exo", "take", "unknown"]
+"""The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
+take's; or that of a file of another program, until a scene, a take or a pose ties it."""
+MOVES = 1e-6
+"""Rotation, or metres, by which poses differ by more than rounding."""
+
+
+@frozen
+class CameraPath:
+    """A camera over the frames of a clip; equal where all its values are.
+
+    ``w2c`` [T, 3, 4] float64 has a pose per frame, [1, 3, 4] the one pose of a camera that stands
+    (given as [3, 4], too): camera_from_world of the unturned sensor, in metres. Two paths can be
+    related only if they are in one world.
+
+    Raises:
+        EgoXInputError: no camera, poses of another shape.
+    """
+
+    lens: CameraModel | None  # in px of the pictures in use; None: only the poses are known
+    w2c: Tensor
+    times_s: Tensor | None = None  # [T] float64, seconds in the source video
+    world: World
+    lens_guessed: bool = False  # nothing told the lens: it has an assumed field of view
+
+    def __post_init__(self) -> None:
+        if self.lens is not None and type(self.lens).__name__ != CameraModel.__name__:
+            raise EgoXInputError(
+                "lens of a camera path",
+                got=type(self.lens).__name__,
+                expected="a CameraModel",
+                fix="make one of K by CameraModel.from_intrinsics",
+            )
+        w2c = torch.as_tensor(self.w2c).double()
+        if w2c.ndim not in (2, 3) or w2c.shape[-2:] != (3, 4) or not len(w2c):
+            validate_w2c(w2c, "poses of a camera path")  # names the shape
+        object.__setattr__(self, "w2c", w2c[None] if w2c.ndim == 2 else w2c)
+        if self.times_s is not None:
+            object.__setattr__(self, "times_s", torch.as_tensor(self.times_s).double())
+
+    @classmethod
+    def of_exo(
+        cls,
+        lens: CameraModel | None,
+        w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]; None: the world is this camera's frame
+        times_s: Tensor | None = None,  # [T]
+        *,
+        lens_guessed: bool = False,
+    ) -> CameraPath:
+        """An exo camera with its pose in the take's world or, without one, in its own frame."""
+        return cls(
+            lens=lens,
+            w2c=torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c,
+            times_s=times_s,
+            world="exo" if w2c is None else "take",
+            lens_guessed=lens_guessed,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CameraPath):
+            return NotImplemented
+        one, two = (each.times_s for each in (self, other))
+        same_times = one is two or one is not None and two is not None and torch.equal(one, two)
+        return self._rest == other._rest and torch.equal(self.w2c, other.w2c) and same_times
+
+    def __hash__(self) -> int:
+        return hash((self._rest, self.w2c.shape))
+
+    @property
+    def _rest(self) -> tuple:
+        return self.lens, self.lens_guessed, self.world
+
+    def __len__(self) -> int:
+        """Number of frames; 1 for a camera that stands, where its moments aren't known."""
+        return len(self.w2c) if self.times_s is None else len(self.times_s)
+
+    @property
+    def camera(self) -> CameraModel:
+        """The lens.
+
+        Raises:
+            EgoXInputError: it isn't known.
+        """
+        if self.lens is None:
+            raise EgoXInputError(
+                "exo camera",
+                got="poses without a lens",
+                expected="its K or CameraModel, too",
+                fix="give camera=, or a meta.json with camera_intrinsics",
+            )
+        return self.lens
+
+    @property
+    def pose(self) -> Tensor | None:  # [3, 4] of a camera that stands, [T, 3, 4]; float64
+        """The poses as files have them; None: nobody knows them, the world is the camera's own."""
+        own = self.world == "exo" and not self.moves
+        return None if own else self._w2c
+
+    @property
+    def stands(self) -> bool:
+        """Whether one pose holds for all frames."""
+        return len(self.w2c) == 1
+
+    @property
+    def _w2c(self) -> Tensor:
+        return self.w2c[0] if self.stands else self.w2c
+
+    @property
+    def moves(self) -> bool:
+        """Whether the poses differ by more than rounding."""
+        return float((self.w2c - self.w2c[:1]).abs().max()) > MOVES
+
+    @property
+    def upright_w2c(self) -> Tensor:  # [1 or T, 3, 4] float64
+        """Poses in the axes of the stored (upright) picture."""
+        return self.camera.upright_poses(self.w2c)
+
+    def at(self, frame: int) -> Tensor:  # [3, 4] float64
+        """The pose of one frame."""
+        return self._w2c if self.stands else self.w2c[frame]
+
+    def of(self, frames: slice | Tensor) -> CameraPath:  # [N] int64
+        """The camera in some of its frames."""
+        times_s = None if self.times_s is None else self.times_s[frames]
+        return replace(self, w2c=self._w2c if self.stands else self.w2c[frames], times_s=times_s)
+
+    def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
+        """The poses of the first frames; ``what`` names them in errors.
+
+        Raises:
+            EgoXInputError: a pose per frame, but fewer.
+        """
+        if self.stands:
+            return self.w2c.expand(count, 3, 4)
+        if len(self.w2c) < count:
+            raise EgoXInputError(
+                what,
+                got=f"{len(self.w2c)} poses for {count} frames",
+                expected="one pose, or one for every frame in use",
+                fix="use fewer frames, or give the poses of all",
+            )
+        return self.w2c[:count]
+
+    def from_path(self, other: CameraPath) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+        """Poses of this camera as seen from another one of the same world: this_from_other."""
+        return compose(self._w2c, invert(other._w2c))
+
+    def seen(self, points: Tensor) -> Tensor:  # [T, ..., N, 3] metres, world -> the same
+        """Points of the world in the camera's frame, those of each frame by its pose."""
+        return transform(self.w2c.reshape(-1, *[1] * (points.ndim - 3), 3, 4), points)
