@@ -1,0 +1,168 @@
+"""Camera paths in the ten forms of other programs and our own, written by their public descriptions
+alone: none of the pack's writers is used."""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+FLIP = np.diag([1.0, -1.0, -1.0])
+"""From OpenCV's axes to OpenGL's, and back."""
+
+
+@dataclass(frozen=True)
+class Poses:
+    """A path to write: numbered by source frame, seen by a pinhole of K and (width, height)."""
+
+    w2c: np.ndarray  # [N, 3, 4] OpenCV axes, of the upright picture
+    k: np.ndarray  # [3, 3], pixel centres at integers
+    size: tuple[int, int]
+    fps: float
+    exo_w2c: np.ndarray | None = None  # [N, 3, 4]; the exo part of a file that has both
+
+    @property
+    def c2w(self) -> np.ndarray:  # [N, 4, 4]
+        whole = np.zeros((len(self.w2c), 4, 4))
+        whole[:, :3], whole[:, 3, 3] = self.w2c, 1
+        return np.linalg.inv(whole)
+
+    @property
+    def quaternions(self) -> np.ndarray:  # [N, 4] x y z w of w2c
+        return Rotation.from_matrix(self.w2c[:, :, :3]).as_quat()
+
+    @property
+    def opengl(self) -> np.ndarray:  # [N, 4, 4] c2w, both frames turned
+        flip = np.diag([1.0, -1.0, -1.0, 1.0])
+        return flip @ self.c2w @ flip
+
+
+def _colmap_text(folder: Path, path: Poses) -> Path:
+    (fx, _, cx), (_, fy, cy), _ = path.k.tolist()
+    row = f"1 PINHOLE {path.size[0]} {path.size[1]} {fx!r} {fy!r} {cx + 0.5!r} {cy + 0.5!r}\n"
+    (folder / "cameras.txt").write_text(row, "utf-8")
+    lines = [
+        f"{i + 1} {w!r} {x!r} {y!r} {z!r} {' '.join(map(repr, t))} 1 frame_{i:06d}.png\n\n"
+        for i, ((x, y, z, w), t) in enumerate(
+            zip(path.quaternions.tolist(), path.w2c[:, :, 3].tolist(), strict=True)
+        )
+    ]
+    (folder / "images.txt").write_text("".join(lines), "utf-8")
+    return folder / "images.txt"
+
+
+def _colmap_binary(folder: Path, path: Poses) -> Path:
+    k, pinhole = path.k, 1
+    lens = k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5
+    content = struct.pack("<QIiQQ4d", 1, 1, pinhole, *path.size, *lens)
+    (folder / "cameras.bin").write_bytes(content)
+    content = struct.pack("<Q", len(path.w2c))
+    for i, ((x, y, z, w), t) in enumerate(zip(path.quaternions, path.w2c[:, :, 3], strict=True)):
+        content += struct.pack("<I7dI", i + 1, w, x, y, z, *t, 1)
+        content += f"frame_{i:06d}.png".encode() + b"\0"
+        content += struct.pack("<Q", 1) + struct.pack("<ddq", 3.5, 4.5, -1)
+    (folder / "images.bin").write_bytes(content)
+    return folder / "images.bin"
+
+
+def _blender(folder: Path, path: Poses) -> Path:
+    frames = [
+        {"file_path": f"images/frame_{i:06d}.png", "transform_matrix": matrix.tolist()}
+        for i, matrix in enumerate(path.opengl)
+    ]
+    (fx, _, cx), (_, fy, cy), _ = path.k.tolist()
+    lens = {"fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5}
+    size = {"w": path.size[0], "h": path.size[1]}
+    return _json(folder / "transforms.json", lens | size | {"frames": frames})
+
+
+def _tum(folder: Path, path: Poses) -> Path:
+    c2w = path.c2w[:, :3]
+    turns = Rotation.from_matrix(c2w[:, :, :3]).as_quat()
+    np.savetxt(folder / "path.txt", np.c_[np.arange(len(c2w)) / path.fps, c2w[:, :, 3], turns])
+    return folder / "path.txt"
+
+
+def _chan(folder: Path, path: Poses) -> Path:
+    c2w = path.opengl[:, :3]
+    y, x, z = Rotation.from_matrix(c2w[:, :, :3]).as_euler("YXZ", degrees=True).T
+    np.savetxt(folder / "path.chan", np.c_[np.arange(len(c2w)), c2w[:, :, 3], x, y, z])
+    return folder / "path.chan"
+
+
+def _vipe(folder: Path, path: Poses) -> Path:
+    for name in ("pose", "intrinsics"):
+        (folder / name).mkdir(exist_ok=True)
+    numbers = np.arange(len(path.w2c))
+    np.savez(folder / "pose" / "clip.npz", data=path.c2w, inds=numbers)
+    k = np.array([[path.k[0, 0], path.k[1, 1], path.k[0, 2], path.k[1, 2]]])
+    np.savez(folder / "intrinsics" / "clip.npz", data=k.repeat(len(numbers), 0), inds=numbers)
+    return folder / "pose" / "clip.npz"
+
+
+def _gvhmr(folder: Path, path: Poses) -> Path:
+    np.savez(folder / "path.npz", R_w2c=path.w2c[:, :, :3], t_w2c=path.w2c[:, :, 3])
+    return folder / "path.npz"
+
+
+def _omnicam(folder: Path, path: Poses) -> Path:
+    """Right-handed with y up: right = forward x up, turned towards up by the roll."""
+    keys = []
+    for frame, pose in enumerate(path.c2w):
+        right, forward, place = pose[:3, 0], pose[:3, 2], pose[:3, 3]
+        level = np.cross(forward, [0, 1, 0]) / np.linalg.norm(np.cross(forward, [0, 1, 0]))
+        roll = np.degrees(np.arctan2(right @ np.cross(level, forward), right @ level))
+        camera = {"position": place.tolist(), "target": (place + forward).tolist(), "roll": roll}
+        keys.append({"frame": frame, "camera": camera})
+    track = {"duration_frames": len(keys), "keyframes": keys}
+    cameras = [{"id": "a", "track": track}]
+    return _json(
+        folder / "scene.json", {"timeline": {}, "cameras": cameras, "active_camera_id": "a"}
+    )
+
+
+def _meta(folder: Path, path: Poses) -> Path:
+    content = {"ego_extrinsics": path.w2c.tolist(), "ego_intrinsics": path.k.tolist()}
+    if path.exo_w2c is not None:
+        content["camera_extrinsics"] = path.exo_w2c.tolist()
+    return _json(folder / "meta.json", content)
+
+
+def _ours(folder: Path, path: Poses) -> Path:
+    (fx, _, cx), (_, fy, cy), _ = path.k.tolist()
+    camera = dict(lens="pinhole", width=path.size[0], height=path.size[1], fx=fx, fy=fy, cx=cx)
+    content = {
+        "format": "egox_trajectory",
+        "version": 1,
+        "camera": camera | {"cy": cy},
+        "times_s": (np.arange(len(path.w2c)) / path.fps).tolist(),
+        "w2c": path.w2c.tolist(),
+    }
+    if path.exo_w2c is not None:
+        content["exo_w2c"] = path.exo_w2c.tolist()
+    return _json(folder / "trajectory.json", content)
+
+
+def _json(file: Path, content: object) -> Path:
+    file.write_text(json.dumps(content), "utf-8")
+    return file
+
+
+FORMS: Mapping[str, Callable[[Path, Poses], Path]] = {
+    "colmap text": _colmap_text,
+    "colmap binary": _colmap_binary,
+    "transforms": _blender,
+    "tum": _tum,
+    "chan": _chan,
+    "vipe": _vipe,
+    "gvhmr": _gvhmr,
+    "omnicam": _omnicam,
+    "meta": _meta,
+    "ours": _ours,
+}
+"""Writers into a folder; they return the file to open."""
+OF_BOTH = ("meta", "ours")
+"""Forms that hold the ego and the exo camera, in one world; those of the others is nobody's."""
