@@ -1,5 +1,6 @@
 """The one error type that users meet: what was got, what is expected, how to fix it."""
 
+import re
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,10 @@ NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
 WORDS: dict[str, str] = {}
 """Words of a program around the core that advice uses in place of ours, as a node's name for a
 function's; set once, at its start."""
+
+
+FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\/])+")
+"""Of an absolute path in a library's words: a message is passed on, and its user's name isn't."""
 
 
 def in_words(advice: str) -> str:
@@ -100,7 +105,7 @@ def intact(
     except errors as error:
         raise EgoXInputError(
             what,
-            got=f"damaged data ({type(error).__name__}: {str(error)[:200]})",
+            got=f"damaged data ({type(error).__name__}: {FOLDERS.sub('', str(error))[:200]})",
             expected=expected,
             fix=fix,
         ) from error

@@ -23,6 +23,7 @@ from ..egox_core.wan import (
     trained_with,
 )
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
+from .host.paths import fingerprint
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import node_schema
 from .show import shown
@@ -82,12 +83,9 @@ class EgoXLoadLora(io.ComfyNode):
         return check_or_message(cls, check_files, STRENGTH.check(strength))
 
     @classmethod
-    def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:
+    def fingerprint_inputs(cls, lora_name, **_) -> str:
         path = folder_paths.get_full_path("loras", lora_name)
-        if path is None:
-            return None
-        stat = Path(path).stat()
-        return stat.st_mtime_ns, stat.st_size
+        return "" if path is None else fingerprint(Path(path))
 
     @classmethod
     def execute(cls, model, lora_name, strength) -> io.NodeOutput:

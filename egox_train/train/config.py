@@ -363,6 +363,18 @@ def dump_config(config: TrainConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def config_to_share(config: TrainConfig) -> dict[str, Any]:
+    """Settings for others to read: files and folders by name, not where they lay on the trainer's
+    machine."""
+
+    def named(own: Any, written: Any) -> Any:
+        if isinstance(own, Mapping):
+            return {key: named(own[key], value) for key, value in written.items()}
+        return own.name if isinstance(own, Path) else written
+
+    return named(config.model_dump(), config.model_dump(mode="json"))
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise EgoXInputError(

@@ -22,7 +22,7 @@ from egox_core.safe_files import atomic_write
 from egox_core.wan import PREFIX, convert_lora, trained_with
 
 from ..wan.weights import file_metadata
-from .config import FROM_LORA, LoraSettings, TrainConfig
+from .config import FROM_LORA, LoraSettings, TrainConfig, config_to_share
 from .sharded import whole
 
 if TYPE_CHECKING:
@@ -196,11 +196,6 @@ def _widened(start: Tensor, fresh: Tensor) -> Tensor:
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
     """Metadata that *EgoX LoRA* and *EgoX Model Patch* read and ``inspect`` prints. All values are
     strings."""
-    settings = config.model_dump(mode="json")
-    # A file that is passed on says which base and cache by name, not where they lay on the
-    # trainer's machine.
-    for key in ("base", "cache", "output", "init_lora"):
-        settings[key] = Path(settings[key]).name if settings[key] else None
     entries = {
         "format": "egox-lora/1",
         **{
@@ -215,7 +210,7 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         "base": config.base.name,
         "base_hash": base_hash,
         "steps": str(step),
-        "config": json.dumps(settings),
+        "config": json.dumps(config_to_share(config)),
     }
     return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
 

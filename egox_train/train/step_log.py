@@ -11,7 +11,7 @@ from typing import Protocol
 from egox_core.errors import needs_package
 from egox_core.safe_files import atomic_write
 
-from .config import TrainConfig
+from .config import TrainConfig, config_to_share
 
 
 class Tracker(Protocol):
@@ -155,7 +155,7 @@ class WeightsAndBiases:
             dir=str(folder),
             resume="allow",
             id=known.read_text("utf-8").strip(),
-            config=config.model_dump(mode="json"),
+            config=config_to_share(config),
             name=os.environ.get("WANDB_NAME", Path(config.output).name),
         )
         self.video = wandb.Video

@@ -6,6 +6,8 @@ not by an absolute path (refused even where it lies inside, so that a reviewer h
 and a workflow works on the next machine, too), not by a symlink that leads out. Only the host's own
 folders and the pack's ``sample/`` are open to it."""
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -113,7 +115,7 @@ def inside(path: Path, what: str) -> Path:
         real.is_relative_to(root.resolve()) for root in (*input_roots(), *model_roots(), SAMPLE)
     ):
         return real
-    raise _outside(str(path), what)
+    raise _outside(f"{path.parent.name}/{path.name}", what)
 
 
 def _exists(path: Path) -> bool:
@@ -124,19 +126,19 @@ def _exists(path: Path) -> bool:
 
 
 def fingerprint(name: str | Path) -> str:
-    """Changes when the file behind ``name`` (or at that path) does; the name itself while there is
-    none."""
-    try:
+    """Digest that changes when the file behind ``name`` (or at that path) does.
+
+    The host saves it in every video and picture of the graph, where a path would tell the user's
+    name, and a size and time which file it was.
+    """
+    seen: list[int] = []
+    with contextlib.suppress(EgoXInputError, OSError):  # no file: the digest of its name
         path = resolve(name, "file", folder_too=True) if isinstance(name, str) else name
         state = path.stat()
-    except (EgoXInputError, OSError):
-        return str(name)
-    newest = (
-        max((p.stat().st_mtime_ns for p in path.iterdir()), default=0)
-        if path.is_dir()
-        else state.st_mtime_ns
-    )
-    return f"{path}|{newest}|{state.st_size}"
+        held = [p.stat().st_mtime_ns for p in path.iterdir()] if path.is_dir() else []
+        seen = [max(held, default=state.st_mtime_ns), state.st_size]
+    own = name if isinstance(name, str) else name.name
+    return hashlib.sha256(f"{own}|{seen}".encode()).hexdigest()[:32]
 
 
 def list_files(suffixes: tuple[str, ...]) -> list[str]:

@@ -4,8 +4,12 @@ import ast
 import json
 import re
 
+import pytest
+
 from egox_core import stages
+from egox_core.errors import intact
 from tests.paths import ROOT
+from tests.refusals import refuses
 
 TEXTS = [
     (f"{path.relative_to(ROOT).as_posix()}:{node.lineno}", node.value)
@@ -24,6 +28,19 @@ def test_they_name_nothing_that_a_wheel_lacks():
     assert not [(at, found[0]) for at, text in TEXTS if (found := re.search(absent, text))]
     named = {stage for _, text in TEXTS for stage in re.findall(r"\bstages\.(\w+)", text)}
     assert named < set(dir(stages))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("can't open '/home/Ann Bee/x/a b.exr' (1/2)", "can't open 'a b.exr' (1/2)"),
+        (r"C:\Users\Ann\a.parquet: 3/4 m/s", "a.parquet: 3/4 m/s"),
+        ("(/root/a.npz), and/or 1 /s", "(a.npz), and/or 1 /s"),
+    ],
+)
+def test_a_librarys_words_lose_their_folders(words, said):
+    with refuses(f": {re.escape(said)}\\)"), intact("x", (OSError,)):
+        raise OSError(words)
 
 
 def test_the_words_of_the_graph_stand_for_words_of_the_core(pack):

@@ -1,7 +1,9 @@
 """Every workflow that ships: sound as a file, tidy, and run through the real server with stand-in
 weights."""
 
+import json
 import re
+import time
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from egox_core.safe_files import read_json
 from tests.flat_graph import nodes_of
@@ -48,7 +51,10 @@ def check_run(
 ) -> dict[str, np.ndarray]:
     """Run it; name -> frames of what was saved."""
     outcome = ran(client, prompt)
-    saved = {name: frames_of(path) for name, path in saved_videos(outcome, prompt, base).items()}
+    files = saved_videos(outcome, prompt, base)
+    saved = {name: frames_of(path) for name, path in files.items()}
+    for path in files.values():
+        check_private(path, base)
     assert set(saved) == videos
     for name, frames in saved.items():
         assert len(frames) == FRAMES and frames.std() > 3, (
@@ -90,6 +96,46 @@ def test_each_saved_value_lands_on_its_input(path, object_info):
         )  # of the upload's button
 
 
+def check_private(path: Path, base: BaseDir) -> None:
+    """No file that is passed on tells a folder of this machine, or a file's size and time."""
+    content = path.read_bytes().replace(b"\\\\", b"\\")
+    told = [folder for folder in (base.root, ROOT, Path.home()) if str(folder).encode() in content]
+    assert not told, f"{path.name} tells {told}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_saved_tells_nothing_of_its_maker(client, server_base, name):
+    """All of the graph is in the tags of a picture and a video, whatever part of it ran."""
+    prompt = with_standins(read_prompt(name))
+    grey = {"width": 32, "height": 32, "batch_size": 2, "color": 0x808080}
+    prompt["grey"] = {"class_type": "EmptyImage", "inputs": grey}
+    video = {"images": ["grey", 0], "fps": 30.0}
+    saved = {"filename_prefix": f"private/{name}"}
+    as_mp4 = {"video": ["video", 0], "format": "mp4", "codec": "h264", **saved}
+    prompt["video"] = {"class_type": "CreateVideo", "inputs": video}
+    prompt["mp4"] = {"class_type": "SaveVideo", "inputs": as_mp4}
+    prompt["png"] = {"class_type": "SaveImage", "inputs": {"images": ["grey", 0], **saved}}
+    asked = {"prompt": prompt, "partial_execution_targets": ["mp4", "png"]}
+    run = client.post("/prompt", asked)["prompt_id"]
+    while not client.get(f"/history/{run}"):
+        time.sleep(0.05)
+    made = (server_base.output / "private").glob(f"{name}_0*")
+    files = {file.suffix: file for file in made}
+    for file in files.values():
+        check_private(file, server_base)
+    with Image.open(files[".png"]) as picture, av.open(str(files[".mp4"])) as film:
+        tags = [json.loads(picture.info["prompt"]), json.loads(film.metadata["prompt"])]
+    marks = {
+        mark
+        for node in tags[0].values()
+        if node["class_type"].startswith("EgoX") and "is_changed" in node
+        for whole in node["is_changed"]
+        for mark in re.split("[\n/]", whole)
+    }
+    assert tags[0] == tags[1] and marks > {""}
+    assert all(re.fullmatch("([0-9a-f]{32})?", mark) for mark in marks), marks
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_texts_are_encoded_as_released(name):
     """Cut to 512 tokens and with an empty negative prompt, wherever there is a text encoder."""
@@ -122,7 +168,10 @@ def test_a_long_video_chunk_after_chunk_is_an_episode(client, load_workflow, ser
     (ego,) = saved_videos(outcome, prompt, server_base).values()
     assert frames_of(ego).shape == (17, SIZE, SIZE, 3) and frames_of(ego).std() > 3
     assert not list(server_base.root.rglob("chunks/*.npy")), "the video is whole"
-    info = read_json(server_base.output / "egox_robots" / "my_set" / "meta" / "info.json")
+    robots = server_base.output / "egox_robots" / "my_set"
+    for path in filter(Path.is_file, robots.rglob("*")):
+        check_private(path, server_base)
+    info = read_json(robots / "meta" / "info.json")
     assert (info["total_episodes"], info["total_frames"]) == (1, 17)
 
 

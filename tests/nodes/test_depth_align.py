@@ -215,7 +215,7 @@ def test_changed_files_run_again(node, take):
     meta = take / "meta.json"
     meta.write_text(meta.read_text("utf-8") + " ", "utf-8")
     assert node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="") != before
-    assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") == "none.npz"
+    assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") not in ("", before)
     assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", (
         "linked widgets have no value yet"
     )

@@ -1,6 +1,7 @@
 """Names in a workflow stay inside the host's folders and the pack's samples."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     assert listed[0] == "sample/exo.mp4" and "takes/a/exo.mp4" in listed
     before = paths.fingerprint("takes/a/exo.mp4")
     os.utime(inside / "exo.mp4", (1, 1))
-    assert paths.fingerprint("takes/a/exo.mp4") != before and paths.fingerprint("none") == "none"
+    after = paths.fingerprint("takes/a/exo.mp4")
+    assert len({before, after, paths.fingerprint("none"), paths.fingerprint("takes/a")}) == 4
+    assert all(re.fullmatch(r"[0-9a-f]{32}", told) for told in (before, after))
 
 
 @pytest.mark.parametrize("drive", ["", "\\\\server\\share"])

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.export import export, inspect
-from egox_train.train.lora import fuse, read_lora
+from egox_train.train.lora import fuse, read_lora, training_metadata
 from egox_train.train.model import make_trainable
 from egox_train.wan.transformer import load_base
 from egox_train.wan.weights import file_metadata
@@ -48,6 +48,12 @@ def trained_output(run, tiny) -> torch.Tensor:
     after = output_of(made.model)
     assert float((after - before).abs().max()) > 1e-3
     return after
+
+
+def test_a_file_that_is_passed_on_tells_no_folder(run, tiny):
+    config = tiny.config(run, validation={"vae": str(run / "my_vae.safetensors")})
+    told = training_metadata(config, base_hash="", step=1)
+    assert "my_vae.safetensors" in told["egox.config"] and str(run.parent) not in str(told)
 
 
 def test_the_released_file_means_what_was_trained(run, trained_output):
