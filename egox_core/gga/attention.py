@@ -127,10 +127,12 @@ def gga_attention(
     # The last blocks of one kernel leave much of the card idle, which the other's blocks take.
     now, other = torch.cuda.current_stream(q.device), _second_stream(q.device)
     other.wait_stream(now)
-    with torch.cuda.stream(other):
-        fill(*of_ego)
-    fill(*of_exo)
-    now.wait_stream(other)
+    try:
+        with torch.cuda.stream(other):
+            fill(*of_ego)
+        fill(*of_exo)
+    finally:  # after an error too, others may write over what that stream still reads
+        now.wait_stream(other)
     return out.flatten(1, 2)
 
 

@@ -64,7 +64,8 @@ def released_schedule(
         )
     base = 1.0 - np.linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1)
     shifted = np.flip(flow_shift * base / (1.0 + (flow_shift - 1.0) * base))[:-1].copy()
-    timesteps = (shifted * TRAIN_TIMESTEPS).astype(np.int64)
+    # The model is called at timestep / 1000, by which its answer is divided: never at 0.
+    timesteps = np.maximum(1, shifted * TRAIN_TIMESTEPS).astype(np.int64)
     sigmas = np.concatenate((shifted, (0.0,))).astype(np.float32)
     return torch.from_numpy(sigmas), torch.from_numpy(timesteps)
 

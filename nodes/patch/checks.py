@@ -293,7 +293,9 @@ class PatchCalls:
         """A run begins."""
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
-        self.attended = 0  # self-attentions that the override was asked about
+        self.attended = 0  # self-attentions in which geometry acted
+        self.to_attend = 0  # those in which it was to act
+        self.bypassed_by = ""  # code of others that stood in the model where it didn't, in words
         self.steps = 0
         self.warning = ""  # before the first step, for people
         self.ego_share = 1.0  # of the tokens
@@ -308,6 +310,16 @@ class PatchCalls:
         if self.guided and not self.attended:
             return "the geometry: its attention override was never asked"
         return None
+
+    def missed(self) -> str:
+        """Self-attentions that went without geometry after the first step, in words; empty where
+        none did."""
+        if self.attended >= self.to_attend:
+            return ""
+        return (
+            f"geometry acted in {self.attended} of {self.to_attend} self-attentions"
+            f"{self.bypassed_by}: {BYPASSED_FIX}"
+        )
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
         """The sampler's step callback that fails after the first step if that step went past the
@@ -328,6 +340,8 @@ class PatchCalls:
                 )
             first = False
             self.steps += 1
+            if self.missed():
+                self.bypassed_by = self.bypassed_by or suspects(model)
             return None if callback is None else callback(step, *args)
 
         return watched
@@ -358,7 +372,10 @@ class NoteAfterRun:
 
 def with_kernels(note: str, calls: PatchCalls) -> str:
     """A node's note, and what the run that just ended has computed with."""
-    parts = (note, calls.kernels.words(), exo_words(calls.exo_cache), time_words(calls))
+    missed = calls.missed()
+    if missed:
+        logging.warning("[EgoX] %s", missed)
+    parts = (note, missed, calls.kernels.words(), exo_words(calls.exo_cache), time_words(calls))
     return "; ".join(part for part in parts if part)
 
 

@@ -32,8 +32,18 @@ from ...egox_core.gga import (
 )
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan import widen
-from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
-from .exo_cache import OVERRIDE, check_alone, open_exo_cache, rope_right_of, with_inputs
+from .checks import (
+    ATTENTION,
+    CACHE,
+    FULL,
+    HOSTS_OWN,
+    KEPT,
+    RETAINED,
+    WEIGHTS,
+    PatchCalls,
+    module_of,
+)
+from .exo_cache import OVERRIDE, SLOTS, check_alone, open_exo_cache, rope_right_of, with_inputs
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
@@ -160,6 +170,7 @@ class WideningWrapper:
                 exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
             self.calls.guided += 1
+            layers = len(executor.class_obj.blocks) - skipped_layers(options)
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
             options[OVERRIDE] = AttentionOverride(
@@ -182,8 +193,11 @@ class WideningWrapper:
         forward = partial(
             executor, shown, timestep, context, clip_fea, time_dim_concat, options, **kwargs
         )
+        attended = self.calls.attended
         with self.calls.seconds.of(KEPT if kept else FULL, x.device):
             out = forward()
+        if geometry is not None and (self.calls.attended > attended or not host_skips(executor)):
+            self.calls.to_attend += layers
         ego = out if kept else out[..., exo.shape[-1] :]
         torch.compiler.disable(check_finite)(
             ego,
@@ -195,6 +209,22 @@ class WideningWrapper:
         if exo_forward is not None and not kept:
             exo_forward.finish(len(executor.class_obj.blocks))
         return ego
+
+
+def skipped_layers(options: Mapping[str, Any]) -> int:
+    """Blocks that the host's own nodes leave out of this call."""
+    replaced = ((options.get(SLOTS) or {}).get("dit") or {}).items()
+    return sum(
+        place[0] == "double_block" and module_of(code).split(".")[0] in HOSTS_OWN
+        for place, code in replaced
+    )
+
+
+def host_skips(executor: WrapperExecutor) -> bool:
+    """True where a node of the host's stands behind the patch, which may leave out whole forwards
+    (EasyCache does)."""
+    behind = executor.wrappers[executor.idx + 1 :]
+    return any(module_of(code).split(".")[0] in HOSTS_OWN for code in behind)
 
 
 def check_call(
@@ -321,7 +351,6 @@ class AttentionOverride:
         block = options.get("block_index", 0)
         if not self.is_self_attention(q, k, block):
             return plain(q, k, v, heads)
-        self.calls.attended += 1
         seconds = self.calls.seconds
         if self.exo is not None:
             with seconds.of(CACHE, q.device):
@@ -331,6 +360,7 @@ class AttentionOverride:
         with seconds.of(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return plain(q, k, v, heads)
+            self.calls.attended += 1
             torchs = self.previous is None and mask is None and is_torchs(func)
             kernels = self.calls.kernels
             return gga_attention(

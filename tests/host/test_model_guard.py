@@ -58,6 +58,54 @@ def tiny_model(name: str):
     )
 
 
+def taken_over(model, first: int):
+    """``model`` with a node's own forward from call ``first`` on, as by nodes that leave a few
+    steps to the model: options, and the attention override with them, are gone."""
+    own = model.get_model_object("diffusion_model").forward_orig
+    calls = iter(range(99))
+
+    def around(apply, args):
+        transformer = apply.__self__.diffusion_model
+        if next(calls) >= first:
+            transformer.forward_orig = lambda *a, **k: own(*a, **{**k, "transformer_options": {}})
+        try:
+            return apply(args["input"], args["timestep"], **args["c"])
+        finally:
+            vars(transformer).pop("forward_orig", None)
+
+    other = model.clone()
+    other.set_model_unet_function_wrapper(around)
+    return other
+
+
+def test_geometry_that_is_lost_after_the_first_step_is_told(rig, caplog):
+    checks, calls_of = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
+    model = taken_over(rig.patch(), 1)
+    rig.ksample(model, steps=4)
+    note = checks.with_kernels("", calls_of(model))
+    blocks = len(model.get_model_object("diffusion_model").blocks)
+    assert f"geometry acted in {blocks} of {4 * blocks} self-attentions (overridden by: " in note
+    assert "remove the node" in note and note.partition(";")[0] in caplog.text
+    whole = taken_over(rig.patch(), 9)
+    rig.ksample(whole, steps=4)
+    assert calls_of(whole).attended == 4 * blocks and not calls_of(whole).missed()
+
+
+@pytest.mark.parametrize("patch_first", [True, False])
+def test_steps_and_layers_that_the_host_s_nodes_skip_are_no_loss(rig, patch_first):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
+
+    def others(model):
+        (model,) = EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False)
+        return SkipLayerGuidanceDiT.execute(model, 3.0, 0.0, 1.0, "0", "0, 1")[0]
+
+    model = others(rig.patch()) if patch_first else rig.patch(others(rig.model))
+    rig.ksample(model, steps=6)
+    calls = rig.nodes("patch.patch").patch_calls(model)
+    assert calls.attended and not calls.missed()
+
+
 def test_other_wan_models_are_refused(rig):
     import comfy.supported_models
 

@@ -85,6 +85,16 @@ def test_a_callback_that_raises_cancels(steps6, predictions):
     assert len(model.timesteps) == 2
 
 
+@pytest.mark.parametrize(("steps", "shift"), [(999, 0.9), (500, 0.5), (50, 0.01)])
+def test_no_timestep_is_truncated_to_0(steps, shift):
+    sigmas, timesteps = released_schedule(steps, shift)
+    assert timesteps.min() == 1 and (timesteps.diff() <= 0).all()
+    pytest.importorskip("diffusers", reason="its solver")
+    schedule, noise = (sigmas, timesteps), torch.ones(1, 1, 1, 1, 1)
+    out = sample_released(lambda x, sigma: x * (1 - sigma / 2), noise, sigmas, schedule=schedule)
+    assert out.isfinite().all()
+
+
 def test_schedule_that_starts_at_one_stays_finite(device):
     pytest.importorskip("diffusers", reason="its solver")
     noise, sigmas = torch.randn(1, 16, 1, 2, 2).to(device), torch.tensor([1.0, 0.5, 0.0])
