@@ -30,7 +30,6 @@ from .arrays import Array, as_floats, as_frames
 from .cameras import CameraModel, preset_camera
 from .depth import (
     AlignOptions,
-    AlignReport,
     DepthSource,
     array_depth,
     frames_of_size,
@@ -43,9 +42,10 @@ from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
+from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
-from .takes import ScaleReport, meta_trajectory, take_depth
+from .takes import DepthReport, meta_trajectory, take_depth
 from .trajectory import adapted, check_made_on, trajectory_of_array
 from .types import (
     UNTIMED_FPS,
@@ -73,17 +73,6 @@ from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_l
 
 Device = torch.device | str | None
 Payload = TypeVar("Payload")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageReport:
-    """Remarks of a stage on what it took and did."""
-
-    notes: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        """The notes, one per line."""
-        return "\n".join(self.notes)
 
 
 @frozen
@@ -150,14 +139,6 @@ def load_clip(
     return clip, StageReport(notes=chosen.notes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DepthReport(StageReport):
-    """Remarks on a clip's depth: α and β per frame, and its scale."""
-
-    fit: AlignReport
-    scale: ScaleReport
-
-
 def align(
     depth: Path | str | Array | DepthVideo | None = None,
     *,
@@ -198,7 +179,7 @@ def align(
         source = [array_depth(depth, "depth array", camera=camera, exo_w2c=exo_w2c)]
         if video_depth is not None:
             source.append(array_depth(video_depth, "video depth array", video_kind))
-    aligned, fit, scaled = take_depth(
+    aligned, report = take_depth(
         source,
         meta,
         frames,
@@ -212,7 +193,7 @@ def align(
         progress=progress,
     )
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
-    return _moved(aligned, device), DepthReport(notes=fit.notes, fit=fit, scale=scaled)
+    return _moved(aligned, device), report
 
 
 def path(
@@ -309,7 +290,7 @@ def scene(
     )
     if device is not None:
         points = replace(points, static=_moved(points.static, device))
-    return points, StageReport(notes=(text, *points.notes))
+    return points, StageReport(notes=(Remark(text), *points.notes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,15 +336,17 @@ def prior(
         options = replace(options, hidden_lines=hidden_lines)
     if device is not None:
         options = replace(options, device=str(device))
-    words = check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress)
-    drawn = render_ego_prior(scene, trajectory, options, classes=classes, progress=progress)
-    drawn = replace(drawn, notes=(*words, *drawn.notes))
+    odd = [*check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress)]
+    drawn = render_ego_prior(
+        scene, trajectory, options, classes=classes, notes=odd, progress=progress
+    )
     covered = torch.stack([frame.double().mean() for frame in drawn.coverage])
     height, width = drawn.coverage.shape[1:]
-    notes = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
+    said = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
     if drawn.seen is not None:
-        notes.append(seen_text(seen_shares(drawn.seen)))
-    return drawn, PriorReport(notes=(*notes, *drawn.notes, *scene.notes), covered=covered)
+        said.append(seen_text(seen_shares(drawn.seen)))
+    notes = (*map(Remark, said), *odd, *scene.notes)
+    return drawn, PriorReport(notes=notes, covered=covered)
 
 
 def condition(
@@ -428,7 +411,7 @@ def condition(
     )
     text = f"{count} frames, {', '.join(sizes)}; mask {mask_mode}"
     return Conditioned(canvas=_moved(canvas, device), embedding=embedding), StageReport(
-        notes=(text,)
+        notes=(Remark(text),)
     )
 
 
@@ -466,10 +449,10 @@ def judge(
         where = device or "cpu"
         error = (video.to(where) - true.to(where)).square().mean((1, 2, 3)).cpu()
         errors_db = (-10 * error.log10()).clamp(max=100)  # as metrics.image.PSNR_CAP_DB
-    notes = [] if followed is None else [followed.text()]
+    said = [] if followed is None else [followed.text()]
     if errors_db is not None:
-        notes.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
-    return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(notes))
+        said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
+    return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(map(Remark, said)))
 
 
 def _moved(payload: Payload, device: Device) -> Payload:

@@ -13,7 +13,7 @@ from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
 from .safe_files import require_folder
 from .stages import align, path
-from .takes import ScaleReport, find_depth, read_meta, with_exo_lens
+from .takes import DepthReport, find_depth, read_meta, with_exo_lens
 from .types import CameraTrajectory, DepthVideo, ExoLens, FrameSelection, ScaleSource, TakeNotes
 from .video import VideoClip, open_clip
 
@@ -31,8 +31,7 @@ class Take:
     trajectory: CameraTrajectory
     notes: TakeNotes  # prompt and K
     lens_note: str  # with which exo lens it was read
-    scale: ScaleReport  # of the depth
-    warnings: tuple[str, ...]  # of the depth
+    report: DepthReport  # on the depth
     hands: HandTrack | None = None  # of hands.json, where there is one
 
     @property
@@ -120,7 +119,6 @@ def load_take(
         trajectory=trajectory,
         notes=notes,
         lens_note=lens_note,
-        scale=report.scale,
-        warnings=tuple(note for note in report.notes if note.startswith("warning")),
+        report=report,
         hands=track,
     )

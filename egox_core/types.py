@@ -20,6 +20,7 @@ from .cameras import CameraModel, CameraPath
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen
 from .progress import Progress, no_progress
+from .remarks import Remark
 from .sizes import CHANNELS, canvas_size, latent_frames
 
 T = TypeVar("T")
@@ -378,7 +379,7 @@ class PointCloud:
     # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
     exo_w2c: Tensor | None = None
     times_s: Tensor | None = None  # [T] float64, seconds
-    notes: tuple[str, ...] = ()  # what the user should know about how it was built
+    notes: tuple[Remark, ...] = ()  # on how it was built
     mean_static: Callable[[Progress], PointSet] | None = None
     """The background as the authors' renderer makes it, the mean over time, computed anew whenever
     it is asked for; None (an exo camera that moves): :attr:`static` is that mean already."""
@@ -430,7 +431,6 @@ class EgoPrior:
     coverage: Tensor  # [T, H, W] bool, exactly where a point (or a filled gap) landed
     depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
     trajectory: CameraTrajectory
-    notes: tuple[str, ...] = ()  # on how it was drawn, for people
     seen: Tensor | None = None  # [T, H, W] uint8, :data:`NOW` and the other classes
 
     def depth(self) -> DepthVideo:

@@ -1,7 +1,6 @@
 """Depth Align: files, the host's depth models or depth pictures to one aligned metric depth of the
 exo video."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..egox_core.depth import (
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
 from ..egox_core.prior import PRIOR_PRESETS
+from ..egox_core.remarks import Remark
 from ..egox_core.stages import align
 from ..egox_core.takes import (
     check_depth_file,
@@ -245,7 +245,7 @@ class EgoXDepthAlign(io.ComfyNode):
         )
         depth_path = None if sockets else _file_path(depth_file, frames)
         meta, lens_note = exo_meta(camera_file, depth_path, frames, preset)
-        depth, aligned = align(
+        depth, report = align(
             depth_path,
             frames=frames,
             meta=meta,
@@ -258,8 +258,8 @@ class EgoXDepthAlign(io.ComfyNode):
             trust=trust_map,
             progress=progress,
         )
-        report = replace(aligned.fit, notes=(*aligned.notes, lens_note))
-        text, plot = report.text(), plot_report(report)
+        text = report.fit.text((*report.notes, Remark(lens_note)))
+        plot = plot_report(report.fit)
         picture, legend = depth_preview(depth.depth_m)
         ui = shown and shown.depth(depth, text, picture, legend, plot, progress)
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)

@@ -193,7 +193,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             path.up.tolist(),
         )
         parts = (report.text(), *notes, *report.notes, how_close, of_hands)
-        text = "\n".join(part for part in parts if part)
+        text = "\n".join(str(part) for part in parts if part)
         poses, doubts = path.world_from_head, report.guessed
         drawn, legend = draw_head_path(pictures, camera, poses, doubts, w2c, progress)
         ui = shown and shown.head(trajectory, drawn, legend, text, guessed, progress)

@@ -8,6 +8,7 @@ from comfy_api.latest import InputImpl, io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
+from ..egox_core.remarks import Remark
 from ..egox_core.sizes import (
     PIXEL_STEP,
     REFERENCE_EXO_SIZE,
@@ -198,7 +199,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         check_side(max(width, height))
         clip, notes = _read_clip(file, video, options)
         if notes:
-            tell_on_node("; ".join(notes), this_node(cls)[1] or None)
+            tell_on_node("; ".join(map(str, notes)), this_node(cls)[1] or None)
         audio = clip.sound and {
             "waveform": clip.sound.waveform[None],
             "sample_rate": clip.sound.sample_rate,
@@ -265,7 +266,7 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     return Path(source) if isinstance(source, str) else source, window
 
 
-def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[str, ...]]:
+def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
     """The clip of a host's VIDEO or, without one, of the named file; and remarks on the source."""
     if video is None:
         clip, report = load_clip(resolve(file, "exo video"), **options)

@@ -193,7 +193,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         if model is not None:
             hidden = resolve_auto("hidden_lines", hidden_lines, lora_metadata(model), fallback=None)
         drawn = None if dynamic == PRESET else dynamic
-        prior, text = drawn_prior(
+        prior, report = drawn_prior(
             scene, trajectory, preset, drawn, hidden, draw_anyway, drawing_device()
         )
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory, "seen": prior.seen}
@@ -201,7 +201,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         ui = shown and shown.prior(
             cls,
             prior,
-            text,
+            report,
             depth_picture,
             legend,
             scene,
@@ -234,11 +234,11 @@ def drawn_prior(
     hidden_lines: str | None,
     draw_anyway: bool,
     device: torch.device,
-) -> tuple[EgoPrior, str]:
-    """A square prior and the notes on it; remembered, as a changed LoRA strength has the node run again where ``model``
+) -> tuple[EgoPrior, stages.PriorReport]:
+    """A square prior and its report; remembered, as a changed LoRA strength has the node run again where ``model``
     is connected."""
     size = trajectory.camera.height
-    prior, report = stages.prior(
+    return stages.prior(
         scene,
         replace(trajectory, camera=trajectory.camera.rescale(size, size)),
         preset,
@@ -249,7 +249,6 @@ def drawn_prior(
         device=device,
         progress=host_progress(),
     )
-    return prior, report.text()
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:

@@ -180,7 +180,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             )
             robots.append(episode, progress)
         first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
-        return io.NodeOutput(str(folder), ui=shown and shown.note(f"{first}\n{episode.note}"))
+        return io.NodeOutput(str(folder), ui=shown and shown.note(f"{first}\n{episode.fit.text()}"))
 
 
 def seen_in(

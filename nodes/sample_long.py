@@ -203,8 +203,8 @@ class EgoXSampleLong(io.ComfyNode):
         )
         if files is not None:
             files.clear()
-        if memory and memory.note and notes:
-            notes[-1] += f"; {memory.note}"
+        if memory and notes:
+            notes[-1] = "; ".join((notes[-1], *map(str, memory.notes)))
         drawn = given.tensor() if given else prior
         clips = {"exo": exo_images, "prior": drawn, "ego": ego}
         seen = without_memory(seen, prior, drawn)

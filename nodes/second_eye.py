@@ -148,5 +148,5 @@ class EgoXSecondEye(io.ComfyNode):
             both,
             StereoVideo(video, half_sphere=layout == "VR180"),
             eye.rgb,
-            ui=shown and shown.eyes(ego, eye.rgb, eye.notes, trajectory, progress),
+            ui=shown and shown.eyes(ego, eye.rgb, eye.text(), trajectory, progress),
         )

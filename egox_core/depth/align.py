@@ -226,7 +226,6 @@ def _pass_through(
     progress: Progress,
 ) -> tuple[DepthVideo, AlignReport]:
     count = len(metric.depth_m)
-    note = "no video depth: the metric depth is used as it is"
 
     def passed(t: int) -> Tensor:
         depth = metric.depth_m[t].cpu().clamp_max(1 / options.min_inverse_depth)  # keeps NaN
@@ -234,7 +233,7 @@ def _pass_through(
 
     depth = store_frames(map(passed, range(count)), count)
     unfitted = make_report([None] * count, [], [0.0] * count, [(1.0, 0.0)] * count, options)
-    report = replace(unfitted, mode="metric depth as it is", notes=(note,))
+    report = replace(unfitted, mode="metric depth as it is")
     progress(count, count, "depth as it is")
     return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
 

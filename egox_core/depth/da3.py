@@ -21,6 +21,7 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
+from ..remarks import Remark
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
@@ -57,14 +58,14 @@ def da3_depth(
     if isinstance(probability, Tensor):
         frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
         sky = store_frames(frames, len(probability))
-        notes += (
+        said = (
             "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken "
-            "for Mono, of unknown scale",
+            "for Mono, of unknown scale"
         )
+        notes += (Remark(said),)
     if not multiview and len(cleaned) > 1:
-        notes += (
-            "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode",
-        )
+        said = "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode"
+        notes += (Remark(said),)
     result = DepthVideo(
         depth_m=cleaned,
         camera=used or guessed_camera(width, height),
@@ -97,14 +98,14 @@ def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, 
 
 def _estimated_camera(
     payload: Mapping[str, object], width: int, height: int
-) -> tuple[CameraModel | None, tuple[str, ...]]:
+) -> tuple[CameraModel | None, tuple[Remark, ...]]:
     """The estimated intrinsics at the depth's size, or None where there are none."""
     k = payload.get("intrinsics")
     if not isinstance(k, Tensor):
         return None, ()
     k = k.detach().cpu().double().reshape(-1, 3, 3)
     if bool((k[:, 0, 2].abs() < 1e-6).all()):
-        return None, ("Depth Anything 3 gave no intrinsics",)
+        return None, (Remark("Depth Anything 3 gave no intrinsics"),)
     # The size of the model's picture is not in the payload. Its centre is: (cx, cy) is half that
     # size (exactly so for cam_dec), counted from the outline. So the scale is the depth's half size
     # over the centre, an axis each.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frame_store import sample_frames
+from ..remarks import Remark, RemarkKind
 from ..types import DepthVideo
 
 # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
@@ -114,7 +115,7 @@ def check_order(
     )
 
 
-def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
+def scale_notes(depth: DepthVideo) -> tuple[Remark, ...]:
     """Warnings, in plain words, about a metric depth whose values are unlikely to be metres."""
     if depth.kind != "metric z":
         return ()
@@ -124,17 +125,17 @@ def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
         return ()
     median, low, high = float(values.median()), float(values.min()), float(values.max())
     if median > 300:
-        return (
-            f"warning: the median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?",
+        said = f"median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?"
+    elif 0.99 <= high <= 1.0 and low < 0.05:
+        said = (
+            f"metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; such a "
+            "map is a relative depth or disparity and belongs on the video depth input"
         )
-    if 0.99 <= high <= 1.0 and low < 0.05:
-        return (
-            f"warning: the metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; "
-            "such a map is a relative depth or disparity and belongs on the video depth input",
-        )
-    if median < 0.05:
-        return (f"warning: the median metric depth is {1000 * median:.0f} mm; check the unit",)
-    return ()
+    elif median < 0.05:
+        said = f"median metric depth is {1000 * median:.0f} mm; check the unit"
+    else:
+        return ()
+    return (Remark(f"warning: the {said}", RemarkKind.WARNING),)
 
 
 def _range(values: Tensor) -> str:

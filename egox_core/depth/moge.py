@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
+from ..remarks import Remark
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, median_camera
 
@@ -56,10 +57,11 @@ def moge_depth(
     camera, camera_notes = median_camera(k, width, height, "MoGe")
     is_metric = "normal" in payload
     if not is_metric:
-        notes += (
+        said = (
             "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; take a "
-            "MoGe v2 with normals (moge_2_vitl_normal)",
+            "MoGe v2 with normals (moge_2_vitl_normal)"
         )
+        notes += (Remark(said),)
     result = DepthVideo(
         depth_m=cleaned, camera=camera, kind="metric z" if is_metric else "relative z", sky=sky
     )

@@ -1,10 +1,13 @@
 """Options of the depth alignment, and its report: α, β and residuals frame by frame."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..errors import check_choice
 from ..frozen import frozen
+from ..remarks import Remark
 from ..types import ALIGN_MODES, AlignMode
 
 
@@ -48,7 +51,6 @@ class AlignReport:
     mean_inverse: Tensor
     used_share: Tensor  # [T] float64, share of the frame's pixels that the fit used
     reported_frames: tuple[tuple[int, str], ...] = ()  # frames without a fit of their own, and why
-    notes: tuple[str, ...] = ()  # what was assumed or detected, in plain words
 
     @property
     def lag(self) -> Tensor:  # [T] float64, 1/m
@@ -71,11 +73,11 @@ class AlignReport:
         """
         return self.residual / self.mean_inverse
 
-    def text(self) -> str:
-        """A few lines for a node's STRING output."""
+    def text(self, notes: Sequence[Remark] = ()) -> str:
+        """A few lines for a node's STRING output, with notes on what was assumed."""
         count = len(self.alpha)
         lines = [f"Depth: {count} frames, {self.mode}"]
-        lines += list(self.notes)
+        lines += map(str, notes)
         if torch.isfinite(self.residual).any():
             lines += [
                 f"α {self.alpha[0]:.5g} to {self.alpha[-1]:.5g}, β {self.beta[0]:.5g} to {self.beta[-1]:.5g} 1/m",

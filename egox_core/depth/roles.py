@@ -11,6 +11,7 @@ from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark, RemarkKind
 from ..types import DepthVideo, FrameSelection, of_frames
 from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
@@ -18,14 +19,16 @@ from .report import AlignOptions, AlignReport
 from .resample import fit_depth_size, fit_host_mask, mask_share
 from .sources import GUESSED_FOV_DEG, DepthSource
 
-NO_MASK = (
+NO_MASK = Remark(
     "warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
-    "give a dynamic_mask (a SAM3 track)"
+    "give a dynamic_mask (a SAM3 track)",
+    RemarkKind.WARNING,
 )
 
-LENS_GUESSED = (
+LENS_GUESSED = Remark(
     f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} degrees "
-    "across is assumed (set exo_fov if you know it, or give MoGe's output, which estimates it)"
+    "across is assumed (set exo_fov if you know it, or give MoGe's output, which estimates it)",
+    RemarkKind.WARNING,
 )
 
 
@@ -35,7 +38,7 @@ class DepthRoles:
 
     metric: DepthSource
     video: DepthSource | None
-    notes: tuple[str, ...] = ()
+    unused: Sequence[DepthSource] = ()
 
 
 def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
@@ -56,13 +59,12 @@ def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
             fix=ADVICE,
         )
     others = [source for source in sources if source is not metric]
-    notes = tuple(f"{source.name} is not used" for source in others[1:])
-    return DepthRoles(metric=metric, video=others[0] if others else None, notes=notes)
+    return DepthRoles(metric=metric, video=others[0] if others else None, unused=others[1:])
 
 
 def best_camera(
     roles: DepthRoles, given: CameraModel | None, width: int, height: int
-) -> tuple[CameraModel, tuple[str, ...], bool]:
+) -> tuple[CameraModel, tuple[Remark, ...], bool]:
     """(the exo camera at ``width`` x ``height``, notes, whether it is a guess): given, else the metric source's, else
     the video source's, else a guess.
 
@@ -76,14 +78,9 @@ def best_camera(
         return given, (), False
     for source in (roles.metric, roles.video):
         if source is not None and source.camera_known:
-            return (
-                source.depth.camera,
-                (
-                    f"exo camera from {source.name}: focal length {source.depth.camera.fx:.0f} px"
-                    f" at {width} px width",
-                ),
-                False,
-            )
+            camera = source.depth.camera
+            said = f"exo camera from {source.name}: focal length {camera.fx:.0f} px at {width} px width"
+            return camera, (Remark(said),), False
     return roles.metric.depth.camera, (LENS_GUESSED,), True
 
 
@@ -115,10 +112,11 @@ def align_sources(
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
-) -> tuple[DepthVideo, AlignReport]:
+) -> tuple[DepthVideo, AlignReport, tuple[Remark, ...]]:
     """Choose roles and camera, bring all sources to one size and length, align.
 
-    The report's notes say what was assumed.
+    Returns:
+        The depth, its fit, and notes on what was assumed.
 
     Raises:
         EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`;
@@ -170,20 +168,25 @@ def align_sources(
             expected="some that are not sky",
             fix="check the sky mask (1 for sky) and the depth source",
         )
-    names = f"metric depth: {roles.metric.name}; video depth: " + (
-        "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})"
-    )
+    names, alone, of_video = "none", (), ()
+    if roles.video is None:
+        alone = (Remark("no video depth: the metric depth is used as it is"),)
+    else:
+        names, of_video = f"{roles.video.name} ({roles.video.depth.kind})", roles.video.notes
     masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
     unmasked = (NO_MASK,) if video is not None and depth.dynamic is None else ()
-    notes = (
-        names,
-        masks,
-        *unmasked,
-        *roles.notes,
-        *roles.metric.notes,
-        *(roles.video.notes if roles.video else ()),
-        *camera_notes,
-        *scale_notes(metric),
-        *report.notes,
+    return (
+        depth,
+        report,
+        (
+            Remark(f"metric depth: {roles.metric.name}; video depth: {names}"),
+            Remark(masks),
+            *unmasked,
+            *(Remark(f"{source.name} is not used") for source in roles.unused),
+            *roles.metric.notes,
+            *of_video,
+            *camera_notes,
+            *scale_notes(metric),
+            *alone,
+        ),
     )
-    return depth, replace(report, notes=notes)

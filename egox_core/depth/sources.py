@@ -11,6 +11,7 @@ from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..frozen import frozen
+from ..remarks import Remark
 from ..types import DepthKind, DepthVideo, is_a
 from .valid import check_valid_shares, mark_invalid
 
@@ -28,7 +29,7 @@ class DepthSource:
     depth: DepthVideo
     name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
     camera_known: bool  # False: the intrinsics are a guess, any other source's are better
-    notes: tuple[str, ...] = ()  # what was assumed or changed, in plain words
+    notes: tuple[Remark, ...] = ()  # what was assumed or changed
 
 
 def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
@@ -59,7 +60,7 @@ def clean_depth(
     *,
     zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
     hidden: Tensor | None = None,  # [T, H, W] bool on the CPU, invalid as well
-) -> tuple[Tensor, tuple[str, ...]]:  # [T, H, W] float32 on the CPU, notes
+) -> tuple[Tensor, tuple[Remark, ...]]:  # [T, H, W] float32 on the CPU, notes
     """Invalid pixels (NaN, infinite, non-positive) become NaN; a note gives their share.
 
     Raises:
@@ -74,9 +75,8 @@ def clean_depth(
     depth = store_frames(map(cleaned, range(len(values))), len(values))
     shares = torch.stack([torch.isfinite(frame).float().mean() for frame in depth])
     missing = check_valid_shares(shares, f"of {name}")
-    return depth, (
-        (f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ()
-    )
+    said = f"{name}: {100 * missing:.2f} % of the pixels are invalid"
+    return depth, (Remark(said),) if missing > 0 else ()
 
 
 def array_depth(
@@ -124,7 +124,7 @@ def median_camera(
     width: int,
     height: int,
     name: str,  # of the source
-) -> tuple[CameraModel, tuple[str, ...]]:
+) -> tuple[CameraModel, tuple[Remark, ...]]:
     """One camera for the clip: the median of the frames' intrinsics, because a video is taken with
     one lens.
 
@@ -149,10 +149,11 @@ def median_camera(
     camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
     if spread <= 0.05:
         return camera, ()
-    return camera, (
+    said = (
         f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
-        "used for all (give the field of view if you know it)",
+        "used for all (give the field of view if you know it)"
     )
+    return camera, (Remark(said),)
 
 
 def image_depth(

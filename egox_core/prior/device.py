@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 
+from ..remarks import Remark, RemarkKind
 from .options import CPU, PriorOptions
 
 Drawn = TypeVar("Drawn")
@@ -13,15 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class DrawingDevice:
-    """The device that options ask for; the CPU instead where that has no float64 (Apple's MPS), and
-    from the moment its memory runs out.
+    """The device that options ask for, and the CPU where that one can't draw.
+
+    It can't without float64 (Apple's MPS), and from the moment its memory runs out.
 
     Attributes:
-        note: why it is the CPU instead, for people; empty where it isn't.
+        notes: why it is the CPU instead; empty where it isn't.
     """
 
     def __init__(self, options: PriorOptions) -> None:
-        self._now, self.note = options.torch_device(), ""
+        self._now, self.notes = options.torch_device(), ()
         try:
             torch.ones(1, device=self._now).double().add_(1)
         except (RuntimeError, TypeError, AssertionError) as error:  # the last: a torch without CUDA
@@ -38,6 +40,6 @@ class DrawingDevice:
 
     def _give_up(self, error: Exception) -> None:
         why = str(error).splitlines()[0].partition(". ")[0]
-        self.note = f"the prior is drawn on the CPU, not on {self._now}: {why}"
-        self._now = CPU
-        log.warning("EgoX: %s", self.note)
+        said = f"the prior is drawn on the CPU, not on {self._now}: {why}"
+        self._now, self.notes = CPU, (Remark(said, RemarkKind.WARNING),)
+        log.warning("EgoX: %s", said)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cameras import CameraModel, camera_centre, invert, transform
 from ..progress import Progress, no_progress
+from ..remarks import Remark
 from ..scene import build_scene, lift
 from ..sizes import FRAMES_PER_LATENT
 from ..types import CameraTrajectory, DepthVideo, PointSet
@@ -70,7 +71,7 @@ class LookAwayMemory:
         device: gives what a chunk is drawn on.
 
     Attributes:
-        note: why chunks were drawn on the CPU instead, for people; empty where none was.
+        notes: why chunks were drawn on the CPU instead; empty where none was.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class LookAwayMemory:
         progress: Progress = no_progress,
         device: Callable[[], torch.device] = SEEN.torch_device,
     ) -> None:
-        self.note = ""
+        self.notes: tuple[Remark, ...] = ()
         self._progress, self._device = progress, device
         self._on: DrawingDevice  # of a chunk
         self._kept: list[Kept] = []
@@ -149,7 +150,7 @@ class LookAwayMemory:
             return image.rgb.cpu(), image.coverage.cpu()
 
         drawn = self._on.draw(picture)
-        self.note = self._on.note or self.note
+        self.notes = self._on.notes or self.notes
         return drawn
 
 

@@ -19,6 +19,7 @@ from ..errors import EgoXInputError
 from ..frame_store import sample_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark, RemarkKind
 from ..scene import ego_from_scene
 from ..types import CameraTrajectory, PointCloud
 from .options import PriorOptions
@@ -107,7 +108,7 @@ def check_placement(
     *,
     draw_anyway: bool = False,
     progress: Progress = no_progress,
-) -> tuple[str, ...]:
+) -> tuple[Remark, ...]:
     """Warnings about a head that hardly is where it is, seen from exo.
 
     Args:
@@ -148,7 +149,8 @@ def check_placement(
             fix=f"{fix}; draw_anyway draws it as it is",
         )
     how = "can't" if impossible else "hardly can"
-    return (f"warning: the ego camera {how} be where it is: {got}; {fix}",)
+    said = f"warning: the ego camera {how} be where it is: {got}; {fix}"
+    return (Remark(said, RemarkKind.STRANGE_PLACE),)
 
 
 def seen_heads(

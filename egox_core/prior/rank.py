@@ -69,7 +69,7 @@ class ExoCandidate:
         depth_path = _depth_path(folder)
         depth, camera = None, meta.exo_camera
         if depth_path is not None:
-            depth, _ = load_depth_file(depth_path, meta, progress=progress)
+            depth = load_depth_file(depth_path, meta, progress=progress).depth
             camera = depth.camera
             trajectory = of_frames(trajectory, slice(len(depth.depth_m)))
         if camera is None:

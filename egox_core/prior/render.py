@@ -13,6 +13,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark
 from ..scene import ego_from_scene
 from ..takes import meets_head
 from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
@@ -38,9 +39,14 @@ def render_ego_prior(
     options: PriorOptions = CLEAN,
     *,
     classes: bool = False,
+    notes: list[Remark] | None = None,
     progress: Progress = no_progress,
 ) -> EgoPrior:
-    """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
+    """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors.
+
+    Args:
+        notes: gets remarks on how it was drawn.
+    """
     size, on = trajectory.camera.stored_size[::-1], DrawingDevice(options)
     maps = {
         "rgb": ((*size, 3), np.float32),
@@ -54,8 +60,10 @@ def render_ego_prior(
     ):
         for name, store in stores.items():
             store.append(getattr(frame, name).numpy())
+    if notes is not None:
+        notes += on.notes
     drawn: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
-    return EgoPrior(trajectory=trajectory, notes=(on.note,) if on.note else (), **drawn)
+    return EgoPrior(trajectory=trajectory, **drawn)
 
 
 def iter_ego_prior(

@@ -82,7 +82,7 @@ class Episode:
     exo_camera: CameraModel
     ego_camera: CameraModel
     made_from: str = ""  # digest of its files, by which a resumed run knows it
-    note: str = ""  # on how well its cameras fit
+    fit: CameraFit
 
     def __len__(self) -> int:
         return len(self.columns["action"])
@@ -137,7 +137,7 @@ def make_episode(
     if strict and fit.fits == WRONG:
         raise EgoXInputError(
             f"cameras of {name!r}",
-            got="; ".join(fit.notes),
+            got="; ".join(map(str, fit.notes)),
             expected="poses and lenses that the pictures fit",
             fix="correct the poses of the exo camera or the head, or leave out the strict check",
         )
@@ -187,7 +187,7 @@ def make_episode(
         exo_camera=exo_camera.upright(),
         ego_camera=lens,
         made_from=made_from,
-        note=fit.text(),
+        fit=fit,
     )
 
 

@@ -9,7 +9,7 @@ from ..frozen import frozen
 from ..metrics import PathViews, exo_turned_error
 from ..prior import check_placement
 from ..progress import Progress, no_progress
-from ..scene import STRANGE
+from ..remarks import Remark, RemarkKind, StageReport
 from ..types import CameraTrajectory, PointCloud
 
 NOT_TESTABLE, WRONG, RIGHT = -1, 0, 1
@@ -27,17 +27,16 @@ real takes no frame is like the scene at all: they aren't testable."""
 
 
 @frozen
-class CameraFit:
+class CameraFit(StageReport):
     """Findings of the checks; ``fits`` is a key of :data:`WORDS`."""
 
     # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured
     path_deg: Tensor
     fits: int = NOT_TESTABLE
-    notes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """One line for a person."""
-        return ". ".join((WORDS[self.fits], *self.notes))
+        return ". ".join((WORDS[self.fits], *map(str, self.notes)))
 
     @classmethod
     def untested(cls, count: int) -> CameraFit:
@@ -72,11 +71,12 @@ def camera_fit(
     path_deg = CameraFit.untested(len(ego)).path_deg
     path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
     # Of short clips of right takes, a tenth have such a note: it doesn't decide.
-    fits, words = NOT_TESTABLE, [*STRANGE.intersection(scene.notes), found.text()]
+    strange = [note for note in scene.notes if note.kind == RemarkKind.STRANGE_DEPTH]
+    fits, notes = NOT_TESTABLE, [*odd, *strange, Remark(found.text())]
     if odd:
         fits = WRONG
     elif not generated and found.median_deg is not None and score >= LEAST_SCORE:
         shift_m = float(found.shift_m.nanmedian(0).values.norm())
         fits = RIGHT if found.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
-        words.append(f"Its camera is {100 * shift_m:.0f} cm off")
-    return CameraFit(path_deg=path_deg, fits=fits, notes=(*odd, *words))
+        notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
+    return CameraFit(path_deg=path_deg, fits=fits, notes=tuple(notes))

@@ -190,7 +190,7 @@ class RobotSet:
             "dataset_to_index": first + count,
             "egox/name": episode.name,
             "egox/made_from": episode.made_from,
-            "egox/notes": episode.note,
+            "egox/notes": episode.fit.text(),
             "egox/ego_camera": json.dumps(episode.ego_camera.to_json()),
             "egox/exo_camera": json.dumps(episode.exo_camera.to_json()),
             **{

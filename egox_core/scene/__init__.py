@@ -8,7 +8,6 @@ from .build import build_scene
 from .exo_motion import AGREES_PX, estimate_exo_motion
 from .fusion import fuse_scenes
 from .moving_camera import is_moving
-from .own_take import STRANGE
 from .poses import ego_from_scene, scene_rest
 from .surface import lift
 from .viewer import viewer_camera, viewer_ply, write_ply

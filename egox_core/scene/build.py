@@ -13,6 +13,7 @@ from ..arrays import as_uint8
 from ..cameras import validate_w2c
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
+from ..remarks import Remark, RemarkKind
 from ..types import MOVING_CHOICES, DepthVideo, ExoSight, Moving, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
@@ -162,16 +163,12 @@ def build_scene(
                 else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
             )
             fix = "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stands"
-            notes += (
-                f"the exo camera is given one pose, but {how}: the static scene smears; "
-                + in_words(fix),
-            )
+            smears = f"the exo camera is given one pose, but {how}: the static scene smears; "
+            notes += (Remark(smears + in_words(fix), RemarkKind.WARNING),)
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
         )
         moving = FrameMovingPoints(clip, background, dynamic)
-    if strange := strange_depth(exo_frames, depth.depth_m):
-        notes += (strange,)
     return PointCloud(
         static=static,
         moving=moving,
@@ -180,7 +177,7 @@ def build_scene(
         exo_camera=depth.camera,
         exo_w2c=depth.exo_w2c,
         times_s=depth.times_s,
-        notes=notes,
+        notes=(*notes, *strange_depth(exo_frames, depth.depth_m)),
         camera_guessed=depth.camera_guessed,
         mean_static=None if background is None else moving.mean_static,
         sight=ExoSight(

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
+from ..remarks import Remark, RemarkKind
 from ..sizes import REFERENCE_SIZE
 from .background import SAME_SURFACE, StaticBackground
 
-WARNING = "no mask given: what moves was derived from change; poor on real footage, give one (SAM3 makes it)"
+WARNING = Remark(
+    "no mask given: what moves was derived from change; poor on real footage, give one (SAM3 makes it)",
+    RemarkKind.WARNING,
+)
 OTHER_COLOUR = 30.0
 """Mean colour difference, 0...255, that neither light nor compression makes."""
 UNSTEADY = 3.0

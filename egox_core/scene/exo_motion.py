@@ -15,6 +15,7 @@ from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark, RemarkKind, StageReport
 from ..types import MOTIONS, DepthVideo, Motion
 from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion
@@ -35,7 +36,7 @@ TERM_RIDGE, LEAST_ROWS, MEND_SIGMA, MEND_ROUNDS = 3.0, 20, 0.03, 3
 
 
 @frozen
-class ExoMotion:
+class ExoMotion(StageReport):
     """An exo camera's motion, and how well it is known."""
 
     motion: Motion  # never auto
@@ -47,28 +48,27 @@ class ExoMotion:
     worst_agree: float = 1.0
     residual_px: float = 0.0  # median
     depth_spread: float = 0.0  # median over frames, relative, after the maps were mended
-    notes: tuple[str, ...] = ()
     # points that were found again: frame, u, v, and px from where the poses put them
     sightings: FloatArray | None = None  # [M, 4]
 
     def content(self) -> dict[str, object]:
         """The figures as they stand in a report's file."""
-        return {name: value for name, value in asdict(self).items() if name != "sightings"}
+        figures = asdict(self)
+        del figures["sightings"], figures["notes"]
+        return figures | {"notes": list(map(str, self.notes))}
 
     def text(self) -> str:
         """The report, a sentence per line."""
-        if self.motion == "stands":
-            return "\n".join(("the exo camera stands: depth is handed on as it came", *self.notes))
         way = f"{self.travel_m:.2g} m, " if self.motion == "moves" else ""
-        return "\n".join(
-            (
-                f"the exo camera {self.motion}: {way}{self.turn_deg:.0f}°",
-                f"{self.agree:.0%} of {self.matches:,} matches agree, worst frame "
-                f"{self.worst_frame}: {self.worst_agree:.0%}; residual {self.residual_px:.2f} px; "
-                f"depth agrees within {self.depth_spread:.1%}",
-                *self.notes,
-            )
+        figures = (
+            f"the exo camera {self.motion}: {way}{self.turn_deg:.0f}°",
+            f"{self.agree:.0%} of {self.matches:,} matches agree, worst frame "
+            f"{self.worst_frame}: {self.worst_agree:.0%}; residual {self.residual_px:.2f} px; "
+            f"depth agrees within {self.depth_spread:.1%}",
         )
+        if self.motion == "stands":
+            figures = ("the exo camera stands: depth is handed on as it came",)
+        return "\n".join(map(str, (*figures, *self.notes)))
 
 
 def estimate_exo_motion(
@@ -143,12 +143,12 @@ def _handed_on(
     tracks: Tracks,
     fit: Adjusted,
     turns: bool,
-    notes: tuple[str, ...],
+    notes: tuple[Remark, ...],
 ) -> tuple[DepthVideo, ExoMotion]:
     """The depth with mended maps, and the report."""
     agree = _agree(tracks, fit)
     if agree.min() < POOR_AGREE:
-        notes += (f"warning: frame {agree.argmin() + 1} is known badly; look at the preview",)
+        notes += _warned(f"frame {agree.argmin() + 1} is known badly; look at the preview")
     depth_m, spread = _mended(depth, tracks, fit)
     found = ExoMotion(
         motion="turns" if turns else "moves",
@@ -180,8 +180,8 @@ def _checked(
                 expected="static corners",
                 fix="give a path in metres",
             )
-        note = f"warning: {lost} can't be followed: the given path isn't checked"
-        return replace(depth, exo_w2c=given), ExoMotion(motion="moves", notes=(note,))
+        notes = _warned(f"{lost} can't be followed: the given path isn't checked")
+        return replace(depth, exo_w2c=given), ExoMotion(motion="moves", notes=notes)
     rotation, place = np.split(compose(given, invert(given[0])).numpy(), [3], 2)
     place, notes, scale, doubt = place[:, :, 0], (), 1.0, 0.0
     turns = bool(np.abs(place).max() < 1e-6)
@@ -195,7 +195,7 @@ def _checked(
         place = scale * place
         given = _placed(depth, rotation, place)
         if not turns:
-            notes = (f"scale from the depth: x {scale:.4g}, sure to {doubt:.1%}",)
+            notes = (Remark(f"scale from the depth: x {scale:.4g}, sure to {doubt:.1%}"),)
     tracks = replace(tracks, rotation=rotation, place=place)
     fit = adjust(tracks, turns=turns, held=True)
     agree = _agree(tracks, fit).mean()
@@ -223,8 +223,12 @@ def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, E
         raise EgoXInputError(
             "motion of the exo camera", got=why, expected="static corners", fix=fix
         )
-    note = f"warning: the exo camera moves, but {why}: it is taken to stand, and the scene smears"
-    return depth, ExoMotion(motion="stands", notes=(f"{note}. {fix}",))
+    said = f"the exo camera moves, but {why}: it is taken to stand, and the scene smears. {fix}"
+    return depth, ExoMotion(motion="stands", notes=_warned(said))
+
+
+def _warned(text: str) -> tuple[Remark, ...]:
+    return (Remark(f"warning: {text}", RemarkKind.WARNING),)
 
 
 def _lost(tracks: Tracks) -> str:
@@ -238,10 +242,10 @@ def _lost(tracks: Tracks) -> str:
 
 def _choose(
     tracks: Tracks, turned: Adjusted, moved: Adjusted, depth: DepthVideo, motion: Motion
-) -> tuple[bool, tuple[str, ...]]:
+) -> tuple[bool, tuple[Remark, ...]]:
     """Choose between rotations alone and the full motion: (rotations, words on what is open)."""
     fix = "the path is as wrong as the lens: give exo_fov"
-    guess = (f"warning: the lens was guessed, and {fix}",) if depth.camera_guessed else ()
+    guess = _warned(f"the lens was guessed, and {fix}") if depth.camera_guessed else ()
     if motion == "moves":
         return False, guess
     of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
@@ -255,10 +259,9 @@ def _choose(
             view = depth.camera.width / 2 / (depth.camera.fx * np.exp([other.longer, 0.0]))
             fov, given = np.degrees(2 * np.arctan(view)).tolist()
             if abs(other.longer) < LENS_FITS:
-                return True, (f"the lens fits: the turn shows {fov:.0f}° across",)
-            return True, (
-                f"warning: the pictures are those of a turn seen {fov:.0f}° across, not "
-                f"{given:.0f}°: {fix}",
+                return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
+            return True, _warned(
+                f"the pictures are those of a turn seen {fov:.0f}° across, not {given:.0f}°: {fix}"
             )
     if of_turns <= enough:
         return True, guess
@@ -270,20 +273,20 @@ def _choose(
     parallax = (of_turns**2 - of_moves**2) ** 0.5 / (travel * np.median(tracks.px))
     shutter = travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves
     if shutter or parallax < LEAST_PARALLAX:
-        return True, (
-            f"warning: a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
-            "people who fill the picture look like: the camera is taken to turn only",
-            *guess,
+        said = (
+            f"a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
+            "people who fill the picture look like: the camera is taken to turn only"
         )
+        return True, _warned(said) + guess
     frame, _, _, off = _rows(tracks, moved)
     spread = _spread(frame, off)
     if spread > DEPTH_DOUBT:
-        return True, (
-            f"warning: travel would explain the pictures better, but disagrees with the depth by "
+        said = (
+            f"travel would explain the pictures better, but disagrees with the depth by "
             f"{spread:.0%}: the camera is taken to turn only. A wrong field of view or people who "
-            "fill the picture do that: check the lens, and give a mask of what moves",
-            *guess,
+            "fill the picture do that: check the lens, and give a mask of what moves"
         )
+        return True, _warned(said) + guess
     return False, guess
 
 

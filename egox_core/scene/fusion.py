@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import EgoXInputError
+from ..remarks import Remark
 from ..types import MovingPoints, PointCloud, PointSet
 
 
@@ -68,7 +69,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
         sight=None,
         parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
         camera_guessed=any(scene.camera_guessed for scene in scenes),
-        notes=(f"fused from {len(scenes)} exo cameras", *notes),
+        notes=(Remark(f"fused from {len(scenes)} exo cameras"), *notes),
     )
 
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ..remarks import Remark, RemarkKind
+
 SIDE = 112
 """px of the compared pictures' shorter side; half of it for what moves."""
 REACH, NEAR = 24, 8
@@ -20,25 +22,26 @@ MOVING = 0.0005
 """Least share of pixels that change, in frames and in depth, for a clip to tell its moment."""
 GREYS, STEP = 15.0, 0.05
 """Change of a pixel that counts: of 255, and relative depth."""
-WARNING = (
+WARNING = Remark(
     "the depth doesn't fit this video: its steps lie no better on the frames' edges than on the same "
-    "frames shifted. Is it of another take?"
+    "frames shifted. Is it of another take?",
+    RemarkKind.STRANGE_DEPTH,
 )
-WARNING_TIME = (
+WARNING_TIME = Remark(
     "the depth doesn't fit this video in time: where it changes is not where the frames do. Is it of "
-    "another moment, or of a part of the video?"
+    "another moment, or of a part of the video?",
+    RemarkKind.STRANGE_DEPTH,
 )
-STRANGE = {WARNING, WARNING_TIME}
 
 
 def strange_depth(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
-) -> str:
-    """Reasons, for a person, why depth and frames may not be of one take; empty where nothing
-    does, and where a clip is too small or too still to tell."""
+) -> tuple[Remark, ...]:
+    """Reasons why depth and frames may not be of one take; empty where nothing says so, and where a
+    clip is too small or too still to tell."""
     if min(depth_m.shape[1:]) <= 2 * REACH:
-        return ""
+        return ()
     picked = np.linspace(0, len(depth_m) - 1, LOOKED_AT).round().astype(int)
     maps = [
         _shift_scores(_edges(_small(frames[t], SIDE)), _steps(_small(depth_m[t], SIDE)))
@@ -48,22 +51,22 @@ def strange_depth(
     away = np.abs(np.arange(-REACH, REACH + 1))
     far = np.maximum(away[:, None], away[None]) >= NEAR
     if not scores.any():
-        return ""  # no edges or no steps
+        return ()  # no edges or no steps
     if scores[REACH - 1 : REACH + 2, REACH - 1 : REACH + 2].max() <= scores[far].max():
-        return WARNING
+        return (WARNING,)
     first = max(0, (len(depth_m) - LONGEST) // 2)
     row = range(first, min(first + LONGEST, len(depth_m)))
     gap = max(1, len(row) // 12)
     if len(row) <= gap:
-        return ""  # a single frame has no moment
+        return ()  # a single frame has no moment
     grey = np.stack([_small(frames[t], SIDE // 2).mean(-1) for t in row])
     log = np.log(np.stack([_small(depth_m[t], SIDE // 2) for t in row]))
     seen, moved = (_changes(each, gap) for each in (grey, log))
     if min((seen > GREYS).mean(), (moved > STEP).mean()) < MOVING:
-        return ""
+        return ()
     lags = _lag_scores(np.minimum(seen, 2 * GREYS), np.minimum(moved, 6 * STEP))
     middle = len(lags) // 2
-    return "" if abs(int(np.argmax(lags)) - middle) <= 1 else WARNING_TIME
+    return () if abs(int(np.argmax(lags)) - middle) <= 1 else (WARNING_TIME,)
 
 
 def _small(picture: Tensor, side: int) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32

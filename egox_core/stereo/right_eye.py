@@ -18,6 +18,7 @@ from ..frozen import frozen
 from ..metrics import PathError, PathViews
 from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
+from ..remarks import Remark, RemarkKind, StageReport
 from ..sizes import REFERENCE_SIZE
 from ..types import EARLIER, CameraTrajectory, PointCloud
 from .pictures import StereoForm
@@ -40,12 +41,11 @@ class EyeFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SecondEye:
+class SecondEye(StageReport):
     """A clip for the right eye."""
 
     rgb: Tensor  # [T, H, W, 3] float32 0...1
     off_px: float | None  # median shift between picture and depth; None: it can't be judged
-    notes: tuple[str, ...]  # for people
 
 
 def second_eye(
@@ -85,16 +85,23 @@ def second_eye(
         figures.append((off_px, *shares))
     off_px = float(np.nanmedian([off for off, *_ in figures])) if path.judged.any() else None
     _, filled, too_near = np.mean(figures, 0)
-    notes = [f"{filled:.1%} of the right eye's picture is filled", path.text()]
+    notes, said = (
+        [Remark(f"{filled:.1%} of the right eye's picture is filled")],
+        Remark(path.text()),
+    )
     if off_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
-        notes[1] = (
+        apart = (
             f"Image and depth are {off_px:.1f} px apart ({path.median_deg:.1f}°, {shift_cm:.0f} cm)"
         )
+        said = Remark(apart)
         if off_px > OFF_PX * width / REFERENCE_SIZE:
-            notes[1] = f"Warning: {notes[1]}: what the model moved by itself has the wrong depth"
+            moved = f"Warning: {apart}: what the model moved by itself has the wrong depth"
+            said = Remark(moved, RemarkKind.WARNING)
+    notes.append(said)
     if too_near > 0.5:
-        notes.append(f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m")
+        near = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
+        notes.append(Remark(near, RemarkKind.WARNING))
     return SecondEye(rgb=rgb.tensor(), off_px=off_px, notes=tuple(notes))
 
 

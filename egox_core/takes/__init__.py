@@ -5,10 +5,10 @@ In: a depth or meta.json file, and the frames in use. Out:
 of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
 from .depth_files import check_depth, load_depth_file
-from .depth_inputs import check_depth_file, find_depth, take_depth
+from .depth_inputs import DepthReport, check_depth_file, find_depth, take_depth
 from .depth_readers import PICTURE_SUFFIXES, DepthFile, open_depth
 from .meta import ENTRY_KEYS, LIST_KEY, meta_beside, parse_meta, read_meta
-from .metric_scale import ScaleReport, with_scale
+from .metric_scale import with_scale
 from .same_take import check_same_take
 from .take_cameras import exo_camera_of_size, exo_poses, meta_trajectory, with_exo_lens
 from .vipe import read_poses

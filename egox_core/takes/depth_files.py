@@ -8,30 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth import depth_window, guessed_camera
+from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
-from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
 from .meta import depth_camera
 from .take_cameras import exo_poses
-
-
-@frozen
-class DepthFileReport:
-    """Length and invalid share of the depth as read, and what was assumed."""
-
-    name: str
-    frame_count: int
-    invalid_share: float  # of all pixels of the frames in use
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        head = f"{self.name}: {self.frame_count} frames, {100 * self.invalid_share:.1f} % of the pixels invalid"
-        return "\n".join((head, *self.notes))
 
 
 def load_depth_file(
@@ -44,8 +30,8 @@ def load_depth_file(
     count: int
     | None = None,  # without frames, how many are in use; a longer file is cut at its end
     progress: Progress = no_progress,
-) -> tuple[DepthVideo, DepthFileReport]:
-    """Read depth for the frames in use.
+) -> DepthSource:
+    """Read depth for the frames in use, with notes on it.
 
     The file is npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files.
 
@@ -62,7 +48,8 @@ def load_depth_file(
                 source, meta, frames, guess_camera=guess_camera, count=count, progress=progress
             )
     source = path
-    has_camera = meta is not None and (meta.exo_camera is not None or not guess_camera)
+    known = meta is not None and meta.exo_camera is not None
+    has_camera = known or meta is not None and not guess_camera
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
@@ -92,12 +79,9 @@ def load_depth_file(
         source_indices=wanted.clone(),
         times_s=None if frames is None else frames.times_s.double(),
     )
-    return video, DepthFileReport(
-        name=source.name,
-        frame_count=len(ordered),
-        invalid_share=invalid,
-        notes=(note,) if note else (),
-    )
+    said = f"{source.name}: {len(ordered)} frames, {100 * invalid:.1f} % of the pixels invalid"
+    notes = tuple(map(Remark, filter(None, (said, note))))
+    return DepthSource(depth=video, name=source.name, camera_known=known, notes=notes)
 
 
 def check_depth(

@@ -4,7 +4,7 @@ The file counts while no socket is given. The take's own camera and poses go bef
 model estimated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,21 @@ from ..depth import (
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..progress import Progress, no_progress
+from ..remarks import Remark, StageReport
 from ..types import DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_count, check_same_take
 from .take_cameras import exo_camera_of_size, exo_poses
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthReport(StageReport):
+    """Remarks on a clip's depth: α and β per frame, and its scale."""
+
+    fit: AlignReport
+    scale: ScaleReport
 
 
 def take_depth(
@@ -43,7 +52,7 @@ def take_depth(
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
-) -> tuple[DepthVideo, AlignReport, ScaleReport]:
+) -> tuple[DepthVideo, DepthReport]:
     """Read, align and scale the depth of the frames in use.
 
     Raises:
@@ -61,7 +70,7 @@ def take_depth(
         camera = _exo_camera(meta, None, sources[0].depth.camera.stored_size, fov_deg)
     if not sockets and meta is not None and meta.exo_camera is not None:
         camera = None  # a file alone brings the camera, cut as its maps are, and poses itself
-    depth, report = align_sources(
+    depth, fit, notes = align_sources(
         sources,
         frames=frames,
         camera=camera,
@@ -72,7 +81,7 @@ def take_depth(
         progress=progress,
     )
     depth, scaled = with_takes_scale(depth, scale, meta, frames, progress=progress)
-    return depth, replace(report, notes=(*report.notes, scaled.note)), scaled
+    return depth, DepthReport(notes=(*notes, Remark(scaled.text())), fit=fit, scale=scaled)
 
 
 def _exo_camera(
@@ -116,15 +125,7 @@ def file_source(
     with depth_advice(), open_depth(path) as file:
         if frames is not None:
             _check_file(file, path, frames)
-        depth, report = load_depth_file(
-            file, meta, frames, guess_camera=guess_camera, progress=progress
-        )
-    return DepthSource(
-        depth=depth,
-        name=path.name,
-        camera_known=meta is not None and meta.exo_camera is not None,
-        notes=tuple(str(report).splitlines()),
-    )
+        return load_depth_file(file, meta, frames, guess_camera=guess_camera, progress=progress)
 
 
 def check_depth_file(path: Path, frames: FrameSelection) -> None:

@@ -22,9 +22,18 @@ from .take_cameras import meta_trajectory
 class ScaleReport:
     """By what the depth was multiplied, and why."""
 
-    scale: float
-    note: str
+    scale: float = 1.0
+    given: bool = False  # as a number
     wearer: WearerScale | None = None  # where it was asked
+    unseen: str = ""  # why the wearer can't tell
+
+    def text(self) -> str:
+        """One line for notes."""
+        if self.wearer is not None:
+            return self.wearer.text()
+        if self.given:
+            return f"scale {self.scale:g}, as given"
+        return f"scale as is: {self.unseen}" if self.unseen else "scale as is"
 
     def content(self) -> dict[str, object]:
         """Plain numbers for JSON."""
@@ -33,7 +42,7 @@ class ScaleReport:
         return {
             "source": "as is" if self.scale == 1 else "number",
             "scale": self.scale,
-            "note": self.note,
+            "note": self.text(),
         }
 
 
@@ -56,14 +65,13 @@ def with_scale(
             :func:`.body_scale.wearer_scale`; a number that is no factor.
     """
     if source == "as is":
-        return depth, ScaleReport(scale=1.0, note="scale as is")
+        return depth, ScaleReport()
     if not isinstance(source, str):
         if not (math.isfinite(source) and source > 0):
             raise EgoXInputError(
                 "scale", got=source, expected="a positive number", fix="1 leaves the depth as it is"
             )
-        report = ScaleReport(scale=source, note=f"scale {source:g}, as given")
-        return _multiplied(depth, source), report
+        return _multiplied(depth, source), ScaleReport(scale=source, given=True)
     try:
         made_here = _made_on_depth(pose_source, source)
         if made_here or ego_w2c is None:
@@ -80,10 +88,8 @@ def with_scale(
     except EgoXInputError as error:
         if source == "wearer":
             raise
-        return depth, ScaleReport(scale=1.0, note=f"scale as is: {error.what}: {error.got}")
-    return _multiplied(depth, wearer.scale), ScaleReport(
-        scale=wearer.scale, note=wearer.text(), wearer=wearer
-    )
+        return depth, ScaleReport(unseen=f"{error.what}: {error.got}")
+    return _multiplied(depth, wearer.scale), ScaleReport(scale=wearer.scale, wearer=wearer)
 
 
 def _made_on_depth(pose_source: str, source: ScaleSource) -> bool:

@@ -15,6 +15,7 @@ from ..arrays import as_tensor
 from ..cameras import CameraModel, compose, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
+from ..remarks import Remark, StageReport
 from ..types import CameraTrajectory
 from .head_evidence import Evidence, ExoView, gather, without_wall
 from .head_fit import fit
@@ -48,11 +49,10 @@ HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
 
 
 @frozen
-class HeadReport:
+class HeadReport(StageReport):
     """Evidence that the estimate rests on."""
 
     seen: tuple[str, ...]  # a key of SEEN per frame
-    notes: tuple[str, ...] = ()  # fallbacks and suspicions, in words
 
     @property
     def guessed(self) -> Tensor:  # [T] bool
@@ -156,7 +156,7 @@ def estimate_head(
     return HeadPath(
         world_from_head=torch.from_numpy(np.concatenate([rotation, place[..., None]], axis=-1)),
         up=torch.from_numpy(evidence.up),
-        report=HeadReport(seen=seen, notes=tuple(notes)),
+        report=HeadReport(seen=seen, notes=tuple(map(Remark, notes))),
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark
 from ..sizes import longest_clip
 from ..types import UNTIMED_FPS, FrameSelection, Sound
 from .audio import read_sound, trim_sound
@@ -28,16 +29,17 @@ class VideoClip:
     given_sound: Sound | None = None  # of the whole video, with frames in memory
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Remark, ...]:
         """Remarks on the source."""
         uneven = (
             f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average"
         )
-        return (
+        said = (
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
             *(REMARKS[key].format(value) for key, value in self.info.remarks),
             *([uneven] if self.info.uneven_times else ()),
         )
+        return tuple(map(Remark, said))
 
     def read(self, progress: Progress = no_progress) -> Tensor:
         """Read the frames in use [T, H, W, 3]: uint8, or float32 0...1 of floats in memory.

@@ -185,7 +185,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "hidden_lines": args.hidden_lines or chosen.hidden_lines,
         "camera": args.camera,
         "exo_lens": take.lens_note,
-        "scale": take.scale.content(),
+        "scale": take.report.scale.content(),
         "exo_motion": motion.content(),
         "frames": points.frame_count,
         "size": list(take.trajectory.camera.stored_size),
@@ -200,10 +200,9 @@ def render_take(args: argparse.Namespace) -> dict:
         "system": platform.platform(),
         "notes": [
             take.lens_note,
-            take.scale.note,
-            *take.warnings,
-            *motion.notes,
-            *seen.notes[1:],
+            take.report.scale.text(),
+            *take.report.warnings(),
+            *map(str, (*motion.notes, *seen.notes[1:])),
         ],
     }
     write_json(args.out / "report.json", report)

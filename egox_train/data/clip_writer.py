@@ -272,7 +272,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     if job.hands.is_file():
         write_hands(read_hands(job.hands).select(job.window.indices), folder / HANDS)
     points, _ = scene(loaded.read_exo(), loaded.depth)
-    drawn, _ = prior(
+    drawn, report = prior(
         points,
         loaded.trajectory,
         options.prior,
@@ -307,7 +307,11 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         exo_motion=motion.content() if options.exo_motion != "stands" else {},
         hidden_lines=options.hidden_lines,
         moving=masked,
-        notes=(*loaded.warnings, *motion.notes, *drawn.notes, *points.notes),
+        notes=(
+            *loaded.report.warnings(),
+            *map(str, motion.notes),
+            *report.warnings(),
+        ),
         caption=caption,
         rank=job.rank,
         predicted_coverage=round(job.predicted_coverage, 6),
@@ -349,7 +353,7 @@ def _depth(
         exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
     )
     assert job.view.depth is not None  # or the run was refused before
-    depth, _ = load_depth_file(maps.depth(job.view.depth), meta, pictures.maps(job.window))
+    depth = load_depth_file(maps.depth(job.view.depth), meta, pictures.maps(job.window)).depth
     return depth.depth_m.float(), depth.dynamic, "file"
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel, preset_camera, raw_gopro, validate_w2c
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
+from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, require_safe_name
 from egox_core.sizes import MAX_SIDE, REFERENCE_SIZE
 from egox_core.types import ExoLens
@@ -163,7 +164,7 @@ def read_take(
         split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
         ego_camera=_ego_camera(root / "takes" / name, notes),
         meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64),
-        notes=tuple(notes),
+        notes=tuple(map(Remark, notes)),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.prior import ExoCandidate, rank_exo_cameras
+from egox_core.remarks import Remark
 from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo
@@ -43,7 +44,7 @@ class TakePlan:
     clips: tuple[ClipJob, ...]
     skipped: tuple[Skipped, ...]
     unread: tuple[Skipped, ...]  # clips and cameras whose depth or mask can't be had
-    notes: tuple[str, ...]
+    notes: tuple[Remark, ...]
 
 
 def plan_take(take: RawTake, root: Path, options: PrepareOptions) -> TakePlan:
@@ -63,12 +64,12 @@ def plan_take(take: RawTake, root: Path, options: PrepareOptions) -> TakePlan:
         return TakePlan(
             clips=_drawn_clips(clips, options),
             unread=(),
-            notes=tuple(kept["notes"]),
+            notes=tuple(map(Remark, kept["notes"])),
             skipped=tuple((what, why) for what, why in kept["skipped"]),
         )
     skipped: list[Skipped] = []
     unread: list[Skipped] = []
-    notes = list(take.notes)
+    notes = list(map(str, take.notes))
     cameras = []
     clips = []
     views = _usable_views(take, options, skipped, notes)
@@ -124,7 +125,7 @@ def plan_take(take: RawTake, root: Path, options: PrepareOptions) -> TakePlan:
         clips=_drawn_clips(clips, options),
         skipped=tuple(skipped),
         unread=tuple(unread),
-        notes=tuple(notes),
+        notes=tuple(map(Remark, notes)),
     )
 
 

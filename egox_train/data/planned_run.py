@@ -10,6 +10,7 @@ from pathlib import Path
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import require_folder
 
 from ..options import RunOptions, TrainingSetOptions
@@ -88,9 +89,7 @@ def plan_run(
             "split_seed": chosen.split_seed,
             "splits": chosen.splits,
         },
-        takes={
-            t.name: {"room": t.room, "split": t.split, "untimed": NO_TASK in t.notes} for t in takes
-        },
+        takes={t.name: {"room": t.room, "split": t.split, "untimed": t.untimed} for t in takes},
         skipped=skipped,
     )
     plans, unread = [], []
@@ -106,7 +105,7 @@ def plan_run(
             own.skipped += [*plan.skipped, *plan.unread]
             unread += plan.unread
             if plan.notes:
-                own.notes[name] = list(plan.notes)
+                own.notes[name] = list(map(str, plan.notes))
         progress(count, len(takes), "takes checked")
     if unread:
         logger.warning(
@@ -160,8 +159,8 @@ def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
     say."""
     if options.task_s is not None and (alone or take.task_s is None):
         take = replace(take, task_s=options.task_s)
-    if take.task_s is None and take.layout == "egoexo4d":
-        take = replace(take, notes=(*take.notes, NO_TASK))
+    if take.untimed:
+        take = replace(take, notes=(*take.notes, Remark(NO_TASK, RemarkKind.WARNING)))
     return take
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
+from egox_core.remarks import Remark
 from egox_core.video import VideoInfo, probe_video
 
 from ..options import Split
@@ -58,7 +59,12 @@ class RawTake:
     task: str = ""  # what is done in it, in the dataset's words
     split: Split | None = None  # that the dataset itself puts the take in
     best_exo: str = ""  # the exo camera that the dataset's annotators chose
-    notes: tuple[str, ...] = ()  # what was odd about the source, for the report
+    notes: tuple[Remark, ...] = ()  # what was odd about the source, for the report
+
+    @property
+    def untimed(self) -> bool:
+        """Whether the separator of Ego-Exo4D's takes may be among the frames."""
+        return self.task_s is None and self.layout == "egoexo4d"
 
     @property
     def pose_known(self) -> Tensor:  # [T] bool

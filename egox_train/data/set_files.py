@@ -45,6 +45,10 @@ class Part:
     finished: bool = False
     records: list[ClipRecord] = field(default_factory=list)
 
+    def official(self, take: str) -> str:
+        """The split that a take's dataset puts it in, where that counts and is known."""
+        return self.takes[take]["split"] or "" if self.settings["splits"] == "official" else ""
+
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
     """File of part i of n."""
@@ -125,31 +129,18 @@ def _read_part(file: Path) -> Part:
 
 
 def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[str, list[str]]:
-    """Manifest and splits; returns the latter. Takes that are elsewhere than their dataset has them
-    get a note."""
+    """Manifest and splits; returns the latter."""
     by_take: dict[str, list[str]] = {}
     records = list(records)
     for record in records:
         by_take.setdefault(record.take, []).append(record.clip)
-    settings = part.settings
-    official = {
-        take: part.takes[take]["split"]
-        for take in by_take
-        if part.takes[take]["split"] and settings["splits"] == "official"
-    }
     lists = split_lists(
         by_take,
-        settings["fractions"],
-        settings["split_seed"],
-        official=official,
+        part.settings["fractions"],
+        part.settings["split_seed"],
+        official={take: split for take in by_take if (split := part.official(take))},
         rooms={take: part.takes[take]["room"] for take in by_take},
     )
-    split_of = {clip: name for name, clips in lists.items() for clip in clips}
-    for take, split in official.items():
-        actual = split_of[by_take[take][0]]
-        note = f"in {actual}, which would be empty; its dataset has it in {split}"
-        if actual != split and note not in part.notes.get(take, []):
-            part.notes.setdefault(take, []).append(note)
     write_manifest(root / MANIFEST, records)
     for name, clips in lists.items():
         with atomic_write(root / "splits" / f"{name}.txt") as temporary:
@@ -167,9 +158,15 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
     for what, why in sorted(part.skipped):
         reasons.setdefault(why, []).append(what)
     notes = {take: [*own] for take, own in part.notes.items()}
+    split_of = {clip: name for name, clips in lists.items() for clip in clips}
     for take, own in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
+        own = list(own)
+        split, actual = part.official(take), split_of[own[0].clip]
+        elsewhere = f"in {actual}, which would be empty; its dataset has it in {split}"
         said = ((record.clip, note) for record in own for note in record.notes)
-        notes[take] = notes.get(take, []) + each_once(said)
+        notes.setdefault(take, []).extend(
+            [elsewhere] * (split not in ("", actual)) + each_once(said)
+        )
     write_json(
         root / REPORT,
         {

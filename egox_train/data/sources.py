@@ -10,6 +10,7 @@ import torch
 from egox_core.cameras import preset_camera, validate_w2c
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes import (
     LIST_KEY,
@@ -166,13 +167,14 @@ def _from_meta(
         if meta.ego_intrinsics is not None
         else torch.eye(3, dtype=torch.float64)
     )
-    notes = () if exo_lens == "as given" else (note,)
+    notes = () if exo_lens == "as given" else (Remark(note),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
             points = read_keypoints(folder / HEAD_KEYPOINTS, (info.width, info.height))
             notes += out_of_step(points, ego, camera, meta.camera_extrinsics)
         except EgoXInputError as error:
-            notes += (f"the head's way was not compared with the ego poses: {error}",)
+            said = f"the head's way was not compared with the ego poses: {error}"
+            notes += (Remark(said, RemarkKind.WARNING),)
     return RawTake(
         name=name,
         layout=layout,

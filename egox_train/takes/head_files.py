@@ -86,7 +86,7 @@ def estimate_take(
     depth_m = None
     depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
     if depth is not None:
-        loaded, _ = load_depth_file(depth, meta, frames, progress=progress)
+        loaded = load_depth_file(depth, meta, frames, progress=progress).depth
         depth_m, camera, exo_w2c = loaded.depth_m, loaded.camera, loaded.exo_w2c
         wearer = loaded.dynamic if wearer is None else wearer
     else:

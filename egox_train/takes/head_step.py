@@ -4,6 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from egox_core.cameras import CameraModel, transform
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.trajectory import HEAD_HALF, HeadPoints, worn_points
 from egox_core.types import known_pose
 
@@ -17,7 +18,7 @@ def out_of_step(
     ego_w2c: Tensor,  # [N, 3, 4] measured poses of Aria glasses, as the frames of the exo video are numbered
     camera: CameraModel,  # exo; the points are pixels of its stored picture
     exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
-) -> tuple[str, ...]:
+) -> tuple[Remark, ...]:
     """A note where the head's path in the picture fits the poses best some frames earlier or later; nothing is shifted.
 
     A head that moves by less than its own height tells nothing.
@@ -50,7 +51,8 @@ def out_of_step(
     if abs(best) == MOST_FRAMES or spread(best) > LESS * spread(0):
         return ()
     way = "later" if best > 0 else "earlier"
-    return (
+    said = (
         f"out of step: the head in the exo video fits the ego poses best {abs(best)} frames {way} "
-        f"(off by {spread(best):.1f} px instead of {spread(0):.1f}); nothing is shifted",
+        f"(off by {spread(best):.1f} px instead of {spread(0):.1f}); nothing is shifted"
     )
+    return (Remark(said, RemarkKind.WARNING),)

@@ -274,7 +274,7 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path) -> None:
         )
     points, path = known
     eye = second_eye(video, points, path, StereoForm())
-    logger.info("%s: %s", job.clip, "; ".join(eye.notes))
+    logger.info("%s: %s", job.clip, "; ".join(map(str, eye.notes)))
     pictures = stereo_pictures(video, eye.rgb, path, StereoForm())
     write_video(job.pair, pictures, job.fps, threads=1)
     mark_stereo(job.pair, half_sphere=True)

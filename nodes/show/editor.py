@@ -92,7 +92,7 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
         "exo_camera": camera.to_json(),
         "exo_size": list(camera.stored_size),
         "lens_guessed": scene.camera_guessed,
-        "notes": list(scene.notes),
+        "notes": list(map(str, scene.notes)),
     }
 
 

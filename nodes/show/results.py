@@ -11,7 +11,7 @@ from ...egox_core.cameras import CameraModel
 from ...egox_core.metrics import PathError
 from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress
-from ...egox_core.scene import STRANGE
+from ...egox_core.remarks import RemarkKind, StageReport
 from ...egox_core.types import (
     UNTIMED_FPS,
     CameraTrajectory,
@@ -34,6 +34,7 @@ from .temp_files import temp_video
 
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 LENS_GUESSED = "lensGuessed"
+STRANGE = (RemarkKind.STRANGE_DEPTH, RemarkKind.STRANGE_PLACE)
 Node = type[io.ComfyNode]
 
 
@@ -135,7 +136,7 @@ def path(
 def prior(
     node: Node,
     prior: EgoPrior,
-    text: str,
+    report: StageReport,
     depth_picture: Tensor,  # [T, H, W, 3] of the prior
     legend: Ui | None,
     scene: PointCloud,
@@ -154,14 +155,14 @@ def prior(
         "exo": exo_images,
     }
     covered = [100 * float(frame.float().mean()) for frame in prior.coverage]
+    kinds = {note.kind for note in report.notes}
     shown = preview_ui(
         "prior",
         streams,
         trajectory,
-        text=f"{text}\nexo lens of the scene: {scene.exo_camera.words}",
+        text=f"{report.text()}\nexo lens of the scene: {scene.exo_camera.words}",
         legends={"depth": legend},
-        badge="strangeDepth" * bool(STRANGE & set(scene.notes))
-        or "strangePlace" * ("warning: " in "".join(prior.notes)),
+        badge=next((str(kind.value) for kind in STRANGE if kind in kinds), None),
         progress=progress,
         curve={"label": "coverage", "unit": "%", "values": covered},
         geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
@@ -229,13 +230,13 @@ def ego(
 def eyes(
     left: Tensor,  # [T, H, W, 3]
     right: Tensor,  # [T, H, W, 3]
-    notes: Sequence[str],
+    text: str,
     trajectory: CameraTrajectory,
     progress: Progress,
 ) -> Ui:
     """A player of both eyes, which the page also lays over each other."""
     clips = {"leftEye": left, "rightEye": right}
-    return preview_ui("eyes", clips, trajectory, text="\n".join(notes), progress=progress)
+    return preview_ui("eyes", clips, trajectory, text=text, progress=progress)
 
 
 def long_ego(

@@ -50,7 +50,7 @@ def test_arrays_go_all_the_way(device):
     align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
     ego, seen = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
     text = seen_text(seen_shares(ego.seen))
-    assert text in seen.notes and "not observed (most in frame" in text
+    assert text in seen.text() and "not observed (most in frame" in text
     assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
     made, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
     packed = made.model_input(torch.zeros_like(made.canvas.prior_latent))
@@ -61,6 +61,11 @@ def test_arrays_go_all_the_way(device):
         ego.rgb, scene=points, trajectory=trajectory, truth=ego.rgb.numpy(), **on
     )
     assert float(judgement.psnr_db.min()) == 100 and "PSNR" in judged.text()
+
+
+def test_warnings_are_of_a_kind_not_of_words(wordless):
+    """Depth in wrong units, and a lens that nothing tells."""
+    assert [len(align(scale * DEPTH)[1].warnings()) for scale in (1, 200)] == [1, 2]
 
 
 def test_floats_and_bytes_are_one_video():

@@ -50,14 +50,16 @@ def test_moge_gives_metres_intrinsics_in_pixels_and_a_sky(hidden):
 
 def test_moge_v1_has_no_scale():
     source = moge_depth(moge_payload(normal=False))
-    assert source.depth.kind == "relative z" and "MoGe v1" in " ".join(source.notes)
+    assert source.depth.kind == "relative z" and "MoGe v1" in " ".join(map(str, source.notes))
 
 
 def test_moge_focal_lengths_that_disagree_are_told():
     payload = moge_payload()
     payload["intrinsics"][:, 0, 0] = torch.tensor([0.8, 1.2, 1.6])
     source = moge_depth(payload)
-    assert source.depth.camera.fx == pytest.approx(1.2 * W) and "differ" in " ".join(source.notes)
+    assert source.depth.camera.fx == pytest.approx(1.2 * W) and "differ" in " ".join(
+        map(str, source.notes)
+    )
 
 
 def test_moge_refusals():
@@ -111,7 +113,7 @@ def test_da3_identity_intrinsics_mean_that_none_were_estimated():
 
 def test_da3_mono_scales_every_frame_on_its_own_and_says_so():
     source = da3_depth(da3_payload("mono"))
-    assert "mono mode" in " ".join(source.notes) and source.depth.kind == "relative z"
+    assert "mono mode" in " ".join(map(str, source.notes)) and source.depth.kind == "relative z"
 
 
 def test_da3_with_a_sky_is_of_unknown_scale():
@@ -149,7 +151,7 @@ def test_invalid_pixels_become_nan_and_are_told():
     values = torch.ones(2, 10, 10)
     values[0, 0, :4] = torch.tensor([0.0, -1.0, float("inf"), float("nan")])
     depth, notes = clean_depth(values, "test")
-    assert torch.isnan(depth[0, 0, :4]).all() and "2.00 %" in notes[0]
+    assert torch.isnan(depth[0, 0, :4]).all() and "2.00 %" in notes[0].text
     with refuses("frame 1"):
         clean_depth(torch.stack([values[1], torch.zeros(10, 10)]), "test")
     with refuses("shape"):
@@ -229,12 +231,12 @@ def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
         )
         return align_sources([metric, video], dynamic_mask=None if given is None else given.float())
 
-    aligned, report = fit(elsewhere, block)
+    aligned, _, notes = fit(elsewhere, block)
     torch.testing.assert_close(aligned.depth_m, true, rtol=1e-3, atol=0)
-    assert torch.equal(aligned.dynamic, block) and NO_MASK not in report.notes
+    assert torch.equal(aligned.dynamic, block) and NO_MASK not in notes
     assert torch.equal(fit(block, None)[0].depth_m, aligned.depth_m)
-    bent, report = fit(None, None)
-    assert bent.dynamic is None and NO_MASK in report.notes
+    bent, _, notes = fit(None, None)
+    assert bent.dynamic is None and NO_MASK in notes
     assert float((bent.depth_m / true - 1).abs().mean()) > 0.01
 
 

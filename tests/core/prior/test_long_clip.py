@@ -43,7 +43,7 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     }
     sky = torch.zeros(FRAMES, HEIGHT // 2, WIDTH // 2)
     sky[:, :2] = 1
-    depth, _ = align_sources(
+    depth, *_ = align_sources(
         list(socket_sources(sockets)),
         exo_w2c=take.exo_w2c,
         sky_mask=sky,

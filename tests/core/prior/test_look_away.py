@@ -80,7 +80,8 @@ def test_a_card_that_is_full_costs_a_word(monkeypatch):
         monkeypatch.setattr(PriorOptions, "torch_device", lambda _, kind=kind: torch.device(kind))
         filled.append(second_visit(ego, [turned(66)])[0])
     assert torch.equal(*filled) and filled[0].any()
-    assert after(ego).note == "the prior is drawn on the CPU, not on meta: Memory is full"
+    (note,) = after(ego).notes
+    assert note.text == "the prior is drawn on the CPU, not on meta: Memory is full"
 
 
 def test_exo_always_wins():

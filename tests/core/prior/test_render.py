@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 import torch
 
+from egox_core import stages
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.poses import camera_centre, compose, invert, look_at
 from egox_core.prior import render
@@ -319,11 +320,11 @@ def fill_card(monkeypatch):
 def test_what_a_card_cannot_draw_is_drawn_on_the_cpu(scene, take, monkeypatch):
     """The card is full, or it can't be used, as a Mac's without float64."""
     fill_card(monkeypatch)
-    right, full, lacking = (
-        render_ego_prior(scene, take.trajectory(), replace(prior_preset("clean"), device=card))
+    (right, on_cpu), *others = (
+        stages.prior(scene, take.trajectory(), "clean", device=card)
         for card in ("cpu", "meta", "mps")
     )
-    for prior, words in ((full, "meta: Memory is full"), (lacking, "mps: ")):
+    for (prior, report), words in zip(others, ("meta: Memory is full", "mps: "), strict=True):
         assert torch.equal(prior.rgb, right.rgb) and torch.equal(prior.coverage, right.coverage)
-        assert prior.notes[0].startswith(f"the prior is drawn on the CPU, not on {words}")
-    assert not right.notes
+        assert f"the prior is drawn on the CPU, not on {words}" in report.warnings()[-1]
+    assert not on_cpu.warnings()

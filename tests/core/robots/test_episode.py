@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
+from egox_core.remarks import Remark
 from egox_core.robots.episode import TIPS, Episode, frames_at
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.stages import scene
@@ -113,10 +114,10 @@ def test_labels_are_held_against_what_a_detector_saw():
     assert (off[~track.valid.numpy()] == -1).all() and (untested == -1).all()
 
 
-def test_what_makes_no_episode_is_refused():
-    wrong = CameraFit(path_deg=torch.zeros(FRAMES), fits=0, notes=("7° off",))
+def test_what_makes_no_episode_is_refused(wordless):
+    wrong = CameraFit(path_deg=torch.zeros(FRAMES), fits=0, notes=(Remark("7° off"),))
     assert (episode(0, fit=wrong).columns["egox.camera_fits"] == 0).all()
-    with refuses("7° off"):
+    with refuses("cameras of" if wordless else "7° off"):
         episode(0, fit=wrong, strict=True)
     with refuses("5 of depth"):
         episode(0, depth_m=torch.ones(5, 64, 64))

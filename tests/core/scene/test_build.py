@@ -221,7 +221,7 @@ def test_a_moving_exo_camera_gives_one_world():
     assert len(scene.static) < 1.7 * H * W, (
         "parts seen by several frames must not be there several times"
     )
-    assert any("mask" in note for note in scene.notes)
+    assert any("mask" in note.text for note in scene.notes)
 
 
 def test_who_leaves_is_voted_out_of_a_moving_camera_s_scene():

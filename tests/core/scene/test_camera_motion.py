@@ -69,10 +69,12 @@ def test_the_scene_says_it(standing):
     """Its notes are those of *Build Scene* and of a prepared clip (``train/data/test_masks.py``)."""
     camera = CameraModel.pinhole(*SIZE, 400.0)
     depth = DepthVideo(depth_m=torch.full((FRAMES, *SIZE[::-1]), 3.0), camera=camera)
-    notes = " ".join(build_scene(moved(standing, 11.0), depth).notes)
+    notes = " ".join(map(str, build_scene(moved(standing, 11.0), depth).notes))
     assert f"moved by 11 px from frame 0 to frame {FRAMES - 1}" in notes
-    assert "how far isn't known" in " ".join(build_scene(walked(standing), depth).notes)
-    assert "one pose" not in " ".join(build_scene(torch.from_numpy(standing), depth).notes)
+    assert "how far isn't known" in " ".join(map(str, build_scene(walked(standing), depth).notes))
+    assert "one pose" not in " ".join(
+        map(str, build_scene(torch.from_numpy(standing), depth).notes)
+    )
 
 
 def test_who_walks_through_is_not_the_camera(standing):

@@ -19,12 +19,12 @@ def test_what_is_of_another_take_or_moment_is_told(room):
     frames, depth = room
     half = 10  # of a second
     for clip, maps, says in (
-        (frames, depth, ""),
-        (frames.float() / 255, depth, ""),
-        (frames, depth[:1].expand_as(depth), ""),  # a still map tells nothing of its moment
-        (frames.flip(2), depth, WARNING),
-        (frames[half:], depth[:-half], WARNING_TIME),
-        (frames[:, :40, :40], depth[:, :40, :40], ""),  # too small to shift
-        (torch.zeros_like(frames), depth, ""),
+        (frames, depth, ()),
+        (frames.float() / 255, depth, ()),
+        (frames, depth[:1].expand_as(depth), ()),  # a still map tells nothing of its moment
+        (frames.flip(2), depth, (WARNING,)),
+        (frames[half:], depth[:-half], (WARNING_TIME,)),
+        (frames[:, :40, :40], depth[:, :40, :40], ()),  # too small to shift
+        (torch.zeros_like(frames), depth, ()),
     ):
         assert strange_depth(clip, maps) == says

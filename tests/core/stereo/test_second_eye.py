@@ -75,7 +75,7 @@ def test_what_the_model_moved_is_said_and_followed(room):
     isn't warned of."""
     (video, scene, path), _ = room
     true, px = second_eye(video, scene, path, FORM), 3
-    assert true.off_px < 1 and "Warning" not in "".join(true.notes)
+    assert true.off_px < 1 and not true.warnings()
     inner, unmoved = (slice(None), *(slice(16, -16),) * 2), (true.rgb - video).abs()
     aside = path.w2c.clone()
     aside[:, 1, 3] += 0.1
@@ -85,11 +85,13 @@ def test_what_the_model_moved_is_said_and_followed(room):
     ):
         moved = second_eye(other, scene, ordered, FORM)
         assert back == 0 or moved.off_px == pytest.approx(px, abs=0.7)
-        assert f"Warning: Image and depth are {moved.off_px:.1f} px apart" in moved.notes[1]
+        assert moved.warnings()[0].startswith(
+            f"Warning: Image and depth are {moved.off_px:.1f} px apart"
+        )
         # Depth went along: the picture moves as much as it did.
         off = (moved.rgb.roll(back, 2) - true.rgb)[inner].abs().mean()
         assert off < 0.25 * unmoved[inner].mean()
-    assert " 10 cm)" in moved.notes[1]
+    assert " 10 cm)" in moved.notes[1].text
 
 
 def test_a_wall_before_the_nose_is_warned_of():
@@ -105,7 +107,7 @@ def test_a_wall_before_the_nose_is_warned_of():
     )
     reports = []
     eye = second_eye(*given, progress=lambda *report: reports.append(report))
-    assert "is nearer than 0.3 m" in eye.notes[-1]
+    assert "is nearer than 0.3 m" in eye.warnings()[-1]
     off = eye.rgb[:, 8:-8, 8:-16] - video[:, 8:-8, 16:-8]
     assert off.abs().mean() < 0.002
     reports.pop()

@@ -13,6 +13,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.depth.resample import depth_window
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
+from egox_core.remarks import Remark
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
@@ -93,19 +94,21 @@ FORMS = "npz npz-lzma npy npy-folder npy-zip png-folder png-zip exr-folder exr-z
 @pytest.mark.parametrize("kind", FORMS.split())
 def test_every_form_gives_the_frames_by_index(tmp_path, kind):
     path, rounding = store(tmp_path, kind), 5.1e-4 if kind.startswith("png") else 0
-    depth, report = load_depth_file(path, meta_of(), selection([2, 5, 5, 9, 11]))
+    source = load_depth_file(path, meta_of(), selection([2, 5, 5, 9, 11]))
+    depth = source.depth
     expected = depth_frames()[[2, 5, 5, 9, 11], :, 2:82].astype(np.float32)
     assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
-    assert report.invalid_share == 0 and report.frame_count == 4, "one is used twice"
+    said = f"{path.name}: 4 frames, 0.0 % of the pixels invalid"
+    assert source.notes == (Remark(said),), "one is used twice"
     camera = depth.camera
     assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
     assert depth.source_indices.tolist() == [2, 5, 5, 9, 11] and depth.times_s[1] == 0.25
     if kind == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))
-    everything, _ = load_depth_file(path, meta_of())
+    everything = load_depth_file(path, meta_of()).depth
     assert everything.depth_m.shape == (COUNT, HEIGHT, WIDTH)
-    assert load_depth_file(path, meta_of(), count=9)[0].depth_m.shape[0] == 9
+    assert load_depth_file(path, meta_of(), count=9).depth.depth_m.shape[0] == 9
 
 
 def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
@@ -113,21 +116,21 @@ def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
     columns a side."""
     file = npz(tmp_path, np.ones((5, 448, 796), np.float16))
     meta = meta_of(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
-    depth, report = load_depth_file(file, meta, selection([0, 4], (784, 448), (784, 448)))
-    camera = depth.camera
+    source = load_depth_file(file, meta, selection([0, 4], (784, 448), (784, 448)))
+    camera = source.depth.camera
     assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
     assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
         1250 * 224 / 1080
     )
-    assert "rescaled" in report.notes[0]
+    assert "rescaled" in source.notes[1].text
 
 
 def test_an_exact_camera_is_believed(tmp_path):
     exact = CameraModel(lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27)
     file = npz(tmp_path)
-    depth, report = load_depth_file(file, meta_of(None, exact_exo_camera=exact), selection([0]))
-    camera = depth.camera
-    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and not report.notes
+    source = load_depth_file(file, meta_of(None, exact_exo_camera=exact), selection([0]))
+    camera = source.depth.camera
+    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(source.notes) == 1
 
 
 def test_other_shapes_are_refused(tmp_path):
@@ -147,7 +150,7 @@ def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
     with refuses("12 frames; expected at least 17"):
         load_depth_file(file, meta_of(), count=17)
     moving = still(10)
-    depth, _ = load_depth_file(file, meta_of(camera_extrinsics=moving), selection([1, 9]))
+    depth = load_depth_file(file, meta_of(camera_extrinsics=moving), selection([1, 9])).depth
     assert depth.exo_w2c.shape == (2, 3, 4)
     for call in ({"frames": selection([9, 10])}, {}):
         with refuses("camera_extrinsics"):
@@ -158,9 +161,10 @@ def test_invalid_pixels_become_nan_and_are_reported(tmp_path):
     depth = depth_frames().astype(np.float32)
     depth[:, :6] = np.array([np.nan, np.inf, -np.inf, 0, -2, np.nan], np.float32)[None, :, None]
     file = npz(tmp_path, depth)
-    video, report = load_depth_file(file, meta_of(), selection([0, 3]))
+    source = load_depth_file(file, meta_of(), selection([0, 3]))
+    video = source.depth
     assert torch.isnan(video.depth_m[:, :6]).all() and video.valid[:, 6:].all()
-    assert report.invalid_share == pytest.approx(6 / 48) and "12.5 %" in str(report)
+    assert "12.5 %" in source.notes[0].text
     depth[7, 2:] = 0
     file = npz(tmp_path, depth)
     with refuses("frame 1 with 0.0 % valid"):

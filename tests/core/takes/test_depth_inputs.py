@@ -45,9 +45,9 @@ def file(tmp_path) -> Path:
 def test_sockets_go_before_the_file_and_the_takes_camera_before_theirs(file):
     sockets = {"da3_geometry": da3(2 * H, 2 * W), "moge_geometry": moge()}  # in any order
     meta = meta_of(K, camera_extrinsics=torch.eye(3, 4).double())
-    depth, report, _ = take_depth(file, meta, selection(), sockets)
+    depth, report = take_depth(file, meta, selection(), sockets)
     assert "metric depth: MoGe; video depth: Depth Anything 3" in report.text()
-    alone, report, _ = take_depth(file, meta, selection())
+    alone, report = take_depth(file, meta, selection())
     assert float(alone.depth_m.mean()) == 4 and "metric depth: depth.npz" in report.text()
     for each in (depth, alone):
         assert each.camera.fx == FOCAL and each.exo_w2c.shape == (3, 4)

@@ -145,6 +145,6 @@ def test_the_choice_is_applied_and_reported(depth, path):
     same, report = with_scale(replace(depth, exo_w2c=None), "wearer where seen", path)
     assert (
         report.scale == 1
-        and "own frame" in report.note
+        and "own frame" in report.text()
         and torch.equal(same.depth_m, depth.depth_m)
     )

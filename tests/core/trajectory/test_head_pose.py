@@ -82,7 +82,7 @@ def test_a_gap_closes_and_is_told(clip):
     scores[10:] = 0
     path = estimate(clip, clip.points(scores=scores))
     assert bool(torch.isfinite(path.world_from_head).all())
-    assert any("out of sight for 17 frames" in note for note in path.report.notes)
+    assert any("out of sight for 17 frames" in note.text for note in path.report.notes)
 
 
 def test_points_that_jump_to_somebody_else_are_dropped(clip):
@@ -91,8 +91,8 @@ def test_points_that_jump_to_somebody_else_are_dropped(clip):
     path = estimate(clip, clip.points(uv=uv))
     _, _, angle = clip.errors(path)
     assert angle < 3.0
-    assert any("frames 10, 13, 15" in note for note in path.report.notes)
-    assert not any("jumps" in note for note in path.report.notes)
+    assert any("frames 10, 13, 15" in note.text for note in path.report.notes)
+    assert not any("jumps" in note.text for note in path.report.notes)
 
 
 def test_a_back_view_has_ears_only():
@@ -130,7 +130,7 @@ def test_a_body_model_s_head_is_taken_as_it_is(side):
     # A shape that is no head, and a mirrored one.
     odd = body_model(clip)
     odd.rigid[5] = torch.randn(odd.rigid.shape[1:], dtype=torch.float64)
-    assert any("no head in frames 5 to 5" in n for n in estimate(clip, odd).report.notes)
+    assert any("no head in frames 5 to 5" in n.text for n in estimate(clip, odd).report.notes)
     mirrored = body_model(clip)
     mirrored.rigid[..., 0] *= -1
     with refuses("right and left are exchanged"):
@@ -192,7 +192,7 @@ def test_depth_of_the_wall_is_not_believed(clip):
     wall = torch.full_like(clip.depth(), 6.0)
     path = estimate(clip, depth_m=wall)
     assert clip.errors(path)[1] < 0.15 and any(
-        "stands behind" in note for note in path.report.notes
+        "stands behind" in note.text for note in path.report.notes
     )
     # A point on the outline takes the wall's depth; those on the head keep theirs.
     view = ExoView(camera=clip.camera, exo_w2c=clip.exo_w2c, depth_m=wall, mask=None, up=None)
@@ -202,10 +202,12 @@ def test_depth_of_the_wall_is_not_believed(clip):
     assert np.isnan(trusted.reach[:, 0]).all() and np.isfinite(trusted.reach[:, 1:]).all()
     assert (walls, surfaces) == (0, len(wall))
     path = estimate(clip, depth_m=None)
-    assert clip.errors(path)[1] < 0.15 and any("no depth" in note for note in path.report.notes)
+    assert clip.errors(path)[1] < 0.15 and any(
+        "no depth" in note.text for note in path.report.notes
+    )
     elsewhere = torch.zeros_like(wall, dtype=torch.bool)
     path = estimate(clip, mask=elsewhere)
-    assert any("no surface" in note for note in path.report.notes)
+    assert any("no surface" in note.text for note in path.report.notes)
 
 
 def test_bad_input_is_refused(clip):

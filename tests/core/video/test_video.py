@@ -98,7 +98,7 @@ def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, expec
     encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **tagged)
     phone = open_clip(tmp_path / "phone.mkv", frame_count=1)
     off = phone.read()[0, 16, 16::32].numpy() - np.array(shown)
-    assert phone.notes[0].startswith(f"{said} brought to")
+    assert str(phone.notes[0]).startswith(f"{said} brought to")
     assert (np.abs(off).max(axis=1) <= near).all()
     assert np.ptp(off, axis=1).max() <= 2, "grey stays grey"
 

@@ -71,7 +71,7 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
         if text is not None:
             (source / calibration).write_text(text, "utf-8")
         (other,) = read_egoexo4d(source, [])
-        assert other.ego_camera == preset and said in " ".join(other.notes)
+        assert other.ego_camera == preset and said in " ".join(map(str, other.notes))
 
 
 def test_the_plane_is_the_floor(real):

@@ -133,7 +133,7 @@ def test_who_is_out_of_step_is_told(late):
     ego = compose(ego_from_head(1), invert(heads))
     told = out_of_step(points, ego, camera, layout.scene.exo_w2c)
     words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
-    assert len(told) == bool(late) and all(words in note for note in told)
+    assert len(told) == bool(late) and all(words in note.text for note in told)
     assert not out_of_step(points, ego[:1].expand(49, 3, 4), camera, layout.scene.exo_w2c)
 
 

@@ -1,0 +1,39 @@
+"""Remarks for people on what was taken and done: code asks for their kind, never for their words."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class RemarkKind(str, Enum):
+    """Use of a remark beside its being read; a string, as an installed egox-core has a copy."""
+
+    NOTE = "note"
+    WARNING = "warning"  # something to look at
+    STRANGE_DEPTH = "strangeDepth"  # depth and frames may be of two takes
+    STRANGE_PLACE = "strangePlace"  # the ego camera hardly is where it is
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One sentence."""
+
+    text: str
+    kind: RemarkKind = RemarkKind.NOTE
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """Remarks of a stage, or of a part of one, on what it took and did."""
+
+    notes: tuple[Remark, ...] = ()
+
+    def text(self) -> str:
+        """The notes, one per line."""
+        return "\n".join(map(str, self.notes))
+
+    def warnings(self) -> list[str]:
+        """Those of the notes that are more than that, in words."""
+        return [note.text for note in self.notes if note.kind != RemarkKind.NOTE]
