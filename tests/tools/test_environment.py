@@ -1,8 +1,9 @@
 """Contents of the environment, and the messages when it can't be made."""
 
+import http.server
 import os
-import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tools.setup.environment import (
     install,
     make_venv,
     prepare,
+    uv_settings,
     venv_python,
 )
 from tools.setup.host import Host
@@ -47,6 +49,7 @@ def layout(tmp_path) -> Layout:
 def pip_calls(layout, monkeypatch) -> list[list[str]]:
     """Packages that would have been installed, instead of installing it."""
     calls: list[list[str]] = []
+    monkeypatch.setattr(module, "CPU", "http://127.0.0.1:9")  # answers nothing
 
     def make(layout: Layout, say) -> None:
         venv_python(layout.venv).parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +207,7 @@ def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
 
 
 def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
-    """The real pip against an index that can't be reached."""
+    """The real uv, where it can be fetched, and the real pip against an index that can't be reached."""
     for name, value in {
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
         "PIP_EXTRA_INDEX_URL": "",
@@ -214,40 +217,90 @@ def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
-        SetupError, match="(?s)Installing torch failed. There seems to be no network.*pip.log"
+        SetupError, match="(?s)Installing torch failed. Is there a network.*pip.log.*does-not-exist"
     ):
         install(layout, Path(sys.executable), "torch", ["egox-does-not-exist==1"], quiet)
 
 
+BEST = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+
+
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("listed", "variables", "words"),
     [
+        ("", {}, []),
+        (":env:.disable-pip-version-check='1'\nglobal.no-cache-dir='true'\n", {}, []),
+        ("global.index-url='https://a/simple'\n", {"UV_INDEX_URL": "https://a/simple"}, []),
         (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
-            "disk is full",
+            "global.extra-index-url='\\nhttps://a\\nhttps://b'\n",
+            {"UV_INDEX": "https://a https://b"},
+            [],
         ),
-        ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
-        ("ERROR: something else", "Run this again"),
+        (
+            "global.timeout='9'\n:env:.timeout='7'\ninstall.timeout='8'\ndownload.timeout='6'\n",
+            {"UV_HTTP_TIMEOUT": "7"},
+            [],
+        ),
+        ("global.cert='/a b.pem'\n:env:.cert=''\n", {"SSL_CERT_FILE": "/a b.pem"}, []),
+        (
+            ":env:.proxy='http://p:8'\n",
+            dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://p:8"),
+            [],
+        ),
+        ("global.find-links='/a /b'\n", {}, ["--find-links", "/a", "--find-links", "/b"]),
+        ("global.constraint='c.txt'\n", {}, ["--constraints", "c.txt"]),
+        ("global.trusted-host='h:1'\n", {}, ["--allow-insecure-host", "h:1"]),
+        ("global.no-index='yes'\n", {}, ["--no-index"]),
+        ("global.no-index='no'\n", {}, []),
     ],
 )
-def test_pips_words_are_explained(layout, monkeypatch, said, meant):
-    def fails(command, *, stdout, **_) -> int:
-        stdout.write(said)
-        return 1
-
-    monkeypatch.setenv("PIP_RETRIES", "1")  # a setting: pip's to do alone
-    monkeypatch.setattr(module.subprocess, "call", fails)
-    with pytest.raises(SetupError, match=f"(?s)Installing x failed.*{meant}"):
-        install(layout, Path(sys.executable), "x", [], quiet)
+def test_settings_of_pip_are_said_to_uv(listed, variables, words):
+    assert uv_settings(listed) == (BEST | variables, words)
 
 
-def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout, monkeypatch):
-    calls: list[str] = []
-    nothing = subprocess.CompletedProcess([], 0, stdout=b"")
-    monkeypatch.setattr(module.subprocess, "run", lambda command, **_: nothing)  # pip config list
-    monkeypatch.setattr(module, "failure", lambda command: "")
+def test_a_setting_that_uv_lacks_leaves_the_work_to_pip():
+    assert uv_settings("global.index-url='https://a'\ninstall.user='true'\n") is None
+    assert uv_settings("global.index-url='https://a'\nlist.format='columns'\n")
+
+
+@pytest.mark.parametrize("has_uv", [True, False])
+def test_pip_installs_where_uv_fails_or_cannot_be_had(layout, monkeypatch, has_uv):
+    """uv is kept below .egox, with its cache: nothing goes into the Python that is installed into."""
+    calls: list[tuple[str, str]] = []
+    fetched: list[list] = []
+
+    def call(command, *, env, **_) -> bool:
+        calls.append((Path(command[0]).stem, env["UV_CACHE_DIR"]))
+        return len(calls) == 1 and has_uv  # the first way fails
+
     monkeypatch.setattr(
-        module.subprocess, "call", lambda command, **_: calls.append(command[2]) or len(calls) == 1
+        module, "failure", lambda command: fetched.append(command) or ("" if has_uv else "none")
     )
+    monkeypatch.setattr(module.subprocess, "call", call)
+    monkeypatch.setattr(module, "uv_settings", lambda listed: ({}, []))
     install(layout, Path(sys.executable), "x", [], quiet)
-    assert calls == ["uv", "pip"]
+    pip, kept = Path(sys.executable).stem, str(layout.state / "tmp")
+    assert calls == [("uv", kept), (pip, kept)][not has_uv :]
+    assert fetched[0][-3:] == ["--target", layout.state / "uv", "uv"]
+
+
+def test_torch_for_the_cpu_is_taken_where_its_index_answers(layout, pip_calls, monkeypatch):
+    """A real server on this machine, then none."""
+
+    class Simple(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/torch/" else 404)
+            self.end_headers()
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Simple) as server:
+        monkeypatch.setattr(module, "CPU", index := f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        prepare(layout, quiet, small=True)
+        server.shutdown()
+    assert pip_calls[0] == ["--extra-index-url", index, *module.TORCH_PINS]
+    (layout.repo / "requirements.txt").write_text("numpy>=2\n", "utf-8")
+    prepare(layout, quiet, small=True)
+    assert pip_calls[2] == list(module.TORCH_PINS), "what the usual index has will do"

@@ -1,6 +1,8 @@
 """The Python that run.py works in: its own, or that of the user's host. Standard library only."""
 
+import ast
 import hashlib
+import http.client
 import importlib.util
 import json
 import os
@@ -8,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +20,33 @@ from .layout import Layout, SetupError
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """The set that run.py was tested with; the pack itself asks for no torch version."""
 
-CPU = "cpu"
-"""Noted in place of an index: torch's build for the CPU, a fifth of the other's size."""
+CPU = "https://download.pytorch.org/whl/cpu"
+"""Index of torch's builds for the CPU, a fifth of the other's size."""
 
 FRESH_BYTES = 10 * 10**9
 """Room that a fresh environment needs: 6.3 GB, and beside it the downloads until the end."""
 
-CAUSES = {
-    "No space left on device|Errno 28|WinError 112": "The disk is full. Free about 10 GB.",
-    "NewConnectionError|name resolution|getaddrinfo failed|ConnectTimeout|unreachable|ProxyError": (
-        "There seems to be no network. With a ComfyUI of your own, COMFYUI_DIR needs none."
-    ),
-    "No matching distribution found": "The package index has no build for this machine and Python (3.10 to 3.13 work).",
+VARIABLES = {
+    "index-url": "UV_INDEX_URL",
+    "extra-index-url": "UV_INDEX",
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "retries": "UV_HTTP_RETRIES",
 }
-"""Signs in what pip says, and what they mean for the user; the first that fits."""
+"""Settings of pip, and the variables of uv that say the same."""
+FLAGS = {
+    "find-links": "--find-links",
+    "constraint": "--constraints",
+    "trusted-host": "--allow-insecure-host",
+}
+"""Settings of pip with values apart from each other, and uv's word before each value."""
+OF_PIP_ALONE = set(
+    "cache-dir config-file disable-pip-version-check no-cache-dir no-color no-input progress-bar "
+    "no-python-version-warning no-warn-script-location quiet root-user-action verbose".split()
+)
+"""Settings of pip that change nothing of what is installed."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +169,14 @@ def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
     say(f"Installing packages ({size}, one to some minutes; details in {layout.logs / 'pip.log'})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     force = ["--force-reinstall"] if have.get("torch_index", index) != index else []
-    force += ["--index-url", index] if index not in ("", CPU) else []
-    install(layout, python, "torch", [*force, *TORCH_PINS], say, index)
+    if index == CPU:
+        force += ["--extra-index-url", CPU] if _answers(f"{CPU}/torch/") else []
+    elif index:
+        force += ["--index-url", index]
+    install(layout, python, "torch", [*force, *TORCH_PINS], say)
     # The pins go along with every call, so that no other requirement can pull in another torch.
     listed = [word for path in files for word in ("-r", str(path))]
-    install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say, index)
+    install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say)
     stamp.write_text(json.dumps(wanted), "utf-8")
 
 
@@ -179,46 +198,77 @@ def find_host_python(host: Host) -> Path:
     return found[0] if found else Path(sys.executable)
 
 
-def install(
-    layout: Layout, python: Path, what: str, arguments: list[str], say=print, index: str = ""
-) -> None:
+def install(layout: Layout, python: Path, what: str, arguments: list[str], say=print) -> None:
     """Install ``arguments``, written as for pip, by uv or by pip; both write to logs/pip.log.
 
-    uv takes a third of pip's time, but knows no settings of pip: it is used where there are none.
-    It alone knows where torch for the CPU is (``index`` is CPU); pip takes what it finds.
+    uv takes a third of pip's time. It is used where each setting of pip has a counterpart, and
+    is put below ``.egox``, with what it keeps, never into ``python``.
 
     Raises:
-        SetupError: pip failed; the message says what that means.
+        SetupError: both failed; the message has the end of what they said.
     """
     say(f"  {what}")
     log, temporary = layout.logs / "pip.log", layout.state / "tmp"
     pip = [str(python), "-m", "pip"]
-    ways = [[*pip, "install", "--progress-bar", "off", "--no-compile"]]
-    listed = subprocess.run([*pip, "config", "list"], capture_output=True)
-    if not listed.stdout.strip() and not failure([*pip, "install", "uv"]):
-        ways.insert(0, [str(python), "-m", "uv", "pip", "install", "--python", str(python)])
+    uv = layout.state / "uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
     # Unpacked on the disk whose room was checked: a system's temporary folder is often small.
     for folder in (temporary, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
-    places |= {"UV_TORCH_BACKEND": CPU} if index == CPU else {}
+    ways = [([*pip, "install", "--progress-bar", "off", "--no-compile"], {})]
+    utf8 = {"env": {**os.environ, "PYTHONUTF8": "1"}, "encoding": "utf-8"}
+    said = subprocess.run([*pip, "config", "list"], capture_output=True, **utf8).stdout
+    settings = uv_settings(said)
+    fetch = [*pip, "install", "--upgrade", "--target", uv.parent.parent, "uv"]
+    if settings and (uv.is_file() or not failure(fetch)):
+        variables, words = settings
+        ways.insert(0, ([uv, "pip", "install", "--python", python, *words], variables))
     with open(log, "w", encoding="utf-8") as sink:
         failed = all(
             subprocess.call(
                 [*way, *arguments],
-                env={**os.environ, **places},
+                env={**os.environ, **places, **variables},
                 stdout=sink,
                 stderr=sink,
                 stdin=subprocess.DEVNULL,
             )
-            for way in ways
+            for way, variables in ways
         )
     shutil.rmtree(temporary, ignore_errors=True)
     if failed:
-        said = log.read_text("utf-8", errors="replace")
-        cause = next(
-            (cause for signs, cause in CAUSES.items() if re.search(signs, said)),
-            "Run this again: it goes on where it stopped.",
+        said = log.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
+        raise SetupError(
+            f"Installing {what} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
+            "and room on the disk? Then run this again: it goes on where it stopped.\n"
+            f"The end of {log}:\n" + "\n".join("  " + line for line in said)
         )
-        end = "\n".join("  " + line for line in said.strip().splitlines()[-6:])
-        raise SetupError(f"Installing {what} failed. {cause}\nThe end of {log}:\n{end}")
+
+
+def uv_settings(listed: str) -> tuple[dict[str, str], list[str]] | None:
+    """Variables and words that say to uv what ``pip config list`` lists; None: it can't all be
+    said."""
+    lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", listed, re.M)
+    lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
+    settings = {name: value for _, name, said in lines if (value := ast.literal_eval(said))}
+    # pip takes the newest of all its indexes.
+    variables, words = {"UV_INDEX_STRATEGY": "unsafe-best-match"}, []
+    for name, value in settings.items():
+        if name in VARIABLES:
+            variables[VARIABLES[name]] = " ".join(value.split())
+        elif name in FLAGS:
+            words += [word for each in value.split() for word in (FLAGS[name], each)]
+        elif name == "proxy":
+            variables |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), value)
+        elif name == "no-index":
+            words += ["--no-index"] if value.lower() in ("1", "y", "yes", "t", "true", "on") else []
+        elif name not in OF_PIP_ALONE:
+            return None
+    return variables, words
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
