@@ -325,6 +325,7 @@ class PointSet:
         keep: Tensor,  # [N] bool, or [M] int64 indices
     ) -> PointSet:
         """Some of the points."""
+        keep = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
         return _each(lambda part: part[keep], self)
 
     def to(self, device: torch.device) -> PointSet:

@@ -1,7 +1,5 @@
 """One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +9,7 @@ from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions
 from .splat_points import ScreenPoints, SplatImage
-from .splat_torch import splat_torch
+from .splat_torch import splat_reaches, splat_torch
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SAME_SURFACE = 0.03
@@ -72,13 +70,12 @@ def draw_points(
     camera = camera.rescale(width * factor, height * factor) if factor > 1 else camera
     size = camera.stored_size
     screen = screen_points(points, camera, ego_from_frame, options)
-    image = splat_torch(screen, *size, options.splat)
     if options.gap_reach:
-        image = fill_gaps(
-            image,
-            splat_torch(screen, *size, replace(options.splat, reach=options.gap_reach)),
-            max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)),
-        )
+        reaches = (options.splat.reach, options.gap_reach)
+        tight, wide = splat_reaches(screen, *size, options.splat, reaches)
+        image = fill_gaps(tight, wide, max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)))
+    else:
+        image = splat_torch(screen, *size, options.splat)
     return shrink(image, factor) if factor > 1 else image
 
 

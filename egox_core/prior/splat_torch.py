@@ -40,20 +40,34 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
         return blank(width, height, points.uv.device)
     if options.style == "composite":
         return _composite(points, width, height, options)
-    return _surface(points, width, height, options)
+    return splat_reaches(points, width, height, options, (options.reach,))[0]
 
 
-def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """Two passes: the front depth of every pixel, then the mean of the samples around on that front
-    surface."""
+def splat_reaches(
+    points: ScreenPoints,
+    width: int,
+    height: int,
+    options: SplatOptions,  # of style surface
+    reaches: tuple[float, ...],  # in place of ``options.reach``, at most ``options.blend``
+) -> list[SplatImage]:
+    """Draw points with patches of several sizes: two passes, the front depth of every pixel, then
+    the mean of the samples around on that front surface.
+
+    The samples around are the same for all sizes, and are looked for once.
+    """
     device, pixels = points.uv.device, height * width
-    front = torch.full((pixels,), float("inf"), device=device)
+    if len(points) == 0:
+        return [blank(width, height, device) for _ in reaches]
+    fronts = torch.full((len(reaches), pixels), float("inf"), device=device)
     # All pairs are stored for the second pass where they are few enough (the rule), else computed
     # again.
     stored: list[tuple[Tensor, ...]] | None = []
     for pairs in _pairs(points, options, width, height):
-        index, pixel, covered, _ = pairs
-        front.scatter_reduce_(0, pixel[covered], points.depth[index[covered]], "amin")
+        index, pixel, away, _ = pairs
+        depth = points.depth[index]
+        for front, reach in zip(fronts, reaches, strict=True):
+            # Not chosen by the mask: a GPU would be waited for.
+            front.scatter_reduce_(0, pixel, torch.where(away <= reach, depth, torch.inf), "amin")
         if stored is not None:
             stored.append(pairs)
             if sum(len(p[0]) for p in stored) > 2 * PAIRS_AT_ONCE:
@@ -70,32 +84,45 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
         ),
         dim=1,
     )
-    sums = torch.zeros(pixels, 6, device=device)
-    for index, pixel, covered, weight in (
+    sums = torch.zeros(len(reaches), pixels, 6, device=device)
+    for index, pixel, away, weight in (
         stored if stored is not None else _pairs(points, options, width, height)
     ):
-        surface = front[pixel]
-        # A covered pixel's front is no farther than the patch that covers it: that one always
-        # counts.
-        on_front = (near[index] <= surface) & (covered | (surface <= far[index]))
-        sums.index_add_(0, pixel, samples[index] * (weight * on_front)[:, None])
-    sums = sums.T.reshape(6, height, width)
-    coverage = torch.isfinite(front).view(height, width)
+        nearest, farthest, sample = near[index], far[index], samples[index]
+        for front, reach, total in zip(fronts, reaches, sums, strict=True):
+            surface = front[pixel]
+            # A covered pixel's front is no farther than the patch that covers it: that one always
+            # counts.
+            on_front = (nearest <= surface) & ((away <= reach) | (surface <= farthest))
+            total.index_add_(0, pixel, sample * (weight * on_front)[:, None])
+    return [
+        _image(front.view(height, width), total.T.reshape(6, height, width))
+        for front, total in zip(fronts, sums, strict=True)
+    ]
+
+
+def _image(
+    front: Tensor,  # [H, W] depth, infinite where nothing landed
+    sums: Tensor,  # [6, H, W] of weights, rgb, depth, seen from behind
+) -> SplatImage:
+    """The picture of weighted sums."""
+    coverage = torch.isfinite(front)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(
         rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
         coverage=coverage,
         depth=torch.where(coverage, mean[3], float("nan")),
         back=mean[4] > 0.5,
-        off=torch.zeros(height, width, 2, device=device),
+        off=torch.zeros(*front.shape, 2, device=front.device),
     )
 
 
 def _pairs(
     points: ScreenPoints, options: SplatOptions, width: int, height: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Pairs of points and pixels: (point [p], pixel [p], whether the patch covers it [p], weight of
-    the point's colour [p]), in groups of equal box size.
+    """Pairs of points and pixels: (point [p], pixel [p], distance in samples [p], weight of the
+    point's colour [p]), in groups of equal box size; a pair outside the picture is infinitely far
+    and has no weight.
 
     Patches are askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
@@ -109,9 +136,14 @@ def _pairs(
     need = half.amax(-1) + 0.5
     sizes = torch.tensor(BOX_SIZES, device=device, dtype=need.dtype)
     group = torch.bucketize(need, sizes + 1.0)  # box of half size s holds all d with |d| < s + 1
-    for i, size in enumerate(BOX_SIZES):
-        in_picture = ((centre >= -size) & (centre <= corner + size)).all(-1)
-        members = ((group == i) & in_picture).nonzero()[:, 0]
+    margin = sizes[group.clamp(max=len(BOX_SIZES) - 1), None]
+    in_picture = ((centre >= -margin) & (centre <= corner + margin)).all(-1)
+    # All groups' members at once: a GPU is waited for once, not for each group.
+    group = torch.where(in_picture, group, len(BOX_SIZES))
+    order = group.argsort(stable=True)
+    counts = torch.bincount(group, minlength=len(BOX_SIZES) + 1).tolist()
+    groups = order.split(counts)
+    for size, members in zip(BOX_SIZES, groups, strict=False):
         if len(members) == 0:
             continue
         step = torch.arange(-size, size + 1, device=device, dtype=points.uv.dtype)
@@ -128,14 +160,12 @@ def _pairs(
             a, b = a[point, place], b[point, place]
             point = index[point]
             u, v = (centre[point].long() + torch.stack((du, dv), dim=-1).long()[place]).unbind(-1)
-            seen = ((u >= 0) & (u < width) & (v >= 0) & (v < height)).nonzero()[:, 0]
-            if len(seen) < len(u):
-                point, u, v, a, b = (x[seen] for x in (point, u, v, a, b))
+            seen = (u >= 0) & (u < width) & (v >= 0) & (v < height)
             yield (
                 point,
-                v * width + u,
-                torch.maximum(a, b) <= options.reach,
-                tent(a, options.blend) * tent(b, options.blend),
+                torch.where(seen, v * width + u, 0),
+                torch.where(seen, torch.maximum(a, b), torch.inf),
+                tent(a, options.blend) * tent(b, options.blend) * seen,
             )
 
 
