@@ -29,6 +29,9 @@ def single_threaded() -> Generator[int]:
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
     """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves
     no thread behind."""
+    if count == 1:
+        yield work(0)
+        return
     pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_THREADS)))
     try:
         yield from pool.map(work, range(count))

@@ -4,14 +4,16 @@ other solids.
 Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and
 a prior from exact depth can be compared with the ego picture."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from egox_core.frozen import frozen
 
-from .casting import RayBundle, rotate_back
+from .casting import MISS, PAIRS_AT_ONCE, RayBundle, rotate_back
 from .scene import Scene
-from .solids import Solid, distance, normals
+from .solids import KINDS, Kind, Solid, distance, normals
 from .textures import albedo_at
 
 LAMP_REACH_M = 4.0  # at this distance the lamp has half its strength
@@ -67,69 +69,149 @@ def shade(
 ) -> tuple[Tensor, Tensor]:
     """(colours [N, 3] 0...1, world normals [N, 3]); zero where a ray missed."""
     colours, world_normals = torch.zeros_like(hits.step_x), torch.zeros_like(hits.step_x)
-    order = hits.index.argsort()
-    counts = torch.bincount(hits.index + 1, minlength=len(scene.solids) + 1).tolist()
-    start = counts[0]
-    for solid_index, count in enumerate(counts[1:]):
-        if not count:
-            continue
-        subset = order[start : start + count]
-        start += count
-        colour, normal = _shade_one(
-            scene, hits, subset, solid_index, neighbours.get(solid_index, ())
-        )
-        colours[subset], world_normals[subset] = colour, normal
+    # Solids of one kind follow each other, and all hits of one solid.
+    ranked = sorted(range(len(scene.solids)), key=lambda i: KINDS.index(scene.solids[i].kind))
+    rank = torch.empty(len(ranked) + 1, dtype=torch.int64, device=hits.index.device)
+    rank[torch.tensor([*ranked, MISS], device=rank.device)] = torch.arange(
+        len(ranked) + 1, device=rank.device
+    )
+    rank_of_hit = rank[hits.index]
+    order = rank_of_hit.argsort(stable=True)
+    counts = torch.bincount(rank_of_hit, minlength=len(ranked) + 1).tolist()[:-1]
+    order = order[: sum(counts)]
+    runs = [(i, count) for i, count in zip(ranked, counts, strict=True) if count]
+    colours[order], world_normals[order] = _shade_runs(scene, hits, order, runs, neighbours)
     return colours, world_normals
 
 
-def _shade_one(
-    scene: Scene, hits: Hits, subset: Tensor, solid_index: int, neighbours: tuple[int, ...]
+def _shade_runs(
+    scene: Scene,
+    hits: Hits,
+    order: Tensor,  # [n] int64, hits
+    runs: list[tuple[int, int]],  # solid and number of its hits, in the order of ``order``
+    neighbours: dict[int, tuple[int, ...]],
 ) -> tuple[Tensor, Tensor]:
-    """(colours [n, 3], world normals [n, 3]) of the hits ``subset`` [n] on one solid."""
-    solid, bundle = scene.solids[solid_index], hits.bundle
-    rotation, centre = bundle.pose_of(solid_index, solid, subset)
-    rays, depth = bundle.rays[subset], hits.depth[subset].unsqueeze(-1)
-    points = bundle.start_of(subset) + depth * rays
+    """(colours [n, 3], world normals [n, 3]) of hits that are sorted by solid."""
+    bundle, counts = hits.bundle, [count for _, count in runs]
+    rays = bundle.rays.index_select(0, order)
+    depth = hits.depth.index_select(0, order).unsqueeze(-1)
+    solid = hits.index[order]
+    rotation, centre, origin = bundle.places(order, solid)
+    points = origin + depth * rays
     local = rotate_back(points - centre, rotation)
-    normal = rotate_back(normals(solid.kind, solid.size, local), rotation.transpose(-1, -2))
+    sizes = torch.tensor([s.size for s in scene.solids], dtype=rays.dtype, device=rays.device)
+    parts = [
+        normals(kind, size, part)
+        for kind, size, part in _by_kind(scene, runs, sizes.index_select(0, solid), local)
+    ]
+    normal = rotate_back(torch.cat([local[:0], *parts]), rotation.transpose(-1, -2))
     facing = (rays * normal).sum(-1, keepdim=True)
     facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
     steps = []
-    for step in (hits.step_x[subset], hits.step_y[subset]):
+    for step in (hits.step_x, hits.step_y):
+        step = step.index_select(0, order)
         # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the
         # plane.
         slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
         steps.append(rotate_back(slide, rotation))
-    albedo = albedo_at(solid.material, local, steps[0], steps[1])
+    albedo = torch.cat(
+        [
+            local[:0],
+            *(
+                albedo_at(scene.solids[i].material, *parts)
+                for (i, _), *parts in zip(
+                    runs, *(x.split(counts) for x in (local, *steps)), strict=True
+                )
+            ),
+        ]
+    )
     to_lamp = scene.light.position - points
     far = to_lamp.norm(dim=-1, keepdim=True)
     lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
     lamp = scene.light.strength * lambert / (1 + (far / LAMP_REACH_M).square())
     light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
-    if neighbours:
-        light = light * _creases(scene, neighbours, points, normal).unsqueeze(-1)
+    light = light * _creases(scene, runs, neighbours, points + 0.02 * normal).unsqueeze(-1)
     return (albedo * light).clamp(0, 1), normal
 
 
-def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: Tensor) -> Tensor:
-    """Share [N] of light that is left near other standing solids; smooth, so that it adds no detail
+def _by_kind(
+    scene: Scene,
+    runs: list[tuple[int, int]],
+    sizes: Tensor,  # [n, 3] of hits sorted by solid
+    local: Tensor,  # [n, 3]
+) -> Iterator[tuple[Kind, Tensor, Tensor]]:
+    """Kinds with the hits on solids of that kind."""
+    kinds = [scene.solids[i].kind for i, _ in runs]
+    start = 0
+    for kind in KINDS:
+        count = sum(n for of, (_, n) in zip(kinds, runs, strict=True) if of == kind)
+        if count:
+            yield kind, sizes[start : start + count], local[start : start + count]
+        start += count
+
+
+def _creases(
+    scene: Scene,
+    runs: list[tuple[int, int]],
+    neighbours: dict[int, tuple[int, ...]],
+    probes: Tensor,  # [n, 3] metres, world, just off the surface; sorted by solid
+) -> Tensor:
+    """Share [n] of light that is left near other standing solids; smooth, so that it adds no detail
     finer than textures."""
-    probe = points + 0.02 * normal
-    left = torch.ones_like(points[:, 0])
-    for j in neighbours:
-        other, pose = scene.solids[j], scene.world_from_solid[0, j]
-        radius = other.bounding_radius
-        weight = CREASE_DEPTH * min(1.0, radius / 0.15)  # a cup darkens less than a wardrobe
-        # A slab is large along two axes only: its thin axis alone excludes most points.
-        thin = min(range(3), key=lambda axis: other.size[axis]) if other.kind == "box" else 0
-        direction, bound = pose[:, thin], other.size[thin] if other.kind == "box" else radius
-        close = (
-            ((probe @ direction - pose[:, 3] @ direction).abs() < bound + CREASE_REACH_M)
-            .nonzero()
-            .squeeze(1)
-        )
-        if len(close) == 0:
-            continue
-        far = distance(other.kind, other.size, (probe[close] - pose[:, 3]) @ pose[:, :3])
-        left[close] *= 1 - weight * (1 - far / CREASE_REACH_M).clamp_min(0).square()
+    left = torch.ones_like(probes[:, 0])
+    start, parts, total = 0, [[]], 0
+    for i, count in runs:
+        for j in neighbours.get(i, ()):
+            if total > PAIRS_AT_ONCE:
+                parts.append([])
+                total = 0
+            parts[-1].append((scene.solids[j], j, start, count))
+            total += count
+        start += count
+    for part in filter(None, parts):
+        hit, factor = _darkened(scene, probes, *zip(*part, strict=True))
+        left.scatter_reduce_(0, hit, factor, "prod")
     return left
+
+
+def _darkened(
+    scene: Scene,
+    probes: Tensor,  # [n, 3]
+    solids: tuple[Solid, ...],  # P neighbours
+    numbers: tuple[int, ...],  # P, theirs in the scene
+    starts: tuple[int, ...],  # P, first of the hits that may be near
+    counts: tuple[int, ...],  # P, and how many
+) -> tuple[Tensor, Tensor]:  # hits [m] int64, factors [m]
+    """Share of light that each of the neighbours leaves to the hits that are near it."""
+    device, boxes = probes.device, [solid.kind == "box" for solid in solids]
+    # A slab is large along two axes only: its thin axis alone excludes most points.
+    thin = [
+        min(range(3), key=solid.size.__getitem__) if box else 0
+        for solid, box in zip(solids, boxes, strict=True)
+    ]
+    reach = [
+        CREASE_REACH_M + (solid.size[axis] if box else solid.bounding_radius)
+        for solid, axis, box in zip(solids, thin, boxes, strict=True)
+    ]
+    # A cup darkens less than a wardrobe.
+    weight = [CREASE_DEPTH * min(1.0, solid.bounding_radius / 0.15) for solid in solids]
+    reach, weight = probes.new_tensor([reach, weight])
+    size = torch.tensor([solid.size for solid in solids], dtype=torch.float64, device=device)
+    kinds = torch.tensor([KINDS.index(solid.kind) for solid in solids], device=device)
+    poses = scene.world_from_solid[0, torch.tensor(numbers, device=device)]
+    rows, total = torch.arange(len(solids), device=device), sum(counts)
+    direction = poses[rows, :, torch.tensor(thin, device=device)]
+    count = torch.tensor(counts, device=device)
+    first = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
+    row = rows.repeat_interleave(count, output_size=total)
+    hit = torch.arange(total, device=device) + first[row]
+    away = (probes.index_select(0, hit) - poses[..., 3].index_select(0, row)).unsqueeze(1)
+    along = (away @ direction.index_select(0, row).unsqueeze(-1)).flatten()
+    close = (along.abs() < reach.index_select(0, row)).nonzero()[:, 0]
+    row, hit = row[close], hit[close]
+    local = rotate_back(away[close, 0], poses[..., :3].index_select(0, row))
+    far = torch.empty_like(local[:, 0])
+    for kind in {solid.kind for solid in solids}:
+        of_kind = (kinds[row] == KINDS.index(kind)).nonzero()[:, 0]
+        far[of_kind] = distance(kind, size[row[of_kind]], local[of_kind])
+    return hit, 1 - weight[row] * (1 - far / CREASE_REACH_M).clamp_min(0).square()

@@ -5,7 +5,7 @@ Every solid is described in its own frame (metres): a ``box`` by its half extent
 along local z."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .textures import Material
 
 Kind = Literal["box", "sphere", "capsule", "cylinder"]
 Group = Literal["room", "furniture", "object", "held", "body", "head"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MOVING_GROUPS: tuple[Group, ...] = ("body", "head", "held")
 
 NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
@@ -66,90 +67,97 @@ class Solid:
         )
 
 
+Sizes = tuple[float, float, float] | Tensor
+"""Size of one solid, or sizes [N, 3] float64 of the solid that each ray or point belongs to."""
+
+
 def intersect(
     kind: Kind,
-    size: tuple[float, float, float],
+    size: Sizes,
     origin: Tensor,  # [3] or [N, 3] metres, the solid's frame
     rays: Tensor,  # [N, 3] unit directions, the solid's frame
 ) -> Tensor:  # [N] ray depth, metres
     """Depth of the first hit, infinite where the ray misses or starts inside."""
+    sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
     if kind == "box":
-        depth = _box(size, origin, rays)
-    elif kind == "sphere":
-        depth = _sphere(size[0], origin, rays)
-    elif kind == "capsule":
-        depth = _capsule(size[0], size[1], origin, rays)
+        depth = _box(sizes.to(rays.dtype), origin, rays)
     else:
-        depth = _cylinder(size[0], size[1], origin, rays)
+        # Squared in float64, as numbers are.
+        square = sizes[..., 0].square().to(rays.dtype)
+        half = sizes[..., 1].to(rays.dtype)
+        depth = {"sphere": _sphere, "capsule": _capsule, "cylinder": _cylinder}[kind](
+            square, half, origin, rays
+        )
     return torch.where(depth > NEAR_M, depth, math.inf)  # NaN compares false, hence infinite too
 
 
-def _box(half: tuple[float, float, float], origin: Tensor, rays: Tensor) -> Tensor:
-    extent = rays.new_tensor(half)
+def _box(extent: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     inverse = 1.0 / rays
     middle, reach = -origin * inverse, extent * inverse.abs()
     enter, leave = (middle - reach).amax(-1), (middle + reach).amin(-1)
     return torch.where(leave >= enter, enter, math.inf)
 
 
-def _sphere(radius: float, origin: Tensor, rays: Tensor) -> Tensor:
+def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
     along = -(origin * rays).sum(-1)
     # Distance of the ray to the centre, rather than b² - c: the difference of two large squares
     # loses small radii.
     off = origin + along.unsqueeze(-1) * rays
-    square = radius * radius - off.square().sum(-1)
+    square = radius_square - off.square().sum(-1)
     return torch.where(square >= 0, along - square.clamp_min(0).sqrt(), math.inf)
 
 
-def _side(radius: float, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+def _side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
     """(depth of entering the endless cylinder about z, whether the ray meets it)."""
     ox, oy = origin[..., 0], origin[..., 1]
     dx, dy = rays[..., 0], rays[..., 1]
     a = (dx * dx + dy * dy).clamp_min(1e-12)
     cross = ox * dy - oy * dx
-    square = a * (radius * radius) - cross * cross
+    square = a * radius_square - cross * cross
     return (-(ox * dx + oy * dy) - square.clamp_min(0).sqrt()) / a, square >= 0
 
 
-def _capsule(radius: float, half: float, origin: Tensor, rays: Tensor) -> Tensor:
-    depth, meets = _side(radius, origin, rays)
+def _capsule(radius_square: Tensor, half: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
+    depth, meets = _side(radius_square, origin, rays)
     z = origin[..., 2] + depth * rays[..., 2]
     cap = torch.where(z > 0, half, -half)
     shifted = torch.stack(
         (origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap), -1
     )
-    depth = torch.where(z.abs() <= half, depth, _sphere(radius, shifted, rays))
+    depth = torch.where(z.abs() <= half, depth, _sphere(radius_square, half, shifted, rays))
     return torch.where(meets, depth, math.inf)
 
 
-def _cylinder(radius: float, half: float, origin: Tensor, rays: Tensor) -> Tensor:
-    side, meets = _side(radius, origin, rays)
+def _cylinder(radius_square: Tensor, half: Tensor, origin: Tensor, rays: Tensor) -> Tensor:
+    side, meets = _side(radius_square, origin, rays)
     z = origin[..., 2] + side * rays[..., 2]
     side = torch.where(meets & (z.abs() <= half), side, math.inf)
     lid = (-half * rays[..., 2].sign() - origin[..., 2]) / rays[..., 2]
     x, y = origin[..., 0] + lid * rays[..., 0], origin[..., 1] + lid * rays[..., 1]
-    lid = torch.where(x * x + y * y <= radius * radius, lid, math.inf)
+    lid = torch.where(x * x + y * y <= radius_square, lid, math.inf)
     return torch.minimum(side, lid)
 
 
 def normals(
     kind: Kind,
-    size: tuple[float, float, float],
+    size: Sizes,
     points: Tensor,  # [N, 3] on the surface, the solid's frame
 ) -> Tensor:  # [N, 3]
     """Outward unit normals in the solid's frame."""
+    sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
+    radius, half = sizes[..., :1], sizes[..., 1:2]
     if kind == "sphere":
-        return points / size[0]
+        return points / radius
     if kind == "capsule":
         z = points[:, 2:]
-        return torch.cat((points[:, :2], z - z.clamp(-size[1], size[1])), -1) / size[0]
+        return torch.cat((points[:, :2], z - torch.clamp(z, -half, half)), -1) / radius
     if kind == "box":
         # The face is the one whose plane the point is nearest to, in metres: rounding can't choose
         # a far face.
-        axis = (points.abs() - points.new_tensor(size)).argmax(-1, keepdim=True)
+        axis = (points.abs() - sizes).argmax(-1, keepdim=True)
         return torch.zeros_like(points).scatter_(-1, axis, points.gather(-1, axis).sign())
     radial = points[:, :2].norm(dim=-1, keepdim=True)
-    on_lid = (points[:, 2:].abs() - size[1]) > (radial - size[0])
+    on_lid = (points[:, 2:].abs() - half) > (radial - radius)
     side = torch.cat((points[:, :2] / radial.clamp_min(1e-9), torch.zeros_like(radial)), -1)
     lid = torch.cat((torch.zeros_like(points[:, :2]), points[:, 2:].sign()), -1)
     return torch.where(on_lid, lid, side)
@@ -157,21 +165,19 @@ def normals(
 
 def distance(
     kind: Kind,
-    size: tuple[float, float, float],
+    size: Sizes,
     points: Tensor,  # [N, 3] the solid's frame
 ) -> Tensor:  # [N] metres
     """Distance from points to the solid; 0 inside."""
+    sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
+    radius, half = sizes[..., 0], sizes[..., 1]
     if kind == "box":
-        return (points.abs() - points.new_tensor(size)).clamp_min(0).norm(dim=-1)
+        return (points.abs() - sizes).clamp_min(0).norm(dim=-1)
     if kind == "sphere":
-        return (points.norm(dim=-1) - size[0]).clamp_min(0)
+        return (points.norm(dim=-1) - radius).clamp_min(0)
     z = points[:, 2]
     if kind == "capsule":
-        return (
-            torch.stack((points[:, 0], points[:, 1], z - z.clamp(-size[1], size[1])), -1).norm(
-                dim=-1
-            )
-            - size[0]
-        ).clamp_min(0)
-    over = torch.stack((points[:, :2].norm(dim=-1) - size[0], z.abs() - size[1]), -1)
+        over = torch.stack((points[:, 0], points[:, 1], z - torch.clamp(z, -half, half)), -1)
+        return (over.norm(dim=-1) - radius).clamp_min(0)
+    over = torch.stack((points[:, :2].norm(dim=-1) - radius, z.abs() - half), -1)
     return over.clamp_min(0).norm(dim=-1)

@@ -19,10 +19,7 @@ from .scene import Scene
 from .shading import crease_neighbours
 from .solids import MOVING_GROUPS
 from .spec import SyntheticSpec
-from .views import Renderer, View
-
-# frames of small pictures are cast together up to this many pixels, to save overhead
-CHUNK_PIXELS = 150_000
+from .views import CAST_AT_ONCE, Renderer, View
 
 
 @frozen
@@ -148,7 +145,8 @@ def _render(
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
     backgrounds = [exo.full([0], standing) for exo in exos]
-    length = max(1, CHUNK_PIXELS // max(exos[0].pixels, ego.pixels))
+    at_once = CAST_AT_ONCE // max(exos[0].pixels, ego.pixels)
+    length = max(1, min(at_once, -(-spec.frames // workers)))
     chunks = [
         list(range(begin, min(begin + length, spec.frames)))
         for begin in range(0, spec.frames, length)

@@ -13,6 +13,8 @@ from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_pi
 from .scene import Scene
 from .shading import Hits, shade
 
+CAST_AT_ONCE = 1_200_000
+"""Rays of one cast at most: some 100 MB for each gigabyte of what a cast needs."""
 EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show an edge of the solid
 
 
@@ -183,11 +185,13 @@ class Renderer:
         """Colours of outline pixels, averaged over sub-rays."""
         if len(flat) == 0:
             return torch.zeros(0, 3)
-        visible = self.visible(frames, indices)
-        total = torch.zeros(len(flat), 3)
-        for rays_cam in self.view_rays.offset(flat % self.pixels, self.edge_samples):
-            total += self.cast(frames, indices, flat, rays_cam, visible=visible).rgb
-        return total / self.edge_samples**2
+        visible, samples = self.visible(frames, indices), self.edge_samples**2
+        means = []
+        for part in flat.split(max(1, CAST_AT_ONCE // samples)):
+            rays_cam = self.view_rays.offset(part % self.pixels, self.edge_samples).flatten(0, 1)
+            cast = self.cast(frames, indices, part.repeat(samples), rays_cam, visible=visible)
+            means.append(cast.rgb.unflatten(0, (samples, -1)).sum(0) / samples)
+        return torch.cat(means)
 
     def full(self, frames: list[int], indices: list[int]) -> View:
         """Whole pictures, outlines smoothed."""
