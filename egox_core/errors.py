@@ -14,7 +14,7 @@ WORDS: dict[str, str] = {}
 function's; set once, at its start."""
 
 
-FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\/])+")
+_FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\/])+")
 """Of an absolute path in a library's words: a message is passed on, and its user's name isn't."""
 
 
@@ -105,7 +105,7 @@ def intact(
     except errors as error:
         raise EgoXInputError(
             what,
-            got=f"damaged data ({type(error).__name__}: {FOLDERS.sub('', str(error))[:200]})",
+            got=f"damaged data ({type(error).__name__}: {_FOLDERS.sub('', str(error))[:200]})",
             expected=expected,
             fix=fix,
         ) from error
