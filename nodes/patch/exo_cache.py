@@ -160,17 +160,24 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
     """Code of other nodes that a forward meets after the patch.
 
     Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
-    (it skips layers) and on the transformer (an object patch that is gone leaves the method there).
+    (it skips layers) and on transformer and blocks (an object patch that is gone leaves the method
+    there).
     """
     hooks = (code for codes in (options.get("patches") or {}).values() for code in codes)
     replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
-    positions = [code for name, code in vars(executor.class_obj).items() if name == "rope_encode"]
+    transformer = executor.class_obj
+    # Not of cross-attention (NAG) or the rest of a block, where each token is on its own.
+    mixing = (part for block in transformer.blocks for part in (block, block.self_attn))
+    methods = [
+        vars(transformer).get("rope_encode"),
+        *(vars(part).get("forward") for part in mixing),
+    ]
     return [
         *executor.wrappers[executor.idx + 1 :],
         *(code for code in hooks if not module_of(code).startswith(OF_OURS)),
         *(
             code
-            for code in (*replaced, *positions)
+            for code in (*replaced, *filter(None, methods))
             if module_of(code).split(".")[0] not in HOSTS_OWN
         ),
     ]

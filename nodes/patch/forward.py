@@ -63,17 +63,27 @@ JOINED_KEYS = "egox_joined_keys"
 [B, tokens, heads * d], where the host knows the ego half's alone."""
 
 
-def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+def mark_canvas(
+    executor: WrapperExecutor,
+    x: Tensor,  # [B, 16, t, h, w_ego]
+    t: Tensor,  # [B]
+    c_concat: Tensor | None = None,
+    c_crossattn: Tensor | None = None,
+    control: Any = None,
+    transformer_options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Tensor:
     """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain
     model's.
 
     It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the
     exo cache."""
-    hooks = executor.class_obj.current_patcher.current_hooks
+    hooks, options = executor.class_obj.current_patcher.current_hooks, transformer_options or {}
     if hooks is not None:
         weights = tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
-        kwargs["transformer_options"] = {**kwargs.get("transformer_options", {}), WEIGHTS: weights}
-    return executor(*args, **kwargs, **{CANVAS_MARK: None})
+        options = {**options, WEIGHTS: weights}
+    kwargs[CANVAS_MARK] = None
+    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
 class WideningWrapper:
@@ -241,8 +251,8 @@ def check_call(
             "the latent in a call of the model",
             got="{} frames of {} x {} latents".format(*x.shape[2:]),
             expected="{} frames of {} x {}, the ego half".format(*expected),
-            fix="remove the node that cuts the latent into windows or tiles; ComfyUI's own context "
-            "windows may stay",
+            fix="give a prompt a mask in place of an area (Conditioning (Set Area)); remove a node "
+            "that cuts the latent into windows or tiles; ComfyUI's own context windows may stay",
         )
 
 

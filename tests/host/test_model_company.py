@@ -398,6 +398,28 @@ def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch
         rig.ksample(model, steps=1)
 
 
+def test_a_prompt_s_area_is_named_and_its_mask_may_stay(rig):
+    from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
+    from nodes import ConditioningSetArea, ConditioningSetMask
+
+    def run(node, *settings):
+        (positive,) = node().append(rig.positive, *settings)
+        return rig.ksample(rig.patch(), positive=positive, steps=2)
+
+    height, width = (8 * side for side in rig.latent["samples"].shape[-2:])
+    mask = torch.zeros(1, height, width)
+    mask[:, :, : width // 2] = 1
+    plain = rig.ksample(rig.patch(), steps=2)
+    assert torch.equal(run(ConditioningSetArea, width, height, 0, 0, 1.0), plain), "all of it"
+    assert not torch.equal(run(ConditioningSetMask, mask, "default", 1.0), plain)
+    for node, settings in (
+        (ConditioningSetArea, (width // 2, height, 0, 0, 1.0)),
+        (ConditioningSetAreaPercentageVideo, (1, 1, 0.5, 0, 0, 0, 1.0)),
+    ):
+        with refuses("ego half.*a mask in place of an area"):
+            run(node, *settings)
+
+
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize(
     "cut", [(slice(None), slice(2)), (slice(2), slice(None))], ids=["tile", "window"]

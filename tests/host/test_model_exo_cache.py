@@ -4,7 +4,9 @@ with."""
 import gc
 import weakref
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -469,6 +471,100 @@ def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
     assert "with exo kept" in words and "in keeping exo" in words and "would take" not in words
     parts = (checks.ATTENTION, checks.CACHE)
     assert 0 < seconds.total(*parts) < seconds.total(checks.FULL, checks.KEPT)
+
+
+def lora_of_keys(rig) -> dict[str, torch.Tensor]:
+    """A LoRA of the first block's keys, in the host's names."""
+    name = "diffusion_model.blocks.0.self_attn.k"
+    out, into = rig.model.get_model_object(name).weight.shape
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    return {f"{name}.lora_A.weight": draw(4, into) / 5, f"{name}.lora_B.weight": draw(out, 4) / 5}
+
+
+def with_lora(rig) -> Any:
+    """The model with that LoRA, by the host's own loader."""
+    import comfy.sd
+
+    return comfy.sd.load_lora_for_models(rig.model, None, lora_of_keys(rig), 1.0, 0.0)[0]
+
+
+def create_hook(rig, kind: str) -> Any:
+    """As *Create Hook LoRA*, *… Model as LoRA* make it of files."""
+    import comfy.hooks
+
+    lora = lora_of_keys(rig)
+    if kind == "lora":
+        return comfy.hooks.create_hook_lora(lora, 1.0, 1.0)
+    a, b = lora.values()
+    name = "diffusion_model.blocks.0.self_attn.k.weight"
+    return comfy.hooks.create_hook_model_as_lora(
+        {name: rig.model.get_model_object(name) + b @ a}, None, 1.0, 1.0
+    )
+
+
+def set_props(conditioning: list, hooks: Any) -> list:
+    """*Cond Set Props*."""
+    from comfy_extras.nodes_hooks import ConditioningSetProperties
+
+    (made,) = ConditioningSetProperties().set_properties(conditioning, 1.0, "default", hooks=hooks)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["lora", "model"])
+@pytest.mark.parametrize("lambda_g", [0.0, 3.0])
+@pytest.mark.parametrize("every", [1, 2, 0])
+def test_a_hook_on_both_prompts_is_the_lora_on_the_model(rig, every, lambda_g, kind):
+    hooks = create_hook(rig, kind)
+    both = {name: set_props(getattr(rig, name), hooks) for name in ("positive", "negative")}
+    options = {"lambda_g": lambda_g, "recompute_exo": every}
+    hooked = rig.patch(**options)
+    out = rig.ksample(hooked, steps=4, **both)
+    expected = rig.ksample(rig.patch(with_lora(rig), **options), steps=4)
+    plain = rig.ksample(rig.patch(**options), steps=4)
+    assert (out - expected).abs().max() <= 1e-5 * (plain - expected).abs().max()
+    if every != 1:
+        assert counts_of(hooked) == ((2, 2) if every else (1, 3))
+    one = rig.ksample(rig.patch(**options), steps=4, positive=both["positive"])
+    assert one.isfinite().all() and not torch.equal(one, out) and not torch.equal(one, plain)
+
+
+def test_a_hook_through_the_sampler_node_and_over_part_of_the_time(rig):
+    """Another strength is another exo half: it is computed anew where a keyframe begins."""
+    from comfy_extras.nodes_hooks import CreateHookKeyframe, SetHookKeyframes
+
+    hooks = create_hook(rig, "lora")
+    both = {name: set_props(getattr(rig, name), hooks) for name in ("positive", "negative")}
+    out, expected = rig.wan_sample(**both), rig.wan_sample(with_lora(rig))
+    assert (out - expected).abs().max() <= 1e-5 * expected.abs().max()
+    frames = None
+    for strength, start in ((1.0, 0.0), (0.0, 0.5)):
+        (frames,) = CreateHookKeyframe().create_hook_keyframe(strength, start, frames)
+    (timed,) = SetHookKeyframes().set_hook_keyframes(hooks, frames)
+    both = {name: set_props(getattr(rig, name), timed) for name in ("positive", "negative")}
+    model = rig.patch(recompute_exo=0)
+    kept = rig.ksample(model, steps=6, **both)
+    assert counts_of(model) == (2, 4)
+    anew = rig.ksample(rig.patch(), steps=6, **both)
+    assert (kept - anew).std() < 0.5 * anew.std()
+
+
+@pytest.mark.parametrize(("part", "kept"), [("self_attn", 0), ("cross_attn", 3)])
+def test_attention_that_another_node_replaces(rig, part, kept):
+    """As KJ's Enhance-A-Video does, by a mean over all tokens, and NAG, which takes each by itself:
+    a forward of the ego half alone is the whole one's in the second case only."""
+    model = rig.patch(recompute_exo=2)
+    for number, block in enumerate(model.get_model_object("diffusion_model").blocks):
+        own = getattr(block, part).forward
+
+        def enhanced(*args, own=own, **kwargs):
+            out = own(*args, **kwargs)
+            return out * (1 + (out.mean() if part == "self_attn" else out).tanh())
+
+        model.add_object_patch(f"diffusion_model.blocks.{number}.{part}.forward", enhanced)
+    kept_equals_full(rig, model, 1e-5)
+    assert cache_of(model).kept == kept
+    assert bool(cache_of(model).in_the_way) is (part == "self_attn")
+    kept_equals_full(rig, rig.patch(recompute_exo=2), 1e-5)
 
 
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
