@@ -400,6 +400,7 @@ def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch
 
 def test_a_prompt_s_area_is_named_and_its_mask_may_stay(rig):
     from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
+
     from nodes import ConditioningSetArea, ConditioningSetMask
 
     def run(node, *settings):
