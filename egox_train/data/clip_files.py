@@ -14,7 +14,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.take import Take, load_take
-from egox_core.video import decode_frames, probe_video, read_frames, select_frames
+from egox_core.video import VideoSource, decode_frames, probe_video, read_frames, select_frames
 
 from .manifest import ClipRecord
 
@@ -56,7 +56,7 @@ def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
     }
 
 
-def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
+def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
     """The first ``frames`` frames of a video of exactly this (width, height).
 
     Raises:
@@ -65,7 +65,7 @@ def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H
     info = probe_video(file)
     if (info.width, info.height) != tuple(size) or info.frame_count < frames:
         raise EgoXInputError(
-            f"video {file.parent.name}/{file.name}",
+            f"video {_name(file)}",
             got=f"{info.frame_count} frames of {info.width}x{info.height}",
             expected=f"{frames} frames of {size[0]}x{size[1]}",
             fix="run prepare again",
@@ -75,7 +75,9 @@ def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H
     )
 
 
-def read_classes(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W] uint8
+def read_classes(
+    file: VideoSource, frames: int, size: tuple[int, int]
+) -> Tensor:  # [T, H, W] uint8
     """The classes of seen.mkv, of exactly so many frames of this (width, height).
 
     Raises:
@@ -84,7 +86,7 @@ def read_classes(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [
     import av
 
     try:
-        with av.open(str(file)) as video:
+        with av.open(file) as video:
             maps = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
         if len(maps) == frames and maps[0].shape == size[::-1]:
             return torch.from_numpy(np.stack(maps))
@@ -92,11 +94,15 @@ def read_classes(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [
     except av.FFmpegError as error:
         got = str(error)
     raise EgoXInputError(
-        f"classes {file.parent.name}/{file.name}",
+        f"classes {_name(file)}",
         got=got,
         expected=f"{frames} frames of {size[0]}x{size[1]}",
         fix="run prepare again",
     )
+
+
+def _name(file: VideoSource) -> str:
+    return f"{file.parent.name}/{file.name}" if isinstance(file, Path) else "in memory"
 
 
 def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8

@@ -251,21 +251,26 @@ class LogConfig(_Strict):
     timestep_buckets: int = Field(default=4, ge=1)
 
 
-class TrainConfig(_Strict):
-    """Everything that ``train`` depends on."""
+class SamplesConfig(_Strict):
+    """Settings of a cache's samples."""
 
     # base_i2v: all weights, plain image-to-video on single views
     task: Literal["egox_lora", "base_i2v"] = "egox_lora"
-    base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     cache: Path
+    seed: int = 0
+    conditioning: ConditioningConfig = ConditioningConfig()
+
+
+class TrainConfig(SamplesConfig):
+    """Everything that ``train`` depends on."""
+
+    base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     output: Path
     # weights to start from, optimizer fresh: same base and targets, rank no higher
     init_lora: Path | None = None
     steps: int = Field(ge=1)
     batch_size: int = Field(default=1, ge=1)  # a process and micro-step
     gradient_accumulation: int = Field(default=1, ge=1)
-    seed: int = 0
-    conditioning: ConditioningConfig = ConditioningConfig()
     timesteps: TimestepConfig = TimestepConfig()
     lora: LoraSettings = LoraSettings()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -5,8 +5,8 @@ import json
 import logging
 import math
 from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ from ..wan.text import make_text_encoder
 from ..wan.transformer import base_form, load_base, own_dtype
 from ..wan.vae import VaeEncoder
 from ..wan.weights import file_metadata, weights_bytes, weights_hash
-from .config import ConditioningConfig, TrainConfig, parse_config
+from .config import ConditioningConfig, SamplesConfig
 from .lora import fuse, read_lora
 from .model import DTYPES
 from .samples import CachedSamples, Item
@@ -179,7 +179,11 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
             fix="make a cache with --rays of the LoRA",
         )
     return ConditioningConfig.from_lora(
-        metadata, mode=options.mode, lambda_g=options.lambda_g, rays=cache_rays
+        metadata,
+        mode=options.mode,
+        lambda_g=options.lambda_g,
+        rays=cache_rays,
+        image_embedding=reader.index.settings.get("image_embedding"),
     )
 
 
@@ -282,8 +286,10 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path) -> None:
 
 def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
-    samples = CachedSamples(_config_of(job), options.split)
-    conditioning = samples.config.conditioning
+    conditioning = conditioning_of(options, CacheReader(job.cache))
+    samples = CachedSamples(
+        SamplesConfig(cache=job.cache, conditioning=conditioning), options.split
+    )
     model, scope, vae, negative = _models(options, conditioning.position_scale)
     sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[str(options.dtype)])
     if negative is not None:
@@ -323,23 +329,6 @@ def _observed(
             )
         return None, None
     length, (height, width) = len(frames), frames.shape[1:3]
-    with TemporaryDirectory() as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content.numpy().tobytes())
-        prior = read_all(Path(folder) / PRIOR, length, (width, height)).float() / 255
-        return prior, read_classes(Path(folder) / SEEN, length, (width, height))
-
-
-def _config_of(job: _ClipJob) -> TrainConfig:
-    reader = CacheReader(job.cache)
-    conditioning = conditioning_of(job.options, reader).model_dump()
-    conditioning["image_embedding"] = reader.index.settings.get("image_embedding")
-    return parse_config(
-        {
-            "base": str(job.options.base),
-            "cache": str(job.cache),
-            "output": str(job.out),
-            "steps": 1,
-            "conditioning": conditioning,
-        }
-    )
+    prior, seen = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
+    size = (width, height)
+    return read_all(prior, length, size).float() / 255, read_classes(seen, length, size)

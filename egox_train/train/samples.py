@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from egox_core.types import GgaGeometry
 
 from ..data.cache_store import CacheReader
 from ..fingerprint import fingerprint
-from .config import TrainConfig
+from .config import SamplesConfig
 
 LATENTS = (
     "exo",
@@ -124,9 +123,9 @@ class CachedSamples:
             configuration asks for, or lacks what the task needs.
     """
 
-    def __init__(self, config: TrainConfig, split: str) -> None:
+    def __init__(self, config: SamplesConfig, split: str) -> None:
         self.config = config
-        self.reader = CacheReader(Path(config.cache))
+        self.reader = CacheReader(config.cache)
         self._check_settings()
         clips = self.reader.clips(split)
         views: tuple[str, ...] = ("canvas",)
