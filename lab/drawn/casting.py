@@ -60,16 +60,18 @@ class Bounds:
     indices: Tensor  # [S] int64, the solids
 
     @staticmethod
-    def of(solids: tuple[Solid, ...], indices: list[int]) -> Bounds:
+    def of(solids: tuple[Solid, ...], indices: list[int], device: torch.device) -> Bounds:
         spheres = [solids[i].bounding_spheres() for i in indices]
-        counts = torch.tensor([len(s) for s in spheres], dtype=torch.int64)
-        row = torch.repeat_interleave(torch.arange(len(indices)), counts)
-        joined = torch.cat(spheres) if spheres else torch.zeros(0, 4)
+        rows = [row for row, some in enumerate(spheres) for _ in some]
+        row = torch.tensor(rows, dtype=torch.int64, device=device)
+        joined = torch.tensor(
+            [sphere for some in spheres for sphere in some], device=device
+        ).reshape(-1, 4)
         return Bounds(
             centres=joined[:, :3],
             radii=joined[:, 3],
             row=row,
-            indices=torch.tensor(indices, dtype=torch.int64),
+            indices=torch.tensor(indices, dtype=torch.int64, device=device),
         )
 
 
@@ -91,7 +93,7 @@ def visible_tiles(
     apart = ((away / far.unsqueeze(-1)) @ axes.transpose(1, 2)).clamp(-1, 1).acos()
     swell = torch.where(far > bounds.radii, torch.asin((bounds.radii / far).clamp(max=1)), math.pi)
     meets = apart <= swell.unsqueeze(-1) + tiling.angles
-    count = torch.zeros(len(bounds.indices), *meets.shape[::2]).index_add_(
+    count = far.new_zeros(len(bounds.indices), *meets.shape[::2]).index_add_(
         0, bounds.row, meets.transpose(0, 1).float()
     )
     return (count > 0).flatten(1)

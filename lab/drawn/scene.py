@@ -1,5 +1,9 @@
 """A synthetic scene: solids, where each is at every frame, the light, and the cameras."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -38,6 +42,21 @@ class Scene:
     def exo_cameras(self) -> tuple[tuple[CameraModel, Tensor], ...]:
         """All exo cameras with their w2c, the first one first."""
         return ((self.exo_camera, self.exo_w2c), *self.further_exo)
+
+    @property
+    def device(self) -> torch.device:
+        """Device that rays are cast on."""
+        return self.world_from_solid.device
+
+    def to(self, device: torch.device | str) -> Scene:
+        """The scene with its solids and lamp on a device; cameras stay."""
+        light = self.light
+        lamp = (light.position.to(device), light.strength.to(device))
+        return replace(
+            self,
+            world_from_solid=self.world_from_solid.to(device),
+            light=replace(light, position=lamp[0], strength=lamp[1]),
+        )
 
     @property
     def frames(self) -> int:

@@ -47,13 +47,13 @@ class Solid:
             return math.hypot(a, b)
         return a + b  # sphere: b is 0
 
-    def bounding_spheres(self) -> Tensor:  # [K, 4] centre in the solid's frame, radius, metres
-        """Spheres that together contain the solid.
+    def bounding_spheres(self) -> list[tuple[float, float, float, float]]:
+        """Spheres (centre in the solid's frame, radius; metres) that together contain the solid.
 
         A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and
         cull nothing."""
         if self.kind != "box":
-            return torch.tensor([[0.0, 0.0, 0.0, self.bounding_radius]])
+            return [(0.0, 0.0, 0.0, self.bounding_radius)]
         edges = [2 * half for half in self.size]
         cell = max(max(edges) / 6, min(edges), 0.1)
         counts = [max(1, math.ceil(edge / cell)) for edge in edges]
@@ -62,9 +62,7 @@ class Solid:
             for n, edge in zip(counts, edges, strict=True)
         ]
         radius = 0.5 * math.hypot(*(edge / n for n, edge in zip(counts, edges, strict=True)))
-        return torch.tensor(
-            [[x, y, z, radius] for x in spots[0] for y in spots[1] for z in spots[2]]
-        )
+        return [(x, y, z, radius) for x in spots[0] for y in spots[1] for z in spots[2]]
 
 
 Sizes = tuple[float, float, float] | Tensor

@@ -82,8 +82,13 @@ class SyntheticTake:
         )
 
 
-def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progress) -> SyntheticTake:
-    """Draw and render a take.
+def make_take(
+    spec: SyntheticSpec | None = None,
+    progress: Progress = no_progress,
+    *,
+    device: torch.device | str = "cpu",  # to cast rays on
+) -> SyntheticTake:
+    """Draw and render a take; it is on the CPU.
 
     Every ray is intersected with the solids in closed form: depth, masks and poses are exact
     (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
@@ -92,7 +97,7 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     spec = spec or SyntheticSpec()
     layout = draw_layout(spec)
     with single_threaded() as threads:
-        *of_exo, of_ego = _render(spec, layout.scene, threads, progress)
+        *of_exo, of_ego = _render(spec, layout.scene.to(device), threads, progress)
     scene = layout.scene
     ego_rgb, ego_ray, ego_depth_m, ego_index = of_ego
     dynamic = scene.group_table(*MOVING_GROUPS)
@@ -179,4 +184,5 @@ def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Te
     ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
     depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)
     rgb = (view.rgb * 255).round().clamp(0, 255).to(torch.uint8)
-    return rgb.reshape(*size, 3), ray_depth, depth, view.index.to(torch.int16).reshape(size)
+    index = view.index.to(torch.int16).reshape(size)
+    return rgb.reshape(*size, 3).cpu(), ray_depth.cpu(), depth.cpu(), index.cpu()

@@ -31,9 +31,9 @@ class ViewRays:
     tiling: Tiling
 
     @staticmethod
-    def of(camera: CameraModel) -> ViewRays:
-        rays, valid = camera.pixel_rays(dtype=torch.float64)
-        grid = camera.pixel_grid(dtype=torch.float64)
+    def of(camera: CameraModel, device: torch.device | str = "cpu") -> ViewRays:
+        rays, valid = (part.to(device) for part in camera.pixel_rays(dtype=torch.float64))
+        grid = camera.pixel_grid(dtype=torch.float64).to(device)
         half = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
         steps = [
             (camera.unproject(grid + h)[0] - camera.unproject(grid - h)[0]).reshape(-1, 3).float()
@@ -58,7 +58,8 @@ class ViewRays:
         uv = torch.stack(
             (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
         ).double()
-        spread = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
+        spread = torch.arange(samples, dtype=torch.float64, device=pixels.device)
+        spread = (spread + 0.5) / samples - 0.5
         shifts = torch.stack(torch.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 1, 2)
         return self.camera.unproject(uv + shifts)[0].float()
 
@@ -81,7 +82,7 @@ def outline(
 ) -> Tensor:  # [F * H * W] bool
     """Pixels with a 4-neighbour on another solid or on another face."""
     ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
-    edge = torch.zeros(ids.shape, dtype=torch.bool)
+    edge = torch.zeros_like(ids, dtype=torch.bool)
     right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
         (faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE
     )
@@ -109,9 +110,9 @@ class Renderer:
         edge_samples: int,
     ) -> None:
         self.scene, self.neighbours, self.edge_samples = scene, neighbours, edge_samples
-        self.view_rays = ViewRays.of(camera)
+        self.view_rays = ViewRays.of(camera, scene.device)
         self.width, self.height = camera.stored_size
-        self.w2c = w2c.expand(scene.frames, 3, 4)
+        self.w2c = w2c.to(scene.device).expand(scene.frames, 3, 4)
         self._bounds: dict[tuple[int, ...], Bounds] = {}
 
     @property
@@ -124,7 +125,7 @@ class Renderer:
         """Mask of solids that each tile may see."""
         key = tuple(indices)
         if key not in self._bounds:
-            self._bounds[key] = Bounds.of(self.scene.solids, indices)
+            self._bounds[key] = Bounds.of(self.scene.solids, indices, self.scene.device)
         w2c = self.w2c[frames]
         return visible_tiles(
             self.view_rays.tiling,
@@ -150,8 +151,8 @@ class Renderer:
             visible = self.visible(frames, indices)
         if flat is None:
             vectors = [(v @ rotation).reshape(-1, 3) for v in (view.rays, view.step_x, view.step_y)]
-            pixel = torch.arange(count).repeat(len(frames))
-            frame = torch.arange(len(frames)).repeat_interleave(count)
+            flat = torch.arange(len(frames) * count, device=rotation.device)
+            pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
         else:
             pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
             own = rotation[0] if len(frames) == 1 else rotation[frame]
@@ -184,7 +185,7 @@ class Renderer:
     ) -> Tensor:  # [N, 3]
         """Colours of outline pixels, averaged over sub-rays."""
         if len(flat) == 0:
-            return torch.zeros(0, 3)
+            return self.view_rays.rays[:0]
         visible, samples = self.visible(frames, indices), self.edge_samples**2
         means = []
         for part in flat.split(max(1, CAST_AT_ONCE // samples)):
@@ -218,7 +219,7 @@ class Renderer:
         rgb[hidden], depth[hidden] = front.rgb[nearer], front.ray_depth[nearer]
         index[hidden], normals[hidden] = front.index[nearer], front.normals[nearer]
         if self.edge_samples > 1 and len(hidden):
-            mask = torch.zeros(len(frames), 1, self.height, self.width)
+            mask = depth.new_zeros(len(frames), 1, self.height, self.width)
             mask.view(-1)[hidden] = 1.0
             around = torch.nn.functional.max_pool2d(mask, 3, 1, 1).reshape(-1) > 0
             edge = (outline(index, normals, self.height, self.width) & around).nonzero().squeeze(1)
