@@ -1,24 +1,26 @@
-"""``run.py train-demo``: trains the small model on the VAE that ships, stage by stage, in slices of
-any length.
+"""``run.py train-demo``: trains the small model by the clock, on the VAE that ships.
 
-    python3 run.py train-demo --out FOLDER [--stage base|lora] [--work FOLDER] [--threads N]
-    [--workers N]
+    python3 -m lab.small_model --out FOLDER [--device cuda] [--minutes 9] [--workers 10]
+                               [--text FILE] [--small]
 
-Each stage draws the rooms that it needs, makes their latents and trains, from the weights that
-ship. SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. A stage whose weights and
-record are in the folder of the weights is done; without ``--out`` that is the folder of the shipped
-ones. The model card, ``demo.json`` beside the records (the figure of ``run.py demo``) and the tables
-of results are written after a look at the new weights.
+Processes draw and encode rooms while the base trains (image-to-video, and copying what is known),
+then the EgoX LoRA on it, both from the weights that ship. The weights are saved every minute, so
+that a machine that goes away leaves the last. At the end the folder holds base, LoRA,
+``figures.json`` and ``figures.md`` (rooms, clips seen, held-out losses by noise level, figures on
+the test rooms) and ``rooms.png``. No host, network or environment of ``run.py`` is needed; the
+packages of the extra `train` are, and the text embedding of the demo's graph, from a host or a file
+that ``python3 -m lab.small_model.lotus FILE`` wrote.
 """
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
 
 import torch
 
-from .files import WorkFiles
-from .settings import DemoTraining
-from .stages import STAGES, StageContext
+from .run import train_small_model
+from .settings import SMALL, DemoTraining
 
 
 def main() -> int:
@@ -27,33 +29,30 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--stage", choices=tuple(STAGES), help="only this one")
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights and figures")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it")
+    parser.add_argument("--device", default="cuda" if cuda else "cpu")
     parser.add_argument(
-        "--work",
-        type=Path,
-        default=WorkFiles().work,
-        help="folder for everything that doesn't ship",
+        "--workers",
+        type=int,
+        default=max(1, (os.cpu_count() or 2) * 2 // 3),
+        help="processes that draw",
     )
-    parser.add_argument(
-        "--out", type=Path, default=WorkFiles().shipped, help="folder for the weights"
-    )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw clips")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--text", type=Path, help="embedding; by default the host's own is made")
+    parser.add_argument("--small", action="store_true", help="tiny rooms, to try it without a card")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    context = StageContext(
-        files=WorkFiles(args.work, args.out),
-        training=DemoTraining(),
-        device=args.device,
-        workers=args.workers,
-        tell=lambda text: print(text, flush=True),
-    )
-    for name in [args.stage] if args.stage else STAGES:
-        print(f"stage {name}", flush=True)
-        if not STAGES[name](context):
-            print(f"stage {name} stopped and saved; the same command goes on", flush=True)
-            return 0
+    with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work:
+        train_small_model(
+            args.out,
+            SMALL if args.small else DemoTraining(),
+            minutes=args.minutes,
+            work=Path(work),
+            device=args.device,
+            workers=args.workers,
+            text=args.text,
+            tell=lambda words: print(words, flush=True),
+        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Places of the training: its working folder, and the folder of what ships."""
+"""Places of the small model's files below the folder of the weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +11,9 @@ LORA_FILE = "egox_demo_lora.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class WorkFiles:
-    """Files below the working folder and below the folder of the weights."""
+    """Files below a folder of weights, by default the one that ships."""
 
-    work: Path = REPO_ROOT / "output" / "train_demo"
     shipped: Path = REPO_ROOT / "models" / "demo"
-
-    @property
-    def clips(self) -> Path:
-        return self.work / "clips"
-
-    @property
-    def text(self) -> Path:
-        """The embedding that the demo's graph gives as text."""
-        return self.work / "text.safetensors"
 
     @property
     def vae(self) -> Path:
@@ -40,14 +30,5 @@ class WorkFiles:
 
     @property
     def records(self) -> Path:
-        """One JSON per finished stage."""
+        """One JSON per training, and ``demo.json``: the figure of ``run.py demo``."""
         return self.shipped / "stages"
-
-    @property
-    def cache(self) -> Path:
-        """Latents of the clips."""
-        return self.work / "latents"
-
-    def run(self, name: str) -> Path:
-        """Output folder of a training: ``base`` or ``lora``."""
-        return self.work / "runs" / name

@@ -1,4 +1,4 @@
-"""Sizes, seeds and schedules of the small model, in one place."""
+"""Sizes, seeds and shares of the small model's training, in one place."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,7 +11,7 @@ Split = Literal["train", "validation", "test"]
 FIRST_SEED: Mapping[str, int] = {"train": 100_000, "validation": 900_000, "test": 950_000}
 """First scene seed of each split; the splits share none."""
 
-MAX_CLIPS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 50_000}
+MAX_ROOMS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 50_000}
 
 
 @frozen
@@ -32,30 +32,43 @@ class ClipSettings:
 
 
 @frozen
-class Schedule:
-    """One run of the trainer: linear warm-up, then a cosine of the learning rate."""
+class Stage:
+    """One of the two trainings: a short warm-up, then a cosine of the learning rate over its
+    time."""
 
-    steps: int
-    clips: int  # the first so many of the training clips
+    share: float  # of the minutes
     learning_rate: float
     optimizer: Literal["adamw", "muon"]
-    batch: int = 8
+    batch: int  # on a card
 
 
 @frozen
 class DemoTraining:
-    """Both stages, from the weights that ship: about 24 hours of one core, after six for the rooms
-    and their latents."""
+    """Both stages, from the weights that ship; the last tenth of the time is for the figures."""
 
     clips: ClipSettings = ClipSettings()
-    variants: int = 2  # of each training clip, see latents.VARIANTS
-    validation_clips: int = 16
-    base: Schedule = Schedule(steps=4000, clips=368, learning_rate=4e-4, optimizer="adamw")
-    lora: Schedule = Schedule(steps=6000, clips=736, learning_rate=6e-4, optimizer="muon")
+    rooms: int = MAX_ROOMS["train"]  # at most; drawing ends with its share of the time
+    validation_rooms: int = 16
+    test_rooms: int = 24
+    drawing_share: float = 0.75  # of the minutes
+    base: Stage = Stage(share=0.45, learning_rate=4e-4, optimizer="adamw", batch=128)
+    lora: Stage = Stage(share=0.45, learning_rate=6e-4, optimizer="muon", batch=64)
+    batch_on_cpu: int = 4
     rank: int = 56
     shift: float = 12.0  # of noise levels, drawn and sampled
-    uniform_share: float = 0.25  # of noise levels
+    uniform_share: float = 0.25  # of noise levels, so that fine detail is learnt, too
     lambda_g: float = 3.0
     position_scale: float = 0.5  # what was learnt at half of the size is where it was
-    compile: bool = True
+    ema_decay: float = 0.998
+    sample_steps: int = 2
     seed: int = 2
+
+
+SMALL = DemoTraining(
+    clips=ClipSettings(size=32, exo_width=64, frames=5),
+    rooms=3,
+    validation_rooms=2,
+    test_rooms=2,
+    batch_on_cpu=2,
+)
+"""The same way in seconds: for tests, and to try the command without a card."""

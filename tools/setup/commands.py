@@ -16,7 +16,7 @@ from .layout import Layout, SetupError
 MODULES = {
     "prior": ("egox_train.cli.prior", "render the ego prior of a take, without a graph"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
-    "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length"),
+    "train-demo": ("lab.small_model", "draw rooms and train the small model on them, by the clock"),
 }
 """Sub-commands that are modules; with EGOX_NO_SETUP=1 they run without a host, too."""
 

@@ -4,52 +4,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
 from egox_core.gga.geometry import gga_geometry
-from egox_train.data.cache_store import CacheReader
 from lab.drawn import make_take
-from lab.small_model.clips import (
-    clip_spec,
-    draw_clip,
-    make_clips,
-    read_shard,
-    shard_files,
-)
-from lab.small_model.settings import FIRST_SEED, MAX_CLIPS
+from lab.small_model.clips import clip_spec, draw_clip
+from lab.small_model.settings import FIRST_SEED, MAX_ROOMS, SMALL
 from tests.lab.small_model.tiny import TINY
 
 pytest.importorskip("diffusers")
 
-from lab.small_model import latents  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
+from lab.small_model.latents import LatentMaker, mirrored  # noqa: E402
+from lab.small_model.rooms import Rooms, write_room  # noqa: E402
 
 
 def test_splits_share_no_scene():
-    ranges = sorted((FIRST_SEED[s], FIRST_SEED[s] + MAX_CLIPS[s]) for s in FIRST_SEED)
+    assert FIRST_SEED["test"] == 950_000
+    ranges = sorted((FIRST_SEED[s], FIRST_SEED[s] + MAX_ROOMS[s]) for s in FIRST_SEED)
     assert all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
-
-
-def test_clips_are_what_their_seed_says(clips):
-    held = read_shard(shard_files(clips, "train")[0])
-    assert [c.seed for c in held] == [100_000, 100_001, 100_002]
-    again, take = draw_clip(100_001, TINY)
-    assert torch.equal(again.ego, held[1].ego) and torch.equal(again.prior, held[1].prior)
-    assert torch.equal(again.geometry.key_dirs.float(), held[1].geometry.key_dirs)
-    assert take.spec == clip_spec(100_001, TINY) and again.ego.shape == (5, 32, 32, 3)
-    assert not again.prior[~again.coverage].any() and again.coverage.any()
-
-
-def test_a_folder_of_other_clips_is_refused(clips):
-    with pytest.raises(ValueError, match="other settings"):
-        make_clips(clips, "train", 1, replace(TINY, fps=4.0))
-
-
-def test_latents_of_clips_that_are_not_drawn_yet_are_refused(clips, tmp_path):
-    with refuses("1 of 3 shards"):
-        latents.make_latents(clips, tmp_path / "latents", None, clips=40)
-    assert not (tmp_path / "latents").exists()
 
 
 def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
@@ -75,7 +48,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
         options,
         **sizes,
     )
-    ours = latents.mirrored(gga_geometry(depth, path, options, **sizes))
+    ours = mirrored(gga_geometry(depth, path, options, **sizes))
 
     def angles(geometry):
         return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
@@ -83,29 +56,37 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(
         ours.key_trust, there.key_trust
     )
-    assert not torch.allclose(angles(ours), angles(latents.mirrored(ours)), atol=0.1)
+    assert not torch.allclose(angles(ours), angles(mirrored(ours)), atol=0.1)
 
 
-@pytest.fixture(scope="module")
-def maker(tmp_path_factory) -> latents.LatentMaker:
-    text = tmp_path_factory.mktemp("text") / "text.safetensors"
-    save_file({"embedding": torch.randn(1, 2, 8)}, text)
-    return latents.LatentMaker(WorkFiles().vae, text, TINY)
-
-
-def test_each_variant_is_a_take_of_its_own(clips, maker, tmp_path):
-    """The second is mirrored and recoloured: in its latents and in the directions of its tokens."""
-    assert latents.make_latents(clips, tmp_path, maker, clips=3, variants=2)
-    cache = CacheReader(tmp_path)
-    made = cache.clips("train")
-    assert made[0] == "100000v0" and len(made) == 6
-    names = ("ego", "ego_first", "partial", "key_dirs")
-    first, second = (cache.tensors(f"100001v{variant}", names) for variant in (0, 1))
-    assert not torch.equal(first["ego"], second["ego"])
+def test_a_room_file_is_what_its_seed_says(tmp_path):
+    """Each variant is a clip of its own: the second is mirrored and recoloured, in its latents and
+    in the directions of its tokens."""
+    training = replace(SMALL, clips=TINY)
+    maker = LatentMaker(WorkFiles().vae)
+    for split in ("train", "test"):
+        write_room(tmp_path, split, FIRST_SEED[split] + 1, training, maker)
+    rooms = Rooms(tmp_path, "train", training, torch.device("cpu"))
+    assert rooms.take_in() == 1 and rooms.take_in() == 1 and len(rooms.clips) == 2
+    first, second = rooms.clips
+    clip, take = draw_clip(100_001, TINY)
+    assert take.spec == clip_spec(100_001, TINY) and clip.ego.shape == (5, 32, 32, 3)
+    assert not clip.prior[~clip.coverage].any() and clip.coverage.any()
+    assert first.geometry.grid == clip.geometry.grid
+    assert torch.equal(first.geometry.key_dirs, clip.geometry.key_dirs)
+    assert torch.equal(second.geometry.key_dirs, mirrored(clip.geometry).key_dirs)
+    assert not torch.equal(first.latents["ego"], second.latents["ego"])
     # The VAE is causal; of the partial video all frames are known, with holes.
-    assert torch.equal(first["ego"][:, :1], first["ego_first"][:, :1])
-    apart = [(first["ego"] - first[name]).float().abs()[:, 1:].mean() for name in names[1:3]]
-    assert 0 < apart[1] < apart[0]
-    assert torch.equal(
-        second["key_dirs"], latents.mirrored(draw_clip(100_001, TINY)[0].geometry).key_dirs
-    )
+    ego = first.latents["ego"]
+    assert torch.allclose(ego[:, :1], first.latents["ego_first"][:, :1], atol=0.05)
+    apart = [
+        (ego - first.latents[name]).float().abs()[:, 1:].mean() for name in ("partial", "ego_first")
+    ]
+    assert 0 < apart[0] < apart[1]
+    sample = rooms.sample("prior", [1, 0], torch.zeros(2, 8))
+    assert torch.equal(sample.ego[1], ego) and len(sample.geometry) == 2
+    alone = rooms.sample("ego_first", [0], torch.zeros(2, 8))
+    assert alone.exo.shape[-1] == 0 and alone.first_known
+    held = load_file(tmp_path / "test-950001.safetensors")
+    assert torch.equal(held["pictures/ego"], draw_clip(950_001, TINY)[0].ego)
+    assert {name.split("/")[0] for name in held} == {"0", "pictures"}

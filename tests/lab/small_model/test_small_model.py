@@ -1,29 +1,26 @@
-"""The small model's training, at sizes that take seconds."""
+"""The small model's training, at a size that takes seconds."""
 
-import shutil
 import threading
-from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-from egox_train.wan.vae import VaeEncoder
-from lab.small_model.files import WorkFiles
-from lab.small_model.settings import DemoTraining, Schedule
-from tests.lab.small_model.tiny import TINY
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
 from egox_core.safe_files import read_json  # noqa: E402
-from egox_train.options import GenerateOptions, RunOptions  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
-from egox_train.train.generate import generate  # noqa: E402
+from egox_train.wan.vae import VaeEncoder  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
-from lab.small_model import stages, transformer  # noqa: E402
+from lab.small_model.files import WorkFiles  # noqa: E402
+from lab.small_model.report import outlines  # noqa: E402
+from lab.small_model.rooms import Drawing, drawing  # noqa: E402
+from lab.small_model.run import train_small_model  # noqa: E402
+from lab.small_model.settings import SMALL  # noqa: E402
 from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
 
 
 def test_whole_clips_equal_the_chunks_of_the_host():
@@ -35,68 +32,46 @@ def test_whole_clips_equal_the_chunks_of_the_host():
         assert torch.allclose(encode(whole_clips(whole), video), latent, atol=1e-5)
 
 
-@pytest.fixture
-def tiny_training() -> DemoTraining:
-    schedule = Schedule(steps=3, clips=3, batch=2, learning_rate=1e-3, optimizer="adamw")
-    return DemoTraining(
-        clips=TINY,
-        validation_clips=2,
-        compile=False,
-        base=schedule,
-        lora=replace(schedule, optimizer="muon"),
+def test_one_command_draws_trains_and_measures(tmp_path):
+    """Its whole way, with a step or more of each stage in no time at all."""
+    work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
+    work.mkdir()
+    save_file({"embedding": torch.randn(1, 2, 1024)}, text)
+    told, started = [], threading.active_count()
+    record = train_small_model(
+        out, SMALL, minutes=0.001, work=work, text=text, tell=told.append, workers=2
     )
-
-
-def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
-    """Both stages of the one command, a few steps each, and a video by ``train_egox.py generate``."""
-    files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
-    shutil.copytree(clips, files.clips)
-    save_file(
-        {"embedding": torch.randn(1, 2, 1024)}, files.text
-    )  # the host's own needs the host: tests/host has it
-    context = stages.StageContext(files=files, training=tiny_training, tell=lambda _: None)
-    started = threading.active_count()
-    for name, stage in stages.STAGES.items():
-        assert stage(context), name
     assert threading.active_count() <= started + 1
-    steps = {name: read_json(files.records / f"{name}.json")["steps"] for name in ("base", "lora")}
-    assert steps == {"base": 3, "lora": 3}
-    base, start = load_file(files.base), load_file(WorkFiles().base)
+    assert record == read_json(out / "figures.json")
+    assert record["rooms drawn"]["validation"] == record["rooms drawn"]["test"] == 2
+    assert record["base"]["steps"] >= 1 and record["lora"]["steps"] >= 1
+    losses = record["lora"]["held out"]["prior"]
+    assert losses.keys() == {"0.999", "0.8", "0.5", "0.2", "0.1", "0.05"}
+    assert record["lora"]["held out before"]["prior"] != losses
+    files, shipped = WorkFiles(out), WorkFiles()
+    base, start = load_file(files.base), load_file(shipped.base)
     assert base.keys() == start.keys() and base["patch_embedding.weight"].dtype == torch.float16
     assert not torch.equal(base["blocks.0.ffn.0.weight"], start["blocks.0.ffn.0.weight"])
-    conditioning = ConditioningConfig.from_lora(file_metadata(files.lora, "LoRA"))
-    assert conditioning.exo == "alone"
+    assert ConditioningConfig.from_lora(file_metadata(files.lora, "LoRA")).exo == "alone"
     assert any(k.startswith("diffusion_model.blocks.0.ffn") for k in load_file(files.lora))
-    made = {file: file.stat().st_mtime_ns for file in files.records.parent.rglob("*.safetensors")}
-    assert all(stage(context) for stage in stages.STAGES.values())
-    assert made == {file: file.stat().st_mtime_ns for file in made}, "done stages are left alone"
-    videos = []
-    for number, lora in enumerate((files.lora, WorkFiles().lora)):
-        out = tmp_path / str(number)
-        options = GenerateOptions(base=files.base, vae=files.vae, lora=lora, steps=2)
-        assert generate(files.cache, out, options, RunOptions(clips=1)) == (1, 1)
-        videos += [file.read_bytes() for file in out.glob("*.mp4")]
-    assert len({*videos}) == 2
+    figures = record["test rooms"]
+    for name in ("shipped", "new"):
+        for without in ("λ_g 0", "LoRA strength 0"):
+            assert figures[name]["psnr"] != figures[f"{name}, {without}"]["psnr"], without
+    assert figures["new"] != figures["shipped"]
+    assert "| new, λ_g 0 |" in (out / "figures.md").read_text("utf-8")
+    assert (out / "rooms.png").stat().st_size > 1000 and told
 
 
-def test_a_stopped_training_leaves_its_stage_open(tiny_training, tmp_path, monkeypatch):
-    files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
-    monkeypatch.setattr(stages, "_latents", lambda *_: tmp_path)
+def test_processes_that_end_without_rooms_are_told(tmp_path):
+    job = Drawing(folder=tmp_path / "nowhere", training=SMALL, device="none", workers=1)
+    with drawing(job) as drawers, refuses("no process that draws"):
+        for _ in range(600):
+            drawers.wait()
 
-    def stopped_at(step):
-        def trainer(arguments):
-            (files.run("base") / "metrics.jsonl").write_text(
-                f'{{"step": {step}, "loss": 0.5}}', encoding="utf-8"
-            )
-            return 0
 
-        return trainer
-
-    shipped = []
-    monkeypatch.setattr(stages, "ship_base", lambda run, target: shipped.append(target))
-    context = stages.StageContext(files=files, training=tiny_training)
-    files.work.mkdir(parents=True)
-    for step, done in ((2, False), (3, True)):
-        monkeypatch.setattr(transformer.front, "main", stopped_at(step))
-        assert stages.base(context) is done
-    assert shipped == [files.base]
+def test_outlines_are_a_share_of_the_truth():
+    truth = torch.rand(2, 16, 16, 3)
+    assert outlines(truth, truth) == pytest.approx(1.0)
+    assert outlines(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
+    assert outlines(torch.zeros_like(truth), truth) == 0

@@ -1,0 +1,170 @@
+"""Figures of a model on the test rooms, beside those of the one that ships, and a contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from torch import Tensor
+
+from egox_core.metrics import keep_observed
+from egox_train.contact_sheet import SheetRow, make_contact_sheet, write_png
+from egox_train.metrics.frame_metrics import frame_metrics
+from egox_train.train.config import TrainConfig
+from egox_train.train.model import make_trainable
+from egox_train.train.sampling import sample_ego
+from egox_train.wan.vae import VaeEncoder
+
+from .files import WorkFiles
+from .rooms import Rooms
+from .settings import DemoTraining
+from .transformer import lora_values
+
+COLUMNS = (
+    "psnr",
+    "ssim",
+    "outlines",
+    "psnr_now",
+    "psnr_earlier",
+    "psnr_doubtful",
+    "psnr_unobserved",
+)
+SHEET_ROOMS = 8
+VARIANTS: Mapping[str, Mapping[str, float]] = {
+    "": {},
+    ", λ_g 0": {"lambda_g": 0.0},
+    ", LoRA strength 0": {"strength": 0.0},
+}
+"""Suffix of a row, and what it is sampled with; the first one is also shown with what exo observed
+put back."""
+
+
+def report(
+    models: Mapping[str, WorkFiles],
+    rooms: Rooms,  # the test split
+    text: Tensor,  # [tokens, text_dim], on the device
+    training: DemoTraining,
+    out: Path,  # folder of rooms.png
+    tell: Callable[[str], None],
+) -> dict[str, dict[str, float]]:  # row -> column -> mean over the rooms
+    """Sample every test room by each model and measure it against the truth."""
+    rooms.take_in()
+    pictures = [_pictures(file) for file in rooms.files]
+    vae = VaeEncoder(WorkFiles().vae, text.device)
+    rows: dict[str, list[dict[str, float | None]]] = {"prior": []}
+    sheet: dict[str, list[Tensor]] = {"prior": [], **{name: [] for name in models}, "truth": []}
+    for true in pictures:
+        rows["prior"].append(_figures(true["prior"], true))
+        for name in ("prior", "truth"):
+            sheet[name].append(true[name])
+    for name, files in models.items():
+        for suffix, how in VARIANTS.items():
+            config = _config(files, training, how.get("lambda_g", training.lambda_g))
+            made = _sampled(config, rooms, text, training, vae, how.get("strength", 1.0))
+            rows[name + suffix] = [
+                _figures(video, true) for video, true in zip(made, pictures, strict=True)
+            ]
+            if not how:
+                sheet[name] = made
+                kept = (
+                    keep_observed(video, true["prior"], true["seen"], 1.0)[0]
+                    for video, true in zip(made, pictures, strict=True)
+                )
+                rows[f"{name}, observed kept"] = [
+                    _figures(video, true) for video, true in zip(kept, pictures, strict=True)
+                ]
+            tell(f"{name}{suffix}: {_mean(rows[name + suffix], 'psnr'):.2f} dB")
+    _write_sheet(out / "rooms.png", sheet)
+    return {
+        name: {column: round(_mean(figures, column), 4) for column in COLUMNS}
+        for name, figures in rows.items()
+    }
+
+
+def _config(files: WorkFiles, training: DemoTraining, lambda_g: float) -> TrainConfig:
+    values = lora_values(files.base, files.lora, training)
+    values["conditioning"] = {**values["conditioning"], "lambda_g": lambda_g}
+    return TrainConfig(**values, cache=files.shipped, output=files.shipped, steps=1)
+
+
+def _sampled(
+    config: TrainConfig,
+    rooms: Rooms,
+    text: Tensor,
+    training: DemoTraining,
+    vae: VaeEncoder,
+    strength: float,
+) -> list[Tensor]:  # [T, H, W, 3] float32 0...1 each
+    """Ego videos of all rooms."""
+    model = make_trainable(config, text.device)
+    model.model.to(text.device).eval()
+    if not strength:
+        for layer in model.model.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.enable_adapters(False)
+    made = []
+    for number in range(len(rooms.files)):
+        sample = rooms.sample("prior", [number], text).to(text.device, model.compute_dtype)
+        latent = sample_ego(
+            model.model,
+            model.scope,
+            sample,
+            config.conditioning,
+            steps=training.sample_steps,
+            shift=training.shift,
+            autocast=True,
+        )
+        made.append(vae.decode(latent[0].float()))
+    return made
+
+
+def _pictures(file: Path) -> dict[str, Tensor]:
+    """True ego video and prior [T, H, W, 3] float 0...1, and the classes of the prior's pixels."""
+    held = load_file(file)
+    return {
+        "truth": held["pictures/ego"].float() / 255,
+        "prior": held["pictures/prior"].float() / 255,
+        "seen": held["pictures/seen"],
+    }
+
+
+def _figures(video: Tensor, true: Mapping[str, Tensor]) -> dict[str, float | None]:
+    values: dict[str, Any] = dict(frame_metrics(video, true["truth"], seen=true["seen"]))
+    return {**values, "outlines": outlines(video, true["truth"])}
+
+
+def outlines(
+    video: Tensor,  # [T, H, W, 3] 0...1
+    truth: Tensor,  # [T, H, W, 3]
+) -> float:
+    """Gradient of the grey picture projected on the truth's, as a share of the truth's."""
+    ours, true = (
+        torch.stack([grey.diff(dim=1)[:, :, :-1], grey.diff(dim=2)[:, :-1]])
+        for grey in (frames.double().mean(-1) for frames in (video, truth))
+    )
+    return float((ours * true).sum() / true.square().sum().clamp_min(1e-12))
+
+
+def _mean(figures: list[dict[str, float | None]], column: str) -> float:
+    values = [row[column] for row in figures if row.get(column) is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _write_sheet(file: Path, videos: Mapping[str, list[Tensor]]) -> None:
+    """The middle frame of some rooms: prior, each model, truth."""
+    names = tuple(videos)
+    rows = [
+        SheetRow(
+            pictures=[
+                (videos[name][room][len(videos[name][room]) // 2] * 255).round().byte().numpy()
+                for name in names
+            ],
+            labels=names,
+        )
+        for room in range(min(SHEET_ROOMS, len(videos["truth"])))
+    ]
+    write_png(file, make_contact_sheet(rows))

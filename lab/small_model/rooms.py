@@ -1,0 +1,198 @@
+"""Rooms: drawn and encoded by processes of their own, one file each, and held on the device that
+trains."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
+from egox_core.safe_files import atomic_write
+from egox_core.types import GgaGeometry
+from egox_train.train.samples import TrainSample
+
+from .clips import draw_clip
+from .files import WorkFiles
+from .latents import DIRECTIONS, VARIANTS, LatentMaker
+from .settings import FIRST_SEED, DemoTraining, Split
+
+TEST_PICTURES = ("ego", "prior", "seen")
+
+
+@frozen
+class Drawing:
+    """What the processes draw, and where."""
+
+    folder: Path
+    training: DemoTraining
+    device: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawers:
+    """Processes that draw."""
+
+    processes: list[BaseProcess]
+    enough: Event  # set: no more rooms to train on
+
+    def wait(self) -> None:
+        """Let them draw for a moment.
+
+        Raises:
+            EgoXInputError: all have ended, which they do after an error of their own.
+        """
+        time.sleep(0.2)
+        if not any(process.is_alive() for process in self.processes):
+            raise EgoXInputError(
+                "rooms",
+                got="no process that draws any more",
+                expected="some rooms of each split",
+                fix="see the error of a process above",
+            )
+
+
+@contextmanager
+def drawing(job: Drawing) -> Generator[Drawers]:
+    """Processes that draw until there are enough; at the block's end all held-out rooms are
+    there."""
+    context = multiprocessing.get_context("spawn")
+    enough = context.Event()
+    workers = [
+        context.Process(target=_draw, args=(number, job, enough), daemon=True)
+        for number in range(job.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        yield Drawers(workers, enough)
+    except BaseException:
+        for worker in workers:
+            worker.terminate()
+        raise
+    finally:
+        enough.set()
+        for worker in workers:
+            worker.join()
+
+
+def _draw(number: int, job: Drawing, enough: Event) -> None:
+    """Draw every ``workers``-th room: those held out first, then those to train on."""
+    torch.set_num_threads(1)
+    maker, training = LatentMaker(WorkFiles().vae, job.device), job.training
+    counts: dict[Split, int] = {
+        "validation": training.validation_rooms,
+        "test": training.test_rooms,
+        "train": training.rooms,
+    }
+    for split, count in counts.items():
+        for seed in range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, job.workers):
+            if split == "train" and seed > FIRST_SEED[split] and enough.is_set():
+                return
+            write_room(job.folder, split, seed, training, maker, job.device)
+
+
+def write_room(
+    folder: Path,
+    split: Split,
+    seed: int,
+    training: DemoTraining,
+    maker: LatentMaker,
+    device: str = "cpu",
+) -> Path:
+    """Draw a room into a file: its clips as they are trained on; of a test room pictures, too."""
+    clip, _ = draw_clip(seed, training.clips, classes=split == "test", device=device)
+    tensors = {
+        f"{number}/{name}": tensor.contiguous()
+        for number, variant in enumerate(VARIANTS if split == "train" else VARIANTS[:1])
+        for name, tensor in maker.tensors(clip, variant).items()
+    }
+    if split == "test":
+        tensors |= {f"pictures/{name}": getattr(clip, name) for name in TEST_PICTURES}
+    file = folder / f"{split}-{seed}.safetensors"
+    grid = "x".join(map(str, clip.geometry.grid))
+    with atomic_write(file) as temporary:
+        save_file(tensors, temporary, {"grid": grid})
+    return file
+
+
+@frozen
+class StoredClip:
+    """A clip on the device that trains."""
+
+    latents: dict[str, Tensor]  # [16, t, h, w] bfloat16
+    geometry: GgaGeometry
+
+
+class Rooms:
+    """Rooms of one split on a device; more are taken in as they are drawn."""
+
+    def __init__(
+        self, folder: Path, split: Split, training: DemoTraining, device: torch.device
+    ) -> None:
+        self.folder, self.split, self.device = folder, split, device
+        clips = training.clips
+        # In tokens: a latent is an eighth of the picture, a token two of them.
+        self.grid = (
+            1 + (clips.frames - 1) // 4,
+            clips.size // 16,
+            clips.exo_width // 16,
+            clips.size // 16,
+        )
+        self.rays = clips.rays
+        self.clips: list[StoredClip] = []
+        self.files: list[Path] = []
+
+    def take_in(self) -> int:
+        """Read the rooms that have come since; the number of rooms now."""
+        for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
+            try:
+                held = load_file(file, device=str(self.device))
+            except (OSError, SafetensorError):  # still being written on a system without renames
+                continue
+            self.files.append(file)
+            for number in sorted({name.split("/")[0] for name in held} - {"pictures"}):
+                own = {
+                    name.split("/")[1]: tensor
+                    for name, tensor in held.items()
+                    if name.startswith(f"{number}/")
+                }
+                directions = {name: own.pop(name) for name in DIRECTIONS}
+                geometry = GgaGeometry(grid=self.grid, rays=self.rays, **directions)
+                self.clips.append(StoredClip(latents=own, geometry=geometry))
+        return len(self.files)
+
+    def sample(
+        self,
+        condition: str,  # of the ego view: prior (with exo beside it), partial or ego_first (alone)
+        chosen: list[int],
+        text: Tensor,  # [tokens, text_dim]
+    ) -> TrainSample:
+        """A batch of clips."""
+        clips = [self.clips[i] for i in chosen]
+        exo, ego, shown = (
+            torch.stack([clip.latents[name] for clip in clips])
+            for name in ("exo", "ego", condition)
+        )
+        alone = condition != "prior"
+        return TrainSample(
+            clips=tuple(map(str, chosen)),
+            exo=exo[..., :0] if alone else exo,
+            ego=ego,
+            cond_ego=shown,
+            text=text.expand(len(chosen), -1, -1),
+            geometry=() if alone else tuple(clip.geometry for clip in clips),
+            first_known=condition != "partial",
+        )

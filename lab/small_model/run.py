@@ -1,0 +1,130 @@
+"""Both stages, their rooms and their figures, in a given number of minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from egox_core.safe_files import atomic_write, write_json
+from egox_train.train.config import TrainConfig
+from egox_train.wan.text import read_embedding
+
+from .files import WorkFiles
+from .lotus import save_text_embedding
+from .report import COLUMNS, report
+from .rooms import Drawing, Rooms, drawing
+from .settings import DemoTraining
+from .training import LEVELS, RESOLUTION, StageRun, train_stage
+from .transformer import base_values, lora_values, ship_base, ship_lora
+
+
+def train_small_model(
+    out: Path,
+    training: DemoTraining,
+    *,
+    minutes: float,
+    work: Path,  # for rooms and runs
+    device: str = "cpu",
+    workers: int = 1,
+    text: Path | None = None,  # None: made by the host
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Draw, train and measure; what ``figures.json`` holds.
+
+    Raises:
+        EgoXInputError: no text embedding, processes that can't draw, a loss that isn't a number.
+    """
+    started, shipped, made = time.monotonic(), WorkFiles(), WorkFiles(out)
+    if text is None:
+        text = work / "text.safetensors"
+        save_text_embedding(text)
+    where = torch.device(device)
+    embedding = read_embedding(text).to(where)
+    rooms, held_out, tests = (
+        Rooms(work, split, training, where) for split in ("train", "validation", "test")
+    )
+    for file in (made.base, made.lora):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    plan = {
+        "base": (
+            training.base,
+            ("partial", "ego_first"),
+            base_values(shipped.base, training),
+            ship_base,
+            made.base,
+        ),
+        "lora": (
+            training.lora,
+            ("prior",),
+            lora_values(made.base, shipped.lora, training),
+            ship_lora,
+            made.lora,
+        ),
+    }
+    record: dict[str, Any] = {"device": _device_name(where), "minutes": minutes}
+    job = Drawing(folder=work, training=training, device=device, workers=workers)
+    with drawing(job) as drawers:
+        until, total = started, 0.0
+        for name, (stage, conditions, values, ship, target) in plan.items():
+            total += stage.share
+            until = started + 60 * minutes * total
+            config = TrainConfig(**values, cache=work, output=work / name, steps=RESOLUTION)
+            run = StageRun(
+                config=config,
+                stage=stage,
+                conditions=conditions,
+                batch=training.batch_on_cpu if where.type == "cpu" else stage.batch,
+                seconds=until - time.monotonic(),
+                ship=ship,
+                target=target,
+            )
+
+            def draw_on(share: float = training.drawing_share) -> None:
+                if time.monotonic() - started > 60 * minutes * share:
+                    drawers.enough.set()
+
+            record[name] = train_stage(run, rooms, held_out, embedding, tell, drawers.wait, draw_on)
+            write_json(out / "figures.json", record)
+    record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
+    models = {"shipped": shipped, "new": made}
+    record["test rooms"] = report(models, tests, embedding, training, out, tell)
+    record["seconds"] = round(time.monotonic() - started, 1)
+    write_json(out / "figures.json", record)
+    with atomic_write(out / "figures.md") as temporary:
+        temporary.write_text(_table(record), encoding="utf-8")
+    return record
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _table(record: Mapping[str, Any]) -> str:
+    """The record as Markdown."""
+    lines = [f"{record['device']}, {record['minutes']} minutes, rooms: {record['rooms drawn']}", ""]
+    for name in ("base", "lora"):
+        stage = record[name]
+        lines.append(
+            f"{name}: {stage['steps']} steps of {stage['batch']}, {stage['rooms']} rooms, "
+            f"{stage['seconds']} s, of which {stage['seconds without rooms']} s without any"
+        )
+    lines += ["", _row("held-out loss at noise level", LEVELS), _rule(len(LEVELS))]
+    for name in ("base", "lora"):
+        for moment in ("held out before", "held out"):
+            for kind, losses in record[name][moment].items():
+                lines.append(_row(f"{name}, {kind}, {moment}", losses.values()))
+    lines += ["", _row("test rooms", COLUMNS), _rule(len(COLUMNS))]
+    lines += [_row(name, row.values()) for name, row in record["test rooms"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(first: str, values: Iterable[Any]) -> str:
+    return "| " + " | ".join(map(str, (first, *values))) + " |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + " --- |" * (columns + 1)

@@ -1,0 +1,186 @@
+"""Training by the clock: a stage takes the time that it is given, and saves every minute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
+from egox_train.train.config import ConditioningConfig, TrainConfig
+from egox_train.train.export import write_results
+from egox_train.train.loop import moving_average
+from egox_train.train.loss import draw_sigmas, flow_loss
+from egox_train.train.model import (
+    TrainableModel,
+    learning_rate,
+    make_optimizer,
+    make_trainable,
+    set_learning_rate,
+)
+from egox_train.train.samples import TrainSample
+
+from .rooms import Rooms
+from .settings import Stage
+
+LEVELS = (0.999, 0.8, 0.5, 0.2, 0.1, 0.05)
+"""Noise levels of the losses on held-out rooms."""
+SAVE_EVERY_S = 60.0
+RESOLUTION = 10_000
+"""Steps that the learning rate's curve is cut in, over a stage's time."""
+
+
+@frozen
+class StageRun:
+    """One stage: its weights, and the clips that it sees."""
+
+    config: TrainConfig
+    stage: Stage
+    conditions: tuple[str, ...]  # of the samples, in turns
+    batch: int
+    seconds: float
+    ship: Callable[[Path, Path], None]  # from the run's folder to the file
+    target: Path
+
+
+def train_stage(
+    run: StageRun,
+    rooms: Rooms,
+    held_out: Rooms,
+    text: Tensor,  # [tokens, text_dim], on the device
+    tell: Callable[[str], None],
+    wait: Callable[[], None],  # for the first rooms; raises where none will come
+    each_step: Callable[[], None],  # before each step
+) -> dict[str, Any]:
+    """Train for the stage's seconds, one step at least, and write its file; figures of what was
+    done.
+
+    Raises:
+        EgoXInputError: a loss that isn't a number.
+    """
+    started = time.monotonic()
+    while not rooms.take_in() or not held_out.take_in():
+        wait()
+    waited = time.monotonic() - started
+    config, device = run.config, text.device
+    model = make_trainable(config, device)
+    model.model.to(device)
+    optimizer = make_optimizer(config.optimizer, model.parameters)
+    ema = moving_average(config, model.parameters, None)
+    assert ema is not None  # the settings have a decay
+
+    def averaged(task: Callable[[], Any]) -> Any:
+        ema.store(model.parameters)
+        ema.copy_to(model.parameters)
+        try:
+            return task()
+        finally:
+            ema.restore(model.parameters)
+
+    def save() -> None:
+        write_results(config, model.tensors(), model, step)
+        run.ship(Path(config.output), run.target)
+
+    def held_out_losses() -> dict[str, Mapping[str, float]]:
+        held_out.take_in()
+        return {
+            kind: _losses(model, config.conditioning, held_out, kind, text, run.batch)
+            for kind in run.conditions
+        }
+
+    draw = torch.Generator().manual_seed(config.seed)
+    noises = torch.Generator(device).manual_seed(config.seed)
+    step, saved, before = 0, time.monotonic(), averaged(held_out_losses)
+    losses = torch.zeros((), device=device)
+    begun, left, share = time.monotonic(), max(run.seconds - waited, 1e-3), 0.0
+    while not step or share < 1:
+        each_step()
+        rooms.take_in()
+        kind = run.conditions[step % len(run.conditions)]
+        count = min(run.batch, len(rooms.clips))
+        chosen = torch.randint(0, len(rooms.clips), (count,), generator=draw).tolist()
+        sample = rooms.sample(kind, chosen, text)
+        sigmas = draw_sigmas(config.timesteps, count, draw).to(device)
+        noise = torch.randn(sample.ego.shape, generator=noises, device=device)
+        rate = learning_rate(config.optimizer, round(share * RESOLUTION), RESOLUTION)
+        set_learning_rate(optimizer, rate)
+        loss = _loss(model, config.conditioning, sample, noise, sigmas)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters, config.optimizer.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        ema.step(model.parameters)
+        step += 1
+        share = (time.monotonic() - begun) / left
+        losses = losses.lerp(loss.detach(), max(1 / step, 0.01))
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            _check(losses, step)
+            averaged(save)
+            saved = time.monotonic()
+            tell(f"{run.target.name}: {step} steps, {len(rooms.files)} rooms, loss {losses:.4f}")
+    _check(losses, step)
+    averaged(save)
+    return {
+        "steps": step,
+        "batch": run.batch,
+        "clips seen": step * run.batch,
+        "rooms": len(rooms.files),
+        "seconds": round(time.monotonic() - started, 1),
+        "seconds without rooms": round(waited, 1),
+        "loss": round(float(losses), 4),
+        "held out before": before,
+        "held out": averaged(held_out_losses),
+    }
+
+
+def _check(losses: Tensor, step: int) -> None:
+    """Refuse to save what isn't a number."""
+    if not torch.isfinite(losses):
+        raise EgoXInputError(
+            "loss", got=f"{losses} at step {step}", expected="a number", fix="lower the rate"
+        )
+
+
+def _loss(
+    model: TrainableModel,
+    conditioning: ConditioningConfig,
+    sample: TrainSample,
+    noise: Tensor,
+    sigmas: Tensor,
+) -> Tensor:
+    """Loss of a batch that is on the device."""
+    device, dtype = noise.device, model.compute_dtype
+    sample = sample.to(device, dtype)
+    with torch.autocast(device.type, dtype, enabled=model.autocast):
+        done = flow_loss(model.model, model.scope, sample, noise.to(dtype), sigmas, conditioning)
+    return done.loss
+
+
+@torch.no_grad()
+def _losses(
+    model: TrainableModel,
+    conditioning: ConditioningConfig,
+    rooms: Rooms,
+    kind: str,
+    text: Tensor,
+    batch: int,
+) -> Mapping[str, float]:
+    """Loss of held-out clips by noise level, each with the same noise every time."""
+    numbers = list(range(len(rooms.clips)))
+    means = {}
+    for level in LEVELS:
+        noises = torch.Generator(text.device).manual_seed(round(level * 1000))
+        total = 0.0
+        for first in range(0, len(numbers), batch):
+            some = numbers[first : first + batch]
+            sample = rooms.sample(kind, some, text)
+            noise = torch.randn(sample.ego.shape, generator=noises, device=text.device)
+            sigmas = torch.full((len(some),), level, device=text.device)
+            total += float(_loss(model, conditioning, sample, noise, sigmas)) * len(some)
+        means[str(level)] = round(total / len(numbers), 4)
+    return means
