@@ -5,6 +5,8 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from functools import partial
 
+import torch
+
 MAX_SHOWN = 1000
 """Characters of a value that a message shows."""
 NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
@@ -16,6 +18,11 @@ function's; set once, at its start."""
 
 _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\/])+")
 """Of an absolute path in a library's words: a message is passed on, and its user's name isn't."""
+
+
+def is_oom(error: BaseException) -> bool:
+    """True where memory ran out, under whatever name: torch's own, CUDA's, Triton's."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
 def in_words(advice: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..egox_core.gga import BACKENDS, GgaOptions
+from ..egox_core.gga import GgaOptions
 from ..egox_core.types import GGA_MODES, DepthVideo, RayMode
 from ..egox_core.wan import resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
-from .patch.patch import no_geometry
+from .patch.patch import RETIRED, no_geometry
 from .sliders import Slider
 
 LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
@@ -76,14 +76,15 @@ def backend_input() -> io.Input:
     """The kernel of the biased attention, by name."""
     return io.Combo.Input(
         "backend",
-        options=["auto", *BACKENDS, "reference"],
+        options=["auto", "sdpa", *RETIRED, "triton", "reference"],
         default="auto",
         advanced=True,
         tooltip=(
-            "Code that computes the guided attention. auto: the fastest one that gives correct "
-            "numbers on this device; the note names it. Any other choice stops with an error if "
-            "its numbers are wrong on this device. reference: needs much memory, for tests at "
-            "small sizes only."
+            "Code that computes the guided attention. auto: the pack's own kernel (triton) on "
+            "cards where it was measured, otherwise one of torch's; the note names it. sdpa: "
+            "torch's own choice. cudnn and efficient now mean auto. Any other choice stops with an "
+            "error if its numbers are wrong on this device. reference: needs much memory, for "
+            "tests at small sizes only."
         ),
     )
 

@@ -28,7 +28,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SHAPES = {"14b": ((13, 56, 98, 56), 40, 128), "small": ((3, 8, 14, 8), 4, 64)}
 """Latents (t, h, w_exo, w_ego), heads, channels of a head."""
 ROUNDS = {"14b": 7, "small": 1}
-FOR_GPUS = ("cudnn", "efficient", "triton")
+FOR_GPUS = ("cudnn", "triton")
 """Kernels that run on GPUs only, and there not for every shape: a refusal is no failure."""
 DENSE, SAGE = "the authors' dense map", "sageattention"
 """Timed beside the plain forms: Sage, where it is installed, alone and as the host has it for what

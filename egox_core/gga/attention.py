@@ -50,7 +50,7 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | efficient | triton
+    backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | triton
     chunk_bytes: int
     | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward

@@ -5,16 +5,14 @@ them.
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice); ``q`` may be a view of
 image rows, [B, rows, w_ego, heads * d].
 
-``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one, ``triton`` is our own
-(:mod:`.product`), which needs no rows. :mod:`.kernel_table` has what each takes. ``auto`` compares
-the device's candidates once with the plain twin on the tensors at hand, times those that agree,
-keeps the fastest for that shape, and takes the next where one fails later. Where an earlier process
-kept its choice (:class:`.kernel_check.Choosing`), that kernel alone is compared, since it is
-compiled anyway; all are where it turns out wrong or fails. ``steady``, for training, times
-none: it takes the first that is right, in the order of :data:`STEADY`, or before all the kernel of
-the run that is resumed (``KernelsUsed.first``). A kernel that is named is compared too, and refused
-where it is wrong: a run whose user asked for one kernel doesn't quietly take another.
-:class:`KernelsUsed` keeps what ran, for the user's note.
+``triton`` is our own (:mod:`.product`), which needs no rows; ``sdpa`` lets torch pick a kernel,
+``cudnn`` names one. :mod:`.kernel_table` has what each takes. ``auto`` takes ``triton``, else
+``sdpa``: each is compared once with the plain twin on the tensors at hand, and where one fails
+later, the next goes on. On cards where ``triton`` was not measured, cuDNN's kernel and torch's own
+choice are timed once per process and shape. ``steady``, for training, times none: it takes the
+first that is right, before all the kernel of the run that is resumed (``KernelsUsed.first``). A
+kernel that is named is compared too, and refused where it is wrong: a run whose user asked for one
+kernel doesn't quietly take another. :class:`KernelsUsed` keeps what ran, for the user's note.
 """
 
 from __future__ import annotations
@@ -23,25 +21,23 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError, check_choice, is_oom
 from ..finite import all_finite
 from ..types import GgaGeometry
 from .bias import keeps_graph, without_autocast
-from .kernel_check import Choosing, agrees, best_seconds, short
-from .kernel_table import KERNELS, Asked, Limits, name_of
+from .kernel_check import WRONG, Choosing, best_seconds, fault_of, short
+from .kernel_table import KERNELS, Asked, Limits, card_of, name_of
 from .options import GgaOptions
 from .plain import plain_attention
 from .product import columns
 from .product_gradient import differentiable_product
 from .rows import BiasRows
-from .triton_rows import FusedChoice
 
 BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
@@ -53,18 +49,14 @@ def _sdpa(
     return plain_attention(q.flatten(1, -2), k, v, heads, bias_rows(queries)).view(q.shape)
 
 
-def _with_kernel(kernel: SDPBackend) -> BiasedAttention:
-    def run(*args) -> Tensor:
-        with sdpa_kernel(kernel):
-            return _sdpa(*args)
-
-    return run
+def _cudnn(*args) -> Tensor:
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return _sdpa(*args)
 
 
 BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
-    "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
-    "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
+    "cudnn": _cudnn,
     "triton": differentiable_product,
 }
 
@@ -73,7 +65,6 @@ SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax
 in float32."""
 MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
-WRONG = "gives wrong numbers here"
 STEADY = ("triton", "sdpa")
 """First kernels of ``steady``."""
 
@@ -85,7 +76,7 @@ class Choice:
 
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
-    kept: bool = False  # by an earlier process: others are not compared
+    lost: bool = False  # one of them for another reason than the table's
 
     @property
     def makes_rows(self) -> bool:
@@ -104,29 +95,25 @@ class KernelsUsed(Choosing):
     :func:`.attention.gga_attention` adds to it, and chooses by it.
 
     Args:
-        file: keeps choices for processes to come; None: nothing is kept.
         tell: takes a line for people.
     """
 
     first = ""
     """Kernel of the run that is resumed, for ``steady``."""
 
-    def __init__(self, file: Path | None = None, tell: Callable[[str], None] = log.debug) -> None:
-        super().__init__(file, tell)
+    def __init__(self, tell: Callable[[str], None] = log.debug) -> None:
+        super().__init__(tell)
         self._choices: list[Choice] = []
-        self._rows: FusedChoice | None = None
 
     def clear(self) -> None:
-        """A run begins, perhaps with a mended file: wrong kernels are compared anew."""
-        forget_wrong()
-        self.seconds, self._choices, self._rows = 0.0, [], None
+        """A run begins, perhaps with a mended file or compiler: lost kernels are tried anew."""
+        forget_lost()
+        self.seconds, self._choices = 0.0, []
 
-    def add(self, choice: Choice, bias_rows: BiasRows | None = None) -> None:
+    def add(self, choice: Choice) -> None:
         """One call of attention."""
         if not any(choice is other for other in self._choices):
             self._choices.append(choice)
-        if bias_rows is not None and choice.makes_rows:
-            self._rows = bias_rows.fused  # not its buffer
 
     @staticmethod
     def prepare(
@@ -154,8 +141,7 @@ class KernelsUsed(Choosing):
         if not self._choices:
             return ""
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
-        rows = "" if self._rows is None else self._rows.words
-        words = f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
+        words = f"guided attention by {kernels}"
         took = f"; to choose kernels took {self.seconds:.0f} s" if self.seconds > 1 else ""
         return words + took
 
@@ -163,15 +149,19 @@ class KernelsUsed(Choosing):
 _choice_of: dict[tuple, Choice] = {}
 
 
-def forget_wrong() -> None:
-    """Have kernels that gave wrong numbers compared anew."""
-    for key in [key for key, choice in _choice_of.items() if WRONG in choice.refused.values()]:
+def forget_lost() -> None:
+    """Have kernels that failed or gave wrong numbers tried anew."""
+    for key in [key for key, choice in _choice_of.items() if choice.lost]:
         del _choice_of[key]
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
-    """Names that ``auto`` may choose from on this device, where the table has no reason against."""
-    return ("triton", "cudnn", "efficient") if device.type == "cuda" else ("sdpa",)
+    """Names that ``auto`` may choose from on this device, where the table has no reason against;
+    those that need rows of bias are timed, where there are two."""
+    if device.type != "cuda":
+        return ("sdpa",)
+    listed = card_of(device) in (_limits("triton").measured_on or ())
+    return ("triton", "sdpa") if listed else ("triton", "cudnn", "sdpa")
 
 
 def _limits(name: str) -> Limits:
@@ -199,8 +189,8 @@ def choose_backend(
     recompute: bool,  # for training: hold nothing for backward, run the kernel again there
     used: KernelsUsed,
 ) -> tuple[BiasedAttention, Choice]:
-    """The kernel of this name, or of those that give the twin's numbers the fastest (``auto``) or
-    the first (``steady``), and what follows it.
+    """The kernel of this name, or the best of those that give the twin's numbers, and what follows
+    it.
 
     Raises:
         EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives
@@ -208,11 +198,11 @@ def choose_backend(
     """
     check_choice("attention backend", name, ("auto", "steady", "reference", *BACKENDS), "use auto")
     choice = _choice(name, (q, k, v, heads, bias_rows), used)
-    used.add(choice, bias_rows)
+    used.add(choice)
     by_name = name in BACKENDS
     if by_name and choice.refused:
         raise _unfit(name, choice.refused[name])
-    return Chosen(choice, recompute, used, by_name), choice
+    return Chosen(choice, recompute, by_name), choice
 
 
 @dataclass
@@ -226,7 +216,6 @@ class Chosen:
 
     choice: Choice
     recompute: bool
-    choosing: Choosing
     by_name: bool
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
@@ -234,20 +223,15 @@ class Chosen:
             name = self.choice.names[0]
             try:
                 return _kernel(name, self.recompute)(*args)
-            except torch.OutOfMemoryError:
-                raise
             except Exception as error:  # compilers of kernels raise anything
-                if type(error).__module__ == checkpoint.__module__:
+                if is_oom(error) or type(error).__module__ == checkpoint.__module__:
                     raise
                 if self.by_name:
                     raise _unfit(name, f"fails: {short(error)}") from error
-                self.choice.refused[name] = f"failed: {short(error)}"
+                self.choice.refused[name], self.choice.lost = f"failed: {short(error)}", True
                 self.choice.names = [
                     left for left in self.choice.names if left not in self.choice.refused
                 ]
-                self.choosing.forget()
-                if self.choice.kept:
-                    _choice_of.clear()  # the others were not compared: the next call does
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
                 if not _limits(name).makes_rows:
                     break  # these are more queries than the next one's bias has memory for
@@ -327,6 +311,7 @@ def _choice(
     names = (name,) if name in BACKENDS else backend_choices(q.device)
     steady = name == "steady"
     if steady:
+        first = first if first in BACKENDS else ""
         able = {first, "sdpa", *names} - {""}
         names = tuple(other for other in dict.fromkeys((first, *STEADY, *names)) if other in able)
     keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
@@ -345,20 +330,15 @@ def _choice(
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
                 return Choice(names=list(names), refused=refused)
-            kept = tuple(other for other in names if other == choosing.kept(key))
-            choice = _compared(kept, args, twin, choosing)
-            choice.kept = bool(choice.names)
-            if not choice.kept:
-                choice = _compared(names, args, twin, choosing)
+            choice = _compared(names, args, twin, choosing)
             choice.refused = refused | choice.refused
-            if name == "auto" and len(choice.names) > 1:
-                whole = q.detach(), *rest, slice(0, q.shape[1] * q.shape[2])
+            timed = [other for other in choice.names if _limits(other).makes_rows]
+            if name == "auto" and len(timed) > 1:
                 with choosing.told("the fastest"):
-                    times = {name: _seconds_per_query(name, args, whole) for name in choice.names}
-                choice.names = sorted(times, key=times.__getitem__)
+                    times = {other: best_seconds(BACKENDS[other], args) for other in timed}
+                choice.names = [other for other in choice.names if other not in times]
+                choice.names += sorted(times, key=times.__getitem__)
         good = choice.names and WRONG not in choice.refused.values()
-        if good and name == "auto" and len(names) > 1:
-            choosing.keep(key, choice.names[0])
         (log.info if good else log.warning)("EgoX: attention by %s", choice.words())
         choosing.tell(f"attention by {choice.words()}")
         _choice_of[key] = choice
@@ -369,30 +349,18 @@ def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choos
     """Those of these kernels that run and agree with the twin."""
     choice, heads = Choice(names=[]), args[3]
     for name in names:
-        try:
-            with choosing.told(name):
-                fault = None if agrees(BACKENDS[name](*args), twin, heads) else WRONG
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
-            fault = f"is not available: {short(error)}"
-        if fault is None:
-            choice.names.append(name)
+        with choosing.told(name):
+            fault = fault_of(BACKENDS[name], args, twin, heads)
+        if fault:
+            choice.refused[name], choice.lost = fault, True
         else:
-            choice.refused[name] = fault
+            choice.names.append(name)
     return choice
-
-
-def _seconds_per_query(name: str, piece: tuple, whole: tuple) -> float:
-    """Time of a kernel on what a call gives it: a piece if it needs rows of bias, else all
-    queries, of which alone it fills a card."""
-    args = piece if _limits(name).makes_rows else whole
-    return best_seconds(BACKENDS[name], args) / args[-1].stop
 
 
 def _twin(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:
-    """The same queries in float32 with torch's own bias rows, which no fused kernel made."""
-    rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True, fused=False)
+    """The same queries in float32."""
+    rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True)
     return math_rows(q, k, v, heads, rows, queries)

@@ -88,7 +88,6 @@ KERNELS: Mapping[str, Limits] = {
         "no card is the first to try it unasked; older Triton was not compiled with",
     ),
     "cudnn": Limits(dtypes=HALVES, least_card=(8, 0), why="cuDNN's own limits"),
-    "efficient": Limits(),
     "sdpa": Limits(why="torch's own choice, which takes all"),
 }
 

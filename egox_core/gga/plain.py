@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from ..finite import all_finite
 from .bias import keeps_graph
-from .kernel_check import Choosing, agrees, best_seconds
+from .kernel_check import Choosing, best_seconds, fault_of
 from .kernel_table import KERNELS, Asked, card_of, name_of
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -46,29 +47,28 @@ def aligned(x: Tensor) -> Tensor:
 def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
     """``own``, by which torch chooses a kernel, or cuDNN's where it is as right and faster.
 
-    Hosts let torch take flash attention first, which takes 1.8 times as long on 9.0. Both are timed
-    once per kind of call, told and kept by ``choosing``. Where gradients are needed nothing is
-    timed, so that a resumed run takes the same: cuDNN's on :data:`FASTER_ON`.
+    Hosts let torch take flash attention first, which takes 1.8 times as long on
+    :data:`FASTER_ON`; there cuDNN's is taken. On other cards both are timed once per kind of call,
+    but where gradients are needed: a resumed run is to take the same.
     """
 
     def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        card = card_of(q.device)
         asked = Asked(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)
-        gradients = keeps_graph(q, k, v)
-        if KERNELS["cudnn"].refusal(asked) or (gradients and card_of(q.device) not in FASTER_ON):
+        unlisted = card not in FASTER_ON
+        if KERNELS["cudnn"].refusal(asked) or (unlisted and keeps_graph(q, k, v)):
             return own(q, k, v, heads)
-        key = "unguided", name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
-        if (key, gradients) not in _takes_cudnn:
-            runs = {"torch": own, "cudnn": _cudnn}
+        key = name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
+        if key not in _takes_cudnn:
             args = q.detach(), k.detach(), v.detach(), heads
-            name = "cudnn" if gradients else choosing.kept(key)
-            if name not in runs:
-                with choosing.told("unguided queries"):
-                    name = min(runs, key=lambda name: best_seconds(runs[name], args))
-                choosing.keep(key, name)
-            right = name == "cudnn" and agrees(_cudnn(*args), own(*args), heads)
-            _takes_cudnn[key, gradients] = right
-            choosing.tell(f"unguided attention by {'cudnn' if right else 'torch'}")
-        return (_cudnn if _takes_cudnn[key, gradients] else own)(q, k, v, heads)
+            with choosing.told("unguided queries"):
+                owns = own(*args)
+                if not all_finite(*args[:3], owns):  # by no kernel's fault: nothing can be compared
+                    return own(q, k, v, heads)
+                fast = not unlisted or best_seconds(_cudnn, args) < best_seconds(own, args)
+                _takes_cudnn[key] = fast and not fault_of(_cudnn, args, owns, heads)
+            choosing.tell(f"unguided attention by {'cudnn' if _takes_cudnn[key] else 'torch'}")
+        return (_cudnn if _takes_cudnn[key] else own)(q, k, v, heads)
 
     return run
 

@@ -116,7 +116,7 @@ class AttentionRecord:
         geometry, options = self.geometry, self.options
         bias = weight = None
         if geometry is not None and options is not None and options.biases:
-            rows = BiasRows(geometry, options, torch.float32, reuse=False, fused=False)
+            rows = BiasRows(geometry, options, torch.float32, reuse=False)
             bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
         if geometry is not None:
             weight = torch.stack([_weight(geometry, q) for q in index.tolist()])

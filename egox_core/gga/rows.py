@@ -12,7 +12,6 @@ from torch.nn.functional import leaky_relu_
 from ..types import GgaGeometry
 from .bias import LOG_FLOOR
 from .options import GgaOptions
-from .triton_rows import FusedChoice, agrees, fused_rows
 
 ROW_ALIGNMENT = 16
 """GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16
@@ -21,8 +20,6 @@ WORK_BYTES = {"cpu": 2**22, "cuda": 2**24}
 """Float32 scratch of a block: small enough for a cache over all passes (CPU: L3, CUDA: L2), large
 enough for the start of each not to count. Smaller blocks on a CPU gain nothing and make threads of
 a busy machine wait for each other."""
-COMPARED_ROWS = 16
-"""Rows that the fused kernel has made first, and torch makes again."""
 
 
 class BiasRows:
@@ -47,7 +44,6 @@ class BiasRows:
         dtype: torch.dtype,
         *,
         reuse: bool,  # one buffer for all calls; False while a gradient graph keeps them
-        fused: bool = True,  # use the fused GPU kernel where it runs
     ) -> None:
         self.geometry, self.options, self.dtype, self.reuse = geometry, options, dtype, reuse
         _, h, _, w_ego = geometry.grid
@@ -67,8 +63,6 @@ class BiasRows:
             self.offset = (0 if self.offset is None else self.offset) - torch.full_like(
                 self.gain, self.shift
             )
-        kind = dtype, self.scale > 1, self.gain is None, self.offset is None
-        self.fused = fused_rows(device, *kind) if fused else FusedChoice(None, "")
 
     @property
     def bytes_a_row(self) -> int:
@@ -78,9 +72,9 @@ class BiasRows:
 
     @property
     def scratch_bytes(self) -> int:
-        """The fixed scratch: float32 is computed in place, and the fused kernel needs none."""
-        without = self.fused.run is not None or self.dtype == torch.float32
-        return 0 if without else 4 * self._work_rows * self.geometry.tokens
+        """The fixed scratch; float32 is computed in place."""
+        in_place = self.dtype == torch.float32
+        return 0 if in_place else 4 * self._work_rows * self.geometry.tokens
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
         """Bias of these ego queries. Valid until the next call when the buffer is reused."""
@@ -99,21 +93,6 @@ class BiasRows:
 
     def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
-        if self.fused.run is not None:
-            try:
-                self.fused.run(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
-                if not self.fused.right:
-                    few = out[:COMPARED_ROWS]
-                    torchs = torch.empty(few.shape, device=out.device)
-                    self._bias_block(queries[: len(few)], keys, torchs)
-                    if not agrees(few, torchs):
-                        raise ArithmeticError("other numbers than torch's")
-                    self.fused.right = True
-                return
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001  (a compiler may fail in any way)
-                self.fused.drop(error)
         scratch = None
         for start in range(0, len(out), self._work_rows):
             block = out[start : start + self._work_rows]

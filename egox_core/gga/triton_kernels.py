@@ -11,47 +11,6 @@ import triton.language as tl
 
 
 @triton.jit
-def bias_rows_kernel(
-    queries,
-    keys,
-    gain,
-    offset,
-    out,
-    rows,
-    tokens,
-    row_stride,
-    scale,
-    factor,
-    floor,
-    has_gain: tl.constexpr,
-    has_offset: tl.constexpr,
-    block_rows: tl.constexpr,
-    block_keys: tl.constexpr,
-):
-    """Rows of bias of one frame's queries, each written once in the type of ``out``."""
-    row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
-    key = tl.program_id(0) * block_keys + tl.arange(0, block_keys)
-    row_in, key_in = row < rows, key < tokens
-    qx = tl.load(queries + row * 3, mask=row_in, other=0.0)
-    qy = tl.load(queries + row * 3 + 1, mask=row_in, other=0.0)
-    qz = tl.load(queries + row * 3 + 2, mask=row_in, other=0.0)
-    kx = tl.load(keys + key * 3, mask=key_in, other=0.0)
-    ky = tl.load(keys + key * 3 + 1, mask=key_in, other=0.0)
-    kz = tl.load(keys + key * 3 + 2, mask=key_in, other=0.0)
-    cos = qx[:, None] * kx[None, :] + qy[:, None] * ky[None, :] + qz[:, None] * kz[None, :]
-    scaled = cos * scale
-    if scale > 1.0:
-        scaled = tl.where(cos > 0, scaled, cos)
-    bias = tl.log(((scaled + 1.0) + floor) * factor)
-    if has_gain:
-        bias = bias * tl.load(gain + key, mask=key_in, other=0.0)[None, :]
-    if has_offset:
-        bias = bias + tl.load(offset + key, mask=key_in, other=0.0)[None, :]
-    place = out + row.to(tl.int64)[:, None] * row_stride + key[None, :]
-    tl.store(place, bias.to(out.dtype.element_ty), mask=row_in[:, None] & key_in[None, :])
-
-
-@triton.jit
 def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
     """A block of keys or values; ``cut``: some keys are past the end, ``padded``: channels too."""
     if cut:

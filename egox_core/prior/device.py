@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import torch
 
+from ..errors import is_oom
 from ..remarks import Remark, RemarkKind
 from .options import CPU, PriorOptions
 
@@ -34,7 +35,9 @@ class DrawingDevice:
         if self._now != CPU:
             try:
                 return picture(self._now)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_oom(error):
+                    raise
                 self._give_up(error)
         return picture(CPU)
 

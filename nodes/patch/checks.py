@@ -21,7 +21,6 @@ from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
 from ..host.memory import HostMemory
-from ..host.paths import kept_path
 from ..host.steps import CALLBACK, PartSeconds, tell_on_node
 
 if TYPE_CHECKING:
@@ -284,7 +283,7 @@ class PatchCalls:
     """Counts of one run, filled by the widening wrapper and the attention override."""
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
-        self.kernels = KernelsUsed(kept_path("kernels.json"))
+        self.kernels = KernelsUsed()
         self.exo_cache = exo_cache  # None: exo is recomputed in every forward
         self.seconds = PartSeconds()  # of FULL, KEPT, ATTENTION and CACHE
         self.reset()

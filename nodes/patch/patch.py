@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 KEY = "egox"
+RETIRED = ("cudnn", "efficient")
+"""Backends of saved graphs, which are no choice of their own any more."""
 
 
 def patch_model(
@@ -67,6 +69,9 @@ def patch_with_geometry(
     """As :func:`patch_model`, of a model that was checked, with directions that are already there."""
     notes = [f"mask {canvas.mask_mode}"]
     guidance = None
+    if backend in RETIRED:
+        notes.append(f"backend {backend} means auto")
+        backend = "auto"
     if geometry is not None:
         guidance = GeometryGuidance(geometry, options, backend)
         notes.append(f"geometry {options.mode}, λ_g {options.lambda_g:g}, rays {geometry.rays}")

@@ -165,6 +165,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     ("changes", "kernel"),
     [
         ({}, "guided attention by sdpa"),
+        ({"backend": "cudnn"}, "guided attention by sdpa"),  # of saved graphs: auto
         ({"backend": "reference"}, "guided attention by the dense reference"),
         ({"lambda_g": 0.0}, None),
     ],
@@ -179,8 +180,9 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     model_rig.core(rig.pack, "gga.backends")._choice_of.clear()
     rig.ksample(model, steps=1)
     *before, (node, note) = page.texts
-    chosen = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"] if changes == {} else []
-    assert [words for _, words in before] == chosen
+    chosen = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]
+    assert [words for _, words in before] == (chosen if kernel and "sdpa" in kernel else [])
+    assert ("backend cudnn means auto; " in note) is (changes.get("backend") == "cudnn")
     assert node == "7" and note.startswith("mask released; ")
     untimed, _, times = note.rpartition("; ")
     assert untimed.endswith(f"; {kernel}") if kernel else "attention by" not in note

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from egox_core.gga import backends, kernel_check, triton_rows
+from egox_core.gga import backends
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -204,41 +204,6 @@ def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute, de
     assert (gradients[0] - gradients[1]).abs().max() <= 1e-4 * gradients[
         1
     ].abs().max()  # float32 sums
-
-
-@pytest.mark.parametrize(
-    ("wrong", "why"), [(True, "other numbers than torch's"), (False, "PTX of a newer driver")]
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fused_rows_that_fail_are_torchs(monkeypatch, dtype, wrong, why, device, rounding):
-    """A kernel that is wrong, or wrote half of the rows and then failed: torch makes them all, now
-    and in later calls."""
-    geometry, options = random_geometry(device, holes=True), GgaOptions(lambda_g=1.0)
-    calls = []
-
-    def fused(queries, keys, scale, factor, gain, offset, out):
-        calls.append(len(out))
-        if len(calls) > 1:
-            out[0] = 7
-            raise NotImplementedError(why)
-        rows = BiasRows(geometry, options, dtype, reuse=True, fused=False)(slice(0, len(out)))
-        out.copy_(rows + 0.05 * wrong)
-
-    choice = triton_rows.FusedChoice(fused, "Triton")
-    monkeypatch.setattr("egox_core.gga.rows.fused_rows", lambda *_: choice)
-    monkeypatch.setattr(backends, "backend_choices", lambda _: ("sdpa",))
-    monkeypatch.setattr(backends, "_choice_of", {})
-    q, k, v = random_qkv(device, dtype=dtype)
-    used = backends.KernelsUsed()
-    twin = exact_attention(q, k, v, geometry, options)
-    for _ in range(2):
-        ours = gga_attention(q, k, v, HEADS, geometry, options, used=used)
-        assert (ours - twin).abs().max() <= kernel_check.AGREEMENT.get(
-            dtype, ATTENTION_ROUNDING * rounding
-        ) * twin.abs().max()
-    assert len(calls) == 2 - wrong, "the comparison with the twin, then the call that failed"
-    words = f"guided attention by sdpa; its bias by torch (Triton failed: {why})"
-    assert used.words() == words
 
 
 def test_untrusted_keys_lose_their_bias(device):

@@ -1,5 +1,7 @@
 """The check of attention kernels: float32 whatever surrounds it, compared head by head."""
 
+import math
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -7,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from egox_core.gga import backends, kernel_check, kernel_table, plain
+from egox_core.gga import backends, kernel_table, plain
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
-from egox_core.gga.kernel_check import AGREEMENT, Choosing
+from egox_core.gga.kernel_check import AGREEMENT, TIMED_RUNS, Choosing
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from tests.core.gga.test_attention import random_geometry
@@ -20,6 +22,7 @@ from tests.refusals import refuses
 HEADS, DIM = 3, 64
 SMALL = 1  # head whose values are a thousandth of the others'
 HALVES = (torch.bfloat16, torch.float16)
+CHOICES = backends.backend_choices
 OPTIONS = GgaOptions(lambda_g=1.0)  # no slope: here kernels are judged, not the formula
 
 with_autocast = pytest.mark.parametrize("autocast", [False, True])
@@ -157,7 +160,6 @@ def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend, device):
     with monkeypatch.context() as wrong:
         wrong.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
         gga_attention(q, k, v, HEADS, geometry(device), OPTIONS)
-    backends.forget_wrong()
     used.clear()
     gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
     assert used.words().partition(";")[0] == "guided attention by sdpa"
@@ -177,37 +179,96 @@ def test_steady_takes_the_next_kernel_and_times_none(monkeypatch, device):
         assert used.words().partition(";")[0] == words and used.name == taken
 
 
-def test_a_choice_outlives_the_process(monkeypatch, tmp_path, device):
-    """Only the kernel that was kept is compared again; all are where it is wrong or fails."""
-    file, told, sdpa = tmp_path / "kernels.json", [], BACKENDS["sdpa"]
+@pytest.mark.parametrize(
+    ("card", "names"),
+    [
+        ((9, 0), ("triton", "sdpa")),
+        ((8, 9), ("triton", "cudnn", "sdpa")),
+        (None, ("triton", "cudnn", "sdpa")),  # AMD's
+    ],
+)
+def test_a_card_of_the_table_has_nothing_to_time(monkeypatch, card, names):
+    monkeypatch.setattr(backends, "card_of", lambda device: card)
+    assert CHOICES(torch.device("cuda")) == names
+
+
+def test_kernels_with_rows_are_timed_once_in_a_process(monkeypatch, device):
+    timed, sdpa = [], BACKENDS["sdpa"]
     monkeypatch.setitem(BACKENDS, "slow", lambda *args: sdpa(*args))
     monkeypatch.setitem(BACKENDS, "fast", sdpa)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
-    monkeypatch.setattr(backends, "best_seconds", lambda run, args: float(run is not sdpa))
+    monkeypatch.setattr(
+        backends, "best_seconds", lambda run, args: timed.append(run) or float(run is not sdpa)
+    )
+    for _ in range(2):
+        used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
+        used.clear()
+        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
+        assert used.words().partition(";")[0] == "guided attention by fast"
+    assert len(timed) == 2
 
-    def ran() -> str:
-        monkeypatch.setattr(backends, "_choice_of", {})
-        told.clear()
-        used, qkv = KernelsUsed(file, told.append), peaked(device, torch.bfloat16, 1)
-        for _ in range(2):  # another geometry of this size is no reason to choose anew
-            gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
-        return " ".join(words.split()[-1] for words in told)
 
-    def fails_later(*args) -> Tensor:
-        if len(told) > 1:
-            raise RuntimeError("launch failed")
+def test_a_kernel_that_could_not_be_compiled_is_tried_again_in_the_next_run(monkeypatch, device):
+    """As on the day a C compiler is installed; in the run itself the note says what is missing."""
+    compiler, sdpa = [], BACKENDS["sdpa"]
+
+    def ours(*args) -> Tensor:
+        if not compiler:
+            raise RuntimeError("Failed to find C compiler")
         return sdpa(*args)
 
-    anew, again = "(slow) (fast) fastest) fast", "(fast) fast"
-    assert (ran(), ran()) == (anew, again) and told[0] == "choosing a kernel, 0 s (fast)"
-    file.write_text("{")
-    assert (ran(), ran()) == (anew, again)
-    monkeypatch.setattr(kernel_check, "__version__", "2")
-    assert (ran(), ran()) == (anew, again)
-    for kernel in (wrong_in_one_head(slice(None)), fails_later):
-        monkeypatch.setitem(BACKENDS, "fast", kernel)
-        assert ran().startswith("(fast) ") and "(slow)" in " ".join(told)
-    assert ran() == "(slow) slow", "a kernel that fails is not kept"
+    monkeypatch.setitem(BACKENDS, "ours", ours)
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
+    monkeypatch.setattr(backends, "best_seconds", lambda run, args: float(run is not ours))
+    used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
+    for said in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
+        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
+        assert used.words().partition(";")[0] == f"guided attention by {said}"
+        compiler.append("gcc")
+        used.clear()
+
+
+@pytest.mark.parametrize("when", ["compared", "timed", "in a run", "unguided"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("Tried to allocate 2 GiB"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+    ids=["torch", "accelerator", "Triton"],
+)
+def test_memory_that_runs_out_is_raised_and_condemns_no_kernel(monkeypatch, device, error, when):
+    calls, sdpa = [], BACKENDS["sdpa"]
+    fails_in = {"compared": 1, "timed": 2, "in a run": 3 + TIMED_RUNS}.get(when)
+
+    def ours(*args) -> Tensor:
+        calls.append(1)
+        if len(calls) == fails_in:
+            raise error
+        return sdpa(*args)
+
+    def full(*args) -> Tensor:
+        raise error
+
+    monkeypatch.setitem(BACKENDS, "ours", ours)
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
+    monkeypatch.setattr(plain, "_takes_cudnn", {})
+    monkeypatch.setattr(plain, "_cudnn", full)
+    if when == "unguided":
+        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
+    if when == "in a run":  # the fastest, so that it runs
+        seconds = backends.best_seconds
+        monkeypatch.setattr(
+            backends, "best_seconds", lambda run, args: seconds(run, args) * (run is not ours)
+        )
+    used = KernelsUsed()
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        gga_attention(
+            *peaked(device, torch.bfloat16, 1), HEADS, geometry(device), OPTIONS, used=used
+        )
+    assert not used.lost and not plain._takes_cudnn
+    assert not any(choice.lost for choice in backends._choice_of.values())
 
 
 @with_autocast
@@ -233,33 +294,52 @@ def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
     assert masks and all(len(kinds) == 1 for kinds in masks)
 
 
-def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch, tmp_path):
-    """Timed once, told, and kept for processes to come."""
-    inputs = (*peaked("cpu", torch.bfloat16, 1), HEADS)
-    right, told, called, times = plain.plain_attention(*inputs), [], [], {}
+@pytest.mark.parametrize(
+    ("card", "cudnn", "taken"),
+    [
+        (None, "right", "torch"),  # no card: nothing is told
+        ((9, 0), "right", "cudnn"),
+        ((9, 0), "wrong", "torch"),
+        ((9, 0), "missing", "torch"),
+        ((8, 9), "faster", "cudnn"),
+        ((8, 9), "slower", "torch"),
+        ((8, 9), "missing", "torch"),
+    ],
+)
+def test_unguided_queries_take_cudnn_by_the_table_or_the_clock(monkeypatch, card, cudnn, taken):
+    """Compared once with torch's, on finite numbers; timed only where the table has no word."""
+    q, k, v = peaked("cpu", torch.bfloat16, 1)
+    called, told = [], []
 
-    def kernel(name: str, seconds: float, factor: float = 1.0):
-        def run(*_) -> Tensor:
-            called.append(name)
-            return right * factor
+    def own(*args) -> Tensor:
+        called.append("torch")
+        return plain.plain_attention(*args)
 
-        times[run] = seconds
-        return run
+    def other(*args) -> Tensor:
+        called.append("cudnn")
+        if cudnn == "missing":
+            raise RuntimeError("no engine")
+        return plain.plain_attention(*args) * (1.1 if cudnn == "wrong" else 1)
 
-    def ran(seconds: float, factor: float) -> str:
-        monkeypatch.setattr(plain, "_cudnn", kernel("cudnn", seconds, factor))
-        monkeypatch.setattr(plain, "_takes_cudnn", {})
-        told.clear()
-        choosing = Choosing(file, told.append)
-        assert torch.equal(plain.or_cudnn(kernel("torch", 1.0), choosing)(*inputs), right)
-        return called[-1]
+    def seconds(run, args) -> float:
+        assert card == (8, 9), "the table says which"
+        return 1.0 if run is own else {"faster": 0.5, "slower": 2.0, "missing": math.inf}[cudnn]
 
-    monkeypatch.setattr(plain, "best_seconds", lambda run, args: times[run])
-    file = tmp_path / "no card"
-    assert ran(0.5, 1.0) == "torch" and not told
-    monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    for seconds, factor, taken in ((0.5, 1.0, "cudnn"), (2.0, 1.0, "torch"), (0.5, 1.1, "torch")):
-        file, words = tmp_path / f"{seconds}, {factor}", f"unguided attention by {taken}"
-        assert ran(seconds, factor) == taken
-        assert told == ["choosing a kernel, 0 s (unguided queries)", words]
-        assert ran(1 / seconds, factor) == taken and told == [words], "kept"
+    if card:
+        monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
+    monkeypatch.setattr(plain, "card_of", lambda device: card)
+    monkeypatch.setattr(plain, "best_seconds", seconds)
+    monkeypatch.setattr(plain, "_cudnn", other)
+    monkeypatch.setattr(plain, "_takes_cudnn", {})
+    run = plain.or_cudnn(own, Choosing(told.append))
+    broken = v.clone()
+    broken[0, 3, 5] = torch.nan
+    run(q, k, broken, HEADS)
+    assert not plain._takes_cudnn and called[-1] == "torch", "a NaN condemns nothing"
+    told.clear()
+    run(q, k, v, HEADS)
+    words = ["choosing a kernel, 0 s (unguided queries)", f"unguided attention by {taken}"]
+    assert told == (words if card else [])
+    called.clear()
+    assert torch.equal(run(q, k, v, HEADS), plain.plain_attention(q, k, v, HEADS))
+    assert called == [taken]

@@ -28,7 +28,6 @@ from egox_core.gga.kernel_check import AGREEMENT
 from egox_core.gga.kernel_table import KERNELS, Asked
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
-from egox_core.gga.triton_rows import FusedChoice, agrees, load_kernel
 from tests.paths import ROOT
 from tests.refusals import refuses
 
@@ -284,24 +283,6 @@ def blank(q, k, v, heads) -> torch.Tensor:
     return torch.zeros_like(q)
 
 
-def check_rows_kernel() -> None:
-    geometry, queries = case((2, 3, 30, 5), 1, 16, 1, torch.float32, holes=True)[-1], slice(2, 19)
-    for dtype in FLOATS:
-        for mode, strength in (
-            ("released", 0.5),
-            ("released", 3.0),
-            ("paper", 2.0),
-            ("power", 0.5),
-        ):
-            options = GgaOptions(mode=mode, lambda_g=strength, soft_trust=True)
-            rows, twin = (BiasRows(geometry, options, dtype, reuse=True) for _ in range(2))
-            rows.fused = FusedChoice(load_kernel(), "Triton")
-            ours, torchs = rows(queries), twin(queries)
-            assert rows.fused.right and agrees(ours, torchs), (mode, dtype)
-            if dtype == torch.float32:
-                assert (ours.exp() - torchs.exp()).abs().max() <= 1e-6 * torchs.exp().max()
-
-
 def test_the_kernels_give_the_twins_numbers():
     """In Triton's interpreter: 1e-5 of a head's largest value in float32, plain's error in half."""
     pytest.importorskip(
@@ -327,7 +308,7 @@ def test_each_kernel_on_a_card(backend, dtype, device):
     queries, options = slice(700, 956), GgaOptions()
     few, rows = ego(q, geometry)[:, queries], BiasRows(geometry, options, dtype, reuse=True)
     ours = backends.BACKENDS[backend](few, k, v, heads, rows, queries)
-    exact = BiasRows(geometry, options, torch.float64, reuse=True, fused=False)
+    exact = BiasRows(geometry, options, torch.float64, reuse=True)
     twin = backends.math_rows(few.double(), k.double(), v.double(), heads, exact, queries)
     assert errors(ours, twin, heads).abs().max() <= AGREEMENT[dtype]
 
@@ -409,7 +390,6 @@ def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
 
 
 if __name__ == "__main__":
-    check_rows_kernel()
     mend_interpreter(product.product_kernel(), *product_gradient.gradient_kernels())
     # What a choice compares is compared here, and closer.
     backends._compared = lambda names, *_: backends.Choice(names=list(names))

@@ -305,13 +305,16 @@ def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOpti
     )
 
 
-def fill_card(monkeypatch):
+CARD_FULL = torch.OutOfMemoryError("Memory is full. Tried to allocate 2 GiB")
+
+
+def fill_card(monkeypatch, error: Exception = CARD_FULL):
     """Device "meta" has no memory left for points."""
     to = PointSet.to
 
     def full(points: PointSet, device: torch.device) -> PointSet:
         if device.type == "meta":
-            raise torch.OutOfMemoryError("Memory is full. Tried to allocate 2 GiB")
+            raise error
         return to(points, device)
 
     monkeypatch.setattr(PointSet, "to", full)
@@ -319,12 +322,13 @@ def fill_card(monkeypatch):
 
 def test_what_a_card_cannot_draw_is_drawn_on_the_cpu(scene, take, monkeypatch):
     """The card is full, or it can't be used, as a Mac's without float64."""
-    fill_card(monkeypatch)
+    full = "CUDA error: out of memory"
+    fill_card(monkeypatch, getattr(torch, "AcceleratorError", RuntimeError)(full))
     (right, on_cpu), *others = (
         stages.prior(scene, take.trajectory(), "clean", device=card)
         for card in ("cpu", "meta", "mps")
     )
-    for (prior, report), words in zip(others, ("meta: Memory is full", "mps: "), strict=True):
+    for (prior, report), words in zip(others, (f"meta: {full}", "mps: "), strict=True):
         assert torch.equal(prior.rgb, right.rgb) and torch.equal(prior.coverage, right.coverage)
         assert f"the prior is drawn on the CPU, not on {words}" in report.warnings()[-1]
     assert not on_cpu.warnings()
