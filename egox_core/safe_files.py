@@ -33,6 +33,8 @@ NAME_CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
 """Raised where a file and a folder are to have one name."""
 HALF_MADE = re.compile(r"\.(.+)\.(?:lock|part|[0-9a-f]{8}(?:\.\w+)?)")
 """Files made under :func:`file_lock`: that of the name, which comes first, and the lock itself."""
+PROBE_BYTES = 4096
+"""A block: an empty file fits on a full disk."""
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -283,11 +285,36 @@ def atomic_write(path: Path) -> Generator[Path]:
         temporary.chmod(mode)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):
-            error.filename = str(path)
-        raise
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        # Not by the error's own filename, which PyAV's can't be given.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, what: str) -> None:
+    """Refuse a folder, there or not yet, in which nothing can be written; nothing of it stays.
+
+    Raises:
+        EgoXInputError: says what the system says: a full disk, no rights, a file in its place.
+    """
+    try:
+        place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        probe = place / f".{uuid.uuid4().hex[:8]}.part"
+        try:
+            probe.write_bytes(bytes(PROBE_BYTES))
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
+    except NO_NAMES as error:
+        raise EgoXInputError(
+            what,
+            got=f"{folder.name!r}, where nothing can be written "
+            f"({getattr(error, 'strerror', None) or error})",
+            expected="a folder that may be written to, on a disk with room",
+            fix="choose another one, or free some space",
+        ) from error
 
 
 def write_json(path: Path, content: object, indent: int | None = 1) -> None:

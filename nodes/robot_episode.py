@@ -10,7 +10,7 @@ from torch import Tensor
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.robots import SetOptions, camera_fit, make_episode, open_set
-from ..egox_core.safe_files import require_safe_name
+from ..egox_core.safe_files import require_safe_name, require_writable
 from ..egox_core.types import CameraTrajectory, PointCloud
 from .host.memory import drawing_device
 from .host.progress import host_progress
@@ -129,7 +129,9 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
     def validate_inputs(cls, dataset=None, task=None) -> bool | str:
         try:
             # What a wire brings isn't known yet.
-            require_safe_name("x" if dataset is None else dataset, "dataset")
+            name = require_safe_name("x" if dataset is None else dataset, "dataset")
+            # Before hours of sampling, not after them.
+            require_writable(Path(folder_paths.get_output_directory(), SETS, name), "output folder")
         except EgoXInputError as error:
             return str(error)
         return True if task is None or task.strip() else "task: say in a few words what is done"

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import EgoXInputError, intact, needs_package
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..safe_files import file_lock, read_json_object, write_json
+from ..safe_files import file_lock, read_json_object, require_writable, write_json
 from .card import data_card
 from .episode import COLUMNS, Episode, filled, frames_at
 from .statistics import NAMES, Statistics, merged, of_episode
@@ -58,11 +58,12 @@ def open_set(
     """Hold a set, a new or a present one, for this process, and mend what a killed writer left.
 
     Raises:
-        EgoXInputError: no pyarrow, another process writes to it, a set of another program, a damaged
-            one.
+        EgoXInputError: no pyarrow, nothing can be written, another process writes to it, a set of
+            another program, a damaged one.
     """
     with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
         import pyarrow.parquet  # noqa: F401  (asked for here, before anything is written)
+    require_writable(folder, f"robot data set {folder.name!r}")
     with file_lock(folder / "meta", wait=False) as free:
         if not free:
             raise EgoXInputError(

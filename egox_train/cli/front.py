@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
+from egox_core.safe_files import require_writable
 
 from ..parallel import LostClusterError
 from .data import engine_of
@@ -26,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
     args = parser.parse_args(arguments)
     try:
+        looks = getattr(args, "dry_run", False) or getattr(args, "check", False)
+        if isinstance(getattr(args, "out", None), Path) and not looks:
+            require_writable(args.out, "output folder")
         with engine_of(args):
             return COMMANDS[args.command].run(args, ProgressLine())
     except LostClusterError as error:

@@ -17,7 +17,7 @@ from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
 from egox_core.prior import PRIOR_PRESETS, prior_preset
-from egox_core.safe_files import atomic_write, write_json
+from egox_core.safe_files import atomic_write, require_writable, write_json
 from egox_core.scene import estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
@@ -114,8 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
+        require_writable(args.out, "output folder")
         report = render_take(args)
-    except EgoXInputError as error:
+    except (EgoXInputError, OSError) as error:  # of the disk
         print(f"run.py prior: {error}", file=sys.stderr)
         return 1
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())

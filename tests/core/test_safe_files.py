@@ -23,11 +23,37 @@ from egox_core.safe_files import (
     read_json_object,
     refuse_pickled,
     replace_folder,
+    require_writable,
     safe_name,
     whole_number,
     write_json,
 )
+from tests.full_disk import files_up_to
 from tests.refusals import refuses
+
+
+def test_a_folder_that_can_be_written_stays_as_it_was(tmp_path):
+    for folder in (tmp_path, tmp_path / "new" / "deeper"):
+        require_writable(folder, "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux' own")
+@pytest.mark.parametrize("case", ["a file", "a file above", "a full disk", "read-only", "no name"])
+def test_a_folder_where_nothing_can_be_written_is_named(tmp_path, case):
+    """Each as the system says it; no rights are only denied to others than root."""
+    (tmp_path / "file").write_text("x")
+    folder, words = {
+        "a file": (tmp_path / "file", "Not a directory"),
+        "a file above": (tmp_path / "file" / "out", "Not a directory"),
+        "a full disk": (tmp_path / "out", "File too large"),
+        "read-only": (Path("/proc/self/out"), "No such file"),
+        "no name": (tmp_path / ("x" * 300), "File name too long"),
+    }[case]
+    with files_up_to(100 if case == "a full disk" else 10**6):
+        with refuses(f"out: got '{folder.name}', where nothing can be written .{words}"):
+            require_writable(folder, "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 def test_json_is_limited_and_must_be_json(tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from egox_core.safe_files import read_json
 from lab.drawn import SyntheticSpec, make_take
+from tests.full_disk import files_up_to
 from tests.refusals import refuses
 
 pytest.importorskip("pyarrow", reason="writes parquet")
@@ -68,3 +69,17 @@ def test_a_set_stays_in_its_folder(node, run, name, comfy_host):
         node.execute(**{**run, "dataset": name})
     assert "task" in node.validate_inputs(dataset="x", task=" ")
     assert node.validate_inputs() is True
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_a_run(node, run, comfy_host):
+    sets = comfy_host.output / "egox_robots"
+    sets.mkdir(exist_ok=True)
+    (sets / "taken").write_text("a file", "utf-8")
+    said = node.validate_inputs(dataset="taken", task="x")
+    assert "'taken', where nothing can be written (Not a directory)" in said
+    assert "\n" not in said and str(comfy_host.output) not in said
+    with refuses("'taken': got 'taken', where nothing can be written"):
+        node.execute(**{**run, "dataset": "taken"})
+    with files_up_to(100):
+        assert "where nothing can be written" in node.validate_inputs(dataset="new", task="x")
+    assert node.validate_inputs(dataset="new", task="x") is True and not (sets / "new").exists()

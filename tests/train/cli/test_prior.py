@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import train_egox
 from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.safe_files import read_json
 from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
@@ -12,6 +13,7 @@ from egox_train.cli.prior import main
 from egox_train.data.clip_files import read_all, read_classes
 from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
+from tests.full_disk import files_up_to
 from tests.refusals import refuses
 
 SPEC = SyntheticSpec(
@@ -50,6 +52,31 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
         xyz, rgb = read_ply(file)
     assert len(xyz) == len(rgb) > report["static_points"] > 1000
     assert "9 frames of 64x64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (main, ["--take", "none", "--out"]),
+        (train_egox.main, ["prepare", "none"]),
+        (train_egox.main, ["cache", "none/manifest.jsonl", "--vae", "x", "--text", "x"]),
+        (train_egox.main, ["lerobot", "--clips", "none", "--out"]),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
+    tmp_path, capsys, command, words
+):
+    (tmp_path / "file").write_text("x")
+    assert command([*words, str(tmp_path / "file" / "out")]) != 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "'out', where nothing can be written" in said, said
+
+
+def test_a_disk_that_fills_up_is_one_line(folder, tmp_path, capsys):
+    with files_up_to(5000):
+        assert main(["--take", str(folder), "--frames", "9", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("run.py prior: ") and "File too large" in said
 
 
 def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):
