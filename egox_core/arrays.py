@@ -9,8 +9,6 @@ from torch import Tensor
 from .errors import NO_NUMBERS, EgoXInputError
 
 Array: TypeAlias = np.ndarray | Tensor
-LOOKED_AT = 8
-"""Frames of a clip whose range is checked, evenly spaced: a long one is in a file."""
 OVERSHOOT = 0.5
 """Excess over 0...1 that resampling may leave; values of 0...255 are far beyond it."""
 
@@ -26,7 +24,7 @@ def as_tensor(
         EgoXInputError: no numbers, another shape.
     """
     try:
-        tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        tensor = values if isinstance(values, Tensor) else _tensor(np.asarray(values))
     except NO_NUMBERS as error:
         raise EgoXInputError(
             what, got=type(values).__name__, expected="numbers", fix="give an array of numbers"
@@ -43,6 +41,11 @@ def as_tensor(
             fix="give an array of this layout",
         )
     return tensor
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """A tensor of an array's values: views of any stride, and numbers of either byte order."""
+    return torch.from_numpy(np.asarray(values, values.dtype.newbyteorder("="), order="C"))
 
 
 def as_matrix(values: object, what: str, expected: str) -> Tensor:
@@ -86,7 +89,8 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
                 expected="uint8 of 0...255, or floats of 0...1",
                 fix="convert the numbers",
             )
-        low, high = frames[:: -(-len(frames) // LOOKED_AT)].aminmax()
+        low, high = torch.stack([torch.stack(frame.aminmax()) for frame in frames]).T
+        low, high = low.amin(), high.amax()  # NaN, where one is
         if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
             raise EgoXInputError(
                 what,

@@ -9,8 +9,8 @@ px, pixel centres at integers. Anything else is refused with
 ``progress`` is called in every long loop; to cancel, it raises. Results are on the CPU unless
 ``device`` is said to move them; inputs may be on any device.
 
-    clip, _ = load_clip("exo.mp4", frame_count=49)
-    depth, _ = align("depth.npz", frames=clip.selection, camera=K)
+    clip, _ = load_clip("exo.mp4", frame_count=None)
+    depth, _ = align("depth.npz", frames=clip.selection, camera=K, exo_w2c=exo_w2c)
     trajectory, notes = path("meta.json", frames=clip.selection)
     points, _ = scene(clip.exo, depth)
     ego, _ = prior(points, trajectory)
@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .arrays import Array, as_floats, as_frames
-from .cameras import CameraModel, preset_camera
+from .arrays import Array, as_floats, as_frames, as_poses
+from .cameras import CameraModel, preset_camera, validate_w2c
 from .depth import (
     AlignOptions,
     DepthSource,
@@ -71,6 +71,8 @@ from .types import (
 from .video import VideoInfo, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
+SAME_POSE = 1e-6
+"""Difference of two poses, in any number, up to which they are the same."""
 Device = torch.device | str | None
 Payload = TypeVar("Payload")
 
@@ -144,8 +146,9 @@ def align(
     *,
     frames: FrameSelection | None = None,  # the frames in use; None: those of the depth
     meta: TakeMeta | None = None,  # what a take's file has of the exo camera
-    camera: CameraModel | Array | None = None,  # exo, or its K [3, 3]; with arrays
-    exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]; with arrays
+    # exo, or its K [3, 3], in px of the source video, the frames in use or the maps
+    camera: CameraModel | Array | None = None,
+    exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4], of the frames in use or the whole source
     video_depth: Array | None = None,  # [T, H, W], steady over time, of ``video_kind``
     video_kind: DepthKind = "relative z",
     sockets: Mapping[str, Any] | None = None,  # payloads of depth models, in place of files
@@ -163,27 +166,29 @@ def align(
 
     Args:
         depth: metric depth: a file of the whole source video, or maps [T, H, W] in metres of the
-            frames in use.
+            frames in use, or of the source.
 
     Raises:
         EgoXInputError: no metric depth, another size or length than the frames, a camera or pose
-            that can't be.
+            that can't be, or beside a file or depth that says another one.
     """
     source: Path | list[DepthSource] | None = None
     if isinstance(depth, (str, Path)):
         source = Path(depth)
-    elif is_a(depth, DepthVideo):
-        depth = _moved(depth, "cpu")
-        source = [DepthSource(depth=depth, name="depth", camera_known=not depth.camera_guessed)]
     elif depth is not None:
-        source = [array_depth(depth, "depth array", camera=camera, exo_w2c=exo_w2c)]
-        if video_depth is not None:
+        source = [_source(depth)]
+        if video_depth is not None and not is_a(depth, DepthVideo):
             source.append(array_depth(video_depth, "video depth array", video_kind))
+            video_depth = None
+    _refuse("align", "maps [T, H, W] as depth", video_depth=video_depth)
+    if sockets:
+        _refuse("align", "sockets, or depth without them", depth=depth)
     aligned, report = take_depth(
         source,
         meta,
         frames,
         sockets,
+        lens=camera,
         fov_deg=fov_deg,
         guess_camera=guess_camera,
         scale=scale,
@@ -192,8 +197,32 @@ def align(
         options=options,
         progress=progress,
     )
+    if exo_w2c is not None:
+        aligned = _posed(aligned, as_poses(exo_w2c, "exo_w2c"), frames)
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _moved(aligned, device), report
+
+
+def _source(depth: Array | DepthVideo) -> DepthSource:
+    if not is_a(depth, DepthVideo):
+        return array_depth(depth, "depth array")
+    depth = _moved(depth, "cpu")
+    return DepthSource(depth=depth, name="depth", camera_known=not depth.camera_guessed)
+
+
+def _posed(depth: DepthVideo, exo_w2c: Tensor, frames: FrameSelection | None) -> DepthVideo:
+    """The depth with the exo camera's pose, refused beside another one of its own."""
+    exo_w2c = validate_w2c(exo_w2c, "exo_w2c")
+    if exo_w2c.ndim == 3 and frames is not None:
+        exo_w2c = exo_w2c[frames.entries(len(exo_w2c), "exo_w2c")]
+    if depth.exo_w2c is not None and float((depth.exo_w2c - exo_w2c).abs().max()) > SAME_POSE:
+        raise EgoXInputError(
+            "exo_w2c given beside the depth",
+            got="another pose",
+            expected="the one that the depth or the meta file has",
+            fix="leave exo_w2c out",
+        )
+    return replace(depth, exo_w2c=exo_w2c)
 
 
 def path(
@@ -279,9 +308,13 @@ def scene(
         EgoXInputError: another count or shape of frames than maps, no valid depth, masks that don't
             fit.
     """
-    if not is_a(depth, DepthVideo):
-        depth, _ = align(depth, camera=camera)
     pictures = as_frames(exo, "exo frames of the scene").cpu()
+    notes: tuple[Remark, ...] = ()
+    if not is_a(depth, DepthVideo) or camera is not None:
+        source = _source(depth)
+        picture = pictures.shape[2], pictures.shape[1]
+        depth, report = take_depth([source], None, None, lens=camera, picture=picture)
+        notes = report.notes
     depth = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
@@ -290,7 +323,7 @@ def scene(
     )
     if device is not None:
         points = replace(points, static=_moved(points.static, device))
-    return points, StageReport(notes=(Remark(text), *points.notes))
+    return points, StageReport(notes=(Remark(text), *notes, *points.notes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,6 +486,22 @@ def judge(
     if errors_db is not None:
         said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
     return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(map(Remark, said)))
+
+
+def _refuse(stage: str, needs: str, **given: object) -> None:
+    """Refuse arguments that a stage has no use for.
+
+    Raises:
+        EgoXInputError: one that isn't None.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise EgoXInputError(
+                f"{name} of stages.{stage}",
+                got="a value that it has no use for",
+                expected=needs,
+                fix=f"leave {name} out",
+            )
 
 
 def _moved(payload: Payload, device: Device) -> Payload:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeIs
 
+from .arrays import as_tensor
 from .cameras import CameraModel, CameraPath
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen
 from .progress import Progress, no_progress
 from .remarks import Remark
-from .sizes import CHANNELS, canvas_size, latent_frames
+from .sizes import CHANNELS, canvas_size, latent_frames, spare_frames
 
 T = TypeVar("T")
 DepthKind = Literal["metric z", "relative z", "disparity"]
@@ -67,6 +68,31 @@ UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
 
+def _entries_in_use(
+    count: int,
+    used: Tensor,  # [T] int64
+    whole: int | None,
+    what: str,
+    numbers: Tensor | None,  # [count] source frames that the entries say to be of
+) -> slice | Tensor:
+    if numbers is not None:
+        at = torch.searchsorted(numbers, used.to(numbers)).clamp(max=count - 1)
+        if torch.equal(numbers[at], used.to(numbers)):
+            return at
+    elif count == len(used) or (count > len(used) and int(used[-1]) == len(used) - 1):
+        return slice(len(used))
+    elif whole and abs(count - whole) <= spare_frames(whole) and int(used[-1]) < count:
+        return used
+    which = "" if numbers is None else f", numbered {int(numbers[0])} to {int(numbers[-1])}"
+    raise EgoXInputError(
+        what,
+        got=f"{count} frames{which}",
+        expected=f"{len(used)}, the frames in use ({int(used[0])} to {int(used[-1])}), or one for "
+        f"each of the source's{'' if whole is None else f' {whole}'}",
+        fix="make it of the very frames in use",
+    )
+
+
 @frozen
 class FrameSelection:
     """Frames in use of a source video, and the crop and scale of its picture.
@@ -104,6 +130,16 @@ class FrameSelection:
             rect_width,
             rect_height,
         )
+
+    def entries(self, count: int, what: str, numbers: Tensor | None = None) -> slice | Tensor:
+        """Find the entries of the frames in use in an array of ``count``, one per frame: all; the
+        first ones where the clip begins with the source; else by number, of an array that is numbered
+        or as long as the source.
+
+        Raises:
+            EgoXInputError: fewer, or more that may be of any frames.
+        """
+        return _entries_in_use(count, self.source_indices, self.source_frames, what, numbers)
 
     def camera(self, source: CameraModel) -> CameraModel:
         """Camera of the frames handed on, from that of the whole source image.
@@ -145,6 +181,12 @@ class DepthVideo:
 
     def __post_init__(self) -> None:
         _adopt(self, "depth video")
+
+    def entries(self, count: int, what: str, numbers: Tensor | None = None) -> slice | Tensor:
+        """Find the entries of the maps' frames; as :meth:`FrameSelection.entries`."""
+        used = self.source_indices
+        used = torch.arange(len(self.depth_m)) if used is None else used
+        return _entries_in_use(count, used, self.source_frames, what, numbers)
 
     def check_metric(self, what: str) -> None:
         """Refuse depth that isn't in metres; ``what`` names it in the error.
@@ -226,7 +268,8 @@ def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
         )
     for name, value in vars(payload).items():
         if isinstance(value, np.ndarray):
-            object.__setattr__(payload, name, torch.from_numpy(value))
+            tensor = as_tensor(value, f"{name} of the {what}", *[None] * value.ndim)
+            object.__setattr__(payload, name, tensor)
 
 
 def known_pose(w2c: Tensor | None) -> Tensor:  # [3, 4] or [T, 3, 4] float64

@@ -393,7 +393,8 @@ def way(name: str, poses: float = ARRAYS, everything: bool = False):
 def with_depth(clip: Clip, depth: Any = None, **more: Any) -> Made:
     """Of maps of the frames where nothing else is given."""
     more = {"frames": clip.frames} | more
-    made, _ = stages.align(clip.maps() if depth is None else depth, **more)
+    depth = clip.maps() if depth is None and "sockets" not in more else depth
+    made, _ = stages.align(depth, **more)
     return Made(made, reference(clip).path)
 
 
@@ -783,32 +784,16 @@ ALONE = (
 OPEN = """
 narrower_video
 lens_of_another_shape
-arguments_that_are_not_used
 moments_of_others
-other_lengths
 world_that_nobody_knows
 viewer_of_a_pinhole
 headpose_file
-K: array, of the source, square
-K: array, of the source, half
-K: array, of the source, 16:9 to square
-K: array, of the frames, depth of half their size
-K: array, of the source, depth of half the frames' size
-K: array, of a depth of the source's size, 16:9 to square
 K: camera of the frames, as it is
 K: camera of the frames, square
-K: camera of the source, square
-K: camera of the source, 16:9 to square
-K: camera of the source, with a file
-K: array, of the source, with a file
-K: array, of the source, with a file of half its size
 K: the editor's meta.json, square
 K: the editor's meta.json, 16:9 to square
 exo pose: array of the frames, as it is
 exo pose: array of the frames, square
-exo pose: array of the source
-exo pose: array, with a file
-exo pose: array of the source, with a file
 ego path: colmap text
 exo pose: colmap binary
 ego path: colmap binary
@@ -825,15 +810,11 @@ exo pose: ours
 ego path: ours, as it is
 ego path: ours, square
 ego path: array, in the scene's world
-ego path: array of the source
 ego path: the editor's meta.json, as it is
 ego path: the editor's meta.json, square
 ego path: the editor's egox_keyframes.json
 ego path: the editor's transforms.json
 ego path: the editor's ego_camera.chan
-depth: of the whole source, aligned
-depth: a map more than frames
-depth: what moves, of the source
 """
 """Cells, or ways in all pictures, that are still to be mended."""
 

@@ -9,7 +9,7 @@ Anything else is refused.
 Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one
 frame or many (:func:`fit_host_mask`)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -204,7 +204,13 @@ def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow |
     return DepthWindow(left=left or 0, top=0, width=width, height=height, size=size)
 
 
-def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "depth") -> DepthVideo:
+def fit_depth_size(
+    depth: DepthVideo,
+    width: int,
+    height: int,
+    name: str = "depth",
+    frames: FrameSelection | None = None,  # of that size; the maps may be of their source
+) -> DepthVideo:
     """The depth, its masks and its camera at ``width`` x ``height``.
 
     Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far
@@ -218,6 +224,8 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
     if depth_size == size:
         return depth
     window = _window(depth_size, size)
+    if window is None and frames is not None:
+        window = depth_window(depth_size, frames, name)
     if window is None:
         raise EgoXInputError(
             f"size of the {name}",
@@ -249,11 +257,14 @@ def fit_host_mask(
     height: int,
     width: int,
     name: str,  # "dynamic mask", "sky mask": for messages
+    *,
+    # which of more masks are of the frames: that of a FrameSelection; None: the first ones
+    entries: Callable[[int, str], slice | Tensor] | None = None,
 ) -> Tensor | None:  # [frames, height, width] bool
     """The mask at a depth's frames and size; None for an empty mask.
 
     - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
-    - one frame: it holds for the whole clip; more frames than needed: cut at the end;
+    - one frame: it holds for the whole clip;
     - same aspect (to 0.5 %): resized, a pixel counts from one half on;
     - same height, but wider: centre-cropped, as depth is.
 
@@ -264,14 +275,15 @@ def fit_host_mask(
     if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None
     count, h, w = mask.shape
-    if count != 1 and count < frames:
-        raise EgoXInputError(
-            name,
-            got=f"{count} frames",
-            expected=f"1 or {frames}",
-            fix="make it from the same frames as the exo video, or give one frame for all",
-        )
-    mask = mask[:frames]
+    if count != 1:
+        mask = mask[:frames] if entries is None else mask[entries(count, name)]
+        if len(mask) < frames:
+            raise EgoXInputError(
+                name,
+                got=f"{count} frames",
+                expected=f"1 or {frames}",
+                fix="make it from the same frames as the exo video, or give one frame for all",
+            )
     left = centre_crop_left((w, h), (width, height))
     if left is not None:
         mask = mask[:, :, left : left + width]
@@ -335,11 +347,10 @@ def with_host_masks(
     Raises:
         EgoXInputError: as :func:`fit_host_mask`.
     """
-    frames, height, width = depth.depth_m.shape
     for name, mask in (("dynamic", dynamic), ("sky", sky)):
-        fitted = (
-            None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
-        )
+        shape, fitted = depth.depth_m.shape, None
+        if mask is not None:
+            fitted = fit_host_mask(mask, *shape, f"{name} mask", entries=depth.entries)
         if fitted is not None:
             depth = replace(depth, **{name: fitted})
     return depth

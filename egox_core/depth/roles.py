@@ -84,23 +84,6 @@ def best_camera(
     return roles.metric.depth.camera, (LENS_GUESSED,), True
 
 
-def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
-    """The first ``count`` frames; a longer clip is cut at its end.
-
-    Raises:
-        EgoXInputError: the depth is shorter.
-    """
-    available = len(depth.depth_m)
-    if available < count:
-        raise EgoXInputError(
-            f"depth of {name}",
-            got=f"{available} frames",
-            expected=f"{count}, as the exo video",
-            fix="run the depth model on the same frames as the exo video",
-        )
-    return depth if available == count else of_frames(depth, slice(count))
-
-
 def align_sources(
     sources: Sequence[DepthSource],  # by priority; sizes and lengths may differ, by the rules
     *,
@@ -128,17 +111,24 @@ def align_sources(
     if frames is not None:
         (width, height), count = frames.size, len(frames.source_indices)
 
+    entries = (roles.metric.depth if frames is None else frames).entries
+
     def fit(source: DepthSource) -> DepthSource:
-        depth = fit_depth_size(
-            cut_frames(source.depth, count, source.name), width, height, f"depth of {source.name}"
-        )
-        return replace(source, depth=depth)
+        depth, what = source.depth, f"depth of {source.name}"
+        numbers = None if frames is None else depth.source_indices
+        depth = of_frames(depth, entries(len(depth.depth_m), what, numbers))
+        return replace(source, depth=fit_depth_size(depth, width, height, what, frames))
+
+    def marked(mask: Array | None, what: str) -> Tensor | None:
+        if mask is None:
+            return None
+        return fit_host_mask(mask, count, height, width, what, entries=entries)
 
     roles = replace(
         roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video)
     )
-    used, camera_notes, guessed = best_camera(roles, camera, width, height)
-    metric = replace(roles.metric.depth, camera=used, camera_guessed=guessed)
+    lens, camera_notes, guessed = best_camera(roles, camera, width, height)
+    metric = replace(roles.metric.depth, camera=lens, camera_guessed=guessed)
     if exo_w2c is not None:
         metric = replace(metric, exo_w2c=exo_w2c)
     if frames is not None:
@@ -148,12 +138,7 @@ def align_sources(
             times_s=frames.times_s,
             source_frames=frames.source_frames,
         )
-    dynamic = (
-        None
-        if dynamic_mask is None
-        else fit_host_mask(dynamic_mask, count, height, width, "dynamic mask")
-    )
-    sky = None if sky_mask is None else fit_host_mask(sky_mask, count, height, width, "sky mask")
+    dynamic, sky = marked(dynamic_mask, "dynamic mask"), marked(sky_mask, "sky mask")
     video = None if roles.video is None else roles.video.depth
     if dynamic is not None:
         metric, video = (

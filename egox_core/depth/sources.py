@@ -6,13 +6,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..arrays import Array, as_poses, as_tensor
+from ..arrays import Array, as_tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..remarks import Remark
-from ..types import DepthKind, DepthVideo, is_a
+from ..types import DepthKind, DepthVideo
 from .valid import check_valid_shares, mark_invalid
 
 GUESSED_FOV_DEG = 60.0
@@ -83,14 +83,11 @@ def array_depth(
     values: Array,  # [T, H, W] of ``kind``, invalid pixels NaN
     name: str,  # in notes and errors
     kind: DepthKind = "metric z",
-    *,
-    camera: CameraModel | Array | None = None,  # exo, or its K [3, 3]
-    exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
 ) -> DepthSource:
     """Take depth maps from an array.
 
     Raises:
-        EgoXInputError: no floats, another shape, a K or poses that can't be.
+        EgoXInputError: no floats, another shape.
     """
     maps = as_tensor(values, name, None, None, None)
     if not maps.is_floating_point():
@@ -102,19 +99,10 @@ def array_depth(
         )
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
     height, width = cleaned.shape[1:]
-    known = camera is not None
-    if camera is not None and not is_a(camera, CameraModel):
-        k = as_tensor(camera, "K of the exo camera", 3, 3).double()
-        camera = CameraModel.from_intrinsics(k, width, height, name="K of the exo camera")
     return DepthSource(
-        depth=DepthVideo(
-            depth_m=cleaned,
-            camera=camera or guessed_camera(width, height),
-            kind=kind,
-            exo_w2c=None if exo_w2c is None else as_poses(exo_w2c, "exo_w2c"),
-        ),
+        depth=DepthVideo(depth_m=cleaned, camera=guessed_camera(width, height), kind=kind),
         name=name,
-        camera_known=known,
+        camera_known=False,
         notes=notes,
     )
 

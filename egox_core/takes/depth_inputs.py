@@ -17,6 +17,7 @@ from ..depth import (
     align_sources,
     camera_of_view,
     depth_advice,
+    depth_window,
     socket_sources,
 )
 from ..errors import EgoXInputError
@@ -28,7 +29,7 @@ from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_count, check_same_take
-from .take_cameras import exo_camera_of_size, exo_poses
+from .take_cameras import check_same_lens, exo_camera_of_size, exo_poses, given_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,10 @@ def take_depth(
     frames: FrameSelection | None,  # the frames in use; None: those of the depth
     sockets: Mapping[str, Any] | None = None,  # payloads of the given ones, see depth.adapters
     *,
-    fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
+    lens: CameraModel | Array | None = None,  # exo, or its K, in px of source, frames or maps
+    picture: tuple[int, int]
+    | None = None,  # (width, height) that ``lens`` may be of, without frames
+    fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where nothing else says it
     guess_camera: bool = True,  # a file without intrinsics gets a guess instead of being refused
     scale: ScaleSource | float = "as is",  # see metric_scale.with_scale
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
@@ -59,22 +63,28 @@ def take_depth(
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
-    camera = None if frames is None else _exo_camera(meta, frames, frames.size, fov_deg)
+    camera = (
+        None if frames is None else _exo_camera(meta, frames, (frames.size, None), fov_deg, lens)
+    )
+    loaded = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets, camera))
     elif isinstance(source, Path):
         sources = [file_source(source, meta, frames, guess_camera=guess_camera, progress=progress)]
     else:
         sources = list(source or ())
-    if frames is None and sources:
-        camera = _exo_camera(meta, None, sources[0].depth.camera.stored_size, fov_deg)
-    if not sockets and meta is not None and meta.exo_camera is not None:
-        camera = None  # a file alone brings the camera, cut as its maps are, and poses itself
+    if sources and not (sockets and frames):
+        said, known = sources[0].depth.camera, sources[0].camera_known and not sockets
+        own = said.stored_size
+        camera = _exo_camera(meta, frames, (own, picture), 0.0 if known else fov_deg, lens)
+        if known and camera is not None and (lens is not None or not loaded):
+            check_same_lens(depth_window(own, frames, "depth").camera(said), camera)
+        camera = None if known else camera  # known ones are cut as their maps are
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
         camera=camera,
-        exo_w2c=exo_poses(meta, frames) if sockets else None,
+        exo_w2c=None if loaded else exo_poses(meta, frames),
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         options=options,
@@ -85,11 +95,28 @@ def take_depth(
 
 
 def _exo_camera(
-    meta: TakeMeta | None, frames: FrameSelection | None, size: tuple[int, int], fov_deg: float
+    meta: TakeMeta | None,
+    frames: FrameSelection | None,
+    sizes: tuple[tuple[int, int], tuple[int, int] | None],  # (width, height) of maps, of a picture
+    fov_deg: float,
+    lens: CameraModel | Array | None,
 ) -> CameraModel | None:
+    """The exo camera in the frames in use, or in the maps without them."""
+    own, picture = sizes
+    size = own if frames is None else frames.size
+    known = given = None
     if meta is not None and meta.exo_camera is not None:
-        return exo_camera_of_size(meta, frames, size)
-    return camera_of_view(*size, fov_deg) if fov_deg > 0 else None
+        known = exo_camera_of_size(meta, frames, size)
+    if lens is not None:
+        pictures: dict = {picture or own: lambda camera: camera.rescale(*own)}
+        pictures[own] = lambda camera: camera
+        if frames is not None:
+            of_maps = depth_window(own, frames, "depth").camera
+            pictures = {own: of_maps, frames.source_size: frames.camera, size: pictures[own]}
+        given = given_lens(lens, pictures)
+        if known is not None:
+            check_same_lens(known, given)
+    return known or given or (camera_of_view(*size, fov_deg) if fov_deg > 0 else None)
 
 
 def find_depth(folder: Path) -> Path:

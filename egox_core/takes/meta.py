@@ -178,10 +178,23 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
             expected="the exo camera's K",
             fix="add them to the meta file, or use a depth source that gives intrinsics",
         )
-    k, name = meta.camera_intrinsics, f"camera_intrinsics of {meta.name}"
+    return camera_of_k(meta.camera_intrinsics, depth_size, f"camera_intrinsics of {meta.name}")
+
+
+def camera_of_k(
+    k: Tensor,  # [3, 3]
+    size: tuple[int, int],  # (width, height) px of the picture
+    name: str,  # in notes and errors
+) -> tuple[CameraModel, str]:
+    """A pinhole of a picture, whose K may be that of another resolution, and a note as above.
+
+    Raises:
+        EgoXInputError: a centre that can't be one.
+    """
+    width, height = size
     camera, factors = (
         CameraModel.from_intrinsics(k, width, height, name=name),
-        k_factors(k, depth_size),
+        k_factors(k, size),
     )
     centre = f"centre {camera.cx:g}, {camera.cy:g}"
     if factors is None:

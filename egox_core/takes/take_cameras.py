@@ -1,18 +1,23 @@
 """Cameras of a take's meta.json: the exo lens, as given or the raw one, exo poses, and the ego path."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, raw_gopro_of, validate_w2c
 from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import PoseTrack
-from ..types import CameraTrajectory, ExoLens, FrameSelection, TakeMeta
-from .meta import depth_camera, k_factors
+from ..types import CameraTrajectory, ExoLens, FrameSelection, TakeMeta, is_a
+from .meta import OWN_SIZE, camera_of_k, depth_camera, k_factors
 from .same_take import check_same_count
+
+SAME_PX = 0.5
+"""Difference of two lenses of one picture, in any number, up to which they are the same."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
@@ -81,6 +86,77 @@ def exo_camera_of_size(
     if frames is None:
         return camera
     return depth_window((width, height), frames, f"depth {meta.name}").camera(camera)
+
+
+def given_lens(
+    given: CameraModel | Array,  # or its K [3, 3]
+    pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
+) -> CameraModel:
+    """The exo camera in one picture's pixels, given in those of any of several.
+
+    A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
+    another resolution, as a meta.json's.
+
+    Args:
+        pictures: by (width, height), what brings a camera of this picture to the one asked for.
+
+    Raises:
+        EgoXInputError: a camera of another shape, a K that fits two pictures or none.
+    """
+    if is_a(given, CameraModel):
+        alike = [size for size in pictures if same_aspect(given.stored_size, size)]
+        if not alike:
+            given.check_size("exo camera", *next(iter(pictures)))
+        size = given.stored_size if given.stored_size in pictures else alike[0]
+        return pictures[size](given.rescale(*size))
+    name = "K of the exo camera"
+    k = as_tensor(given, name, 3, 3).double().cpu()
+    CameraModel.from_intrinsics(k, 1, 1, name=name)
+
+    def fits(off: Callable[[float, int], bool]) -> list[CameraModel]:
+        return [
+            to_own(CameraModel.from_intrinsics(k, *size, name=name))
+            for size, to_own in pictures.items()
+            if all(off(float(c), side) for c, side in zip(k[:2, 2], size, strict=True))
+        ]
+
+    lenses = fits(lambda c, side: abs(c - side / 2) <= 1) or fits(
+        lambda c, side: abs(c - side / 2) <= OWN_SIZE * side / 2
+    )
+    if not lenses:
+        shape = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
+        size = min(pictures, key=lambda size: abs(size[0] / size[1] - shape))
+        return pictures[size](camera_of_k(k, size, name)[0])
+    if any(not same_lens(lens, lenses[0]) for lens in lenses):
+        sizes = " or ".join(f"{width}x{height}" for width, height in pictures)
+        raise EgoXInputError(
+            name,
+            got=f"a centre {k[0, 2]:g}, {k[1, 2]:g} that may be of {sizes} px",
+            expected="a camera that says its picture's size",
+            fix="give CameraModel.from_intrinsics(K, width, height)",
+        )
+    return lenses[0]
+
+
+def check_same_lens(said: CameraModel, given: CameraModel) -> None:
+    """Refuse a lens beside another one of the same picture.
+
+    Raises:
+        EgoXInputError: they differ.
+    """
+    if not same_lens(said, given):
+        raise EgoXInputError(
+            "camera given beside the depth",
+            got=given.words,
+            expected=f"what its own camera or the meta file says: {said.words}",
+            fix="leave camera out, or give depth and meta without one",
+        )
+
+
+def same_lens(one: CameraModel, two: CameraModel) -> bool:
+    """Check whether two lenses of one picture are the same to half a pixel."""
+    alike = one.lens == two.lens and one.stored_size == two.stored_size
+    return alike and bool(((one.intrinsics - two.intrinsics).abs() <= SAME_PX).all())
 
 
 def exo_poses(

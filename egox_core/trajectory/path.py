@@ -256,13 +256,17 @@ def trajectory_of_array(
     Raises:
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
-    track = PoseTrack.numbered(
-        validate_w2c(as_poses(w2c, "ego poses"), "ego poses"), "given as an array"
-    )
-    trajectory = track.trajectory(
+
+    def of(poses: Tensor, what: str) -> Tensor:
+        if frames is None or poses.ndim == 2:
+            return poses
+        return poses[frames.entries(len(poses), what)]
+
+    poses = of(validate_w2c(as_poses(w2c, "ego poses"), "ego poses"), "ego poses")
+    trajectory = PoseTrack.numbered(poses, "given as an array").trajectory(
         camera,
         count=count if frames is None else len(frames.source_indices),
-        exo_w2c=None if exo_w2c is None else as_poses(exo_w2c, "exo_w2c"),
+        exo_w2c=None if exo_w2c is None else of(as_poses(exo_w2c, "exo_w2c"), "exo_w2c"),
     )
     return trajectory if frames is None else replace(trajectory, times_s=frames.times_s.double())
 

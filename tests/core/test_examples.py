@@ -1,4 +1,5 @@
-"""README's lines and docs/examples/ run as they stand, also from the wheel in an environment of its own."""
+"""README's lines, those of the stages' docstring and docs/examples/ run as they stand, also from the
+wheel in an environment of its own."""
 
 import os
 import re
@@ -11,9 +12,29 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from egox_core import stages
 from tests.paths import ROOT
 from tools.setup.environment import venv_python
 from tools.setup.host import failure
+
+GIVEN = """
+import json, os, torch
+from egox_core.stages import *
+os.chdir("take")
+meta = json.load(open("meta.json"))
+K, exo_w2c = (torch.tensor(meta[f"camera_{key}"]) for key in ("intrinsics", "extrinsics"))
+video = torch.zeros(9, 256, 256, 3)
+class encoders:
+    encode = lambda video: torch.zeros(1, 16, 3, video.shape[1] // 8, video.shape[2] // 8)
+    decode = lambda latent: torch.zeros(1, 8, 8, 3)
+    embed = lambda picture: picture
+"""
+"""Stands before the docstring's lines."""
+ASKED = """
+assert (depth.camera.fx, depth.camera_guessed) == (float(K[0, 0]), False)
+assert torch.allclose(depth.exo_w2c, exo_w2c.double())
+os.chdir("..")
+"""
 
 
 @pytest.fixture
@@ -24,8 +45,10 @@ def scripts(tmp_path, monkeypatch) -> list[list[str]]:
     shutil.copytree(ROOT / "sample" / "calm_room", "take")
     lines = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]
     Path("readme.py").write_text(lines, "utf-8")
+    lines = "\n".join(re.findall(r"(?m)^    (\w.*)", str(stages.__doc__)))
+    Path("stages.py").write_text(f"{GIVEN}{lines}{ASKED}", "utf-8")
     examples = sorted(map(str, (ROOT / "docs" / "examples").glob("*.py")))
-    return [["readme.py"], *([file, "take", "out"] for file in examples)]
+    return [["readme.py"], ["stages.py"], *([file, "take", "out"] for file in examples)]
 
 
 def test_they_run(scripts, monkeypatch):

@@ -49,6 +49,7 @@ def test_arrays_go_all_the_way(device):
     assert points.frame_count == FRAMES and "static points" in built.text()
     align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
     ego, seen = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
+    assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
     text = seen_text(seen_shares(ego.seen))
     assert text in seen.text() and "not observed (most in frame" in text
     assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
@@ -68,11 +69,14 @@ def test_warnings_are_of_a_kind_not_of_words(wordless):
     assert [len(align(scale * DEPTH)[1].warnings()) for scale in (1, 200)] == [1, 2]
 
 
-def test_floats_and_bytes_are_one_video():
-    of_bytes, of_floats = (
-        scene(video, DEPTH, camera=K)[0] for video in (VIDEO, (VIDEO / 255).astype(np.float32))
-    )
-    assert torch.equal(of_bytes.static.rgb, of_floats.static.rgb)
+def test_forms_of_one_video_are_one():
+    """Bytes and floats, the other byte order, the views that cv2's colours are."""
+    kinds = (VIDEO / 255).astype(np.float32), (VIDEO / 255).astype(">f8"), VIDEO[..., ::-1].copy()
+    depths = DEPTH, DEPTH.astype(">f4"), DEPTH[:, ::-1].copy()[:, ::-1]
+    of_bytes = a_scene().static
+    for video, depth in zip((*kinds[:2], kinds[2][..., ::-1]), depths, strict=True):
+        points = scene(video, depth, camera=K)[0].static
+        assert torch.equal(of_bytes.rgb, points.rgb) and torch.equal(of_bytes.xyz, points.xyz)
 
 
 def test_the_embedding_of_a_seed_is_that_of_its_noise():
@@ -86,10 +90,17 @@ def test_the_embedding_of_a_seed_is_that_of_its_noise():
     assert embedded(image_embedding="exo+prior").shape == (1, HEIGHT, WIDTH + HEIGHT, 3)
 
 
+def spoilt(value: float) -> np.ndarray:
+    """A clip of floats with one number in one frame."""
+    video = np.repeat(VIDEO / 255, 4, 0)
+    video[13, 3, 3] = value
+    return video
+
+
 def test_payloads_take_numpy_and_refuse_another_camera():
     lens = CAMERA_PRESETS["pinhole"].camera
     times = np.arange(FRAMES) / 30
-    assert DepthVideo(depth_m=DEPTH, camera=lens).valid.all()
+    assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), camera=lens).valid.all()
     assert CameraTrajectory(w2c=STILL, camera=lens, times_s=times).w2c.dtype == torch.float64
     with refuses("camera of the depth video: got ndarray"):
         DepthVideo(depth_m=DEPTH, camera=K)
@@ -109,6 +120,8 @@ def test_a_path_of_keyframes_and_a_path_go_in():
         (lambda: load_clip(VIDEO[0]), "exo video: got shape"),
         (lambda: load_clip(VIDEO.astype(np.float32), frame_count=5), "floats of 0 to 255"),
         (lambda: load_clip(VIDEO.astype(np.int32), frame_count=5), "got torch.int32"),
+        (lambda: scene(spoilt(255.0), np.repeat(DEPTH, 4, 0), camera=K), "floats of 0 to 255"),
+        (lambda: scene(spoilt(np.nan), np.repeat(DEPTH, 4, 0), camera=K), "floats of nan"),
         (lambda: align(DEPTH[0], camera=K), "depth array: got shape"),
         (lambda: align((DEPTH * 1000).astype(np.uint16), camera=K), "uint16|int32"),
         (lambda: align(DEPTH, camera=K[:2]), "K of the exo camera: got shape"),

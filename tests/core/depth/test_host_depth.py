@@ -10,7 +10,7 @@ from egox_core.cameras.model import CameraModel
 from egox_core.depth.da3 import confidence_trust, da3_depth
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
-from egox_core.depth.roles import NO_MASK, align_sources, cut_frames
+from egox_core.depth.roles import NO_MASK, align_sources
 from egox_core.depth.sources import (
     DepthSource,
     clean_depth,
@@ -156,13 +156,6 @@ def test_invalid_pixels_become_nan_and_are_told():
         clean_depth(torch.stack([values[1], torch.zeros(10, 10)]), "test")
     with refuses("shape"):
         clean_depth(values[0], "test")
-
-
-def test_longer_depth_is_cut_at_its_end_and_shorter_refused():
-    depth = moge_depth(moge_payload()).depth
-    assert cut_frames(depth, 2, "MoGe").sky.shape[0] == 2
-    with refuses("3 frames; expected 4"):
-        cut_frames(depth, 4, "MoGe")
 
 
 def test_depth_is_cropped_or_resampled_with_its_camera():
