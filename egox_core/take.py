@@ -101,8 +101,9 @@ def load_take(
     poses = estimated if meta.ego_extrinsics is None and estimated.is_file() else meta
     trajectory, notes = path(poses, frames=frames, camera=meta.ego_camera or camera)
     notes = replace(notes, prompt=meta.prompt)
-    hands = folder / HANDS
-    track = read_hands(hands).select(frames.source_indices) if hands.is_file() else None
+    track = None
+    if (hands := folder / HANDS).is_file():
+        track = read_hands(hands).in_use(frames)
     depth, report = align(
         find_depth(folder),
         frames=frames,
@@ -120,5 +121,5 @@ def load_take(
         notes=notes,
         lens_note=lens_note,
         report=report,
-        hands=track,
+        hands=track and track.beside(depth.depth_m, depth.camera),
     )

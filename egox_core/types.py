@@ -56,6 +56,8 @@ RELEASED_RANGE = 0.1
 below this."""
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
+MOST_STEP = 6
+"""Frames from one that a detector looked at to the next: of 30 a second, 5."""
 UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
 """Classes of an ego pixel, as seen.mkv has them: nothing landed; a point landed, but the way to it
 is hidden in part; exo saw it at another time; exo sees it in this frame."""
@@ -110,6 +112,15 @@ class FrameSelection:
     # the video's file, where there is one: depth and poses may be beside it
     source_path: Path | None = None
     source_frames: int | None = None  # of the whole source video, where that is known
+
+    def other_rate(self, count: int) -> bool:
+        """Check whether so many entries are of the source video at another rate: too many, or as many
+        as every n-th frame has. Other counts may be those of its first frames alone."""
+        whole = self.source_frames
+        if whole is None or abs(count - whole) <= (spare := spare_frames(whole)):
+            return False
+        nth = {part for n in range(2, MOST_STEP + 1) for part in (whole // n, -(-whole // n))}
+        return count > whole + spare or count in nth
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:

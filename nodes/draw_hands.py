@@ -95,7 +95,7 @@ def hands_in_use(frames: FrameSelection | None) -> HandTrack:
             fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
             f"{HANDS} in the video's folder",
         )
-    return read_hands(path).select(frames.source_indices)
+    return read_hands(path).in_use(frames)
 
 
 def seen_by(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:

@@ -1,14 +1,18 @@
 """``hands.json``: the hands of a video in a form that any network's output fits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..arrays import as_tensor
 from ..errors import EgoXInputError
 from ..safe_files import read_json_object, write_json
-from .track import JOINT_NAMES, REASONS, SIDES, HandTrack
+from .forms import in_metres
+from .judge import mirrored
+from .track import JOINT_NAMES, MIRRORED, REASONS, SIDES, HandTrack
 
 HEAD = {"format": "egox_hands", "version": 1, "names": list(JOINT_NAMES)}
 """Fields that name the form of a file; names may be left out."""
@@ -22,9 +26,12 @@ SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 def read_hands(path: Path) -> HandTrack:
     """Read ``hands.json``: one entry a frame of the exo video, from frame 0 on.
 
+    Hands of the other side, which are swapped or mirrored, aren't valid.
+
     Raises:
         EgoXInputError: no file, no JSON, another format or version, joints of another count or
-            order, text or infinite numbers among them, an unknown reason.
+            order, text or infinite numbers among them, an unknown reason, what
+            :func:`.forms.in_metres` refuses.
     """
     content = {"names": HEAD["names"]} | read_json_object(path, "hands", MAX_BYTES)
     what = f"hands {path.name!r}"
@@ -48,18 +55,25 @@ def read_hands(path: Path) -> HandTrack:
         [_numbers(frame, SHAPE, f"joints of {what}, frame {t}") for t, frame in enumerate(frames)],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
+    joints, note = in_metres(joints, what)
     source = str(content.get("source") or path.name)
-    if content.get("reason") is None:
-        return HandTrack.of_joints(joints, source)
-    reason = as_tensor(content["reason"], f"reason of {what}", len(joints), len(SIDES))
+    given = HandTrack.of_joints(joints, source)
+    stated = content.get("reason")
+    reason = given.reason if stated is None else _stated(stated, given, f"reason of {what}")
+    reason = torch.where((reason == 0) & mirrored(joints), MIRRORED, reason)
+    return replace(given, reason=reason, note=note)
+
+
+def _stated(reasons: object, given: HandTrack, what: str) -> Tensor:  # [T, 2] int64
+    reason = as_tensor(reasons, what, len(given), len(SIDES)).long()
     if not bool(torch.isin(reason, torch.arange(len(REASONS))).all()):
         raise EgoXInputError(
-            f"reason of {what}",
+            what,
             got="an unknown number",
             expected=f"0 to {len(REASONS) - 1}",
             fix="leave reason out: whole hands are then valid",
         )
-    return HandTrack(joints=joints, reason=reason.long(), source=source)
+    return reason
 
 
 def write_hands(track: HandTrack, path: Path) -> None:

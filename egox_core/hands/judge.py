@@ -8,18 +8,30 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel
-from .track import BONES, FINGERS, JOINT_NAMES, HandTrack, whole, wrist_turns
+from .track import (
+    BONES,
+    FINGERS,
+    JOINT_NAMES,
+    MIN_LOOKS,
+    PALM,
+    PALMS,
+    WRIST_M,
+    HandTrack,
+    look_up_in,
+    whole,
+    wrist_turns,
+)
 
-WRIST_M = 0.033
-"""From what depth sees to the joint. Judged: a mean wrist has a radius of 2.6 cm (ANSUR II's
-circumferences), rays meet it aslant, and cuffs and watches lie on it."""
 HAND_WIDTH_M = 0.09
-MIN_LOOKS = 3  # at wrists, for a scale
 SIZES = (0.7, 1.4)  # of the sum of a hand's bones against the clip's median
 FASTEST = 6.0  # metres a second of a wrist; reaching is under 2, throwing over 10
-BENT_BACK_M = 0.025
-"""Fingertips behind the palm, on average in a frame, or half as far in the whole clip: a hand of the
-other side, since none bends so far."""
+BENT_BACK_M, TURNED_M = 0.025, 0.06
+"""Fingertips behind the palm, on average in a frame, and by how much more than in the clip: a hand of
+the other side in this frame alone, since none bends so far."""
+OTHER_PALM_M, PER_BENT = 0.003, 0.15
+"""Medians over a clip by which a palm is more like one of the other side, with this share of how far
+the fingertips are behind it: a hand of that side. Stretched hands that are off by 5 mm a joint have at
+most 2 mm."""
 TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in FINGERS]
 
 
@@ -41,11 +53,12 @@ def judged_hands(
         return HandTrack.unknown(len(times_s), source), ""
     joints = joints.double()
     given, doubts = whole(joints), {}
+    mask = mask if mask is not None and bool(mask.any()) else None  # an empty one tells nothing
     _, pixels, inside = camera.look_up(joints)
-    wanted = inside if mask is None else inside & (_looked_up(mask, pixels) > 0)
+    wanted = inside if mask is None else inside & (look_up_in(mask, pixels) > 0)
     note = "their distance is the network's own: no depth at the wrists"
     if depth_m is not None:
-        wrist_z = _looked_up(depth_m, pixels[..., 0]) + WRIST_M
+        wrist_z = look_up_in(depth_m, pixels[..., 0]) + WRIST_M
         looks = (wrist_z / joints[..., 0, 2])[given & wanted[..., 0] & torch.isfinite(wrist_z)]
         if len(looks) >= MIN_LOOKS:
             joints = joints * looks.median()
@@ -54,10 +67,9 @@ def judged_hands(
     start, end = joints[:, :, torch.tensor(BONES).T].unbind(2)
     bones = (end - start).norm(dim=-1).sum(-1)
     size = bones / bones.nanmedian(0).values
-    bent_back = ((joints - joints[:, :, :1]) @ wrist_turns(joints))[:, :, TIPS, 2].mean(-1)
     doubts |= {
         5: ~((size > SIZES[0]) & (size < SIZES[1])),
-        7: (bent_back > BENT_BACK_M) | (bent_back.nanmedian(0).values > BENT_BACK_M / 2),
+        7: mirrored(joints),
         3: wanted.double().mean(-1) < 0.5,
         2: ~inside[..., 0] | (inside.double().mean(-1) < 0.5),
         1: ~given,
@@ -72,6 +84,15 @@ def judged_hands(
     return track, f"hands: {note}; {track.text()}"
 
 
-def _looked_up(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Values of maps [T, H, W] at pixels [T, ...]; a frame at a time, since long clips are on disk."""
-    return torch.stack([maps[t].flatten()[at].double() for t, at in enumerate(pixels)])
+def mirrored(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] metres -> [T, 2] bool
+    """Mask of hands that are of the other side, by the palm and by where the fingers bend to."""
+    turns, usual = wrist_turns(joints), PALMS - PALMS.mean(1, keepdim=True)
+    bent_back = ((joints - joints[:, :, :1]) @ turns)[:, :, TIPS, 2].mean(-1)
+    palm = joints[:, :, PALM] - joints[:, :, PALM].mean(2, keepdim=True)
+    own, other = (
+        (palm - side @ turn.mT).flatten(2).norm(dim=-1)
+        for side, turn in ((usual, turns), (usual.flip(0), wrist_turns(joints.flip(1)).flip(1)))
+    )
+    usually = bent_back.nanmedian(0).values
+    of_clip = (own - other).nanmedian(0).values + PER_BENT * usually > OTHER_PALM_M
+    return of_clip | ((bent_back > BENT_BACK_M) & (bent_back - usually > TURNED_M))

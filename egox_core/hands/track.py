@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import compose, invert, transform
+from ..cameras import CameraModel, compose, invert, transform
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import CameraTrajectory, known_pose
+from ..types import CameraTrajectory, FrameSelection, known_pose
 
 SIDES = ("left", "right")
 FINGERS = ("index", "middle", "ring", "little")
@@ -34,7 +34,12 @@ REASONS = (
     "mirrored: the hand of the other side",
 )
 """Words for the numbers in :attr:`HandTrack.reason`; 0 is a hand that can be believed."""
-NOT_GIVEN = 1
+NOT_GIVEN, MIRRORED = 1, 7
+WRIST_M = 0.033
+"""From what depth sees to the joint. Judged: a mean wrist has a radius of 2.6 cm (ANSUR II's
+circumferences), rays meet it aslant, and cuffs and watches lie on it."""
+MIN_LOOKS = 3  # at wrists, for a scale
+ALIKE, OTHER_SCALE = 0.02, 0.05  # of a depth's metres against the hands', from look to look; in all
 PALM = (0, 1, 5, 9, 13, 17)
 """Joints that don't move against each other, of which a wrist's turn is taken: wrist, thumb_cmc and
 each finger's mcp."""
@@ -66,6 +71,7 @@ class HandTrack:
     joints: Tensor
     reason: Tensor  # [T, 2] int64, number of an entry of REASONS
     source: str = "hands"  # used in error messages and notes
+    note: str = ""  # on how they were read, for people
 
     def __post_init__(self) -> None:
         count = len(self.joints)
@@ -99,19 +105,32 @@ class HandTrack:
         return len(self.joints)
 
     def select(self, frames: Tensor) -> HandTrack:  # [N] int64
-        """The hands in some frames, as those in use of a longer video.
+        """The hands in some frames.
 
         Raises:
             EgoXInputError: a frame beyond the last.
         """
         if len(frames) and int(frames.max()) >= len(self):
-            raise EgoXInputError(
-                self.source,
-                got=f"{len(self)} frames",
-                expected=f"{int(frames.max()) + 1}: one a frame of the exo video",
-                fix="make the hands of the whole video, numbered as its frames",
-            )
+            raise self._other_count(int(frames.max()) + 1)
         return replace(self, joints=self.joints[frames], reason=self.reason[frames])
+
+    def in_use(self, frames: FrameSelection) -> HandTrack:
+        """The hands in the frames in use, of hands that are one a frame of the source video.
+
+        Raises:
+            EgoXInputError: more than that, as many as every n-th frame has, too few for the frames.
+        """
+        if frames.other_rate(len(self)):
+            raise self._other_count(frames.source_frames)
+        return self.select(frames.source_indices)
+
+    def _other_count(self, expected: int | None) -> EgoXInputError:
+        return EgoXInputError(
+            self.source,
+            got=f"{len(self)} frames",
+            expected=f"{expected}: one a frame of the exo video",
+            fix="give one entry a frame, null where it has no hands",
+        )
 
     def text(self) -> str:
         """Count what is believed and what isn't: "left hand seen in 40 of 49 frames, 9 outside …"."""
@@ -122,7 +141,7 @@ class HandTrack:
             parts.append(
                 ", ".join([f"{side} hand seen in {counts[0]} of {len(self)} frames", *doubts])
             )
-        return "; ".join(parts)
+        return "; ".join([*parts, self.note] if self.note else parts)
 
     def in_world(
         self,
@@ -153,12 +172,29 @@ class HandTrack:
             head_from_exo = compose(head_from_exo, invert(trajectory.exo_w2c.double()))
         return self._seen_from(head_from_exo)
 
+    def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
+        """The same hands, with a note where this depth has the wrists elsewhere, alike in most looks."""
+        _, pixels, inside = camera.look_up(self.joints[:, :, 0])
+        share = (look_up_in(depth_m, pixels) + WRIST_M) / self.joints[:, :, 0, 2]
+        looks = share[self.valid & inside & torch.isfinite(share)]
+        factor = float(looks.median()) if len(looks) >= MIN_LOOKS else 1.0
+        alike = ((looks / factor - 1).abs() < ALIKE).double().mean() > 0.5
+        if not alike or abs(factor - 1) < OTHER_SCALE:
+            return self
+        said = f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
+        return replace(self, note="; ".join(filter(None, (self.note, said))))
+
     def _seen_from(
         self,
         target_from_exo: Tensor,  # [3, 4] or [T, 3, 4] float64
     ) -> tuple[Tensor, Tensor]:
         joints = transform(target_from_exo.unsqueeze(-3), self.joints)
         return joints, wrist_turns(joints)
+
+
+def look_up_in(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Values of maps [T, H, W] at pixels [T, ...]; a frame at a time, since long clips are on disk."""
+    return torch.stack([maps[t].flatten()[at].double() for t, at in enumerate(pixels)])
 
 
 def whole(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool

@@ -270,7 +270,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
     )
     if job.hands.is_file():
-        write_hands(read_hands(job.hands).select(job.window.indices), folder / HANDS)
+        write_hands(read_hands(job.hands).in_use(shown), folder / HANDS)
     points, _ = scene(loaded.read_exo(), loaded.depth)
     drawn, report = prior(
         points,

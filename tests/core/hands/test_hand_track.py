@@ -1,21 +1,27 @@
 """Tracks of both hands: the wrists' turn, other frames, and the file."""
 
 import json
+import re
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import look_at, preset_camera
-from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
+from egox_core.hands import HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from egox_core.types import CameraTrajectory
+from lab.drawn.person import HAND
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 
 def palms(turns: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
-    """Both hands turned alike, 0.4 m before the exo camera; fingers stretched out of the palm."""
-    hand = torch.zeros(2, len(JOINT_NAMES), 3, dtype=torch.float64)
+    """Both hands turned alike, 0.4 m before the exo camera."""
+    right = torch.from_numpy(HAND[:, [1, 0, 2]])
+    hand = torch.stack([right * torch.tensor([1, -1, 1]), right])
     hand[:, PALM] = PALMS
     return hand @ turns.mT.unsqueeze(1) + torch.tensor([0.0, 0.0, 0.4])
 
@@ -73,7 +79,79 @@ def test_file(tmp_path):
         again.select(torch.tensor([0, 4]))
 
 
-HAND = [[0.0, 0.1, 0.5]] * 21
+@pytest.mark.parametrize(
+    ("video_frames", "fits"), [(40, True), (39, True), (41, True), (60, True)]
+    + [(20, False), (80, False), (79, False), (120, False), (200, False)],
+)  # fmt: skip
+def test_as_many_hands_as_the_video_has_frames(video_frames, fits):
+    """A spare one passes, and the first part of a longer video; not every n-th frame."""
+    track = HandTrack.of_joints(palms(random_turns(40)))
+    frames = frames_in_use(range(9), (64, 64), source_frames=video_frames)
+    with nullcontext() if fits else refuses(f"40 frames; expected {video_frames}"):
+        assert len(track.in_use(frames)) == 9
+
+
+def in_order(*places: int) -> Callable:
+    return lambda joints: joints[:, :, list(places)]
+
+
+def absent(number: float) -> Callable:
+    """A change of frame 2, where nothing was found."""
+    return lambda joints: torch.where(torch.arange(4)[:, None, None, None] == 2, number, joints)
+
+
+SIDE = torch.tensor([-1.0, 1, 1])
+MANO = (0, *(4 * f + j for f in (1, 2, 4, 3, 0) for j in (1, 2, 3)), 4, 8, 12, 16, 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        (lambda joints: joints * 1.4, "seen in 4 of 4 frames$"),
+        (lambda joints: joints * 0.6, "seen in 4 of 4 frames$"),
+        (lambda joints: joints + 0.005 * torch.randn(joints.shape), "seen in 4 of 4 frames$"),
+        (lambda joints: joints * 1000, "seen in 4 of 4 frames; given in millimetres"),
+        (lambda joints: joints * 60, "seen in 4 of 4 frames; given in centimetres"),
+        (absent(0.0), "3 of 4 frames, 1 not given$"),
+        (absent(-1.0), "3 of 4 frames, 1 not given$"),
+        (lambda joints: joints.flip(1), "0 of 4 frames, 4 mirrored"),
+        (lambda joints: joints * SIDE, "0 of 4 frames, 4 mirrored"),
+        (in_order(*MANO), "MANO's, then the tips from the thumb on"),
+        (in_order(*MANO[:-5], 8, 12, 20, 16, 4), "MANO's, then the tips from the index on"),
+        (in_order(0, *(4 * f + j for f in range(5) for j in (4, 3, 2, 1))), "tips first"),
+        (in_order(*(4 * f + j for f in range(5) for j in (4, 3, 2, 1)), 0), "wrist last"),
+        (in_order(0, *(4 * f + j for j in (1, 2, 3, 4) for f in range(5))), "all roots"),
+        (lambda joints: joints * 10, "bones are 8.* long together"),
+        (lambda joints: joints * torch.tensor([1, -1, -1]), "8 of 8 hands behind the camera"),
+        (lambda joints: joints - joints[:, :, :1], "about the hand's own root"),
+        (lambda joints: 1000 * (joints - joints[:, :, 9:10]), "about the hand's own root"),
+    ],
+)
+def test_forms_of_other_networks(tmp_path, change, outcome):
+    """True hands stay to the last digit; others are brought to our form, not valid, or refused."""
+    joints = palms(random_turns(4))
+    torch.manual_seed(0)
+    given = change(joints).nan_to_num()
+    content = {"format": "egox_hands", "version": 1, "joints": given.tolist()}
+    (tmp_path / "hands.json").write_text(json.dumps(content), "utf-8")
+    if "of 4" not in outcome:
+        with refuses(outcome):
+            read_hands(tmp_path / "hands.json")
+        return
+    track = read_hands(tmp_path / "hands.json")
+    assert re.search(outcome, track.text()), track.text()
+    scale = 1000 if "millimetres" in outcome else 100 if "centimetres" in outcome else 1
+    assert track.joints[3].equal(given[3].double() / scale)
+
+
+def test_a_stated_reason_is_kept(tmp_path):
+    joints = palms(random_turns(4))
+    stated = torch.tensor([[2, 0], [0, 4], [0, 0], [5, 6]])
+    write_hands(HandTrack(joints=joints, reason=stated), tmp_path / "hands.json")
+    assert read_hands(tmp_path / "hands.json").reason.equal(stated)
+
+
+STATED = [[0.0, 0.1, 0.5]] * 21
 
 
 @pytest.mark.parametrize(
@@ -81,14 +159,14 @@ HAND = [[0.0, 0.1, 0.5]] * 21
     [
         ({"version": 2}, "version of hands 'hands.json': got 2; expected 1"),
         ({"names": ["thumb"]}, "names of hands .* expected .'wrist', 'thumb_cmc'"),
-        ({"joints": [None, [HAND, HAND[:15]]]}, "frame 1: got 15 entries; expected 21"),
-        ({"joints": [[HAND, [[1e12, 0, 0]] * 21]]}, "1000000000000.0; expected metres"),
+        ({"joints": [None, [STATED, STATED[:15]]]}, "frame 1: got 15 entries; expected 21"),
+        ({"joints": [[STATED, [[1e12, 0, 0]] * 21]]}, "1000000000000.0; expected metres"),
         ({"reason": [[0, 0]]}, "a valid hand with an unknown joint"),
         ({"reason": [[0, 99]]}, "an unknown number"),
     ],
 )
 def test_other_files_are_refused(tmp_path, change, message):
-    content = {"format": "egox_hands", "version": 1, "joints": [[HAND, None]]} | change
+    content = {"format": "egox_hands", "version": 1, "joints": [[STATED, None]]} | change
     (tmp_path / "hands.json").write_text(json.dumps(content), "utf-8")
     with refuses(message):
         read_hands(tmp_path / "hands.json")

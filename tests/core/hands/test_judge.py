@@ -26,8 +26,15 @@ class Clip(NamedTuple):
     joints: torch.Tensor  # [T, 2, 21, 3] the truth
 
     def judged(self, joints: torch.Tensor, *used: str) -> HandTrack:
-        """The verdict on joints, by the ``used`` of depth and mask: both are cast where they are
-        looked up."""
+        """The verdict on joints, by the ``used`` of depth and mask."""
+        evidence = self.evidence(joints)
+        camera, times_s = self.layout.scene.exo_camera, torch.arange(FRAMES) / 10
+        return judged_hands(
+            joints, camera, times_s=times_s, **{name: evidence[name] for name in used}
+        )[0]
+
+    def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Depth and mask, cast where joints are looked up."""
         scene, camera = self.layout.scene, self.layout.scene.exo_camera
         width, height = camera.stored_size
         uv, pixels, _ = camera.look_up(joints)
@@ -39,11 +46,7 @@ class Clip(NamedTuple):
         maps[0, frames, pixels] = far.view(pixels.shape) * rays[..., 2]
         moving = scene.group_table(*MOVING_GROUPS)[solid]
         maps[1, frames, pixels] = moving.view(pixels.shape).double()
-        evidence = dict(zip(("depth_m", "mask"), maps.unflatten(2, (height, width)), strict=True))
-        times_s = torch.arange(FRAMES) / 10
-        return judged_hands(
-            joints, camera, times_s=times_s, **{name: evidence[name] for name in used}
-        )[0]
+        return dict(zip(("depth_m", "mask"), maps.unflatten(2, (height, width)), strict=True))
 
 
 def drawn_clip(seed: int) -> Clip:
@@ -134,3 +137,30 @@ def test_doubts(clips, change, frames, reason):
     assert doubtful.nonzero()[:, 0].unique().tolist() == list(frames)
     assert doubtful[frames].all() and reason in track.text()
     assert track.joints.isnan().equal(given.isnan())
+
+
+def test_an_empty_mask_tells_nothing(clips):
+    joints, camera = clips[0].joints, clips[0].layout.scene.exo_camera
+    nobody = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
+    track, _ = judged_hands(joints, camera, times_s=torch.arange(FRAMES) / 10, mask=nobody)
+    assert track.valid.all()
+
+
+@pytest.mark.parametrize(
+    ("scale", "wave", "noted"),
+    [(1.0, 0.0, 0), (1.0, 0.04, 0), (1.03, 0.02, 0), (1.08, 0.0, 10), (0.9, 0.01, 10)],
+)
+def test_depth_that_disagrees_is_told(clips, scale, wave, noted):
+    """In nearly all of twelve clips where it is off in all of them, in none where it is but wavy."""
+    notes = []
+    for clip in clips:
+        depth_m = clip.evidence(clip.joints)["depth_m"]
+        across = torch.linspace(0, 19, depth_m.shape[2]).sin()
+        wavy = scale * (1 + wave * across * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None])
+        track = HandTrack.of_joints(clip.joints)
+        told = track.beside(depth_m * wavy, clip.layout.scene.exo_camera)
+        assert told.joints.equal(clip.joints) and told.valid.all()
+        notes.append(told.note)
+    said = [note for note in notes if note]
+    assert noted <= len(said) <= 12 * (noted > 0)
+    assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in said)

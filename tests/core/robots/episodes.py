@@ -16,6 +16,7 @@ from egox_core.robots.episode import Episode, make_episode
 from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M, DEPTH_SHIFT_M, LEVELS
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
+from lab.drawn.person import HAND
 from tests.poses import path_of
 
 av = pytest.importorskip("av", reason="decodes video")
@@ -57,7 +58,9 @@ def trajectory(count: int, fps: float) -> CameraTrajectory:
 def hands(count: int) -> HandTrack:
     """Hands a metre before the exo camera; the left one is unknown in frames 3 and 4."""
     moved = 0.02 * torch.arange(count, dtype=torch.float64)[:, None, None, None]
-    joints = 0.1 * torch.randn(2, 21, 3, dtype=torch.float64) + torch.tensor([0.0, 0, 1]) + moved
+    hand = torch.from_numpy(HAND)
+    both = torch.stack([hand * torch.tensor([-1, 1, 1]), hand]) + torch.tensor([0.0, 0, 1])
+    joints = both + 0.005 * torch.randn(2, 21, 3, dtype=torch.float64) + moved
     joints[3:5, 0] = torch.nan
     return HandTrack.of_joints(joints)
 
