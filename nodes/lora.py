@@ -85,7 +85,10 @@ class EgoXLoadLora(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> str:
         path = folder_paths.get_full_path("loras", lora_name)
-        return "" if path is None else fingerprint(Path(path))
+        if path is None:
+            return ""
+        beside = Path(path).with_name("adapter_config.json")
+        return f"{fingerprint(Path(path))}/{fingerprint(beside)}"
 
     @classmethod
     def execute(cls, model, lora_name, strength) -> io.NodeOutput:
@@ -147,7 +150,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     if path.name.endswith(SAFETENSORS):
         check_lora(path)  # a name that was not known before the run
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-    lora = convert_lora(state, metadata)
+    lora = convert_lora(state, metadata, file=path)
     shapes = weight_shapes(model)
     absent = lora.check_fits(shapes)
 

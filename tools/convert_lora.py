@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         metadata = dict(read_header(options.source, "weights file").get("__metadata__") or {})
         state = load_file(options.source)
         if any(".lora_" in key for key in state):
-            lora = convert_lora(state, metadata, options.to)
+            lora = convert_lora(state, metadata, options.to, file=options.source)
             tensors, unmatched, report = lora.tensors, lora.unmatched, lora.report
         else:
             tensors, unmatched = convert_transformer(state, options.to)

@@ -31,6 +31,8 @@ WANTED: Mapping[str, tuple[str, str]] = {
 """Place of a file -> what it expects, and what to take."""
 KINDS: tuple[tuple[str, str, str], ...] = (
     *((suffix, "LoRA", "a LoRA") for suffix in LORA_SUFFIXES if suffix != ".alpha"),
+    *((end, "LoRA", "a LoKr") for end in (".lokr_w1", ".lokr_w1_a")),
+    (".hada_w1_a", "LoRA", "a LoHa"),
     ("vace_patch_embedding.weight", "", "a Wan VACE transformer"),
     ("control_adapter.conv.weight", "", "a Wan Camera transformer"),
     ("casual_audio_encoder.encoder.final_linear.weight", "", "a Wan S2V transformer"),

@@ -12,6 +12,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..safe_files import parse_json
+from ..safe_files import parse_json, read_json
 from .weights import SCALES
 
 MODEL_PARTS: Mapping[str, str] = {
@@ -104,6 +106,12 @@ model that has it."""
 PEFT_METADATA_KEY = "lora_adapter_metadata"
 """Metadata key under which newer diffusers keep alpha and rank; the released files don't have it
 (quirks 41)."""
+PEFT_FILES = "adapter_model.safetensors", "adapter_config.json"
+"""PEFT's own names of a LoRA's weights, which have no alpha, and of the settings beside them."""
+PRODUCTS: Mapping[str, str] = {"lokr_": "LoKr", "hada_": "LoHa"}
+"""Other products than the one of two matrices, by the beginning of a suffix."""
+OF_HOSTS = re.compile(r"(lora_unet_blocks_\d+_|diffusion_model\.blocks\.\d+\.)(self|cross|ffn)")
+"""Names that the host's stock loader knows."""
 RELEASED_FILE = "pytorch_lora_weights.safetensors"
 """File name of the authors' release and, by diffusers' habit, of many another LoRA."""
 RELEASED_RANK = 256
@@ -143,6 +151,7 @@ class LoraConversion:
     scales: tuple[
         float, ...
     ]  # the different alpha / rank, falling; 1.0 where the file names no alpha
+    remark: str = ""  # a warning for people
 
     @property
     def report(self) -> str:
@@ -151,7 +160,8 @@ class LoraConversion:
             ", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales)
         )
         line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
-        return line + (f"; not used: {_kinds(self.unmatched)}" if self.unmatched else "")
+        line += f"; not used: {_kinds(self.unmatched)}" if self.unmatched else ""
+        return line + (f"; warning: {self.remark}" if self.remark else "")
 
     def released_note(self, file_name: str) -> str | None:
         """Difference of a file under the release's name to the release; empty where it holds the same
@@ -225,6 +235,8 @@ def convert_lora(
     ],  # as the file has it: A [r, in], B [out, r], alpha [] of each matrix
     metadata: Mapping[str, str] | None = None,  # of the file
     to: Naming = "native",
+    *,
+    file: Path | None = None,  # where they are from: PEFT keeps settings beside it
 ) -> LoraConversion:
     """Convert a LoRA file from any known naming.
 
@@ -232,10 +244,12 @@ def convert_lora(
     diffusers.
 
     The delta is (alpha / rank) B A. ``alpha`` comes from the file's own keys, else from PEFT's
-    metadata, else the scale is 1, as the released code loads its files (quirks 41).
+    settings beside ``file`` or in the metadata, else the scale is 1, as the released code loads its
+    files (quirks 41).
 
     Raises:
-        EgoXInputError: nothing matched, a lora_A without its lora_B, the two of different rank.
+        EgoXInputError: nothing matched, a lora_A without its lora_B, the two of different rank,
+            LoKr or LoHa alone, numbers that are not finite, settings that can't be read.
     """
     prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
     split = {key: _split(key) for key in state}
@@ -275,6 +289,18 @@ def convert_lora(
         tensors[name] = _whole(key, tensor, state, suffix)
     matched = len(tensors)
     downs = [key for key in tensors if key.endswith(".lora_A.weight")]
+    products = {
+        words for key in unmatched for start, words in PRODUCTS.items() if f".{start}" in key
+    }
+    if not downs and products:
+        known = any(OF_HOSTS.match(key) for key in unmatched)
+        raise EgoXInputError(
+            "LoRA file",
+            got=f"{len(state)} tensors of a {' and '.join(sorted(products))}",
+            expected="pairs of lora_A and lora_B",
+            fix=("" if known else "convert it to names as diffusion_model.blocks.0.self_attn.q; ")
+            + "load it with ComfyUI's own Load LoRA, which knows this kind",
+        )
     if not downs:
         raise EgoXInputError(
             "LoRA file",
@@ -282,11 +308,11 @@ def convert_lora(
             expected="lora_A and lora_B of a Wan transformer",
             fix="choose a LoRA that was made for Wan image-to-video",
         )
-    peft = _peft_entries(metadata)
+    peft = _peft_entries(metadata or {}, file)
     ranks, scales = set(), set()
     for part in own:
         rank = _checked_rank(part, tensors)
-        alpha, scale = tensors.get(part + ".alpha"), _peft_scale(peft, own[part])
+        alpha, scale = tensors.get(part + ".alpha"), _peft_scale(peft, own[part], rank)
         if alpha is None and scale is not None:
             alpha = tensors[part + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)
@@ -298,6 +324,7 @@ def convert_lora(
         others=others,
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
+        remark=_remark(tensors, others, own) or _without_alpha(state, tensors),
     )
 
 
@@ -437,32 +464,87 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
     return down.shape[0]
 
 
-def _peft_entries(metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """PEFT's settings of the transformer, where a file has them."""
-    text = (metadata or {}).get(PEFT_METADATA_KEY, "{}")
-    try:
-        content = parse_json(str(text), "PEFT's metadata")
-    except EgoXInputError:
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {k.rpartition(".")[2]: v for k, v in content.items() if not k.startswith("text_")}
+def _remark(
+    tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], parts: Collection[str]
+) -> str:
+    """A warning about what the numbers are; none where only their shapes are known.
+
+    Raises:
+        EgoXInputError: NaN or infinity.
+    """
+    values = {
+        name: x
+        for name, x in {**tensors, **others}.items()
+        if isinstance(x, Tensor) and not x.is_meta
+    }
+    broken = [name for name, x in values.items() if not x.float().isfinite().all()]
+    if broken:
+        raise EgoXInputError(
+            "LoRA file",
+            got=f"NaN or infinity in {len(broken)} of {len(values)} tensors, such as {broken[0]}",
+            expected="finite numbers",
+            fix="download it again, or take a checkpoint from before its training diverged",
+        )
+    factors = (".lora_A.weight", ".lora_B.weight", ".alpha")
+    changes = [
+        all(values[part + end].float().any() for end in factors if part + end in values)
+        for part in parts
+        if values
+    ]
+    if any(changes) or others or not values or any(name.endswith(".dora_scale") for name in values):
+        return ""
+    return "all of its changes are 0: it was saved before it was trained"
 
 
-def _peft_scale(entries: Mapping[str, Any], module: str) -> float | None:
-    """alpha / rank of a module by PEFT's settings.
+def _without_alpha(state: Collection[str], tensors: Collection[str]) -> str:
+    """A warning about a file of PEFT's that lost its settings; none for others."""
+    if any(name.endswith(".alpha") for name in tensors):
+        return ""
+    if not all(name.startswith("base_model.model.") for name in state):
+        return ""
+    weights, settings = PEFT_FILES
+    return (
+        f"alpha is not known, and the rank is taken for it: PEFT writes {settings}, which is read "
+        f"next to {weights}"
+    )
+
+
+def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
+    """PEFT's settings of the transformer, where there are any: beside the file, under diffusers'
+    key, as JSON under another, or one by one."""
+    weights, settings = PEFT_FILES
+    contents: list[object] = [metadata]
+    for key in sorted(metadata, key=lambda key: key == PEFT_METADATA_KEY):
+        if "lora_alpha" in str(metadata[key]):
+            with suppress(EgoXInputError):
+                contents.append(parse_json(str(metadata[key]), "PEFT's metadata"))
+    if file is not None and file.name == weights and file.with_name(settings).is_file():
+        contents.append(read_json(file.with_name(settings), settings))
+    for content in reversed(contents):
+        if isinstance(content, Mapping):
+            own = {k.rpartition(".")[2]: v for k, v in content.items() if k[:5] != "text_"}
+            if "lora_alpha" in own:
+                return own
+    return {}
+
+
+def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | None:
+    """alpha / rank of a module by PEFT's settings; ``rank``: that of its matrices.
 
     Raises:
         EgoXInputError: a pattern for single modules that can't be followed.
     """
     alpha = _of_module(entries, "alpha_pattern", module, entries.get("lora_alpha"))
-    rank = _of_module(entries, "rank_pattern", module, entries.get("r"))
-    if not isinstance(alpha, int | float) or not isinstance(rank, int | float):
+    stated = _of_module(entries, "rank_pattern", module, entries.get("r", rank))
+    try:
+        alpha, stated = float(alpha), float(stated)
+    except (TypeError, ValueError):
         return None
-    if not 0 < rank < math.inf:
+    if not 0 < stated < math.inf or not math.isfinite(alpha):
         return None
     # Rank-stabilised LoRA divides by the root of the rank.
-    return alpha / rank**0.5 if entries.get("use_rslora") else alpha / rank
+    stabilised = str(entries.get("use_rslora")).lower() == "true"
+    return alpha / stated**0.5 if stabilised else alpha / stated
 
 
 def _of_module(entries: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:

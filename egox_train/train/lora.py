@@ -263,7 +263,10 @@ def read_lora(
     """
     metadata = file_metadata(file, f"LoRA {file.name}")
     out: dict[str, Tensor] = {}
-    loaded = convert_lora(load_file(file), metadata, to="diffusers").tensors
+    lora = convert_lora(load_file(file), metadata, "diffusers", file=file)
+    if lora.remark:
+        log.warning("%s: %s", file.name, lora.remark)
+    loaded = lora.tensors
     for key, tensor in loaded.items():
         name = key.removeprefix(RELEASED_PREFIX)
         if name.endswith(".lora_B.weight"):

@@ -1,5 +1,6 @@
 """EgoX LoRA: the released naming is matched and reported; misfits are refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,43 @@ def test_two_loras_stack_and_alpha_scales(rig, released, tmp_path):
 def native(rig, released) -> dict[str, torch.Tensor]:
     convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora
     return dict(convert(load_file(released)).tensors)
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_peft_s_folder_is_scaled_as_it_was_trained(rig, native, tmp_path, rank):
+    names = {key: key.replace("diffusion_model.", "base_model.model.") for key in native}
+    state = {names[key]: x for key, x in native.items()}
+    for key in [key for key in state if rank == 2]:
+        state[key] = (state[key][:2] if "lora_A" in key else state[key][:, :2]).contiguous()
+    file = tmp_path / "adapter_model.safetensors"
+    save_file(state, file)
+    plain, report = load(rig, file)
+    assert "alpha/rank 1;" in report and "adapter_config.json" in report
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 3 * rank}
+    file.with_name("adapter_config.json").write_text(json.dumps(settings), "utf-8")
+    scaled, report = load(rig, file)
+    assert "alpha/rank 3;" in report and "warning" not in report
+    assert apart(load(rig, file, 1 / 3)[0], plain) < 1e-6 < apart(scaled, plain)
+
+
+@pytest.mark.parametrize("product", ["lokr", "hada"])
+def test_the_stock_loader_takes_what_ours_sends_there(rig, tmp_path, product):
+    import comfy.sd
+
+    part = "lora_unet_blocks_0_self_attn_k"
+    width = rig.model.get_model_object("diffusion_model").dim
+    small, large = torch.full((4, 4), 0.1), torch.full((width // 4, width // 4), 0.1)
+    up, down = torch.full((width, 4), 0.1), torch.full((4, width), 0.1)
+    of_product = {
+        "lokr": {"lokr_w1": small, "lokr_w2": large},
+        "hada": {"hada_w1_a": up, "hada_w1_b": down, "hada_w2_a": up, "hada_w2_b": down},
+    }
+    state = {f"{part}.{name}": x.clone() for name, x in of_product[product].items()}
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="load it with ComfyUI's own Load LoRA"):
+        load(rig, tmp_path / "other.safetensors")
+    stock, _ = comfy.sd.load_lora_for_models(rig.model, None, state, 1.0, 0.0)
+    assert apart(stock, rig.model) > 1e-4
 
 
 def test_dora_is_as_the_stock_loader_has_it(rig, native, tmp_path):

@@ -3,12 +3,14 @@ are refused."""
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from egox_core.wan import check_lora
 from egox_core.wan.lora_keys import (
     BLOCK_PARTS,
     convert_lora,
@@ -75,10 +77,96 @@ def test_other_namings_are_read(form):
         assert set(lora.tensors) == {named + "A.weight", named + "B.weight"}
 
 
-def test_alpha_comes_from_the_file_or_from_peft(released):
-    own = convert_lora({**released, f"{QUERY}.alpha": torch.tensor(2.0)})
-    assert own.scales == (1.0, 0.5)
-    assert convert_lora(released, {"lora_adapter_metadata": "not json"}).scales == (1.0,)
+ALPHA = {"r": 4, "lora_alpha": 16}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "scale"),
+    [
+        (None, 1),
+        ({"lora_adapter_metadata": "not json, lora_alpha"}, 1),
+        ({"lora_adapter_metadata": json.dumps({f"transformer.{k}": ALPHA[k] for k in ALPHA})}, 4),
+        ({"lora_adapter_metadata": json.dumps({f"text_encoder.{k}": ALPHA[k] for k in ALPHA})}, 1),
+        ({"config": json.dumps({**ALPHA, "use_rslora": True})}, 8),
+        ({"config": json.dumps({"r": 4, "lora_alpha": 4})}, 1),
+        ({"format": "pt", "lora_alpha": "16", "r": "4"}, 4),
+        ({"lora_alpha": "2", "use_rslora": "False"}, 0.5),
+        ({"lora_alpha": "none"}, 1),
+        ({"egox.config": json.dumps({"lora": {"alpha": 16}}), "egox.alpha": "16"}, 1),
+    ],
+)
+def test_alpha_comes_from_the_file_or_from_its_settings(released, metadata, scale):
+    assert convert_lora(released, metadata).scales == (scale,)
+    own = convert_lora({**released, f"{QUERY}.alpha": torch.tensor(2.0)}, metadata)
+    assert own.scales == tuple(sorted({scale, 0.5}, reverse=True)), "the file's own counts"
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha", "scale"),
+    [
+        ("adapter_model", 16, 4),
+        ("adapter_model", 4, 1),
+        ("adapter_model", 1, 0.25),
+        ("mine", 16, 1),
+    ],
+)
+def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scale):
+    """Under its own two names; settings next to another file may be another LoRA's."""
+    source, target = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
+    save_file(pair("base_model.model.blocks.0.self_attn.q", 4), source)
+    settings = tmp_path / "adapter_config.json"
+    settings.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}), "utf-8")
+    assert convert_lora_tool([str(source), str(target)]) == 0
+    said = capsys.readouterr().out
+    assert f"alpha/rank {scale:g}" in said
+    assert ("warning: alpha is not known" in said) is (name == "mine")
+    settings.write_text("{", "utf-8")
+    assert convert_lora_tool([str(source), str(target)]) == (name != "mine")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("lora_unet_blocks_0_self_attn_k", "Fix: load it with ComfyUI's own Load LoRA"),
+        ("diffusion_model.blocks.3.ffn.0", "Fix: load it with"),
+        ("lycoris_blocks_0_attn1_to_k", "Fix: convert it to names as diffusion_model"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        ("LoKr", ("alpha", "lokr_w1", "lokr_w2")),
+        ("LoKr", ("lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_t2")),
+        ("LoHa", ("alpha", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
+    ],
+)
+def test_other_products_of_lycoris_are_named(tmp_path, part, words, kind, ends):
+    state = {f"{part}.{end}": torch.ones(4, 4) for end in ends}
+    with refuses(f"got {len(ends)} tensors of a {kind};.*{words}"):
+        convert_lora(state)
+    save_file(state, tmp_path / "it.safetensors")
+    with refuses(f"of a {kind} in 'it.safetensors' of .* bytes: a {kind};.*{words}"):
+        check_lora(tmp_path / "it.safetensors")
+    beside = convert_lora({**state, **pair("blocks.0.self_attn.q")})
+    assert beside.matched == 2 and len(beside.others) == len(ends)
+
+
+def test_numbers_that_are_none_and_changes_that_are_nothing():
+    state = pair("blocks.0.self_attn.q") | pair("blocks.1.self_attn.k", dtype=torch.bfloat16)
+    assert "warning" not in convert_lora(state).report
+    for value in (math.nan, math.inf):
+        for name in state:
+            with refuses(f"NaN or infinity in 1 of 4 tensors, such as diffusion_model.{name}"):
+                convert_lora({**state, name: torch.full_like(state[name], value)})
+    ups = [name for name in state if "lora_B" in name]
+    one = {**state, ups[0]: torch.zeros_like(state[ups[0]])}
+    assert "warning" not in convert_lora(one).report
+    none = {**one, ups[1]: torch.zeros_like(state[ups[1]]).to(torch.float8_e4m3fn)}
+    assert "warning: all of its changes are 0" in convert_lora(none).report
+    alphas = {name.replace("lora_B.weight", "alpha"): torch.tensor(0.0) for name in ups}
+    assert "changes are 0" in convert_lora({**state, **alphas}).report
+    for more in ("self_attn.q.dora_scale", "norm3.diff"):
+        assert "warning" not in convert_lora({**none, f"blocks.0.{more}": torch.ones(8, 1)}).report
 
 
 def test_peft_patterns_give_single_parts_their_own_scale():
