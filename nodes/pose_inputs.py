@@ -18,13 +18,14 @@ def every_nth_input(source: str) -> io.Int.Input:
     return io.Int.Input(
         "every_nth",
         default=0,
-        min=0,
+        min=-1000,
         max=1000,
         optional=True,
         advanced=True,
         tooltip=(
             f"Used with '{source}', for COLMAP or transforms.json. Number of video frames from one "
-            "of their images to the next; 1 if the image numbers are frame numbers. 0 detects it "
+            "of their images to the next; 1 if the image numbers are frame numbers. Numbers "
+            "count from 1 unless one is 0; with a minus (-1, -5) they count from 0. 0 detects it "
             "from the numbers and the video's length, and stops with an error if two answers are "
             "possible."
         ),

@@ -2,11 +2,13 @@
 
 A number is the frame where the numbers span the video or the frames in use, counted from 0 or from
 1; else every n-th frame, where the counts say which n. Times count from the video's start, or from
-the first pose where they span it. What fits in no way, or in two, is refused."""
+the first pose where they span it. The reading that loses fewest pictures is taken; none that fits,
+or a second one that loses at most one more, is refused."""
 
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +19,24 @@ from ..sizes import spare_frames
 from ..trajectory import PoseTrack
 from ..types import FrameSelection
 
+MARGIN = (1, 1)
+MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing
 MAX_GAP_S = 1.0  # between two known poses; the frames between are interpolated
+MOST_FRAMES = 1e6  # of a video; longer spans of whole numbers are times
 UNITS = (1.0, 1e-3, 1e-6, 1e-9)  # of times: seconds to nanoseconds
-Reading = tuple[str, np.ndarray]  # words, moment of each pose on the track's clock
+
+
+class Reading(NamedTuple):
+    """One way to read the numbers of the pictures."""
+
+    words: str
+    moments: np.ndarray  # [N] of the poses, on the track's clock
+    lost: float = 0.0  # pictures that the video, or the frames in use, would have beside these
+    fits: bool = True  # no more are lost than programs lose
+    setting: str = "other times"  # makes it the only reading
+    note: str = ""
+    nth: bool = False
+    clock: Literal["index", "seconds"] = "index"
 
 
 def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
@@ -47,7 +64,7 @@ def place(
     numbers: Tensor,  # [N] of the pictures, or times
     frames: FrameSelection,
     name: str,
-    every_nth: int = 0,  # frames of the video from number to number; 0: found out
+    every_nth: int = 0,  # frames from number to number, < 0: counted from 0; 0: found out
 ) -> tuple[PoseTrack, str]:
     """The path over the frames in use, and a note on what was found out.
 
@@ -55,72 +72,110 @@ def place(
         EgoXInputError: numbers or times that fit in no way or in two, a gap of over a second.
     """
     order = numbers.argsort()
-    values = numbers[order].double().numpy()
+    values, total = numbers[order].double().numpy(), frames.source_frames
     found = [] if (values % 1).any() else list(_numbered(values, frames, every_nth))
-    timed = not found
-    found = found or list(_timed(values, frames))
-    readings = {moments.tobytes(): (words, moments) for words, moments in reversed(found)}
-    if len(readings) != 1:
+    sure = any(r.fits for r in found) and np.diff(values).min(initial=np.inf) == 1
+    if not (every_nth and found) and not (sure and total):
+        timed = list(_timed(values, frames))
+        found = (
+            [*found, *timed] if total is None else [*timed, *(r for r in found if r.fits)] or found
+        )
+    best, near = None, {}
+    for reading in sorted(found, key=lambda reading: reading.lost):
+        best = best or reading
+        if reading.lost <= best.lost + 1 + (reading.nth and len(values) >= MANY):
+            near.setdefault(reading.moments.tobytes(), reading)
+    if len(near) != 1 or not best or not best.fits:
+        ways = [f"{r.setting} where {r.words}" for r in [*near.values()][:4]] or [
+            "every_nth, the frames from number to number, with a minus where the first frame has number 0"
+        ]
         raise EgoXInputError(
             f"frames of {name}",
             got=f"{len(values)} poses, numbered {values[0]:.10g} to {values[-1]:.10g}, for a video of "
-            f"{frames.source_frames or 'unknown many'} frames, {len(frames.times_s)} in use"
-            + "".join(f"; {words}?" for words, _ in readings.values()),
+            f"{total or 'unknown many'} frames, {len(frames.times_s)} in use",
             expected="numbers or times that fit in one way: over the whole video, or the frames in use",
-            fix="set every_nth: 1 where numbers are frames, 5 where every 5th was taken, from 0 where one "
-            "is 0, else from 1; let times begin at the video's start",
+            fix=f"set {', or '.join(ways)}; times begin at the video's start",
         )
-    words, moments = found[0]
-    clock, moments = "seconds" if timed else "index", torch.from_numpy(moments)
-    track = PoseTrack(w2c=w2c[order], moments=moments, clock=clock, name=name)
-    return track, words + _filled(track, frames)
+    track = PoseTrack(
+        w2c=w2c[order], moments=torch.from_numpy(best.moments), clock=best.clock, name=name
+    )
+    return track, best.words + _filled(track, frames) + best.note
 
 
 def _numbered(values: np.ndarray, frames: FrameSelection, every_nth: int) -> Iterator[Reading]:
-    used, whole, first = frames.source_indices.double().numpy(), frames.source_frames, values[0]
+    used, total = frames.source_indices.double().numpy(), frames.source_frames
+    first, last, spare = values[0], values[-1], spare_frames(total or 0)
     step = np.diff(values).min(initial=np.inf)
-    total = whole or 0
-    spare = spare_frames(total)
-    beyond = first > (whole or 1000)  # as Nuke's 1001
-    for base in (first,) if beyond else (min(first, 1),) if every_nth else (0, 1)[: int(first) + 1]:
-        at, end, said = values - base, values[-1] - base, f"number {base:g} is the first frame"
-        if every_nth:
-            yield said, at * (every_nth if (at % every_nth).any() else 1)  # 0, 5, 10 are frames
+    bases = (0, 1)[: int(first) + 1]
+    if beyond := first > (total or 1000):  # as Nuke's 1001
+        bases = (first,)
+    elif every_nth:
+        numbers = abs(every_nth) > 1 and not (values % every_nth).any()  # 5, 10 are frames
+        bases = (0 if numbers or every_nth < 0 else min(first, 1),)
+    in_use = any(last - base == len(used) - 1 for base in bases)
+    for base in bases:
+        at, end, said = values - base, last - base, f"number {base:g} is the first frame"
+        sign = "-" if base < min(first, 1) else ""
+        if n := abs(every_nth):
+            other = total and base == first == 1 and last * n < total
+            note = f"; every_nth -{n} where number 0 is" if other else ""
+            yield Reading(said, at * (n if (at % n).any() else 1), note=note)
             continue
-        spans = end + 1 == whole
-        if whole is None:
-            spans = at[0] <= used.min() and end >= used.max()
-        elif not beyond:
-            spans = whole - 1 - spare - step < end <= whole - 1 + spare * (base == first)
-        if spans or (at[0] == used.min() and end == used.max()):
-            yield said, at
+        left = (total or 0) - 1 - end
+        lost = at[0] // step + abs(left) // step
+        fits = left < spare + step
+        if total is None:
+            lost = float((~np.isin(used, at)).sum())
+            fits = at[0] <= used.min() and left <= -1 - used.max()
+        elif beyond:
+            fits = left == 0
+        if exact := at[0] == used.min() and end == used.max():
+            lost, fits = 0.0, True
+        if exact or total is None or -left <= spare * (base == first):
+            yield Reading(said, at, lost, fits, f"every_nth {sign}1")
         if end == len(used) - 1:
-            yield f"{said} in use", used[at.astype(int)]
-        for n in range(2, total):
-            if end > 1 and end + 1 == math.ceil(total / n):
-                yield f"{said}, and every {n}th has one", at * n
+            named = f"image names {used[0]:g} to {used[-1]:g}"
+            yield Reading(f"{said} in use", used[at.astype(int)], at[0], True, named)
+        alone = ""
+        if at[0] <= used.min() and end >= used.max():
+            alone = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
+        for n in range(2, int((total or 0) / max(end, 2)) + 2):
+            lost = math.ceil((total or 0) / n) - 1 - end
+            if lost == 0 or (lost > 0 and not in_use):
+                words, setting = f"{said}, and one in {n} has a pose", f"every_nth {sign}{n}"
+                yield Reading(words, at * n, lost + at[0], lost == 0, setting, alone, True)
 
 
 def _timed(values: np.ndarray, frames: FrameSelection) -> Iterator[Reading]:
-    used, whole = frames.times_s.double().numpy(), frames.source_frames
-    end, near = (whole - 1) / frames.source_fps if whole else used.max(), 0.51 / frames.source_fps
+    used, total, rate = frames.times_s.double().numpy(), frames.source_frames, frames.source_fps
+    end, near = (total - 1) / rate if total else used.max(), 0.51 / rate
+    whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
+
+    def reading(words: str, at: np.ndarray) -> Reading:
+        lost = 0.0 if total else float((abs(used[:, None] - at).min(1) > near).sum())
+        return Reading(words, at, lost, clock="seconds")
+
     if values[0] == 0 and values[-1] == 1 and abs(end - 1) > near:
-        yield "times as shares of the video", values * end
-    within = values[-1] <= end + near if whole else values[0] <= used.min() + near
-    within = within and (values % 1).any()  # whole ones are rather numbers
-    if values[0] >= -near and within and (whole or values[-1] >= end - near):
-        yield "times from the video's start", values
-        return
+        yield reading("times as shares of the video", values * end)
     for unit in UNITS:
+        if whole and np.ptp(values) <= (total or MOST_FRAMES) and step * unit < near:
+            continue  # numbers of frames
+        at = values * unit
+        covers = at[0] <= used.min() + near and at[-1] >= used.max() - near
+        inside = at[0] >= -near and (not total or at[-1] <= end + near)
+        if unit == 1 and inside and not whole and (total or covers):
+            yield reading("times from the video's start", at)
+            return
+        if unit < 1 and inside and covers:
+            yield reading(f"times by {unit:g} s from the video's start", at)
+            return
         for origin in (0.0, values[0]):
             at = (values - origin) * unit
             if abs(at[-1] - end) <= near:
-                yield f"times by {unit:g} s from {origin:.10g}", at
+                yield reading(f"times by {unit:g} s from {origin:.10g}", at)
             if origin and abs(at[-1] - np.ptp(used)) <= near:
-                yield (
-                    f"times by {unit:g} s from {origin:.10g}, where the frames begin",
-                    at + used.min(),
-                )
+                words = f"times by {unit:g} s from {origin:.10g}, where the frames begin"
+                yield reading(words, at + used.min())
 
 
 def _filled(track: PoseTrack, frames: FrameSelection) -> str:

@@ -258,7 +258,10 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     """(keyframe document, note): files are looked for and read here, not on the event loop."""
     model, clip = lens(body), moments(body)
     up = direction(body.get("up"), "up").tolist()
-    options = str(body.get("entry", "")), whole_number(body, "every_nth", 0, MOST_FRAMES, 0)
+    options = (
+        str(body.get("entry", "")),
+        whole_number(body, "every_nth", -MOST_FRAMES, MOST_FRAMES, 0),
+    )
     if isinstance(body.get("file"), str):
         file = resolve(body["file"], "trajectory file")
         return import_path(file, model, clip, scene, up, *options)

@@ -120,14 +120,23 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
         "1-12; 12 -> 0-11",
         "8 11 4 7 5 0 9 10 1 3 6 2; 12 -> 8 11 4 7 5 0 9 10 1 3 6 2",
         "0-2 6-11; 12 -> 0-2 6-11",
-        "1-11; 12 -> refused number 1 is the first frame.; number 0 is the first frame.",
+        "1-11; 12 -> refused set every_nth -1 where number 0 is .*, or every_nth 1 where number 1 is",
         "1-11; 12 0 10 1 -> 0-10",
+        "1-11; 12 1 11 -1 -> 1-11",
         "0 5 10 15 20 25; 29 0 25 -> 0 5 10 15 20 25",
         "1-6; 30 0 25 -> 0 5 10 15 20 25",
-        "1-6; 30 0 5 -> refused every 5th has one.; number 1 is the first frame.;",
+        "1-6; 30 0 5 -> refused every_nth 1 where number 1 .*, or every_nth 5 where number 1 is the",
+        "1-6; 33 0 25 -> refused every_nth -5 where number 0 .*, or every_nth 5 where number 1",
+        "1-6; 33 5 30 -5 -> 5 10 15 20 25 30",
+        "0-8; 46 10 18 -> 10-18",
+        "0-11; 68 0 55 -> refused every_nth 6 where .*, or every_nth 5 where",
+        "1-12; 30 -> refused number 1 is the first frame, and one in 2",
+        "5 10 15; 30 5 15 5 -> 5 10 15",
+        "1-9; 31 3 11 -> 3-11",
+        "1-9; 200 3 10 -> refused numbered 1 to 9",
         "1-6; 30 0 20 4 -> 0 4 8 12 16 20",
         "0 5 10; 30 0 10 5 -> 0 5 10",
-        "0-8; 30 -> refused numbered 0 to 8, for a video of 30 frames, 30 in use; expected",
+        "0-8; 30 -> refused numbered 0 to 8, .* 30 in use; .* every_nth 3 where number 0 is",
         "0-8; 30 0 8 -> 0-8",
         "0-11; 99 40 51 -> 40-51",
         "1001-1012; 12 -> 0-11",
@@ -135,6 +144,8 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
         "0-2 6-11 @ 1000 1; 12 -> 0-2 6-11",
         "0-2 6-11 @ 0 1; 12 -> 0-2 6-11",
         "0-2 6-11 @ 14e17 1e9; 12 -> 0-2 6-11",
+        "0-2 5-7 @ 0 1e3; 12 0 7 -> 0-2 5-7",
+        "0-2 6-11 @ 3e9 1e6; 12 -> 0-2 6-11",
         "0-2 6-11 @ 1000 2; 12 -> refused frames of x: got 9 poses, numbered",
         "0-2 6-11 @ 0 2.8; 12 -> refused frames of x: got 9 poses, numbered",
     ],
@@ -194,6 +205,14 @@ def test_files_go_by_names_and_times(tmp_path):
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)
             assert torch.equal(ego.w2c, exo) and note == notes.placed
+
+
+def test_pictures_of_every_second_frame_may_be_the_first_half():
+    note = place(W2C, torch.arange(N), clip_of(2 * N, range(9)), "x")[1]
+    assert "one in 2 has a pose" in note and "first 12 frames alone, set every_nth 1" in note
+    for count, words in ((70, "; every_nth -5 where number 0 is"), (60, "")):
+        note = place(W2C, 1 + torch.arange(N), clip_of(count, range(50)), "x", 5)[1]
+        assert note.endswith(words or "interpolated")
 
 
 def test_names_tell_their_numbers():
