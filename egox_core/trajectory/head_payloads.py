@@ -28,6 +28,9 @@ MHR_HANDS = [
     for wrist in (62, 41)
 ]
 """Left and right hand: the wrist, then from each finger's root, which the model has last, to its tip."""
+LEAST_POINTS = 10  # of a person, for a projection
+MOST_OFF = 0.2
+"""Of a focal length, or a picture's side, in natural logarithms, in the median over all people."""
 DETECTORS_OWN = "give the detector's own output"
 MODELS_OWN = "give SAM 3D Body's pose data"
 
@@ -103,18 +106,50 @@ def mhr_people(payload: Any) -> People:
     source = "pose (MHR)"
     frames, size = _keys(payload, ("frames", "image_size"), source)
     picture = _picture(_array(size, f"image_size of {source}", -1)[::-1], source)
-    return People(
-        frames=tuple(
-            tuple(
-                _mhr_person(p, picture, source)
-                for p in _listed(frame, source)
-                if _somebody(p, source)
-            )
-            for frame in _listed(frames, source)
-        ),
-        picture=picture,
-        source=source,
-    )
+    there = [
+        [p for p in _listed(frame, source) if _somebody(p, source)]
+        for frame in _listed(frames, source)
+    ]
+    people = tuple(tuple(_mhr_person(p, picture, source) for p in frame) for frame in there)
+    _check_projection([p for frame in there for p in frame], picture, source)
+    return People(frames=people, picture=picture, source=source)
+
+
+def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> None:
+    """Refuse points in metres of which the image points aren't the projection, as the model's are.
+
+    Raises:
+        EgoXInputError: image points of a picture of another size, a translation that is added twice.
+    """
+    found = []
+    for person in people:
+        if person.get("pred_keypoints_2d") is None:
+            continue
+        uv, solid = (_array(person[f"pred_keypoints_{n}d"], source)[:, :n] for n in (2, 3))
+        solid = solid + _array(person["pred_cam_t"], source, 3)
+        count = min(len(uv), len(solid))
+        uv, solid = uv[:count], solid[:count]
+        known = np.isfinite(np.hstack((uv, solid))).all(1) & (solid[:, 2] > 0)
+        uv, rays = uv[known], solid[known, :2] / solid[known, 2:]
+        spread = np.square(off := rays - rays.mean(0)).sum()
+        if known.sum() >= LEAST_POINTS and spread > 0:
+            focal = (off * uv).sum() / spread
+            stated = person.get("focal_length")
+            share = 1.0 if stated is None else focal / np.mean(_array(stated, source))
+            found.append((share, *(uv.mean(0) - focal * rays.mean(0)) * 2 / size))
+    if not found:
+        return
+    zoom, *middle = np.median(found, axis=0)
+    if max(abs(np.log(np.maximum((zoom, *middle), 1e-3)))) > MOST_OFF:
+        width, height = (side * part for side, part in zip(size, middle, strict=True))
+        raise EgoXInputError(
+            source,
+            got=f"image points of a focal length {zoom:.2f} times as long as stated, in a picture of "
+            f"about {width:.0f}x{height:.0f} px",
+            expected=f"focal_length * x / z from the middle of {size[0]}x{size[1]} px",
+            fix="give image_size of the picture that the model saw, and add pred_cam_t nowhere: it is "
+            "added here",
+        )
 
 
 def _somebody(person: Any, source: str) -> bool:

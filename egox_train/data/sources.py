@@ -23,7 +23,7 @@ from egox_core.takes import (
 from egox_core.types import ExoLens, TakeMeta
 
 from ..options import Layout
-from ..takes.head_files import read_keypoints
+from ..takes.head_files import all_frames, read_keypoints
 from ..takes.head_step import out_of_step
 from .egoexo4d import is_egoexo4d, read_egoexo4d
 from .raw_take import ExoView, RawTake, SourceLayout, video_info
@@ -170,7 +170,7 @@ def _from_meta(
     notes = () if exo_lens == "as given" else (Remark(note),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
-            points = read_keypoints(folder / HEAD_KEYPOINTS, (info.width, info.height))
+            points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
             notes += out_of_step(points, ego, camera, meta.camera_extrinsics)
         except EgoXInputError as error:
             said = f"the head's way was not compared with the ego poses: {error}"

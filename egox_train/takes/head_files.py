@@ -16,7 +16,9 @@ from egox_core.errors import EgoXInputError
 from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
 from egox_core.progress import Progress, no_progress
+from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, write_json
+from egox_core.sizes import spare_frames
 from egox_core.takes import (
     LIST_KEY,
     exo_camera_of_size,
@@ -50,6 +52,7 @@ MHR_KEYS = (
     "bbox",
     "focal_length",
     "image_size",
+    "frame_idx",
 )
 MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 
@@ -70,15 +73,11 @@ def estimate_take(
     meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
     video = probe_video(folder / EXO)
     mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
-    payload, count = _payload(keypoints, (video.width, video.height))
-    if count > video.frame_count:
-        raise EgoXInputError(
-            f"keypoints {keypoints.name}",
-            got=f"{count} frames",
-            expected=f"at most {video.frame_count}, the frames of {EXO}",
-            fix="run the detector on the take's own video",
-        )
-    frames = _all_frames(video, count, folder / EXO)
+    frames = all_frames(video, folder / EXO)
+    payload, count, said = _payload(keypoints, frames)
+    frames = replace(
+        frames, source_indices=frames.source_indices[:count], times_s=frames.times_s[:count]
+    )
     wearer = None
     if mask is not None:
         check_mask(mask, video.frame_count, frames)
@@ -110,8 +109,8 @@ def estimate_take(
         up=options.up,
     )
     if meta.ego_extrinsics is not None and not meta.pose_source:
-        late = out_of_step(points, meta.ego_extrinsics, camera, exo_w2c)
-        path = replace(path, report=replace(path.report, notes=(*path.report.notes, *late)))
+        said += out_of_step(points, meta.ego_extrinsics, camera, exo_w2c)
+    path = replace(path, report=replace(path.report, notes=(*path.report.notes, *said)))
     ego = meta.ego_camera or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
         ego,
@@ -181,53 +180,98 @@ def looks_of_clicks(
     return [looks[frame] for frame in sorted(looks)]
 
 
-def _all_frames(video: VideoInfo, count: int, path: Path) -> FrameSelection:
-    """The first frames of a video at its own size."""
+def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
+    """All frames of a video at its own size."""
     size = (video.width, video.height)
     return FrameSelection(
-        source_indices=torch.arange(count),
+        source_indices=torch.arange(video.frame_count),
         source_fps=video.fps,
         fps=video.fps,
         source_size=size,
-        times_s=torch.tensor(video.times_s[:count], dtype=torch.float64),
+        times_s=torch.tensor(video.times_s, dtype=torch.float64),
         size=size,
         resize="crop",
         source_path=path,
+        source_frames=video.frame_count,
     )
 
 
-def read_keypoints(path: Path, size: tuple[int, int], *, person: int | None = None) -> HeadPoints:
+def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = None) -> HeadPoints:
     """The wearer's head points in a folder of OpenPose JSON files (one per frame), one JSON file,
     or an MHR npz.
 
     The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where
     several people are known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3],
     ``pred_cam_t`` [T, (P,) 3], and ``pred_keypoints_2d`` or ``focal_length``; ``image_size``
-    (height, width). Who is absent is NaN.
+    (height, width). Who is absent is NaN. Entries are of the video's first frames, or of those that
+    each one's ``frame_idx`` says (an npz: [T]).
 
     Args:
-        size: (width, height) px of the video, for files that don't say what their pixels belong to.
+        frames: all of the video; its size is that of files that don't say what their pixels belong to.
 
     Raises:
         EgoXInputError: no such file, another form, see ``joined_points``.
     """
-    points, _ = joined_points(*_payload(path, size), person=person)
+    payload, count, _ = _payload(path, frames)
+    points, _ = joined_points(payload, count, person=person)
     return points
 
 
-def _payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], int]:
-    """Read a payload by its socket, for :func:`joined_points`, and the number of frames."""
+def _payload(path: Path, frames: FrameSelection) -> tuple[dict[str, Any], int, tuple[Remark, ...]]:
+    """Read a payload by its socket, for :func:`joined_points`, of the video's first frames; how many
+    they are, and a note where that isn't all."""
+    size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
-        payload = _mhr_payload(path, size)
-        return {"MHR_POSE_DATA": payload}, len(payload["frames"])
+        payload, places = _mhr_payload(path, size)
+        entries, said = _placed(payload["frames"], places, [], frames, path.name)
+        return {"MHR_POSE_DATA": payload | {"frames": entries}}, len(entries), said
     if path.is_dir():
-        frames = [read_json(file, "keypoints") for file in _openpose_files(path)]
+        entries = [read_json(file, "keypoints") for file in _openpose_files(path)]
     else:
-        frames = _openpose_list(path)
-    if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in frames):
-        canvas = {"canvas_width": size[0], "canvas_height": size[1]}
-        frames = [{**f, **canvas} if isinstance(f, Mapping) else f for f in frames]
-    return {"POSE_KEYPOINT": frames}, len(frames)
+        entries = _openpose_list(path)
+    canvas = {"canvas_width": size[0], "canvas_height": size[1]}
+    if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in entries):
+        entries = [{**f, **canvas} if isinstance(f, Mapping) else f for f in entries]
+    places = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
+    entries, said = _placed(entries, places, {"people": []}, frames, path.name)
+    return {"POSE_KEYPOINT": entries}, len(entries), said
+
+
+def _placed(
+    entries: list,
+    places: Sequence[Any],  # of each entry, as its file states; None: it doesn't
+    nobody: Any,  # for frames without an entry
+    frames: FrameSelection,
+    name: str,
+) -> tuple[list, tuple[Remark, ...]]:
+    """Entries of a video's first frames, and a note where they aren't one for each of its frames.
+
+    Raises:
+        EgoXInputError: as many as every n-th frame has, more than the video; stated places that are no
+            frames of it, or twice the same.
+    """
+    whole = frames.source_frames
+    if whole is None or abs(len(entries) - whole) <= spare_frames(whole):
+        return entries[:whole], ()
+    if all(isinstance(place, int) for place in places):
+        by_place = dict(zip(places, entries, strict=True))
+        if len(by_place) < len(entries) or not 0 <= min(by_place) <= max(by_place) < whole:
+            raise EgoXInputError(
+                f"frame_idx of {name}",
+                got=f"{len(by_place)} different ones from {min(by_place)} to {max(by_place)}",
+                expected=f"one for each of {len(entries)} entries, 0 to {whole - 1}",
+                fix="number the frames of the video from 0",
+            )
+        said = f"keypoints of {len(entries)} of {whole} frames, placed by frame_idx"
+        return [by_place.get(t, nobody) for t in range(whole)], (Remark(said),)
+    if frames.other_rate(len(entries)):
+        raise EgoXInputError(
+            f"keypoints {name}",
+            got=f"{len(entries)} frames",
+            expected=f"{whole}, one for each frame of the video",
+            fix="run the detector on every frame, or give each entry its frame_idx",
+        )
+    return entries, (Remark(f"keypoints of the first {len(entries)} of {whole} frames"),)
 
 
 def _openpose_files(folder: Path) -> list[Path]:
@@ -277,6 +321,8 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
         fits = (
             value.size >= 2
             if key == "image_size"
+            else value.shape == leading[:1]
+            if key == "frame_idx"
             else value.ndim == 0 or value.shape[: len(leading)] == leading
         )
         if value.dtype.kind not in "fiu" or not fits or solid.ndim not in (3, 4):
@@ -290,16 +336,17 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
         arrays |= {
             key: value[:, None]
             for key, value in arrays.items()
-            if key != "image_size" and value.ndim > 0
+            if key not in ("image_size", "frame_idx") and value.ndim > 0
         }
     return arrays
 
 
-def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, Any]:
+def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], list]:
+    """The payload, and the frames that its entries state."""
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
     count, people = arrays["pred_keypoints_3d"].shape[:2]
-    frames = []
+    frames, places = [], arrays.pop("frame_idx", np.array([None] * count)).tolist()
     for t in range(count):
         there = [p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()]
         frames.append(
@@ -308,7 +355,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, Any]:
                 for p in there
             ]
         )
-    return {"frames": frames, "image_size": image_size[:2]}
+    return {"frames": frames, "image_size": image_size[:2]}, places
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:

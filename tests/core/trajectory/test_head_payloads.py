@@ -1,5 +1,7 @@
 """Detectors' payloads as head points: their forms, whose points they are, and what is refused."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -138,9 +140,34 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch):
     assert points.uv[0, 0].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
     assert there(points) == [True, False]
     given = mhr_person()
-    given["pred_keypoints_2d"] = np.full((70, 2), 7.0)
+    given["pred_keypoints_2d"] = projected(given) + 3
     (same,) = mhr_people({"frames": [[given]], "image_size": (100, 200)}).frames[0]
-    assert same.uv[0].tolist() == [7.0, 7.0]
+    assert same.uv[0].tolist() == pytest.approx([150 * 0.1 / 2 + 103, 53.0])
+
+
+def projected(person: dict, size: tuple[int, int] = (200, 100)) -> np.ndarray:
+    """Image points of all 70 in a picture of (width, height)."""
+    solid = person["pred_keypoints_3d"] + person["pred_cam_t"]
+    return person["focal_length"] * solid[:, :2] / solid[:, 2:] + np.array(size) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"focal_length": None}, ""),
+        ({"pred_keypoints_2d": projected(mhr_person(), (220, 96))}, ""),  # centre 10 px aside
+        ({"pred_keypoints_2d": projected(mhr_person(), (100, 50))}, "about 100x50 px"),
+        ({"pred_keypoints_2d": projected(mhr_person(), (280, 140))}, "about 280x140 px"),
+        ({"pred_keypoints_2d": projected(mhr_person()) / 2, "focal_length": None}, "100x50 px"),
+        ({"pred_keypoints_3d": mhr_person()["pred_keypoints_3d"] + [0.1, 0, 2]}, "added here"),
+    ],
+)
+def test_points_in_metres_project_to_the_image_points(change, message):
+    """Of a picture of another size, or with the translation added already, they don't."""
+    given = {**mhr_person(), "pred_keypoints_2d": projected(mhr_person())} | change
+    with refuses(message) if message else nullcontext():
+        assert mhr_people({"frames": [[given]] * 3, "image_size": (100, 200)}).most == 1
 
 
 def test_other_body_payloads_are_refused():

@@ -42,7 +42,7 @@ def model(left: float, factor: float = 1.0) -> dict:
     uv, metres = np.zeros((70, 2)), np.zeros((70, 3))
     for name, row in MHR_POINTS.items():
         uv[row] = given[OPENPOSE_POINTS[18][name], :2] + [1, 0]
-        metres[row, :2] = uv[row] / 100
+    metres[:, :2] = (uv - [100, 50]) / 100
     return {
         "pred_keypoints_2d": (uv + 0.5) * factor - 0.5,
         "pred_keypoints_3d": metres,
@@ -84,7 +84,8 @@ def test_who_saw_nobody_is_told_and_left_out():
         joined_points({"MHR_POSE_DATA": None}, 3)
     with refuses("got 3 frames"):
         joined_points({"POSE_KEYPOINT": keypoints(20)}, 4)
-    square = {"frames": [[model(20)]] * 3, "image_size": (100, 100)}
+    flat = model(20) | {"pred_keypoints_2d": None, "focal_length": 100.0}
+    square = {"frames": [[flat]] * 3, "image_size": (100, 100)}
     with refuses("the shape of 200x100"):
         joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": square}, 3)
 
