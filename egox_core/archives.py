@@ -16,7 +16,7 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from .errors import EgoXInputError, intact
-from .safe_files import NAME_CLASHES, require_file, require_safe_name, whole_number
+from .safe_files import NAME_CLASHES, require_file, require_safe_name
 
 try:
     from lzma import LZMAError
@@ -35,6 +35,8 @@ MAX_UNPACKED_BYTES = 32 * 2**30
 """Bytes of a zip's members together: an hour of 448x784 depth in float16 is a third of it."""
 MAX_PACKING_RATIO = 1200
 """Deflate cannot pack tighter than 1:1032; a member that claims more is a forged header."""
+LEAST_STAMP = 1e9
+"""Least whole number in a file's name that is a time: seconds of this century."""
 ZIP_ERRORS = (
     EOFError,
     LZMAError,
@@ -401,30 +403,41 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
         return cv2.imdecode(np.frombuffer(content, np.uint8), mode)
 
 
+def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarray | None:
+    """The number in each name that changes from name to name [N]; of several that rise together,
+    the one that rises least (the frame, next to a date).
+
+    None where no number tells the names apart, or others change in another order.
+    """
+    pattern = r"\d+(?:\.\d+(?=\.))?" if decimals else r"\d+"
+    found = [re.findall(pattern, name) for name in names]
+    if len({len(numbers) for numbers in found}) != 1:
+        return None
+    columns = np.array(found, dtype=np.float64).T
+    distinct = [column for column in columns if len(np.unique(column)) == len(column)]
+    if not distinct or not np.isfinite(columns).all():
+        return None
+    if (np.diff(columns[:, distinct[0].argsort()]) < 0).any():
+        return None
+    return min(reversed(distinct), key=np.ptp)
+
+
 def numbered_files(
     what: str, files: Iterable[str], suffixes: tuple[str, ...]
 ) -> tuple[str, list[str]]:
     """(suffix, names of the files in order): frames of one kind, numbered by the last number in
-    their names.
+    their names, or by the one that changes, which may be a time.
 
     Raises:
         EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in
             it.
     """
-    by_kind: dict[str, dict[int, str]] = {}
+    by_kind: dict[str, list[tuple[str, float]]] = {}
     for file in files:
         suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
-        number = whole_number(numbers[-1]) if numbers else None
-        if suffix in suffixes and number is not None and not Path(file).name.startswith("."):
-            kind = by_kind.setdefault(suffix, {})
-            if number in kind:
-                raise EgoXInputError(
-                    what,
-                    got=f"{kind[number]!r} and {file!r} of one number",
-                    expected="one file per frame",
-                    fix="keep one take a folder",
-                )
-            kind[number] = file
+        number = float(numbers[-1]) if numbers else math.inf
+        if suffix in suffixes and number < math.inf and not Path(file).name.startswith("."):
+            by_kind.setdefault(suffix, []).append((file, number))
     if len(by_kind) != 1:
         raise EgoXInputError(
             what,
@@ -433,13 +446,34 @@ def numbered_files(
             fix="use a folder or zip that contains only the frames",
         )
     ((suffix, numbered),) = by_kind.items()
-    first, last = min(numbered), max(numbered)
-    gap = next((n for n in range(first, last + 1) if n not in numbered), None)
-    if gap is not None:
+    found, last = zip(*numbered, strict=True)
+    names = [Path(file).name for file in found]
+    read = (np.array(last), changing_number(names, decimals=False), changing_number(names))
+    numbers = [(column, _steps(column)) for column in read if column is not None]
+    distinct = [pair for pair in numbers if pair[1].all()]
+    number, steps = min(distinct, key=lambda pair: pair[1].sum(), default=numbers[0])
+    order = number.argsort(kind="stable")
+    for place in np.flatnonzero(steps != 1):
+        low, high = order[place], order[place + 1]
+        if not steps[place]:
+            raise EgoXInputError(
+                what,
+                got=f"{found[low]!r} and {found[high]!r} of one number",
+                expected="one file per frame",
+                fix="keep one take a folder",
+            )
+        missing = number[low] + (number[high] - number[low]) / steps[place]
         raise EgoXInputError(
             what,
-            got=f"no file for frame {gap} between {first} and {last}",
+            got=f"no file for frame {missing:.15g} between {number.min():.15g} and {number.max():.15g}",
             expected="numbers without gaps",
             fix="add the missing frame, or renumber the files",
         )
-    return suffix, [numbered[n] for n in range(first, last + 1)]
+    return suffix, [found[place] for place in order]
+
+
+def _steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
+    """Frames from each number to the next larger one; times go by their median step."""
+    steps = np.diff(np.sort(numbers))
+    timed = len(steps) and ((numbers % 1).any() or numbers.min() >= LEAST_STAMP)
+    return np.round(steps / (np.median(steps) or 1) if timed else steps)

@@ -6,20 +6,20 @@ the first pose where they span it. The reading that loses fewest pictures is tak
 or a second one that loses at most one more, is refused."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..archives import changing_number
 from ..errors import EgoXInputError
 from ..sizes import spare_frames
 from ..trajectory import PoseTrack
 from ..types import FrameSelection
 
-MARGIN = (1, 1)
 MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing
 MAX_GAP_S = 1.0  # between two known poses; the frames between are interpolated
 MOST_FRAMES = 1e6  # of a video; longer spans of whole numbers are times
@@ -40,23 +40,26 @@ class Reading(NamedTuple):
 
 
 def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
-    """The number in each picture's name that changes from name to name; 0, 1, 2, … without names.
+    """The number in each picture's name that changes; 0, 1, 2, … without names.
 
     Raises:
-        EgoXInputError: none changes, or several do.
+        EgoXInputError: none changes, several do that don't rise together, or folder and file do.
     """
     if len(names) < 2 or set(names) == {None}:
         return torch.arange(len(names), dtype=torch.float64)
-    found = [re.findall(r"\d+(?:\.\d+(?=\.))?", str(name)) for name in names]
-    columns = [column for column in zip(*found, strict=False) if len(set(column)) > 1]
-    if len({len(numbers) for numbers in found}) != 1 or len(columns) != 1:
+    paths = [PurePosixPath(str(name)) for name in names]
+    files = {path.name for path in paths}
+    folders = {str(path.parent) for path in paths}
+    parts = [path.name if len(folders) == 1 else str(path.parent) for path in paths]
+    found = changing_number(parts) if 1 in (len(files), len(folders)) else None
+    if found is None:
         raise EgoXInputError(
             f"image names of {what}",
             got=f"{names[0]} to {names[-1]}",
             expected="one number that changes",
             fix="number the images of one camera by their frames",
         )
-    return torch.tensor([float(number) for number in columns[0]], dtype=torch.float64)
+    return torch.from_numpy(found)
 
 
 def place(

@@ -1,8 +1,8 @@
 """Depth frames out of files, one at a time: npz, npy, and folders or zips of npy, EXR or 16-bit
 PNG.
 
-Frames are counted by their place in the file; files of a folder or zip by the last number in their
-names, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
+Frames are counted by their place in the file; files of a folder or zip by the number in their names
+that changes, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
 
 import io
 import math

@@ -218,5 +218,9 @@ def test_pictures_of_every_second_frame_may_be_the_first_half():
 def test_names_tell_their_numbers():
     assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
     assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
-    with refuses("image names of a"):
-        numbers_of(["a_1/0001.png", "a_2/0002.png"], "a")
+    names = [f"IMG_20240101_12000{n // 2}_{n:03d}.jpg" for n in (8, 9, 10)]
+    assert numbers_of(names, "a").tolist() == [8, 9, 10]
+    assert numbers_of(["a/3/rgb.png", "a/1/rgb.png"], "a").tolist() == [3, 1]
+    for names in (["a_1/0001.png", "a_2/0002.png"], ["1_5.png", "2_4.png"], ["1.png", "1.jpg"]):
+        with refuses("image names of a"):
+            numbers_of(names, "a")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.archives import numbered_files
 from egox_core.cameras.model import CameraModel
 from egox_core.depth.resample import depth_window
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
@@ -211,6 +212,33 @@ def test_bad_files_are_refused(tmp_path):
     ):
         with refuses(message):
             load_depth_file(npz(tmp_path), meta_of(k))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "frame_0002_depth16 frame_0000_depth16 frame_0001_depth16 -> 2 0 1",
+        "d1_640x480 d2_640x480 d10_640x480 -> refused no file for frame 3 between 1 and 10",
+        "1305031102.160407 1305031102.227074 1305031102.193740 -> 0 2 1",
+        "1403636579813555456 1403636579763555584 1403636579863555584 -> 1 0 2",
+        "9.9 10.1 10 -> 0 2 1",
+        "10.1 10.1333 10.2 10.2333 -> refused no file for frame 10.16665 between",
+        "shot.v002.0011 shot.v002.0010 -> 1 0",
+        "IMG_20240101_120001_001 IMG_20240101_120000_000 IMG_20240101_120001_002 -> 1 0 2",
+        "f_1_7 f_2_3 -> refused no file for frame 4 between 3 and 7",
+        "0 5 10 -> refused no file for frame 1 between 0 and 10",
+        "a/1 b/1 -> refused of one number",
+    ],
+)
+def test_files_go_by_the_number_that_changes(case):
+    names, expected = case.split(" -> ")
+    files = [f"{name}.png" for name in names.split()]
+    if expected.startswith("refused "):
+        with refuses(expected.removeprefix("refused ")):
+            numbered_files("depth", files, (".png",))
+        return
+    found = numbered_files("depth", files, (".png",))[1]
+    assert [found.index(name) for name in files] == [*map(int, expected.split())]
 
 
 def test_long_clips_are_mapped_from_disk(monkeypatch):
