@@ -68,7 +68,7 @@ from .types import (
     seen_shares,
     seen_text,
 )
-from .video import VideoInfo, VideoSource, open_clip, video_mark
+from .video import Undistortion, VideoClip, VideoInfo, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
 SAME_POSE = 1e-6
@@ -82,9 +82,22 @@ class Clip:
     """The exo frames in use."""
 
     exo: Tensor  # [T, H, W, 3] uint8 0...255 of a file; of arrays their own kind
-    sound: Sound | None  # of these frames
     selection: FrameSelection  # which frames of the source they are; depth and poses follow it
-    info: VideoInfo  # of the source
+    source: VideoClip
+
+    @property
+    def info(self) -> VideoInfo:
+        """The source's."""
+        return self.source.info
+
+    @property
+    def sound(self) -> Sound | None:
+        """The sound of these frames, read when it is asked for.
+
+        Raises:
+            EgoXInputError: a track that can't be decoded.
+        """
+        return self.source.sound()
 
 
 def load_clip(
@@ -92,7 +105,8 @@ def load_clip(
     *,
     start_frame: int = 0,
     frame_count: int | None = 49,  # 4n+1; None: as many as there are
-    target_fps: float = 0.0,  # frames per second to pick; 0: every frame
+    target_fps: float = 0.0,  # frames per second to pick; 0: every ``step``-th frame
+    step: int = 1,
     resize: Resize = "crop",
     size: tuple[int, int] | None = None,  # (width, height), multiples of 16; None: the video's own
     fps: float = UNTIMED_FPS,  # of an array
@@ -101,6 +115,7 @@ def load_clip(
         0.0,
         0.0,
     ),  # start and duration of a trim; duration 0: to the end
+    undistortion: Undistortion | None = None,  # by which the frames are redrawn for a pinhole
     device: Device = None,  # of the frames
     progress: Progress = no_progress,
 ) -> tuple[Clip, StageReport]:
@@ -120,12 +135,14 @@ def load_clip(
         start_frame=start_frame,
         frame_count=frame_count,
         target_fps=target_fps,
+        step=step,
         resize=resize,
         width=width,
         height=height,
         fps=fps,
         sound=sound,
         window_s=window_s,
+        undistortion=undistortion,
         progress=progress,
     )
     frames = chosen.read(progress)
@@ -134,9 +151,8 @@ def load_clip(
         selection = replace(selection, source_frames=None)
     clip = Clip(
         exo=frames if device is None else frames.to(device),
-        sound=chosen.sound(),
         selection=selection,
-        info=chosen.info,
+        source=chosen,
     )
     return clip, StageReport(notes=chosen.notes)
 

@@ -200,10 +200,8 @@ class EgoXLoadExoVideo(io.ComfyNode):
         clip, notes = _read_clip(file, video, options)
         if notes:
             tell_on_node("; ".join(map(str, notes)), this_node(cls)[1] or None)
-        audio = clip.sound and {
-            "waveform": clip.sound.waveform[None],
-            "sample_rate": clip.sound.sample_rate,
-        }
+        sound = clip.sound
+        audio = sound and {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
         selection = clip.selection
         frames = clip.exo if clip.exo.is_floating_point() else clip.exo.float().div_(255)
         return io.NodeOutput(frames, audio, selection.fps, selection)

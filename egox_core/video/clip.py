@@ -14,6 +14,7 @@ from ..types import UNTIMED_FPS, FrameSelection, Sound
 from .audio import read_sound, trim_sound
 from .cuts import refuse_cuts
 from .reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
+from .reprojection import Undistortion
 from .selection import VideoInfo, select_frames, trim_info
 from .tracks import REMARKS
 
@@ -27,6 +28,7 @@ class VideoClip:
     selection: FrameSelection
     first: int = 0  # source index that a user calls frame 0 (a trimmed video's)
     given_sound: Sound | None = None  # of the whole video, with frames in memory
+    undistortion: Undistortion | None = None  # by which its pictures are redrawn
 
     @property
     def notes(self) -> tuple[Remark, ...]:
@@ -47,10 +49,11 @@ class VideoClip:
         Raises:
             EgoXInputError: a frame that can't be decoded, a cut between two.
         """
+        redrawn = None if self.undistortion is None else self.undistortion.redraw
         if isinstance(self.source, Tensor):
-            frames = pick_frames(self.source, self.selection, progress)
+            frames = pick_frames(self.source, self.selection, progress, redrawn)
         else:
-            frames = read_frames(self.source, self.info, self.selection, progress)
+            frames = read_frames(self.source, self.info, self.selection, progress, redrawn)
         refuse_cuts(frames, self.selection, self.info.name, self.first)
         return frames
 
@@ -73,6 +76,7 @@ def open_clip(
     fps: float = UNTIMED_FPS,  # of frames in memory
     sound: Sound | None = None,  # of frames in memory, the whole video's
     window_s: tuple[float, float] = (0.0, 0.0),
+    undistortion: Undistortion | None = None,  # by which its pictures are redrawn
     progress: Progress = no_progress,  # of a file whose frames must be decoded to be counted
     **selection: Any,  # of select_frames
 ) -> VideoClip:
@@ -91,8 +95,13 @@ def open_clip(
     else:
         whole = probe_video(source, progress)
     trimmed, first = trim_info(whole, *window_s)
+    shown = trimmed
+    if undistortion is not None:
+        undistortion.source.check_size("exo camera", whole.width, whole.height)
+        width, height = undistortion.camera.stored_size
+        shown = replace(trimmed, width=width, height=height)
     chosen = select_frames(
-        trimmed,
+        shown,
         start_frame=start_frame + first,
         frame_count=longest_clip(trimmed.frame_count - first - start_frame)
         if frame_count is None
@@ -109,4 +118,5 @@ def open_clip(
         ),
         first=first,
         given_sound=sound,
+        undistortion=undistortion,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import av
 
 VideoSource = Path | io.BytesIO
+Redrawn = Callable[[np.ndarray], np.ndarray]
+"""One [H, W, 3] picture for another lens, of the same kind."""
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
 MAX_ASPECT = 16.0
@@ -47,6 +49,8 @@ CHECKED = 3
 """Frames decoded at the beginning, to see whether they are stamped as their packets are."""
 MARK_BYTES = 64 * 1024
 """Read from either end of a file to tell it from others."""
+MAX_PROBED = 16
+_PROBED: dict[tuple[Path, int, int], VideoInfo] = {}  # by file, size and time of change
 SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
 
@@ -147,13 +151,26 @@ def video_name(source: VideoSource) -> str:
 
 
 def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoInfo:
-    """Size, rate and time stamps of a video; packets are listed, only the first frames are decoded.
+    """Size, rate and time stamps of a video; a file's are remembered until it changes.
 
-    All of them once, where the packets' stamps aren't those of the frames that come out.
+    Packets are listed, and only the first frames are decoded; all of them once, where the packets'
+    stamps aren't those of the frames that come out.
 
     Raises:
         EgoXInputError: missing, corrupt, no video stream, no frames, a 360 video.
     """
+    if isinstance(source, io.BytesIO) or not source.is_file():
+        return _probe(source, progress)
+    stat = source.stat()
+    key = source, stat.st_size, stat.st_mtime_ns
+    info = _PROBED.get(key) or _probe(source, progress)
+    _PROBED[key] = info
+    if len(_PROBED) > MAX_PROBED:
+        _PROBED.pop(next(iter(_PROBED)), None)  # another thread may have been here
+    return info
+
+
+def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         stream = chosen_track(container.streams.video)
@@ -248,8 +265,9 @@ def read_frames(
     info: VideoInfo,
     selection: FrameSelection,
     progress: Progress = no_progress,
+    redrawn: Redrawn | None = None,
 ) -> Tensor:  # [T, H, W, 3] uint8 RGB, of a long clip mapped from the disk
-    """The frames in use, cropped or padded and scaled.
+    """The frames in use, redrawn for another lens, cropped or padded and scaled.
 
     Raises:
         EgoXInputError: one of them can't be decoded.
@@ -259,16 +277,19 @@ def read_frames(
     )  # rising; uneven ones may repeat
     decoded = zip(decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True)
     pictures = (picture for (_, picture), count in decoded for _ in range(count))
-    return _fitted(pictures, selection, progress)
+    return _fitted(pictures, selection, progress, redrawn)
 
 
 def _fitted(
-    pictures: Iterator[np.ndarray], selection: FrameSelection, progress: Progress
+    pictures: Iterator[np.ndarray],
+    selection: FrameSelection,
+    progress: Progress,
+    redrawn: Redrawn | None,
 ) -> Tensor:
     count = len(selection.source_indices)
 
     def fitted() -> Iterator[Tensor]:
-        for done, picture in enumerate(pictures, 1):
+        for done, picture in enumerate(map(redrawn, pictures) if redrawn else pictures, 1):
             yield torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
             progress(done, count, "reading video")
 
@@ -429,9 +450,10 @@ def pick_frames(
     images: Tensor,  # [N, H, W, 3] uint8, or float32 0...1
     selection: FrameSelection,
     progress: Progress = no_progress,
+    redrawn: Redrawn | None = None,
 ) -> Tensor:  # [T, H', W', 3] of the same kind
-    """The frames in use, cropped or padded and scaled."""
+    """The frames in use, redrawn for another lens, cropped or padded and scaled."""
     indices = selection.source_indices.tolist()
     pictures = (np.ascontiguousarray(images[i, ..., :3].cpu().numpy()) for i in indices)
-    out = _fitted(pictures, selection, progress)
+    out = _fitted(pictures, selection, progress, redrawn)
     return out if out.dtype == torch.uint8 else out.clamp_(0, 1)

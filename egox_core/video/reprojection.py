@@ -8,6 +8,7 @@ import math
 from functools import partial
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
@@ -110,11 +111,25 @@ class Undistortion:
     """Map images of ``source`` to ``target``, one at a time.
 
     A large video needs not be in memory.
+
+    Args:
+        size: (width, height) px of the whole picture, in whose middle ``target``'s stands, black
+            bars beside it; None: ``target``'s own.
+
+    Attributes:
+        camera: of the whole picture.
+        seen: [H, W] bool, its pixels that ``source`` saw.
     """
 
-    def __init__(self, source: CameraModel, target: CameraModel) -> None:
-        self.seen = seen_by(source, target)  # [H', W'] bool
-        self.source, self.target = source, target
+    def __init__(
+        self, source: CameraModel, target: CameraModel, size: tuple[int, int] | None = None
+    ) -> None:
+        width, height = size or target.stored_size
+        left, top = (width - target.width) // 2, (height - target.height) // 2
+        self._bars = (left, width - target.width - left, top, height - target.height - top)
+        self._inner = seen_by(source, target)  # [H', W'] bool
+        self.seen = pad(self._inner, self._bars)
+        self.source, self.camera = source, target.crop(-left, -top, width, height)
         shrink = source.fx / target.fx
         self._small: tuple[int, int] | None = None
         if shrink > SHRINK_FIRST:
@@ -129,7 +144,7 @@ class Undistortion:
     def __call__(
         self,
         frame: Tensor,  # [H, W, 3] uint8, or float 0...1
-    ) -> Tensor:  # [H', W', 3] float32 0...1, black where nothing was seen
+    ) -> Tensor:  # [H, W, 3] of the whole picture, of the same kind, black where nothing was seen
         """One picture.
 
         Raises:
@@ -145,7 +160,13 @@ class Undistortion:
         padded = pad(frame.float().movedim(-1, 0)[None] * scale, (1, 1, 1, 1), mode="replicate")[
             0
         ].movedim(0, -1)
-        return self._sampled(padded) * self.seen[..., None].to(frame.device)
+        drawn = self._sampled(padded) * self._inner[..., None].to(frame.device)
+        drawn = pad(drawn, (0, 0, *self._bars))
+        return drawn if scale == 1 else (drawn.clamp(0, 1) * 255).round().to(torch.uint8)
+
+    def redraw(self, picture: np.ndarray) -> np.ndarray:
+        """One picture in numpy."""
+        return self(torch.from_numpy(picture)).numpy()
 
 
 def seen_by(

@@ -82,13 +82,14 @@ def select_frames(
     start_frame: int = 0,
     frame_count: int = 49,
     target_fps: float = 0.0,
+    step: int = 1,
     resize: Resize = "crop",
     width: int | None = None,
     height: int | None = None,
 ) -> FrameSelection:
     """Choose frames at ``target_fps`` from ``start_frame`` on, by the video's time stamps.
 
-    A ``target_fps`` of 0 takes every frame.
+    A ``target_fps`` of 0 takes every ``step``-th frame.
 
     ``width`` and ``height`` (both or none) are those of the frames handed on; none keeps the
     video's own.
@@ -119,8 +120,8 @@ def select_frames(
         )
     times = torch.tensor(info.times_s, dtype=torch.float64)
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
-        available, fps = info.frame_count - start_frame, info.fps
-        indices = torch.arange(start_frame, start_frame + min(frame_count, available))
+        indices, fps = torch.arange(start_frame, info.frame_count, step), info.fps / step
+        available, indices = len(indices), indices[:frame_count]
     else:
         fps = float(target_fps)
         # Half a source frame of slack: the last wanted moment may fall just behind the last frame's

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel, pose_of_frame
+from egox_core.depth import clean_depth
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import read_hands, write_hands
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
 from egox_core.scene import estimate_exo_motion
-from egox_core.stages import prior, scene
-from egox_core.take import load_take
+from egox_core.stages import align, load_clip, path, prior, scene
 from egox_core.takes import DepthFile, check_depth, load_depth_file, open_depth, with_scale
-from egox_core.types import DepthVideo, TakeMeta
-from egox_core.video import read_frames, refuse_cuts
+from egox_core.types import DepthVideo
+from egox_core.video import probe_video, read_frames
 
 from ..fingerprint import fingerprint
 from ..parallel import on_device
@@ -41,7 +41,7 @@ from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import ground_plane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord, DepthSource
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, RawTake, video_info
+from .raw_take import ExoView, RawTake
 
 logger = logging.getLogger(__name__)
 RECORD = "clip.json"
@@ -233,14 +233,21 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     pictures = exo_pictures(job.view, take.layout, options)
     info = pictures.info
     fps = info.fps / job.window.step
-    frames, camera = pictures.read(job.window), pictures.camera
-    shown = replace(pictures.selection(job.window), source_frames=info.frame_count)
-    refuse_cuts(frames, shown, info.name)
+    clip, _ = load_clip(
+        job.view.video,
+        start_frame=job.window.start,
+        frame_count=job.window.frames,
+        step=job.window.step,
+        resize=pictures.resize,
+        size=pictures.size,
+        undistortion=pictures.redrawn,
+    )
+    frames, camera = clip.exo, pictures.camera
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
     ego_size = (options.ego_size, options.ego_size)
     ego = None
     if take.ego_video is not None:
-        ego_info = video_info(take.ego_video)
+        ego_info = probe_video(take.ego_video)
         ego = read_frames(take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size))
         write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
@@ -262,19 +269,28 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     depth, scaled = _scaled(job, depth)
     depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
     assert depth.exo_w2c is not None
+    half = depth.depth_m.half()
     with atomic_write(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
-        np.savez_compressed(temporary, depth_m=depth.depth_m.half().numpy(), **more)
-    write_json(folder / META, _meta(job, prompt, camera, fps, depth.exo_w2c))
-    loaded = load_take(
-        folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
-    )
+        np.savez_compressed(temporary, depth_m=half.numpy(), **more)
+    ego_camera = take.ego_camera.rescale(options.ego_size, options.ego_size)
+    write_json(folder / META, _meta(job, prompt, camera, fps, depth.exo_w2c, ego_camera))
     if job.hands.is_file():
-        write_hands(read_hands(job.hands).in_use(shown), folder / HANDS)
-    points, _ = scene(loaded.read_exo(), loaded.depth)
+        write_hands(read_hands(job.hands).in_use(clip.selection), folder / HANDS)
+    # As the clip's readers will have them: the decoded exo, depth in half floats.
+    decoded, _ = load_clip(folder / EXO, frame_count=options.frames)
+    depth_m, _ = clean_depth(half, job.name)
+    depth, aligned = align(replace(depth, depth_m=depth_m), frames=decoded.selection)
+    trajectory, _ = path(
+        take.ego_w2c[job.window.indices],
+        frames=decoded.selection,
+        camera=ego_camera,
+        exo_w2c=depth.exo_w2c,
+    )
+    points, _ = scene(decoded.exo, depth)
     drawn, report = prior(
         points,
-        loaded.trajectory,
+        trajectory,
         options.prior,
         hidden_lines=options.hidden_lines,
         classes=True,
@@ -308,7 +324,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         hidden_lines=options.hidden_lines,
         moving=masked,
         notes=(
-            *loaded.report.warnings(),
+            *aligned.warnings(),
             *map(str, motion.notes),
             *report.warnings(),
         ),
@@ -346,14 +362,8 @@ def _depth(
             dynamic,
         )
         return depth, None, "model"
-    meta = TakeMeta(
-        name=job.take.name,
-        camera_intrinsics=job.view.camera.intrinsics,
-        camera_extrinsics=job.view.w2c,
-        exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
-    )
     assert job.view.depth is not None  # or the run was refused before
-    depth = load_depth_file(maps.depth(job.view.depth), meta, pictures.maps(job.window)).depth
+    depth = load_depth_file(maps.depth(job.view.depth), None, pictures.maps(job.window)).depth
     return depth.depth_m.float(), depth.dynamic, "file"
 
 
@@ -377,9 +387,13 @@ def _exo_w2c(job: ClipJob) -> Tensor:  # [3, 4] or [T, 3, 4]
 
 
 def _meta(
-    job: ClipJob, prompt: str, camera: CameraModel, fps: float, exo_w2c: Tensor
+    job: ClipJob,
+    prompt: str,
+    camera: CameraModel,
+    fps: float,
+    exo_w2c: Tensor,
+    ego_camera: CameraModel,
 ) -> dict[str, object]:
-    size = job.options.ego_size
     return {
         "prompt": prompt,
         "camera_intrinsics": camera.intrinsics.tolist(),
@@ -387,6 +401,6 @@ def _meta(
         "ego_intrinsics": job.take.meta_intrinsics.tolist(),
         "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(),
         "exo_camera": camera.to_json(),
-        "ego_camera": job.take.ego_camera.rescale(size, size).to_json(),
+        "ego_camera": ego_camera.to_json(),
         "fps": fps,
     }

@@ -7,6 +7,7 @@ black bars beside it: a crop would keep a third of what it shows."""
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from egox_core.cameras import LENSES, CameraModel
 from egox_core.errors import EgoXInputError
-from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
 from egox_core.types import FrameSelection, Resize
 from egox_core.video import (
@@ -22,12 +22,14 @@ from egox_core.video import (
     VideoInfo,
     decode_frames,
     fit_picture,
+    probe_video,
+    select_frames,
     undistorted_camera,
 )
 
 from .clip_files import FIRST, ClipWindow
 from .prepare_options import PictureChoice, PrepareOptions
-from .raw_take import ExoView, SourceLayout, video_info
+from .raw_take import ExoView, SourceLayout
 
 
 @frozen
@@ -37,13 +39,10 @@ class ExoPictures:
     view: ExoView
     info: VideoInfo
     size: tuple[int, int]  # (width, height) px of the pictures
+    resize: Resize
     camera: CameraModel  # of the pictures
     seen: Tensor  # [H, W] bool, what the lens saw; the rest is black and has no depth
     redrawn: Undistortion | None  # None: as filmed, cropped or padded
-    corner: tuple[int, int] = (
-        0,
-        0,
-    )  # (left, top) px, where the redrawn picture stands among its bars
 
     @property
     def kind(self) -> PictureChoice:
@@ -57,51 +56,17 @@ class ExoPictures:
         Raises:
             EgoXInputError: the clip is beyond the video's end.
         """
-        selection = self.selection(window)
-        return (
-            selection
-            if self.redrawn is None
-            else replace(selection, source_size=self.size, resize="crop")
-        )
-
-    def selection(self, window: ClipWindow) -> FrameSelection:
-        """The clip's frames in the video, and the part of its picture that is shown where nothing
-        is redrawn.
-
-        Raises:
-            EgoXInputError: the clip is beyond the video's end.
-        """
-        return frames_of(self.info, window, self.size, _resize(self.info, self.size))
-
-    def read(self, window: ClipWindow) -> Tensor:  # [T, H, W, 3] uint8
-        """The pictures of a clip.
-
-        Raises:
-            EgoXInputError: the clip is beyond the video's end, a frame that can't be decoded.
-        """
-        indices = self.selection(window).source_indices.tolist()
-        store = FrameStore(len(indices), (self.size[1], self.size[0], 3), np.uint8)
-        for picture in self.drawn(indices):
-            store.append(picture)
-        return store.tensor()
+        info = self.info
+        if self.redrawn is not None:
+            info = replace(info, width=self.size[0], height=self.size[1])
+        return frames_of(info, window, self.size, self.resize)
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
         """The pictures of the video's frames ``indices``, which ascend."""
-        left, top = self.corner
-        whole = self.selection(FIRST)
+        part = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
-            if self.redrawn is None:
-                yield fit_picture(picture, whole.rectangle, self.size)
-                continue
-            inner = (
-                (self.redrawn(torch.from_numpy(picture)).clamp(0, 1) * 255)
-                .round()
-                .to(torch.uint8)
-                .numpy()
-            )
-            out = np.zeros((self.size[1], self.size[0], 3), np.uint8)
-            out[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-            yield out
+            redrawn = picture if self.redrawn is None else self.redrawn.redraw(picture)
+            yield fit_picture(redrawn, part, self.size)
 
 
 def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
@@ -113,17 +78,13 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
     Raises:
         EgoXInputError: a video that can't be read, or of another aspect than the calibration.
     """
-    info = video_info(view.video)
-    size, source = options.exo_size, camera_of_video(view, info)
+    info, size = probe_video(view.video), options.exo_size
+    source, resize = camera_of_video(view, info), "pad" if turned_against(info, size) else "crop"
+    common: dict[str, Any] = {"view": view, "info": info, "size": size}
     if LENSES[view.camera.lens].straight or layout != "egoexo4d" or options.pictures == "as filmed":
-        first = frames_of(info, FIRST, size, _resize(info, size))
+        first = frames_of(info, FIRST, size, resize)
         return ExoPictures(
-            view=view,
-            info=info,
-            size=size,
-            camera=first.camera(source),
-            seen=_shown(first),
-            redrawn=None,
+            **common, resize=resize, camera=first.camera(source), seen=_shown(first), redrawn=None
         )
     inner = size
     if turned_against(info, size):
@@ -134,18 +95,9 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
     focal = max(inner) / 2 / math.tan(math.radians(options.exo_fov_deg) / 2)
     if focal > target.fx:
         target = replace(target, fx=focal, fy=focal)
-    redrawn = Undistortion(source, target)
-    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    seen = torch.zeros(size[1], size[0], dtype=torch.bool)
-    seen[top : top + inner[1], left : left + inner[0]] = redrawn.seen
+    redrawn = Undistortion(source, target, size)
     return ExoPictures(
-        view=view,
-        info=info,
-        size=size,
-        camera=target.crop(-left, -top, *size),
-        seen=seen,
-        redrawn=redrawn,
-        corner=(left, top),
+        **common, resize="crop", camera=redrawn.camera, seen=redrawn.seen, redrawn=redrawn
     )
 
 
@@ -187,28 +139,16 @@ def frames_of(
     Raises:
         EgoXInputError: the clip is beyond the video's end.
     """
-    indices = window.indices
-    if int(indices[-1]) >= info.frame_count:
-        raise EgoXInputError(
-            f"video {info.name}",
-            got=f"{info.frame_count} frames",
-            expected=f"at least {int(indices[-1]) + 1}",
-            fix="the clip is beyond its end",
-        )
-    times = torch.tensor(info.times_s, dtype=torch.float64)[indices]
-    return FrameSelection(
-        source_indices=indices,
-        times_s=times,
-        source_fps=info.fps,
-        fps=info.fps / window.step,
-        source_size=(info.width, info.height),
-        size=size,
+    width, height = size
+    return select_frames(
+        info,
+        start_frame=window.start,
+        frame_count=window.frames,
+        step=window.step,
         resize=resize,
+        width=width,
+        height=height,
     )
-
-
-def _resize(info: VideoInfo, size: tuple[int, int]) -> Resize:
-    return "pad" if turned_against(info, size) else "crop"
 
 
 def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool

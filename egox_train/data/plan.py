@@ -20,7 +20,7 @@ from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.remarks import Remark
 from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
-from egox_core.video import VideoInfo
+from egox_core.video import VideoInfo, probe_video
 
 from ..fingerprint import fingerprint
 from .clip_files import ClipWindow, clip_windows, longest_known
@@ -28,7 +28,7 @@ from .clip_masks import with_mask
 from .clip_writer import ClipJob, clips_without_depth
 from .exo_pictures import exo_pictures, turned_against
 from .prepare_options import DRAWING, PrepareOptions
-from .raw_take import ExoView, RawTake, video_info
+from .raw_take import ExoView, RawTake
 
 PLANS = "plans"
 DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
@@ -256,11 +256,11 @@ def _usable_views(
 ) -> list[tuple[ExoView, range]]:
     """Exo cameras whose video can be read, and the frames that all of a clip's sources have within
     the task."""
-    ego_frames = video_info(take.ego_video).frame_count if take.ego_video is not None else None
+    ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     out = []
     for view in take.exos:
         try:
-            info = video_info(view.video)
+            info = probe_video(view.video)
         except EgoXInputError as error:
             skipped.append((f"{take.name}__{view.name}", str(error)))
             continue

@@ -1,7 +1,6 @@
 """Common form of every source layout before clips are cut: one wearer, one or more exo cameras,
 paths and poses."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.remarks import Remark
-from egox_core.video import VideoInfo, probe_video
 
 from ..options import Split
 from ..takes.mask_files import MaskFile
@@ -70,21 +68,3 @@ class RawTake:
     def pose_known(self) -> Tensor:  # [T] bool
         """Frames with a pose."""
         return torch.isfinite(self.ego_w2c).flatten(1).all(dim=1)
-
-
-def video_info(video: Path) -> VideoInfo:
-    """:func:`.probe_video` of a source's video, once while the file is the same: all packets of a
-    long one are listed.
-
-    Raises:
-        EgoXInputError: as it does.
-    """
-    if not video.is_file():
-        return probe_video(video)
-    stat = video.stat()
-    return _probed(video, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=16)
-def _probed(video: Path, size: int, changed_ns: int) -> VideoInfo:
-    return probe_video(video)

@@ -21,12 +21,13 @@ from egox_core.takes import (
     with_exo_lens,
 )
 from egox_core.types import ExoLens, TakeMeta
+from egox_core.video import probe_video
 
 from ..options import Layout
 from ..takes.head_files import all_frames, read_keypoints
 from ..takes.head_step import out_of_step
 from .egoexo4d import is_egoexo4d, read_egoexo4d
-from .raw_take import ExoView, RawTake, SourceLayout, video_info
+from .raw_take import ExoView, RawTake, SourceLayout
 from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
@@ -145,7 +146,7 @@ def _from_meta(
             fix="complete its meta.json",
         )
     video = folder / EXO
-    info = video_info(video)
+    info = probe_video(video)
     lensed, note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -19,7 +18,7 @@ import folder_paths
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.types import FrameSelection
-from ...egox_core.video import VideoInfo, probe_video, select_frames
+from ...egox_core.video import probe_video, select_frames
 from ...egox_core.wan import check_weights
 from .paths import TAKE_FILES, resolve
 
@@ -261,24 +260,7 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     path = resolve(values["file"], "exo video")
     if not all(isinstance(value, (int, float, str)) for value in options.values()):
         return None
-    return replace(select_frames(probed(path), **options), source_path=path)
-
-
-def probed(path: Path) -> VideoInfo:
-    """A video as it is now, remembered until its file changes.
-
-    Raises:
-        EgoXInputError: no video.
-    """
-    state = path.stat()
-    return _probed(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=8)
-def _probed(path: Path, changed_ns: int, size: int) -> VideoInfo:
-    """A video as it was at that time: a long one takes a second to look at, and each run asks
-    several times."""
-    return probe_video(path)
+    return replace(select_frames(probe_video(path), **options), source_path=path)
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:

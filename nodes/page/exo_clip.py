@@ -10,8 +10,7 @@ import torch
 from aiohttp import web
 
 from ...egox_core.safe_files import whole_number
-from ...egox_core.video import decode_frames, resize_picture
-from ..host.graph import probed
+from ...egox_core.video import decode_frames, probe_video, resize_picture
 from ..host.paths import resolve
 from .requests import reads_file, unkept
 from .scenes import jpeg
@@ -25,7 +24,7 @@ MAX_HIGH = 448
 async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
     """Frames, frames a second, width and height (px), ``hdr`` (HLG, PQ or empty), ``remarks``
     and, where they aren't even, ``times`` (s) of ``?file=…``."""
-    info = await asyncio.to_thread(lambda: probed(resolve(name, "exo video")))
+    info = await asyncio.to_thread(lambda: probe_video(resolve(name, "exo video")))
     return web.json_response(
         {
             "frames": info.frame_count,
@@ -52,7 +51,7 @@ def frame_jpeg(path: Path, number: int) -> bytes:
     Raises:
         EgoXInputError: no video that can be read.
     """
-    info = probed(path)
+    info = probe_video(path)
     ((_, picture),) = decode_frames(path, info, [min(number, info.frame_count - 1)])
     scale = min(1.0, MAX_HIGH / picture.shape[0])
     size = max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0]))

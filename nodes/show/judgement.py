@@ -12,8 +12,8 @@ from ...egox_core.file_names import TRUTH
 from ...egox_core.metrics import PathError, PathViews
 from ...egox_core.stages import judge
 from ...egox_core.types import CameraTrajectory, PointCloud
-from ...egox_core.video import read_frames
-from ..host.graph import LOADER, Graph, probed, selection_of
+from ...egox_core.video import probe_video, read_frames
+from ..host.graph import LOADER, Graph, selection_of
 from ..host.progress import host_progress
 from ..host.remember import remembered
 
@@ -61,7 +61,7 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
         path = selection.source_path.with_name(TRUTH)
         if not path.is_file():
             return None
-        info, (height, width) = probed(path), size
+        info, (height, width) = probe_video(path), size
         if (
             abs(info.fps / selection.source_fps - 1) > 0.001
             or info.frame_count <= selection.source_indices.max()

@@ -69,7 +69,7 @@ def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
             most = max(most, sum(frame() is not None for frame in seen))
             yield index, picture
 
-    monkeypatch.setattr("egox_train.data.exo_pictures.decode_frames", decode)
+    monkeypatch.setattr("egox_core.video.reader.decode_frames", decode)
     source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
     prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), ALL_TRAIN)
     assert len(seen) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own
