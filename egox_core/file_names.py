@@ -23,4 +23,8 @@ VIDEO_SUFFIXES = (
     ".webm",
     ".avi",
     ".m4v",
+    ".mts",
+    ".m2ts",
+    ".mxf",
+    ".lrv",
 )  # containers that PyAV decodes, in lower case

@@ -34,6 +34,8 @@ from ..video import probe_video
 MAX_BYTES, MAX_FILES = 4 * 2**30, 2000
 """Bounds of one upload, unpacked."""
 UPLOAD_SUFFIXES = (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, ".npz", ".zip", ".json", ".txt")
+CAMERAS_OWN = (".mts", ".m2ts", ".mxf", ".lrv")
+"""Of a camera's card: where there is a video of another kind, too, that one was made of them."""
 COLMAP_POSES = "images.txt"
 VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
 
@@ -108,11 +110,11 @@ def told_apart(folder: Path) -> TakeFiles:
         EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    video = _only(
-        "exo video",
-        [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.name not in (TRUTH, PRIOR)],
-        (EXO,),
-    )
+    videos = [
+        p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.name not in (TRUTH, PRIOR)
+    ]
+    made = [p for p in videos if p.suffix.lower() not in CAMERAS_OWN]
+    video = _only("exo video", made or videos, (EXO,))
     depth = _only("depth", _depths(folder, files), DEPTH_NAMES)
     cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
     poses = [p for p in files if p.name == COLMAP_POSES]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Generator, Iterator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
@@ -28,7 +29,15 @@ from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
 from .hdr import GAMMAS, GAMUTS, TRANSFERS, sdr_picture
 from .selection import VideoInfo
-from .tracks import chosen_track, display_turn, is_panorama, progressive, real_tracks
+from .tracks import (
+    chosen_track,
+    display_turn,
+    dolby_profile,
+    is_panorama,
+    progressive,
+    real_tracks,
+    stereo_layout,
+)
 
 if TYPE_CHECKING:
     import av
@@ -36,8 +45,17 @@ if TYPE_CHECKING:
 VideoSource = Path | io.BytesIO
 Redrawn = Callable[[np.ndarray], np.ndarray]
 """One [H, W, 3] picture for another lens, of the same kind."""
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
+FORMATS = "mov,matroska,avi,mpegts,mpeg,mxf,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
+NOT_READ: Mapping[str, bytes] = {
+    "a WebP": rb"RIFF.{4}WEBP",
+    "a PNG, animated or not": rb".PNG",
+    "a y4m (pictures that aren't packed)": rb"YUV4MPEG2",
+    "an IVF": rb"DKIF",
+    "a NUT": rb"nut/multimedia container",
+    "a DV stream of a camcorder": rb"\x1f\x07\0[\x3f\xbf]",
+}
+"""Other files of pictures that move -> how they begin."""
 MAX_ASPECT = 16.0
 """Aspect of a pixel, in either direction; more is damage."""
 SQUARE_TOLERANCE = 0.005
@@ -112,15 +130,16 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     import av
 
     with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
-        start = file.read(12)
+        start = file.read(32)
         file.seek(0)
-    if start[8:] == b"WEBP" or start[1:4] == b"PNG":
-        raise EgoXInputError(
-            f"video {name}",
-            got="a WebP or PNG, animated or not",
-            expected="a video file",
-            fix="convert it to mp4",
-        )
+    for words, begins in NOT_READ.items():
+        if re.match(begins, start, re.DOTALL):
+            raise EgoXInputError(
+                f"video {name}",
+                got=words,
+                expected="a container of videos, as mp4, mkv, avi, ts or mxf",
+                fix="convert it to mp4, for instance with ffmpeg",
+            )
     try:
         return av.open(
             source if isinstance(source, io.BytesIO) else str(source),
@@ -229,6 +248,8 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             "tracks": str(tracks) * (tracks > 1),
             "interlaced": "frames" * first.interlaced_frame,
             "gamut": "" if hdr else _gamut(first),
+            "stereo": stereo_layout(first, coded.name),
+            "dolby": dolby_profile(source, container.format.name),
             "panorama": f"{width}x{height}" * (width == 2 * height),
         }
         return VideoInfo(

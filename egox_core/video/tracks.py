@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -19,11 +20,29 @@ REMARKS: Mapping[str, str] = {
     "cut": "{} frames that can't be decoded, such as those before the first whole one, are left out",
     "interlaced": "interlaced {}: lines of two moments are made one picture (bwdif)",
     "gamut": "{} brought to sRGB",
+    "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
+    "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
+    "dolby": "Dolby Vision profile {}, whose colours only its own players know (here they are green "
+    "and purple): export the video as HDR10, HLG or SDR",
     "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
 }
 """Remark of :class:`.VideoInfo` -> a sentence with its value."""
 _AROUND = re.compile(rb"sv3d.{4}svhd|Spherical(?:>|=\")\s*true", re.DOTALL)
-_MOST_HEADER = 2**26
+_STEREO: Mapping[int, str] = {
+    1: "side by side",
+    2: "one above the other",
+    3: "in alternate frames",
+    4: "as a checkerboard",
+    5: "side by side",
+    6: "line by line",
+    7: "column by column",
+}
+"""FFmpeg's numbers of layouts, from the codec's frame packing, st3d or Matroska's StereoMode."""
+_DOLBY = re.compile(rb"(?:\0\0\0 dv[cvw]C|dv[cvw]C\x41\xed[\x80-\xff])(.{5})", re.DOTALL)
+"""The settings of Dolby Vision as a box of MP4, as an element of Matroska."""
+_OWN_COLOURS = (5, 10)
+"""Profiles whose base layer, where it is compatible with nothing else, has Dolby's own colours."""
+_MOST_HEADER, _MOST_BEGINNING = 2**26, 2**16
 _DEFAULT, _COVER = 1, 1024  # bits of a track's disposition
 
 
@@ -65,10 +84,35 @@ def is_panorama(source: Any, format_name: str, frame: av.VideoFrame) -> bool:
     )
 
 
+def stereo_layout(frame: av.VideoFrame, codec: str) -> str:
+    """Place of both eyes in the pictures; empty where they show one.
+
+    Spatial video of phones (MV-HEVC) is said to alternate, but one eye alone is decoded."""
+    data = _side_data(frame, "STEREO3D")
+    kind = int.from_bytes(data[:4], sys.byteorder) if data else 0
+    return "" if (kind, codec) == (3, "hevc") else _STEREO.get(kind, "")
+
+
+def dolby_profile(source: Any, format_name: str) -> str:
+    """Profile of Dolby Vision whose colours others can't show; empty for others."""
+    if "mp4" not in format_name and "matroska" not in format_name:
+        return ""
+    header = _mp4_header(source) if "mp4" in format_name else _beginning(source)
+    found = _DOLBY.search(header)
+    profile, compatible = (found[1][2] >> 1, found[1][4] >> 4) if found else (0, 0)
+    return str(profile) if profile in _OWN_COLOURS and not compatible else ""
+
+
 def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
     """Only of single frames: PyAV keeps a frame of which it was asked until the next collection."""
     found: Any = frame.side_data  # typed as a mapping of its names
     return next((bytes(data) for data in found if data.type.name == name), None)
+
+
+def _beginning(source: Any) -> bytes:
+    with nullcontext(source) if hasattr(source, "getbuffer") else source.open("rb") as file:
+        file.seek(0)
+        return file.read(_MOST_BEGINNING)
 
 
 def _mp4_header(source: Any) -> bytes:

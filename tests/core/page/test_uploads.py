@@ -28,9 +28,11 @@ def write(folder: Path, *names: str) -> Path:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".mp4":
+        if path.suffix in (".mp4", ".lrv"):
             pytest.importorskip("av", reason="decodes video")
-            write_video(path, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 20.0)
+            made = path.with_suffix(".mp4")
+            write_video(made, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 20.0)
+            made.rename(path)
         elif path.suffix == ".npz":
             np.savez_compressed(path, depth_m=DEPTH)
         elif path.suffix == ".npy":
@@ -72,6 +74,8 @@ def write(folder: Path, *names: str) -> Path:
             {"video": "exo.mp4", "depth": "depth.npz", "camera": "meta.json", "poses": "meta.json"},
         ),
         (("holiday.mp4",), {"video": "holiday.mp4"}),
+        (("GL010001.lrv",), {"video": "GL010001.lrv"}),
+        (("GL010001.lrv", "GX010001.mp4"), {"video": "GX010001.mp4"}),
     ],
 )
 def test_files_are_told_apart(tmp_path, names, found):

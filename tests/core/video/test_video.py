@@ -3,11 +3,14 @@
 import io
 import itertools
 import math
+import re
 import shutil
 import struct
 import wave
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -57,12 +60,15 @@ def encode(
     pixels: str = "yuv420p",
     options=None,
     matrix: int | None = None,
+    rate: int = 20,
+    tags: Mapping[str, str] = MappingProxyType({}),
     **context,
 ) -> None:
-    """A file of pictures [T, H, W, 3]; ``context`` is more of its codec's, and ``matrix`` is one of
-    H.273 that it doesn't name."""
+    """A file of pictures [T, H, W, 3]; ``context`` is more of its codec's, ``tags`` are its track's,
+    and ``matrix`` is one of H.273 that it doesn't name."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=20, options=options)
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.metadata.update(tags)
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = pixels
         for name, value in context.items():
@@ -300,6 +306,83 @@ def test_a_360_video_is_refused_and_one_twice_as_wide_asked_about(tmp_path):
         probe_video(io.BytesIO(content[:place] + size + content[place + 4 :] + box))
 
 
+IN_TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+
+
+def in_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
+    """Puts a box to the end of the description of the only track's pictures."""
+    data, at, places = bytearray(path.read_bytes()), 0, []
+    for name in (*IN_TRACK, entry):
+        at = data.index(name, at) + 4
+        places.append(at - 8)
+
+    def size(place: int) -> int:
+        return int.from_bytes(data[place : place + 4], "big")
+
+    end = places[-1] + size(places[-1])
+    for place in places:
+        data[place : place + 4] = struct.pack(">I", size(place) + len(box))
+    path.write_bytes(data[:end] + box + data[end:])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "told", "words"),
+    [
+        ("mp4", "libx264", {"x264-params": "frame-packing=3"}, "side by side"),
+        ("ts", "libx264", {"x264-params": "frame-packing=4"}, "one above the other"),
+        ("mkv", "libx264", {"x264-params": "frame-packing=5"}, "in alternate frames"),
+        ("mp4", "libx264", {"x264-params": "frame-packing=6"}, None),
+        ("mkv", "ffv1", {"stereo_mode": "left_right"}, "side by side"),
+        ("webm", "libvpx-vp9", {"stereo_mode": "top_bottom"}, "one above the other"),
+        ("mkv", "ffv1", {"stereo_mode": "mono"}, None),
+        ("mp4", "libx264", b"\2", "side by side"),
+        ("mov", "libx264", b"\1", "one above the other"),
+        ("mp4", "libx264", b"\0", None),
+    ],
+)
+def test_a_stereo_video_is_told(tmp_path, suffix, codec, told, words):
+    """By the codec's frame packing, Matroska's StereoMode or the box st3d."""
+    path = tmp_path / f"both.{suffix}"
+    if isinstance(told, bytes):
+        encode(path, numbered_frames(5), codec)
+        in_sample_entry(path, b"avc1", struct.pack(">I4sIc", 13, b"st3d", 0, told))
+    else:
+        options = told if "x264-params" in told else {}
+        encode(path, numbered_frames(5), codec, options=options, tags={} if options else told)
+    assert whole(path)[1].get("stereo") == words
+    said = [str(note) for note in open_clip(path, frame_count=5).notes]
+    assert [f"both eyes {words}" in note for note in said] == [True] * (words is not None)
+
+
+@pytest.mark.parametrize(
+    ("profile", "compatible", "told"),
+    [(5, 0, True), (10, 0, True), (8, 1, False), (8, 4, False), (7, 6, False), (10, 1, False)],
+)
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_dolby_visions_own_colours_are_told(tmp_path, suffix, profile, compatible, told):
+    path = tmp_path / f"phone.{suffix}"
+    settings = bytes((1, 0, profile << 1, 0x1D, compatible << 4)).ljust(24, b"\0")
+    encode(path, numbered_frames(5))
+    if suffix == "mp4":
+        in_sample_entry(path, b"avc1", struct.pack(">I4s", 32, b"dvcC") + settings)
+    else:  # in place of the padding before the tracks
+        mapping = b"\x41\xe7\x84dvcC\x41\xed\x98" + settings
+        data = path.read_bytes()
+        end = re.search(rb"\0{48,}", data[:4096]).end()
+        path.write_bytes(data[: end - len(mapping)] + mapping + data[end:])
+    assert whole(path)[1].get("dolby") == (str(profile) if told else None)
+
+
+@pytest.mark.parametrize(("codec", "size", "count"), [("mpeg2video", 48, 5), ("libx264", 96, 9)])
+def test_camcorders_mxf_is_read(tmp_path, codec, size, count):
+    path = tmp_path / "clip.mxf"
+    encode(path, numbered_frames(count, size), codec, rate=25)
+    shown = open_clip(path, frame_count=count)
+    assert shown.info.fps == 25 and shown.info.frame_count == count and not shown.notes
+    levels = shown.read()[:, size // 2, 40].float().mean(-1)
+    assert (levels - 4 * torch.arange(count)).abs().max() < 3
+
+
 def test_untagged_hd_is_bt709_and_ours_is_tagged(tmp_path):
     frames, untagged, ours = numbered_frames(1, 720), tmp_path / "hd.mkv", tmp_path / "ours.mp4"
     encode(untagged, frames, "ffv1", "yuv444p", matrix=1)
@@ -379,7 +462,13 @@ def test_bad_files_are_refused(clip, tmp_path):
         ("none.mp4", None, "not there"),
         ("corrupt.mp4", b"not a video at all" * 100, "can't be decoded"),
         ("sound.wav", sound.getvalue(), "no video stream"),
-        ("moving.webp", b"RIFF....WEBPVP8X", "convert it to mp4"),
+        ("moving.webp", b"RIFF....WEBPVP8X", "a WebP;.*convert it to mp4"),
+        ("moving.png", b"\x89PNG\r\n", "a PNG"),
+        ("a.y4m", b"YUV4MPEG2 W80 H48 F20:1 Ip A1:1\n", "a y4m .pictures.*convert it to mp4"),
+        ("b.mp4", b"DKIF\0\0\x20\0VP80", "an IVF"),
+        ("c.nut", b"nut/multimedia container\0N", "a NUT"),
+        ("tape.dv", b"\x1f\x07\0\x3f\xff", "a DV stream of a camcorder"),
+        ("tape_pal.dv", b"\x1f\x07\0\xbf\xff", "a DV stream of a camcorder"),
         ("list.m3u8", hls.encode(), "can't be decoded"),
         ("list.mp4", b"ffconcat version 1.0\nfile other.mp4\n", "can't be decoded"),
     ):
