@@ -29,7 +29,6 @@ from torch import Tensor
 from .arrays import Array, as_floats, as_frames, as_poses
 from .cameras import CameraModel, preset_camera, validate_w2c
 from .depth import (
-    AlignOptions,
     DepthSource,
     array_depth,
     frames_of_size,
@@ -49,6 +48,7 @@ from .takes import DepthReport, meta_trajectory, take_depth
 from .trajectory import adapted, check_made_on, trajectory_of_array
 from .types import (
     UNTIMED_FPS,
+    AlignMode,
     CameraTrajectory,
     Canvas,
     DepthKind,
@@ -173,7 +173,7 @@ def align(
     scale: ScaleSource | float = "as is",
     dynamic_mask: Array | None = None,  # [T or 1, h, w] 0...1, what moves
     sky_mask: Array | None = None,  # [T or 1, h, w] 0...1
-    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    mode: AlignMode = "least squares",
     trust: bool = False,  # add how far each pixel is to be believed
     device: Device = None,  # of the maps
     progress: Progress = no_progress,
@@ -210,7 +210,7 @@ def align(
         scale=scale,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
-        options=options,
+        mode=mode,
         progress=progress,
     )
     if exo_w2c is not None:

@@ -8,7 +8,6 @@ from comfy_api.latest import io
 
 from ..egox_core.depth import (
     DEPTH_ADAPTERS,
-    AlignOptions,
     camera_of_view,
     check_scale,
     depth_advice,
@@ -254,7 +253,7 @@ class EgoXDepthAlign(io.ComfyNode):
             scale=scale if scale_factor == 1 else scale_factor,
             dynamic_mask=dynamic_mask,
             sky_mask=sky_mask,
-            options=AlignOptions(mode=mode),
+            mode=mode,
             trust=trust_map,
             progress=progress,
         )

@@ -8,7 +8,7 @@ and of the sky. Out: :class:`~egox_core.types.DepthVideo` of kind ``metric z`` (
 
 from .adapters import DEPTH_ADAPTERS, check_scale, socket_sources
 from .align import align_depth, depth_advice
-from .report import AlignOptions, AlignReport
+from .report import AlignReport
 from .resample import depth_window, fit_depth_size, fit_host_mask, frames_of_size, with_host_masks
 from .roles import align_sources
 from .sources import (

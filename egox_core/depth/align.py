@@ -17,16 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
-from ..types import DepthVideo
+from ..types import ALIGN_MODES, AlignMode, DepthVideo
 from .fit import FloatArray, FrameFit, fit_least_squares, fit_robust, quantile_range, sample_step
 from .kind import check_order
-from .report import AlignOptions, AlignReport
+from .report import AlignReport
 
 WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only add memory
 Result = TypeVar("Result")
+
+QUANTILES = 0.10, 0.90
+"""Pixels count where both depths are between these of the frame; robust: in its first fit only."""
+MOMENTUM = 0.99
+"""state = MOMENTUM * state + (1 - MOMENTUM) * fit of the frame."""
+LEAST_INVERSE = 1e-3
+"""1/m, so nothing lies further than 1000 m."""
+LEAST_SHARE = 0.05
+"""Valid pixels of a frame; below it the frame takes the momentum's state."""
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
 ADVICE = "give the video's own depth: a file, or the output of MoGe"
@@ -50,7 +59,7 @@ def align_depth(
     dynamic: Tensor
     | None = None,  # [T, H, W] bool, moving: left out of the fit (added to the payloads' own masks)
     sky: Tensor | None = None,  # [T, H, W] bool, left out of the fit, invalid in the result
-    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    mode: AlignMode = "least squares",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:
     """Align a video depth to a metric one.
@@ -61,8 +70,10 @@ def align_depth(
 
     Raises:
         EgoXInputError: no metric depth, kinds that can't be aligned, sizes that differ, a depth
-            that is disparity by mistake (see :mod:`depth.kind`), no frame that could be fitted.
+            that is disparity by mistake (see :mod:`depth.kind`), no frame that could be fitted, an
+            unknown mode.
     """
+    check_choice("alignment mode", mode, ALIGN_MODES)
     if metric is None:
         raise EgoXInputError(
             MISSING_METRIC,
@@ -83,7 +94,7 @@ def align_depth(
     )
     sky = _united("sky mask", metric, sky, metric.sky, None if video is None else video.sky)
     if video is None:
-        return _pass_through(metric, dynamic, sky, options, progress)
+        return _pass_through(metric, dynamic, sky, progress)
 
     excluded = _combined(torch.logical_or, dynamic, sky)
     check_order(metric, video, excluded)
@@ -93,7 +104,7 @@ def align_depth(
 
     def fit(t: int) -> tuple[FrameFit | None, str]:
         return fit_frame(
-            metric_m[t], values[t], None if hidden is None else hidden[t], disparity, options
+            metric_m[t], values[t], None if hidden is None else hidden[t], disparity, mode
         )
 
     fits, reasons = [], []
@@ -101,13 +112,13 @@ def align_depth(
         fits.append(frame_fit)
         reasons.append(why)
         progress(t + 1, 2 * count, "fitting depth")
-    states = momentum_states(fits, options.momentum)
+    states = momentum_states(fits)
 
     def apply(t: int) -> Tensor:
         alpha, beta = (np.float32(number) for number in states[t])
         inverse = values[t] * alpha if disparity else alpha / values[t]
         inverse += beta
-        np.maximum(inverse, np.float32(options.min_inverse_depth), out=inverse)  # keeps NaN
+        np.maximum(inverse, np.float32(LEAST_INVERSE), out=inverse)  # keeps NaN
         depth = torch.from_numpy(np.reciprocal(inverse, out=inverse))
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
@@ -118,7 +129,7 @@ def align_depth(
 
     aligned = store_frames(applied(), count)
     used_share = [0.0 if one is None else one.used / metric_m[0].size for one in fits]
-    report = make_report(fits, reasons, used_share, states, options)
+    report = make_report(fits, reasons, used_share, states, mode)
     result = replace(
         metric,
         depth_m=aligned,
@@ -136,7 +147,7 @@ def fit_frame(
     video: FloatArray,  # [H, W] float32, relative depth or disparity, NaN invalid
     excluded: np.ndarray | None,  # [H, W] bool
     disparity: bool,  # the video values are inverse depth already
-    options: AlignOptions,
+    mode: AlignMode,
 ) -> tuple[FrameFit | None, str]:
     """One frame's own α and β, or None and the reason why there is none."""
     x = np.array(video) if disparity else np.reciprocal(video)
@@ -148,11 +159,10 @@ def fit_frame(
     valid = np.isfinite(xs + ys)
     share = float(valid.mean())
     xs, ys = xs[valid], ys[valid]
-    if share < options.min_valid_share or xs.size < 16:
+    if share < LEAST_SHARE or xs.size < 16:
         return None, f"only {100 * share:.1f} % of the pixels are static and valid in both depths"
-    low, high = options.low_quantile, options.high_quantile
-    fit = fit_least_squares(x, y, quantile_range(xs, low, high), quantile_range(ys, low, high))
-    if fit is not None and options.mode == "robust":
+    fit = fit_least_squares(x, y, quantile_range(xs, *QUANTILES), quantile_range(ys, *QUANTILES))
+    if fit is not None and mode == "robust":
         fit = fit_robust(x, y, xs, ys, fit)
     if fit is None:
         return (
@@ -164,7 +174,7 @@ def fit_frame(
     return fit, ""
 
 
-def momentum_states(fits: list[FrameFit | None], momentum: float) -> list[tuple[float, float]]:
+def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:
     """The (α, β) applied per frame. The first fit starts the state; frames before it take it as well.
 
     Raises:
@@ -182,8 +192,8 @@ def momentum_states(fits: list[FrameFit | None], momentum: float) -> list[tuple[
     alpha, beta, states = first.alpha, first.beta, []
     for fit in fits:
         if fit is not None:
-            alpha = momentum * alpha + (1 - momentum) * fit.alpha
-            beta = momentum * beta + (1 - momentum) * fit.beta
+            alpha = MOMENTUM * alpha + (1 - MOMENTUM) * fit.alpha
+            beta = MOMENTUM * beta + (1 - MOMENTUM) * fit.beta
         states.append((alpha, beta))
     return states
 
@@ -193,7 +203,7 @@ def make_report(
     reasons: list[str],
     used_share: list[float],
     states: list[tuple[float, float]],
-    options: AlignOptions,
+    mode: str,
 ) -> AlignReport:
     """The report of an alignment, from its frames' fits and states."""
     nan = float("nan")
@@ -202,7 +212,7 @@ def make_report(
         return torch.tensor(list(values), dtype=torch.float64)
 
     return AlignReport(
-        mode=options.mode,
+        mode=mode,
         alpha=column(a for a, _ in states),
         beta=column(b for _, b in states),
         fit_alpha=column(nan if f is None else f.alpha for f in fits),
@@ -222,18 +232,17 @@ def _pass_through(
     metric: DepthVideo,
     dynamic: Tensor | None,
     sky: Tensor | None,
-    options: AlignOptions,
     progress: Progress,
 ) -> tuple[DepthVideo, AlignReport]:
     count = len(metric.depth_m)
 
     def passed(t: int) -> Tensor:
-        depth = metric.depth_m[t].cpu().clamp_max(1 / options.min_inverse_depth)  # keeps NaN
+        depth = metric.depth_m[t].cpu().clamp_max(1 / LEAST_INVERSE)  # keeps NaN
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
     depth = store_frames(map(passed, range(count)), count)
-    unfitted = make_report([None] * count, [], [0.0] * count, [(1.0, 0.0)] * count, options)
-    report = replace(unfitted, mode="metric depth as it is")
+    mode = "metric depth as it is"
+    report = make_report([None] * count, [], [0.0] * count, [(1.0, 0.0)] * count, mode)
     progress(count, count, "depth as it is")
     return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
 

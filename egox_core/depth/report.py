@@ -1,36 +1,12 @@
-"""Options of the depth alignment, and its report: α, β and residuals frame by frame."""
+"""Report of the depth alignment: α, β and residuals frame by frame."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..errors import check_choice
 from ..frozen import frozen
 from ..remarks import Remark
-from ..types import ALIGN_MODES, AlignMode
-
-
-@frozen
-class AlignOptions:
-    """Options of the fit D^f = 1 / (α / D^v + β); the defaults are the paper's (section 3.1).
-
-    Raises:
-        EgoXInputError: an unknown mode.
-    """
-
-    mode: AlignMode = "least squares"
-    # Pixels count where both depths are inside their own quantile range of the frame; robust: in
-    # its first fit only.
-    low_quantile: float = 0.10
-    high_quantile: float = 0.90
-    momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own
-    min_inverse_depth: float = 1e-3  # 1/m, so nothing lies further than 1000 m
-    # of a frame's pixels; below it the frame takes the momentum state
-    min_valid_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_choice("alignment mode", self.mode, ALIGN_MODES)
 
 
 @frozen
@@ -56,11 +32,8 @@ class AlignReport:
     def lag(self) -> Tensor:  # [T] float64, 1/m
         """Applied minus fitted inverse depth: how far the momentum lags behind.
 
-        Taken at the frame's mean inverse depth. Zero if momentum is 0; a drifting α shows as a
-        growing lag. NaN if the frame had no fit.
-
-        Zero when momentum is 0; a drifting α shows as a growing lag. NaN where the frame had no
-        fit.
+        Taken at the frame's mean inverse depth. A drifting α shows as a growing lag. NaN if the
+        frame had no fit.
         """
         video_inverse = (self.mean_inverse - self.fit_beta) / self.fit_alpha
         return (self.alpha - self.fit_alpha) * video_inverse + (self.beta - self.fit_beta)

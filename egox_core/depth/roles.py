@@ -12,10 +12,10 @@ from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
-from ..types import DepthVideo, FrameSelection, of_frames
+from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
 from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
-from .report import AlignOptions, AlignReport
+from .report import AlignReport
 from .resample import fit_depth_size, fit_host_mask, mask_share
 from .sources import GUESSED_FOV_DEG, DepthSource
 
@@ -93,7 +93,7 @@ def align_sources(
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4] float64, where it is known
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
-    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    mode: AlignMode = "least squares",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, tuple[Remark, ...]]:
     """Choose roles and camera, bring all sources to one size and length, align.
@@ -145,7 +145,7 @@ def align_sources(
             replace(metric, dynamic=None),
             None if video is None else replace(video, dynamic=None),
         )
-    depth, report = align_depth(metric, video, dynamic, sky, options, progress)
+    depth, report = align_depth(metric, video, dynamic, sky, mode, progress)
     if not any(bool(torch.isfinite(frame).any()) for frame in depth.depth_m):
         raise EgoXInputError(
             "aligned depth",

@@ -18,6 +18,8 @@ MARGIN_PX = 16.0
 """Points this far outside the picture can still reach into it with their patch."""
 MIN_Z_M = 1e-3
 """Nearer to the plane through the lens, metres, points project to infinity."""
+NEAR_M = 0.05
+"""Nearer points (a hand on the lens) are left out, by their distance."""
 
 
 def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
@@ -72,7 +74,7 @@ def draw_points(
     screen = screen_points(points, camera, ego_from_frame, options)
     if options.gap_reach:
         reaches = (options.splat.reach, options.gap_reach)
-        tight, wide = splat_reaches(screen, *size, options.splat, reaches)
+        tight, wide = splat_reaches(screen, *size, reaches)
         image = fill_gaps(tight, wide, max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)))
     else:
         image = splat_torch(screen, *size, options.splat)
@@ -90,7 +92,7 @@ def screen_points(
     xyz = points.xyz @ rotation.T + shift
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
-    near = (distance > options.near_m) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
+    near = (distance > NEAR_M) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
     near = near.nonzero()[:, 0]
     # In most poses half of the points are behind the camera: the lens is worked out without them.
     uv, valid = camera.project(xyz[near])

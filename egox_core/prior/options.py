@@ -35,7 +35,6 @@ class PriorOptions:
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     device: str = "auto"  # torch's name of what points are drawn on; auto: a GPU if there is one
-    near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
     # points with a larger relative depth step to a neighbour in exo are left out
     max_edge: float = 0.03

@@ -37,6 +37,16 @@ class ScreenPoints:
         return self.uv.shape[0]
 
 
+BLEND = 1.0
+"""How far a sample's colour reaches, in samples: interpolated linearly. No patch reaches farther."""
+MIN_SIZE_PX = 1.0
+"""Smallest side of a patch, px of any picture: denser points leave no gaps."""
+MAX_SIZE_PX = 20.0
+"""Largest side, px of a picture of the reference height; sparser samples leave gaps, which is honest."""
+DEPTH_TOLERANCE = 0.003
+"""Relative depth within which two samples belong to one surface."""
+
+
 @frozen
 class SplatOptions:
     """Options of drawing points. Lengths in px of a picture of the reference height; they scale
@@ -50,13 +60,6 @@ class SplatOptions:
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
     reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
-    # surface: how far a sample's colour reaches, in samples (1: interpolated linearly)
-    blend: float = 1.0
-    # surface: smallest side of a patch, px of any picture: denser points leave no gaps
-    min_size_px: float = 1.0
-    max_size_px: float = 20.0  # surface: largest side; sparser samples leave gaps, which is honest
-    # surface: relative depth within which two samples belong to one surface
-    depth_tolerance: float = 0.003
 
     @property
     def depth_is_z(self) -> bool:
@@ -98,14 +101,14 @@ def seen_from_behind(points: ScreenPoints) -> Tensor:  # [N] bool
     return a[:, 0, 0] * a[:, 1, 1] < a[:, 0, 1] * a[:, 1, 0]
 
 
-def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[Tensor, Tensor]:
+def patches(points: ScreenPoints, scale: float) -> tuple[Tensor, Tensor]:
     """Patches of style ``surface``: the pixel at d from a centre is covered where |inverse d| <= reach, both parts, and
-    takes the point's colour where |inverse d| <= blend (:func:`blend_reach`).
+    takes the point's colour where |inverse d| <= :data:`BLEND`.
 
     A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline
     is overdrawn by about the half sample that it may really reach. Its axes are stretched to at
-    least ``min_size_px``, for pixels are no smaller, and cut at ``max_size_px``; the directions
-    stay.
+    least :data:`MIN_SIZE_PX`, for pixels are no smaller, and cut at :data:`MAX_SIZE_PX`; the
+    directions stay.
 
     Args:
         scale: picture height / reference height.
@@ -125,7 +128,7 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
     small = (det.abs() / large.clamp_min(1e-9)).clamp_min(1e-5)
     half_angle = 0.5 * torch.atan2(xy, 0.5 * (xx - yy))
     along = torch.stack((half_angle.cos(), half_angle.sin()), dim=-1)
-    low, high = options.min_size_px, max(options.max_size_px * scale, options.min_size_px)
+    low, high = MIN_SIZE_PX, max(MAX_SIZE_PX * scale, MIN_SIZE_PX)
     stretch_large, stretch_small = large.clamp(low, high) / large, small.clamp(low, high) / small
     # Stretched axes: F A with F = f_small 1 + (f_large - f_small) e e'.
     outer = along[:, :, None] * along[:, None, :]
@@ -138,9 +141,4 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
     adjugate = torch.stack((a[:, 1, 1], -a[:, 0, 1], -a[:, 1, 0], a[:, 0, 0]), dim=-1).view(
         -1, 2, 2
     )
-    return adjugate / det[:, None, None], blend_reach(options) * a.abs().sum(-1)
-
-
-def blend_reach(options: SplatOptions) -> float:
-    """Reach of a sample's colour, in samples: never less than its patch."""
-    return max(options.blend, options.reach)
+    return adjugate / det[:, None, None], BLEND * a.abs().sum(-1)

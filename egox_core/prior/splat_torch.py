@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ..sizes import REFERENCE_SIZE
 from .splat_points import (
+    BLEND,
+    DEPTH_TOLERANCE,
     MIN_WEIGHT,
     ScreenPoints,
     SplatImage,
     SplatOptions,
     blank,
-    blend_reach,
     patches,
     seen_from_behind,
 )
@@ -40,15 +41,14 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
         return blank(width, height, points.uv.device)
     if options.style == "composite":
         return _composite(points, width, height, options)
-    return splat_reaches(points, width, height, options, (options.reach,))[0]
+    return splat_reaches(points, width, height, (options.reach,))[0]
 
 
 def splat_reaches(
     points: ScreenPoints,
     width: int,
     height: int,
-    options: SplatOptions,  # of style surface
-    reaches: tuple[float, ...],  # in place of ``options.reach``, at most ``options.blend``
+    reaches: tuple[float, ...],  # half a patch of each size, in samples, at most BLEND
 ) -> list[SplatImage]:
     """Draw points with patches of several sizes: two passes, the front depth of every pixel, then
     the mean of the samples around on that front surface.
@@ -62,7 +62,7 @@ def splat_reaches(
     # All pairs are stored for the second pass where they are few enough (the rule), else computed
     # again.
     stored: list[tuple[Tensor, ...]] | None = []
-    for pairs in _pairs(points, options, width, height):
+    for pairs in _pairs(points, width, height):
         index, pixel, away, _ = pairs
         depth = points.depth[index]
         for front, reach in zip(fronts, reaches, strict=True):
@@ -73,7 +73,7 @@ def splat_reaches(
             if sum(len(p[0]) for p in stored) > 2 * PAIRS_AT_ONCE:
                 stored = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
-    slack = points.extent + options.depth_tolerance * points.depth
+    slack = points.extent + DEPTH_TOLERANCE * points.depth
     near, far = points.depth - slack, points.depth + slack
     samples = torch.cat(
         (
@@ -86,7 +86,7 @@ def splat_reaches(
     )
     sums = torch.zeros(len(reaches), pixels, 6, device=device)
     for index, pixel, away, weight in (
-        stored if stored is not None else _pairs(points, options, width, height)
+        stored if stored is not None else _pairs(points, width, height)
     ):
         nearest, farthest, sample = near[index], far[index], samples[index]
         for front, reach, total in zip(fronts, reaches, sums, strict=True):
@@ -118,7 +118,7 @@ def _image(
 
 
 def _pairs(
-    points: ScreenPoints, options: SplatOptions, width: int, height: int
+    points: ScreenPoints, width: int, height: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Pairs of points and pixels: (point [p], pixel [p], distance in samples [p], weight of the
     point's colour [p]), in groups of equal box size; a pair outside the picture is infinitely far
@@ -127,8 +127,7 @@ def _pairs(
     Patches are askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
     device = points.uv.device
-    inverse, half = patches(points, options, height / REFERENCE_SIZE)
-    reach = blend_reach(options)
+    inverse, half = patches(points, height / REFERENCE_SIZE)
     centre = points.uv.round()
     off = (inverse @ (centre - points.uv)[..., None])[..., 0]  # [N, 2], of the centre, in samples
     corner = torch.tensor((width - 1, height - 1), device=device)
@@ -156,7 +155,7 @@ def _pairs(
                 .abs_()
                 for part in range(2)
             )  # [n, k]
-            point, place = (torch.maximum(a, b) <= reach).nonzero(as_tuple=True)
+            point, place = (torch.maximum(a, b) <= BLEND).nonzero(as_tuple=True)
             a, b = a[point, place], b[point, place]
             point = index[point]
             u, v = (centre[point].long() + torch.stack((du, dv), dim=-1).long()[place]).unbind(-1)
@@ -165,16 +164,15 @@ def _pairs(
                 point,
                 torch.where(seen, v * width + u, 0),
                 torch.where(seen, torch.maximum(a, b), torch.inf),
-                tent(a, options.blend) * tent(b, options.blend) * seen,
+                tent(a) * tent(b) * seen,
             )
 
 
 def tent(
     distance: Tensor,  # [...] in samples
-    blend: float,
 ) -> Tensor:  # [...]
-    """Weight of a sample: 1 on it, falling to 0 at ``blend``; never quite 0 within its patch."""
-    return (1 - distance / blend).clamp_min(MIN_WEIGHT)
+    """Weight of a sample: 1 on it, falling to 0 at BLEND; never quite 0 within its patch."""
+    return (1 - distance / BLEND).clamp_min(MIN_WEIGHT)
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:

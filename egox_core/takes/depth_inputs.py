@@ -11,7 +11,6 @@ from typing import Any
 from ..arrays import Array
 from ..cameras import CameraModel
 from ..depth import (
-    AlignOptions,
     AlignReport,
     DepthSource,
     align_sources,
@@ -24,7 +23,7 @@ from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
-from ..types import DepthVideo, FrameSelection, ScaleSource, TakeMeta
+from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
@@ -54,7 +53,7 @@ def take_depth(
     scale: ScaleSource | float = "as is",  # see metric_scale.with_scale
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
-    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    mode: AlignMode = "least squares",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Read, align and scale the depth of the frames in use.
@@ -87,7 +86,7 @@ def take_depth(
         exo_w2c=None if loaded else exo_poses(meta, frames),
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
-        options=options,
+        mode=mode,
         progress=progress,
     )
     depth, scaled = with_takes_scale(depth, scale, meta, frames, progress=progress)

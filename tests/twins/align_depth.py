@@ -9,16 +9,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from egox_core.depth import align
 from egox_core.depth.align import make_report
 from egox_core.depth.fit import SCALE_FLOOR, TUKEY, FrameFit
-from egox_core.depth.report import AlignOptions, AlignReport
-from egox_core.types import DepthVideo
+from egox_core.depth.report import AlignReport
+from egox_core.types import AlignMode, DepthVideo
 
 
 def align_depth_reference(
     metric: DepthVideo,  # z depth, metres
     video: DepthVideo,  # relative depth or disparity
-    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    mode: AlignMode = "least squares",
 ) -> tuple[DepthVideo, AlignReport]:
     """As :func:`depth.align.align_depth` for two valid inputs of one size; checks nothing."""
     fits, reasons, used = [], [], []
@@ -31,9 +32,9 @@ def align_depth_reference(
             if mask is not None:
                 counts &= ~mask[t].numpy()
         fit = None
-        if counts.mean() >= options.min_valid_share:
-            fit = (_robust if options.mode == "robust" else _least_squares)(
-                np.where(counts, x, np.nan), np.where(counts, y, np.nan), options
+        if counts.mean() >= align.LEAST_SHARE:
+            fit = (_robust if mode == "robust" else _least_squares)(
+                np.where(counts, x, np.nan), np.where(counts, y, np.nan)
             )
         fits.append(fit)
         reasons.append("" if fit is not None else "too few pixels")
@@ -42,37 +43,35 @@ def align_depth_reference(
     alpha, beta, states, frames = first.alpha, first.beta, [], []
     for t, fit in enumerate(fits):
         if fit is not None:
-            alpha = options.momentum * alpha + (1 - options.momentum) * fit.alpha
-            beta = options.momentum * beta + (1 - options.momentum) * fit.beta
+            alpha = align.MOMENTUM * alpha + (1 - align.MOMENTUM) * fit.alpha
+            beta = align.MOMENTUM * beta + (1 - align.MOMENTUM) * fit.beta
         states.append((alpha, beta))
         x = video.depth_m[t].double()
         x = x if video.kind == "disparity" else 1 / x
-        depth = 1 / (alpha * x + beta).clamp_min(options.min_inverse_depth)
+        depth = 1 / (alpha * x + beta).clamp_min(align.LEAST_INVERSE)
         for mask in (metric.sky, video.sky):
             if mask is not None:
                 depth = depth.masked_fill(mask[t], float("nan"))
         frames.append(depth.float())
     return replace(metric, depth_m=torch.stack(frames)), make_report(
-        fits, reasons, used, states, options
+        fits, reasons, used, states, mode
     )
 
 
-def _gate(values: np.ndarray, options: AlignOptions) -> np.ndarray:
-    low, high = np.nanquantile(
-        values, [options.low_quantile, options.high_quantile], method="nearest"
-    )
+def _gate(values: np.ndarray) -> np.ndarray:
+    low, high = np.nanquantile(values, align.QUANTILES, method="nearest")
     return (values >= low) & (values <= high)
 
 
-def _least_squares(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
-    keep = _gate(x, options) & _gate(y, options)
+def _least_squares(x: np.ndarray, y: np.ndarray) -> FrameFit:
+    keep = _gate(x) & _gate(y)
     x, y = x[keep], y[keep]
     (alpha, beta), *_ = np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y, rcond=None)
     return _summary(x, y, np.ones_like(x), alpha, beta)
 
 
-def _robust(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
-    start = _least_squares(x, y, options)
+def _robust(x: np.ndarray, y: np.ndarray) -> FrameFit:
+    start = _least_squares(x, y)
     alpha, beta = start.alpha, start.beta
     valid = np.isfinite(x) & np.isfinite(y)
     x, y = x[valid], y[valid]

@@ -5,12 +5,13 @@ import math
 import torch
 
 from egox_core.prior.splat_points import (
+    BLEND,
+    DEPTH_TOLERANCE,
     MIN_WEIGHT,
     ScreenPoints,
     SplatImage,
     SplatOptions,
     blank,
-    blend_reach,
     patches,
 )
 from egox_core.sizes import REFERENCE_SIZE
@@ -26,11 +27,10 @@ def splat_reference(
 
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
     image = blank(width, height)
-    inverse, half = (t.tolist() for t in patches(points, options, height / REFERENCE_SIZE))
+    inverse, half = (t.tolist() for t in patches(points, height / REFERENCE_SIZE))
     uv, depth, rgb, extent = (
         t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent)
     )
-    reach = blend_reach(options)
     inside: dict[
         tuple[int, int], list[tuple[int, float, bool]]
     ] = {}  # pixel -> (point, weight, covered by its patch)
@@ -44,10 +44,8 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
             ):
                 a = abs(a_u * (col - u) + a_v * (row - v))
                 b = abs(b_u * (col - u) + b_v * (row - v))
-                if max(a, b) <= reach:
-                    weight = max(1 - a / options.blend, MIN_WEIGHT) * max(
-                        1 - b / options.blend, MIN_WEIGHT
-                    )
+                if max(a, b) <= BLEND:
+                    weight = max(1 - a / BLEND, MIN_WEIGHT) * max(1 - b / BLEND, MIN_WEIGHT)
                     inside.setdefault((row, col), []).append(
                         (i, weight, max(a, b) <= options.reach)
                     )
@@ -57,7 +55,7 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
             continue  # only colours reach here, no patch
         total, colour, mean, back = 0.0, [0.0, 0.0, 0.0], 0.0, 0.0
         for i, weight, covers in samples:
-            slack = extent[i] + options.depth_tolerance * depth[i]
+            slack = extent[i] + DEPTH_TOLERANCE * depth[i]
             if depth[i] - slack > front or (depth[i] + slack < front and not covers):
                 continue  # behind or before the front surface
             total += weight

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from egox_core.depth import align
 from egox_core.depth.align import align_depth
-from egox_core.depth.report import AlignOptions
 from egox_core.types import DepthVideo
 from tests.core.depth.align_cases import AlignCase, make_case
 from tests.refusals import refuses
@@ -28,7 +28,7 @@ CASES = [
 )
 def test_recovers_alpha_and_beta(case, mode):
     metric, video = make_case(case, **SIZE)
-    aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
+    aligned, report = align_depth(metric, video, mode=mode)
     bar = case.bar(mode)
     if bar is not None:
         worst = case.errors(report.alpha, report.beta)
@@ -44,7 +44,7 @@ def test_recovers_alpha_and_beta(case, mode):
     [AlignCase(), AlignCase(noise_in="b"), AlignCase(noise_in="m", outliers_in="m")],
     ids=["clean", "noise", "outliers"],
 )
-def test_equals_its_plain_twin(case, mode):
+def test_equals_its_plain_twin(monkeypatch, case, mode):
     # Small enough that the samples are the whole frame; what differs is single against double
     # precision in the inverse depths, which moves a few pixels across a gate, and that the robust
     # twin iterates to the very end, whereas the fast path stops where α changes by less than 1e-4;
@@ -53,9 +53,9 @@ def test_equals_its_plain_twin(case, mode):
     metric, video = make_case(case, frames=3, height=112, width=196)
     metric = replace(metric, dynamic=torch.zeros_like(metric.depth_m, dtype=torch.bool))
     metric.dynamic[:, 20:60, 30:90] = True
-    options = AlignOptions(mode=mode, momentum=0.5)
-    fast, fast_report = align_depth(metric, video, options=options)
-    plain, plain_report = align_depth_reference(metric, video, options=options)
+    monkeypatch.setattr(align, "MOMENTUM", 0.5)
+    fast, fast_report = align_depth(metric, video, mode=mode)
+    plain, plain_report = align_depth_reference(metric, video, mode=mode)
     for name, rtol in (("alpha", 5e-4), ("beta", 2e-3), ("residual", 5e-3), ("used_share", 3e-3)):
         a, b = getattr(fast_report, name), getattr(plain_report, name)
         torch.testing.assert_close(
@@ -69,9 +69,8 @@ def test_samples_move_the_fit_less_than_its_noise(mode):
     # At 351,232 px the fast path takes its quantiles and the robust iterations from a sample, the
     # twin from all pixels.
     metric, video = make_case(AlignCase(noise_in="b"), frames=1, height=448, width=784)
-    options = AlignOptions(mode=mode)
-    _, fast = align_depth(metric, video, options=options)
-    _, plain = align_depth_reference(metric, video, options=options)
+    _, fast = align_depth(metric, video, mode=mode)
+    _, plain = align_depth_reference(metric, video, mode=mode)
     torch.testing.assert_close(fast.fit_alpha, plain.fit_alpha, rtol=5e-4, atol=0)
     torch.testing.assert_close(fast.fit_beta, plain.fit_beta, rtol=5e-3, atol=0)
 
@@ -85,7 +84,7 @@ def test_disparity_is_inverse_depth_up_to_scale_and_shift():
     torch.testing.assert_close(aligned.depth_m, metric.depth_m, rtol=1e-4, atol=0)
 
 
-def test_momentum_trails_a_drift_and_the_report_says_so():
+def test_momentum_trails_a_drift_and_the_report_says_so(monkeypatch):
     case = AlignCase(drift=0.10)
     metric, video = make_case(case, frames=25, height=90, width=160)
     _, report = align_depth(metric, video)
@@ -97,7 +96,8 @@ def test_momentum_trails_a_drift_and_the_report_says_so():
     lag = (report.lag / report.mean_inverse).abs()
     assert lag[0] < 1e-5 and lag[-1] > 0.04 and bool((lag.diff() > 0).all())
     assert "lag" in report.text()
-    _, free = align_depth(metric, video, options=AlignOptions(momentum=0.0))
+    monkeypatch.setattr(align, "MOMENTUM", 0.0)
+    _, free = align_depth(metric, video)
     assert float((free.lag / free.mean_inverse).abs().max()) < 1e-9
 
 
@@ -123,7 +123,7 @@ def test_frames_with_too_few_pixels_take_the_momentum_state_and_are_reported(mod
     metric, video = make_case(case, frames=5, height=90, width=160)
     metric.depth_m[0] = float("nan")
     metric.depth_m[3, 3:] = float("nan")
-    aligned, report = align_depth(metric, video, options=AlignOptions(mode=mode))
+    aligned, report = align_depth(metric, video, mode=mode)
     assert [frame for frame, _ in report.reported_frames] == [0, 3]
     assert max(case.errors(report.alpha, report.beta)) < 1e-4
     assert torch.isfinite(aligned.depth_m).all()
@@ -136,8 +136,6 @@ def test_inverse_depth_is_clamped():
     video.depth_m[:, 0, 1] = -1.0
     aligned, _ = align_depth(metric, video)
     assert float(aligned.depth_m.max()) == pytest.approx(1000.0)
-    aligned, _ = align_depth(metric, video, options=AlignOptions(min_inverse_depth=0.05))
-    assert float(aligned.depth_m.max()) == pytest.approx(20.0)
 
 
 def test_without_video_depth_the_metric_one_passes_through():
@@ -167,10 +165,9 @@ def test_refusals_name_what_is_missing():
     everything = torch.ones_like(metric.depth_m, dtype=torch.bool)
     refused("no frame in which scale and shift", metric, video, dynamic=everything)
     flat = replace(metric, depth_m=torch.full_like(metric.depth_m, 3.0))
-    with refuses("alignment mode"):
-        AlignOptions(mode="median")
+    refused("alignment mode", metric, video, mode="median")
     for mode in MODES:
-        refused("no frame", flat, replace(flat, kind="relative z"), options=AlignOptions(mode=mode))
+        refused("no frame", flat, replace(flat, kind="relative z"), mode=mode)
 
 
 def test_disparity_by_mistake_is_found_by_order_and_scale():
@@ -187,7 +184,7 @@ def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
     metric, video = make_case(case, **SIZE)
     video.depth_m[:, 10:12, 10:20] = 1e-3
     metric.depth_m[:, 30:32, 10:20] = 1e-3
-    _, report = align_depth(metric, video, options=AlignOptions(mode="robust"))
+    _, report = align_depth(metric, video, mode="robust")
     alpha, beta = case.errors(report.alpha, report.beta)
     assert alpha <= 0.01 and beta <= 0.04
 

@@ -9,7 +9,7 @@ import torch
 from egox_core import stages
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.poses import camera_centre, compose, invert, look_at
-from egox_core.prior import render
+from egox_core.prior import drawing, render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.prior.splat_points import SplatOptions
@@ -164,9 +164,10 @@ def test_dynamic_handling(take, scene):
     ).coverage.any()
 
 
-def test_near_and_far():
+def test_near_and_far(monkeypatch):
+    monkeypatch.setattr(drawing, "NEAR_M", 1.0)
     scene = cloud(points_at([[0.0, 0.0, 0.5], [0.4, 0.0, 2.0], [-0.9, 0.0, 6.0]]))
-    options = PriorOptions(near_m=1.0, far_m=4.0)
+    options = PriorOptions(far_m=4.0)
     prior = render_ego_prior(scene, path_of(still(1), CAMERAS[-1]), options)
     depths = prior.depth_m[prior.coverage]
     assert len(depths) > 0 and bool(((depths > 1.9) & (depths < 2.1)).all())

@@ -5,13 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from egox_core.prior import splat_points
 from egox_core.prior.drawing import fill_gaps
 from egox_core.prior.splat_points import ScreenPoints, SplatOptions, blank
 from egox_core.prior.splat_torch import splat_torch
 from tests.twins.splat import splat_reference
 
 COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
-SURFACE = SplatOptions(style="surface", max_size_px=160.0)
+SURFACE = SplatOptions(style="surface")
+
+
+@pytest.fixture(autouse=True)
+def _large_patches(monkeypatch) -> None:
+    """Of 20 px at a height of 56, as at the released size."""
+    monkeypatch.setattr(splat_points, "MAX_SIZE_PX", 160.0)
 
 
 @pytest.fixture
@@ -62,7 +69,7 @@ def join(*parts: ScreenPoints) -> ScreenPoints:
         COMPOSITE,
         replace(COMPOSITE, points_per_pixel=3),
         SURFACE,
-        replace(SURFACE, reach=0.9, depth_tolerance=0.02),
+        replace(SURFACE, reach=0.9),
     ],
 )
 @pytest.mark.parametrize("count", [40, 3000])
@@ -131,7 +138,7 @@ def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them(splat):
             axes=spacing * torch.eye(2).expand(count, 2, 2),
             extent=torch.zeros(count),
         )
-        image = splat(grid, 64, 56, replace(SURFACE, max_size_px=100.0))
+        image = splat(grid, 64, 56, SURFACE)
         assert image.coverage.all() != holes, spacing
 
 
@@ -168,7 +175,5 @@ def test_pixels_of_large_pictures_are_counted_exactly():
     """Beyond 2^24 pixels, where float32 knows even numbers only."""
     from egox_core.prior.splat_torch import _pairs
 
-    (_, pixel, away, _), *_ = _pairs(
-        one_point(5001, 5000, size=0.5), replace(SURFACE, max_size_px=0.5), 6000, 6000
-    )
+    (_, pixel, away, _), *_ = _pairs(one_point(5001, 5000, size=0.5), 6000, 6000)
     assert 5000 * 6000 + 5001 in pixel[away < 0.5].tolist() and (pixel % 2 == 1).any()
