@@ -7,7 +7,6 @@ that changes, which must have no gaps. Values are returned as stored (float32), 
 import io
 import math
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -27,16 +26,14 @@ from ..archives import (
     open_zip,
     read_npy_header,
 )
-from ..errors import EgoXInputError, intact, needs_package
+from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..safe_files import require_file
+from .exr_depth import decode_exr
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
 DEPTH_KEYS = ("depth_m", "depth", "data", "arr_0")
-EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "R")
-EXR_ERRORS = (MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
-"""Raised by OpenEXR at damaged files."""
 
 DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
@@ -202,34 +199,9 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
                 fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy",
             )
         return picture.astype(np.float32) * PNG_UNIT_M
-    return _decode_exr(content, file)
-
-
-def _decode_exr(content: bytes, file: str) -> np.ndarray:
-    with needs_package("OpenEXR", f"depth frame {file}", expected="the extra `geometry`"):
-        import OpenEXR
-    # Its reader wants a path; the file is closed before reading, as Windows asks.
-    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
-        path = Path(folder) / "frame.exr"
-        path.write_bytes(content)
-        with intact(f"depth frame {file}", EXR_ERRORS, expected="an intact EXR file"):
-            with OpenEXR.File(str(path), separate_channels=True) as exr:
-                channels = {
-                    name: np.array(channel.pixels) for name, channel in exr.channels().items()
-                }
-    name = next(
-        (c for c in EXR_CHANNELS if c in channels),
-        next(iter(channels)) if len(channels) == 1 else None,
-    )
-    if name is None:
-        raise EgoXInputError(
-            f"depth frame {file}",
-            got=f"channels {sorted(channels)}",
-            expected=f"one of {EXR_CHANNELS}",
-            fix="write the depth as channel Z",
-        )
-    _check_shape((1, *channels[name].shape), channels[name].dtype, f"depth frame {file}")
-    return channels[name].astype(np.float32)
+    depth = decode_exr(content, file)
+    _check_shape((1, *depth.shape), depth.dtype, f"depth frame {file}")
+    return depth
 
 
 def _frames_header(

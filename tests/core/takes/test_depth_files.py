@@ -241,6 +241,76 @@ def test_files_go_by_the_number_that_changes(case):
     assert [found.index(name) for name in files] == [*map(int, expected.split())]
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        # parts, each with its channels; those that end in = are equal -> the depth's channel
+        "R= G= B= A depth.Z -> depth.Z",
+        "VL.Combined.R VL.Combined.G VL.Combined.B VL.Normal.X VL.Normal.Y VL.Normal.Z VL.Depth.Z -> VL.Depth.Z",
+        "R G B A Final_WorldDepth.R Final_WorldDepth.G Final_WorldDepth.B Final_WorldDepth.A -> Final_WorldDepth.R",
+        "R G B Depth.V -> Depth.V",
+        "R G B zDepth.distance -> zDepth.distance",
+        "R G B A | depth: Z -> Z",
+        "R G B A | depth: Y -> Y",
+        "R G B A Z -> Z",
+        "N.X N.Y N.Z Z -> Z",
+        "R G B depth -> depth",
+        "Y -> Y",
+        "V A -> V",
+        "R -> R",
+        "beauty.mask -> beauty.mask",
+        "R= G= B= -> R=",
+        "R= G= B= A -> R=",
+        "C.R= C.G= C.B= -> C.R=",
+        "left.depth.Z= right.depth.Z= -> left.depth.Z=",
+        "left.depth.Z right.depth.Z -> refused several depths among .*left.depth.Z., .right.depth.Z",
+        "X Y Z -> refused no depth among the channels .'rgba.X', 'rgba.Y', 'rgba.Z'.; expected one layer named",
+        "R G B A -> refused no depth among the channels .'rgba.A', .*'rgba.R'.",
+        "U V A -> refused no depth",
+        "RY BY Y -> refused no depth",
+        "VL.Combined.R= VL.Combined.G= VL.Combined.B= VL.Mist.Z -> refused 'VL.Mist.Z'",
+    ],
+)
+def test_the_depth_is_found_among_exr_channels(case, tmp_path):
+    exr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
+    words, expected = case.split(" -> ")
+    values, parts = {}, []
+    for part in words.split(" | "):
+        title, _, names = part.rpartition(": ")
+        channels = {}
+        for name in names.split():
+            value = 9 if name.endswith("=") else values.setdefault(name, 1 + len(values))
+            channels[name.rstrip("=")] = np.full((4, 6), value, np.float32)
+        header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+        parts.append(exr.Part(header | {"name": title or "rgba"}, channels))
+    with exr.File(parts) as file:
+        file.write(str(tmp_path / "0.exr"))
+    if expected.startswith("refused "):
+        with refuses(expected.removeprefix("refused ")):
+            load_depth_file(tmp_path, None)
+        return
+    depth = load_depth_file(tmp_path, None).depth.depth_m
+    assert (depth == values.get(expected, 9)).all()
+
+
+@pytest.mark.parametrize(
+    "left, top, width, height", [(16, 9, 32, 18), (-4, 3, 80, 36), (70, 0, 4, 4)]
+)
+def test_a_data_window_is_placed_in_the_display_window(tmp_path, left, top, width, height):
+    exr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
+    y, x = np.mgrid[top : top + height, left : left + width]
+    ends = (np.array([left, top], np.int32), np.array([left + width, top + height], np.int32) - 1)
+    header = {"type": exr.scanlineimage, "compression": exr.ZIP_COMPRESSION, "dataWindow": ends}
+    header["displayWindow"] = (np.zeros(2, np.int32), np.array([63, 35], np.int32))
+    with exr.File(header, {"Z": (1 + x + y / 64).astype(np.float32)}) as file:
+        file.write(str(tmp_path / "0.exr"))
+    with open_depth(tmp_path) as source:
+        ((depth, _),) = source.read([0])
+    y, x = np.mgrid[:36, :64]
+    inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
+    assert np.array_equal(depth, np.where(inside, 1 + x + y / 64, np.nan), equal_nan=True)
+
+
 def test_long_clips_are_mapped_from_disk(monkeypatch):
     kept = FrameStore(6, (5, 7), np.float32)
     monkeypatch.setattr("egox_core.frame_store.MEMORY_LIMIT", 100)

@@ -1,0 +1,95 @@
+"""The depth of an EXR picture: found among its layers and parts, placed in the display window."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..archives import MAX_FRAME_BYTES
+from ..arrays import rectangle
+from ..errors import EgoXInputError, intact, needs_package
+
+EXR_ERRORS = (MemoryError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+"""Raised by OpenEXR at damaged files."""
+DEPTH_LAYER = re.compile(r"depth$|(?:^|\.)z$", re.IGNORECASE)
+"""Names that renderers give: depth, ViewLayer.Depth, FinalImage…_WorldDepth, Z."""
+OF_LAYER, BARE = ("Z", "V", "R"), ("Z", "Y", "V")
+NEXT_TO = {"Z": {"X", "Y"}, "Y": {"X", "RY"}, "V": {"U"}}
+"""Channels next to which one is a part of a vector, or of a colour."""
+Layer = tuple[str, bool, dict[str, np.ndarray]]  # name, whether its channels have none, channels
+
+
+def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the display window, as stored
+    """The depth of a frame, NaN where the file has no data.
+
+    A layer named depth or z comes first, then a channel Z, Y or V without a layer, a file's only
+    channel, and three equal ones.
+
+    Raises:
+        EgoXInputError: damaged, no depth, two that differ.
+    """
+    what = f"depth frame {file}"
+    with needs_package("OpenEXR", what, expected="the extra `geometry`"):
+        import OpenEXR
+    layers: dict[tuple[int, str], Layer] = {}
+    # Its reader wants a path; the file is closed before reading, as Windows asks.
+    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
+        path = Path(folder) / "frame.exr"
+        path.write_bytes(content)
+        with intact(what, EXR_ERRORS, expected="an intact EXR file"):
+            with OpenEXR.File(str(path), separate_channels=True) as exr:
+                for number, part in enumerate(exr.parts):
+                    for name, channel in part.channels.items():
+                        layer, _, leaf = name.rpartition(".")
+                        title = layer or str(part.header.get("name", ""))
+                        group = layers.setdefault((number, layer), (title, not layer, {}))
+                        group[2][leaf] = _in_display(channel.pixels, part.header)
+    found = _depths([*layers.values()])
+    if not found or any(not np.array_equal(found[0], other, True) for other in found[1:]):
+        names = [f"{title}.{leaf}".lstrip(".") for title, _, own in layers.values() for leaf in own]
+        raise EgoXInputError(
+            what,
+            got=f"{'several depths' if found else 'no depth'} among the channels {sorted(names)}",
+            expected="one layer named depth or Z, or a channel Z, Y or V",
+            fix="write the depth as channel Z",
+        )
+    return found[0]
+
+
+def _depths(layers: list[Layer]) -> list[np.ndarray]:
+    """The first kind of depth that there is; several of it where two layers or parts have one."""
+
+    def chosen(own: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[np.ndarray]:
+        scalar = [n for n in names if n in own and not NEXT_TO.get(n, set()) & own.keys()]
+        return [own[name] for name in scalar[:1]]
+
+    found = []
+    for title, _, own in layers:
+        if DEPTH_LAYER.search(title):
+            found += chosen(own, OF_LAYER if len(own) > 1 else (*own,))
+    bare = [own for _, without, own in layers if without or len(layers) == 1]
+    for name in BARE:
+        found = found or [value for own in bare for value in chosen(own, (name,))]
+    named = [own[n] for own in bare for n in own if len(n) > 1 and DEPTH_LAYER.search(n)]
+    every = [value for *_, own in layers for name, value in own.items() if name != "A"]
+    found = found or named or (every if len(every) == 1 else [])
+    grey = [[own[c] for c in "RGB"] for own in bare if {*"RGB"} <= own.keys()]
+    return found or [
+        r for r, g, b in grey if np.array_equal(r, g, True) and np.array_equal(r, b, True)
+    ]
+
+
+def _in_display(pixels: np.ndarray, header: Mapping) -> np.ndarray:  # [H, W] float32
+    """Pixels of the data window in the display window, which may be larger or smaller."""
+    data, display = (
+        np.array(header[key], dtype=np.int64) for key in ("dataWindow", "displayWindow")
+    )  # [2, 2] of first and last (x, y)
+    (left, top), (width, height) = display[0] - data[0], display[1] - display[0] + 1
+    if min(width, height) < 1 or width * height > MAX_FRAME_BYTES // 4:
+        raise ValueError(f"a display window of {width}x{height} px")
+    values = np.array(pixels, dtype=np.float32)
+    if values.shape != tuple((data[1] - data[0] + 1)[::-1]):
+        return values  # thinned, as colours are
+    return rectangle(values, int(left), int(top), int(width), int(height), np.nan)
