@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ REFUSED_PATCHES = {
 """Classes of the host's model patches that draw on the whole canvas as if it were one picture."""
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
+COMPILED_FORMS = 64
 WEIGHTS = "egox_weights"
 """Key in transformer_options: the hooks that change the model's weights in this forward, with their
 strengths."""
@@ -125,16 +127,28 @@ class SamplingCheck:
             )
         cache = self.calls.exo_cache
         if cache is None:
-            return executor(noise, *args, **kwargs)
+            with forms_to_compile(model):
+                return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
         cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
         # A guider without a cfg of its own asks for all of its conditions.
         conditions = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
         self.calls.warning = room_words(cache, model, conditions * noise.shape[0], self.canvas)
         try:
-            return executor(noise, *args, **kwargs)
+            with forms_to_compile(model):
+                return executor(noise, *args, **kwargs)
         finally:
             cache.clear()
+
+
+def forms_to_compile(model: ModelPatcher) -> AbstractContextManager[None]:
+    """Have torch compile as many forms of the host's layers as a run has: all of a kind share one
+    piece of code, in full and kept steps, for one condition and for two."""
+    if "torch_compile_kwargs" not in model.model_options:
+        return nullcontext()
+    import torch._dynamo  # noqa: PLC0415  (takes a second)
+
+    return torch._dynamo.config.patch(cache_size_limit=COMPILED_FORMS)
 
 
 def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas) -> str:

@@ -27,6 +27,7 @@ SLOTS = "patches_replace"
 OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes begin
 
 
+@torch.compiler.disable
 def open_exo_cache(
     cache: ExoCache,
     executor: WrapperExecutor,  # of the host's Wan model
@@ -90,6 +91,7 @@ def name_asked(
     return executor(model, conds, x, timestep, {**model_options, "transformer_options": options})
 
 
+@torch.compiler.disable
 def with_inputs(
     options: dict[str, Any], exo: ExoForward, executor: WrapperExecutor, seconds: PartSeconds
 ) -> dict[str, Any]:

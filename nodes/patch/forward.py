@@ -53,6 +53,7 @@ PLACED_BYTES = 64 * 2**20
 default windows over 241 frames at the released size are four of 12 MiB; more are selected anew,
 which is a copy. So is, at each call, a whole clip beyond that (about 200 frames at once). Columns
 that the kernel `triton` makes of them come with them: 2.7 times their bytes."""
+untraced_widen = torch.compiler.disable(widen)
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 KEPT_MARK = "egox_exo_kept"
@@ -160,7 +161,7 @@ class WideningWrapper:
                 override = AttentionOverride(
                     None, None, options.get(OVERRIDE), others, self.calls, exo_forward
                 )
-                wide = widen(x, exo, mask_exo, cond_exo)[..., : exo.shape[-1]]
+                wide = untraced_widen(x, exo, mask_exo, cond_exo)[..., : exo.shape[-1]]
                 with self.calls.seconds.of(FULL, x.device):
                     executor(
                         wide,
@@ -196,7 +197,7 @@ class WideningWrapper:
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
             shown = x
         else:
-            shown = widen(x, exo, mask_exo, cond_exo)
+            shown = untraced_widen(x, exo, mask_exo, cond_exo)
             self.calls.ego_share = x.shape[-1] / shown.shape[-1]
 
         # No function of ours, which compiling hosts would trace.
@@ -221,6 +222,7 @@ class WideningWrapper:
         return ego
 
 
+@torch.compiler.disable
 def skipped_layers(options: Mapping[str, Any]) -> int:
     """Blocks that the host's own nodes leave out of this call."""
     replaced = ((options.get(SLOTS) or {}).get("dit") or {}).items()
@@ -230,6 +232,7 @@ def skipped_layers(options: Mapping[str, Any]) -> int:
     )
 
 
+@torch.compiler.disable
 def host_skips(executor: WrapperExecutor) -> bool:
     """True where a node of the host's stands behind the patch, which may leave out whole forwards
     (EasyCache does)."""
@@ -237,6 +240,7 @@ def host_skips(executor: WrapperExecutor) -> bool:
     return any(module_of(code).split(".")[0] in HOSTS_OWN for code in behind)
 
 
+@torch.compiler.disable
 def check_call(
     x: Tensor,  # [B, 36, t, h, w] as a call brings it
     expected: tuple[int, int, int],  # t, h, w of the ego half in this call
@@ -272,6 +276,7 @@ class GeometryGuidance:
         """The model left its device: nothing of ours stays there."""
         self._placed.clear()
 
+    @torch.compiler.disable
     def directions(
         self, device: torch.device, frames: list[int] | None, dtype: torch.dtype
     ) -> GgaGeometry:
@@ -405,6 +410,7 @@ def is_torchs(func: Callable) -> bool:
     return getattr(func, "__name__", "") == "attention_pytorch"
 
 
+@torch.compiler.disable
 def window_frames(
     transformer_options: Mapping[str, Any],
     clip: int,  # latent frames of the clip
