@@ -68,7 +68,7 @@ from .types import (
     seen_shares,
     seen_text,
 )
-from .video import Undistortion, VideoClip, VideoInfo, VideoSource, open_clip, video_mark
+from .video import Undistortion, VideoClip, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
 SAME_POSE = 1e-6
@@ -84,11 +84,6 @@ class Clip:
     exo: Tensor  # [T, H, W, 3] uint8 0...255 of a file; of arrays their own kind
     selection: FrameSelection  # which frames of the source they are; depth and poses follow it
     source: VideoClip
-
-    @property
-    def info(self) -> VideoInfo:
-        """The source's."""
-        return self.source.info
 
     @property
     def sound(self) -> Sound | None:

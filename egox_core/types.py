@@ -114,8 +114,11 @@ class FrameSelection:
     source_frames: int | None = None  # of the whole source video, where that is known
 
     def other_rate(self, count: int) -> bool:
-        """Check whether so many entries are of the source video at another rate: too many, or as many
-        as every n-th frame has. Other counts may be those of its first frames alone."""
+        """Check whether so many entries are of the source video at another rate.
+
+        They are too many, or as many as every n-th frame has. Other counts may be those of its first
+        frames alone.
+        """
         whole = self.source_frames
         if whole is None or abs(count - whole) <= (spare := spare_frames(whole)):
             return False
@@ -143,9 +146,10 @@ class FrameSelection:
         )
 
     def entries(self, count: int, what: str, numbers: Tensor | None = None) -> slice | Tensor:
-        """Find the entries of the frames in use in an array of ``count``, one per frame: all; the
-        first ones where the clip begins with the source; else by number, of an array that is numbered
-        or as long as the source.
+        """Find the entries of the frames in use in an array of ``count``, one per frame.
+
+        All; the first ones where the clip begins with the source; else by number, of an array that is
+        numbered or as long as the source.
 
         Raises:
             EgoXInputError: fewer, or more that may be of any frames.

@@ -13,7 +13,7 @@ from ..sizes import longest_clip
 from ..types import UNTIMED_FPS, FrameSelection, Sound
 from .audio import read_sound, trim_sound
 from .cuts import refuse_cuts
-from .reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
+from .reader import VideoSource, memory_info, probe_video, read_frames
 from .reprojection import Undistortion
 from .selection import VideoInfo, select_frames, trim_info
 from .tracks import REMARKS
@@ -50,10 +50,7 @@ class VideoClip:
             EgoXInputError: a frame that can't be decoded, a cut between two.
         """
         redrawn = None if self.undistortion is None else self.undistortion.redraw
-        if isinstance(self.source, Tensor):
-            frames = pick_frames(self.source, self.selection, progress, redrawn)
-        else:
-            frames = read_frames(self.source, self.info, self.selection, progress, redrawn)
+        frames = read_frames(self.source, self.info, self.selection, progress, redrawn)
         refuse_cuts(frames, self.selection, self.info.name, self.first)
         return frames
 

@@ -3,8 +3,7 @@ the rest.
 
 A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown:
 turned as the file says, with square pixels. A video that is in memory as frames goes through the
-same two steps: :func:`memory_info` and :func:`pick_frames` are what :func:`probe_video` and
-:func:`read_frames` are for a file."""
+same two steps; :func:`memory_info` is what :func:`probe_video` is for a file."""
 
 from __future__ import annotations
 
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     import av
 
 VideoSource = Path | io.BytesIO
-Redrawn = Callable[[np.ndarray], np.ndarray]
-"""One [H, W, 3] picture for another lens, of the same kind."""
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mxf,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
 NOT_READ: Mapping[str, bytes] = {
@@ -282,13 +279,13 @@ def _decoded_stamps(source: VideoSource, packets: int, progress: Progress) -> tu
 
 
 def read_frames(
-    source: VideoSource,
+    source: VideoSource | Tensor,  # a tensor: all frames [N, H, W, 3], uint8 or float 0...1
     info: VideoInfo,
     selection: FrameSelection,
     progress: Progress = no_progress,
-    redrawn: Redrawn | None = None,
-) -> Tensor:  # [T, H, W, 3] uint8 RGB, of a long clip mapped from the disk
-    """The frames in use, redrawn for another lens, cropped or padded and scaled.
+    redrawn: Callable[[np.ndarray], np.ndarray] | None = None,  # one picture for another lens
+) -> Tensor:  # [T, H, W, 3] of the same kind; RGB, of a long clip mapped from the disk
+    """The frames in use, cropped or padded and scaled.
 
     Raises:
         EgoXInputError: one of them can't be decoded.
@@ -296,25 +293,22 @@ def read_frames(
     indices, counts = torch.unique(
         selection.source_indices, return_counts=True
     )  # rising; uneven ones may repeat
-    decoded = zip(decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True)
-    pictures = (picture for (_, picture), count in decoded for _ in range(count))
-    return _fitted(pictures, selection, progress, redrawn)
-
-
-def _fitted(
-    pictures: Iterator[np.ndarray],
-    selection: FrameSelection,
-    progress: Progress,
-    redrawn: Redrawn | None,
-) -> Tensor:
-    count = len(selection.source_indices)
+    if isinstance(source, Tensor):
+        single = (np.ascontiguousarray(source[i, ..., :3].cpu().numpy()) for i in indices)
+    else:
+        single = (picture for _, picture in decode_frames(source, info, indices.tolist()))
 
     def fitted() -> Iterator[Tensor]:
-        for done, picture in enumerate(map(redrawn, pictures) if redrawn else pictures, 1):
-            yield torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
-            progress(done, count, "reading video")
+        done = 0
+        for picture, count in zip(single, counts.tolist(), strict=True):
+            picture = picture if redrawn is None else redrawn(picture)
+            frame = torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
+            for _ in range(count):
+                yield frame
+                progress(done := done + 1, len(selection.source_indices), "reading video")
 
-    return store_frames(fitted(), count)
+    frames = store_frames(fitted(), len(selection.source_indices))
+    return frames.clamp_(0, 1) if frames.is_floating_point() else frames
 
 
 def decode_frames(
@@ -465,16 +459,3 @@ def memory_info(
         pts=(),
         keyframes=(),
     )
-
-
-def pick_frames(
-    images: Tensor,  # [N, H, W, 3] uint8, or float32 0...1
-    selection: FrameSelection,
-    progress: Progress = no_progress,
-    redrawn: Redrawn | None = None,
-) -> Tensor:  # [T, H', W', 3] of the same kind
-    """The frames in use, redrawn for another lens, cropped or padded and scaled."""
-    indices = selection.source_indices.tolist()
-    pictures = (np.ascontiguousarray(images[i, ..., :3].cpu().numpy()) for i in indices)
-    out = _fitted(pictures, selection, progress, redrawn)
-    return out if out.dtype == torch.uint8 else out.clamp_(0, 1)

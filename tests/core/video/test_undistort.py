@@ -3,9 +3,11 @@ named."""
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.video.clip import open_clip
 from egox_core.video.reprojection import Undistortion, seen_by, undistorted_camera
 from tests.refusals import refuses
 
@@ -51,6 +53,21 @@ def test_inside_is_the_widest_without_empty_corners_and_all_leaves_nothing_out()
     assert bool(valid.all()) and uv[..., 0].min() > -0.6 and uv[..., 0].max() < 239.6
     assert 0.5 < seen_by(narrow, everything).double().mean() < 1
     assert undistorted_camera(FISHEYE, "all").fx < inside.fx
+
+
+@pytest.mark.parametrize("scale", [255, 1.0])
+def test_a_clip_is_redrawn_picture_by_picture(scale):
+    """Bars stand beside a picture that is smaller than the whole."""
+    video = smooth_picture(FISHEYE) * torch.linspace(0.8, 1, 9)[:, None, None, None]
+    video = (video * 255).byte() if scale == 255 else video
+    redraw = Undistortion(FISHEYE, undistorted_camera(FISHEYE, "inside", (128, 96)), (160, 96))
+    clip = open_clip(video, frame_count=5, step=2, undistortion=redraw)
+    assert torch.equal(clip.read(), torch.stack([redraw(frame) for frame in video[::2]]))
+    assert clip.selection.camera(redraw.camera) == redraw.camera and redraw.camera.cx == 79.5
+    assert redraw.seen[:, 16:-16].all() and not redraw.seen[:, :16].any()
+    assert clip.read()[1:, :, 16:-16].any() and not clip.read()[:, :, -16:].any()
+    with refuses("240x136"):
+        open_clip(video[:, 1:], undistortion=redraw)
 
 
 def test_fine_sources_are_averaged_down():
