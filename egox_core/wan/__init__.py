@@ -13,7 +13,7 @@ from .conditioned import Conditioned, Encoders
 from .file_kinds import MODEL_FIX, check_lora, check_run_files, check_weights
 from .latents import denormalise_latent, fit_latent_colours, latent_colours, normalise_latent
 from .lora_keys import convert_lora, convert_transformer, rename_parameter
-from .lora_settings import PREFIX, contradictions, resolve_auto, trained_with
+from .lora_settings import MERGED, PREFIX, contradictions, resolve_auto, trained_with
 from .noise import released_noise
 from .prompt import (
     TOKENS,
@@ -26,4 +26,4 @@ from .prompt import (
 )
 from .schedule import TRAIN_TIMESTEPS, make_scheduler, released_schedule, sample_released
 from .vision import embedding_picture
-from .weights import SCALE_PARTS, SCALES, read_header
+from .weights import SCALE_PARTS, SCALES, file_digest, read_header

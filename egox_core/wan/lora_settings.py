@@ -12,6 +12,8 @@ from ..types import GGA_MODES, HIDDEN_LINES, IMAGE_EMBEDDING_MODES, MASK_MODES, 
 AUTO = "auto"
 FALLBACK = "released"
 PREFIX = "egox."
+MERGED = "egox.merged"
+"""Metadata of a base with a LoRA in it (tools/merge_lora.py): the LoRA's digest."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "mask_mode": MASK_MODES,
     "image_embedding": IMAGE_EMBEDDING_MODES,

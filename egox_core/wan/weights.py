@@ -1,5 +1,6 @@
 """The header of a weight file, and what a file is that has none."""
 
+import hashlib
 from pathlib import Path
 
 from ..errors import EgoXInputError
@@ -7,6 +8,7 @@ from ..safe_files import parse_json, refuse_pickled, require_file
 
 MAX_HEADER_BYTES = 100 * 2**20
 PEEKED_BYTES = 64
+TAIL_BYTES = 2**20
 SCALES = ("scale_weight", "weight_scale")
 SCALE_PARTS = ("scaled_fp8", *SCALES, "scale_input", "input_scale", ".comfy_quant")
 """Ends of names that scaled float8 files have beside the weights, by ComfyUI's old and new form."""
@@ -39,6 +41,14 @@ def read_header(file: Path, what: str) -> dict:
     if whole > size:
         raise _no_safetensors(what, file, f"cut off: {size_words(whole)} belong to it")
     return header
+
+
+def file_digest(file: Path) -> str:
+    """Short digest of a safetensors file's header and end: told apart without reading gigabytes."""
+    with file.open("rb") as stream:
+        head = stream.read(8 + int.from_bytes(stream.read(8), "little"))
+        stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
+        return hashlib.sha256(head + stream.read()).hexdigest()[:16]
 
 
 def size_words(size: int) -> str:

@@ -1,0 +1,299 @@
+"""Merges the EgoX LoRA into a Wan model and writes the result in 8 bits, for ComfyUI.
+
+    python tools/merge_lora.py wan2.1_i2v_480p_14B_fp16.safetensors egox.safetensors OUT.safetensors
+    python tools/merge_lora.py BASE LORA OUT.safetensors --to float8_e4m3fn
+
+``int8_tensorwise`` (the default; ComfyUI 0.27 or newer) is for NVIDIA cards from Turing on,
+``float8_e4m3fn`` for those from Ada on: both then compute in 8 bits. Run it with ComfyUI's Python,
+whose package comfy-kitchen writes the weights. One weight is in memory at a time; a run that was
+stopped goes on with the same command. Load OUT by *Load Diffusion Model*, without the LoRA: what
+that was trained with is in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from egox_core.errors import EgoXInputError, needs_package
+from egox_core.wan import (
+    MERGED,
+    PREFIX,
+    SCALE_PARTS,
+    SCALES,
+    check_run_files,
+    convert_lora,
+    file_digest,
+    read_header,
+    rename_parameter,
+)
+
+WIDE: Mapping[str, torch.dtype] = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+"""Types that are kept where nothing is merged, by their names in headers."""
+GROUPS = (256, 64, 16)
+"""Columns that are rotated together before they are rounded, the largest that divides a matrix."""
+FORMS = ("int8_tensorwise", "float8_e4m3fn")
+
+
+def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
+    """What the host has to know of a matrix [rows, columns] in 8 bits, as its loader reads it."""
+    group = next((size for size in GROUPS if shape[1] % size == 0), 0)
+    if form == "int8_tensorwise" and group:
+        return {"format": form, "convrot": True, "convrot_groupsize": group}
+    return {"format": form}
+
+
+def in_eight_bits(
+    weight: Tensor,  # [rows, columns]
+    config: Mapping[str, Any],  # of layer_config
+) -> dict[str, Tensor]:
+    """The host's tensors of a matrix, by the end of their names: whole numbers with a scale for
+    each row, or 8-bit floats with one."""
+    from comfy_kitchen.tensor import TensorCoreFP8Layout, TensorWiseINT8Layout
+
+    how = {key: value for key, value in config.items() if key != "format"}
+    if config["format"] == "int8_tensorwise":
+        data, params = TensorWiseINT8Layout.quantize(weight, per_channel=True, **how)
+    else:
+        data, params = TensorCoreFP8Layout.quantize(weight, scale="recalculate")
+    text = torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
+    return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": text}
+
+
+class Merge:
+    """A base with a LoRA in it, weight by weight.
+
+    Raises:
+        EgoXInputError: files of other kinds, a LoRA of another model, or with parts that are no
+            product of two matrices; a base that is merged already.
+    """
+
+    def __init__(self, base: Path, lora: Path, strength: float, form: str) -> None:
+        check_run_files(base, lora)
+        self.header, self.form = read_header(base, "model"), form
+        own = self.header.get("__metadata__") or {}
+        if MERGED in own:
+            raise EgoXInputError(
+                "base model",
+                got=f"{base.name}, into which a LoRA is merged already",
+                expected="a base without one",
+                fix="give the model's own file",
+            )
+        self.base = safe_open(base, "pt")
+        with safe_open(lora, "pt") as held:
+            settings = held.metadata() or {}
+            state = {name: held.get_tensor(name) for name in held.keys()}
+        converted = convert_lora(state, settings, file=lora)
+        others = [*converted.others, *(n for n in converted.tensors if n.endswith(".dora_scale"))]
+        if others or converted.unmatched:
+            raise EgoXInputError(
+                "LoRA to merge",
+                got=f"{lora.name} with parts such as {[*others, *converted.unmatched][0]}",
+                expected="products of two matrices alone, as EgoX's",
+                fix="load it by EgoX LoRA on top of a model instead",
+            )
+        self.strength, self.matrices = strength, converted.tensors
+        self.names = {
+            native: name
+            for name in self.header
+            if name != "__metadata__"
+            and not name.endswith(SCALE_PARTS)
+            and (native := rename_parameter(name)) is not None
+        }
+        self.metadata = {
+            "format": "pt",
+            **{key: text for key, text in settings.items() if key.startswith(PREFIX)},
+            MERGED: file_digest(lora),
+            f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
+        }
+
+    def config(self, name: str) -> dict[str, Any] | None:
+        """How a weight is written in 8 bits; None: it isn't, as all but the blocks' matrices."""
+        shape = self.header[self.names[name]]["shape"]
+        matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
+        return layer_config(self.form, shape) if matrix else None
+
+    def entries(self, name: str) -> dict[str, tuple[str, list[int], int]]:
+        """Type, shape and bytes of one weight's tensors, by their whole names."""
+        entry, config = self.header[self.names[name]], self.config(name)
+        shape, stem = entry["shape"], name.removesuffix("weight")
+        count = math.prod(shape)
+        if config is None:
+            kind = entry["dtype"] if entry["dtype"] in WIDE and not self.changes(name) else "BF16"
+            return {name: (kind, shape, count * WIDE[kind].itemsize)}
+        eight, scales = ("I8", shape[:1] + [1]) if "int8" in self.form else ("F8_E4M3", [])
+        length = len(json.dumps(config))
+        return {
+            name: (eight, shape, count),
+            f"{stem}weight_scale": ("F32", scales, 4 * math.prod(scales)),
+            f"{stem}comfy_quant": ("U8", [length], length),
+        }
+
+    def changes(self, name: str) -> bool:
+        """Check whether the LoRA changes a weight."""
+        return f"diffusion_model.{name.removesuffix('.weight')}.lora_A.weight" in self.matrices
+
+    def parts(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one weight of the result, by their whole names."""
+        source = self.names[name]
+        weight, stem = self.base.get_tensor(source), source.removesuffix("weight")
+        scale = next((stem + end for end in SCALES if stem + end in self.header), None)
+        if scale is not None:
+            rows = self.base.get_tensor(scale).float()
+            if weight.dtype != torch.float8_e4m3fn or rows.numel() not in (1, len(weight)):
+                raise EgoXInputError(
+                    "base model",
+                    got=f"{source} quantised to {weight.dtype}",
+                    expected="bf16, fp16, or fp8_scaled, whose error then stays",
+                    fix="give the file that ends in _bf16 or _fp16",
+                )
+            weight = weight.float() * rows.reshape(-1, *(1 for _ in weight.shape[1:]))
+        part = f"diffusion_model.{name.removesuffix('.weight')}"
+        down = self.matrices.get(f"{part}.lora_A.weight")
+        if down is not None:
+            up = self.matrices[f"{part}.lora_B.weight"]
+            alpha = self.matrices.get(f"{part}.alpha")
+            factor = self.strength * (1 if alpha is None else float(alpha) / len(down))
+            change = up.flatten(1).float() @ down.flatten(1).float()
+            weight = weight.float() + factor * change.reshape(weight.shape)
+        config = self.config(name)
+        if config is None:
+            return {name: weight.to(WIDE[self.entries(name)[name][0]])}
+        # bfloat16 first, as the host would hold it before it rounds.
+        made = in_eight_bits(weight.to(torch.bfloat16), config)
+        return {name.removesuffix("weight") + end: tensor for end, tensor in made.items()}
+
+
+def merge(
+    base: Path,
+    lora: Path,
+    target: Path,
+    *,
+    strength: float = 1.0,
+    form: str = "int8_tensorwise",
+    tell: Callable[[str], None] = lambda words: None,
+) -> None:
+    """Write the merged file, whole or not at all; what a killed run has written is gone on from.
+
+    Raises:
+        EgoXInputError: see :class:`Merge`; comfy-kitchen missing or too old, a full disk, a target
+            that is none.
+    """
+    for file, what in ((base, "model"), (lora, "LoRA"), (target, "target")):
+        if file.suffix != ".safetensors":
+            raise EgoXInputError(
+                what,
+                got=file.name,
+                expected="a .safetensors file",
+                fix="GGUF and pickled files can't be merged: give the bf16 or fp16 file"
+                if what == "model"
+                else "use a name ending in .safetensors",
+            )
+    with needs_package("comfy_kitchen", "8-bit files", expected="ComfyUI's own Python"):
+        import comfy_kitchen.tensor
+    if form == "int8_tensorwise" and not hasattr(comfy_kitchen.tensor, "TensorWiseINT8Layout"):
+        raise EgoXInputError(
+            "form",
+            got="int8_tensorwise, which this ComfyUI doesn't know",
+            expected="ComfyUI 0.27 or newer",
+            fix="update it, or add --to float8_e4m3fn",
+        )
+    work = Merge(base, lora, strength, form)
+    names = list(work.names)
+    lengths = [sum(length for *_, length in work.entries(name).values()) for name in names]
+    header = _header(work, names, (base, lora))
+    size = len(header) + sum(lengths)
+    part = target.with_name(f"{target.name}.part")
+    done = part.stat().st_size if part.is_file() else 0
+    if shutil.disk_usage(target.resolve().parent).free < size - done:
+        raise EgoXInputError(
+            "target",
+            got=f"{shutil.disk_usage(target.resolve().parent).free / 1e9:.1f} GB of free disk",
+            expected=f"{(size - done) / 1e9:.1f} GB",
+            fix="make room, or write to another disk",
+        )
+    with part.open("r+b" if done else "wb") as stream:
+        if done and stream.read(len(header)) != header:
+            done = 0  # of other files or settings
+        stream.seek(0)
+        if done < len(header):
+            stream.truncate()
+            stream.write(header)
+            done = len(header)
+        end = len(header)
+        for number, (name, length) in enumerate(zip(names, lengths, strict=True)):
+            if end + length > done:
+                stream.seek(end)
+                stream.truncate()
+                for tensor in work.parts(name).values():
+                    stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                stream.flush()
+            end += length
+            if number % 50 == 0:
+                tell(f"{number} of {len(names)} weights")
+        os.fsync(stream.fileno())
+    os.replace(part, target)
+    tell(f"{target}: {size / 1e9:.2f} GB, {form}, {work.metadata[f'{MERGED}_from']}")
+
+
+def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
+    """Length and header of the file; a digest in it tells the sources and settings apart."""
+    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
+    asked = json.dumps([state, work.strength, work.form])
+    state_digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    header: dict[str, Any] = {"__metadata__": {**work.metadata, f"{MERGED}_state": state_digest}}
+    end = 0
+    for name in names:
+        for whole, (kind, shape, length) in work.entries(name).items():
+            offsets = [end, end + length]
+            header[whole] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
+            end += length
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("base", type=Path, help="a bf16, fp16 or fp8_scaled file")
+    parser.add_argument("lora", type=Path)
+    parser.add_argument("target", type=Path, help="a .safetensors file")
+    parser.add_argument("--to", choices=FORMS, default="int8_tensorwise")
+    parser.add_argument("--strength", type=float, default=1.0)
+    options = parser.parse_args(arguments)
+    try:
+        merge(
+            options.base,
+            options.lora,
+            options.target,
+            strength=options.strength,
+            form=options.to,
+            tell=lambda words: print(words, flush=True),
+        )
+    except EgoXInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
