@@ -17,14 +17,16 @@ from torch import Tensor
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.safe_files import refuse_pickled
 from ..egox_core.wan import (
+    MERGED,
     check_lora,
     check_weights,
     convert_lora,
+    file_digest,
     trained_with,
 )
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .host.paths import fingerprint
-from .patch.lora_metadata import attach_lora_metadata
+from .patch.lora_metadata import attach_lora_metadata, merged_metadata
 from .search_words import node_schema
 from .show import shown
 from .sliders import Slider
@@ -151,6 +153,13 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
         check_lora(path)  # a name that was not known before the run
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata, file=path)
+    if merged_metadata(model).get(MERGED) == file_digest(path):
+        raise EgoXInputError(
+            "LoRA",
+            got=f"{path.name}, which is in the model's file already",
+            expected="a different LoRA, or none",
+            fix="remove this EgoX LoRA: the model acts as with it",
+        )
     shapes = weight_shapes(model)
     absent = lora.check_fits(shapes)
 

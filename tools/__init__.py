@@ -6,5 +6,5 @@ Rooms, each importing only those before it:
 - ``rigs``: drive host, page and tiny models, for tests and benches
 - ``workflows``, ``sample``, ``texts``: makers of files that ship, by ``run.py make``
 
-``convert_lora.py`` and ``convert_to_safetensors.py`` are commands of their own.
+``convert_lora.py``, ``convert_to_safetensors.py`` and ``merge_lora.py`` are commands of their own.
 """

@@ -47,6 +47,7 @@ WIDE: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
 }
 """Types that are kept where nothing is merged, by their names in headers."""
+READ = {**WIDE, "F8_E4M3": torch.float8_e4m3fn}
 GROUPS = (256, 64, 16)
 """Columns that are rotated together before they are rounded, the largest that divides a matrix."""
 FORMS = ("int8_tensorwise", "float8_e4m3fn")
@@ -96,7 +97,7 @@ class Merge:
                 expected="a base without one",
                 fix="give the model's own file",
             )
-        self.base = safe_open(base, "pt")
+        self.base = base
         with safe_open(lora, "pt") as held:
             settings = held.metadata() or {}
             state = {name: held.get_tensor(name) for name in held.keys()}
@@ -119,10 +120,32 @@ class Merge:
         }
         self.metadata = {
             "format": "pt",
+            **own,
             **{key: text for key, text in settings.items() if key.startswith(PREFIX)},
             MERGED: file_digest(lora),
             f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
         }
+
+    def read(self, source: str) -> Tensor:
+        """A tensor of the base's file, which isn't mapped: 33 GB may be more than a system allows.
+
+        Raises:
+            EgoXInputError: of a type that isn't merged.
+        """
+        entry = self.header[source]
+        if entry["dtype"] not in READ:
+            raise EgoXInputError(
+                "base model",
+                got=f"{source} of type {entry['dtype']}",
+                expected=f"one of {', '.join(READ)}",
+                fix="give the file that ends in _bf16 or _fp16",
+            )
+        begin, end = entry["data_offsets"]
+        with self.base.open("rb") as stream:
+            start = 8 + int.from_bytes(stream.read(8), "little")
+            stream.seek(start + begin)
+            data = bytearray(stream.read(end - begin))
+        return torch.frombuffer(data, dtype=READ[entry["dtype"]]).reshape(entry["shape"])
 
     def config(self, name: str) -> dict[str, Any] | None:
         """How a weight is written in 8 bits; None: it isn't, as all but the blocks' matrices."""
@@ -153,10 +176,10 @@ class Merge:
     def parts(self, name: str) -> dict[str, Tensor]:
         """Tensors of one weight of the result, by their whole names."""
         source = self.names[name]
-        weight, stem = self.base.get_tensor(source), source.removesuffix("weight")
+        weight, stem = self.read(source), source.removesuffix("weight")
         scale = next((stem + end for end in SCALES if stem + end in self.header), None)
         if scale is not None:
-            rows = self.base.get_tensor(scale).float()
+            rows = self.read(scale).float()
             if weight.dtype != torch.float8_e4m3fn or rows.numel() not in (1, len(weight)):
                 raise EgoXInputError(
                     "base model",

@@ -1,12 +1,14 @@
-"""Training settings of a LoRA's file, carried on the model from EgoX LoRA to the nodes
-downstream."""
+"""Training settings of a LoRA's file, carried on the model from EgoX LoRA to the nodes downstream,
+or in the file of a model into which the LoRA was merged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...egox_core.wan import PREFIX
+from ...egox_core.wan import MERGED, PREFIX, read_header
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -15,8 +17,28 @@ ATTACHMENT = "egox_lora_metadata"
 
 
 def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
-    """The ``egox.*`` metadata of the LoRAs on this model; empty where none says anything."""
-    return model.get_attachment(ATTACHMENT) or {}
+    """The ``egox.*`` metadata of the LoRAs on this model and in its file; empty where none says
+    anything."""
+    return {**merged_metadata(model), **(model.get_attachment(ATTACHMENT) or {})}
+
+
+def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
+    """The ``egox.*`` metadata of the file that the host read the model from; empty where no LoRA
+    was merged into it."""
+    loader, values, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
+    file = Path(str(values[0]))
+    of_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()
+    known = of_file and file.suffix == ".safetensors"
+    return _merged(file, file.stat().st_mtime_ns) if known else {}
+
+
+@lru_cache(maxsize=4)
+def _merged(file: Path, changed_ns: int) -> Mapping[str, str]:
+    """Read once for each state of the file."""
+    del changed_ns
+    metadata = read_header(file, "model").get("__metadata__") or {}
+    own = {name: text for name, text in metadata.items() if name.startswith(PREFIX)}
+    return own if MERGED in own else {}
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:

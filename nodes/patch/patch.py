@@ -14,14 +14,14 @@ from torch import Tensor
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, RayMode
-from ...egox_core.wan import build_mask, contradictions, trained_with
+from ...egox_core.wan import MERGED, build_mask, contradictions, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
 from ..io_types import TrajectoryWithNotes
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .exo_cache import name_asked
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
-from .lora_metadata import lora_metadata
+from .lora_metadata import lora_metadata, merged_metadata
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -84,6 +84,12 @@ def patch_with_geometry(
 
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
+    merged = merged_metadata(model)
+    scale = float(trained_with(merged).get("position_scale", 1))
+    if scale != 1 and "rope_options" not in model.model_options["transformer_options"]:
+        patched.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
+    if merged:
+        notes.append(f"with a LoRA in it: {merged.get(f'{MERGED}_from', 'of an unknown name')}")
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
     alone, cache = exo_alone(model), None

@@ -9,8 +9,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.host.gguf_file import write_gguf
+from tests.refusals import refuses
+from tools.merge_lora import merge
 from tools.rigs import model_rig, standins
 
 FORM = standins.TransformerForm(image_embedding=False)
@@ -109,3 +112,33 @@ def test_half_precision_weights(rig, repo_root):
     # Near cosine -1 the logarithm would lose everything else (quirks 17).
     geometry = patched.get_all_wrappers("diffusion_model")[0].guidance.geometry
     assert geometry.key_dirs.dtype == geometry.query_dirs.dtype == torch.float32
+
+
+@torch.inference_mode()  # as the server loads it
+@pytest.mark.parametrize(("form", "tolerance"), [("int8_tensorwise", 0.1), ("float8_e4m3fn", 0.3)])
+def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
+    rig, repo_root, tmp_path, form, tolerance
+):
+    """Written by the command, loaded by the host, guided, with kept exo and another LoRA on top."""
+    base, lora = (repo_root / "models" / standins.SHIPPED[what] for what in ("transformer", "lora"))
+    own = load_file(lora)
+    with_settings = tmp_path / "alone.safetensors"
+    settings = {"egox.exo": "alone", "egox.position_scale": "0.5"}
+    save_file(own, with_settings, settings)
+    file = tmp_path / "merged.safetensors"
+    merge(base, with_settings, file, form=form)
+    merged, load_lora = model_rig.load_transformer(file), rig.nodes("lora").load_lora
+    weight = merged.model.diffusion_model.blocks[0].self_attn.q.weight
+    assert type(weight).__name__ == "QuantizedTensor" and weight._qdata.dtype.itemsize == 1
+    exact, _ = load_lora(rig.model, with_settings, 1.0)
+    for how in ({}, {"lambda_g": 0.0}):
+        made, wanted = (rig.ksample(rig.patch(model, **how)) for model in (merged, exact))
+        assert 0 < (made - wanted).std() < tolerance * wanted.std(), how
+    assert rig.nodes("patch.patch").exo_alone(merged)
+    patched = rig.patch(merged)
+    assert patched.model_options["transformer_options"]["rope_options"]["scale_y"] == 0.5
+    with refuses("in the model's file already"):
+        load_lora(merged, with_settings, 1.0)
+    save_file({name: 2 * tensor for name, tensor in own.items()}, tmp_path / "other.safetensors")
+    on_top, _ = load_lora(merged, tmp_path / "other.safetensors", 1.0)
+    assert not torch.equal(rig.ksample(rig.patch(on_top)), rig.ksample(patched))

@@ -76,6 +76,7 @@ def test_what_ships(shipped, repo_root):
     assert [name for name in shipped if name.startswith("tools/")] == [
         "tools/convert_lora.py",
         "tools/convert_to_safetensors.py",
+        "tools/merge_lora.py",
     ]
     assert all(name.startswith("models/demo/") for name in shipped if name.startswith("models/"))
     assert sum((repo_root / name).stat().st_size for name in shipped) < MOST_BYTES
