@@ -70,7 +70,7 @@ def camera_fit(
             found, score = turned, turned_score
     path_deg = CameraFit.untested(len(ego)).path_deg
     path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
-    # Of short clips of right takes, a tenth have such a note: it doesn't decide.
+    # It doesn't decide: depth of a few other takes fits by chance, too.
     strange = [note for note in scene.notes if note.kind == RemarkKind.STRANGE_DEPTH]
     fits, notes = NOT_TESTABLE, [*odd, *strange, Remark(found.text())]
     if odd:

@@ -1,7 +1,7 @@
-"""A check that depth belongs to the frames: its steps lie on their edges, and it changes where they do.
+"""A check that depth belongs to the frames: its steps lie on their edges.
 
-Both are compared with the same frames shifted, in the picture and in time. Depth of another take, or
-of another moment, fits a shifted clip as well as the one that it is given with.
+They are compared with the same frames shifted in the picture: depth of another take fits them at
+any shift, the own one where it lies.
 """
 
 from collections.abc import Sequence
@@ -13,23 +13,16 @@ from torch import Tensor
 from ..remarks import Remark, RemarkKind
 
 SIDE = 112
-"""px of the compared pictures' shorter side; half of it for what moves."""
-REACH, NEAR = 24, 8
-"""Largest and smallest shift in the picture, px."""
-LOOKED_AT, LONGEST = 5, 49
-"""Frames whose edges are compared, and frames in a row for what moves."""
-MOVING = 0.0005
-"""Least share of pixels that change, in frames and in depth, for a clip to tell its moment."""
-GREYS, STEP = 15.0, 0.05
-"""Change of a pixel that counts: of 255, and relative depth."""
+"""px of the compared pictures' shorter side."""
+REACH = 24
+"""Largest shift in the picture, px, each way."""
+LOOKED_AT = 5
+"""Frames whose edges are compared."""
+BEST = 0.05
+"""Share of all shifts that fit best: own depth is among them without one."""
 WARNING = Remark(
-    "the depth doesn't fit this video: its steps lie no better on the frames' edges than on the same "
-    "frames shifted. Is it of another take?",
-    RemarkKind.STRANGE_DEPTH,
-)
-WARNING_TIME = Remark(
-    "the depth doesn't fit this video in time: where it changes is not where the frames do. Is it of "
-    "another moment, or of a part of the video?",
+    "the depth doesn't fit this video: its steps lie better on the edges of the same frames shifted. "
+    "Is it of another take?",
     RemarkKind.STRANGE_DEPTH,
 )
 
@@ -38,8 +31,8 @@ def strange_depth(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> tuple[Remark, ...]:
-    """Reasons why depth and frames may not be of one take; empty where nothing says so, and where a
-    clip is too small or too still to tell."""
+    """A reason why depth and frames may not be of one take; empty where nothing says so, and where a
+    clip is too small or too even to tell."""
     if min(depth_m.shape[1:]) <= 2 * REACH:
         return ()
     picked = np.linspace(0, len(depth_m) - 1, LOOKED_AT).round().astype(int)
@@ -48,25 +41,8 @@ def strange_depth(
         for t in map(int, picked)
     ]
     scores = np.mean(maps, axis=0)
-    away = np.abs(np.arange(-REACH, REACH + 1))
-    far = np.maximum(away[:, None], away[None]) >= NEAR
-    if not scores.any():
-        return ()  # no edges or no steps
-    if scores[REACH - 1 : REACH + 2, REACH - 1 : REACH + 2].max() <= scores[far].max():
-        return (WARNING,)
-    first = max(0, (len(depth_m) - LONGEST) // 2)
-    row = range(first, min(first + LONGEST, len(depth_m)))
-    gap = max(1, len(row) // 12)
-    if len(row) <= gap:
-        return ()  # a single frame has no moment
-    grey = np.stack([_small(frames[t], SIDE // 2).mean(-1) for t in row])
-    log = np.log(np.stack([_small(depth_m[t], SIDE // 2) for t in row]))
-    seen, moved = (_changes(each, gap) for each in (grey, log))
-    if min((seen > GREYS).mean(), (moved > STEP).mean()) < MOVING:
-        return ()
-    lags = _lag_scores(np.minimum(seen, 2 * GREYS), np.minimum(moved, 6 * STEP))
-    middle = len(lags) // 2
-    return () if abs(int(np.argmax(lags)) - middle) <= 1 else (WARNING_TIME,)
+    better = float((scores > scores[REACH, REACH]).mean())
+    return (WARNING,) if better > BEST else ()
 
 
 def _small(picture: Tensor, side: int) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32
@@ -105,20 +81,3 @@ def _shift_scores(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
     inner = steps[REACH:-REACH, REACH:-REACH]
     scores = cv2.matchTemplate(edges, np.ascontiguousarray(inner), cv2.TM_CCOEFF_NORMED)
     return np.nan_to_num(scores, posinf=0, neginf=0)
-
-
-def _changes(pictures: np.ndarray, gap: int) -> np.ndarray:  # [t, h, w] -> [t - gap, h, w]
-    """How far each pixel changes, without what all do: exposure, scale of a depth model."""
-    changes = pictures[gap:] - pictures[:-gap]
-    return np.abs(np.nan_to_num(changes - np.nanmedian(changes, axis=(1, 2), keepdims=True)))
-
-
-def _lag_scores(seen: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Correlation of two [t, h, w] at each lag up to half of t, what always changes left out."""
-    seen, moved, count = seen - seen.mean(0), moved - moved.mean(0), len(seen)
-    scores = []
-    for lag in range(-(count // 2), count // 2 + 1):
-        a = seen[max(0, lag) : count + min(0, lag)]
-        b = moved[max(0, -lag) : count + min(0, -lag)]
-        scores.append((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum() + 1e-9))
-    return np.array(scores)
