@@ -177,7 +177,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             camera, w2c, note, guessed = camera_without_depth(frames, (width, height))
             notes += (note,)
         else:
-            depth = fit_depth_size(depth, width, height)
+            depth, note = fit_depth_size(depth, width, height)
+            notes += (note,) if note else ()
             camera, w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
             mask = depth.dynamic if mask is None else mask
         indices, times_s = moments(count, depth, frames)

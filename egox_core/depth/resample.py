@@ -4,11 +4,14 @@ follows exactly.
 1. Depth of the video's height but wider is centre-cropped (the released takes: 796 against 784).
 2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
 3. Depth of the shape of the frames handed on (within 0.5 %) covers those.
+4. Depth with both sides rounded to multiples of 8 to 64 px, as a network's patches ask for, is
+   stretched back onto the nearer of both, up to 3 %; it may be a crop, which a note says.
 Anything else is refused.
 
 Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one
 frame or many (:func:`fit_host_mask`)."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -29,6 +32,8 @@ from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
 """Difference of width over height up to which frames are resized to the depth's size."""
+ROUNDED = 0.03
+"""Difference of aspects up to which sides rounded to a network's patches are stretched back."""
 SAME_EDGE = 1.05
 """Neighbours whose depths differ by less than this factor are one surface and may be interpolated
 between."""
@@ -44,6 +49,9 @@ class DepthWindow:
     width: float
     height: float
     size: tuple[int, int]  # (width, height) of the result
+    # (width, height) of the picture that a map with rounded sides shows, and the other reading
+    picture: tuple[int, int] | None = None
+    note: str = ""
 
     def camera(self, camera: CameraModel) -> CameraModel:
         """The camera of the map that :meth:`fit_depth` makes. Exact, half-pixel convention."""
@@ -165,34 +173,33 @@ def depth_window(
     Sizes are (width, height); ``what`` names the map in errors.
 
     Raises:
-        EgoXInputError: shapes that differ by more than 0.5 % and are not of rule 1.
+        EgoXInputError: shapes that differ by more than 0.5 % and are not of rules 1 and 4.
     """
     width, height = depth_size
     if frames is None:
         return DepthWindow(left=0, top=0, width=width, height=height, size=depth_size)
-    whole, (source_width, source_height) = (
-        _window(depth_size, frames.source_size),
-        frames.source_size,
-    )
+    source, used = frames.source_size, frames.size
+    whole, fitted = _window(depth_size, source), _window(depth_size, used)
+    if whole is None and fitted is None:
+        rounded = [_rounded_window(depth_size, size) for size in (source, used)]
+        whole, fitted = rounded if len({source, used}) > 1 else (rounded[0], None)
+        if whole and fitted:
+            aspects = [abs(math.log(width * h / (height * w))) for w, h in (source, used)]
+            whole = None if aspects[1] < aspects[0] else whole
     if whole is not None:
         left, top, part_width, part_height = frames.rectangle
-        x, y = whole.width / source_width, whole.height / source_height
-        return DepthWindow(
+        x, y = whole.width / source[0], whole.height / source[1]
+        return replace(
+            whole,
             left=whole.left + left * x,
             top=top * y,
             width=part_width * x,
             height=part_height * y,
-            size=frames.size,
+            size=used,
         )
-    if (fitted := _window(depth_size, frames.size)) is not None:
+    if fitted is not None:
         return fitted
-    raise EgoXInputError(
-        what,
-        got=f"{width}x{height} px, aspect ratio {width / height:.4f}",
-        expected=f"the video's aspect ratio ({source_width / source_height:.4f}, within 0.5 %), or its "
-        "height and more width",
-        fix="make it from the video that is loaded",
-    )
+    raise _other_shape(what, depth_size, source)
 
 
 def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
@@ -204,14 +211,58 @@ def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow |
     return DepthWindow(left=left or 0, top=0, width=width, height=height, size=size)
 
 
+def _patch(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
+    """Side in px of which both sides of a map of a picture may be rounded multiples; 0: of none."""
+    width, height = depth_size
+    step = max((n for n in range(8, 65) if not width % n and not height % n), default=0)
+    off = abs(height - width * size[1] / size[0])
+    return step if off < step * (1 + size[1] / size[0]) else 0
+
+
+def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
+    """All of a map whose sides were rounded for a network; None where that doesn't explain it."""
+    step, (width, height) = _patch(depth_size, size), size
+    wider = depth_size[0] * height / (depth_size[1] * width)
+    if not step or abs(wider - 1) > ROUNDED:
+        return None
+    edge, off = (
+        ("upper", height * (1 - 1 / wider) / 2) if wider > 1 else ("left", width * (1 - wider) / 2)
+    )
+    return DepthWindow(
+        left=0,
+        top=0,
+        width=depth_size[0],
+        height=depth_size[1],
+        size=size,
+        picture=size,
+        note=f"depth of {depth_size[0]}x{depth_size[1]} px: sides rounded to multiples of {step}, "
+        f"stretched back to {width}x{height}; if it is a crop, it is off by {off:.1f} px at the {edge} edge",
+    )
+
+
+def _other_shape(what: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
+    """The refusal of a map of another shape than the picture's."""
+    width, height = depth_size
+    step = _patch(depth_size, size)
+    return EgoXInputError(
+        what,
+        got=f"{width}x{height} px, aspect ratio {width / height:.4f}"
+        + f": stretched to multiples of {step} px, or a crop" * (step > 0),
+        expected=f"the video's aspect ratio ({size[0] / size[1]:.4f}, within 0.5 %), or its "
+        "height and more width",
+        fix="make it from the video that is loaded"
+        + ", and resize it to the video's shape" * (step > 0),
+    )
+
+
 def fit_depth_size(
     depth: DepthVideo,
     width: int,
     height: int,
     name: str = "depth",
     frames: FrameSelection | None = None,  # of that size; the maps may be of their source
-) -> DepthVideo:
-    """The depth, its masks and its camera at ``width`` x ``height``.
+) -> tuple[DepthVideo, str]:
+    """The depth, its masks and its camera at ``width`` x ``height``, and a note on rounded sides.
 
     Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far
     the nearest sample is taken, because a mean of them is on neither surface.
@@ -222,17 +273,16 @@ def fit_depth_size(
     _, depth_height, depth_width = depth.depth_m.shape
     size, depth_size = (width, height), (depth_width, depth_height)
     if depth_size == size:
-        return depth
+        return depth, ""
     window = _window(depth_size, size)
-    if window is None and frames is not None:
-        window = depth_window(depth_size, frames, name)
     if window is None:
-        raise EgoXInputError(
-            f"size of the {name}",
-            got=f"{depth_size[0]}x{depth_size[1]}",
-            expected=f"the aspect ratio of {width}x{height} (within 0.5 %), or wider with that height",
-            fix="make the depth from the exo video's own frames",
+        window = (
+            _rounded_window(depth_size, size)
+            if frames is None
+            else depth_window(depth_size, frames, name)
         )
+    if window is None:
+        raise _other_shape(name, depth_size, size)
 
     def each(values: Tensor | None, fit) -> Tensor | None:
         return (
@@ -241,7 +291,7 @@ def fit_depth_size(
             else store_frames((torch.from_numpy(fit(v.numpy())) for v in values), len(values))
         )
 
-    return replace(
+    fitted = replace(
         depth,
         depth_m=each(depth.depth_m, window.fit_depth),
         camera=window.camera(depth.camera),
@@ -249,6 +299,7 @@ def fit_depth_size(
         sky=each(depth.sky, window.fit_mask),
         trust=each(depth.trust, window.fit_depth),
     )
+    return fitted, window.note
 
 
 def fit_host_mask(
@@ -265,7 +316,7 @@ def fit_host_mask(
 
     - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
     - one frame: it holds for the whole clip;
-    - same aspect (to 0.5 %): resized, a pixel counts from one half on;
+    - same aspect (to 0.5 %, or sides rounded as depth's): resized, a pixel counts from one half on;
     - same height, but wider: centre-cropped, as depth is.
 
     Raises:
@@ -287,7 +338,7 @@ def fit_host_mask(
     left = centre_crop_left((w, h), (width, height))
     if left is not None:
         mask = mask[:, :, left : left + width]
-    elif (h, w) != (height, width) and not same_aspect((w, h), (width, height)):
+    elif not same_aspect((w, h), (width, height)) and not _rounded_window((w, h), (width, height)):
         raise EgoXInputError(
             name,
             got=f"{w}x{h}",

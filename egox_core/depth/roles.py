@@ -117,7 +117,10 @@ def align_sources(
         depth, what = source.depth, f"depth of {source.name}"
         numbers = None if frames is None else depth.source_indices
         depth = of_frames(depth, entries(len(depth.depth_m), what, numbers))
-        return replace(source, depth=fit_depth_size(depth, width, height, what, frames))
+        depth, note = fit_depth_size(depth, width, height, what, frames)
+        return replace(
+            source, depth=depth, notes=(*source.notes, *map(Remark, filter(None, [note])))
+        )
 
     def marked(mask: Array | None, what: str) -> Tensor | None:
         if mask is None:

@@ -53,7 +53,9 @@ def load_depth_file(
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
-    camera, note = depth_camera(meta, size) if has_camera else (guessed_camera(*size), "")
+    shown = window.picture or size
+    camera, note = depth_camera(meta, shown) if has_camera else (guessed_camera(*shown), "")
+    camera = camera if shown == size else camera.rescale(*size)
     unique, places = torch.unique(
         wanted, return_inverse=True
     )  # uneven time stamps may use a frame twice
@@ -80,7 +82,7 @@ def load_depth_file(
         times_s=None if frames is None else frames.times_s.double(),
     )
     said = f"{source.name}: {len(ordered)} frames, {100 * invalid:.1f} % of the pixels invalid"
-    notes = tuple(map(Remark, filter(None, (said, note))))
+    notes = tuple(map(Remark, filter(None, (said, note, window.note))))
     return DepthSource(depth=video, name=source.name, camera_known=known, notes=notes)
 
 

@@ -160,12 +160,12 @@ def test_invalid_pixels_become_nan_and_are_told():
 
 def test_depth_is_cropped_or_resampled_with_its_camera():
     depth = moge_depth(moge_payload()).depth
-    narrow = fit_depth_size(depth, W - 12, H)
+    narrow = fit_depth_size(depth, W - 12, H)[0]
     assert (
         torch.equal(narrow.depth_m[:, 12], depth.depth_m[:, 12, 6:-6])
         and narrow.camera.cx == depth.camera.cx - 6
     )
-    half = fit_depth_size(depth, W // 2, H // 2)
+    half = fit_depth_size(depth, W // 2, H // 2)[0]
     assert half.depth_m.shape == (T, H // 2, W // 2) and half.camera.fx == pytest.approx(
         depth.camera.fx / 2
     )

@@ -1,6 +1,7 @@
 """Depth from files: every container, taken by source index, fitted by rule, defects named."""
 
 import io
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,12 +13,12 @@ import torch
 
 from egox_core.archives import numbered_files
 from egox_core.cameras.model import CameraModel
-from egox_core.depth.resample import depth_window
+from egox_core.depth.resample import depth_window, fit_depth_size
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
 from egox_core.remarks import Remark
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
-from egox_core.types import FrameSelection, TakeMeta
+from egox_core.types import DepthVideo, FrameSelection, TakeMeta
 from tests.frames_in_use import frames_in_use
 from tests.poses import still
 from tests.refusals import refuses
@@ -142,6 +143,54 @@ def test_other_shapes_are_refused(tmp_path):
     assert depth_window((402, 230), frames, "x").size == (784, 448)  # 0.43 % off
     with refuses("within 0.5 %"):
         depth_window((402, 234), frames, "x")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        # sizes of the video, the frames and the map: what the note says, "" for none, or the refusal
+        "448x256 448x256 252x140 -> note multiples of 28.* 3.6 px at the upper edge",
+        "1920x1080 1920x1080 518x294 -> note multiples of 14",
+        "1280x720 640x360 640x368 -> note multiples of 16.* left edge",
+        "1920x1080 448x448 504x280 -> note multiples of 56.* 1920x1080",
+        "1920x1080 832x464 832x448 -> refused multiples of 64 px, or a crop",
+        "448x256 448x256 448x256 -> ",
+        "804x462 784x448 402x230 -> ",
+        "448x256 448x256 252x142 -> refused 1.7746; expected the video's",
+        "1920x1080 1920x1080 512x512 -> refused 1.0000; expected",
+        "1920x1080 1920x1080 1024x600 -> refused 1.7067; expected",
+    ],
+)
+def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
+    sizes, expected = case.split(" -> ")
+    source, used, (width, height) = (tuple(map(int, s.split("x"))) for s in sizes.split())
+    frames = selection([0], source, used)
+    y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
+    file = npz(tmp_path, (2 + x + 2 * y).astype(np.float32)[None])
+    exact = CameraModel(
+        lens="pinhole", width=source[0], height=source[1], fx=500, fy=500, cx=300, cy=99
+    )
+    meta = meta_of(None, exact_exo_camera=exact)
+    if expected.startswith("refused "):
+        with refuses(expected.removeprefix("refused ")):
+            load_depth_file(file, meta, frames)
+        return
+    read = load_depth_file(file, meta, frames)
+    assert re.search(expected.removeprefix("note "), " ".join(n.text for n in read.notes[1:]))
+    assert (len(read.notes) == 2) == bool(expected)
+    left, top, w, h = frames.rectangle
+    at = 2 + (left + w / 2) / source[0] + 2 * (top + h / 4) / source[1]
+    middle = read.depth.depth_m[0, used[1] // 4 - 1 : used[1] // 4 + 1, used[0] // 2 - 1 :][:, :2]
+    assert float(middle.mean()) == pytest.approx(at, abs=1e-3)
+    camera = read.depth.camera.intrinsics
+    assert torch.allclose(camera, frames.camera(exact).intrinsics, rtol=4e-3)
+    if expected:
+        with open_depth(file) as opened:
+            map_m = torch.from_numpy(next(iter(opened.read([0])))[0])[None]
+        host = DepthVideo(depth_m=map_m, camera=exact.rescale(width, height))
+        fitted, note = fit_depth_size(host, *used, frames=frames)
+        assert torch.equal(fitted.depth_m, read.depth.depth_m) and note == read.notes[1].text
+        assert torch.allclose(fitted.camera.intrinsics, camera)
 
 
 def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
