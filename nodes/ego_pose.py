@@ -73,13 +73,14 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "file",
-                    options=[BESIDE, *list_files((".json", "images.txt"))],
+                    options=[BESIDE, *list_files((".json", ".txt", ".chan", ".npz", "images.bin"))],
                     default=BESIDE,
                     tooltip=(
                         "Used with source 'file'. Choose the meta.json from the exo video's folder "
                         "(needs 'frames'), or a file in the input folder or the samples: meta.json "
-                        "(one take or the released list), trajectory JSON, keyframe JSON, or "
-                        "COLMAP's images.txt."
+                        "(one take or the released list), trajectory JSON, keyframe JSON, or the "
+                        "path of another program: images.txt or images.bin of COLMAP, an npz of "
+                        "ViPE or GVHMR, transforms.json, TUM text, or Nuke .chan."
                     ),
                 ),
                 io.String.Input(

@@ -5,7 +5,7 @@ from typing import get_args
 from comfy_api.latest import io
 
 from ..egox_core.depth import with_host_masks
-from ..egox_core.exchange import ExoPath
+from ..egox_core.exchange import CameraFile
 from ..egox_core.scene import estimate_exo_motion
 from ..egox_core.types import Motion
 from .host.paths import fingerprint, resolve
@@ -64,8 +64,8 @@ class EgoXExoMotion(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "File with the camera path from another program, used instead of an "
-                        "estimate: COLMAP's images.txt (with cameras.txt next to it), an npz of "
-                        "ViPE or GVHMR, meta.json, transforms.json, TUM text, or Nuke .chan. The "
+                        "estimate: images.txt or images.bin of COLMAP, an npz of ViPE or GVHMR, "
+                        "meta.json, trajectory JSON, transforms.json, TUM text, or Nuke .chan. The "
                         "path is checked against the frames and the depth. If it isn't in metres, "
                         "the depth sets its scale."
                     ),
@@ -123,10 +123,10 @@ class EgoXExoMotion(io.ComfyNode):
             depth = with_host_masks(depth, dynamic=dynamic_mask, sky=None)
         path = None
         if poses_file.strip():
-            path = ExoPath.read(resolve(poses_file, "poses file"))
+            path = CameraFile.read(resolve(poses_file, "poses file"))
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
-                path = ExoPath.parse(value, name)
+                path = CameraFile.parse(value, name)
         given, placed = (None, "") if path is None else path.of(depth, every_nth)
         metric = path is None or path.metric
         depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -50,6 +51,7 @@ from egox_train.wan.weights import file_metadata, weights_hash
 from tests.core.robots.episodes import episode, hands
 from tests.damage import damaged
 from tests.frames_in_use import frames_in_use
+from tests.path_forms import FORMS, Poses
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
 from tests.train.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write_lamps
@@ -187,6 +189,12 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "cameras.txt": b"1 PINHOLE 64 48 50 50 32 24\n",
         "images.txt": "".join(f"{i} 1 0 0 0 0 0 {i} 1 a{i}.png\n\n" for i in range(1, 10)).encode(),
     }
+    poses = Poses(np.eye(3, 4)[None].repeat(9, 0), np.array(K), (84, 48), 9.0)
+    others = []
+    for form in ("colmap binary", "tum", "chan", "gvhmr", "omnicam"):
+        with TemporaryDirectory() as place:
+            FORMS[form](Path(place), poses)
+            others.append({file.name: file.read_bytes() for file in Path(place).iterdir()})
     row = "cam01,3840,2160,KANNALABRANDTK3,1700,1700,1920,1080,0,0,0,0,-1,-1,1"
     calibs = ",".join((*COLUMNS, "start_frame_idx", "end_frame_idx", "quality")) + f"\n{row}\n"
     aria = text(
@@ -239,6 +247,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             {"t.json": text(blender)},
             {"t.json": text(META)},
             colmap,
+            *others,
         ],
         "editor": [
             {"t.json": text(KEYS)},
@@ -306,10 +315,8 @@ def read_metas(folder: Path) -> None:
 
 
 def read_paths(folder: Path) -> None:
-    path = folder / "t.json"
-    assert torch.isfinite(
-        read_trajectory(path if path.is_file() else folder / "images.txt", CAMERA)[0].w2c
-    ).all()
+    path = max(folder.iterdir(), key=lambda file: file.name)  # not COLMAP's cameras
+    assert torch.isfinite(read_trajectory(path, CAMERA)[0].w2c).all()
 
 
 def edit_paths(folder: Path) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from egox_core import stages
 from egox_core.cameras import CameraModel
-from egox_core.exchange import ExoPath, export_path
+from egox_core.exchange import CameraFile, export_path
 from egox_core.file_names import HEAD_TRAJECTORY
 from egox_core.gga import gga_geometry
 from egox_core.hands import HandTrack
@@ -69,7 +69,7 @@ def ego_from_exo(path: CameraTrajectory) -> Tensor:  # [T, 3, 4] as the path its
 
 
 def on_exo_path(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the depth's frames
-    return ExoPath.read(file).of(depth)[0]
+    return CameraFile.read(file).of(depth)[0]
 
 
 def ranked(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
@@ -795,18 +795,15 @@ K: the editor's meta.json, 16:9 to square
 exo pose: array of the frames, as it is
 exo pose: array of the frames, square
 ego path: colmap text
-exo pose: colmap binary
 ego path: colmap binary
 ego path: transforms
 ego path: tum
 ego path: chan
-exo pose: vipe
 ego path: vipe
 ego path: gvhmr
 ego path: omnicam
 ego path: meta, as it is
 ego path: meta, square
-exo pose: ours
 ego path: ours, as it is
 ego path: ours, square
 ego path: array, in the scene's world

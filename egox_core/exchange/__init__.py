@@ -1,9 +1,9 @@
 """Camera paths as files of other programs, and as our own: read, told apart, written.
 
 In: a file of COLMAP, Blender, Nuke, TUM, GVHMR or OmniCam, a meta.json, keyframes or our own JSON; or a
-path to write. Out: :class:`~egox_core.types.CameraTrajectory`, :class:`ExoPath`, keyframe documents, files.
+path to write. Out: :class:`~egox_core.types.CameraTrajectory`, :class:`CameraFile`, keyframe documents, files.
 """
 
-from .exo_paths import ExoPath
+from .camera_files import CameraFile
 from .paths import export_path, import_path, trajectory_of_keyframes
 from .trajectory_files import read_trajectory, write_trajectory

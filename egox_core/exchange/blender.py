@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import as_matrix
 from ..cameras import LENSES, CameraModel, invert, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
@@ -23,6 +24,8 @@ FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
 FISHEYE = "OPENCV_FISHEYE"
 DISTORTION = re.compile(r"[kpsb]\d+|(ftheta|distortion|equirect|latlong|ortho|skew).*")
 """Keys of a lens' own numbers and kinds, in the words of all programs that write the form."""
+ROUNDED = 4e-3
+"""Largest difference of R Rt from 1 where R has three digits behind the point."""
 SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=torch.float64)
 """Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
@@ -72,7 +75,8 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[
         EgoXInputError: no frames, a matrix that is no pose, times that are no numbers.
     """
     frames = _frames(content, name)
-    c2w = validate_w2c([f.get("transform_matrix") for f in frames], f"transform_matrix of {name}")
+    what = f"transform_matrix of {name}"
+    c2w = _rigid([f.get("transform_matrix") for f in frames], what)
     times = [f.get("time") for f in frames]
     with intact(
         f"time of {name}",
@@ -83,6 +87,24 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[
         timed = [float(time) for time in times if time is not None]
         times_s = torch.tensor(timed, dtype=torch.float64) if len(timed) == len(times) else None
     return invert(SIGNS * c2w), times_s, [f.get("file_path") for f in frames]
+
+
+def _rigid(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
+    """Matrices as poses; those of three digits get the nearest rotations."""
+    try:
+        return validate_w2c(matrices, what)
+    except EgoXInputError:
+        c2w = as_matrix(matrices, what, FORM)
+        turns = c2w[..., :3, :3]
+        if turns.shape[-2:] != (3, 3) or not (turns.abs() <= 2).all():
+            raise
+        off = turns @ turns.mT - torch.eye(3, dtype=torch.float64)
+        if float(off.abs().max()) > ROUNDED:
+            raise
+        u, _, vh = torch.linalg.svd(turns)
+        c2w = c2w.clone()
+        c2w[..., :3, :3] = u @ vh
+        return validate_w2c(c2w, what)
 
 
 def blender_camera(content: dict, name: str) -> CameraModel:

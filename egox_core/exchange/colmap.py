@@ -1,9 +1,11 @@
-"""Camera paths as COLMAP text files (cameras.txt, images.txt), which most 3D tools read.
+"""Camera paths as COLMAP's files (cameras.txt and images.txt, or binary), which most 3D tools read.
 
 COLMAP knows no turned sensors and puts pixel centres at half integers: cameras are written upright
 (quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
 centre."""
 
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,7 +18,22 @@ from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, require_file
 from ..types import CameraTrajectory
 
-MAX_TEXT_BYTES = 64 * 2**20
+MAX_TEXT_BYTES, MAX_BINARY_BYTES = 64 * 2**20, 512 * 2**20  # binary files keep all points
+BINARY_MODELS = (
+    ("SIMPLE_PINHOLE", 3),
+    ("PINHOLE", 4),
+    ("SIMPLE_RADIAL", 4),
+    ("RADIAL", 5),
+    ("OPENCV", 8),
+    ("OPENCV_FISHEYE", 8),
+    ("FULL_OPENCV", 12),
+    ("FOV", 5),
+    ("SIMPLE_RADIAL_FISHEYE", 4),
+    ("RADIAL_FISHEYE", 5),
+    ("THIN_PRISM_FISHEYE", 12),
+    ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+)
+"""Models by their number in binary files, and how many numbers each has."""
 
 
 def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
@@ -51,22 +68,41 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
     _write(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
 
 
-def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
-    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names.
+def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[str, ...]]:
+    """What reads the camera, which may be any until it is asked for; the poses (w2c [N, 3, 4],
+    upright) and the picture names of images.txt or images.bin.
 
     Raises:
-        EgoXInputError: files missing, malformed, cameras that differ, an unknown lens, no picture.
+        EgoXInputError: files missing, malformed, no picture; by the camera's reader: cameras that
+            differ, an unknown lens.
     """
-    used, poses, names = _pictures(folder)
+    from scipy.spatial.transform import Rotation
+
+    folder, suffix = path.parent, path.suffix.lower()
+    cameras, pictures = set(), {}
     with _intact(folder):
-        rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
-        cameras = [_camera(row[1:], folder) for row in rows if int(row[0]) in used]
-    return one_camera(cameras, f"COLMAP folder {folder.name}"), poses, names
+        rows = _binary_pictures(folder) if suffix == ".bin" else _text_pictures(folder)
+        for qw, qx, qy, qz, x, y, z, camera, name in rows:
+            turn = [float(v) for v in (qx, qy, qz, qw)]
+            if not any(turn):  # as some write for a picture that they lost
+                continue
+            place = np.array([[float(x)], [float(y)], [float(z)]])
+            cameras.add(int(camera))
+            pictures[name] = np.concatenate((Rotation.from_quat(turn).as_matrix(), place), 1)
+        if not pictures:
+            raise ValueError("no picture")
+        poses = torch.from_numpy(np.stack([*pictures.values()]))
 
+    def lens() -> CameraModel:
+        with _intact(folder):
+            if suffix == ".bin":
+                rows = _binary_cameras(folder)
+            else:
+                rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
+            used = [_camera(row[1:], folder) for row in rows if int(row[0]) in cameras]
+        return one_camera(used, f"COLMAP folder {folder.name}")
 
-def read_pictures(folder: Path) -> tuple[Tensor, tuple[str, ...]]:
-    """The same without the camera, so its lens may be any."""
-    return _pictures(folder)[1:]
+    return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pictures)
 
 
 def _camera(row: list[str], folder: Path) -> CameraModel:
@@ -98,36 +134,53 @@ def _camera(row: list[str], folder: Path) -> CameraModel:
     )
 
 
-def _pictures(folder: Path) -> tuple[set[int], Tensor, tuple[str, ...]]:
-    """Numbers of the cameras, poses and names. A line of points after each picture, which other
+def _text_pictures(folder: Path) -> Iterator[list[str]]:
+    """Rows of images.txt from the quaternion on. A line of points after each picture, which other
     writers leave out, has numbers by three."""
-    from scipy.spatial.transform import Rotation
+    for line in _lines(folder / "images.txt"):
+        words = line.split()
+        if words and not (len(words) % 3 == 0 and words[-1].lstrip("-").isdigit()):
+            _, *row = line.split(maxsplit=9)
+            yield row
 
-    cameras, pictures = set(), {}
-    with _intact(folder):
-        for line in _lines(folder / "images.txt"):
-            words = line.split()
-            if not words or (len(words) % 3 == 0 and words[-1].lstrip("-").isdigit()):
-                continue
-            _, qw, qx, qy, qz, *place, camera, name = line.split(maxsplit=9)
-            if len(place) != 3:
-                raise ValueError(f"{len(place)} numbers for a place")
-            turn = Rotation.from_quat([float(v) for v in (qx, qy, qz, qw)]).as_matrix()
-            centre = np.array([[float(v)] for v in place])
-            cameras.add(int(camera))
-            pictures[name] = np.concatenate((turn, centre), 1)
-        if not pictures:
-            raise ValueError("no picture")
-        poses = torch.from_numpy(np.stack([*pictures.values()]))
-    return cameras, validate_w2c(poses, "poses of images.txt"), tuple(pictures)
+
+def _binary_pictures(folder: Path) -> Iterator[list]:
+    """The same of images.bin."""
+    content, at = _bytes(folder / "images.bin"), 8
+    for _ in range(*struct.unpack_from("<Q", content)):
+        _, *pose, camera = struct.unpack_from("<I7dI", content, at)
+        end = content.index(b"\0", at + 64)
+        points = struct.unpack_from("<Q", content, end + 1)[0]
+        yield [*pose, camera, content[at + 64 : end].decode("utf-8", "replace")]
+        at = end + 9 + 24 * points
+        if at > len(content):
+            raise ValueError("an end within a picture")
+
+
+def _binary_cameras(folder: Path) -> list[list]:
+    """Rows of cameras.bin as those of cameras.txt."""
+    content, at, rows = _bytes(folder / "cameras.bin"), 8, []
+    for _ in range(*struct.unpack_from("<Q", content)):
+        number, model, width, height = struct.unpack_from("<IiQQ", content, at)
+        name, count = BINARY_MODELS[model]
+        rows.append(
+            [number, name, width, height, *struct.unpack_from(f"<{count}d", content, at + 24)]
+        )
+        at += 24 + 8 * count
+    return rows
+
+
+def _bytes(path: Path) -> bytes:
+    require_file(path, "COLMAP file", MAX_BINARY_BYTES)
+    return path.read_bytes()
 
 
 def _intact(folder: Path) -> AbstractContextManager[None]:
     return intact(
         f"COLMAP folder {folder.name}",
-        (*NO_NUMBERS, IndexError),
-        expected="COLMAP's text format",
-        fix="export again with output type TXT, not as binary files",
+        (*NO_NUMBERS, IndexError, struct.error),
+        expected="COLMAP's text or binary format",
+        fix="export the model again",
     )
 
 

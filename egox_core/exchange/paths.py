@@ -26,8 +26,8 @@ from ..trajectory import (
 )
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud, TakeNotes, known_pose
 from .blender import write_blender
+from .camera_files import write_chan
 from .colmap import write_colmap
-from .exo_paths import write_chan
 from .trajectory_files import read_trajectory, write_trajectory
 
 MAX_FILES = 4

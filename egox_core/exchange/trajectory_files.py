@@ -25,11 +25,9 @@ from ..trajectory import (
 )
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, TakeNotes
 from ..video import video_mark
-from .blender import blender_camera, read_blender
-from .colmap import read_colmap, read_pictures
-from .frame_numbers import numbers_of, place
+from .camera_files import FORMAT, CameraFile, form_of
+from .frame_numbers import place
 
-FORMAT = "egox_trajectory"
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
 OPTIONAL_KEYS = frozenset(
@@ -51,11 +49,9 @@ def read_trajectory(
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory, and the notes that its file has next to it.
 
-    Forms: the released meta.json (both), our own JSON, keyframes, Blender's transforms.json,
-    COLMAP's text.
-
-    COLMAP's images.txt is read with the cameras.txt beside it: upright, in COLMAP's own world and
-    scale. Its pictures and Blender's are of the frames that :mod:`.frame_numbers` finds.
+    Forms: the released meta.json (both), our own JSON, keyframes, and those of other programs that
+    :class:`.camera_files.CameraFile` reads: upright, in a world and scale of their own, their
+    pictures of the frames that :mod:`.frame_numbers` finds.
 
     Args:
         camera: what the prior is drawn with, unless the file carries its own ego camera (another
@@ -65,18 +61,15 @@ def read_trajectory(
             the file.
         entry: the take, where a meta.json lists several.
         count: without ``frames``, the number of frames in use; a longer file is cut at its end.
-        lens: read the lens of COLMAP's and Blender's files; else it may be any, and the path has
+        lens: read the file's lens, where it has one; else it may be any, and the path has
             ``camera``, upright.
         every_nth: of those files, as in :func:`.frame_numbers.place`.
 
     Raises:
         EgoXInputError: unknown form or lens, frames that can't be told, bad matrices, shorter than the frames in use.
     """
-    if path.suffix.lower() == ".txt":
-        own_camera, poses, names = (
-            read_colmap(path.parent) if lens else (camera.upright(), *read_pictures(path.parent))
-        )
-        name, times = path.parent.name, None
+    if path.suffix.lower() != ".json":
+        file = CameraFile.read(path, "trajectory file")
     else:
         content = read_json(path, "trajectory file")
         if isinstance(content, dict) and content.get("format") == FORMAT:
@@ -87,12 +80,13 @@ def read_trajectory(
                 camera, frames, count=count
             )
             return trajectory, TakeNotes(source=path.name)
-        if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        if form_of(content) is None:
             meta = parse_meta(content, path, entry)
             return meta_trajectory(meta, camera, frames, count=count), meta.notes
-        (poses, times, names), name = read_blender(content, path.name), path.name
-        own_camera = blender_camera(content, path.name) if lens else camera.upright()
-    numbers = numbers_of(names, name) if times is None or every_nth else times
+        file = CameraFile.parse(content, path.name)
+    poses, times, name = file.w2c, file.times_s, file.name
+    own_camera = file.lens() if lens and file.lens is not None else camera.upright()
+    numbers = file.numbers(every_nth)
     if frames is None and count is not None:
         moments = torch.arange(count, dtype=torch.float64)
         frames = ClipMoments(indices=moments, times_s=moments / UNTIMED_FPS).selection()

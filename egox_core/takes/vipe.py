@@ -13,12 +13,13 @@ from torch import Tensor
 from ..archives import open_zip, read_array
 from ..cameras import invert, validate_w2c
 from ..errors import EgoXInputError
+from ..safe_files import require_file
 from ..types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002
 """Metres and radians: a camera that moves less over the clip stood still, as EgoX expects; SLAM
 jitters by as much."""
-MAX_ARRAY_BYTES = 64 * 2**20
+MAX_ARRAY_BYTES, MAX_KINDS_BYTES = 64 * 2**20, 2**22
 
 
 def read_vipe(path: Path) -> TakeMeta:
@@ -31,13 +32,18 @@ def read_vipe(path: Path) -> TakeMeta:
     Raises:
         EgoXInputError: missing, malformed, frame numbers with gaps.
     """
+    kinds = path.with_name(f"{path.stem}_camera.txt")
+    if kinds.is_file() and kinds.resolve().parent == kinds.parent.resolve():
+        require_file(kinds, "ViPE file", MAX_KINDS_BYTES)
+        words = {line.split()[-1].upper() for line in kinds.read_text("utf-8").splitlines() if line}
+        _check_lens(path, words - {"PINHOLE"})
     data = _read(path, (4,))
     fx, fy, cx, cy = data.mean(0).tolist()
     poses = path.parent.parent / "pose" / path.name
     # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
     # not.
     extrinsics = (
-        read_poses(poses)
+        _standing(read_poses(poses))
         if poses.is_file() and poses.resolve().parent == poses.parent.resolve()
         else None
     )
@@ -48,12 +54,25 @@ def read_vipe(path: Path) -> TakeMeta:
     )
 
 
-def read_poses(path: Path) -> Tensor:
-    """w2c [3, 4] of a camera that stood still, else [T, 3, 4]."""
-    c2w = validate_w2c(
-        _read(path, (4, 4)), f"poses of {path.name}"
-    )  # a rigid transform is checked alike either way
-    w2c = invert(c2w)
+def _check_lens(path: Path, others: set[str]) -> None:
+    """Refuse ViPE's lenses that are no pinhole."""
+    if others:
+        raise EgoXInputError(
+            f"ViPE file {path.name}",
+            got=f"a lens of kind {', '.join(sorted(others))}",
+            expected="PINHOLE",
+            fix="run ViPE with its pinhole camera, or on the undistorted video",
+        )
+
+
+def read_poses(path: Path) -> Tensor:  # [T, 3, 4]
+    """w2c of ``pose/NAME.npz``."""
+    return invert(validate_w2c(_read(path, (4, 4)), f"poses of {path.name}"))
+
+
+def _standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
+    """[3, 4] of a camera that stood still, else all."""
+    c2w = invert(w2c)
     travel = (c2w[..., 3] - c2w[:1, :, 3]).norm(dim=-1).max()
     cosine = ((c2w[:, :, :3] * c2w[:1, :, :3]).sum((-1, -2)) - 1) / 2
     turned = torch.arccos(cosine.clamp(-1, 1)).max()
@@ -74,6 +93,8 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
                 )
             arrays[key] = read_array(archive, key, f"ViPE file {path.name}")
     data, numbers = arrays["data"], arrays["inds"]
+    if shape == (4,) and data.shape[1:] == (5,):
+        _check_lens(path, {"MEI"})
     if (
         data.shape[1:] != shape
         or numbers.shape != data.shape[:1]

@@ -10,7 +10,7 @@ from egox_core.cameras.lenses import LENSES, Lens
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.poses import look_at
 from egox_core.exchange.blender import write_blender
-from egox_core.exchange.colmap import read_colmap, write_colmap
+from egox_core.exchange.colmap import read_pictures, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
 from tests.poses import path_of, still
 from tests.refusals import refuses
@@ -78,7 +78,7 @@ def test_colmap_and_blender(camera, tmp_path):
     path = path_of(w2c, camera)
     write_colmap(tmp_path / "colmap", path)
     assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
-    assert read_colmap(tmp_path / "colmap")[0] == camera
+    assert read_pictures(tmp_path / "colmap" / "images.txt")[0]() == camera
     write_blender(tmp_path / "transforms.json", path)
     text = (tmp_path / "transforms.json").read_text("utf-8")
     assert read_trajectory(tmp_path / "transforms.json", camera)[0].camera == camera

@@ -10,8 +10,8 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
+from egox_core.exchange.camera_files import CameraFile
 from egox_core.exchange.colmap import write_colmap
-from egox_core.exchange.exo_paths import ExoPath
 from egox_core.exchange.frame_numbers import numbers_of, place
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
@@ -19,7 +19,7 @@ from egox_core.takes.meta import depth_camera
 from egox_core.takes.take_cameras import exo_camera_of_size
 from egox_core.trajectory.keyframe_fit import ClipMoments
 from egox_core.types import DepthVideo, TakeMeta
-from tests.core.exchange.test_exo_paths import PLACES, TURNS, N, trajectory, w2c
+from tests.core.exchange.test_camera_files import PLACES, TURNS, N, trajectory, w2c
 from tests.refusals import refuses
 
 W2C, EGO = w2c(), preset_camera("aria_released", 64)
@@ -81,7 +81,7 @@ def test_a_lens_is_read_or_refused(case, tmp_path):
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
     assert read_trajectory(file, EGO, lens=False)[0].camera == EGO.upright()
-    assert torch.allclose(ExoPath.read(file).w2c, W2C)
+    assert torch.allclose(CameraFile.read(file).w2c, W2C)
 
 
 def test_intrinsics_may_be_of_each_frame(tmp_path):
@@ -200,7 +200,7 @@ def test_files_go_by_names_and_times(tmp_path):
         (tmp_path / "images.txt", known),
         (tmp_path / "tum.txt", known),
     ):
-        exo, note = ExoPath.read(path).of(depth)
+        exo, note = CameraFile.read(path).of(depth)
         assert torch.allclose(exo[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)

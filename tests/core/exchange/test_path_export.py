@@ -12,7 +12,7 @@ from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.cameras.poses import camera_centre, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import opengl_c2w, write_blender
-from egox_core.exchange.colmap import read_colmap, write_colmap
+from egox_core.exchange.colmap import read_pictures, write_colmap
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
 from tests.core.cameras.test_cameras import FISHEYE as LARGE_FISHEYE
@@ -43,7 +43,8 @@ def looking(camera: CameraModel) -> CameraTrajectory:
 def test_colmap_round_trip(tmp_path, camera):
     before = looking(camera)
     write_colmap(tmp_path / "sparse", before)
-    read, poses, names = read_colmap(tmp_path / "sparse")
+    lens, poses, names = read_pictures(tmp_path / "sparse" / "images.txt")
+    read = lens()
     assert (
         names[0] == "frame_000000.png"
         and len(names) == 12
@@ -62,19 +63,19 @@ def test_bad_colmap_folders_are_refused(tmp_path):
     images = (tmp_path / "images.txt").read_bytes()
     without_camera = images.replace(b" 1 frame_000003.png", b" frame_000003.png")
     for name, content, words in (
-        ("cameras.txt", b"1 PINHOLE ten 3 1 2 3 4", "damaged.*text format"),
+        ("cameras.txt", b"1 PINHOLE ten 3 1 2 3 4", "damaged.*text or binary format"),
         ("cameras.txt", b"", "0 cameras"),
-        ("images.txt", without_camera, "damaged.*text format"),
-        ("images.txt", b"\xff\xfe\x00\x01" * 10, "damaged.*not as binary"),
+        ("images.txt", without_camera, "damaged.*text or binary format"),
+        ("images.txt", b"\xff\xfe\x00\x01" * 10, "damaged.*export the model"),
     ):
         good = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content)
         with refuses(words):
-            read_colmap(tmp_path)
+            read_pictures(tmp_path / "images.txt")[0]()
         (tmp_path / name).write_bytes(good)
     (tmp_path / "images.txt").unlink()
     with refuses("not there"):
-        read_colmap(tmp_path)
+        read_pictures(tmp_path / "images.txt")
 
 
 def test_blender_matrices_look_the_right_way(tmp_path):

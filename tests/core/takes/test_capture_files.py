@@ -56,12 +56,21 @@ def test_bad_vipe_files_are_refused(tmp_path):
     path = write_vipe(tmp_path, moving())
     for arrays, message in (
         ({"data": np.ones((3, 4))}, "data and inds"),
-        ({"data": np.ones((3, 5)), "inds": np.arange(3)}, r"\(3, 5\)"),
+        ({"data": np.ones((3, 5)), "inds": np.arange(3)}, "kind MEI; expected PINHOLE"),
+        ({"data": np.ones((3, 6)), "inds": np.arange(3)}, "shape"),
         ({"data": np.ones((3, 4)), "inds": np.array([0, 1, 3])}, "gaps"),
         ({"data": np.ones((0, 4)), "inds": np.arange(0)}, "shape"),
     ):
         np.savez(path, **arrays)
         with refuses(message):
+            read_vipe(path)
+    for kind, refused in (("PANORAMA", True), ("MEI", True), ("PINHOLE", False)):
+        path = write_vipe(tmp_path, moving())
+        path.with_name(f"{path.stem}_camera.txt").write_text(f"0: {kind}\n1: {kind}\n", "utf-8")
+        if refused:
+            with refuses(f"kind {kind}"):
+                read_vipe(path)
+        else:
             read_vipe(path)
     with refuses("not there"):
         read_vipe(tmp_path / "intrinsics" / "none.npz")

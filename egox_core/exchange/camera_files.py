@@ -1,0 +1,256 @@
+"""Camera paths of other programs, in files and as values of other packs' sockets: one reader for the
+ego and the exo camera.
+
+To add a form: a reader here, by the end of a file's name or by the keys of its JSON."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor
+
+from ..archives import open_zip, read_array
+from ..arrays import as_matrix
+from ..cameras import CameraModel, invert, look_at, validate_w2c
+from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..frozen import frozen
+from ..safe_files import atomic_write, given, read_json, require_file
+from ..takes import ENTRY_KEYS, LIST_KEY, parse_meta, read_poses
+from ..trajectory import ClipMoments
+from ..types import UNTIMED_FPS, CameraTrajectory, DepthVideo
+from .blender import SIGNS, blender_camera, opengl_c2w, read_blender
+from .colmap import read_pictures
+from .frame_numbers import numbers_of, place
+
+FORMAT = "egox_trajectory"
+"""Of our own JSON."""
+MAX_ARRAY_BYTES = 64 * 2**20
+NUKE_ORDER = "zxy"
+"""Axes about which a camera of Nuke is turned, the first one first (its knob's default); its file
+has the angles about x, y and z."""
+FORMS = (
+    "images.txt or images.bin of COLMAP, an npz of ViPE or GVHMR, meta.json, a trajectory JSON, "
+    "transforms.json, TUM's text, a .chan of Nuke, a scene of OmniCam"
+)
+
+
+@frozen
+class CameraFile:
+    """A camera's path in the world of its file."""
+
+    name: str
+    w2c: Tensor  # [N, 3, 4] float64, OpenCV axes, of the upright picture
+    times_s: Tensor | None = None  # [N]; None: the frames that the names say
+    names: tuple[object, ...] = ()  # of the pictures; none: frames 0, 1, 2, ...
+    lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
+    metric: bool = False  # in metres, and in the world of the ego path
+
+    def __post_init__(self) -> None:
+        w2c = validate_w2c(self.w2c, f"path {self.name}")
+        object.__setattr__(self, "w2c", w2c if w2c.ndim == 3 else w2c[None])
+
+    @classmethod
+    def read(cls, path: Path, what: str = "exo path") -> CameraFile:
+        """A path in any of :data:`FORMS`; of a file of both cameras the exo camera's.
+
+        Raises:
+            EgoXInputError: another form, damaged, no rigid poses.
+        """
+        require_file(path, what)
+        if path.suffix.lower() == ".json":
+            return cls.parse(read_json(path, what), path.name)
+        read = READERS.get(path.suffix.lower())
+        if read is None:
+            raise _unknown(path.name)
+        return read(path)
+
+    @classmethod
+    def parse(cls, content: object, name: str) -> CameraFile:
+        """The same from parsed JSON, or from what a socket hands on.
+
+        Raises:
+            EgoXInputError: as :meth:`read`.
+        """
+        if not isinstance(content, Mapping):
+            raise _unknown(name)
+        read, times_s = form_of(content), None
+        if read is not None:
+            return read(content, name)
+        if content.get("format") == FORMAT:
+            times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
+            w2c = given(content, name, "exo_w2c", validate_w2c)
+        elif {LIST_KEY, *ENTRY_KEYS} & content.keys():
+            w2c = parse_meta(content, Path(name)).camera_extrinsics
+        else:
+            w2c = None
+        if w2c is None:
+            raise _unknown(name)
+        return cls(name=name, w2c=w2c, times_s=times_s, metric=True)
+
+    def numbers(self, every_nth: int = 0) -> Tensor:  # [N] float64
+        """Frames of the poses, or times where the file has them and no spacing is asked for."""
+        if self.times_s is not None and not (every_nth and self.names):
+            return self.times_s
+        return numbers_of(self.names or (None,) * len(self.w2c), self.name)
+
+    def of(self, depth: DepthVideo, every_nth: int = 0) -> tuple[Tensor, str]:  # [T, 3, 4]
+        """The poses of the depth's frames, and a note on how these were found.
+
+        Raises:
+            EgoXInputError: as :func:`.frame_numbers.place`; fewer.
+        """
+        indices, times = depth.source_indices, depth.times_s
+        indices = torch.arange(len(depth.depth_m)) if indices is None else indices
+        times = indices / UNTIMED_FPS if times is None else times
+        if len(self.w2c) == 1:
+            return self.w2c.expand(len(indices), 3, 4), ""
+        frames = ClipMoments(
+            indices=indices.double(), times_s=times.double(), source_frames=depth.source_frames
+        ).selection()
+        name = f"exo path {self.name}"
+        track, note = place(self.w2c, self.numbers(every_nth), frames, name, every_nth)
+        return track.of_frames(frames), note
+
+
+def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
+    """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
+    c2w, camera = opengl_c2w(trajectory.upright_w2c).numpy(), trajectory.camera.upright()
+    z, x, y = (
+        scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
+        .as_euler(NUKE_ORDER, degrees=True)
+        .T
+    )
+    fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
+    rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], x, y, z, fov]
+    with atomic_write(path) as temporary:
+        np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
+
+
+def _unknown(name: str) -> EgoXInputError:
+    return EgoXInputError(
+        "exo path",
+        got=f"{name}, which contains none",
+        expected=FORMS,
+        fix="export it as one of them",
+    )
+
+
+def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
+    """Lines of a text file as numbers."""
+    text = path.read_text("utf-8-sig", errors="replace").replace(",", " ")
+    lines = [line for line in text.splitlines() if line.partition("#")[0].strip()]
+    with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
+        rows = np.loadtxt(lines, ndmin=2) if lines else np.empty((0, 0))
+    if rows.shape[1] not in counts:
+        raise _unknown(path.name)
+    return rows
+
+
+def _colmap(path: Path) -> CameraFile:
+    lens, poses, names = read_pictures(path)
+    return CameraFile(name=path.parent.name, w2c=poses, names=names, lens=lens)
+
+
+def _text(path: Path) -> CameraFile:
+    if path.name in ("images.txt", "cameras.txt"):
+        return _colmap(path)
+    rows = _rows(path, 8)  # TUM's: time, place, quaternion
+    header = re.search(r"#(.*)", path.read_text("utf-8-sig", errors="replace")[:1000])
+    words = re.split(r"[\s,]+", header[1].strip()) if header else []
+    named = [word.lower().startswith("q") for word in words]
+    # Some programs write w first, and say so.
+    if len(words) == 8 and sum(named) == 4 and words[named.index(True)].lower()[-1] == "w":
+        rows = rows[:, [*range(4), 5, 6, 7, 4]]
+    rows = rows[np.abs(rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
+    with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
+        turns = scipy.spatial.transform.Rotation.from_quat(rows[:, 4:])
+        w2c = invert(_c2w(turns, rows))
+    return CameraFile(name=path.name, w2c=w2c, times_s=torch.from_numpy(rows[:, 0]))
+
+
+def _chan(path: Path) -> CameraFile:
+    rows = _rows(path, 8, 7, 9)  # with an angle of view, with a focal length
+    turns = scipy.spatial.transform.Rotation.from_euler(
+        NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True
+    )
+    names = tuple(f"{number:.0f}" for number in rows[:, 0])
+    return CameraFile(name=path.name, w2c=invert(SIGNS * _c2w(turns, rows)), names=names)
+
+
+def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
+    """Poses of the places in a file's second to fourth column."""
+    return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
+
+
+def _npz(path: Path) -> CameraFile:
+    with open_zip(path, "exo path", MAX_ARRAY_BYTES) as archive:
+        if "R_w2c.npy" in archive.namelist():
+            arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
+            return _gvhmr(arrays, path.name)
+    return CameraFile(name=path.name, w2c=read_poses(path), metric=True)
+
+
+READERS: Mapping[str, Callable[[Path], CameraFile]] = {
+    ".txt": _text,
+    ".bin": _colmap,
+    ".chan": _chan,
+    ".npz": _npz,
+}
+"""By the end of a file's name."""
+
+
+def form_of(content: object) -> Callable[[Mapping, str], CameraFile] | None:
+    """The reader of another program's JSON; None for ours, a meta.json and all else."""
+    if not isinstance(content, Mapping):
+        return None
+    if "R_w2c" in content:
+        return _gvhmr
+    if "cameras" in content and "timeline" in content:
+        return _omnicam
+    return _transforms if isinstance(content.get("frames"), list) else None
+
+
+def _transforms(content: Mapping, name: str) -> CameraFile:
+    parsed = dict(content)
+    w2c, times_s, names = read_blender(parsed, name)
+
+    def lens() -> CameraModel:
+        return blender_camera(parsed, name)
+
+    return CameraFile(name=name, w2c=w2c, times_s=times_s, names=tuple(names), lens=lens)
+
+
+def _gvhmr(content: Mapping, name: str) -> CameraFile:
+    with intact("exo path", (*NO_NUMBERS, KeyError, RuntimeError), expected="R_w2c and t_w2c"):
+        turns, places = (
+            torch.tensor(np.array(content[key])).double() for key in ("R_w2c", "t_w2c")
+        )
+        return CameraFile(name=name, w2c=torch.cat((turns, places[..., None]), -1))
+
+
+def _omnicam(content: Mapping, name: str) -> CameraFile:
+    """The active camera's keyframes; between two of them, place, target and roll go evenly."""
+    form = "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
+    with intact(f"exo path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=form):
+        cameras = content["cameras"]
+        active = content.get("active_camera_id")
+        track = next((c for c in cameras if c["id"] == active), cameras[0])["track"]
+        keys = sorted(track["keyframes"], key=lambda key: key["frame"])
+        states = np.array(
+            [
+                (*k["camera"]["position"], *k["camera"]["target"], k["camera"].get("roll", 0.0))
+                for k in keys
+            ],
+            dtype=float,
+        )
+        at = np.arange(int(track["duration_frames"]))
+        places = [np.interp(at, [key["frame"] for key in keys], column) for column in states.T]
+    up = (0.0, 1.0, 0.0)
+    w2c = [look_at(n[:3], n[3:6], up, roll_deg=-n[6]) for n in np.stack(places, 1)]
+    return CameraFile(name=name, w2c=torch.stack(w2c))
