@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-TEXT = """---
+BEGIN, END = "<!-- EgoX writes from here -->", "<!-- to here; all else is kept -->"
+HEAD = """---
 task_categories:
 - robotics
 tags:
@@ -20,7 +21,9 @@ configs:
 - config_name: default
   data_files: data/*/*.parquet
 ---
-# First-person episodes from third-person video
+"""
+"""Read by the hub, in a card that is new."""
+TEXT = """# First-person episodes from third-person video
 
 Where `egox.ego_generated` is true the ego pixels are **generated**, {by}. \
 Measured by a camera or a detector: the exo video, its poses and lens, the head's path and
@@ -39,9 +42,10 @@ episodes = LeRobotDataset("egox", root="THIS_FOLDER", video_backend="pyav")
 | `observation.images.exo` | the third-person video, as filmed |
 | `observation.images.ego` | the first-person video, upright; a model's or a true one |
 | `observation.images.ego_depth` | z depth (not along the ray) of the scene in the ego camera, \
-metres; 0.01: unknown |
+metres, 0.01 to 10; 0.01: unknown, 10: whatever is farther, such as the sky |
 | `observation.images.ego_seen` | 255: exo sees it now, 128: at another time, 64: doubtful, 0: \
-never |
+never; where a generated video was held against exo, also 192: drawn otherwise than exo saw it, 224 \
+and 160: like 255 and 128, with exo's own pixel put back |
 | `observation.state` | per hand, left first: the wrist's place (x y z), two columns of its \
 rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame |
 | `action` | the state of the next frame in the head's frame of this one; in the last frame its \
@@ -80,17 +84,22 @@ measured.
 def data_card(
     info: Mapping[str, Any],  # info.json
     hand_valid: np.ndarray,  # [2] share of frames
-    made_by: str,
+    made_by: Sequence[str],  # all models of its episodes; empty: not stated
     gpu_hours: float | None,
+    owners: str = "",  # the set's card as it is: text outside our marks stays
 ) -> str:
     """README.md of a set."""
     left, right = 100 * hand_valid
     text = TEXT.format(
         **info,
-        by=f"by {made_by}" if made_by else "by EgoX; model and weights were not stated",
+        by=", ".join(f"by {m}" if m else "by EgoX (model and weights not stated)" for m in made_by),
         hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
         left=left,
         right=right,
     )
     present = info["features"]
-    return re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in present else "", text)
+    text = re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in present else "", text)
+    ours, marked = f"{BEGIN}\n{text}{END}", re.compile(f"{BEGIN}.*{END}", re.DOTALL)
+    if marked.search(owners):
+        return marked.sub(lambda _: ours, owners)
+    return f"{owners.rstrip()}\n\n{ours}\n" if owners.strip() else f"{HEAD}{ours}\n"

@@ -17,10 +17,11 @@ from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..hands import JOINT_NAMES, SIDES, HandTrack
 from ..progress import Progress, no_progress
+from ..remarks import Remark, RemarkKind
 from ..types import CameraTrajectory, known_pose
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit
-from .videos import PictureKind
+from .videos import MOST_S, PictureKind
 
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
 STATE_NAMES = tuple(
@@ -143,6 +144,11 @@ def make_episode(
         )
     times_s = trajectory.times_s.double()
     picked = frames_at(times_s, fps, resample, name)
+    if (seconds := len(picked) / fps) > MOST_S:
+        said = (
+            f"{seconds:.0f} s in a file of its own: readers may not find its frames; cut the clip"
+        )
+        fit = replace(fit, notes=(*fit.notes, Remark(said, RemarkKind.WARNING)))
     exo, ego = exo[picked], ego[picked]
     lens = shown = trajectory.camera.rescale(ego.shape[2], ego.shape[1])
     if rectify_deg:
@@ -223,8 +229,9 @@ def frames_at(
         raise EgoXInputError(
             f"frame rate of {name!r}",
             got=f"{rate:g} frames a second, or uneven times",
-            expected=f"{fps} a second, as the set has",
-            fix="resample it to the set's rate, or write another set",
+            expected=f"{fps} a second: a set has one whole rate",
+            fix=f"take the nearest frames by --fps {fps} --resample, or 'resample' of Save Robot "
+            "Episode; or write another set",
         )
     wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
     after = np.searchsorted(since, wanted).clip(1, len(since) - 1)

@@ -27,13 +27,16 @@ from ..safe_files import file_lock, read_json_object, require_writable, write_js
 from .card import data_card
 from .episode import COLUMNS, Episode, filled, frames_at
 from .statistics import NAMES, Statistics, merged, of_episode
-from .tables import frame_table, grow, read_rows, row_table, write_tasks
-from .videos import encode, join, video_feature
+from .tables import frame_table, grow, read_rows, row_groups, row_table, write_tasks
+from .videos import MOST_S, encode, join, video_feature
 
 VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
+FIRST = {"chunk_index": 0, "file_index": 0}
 WORK = ".work"
+ANY_BYTES = ("utf-8", "surrogateescape")
+VIDEOS = [f"observation.images.{name}" for name in ("exo", "ego", "ego_depth", "ego_seen")]
 PLACE = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
@@ -73,8 +76,9 @@ def open_set(
                 fix="wait for it, or write another set",
             )
         work = folder / WORK
+        killed = work.is_dir()
         shutil.rmtree(work, ignore_errors=True)
-        robots = RobotSet(folder, options)
+        robots = RobotSet(folder, options, killed)
         try:
             yield robots
         finally:
@@ -84,13 +88,17 @@ def open_set(
 class RobotSet:
     """A set that this process holds; made by :func:`open_set`."""
 
-    def __init__(self, folder: Path, options: SetOptions) -> None:
+    def __init__(self, folder: Path, options: SetOptions, killed: bool) -> None:
         self._folder, self._options = folder, options
         self._info: dict[str, Any] = {}
         self._tasks: list[str] = []
         self._made: dict[str, str] = {}  # an episode's name to the digest of its files
         self._statistics: Mapping[str, Statistics] = {}
         self._last: dict[str, Any] = {}  # row of the last episode
+        self._rows, self._rows_in_file = 0, 0  # of episodes: all, and in the last file of them
+        self._made_by: list[str] = []
+        self._unnamed = 0  # episodes whose names another program left out
+        self._edited = False  # by a program that lays out files otherwise: ours go into new ones
         info = folder / "meta" / "info.json"
         if info.is_file():
             content = read_json_object(info, "info.json of the robot data set")
@@ -98,10 +106,23 @@ class RobotSet:
             wrong = (AttributeError, LookupError, TypeError, ValueError)
             with intact(f"robot data set {folder.name!r}", wrong, expected="a whole set"):
                 self._resume(content)
+            return
+        meta, films = info.parent, folder.glob(f"videos/*/{FILE}.mp4".format(**FIRST))
+        own = self._path(DATA, 0), self._path(EPISODES, 0), meta / "tasks.parquet"
+        foreign = next(
+            (file for file in (*own, meta / "stats.json", *films) if file.exists()), None
+        )
+        if foreign is not None and not killed:
+            raise EgoXInputError(
+                f"robot data set {folder.name!r}",
+                got=f"{foreign.relative_to(folder).as_posix()} in a folder that is no set",
+                expected="a set, or a folder without files of those names",
+                fix="write another set",
+            )
 
     def __len__(self) -> int:
         """Number of episodes."""
-        return len(self._made)
+        return self._rows
 
     def rate_for(
         self,
@@ -126,8 +147,12 @@ class RobotSet:
         """Check whether the set has an episode of this name.
 
         Raises:
-            EgoXInputError: it has, made from other files.
+            EgoXInputError: it has, made from other files; episodes whose names aren't known.
         """
+        if self._unnamed:
+            raise self._foreign(
+                f"no egox/name of {self._unnamed} episodes, so that {name!r} may be among them"
+            )
         if name in self._made and self._made[name] != made_from:
             raise EgoXInputError(
                 f"episode {name!r}",
@@ -144,7 +169,7 @@ class RobotSet:
             EgoXInputError: a name that the set has, other pictures or another rate than the set's.
             OSError: a full disk; the set stays as it was.
         """
-        if self.holds(episode.name, episode.made_from):
+        if episode.name in self._made:
             raise EgoXInputError(
                 f"episode {episode.name!r}",
                 got="a name that the set has",
@@ -191,6 +216,7 @@ class RobotSet:
             "dataset_to_index": first + count,
             "egox/name": episode.name,
             "egox/made_from": episode.made_from,
+            "egox/made_by": options.made_by,
             "egox/notes": episode.fit.text(),
             "egox/ego_camera": json.dumps(episode.ego_camera.to_json()),
             "egox/exo_camera": json.dumps(episode.exo_camera.to_json()),
@@ -203,7 +229,8 @@ class RobotSet:
         for key, (kind, frames) in episode.videos.items():
             series, own = f"videos/{key}", work / f"{key}.mp4"
             encode(own, frames, kind, episode.fps, progress)
-            path, held = self._place(series, own.stat().st_size, options.video_mb, row)
+            size, seconds = own.stat().st_size, count / episode.fps
+            path, held = self._place(series, size, options.video_mb, row, seconds)
             start = self._last[f"{series}/to_timestamp"] if held else 0.0
             before = round(start * episode.fps)
             kept = [(path, before)] if held else []
@@ -214,6 +241,8 @@ class RobotSet:
         path, held = self._place(DATA, table.nbytes, options.data_mb, row)
         grow(path, held, table, staged(path))
         path, held = self._place(EPISODES, row_table(row).nbytes, options.data_mb, row)
+        if self._last and path != self._path(EPISODES, 0):  # loaders want one form of all files
+            row = {key: row[key] for key in self._last if key in row}
         grow(path, held, row_table(row), staged(path), one_group=True)
         total = merged(self._statistics, statistics)
         write_tasks(staged(meta / "tasks.parquet"), tasks)
@@ -235,17 +264,27 @@ class RobotSet:
             "features": features,
         }
         valid = total["egox.hand_valid"]["mean"]
-        card = data_card(info, valid, options.made_by, options.gpu_hours)
-        staged(self._folder / "README.md").write_text(card, "utf-8")
+        made_by = list(dict.fromkeys((*self._made_by, options.made_by)))
+        card, owners = self._folder / "README.md", b""
+        if card.is_file():
+            owners = card.read_bytes()
+        text = data_card(info, valid, made_by, options.gpu_hours, owners.decode(*ANY_BYTES))
+        staged(card).write_bytes(text.encode(*ANY_BYTES))
         write_json(staged(meta / "info.json"), info)
         for path, file in made.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
         self._info, self._tasks, self._statistics, self._last = info, tasks, total, row
-        self._made[episode.name] = episode.made_from
+        self._made[episode.name], self._made_by, self._edited = episode.made_from, made_by, False
+        self._rows, self._rows_in_file = number + 1, held + 1
 
     def _place(
-        self, series: str, size: int, limit_mb: float, row: dict[str, Any]
+        self,
+        series: str,
+        size: int,
+        limit_mb: float,
+        row: dict[str, Any],
+        seconds: float = 0.0,
     ) -> tuple[Path, int]:
         """Find a series' file for an episode of so many bytes, and note it in the episode's row.
 
@@ -254,9 +293,14 @@ class RobotSet:
         """
         number, first, known, files = 0, len(self), 0, self._options.chunk_files
         if self._last:
-            chunk, file, first, known = (self._last[f"{series}/{name}"] for name in PLACE)
-            number = chunk * files + file
-            if known + size >= limit_mb * 2**20:
+            place: list[Any] = [self._last.get(f"{series}/{name}") for name in PLACE]
+            chunk, file, first, known = place
+            number, until = chunk * files + file, self._last.get(f"{series}/to_timestamp", 0.0)
+            if series == EPISODES:  # of which another program's files can be read and go on
+                first, known = len(self) - self._rows_in_file, known or 0
+            elif self._edited:
+                known = np.inf
+            if known + size >= limit_mb * 2**20 or until + seconds > MOST_S:
                 number, first, known = number + 1, len(self), 0
         noted = (*divmod(number, files), first, known + size)
         row |= {f"{series}/{name}": value for name, value in zip(PLACE, noted, strict=True)}
@@ -270,7 +314,7 @@ class RobotSet:
 
     def _resume(self, info: dict[str, Any]) -> None:
         """Take up a set where info.json says it ends; what lies beyond doesn't count."""
-        if info.get("codebase_version") != VERSION or set(COLUMNS) - set(info.get("features", ())):
+        if info.get("codebase_version") != VERSION:
             raise EgoXInputError(
                 f"robot data set {self._folder.name!r}",
                 got="a set of another program or version",
@@ -279,16 +323,47 @@ class RobotSet:
             )
         self._info = info
         self._options = replace(self._options, chunk_files=info["chunks_size"])
+        statistics = [f"stats/{key}/{name}" for key in info["features"] for name in NAMES]
+        places = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE[:2]]
         files = numbers_from()
-        while left := info["total_episodes"] - len(self):
-            for row in read_rows(self._path(EPISODES, next(files)))[:left]:
-                self._last, self._made[row["egox/name"]] = row, row["egox/made_from"]
-                self._tasks = list(dict.fromkeys((*self._tasks, *row["tasks"])))
+        lacking = [key for key in COLUMNS if key not in info["features"]]
+        if more := info["features"].keys() - {*COLUMNS, *VIDEOS}:
+            raise self._foreign(f"{', '.join(sorted(more))} in it, which an episode hasn't")
+        while not lacking and (left := info["total_episodes"] - len(self)):
+            rows = read_rows(self._path(EPISODES, next(files)))[:left]
+            lacking = [key for key in (*places, *statistics) if key not in rows[0]]
+            for row in rows if not lacking else ():
+                self._last = row
+                if isinstance(name := row.get("egox/name"), str):
+                    self._made[name] = row["egox/made_from"]
+                else:
+                    self._unnamed += 1
+                self._made_by.append(row.get("egox/made_by") or "")
                 found = {
                     key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES}
                     for key in info["features"]
                 }
                 self._statistics = merged(self._statistics, found)
+            self._rows, self._rows_in_file = len(self) + len(rows), len(rows)
+        if lacking:
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            raise self._foreign(f"no {', '.join(lacking[:3])}{more} in it")
+        # Its order is the numbers', which another program may have given otherwise.
+        tasks = read_rows(self._folder / "meta" / "tasks.parquet")
+        named = {row.pop("task_index"): str(*row.values()) for row in tasks}
+        self._tasks = [named[number] for number in range(info["total_tasks"])]
+        if self._last:
+            chunk, file, first, _ = (self._last.get(f"{DATA}/{name}") for name in PLACE)
+            groups = row_groups(self._path(DATA, chunk * info["chunks_size"] + file))
+            self._edited = first is None or groups < len(self) - first
+
+    def _foreign(self, got: str) -> EgoXInputError:
+        return EgoXInputError(
+            f"robot data set {self._folder.name!r}",
+            got=f"a set edited by another program: {got}",
+            expected="all columns that EgoX writes, and no others",
+            fix="write another set",
+        )
 
 
 def _features(episode: Episode) -> dict[str, Any]:

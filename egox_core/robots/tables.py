@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,13 @@ def grow(
     if keep:
         with pq.ParquetFile(source) as file:
             if one_group:
-                parts = [pa.concat_tables([file.read().slice(0, keep), table]).combine_chunks()]
+                # Another program may have left out columns, and tells of those that it knows.
+                kept = file.read().slice(0, keep).replace_schema_metadata(None)
+                both = pa.concat_tables([kept, table], promote_options="permissive")
+                parts = [both.combine_chunks()]
             else:
                 parts = [*map(file.read_row_group, range(keep)), table]
-    with pq.ParquetWriter(target, table.schema) as writer:
+    with pq.ParquetWriter(target, parts[0].schema) as writer:
         for part in parts:
             writer.write_table(part)
 
@@ -68,13 +72,32 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         EgoXInputError: no file, a damaged one.
     """
+    with _opened(path) as file:
+        return file.read().to_pylist()
+
+
+def row_groups(path: Path) -> int:
+    """Count the row groups of a file.
+
+    Raises:
+        EgoXInputError: no file, a damaged one.
+    """
+    with _opened(path) as file:
+        return file.num_row_groups
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     require_file(path, "file of the robot data set")
     errors = (pa.ArrowException, OSError)
-    with intact(f"{path.name!r} of the robot data set", errors, expected="parquet"):
-        return pq.read_table(path).to_pylist()
+    with (
+        intact(f"{path.name!r} of the robot data set", errors, expected="parquet"),
+        pq.ParquetFile(path) as file,
+    ):
+        yield file
 
 
 def write_tasks(path: Path, tasks: Iterable[str]) -> None:

@@ -22,6 +22,8 @@ from ..options import RobotOptions
 from .clip_files import read_all
 from .manifest import read_manifest
 
+MOST_DRIFT = 0.5
+"""Frames of exo by which the ego video may be longer or shorter over a clip."""
 ENDS = 2**20
 """Bytes at each end of a file that tell it from others: all of most text, and a video's index."""
 
@@ -119,10 +121,20 @@ def _done(
     progress: Progress,
 ) -> str:
     """Append a clip with all that is asked for; what its checks said."""
-    info = probe_video(source.ego)
-    size = (info.width, info.height)
-    count = source.frames or min(info.frame_count, probe_video(source.folder / EXO).frame_count)
-    count -= (count - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
+    info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
+    size, whole = (info.width, info.height), source.frames or exo_info.frame_count
+    count, whole = (
+        n - (n - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
+        for n in (min(whole, info.frame_count), whole)
+    )
+    ego_s, exo_s = (each.times_s[count - 1] - each.times_s[0] for each in (info, exo_info))
+    if abs(ego_s - exo_s) * exo_info.fps > MOST_DRIFT:
+        raise EgoXInputError(
+            f"ego video of {source.name!r}",
+            got=f"{count} frames in {ego_s:.2f} s ({info.fps:g} a second)",
+            expected=f"{exo_s:.2f} s, as {EXO} has ({exo_info.fps:g} a second)",
+            fix="give a frame for each of exo's, at its rate; undo an interpolation of frames",
+        )
     take = load_take(source.folder, frame_count=count, ego_size=size[1], progress=progress)
     path = replace(take.trajectory, camera=take.trajectory.camera.rescale(*size))
     fps = 0
@@ -131,8 +143,12 @@ def _done(
     exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
     points, _ = scene(exo, take.depth, progress=progress)
     fit = camera_fit(points, path, ego.float() / 255, source.generated, progress)
+    parts = [fit.text(), "" if take.hands is None else take.hands.text()]
+    if count < whole:
+        parts.append(f"the ego video has the first {count} of {whole} frames")
+    said = ". ".join(filter(None, parts))
     if robots is None:
-        return fit.text()
+        return said
     seen = depth_m = detected = None
     if options.seen and source.seen.is_file():
         seen = read_all(source.seen, count, size)[..., 0]
@@ -163,4 +179,4 @@ def _done(
         progress=progress,
     )
     robots.append(episode, progress)
-    return f"{len(episode)} frames. {fit.text()}"
+    return f"{len(episode)} frames. {said}"

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -16,15 +17,17 @@ import torch
 
 from egox_core.robots import robot_set
 from egox_core.robots.episode import COLUMNS
-from egox_core.robots.robot_set import SetOptions, open_set
-from egox_core.safe_files import read_json
+from egox_core.robots.robot_set import EPISODES, SetOptions, open_set
+from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M
+from egox_core.safe_files import read_json, write_json
+from egox_core.types import KEPT_EARLIER, KEPT_NOW, REDRAWN, SEEN_KINDS
 from tests.full_disk import files_up_to
 from tests.refusals import refuses
 from tools.setup.environment import venv_python
 
 from .episodes import BITS, FRAMES, episode, frames_in_order, number_of, rows_of, with_maps
 
-pytest.importorskip("pyarrow", reason="writes parquet")
+pa = pytest.importorskip("pyarrow", reason="writes parquet")
 SMALL = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
 """Small files of a few episodes, two in a folder."""
 
@@ -120,6 +123,130 @@ def test_what_does_not_belong_is_refused(tmp_path):
     (tmp_path / "meta/info.json").write_text('{"codebase_version": "v2.1"}', "utf-8")
     with refuses("another program.*v3.0"):
         write(tmp_path, 2)
+
+
+def edited(folder: Path, how: str) -> None:
+    """What LeRobot's own tools leave of a set: one row group, tasks as pandas' index and sorted; where
+    episodes are taken out, the columns of rows that it knows; statistics and columns of features."""
+    import pyarrow.parquet as pq
+
+    info = read_json(folder / "meta/info.json")
+    for file in (*folder.glob("data/*/*"), *folder.glob("meta/episodes/*/*")):
+        table = pq.read_table(file)
+        if how == "delete":
+            own = ("egox/", "first_episode", "bytes")
+            ours = [
+                name for name in table.schema.names if name.startswith(own) or name.endswith(own)
+            ]
+            table = table.drop_columns(ours)
+        if "task_index" in table.schema.names:
+            turned = [info["total_tasks"] - 1 - each.as_py() for each in table["task_index"]]
+            at = table.schema.get_field_index("task_index")
+            table = table.set_column(at, "task_index", [turned])
+        pq.write_table(table, file)
+    file = folder / "meta/tasks.parquet"
+    names = [row["task"] for row in reversed(pq.read_table(file).to_pylist())]
+    pq.write_table(pa.table({"task_index": range(len(names)), "__index_level_0__": names}), file)
+    if how == "add_feature":
+        info["features"]["reward"] = {"dtype": "float32", "shape": [1], "names": None}
+    if how == "remove_feature":
+        del info["features"]["egox.path_deg"]
+    write_json(folder / "meta/info.json", info)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("merge", ""),
+        ("delete", ""),
+        ("add_feature", "edited by another program: reward in it"),
+        ("remove_feature", "edited by another program: no egox.path_deg in it"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_sets_that_lerobot_s_tools_wrote_go_on(tmp_path, how, message, count):
+    """In new files, with the numbers that tasks have there; or the column is named."""
+    write(tmp_path, count, SetOptions(made_by="a first model"))
+    edited(tmp_path, how)
+    if message:
+        with refuses(message):
+            write(tmp_path, 5)
+        return
+    for number in (3, 4):
+        with open_set(tmp_path, SetOptions(made_by="another")) as robots:
+            if how == "delete":
+                with refuses(f"no egox/name of {count} episodes.*'run 3'"):
+                    robots.holds("run 3", "")
+            robots.append(episode(number))
+    runs = [*range(count), 3, 4]
+    tasks = {
+        row["task_index"]: [*row.values()][1] for row in rows_of(tmp_path, "meta/tasks.parquet")
+    }
+    for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
+        run, frame = runs[index // FRAMES], index % FRAMES
+        assert (row["index"], row["frame_index"]) == (index, frame)
+        assert number_of(pictures["observation.images.ego"]) == run * FRAMES + frame
+        assert tasks[row["task_index"]] == episode(run).task
+    assert index == len(runs) * FRAMES - 1
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "by another" in card and ("by a first model" in card) == (how == "merge")
+
+
+def test_the_owner_s_card_and_files_stay(tmp_path):
+    """Ours is a marked part of the card; a folder that is no set keeps what it has."""
+    card, note = tmp_path / "README.md", tmp_path / "notes.txt"
+    card.write_text("# My own set", "utf-8")
+    note.write_text("mine", "utf-8")
+    write(tmp_path, 1)
+    mine = card.read_text("utf-8").replace("# My own set", "# Kitchen, by me\r\n") + "\nThanks!\n"
+    card.write_bytes(mine.encode() + b"\xff")
+    write(tmp_path, 2)
+    text = card.read_bytes()
+    assert text.startswith(b"# Kitchen, by me\r\n") and text.endswith(b"\nThanks!\n\xff")
+    assert text.count(b"2 episodes, 24 frames") == 1 and b"1 episodes" not in text
+    assert note.read_text("utf-8") == "mine"
+    (tmp_path / "meta/info.json").unlink()
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with refuses("data/chunk-000/file-000.parquet in a folder that is no set"):
+        write(tmp_path, 3)
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_the_card_names_all_levels(tmp_path):
+    with open_set(tmp_path, SetOptions(made_by="Wan")) as robots:
+        robots.append(with_maps(0))
+    card = (tmp_path / "README.md").read_text("utf-8")
+    (row,) = (line for line in card.splitlines() if "images.ego_seen" in line)
+    levels = {*SEEN_KINDS.values(), REDRAWN, KEPT_EARLIER, KEPT_NOW}
+    assert levels == {int(number) for number in re.findall(r"\b\d+\b", row)}
+    assert "0.01 to 10;" in card and DEPTH_MAX_M == 10 and DEPTH_MIN_M == 0.01
+    assert card.startswith("---\n") and "by Wan" in card
+
+
+def test_a_video_file_ends_where_readers_still_find_its_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(robot_set, "MOST_S", 3.0)
+    monkeypatch.setattr("egox_core.robots.episode.MOST_S", 3.0)
+    runs = [episode(0), episode(1), episode(2), episode(3, 40), episode(12)]
+    with open_set(tmp_path) as robots:
+        for run in runs:
+            robots.append(run)
+    files = [row["videos/observation.images.ego/file_index"] for row in rows_of(tmp_path, EPISODES)]
+    assert files == [0, 0, 1, 2, 3] and len({*tmp_path.glob("data/*/*")}) == 1
+    assert ["file of its own" in run.fit.text() for run in runs] == [False] * 3 + [True, False]
+    assert len(list(frames_in_order(tmp_path))) == 4 * FRAMES + 40
+
+
+@pytest.mark.parametrize(
+    ("rate", "count", "fps"), [(29.97, 600, 30), (23.976, 600, 24), (12.5, 20, 12), (29.97, 49, 0)]
+)
+def test_a_set_has_a_whole_rate(tmp_path, rate, count, fps):
+    """A short clip is off by less than a quarter of a frame."""
+    times_s = torch.arange(count).double() / rate
+    with open_set(tmp_path) as robots:
+        if fps:
+            with refuses(f"{rate} frames a second.*whole rate.*--fps {fps} --resample"):
+                robots.rate_for("clip", times_s)
+        assert robots.rate_for("clip", times_s, resample=bool(fps)) == (fps or 30)
 
 
 def test_a_cancelled_or_failed_episode_leaves_the_set_as_it_was(tmp_path):

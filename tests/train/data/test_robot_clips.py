@@ -1,17 +1,22 @@
 """``lerobot`` over folders: prepared clips, generated videos, wrong cameras, and a set that is resumed."""
 
+import re
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.file_names import META, SEEN
+from egox_core.file_names import META, SEEN, TRUTH
 from egox_core.safe_files import read_json, write_json
+from egox_core.video import probe_video
 from egox_train.data.clip_files import read_all
 from egox_train.data.manifest import read_manifest
 from egox_train.data.robot_clips import write_robots
 from egox_train.options import RobotOptions
+from egox_train.video_writer import write_video
 from tests.core.robots.episodes import frames_in_order, rows_of
 from tests.refusals import refuses
 
@@ -46,3 +51,30 @@ def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
     list(write_robots(RobotOptions(**options)))
     fits = [row["egox.camera_fits"] for row in rows_of(tmp_path / "set", "data")]
     assert fits == [1] * 9 + [0] * 9
+
+
+@pytest.mark.parametrize(
+    ("frames", "faster", "said"),
+    [
+        (9, 1.0, None),
+        (10, 1.001, None),
+        (5, 1.0, "the ego video has the first 5 of 9 frames"),
+        (15, 2.0, "left out.*got 9 frames in 0.50 s .16 a second.; expected 1.00 s"),
+        (9, 0.5, "left out.*got 9 frames in 2.00 s"),
+        (9, 1.25, "left out.*got 9 frames in 0.80 s"),
+    ],
+)
+def test_an_ego_video_of_another_rate_is_refused(tmp_path, repo_root, frames, faster, said):
+    """A frame of each lies beside one of the other; fewer are the first ones."""
+    room, ego = repo_root / "sample" / "calm_room", tmp_path / "ego"
+    info = probe_video(room / TRUTH)
+    pictures = read_all(room / TRUTH, 9, (info.width, info.height))
+    ego.mkdir()
+    repeated = pictures[torch.arange(frames).clamp(max=8)]
+    write_video(ego / "calm_room.mp4", repeated.float() / 255, faster * info.fps)
+    options = RobotOptions(clips=room, out=tmp_path / "set", ego=ego, task="x", check=True)
+    refused = said is not None and said.startswith("left out")
+    with refuses("1 of 1 clips") if refused else nullcontext():
+        for line in write_robots(options):
+            assert re.search(said, line) if said else "ego video" not in line, line
+            assert refused or "left hand seen in" in line
