@@ -85,20 +85,17 @@ def second_eye(
         figures.append((off_px, *shares))
     off_px = float(np.nanmedian([off for off, *_ in figures])) if path.judged.any() else None
     _, filled, too_near = np.mean(figures, 0)
-    notes, said = (
-        [Remark(f"{filled:.1%} of the right eye's picture is filled")],
-        Remark(path.text()),
-    )
+    apart, kind = path.text(), RemarkKind.NOTE
     if off_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
         apart = (
             f"Image and depth are {off_px:.1f} px apart ({path.median_deg:.1f}°, {shift_cm:.0f} cm)"
         )
-        said = Remark(apart)
         if off_px > OFF_PX * width / REFERENCE_SIZE:
-            moved = f"Warning: {apart}: what the model moved by itself has the wrong depth"
-            said = Remark(moved, RemarkKind.WARNING)
-    notes.append(said)
+            apart = f"Warning: {apart}: what the model moved by itself has the wrong depth"
+            kind = RemarkKind.WARNING
+    said = f"{filled:.1%} of the right eye's picture is filled"
+    notes = [Remark(said), Remark(apart, kind)]
     if too_near > 0.5:
         near = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
         notes.append(Remark(near, RemarkKind.WARNING))

@@ -179,7 +179,7 @@ def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoI
         return _probe(source, progress)
     stat = source.stat()
     key = source, stat.st_size, stat.st_mtime_ns
-    info = _PROBED.get(key) or _probe(source, progress)
+    info = _PROBED.pop(key, None) or _probe(source, progress)  # the latest used comes last
     _PROBED[key] = info
     if len(_PROBED) > MAX_PROBED:
         _PROBED.pop(next(iter(_PROBED)), None)  # another thread may have been here
