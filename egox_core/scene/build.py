@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
-from ..cameras import validate_w2c
+from ..cameras import camera_centre, validate_w2c
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
@@ -23,6 +23,8 @@ from .moving_camera import cloud_background, fuse_moving, is_moving
 from .own_take import strange_depth
 from .surface import ClipFrames
 
+FAR_M = 10_000.0
+"""Distance from the world's origin at which float32 is as coarse as a millimetre."""
 STRAY = 0.03
 """Relative step from which a pixel hangs between two surfaces; finer presets don't draw it, either."""
 
@@ -252,6 +254,16 @@ def check_scene_input(
                 got=f"{len(pose)} poses for {count} frames",
                 expected="one pose, or one per frame",
                 fix="give the pose of every frame in use",
+            )
+        centres = camera_centre(pose).reshape(-1, 3)
+        if (far := float(centres.norm(dim=-1).max())) > FAR_M:
+            shift = tuple(round(value, -3) for value in map(int, centres[0].tolist()))
+            raise EgoXInputError(
+                "exo extrinsics",
+                got=f"a camera {far / 1000:.0f} km from the world's origin",
+                expected=f"at most {FAR_M / 1000:.0f} km, beyond which pixels' places are too coarse",
+                fix=f"move the origin to {shift}: subtract it from the places of all cameras, or add "
+                f"R @ {shift} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",
             )
     if not any(bool(torch.isfinite(depth.depth_m[t]).any()) for t in range(count)):
         raise EgoXInputError(

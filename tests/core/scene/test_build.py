@@ -260,6 +260,15 @@ def test_edges_and_strays():
     assert float(stray_step(floor).max()) == 0
 
 
+def far(*t: float) -> torch.Tensor:  # [3, 4]
+    return torch.cat((torch.eye(3), torch.tensor(t)[:, None]), 1).double()
+
+
+def test_a_world_of_nine_kilometres_is_built():
+    frames, depth, _ = wall_with_ball()
+    build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA, exo_w2c=far(9e3, 0, 3e3)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -270,6 +279,8 @@ def test_edges_and_strays():
         (dict(depth_m=torch.ones(T, H, W + 2)), "size of the depth maps"),
         (dict(camera=replace(CAMERA, width=W + 1)), "exo camera"),
         (dict(exo_w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double()), "reflection"),
+        (dict(exo_w2c=far(4e5, -6e6, 31)), r"6013 km .* R @ \(-400000, 6000000, 0\) to the t"),
+        (dict(exo_w2c=far(0, 0, 11_000).expand(T, 3, 4)), "11 km from the world's origin"),
         (
             dict(exo_w2c=still(T - 1)),
             "11 poses for 12 frames",
