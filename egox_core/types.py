@@ -38,11 +38,9 @@ HIDDEN_LINES: tuple[HiddenLines, ...] = get_args(HiddenLines)
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
 Moving = Literal["auto", "mask", "none"]
-MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
 """Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the mask
 alone (mask); nothing (none: everything is fused as static)."""
 Motion = Literal["auto", "stands", "turns", "moves"]
-MOTIONS: tuple[Motion, ...] = get_args(Motion)
 AlignMode = Literal["least squares", "robust"]
 ALIGN_MODES: tuple[AlignMode, ...] = get_args(AlignMode)
 ExoLens = Literal["as given", "raw", "raw where known"]

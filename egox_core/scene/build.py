@@ -3,6 +3,7 @@ pose."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from ..cameras import camera_centre, validate_w2c
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
-from ..types import MOVING_CHOICES, DepthVideo, ExoSight, Moving, PointCloud, PointSet
+from ..types import DepthVideo, ExoSight, Moving, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, unsteady_pixels
@@ -134,7 +135,7 @@ def build_scene(
         EgoXInputError: sizes or counts that don't match, depth that is not metric, no valid depth,
             bad poses, another ``dynamic``.
     """
-    check_choice("what moves in the scene", dynamic, MOVING_CHOICES)
+    check_choice("what moves in the scene", dynamic, get_args(Moving))
     check_scene_input(exo_frames, depth)
     clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.camera.depth_rays())
     masks = StillMasks(depth, dynamic)

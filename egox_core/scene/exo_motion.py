@@ -3,6 +3,7 @@ with them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import get_args
 
 import numpy as np
 import scipy
@@ -16,7 +17,7 @@ from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind, StageReport
-from ..types import MOTIONS, DepthVideo, Motion
+from ..types import DepthVideo, Motion
 from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion
 from .exo_adjust import Adjusted, adjust
@@ -92,7 +93,7 @@ def estimate_exo_motion(
             followed; a given path that disagrees with the pictures, or isn't in metres, or with
             a camera that is said to stand.
     """
-    check_choice("motion of the exo camera", motion, MOTIONS)
+    check_choice("motion of the exo camera", motion, get_args(Motion))
     check_scene_input(exo_frames, depth)
     if motion == "stands" and given is not None:
         raise EgoXInputError(
