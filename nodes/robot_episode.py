@@ -182,7 +182,10 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             )
             robots.append(episode, progress)
         first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
-        return io.NodeOutput(str(folder), ui=shown and shown.note(f"{first}\n{episode.fit.text()}"))
+        parts = [first, episode.fit.text()]
+        if hands is not None:
+            parts.append(hands.beside(depth.depth_m, depth.camera).text())
+        return io.NodeOutput(str(folder), ui=shown and shown.note("\n".join(parts)))
 
 
 def seen_in(

@@ -157,7 +157,8 @@ def _done(
         depth_m = drawn.depth_m if options.depth else None
         seen = drawn.seen if options.seen and seen is None else seen
     if options.detected is not None:
-        detected = read_hands(options.detected / f"{source.name}.json")
+        of_ego = replace(take.frames, source_frames=info.frame_count)
+        detected = read_hands(options.detected / f"{source.name}.json").in_use(of_ego)
     episode = make_episode(
         source.name,
         source.task or take.notes.prompt,

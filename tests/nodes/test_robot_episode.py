@@ -36,7 +36,9 @@ def node(pack):
 def test_each_run_is_an_episode(node, run, comfy_host):
     for number in range(2):
         out = node.execute(**run, generated=False)
-        assert f"episode {number} of kitchen, 5 frames" in out.ui.as_dict()["text"][0]
+        text = out.ui.as_dict()["text"][0]
+        assert f"episode {number} of kitchen, 5 frames" in text
+        assert text.endswith("right hand seen in 5 of 5 frames")
     folder = comfy_host.output / "egox_robots" / "kitchen"
     assert out.result == (str(folder),)
     info = read_json(folder / "meta" / "info.json")
