@@ -124,6 +124,9 @@ def load_clip(
         video = Path(video)
     elif not hasattr(video, "read"):
         video = as_frames(video, "exo video")
+    if not isinstance(video, Tensor):
+        own = None if fps == UNTIMED_FPS else fps
+        _refuse("load_clip", "frames in memory as video", sound=sound, fps=own)
     width, height = size or (None, None)
     chosen = open_clip(
         video,  # ty: ignore[invalid-argument-type]  checked above
@@ -209,7 +212,7 @@ def align(
         progress=progress,
     )
     if exo_w2c is not None:
-        aligned = _posed(aligned, as_poses(exo_w2c, "exo_w2c"), frames)
+        aligned = replace(aligned, exo_w2c=_exo_pose(aligned.exo_w2c, exo_w2c, frames))
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _moved(aligned, device), report
 
@@ -221,19 +224,23 @@ def _source(depth: Array | DepthVideo) -> DepthSource:
     return DepthSource(depth=depth, name="depth", camera_known=not depth.camera_guessed)
 
 
-def _posed(depth: DepthVideo, exo_w2c: Tensor, frames: FrameSelection | None) -> DepthVideo:
-    """The depth with the exo camera's pose, refused beside another one of its own."""
-    exo_w2c = validate_w2c(exo_w2c, "exo_w2c")
-    if exo_w2c.ndim == 3 and frames is not None:
-        exo_w2c = exo_w2c[frames.entries(len(exo_w2c), "exo_w2c")]
-    if depth.exo_w2c is not None and float((depth.exo_w2c - exo_w2c).abs().max()) > SAME_POSE:
+def _exo_pose(
+    said: Tensor | None,  # [3, 4] or [T, 3, 4], of the depth or the path itself
+    given: Array,
+    frames: FrameSelection | None,
+) -> Tensor:
+    """The exo camera's pose in the frames in use, refused beside another one."""
+    pose = validate_w2c(as_poses(given, "exo_w2c"), "exo_w2c")
+    if pose.ndim == 3 and frames is not None:
+        pose = pose[frames.entries(len(pose), "exo_w2c")]
+    if said is not None and float((said - pose).abs().max()) > SAME_POSE:
         raise EgoXInputError(
-            "exo_w2c given beside the depth",
-            got="another pose",
-            expected="the one that the depth or the meta file has",
+            "exo_w2c",
+            got="another pose than that of the depth, the path or the file beside it",
+            expected="one pose of the exo camera",
             fix="leave exo_w2c out",
         )
-    return replace(depth, exo_w2c=exo_w2c)
+    return pose
 
 
 def path(
@@ -248,7 +255,7 @@ def path(
     entry: str = "",  # the take's name, if the file lists several
     scene: PointCloud | None = None,  # gives keyframes their world
     exo_w2c: Array
-    | None = None,  # [3, 4] or [T, 3, 4]; with arrays; None: the world is the exo camera
+    | None = None,  # [3, 4] or [T, 3, 4]; None: the file's, else the world is the exo camera
     smooth_s: float = 0.0,  # seconds, width of a Gaussian
     every_nth: int = 0,  # frames from picture to picture of another program; 0: found out
     device: Device = None,  # of the poses
@@ -257,9 +264,9 @@ def path(
     """Make the ego camera's path in the frames in use (stage 3).
 
     Args:
-        poses: a file (meta.json, trajectory JSON, keyframes, COLMAP, Blender), w2c [T, 3, 4] of the
-            frames in use or [3, 4] of all, keyframes as a document, a path, or
-            what a meta.json holds.
+        poses: a file (meta.json, trajectory JSON, keyframes, or of another program), w2c [T, 3, 4]
+            of the frames in use or the whole source or [3, 4] of all, keyframes as a document, a
+            path, or what a meta.json holds.
 
     Returns:
         The path, and what its file has next to it (prompt, K).
@@ -274,6 +281,8 @@ def path(
     of_meta, notes = preset_camera("aria_released", size), TakeNotes()
     default = given or of_meta
     progress(0, 1, "ego path")
+    if not isinstance(poses, (str, Path)):
+        _refuse("path", "a file as poses", entry=entry or None, every_nth=every_nth or None)
     if is_a(poses, CameraTrajectory):
         trajectory = adapted(_moved(poses, "cpu"), frames=frames)
     elif is_a(poses, TakeMeta):
@@ -295,8 +304,19 @@ def path(
         trajectory = trajectory_of_keyframes(poses, default, frames, scene, count)
     else:
         trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
+        exo_w2c = None
+    if exo_w2c is not None:
+        pose = _exo_pose(trajectory.exo_w2c, exo_w2c, frames)
+        trajectory = replace(trajectory, exo_w2c=pose)
     lens = given or trajectory.camera
-    lens = lens if ego_size is None else lens.rescale(size, size)
+    if ego_size is not None:
+        width, height = lens.stored_size
+        side = min(width, height)
+        if width != height:  # the ego picture is square
+            words = f"of the ego lens' {width}x{height} px the middle {side}x{side} px are used"
+            notes = replace(notes, placed="; ".join(filter(None, (notes.placed, words))))
+            lens = lens.crop((width - side) // 2, (height - side) // 2, side, side)
+        lens = lens.rescale(size, size)
     trajectory = adapted(trajectory, camera=lens, smooth_s=smooth_s)
     progress(1, 1, "ego path")
     return _moved(trajectory, device), notes
@@ -371,7 +391,10 @@ def prior(
             expected="a PointCloud",
             fix="make it by stages.scene from frames and depth",
         )
-    if not is_a(trajectory, CameraTrajectory):
+    if is_a(trajectory, CameraTrajectory):
+        _refuse("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
+        _check_moments(scene, trajectory)
+    else:
         trajectory, _ = path(trajectory, count=scene.frame_count, camera=camera)
     options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
     if dynamic is not None:
@@ -482,6 +505,11 @@ def judge(
     Raises:
         EgoXInputError: another count of frames than the scene's, another size than the truth's.
     """
+    if views is not None or scene is None or trajectory is None:
+        needs = "scene and trajectory, or views alone"
+        _refuse("judge", needs, scene=scene, trajectory=trajectory)
+    else:
+        _check_moments(scene, trajectory)
     video, followed, errors_db = as_floats(as_frames(ego, "ego video")), None, None
     if views is None and scene is not None and trajectory is not None:
         views = PathViews.of(scene, trajectory, progress=progress)
@@ -497,6 +525,34 @@ def judge(
     if errors_db is not None:
         said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
     return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(map(Remark, said)))
+
+
+def _check_moments(scene: PointCloud, trajectory: CameraTrajectory) -> None:
+    """Refuse a path of other moments than the scene's.
+
+    A path that was given without frames knows none: it may stand still, or begin with the source.
+
+    Raises:
+        EgoXInputError: other times.
+    """
+    count = scene.frame_count
+    of_path = trajectory.times_s[:count].double().cpu()
+    if scene.times_s is None or len(of_path) < count:
+        return
+    of_scene = scene.times_s.double().cpu()
+    near = 0.5 * float(of_scene.diff().median()) if count > 1 else 0.5 / UNTIMED_FPS
+    untimed = torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
+    if torch.allclose(of_path, untimed, atol=1e-9):
+        still = torch.equal(trajectory.w2c, trajectory.w2c[:1].expand_as(trajectory.w2c))
+        if still or abs(float(of_scene[0])) <= near:
+            return
+    if float((of_path - of_scene).abs().max()) > near:
+        raise EgoXInputError(
+            "moments of scene and path",
+            got=f"times from {float(of_scene[0]):.3g} s and from {float(of_path[0]):.3g} s",
+            expected="both of the same frames",
+            fix="give 'frames' of stages.load_clip to stages.align and stages.path",
+        )
 
 
 def _refuse(stage: str, needs: str, **given: object) -> None:

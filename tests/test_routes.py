@@ -783,8 +783,6 @@ ALONE = (
 
 OPEN = """
 narrower_video
-lens_of_another_shape
-moments_of_others
 world_that_nobody_knows
 viewer_of_a_pinhole
 headpose_file

@@ -37,6 +37,10 @@ def a_scene():
     return scene(VIDEO, DEPTH, camera=K)[0]
 
 
+def a_depth():
+    return align(DEPTH, camera=K)[0]
+
+
 def test_arrays_go_all_the_way(device):
     on = {"device": device}
     clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **on)
@@ -132,6 +136,20 @@ def test_a_path_of_keyframes_and_a_path_go_in():
         (lambda: prior(DEPTH, STILL), "scene of the prior: got ndarray"),
         (lambda: prior(a_scene(), STILL, "prettiest"), "prettiest"),
         (lambda: judge(VIDEO[..., 0]), "ego video: got shape"),
+        (
+            lambda: load_clip("a.mp4", fps=20),
+            "fps of stages.load_clip: got a value that it has no use",
+        ),
+        (lambda: align(a_depth(), video_depth=DEPTH), "video_depth of stages.align"),
+        (lambda: align(DEPTH, sockets={"depth_image": VIDEO}), "depth of stages.align"),
+        (lambda: path(STILL, entry="a"), "entry of stages.path"),
+        (lambda: path(path(STILL)[0], every_nth=2), "every_nth of stages.path"),
+        (
+            lambda: path(path(STILL, exo_w2c=STILL[0])[0], exo_w2c=np.eye(3, 4)[[1, 2, 0]]),
+            "another pose",
+        ),
+        (lambda: prior(a_scene(), path(STILL)[0], camera="pinhole"), "camera of stages.prior"),
+        (lambda: judge(VIDEO, scene=a_scene()), "scene of stages.judge"),
     ],
 )
 def test_wrong_arrays_are_refused(stage, words):
