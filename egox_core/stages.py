@@ -73,6 +73,10 @@ from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_l
 
 SAME_POSE = 1e-6
 """Difference of two poses, in any number, up to which they are the same."""
+OF_TURNED = (
+    "no ego camera is given: the poses are taken as those of aria_released, whose sensor is turned by "
+    "90 degrees; give camera where they are of the upright picture"
+)
 Device = torch.device | str | None
 Payload = TypeVar("Payload")
 
@@ -305,6 +309,8 @@ def path(
     else:
         trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
         exo_w2c = None
+        if given is None:
+            notes = replace(notes, placed=OF_TURNED)
     if exo_w2c is not None:
         pose = _exo_pose(trajectory.exo_w2c, exo_w2c, frames)
         trajectory = replace(trajectory, exo_w2c=pose)
@@ -391,11 +397,12 @@ def prior(
             expected="a PointCloud",
             fix="make it by stages.scene from frames and depth",
         )
+    taken = TakeNotes()
     if is_a(trajectory, CameraTrajectory):
         _refuse("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
         _check_moments(scene, trajectory)
     else:
-        trajectory, _ = path(trajectory, count=scene.frame_count, camera=camera)
+        trajectory, taken = path(trajectory, count=scene.frame_count, camera=camera)
     options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
     if dynamic is not None:
         options = replace(options, dynamic=dynamic)
@@ -412,6 +419,7 @@ def prior(
     said = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
     if drawn.seen is not None:
         said.append(seen_text(seen_shares(drawn.seen)))
+    said += [taken.placed] * bool(taken.placed)
     notes = (*map(Remark, said), *odd, *scene.notes)
     return drawn, PriorReport(notes=notes, covered=covered)
 
