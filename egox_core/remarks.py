@@ -26,7 +26,7 @@ class Remark:
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport:
-    """Remarks of a stage, or of a part of one, on what it took and did."""
+    """Remarks of a stage, a part of one or a whole run on what it took and did."""
 
     notes: tuple[Remark, ...] = ()
 

@@ -145,7 +145,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _say_prepared(outcome: PrepareOutcome, where: Path) -> None:
-    for warning in outcome.warnings:
+    for warning in outcome.warnings():
         print(f"warning: {warning}")
     print(f"{outcome.clips} clips ({outcome.new} made now), {outcome.skipped} skipped: see {where}")
 

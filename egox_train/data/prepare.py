@@ -13,6 +13,7 @@ from pathlib import Path
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
+from egox_core.remarks import Remark, StageReport
 from egox_core.safe_files import clear_leftovers
 
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
@@ -49,14 +50,13 @@ class ClipsMade:
 
 
 @frozen
-class PrepareOutcome:
+class PrepareOutcome(StageReport):
     """Result of ``prepare``, as in its report."""
 
     clips: int
     new: int  # this time; the others were there
     skipped: int
     manifest: Path  # or the part's file
-    warnings: tuple[str, ...] = ()
 
 
 def prepare(
@@ -161,13 +161,13 @@ def join(root: Path) -> PrepareOutcome:
     return _outcome(whole, root / MANIFEST, finish(root, whole))
 
 
-def _outcome(part: Part, manifest: Path, warnings: tuple[str, ...]) -> PrepareOutcome:
+def _outcome(part: Part, manifest: Path, notes: tuple[Remark, ...]) -> PrepareOutcome:
     return PrepareOutcome(
         clips=len(part.records),
         new=part.new,
         skipped=len(part.skipped),
         manifest=manifest,
-        warnings=warnings,
+        notes=notes,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.frame_store import sample_frames
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import atomic_write, read_json, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
@@ -148,7 +149,7 @@ def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[s
     return lists
 
 
-def finish(root: Path, part: Part) -> tuple[str, ...]:
+def finish(root: Path, part: Part) -> tuple[Remark, ...]:
     """Manifest, splits, contact sheet and report of a whole set; returns what the user should be
     warned of."""
     lists = write_lists(root, part, part.records)
@@ -187,17 +188,15 @@ def finish(root: Path, part: Part) -> tuple[str, ...]:
     )
     kept = sorted({r.take for r in records})
     untimed = [take for take in kept if part.takes[take]["untimed"]]
-    warnings = (
-        (f"{len(untimed)} of {len(kept)} takes, first {untimed[0]}: {NO_TASK}",) if untimed else ()
-    )
+    said = [f"{len(untimed)} of {len(kept)} takes, first {name}: {NO_TASK}" for name in untimed[:1]]
     guessed = sum(r.moving == "derived" for r in records)
     if guessed:
-        warnings += (
+        said.append(
             f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from "
             "change, "
-            "which is poor on real footage: give --mask-root or --mask-model",
+            "which is poor on real footage: give --mask-root or --mask-model"
         )
-    return warnings
+    return tuple(Remark(words, RemarkKind.WARNING) for words in said)
 
 
 def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:

@@ -14,6 +14,7 @@ from egox_core.cameras.model import CameraModel
 from egox_core.cameras.poses import camera_centre
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.safe_files import read_json, write_json
+from egox_core.stages import prior, scene
 from egox_core.take import load_take
 from egox_core.video import reader
 from egox_core.video.reader import probe_video
@@ -181,6 +182,10 @@ def test_an_exo_camera_in_the_hand(tmp_path):
     options = {"frames": 9, "stride": 9, "exo_size": (224, 128), "ego_size": 128}
     prepare(source.parent, tmp_path / "set", PrepareOptions(**options, exo_motion="auto"))
     (record,) = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    take = read_clip(tmp_path / "set", record).take
+    drawn, _ = prior(scene(take.read_exo(), take.depth)[0], take.trajectory, device="cpu")
+    with np.load(take.folder / "coverage.npz") as known:
+        assert np.array_equal(drawn.coverage, known["coverage"]), "as drawn from the clip's files"
     assert record.exo_motion["motion"] == "moves" and not any("pose" in n for n in record.notes)
     written = read_json(tmp_path / "set" / record.folder / "meta.json")
     assert len(written["camera_extrinsics"]) == 9
