@@ -21,7 +21,14 @@ from benchmarks.support.record import bench_parser, finish
 from egox_core.cameras import compose, invert, transform
 from egox_core.prior import PRIOR_PRESETS, PriorOptions, iter_ego_prior
 from egox_core.scene import build_scene
-from egox_core.types import CameraTrajectory, DepthVideo, MovingPoints, PointCloud, PointSet
+from egox_core.types import (
+    CameraTrajectory,
+    DepthVideo,
+    MovingPoints,
+    PointCloud,
+    PointSet,
+    of_frames,
+)
 from lab.drawn import (
     DepthErrors,
     SyntheticSpec,
@@ -48,7 +55,7 @@ class SomeFrames:
 def drawn(scene: PointCloud, path: CameraTrajectory, options: PriorOptions, frames: list[int]):
     """Iterate over the prior's frames at these moments."""
     part = replace(scene, moving=SomeFrames(scene.moving, frames), frame_count=len(frames))
-    path = replace(path, w2c=path.w2c[frames], times_s=path.times_s[frames])
+    path = of_frames(path, torch.tensor(frames))
     return iter_ego_prior(part, path, options)
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .arrays import Array, as_floats, as_frames, as_poses
-from .cameras import CameraModel, preset_camera, validate_w2c
+from .cameras import UNTIMED_FPS, CameraModel, CameraPath, preset_camera, validate_w2c
 from .depth import (
     DepthSource,
     array_depth,
@@ -47,7 +47,6 @@ from .sizes import REFERENCE_SIZE
 from .takes import DepthReport, meta_trajectory, take_depth
 from .trajectory import adapted, check_made_on, trajectory_of_array
 from .types import (
-    UNTIMED_FPS,
     AlignMode,
     CameraTrajectory,
     Canvas,
@@ -216,7 +215,7 @@ def align(
         progress=progress,
     )
     if exo_w2c is not None:
-        aligned = replace(aligned, exo_w2c=_exo_pose(aligned.exo_w2c, exo_w2c, frames))
+        aligned = replace(aligned, exo=_posed(aligned.exo, exo_w2c, frames))
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _moved(aligned, device), report
 
@@ -225,26 +224,23 @@ def _source(depth: Array | DepthVideo) -> DepthSource:
     if not is_a(depth, DepthVideo):
         return array_depth(depth, "depth array")
     depth = _moved(depth, "cpu")
-    return DepthSource(depth=depth, name="depth", camera_known=not depth.camera_guessed)
+    return DepthSource(depth=depth, name="depth")
 
 
-def _exo_pose(
-    said: Tensor | None,  # [3, 4] or [T, 3, 4], of the depth or the path itself
-    given: Array,
-    frames: FrameSelection | None,
-) -> Tensor:
-    """The exo camera's pose in the frames in use, refused beside another one."""
-    pose = validate_w2c(as_poses(given, "exo_w2c"), "exo_w2c")
-    if pose.ndim == 3 and frames is not None:
-        pose = pose[frames.entries(len(pose), "exo_w2c")]
-    if said is not None and float((said - pose).abs().max()) > SAME_POSE:
+def _posed(own: CameraPath | None, exo_w2c: Array, frames: FrameSelection | None) -> CameraPath:
+    """The exo camera with a pose in the take's world, refused beside another one of its own."""
+    own = CameraPath.of_exo(None) if own is None else own
+    given = CameraPath.of_exo(None, validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c"))
+    if not given.stands and frames is not None:
+        given = given.of(frames.entries(len(given), "exo_w2c"))
+    if not own.at_origin and float((own.w2c - given.w2c).abs().max()) > SAME_POSE:
         raise EgoXInputError(
             "exo_w2c",
             got="another pose than that of the depth, the path or the file beside it",
             expected="one pose of the exo camera",
             fix="leave exo_w2c out",
         )
-    return pose
+    return replace(own, w2c=given.w2c, world="take")
 
 
 def path(
@@ -257,7 +253,7 @@ def path(
     | None = None,  # ego, or a preset; None: the file's, else aria_released
     ego_size: int | None = None,  # px, side of the ego frames; None: the camera's own
     entry: str = "",  # the take's name, if the file lists several
-    scene: PointCloud | None = None,  # gives keyframes their world
+    scene: PointCloud | None = None,  # gives poses without one their world
     exo_w2c: Array
     | None = None,  # [3, 4] or [T, 3, 4]; None: the file's, else the world is the exo camera
     smooth_s: float = 0.0,  # seconds, width of a Gaussian
@@ -312,9 +308,11 @@ def path(
         if given is None:
             notes = replace(notes, placed=OF_TURNED)
     if exo_w2c is not None:
-        pose = _exo_pose(trajectory.exo_w2c, exo_w2c, frames)
-        trajectory = replace(trajectory, exo_w2c=pose)
-    lens = given or trajectory.camera
+        exo = _posed(trajectory.exo, exo_w2c, frames)
+        trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
+    if scene is not None and trajectory.ego.world != "take":
+        trajectory = trajectory.tied(scene.exo)
+    lens = given or trajectory.ego.camera
     if ego_size is not None:
         width, height = lens.stored_size
         side = min(width, height)
@@ -355,9 +353,7 @@ def scene(
     depth = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
-    text = (
-        f"{len(points.static):,} static points, {points.frame_count} frames, frame: {points.frame}"
-    )
+    text = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
     if device is not None:
         points = replace(points, static=_moved(points.static, device))
     return points, StageReport(notes=(Remark(text), *notes, *points.notes))
@@ -544,15 +540,14 @@ def _check_moments(scene: PointCloud, trajectory: CameraTrajectory) -> None:
         EgoXInputError: other times.
     """
     count = scene.frame_count
-    of_path = trajectory.times_s[:count].double().cpu()
-    if scene.times_s is None or len(of_path) < count:
+    of_path = trajectory.ego.seconds[:count].cpu()
+    if scene.exo.times_s is None or len(of_path) < count:
         return
-    of_scene = scene.times_s.double().cpu()
+    of_scene = scene.exo.times_s.cpu()
     near = 0.5 * float(of_scene.diff().median()) if count > 1 else 0.5 / UNTIMED_FPS
     untimed = torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
     if torch.allclose(of_path, untimed, atol=1e-9):
-        still = torch.equal(trajectory.w2c, trajectory.w2c[:1].expand_as(trajectory.w2c))
-        if still or abs(float(of_scene[0])) <= near:
+        if not trajectory.ego.moves or abs(float(of_scene[0])) <= near:
             return
     if float((of_path - of_scene).abs().max()) > near:
         raise EgoXInputError(
@@ -583,10 +578,10 @@ def _moved(payload: Payload, device: Device) -> Payload:
     """The payload with its tensors on another device; itself if nothing moves."""
     if device is None:
         return payload
-    tensors = {
+    moved = {
         field.name: value.to(device)
         for field in fields(payload)  # ty: ignore[invalid-argument-type]  of the dataclasses above
-        if isinstance(value := getattr(payload, field.name), Tensor)
+        if isinstance(value := getattr(payload, field.name), (Tensor, CameraPath))
         and value.device != torch.device(device)
     }
-    return replace(payload, **tensors) if tensors else payload  # ty: ignore[invalid-argument-type]
+    return replace(payload, **moved) if moved else payload  # ty: ignore[invalid-argument-type]

@@ -98,8 +98,8 @@ def load_take(
     frames = clip.selection
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
     estimated = folder / HEAD_TRAJECTORY
-    poses = estimated if meta.ego_extrinsics is None and estimated.is_file() else meta
-    trajectory, notes = path(poses, frames=frames, camera=meta.ego_camera or camera)
+    poses = estimated if meta.ego is None and estimated.is_file() else meta
+    trajectory, notes = path(poses, frames=frames, camera=meta.ego_lens or camera)
     notes = replace(notes, prompt=meta.prompt)
     track = None
     if (hands := folder / HANDS).is_file():
@@ -121,5 +121,5 @@ def load_take(
         notes=notes,
         lens_note=lens_note,
         report=report,
-        hands=track and track.beside(depth.depth_m, depth.camera),
+        hands=track and track.beside(depth.depth_m, depth.exo.camera),
     )

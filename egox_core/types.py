@@ -1,7 +1,6 @@
 """Frozen payloads between the rooms, each documented once, here.
 
-World: whatever the take's JSON uses; for in-the-wild clips the exo camera. ``w2c`` is [R|t] with
-X_cam = R X_world + t, OpenCV axes, metres.
+Where a camera is, :class:`~egox_core.cameras.CameraPath` knows: lens, poses, moments and world.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from typing_extensions import TypeIs
 
 from .arrays import as_tensor
-from .cameras import CameraModel, CameraPath
+from .cameras import CameraModel, CameraPath, compose, invert
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen
 from .progress import Progress, no_progress
@@ -64,8 +63,6 @@ SEEN_KINDS = {"now": NOW, "earlier": EARLIER, "doubtful": DOUBTFUL, "unobserved"
 REDRAWN, KEPT_EARLIER, KEPT_NOW = 192, 160, 224
 """Of a video alone: exo saw it, but the video shows it otherwise; observed pixels that were put
 back."""
-UNTIMED_FPS = 30.0
-"""Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
 
 def _entries_in_use(
@@ -179,21 +176,17 @@ class DepthVideo:
     """Depth of the exo video, one map per frame. Invalid pixels are NaN, never 0."""
 
     depth_m: Tensor  # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
-    camera: CameraModel  # exo camera, in depth pixels
+    exo: CameraPath  # the camera of the maps, in their pixels
     kind: DepthKind = "metric z"
     dynamic: Tensor | None = None  # [T, H, W] bool, moving objects
     sky: Tensor | None = None  # [T, H, W] bool
     # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
     trust: Tensor | None = None
-    # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
-    exo_w2c: Tensor | None = None
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
-    times_s: Tensor | None = None  # [T] float64, seconds
-    camera_guessed: bool = False  # nothing told the lens: ``camera`` has an assumed field of view
     source_frames: int | None = None  # of the whole source video, where that is known
 
     def __post_init__(self) -> None:
-        _adopt(self, "depth video")
+        _adopt(self, self.exo, "depth video")
 
     def entries(self, count: int, what: str, numbers: Tensor | None = None) -> slice | Tensor:
         """Find the entries of the maps' frames; as :meth:`FrameSelection.entries`."""
@@ -216,13 +209,6 @@ class DepthVideo:
             )
 
     @property
-    def exo(self) -> CameraPath:
-        """The exo camera, in px of the maps."""
-        return CameraPath.of_exo(
-            self.camera, self.exo_w2c, self.times_s, lens_guessed=self.camera_guessed
-        )
-
-    @property
     def valid(self) -> Tensor:  # [T, H, W] bool
         """Mask of known depth."""
         return torch.isfinite(self.depth_m)
@@ -230,35 +216,82 @@ class DepthVideo:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class CameraTrajectory:
-    """The ego camera over time, and the exo camera in the same world, if known."""
+    """The ego camera over time, and the exo camera in the same world.
 
-    w2c: Tensor  # [T, 3, 4] float64, ego_from_world
-    camera: CameraModel  # ego camera that the prior is drawn with
-    times_s: Tensor  # [T] float64, seconds
-    # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
-    exo_w2c: Tensor | None = None
-    exo_camera: CameraModel | None = None
+    Raises:
+        EgoXInputError: no camera paths, two worlds.
+    """
+
+    ego: CameraPath  # [T] poses, of the camera that the prior is drawn with
+    # of the pictures in use; None: of an unknown world, in which nobody knows where exo is
+    exo: CameraPath | None
     # [T] bool, frames whose turn was estimated from too little; None: measured or set by hand
     guessed: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _adopt(self, "ego trajectory")
+        _adopt(self, self.ego, "ego trajectory")
+        if self.ego.world != ("unknown" if self.exo is None else self.exo.world):
+            raise EgoXInputError(
+                "ego trajectory",
+                got=f"an ego camera in world {self.ego.world!r}, exo "
+                + ("unknown" if self.exo is None else f"in {self.exo.world!r}"),
+                expected="both cameras in one world",
+                fix="make it by stages.path",
+            )
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.ego)
 
     @property
-    def upright_w2c(self) -> Tensor:  # [T, 3, 4] float64
-        """Poses in the axes of the stored (upright) picture."""
-        return self.camera.upright_poses(self.w2c)
+    def exo_pose(self) -> Tensor | None:
+        """:attr:`CameraPath.pose` of the exo camera; None for an unknown world, too."""
+        return None if self.exo is None else self.exo.pose
 
     @property
-    def ego(self) -> CameraPath:
-        """The ego camera."""
-        world = "exo" if self.exo_w2c is None else "take"
-        return CameraPath(lens=self.camera, w2c=self.w2c, times_s=self.times_s, world=world)
+    def known_exo(self) -> CameraPath:
+        """The exo camera.
 
-    @property
-    def exo(self) -> CameraPath | None:
-        """The exo camera in the same world; None: that world isn't known."""
-        return CameraPath.of_exo(self.exo_camera, self.exo_w2c, self.times_s)
+        Raises:
+            EgoXInputError: an ego path whose world nobody knows.
+        """
+        if self.exo is None:
+            raise EgoXInputError(
+                "ego path",
+                got="poses in a world of another program, in which nobody knows where the exo camera is",
+                expected="a path that is tied to the scene",
+                fix="give stages.path the scene",
+            )
+        return self.exo
+
+    def beside(self, exo: CameraPath) -> CameraTrajectory:
+        """The path with the lens of the exo pictures in use, which another payload knows exactly."""
+        known = replace(self.known_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)
+        return replace(self, exo=known)
+
+    def tied(self, exo: CameraPath) -> CameraTrajectory:
+        """The path in the world of an exo camera: that of the scene, or of the depth.
+
+        Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
+        others are taken to be in its world, whichever it is.
+
+        Raises:
+            EgoXInputError: the take's exo camera moves, and this one's own frame with it.
+        """
+        if self.exo is None or self.ego.world == "exo":
+            return replace(self, ego=replace(self.ego, world=exo.world), exo=exo)
+        if exo.world == "take":
+            return self
+        if self.exo.moves and not exo.moves:
+            raise EgoXInputError(
+                "scene of a moving exo camera",
+                got="a scene in the exo camera's frame",
+                expected="a scene in the world's frame",
+                fix="give the exo poses (of meta.json) to stages.align, so that the scene is built in "
+                "the world",
+            )
+        w2c = compose(self.ego.w2c, invert(self.exo.at(0)))
+        return replace(self, ego=replace(self.ego, w2c=w2c, world=exo.world), exo=exo)
 
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
@@ -266,18 +299,18 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     return any(base.__name__ == kind.__name__ for base in type(value).__mro__)
 
 
-def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
+def _adopt(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:
     """Turn a payload's numpy arrays into tensors.
 
     Raises:
         EgoXInputError: a camera that is none.
     """
-    if not is_a(payload.camera, CameraModel):
+    if not is_a(camera, CameraPath):
         raise EgoXInputError(
             f"camera of the {what}",
-            got=type(payload.camera).__name__,
-            expected="a CameraModel",
-            fix="make one of K by CameraModel.from_intrinsics",
+            got=type(camera).__name__,
+            expected="a CameraPath",
+            fix="make one of lens and poses: CameraPath.of_exo",
         )
     for name, value in vars(payload).items():
         if isinstance(value, np.ndarray):
@@ -285,15 +318,9 @@ def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
             object.__setattr__(payload, name, tensor)
 
 
-def known_pose(w2c: Tensor | None) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """Take a camera's pose, or the identity where none is known: the world is that camera."""
-    return torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c.double()
-
-
 PayloadOfFrames = TypeVar("PayloadOfFrames", DepthVideo, CameraTrajectory)
-OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", "w2c", "guessed")
-"""Fields of these payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera
-moves."""
+OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "guessed")
+"""Fields of these payloads with an entry per frame, beside their cameras."""
 
 
 def of_frames(
@@ -301,13 +328,11 @@ def of_frames(
     frames: slice | Tensor,  # [N] int64
 ) -> PayloadOfFrames:
     """Take the part of a depth video or trajectory that belongs to some of its frames."""
-    names = OF_FRAMES
-    if payload.exo_w2c is not None and payload.exo_w2c.ndim == 3:
-        names += ("exo_w2c",)
-    parts = {
-        name: value[frames] for name in names if (value := getattr(payload, name, None)) is not None
+    parts: dict[str, Any] = {
+        n: v[frames] for n, v in vars(payload).items() if n in OF_FRAMES and v is not None
     }
-    return replace(payload, **parts)
+    cameras = {n: v.of(frames) for n, v in vars(payload).items() if is_a(v, CameraPath)}
+    return replace(payload, **parts, **cameras)
 
 
 @frozen
@@ -428,41 +453,17 @@ class PointCloud:
 
     static: PointSet
     moving: MovingPoints
-    frame: Literal[
-        "exo", "world"
-    ]  # the frame of all points: the exo camera's (its pose is unknown), or the world
     frame_count: int
-    exo_camera: CameraModel  # of the depth maps that the points came from
-    # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
-    exo_w2c: Tensor | None = None
-    times_s: Tensor | None = None  # [T] float64, seconds
+    exo: CameraPath  # of the depth maps that the points came from; they are in its world
     notes: tuple[Remark, ...] = ()  # on how it was built
     mean_static: Callable[[Progress], PointSet] | None = None
     """The background as the authors' renderer makes it, the mean over time, computed anew whenever
     it is asked for; None (an exo camera that moves): :attr:`static` is that mean already."""
-    # as in DepthVideo: sideways all lengths are wrong by an unknown factor
-    camera_guessed: bool = False
     parts: tuple[
         PointCloud, ...
     ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
     # of a scene that isn't fused; None: points without the depth they were lifted from
     sight: ExoSight | None = None
-
-    @property
-    def exo(self) -> CameraPath:
-        """The exo camera, in px of the maps."""
-        w2c = None if self.frame == "exo" else self.exo_w2c
-        return CameraPath.of_exo(
-            self.exo_camera, w2c, self.times_s, lens_guessed=self.camera_guessed
-        )
-
-    @property
-    def exo_from_scene(self) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-        """Pose of the exo camera in the scene's frame.
-
-        It is the identity if that frame is the exo camera's own.
-        """
-        return known_pose(None if self.frame == "exo" else self.exo_w2c)
 
     def points(self, frame: int | None) -> PointSet:
         """The static points and, with a frame number, that frame's moving ones."""
@@ -492,12 +493,8 @@ class EgoPrior:
 
     def depth(self) -> DepthVideo:
         """The depth as any other: its camera is the ego camera, with a pose per frame."""
-        path, count = self.trajectory, len(self.depth_m)
         return DepthVideo(
-            depth_m=self.depth_m,
-            camera=path.camera,
-            exo_w2c=path.w2c[:count],
-            times_s=path.times_s[:count],
+            depth_m=self.depth_m, exo=self.trajectory.ego.of(slice(len(self.depth_m)))
         )
 
 
@@ -676,19 +673,17 @@ class GgaGeometry:
 
 @frozen
 class TakeMeta:
-    """A take's entry of a meta.json. All poses are w2c, one world for both cameras."""
+    """A take's entry of a meta.json. Both cameras are in one world."""
 
     name: str  # used in error messages
     prompt: str = ""
     # [3, 3] float64, exo K, of a picture that it is centred in
     camera_intrinsics: Tensor | None = None
-    camera_extrinsics: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world
+    # poses numbered by source frame; the lens only where the file has the exact one (ours do)
+    exo: CameraPath = CameraPath.of_exo(None)  # noqa: RUF009  frozen
     ego_intrinsics: Tensor | None = None  # [3, 3] float64
-    # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
-    ego_extrinsics: Tensor | None = None
-    # our extensions: the true cameras with their sizes, where known
-    exact_exo_camera: CameraModel | None = None
-    ego_camera: CameraModel | None = None
+    ego_lens: CameraModel | None = None  # the exact one, too
+    ego: CameraPath | None = None  # with that lens, numbered by source frame; None: no poses
     exo_path: str = ""  # as written, never opened
     # who made the ego poses, where the file says so; empty: somebody who measured them
     pose_source: str = ""
@@ -702,7 +697,7 @@ class TakeMeta:
     def exo_camera(self) -> CameraModel | None:
         """The exo camera: the exact one, else K in the picture that it is centred in."""
         k = self.camera_intrinsics
-        if self.exact_exo_camera is not None or k is None:
-            return self.exact_exo_camera
+        if self.exo.lens is not None or k is None:
+            return self.exo.lens
         size = max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2])))
         return CameraModel.from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")

@@ -158,7 +158,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         made_of = own | {name: value for name, value in connected.items() if value is not None}
         samples, trajectory = ego_half(latent["samples"]), made_of.get("trajectory")
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
-        lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
+        lens = (
+            preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.ego.camera
+        )
         lens = lens.rescale(width, height)
         # Before decoding, since a wrong angle is refused.
         target = lens.as_pinhole(pinhole_fov) if pinhole_fov else None

@@ -104,12 +104,13 @@ def seen_by(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory
     Raises:
         EgoXInputError: depth of another camera, such as exo's.
     """
-    same = depth.exo_w2c is not None and depth.exo_w2c.shape == trajectory.w2c.shape
-    if not same or not torch.allclose(depth.exo_w2c, trajectory.w2c):
+    ego, own = trajectory.ego, depth.exo.w2c
+    readings = [ego.w2c] if trajectory.exo is None else [ego.w2c, ego.seen_from(trajectory.exo)]
+    if not any(own.shape == w2c.shape and torch.allclose(own, w2c) for w2c in readings):
         raise EgoXInputError(
             "depth of the ego view",
             got="depth of another camera",
             expected="the prior's, drawn from this trajectory",
             fix="connect 'depth' of Render Ego Prior",
         )
-    return replace(trajectory, camera=depth.camera)
+    return replace(trajectory, ego=replace(ego, lens=depth.exo.camera))

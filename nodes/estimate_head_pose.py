@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.cameras import preset_camera
+from ..egox_core.cameras import UNTIMED_FPS, CameraPath, preset_camera
 from ..egox_core.depth import (
     GUESSED_FOV_DEG,
     fit_depth_size,
@@ -18,9 +18,9 @@ from ..egox_core.depth import (
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.hands import judged_hands
-from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
+from ..egox_core.takes import read_meta, take_exo
 from ..egox_core.trajectory import ClipMoments, estimate_head, joined_points, keyframes_of_path
-from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
+from ..egox_core.types import DepthVideo, FrameSelection
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
 from .host.progress import host_progress
@@ -174,30 +174,30 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         seen = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
         points, mask, notes = points_of_wearer(seen, pictures.shape[:3], person, person_mask)
         if depth is None:
-            camera, w2c, note, guessed = camera_without_depth(frames, (width, height))
+            exo, note = exo_without_depth(frames, (width, height))
             notes += (note,)
         else:
             depth, note = fit_depth_size(depth, width, height)
             notes += (note,) if note else ()
-            camera, w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
+            exo = depth.exo
             mask = depth.dynamic if mask is None else mask
         indices, times_s = moments(count, depth, frames)
         depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
         evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": times_s}
-        path = estimate_head(points, camera, exo_w2c=w2c, **evidence)
-        hands, of_hands = judged_hands(points.hands, camera, **evidence)
+        path = estimate_head(points, exo, **evidence)
+        hands, of_hands = judged_hands(points.hands, exo.camera, **evidence)
         lens, report = preset_camera(DEFAULT_PRESET, height), path.report
-        trajectory = path.trajectory(lens, times_s, exo_w2c=w2c, exo_camera=camera)
+        trajectory = path.trajectory(lens, times_s, exo=exo)
         keyframes, how_close = keyframes_of_path(
-            trajectory.camera.upright_poses(trajectory.w2c),
+            trajectory.ego.upright_w2c,
             ClipMoments.of(indices, times_s),
             path.up.tolist(),
         )
         parts = (report.text(), *notes, *report.notes, how_close, of_hands)
         text = "\n".join(str(part) for part in parts if part)
         poses, doubts = path.world_from_head, report.guessed
-        drawn, legend = draw_head_path(pictures, camera, poses, doubts, w2c, progress)
-        ui = shown and shown.head(trajectory, drawn, legend, text, guessed, progress)
+        drawn, legend = draw_head_path(pictures, exo, poses, doubts, progress)
+        ui = shown and shown.head(trajectory, drawn, legend, text, exo.lens_guessed, progress)
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, hands, ui=ui)
 
 
@@ -229,7 +229,7 @@ def check_head_inputs(graph: Graph, node: str) -> None:
         joined_points({}, 0)  # refuses it
     frames = frames_in_use(graph, node)
     if frames is not None and linked(graph, node, "depth") is None:
-        camera_without_depth(frames, frames.size)
+        exo_without_depth(frames, frames.size)
 
 
 def check_counts(
@@ -259,15 +259,16 @@ def check_counts(
         depth.check_metric("depth for the head")
 
 
-def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int]):
-    """(the exo camera in px of the frames, its poses or None, a note on where it is from, whether
-    it is a guess)."""
+def exo_without_depth(
+    frames: FrameSelection | None, size: tuple[int, int]
+) -> tuple[CameraPath, str]:
+    """(The exo camera in px of the frames, a note on where it is from)."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
         note = f"exo camera: {META} beside the video"
-        return exo_camera_of_size(meta, frames, size), exo_poses(meta, frames), note, False
-    return guessed_camera(*size), None, LENS_GUESSED, True
+        return take_exo(meta, frames, size), note
+    return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
 def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None):
@@ -276,7 +277,8 @@ def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None)
     indices = next(
         (p.source_indices for p in sources if p.source_indices is not None), torch.arange(count)
     )
-    times_s = next(
-        (p.times_s for p in sources if p.times_s is not None), torch.arange(count) / UNTIMED_FPS
-    )
-    return indices, times_s.double()
+    untimed = torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
+    known = None if frames is None else frames.times_s
+    if frames is None and depth is not None:
+        known = depth.exo.times_s
+    return indices, untimed if known is None else known.double()

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import InputImpl, io
 
+from ..egox_core.cameras import UNTIMED_FPS
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.remarks import Remark
@@ -17,7 +18,7 @@ from ..egox_core.sizes import (
     latent_size,
 )
 from ..egox_core.stages import Clip, load_clip
-from ..egox_core.types import UNTIMED_FPS, Sound
+from ..egox_core.types import Sound
 from ..egox_core.video import VideoSource, open_clip, open_video
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve

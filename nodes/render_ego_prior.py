@@ -196,7 +196,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         prior, report = drawn_prior(
             scene, trajectory, preset, drawn, hidden, draw_anyway, drawing_device()
         )
-        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory, "seen": prior.seen}
+        tied = trajectory.tied(scene.exo)
+        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": tied, "seen": prior.seen}
         depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(
             cls,
@@ -237,10 +238,10 @@ def drawn_prior(
 ) -> tuple[EgoPrior, stages.PriorReport]:
     """A square prior and its report; remembered, as a changed LoRA strength has the node run again where ``model``
     is connected."""
-    size = trajectory.camera.height
+    size = trajectory.ego.camera.height
     return stages.prior(
         scene,
-        replace(trajectory, camera=trajectory.camera.rescale(size, size)),
+        replace(trajectory, ego=trajectory.ego.resized(size, size)),
         preset,
         dynamic=dynamic,
         hidden_lines=hidden_lines,

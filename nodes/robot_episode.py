@@ -158,24 +158,25 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             dataset, "dataset"
         )
         progress, fit = host_progress(), None
+        path = trajectory if scene is None else trajectory.tied(scene.exo)
+        path = path.beside(depth.exo)
         with open_set(folder, SetOptions(made_by=made_by)) as robots:
             name = f"run_{len(robots):06d}"
-            fps = robots.rate_for(name, trajectory.times_s, resample=resample)
+            fps = robots.rate_for(name, path.ego.seconds, resample=resample)
             if scene is not None:
-                fit = camera_fit(scene, trajectory, ego_images.cpu(), generated, progress)
+                fit = camera_fit(scene, path, ego_images.cpu(), generated, progress)
             episode = make_episode(
                 name,
                 task,
                 exo_images,
                 ego_images,
-                trajectory,
-                trajectory.exo_camera or depth.camera,
+                path,
                 hands,
                 fps=fps,
                 resample=resample,
                 generated=generated,
                 depth_m=None if ego_depth is None else ego_depth.depth_m,
-                seen=seen_in(scene, trajectory, ego_images) if ego_seen else None,
+                seen=seen_in(scene, path, ego_images) if ego_seen else None,
                 fit=fit,
                 strict=strict,
                 progress=progress,
@@ -203,8 +204,8 @@ def seen_in(
             expected="the scene, in which the lines of sight are followed",
             fix="connect 'scene' from Build Scene, or turn ego_seen off",
         )
-    camera = trajectory.camera.rescale(ego_images.shape[2], ego_images.shape[1])
-    path = replace(trajectory, camera=camera)
+    ego = trajectory.ego.resized(ego_images.shape[2], ego_images.shape[1])
+    path = replace(trajectory, ego=ego)
     drawn, _ = stages.prior(
         scene,
         path,

@@ -1,11 +1,13 @@
 """Poses that tests of many rooms use."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.types import CameraTrajectory
+from egox_core.cameras.path import CameraPath
+from egox_core.types import CameraTrajectory, DepthVideo
 
 
 def still(count: int) -> torch.Tensor:  # [T, 3, 4] float64
@@ -17,8 +19,26 @@ def path_of(
     w2c: torch.Tensor,  # [T, 3, 4]
     camera: CameraModel,
     fps: float = 1.0,
+    *,
+    exo_w2c: torch.Tensor | None = None,  # [3, 4] or [T, 3, 4]
+    exo_camera: CameraModel | None = None,
     **more: Any,  # other fields
 ) -> CameraTrajectory:
     """Poses one after the other, ``fps`` of them a second."""
     times_s = torch.arange(len(w2c)).double() / fps
-    return CameraTrajectory(w2c=w2c, camera=camera, times_s=times_s, **more)
+    exo = CameraPath.of_exo(exo_camera, exo_w2c, times_s)
+    ego = CameraPath(lens=camera, w2c=w2c, times_s=times_s, world=exo.world)
+    return CameraTrajectory(ego=ego, exo=exo, **more)
+
+
+def with_ego(path: CameraTrajectory, **changes: Any) -> CameraTrajectory:
+    """The path with another ego camera: ``w2c``, ``lens``, …"""
+    return replace(path, ego=replace(path.ego, **changes))
+
+
+def with_exo(
+    depth: DepthVideo,
+    w2c: torch.Tensor | None,  # [3, 4] or [T, 3, 4]
+) -> DepthVideo:
+    """The depth with another exo pose."""
+    return replace(depth, exo=CameraPath.of_exo(depth.exo.lens, w2c, depth.exo.times_s))

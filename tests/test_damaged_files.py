@@ -316,7 +316,7 @@ def read_metas(folder: Path) -> None:
 
 def read_paths(folder: Path) -> None:
     path = max(folder.iterdir(), key=lambda file: file.name)  # not COLMAP's cameras
-    assert torch.isfinite(read_trajectory(path, CAMERA)[0].w2c).all()
+    assert torch.isfinite(read_trajectory(path, CAMERA)[0].ego.w2c).all()
 
 
 def edit_paths(folder: Path) -> None:

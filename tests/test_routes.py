@@ -34,11 +34,11 @@ from egox_core.hands import HandTrack
 from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.prior.placement import measure, seen_heads
 from egox_core.robots import make_episode
-from egox_core.scene import ego_from_scene, viewer_camera
+from egox_core.scene import ego_in_scene, viewer_camera
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.takes import read_meta
 from egox_core.trajectory import ClipMoments
-from egox_core.types import CameraTrajectory, DepthVideo, FrameSelection, PointCloud, known_pose
+from egox_core.types import CameraTrajectory, DepthVideo, FrameSelection, PointCloud
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
@@ -52,20 +52,19 @@ from train_egox import main as train_egox
 
 
 def lens_of(depth: DepthVideo) -> CameraModel:
-    return depth.camera
+    return depth.exo.camera
 
 
 def exo_poses_of(depth: DepthVideo, count: int) -> Tensor:  # [count, 3, 4]
-    return known_pose(depth.exo_w2c).expand(count, 3, 4)
+    return depth.exo.poses(count)
 
 
 def lens_of_path(path: CameraTrajectory) -> CameraModel:
-    return path.camera
+    return path.ego.camera
 
 
 def ego_from_exo(path: CameraTrajectory) -> Tensor:  # [T, 3, 4] as the path itself has it
-    exo = known_pose(path.exo_w2c).expand(len(path.w2c), 3, 4)
-    return relative(path.w2c, exo)
+    return relative(path.ego.w2c, path.known_exo.poses(len(path)))
 
 
 def on_exo_path(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the depth's frames
@@ -73,9 +72,7 @@ def on_exo_path(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the de
 
 
 def ranked(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
-    candidate = ExoCandidate(
-        name="a", camera=depth.camera, trajectory=path, exo_w2c=depth.exo_w2c, depth=depth
-    )
+    candidate = ExoCandidate(name="a", trajectory=path, depth=depth)
     return rank_exo_cameras([candidate])[0].by_frame
 
 
@@ -83,8 +80,8 @@ def columns_of(
     exo: Tensor, ego: Tensor, depth: DepthVideo, path: CameraTrajectory, hands: HandTrack
 ) -> Mapping[str, np.ndarray]:
     """As the node calls it."""
-    camera, fps = path.exo_camera or depth.camera, round(1 / float(path.times_s.diff().mean()))
-    return make_episode("a", "do it", exo, ego, path, camera, hands, fps=fps).columns
+    fps = round(1 / float(path.ego.seconds.diff().mean()))
+    return make_episode("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps).columns
 
 
 # --- The truth, drawn -------------------------------------------------------------------------
@@ -297,7 +294,7 @@ def followed(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Iterator[
     ego, _ = stages.prior(points, path)
     side = clip.picture.size[1]
     yield "prior", ego.rgb
-    heads = seen_heads(points, ego_from_scene(points, path), lens_of_path(path))
+    heads = seen_heads(points, ego_in_scene(points, path))
     yield "placement", torch.tensor(measure(heads))
     yield "rank", ranked(depth, path)
     geometry = gga_geometry(
@@ -361,7 +358,7 @@ def check_cameras(clip: Clip, made: Made, poses: float) -> None:
     assert off(given, torch.stack([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])) < 1e-6
     assert off(exo_poses_of(made.depth, USED), clip.exo_w2c) < poses
     assert off(ego_from_exo(made.path), relative(clip.ego_w2c, clip.exo_w2c)) < 3 * poses
-    assert off(made.path.times_s, clip.frames.times_s) < 1e-9
+    assert off(made.path.ego.seconds, clip.frames.times_s) < 1e-9
     assert lens_of_path(made.path) == clip.ego
 
 
@@ -750,7 +747,10 @@ def prepared_clips(clip_of) -> None:
         depth, _ = stages.align(folder / "depth.npz", meta=meta)
         path, _ = stages.path(meta, count=USED)
         times, indices = clip.frames.times_s, clip.frames.source_indices
-        made = replace(depth, source_indices=indices), replace(path, times_s=times)
+        made = (
+            replace(depth, source_indices=indices),
+            replace(path, ego=replace(path.ego, times_s=times)),
+        )
         check_cameras(clip, Made(*made), FILES)
 
 
@@ -783,32 +783,8 @@ ALONE = (
 
 OPEN = """
 narrower_video
-world_that_nobody_knows
-viewer_of_a_pinhole
-headpose_file
-K: camera of the frames, as it is
-K: camera of the frames, square
 K: the editor's meta.json, square
 K: the editor's meta.json, 16:9 to square
-exo pose: array of the frames, as it is
-exo pose: array of the frames, square
-ego path: colmap text
-ego path: colmap binary
-ego path: transforms
-ego path: tum
-ego path: chan
-ego path: vipe
-ego path: gvhmr
-ego path: omnicam
-ego path: meta, as it is
-ego path: meta, square
-ego path: ours, as it is
-ego path: ours, square
-ego path: array, in the scene's world
-ego path: the editor's meta.json, as it is
-ego path: the editor's meta.json, square
-ego path: the editor's egox_keyframes.json
-ego path: the editor's transforms.json
 ego path: the editor's ego_camera.chan
 """
 """Cells, or ways in all pictures, that are still to be mended."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, preset_camera
+from egox_core.cameras import CameraModel, CameraPath, preset_camera
 from egox_core.gga import BiasRows, GgaOptions, ego_rays, gga_geometry, world_rays
-from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry
+from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry, of_frames
 from egox_core.wan import (
     build_mask,
     convert_lora,
@@ -60,15 +60,10 @@ def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajector
     )
     depth_m[frames[:, None, None], rows[:, None], columns] = tensors["in_depth_samples"].float()
     camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
-    depth = DepthVideo(
-        depth_m=depth_m, camera=camera, exo_w2c=tensors["in_exo_extrinsics_w2c"].double()
-    )
-    trajectory = CameraTrajectory(
-        w2c=tensors["in_ego_extrinsics_w2c"].double(),
-        camera=preset_camera("aria_released", 448),
-        times_s=torch.arange(49, dtype=torch.float64) / 30,
-    )
-    return depth, trajectory
+    exo = CameraPath.of_exo(camera, tensors["in_exo_extrinsics_w2c"])
+    lens = preset_camera("aria_released", 448)
+    ego = CameraPath(lens=lens, w2c=tensors["in_ego_extrinsics_w2c"], world="take")
+    return DepthVideo(depth_m=depth_m, exo=exo), CameraTrajectory(ego=ego, exo=exo)
 
 
 def geometry_checks(folder: Path) -> Iterator[Check]:
@@ -80,7 +75,8 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
         k = tensors["in_ego_intrinsics"].double()
         geometry = gga_geometry(depth, trajectory, meta_intrinsics=k)
         own_rays = world_rays(
-            ego_rays("released", trajectory.camera, 56, 56, k), trajectory.w2c[::4]
+            ego_rays("released", trajectory.ego.camera, 56, 56, k),
+            of_frames(trajectory, slice(None, None, 4)).ego,
         )
         yield Check(f"{name}: ego rays", worst(own_rays, tensors["out_cam_rays"]), 1e-5)
         queries = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))

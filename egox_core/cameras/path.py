@@ -12,12 +12,14 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from .model import CameraModel
-from .poses import compose, invert, transform, validate_w2c
+from .model import CameraModel, sensor_from_upright
+from .poses import compose, invert, validate_w2c
 
 World = Literal["exo", "take", "unknown"]
 """The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
 take's; or that of a file of another program, until a scene, a take or a pose ties it."""
+UNTIMED_FPS = 30.0
+"""Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 MOVES = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 
@@ -59,12 +61,12 @@ class CameraPath:
     def of_exo(
         cls,
         lens: CameraModel | None,
-        w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]; None: the world is this camera's frame
-        times_s: Tensor | None = None,  # [T]
+        w2c: Tensor | None = None,
+        times_s: Tensor | None = None,
         *,
         lens_guessed: bool = False,
     ) -> CameraPath:
-        """An exo camera with its pose in the take's world or, without one, in its own frame."""
+        """An exo camera with its poses, as ``w2c`` above, in the take's world or, without, in its own frame."""
         return cls(
             lens=lens,
             w2c=torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c,
@@ -110,8 +112,21 @@ class CameraPath:
     @property
     def pose(self) -> Tensor | None:  # [3, 4] of a camera that stands, [T, 3, 4]; float64
         """The poses as files have them; None: nobody knows them, the world is the camera's own."""
-        own = self.world == "exo" and not self.moves
-        return None if own else self._w2c
+        return None if self.at_origin else self._w2c
+
+    def rows(self) -> list:
+        """The poses as plain numbers, as files have them."""
+        return self._w2c.tolist()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its poses are."""
+        return self.w2c.device
+
+    def to(self, device: torch.device | str) -> CameraPath:
+        """The same with its tensors on a device."""
+        times_s = None if self.times_s is None else self.times_s.to(device)
+        return replace(self, w2c=self.w2c.to(device), times_s=times_s)
 
     @property
     def stands(self) -> bool:
@@ -132,14 +147,46 @@ class CameraPath:
         """Poses in the axes of the stored (upright) picture."""
         return self.camera.upright_poses(self.w2c)
 
+    @property
+    def upright(self) -> CameraPath:
+        """The same pictures by a sensor that isn't turned."""
+        return replace(self, lens=self.camera.upright(), w2c=self.upright_w2c)
+
+    @property
+    def at_origin(self) -> bool:
+        """Whether its world is its own frame all the time."""
+        return self.world == "exo" and not self.moves
+
+    @property
+    def seconds(self) -> Tensor:  # [T] float64
+        """Moments of its poses, as they would be at 30 frames a second where nobody knows them."""
+        untimed = torch.arange(len(self), dtype=torch.float64) / UNTIMED_FPS
+        return untimed if self.times_s is None else self.times_s
+
     def at(self, frame: int) -> Tensor:  # [3, 4] float64
         """The pose of one frame."""
         return self._w2c if self.stands else self.w2c[frame]
+
+    def resized(self, width: int, height: int) -> CameraPath:
+        """The camera of its pictures at another size, stored px."""
+        return replace(self, lens=self.camera.rescale(width, height))
+
+    def through(self, lens: CameraModel) -> CameraPath:
+        """The camera with another lens; where that is turned differently, pictures stay upright."""
+        before, after = (c.quarter_turns % 4 for c in (self.camera, lens))
+        if before == after:
+            return replace(self, lens=lens)
+        turn = sensor_from_upright(after) @ sensor_from_upright(before).T
+        return replace(self, lens=lens, w2c=turn @ self.w2c)
 
     def of(self, frames: slice | Tensor) -> CameraPath:  # [N] int64
         """The camera in some of its frames."""
         times_s = None if self.times_s is None else self.times_s[frames]
         return replace(self, w2c=self._w2c if self.stands else self.w2c[frames], times_s=times_s)
+
+    def one(self, frame: int) -> CameraPath:
+        """The camera as it stands in one frame."""
+        return replace(self, w2c=self.at(frame), times_s=None)
 
     def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
         """The poses of the first frames; ``what`` names them in errors.
@@ -147,7 +194,7 @@ class CameraPath:
         Raises:
             EgoXInputError: a pose per frame, but fewer.
         """
-        if self.stands:
+        if self.stands and (self.times_s is None or len(self) >= count):
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(
@@ -158,10 +205,6 @@ class CameraPath:
             )
         return self.w2c[:count]
 
-    def from_path(self, other: CameraPath) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-        """Poses of this camera as seen from another one of the same world: this_from_other."""
-        return compose(self._w2c, invert(other._w2c))
-
-    def seen(self, points: Tensor) -> Tensor:  # [T, ..., N, 3] metres, world -> the same
-        """Points of the world in the camera's frame, those of each frame by its pose."""
-        return transform(self.w2c.reshape(-1, *[1] * (points.ndim - 3), 3, 4), points)
+    def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
+        """Poses of this camera as another one of the same world has them: this_from_other."""
+        return compose(self.w2c, invert(other._w2c))

@@ -68,6 +68,6 @@ def socket_sources(
         if name not in sockets:
             continue
         source = adapter(sockets[name], camera)
-        if camera is None and source.camera_known:
-            camera = source.depth.camera
+        if camera is None and not source.depth.exo.lens_guessed:
+            camera = source.depth.exo.camera
         yield source

@@ -137,7 +137,7 @@ def align_depth(
         sky=sky,
         trust=_combined(torch.minimum, metric.trust, video.trust),
         source_indices=_first(metric.source_indices, video.source_indices),
-        times_s=_first(metric.times_s, video.times_s),
+        exo=replace(metric.exo, times_s=_first(metric.exo.times_s, video.exo.times_s)),
     )
     return result, report
 

@@ -23,7 +23,7 @@ from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..remarks import Remark
 from ..types import DepthVideo
-from .sources import DepthSource, clean_depth, guessed_camera, median_camera
+from .sources import DepthSource, clean_depth, exo_or_guess, median_camera
 
 SKY_PROBABILITY = 0.3
 """From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the
@@ -68,7 +68,7 @@ def da3_depth(
         notes += (Remark(said),)
     result = DepthVideo(
         depth_m=cleaned,
-        camera=used or guessed_camera(width, height),
+        exo=exo_or_guess(used, width, height),
         kind="relative z",
         sky=sky,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
@@ -76,7 +76,6 @@ def da3_depth(
     return DepthSource(
         depth=result,
         name="Depth Anything 3",
-        camera_known=used is not None,
         notes=notes + camera_notes,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..cameras import CameraPath
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..remarks import Remark
@@ -63,6 +64,9 @@ def moge_depth(
         )
         notes += (Remark(said),)
     result = DepthVideo(
-        depth_m=cleaned, camera=camera, kind="metric z" if is_metric else "relative z", sky=sky
+        depth_m=cleaned,
+        exo=CameraPath.of_exo(camera),
+        kind="metric z" if is_metric else "relative z",
+        sky=sky,
     )
-    return DepthSource(depth=result, name="MoGe", camera_known=True, notes=notes + camera_notes)
+    return DepthSource(depth=result, name="MoGe", notes=notes + camera_notes)

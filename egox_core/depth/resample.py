@@ -294,7 +294,7 @@ def fit_depth_size(
     fitted = replace(
         depth,
         depth_m=each(depth.depth_m, window.fit_depth),
-        camera=window.camera(depth.camera),
+        exo=replace(depth.exo, lens=window.camera(depth.exo.camera)),
         dynamic=each(depth.dynamic, window.fit_mask),
         sky=each(depth.sky, window.fit_mask),
         trust=each(depth.trust, window.fit_depth),

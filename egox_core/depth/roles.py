@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array
-from ..cameras import CameraModel
+from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -77,11 +77,13 @@ def best_camera(
         given.check_size("exo camera", width, height)
         return given, (), False
     for source in (roles.metric, roles.video):
-        if source is not None and source.camera_known:
-            camera = source.depth.camera
-            said = f"exo camera from {source.name}: focal length {camera.fx:.0f} px at {width} px width"
-            return camera, (Remark(said),), False
-    return roles.metric.depth.camera, (LENS_GUESSED,), True
+        if source is not None and not source.depth.exo.lens_guessed:
+            lens = source.depth.exo.camera
+            said = (
+                f"exo camera from {source.name}: focal length {lens.fx:.0f} px at {width} px width"
+            )
+            return lens, (Remark(said),), False
+    return roles.metric.depth.exo.camera, (LENS_GUESSED,), True
 
 
 def align_sources(
@@ -89,8 +91,7 @@ def align_sources(
     *,
     frames: FrameSelection
     | None = None,  # the exo frames in use; None: the metric depth's own count and size
-    camera: CameraModel | None = None,  # the exo camera at the frames' size, where it is known
-    exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4] float64, where it is known
+    exo: CameraPath | None = None,  # at the frames' size: its lens and poses, where they are known
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     mode: AlignMode = "least squares",
@@ -130,15 +131,18 @@ def align_sources(
     roles = replace(
         roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video)
     )
-    lens, camera_notes, guessed = best_camera(roles, camera, width, height)
-    metric = replace(roles.metric.depth, camera=lens, camera_guessed=guessed)
-    if exo_w2c is not None:
-        metric = replace(metric, exo_w2c=exo_w2c)
+    metric = roles.metric.depth
+    lens, camera_notes, guessed = best_camera(
+        roles, None if exo is None else exo.lens, width, height
+    )
+    placed = exo if exo is not None and exo.world == "take" else metric.exo
+    used = replace(placed, lens=lens, lens_guessed=guessed, times_s=metric.exo.times_s)
+    metric = replace(metric, exo=used)
     if frames is not None:
         metric = replace(
             metric,
+            exo=replace(used, times_s=frames.times_s),
             source_indices=frames.source_indices,
-            times_s=frames.times_s,
             source_frames=frames.source_frames,
         )
     dynamic, sky = marked(dynamic_mask, "dynamic mask"), marked(sky_mask, "sky mask")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array, as_tensor
-from ..cameras import CameraModel
+from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..frozen import frozen
@@ -28,7 +28,6 @@ class DepthSource:
 
     depth: DepthVideo
     name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
-    camera_known: bool  # False: the intrinsics are a guess, any other source's are better
     notes: tuple[Remark, ...] = ()  # what was assumed or changed
 
 
@@ -52,6 +51,11 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
 def guessed_camera(width: int, height: int) -> CameraModel:
     """The lens where nothing says better."""
     return camera_of_view(width, height, GUESSED_FOV_DEG)
+
+
+def exo_or_guess(lens: CameraModel | None, width: int, height: int) -> CameraPath:
+    """The exo camera of maps in its own frame, with a guessed lens where nothing says better."""
+    return CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None)
 
 
 def clean_depth(
@@ -100,9 +104,8 @@ def array_depth(
     cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
     height, width = cleaned.shape[1:]
     return DepthSource(
-        depth=DepthVideo(depth_m=cleaned, camera=guessed_camera(width, height), kind=kind),
+        depth=DepthVideo(depth_m=cleaned, exo=exo_or_guess(None, width, height), kind=kind),
         name=name,
-        camera_known=False,
         notes=notes,
     )
 
@@ -182,8 +185,7 @@ def image_depth(
     values, notes = clean_depth(values, "depth picture", zero_is_valid=True)
     height, width = values.shape[1:]
     return DepthSource(
-        depth=DepthVideo(depth_m=values, camera=guessed_camera(width, height), kind="disparity"),
+        depth=DepthVideo(depth_m=values, exo=exo_or_guess(None, width, height), kind="disparity"),
         name="depth picture",
-        camera_known=False,
         notes=notes,
     )

@@ -39,8 +39,7 @@ def with_trust(
 
     A map that it had (a model's confidence) is kept where that is lower.
     """
-    fixed = depth.exo_w2c is None or depth.exo_w2c.dim() == 2
-    trust = depth_trust(depth.depth_m, depth.dynamic, fixed, progress)
+    trust = depth_trust(depth.depth_m, depth.dynamic, depth.exo.stands, progress)
     if depth.trust is not None:
         lowest = (
             torch.where(own > 0, torch.minimum(own, given.clamp_min(FLOOR)), own)

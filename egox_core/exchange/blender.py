@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_matrix
-from ..cameras import LENSES, CameraModel, invert, one_camera, validate_w2c
+from ..cameras import LENSES, CameraModel, CameraPath, invert, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
-from ..types import CameraTrajectory
 
 FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
 FISHEYE = "OPENCV_FISHEYE"
@@ -30,9 +29,9 @@ SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=t
 """Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
 
-def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
+def write_blender(file: Path, path: CameraPath) -> None:
     """Write transforms.json, whole or not at all."""
-    camera = trajectory.camera.upright()
+    camera = path.camera.upright()
     lens = LENSES[camera.lens]
     content: dict[str, object] = {
         "camera_model": lens.blender,
@@ -50,12 +49,12 @@ def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
     if lens.blender_fit is not None:
         distortion = lens.blender_fit(distortion, math.radians(camera.max_angle_deg))
     content |= dict(zip(lens.blender_keys, distortion, strict=True))
-    matrices = opengl_c2w(trajectory.upright_w2c)
+    matrices = opengl_c2w(path.upright_w2c)
     content["frames"] = [
         {"file_path": f"frame_{i:06d}.png", "time": float(t), "transform_matrix": matrix.tolist()}
-        for i, (t, matrix) in enumerate(zip(trajectory.times_s.tolist(), matrices, strict=True))
+        for i, (t, matrix) in enumerate(zip(path.seconds.tolist(), matrices, strict=True))
     ]
-    write_json(path, content)
+    write_json(file, content)
 
 
 def opengl_c2w(

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..archives import open_zip, read_array
 from ..arrays import as_matrix
-from ..cameras import CameraModel, invert, look_at, validate_w2c
+from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, invert, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, given, read_json, require_file
 from ..takes import ENTRY_KEYS, LIST_KEY, parse_meta, read_poses
 from ..trajectory import ClipMoments
-from ..types import UNTIMED_FPS, CameraTrajectory, DepthVideo
+from ..types import DepthVideo
 from .blender import SIGNS, blender_camera, opengl_c2w, read_blender
 from .colmap import read_pictures
 from .frame_numbers import numbers_of, place
@@ -86,7 +86,7 @@ class CameraFile:
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
             w2c = given(content, name, "exo_w2c", validate_w2c)
         elif {LIST_KEY, *ENTRY_KEYS} & content.keys():
-            w2c = parse_meta(content, Path(name)).camera_extrinsics
+            w2c = parse_meta(content, Path(name)).exo.pose
         else:
             w2c = None
         if w2c is None:
@@ -105,7 +105,7 @@ class CameraFile:
         Raises:
             EgoXInputError: as :func:`.frame_numbers.place`; fewer.
         """
-        indices, times = depth.source_indices, depth.times_s
+        indices, times = depth.source_indices, depth.exo.times_s
         indices = torch.arange(len(depth.depth_m)) if indices is None else indices
         times = indices / UNTIMED_FPS if times is None else times
         if len(self.w2c) == 1:
@@ -118,9 +118,9 @@ class CameraFile:
         return track.of_frames(frames), note
 
 
-def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
+def write_chan(file: Path, path: CameraPath) -> None:
     """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
-    c2w, camera = opengl_c2w(trajectory.upright_w2c).numpy(), trajectory.camera.upright()
+    c2w, camera = opengl_c2w(path.upright_w2c).numpy(), path.camera.upright()
     z, x, y = (
         scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
         .as_euler(NUKE_ORDER, degrees=True)
@@ -128,7 +128,7 @@ def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
     )
     fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
     rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], x, y, z, fov]
-    with atomic_write(path) as temporary:
+    with atomic_write(file) as temporary:
         np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
 
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel, one_camera, validate_w2c
+from ..cameras import LENSES, CameraModel, CameraPath, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, require_file
-from ..types import CameraTrajectory
 
 MAX_TEXT_BYTES, MAX_BINARY_BYTES = 64 * 2**20, 512 * 2**20  # binary files keep all points
 BINARY_MODELS = (
@@ -36,13 +35,13 @@ BINARY_MODELS = (
 """Models by their number in binary files, and how many numbers each has."""
 
 
-def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
+def write_colmap(folder: Path, path: CameraPath) -> None:
     """Write cameras.txt, images.txt and an empty points3D.txt.
 
     Raises:
         EgoXInputError: COLMAP has no such lens.
     """
-    camera = trajectory.camera.upright()
+    camera = path.camera.upright()
     from scipy.spatial.transform import Rotation  # half of torch's time
 
     lens = LENSES[camera.lens]
@@ -60,7 +59,7 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
     )
     _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
-    for index, pose in enumerate(trajectory.upright_w2c):
+    for index, pose in enumerate(path.upright_w2c):
         x, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
         values = " ".join(repr(float(v)) for v in (w, x, y, z, *pose[:, 3].tolist()))
         lines += [f"{index + 1} {values} 1 frame_{index:06d}.png", ""]

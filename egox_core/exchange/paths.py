@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import UNTIMED_FPS, CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..file_names import META
 from ..safe_files import read_json, safe_name, write_json
-from ..scene import ego_from_scene, is_moving, scene_rest
+from ..scene import ego_in_scene, scene_rest
 from ..trajectory import (
     ClipMoments,
     PoseTrack,
@@ -24,7 +24,7 @@ from ..trajectory import (
     keyframe_track,
     keyframes_of_path,
 )
-from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud, TakeNotes, known_pose
+from ..types import CameraTrajectory, FrameSelection, PointCloud, TakeNotes
 from .blender import write_blender
 from .camera_files import write_chan
 from .colmap import write_colmap
@@ -63,14 +63,12 @@ def import_path(
         source, camera, clip.selection(), entry=entry, lens=False, every_nth=every_nth
     )
     trajectory = adapted(read, camera=camera)
-    poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
-    count = min(len(poses), len(clip))
+    ego = trajectory.ego if scene is None else ego_in_scene(scene, trajectory)
+    count = min(len(ego), len(clip))
     cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
-    document, note = keyframes_of_path(
-        camera.upright_poses(poses[:count]), cut, direction(up, "up").tolist()
-    )
+    document, note = keyframes_of_path(ego.upright_w2c[:count], cut, direction(up, "up").tolist())
     note = "; ".join(filter(None, (note, notes.placed)))
-    if scene is None and trajectory.exo_w2c is not None:
+    if scene is None and trajectory.ego.world == "take":
         note += "; no scene is loaded, so the poses are in the file's own world"
     return document, note
 
@@ -129,9 +127,8 @@ def trajectory_of_keyframes(
         camera,
         frames,
         count=count or scene.frame_count,
-        clip_times_s=scene.times_s,
-        exo_w2c=scene.exo_w2c,
-        exo_camera=scene.exo_camera,
+        clip_times_s=scene.exo.times_s,
+        exo=scene.exo,
     )
 
 
@@ -158,9 +155,9 @@ def export_path(
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         target = Path(folder, name)
         write(target, trajectory, document, clip, prompt)
-        root, exo = target, trajectory.exo_camera
-        if form in OF_BOTH and exo is not None and is_moving(trajectory.exo_w2c):
-            of_exo = replace(trajectory, w2c=trajectory.exo_w2c, camera=exo)
+        root, exo = target, trajectory.known_exo
+        if form in OF_BOTH and exo.lens is not None and exo.moves:
+            of_exo = replace(trajectory, ego=exo)
             write(Path(folder, f"exo_{name}"), of_exo, document, clip, prompt)
             root = Path(folder)
         if root.is_file():
@@ -178,28 +175,29 @@ def released_meta(
     """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame
     0 of the video."""
     numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
-    rest = trajectory.camera.upright_poses(
-        trajectory.w2c[0]
-    )  # what a document without keyframes stands for
-    track = keyframe_track(document, trajectory.camera, rest=rest)
+    ego, exo = trajectory.ego, trajectory.known_exo
+    rest = ego.upright_w2c[0]  # what a document without keyframes stands for
+    track = keyframe_track(document, ego.camera, rest=rest)
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)
     poses = track.at(moments)
     content: dict[str, object] = {
         "prompt": prompt,
         "pose_source": "pose editor",
-        "ego_intrinsics": trajectory.camera.intrinsics.tolist(),
+        "ego_intrinsics": ego.camera.intrinsics.tolist(),
         "ego_extrinsics": poses.tolist(),
-        "ego_camera": trajectory.camera.to_json(),
+        "ego_camera": ego.camera.to_json(),
     }
-    if trajectory.exo_camera is not None:
-        exo = known_pose(trajectory.exo_w2c)
-        if exo.ndim == 3:
-            moments = torch.unique(clip.indices)[: len(exo)]
-            exo = PoseTrack(w2c=exo, moments=moments, clock="index", name="exo").at(numbers)
+    if exo.lens is not None:
+        if exo.stands:
+            extrinsics = exo.at(0)
+        else:
+            moments = torch.unique(clip.indices)[: len(exo.w2c)]
+            track = PoseTrack(w2c=exo.w2c, moments=moments, clock="index", name="exo")
+            extrinsics = track.at(numbers)
         content |= {
-            "camera_intrinsics": trajectory.exo_camera.intrinsics.tolist(),
-            "camera_extrinsics": exo.tolist(),
-            "exo_camera": trajectory.exo_camera.to_json(),
+            "camera_intrinsics": exo.lens.intrinsics.tolist(),
+            "camera_extrinsics": extrinsics.tolist(),
+            "exo_camera": exo.lens.to_json(),
         }
     return content
 
@@ -226,8 +224,11 @@ EXPORTS: Mapping[str, tuple[str, Writer]] = {
             path, released_meta(trajectory, document, clip, prompt)
         ),
     ),
-    "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
-    "blender": ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
-    "chan": ("ego_camera.chan", lambda path, trajectory, *_: write_chan(path, trajectory)),
+    "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory.ego)),
+    "blender": (
+        "transforms.json",
+        lambda path, trajectory, *_: write_blender(path, trajectory.ego),
+    ),
+    "chan": ("ego_camera.chan", lambda path, trajectory, *_: write_chan(path, trajectory.ego)),
 }
 OF_BOTH = ("colmap", "blender", "chan")  # forms of a path alone, which an exo camera may have

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_matrix
-from ..cameras import CameraModel, validate_w2c
+from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..safe_files import given, read_json, write_json
 from ..takes import meta_trajectory, parse_meta
@@ -23,7 +23,7 @@ from ..trajectory import (
     keyframe_track,
     with_looks,
 )
-from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, TakeNotes
+from ..types import CameraTrajectory, FrameSelection, TakeNotes
 from ..video import video_mark
 from .camera_files import FORMAT, CameraFile, form_of
 from .frame_numbers import place
@@ -96,7 +96,7 @@ def read_trajectory(
         track, placed = PoseTrack.numbered(poses[numbers.argsort()], name), ""
         if times is not None:
             track = replace(track, moments=times.sort().values, clock="seconds")
-    trajectory = track.trajectory(own_camera, frames)
+    trajectory = track.trajectory(own_camera, frames, world="unknown")
     return trajectory, TakeNotes(source=name, placed=placed)
 
 
@@ -108,27 +108,28 @@ def write_trajectory(
     up: Sequence[float] = (),  # of the world, for the looks; none: -y
 ) -> None:
     """Write our own JSON, whole or not at all; what is None is left out."""
+    ego, exo = trajectory.ego, trajectory.exo or CameraPath.of_exo(None)
     content: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
-        "camera": trajectory.camera.to_json(),
-        "times_s": trajectory.times_s.tolist(),
-        "w2c": trajectory.w2c.double().tolist(),
+        "camera": ego.camera.to_json(),
+        "times_s": ego.seconds.tolist(),
+        "w2c": ego.w2c.tolist(),
         "prompt": notes.prompt,
         "source": notes.source,
     }
-    if trajectory.exo_camera is not None:
-        content["exo_camera"] = trajectory.exo_camera.to_json()
+    if exo.lens is not None:
+        content["exo_camera"] = exo.lens.to_json()
     if looks:
         content |= {"looks": list(looks), "up": direction(up or None, "up").tolist()}
     if trajectory.guessed is not None:
         content["guessed"] = trajectory.guessed.tolist()
     for key, value in (
-        ("exo_w2c", trajectory.exo_w2c),
+        ("exo_w2c", exo.pose),
         ("meta_intrinsics", notes.meta_intrinsics),
     ):
         if value is not None:
-            content[key] = value.double().tolist()
+            content[key] = value.tolist()
     write_json(path, content)
 
 
@@ -177,22 +178,22 @@ def parse_trajectory(
         direction(content.get("up"), f"up of {name}"),
         camera.quarter_turns,
     )
-    exo_w2c = value("exo_w2c", validate_w2c)
-    if exo_w2c is not None and exo_w2c.ndim == 3:
-        exo = PoseTrack(
-            w2c=exo_w2c,
-            moments=times,
-            clock="seconds",
-            name=f"exo_w2c of {name}",
-            constant=constant,
+    exo = CameraPath.of_exo(
+        value("exo_camera", CameraModel.from_json), value("exo_w2c", validate_w2c)
+    )
+    if not exo.stands and frames is not None:
+        name_of_exo = f"exo_w2c of {name}"
+        own = PoseTrack(
+            w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=constant
         )
-        exo_w2c = exo.of_frames(frames) if frames is not None else exo_w2c[:count]
+        exo = replace(exo, w2c=own.of_frames(frames))
+    elif count is not None:
+        exo = exo.of(slice(count))
     trajectory = track.trajectory(
         camera,
         frames,
         count=count,
-        exo_w2c=exo_w2c,
-        exo_camera=value("exo_camera", CameraModel.from_json),
+        exo=exo,
         guessed=_guessed(content, times, name, frames, count),
     )
     return trajectory, TakeNotes(

@@ -8,6 +8,7 @@ the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the relea
 see other ego rays: :func:`with_trainer_rays`."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -27,7 +28,7 @@ from ..sizes import (
     latent_frames,
     same_aspect,
 )
-from ..types import RAY_MODES, CameraTrajectory, DepthVideo, GgaGeometry, RayMode, known_pose
+from ..types import RAY_MODES, CameraTrajectory, DepthVideo, GgaGeometry, RayMode
 from .rays import ego_rays, trainer_rays, world_rays
 
 
@@ -60,13 +61,14 @@ def gga_geometry(
     depth.check_metric("depth for the geometry")
     _check_length("depth", len(depth.depth_m), frames)
     height, width = depth.depth_m[0].shape
-    depth.camera.check_size("exo camera of the depth", width, height)
-    _check_length("ego trajectory", len(trajectory.w2c), frames)
+    depth.exo.camera.check_size("exo camera of the depth", width, height)
+    _check_length("ego trajectory", len(trajectory.ego.w2c), frames)
     frame_indices = torch.arange(t) * FRAMES_PER_LATENT
-    w2c = trajectory.w2c.detach().to("cpu", torch.float64)[frame_indices]
+    path = trajectory.ego
+    ego = replace(path, w2c=path.w2c.detach().cpu()[frame_indices], times_s=None)
 
     points, trust = exo_points(depth, trajectory, frame_indices, exo_size)
-    centres = -torch.linalg.solve(w2c[:, :3, :3], w2c[:, :3, 3:])[..., 0]
+    centres = -torch.linalg.solve(ego.w2c[:, :3, :3], ego.w2c[:, :3, 3:])[..., 0]
 
     def directions() -> Iterator[Tensor]:
         for q, centre in enumerate(centres):
@@ -74,12 +76,11 @@ def gga_geometry(
             yield towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             progress(q + 1, t, "geometry of the attention")
 
-    camera = trajectory.camera
     if rays == "trainer":
-        ego = trainer_rays(camera, meta_intrinsics, w2c, h, w_ego)
+        looks = trainer_rays(ego, meta_intrinsics, h, w_ego)
     else:
-        ego = world_rays(ego_rays(rays, camera, h, w_ego, meta_intrinsics), w2c)
-    return tokens_from_latents(directions(), ego, trust, rays)
+        looks = world_rays(ego_rays(rays, ego.camera, h, w_ego, meta_intrinsics), ego)
+    return tokens_from_latents(directions(), looks, trust, rays)
 
 
 def tokens_from_latents(
@@ -118,7 +119,7 @@ def exo_points(
     448 px the mean of the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are
     left out of that mean. Trust is the share of valid pixels times their mean ``depth.trust``;
     points without valid pixels are 0 with trust 0."""
-    rays, seen = depth.camera.pixel_rays(dtype=torch.float64)
+    rays, seen = depth.exo.camera.pixel_rays(dtype=torch.float64)
     rays = rays / rays[..., 2:].clamp_min(1e-9)
     sampled = [
         _sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)
@@ -186,12 +187,9 @@ def _world_from_exo(
     trajectory: CameraTrajectory,
     frame_indices: Tensor,
 ) -> Tensor:  # [t, 3, 4]
-    exo_w2c = depth.exo_w2c if depth.exo_w2c is not None else trajectory.exo_w2c
-    exo_w2c = known_pose(exo_w2c).detach().cpu()
-    if exo_w2c.ndim == 2:
-        exo_w2c = exo_w2c.expand(int(frame_indices.max()) + 1, 3, 4)
-    _check_length("exo camera poses", len(exo_w2c), int(frame_indices.max()) + 1)
-    exo_from_world = exo_w2c[frame_indices]
+    exo = trajectory.known_exo if depth.exo.at_origin else depth.exo
+    count = int(frame_indices.max()) + 1
+    exo_from_world = exo.poses(count, "exo camera poses").detach().cpu()[frame_indices]
     rotation = torch.linalg.inv(exo_from_world[:, :, :3])
     return torch.cat((rotation, -rotation @ exo_from_world[:, :, 3:]), dim=-1)
 

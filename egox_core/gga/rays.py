@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras import CAMERA_PRESETS, CameraModel
+from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath
 from ..errors import EgoXInputError
 from ..sizes import REFERENCE_SIZE
 from ..types import RayMode
@@ -55,10 +55,10 @@ def ego_rays(
 
 def world_rays(
     rays_cam: Tensor,  # [h, w, 3] frame of the ego camera
-    w2c: Tensor,  # [t, 3, 4] ego_from_world
+    ego: CameraPath,  # in the frames of the t latents
 ) -> Tensor:  # [t, h, w, 3]
     """The camera rays in world axes, frame by frame."""
-    return torch.einsum("hwi,tij->thwj", rays_cam, w2c[:, :3, :3].to(rays_cam))
+    return torch.einsum("hwi,tij->thwj", rays_cam, ego.w2c[:, :3, :3].to(rays_cam))
 
 
 def undistort_as_released(
@@ -111,9 +111,8 @@ def _released_rays(camera: CameraModel, meta_intrinsics: Tensor | None, h: int, 
 
 
 def trainer_rays(
-    camera: CameraModel,  # ego
+    ego: CameraPath,  # in the frames of the t latents
     meta_intrinsics: Tensor | None,  # [3, 3] of the take's file
-    w2c: Tensor,  # [t, 3, 4] ego_from_world
     h: int,  # latents
     w: int,  # latents
 ) -> Tensor:  # [t, h, w, 3] float64, unit length
@@ -133,13 +132,14 @@ def trainer_rays(
             expected="K of meta.json",
             fix="use the ray geometry exact",
         )
-    k = released_intrinsics(meta_intrinsics) * (w / released_k_picture_px(camera, meta_intrinsics))
+    px = released_k_picture_px(ego.camera, meta_intrinsics)
+    k = released_intrinsics(meta_intrinsics) * (w / px)
     col, row = _latent_pixels(h, w).unbind(-1)
     rays = torch.stack(
         ((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1
     )
     rays = rays / rays.norm(dim=-1, keepdim=True)
-    x, y, z = torch.einsum("tij,hwj->thwi", w2c[:, :, :3].double(), rays).unbind(-1)
+    x, y, z = torch.einsum("tij,hwj->thwi", ego.w2c[:, :, :3], rays).unbind(-1)
     return torch.stack((-y, x, z), dim=-1)
 
 

@@ -33,7 +33,7 @@ def draw_hands(
     Raises:
         EgoXInputError: a path or depth of other frames or of another size.
     """
-    camera = trajectory.camera.upright()
+    camera = trajectory.ego.camera.upright()
     width, height = camera.stored_size
     joints = track.in_head(trajectory)[0].float()
     if depth_m is not None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import CameraModel, compose, invert, transform
+from ..cameras import CameraModel, CameraPath, invert, transform
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import CameraTrajectory, FrameSelection, known_pose
+from ..types import CameraTrajectory, FrameSelection
 
 SIDES = ("left", "right")
 FINGERS = ("index", "middle", "ring", "little")
@@ -143,34 +143,28 @@ class HandTrack:
             )
         return "; ".join([*parts, self.note] if self.note else parts)
 
-    def in_world(
-        self,
-        exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
-    ) -> tuple[Tensor, Tensor]:
-        """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the world."""
-        return self._seen_from(invert(known_pose(exo_w2c)))
+    def in_world(self, exo: CameraPath) -> tuple[Tensor, Tensor]:
+        """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the camera's world."""
+        return self._seen_from(invert(exo.w2c))
 
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
         """Joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's frame.
 
         It is the ego camera's, in the axes of the upright picture (x right, y down, z forward):
-        ``trajectory.camera.upright().project`` has the pixels. The exo camera's pose is the path's
-        own.
+        ``trajectory.ego.camera.upright().project`` has the pixels. The exo camera's pose is the
+        path's own.
 
         Raises:
-            EgoXInputError: a path of another number of frames.
+            EgoXInputError: a path of another number of frames, or of an unknown world.
         """
-        if len(trajectory.w2c) != len(self):
+        if len(trajectory) != len(self):
             raise EgoXInputError(
                 self.source,
                 got=f"{len(self)} frames",
-                expected=f"{len(trajectory.w2c)}, as the ego path",
+                expected=f"{len(trajectory)}, as the ego path",
                 fix="make both of the frames in use",
             )
-        head_from_exo = trajectory.camera.upright_poses(trajectory.w2c)
-        if trajectory.exo_w2c is not None:
-            head_from_exo = compose(head_from_exo, invert(trajectory.exo_w2c.double()))
-        return self._seen_from(head_from_exo)
+        return self._seen_from(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
         """The same hands, with a note where this depth has the wrists elsewhere, alike in most looks."""
@@ -186,7 +180,7 @@ class HandTrack:
 
     def _seen_from(
         self,
-        target_from_exo: Tensor,  # [3, 4] or [T, 3, 4] float64
+        target_from_exo: Tensor,  # [1 or T, 3, 4] float64
     ) -> tuple[Tensor, Tensor]:
         joints = transform(target_from_exo.unsqueeze(-3), self.joints)
         return joints, wrist_turns(joints)

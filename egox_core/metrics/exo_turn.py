@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import compose, invert
+from ..cameras import compose
 from ..progress import Progress, no_progress
-from ..types import CameraTrajectory, PointCloud, known_pose
+from ..types import CameraTrajectory, PointCloud
 from .off_path import PICKED, PathError, PathViews, PictureMatch
 
 ROUNDS = ((12, 3), (4, 2))
@@ -40,12 +40,14 @@ def exo_turned_error(
     """
     from scipy.spatial.transform import Rotation
 
-    exo_w2c = known_pose(trajectory.exo_w2c)
-    ego_from_exo = compose(trajectory.w2c, invert(exo_w2c))
+    tied = trajectory.tied(scene.exo)
+    exo = tied.known_exo
+    ego_from_exo = tied.ego.seen_from(exo)
 
     def turned(by: Rotation) -> CameraTrajectory:
         about = torch.cat((torch.from_numpy(by.as_matrix()), torch.zeros(3, 1)), 1)
-        return replace(trajectory, w2c=compose(compose(ego_from_exo, about), exo_w2c))
+        w2c = compose(compose(ego_from_exo, about), exo.poses(len(ego_from_exo)))
+        return replace(tied, ego=replace(tied.ego, w2c=w2c))
 
     best = [Rotation.identity()]
     for reach, step in ROUNDS:
@@ -57,8 +59,8 @@ def exo_turned_error(
         for before in best:
             path = turned(before)
             views = PathViews.of(scene, path, most=SEARCHED, progress=progress)
-            exo = compose(path.w2c, invert(exo_w2c))[:: views.step].numpy()
-            scores = _scores(views, video, exo, turns.as_matrix())
+            of_exo = path.ego.seen_from(exo)[:: views.step].numpy()
+            scores = _scores(views, video, of_exo, turns.as_matrix())
             for _ in range(KEPT):
                 top = int(scores.argmax())
                 tried.append((scores[top], before * turns[top]))
@@ -68,8 +70,8 @@ def exo_turned_error(
         best = [turn for _, turn in tried[:KEPT]]
     path = turned(best[0])
     views = PathViews.of(scene, path, progress=progress)
-    found, upright = views.error(video), trajectory.camera.upright_poses
-    moved = compose(upright(path.w2c), invert(upright(trajectory.w2c)))[:: views.step].float()
+    found = views.error(video)
+    moved = path.ego.upright.seen_from(tied.ego.upright)[:: views.step].float()
     turn = Rotation.from_rotvec(found.turn_deg.nan_to_num().numpy(), degrees=True)
     turn = turn * Rotation.from_matrix(moved[..., :3].numpy())
     shift_m = (moved[..., 3] + found.shift_m)[:, None] @ moved[..., :3]

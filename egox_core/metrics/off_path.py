@@ -168,7 +168,7 @@ class PathViews:
             CameraModel.pinhole(WIDE, WIDE, FOCAL),
             lens="opencv_fisheye",
             max_angle_deg=80.0,
-            quarter_turns=trajectory.camera.quarter_turns,
+            quarter_turns=trajectory.ego.camera.quarter_turns,
         )
         options = replace(
             prior_preset("exact"),
@@ -180,7 +180,7 @@ class PathViews:
         views = list(
             iter_ego_prior(
                 scene,
-                replace(trajectory, camera=wide),
+                replace(trajectory, ego=replace(trajectory.ego, lens=wide)),
                 options,
                 frames=range(0, scene.frame_count, step),
                 progress=progress,
@@ -201,7 +201,7 @@ class PathViews:
         return cls(
             frame_count=scene.frame_count,
             step=step,
-            camera=trajectory.camera,
+            camera=trajectory.ego.camera,
             pictures=[view.rgb.numpy() for view in views],
             masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
             metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],

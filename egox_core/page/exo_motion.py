@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
-from ..cameras import camera_centre, compose, invert
+from ..cameras import CameraPath, camera_centre
 from ..scene import AGREES_PX
 from .maps import colour_stops, colour_table
 from .sheets import Drawn
@@ -40,9 +40,9 @@ def sightings_picture(
     return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw), legend
 
 
-def path_from_above(exo_w2c: Tensor) -> Tensor:  # [T, 3, 4] -> [1, SIDE, SIDE, 3] 0...1
+def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
     """The camera's way as seen from above frame 0's picture, which looks upwards in it."""
-    poses = compose(exo_w2c.double(), invert(exo_w2c[0].double()))
+    poses = exo.seen_from(exo.one(0))
     places, looks = (v[:, [0, 2]].numpy() for v in (camera_centre(poses), poses[:, 2, :3]))
     low, high = places.min(0), places.max(0)
     side = max(LEAST_M, float((high - low).max()))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..cameras import CameraModel, compose, transform
+from ..cameras import CameraPath, compose, transform
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 
@@ -26,10 +26,9 @@ EDGE = (0.05, 0.05, 0.05)  # round every line, so that it shows on any picture
 
 def draw_head_path(
     exo: Tensor,  # [T, H, W, 3] 0...1
-    camera: CameraModel,  # the exo camera, of that size
+    camera: CameraPath,  # the exo camera, its lens of that size
     world_from_head: Tensor,  # [T, 3, 4]
     guessed: Tensor,  # [T] bool
-    exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
     progress: Progress = no_progress,
 ) -> tuple[Tensor, dict[str, Any]]:  # [T, H, W, 3] float32 0...1
     """The head's axes (right red, down green, forward blue) and a cone along its look; legend.
@@ -38,27 +37,26 @@ def draw_head_path(
         EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.
     """
     count, height, width = exo.shape[:3]
-    if not len(world_from_head) == len(guessed) == count or camera.stored_size != (
+    lens = camera.camera
+    if not len(world_from_head) == len(guessed) == count or lens.stored_size != (
         width,
         height,
     ):
         raise EgoXInputError(
             "frames to draw a head into",
             got=f"{count} of {width}x{height} px, {len(world_from_head)}"
-            f" poses, {len(guessed)} flags, a camera of {camera.stored_size}",
+            f" poses, {len(guessed)} flags, a camera of {lens.stored_size}",
             expected="one of each per frame, the camera's size",
             fix="use the frames in use",
         )
-    poses = world_from_head.double()
-    if exo_w2c is not None:
-        poses = compose(exo_w2c.double().expand(count, 3, 4), poses)
+    poses = compose(camera.poses(count), world_from_head.double())
     lines = _lines()
     shape = torch.stack([line for line, _ in lines])  # [L, S, 3]
     thin = max(1, round(height / 240))
     pictures = exo.detach().cpu().to(torch.float32, copy=True).contiguous().numpy()
     for t, picture in enumerate(pictures):
         progress(t, count, "drawing the head")
-        uv, valid = camera.project(transform(poses[t], shape.reshape(-1, 3)))
+        uv, valid = lens.project(transform(poses[t], shape.reshape(-1, 3)))
         uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
         own = GUESSED if bool(guessed[t]) else SEEN
         for under in (True, False):

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, invert, sensor_from_upright, transform
+from ..cameras import CameraModel, CameraPath, invert, sensor_from_upright, transform
 from ..frozen import frozen
 from ..prior import CoarsePoints
 from ..trajectory import HEAD_HALF, OWN_BODY_M
@@ -35,7 +35,7 @@ are no floor."""
 LEVEL_DEG = 8.0
 """Normals within this angle vote for one direction: tables and floor are parallel, their measured
 normals nearly."""
-SNAP_DEG = {"world": 15.0, "exo": 2.0}
+SNAP_DEG = {"take": 15.0, "exo": 2.0}
 """Worlds that are aligned with gravity have an axis for it; the exo camera's frame has none, unless
 it is level."""
 SAMPLES, CANDIDATES = 20_000, 256
@@ -55,9 +55,8 @@ class Pick:
 
 def pick_point(
     points: CoarsePoints,
-    camera: CameraModel,
-    exo_from_scene: Tensor,  # [3, 4] float64
-    pixel: tuple[float, float],  # (u, v), stored px of ``camera``
+    exo: CameraPath,  # as it stands in one frame, in the points' world
+    pixel: tuple[float, float],  # (u, v), stored px of the exo camera
     *,
     wearer: Tensor | None = None,  # [3] the head's place, scene frame: what is near is no surface
 ) -> Pick | None:
@@ -66,8 +65,8 @@ def pick_point(
     The points around the click that are on the surface there give the depth; the point is put on
     the pixel's own ray, so that a click is exact however thin the cloud.
     """
-    xyz = transform(exo_from_scene.float(), points.xyz)
-    uv, valid = camera.project(xyz)
+    xyz = transform(exo.at(0).float(), points.xyz)
+    uv, valid = exo.camera.project(xyz)
     if wearer is not None:
         valid &= (points.xyz - wearer.to(points.xyz)).norm(dim=-1) > OWN_BODY_M
     off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
@@ -75,10 +74,10 @@ def pick_point(
     if not len(near):
         return None
     depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])
-    ray = _ray(camera, pixel)
+    ray = _ray(exo.camera, pixel)
     point = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
     return Pick(
-        point=transform(invert(exo_from_scene.double()), point[None])[0],
+        point=transform(invert(exo.at(0)), point[None])[0],
         depth_m=depth,
         off_px=float(off[near].min()),
     )
@@ -126,9 +125,8 @@ def _ray(
 
 def pick_head(
     points: CoarsePoints,
-    camera: CameraModel,
-    exo_from_scene: Tensor,  # [3, 4] float64
-    pixel: tuple[float, float],  # (u, v), stored px of ``camera``
+    exo: CameraPath,  # as it stands in one frame, in the points' world
+    pixel: tuple[float, float],  # (u, v), stored px of the exo camera
     lens_guessed: bool = False,
 ) -> Pick | None:
     """The centre of the head that an exo pixel is on; None where no point is near.
@@ -140,11 +138,11 @@ def pick_head(
     than half a head from it, which is no head's middle, and where the lens is guessed: a head's
     size in metres is then not known.
     """
-    surface = pick_point(points, camera, exo_from_scene, pixel)
+    surface = pick_point(points, exo, pixel)
     if surface is None:
         return None
-    xyz = transform(exo_from_scene.double(), points.xyz.double())
-    on_surface = transform(exo_from_scene.double(), surface.point[None])[0]
+    xyz = transform(exo.at(0), points.xyz.double())
+    on_surface = transform(exo.at(0), surface.point[None])[0]
     centre = clicked = on_surface * (1 + LENGTH / 2 / float(on_surface.norm()))
     xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * HEIGHT]  # it moves by less than a head
     for _ in range(0 if lens_guessed else HEAD_STEPS):
@@ -158,12 +156,12 @@ def pick_head(
             break
         front = float(along[seen].quantile(0.1))  # the foremost, but for strays
         centre = aside[seen].mean(0) + ray * (front + LENGTH / 2)
-    ray = _ray(camera, pixel)
-    one_px = float((_ray(camera, (pixel[0] + 1, pixel[1])) - ray).norm() * centre.norm())
+    ray = _ray(exo.camera, pixel)
+    one_px = float((_ray(exo.camera, (pixel[0] + 1, pixel[1])) - ray).norm() * centre.norm())
     if float((centre - (centre @ ray) * ray).norm()) > HEIGHT / 2 + one_px:
         centre = clicked
     return Pick(
-        point=transform(invert(exo_from_scene.double()), centre[None])[0],
+        point=transform(invert(exo.at(0)), centre[None])[0],
         depth_m=float(centre[2]),
         off_px=surface.off_px,
     )
@@ -178,7 +176,7 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
     level = level_normal(scene.static, up)
     up = up if level is None else level
     axis = int(up.abs().argmax())
-    if float(up[axis].abs()) > math.cos(math.radians(SNAP_DEG[scene.frame])):
+    if float(up[axis].abs()) > math.cos(math.radians(SNAP_DEG[scene.exo.world])):
         snapped = torch.zeros(3, dtype=torch.float64)
         snapped[axis] = up[axis].sign()
         return snapped
@@ -187,12 +185,9 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
 
 def camera_up(scene: PointCloud) -> Tensor:  # [3] float64, scene frame
     """The exo camera's own upward direction."""
-    upright = sensor_from_upright(scene.exo_camera.quarter_turns)[
-        :, 1
-    ]  # its picture's down axis, sensor axes
-    if scene.frame == "exo" or scene.exo_w2c is None:
-        return -upright
-    return -(scene.exo_w2c.reshape(-1, 3, 4)[0, :, :3].double().T @ upright)
+    # Its picture's down axis, sensor axes.
+    upright = sensor_from_upright(scene.exo.camera.quarter_turns)[:, 1]
+    return -(scene.exo.at(0)[:, :3].T @ upright)
 
 
 def level_normal(

@@ -238,7 +238,7 @@ def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
         meta = parse_meta(
             content, path, "0" if several else ""
         )  # which one counts is the user's choice, later
-        return meta.exo_camera is not None and not several, meta.ego_extrinsics is not None
+        return meta.exo_camera is not None and not several, meta.ego is not None
     try:
         read_trajectory(path, preset_camera("aria_released", REFERENCE_SIZE), lens=False)
     except EgoXInputError:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraPath
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
 from ..types import PointCloud, PointSet
@@ -79,8 +79,7 @@ class CoarsePoints:
     @torch.inference_mode()
     def picture(
         self,
-        camera: CameraModel,
-        ego_from_scene: Tensor,  # [3, 4] float64
+        ego: CameraPath,  # as it stands in one frame, in the scene's world
         size: int = PREVIEW_SIZE,
         of: tuple[PointCloud, int] | None = None,  # their scene, the frame of what moves
     ) -> tuple[Tensor, float, Tensor | None]:
@@ -93,14 +92,14 @@ class CoarsePoints:
         Raises:
             EgoXInputError: see :class:`.sight_lines.SightLines`.
         """
-        camera = camera.rescale(size, size)
+        ego = ego.resized(size, size)
         splat = replace(RELEASED.splat, points_per_pixel=LAYERS)
         # Discs need no more of a point than its place and colour.
         points = replace(PointSet.empty(), xyz=self.xyz, rgb=self.rgb)
-        image = draw_points(points, camera, ego_from_scene, replace(RELEASED, splat=splat))
+        image = draw_points(points, ego, replace(RELEASED, splat=splat))
         seen = None
         if of is not None:
             scene, frame = of
-            seen = SightLines(scene, camera, splat).classes(image, ego_from_scene.double(), frame)
+            seen = SightLines(scene, ego, splat).classes(image, frame)
         picture = (image.rgb * 255).round().to(torch.uint8)
         return picture, float(image.coverage.float().mean()), seen

@@ -2,9 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraPath
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions
@@ -59,19 +58,19 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
 
 def draw_points(
     points: PointSet,
-    camera: CameraModel,
-    ego_from_frame: Tensor,  # [3, 4] float64, from the points' frame to the ego camera's
+    ego: CameraPath,  # as it stands in one frame, in the points' world
     options: PriorOptions,
 ) -> SplatImage:
-    """The picture that ``camera`` takes of the points, at its stored size.
+    """The picture that the camera takes of the points, at its stored size.
 
     Depth is z or distance, as :attr:`SplatOptions.depth_is_z` says.
     """
     factor = options.supersample
-    width, height = camera.stored_size
-    camera = camera.rescale(width * factor, height * factor) if factor > 1 else camera
-    size = camera.stored_size
-    screen = screen_points(points, camera, ego_from_frame, options)
+    width, height = ego.camera.stored_size
+    if factor > 1:
+        ego = ego.resized(width * factor, height * factor)
+    size = ego.camera.stored_size
+    screen = screen_points(points, ego, options)
     if options.gap_reach:
         reaches = (options.splat.reach, options.gap_reach)
         tight, wide = splat_reaches(screen, *size, reaches)
@@ -83,12 +82,12 @@ def draw_points(
 
 def screen_points(
     points: PointSet,
-    camera: CameraModel,
-    ego_from_frame: Tensor,  # [3, 4] float64
+    ego: CameraPath,
     options: PriorOptions,
 ) -> ScreenPoints:
     """The points that the camera can see, projected, with the projections of their patches."""
-    rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
+    camera, pose = ego.camera, ego.at(0).float().to(points.xyz.device)
+    rotation, shift = pose[:, :3], pose[:, 3]
     xyz = points.xyz @ rotation.T + shift
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)

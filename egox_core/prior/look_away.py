@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel, camera_centre, invert, transform
+from ..cameras import CameraPath, camera_centre, invert, transform
 from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..scene import build_scene, lift
@@ -102,10 +102,11 @@ class LookAwayMemory:
         trajectory = of_size(trajectory, prior)
         self._holes, self._depth_m, filled = [], [], prior
         drawing = iter_ego_prior(scene, trajectory, SEEN, on=self._on, progress=self._progress)
-        for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
+        for t, frame in enumerate(drawing):
+            ego = trajectory.ego.one(t)
             hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
             # The last chunk's own places come with the known frames.
-            rgb, drawn = self._draw(near(self._kept[:-1], w2c), trajectory.camera, w2c)
+            rgb, drawn = self._draw(near(self._kept[:-1], ego), ego)
             again = hole & drawn
             if bool(again.any()):
                 filled = prior.clone() if filled is prior else filled
@@ -116,37 +117,37 @@ class LookAwayMemory:
 
     def keep(
         self,
-        ego: Tensor,  # [T, H, W, 3] 0...1, the chunk that was sampled from the filled prior
+        video: Tensor,  # [T, H, W, 3] 0...1, the chunk that was sampled from the filled prior
         trajectory: CameraTrajectory,
     ) -> None:
         """Remember places that nobody had seen and that don't move within the chunk."""
-        trajectory, frames = of_size(trajectory, ego), range(0, len(ego), FRAMES_PER_LATENT)
+        trajectory, frames = of_size(trajectory, video), range(0, len(video), FRAMES_PER_LATENT)
         known = torch.cat([self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames])
         if not len(known):
-            self._kept.append(Kept(PointSet.empty(), camera_centre(trajectory.w2c[0]), 0.0))
+            self._kept.append(Kept(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0))
             return  # without any surface all distances would be made up
-        middle, rays = float(known.median()), trajectory.camera.depth_rays()
+        middle, rays = float(known.median()), trajectory.ego.camera.depth_rays()
         new = PointSet.empty()
         for t, other in zip(frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True):
-            w2c, guess = trajectory.w2c[t], guess_depth(self._depth_m[t], middle)
-            _, there = self._draw(PointSet.join(near(self._kept, w2c), new), trajectory.camera, w2c)
-            frame_from_ego = invert(w2c)
+            ego, guess = trajectory.ego.one(t), guess_depth(self._depth_m[t], middle)
+            _, there = self._draw(PointSet.join(near(self._kept, ego), new), ego)
+            frame_from_ego = invert(ego.at(0))
             places = transform(frame_from_ego, (rays * guess[..., None]).double())
-            still = looks_same(ego[t], ego[other], places, trajectory, other)
-            picture = (ego[t] * 255).round().to(torch.uint8)
+            still = looks_same(video[t], video[other], places, trajectory.ego.one(other))
+            picture = (video[t] * 255).round().to(torch.uint8)
             keep = self._holes[t] & ~there & still
             new = PointSet.join(
                 new, lift(guess, picture, keep, rays, frame_from_exo=frame_from_ego)
             )
-        self._kept.append(Kept(new, camera_centre(trajectory.w2c[frames[0]]), middle))
+        self._kept.append(Kept(new, camera_centre(trajectory.ego.at(frames[0])), middle))
 
     def _draw(
-        self, points: PointSet, camera: CameraModel, w2c: Tensor
+        self, points: PointSet, ego: CameraPath
     ) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
         """Picture and coverage of remembered points."""
 
         def picture(device: torch.device) -> tuple[Tensor, Tensor]:
-            image = draw_points(points.to(device), camera, w2c.to(device), SEEN)
+            image = draw_points(points.to(device), ego, SEEN)
             return image.rgb.cpu(), image.coverage.cpu()
 
         drawn = self._on.draw(picture)
@@ -154,9 +155,9 @@ class LookAwayMemory:
         return drawn
 
 
-def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:
+def near(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
     """Points of the chunks that may be drawn from a pose."""
-    centre = camera_centre(w2c)
+    centre = camera_centre(ego.at(0))
     reached = (c for c in kept if (centre - c.centre).norm() <= MAX_PARALLAX * c.distance_m)
     return PointSet.join(PointSet.empty(), *(chunk.points for chunk in reached))
 
@@ -167,20 +168,19 @@ def of_size(
 ) -> CameraTrajectory:
     """The trajectory with its camera at the pictures' size."""
     height, width = pictures.shape[1:3]
-    return replace(trajectory, camera=trajectory.camera.rescale(width, height))
+    return replace(trajectory, ego=trajectory.ego.resized(width, height))
 
 
 def looks_same(
     picture: Tensor,  # [H, W, 3] 0...1
     other: Tensor,  # [H, W, 3] 0...1
     places: Tensor,  # [H, W, 3] float64, world: of the picture's pixels
-    trajectory: CameraTrajectory,
-    frame: int,  # of the other picture
+    ego: CameraPath,  # of the other picture
 ) -> Tensor:  # [H, W] bool
     """Mask of pixels whose place has the same colour in another frame; outside of it: False."""
-    uv, valid = trajectory.camera.project(transform(trajectory.w2c[frame], places))
-    size = uv.new_tensor([*trajectory.camera.stored_size])
+    uv, valid = ego.camera.project(transform(ego.at(0), places))
+    size = uv.new_tensor([*ego.camera.stored_size])
     grid = ((2 * uv + 1) / size - 1).float()[None]
     seen = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
     same = (seen[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
-    return same & valid & trajectory.camera.inside(uv)
+    return same & valid & ego.camera.inside(uv)

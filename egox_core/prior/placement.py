@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, camera_centre, compose, invert, pose_of_frame, transform
+from ..cameras import CameraPath, camera_centre, compose, invert, transform
 from ..errors import EgoXInputError
 from ..frame_store import sample_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
-from ..scene import ego_from_scene
+from ..scene import ego_in_scene
 from ..types import CameraTrajectory, PointCloud
 from .options import PriorOptions
 
@@ -45,23 +45,35 @@ UPSIDE_DOWN = -0.2
 """Cosine between the down axes of both cameras: 0.5 or more where it is right."""
 FITS, ALIKE, MOST = 1.5, 0.5, 3.0
 """Misfit up to which a reading is named; by how much the second may be worse; most of one kind."""
-POSES = ("ego_w2c", "exo_w2c")
+POSES = ("ego", "exo")
 SATURATED_M = 999.0
 """Aligned depth ends at 1000 m: of millimetres nothing is left to be measured."""
 MILLIMETRES = "depth in millimetres: scale it by 0.001"
 EXO_MISSING = "the exo camera's pose, which is missing: give its camera_extrinsics"
 
 
+Change = Callable[[Tensor], Tensor]
+
+
 @frozen
 class SeenHead:
     """Head and one exo camera in a few frames, its picture thinned."""
 
-    camera: CameraModel
+    exo: CameraPath  # of F frames, as ego
     rays: Tensor  # [N, 3] float32 to z = 1, NaN where the lens sees nothing
     depth_m: Tensor  # [F, N] float32, NaN invalid
-    exo_w2c: Tensor  # [F, 3, 4] float64
-    ego_w2c: Tensor  # [F, 3, 4] float64
-    ego: CameraModel
+    ego: CameraPath  # in the same world
+
+    def read(self, changes: Mapping[str, Change]) -> SeenHead:
+        """The same under another reading of the files."""
+        values = {key: getattr(self, key) for key in changes}
+        return replace(
+            self,
+            **{
+                key: replace(old, w2c=changes[key](old.w2c)) if key in POSES else changes[key](old)
+                for key, old in values.items()
+            },
+        )
 
 
 class Placement(NamedTuple):
@@ -118,8 +130,7 @@ def check_placement(
         EgoXInputError: a head from which nothing of the scene is seen, or that is far from all of
             it; poses that don't fit the scene.
     """
-    poses = ego_from_scene(scene, trajectory)
-    heads = seen_heads(scene, poses, trajectory.camera)
+    heads = seen_heads(scene, ego_in_scene(scene, trajectory))
     if not heads:
         return ()
     words, impossible = measure(heads).words()
@@ -128,16 +139,12 @@ def check_placement(
     misfits = {}
     for done, (name, changes) in enumerate(READINGS.items()):
         progress(done, len(READINGS), "readings of poses and depth")
-        read = [
-            replace(seen, **{key: change(getattr(seen, key)) for key, change in changes.items()})
-            for seen in heads
-        ]
-        misfits[name] = measure(read).misfit
+        misfits[name] = measure([seen.read(changes) for seen in heads]).misfit
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
         misfits[MILLIMETRES] = 0.0
     best = sorted(misfits, key=misfits.__getitem__)[:2]
     fitting = [name for name in best if misfits[name] <= min(FITS, misfits[best[0]] + ALIKE)]
-    if scene.exo_w2c is None and trajectory.exo_w2c is None:
+    if "take" not in (scene.exo.world, trajectory.ego.world):
         fitting = [*fitting[:1], EXO_MISSING]
     got = ", ".join(words)
     fix = f"it would be right with {', or '.join(fitting or ['other poses or depth'])}"
@@ -155,8 +162,7 @@ def check_placement(
 
 def seen_heads(
     scene: PointCloud,
-    ego_w2c: Tensor,  # [T, 3, 4] in its frame
-    ego: CameraModel,
+    ego: CameraPath,  # in its world
 ) -> list[SeenHead]:
     """Poses and thinned depth of a few frames, for each exo camera whose depth is known."""
     frames, heads = sample_frames(scene.frame_count, FRAMES), []
@@ -164,21 +170,23 @@ def seen_heads(
         if part.sight is None:
             continue
         depth = part.sight.depth
-        width, height = depth.camera.stored_size
+        width, height = depth.exo.camera.stored_size
         size = (EXO_HEIGHT, round(EXO_HEIGHT * width / height))
-        camera = depth.camera.rescale(*size[::-1])
+        camera = depth.exo.camera.rescale(*size[::-1])
         rays = camera.depth_rays()
         maps = torch.nn.functional.interpolate(
             depth.depth_m[frames][None].float(), size, mode="nearest-exact"
         )[0]
         heads.append(
             SeenHead(
-                camera=camera,
+                exo=CameraPath(
+                    lens=camera,
+                    w2c=torch.stack([part.exo.at(t) for t in frames]),
+                    world=part.exo.world,
+                ),
                 rays=rays.flatten(0, 1),
                 depth_m=(maps * rays[..., 2]).flatten(1),
-                exo_w2c=torch.stack([pose_of_frame(part.exo_from_scene, t) for t in frames]),
-                ego_w2c=ego_w2c[frames],
-                ego=ego.rescale(EGO_SIDE, EGO_SIDE),
+                ego=ego.resized(EGO_SIDE, EGO_SIDE).of(torch.tensor(frames)),
             )
         )
     return heads
@@ -186,31 +194,31 @@ def seen_heads(
 
 def measure(heads: Sequence[SeenHead]) -> Placement:
     """Measure where the head is."""
-    cells, rows = torch.zeros(len(heads[0].ego_w2c), EGO_SIDE**2), []
-    for exo in heads:
-        ego, poses, depth = exo.ego, exo.ego_w2c, exo.depth_m
+    cells, rows = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2), []
+    for seen_head in heads:
+        ego, poses = seen_head.ego.camera, seen_head.ego.w2c
+        rays, depth, exo = seen_head.rays, seen_head.depth_m, seen_head.exo
         # Share of the ego picture
-        seen = transform(compose(poses, invert(exo.exo_w2c)).float(), exo.rays * depth[..., None])
+        seen = transform(compose(poses, invert(exo.w2c)).float(), rays * depth[..., None])
         distance, (_, cell, shown) = seen.norm(dim=-1), ego.look_up(seen)
         shown &= distance < PriorOptions().far_m
         cells.scatter_reduce_(1, cell, shown.float(), "amax")
         # The surface at the head, and around
-        head = transform(exo.exo_w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
+        head = transform(exo.w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
         z = head[..., 2]
         inside = exo.camera.look_up(head)[2]
-        off = (exo.rays * z[..., None] - head)[..., :2].norm(dim=-1)
+        off = (rays * z[..., None] - head)[..., :2].norm(dim=-1)
         reach = (1.5 * z / exo.camera.fy).clamp_min(HEAD_M)
         own = depth.masked_fill((off > reach) | ~inside, torch.nan)
         surface = own.nanquantile(0.1, 1, keepdim=True)
         ring = depth.masked_fill((off < 2 * reach) | (off > 4 * reach), torch.nan)
-        upright = exo.camera.upright_poses(exo.exo_w2c)
         rows.append(
             (
                 inside,
                 z / surface,
                 ring.nanquantile(0.5, 1, keepdim=True) / surface,
                 distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
-                compose(ego.upright_poses(poses), invert(upright))[:, 1:2, 1],
+                compose(seen_head.ego.upright_w2c, invert(exo.upright_w2c))[:, 1:2, 1],
             )
         )
     inside, ratio, out, far, upright = map(torch.stack, zip(*rows, strict=True))
@@ -223,9 +231,6 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         upright.mean(),
     )
     return Placement(*map(float, measured))
-
-
-Change = Callable[[Tensor], Tensor]
 
 
 def flipped(w2c: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, invert, pose_of_frame, preset_camera, transform
+from ..cameras import compose, invert, preset_camera, transform
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..frame_store import sample_frames
@@ -44,17 +44,11 @@ second on never."""
 
 @frozen
 class ExoCandidate:
-    """One exo take to be ranked.
-
-    It has a camera with its pose, depth if there is any, and the ego path in the same world.
-    """
+    """One exo take to be ranked: both its cameras, and depth if there is any."""
 
     name: str
-    camera: CameraModel
-    trajectory: CameraTrajectory  # [T] poses; its world is that of exo_w2c
-    # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
-    exo_w2c: Tensor | None = None
-    depth: DepthVideo | None = None
+    trajectory: CameraTrajectory
+    depth: DepthVideo | None = None  # of the trajectory's exo camera
 
     @classmethod
     def of_take(cls, folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
@@ -67,21 +61,18 @@ class ExoCandidate:
         meta = read_meta(folder / META)
         trajectory = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
         depth_path = _depth_path(folder)
-        depth, camera = None, meta.exo_camera
+        depth = None
         if depth_path is not None:
             depth = load_depth_file(depth_path, meta, progress=progress).depth
-            camera = depth.camera
             trajectory = of_frames(trajectory, slice(len(depth.depth_m)))
-        if camera is None:
+        elif meta.exo_camera is None:
             raise EgoXInputError(
                 f"take {name}",
                 got="no camera_intrinsics",
                 expected="the exo camera's K",
                 fix="add them to meta.json",
             )
-        return cls(
-            name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth
-        )
+        return cls(name=name, trajectory=trajectory, depth=depth)
 
 
 @frozen
@@ -129,7 +120,7 @@ def rank_exo_cameras(
     ranks = []
     for count, candidate in enumerate(candidates):
         progress(count, len(candidates), f"judging {candidate.name}")
-        samples = sample_frames(len(candidate.trajectory.w2c), frames)
+        samples = sample_frames(len(candidate.trajectory), frames)
         ranks.append(
             ExoRank(
                 name=candidate.name,
@@ -160,7 +151,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     depth, path = candidate.depth, candidate.trajectory
     assert depth is not None  # a candidate without is judged by its poses
     index = torch.as_tensor(frames)
-    depth = of_frames(replace(depth, exo_w2c=candidate.exo_w2c), index)
+    depth = of_frames(depth, index)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)
     maps = depth.depth_m[:, ::step, ::step].float()
     dynamic, sky = (
@@ -169,20 +160,22 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     height, width = maps.shape[1:]
     # Taking every step-th sample keeps the rays of those samples: K is divided, centre pixels stay
     # integers.
-    camera = (
+    lens = depth.exo.camera
+    lens = (
         replace(
-            depth.camera,
+            lens,
             width=width,
             height=height,
-            fx=depth.camera.fx / step,
-            fy=depth.camera.fy / step,
-            cx=depth.camera.cx / step,
-            cy=depth.camera.cy / step,
+            fx=lens.fx / step,
+            fy=lens.fy / step,
+            cx=lens.cx / step,
+            cy=lens.cy / step,
         )
-        if depth.camera.quarter_turns == 0
-        else depth.camera.rescale(width, height)
+        if lens.quarter_turns == 0
+        else lens.rescale(width, height)
     )
-    thin = replace(depth, depth_m=maps, camera=camera, dynamic=dynamic, sky=sky, trust=None)
+    exo = replace(depth.exo, lens=lens)
+    thin = replace(depth, depth_m=maps, exo=exo, dynamic=dynamic, sky=sky, trust=None)
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
     scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)
     # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples
@@ -191,7 +184,8 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     step_m = options.max_edge * max(1.0, REFERENCE_SIZE / height)
     # Small pictures on the CPU: which camera is the best depends on no card.
     options = replace(options, max_edge=step_m, device="cpu")
-    small = replace(of_frames(path, index), camera=path.camera.rescale(EGO_SIZE, EGO_SIZE))
+    path = of_frames(path, index)
+    small = replace(path, ego=path.ego.resized(EGO_SIZE, EGO_SIZE))
     seen = render_ego_prior(scene, small, options, classes=True).seen
     assert seen is not None  # as asked for
     return (seen >= EARLIER).double().mean((1, 2))
@@ -200,21 +194,19 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
     """Share of the ego rays whose surfaces this exo camera could see, judged by poses and lenses
     alone."""
-    rays, in_lens = candidate.trajectory.camera.rescale(EGO_SIZE, EGO_SIZE).pixel_rays(
-        torch.float64
-    )
+    path = candidate.trajectory
+    ego, exo = path.ego.resized(EGO_SIZE, EGO_SIZE), path.known_exo
+    rays, in_lens = ego.camera.pixel_rays(torch.float64)
     rays = rays[in_lens]
     near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
     shares = []
     for t in frames:
-        exo_from_ego = invert(candidate.trajectory.w2c[t].double())
-        if candidate.exo_w2c is not None:
-            exo_from_ego = compose(pose_of_frame(candidate.exo_w2c, t).double(), exo_from_ego)
+        exo_from_ego = compose(exo.at(t), invert(ego.at(t)))
         visibility = torch.zeros(len(rays), dtype=torch.float64)
         for distance in PROBE_DISTANCES_M:
             points = transform(exo_from_ego, rays * distance)
-            uv, valid = candidate.camera.project(points)
-            inside = valid & candidate.camera.inside(uv)
+            uv, valid = exo.camera.project(points)
+            inside = valid & exo.camera.inside(uv)
             towards = torch.nn.functional.normalize(points, dim=-1)
             same_way = (towards * (rays @ exo_from_ego[:, :3].T)).sum(
                 -1

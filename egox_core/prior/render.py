@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import camera_centre, pose_of_frame
+from ..cameras import camera_centre
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
-from ..scene import ego_from_scene
+from ..scene import ego_in_scene
 from ..takes import meets_head
 from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
 from .device import DrawingDevice
@@ -47,7 +47,7 @@ def render_ego_prior(
     Args:
         notes: gets remarks on how it was drawn.
     """
-    size, on = trajectory.camera.stored_size[::-1], DrawingDevice(options)
+    size, on = trajectory.ego.camera.stored_size[::-1], DrawingDevice(options)
     maps = {
         "rgb": ((*size, 3), np.float32),
         "coverage": (size, np.bool_),
@@ -63,7 +63,7 @@ def render_ego_prior(
     if notes is not None:
         notes += on.notes
     drawn: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
-    return EgoPrior(trajectory=trajectory, **drawn)
+    return EgoPrior(trajectory=trajectory.tied(scene.exo), **drawn)
 
 
 def iter_ego_prior(
@@ -80,10 +80,8 @@ def iter_ego_prior(
 
     Args:
         scene: from :func:`egox_core.scene.build_scene`.
-        trajectory: ego camera and poses, at least as many as the scene has frames. With scene frame
-            "exo" and ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera;
-            without it their world is the exo camera's frame. With scene frame "world" both share
-            the world.
+        trajectory: ego camera and poses, at least as many as the scene has frames, tied to its
+            world as :meth:`.CameraTrajectory.tied` says.
         frames: of the clip, those to render; default: all.
         classes: say of every pixel where it comes from, too.
         on: where to draw; default: the options' device.
@@ -93,16 +91,16 @@ def iter_ego_prior(
         EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations, sight
             lines in a scene without depth. Raised before rendering.
     """
-    ego_from_frame = ego_from_scene(scene, trajectory)
+    ego = ego_in_scene(scene, trajectory)
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
     on = on or DrawingDevice(options)
     lines = None
     if classes or options.hidden_lines == "leave out":
-        lines = SightLines(scene, trajectory.camera, options.splat)
+        lines = SightLines(scene, ego, options.splat)
 
     def drawn() -> Iterator[PriorFrame]:
-        rays, inside_lens = trajectory.camera.pixel_rays()
+        rays, inside_lens = ego.camera.pixel_rays()
         ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
         static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
@@ -112,12 +110,10 @@ def iter_ego_prior(
             def picture(
                 device: torch.device, t: int = t
             ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-                pose, static = ego_from_frame[t].to(device), static_on(device)
-                points = _visible_points(
-                    static, scene, t, pose, trajectory.camera.quarter_turns, options
-                )
-                image = draw_points(points, trajectory.camera, pose, options)
-                seen = None if lines is None else lines.classes(image, ego_from_frame[t], t).cpu()
+                pose, static = ego.at(t).to(device), static_on(device)
+                points = _visible_points(static, scene, t, pose, ego.camera.quarter_turns, options)
+                image = draw_points(points, ego.one(t), options)
+                seen = None if lines is None else lines.classes(image, t).cpu()
                 return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen
 
             rgb, coverage, depth, seen = on.draw(picture)
@@ -197,7 +193,7 @@ def _moving_points(
     parts = []
     for part in scene.parts or (scene,):
         moving = part.moving[frame]
-        exo_centre = camera_centre(pose_of_frame(part.exo_from_scene, frame))
+        exo_centre = camera_centre(part.exo.at(frame))
         head = meets_head(moving.xyz, exo_centre, ego_from_frame, quarter_turns)
         parts.append(moving.select(~head))
     return PointSet.join_moving(parts)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, invert, pose_of_frame, transform
+from ..cameras import CameraPath, compose, invert, transform
 from ..errors import EgoXInputError
 from ..frame_store import sample_frames
 from ..frozen import frozen
@@ -45,8 +45,8 @@ Part = tuple[PointCloud, ExoSight]
 class DepthBound:
     """One exo picture as a bound of empty space."""
 
-    camera: CameraModel
-    exo_from_ego: Tensor  # [3, 4] float32
+    exo: CameraPath  # as it stands in the picture's frame
+    scene_from_ego: Tensor  # [3, 4] float64
     depth_m: Tensor  # [H, W] z depth; infinite in the sky, NaN unknown
     moves: Tensor  # [H, W] bool
     noise: float  # typical relative error of depth
@@ -58,8 +58,9 @@ class DepthBound:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(z depth of places in the exo camera, NaN outside of its picture; tolerance, metres;
         their pixels)."""
-        at = transform(self.exo_from_ego, places)
-        _, pixel, seen = self.camera.look_up(at)
+        exo_from_ego = compose(self.exo.at(0), self.scene_from_ego).to(places)
+        at = transform(exo_from_ego, places)
+        _, pixel, seen = self.exo.camera.look_up(at)
         z = torch.where(seen, at[..., 2], torch.nan)
         return z, TOLERANCE_M + noises * self.noise * z, pixel
 
@@ -114,7 +115,7 @@ class SightLines:
         EgoXInputError: a scene without the depth it was built of.
     """
 
-    def __init__(self, scene: PointCloud, camera: CameraModel, splat: SplatOptions) -> None:
+    def __init__(self, scene: PointCloud, ego: CameraPath, splat: SplatOptions) -> None:
         parts = scene.parts or (scene,)
         self._parts = [(part, part.sight) for part in parts if part.sight is not None]
         if len(self._parts) < len(parts):
@@ -124,14 +125,13 @@ class SightLines:
                 expected="both",
                 fix="make the scene by stages.scene",
             )
-        self._camera, self._depth_is_z = camera, splat.depth_is_z
-        self._pixels = lru_cache(maxsize=1)(camera.pixel_grid().to)
+        self._ego, self._depth_is_z = ego, splat.depth_is_z
+        self._pixels = lru_cache(maxsize=1)(ego.camera.pixel_grid().to)
         self._still = lru_cache(maxsize=1)(self._still_maps)
 
     def classes(
         self,
         image: SplatImage,
-        ego_from_scene: Tensor,  # [3, 4] float64
         frame: int,
     ) -> Tensor:  # [H, W] uint8
         """Classes of a drawn picture.
@@ -139,14 +139,13 @@ class SightLines:
         A block of 2 x 2 pixels shares the line of its first one, but for those that are on another
         surface.
         """
-        depth, device, scene_from_ego = image.depth, image.depth.device, invert(ego_from_scene)
+        depth, device, scene_from_ego = image.depth, image.depth.device, invert(self._ego.at(frame))
 
         def bound(part: Part, at: int, depth_m: Tensor, moves: Tensor) -> DepthBound:
             scene, sight = part
-            pose = compose(pose_of_frame(scene.exo_from_scene, at), scene_from_ego)
             return DepthBound(
-                camera=scene.exo_camera,
-                exo_from_ego=pose.float().to(device),
+                exo=scene.exo.one(at),
+                scene_from_ego=scene_from_ego,
                 depth_m=depth_m.to(device),
                 moves=moves.to(device),
                 noise=sight.noise,
@@ -154,7 +153,7 @@ class SightLines:
 
         now = [bound(p, frame, p[1].map(frame), p[1].moves(frame)) for p in self._parts]
         ever = [bound(*still) for still in self._still(device)]
-        rays, _ = self._camera.unproject(self._pixels(device) + image.off)
+        rays, _ = self._ego.camera.unproject(self._pixels(device) + image.off)
         landed = image.coverage & torch.isfinite(depth)
         points = rays * (depth / rays[..., 2] if self._depth_is_z else depth)[..., None]
         near = _of_blocks(depth)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_floats, as_uint8
-from ..cameras import CameraModel, invert
+from ..cameras import CameraModel, CameraPath, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..hands import JOINT_NAMES, SIDES, HandTrack
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
-from ..types import CameraTrajectory, known_pose
+from ..types import CameraTrajectory, of_frames
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit
 from .videos import MOST_S, PictureKind
@@ -94,8 +94,7 @@ def make_episode(
     task: str,
     exo: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ego: Tensor,  # [T, h, w, 3] the same, stored (upright) orientation
-    trajectory: CameraTrajectory,  # of the same frames, with the exo camera's poses
-    exo_camera: CameraModel,
+    trajectory: CameraTrajectory,  # of the same frames, with the exo camera's lens and poses
     hands: HandTrack | None,  # of the same frames; None: not known
     *,
     fps: int,  # of the set
@@ -120,7 +119,7 @@ def make_episode(
             set's without ``resample``, a view that no pinhole has, with ``strict`` cameras that don't
             fit.
     """
-    count = len(trajectory.w2c)
+    count = len(trajectory)
     given = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}
     wrong = [
         f"{len(each)} of {key}"
@@ -142,7 +141,7 @@ def make_episode(
             expected="poses and lenses that the pictures fit",
             fix="correct the poses of the exo camera or the head, or leave out the strict check",
         )
-    times_s = trajectory.times_s.double()
+    times_s = trajectory.ego.seconds
     picked = frames_at(times_s, fps, resample, name)
     if (seconds := len(picked) / fps) > MOST_S:
         said = (
@@ -150,7 +149,7 @@ def make_episode(
         )
         fit = replace(fit, notes=(*fit.notes, Remark(said, RemarkKind.WARNING)))
     exo, ego = exo[picked], ego[picked]
-    lens = shown = trajectory.camera.rescale(ego.shape[2], ego.shape[1])
+    lens = shown = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
     if rectify_deg:
         shown = lens.as_pinhole(rectify_deg)
         ego = reproject(as_floats(ego), lens, shown, progress)
@@ -168,18 +167,17 @@ def make_episode(
             if rectify_deg:
                 drawn = reproject(drawn, lens, shown, mode="nearest").to(each.dtype)
             videos[key] = kind, drawn.expand(-1, -1, -1, channels)
-    exo_camera, lens = exo_camera.rescale(exo.shape[2], exo.shape[1]), shown.upright()
-    exo_w2c = known_pose(trajectory.exo_w2c).expand(count, 3, 4)[picked]
-    path = replace(trajectory, w2c=trajectory.w2c[picked], exo_w2c=exo_w2c)
+    path, lens = of_frames(trajectory, picked), shown.upright()
+    upright = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
     hands = (hands or HandTrack.unknown(count)).select(picked)
     detected = detected and detected.select(picked)
     columns = {
-        **_hand_columns(hands, path, exo_w2c),
+        **_hand_columns(hands, path),
         "egox.hand_label_px": _label_px(hands, detected, path, lens),
         "egox.ego_generated": generated,
-        **_pose_columns("ego", path.camera.upright_poses(path.w2c), lens),
-        **_pose_columns("exo", exo_camera.upright_poses(exo_w2c), exo_camera.upright()),
-        "egox.head_guessed": False if path.guessed is None else path.guessed[picked],
+        **_pose_columns("ego", replace(path.ego.upright, lens=lens)),
+        **_pose_columns("exo", upright),
+        "egox.head_guessed": False if path.guessed is None else path.guessed,
         "egox.path_deg": fit.path_deg[picked],
         "egox.camera_fits": fit.fits,
         "egox.source_time": times_s[picked],
@@ -190,7 +188,7 @@ def make_episode(
         fps=fps,
         videos=videos,
         columns=filled(columns, len(picked)),
-        exo_camera=exo_camera.upright(),
+        exo_camera=upright.camera,
         ego_camera=lens,
         made_from=made_from,
         fit=fit,
@@ -241,7 +239,6 @@ def frames_at(
 def _hand_columns(
     hands: HandTrack,
     path: CameraTrajectory,
-    exo_w2c: Tensor,  # [T, 3, 4]
 ) -> dict[str, Tensor]:
     """State, and action: the next frame's hands in the head's frame of this one."""
     count = len(hands)
@@ -249,7 +246,7 @@ def _hand_columns(
     both_valid = hands.valid & hands.valid[following]
 
     def numbers(frames: Tensor, known: Tensor) -> Tensor:  # [T, 48]
-        at, turns = hands.select(frames).in_head(replace(path, exo_w2c=exo_w2c[frames]))
+        at, turns = hands.select(frames).in_head(replace(path, exo=path.known_exo.of(frames)))
         parts = (at[:, :, 0], turns[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2))
         return torch.where(known[..., None], torch.cat(parts, -1), 0.0).flatten(1)
 
@@ -281,10 +278,11 @@ def _label_px(
     return torch.where(testable, off, NOT_TESTABLE)
 
 
-def _pose_columns(which: str, w2c: Tensor, camera: CameraModel) -> dict[str, Tensor]:
+def _pose_columns(which: str, camera: CameraPath) -> dict[str, Tensor]:
+    w2c = camera.w2c
     last = w2c.new_tensor([[[0.0, 0, 0, 1]]]).expand(len(w2c), 1, 4)
     return {
         f"egox.{which}_w2c": torch.cat((w2c, last), 1).flatten(1),
         f"egox.{which}_c2w": torch.cat((invert(w2c), last), 1).flatten(1),
-        f"egox.{which}_K": camera.intrinsics.flatten(),
+        f"egox.{which}_K": camera.camera.intrinsics.flatten(),
     }

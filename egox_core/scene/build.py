@@ -20,7 +20,7 @@ from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_backgr
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, unsteady_pixels
 from .edges import stray_step
-from .moving_camera import cloud_background, fuse_moving, is_moving
+from .moving_camera import cloud_background, fuse_moving
 from .own_take import strange_depth
 from .surface import ClipFrames
 
@@ -74,8 +74,7 @@ class FrameMovingPoints:
             return torch.zeros(depth_m.shape, dtype=torch.bool)
         behind = self._background
         if isinstance(behind, PointSet):
-            assert is_moving(exo_w2c := self._depth.exo_w2c)
-            behind = cloud_background(behind, self._depth.camera, exo_w2c[frame])
+            behind = cloud_background(behind, self._depth.exo, frame)
         return derive_dynamic(self._clip.rgb[frame], depth_m.float(), behind, self._tolerance)
 
     def __getitem__(self, frame: int) -> PointSet:
@@ -127,7 +126,7 @@ def build_scene(
 ) -> PointCloud:
     """Build the scene of an exo clip.
 
-    It is in the world if the depth has ``exo_w2c``, else in the exo camera's frame.
+    It is in the world of the depth's exo camera.
 
     Frames are read one at a time, so that a memory-mapped tensor or a lazy sequence will do.
 
@@ -137,11 +136,11 @@ def build_scene(
     """
     check_choice("what moves in the scene", dynamic, get_args(Moving))
     check_scene_input(exo_frames, depth)
-    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.camera.depth_rays())
+    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.exo.camera.depth_rays())
     masks = StillMasks(depth, dynamic)
     derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
     seen_m = None
-    if is_moving(depth.exo_w2c):
+    if depth.exo.moves:
         static, tolerance, noise = fuse_moving(clip, masks, progress)
         notes = (WARNING,) if derived else ()
         moving = FrameMovingPoints(clip, static, dynamic, tolerance)
@@ -175,13 +174,9 @@ def build_scene(
     return PointCloud(
         static=static,
         moving=moving,
-        frame="exo" if depth.exo_w2c is None else "world",
         frame_count=len(depth.depth_m),
-        exo_camera=depth.camera,
-        exo_w2c=depth.exo_w2c,
-        times_s=depth.times_s,
+        exo=depth.exo,
         notes=(*notes, *strange_depth(exo_frames, depth.depth_m)),
-        camera_guessed=depth.camera_guessed,
         mean_static=None if background is None else moving.mean_static,
         sight=ExoSight(
             depth=depth,
@@ -238,7 +233,7 @@ def check_scene_input(
             expected=f"({height}, {width}, 3), the size of the depth maps",
             fix="take both from stages.load_clip and stages.align, which crop them alike",
         )
-    depth.camera.check_size("exo camera of the depth", width, height)
+    depth.exo.camera.check_size("exo camera of the depth", width, height)
     for name, mask in (("dynamic", depth.dynamic), ("sky", depth.sky)):
         if mask is not None and (len(mask) < count or tuple(mask[0].shape) != (height, width)):
             raise EgoXInputError(
@@ -247,25 +242,17 @@ def check_scene_input(
                 expected=f"{count} of ({height}, {width}), as the depth maps",
                 fix="make it from the exo video's frames",
             )
-    if depth.exo_w2c is not None:
-        pose = validate_w2c(depth.exo_w2c, "exo extrinsics")
-        if pose.ndim == 3 and len(pose) < count:
-            raise EgoXInputError(
-                "exo extrinsics",
-                got=f"{len(pose)} poses for {count} frames",
-                expected="one pose, or one per frame",
-                fix="give the pose of every frame in use",
-            )
-        centres = camera_centre(pose).reshape(-1, 3)
-        if (far := float(centres.norm(dim=-1).max())) > FAR_M:
-            shift = tuple(round(value, -3) for value in map(int, centres[0].tolist()))
-            raise EgoXInputError(
-                "exo extrinsics",
-                got=f"a camera {far / 1000:.0f} km from the world's origin",
-                expected=f"at most {FAR_M / 1000:.0f} km, beyond which pixels' places are too coarse",
-                fix=f"move the origin to {shift}: subtract it from the places of all cameras, or add "
-                f"R @ {shift} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",
-            )
+    poses = validate_w2c(depth.exo.poses(count, "exo extrinsics"), "exo extrinsics")
+    centres = camera_centre(poses)
+    if (far := float(centres.norm(dim=-1).max())) > FAR_M:
+        shift = tuple(round(value, -3) for value in map(int, centres[0].tolist()))
+        raise EgoXInputError(
+            "exo extrinsics",
+            got=f"a camera {far / 1000:.0f} km from the world's origin",
+            expected=f"at most {FAR_M / 1000:.0f} km, beyond which pixels' places are too coarse",
+            fix=f"move the origin to {shift}: subtract it from the places of all cameras, or add "
+            f"R @ {shift} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",
+        )
     if not any(bool(torch.isfinite(depth.depth_m[t]).any()) for t in range(count)):
         raise EgoXInputError(
             "depth for the scene",

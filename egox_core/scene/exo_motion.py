@@ -11,7 +11,7 @@ import torch
 from numpy.polynomial.polynomial import polyvander2d
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, invert, pose_of_frame
+from ..cameras import CameraModel, compose, invert
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen
@@ -22,7 +22,6 @@ from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion
 from .exo_adjust import Adjusted, adjust
 from .exo_tracks import FloatArray, Tracks, find_tracks
-from .moving_camera import is_moving
 
 AGREES_PX = 3.0
 AS_MUCH, AS_MUCH_PX = 1.1, 0.02  # rotations explain as much: times the residual, and px more
@@ -102,13 +101,13 @@ def estimate_exo_motion(
             expected="one of them",
             fix="set motion to auto, or leave the path out",
         )
-    if given is None and is_moving(depth.exo_w2c):
-        given = depth.exo_w2c
+    if given is None and depth.exo.moves:
+        given = depth.exo.w2c
     masks = StillMasks(depth, "auto")
     stands = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
     if motion == "stands" or stands or len(depth.depth_m) < 2:
         return depth, ExoMotion(motion="stands")
-    tracks = find_tracks(exo_frames, depth.depth_m, depth.camera, masks, progress)
+    tracks = find_tracks(exo_frames, depth.depth_m, depth.exo.camera, masks, progress)
     lost = _lost(tracks)
     if given is not None:
         return _checked(depth, tracks, lost, given, metric)
@@ -129,14 +128,17 @@ def estimate_exo_motion(
         known, scipy.spatial.transform.Rotation.from_matrix(fit.rotation[known])
     )(at).as_matrix()
     poses = _placed(depth, rotation, make_interp_spline(known, fit.place[known], k=1)(at))
-    return _handed_on(replace(depth, exo_w2c=poses), tracks, fit, turns, notes)
+    return _handed_on(_posed(depth, poses), tracks, fit, turns, notes)
 
 
 def _placed(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
     """Poses from frame 0, in the depth's world."""
     poses = torch.from_numpy(np.concatenate([rotation, place[..., None]], 2))
-    world = depth.exo_w2c
-    return poses if world is None else compose(poses, pose_of_frame(world, 0))
+    return compose(poses, depth.exo.at(0))
+
+
+def _posed(depth: DepthVideo, w2c: Tensor) -> DepthVideo:  # [T, 3, 4]
+    return replace(depth, exo=replace(depth.exo, w2c=w2c))
 
 
 def _handed_on(
@@ -182,7 +184,7 @@ def _checked(
                 fix="give a path in metres",
             )
         notes = _warned(f"{lost} can't be followed: the given path isn't checked")
-        return replace(depth, exo_w2c=given), ExoMotion(motion="moves", notes=notes)
+        return _posed(depth, given), ExoMotion(motion="moves", notes=notes)
     rotation, place = np.split(compose(given, invert(given[0])).numpy(), [3], 2)
     place, notes, scale, doubt = place[:, :, 0], (), 1.0, 0.0
     turns = bool(np.abs(place).max() < 1e-6)
@@ -211,7 +213,7 @@ def _checked(
             fix="give the path of these very frames, a mask where people fill the picture, or no "
             "path: it is estimated then",
         )
-    return _handed_on(replace(depth, exo_w2c=given), tracks, fit, turns, notes)
+    return _handed_on(_posed(depth, given), tracks, fit, turns, notes)
 
 
 def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, ExoMotion]:
@@ -246,7 +248,7 @@ def _choose(
 ) -> tuple[bool, tuple[Remark, ...]]:
     """Choose between rotations alone and the full motion: (rotations, words on what is open)."""
     fix = "the path is as wrong as the lens: give exo_fov"
-    guess = _warned(f"the lens was guessed, and {fix}") if depth.camera_guessed else ()
+    guess = _warned(f"the lens was guessed, and {fix}") if depth.exo.lens_guessed else ()
     if motion == "moves":
         return False, guess
     of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
@@ -254,10 +256,10 @@ def _choose(
     turn = np.degrees(
         scipy.spatial.transform.Rotation.from_matrix(turned.rotation).magnitude().max()
     )
-    if turn > LENS_TURN_DEG and depth.camera.lens == "pinhole":
+    if turn > LENS_TURN_DEG and depth.exo.camera.lens == "pinhole":
         other = adjust(tracks, turns=True, lens=True)
         if np.median(other.off_px) <= enough:
-            view = depth.camera.width / 2 / (depth.camera.fx * np.exp([other.longer, 0.0]))
+            view = depth.exo.camera.width / 2 / (depth.exo.camera.fx * np.exp([other.longer, 0.0]))
             fov, given = np.degrees(2 * np.arctan(view)).tolist()
             if abs(other.longer) < LENS_FITS:
                 return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
@@ -320,7 +322,7 @@ def _mended(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, f
     """([T, H, W] maps times a polynomial of their log depth, what is left of the spread); a point is
     as far as all maps have it on average."""
     frame, point, uv, off = _rows(tracks, fit)
-    basis = _basis(uv, depth.camera)
+    basis = _basis(uv, depth.exo.camera)
     ridge = np.diag(np.r_[1e-9, np.full(basis.shape[1] - 1, TERM_RIDGE)])
     terms, moved = np.zeros((len(depth.depth_m), len(ridge))), np.zeros(len(tracks.home))
     often, left = np.bincount(point), off
@@ -333,7 +335,7 @@ def _mended(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, f
             terms[t] = np.linalg.solve(weighted @ basis[at] + ridge, wanted)
         left = off + moved[point] - (basis * terms[frame]).sum(1)
         moved -= np.bincount(point, left.clip(-0.2, 0.2)) / often
-    grid = torch.from_numpy(_basis(depth.camera.pixel_grid().numpy(), depth.camera)).float()
+    grid = torch.from_numpy(_basis(depth.exo.camera.pixel_grid().numpy(), depth.exo.camera)).float()
     maps = (
         depth_m.float() * torch.exp(grid @ torch.from_numpy(term).float())
         for depth_m, term in zip(depth.depth_m, terms, strict=True)

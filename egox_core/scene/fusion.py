@@ -39,7 +39,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     if len(scenes) == 1:
         return first
     for number, scene in enumerate(scenes, 1):
-        if scene.frame != "world":
+        if scene.exo.world == "exo":
             raise EgoXInputError(
                 f"scene {number}",
                 got="points in the exo camera's own frame (its pose is unknown)",
@@ -63,19 +63,19 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
     return replace(
         first,
+        exo=replace(first.exo, lens_guessed=any(scene.exo.lens_guessed for scene in scenes)),
         static=PointSet.join(*(scene.static for scene in scenes)),
         moving=FusedMovingPoints([scene.moving for scene in scenes]),
         mean_static=None,
         sight=None,
         parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
-        camera_guessed=any(scene.camera_guessed for scene in scenes),
         notes=(Remark(f"fused from {len(scenes)} exo cameras"), *notes),
     )
 
 
 def _in_step(scene: PointCloud, first: PointCloud) -> bool:
     """Check whether both clips run at one pace; each video counts from its own 0."""
-    if scene.times_s is None or first.times_s is None or first.frame_count < 2:
+    if scene.exo.times_s is None or first.exo.times_s is None or first.frame_count < 2:
         return True
-    own, other = (s.double() - s[0].double() for s in (scene.times_s, first.times_s))
+    own, other = (s - s[0] for s in (scene.exo.times_s, first.exo.times_s))
     return float((own - other).abs().max()) <= 0.5 * float(other[-1]) / (first.frame_count - 1)

@@ -3,12 +3,11 @@ the others lack."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, invert, transform
+from ..cameras import CameraPath, compose, invert, transform
 from ..frozen import frozen
 from ..progress import Progress
 from ..types import PointSet
@@ -27,20 +26,6 @@ THROUGH, BESIDE = 2.0, 2.5
 OTHER_COLOUR, COLOUR_AROUND = 40.0, 5
 """Mean difference of 0...255 from which it isn't the same surface; px that colours are averaged
 over, since outlines never fall on the same pixels."""
-
-
-def is_moving(
-    exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
-) -> TypeGuard[Tensor]:
-    """Check whether poses differ by more than rounding.
-
-    That is 1e-6 in rotation, or a micrometre in position.
-    """
-    return (
-        exo_w2c is not None
-        and exo_w2c.ndim == 3
-        and float((exo_w2c - exo_w2c[:1]).abs().max()) > 1e-6
-    )
 
 
 @frozen
@@ -64,13 +49,14 @@ def fuse_moving(
     A pixel's depth is the mean of all key frames that see its surface. It goes where more of them
     see past it, or see another colour there, as where somebody has left; and where an earlier key
     frame has the surface already."""
-    assert is_moving(w2c := clip.depth.exo_w2c)
     keys, voted, parts = [], [], []
     for t, depth, rgb in static_samples(clip.rgb, clip.depth.depth_m, masks, MAX_KEY_FRAMES):
         smooth = torch.nn.functional.avg_pool2d(
             rgb.permute(2, 0, 1).float(), COLOUR_AROUND, 1, COLOUR_AROUND // 2
         ).permute(1, 2, 0)
-        keys.append(_KeyFrame(frame=t, w2c=w2c[t], depth_m=depth, rgb=rgb, smooth=smooth))
+        keys.append(
+            _KeyFrame(frame=t, w2c=clip.depth.exo.at(t), depth_m=depth, rgb=rgb, smooth=smooth)
+        )
     spread = _spread(keys, clip)
     tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, SPREADS * spread))
     for key in keys:
@@ -92,7 +78,7 @@ def _against(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor
         (logarithm [H, W] of the other's depth over that of the point, NaN where it isn't known;
         the other's pixel [H, W] int64).
     """
-    shape, camera = key.depth_m.shape, clip.depth.camera
+    shape, camera = key.depth_m.shape, clip.depth.exo.camera
     points = transform(
         compose(other.w2c, invert(key.w2c)).float(),
         (clip.rays * key.depth_m[..., None]).flatten(0, 1),
@@ -136,13 +122,13 @@ def _vote(key: _KeyFrame, others: list[_KeyFrame], clip: ClipFrames, tolerance: 
     return replace(key, depth_m=depth, rgb=(colour / weight[..., None] + 0.5).to(torch.uint8))
 
 
-def cloud_background(cloud: PointSet, camera: CameraModel, w2c: Tensor) -> StaticBackground:
+def cloud_background(cloud: PointSet, exo: CameraPath, frame: int) -> StaticBackground:
     """The static scene as one frame's camera sees it, a point standing for the 3 x 3 pixels around
     it; its spreads are unknown."""
-    width, height = camera.stored_size
+    width, height = exo.camera.stored_size
     buffer = torch.full((height * width,), EMPTY)
-    xyz = transform(w2c, cloud.xyz.double())
-    _, pixel, seen = camera.look_up(xyz)
+    xyz = transform(exo.at(frame), cloud.xyz.double())
+    _, pixel, seen = exo.camera.look_up(xyz)
     keep = seen.nonzero()[:, 0]
     # The bits of a positive float order like its value: depth above, point index below, one
     # minimum gives both. Those of an empty pixel are NaN.

@@ -1,42 +1,22 @@
 """Poses of exo and ego camera in a scene's frame."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from ..cameras import compose, invert, pose_of_frame, validate_w2c
-from ..errors import EgoXInputError
+from ..cameras import CameraPath, validate_w2c
 from ..types import CameraTrajectory, PointCloud
-from .moving_camera import is_moving
 
 
-def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
-    """From the scene's frame to the ego camera's, for each frame of the scene.
+def ego_in_scene(scene: PointCloud, trajectory: CameraTrajectory) -> CameraPath:
+    """The ego camera in the scene's world, with a pose for each of its frames.
 
     Raises:
-        EgoXInputError: fewer poses than frames, a scene in the frame of an exo camera that moves.
+        EgoXInputError: fewer poses than frames, a path that can't be tied to the scene.
     """
-    w2c = validate_w2c(trajectory.w2c, "ego extrinsics")
-    if w2c.ndim == 2:
-        w2c = w2c.expand(scene.frame_count, 3, 4)
-    if len(w2c) < scene.frame_count:
-        raise EgoXInputError(
-            "ego trajectory",
-            got=f"{len(w2c)} poses for {scene.frame_count} frames",
-            expected="a pose for every frame in use",
-            fix="use fewer frames, or give a longer trajectory",
-        )
-    w2c = w2c[: scene.frame_count]
-    if scene.frame == "world" or trajectory.exo_w2c is None:
-        return w2c
-    exo_w2c = validate_w2c(trajectory.exo_w2c, "exo extrinsics of the trajectory")
-    if is_moving(exo_w2c):
-        raise EgoXInputError(
-            "scene of a moving exo camera",
-            got="a scene in the exo camera's frame",
-            expected="a scene in the world's frame",
-            fix="give the exo poses (of meta.json) to stages.align, so that the scene is built in "
-            "the world",
-        )
-    return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))
+    ego = trajectory.tied(scene.exo).ego
+    poses = ego.poses(scene.frame_count, "ego trajectory")
+    return replace(ego, w2c=validate_w2c(poses, "ego extrinsics"), times_s=None)
 
 
 def scene_rest(
@@ -46,5 +26,4 @@ def scene_rest(
 
     It is at the exo camera and looks as that does in the first frame.
     """
-    pose = scene.exo_from_scene.reshape(-1, 3, 4)[0].double()
-    return scene.exo_camera.upright_poses(pose)
+    return scene.exo.camera.upright_poses(scene.exo.at(0))

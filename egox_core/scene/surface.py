@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cameras import invert, pose_of_frame, transform
+from ..cameras import invert, transform
 from ..frame_store import drop_pages
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
@@ -122,7 +122,7 @@ class ClipFrames:
     ) -> PointSet:
         """Points of a map at one frame's exo pose, in the scene's frame: the world or, without
         poses, the exo camera's."""
-        w2c = self.depth.exo_w2c
+        exo = self.depth.exo
         return lift(
             depth_m,
             rgb,
@@ -130,7 +130,7 @@ class ClipFrames:
             self.rays,
             max_edge=max_edge,
             instance=instance,
-            frame_from_exo=None if w2c is None else invert(pose_of_frame(w2c, frame)),
+            frame_from_exo=None if exo.at_origin else invert(exo.at(frame)),
         )
 
     def release(self) -> None:

@@ -11,7 +11,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from ..cameras import invert, pose_of_frame
+from ..cameras import invert
 from ..types import CameraTrajectory, PointCloud, PointSet
 
 VERTEX: np.dtype = np.dtype(
@@ -25,7 +25,7 @@ WIDEST_DEG = 120.0
 
 def viewer_ply(scene: PointCloud) -> BytesIO:
     """The scene at frame 0 as a PLY file."""
-    points, pose = scene.points(0), pose_of_frame(scene.exo_from_scene, 0)
+    points, pose = scene.points(0), scene.exo.at(0)
     seen = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
     file = BytesIO()
     write_ply(replace(points, xyz=seen.float()), file)
@@ -52,14 +52,13 @@ def write_ply(points: PointSet, file: IO[bytes]) -> None:
 
 
 def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
-    """The ego camera of frame 0 as the host's LOAD3D_CAMERA."""
-    ego = invert(trajectory.w2c[0].double())
-    place, turn = ego[:, 3], ego[:, :3]
-    if trajectory.exo_w2c is not None:
-        pose = pose_of_frame(trajectory.exo_w2c, 0)
-        place, turn = pose[:, :3] @ place + pose[:, 3], pose[:, :3] @ turn
+    """The upright ego camera of frame 0 as the host's LOAD3D_CAMERA; empty if nobody knows where it is."""
+    if trajectory.exo is None:
+        return {}
+    camera, pose = trajectory.ego.camera.upright(), trajectory.exo.at(0)
+    ego = invert(trajectory.ego.upright_w2c[0])
+    place, turn = pose[:, :3] @ ego[:, 3] + pose[:, 3], pose[:, :3] @ ego[:, :3]
     place, turn = FLIP * place, FLIP[:, None] * turn * FLIP
-    camera = trajectory.camera
     return {
         "position": _axes(place),
         "target": _axes(place - turn[:, 2]),
@@ -68,7 +67,7 @@ def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
         ),
         "zoom": 1,
         "cameraType": "perspective",
-        "fov": min(WIDEST_DEG, math.degrees(camera.height / camera.fy)),
+        "fov": min(WIDEST_DEG, math.degrees(2 * math.atan(camera.height / 2 / camera.fy))),
         "aspect": camera.width / camera.height,
     }
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -54,12 +54,11 @@ class StereoForm:
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
         mean direction, from where it wanders as the head turns.
         """
-        w2c, camera, exo_w2c = trajectory.w2c, trajectory.camera, trajectory.exo_w2c
         if self.layout == "flat" or self.stabilise == "off":
-            return torch.eye(3).double().expand(len(w2c), 3, 3)
-        exo_w2c = torch.eye(3, 4) if exo_w2c is None else exo_w2c.view(-1, 3, 4)[0]
-        down = down_axis(exo_w2c[None], w2c, camera.quarter_turns)
-        upright = camera.upright_poses(w2c)[..., :3]
+            return torch.eye(3).double().expand(len(trajectory.ego.w2c), 3, 3)
+        exo = trajectory.exo or CameraPath.of_exo(None)
+        down = down_axis(exo.at(0)[None], trajectory.ego)
+        upright = trajectory.ego.upright_w2c[..., :3]
         mean = upright.mean(0, keepdim=True) if self.stabilise == "full" else upright
         z = F.normalize(mean[:, 2], dim=-1)
         # Straight down, where no direction is level, the picture's own is taken.
@@ -93,7 +92,7 @@ def stereo_pictures(
 ) -> Iterator[Tensor]:  # of [S, 2 S, 3] float32
     """Both eyes side by side, the left one first; black where the lens saw nothing."""
     _, height, width, _ = left.shape
-    lens = trajectory.camera.rescale(width, height).upright()
+    lens = trajectory.ego.camera.rescale(width, height).upright()
     rays = form.rays(lens)
     for index, (axes, *eyes) in enumerate(zip(form.axes(trajectory), left, right, strict=True)):
         progress(index, len(left), "both eyes as a headset reads them")

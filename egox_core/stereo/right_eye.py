@@ -68,10 +68,10 @@ def second_eye(
     path = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
     count, height, width, _ = video.shape
     turns, shifts = _found(path, count)
-    w2c = trajectory.upright_w2c
+    ego = trajectory.ego.resized(width, height).upright
+    w2c, camera = ego.w2c.clone(), ego.camera
     w2c[..., 3] += shifts
-    camera = trajectory.camera.rescale(width, height).upright()
-    followed = replace(trajectory, w2c=turns @ w2c, camera=camera)
+    followed = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
     (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
     rgb, figures = FrameStore(count, (height, width, 3), np.float32), []
     eyes = form.eyes_m * form.axes(trajectory)[..., 0]
@@ -123,19 +123,19 @@ def iter_second_eye(
     progress: Progress = no_progress,
 ) -> Iterator[EyeFrame]:
     """The right eye frame by frame, by the depth along the path as it is; see :func:`second_eye`."""
-    camera, w2c = trajectory.camera.upright(), trajectory.upright_w2c
-    there = w2c.clone()
+    ego = trajectory.ego.upright
+    camera, there = ego.camera, ego.w2c.clone()
     there[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)
     lefts, rights = (
         iter_ego_prior(
             scene,
-            replace(trajectory, w2c=each, camera=camera),
+            replace(trajectory, ego=replace(ego, w2c=each)),
             prior_preset("exact"),
             classes=True,
             progress=progress,
         )
-        for each in (w2c, there)
+        for each in (ego.w2c, there)
     )
     for picture, eye, left, right in zip(video, eyes, lefts, rights, strict=True):
         picture = picture.float().cpu()

@@ -10,9 +10,8 @@ is then held against the depth model's own word, scale 1, by the errors of both.
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..cameras import CameraModel, compose, invert, pose_of_frame
+from ..cameras import CameraModel, CameraPath, compose, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -103,10 +102,7 @@ class WearerScale:
         }
 
 
-def check_pose_source(
-    exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
-    ego_w2c: Tensor,  # [T, 3, 4]
-) -> Tensor:  # the exo poses
+def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
     """Refuse poses that carry the depth's own scale, or no measured one.
 
     Raises:
@@ -116,7 +112,7 @@ def check_pose_source(
     expected = "poses of a tracker, in a world of their own (Ego-Exo4D's, a SLAM's)"
     fix = "use scale as is, or give a number"
     own = torch.eye(3, 4, dtype=torch.float64)
-    if exo_w2c is None or bool((pose_of_frame(exo_w2c, 0) - own).abs().max() < 1e-9):
+    if exo.world != "take" or bool((exo.at(0) - own).abs().max() < 1e-9):
         raise EgoXInputError(
             "scale from the wearer",
             got="a world that is the exo camera's own frame: poses set by "
@@ -124,7 +120,7 @@ def check_pose_source(
             expected=expected,
             fix=fix,
         )
-    still = (ego_w2c[1:] - ego_w2c[:-1]).abs().amax(dim=(1, 2)) == 0
+    still = (ego.w2c[1:] - ego.w2c[:-1]).abs().amax(dim=(1, 2)) == 0
     repeated = float(still.double().mean()) if len(still) else 0.0
     if repeated > MAX_REPEATED:
         raise EgoXInputError(
@@ -134,14 +130,12 @@ def check_pose_source(
             expected=expected,
             fix=fix,
         )
-    return exo_w2c
 
 
 def wearer_scale(
     depth: DepthVideo,  # metric z
-    ego_w2c: Tensor,  # [T, 3, 4] of the wearer's camera, the depth's world
+    ego: CameraPath,  # the wearer's camera, in the depth's world
     *,
-    quarter_turns: int = 1,  # of the wearer's camera
     progress: Progress = no_progress,
 ) -> WearerScale:
     """The scale of a clip's depth. ``depth.dynamic``, where it is given, bounds the wearer.
@@ -151,21 +145,21 @@ def wearer_scale(
             seen.
     """
     depth.check_metric("scale from the wearer")
-    exo = check_pose_source(depth.exo_w2c, ego_w2c).double()
-    ego_w2c, count = ego_w2c.double(), min(len(depth.depth_m), len(ego_w2c))
-    gravity = down_axis(exo[None] if exo.ndim == 2 else exo, ego_w2c, quarter_turns)
+    check_pose_source(exo := depth.exo, ego)
+    count = min(len(depth.depth_m), len(ego))
+    gravity = down_axis(exo.w2c, ego)
     frames = sorted({round(t) for t in np.linspace(0, count - 1, min(SAMPLES, count))})
     rows = []
     for index, t in enumerate(frames):
-        exo_from_world = pose_of_frame(exo, t)
-        exo_from_ego = compose(exo_from_world, invert(ego_w2c[t]))
+        exo_from_world = exo.at(t)
+        exo_from_ego = compose(exo_from_world, invert(ego.at(t)))
         rows.append(
             _frame_scale(
                 depth,
                 t,
                 exo_from_ego.numpy(),
                 (exo_from_world[:, :3] @ gravity).numpy(),
-                face_from_camera(quarter_turns),
+                face_from_camera(ego.camera.quarter_turns),
             )
         )
         progress(index + 1, len(frames), "scale from the wearer")
@@ -184,12 +178,12 @@ def _frame_scale(
     centre = exo_from_ego[:, 3] + exo_from_face @ HEAD_FROM_CAMERA
     slices = round((TRUNK_TO - TRUNK_FROM) / SLICE_M)
     unseen = FrameScale(distance_m=float(centre[2]), head=np.nan, slices=(np.nan,) * slices)
-    box = _body_box(depth.camera, centre, down)
+    box = _body_box(depth.exo.camera, centre, down)
     if box is None:
         return unseen
     left, top, right, bottom = box
     z = depth.depth_m[frame][top:bottom, left:right].double().numpy()
-    rays, in_lens = depth.camera.crop(left, top, right - left, bottom - top).pixel_rays(
+    rays, in_lens = depth.exo.camera.crop(left, top, right - left, bottom - top).pixel_rays(
         torch.float64
     )
     rays = (rays / rays[..., 2:].clamp_min(1e-6)).numpy()

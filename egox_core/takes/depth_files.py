@@ -2,6 +2,7 @@
 are, invalid NaN."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,7 @@ from ..remarks import Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .meta import depth_camera
-from .take_cameras import exo_poses
+from .take_cameras import exo_lens_of_size, exo_poses
 
 
 def load_depth_file(
@@ -48,14 +48,16 @@ def load_depth_file(
                 source, meta, frames, guess_camera=guess_camera, count=count, progress=progress
             )
     source = path
-    known = meta is not None and meta.exo_camera is not None
-    has_camera = known or meta is not None and not guess_camera
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
     shown = window.picture or size
-    camera, note = depth_camera(meta, shown) if has_camera else (guessed_camera(*shown), "")
-    camera = camera if shown == size else camera.rescale(*size)
+    lens, note = (
+        exo_lens_of_size(meta, shown)
+        if meta is not None and (meta.exo_camera is not None or not guess_camera)
+        else (guessed_camera(*shown), "")
+    )
+    lens = lens if shown == size else lens.rescale(*size)
     unique, places = torch.unique(
         wanted, return_inverse=True
     )  # uneven time stamps may use a frame twice
@@ -75,15 +77,17 @@ def load_depth_file(
     depth_m, dynamic, invalid = window.fit_clip(maps(), len(ordered), source.name, progress)
     video = DepthVideo(
         depth_m=_placed(depth_m, places),
-        camera=window.camera(camera),
+        exo=replace(
+            exo_poses(meta, frames, wanted),
+            lens=window.camera(lens),
+            lens_guessed=meta is None or meta.exo_camera is None,
+        ),
         dynamic=None if dynamic is None else _placed(dynamic, places),
-        exo_w2c=exo_poses(meta, frames, wanted),
         source_indices=wanted.clone(),
-        times_s=None if frames is None else frames.times_s.double(),
     )
     said = f"{source.name}: {len(ordered)} frames, {100 * invalid:.1f} % of the pixels invalid"
     notes = tuple(map(Remark, filter(None, (said, note, window.note))))
-    return DepthSource(depth=video, name=source.name, camera_known=known, notes=notes)
+    return DepthSource(depth=video, name=source.name, notes=notes)
 
 
 def check_depth(

@@ -4,7 +4,7 @@ The file counts while no socket is given. The take's own camera and poses go bef
 model estimated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_count, check_same_take
-from .take_cameras import check_same_lens, exo_camera_of_size, exo_poses, given_lens
+from .take_cameras import check_same_lens, exo_lens, exo_poses, given_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,7 @@ def take_depth(
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
-    camera = (
-        None if frames is None else _exo_camera(meta, frames, (frames.size, None), fov_deg, lens)
-    )
+    camera = None if frames is None else _exo_lens(meta, frames, (frames.size, None), fov_deg, lens)
     loaded = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets, camera))
@@ -73,17 +71,16 @@ def take_depth(
     else:
         sources = list(source or ())
     if sources and not (sockets and frames):
-        said, known = sources[0].depth.camera, sources[0].camera_known and not sockets
-        own = said.stored_size
-        camera = _exo_camera(meta, frames, (own, picture), 0.0 if known else fov_deg, lens)
+        said = sources[0].depth.exo
+        known, own = not (said.lens_guessed or sockets), said.camera.stored_size
+        camera = _exo_lens(meta, frames, (own, picture), 0.0 if known else fov_deg, lens)
         if known and camera is not None and (lens is not None or not loaded):
-            check_same_lens(depth_window(own, frames, "depth").camera(said), camera)
+            check_same_lens(depth_window(own, frames, "depth").camera(said.camera), camera)
         camera = None if known else camera  # known ones are cut as their maps are
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
-        camera=camera,
-        exo_w2c=None if loaded else exo_poses(meta, frames),
+        exo=replace(exo_poses(None if loaded else meta, frames), lens=camera),
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
@@ -93,19 +90,19 @@ def take_depth(
     return depth, DepthReport(notes=(*notes, Remark(scaled.text())), fit=fit, scale=scaled)
 
 
-def _exo_camera(
+def _exo_lens(
     meta: TakeMeta | None,
     frames: FrameSelection | None,
     sizes: tuple[tuple[int, int], tuple[int, int] | None],  # (width, height) of maps, of a picture
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> CameraModel | None:
-    """The exo camera in the frames in use, or in the maps without them."""
+    """The exo lens in the frames in use, or in the maps without them."""
     own, picture = sizes
     size = own if frames is None else frames.size
     known = given = None
     if meta is not None and meta.exo_camera is not None:
-        known = exo_camera_of_size(meta, frames, size)
+        known = exo_lens(meta, frames, size)
     if lens is not None:
         pictures: dict = {picture or own: lambda camera: camera.rescale(*own)}
         pictures[own] = lambda camera: camera

@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 from torch import Tensor
 
-from ..cameras import CameraModel, validate_w2c
+from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import given, read_json, whole_number
@@ -102,15 +102,21 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         k = value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))
         return None if k is None else k.intrinsics
 
+    exo = CameraPath.of_exo(
+        value("exo_camera", CameraModel.from_json), value("camera_extrinsics", validate_w2c)
+    )
+    ego_lens, ego = (
+        value("ego_camera", CameraModel.from_json),
+        value("ego_extrinsics", validate_w2c),
+    )
     return TakeMeta(
         name=_take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
         camera_intrinsics=intrinsics("camera_intrinsics"),
-        camera_extrinsics=value("camera_extrinsics", validate_w2c),
+        exo=exo,
         ego_intrinsics=intrinsics("ego_intrinsics"),
-        ego_extrinsics=value("ego_extrinsics", validate_w2c),
-        exact_exo_camera=value("exo_camera", CameraModel.from_json),
-        ego_camera=value("ego_camera", CameraModel.from_json),
+        ego_lens=ego_lens,
+        ego=None if ego is None else CameraPath(lens=ego_lens, w2c=ego, world=exo.world),
         exo_path=str(content.get("exo_path") or ""),
         pose_source=str(content.get("pose_source") or ""),
     )
@@ -161,8 +167,8 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         EgoXInputError: no intrinsics, a centre that can't be one.
     """
     width, height = depth_size
-    if meta.exact_exo_camera is not None:
-        exact = meta.exact_exo_camera
+    if meta.exo.lens is not None:
+        exact = meta.exo.lens
         if exact.stored_size == depth_size:
             return exact, ""
         if same_aspect(exact.stored_size, depth_size):

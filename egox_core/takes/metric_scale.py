@@ -4,9 +4,7 @@ and numbers."""
 import math
 from dataclasses import replace
 
-from torch import Tensor
-
-from ..cameras import preset_camera
+from ..cameras import CameraPath, preset_camera
 from ..errors import EgoXInputError
 from ..frame_store import drop_pages, store_frames
 from ..frozen import frozen
@@ -49,10 +47,9 @@ class ScaleReport:
 def with_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
-    ego_w2c: Tensor
-    | None,  # [T, 3, 4] the wearer's measured poses in the depth's world; None: not known
+    ego: CameraPath
+    | None,  # the wearer's camera as measured, in the depth's world; None: not known
     *,
-    quarter_turns: int = 1,  # of the wearer's camera
     pose_source: str = "",  # who made the poses, where their file says so
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
@@ -74,7 +71,7 @@ def with_scale(
         return _multiplied(depth, source), ScaleReport(scale=source, given=True)
     try:
         made_here = _made_on_depth(pose_source, source)
-        if made_here or ego_w2c is None:
+        if made_here or ego is None:
             raise EgoXInputError(
                 "scale from the wearer",
                 got=f"poses from the {pose_source}, which were made on this "
@@ -84,7 +81,7 @@ def with_scale(
                 expected="the wearer's measured poses",
                 fix="use scale as is, or give a number",
             )
-        wearer = wearer_scale(depth, ego_w2c, quarter_turns=quarter_turns, progress=progress)
+        wearer = wearer_scale(depth, ego, progress=progress)
     except EgoXInputError as error:
         if source == "wearer":
             raise
@@ -113,7 +110,7 @@ def with_takes_scale(
         EgoXInputError: as there; fewer poses than frames in use.
     """
     unasked = source == "as is" or not isinstance(source, str)
-    if unasked or meta is None or meta.ego_extrinsics is None:
+    if unasked or meta is None or meta.ego is None:
         return with_scale(depth, source, None, progress=progress)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
@@ -123,8 +120,7 @@ def with_takes_scale(
     return with_scale(
         depth,
         source,
-        path.w2c,
-        quarter_turns=path.camera.quarter_turns,
+        path.ego,
         pose_source=meta.pose_source,
         progress=progress,
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array, as_tensor
-from ..cameras import CameraModel, raw_gopro_of, validate_w2c
+from ..cameras import CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..sizes import centre_crop_left, same_aspect
@@ -31,14 +31,14 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     Raises:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
     """
-    if meta.exact_exo_camera is not None:
-        return meta, f"exo lens: the file's own, {meta.exact_exo_camera.words}"
+    if meta.exo.lens is not None:
+        return meta, f"exo lens: the file's own, {meta.exo.lens.words}"
     if lens == "as given":
         return meta, "exo lens as given"
     k = meta.camera_intrinsics
     camera = None if k is None else raw_gopro_of(k)
     if camera is not None:
-        return replace(meta, exact_exo_camera=camera), f"exo lens raw: {camera.words}"
+        return replace(meta, exo=replace(meta.exo, lens=camera)), f"exo lens raw: {camera.words}"
     got = (
         "no camera_intrinsics"
         if k is None
@@ -57,35 +57,30 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     return meta, f"exo lens as given: no raw lens is known for this K ({got})"
 
 
-def exo_camera_of_size(
+def exo_lens_of_size(
     meta: TakeMeta,
-    frames: FrameSelection | None,
-    size: tuple[int, int],  # (width, height) px of the whole picture, where there are no frames
-) -> CameraModel:
-    """The take's exo camera in pixels of the exo frames, or of a picture of ``size`` without them.
+    size: tuple[int, int],  # (width, height) px of the whole picture
+) -> tuple[CameraModel, str]:
+    """The take's exo lens for its whole picture at a size, and a note on what was done to K.
 
     K of another resolution belongs to a picture that it is centred in, an exact camera to one of its
-    size. If that picture is wider than the video (the Ego-Exo4D takes: 796 against 784), the video
-    is its middle, as for depth files.
+    size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796 against 784),
+    the latter is its middle.
 
     Raises:
         EgoXInputError: no intrinsics.
     """
-    width, height = size if frames is None else frames.source_size
-    exact, k = meta.exact_exo_camera, meta.camera_intrinsics
+    (width, height), exact, k = size, meta.exo.lens, meta.camera_intrinsics
     full_width, aspect = width, 0.0
     if exact is not None:
         aspect = exact.stored_size[0] / exact.stored_size[1]
-    elif k is not None and float(k[1, 2]) > 0 and k_factors(k, (width, height)):
+    elif k is not None and float(k[1, 2]) > 0 and k_factors(k, size):
         aspect = float(k[0, 2]) / float(k[1, 2])
-    if height * aspect > width and not same_aspect((aspect, 1), (width, height)):
+    if height * aspect > width and not same_aspect((aspect, 1), size):
         full_width = round(height * aspect)
-    camera, _ = depth_camera(meta, (full_width, height))
-    left = centre_crop_left((full_width, height), (width, height))
-    camera = camera if left is None else camera.crop(left, 0, width, height)
-    if frames is None:
-        return camera
-    return depth_window((width, height), frames, f"depth {meta.name}").camera(camera)
+    lens, note = depth_camera(meta, (full_width, height))
+    left = centre_crop_left((full_width, height), size)
+    return lens if left is None else lens.crop(left, 0, width, height), note
 
 
 def given_lens(
@@ -159,32 +154,46 @@ def same_lens(one: CameraModel, two: CameraModel) -> bool:
     return alike and bool(((one.intrinsics - two.intrinsics).abs() <= SAME_PX).all())
 
 
+def exo_lens(
+    meta: TakeMeta,
+    frames: FrameSelection | None,
+    size: tuple[int, int],  # (width, height) px of the whole picture, where there are no frames
+) -> CameraModel:
+    """The take's exo lens in pixels of the frames in use, or of a picture without them.
+
+    Raises:
+        EgoXInputError: as :func:`exo_lens_of_size`; a picture of another shape than the frames'.
+    """
+    if frames is None:
+        return exo_lens_of_size(meta, size)[0]
+    whole, _ = exo_lens_of_size(meta, frames.source_size)
+    return depth_window(frames.source_size, frames, f"depth {meta.name}").camera(whole)
+
+
 def exo_poses(
     meta: TakeMeta | None,
     frames: FrameSelection | None,
     numbers: Tensor | None = None,  # [T] int64 source frames in use, where there is no selection
-) -> (
-    Tensor | None
-):  # [3, 4] of a fixed camera or [T, 3, 4] of a moving one, float64, exo_from_world; None: not known
-    """The exo camera's pose in the frames in use.
+) -> CameraPath:
+    """The exo camera's poses in the frames in use, with the lens of its whole picture, if exact.
 
     Raises:
         EgoXInputError: a pose per frame, but fewer than frames in use, or neither frames nor numbers
             to choose them by.
     """
-    if meta is None:
-        return None
-    poses = meta.camera_extrinsics
-    if poses is None or poses.ndim == 2:
-        return poses
+    exo = CameraPath.of_exo(None) if meta is None else meta.exo
+    times_s = None if frames is None else frames.times_s
+    if meta is None or exo.stands:
+        return replace(exo, times_s=times_s)
     name = f"camera_extrinsics of {meta.name}"
-    poses = validate_w2c(poses, name)
+    poses = validate_w2c(exo.w2c, name)
     if frames is not None:
         if not meta.pose_source:
             check_same_count(
                 name, len(poses), frames, "give poses of this very video, one per frame"
             )
-        return PoseTrack.numbered(poses, name).of_frames(frames)
+        poses = PoseTrack.numbered(poses, name).of_frames(frames)
+        return replace(exo, w2c=poses, times_s=times_s)
     if numbers is None:
         raise EgoXInputError(
             name,
@@ -199,7 +208,32 @@ def exo_poses(
             expected=f"{len(numbers)}, the frames in use",
             fix="give one pose per frame, or one for all",
         )
-    return poses[numbers]
+    return exo.of(numbers)
+
+
+def take_exo(
+    meta: TakeMeta,
+    frames: FrameSelection | None,
+    size: tuple[int, int] | None = None,  # (width, height) px of the picture, without ``frames``
+    numbers: Tensor | None = None,  # as in :func:`exo_poses`
+) -> CameraPath:
+    """The take's exo camera in the frames in use, its lens that of their pictures.
+
+    Raises:
+        EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
+    """
+    lens = meta.exo_camera
+    if lens is not None and (frames is not None or size is not None):
+        lens = exo_lens(meta, frames, size or lens.stored_size)
+    return replace(exo_poses(meta, frames, numbers), lens=lens)
+
+
+def _exo_beside(meta: TakeMeta, frames: FrameSelection | None, numbers: Tensor) -> CameraPath:
+    """As :func:`take_exo`; a K that can't be of these pictures is refused where a lens is used."""
+    try:
+        return take_exo(meta, frames, numbers=numbers)
+    except EgoXInputError:
+        return replace(exo_poses(meta, frames, numbers), lens=None)
 
 
 def meta_trajectory(
@@ -216,7 +250,7 @@ def meta_trajectory(
     Raises:
         EgoXInputError: no ego poses, shorter than the frames in use.
     """
-    if meta.ego_extrinsics is None:
+    if meta.ego is None:
         raise EgoXInputError(
             f"take {meta.name}",
             got="no ego_extrinsics",
@@ -228,20 +262,12 @@ def meta_trajectory(
     ):  # those that were made with this pack reach to the last frame that was in use
         check_same_count(
             f"ego poses of {meta.name}",
-            len(meta.ego_extrinsics),
+            len(meta.ego.w2c),
             frames,
             "give poses of this very video: one for each of its frames; poses with times (trajectory "
             "JSON) may have another rate",
         )
-    numbers = (
-        None
-        if meta.camera_extrinsics is None
-        else torch.arange(len(meta.camera_extrinsics))[:count]
-    )
-    return PoseTrack.numbered(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}").trajectory(
-        meta.ego_camera or camera,
-        frames,
-        count=count,
-        exo_w2c=exo_poses(meta, frames, numbers),
-        exo_camera=meta.exo_camera,
+    numbers = torch.arange(len(meta.exo.w2c))[:count]
+    return PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
+        meta.ego.lens or camera, frames, count=count, exo=_exo_beside(meta, frames, numbers)
     )

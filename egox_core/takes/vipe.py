@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..archives import open_zip, read_array
-from ..cameras import invert, validate_w2c
+from ..cameras import CameraPath, invert, validate_w2c
 from ..errors import EgoXInputError
 from ..safe_files import require_file
 from ..types import TakeMeta
@@ -49,7 +49,7 @@ def read_vipe(path: Path) -> TakeMeta:
     )
     return TakeMeta(
         name=path.stem,
-        camera_extrinsics=extrinsics,
+        exo=CameraPath.of_exo(None, extrinsics),
         camera_intrinsics=torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64),
     )
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..cameras import sensor_from_upright
+from ..cameras import CameraPath, sensor_from_upright
 
 AXIS_SNAP_DEG = 20.0
 """Within this of a world axis, down is that axis: worlds of trackers are built along gravity."""
@@ -13,8 +13,7 @@ AXIS_SNAP_DEG = 20.0
 
 def down_axis(
     exo_w2c: Tensor,  # [N, 3, 4] one pose of each exo camera
-    ego_w2c: Tensor,  # [T, 3, 4]
-    quarter_turns: int,  # of the ego camera
+    ego: CameraPath,
 ) -> Tensor:  # [3] float64, unit, world
     """Find the downward direction of a world from the cameras' right-hand axes.
 
@@ -24,8 +23,8 @@ def down_axis(
     right-hand axes are level, their down axes are not. The wearer's whole path weighs as much
     as one exo camera.
     """
-    turn = sensor_from_upright(quarter_turns)
-    ego_rotation, exo_rotation = ego_w2c[:, :, :3].double(), exo_w2c[:, :, :3].double()
+    turn = sensor_from_upright(ego.camera.quarter_turns)
+    ego_rotation, exo_rotation = ego.w2c[:, :, :3], exo_w2c[:, :, :3].double()
     rights = torch.einsum("tij,i->tj", ego_rotation, turn[:, 0])
     rows = torch.cat((rights / math.sqrt(len(rights)), exo_rotation[:, 0]))
     down = torch.linalg.svd(rows, full_matrices=True)[2][2]

@@ -8,8 +8,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from ..cameras import CameraModel
-from ..errors import EgoXInputError
+from ..cameras import CameraPath
 from ..frozen import frozen
 from .head_points import HeadPoints
 from .head_template import (
@@ -69,8 +68,7 @@ class Evidence:
 class ExoView:
     """The exo camera, and what is known of the surfaces that it sees."""
 
-    camera: CameraModel  # its stored size is that of the points
-    exo_w2c: Tensor | None  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
+    exo: CameraPath  # the stored size of its lens is that of the points
     depth_m: Tensor | None  # [T, H, W] z depth, metres, NaN where it is invalid
     mask: Tensor | None  # [T, H, W] bool, the wearer
     up: Sequence[float] | None  # x, y, z of the world
@@ -93,24 +91,16 @@ class ExoView:
         if len(values) == 0:
             return float("nan")
         z = float(np.median(values) if self.mask is not None else np.quantile(values, 0.3))
-        ray, seen = self.camera.unproject(torch.from_numpy(uv).double())
+        ray, seen = self.exo.camera.unproject(torch.from_numpy(uv).double())
         return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
 
     def poses(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(world_from_exo rotations [T, 3, 3], centres [T, 3]).
 
         Raises:
-            EgoXInputError: a moving camera with another number of poses than frames.
+            EgoXInputError: a moving camera with fewer poses than frames.
         """
-        w2c = np.eye(3, 4) if self.exo_w2c is None else self.exo_w2c.double().numpy()
-        if w2c.ndim == 3 and len(w2c) != count:
-            raise EgoXInputError(
-                "exo poses",
-                got=f"{len(w2c)}",
-                expected=f"{count}, one per frame, or one for all",
-                fix="give the moving camera's pose for every frame in use",
-            )
-        w2c = np.broadcast_to(w2c, (count, 3, 4))
+        w2c = self.exo.poses(count, "exo poses").numpy()
         rotation = w2c[..., :3].transpose(0, 2, 1)
         return rotation, -(rotation @ w2c[..., 3:])[..., 0]
 
@@ -120,7 +110,7 @@ def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
     if view.up is not None:
         return unit(direction(view.up, "up").numpy()), True
     up = unit(-rotation[:, :, 1].mean(0))
-    own = view.exo_w2c is None or np.abs(rotation - np.eye(3)).max() < 1e-9
+    own = view.exo.world == "exo" or np.abs(rotation - np.eye(3)).max() < 1e-9
     axis = int(np.abs(up).argmax())
     if not own and abs(up[axis]) > np.cos(
         np.radians(45)
@@ -136,8 +126,8 @@ def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
     count, uv = len(points.uv), points.uv.double()
     rotation, origin = view.poses(count)
     up, up_known = world_up(view, rotation)
-    rays, inside = view.camera.unproject(uv)
-    beside, _ = view.camera.unproject(uv + torch.tensor([1.0, 0.0]))
+    rays, inside = view.exo.camera.unproject(uv)
+    beside, _ = view.exo.camera.unproject(uv + torch.tensor([1.0, 0.0]))
     pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
     seen = (points.seen & inside).numpy()
     world_rays = np.einsum("tij,tnj->tni", rotation, torch.where(inside[..., None], rays, 0.0))
@@ -234,8 +224,8 @@ def with_middle(
     centre = place + rotation @ HEAD_CENTRE
     exo_rotation, origin = view.poses(len(place))
     local = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
-    uv, valid = view.camera.project(torch.from_numpy(local))
-    beside, _ = view.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
+    uv, valid = view.exo.camera.project(torch.from_numpy(local))
+    beside, _ = view.exo.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
     middle = np.full(len(place), np.nan)
     for t in range(len(place)):
         if bool(valid[t]) and local[t, 2] > 0.2 and evidence.seen[t].any():

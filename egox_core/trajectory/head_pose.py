@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import CameraModel, compose, invert
+from ..cameras import CameraModel, CameraPath, compose, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..remarks import Remark, StageReport
@@ -81,27 +81,19 @@ class HeadPath:
         *,
         offset: Sequence[float] = (0.0, 0.0, 0.0),  # see head_template.ego_from_head
         pitch_deg: float = 0.0,
-        exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]
-        exo_camera: CameraModel | None = None,
+        exo: CameraPath,  # that it was estimated with
     ) -> CameraTrajectory:
         """The path of the ego camera that the head wears."""
         mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
-        return CameraTrajectory(
-            w2c=compose(mount, invert(self.world_from_head.double())),
-            camera=camera,
-            times_s=times_s.double(),
-            exo_w2c=exo_w2c,
-            exo_camera=exo_camera,
-            guessed=self.report.guessed,
-        )
+        w2c = compose(mount, invert(self.world_from_head.double()))
+        ego = CameraPath(lens=camera, w2c=w2c, times_s=times_s, world=exo.world)
+        return CameraTrajectory(ego=ego, exo=exo, guessed=self.report.guessed)
 
 
 def estimate_head(
     points: HeadPoints,
-    camera: CameraModel,  # the exo camera; its stored size is that of the frames in use
+    exo: CameraPath,  # the stored size of its lens is that of the frames in use
     *,
-    exo_w2c: Tensor
-    | None = None,  # [3, 4], or [T, 3, 4] where it moves; None: the world is the exo camera
     depth_m: Tensor
     | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
@@ -114,7 +106,7 @@ def estimate_head(
         EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; times
             that do not rise.
     """
-    width, height = camera.stored_size
+    width, height = exo.camera.stored_size
     count = len(points.uv)
     for name, value in (("depth", depth_m), ("mask of the wearer", mask)):
         if value is not None:
@@ -129,9 +121,9 @@ def estimate_head(
             fix="give one moment a frame",
         )
     notes: list[str] = []
-    if points.metres is not None and (lens := lens_note(camera)) is not None:
+    if points.metres is not None and (lens := lens_note(exo.camera)) is not None:
         notes.append(lens)
-    view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
+    view = ExoView(exo=exo, depth_m=depth_m, mask=mask, up=up)
     evidence = _evidence(points, view, times, notes)
     rotation, place = solid, solid_place = _solid(points, evidence, view)
     known = np.asarray(np.isfinite(solid).all((1, 2)))
@@ -141,7 +133,7 @@ def estimate_head(
         longest = np.diff(_runs(np.asarray(~evidence.seen.any(1)))).max(initial=0)
         if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
             notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
-    seen = _seen(points, rotation, place - evidence.origin, camera.fx, known)
+    seen = _seen(points, rotation, place - evidence.origin, exo.camera.fx, known)
     if points.rigid is not None:
         odd = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known
         if odd.any():
@@ -169,7 +161,7 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
     if points.metres is None or points.rigid is None:
         return np.full((count, 3, 3), np.nan), np.full((count, 3), np.nan)
     world_from_exo, origin = view.poses(count)
-    ray = view.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
+    ray = view.exo.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
     eyes = points.metres[:, :2].mean(1).numpy()
     reach = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
     scale = row_medians(evidence.reach / reach)

@@ -7,10 +7,10 @@ import scipy
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import FARTHEST, camera_centre
+from ..cameras import FARTHEST, UNTIMED_FPS, camera_centre
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import UNTIMED_FPS, FrameSelection
+from ..types import FrameSelection
 from .keyframes import DEFAULT_UP, pose_angles
 from .path import interpolate_poses
 

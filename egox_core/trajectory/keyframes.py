@@ -93,7 +93,7 @@ def _own_track(
 ) -> PoseTrack:
     if not keyframes:
         rest = torch.eye(3, 4, dtype=torch.float64) if rest is None else rest
-        return PoseTrack.numbered(sensor_pose(rest, camera), name)
+        return PoseTrack.numbered(sensor_pose(rest, camera.quarter_turns), name)
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     if len(keyframes) == 1:
         for clock in MOMENT_KEYS & keyframes[0].keys():
@@ -248,10 +248,10 @@ def pose_angles(
 
 def sensor_pose(
     upright_w2c: Tensor,  # [3, 4]
-    camera: CameraModel,
+    quarter_turns: int,
 ) -> Tensor:  # [3, 4] float64
-    """An upright pose in sensor axes, which the camera's quarter turns set."""
-    return sensor_from_upright(camera.quarter_turns) @ upright_w2c
+    """An upright pose in the axes of a camera's sensor."""
+    return sensor_from_upright(quarter_turns) @ upright_w2c
 
 
 def _level_rotation(up) -> Tensor:
@@ -283,8 +283,8 @@ def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
     )
     if "look_at" in keyframe:
         target = _vector(keyframe["look_at"], f"look_at of {name}")
-        return sensor_pose(look_at(position, target, up, roll), camera)
-    return sensor_pose(upright_pose(position, yaw, pitch, roll, up), camera)
+        return sensor_pose(look_at(position, target, up, roll), camera.quarter_turns)
+    return sensor_pose(upright_pose(position, yaw, pitch, roll, up), camera.quarter_turns)
 
 
 def _vector(values: object, name: str, length: int = 3) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch import Tensor
 from ..arrays import Array, as_poses
 from ..cameras import (
     FARTHEST,
+    UNTIMED_FPS,
     CameraModel,
+    CameraPath,
+    World,
     camera_centre,
     look_at,
     sensor_from_upright,
@@ -24,7 +27,7 @@ from ..cameras import (
 )
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
+from ..types import CameraTrajectory, FrameSelection
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
@@ -107,7 +110,9 @@ class PoseTrack:
         *,
         count: int | None = None,
         clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
-        **fields: Any,  # further fields of CameraTrajectory (exo_w2c, …)
+        exo: CameraPath | None = None,  # in the track's world; None: that is the exo camera's frame
+        guessed: Tensor | None = None,  # [T] bool, as in CameraTrajectory
+        world: World | None = None,  # None: the exo camera's
     ) -> CameraTrajectory:
         """Ego trajectory of the frames in use.
 
@@ -141,7 +146,12 @@ class PoseTrack:
                 if self.clock == "seconds" and not self.constant
                 else torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
             )
-        return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **fields)
+        exo = CameraPath.of_exo(None) if exo is None else exo
+        exo = None if world == "unknown" else replace(exo, times_s=times)
+        ego = CameraPath(
+            lens=camera, w2c=w2c, times_s=times, world="unknown" if exo is None else exo.world
+        )
+        return CameraTrajectory(ego=ego, exo=exo, guessed=guessed)
 
     def __post_init__(self) -> None:
         if self.moments.shape != self.w2c.shape[:1] or not (self.moments.abs() <= FARTHEST).all():
@@ -266,9 +276,15 @@ def trajectory_of_array(
     trajectory = PoseTrack.numbered(poses, "given as an array").trajectory(
         camera,
         count=count if frames is None else len(frames.source_indices),
-        exo_w2c=None if exo_w2c is None else of(as_poses(exo_w2c, "exo_w2c"), "exo_w2c"),
+        exo=CameraPath.of_exo(
+            None, None if exo_w2c is None else of(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
+        ),
     )
-    return trajectory if frames is None else replace(trajectory, times_s=frames.times_s.double())
+    if frames is None:
+        return trajectory
+    cameras = (trajectory.ego, trajectory.known_exo)
+    ego, exo = (replace(camera, times_s=frames.times_s) for camera in cameras)
+    return CameraTrajectory(ego=ego, exo=exo)
 
 
 def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTrajectory:
@@ -277,21 +293,23 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
     Raises:
         EgoXInputError: the path does not reach over them.
     """
-    times = trajectory.times_s.double()
+    times, name = trajectory.ego.seconds, "path"
     later = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
-    track = PoseTrack(
-        w2c=trajectory.w2c.double()[later],
-        moments=times[later],
-        clock="seconds",
-        name="path",
+
+    def resampled(camera: CameraPath) -> CameraPath:
+        if not camera.stands:
+            poses = validate_w2c(camera.w2c, f"poses of the {name}")[later]
+            track = PoseTrack(w2c=poses, moments=times[later], clock="seconds", name=name)
+            camera = replace(camera, w2c=track.of_frames(frames))
+        return replace(camera, times_s=frames.times_s)
+
+    guessed = trajectory.guessed
+    return replace(
+        trajectory,
+        ego=resampled(trajectory.ego),
+        exo=None if trajectory.exo is None else resampled(trajectory.exo),
+        guessed=None if guessed is None else flags_at(guessed, times, frames.times_s),
     )
-    path = replace(trajectory, w2c=track.of_frames(frames), times_s=frames.times_s.double())
-    if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
-        exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
-        path = replace(path, exo_w2c=exo.of_frames(frames))
-    if trajectory.guessed is not None:
-        path = replace(path, guessed=flags_at(trajectory.guessed, times, frames.times_s))
-    return path
 
 
 def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
@@ -317,24 +335,20 @@ def adapted(
     if frames is not None:
         trajectory = resample(trajectory, frames)
     if camera is not None:
-        before, after = (c.quarter_turns % 4 for c in (trajectory.camera, camera))
-        trajectory = replace(trajectory, camera=camera)
-        if before != after:
-            turn = sensor_from_upright(after) @ sensor_from_upright(before).T
-            trajectory = replace(trajectory, w2c=turn @ trajectory.w2c.double())
+        trajectory = replace(trajectory, ego=trajectory.ego.through(camera))
     return smoothed(trajectory, smooth_s) if smooth_s > 0 else trajectory
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     """The same path averaged over neighbours with a Gaussian weight: centres linearly, rotations by
     their mean."""
-    times, count = trajectory.times_s, len(trajectory.times_s)
+    times, count = trajectory.ego.seconds, len(trajectory)
     if count < 2:
         return trajectory
     from scipy.spatial.transform import Rotation
 
     sigma_frames = sigma_s / float((times[-1] - times[0]) / (count - 1))
-    w2c = trajectory.w2c.double()
+    w2c = trajectory.ego.w2c
     centres, turns = camera_centre(w2c).numpy(), Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
     reach = max(1, int(np.ceil(3 * sigma_frames)))
     new_centres, new_turns = np.empty_like(centres), []
@@ -347,7 +361,7 @@ def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
         new_centres[t] = weights @ centres[window] / weights.sum()
         new_turns.append(turns[window].mean(weights))
     smooth = _w2c(Rotation.concatenate(new_turns).as_matrix(), new_centres)
-    return replace(trajectory, w2c=smooth)
+    return replace(trajectory, ego=replace(trajectory.ego, w2c=smooth))
 
 
 def _w2c(c2w: np.ndarray, centres: np.ndarray) -> Tensor:

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ..cameras import UNTIMED_FPS
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..sizes import longest_clip
-from ..types import UNTIMED_FPS, FrameSelection, Sound
+from ..types import FrameSelection, Sound
 from .audio import read_sound, trim_sound
 from .cuts import refuse_cuts
 from .reader import VideoSource, memory_info, probe_video, read_frames

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor, rectangle
+from ..cameras import UNTIMED_FPS
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
-from ..types import UNTIMED_FPS, FrameSelection
+from ..types import FrameSelection
 from .hdr import GAMMAS, GAMUTS, TRANSFERS, sdr_picture
 from .selection import VideoInfo
 from .tracks import (

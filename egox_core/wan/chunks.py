@@ -91,7 +91,7 @@ def check_covers(
     """
     for what, source, have in (
         ("depth", "stages.align", None if depth is None else len(depth.depth_m)),
-        ("ego trajectory", "stages.path", None if trajectory is None else len(trajectory.w2c)),
+        ("ego trajectory", "stages.path", None if trajectory is None else len(trajectory)),
     ):
         if have is None and needed:
             raise EgoXInputError(
@@ -196,7 +196,7 @@ class ChunkMemory(Protocol):
     ) -> Tensor:
         """The chunk's prior [T, H, W, 3] with what is remembered."""
 
-    def keep(self, ego: Tensor, trajectory: CameraTrajectory) -> None:
+    def keep(self, video: Tensor, trajectory: CameraTrajectory) -> None:
         """Remember a chunk's ego frames [T, H, W, 3]."""
 
 
@@ -243,7 +243,7 @@ def sample_chunks(
                 pictures,
                 before,
                 *maps,
-                *(() if poses is None else (poses.w2c, poses.exo_w2c)),
+                *(() if poses is None else (poses.ego.w2c, poses.exo_pose)),
             )
             ego = files.get(path)
         if ego is None:

@@ -189,7 +189,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "scale": take.report.scale.content(),
         "exo_motion": motion.content(),
         "frames": points.frame_count,
-        "size": list(take.trajectory.camera.stored_size),
+        "size": list(take.trajectory.ego.camera.stored_size),
         "seconds": seconds,
         "coverage_mean": round(float(seen.covered.mean()), 5),
         "coverage": [round(share, 5) for share in seen.covered.tolist()],

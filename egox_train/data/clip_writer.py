@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, pose_of_frame
+from egox_core.cameras import CameraModel, CameraPath
 from egox_core.depth import clean_depth
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
@@ -72,7 +72,7 @@ class ClipJob:
 
     def fingerprint(self, captions: Mapping[str, str]) -> str:
         """Changes with settings, window, cameras, poses, captions and the source videos' sizes."""
-        used = self.take.ego_w2c[self.window.indices]
+        used = self.take.ego.w2c[self.window.indices]
         sizes = [
             p.stat().st_size if p is not None and p.is_file() else 0
             for p in (self.view.video, self.take.ego_video, self.view.depth)
@@ -87,8 +87,8 @@ class ClipJob:
                 self.options.content(),
                 [self.window.start, self.window.frames, self.window.step],
                 sizes,
-                self.view.camera.to_json(),
-                self.view.w2c.tolist(),
+                self.view.exo.camera.to_json(),
+                self.view.exo.rows(),
                 hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
                 caption_for(self.name, self.take.name, captions, self.take.prompt),
                 self.rank,
@@ -265,16 +265,15 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     if dynamic is None and own is not None:
         dynamic, masked = own, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
-    depth = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=_exo_w2c(job))
+    depth = DepthVideo(depth_m=depth_m, exo=_exo(job, camera), dynamic=dynamic)
     depth, scaled = _scaled(job, depth)
     depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
-    assert depth.exo_w2c is not None
     half = depth.depth_m.half()
     with atomic_write(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
         np.savez_compressed(temporary, depth_m=half.numpy(), **more)
-    ego_camera = take.ego_camera.rescale(options.ego_size, options.ego_size)
-    write_json(folder / META, _meta(job, prompt, camera, fps, depth.exo_w2c, ego_camera))
+    worn = take.ego.of(job.window.indices).resized(*ego_size)
+    write_json(folder / META, _meta(job, prompt, depth.exo, worn, fps))
     if job.hands.is_file():
         write_hands(read_hands(job.hands).in_use(clip.selection), folder / HANDS)
     # As the clip's readers will have them: the decoded exo, depth in half floats.
@@ -282,10 +281,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     depth_m, _ = clean_depth(half, job.name)
     depth, aligned = align(replace(depth, depth_m=depth_m), frames=decoded.selection)
     trajectory, _ = path(
-        take.ego_w2c[job.window.indices],
-        frames=decoded.selection,
-        camera=ego_camera,
-        exo_w2c=depth.exo_w2c,
+        worn.w2c, frames=decoded.selection, camera=worn.camera, exo_w2c=depth.exo.pose
     )
     points, _ = scene(decoded.exo, depth)
     drawn, report = prior(
@@ -348,7 +344,7 @@ def _depth(
     options = job.options
     if options.depth == "plane":
         plane = ground_plane(job.take, options.eye_height_m)
-        depth = plane_depth(plane, pictures.camera, pose_of_frame(_exo_w2c(job), 0))
+        depth = plane_depth(plane, _exo(job, pictures.camera))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
         from .depth_model import model_depth
@@ -375,32 +371,27 @@ def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, obje
     depth, report = with_scale(
         depth,
         job.options.depth_scale,
-        job.take.ego_w2c[job.window.indices],
-        quarter_turns=job.take.ego_camera.quarter_turns,
+        job.take.ego.of(job.window.indices),
         pose_source=job.take.pose_source,
     )
     return depth, report.content()
 
 
-def _exo_w2c(job: ClipJob) -> Tensor:  # [3, 4] or [T, 3, 4]
-    return job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
+def _exo(job: ClipJob, lens: CameraModel) -> CameraPath:
+    """The exo camera of a clip, with the lens of its pictures."""
+    return replace(job.view.exo.of(job.window.indices), lens=lens)
 
 
 def _meta(
-    job: ClipJob,
-    prompt: str,
-    camera: CameraModel,
-    fps: float,
-    exo_w2c: Tensor,
-    ego_camera: CameraModel,
+    job: ClipJob, prompt: str, exo: CameraPath, ego: CameraPath, fps: float
 ) -> dict[str, object]:
     return {
         "prompt": prompt,
-        "camera_intrinsics": camera.intrinsics.tolist(),
-        "camera_extrinsics": exo_w2c.tolist(),
+        "camera_intrinsics": exo.camera.intrinsics.tolist(),
+        "camera_extrinsics": exo.rows(),
         "ego_intrinsics": job.take.meta_intrinsics.tolist(),
-        "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(),
-        "exo_camera": camera.to_json(),
-        "ego_camera": ego_camera.to_json(),
+        "ego_extrinsics": ego.rows(),
+        "exo_camera": exo.camera.to_json(),
+        "ego_camera": ego.camera.to_json(),
         "fps": fps,
     }

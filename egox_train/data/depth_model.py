@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, CameraPath
 from egox_core.depth import align_depth, clean_depth
 from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
@@ -82,8 +82,8 @@ def model_depth(
         run_model(model, frames), options.relative_depth_model.name, zero_is_valid=True
     )
     aligned, _ = align_depth(
-        DepthVideo(depth_m=metric_m, camera=camera),
-        DepthVideo(depth_m=disparity, camera=camera, kind="disparity"),
+        DepthVideo(depth_m=metric_m, exo=CameraPath.of_exo(camera)),
+        DepthVideo(depth_m=disparity, exo=CameraPath.of_exo(camera), kind="disparity"),
         dynamic,
     )
     return torch.where(aligned.depth_m < FAR_M, aligned.depth_m, math.nan)

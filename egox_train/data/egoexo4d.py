@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, preset_camera, raw_gopro, validate_w2c
+from egox_core.cameras import CameraModel, CameraPath, preset_camera, raw_gopro, validate_w2c
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, require_safe_name
@@ -156,13 +156,12 @@ def read_take(
         layout="egoexo4d",
         exos=exos,
         ego_video=videos[0],
-        ego_w2c=w2c,
+        ego=CameraPath(lens=_ego_camera(root / "takes" / name, notes), w2c=w2c, world="take"),
         task_s=entry.task_s,
         best_exo=entry.best_exo,
         task=entry.task,
         room=entry.room or room_of_name(name),
         split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
-        ego_camera=_ego_camera(root / "takes" / name, notes),
         meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64),
         notes=tuple(map(Remark, notes)),
     )
@@ -274,7 +273,7 @@ def _exo_views(
                 with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
                     distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or ())
                 camera = raw_gopro(k, distortion)
-            yield ExoView(name=name, video=video, camera=camera, w2c=w2c, frames=frames)
+            yield ExoView(name=name, video=video, exo=CameraPath.of_exo(camera, w2c), frames=frames)
         except EgoXInputError as error:
             notes.append(f"{name}: {error}")
 

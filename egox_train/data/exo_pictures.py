@@ -81,7 +81,8 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
     info, size = probe_video(view.video), options.exo_size
     source, resize = camera_of_video(view, info), "pad" if turned_against(info, size) else "crop"
     common: dict[str, Any] = {"view": view, "info": info, "size": size}
-    if LENSES[view.camera.lens].straight or layout != "egoexo4d" or options.pictures == "as filmed":
+    straight = LENSES[view.exo.camera.lens].straight
+    if straight or layout != "egoexo4d" or options.pictures == "as filmed":
         first = frames_of(info, FIRST, size, resize)
         return ExoPictures(
             **common, resize=resize, camera=first.camera(source), seen=_shown(first), redrawn=None
@@ -113,7 +114,7 @@ def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
     Raises:
         EgoXInputError: a video of another aspect.
     """
-    stored = view.camera.stored_size
+    stored = view.exo.camera.stored_size
     if abs(stored[0] / stored[1] * info.height / info.width - 1) > 0.02:
         raise EgoXInputError(
             f"exo camera {view.name}",
@@ -122,9 +123,9 @@ def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
             fix="give the camera's own video",
         )
     return (
-        view.camera
+        view.exo.camera
         if stored == (info.width, info.height)
-        else view.camera.rescale(info.width, info.height)
+        else view.exo.camera.rescale(info.width, info.height)
     )
 
 

@@ -4,11 +4,12 @@ Good for proving layout, poses and undistortion; not a substitute for depth. Wha
 it is marked ``stand-in depth``."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, camera_centre, pose_of_frame
+from egox_core.cameras import CameraPath, camera_centre
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.trajectory import down_axis
@@ -29,26 +30,25 @@ class GroundPlane:
 def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
     """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of
     what cameras say."""
-    ego_w2c = take.ego_w2c[take.pose_known]
-    exo = torch.stack([pose_of_frame(e.w2c, 0) for e in take.exos])
-    up = -down_axis(exo, ego_w2c, take.ego_camera.quarter_turns)
-    heights = camera_centre(ego_w2c) @ up
+    ego = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
+    up = -down_axis(torch.stack([view.exo.at(0) for view in take.exos]), ego)
+    heights = camera_centre(ego.w2c) @ up
     return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
 
 
 def plane_depth(
     plane: GroundPlane,
-    camera: CameraModel,
-    w2c: Tensor,  # [3, 4] camera_from_world
+    exo: CameraPath,  # as it stands in frame 0
 ) -> Tensor:  # [H, W] float32 z depth, metres
     """The plane as that camera sees it; NaN above the horizon.
 
     Raises:
         EgoXInputError: the camera sees nothing of it.
     """
-    rays, seen = camera.pixel_rays(dtype=torch.float64)
-    world = rays @ w2c[:, :3].double()  # row vectors: R^T ray
-    centre_height = float(camera_centre(w2c.double()) @ plane.up) - plane.height
+    rays, seen = exo.camera.pixel_rays(dtype=torch.float64)
+    w2c = exo.at(0)
+    world = rays @ w2c[:, :3]  # row vectors: R^T ray
+    centre_height = float(camera_centre(w2c) @ plane.up) - plane.height
     slope = -(world @ plane.up)
     distance = centre_height / slope.clamp_min(1e-9)
     depth = distance * rays[..., 2]

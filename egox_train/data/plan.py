@@ -167,10 +167,10 @@ def _made_from(take: RawTake, options: PrepareOptions) -> str:
         else None
         for file in files
     ]
-    poses = hashlib.sha256(take.ego_w2c.contiguous().numpy().tobytes()).hexdigest()
-    views = [[v.name, v.camera.to_json(), v.w2c.tolist(), v.frames] for v in take.exos]
+    poses = hashlib.sha256(take.ego.w2c.contiguous().numpy().tobytes()).hexdigest()
+    views = [[v.name, v.exo.camera.to_json(), v.exo.rows(), v.frames] for v in take.exos]
     facts = take.task_s, take.best_exo, take.notes
-    return fingerprint([values, stats, poses, take.ego_camera.to_json(), views, *facts])
+    return fingerprint([values, stats, poses, take.ego.camera.to_json(), views, *facts])
 
 
 def _kept(file: Path, made_from: str) -> Mapping | None:
@@ -270,7 +270,7 @@ def _usable_views(
                 "clip's, "
                 "with black bars"
             )
-        counts = {"exo": info.frame_count, "poses": len(take.ego_w2c)}
+        counts = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
         counts |= {} if ego_frames is None else {"ego": ego_frames}
         if len(set(counts.values())) > 1:
             notes.append(
@@ -311,16 +311,9 @@ def _ranked(
     """(predicted coverage, camera, frames): what annotators chose, then the best coverage first,
     equal ones by name."""
     frames = take.pose_known.nonzero().flatten()
-    path = CameraTrajectory(
-        w2c=take.ego_w2c[frames], camera=take.ego_camera, times_s=frames.double()
-    )
+    ego = replace(take.ego.of(frames), times_s=frames)
     candidates = [
-        ExoCandidate(
-            name=v.name,
-            camera=v.camera,
-            exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[frames],
-            trajectory=path,
-        )
+        ExoCandidate(name=v.name, trajectory=CameraTrajectory(ego=ego, exo=v.exo.of(frames)))
         for v, _ in views
     ]
     coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}

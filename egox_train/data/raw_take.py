@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraPath
 from egox_core.frozen import frozen
 from egox_core.remarks import Remark
 
@@ -23,8 +23,8 @@ class ExoView:
 
     name: str
     video: Path
-    camera: CameraModel  # calibrated lens and size; the video may be smaller by the same factor in both directions
-    w2c: Tensor  # [3, 4] float64 (fixed camera) or [T, 3, 4], exo_from_world
+    # calibrated lens and size; the video may be smaller by the same factor in both directions
+    exo: CameraPath
     depth: Path | None = None  # z depth file of this view, where the source has one
     mask: MaskFile | None = None  # what moves in its pictures, where a file says so
     # first and last frame for which lens and pose hold; None: all
@@ -46,8 +46,8 @@ class RawTake:
     layout: SourceLayout
     exos: tuple[ExoView, ...]
     ego_video: Path | None  # ground truth, stored (upright) orientation
-    ego_w2c: Tensor  # [T, 3, 4] float64, ego_from_world; all NaN where the pose is null or missing
-    ego_camera: CameraModel  # lens that the prior is drawn with, at any size
+    # with the lens that the prior is drawn with, at any size; all NaN where a pose is null or missing
+    ego: CameraPath
     meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
     prompt: str = ""
     pose_source: str = ""  # who made the ego poses, where the source says so
@@ -67,4 +67,4 @@ class RawTake:
     @property
     def pose_known(self) -> Tensor:  # [T] bool
         """Frames with a pose."""
-        return torch.isfinite(self.ego_w2c).flatten(1).all(dim=1)
+        return torch.isfinite(self.ego.w2c).flatten(1).all(dim=1)

@@ -136,10 +136,13 @@ def _done(
             fix="give a frame for each of exo's, at its rate; undo an interpolation of frames",
         )
     take = load_take(source.folder, frame_count=count, ego_size=size[1], progress=progress)
-    path = replace(take.trajectory, camera=take.trajectory.camera.rescale(*size))
+    path = take.trajectory.beside(take.depth.exo)
+    path = replace(path, ego=path.ego.resized(*size))
     fps = 0
     if robots is not None:
-        fps = robots.rate_for(source.name, path.times_s, fps=options.fps, resample=options.resample)
+        fps = robots.rate_for(
+            source.name, path.ego.seconds, fps=options.fps, resample=options.resample
+        )
     exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
     points, _ = scene(exo, take.depth, progress=progress)
     fit = camera_fit(points, path, ego.float() / 255, source.generated, progress)
@@ -165,7 +168,6 @@ def _done(
         exo,
         ego,
         path,
-        path.exo_camera or take.depth.camera,
         take.hands,
         fps=fps,
         resample=options.resample,

@@ -2,6 +2,7 @@
 take folders."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +15,7 @@ from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes import (
     LIST_KEY,
-    exo_camera_of_size,
+    exo_lens_of_size,
     find_depth,
     parse_meta,
     read_meta,
@@ -138,7 +139,7 @@ def _from_meta(
     layout: SourceLayout,
     exo_lens: ExoLens,
 ) -> RawTake:
-    if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
+    if meta.ego is None or meta.exo.world != "take" or meta.exo_camera is None:
         raise EgoXInputError(
             f"take {name}",
             got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
@@ -153,15 +154,19 @@ def _from_meta(
     camera = (
         meta.exo_camera
         if lensed is meta
-        else exo_camera_of_size(lensed, None, (info.width, info.height))
+        else exo_lens_of_size(lensed, (info.width, info.height))[0]
+    )
+    exo = replace(
+        meta.exo, lens=camera, w2c=validate_w2c(meta.exo.w2c, f"camera_extrinsics of {name}")
     )
     if depth is None:
         try:
             depth = find_depth(folder)
         except EgoXInputError:
             depth = None
-    ego = meta.ego_extrinsics
-    ego = ego[None].expand(info.frame_count, 3, 4) if ego.ndim == 2 else ego
+    ego = meta.ego
+    if ego.stands:
+        ego = replace(ego, w2c=ego.poses(info.frame_count))
     truth = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
     k = (
         meta.ego_intrinsics
@@ -172,7 +177,7 @@ def _from_meta(
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
             points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
-            notes += out_of_step(points, ego, camera, meta.camera_extrinsics)
+            notes += out_of_step(points, ego, exo)
         except EgoXInputError as error:
             said = f"the head's way was not compared with the ego poses: {error}"
             notes += (Remark(said, RemarkKind.WARNING),)
@@ -180,20 +185,18 @@ def _from_meta(
         name=name,
         layout=layout,
         ego_video=truth,
-        ego_w2c=ego.double(),
+        ego=replace(ego, lens=meta.ego_lens or preset_camera("aria_released", info.height)),
         meta_intrinsics=k,
         prompt=meta.prompt,
         pose_source=meta.pose_source,
         room=room_of_name(name, 3) if layout == "released" else "",
-        ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
         notes=notes,
         exos=(
             ExoView(
                 name="exo",
                 video=video,
-                camera=camera,
+                exo=exo,
                 depth=depth,
-                w2c=validate_w2c(meta.camera_extrinsics, f"camera_extrinsics of {name}"),
             ),
         ),
     )

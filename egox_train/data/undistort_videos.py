@@ -121,7 +121,7 @@ def _about(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:
     camera = pictures.camera.to_json()
     made_from = [
         camera,
-        job.view.camera.to_json(),
+        job.view.exo.camera.to_json(),
         job.view.video.stat().st_size,
         job.options.quality,
     ]

@@ -21,10 +21,9 @@ from egox_core.safe_files import read_json, write_json
 from egox_core.sizes import spare_frames
 from egox_core.takes import (
     LIST_KEY,
-    exo_camera_of_size,
-    exo_poses,
     load_depth_file,
     read_meta,
+    take_exo,
     with_exo_lens,
 )
 from egox_core.trajectory import (
@@ -86,7 +85,7 @@ def estimate_take(
     depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
     if depth is not None:
         loaded = load_depth_file(depth, meta, frames, progress=progress).depth
-        depth_m, camera, exo_w2c = loaded.depth_m, loaded.camera, loaded.exo_w2c
+        depth_m, exo = loaded.depth_m, loaded.exo
         wearer = loaded.dynamic if wearer is None else wearer
     else:
         if meta.exo_camera is None:
@@ -96,39 +95,37 @@ def estimate_take(
                 expected="the exo camera's K",
                 fix="add them to meta.json",
             )
-        camera, exo_w2c = exo_camera_of_size(meta, frames, frames.size), exo_poses(meta, frames)
+        exo = take_exo(meta, frames)
     by_mask = None if mask is None else wearer
     points, _ = joined_points(payload, count, person=options.person, mask=by_mask)
     path = estimate_head(
         points,
-        camera,
-        exo_w2c=exo_w2c,
+        exo,
         depth_m=depth_m,
         mask=wearer,
         times_s=frames.times_s,
         up=options.up,
     )
-    if meta.ego_extrinsics is not None and not meta.pose_source:
-        said += out_of_step(points, meta.ego_extrinsics, camera, exo_w2c)
+    if meta.ego is not None and not meta.pose_source:
+        said += out_of_step(points, meta.ego, exo)
     path = replace(path, report=replace(path.report, notes=(*path.report.notes, *said)))
-    ego = meta.ego_camera or preset_camera("aria_released", frames.size[1])
+    ego = meta.ego_lens or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
         ego,
         frames.times_s,
         offset=options.offset,
         pitch_deg=options.pitch_deg,
-        exo_w2c=exo_w2c,
-        exo_camera=camera,
+        exo=exo,
     )
     notes = {"notes": TakeNotes(prompt=meta.prompt, source="estimated from head points")}
     if not options.clicks:
         return trajectory, path.report, notes
-    view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=None, up=None)
-    looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.w2c))
+    view = ExoView(exo=exo, depth_m=depth_m, mask=None, up=None)
+    looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.ego.w2c))
     track = with_looks(
-        PoseTrack.numbered(trajectory.w2c, "estimate"), looks, path.up, ego.quarter_turns
+        PoseTrack.numbered(trajectory.ego.w2c, "estimate"), looks, path.up, ego.quarter_turns
     )
-    bent = replace(trajectory, w2c=track.at(track.moments))
+    bent = replace(trajectory, ego=replace(trajectory.ego, w2c=track.at(track.moments)))
     return bent, path.report, {**notes, "looks": looks, "up": path.up.tolist()}
 
 
@@ -151,7 +148,6 @@ def looks_of_clicks(
         )
     count, height, width = view.depth_m.shape
     rotation, origin = view.poses(count)
-    moving = view.exo_w2c is not None and view.exo_w2c.ndim == 3
     looks = {}
     for number, x, y in clicks:
         frame, uv = int(number), np.array([x, y])
@@ -163,8 +159,10 @@ def looks_of_clicks(
                 expected=f"frames 0 to {count - 1}, {width}x{height} px",
                 fix="number the frames from 0",
             )
-        ray = rotation[frame] @ view.camera.unproject(torch.from_numpy(uv))[0].numpy()
-        order = [frame] if moving else sorted(range(count), key=lambda t: abs(t - frame))
+        ray = rotation[frame] @ view.exo.camera.unproject(torch.from_numpy(uv))[0].numpy()
+        order = (
+            [frame] if not view.exo.stands else sorted(range(count), key=lambda t: abs(t - frame))
+        )
         for t in order:
             point = origin[frame] + view.surface_reach(t, uv, 1.0) * ray
             if np.linalg.norm(point - heads[frame].numpy()) > OWN_BODY_M:  # not for NaN either
@@ -406,9 +404,9 @@ def write_head(
     content = read_json(path, META) if path.exists() else {}
     assert isinstance(content, dict)
     content |= {
-        "ego_extrinsics": trajectory.w2c.tolist(),
-        "ego_camera": trajectory.camera.to_json(),
-        "ego_intrinsics": trajectory.camera.intrinsics.tolist(),
+        "ego_extrinsics": trajectory.ego.w2c.tolist(),
+        "ego_camera": trajectory.ego.camera.to_json(),
+        "ego_intrinsics": trajectory.ego.camera.intrinsics.tolist(),
         "pose_source": FROM_HEAD_KEYPOINTS,
     }
     write_json(path, content)

@@ -1,12 +1,10 @@
 """Ego poses against the head that a detector saw: whether the exo video runs some frames early or late."""
 
 import numpy as np
-from torch import Tensor
 
-from egox_core.cameras import CameraModel, transform
+from egox_core.cameras import CameraPath, transform
 from egox_core.remarks import Remark, RemarkKind
 from egox_core.trajectory import HEAD_HALF, HeadPoints, worn_points
-from egox_core.types import known_pose
 
 MOST_FRAMES = 8
 LESS = 0.6
@@ -15,26 +13,25 @@ LESS = 0.6
 
 def out_of_step(
     points: HeadPoints,
-    ego_w2c: Tensor,  # [N, 3, 4] measured poses of Aria glasses, as the frames of the exo video are numbered
-    camera: CameraModel,  # exo; the points are pixels of its stored picture
-    exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
+    ego: CameraPath,  # Aria glasses as measured, numbered as the frames of the exo video
+    exo: CameraPath,  # the points are pixels of its stored picture
 ) -> tuple[Remark, ...]:
     """A note where the head's path in the picture fits the poses best some frames earlier or later; nothing is shifted.
 
     A head that moves by less than its own height tells nothing.
     """
-    if ego_w2c.ndim == 2:
+    if ego.stands:
         return ()
-    count = min(len(points.uv), len(ego_w2c))
-    heads = worn_points(ego_w2c[:count])
-    local = transform(known_pose(exo_w2c).expand(len(points.uv), 3, 4)[:count], heads)
-    true, valid = (part.numpy() for part in camera.project(local))  # [T, 5, 2], [T, 5]
+    count = min(len(points.uv), len(ego.w2c))
+    heads = worn_points(ego.w2c[:count])
+    local = transform(exo.poses(count), heads)
+    true, valid = (part.numpy() for part in exo.camera.project(local))  # [T, 5, 2], [T, 5]
     own = slice(heads.shape[1])
     uv, seen = points.uv[:count, own].numpy(), points.seen[:count, own].numpy()
     there = valid.all(1)
     if there.sum() < 2 * MOST_FRAMES:
         return ()
-    height = 2 * HEAD_HALF[1] * camera.fx / float(local[there, :, 2].median())
+    height = 2 * HEAD_HALF[1] * exo.camera.fx / float(local[there, :, 2].median())
     if np.ptp(true[there].mean(1), axis=0).max() < height:
         return ()
 

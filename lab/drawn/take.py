@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, transform
+from egox_core.cameras import CameraModel, CameraPath, transform
 from egox_core.frozen import frozen
 from egox_core.hands import HandTrack
 from egox_core.progress import Progress, no_progress
@@ -64,21 +64,18 @@ class SyntheticTake:
         """The exact depth as the pipeline takes it."""
         return DepthVideo(
             depth_m=self.exo_depth_m,
-            camera=self.exo_camera,
+            exo=CameraPath.of_exo(self.exo_camera, self.exo_w2c, self.times_s),
             dynamic=self.exo_dynamic,
-            exo_w2c=self.exo_w2c,
             source_indices=torch.arange(self.spec.frames),
-            times_s=self.times_s,
         )
 
     def trajectory(self) -> CameraTrajectory:
         """The exact ego poses, with the lens that the ego picture was drawn with."""
         return CameraTrajectory(
-            w2c=self.ego_w2c,
-            camera=self.ego_camera,
-            times_s=self.times_s,
-            exo_w2c=self.exo_w2c,
-            exo_camera=self.exo_camera,
+            ego=CameraPath(
+                lens=self.ego_camera, w2c=self.ego_w2c, times_s=self.times_s, world="take"
+            ),
+            exo=CameraPath.of_exo(self.exo_camera, self.exo_w2c, self.times_s),
         )
 
 

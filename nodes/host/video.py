@@ -5,7 +5,8 @@ from fractions import Fraction
 from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
-from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, DepthVideo
+from ...egox_core.cameras import UNTIMED_FPS
+from ...egox_core.types import CameraTrajectory, DepthVideo, is_a
 
 
 def native_video(
@@ -20,7 +21,9 @@ def native_video(
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:
     """Frames a second of what has times; None where they don't say."""
-    times_s = None if clip is None else clip.times_s
+    if clip is None:
+        return None
+    times_s = (clip.ego if is_a(clip, CameraTrajectory) else clip.exo).times_s
     if times_s is None or len(times_s) < 2:
         return None
     span = float(times_s[-1] - times_s[0])

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from ...egox_core.cameras import CameraModel, preset_camera, validate_w2c
+from ...egox_core.cameras import CameraModel, CameraPath, preset_camera, validate_w2c
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange import export_path, import_path
 from ...egox_core.file_names import META
@@ -151,8 +151,7 @@ async def prior(body: dict) -> web.Response:
     draw = functools.partial(
         _draw,
         entry,
-        camera,
-        pose,
+        CameraPath(lens=camera, w2c=pose, world=entry.scene.exo.world),
         size,
         frame,
         moving=body.get("moving") is True,
@@ -168,8 +167,7 @@ async def prior(body: dict) -> web.Response:
 
 def _draw(
     entry: SceneEntry,
-    camera: CameraModel,
-    pose,
+    ego: CameraPath,
     size: int,
     frame: int,
     *,
@@ -182,7 +180,7 @@ def _draw(
         CoarsePoints.joined, (part if dense else part.first(part.released) for part in parts)
     )
     of = (entry.scene, frame) if seen else None
-    rgb, coverage, classes = points.picture(camera, pose, size, of)
+    rgb, coverage, classes = points.picture(ego, size, of)
     return jpeg(rgb if classes is None else mark_seen(rgb, classes)), coverage
 
 
@@ -203,11 +201,10 @@ async def pick(body: dict) -> web.Response:
     of that person."""
     entry = scene_entry(body)
     frame = frame_of(body, entry)
-    camera = entry.scene.exo_camera
-    width, height = camera.stored_size
+    width, height = entry.scene.exo.camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
     if body.get("head") is True:
-        query = functools.partial(pick_head, lens_guessed=entry.scene.camera_guessed)
+        query = functools.partial(pick_head, lens_guessed=entry.scene.exo.lens_guessed)
     else:
         given = body.get("wearer")
         wearer = None if given is None else direction(given, "wearer")
@@ -226,7 +223,7 @@ async def pick(body: dict) -> web.Response:
 
 def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Callable):
     points = entry.static.joined(entry.moving(frame))
-    return pick(points, entry.scene.exo_camera, entry.exo_from_scene(frame), pixel)
+    return pick(points, entry.exo(frame), pixel)
 
 
 @guarded(SMALL_BODY)
@@ -345,7 +342,7 @@ def has_poses(graph: Graph, node: str) -> bool:
     known before a run."""
     video = exo_video(graph, node)
     try:
-        return video is None or read_meta(video.parent / META).ego_extrinsics is not None
+        return video is None or read_meta(video.parent / META).ego is not None
     except EgoXInputError:
         return True  # of several takes, or broken: the run says which
 

@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from ...egox_core.cameras import pose_of_frame
+from ...egox_core.cameras import CameraPath
 from ...egox_core.page import scene_up
 from ...egox_core.prior import CoarsePoints
 from ...egox_core.types import PointCloud
@@ -70,10 +70,9 @@ class SceneEntry:
         rgb = self.images[min(frame, len(self.images) - 1), ..., :3]
         return jpeg((rgb.clamp(0, 1) * 255).round().to(torch.uint8))
 
-    def exo_from_scene(self, frame: int) -> Tensor:  # [3, 4] float64
-        """The exo camera's pose in one frame."""
-        poses = self.scene.exo_from_scene
-        return pose_of_frame(poses, min(frame, len(poses) - 1))
+    def exo(self, frame: int) -> CameraPath:
+        """The exo camera as it stands in one frame."""
+        return self.scene.exo.one(min(frame, self.scene.frame_count - 1))
 
 
 class SceneStore:

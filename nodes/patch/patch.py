@@ -54,7 +54,7 @@ def patch_model(
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     if geometry is None or trajectory is None or geometry.rays != "released":
         return patched, note
-    of_k = released_k_note(trajectory.camera, intrinsics_beside(trajectory))
+    of_k = released_k_note(trajectory.ego.camera, intrinsics_beside(trajectory))
     return patched, f"{note}; {of_k}" if of_k else note
 
 

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from ...egox_core.cameras import UNTIMED_FPS
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.scene import ego_from_scene, is_moving, scene_rest
-from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
+from ...egox_core.scene import ego_in_scene, scene_rest
+from ...egox_core.types import CameraTrajectory, FrameSelection, PointCloud
 from ...egox_core.video import video_mark
 from ..io_types import notes_of
 from ..page.scenes import SCENES
@@ -27,7 +28,7 @@ def editor_data(
     ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
     direction; ``video`` the mark of the video in use, where it is a file; ``guessed`` the frames
     whose pose is a guess."""
-    count = len(trajectory.w2c)
+    count = len(trajectory)
     indices, times_s = clip_of(trajectory, frames, scene)
     data = {
         "frames": count,
@@ -37,24 +38,24 @@ def editor_data(
         "node": node,
         "note": notes_of(trajectory).placed,
         "source_frames": None if frames is None else frames.source_frames,
-        "camera": trajectory.camera.to_json(),
+        "camera": trajectory.ego.camera.to_json(),
         "scene": None,
         "video": video_mark(None if frames is None else frames.source_path),
         "guessed": []
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),
     }
-    poses = trajectory.w2c
+    ego = trajectory.ego
     if scene is not None:
         try:
-            poses = ego_from_scene(scene, trajectory)
+            ego = ego_in_scene(scene, trajectory)
         except (
             EgoXInputError
         ) as error:  # the renderer refuses such a path; here the page may still show the scene
             data["note"] = str(error)
-            poses = None
+            ego = None
         data["scene"] = scene_data(scene, exo_images)
-    data["path"] = None if poses is None else rounded(trajectory.camera.upright_poses(poses))
+    data["path"] = None if ego is None else rounded(ego.upright_w2c)
     return data
 
 
@@ -62,36 +63,31 @@ def clip_of(
     trajectory: CameraTrajectory, frames: FrameSelection | None, scene: PointCloud | None
 ) -> tuple[list[float], list[float]]:
     """(indices, times_s) of the frames in use, as keyframes count them."""
-    count = len(trajectory.w2c)
+    count = len(trajectory)
     if frames is not None:
         return frames.source_indices.tolist(), frames.times_s.tolist()
-    timed = scene is not None and scene.times_s is not None and len(scene.times_s) >= count
-    times = (
-        scene.times_s[:count].double()
-        if timed
-        else torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
-    )
+    timed = scene is not None and scene.exo.times_s is not None and len(scene.exo) >= count
+    times = scene.exo.seconds[:count] if timed else torch.arange(count) / UNTIMED_FPS
     return list(range(count)), times.tolist()
 
 
 def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
     """Key of the stored scene, and its exo camera."""
     entry = SCENES.put(scene, exo_images)
-    camera = scene.exo_camera
-    exo = scene.exo_from_scene.reshape(-1, 3, 4)
+    exo = scene.exo
     return {
         "token": entry.token,
         "frames": scene.frame_count,
         "points": len(entry.static),
-        "frame": scene.frame,
+        "frame": "exo" if exo.world == "exo" else "world",
         "pictures": entry.images is not None,
         "whole": entry.whole,
         "up": list(entry.up),
-        "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
+        "exo_from_scene": rounded(exo.w2c if exo.moves else exo.w2c[:1]),
         "rest": rounded(scene_rest(scene)),
-        "exo_camera": camera.to_json(),
-        "exo_size": list(camera.stored_size),
-        "lens_guessed": scene.camera_guessed,
+        "exo_camera": exo.camera.to_json(),
+        "exo_size": list(exo.camera.stored_size),
+        "lens_guessed": exo.lens_guessed,
         "notes": list(map(str, scene.notes)),
     }
 

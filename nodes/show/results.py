@@ -7,13 +7,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...egox_core.cameras import CameraModel
+from ...egox_core.cameras import UNTIMED_FPS, CameraModel
 from ...egox_core.metrics import PathError
 from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress
 from ...egox_core.remarks import RemarkKind, StageReport
 from ...egox_core.types import (
-    UNTIMED_FPS,
     CameraTrajectory,
     DepthVideo,
     EgoPrior,
@@ -71,7 +70,7 @@ def depth(
         text=text,
         legends={"depth": legend},
         whole=("plot",),
-        badge=LENS_GUESSED * depth.camera_guessed,
+        badge=LENS_GUESSED * depth.exo.lens_guessed,
         progress=progress,
     )
 
@@ -86,15 +85,15 @@ def motion(
     """A player of the points that were followed, and the camera's path."""
     points, legend = sightings_picture(frames, sightings)
     streams = {"points": points}
-    if sightings is not None and depth.exo_w2c is not None:
-        streams["path"] = path_from_above(depth.exo_w2c)
+    if sightings is not None and not depth.exo.stands:
+        streams["path"] = path_from_above(depth.exo)
     return preview_ui(
         "motion",
         streams,
         depth,
         text=text,
         legends={"points": legend},
-        badge=LENS_GUESSED * depth.camera_guessed,
+        badge=LENS_GUESSED * depth.exo.lens_guessed,
         progress=progress,
     )
 
@@ -160,7 +159,7 @@ def prior(
         "prior",
         streams,
         trajectory,
-        text=f"{report.text()}\nexo lens of the scene: {scene.exo_camera.words}",
+        text=f"{report.text()}\nexo lens of the scene: {scene.exo.camera.words}",
         legends={"depth": legend},
         badge=next((str(kind.value) for kind in STRANGE if kind in kinds), None),
         progress=progress,

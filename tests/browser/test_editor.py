@@ -119,7 +119,7 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
     path, _ = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
     ran = np.array(run_path(page))
-    assert np.abs(ran - path.camera.upright_poses(path.w2c).numpy()).max() < 1e-4
+    assert np.abs(ran - path.ego.camera.upright_poses(path.ego.w2c).numpy()).max() < 1e-4
     assert np.abs(ran[0] - ran[-1]).max() > 0.3, "the path moves"
 
 

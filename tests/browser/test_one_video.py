@@ -65,8 +65,8 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
         page.wait_for_node(NODE)["egox_pose"][0]["path"], dtype=torch.float64
     ).reshape(FRAMES, 3, 4)
     take = load_take(repo_root / "sample" / "calm_room", frame_count=FRAMES, size=(WIDTH, HEIGHT))
-    true = take.trajectory.camera.upright_poses(take.trajectory.w2c)
-    true = compose(true, invert(take.depth.exo_w2c))
+    true = take.trajectory.ego.camera.upright_poses(take.trajectory.ego.w2c)
+    true = compose(true, invert(take.depth.exo.pose))
     assert float((camera_centre(path) - camera_centre(true)).norm(dim=-1).max()) < 0.05
     turned = path[:, :3, :3] @ true[:, :3, :3].transpose(1, 2)
     cosine = (turned.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2

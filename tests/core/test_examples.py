@@ -31,8 +31,8 @@ class encoders:
 """
 """Stands before the docstring's lines."""
 ASKED = """
-assert (depth.camera.fx, depth.camera_guessed) == (float(K[0, 0]), False)
-assert torch.allclose(depth.exo_w2c, exo_w2c.double())
+assert (depth.exo.camera.fx, depth.exo.lens_guessed) == (float(K[0, 0]), False)
+assert torch.allclose(depth.exo.pose, exo_w2c.double())
 os.chdir("..")
 """
 

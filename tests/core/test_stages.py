@@ -1,12 +1,15 @@
 """The seven stages take arrays of numpy and torch, refuse what doesn't fit, and can be cancelled."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from egox_core.cameras import CAMERA_PRESETS
+from egox_core.cameras.path import CameraPath
 from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
-from egox_core.types import CameraTrajectory, DepthVideo, seen_shares, seen_text
+from egox_core.types import DepthVideo, seen_shares, seen_text
 from egox_core.wan import denormalise_latent
 from tests.refusals import refuses
 
@@ -46,9 +49,11 @@ def test_arrays_go_all_the_way(device):
     clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **on)
     assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo.cpu(), VIDEO)
     depth, report = align(DEPTH, frames=clip.selection, camera=K, exo_w2c=STILL[0], **on)
-    assert np.array_equal(depth.depth_m.cpu(), DEPTH) and depth.camera.fx == 40 and report.text()
+    assert (
+        np.array_equal(depth.depth_m.cpu(), DEPTH) and depth.exo.camera.fx == 40 and report.text()
+    )
     trajectory, _ = path(STILL, frames=clip.selection, ego_size=HEIGHT, **on)
-    assert torch.equal(trajectory.times_s.cpu(), clip.selection.times_s)
+    assert torch.equal(trajectory.ego.times_s.cpu(), clip.selection.times_s)
     points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **on)
     assert points.frame_count == FRAMES and "static points" in built.text()
     align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
@@ -103,11 +108,14 @@ def spoilt(value: float) -> np.ndarray:
 
 def test_payloads_take_numpy_and_refuse_another_camera():
     lens = CAMERA_PRESETS["pinhole"].camera
-    times = np.arange(FRAMES) / 30
-    assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), camera=lens).valid.all()
-    assert CameraTrajectory(w2c=STILL, camera=lens, times_s=times).w2c.dtype == torch.float64
-    with refuses("camera of the depth video: got ndarray"):
-        DepthVideo(depth_m=DEPTH, camera=K)
+    exo = CameraPath.of_exo(lens, STILL, np.arange(FRAMES) / 30)
+    assert exo.w2c.dtype == exo.times_s.dtype == torch.float64 and exo == replace(exo)
+    assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), exo=exo).valid.all()
+    for wrong, words in ((K, "camera of the depth video: got ndarray"), (exo.at(0), "got Tensor")):
+        with refuses(words):
+            DepthVideo(depth_m=DEPTH, exo=wrong)
+    with refuses("lens of a camera path: got ndarray"):
+        CameraPath.of_exo(K)
 
 
 def test_a_path_of_keyframes_and_a_path_go_in():
@@ -115,9 +123,9 @@ def test_a_path_of_keyframes_and_a_path_go_in():
     assert "turned by 90 degrees" in prior(a_scene(), STILL)[1].text()
     assert not path(STILL, camera="pinhole")[1].placed
     trajectory, notes = path([key], count=FRAMES, scene=a_scene())
-    assert trajectory.w2c.shape == (FRAMES, 3, 4) and notes.prompt == ""
+    assert trajectory.ego.w2c.shape == (FRAMES, 3, 4) and notes.prompt == ""
     smaller, _ = path(trajectory, camera="pinhole", ego_size=16)
-    assert smaller.camera.stored_size == (16, 16)
+    assert smaller.ego.camera.stored_size == (16, 16)
 
 
 @pytest.mark.parametrize(

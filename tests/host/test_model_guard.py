@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from egox_core.types import of_frames
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
@@ -192,7 +193,7 @@ def test_depth_and_trajectory_must_cover_the_clip(rig):
     with refuses("depth"):
         rig.patch(depth=replace(rig.depth, depth_m=rig.depth.depth_m[:5]))
     with refuses("trajectory"):
-        rig.patch(trajectory=replace(rig.trajectory, w2c=rig.trajectory.w2c[:5]))
+        rig.patch(trajectory=of_frames(rig.trajectory, slice(5)))
 
 
 def test_missing_depth_is_masked_and_reported(rig):

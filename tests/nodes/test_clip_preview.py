@@ -2,12 +2,11 @@
 lacks."""
 
 import importlib
-from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.poses import still
+from tests.poses import path_of, still, with_ego
 from tools.rigs import model_rig
 
 
@@ -27,11 +26,9 @@ def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
 
 def test_frame_rate_is_that_of_the_times(pack):
     video = importlib.import_module(f"{pack.__name__}.nodes.host.video")
-    path = model_rig.core(pack, "types").CameraTrajectory(
-        w2c=still(5),
-        camera=model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32),
-        times_s=torch.arange(5, dtype=torch.float64) / 8,
-    )
+    lens = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
+    path = path_of(still(5), lens, 8)
+    path = model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
     assert video.clip_fps(path) == pytest.approx(8)
-    untimed = [replace(path, times_s=times_s) for times_s in (None, path.times_s * 0)]
+    untimed = [with_ego(path, times_s=times_s) for times_s in (None, path.ego.times_s * 0)]
     assert [video.clip_fps(clip) for clip in (None, *untimed)] == [None] * 3

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from egox_core.types import REDRAWN
-from tests.poses import still
+from tests.poses import path_of, still
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
@@ -97,11 +97,9 @@ def test_what_a_run_was_made_with(pack):
 
 
 def trajectory(pack, count: int, fps: float):
-    return model_rig.core(pack, "types").CameraTrajectory(
-        w2c=still(count),
-        camera=model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32),
-        times_s=torch.arange(count, dtype=torch.float64) / fps,
-    )
+    lens = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
+    path = path_of(still(count), lens, fps)
+    return model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
 
 
 def test_a_native_video_with_the_sources_fps_and_sound(pack, execute):

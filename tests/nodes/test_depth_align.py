@@ -69,8 +69,11 @@ ADVICE = "depth_anything_3_base.safetensors (0.54 GB), all that the prior needs"
 def test_a_file_with_its_camera_runs_without_a_depth_model(run, selection, take):
     depth, preview, plot, report, _ = run(depth_file="room/depth.npz", frames=selection())
     torch.testing.assert_close(depth.depth_m, room())
-    assert depth.kind == "metric z" and (depth.camera.fx, depth.camera.cx) == (FOCAL, WIDTH / 2)
-    assert float(depth.exo_w2c[0, 3]) == 0.25 and depth.trust is None
+    assert depth.kind == "metric z" and (depth.exo.camera.fx, depth.exo.camera.cx) == (
+        FOCAL,
+        WIDTH / 2,
+    )
+    assert float(depth.exo.pose[0, 3]) == 0.25 and depth.trust is None
     assert preview.shape == (FRAMES, HEIGHT, WIDTH, 3) and plot.dim() == 4 and plot.shape[0] == 1
     assert 0 <= float(plot.min()) and float(plot.max()) <= 1 and "as it is" in report
 
@@ -91,10 +94,10 @@ def test_depth_and_camera_beside_the_video_need_no_name(run, selection, take):
     frames = replace(selection(), source_path=take / "exo.mp4")
     depth, *_ = run(frames=frames)
     torch.testing.assert_close(depth.depth_m, room())
-    assert depth.camera.fx == FOCAL
+    assert depth.exo.camera.fx == FOCAL
     modelled, _, _, report, _ = run(frames=frames, moge_geometry=moge(2 * room(), focal=70.0))
     torch.testing.assert_close(modelled.depth_m, 2 * room())
-    assert modelled.camera.fx == pytest.approx(FOCAL) and "depth.npz" not in report, (
+    assert modelled.exo.camera.fx == pytest.approx(FOCAL) and "depth.npz" not in report, (
         "a known camera beats an estimate"
     )
     (take / "depth.npz").unlink()
@@ -106,7 +109,7 @@ def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, selection, take
     depth, *_ = run(
         frames=selection(), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json"
     )
-    assert depth.camera.fx == pytest.approx(70.0) and depth.exo_w2c is None
+    assert depth.exo.camera.fx == pytest.approx(70.0) and depth.exo.pose is None
     assert "60 degrees" in run(frames=selection(), depth_file="room/depth.npz")[3]
 
 
@@ -137,7 +140,7 @@ def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, selection, com
 
 def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, selection, take):
     given, *_ = run(depth_file="room/depth.npz", frames=selection(), exo_fov=90.0)
-    assert given.camera.fx == pytest.approx(FOCAL) and not given.camera_guessed, (
+    assert given.exo.camera.fx == pytest.approx(FOCAL) and not given.exo.lens_guessed, (
         "the camera file goes first"
     )
     (take / "meta.json").unlink()
@@ -148,12 +151,12 @@ def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, selection, t
     ):
         depth, _, _, report, _ = run(**{"frames": selection(), "exo_fov": 90.0} | sockets)
         assert (
-            depth.camera.fx == pytest.approx(WIDTH / 2)
-            and not depth.camera_guessed
+            depth.exo.camera.fx == pytest.approx(WIDTH / 2)
+            and not depth.exo.lens_guessed
             and "60 degrees" not in report
         )
     estimated, *_ = run(frames=selection(), moge_geometry=moge(room(), focal=70.0))
-    assert estimated.camera.fx == pytest.approx(70.0) and not estimated.camera_guessed
+    assert estimated.exo.camera.fx == pytest.approx(70.0) and not estimated.exo.lens_guessed
     with refuses("field of view"):
         run(depth_file="room/depth.npz", frames=selection(), exo_fov=2.0)
 
@@ -226,7 +229,9 @@ def test_the_preset_chooses_lens_and_scale(run, selection, take):
     before."""
     shared = dict(depth_file="room/depth.npz", frames=selection())
     depth, _, _, report, preset = run(**shared, preset="released_wild")
-    assert preset == "released_wild" and depth.camera.lens == "pinhole" and "scale as is" in report
+    assert (
+        preset == "released_wild" and depth.exo.camera.lens == "pinhole" and "scale as is" in report
+    )
     _, _, _, report, preset = run(**shared, preset="exact")
     assert preset == "exact" and "no raw lens is known" in report
     assert "scale as is: scale from the wearer" in report
@@ -234,7 +239,7 @@ def test_the_preset_chooses_lens_and_scale(run, selection, take):
     k = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
     write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
     raw, _, _, report, _ = run(**shared, preset="exact", scale_factor=1.5)
-    assert raw.camera.lens == "opencv_fisheye" and "exo lens raw" in report
-    assert len(raw.camera.distortion) == 4 and raw.camera.stored_size == (WIDTH, HEIGHT)
+    assert raw.exo.camera.lens == "opencv_fisheye" and "exo lens raw" in report
+    assert len(raw.exo.camera.distortion) == 4 and raw.exo.camera.stored_size == (WIDTH, HEIGHT)
     torch.testing.assert_close(raw.depth_m, 1.5 * room())
     assert "scale 1.5, as given" in report

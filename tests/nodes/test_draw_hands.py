@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
@@ -26,7 +27,7 @@ def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
     path = take.trajectory()
     frames = frames_in_use(range(5), (112, 64), source_path=folder / "exo.mp4")
     depth = DepthVideo(
-        depth_m=take.ego_depth_m, camera=take.ego_camera, exo_w2c=take.ego_w2c, times_s=take.times_s
+        depth_m=take.ego_depth_m, exo=CameraPath.of_exo(take.ego_camera, take.ego_w2c, take.times_s)
     )
     picture, mask, track = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
     assert picture.shape == (5, 64, 64, 3) and mask.shape == (5, 64, 64)

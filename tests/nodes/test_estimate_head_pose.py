@@ -56,8 +56,8 @@ class Answer:
 
     def errors(self, clip: DrawnHeads) -> tuple[float, float]:
         """Medians of the eyes' place in metres and of the angle in degrees."""
-        mount = ego_from_head(self.trajectory.camera.quarter_turns)
-        c2w = compose(invert(self.trajectory.w2c), mount).numpy()
+        mount = ego_from_head(self.trajectory.ego.camera.quarter_turns)
+        c2w = compose(invert(self.trajectory.ego.w2c), mount).numpy()
         turns = clip.truth[..., :3].transpose(0, 2, 1) @ c2w[..., :3]
         cosine = np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1)
         return (
@@ -87,10 +87,8 @@ def depth(pack, clip):
     types = core(pack, "types")
     return types.DepthVideo(
         depth_m=clip.depth(),
-        camera=clip.camera,
-        exo_w2c=clip.exo_w2c,
-        times_s=clip.times_s,
         source_indices=torch.arange(FRAMES) * 3,
+        exo=types.CameraPath.of_exo(clip.camera, clip.exo_w2c, clip.times_s),
     )
 
 
@@ -130,7 +128,7 @@ def test_one_detector_is_enough(run, clip, depth):
     words = "profile, back or small: the turn is a guess"
     assert answer.report.startswith(f"frames 0 to {FRAMES - 1}: {words}")
     assert answer.trajectory.guessed.tolist() == [True] * FRAMES
-    assert answer.trajectory.exo_w2c is clip.exo_w2c
+    assert torch.equal(answer.trajectory.exo.pose, clip.exo_w2c)
 
 
 def test_a_body_model_gives_the_hands(run, clip):
@@ -177,17 +175,17 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, run, clip, depth):
         return ego_pose.execute(**values)
 
     poses = pose("keyframes", keyframes=answer.keyframes).result[0]
-    off = camera_centre(poses.w2c) - camera_centre(answer.trajectory.w2c)
+    off = camera_centre(poses.ego.w2c) - camera_centre(answer.trajectory.ego.w2c)
     assert float(off.norm(dim=-1).max()) < 0.006
     output = pose("estimated", estimated=answer.trajectory)
-    torch.testing.assert_close(output.result[0].w2c, answer.trajectory.w2c)
+    torch.testing.assert_close(output.result[0].ego.w2c, answer.trajectory.ego.w2c)
     assert output.result[0].guessed is not None
     assert len(output.ui["egox_pose"][0]["path"]) == FRAMES  # what the editor begins with
     corrected = json.dumps(
         [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
     )  # what the editor writes
     kept = pose("keyframes", keyframes=corrected, estimated=answer.trajectory).result[0]
-    assert camera_centre(kept.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
+    assert camera_centre(kept.ego.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
     with refuses("nothing connected to 'estimated'"):
         pose("estimated")
 

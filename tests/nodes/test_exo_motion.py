@@ -12,11 +12,14 @@ def test_depth_gets_poses_and_a_preview(pack):
     way = dict(exo_path="dolly", exo_motion=0.4, texture="soft")
     take = make_take(SyntheticSpec(seed=5, **spec, **way))
     depth = take.depth_video()
-    given = type(depth)(depth_m=depth.depth_m, camera=depth.camera, times_s=depth.times_s)
+    given = type(depth)(
+        depth_m=depth.depth_m,
+        exo=type(depth.exo).of_exo(depth.exo.camera, times_s=depth.exo.times_s),
+    )
     mask = take.exo_dynamic.float()
     out = EgoXExoMotion.execute(take.exo_frames(), given, "auto", dynamic_mask=mask)
     found, text = out.args
-    assert found.exo_w2c.shape == (9, 3, 4) and text.startswith("the exo camera moves: 0.")
+    assert found.exo.pose.shape == (9, 3, 4) and text.startswith("the exo camera moves: 0.")
     preview = out.ui["egox_preview"][0]
     assert [s["name"] for s in preview["streams"]] == ["points", "path"]
     still = EgoXExoMotion.execute(take.exo_frames()[:1].expand(9, -1, -1, -1), given, "auto")

@@ -113,7 +113,7 @@ def moge_payload(pictures) -> dict:
 
 def test_moge_v2(pack, moge_payload):
     source = core(pack, "depth.moge").moge_depth(moge_payload)
-    depth, camera = source.depth, source.depth.camera
+    depth, camera = source.depth, source.depth.exo.camera
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
     torch.testing.assert_close(
@@ -176,7 +176,7 @@ def test_da3_multiview(pack, pictures, small, pose_method):
         3,
     )
     source = core(pack, "depth.da3").da3_depth(payload)
-    assert source.depth.kind == "relative z" and source.camera_known
+    assert source.depth.kind == "relative z" and not source.depth.exo.lens_guessed
     seen_height, seen_width = compute_target_size(HEIGHT, WIDTH, 140)
     k = payload["intrinsics"][0].double()
     if (
@@ -185,10 +185,10 @@ def test_da3_multiview(pack, pictures, small, pose_method):
         assert k[0, 0, 2] == pytest.approx(seen_width / 2) and k[0, 1, 2] == pytest.approx(
             seen_height / 2
         )
-        assert source.depth.camera.fx == pytest.approx(
+        assert source.depth.exo.camera.fx == pytest.approx(
             float(k[:, 0, 0].median()) * WIDTH / seen_width, rel=1e-5
         )
-    assert source.depth.camera.cx == (WIDTH - 1) / 2
+    assert source.depth.exo.camera.cx == (WIDTH - 1) / 2
     assert (
         float(source.depth.trust.min()) >= 0 and source.depth.trust.shape == payload["depth"].shape
     )
@@ -211,7 +211,7 @@ def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, 
         **{**node_defaults(node), "moge_geometry": moge, "da3_geometry": video}
     ).result
     torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
-    assert depth.camera.fx == pytest.approx(float(moge["intrinsics"][0, 0, 0]) * WIDTH)
+    assert depth.exo.camera.fx == pytest.approx(float(moge["intrinsics"][0, 0, 0]) * WIDTH)
     assert (
         "metric depth: MoGe; video depth: Depth Anything 3" in report
         and preview.shape[:3] == truth.shape

@@ -212,33 +212,37 @@ def meta(clip) -> list:
 def test_poses_follow_the_loaded_frames(meta):
     frames = load(start_frame=8, target_fps=10.0)[3]
     trajectory, prompt, _ = pose_node(frames=frames)
-    assert prompt == "a corridor" and trajectory.camera.stored_size == (48, 48)
-    assert trajectory.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
-    assert pose_node(exo_images=torch.zeros(9, 8, 8, 3))[0].w2c.shape == (9, 3, 4)
+    assert prompt == "a corridor" and trajectory.ego.camera.stored_size == (48, 48)
+    assert trajectory.ego.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
+    assert pose_node(exo_images=torch.zeros(9, 8, 8, 3))[0].ego.w2c.shape == (9, 3, 4)
     alone = pose_node(exo_images=None)[0]
-    assert alone.w2c.shape == (COUNT, 3, 4) and alone.camera.stored_size == (448, 448)
+    assert alone.ego.w2c.shape == (COUNT, 3, 4) and alone.ego.camera.stored_size == (448, 448)
 
 
 def test_cameras(meta):
     from egox_pack.egox_core.cameras.presets import preset_camera
 
-    assert pose_node()[0].camera == preset_camera("aria_released", 48)
-    assert pose_node(camera="aria_meta")[0].camera == preset_camera("aria_meta", 48)
+    assert pose_node()[0].ego.camera == preset_camera("aria_released", 48)
+    assert pose_node(camera="aria_meta")[0].ego.camera == preset_camera("aria_meta", 48)
     upright = pose_node(camera="pinhole")[0]
-    assert upright.camera.quarter_turns == 0 and not torch.equal(upright.w2c, pose_node()[0].w2c)
+    assert upright.ego.camera.quarter_turns == 0 and not torch.equal(
+        upright.ego.w2c, pose_node()[0].ego.w2c
+    )
 
 
 def test_keyframes(meta):
     frames = load()[3]
     moving = pose_node(source="keyframes", frames=frames)[0]
-    assert moving.w2c.shape == (13, 3, 4) and not torch.equal(moving.w2c[0], moving.w2c[12])
+    assert moving.ego.w2c.shape == (13, 3, 4) and not torch.equal(
+        moving.ego.w2c[0], moving.ego.w2c[12]
+    )
     for nothing in ("", "[]"):
         resting = pose_node(source="keyframes", keyframes=nothing, frames=frames, camera="pinhole")[
             0
         ]
-        assert torch.equal(resting.w2c, still(13))
+        assert torch.equal(resting.ego.w2c, still(13))
     again = pose_node(base=moving, camera="pinhole", exo_images=torch.zeros(13, 32, 8, 3))[0]
-    assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
+    assert again.ego.camera.stored_size == (32, 32) and again.ego.w2c.shape == (13, 3, 4)
 
 
 def test_bad_poses_are_refused(meta, clip):
@@ -270,7 +274,9 @@ def test_a_path_of_another_video_is_refused(meta, clip):
         keys = [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
         return json.dumps({"made_on": made_on, "keyframes": keys})
 
-    assert pose_node(source="keyframes", keyframes=path_of(mark), frames=frames)[0].w2c.shape == (
+    assert pose_node(source="keyframes", keyframes=path_of(mark), frames=frames)[
+        0
+    ].ego.w2c.shape == (
         13,
         3,
         4,

@@ -46,7 +46,7 @@ def test_each_run_is_an_episode(node, run, comfy_host):
     assert (folder / "README.md").read_text("utf-8").count("100 %") == 2, "both hands are drawn"
     with refuses("ego_depth.*than the set's"):
         depth = torch.ones(5, 64, 64)
-        node.execute(**run, ego_depth=type(run["depth"])(depth_m=depth, camera=run["depth"].camera))
+        node.execute(**run, ego_depth=type(run["depth"])(depth_m=depth, exo=run["depth"].exo))
     with refuses("ego_seen: got no scene"):
         node.execute(**run, ego_seen=True)
     assert read_json(folder / "meta" / "info.json") == info

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from tests.poses import with_ego
 from tests.refusals import refuses
 from tools.rigs.model_rig import node_defaults
 
@@ -50,7 +51,7 @@ def test_render(take, scene, preset):
     nothing, doubtful, earlier = masks
     assert torch.equal(nothing, 1 - coverage) and not (doubtful * earlier).any()
     assert 0 < float(doubtful.sum()) < float((coverage - doubtful - earlier).sum())
-    assert depth.kind == "metric z" and depth.camera.stored_size == (64, 64)
+    assert depth.kind == "metric z" and depth.exo.camera.stored_size == (64, 64)
     assert torch.equal(depth.valid, expected.coverage)
     truth = take.ego_depth_m[2]
     both = depth.valid[2] & torch.isfinite(truth)
@@ -112,7 +113,7 @@ def test_frames_of_the_depths_shape_are_resized_and_others_refused(take):
 
     half = take.exo_frames()[:, ::2, ::2]
     scene = EgoXBuildScene.execute(half, take.depth_video(), "auto").args[0]
-    assert scene.exo_camera.stored_size == (128, 64)
+    assert scene.exo.camera.stored_size == (128, 64)
     with refuses("the size of the depth maps"):
         EgoXBuildScene.execute(half[:, :, :40], take.depth_video(), "auto")
 
@@ -126,7 +127,7 @@ def test_depth_of_another_take_and_a_head_in_a_wrong_place_have_a_badge(take, sc
         of = EgoXRenderEgoPrior.execute(path, "clean", "preset", replace(scene, notes=notes))
         preview = of.ui["egox_preview"][0]
         assert preview["badge"] == badge and all(note.text in preview["text"] for note in notes)
-    lost = replace(path, w2c=path.w2c * torch.tensor([1.0, 1, 1, 99]))
+    lost = with_ego(path, w2c=path.ego.w2c * torch.tensor([1.0, 1, 1, 99]))
     with refuses("draw_anyway"):
         EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene)
     of = EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene, draw_anyway=True)
@@ -147,7 +148,7 @@ def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
         np.array(list(seen[name].values())) for name in ("position", "target", "quaternion")
     )
     local = Rotation.from_quat(turn).inv().apply(xyz - place) * flip
-    w2c = path.w2c[0].numpy()
+    w2c = path.ego.upright_w2c[0].numpy()
     points = np.concatenate([scene.static.xyz.numpy(), scene.moving[0].xyz.numpy()])
     np.testing.assert_allclose(local, points @ w2c[:, :3].T + w2c[:, 3], atol=1e-4)
     np.testing.assert_allclose(Rotation.from_quat(turn).apply([0, 0, -1]), target - place)

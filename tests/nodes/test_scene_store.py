@@ -6,6 +6,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
+
 
 @pytest.fixture(scope="module")
 def scene(pack):
@@ -19,7 +21,9 @@ def scene(pack):
     dynamic = torch.zeros(5, 24, 32, dtype=torch.bool)
     dynamic[:, 8:12, 8:14] = True
     frames = torch.rand(5, 24, 32, 3, generator=torch.Generator().manual_seed(0))
-    return build_scene(frames, DepthVideo(depth_m=depth, camera=camera, dynamic=dynamic)), frames
+    return build_scene(
+        frames, DepthVideo(depth_m=depth, dynamic=dynamic, exo=CameraPath.of_exo(camera))
+    ), frames
 
 
 def store(pack: ModuleType, **options):

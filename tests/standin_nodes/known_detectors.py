@@ -148,7 +148,7 @@ class KnownKeypoints(known(SDPoseKeypointExtractor)):
         take = take_in_use(cls.hidden.prompt)
         person = _person(Path(exo_in_use(cls.hidden.prompt)["file"]).parent.name)
         frames = take.frames.source_indices.numpy()
-        uv, _ = take.depth.camera.project(torch.from_numpy(person.metres[frames]))
+        uv, _ = take.depth.exo.camera.project(torch.from_numpy(person.metres[frames]))
         raw, scores = np.zeros((len(frames), 1, 133, 2)), np.zeros((len(frames), 1, 133))
         for row, name in enumerate(MMPOSE):
             raw[:, 0, row] = uv[:, POINTS.index(name)].numpy()
@@ -162,7 +162,7 @@ class KnownMoGe(known(MoGeInference)):
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
         depth = take_in_use(cls.hidden.prompt).depth
-        camera, z = depth.camera, depth.depth_m.float()
+        camera, z = depth.exo.camera, depth.depth_m.float()
         width, height = camera.stored_size
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         x, y = (columns - camera.cx) / camera.fx * z, (rows - camera.cy) / camera.fy * z
@@ -194,7 +194,7 @@ class KnownDA3(known(DA3Inference)):
     @classmethod
     def execute(cls, image, resolution, mode, **settings) -> io.NodeOutput:
         depth = take_in_use(cls.hidden.prompt).depth
-        camera, count = depth.camera, len(depth.depth_m)
+        camera, count = depth.exo.camera, len(depth.depth_m)
         scale = resolution / max(camera.stored_size)
         lens = torch.tensor(
             [

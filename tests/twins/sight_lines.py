@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from egox_core.cameras.poses import compose
 from egox_core.prior.sight_lines import (
     BODY_M,
     LINE_NOISES,
@@ -40,9 +41,10 @@ def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> fl
 def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
     """Metres by which the place is behind more than the tolerance, and whether what is in front
     moves; None outside of the picture."""
-    at = picture.exo_from_ego[:, :3] @ place + picture.exo_from_ego[:, 3]
-    uv, valid = picture.camera.project(at)
-    if not valid or not picture.camera.inside(uv) or at[2] <= 1e-3:
+    exo_from_ego = compose(picture.exo.at(0), picture.scene_from_ego).float()
+    at = exo_from_ego[:, :3] @ place + exo_from_ego[:, 3]
+    uv, valid = picture.exo.camera.project(at)
+    if not valid or not picture.exo.camera.inside(uv) or at[2] <= 1e-3:
         return None
     column, row = (round(float(x)) for x in uv)
     tolerance = TOLERANCE_M + LINE_NOISES * picture.noise * float(at[2])

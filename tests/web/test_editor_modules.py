@@ -48,7 +48,8 @@ def documents() -> list[dict]:
                     key |= {"look_at": [rng.uniform(3, 5) for _ in range(3)], "roll_deg": angles[2]}
                 else:
                     pose = sensor_pose(
-                        upright_pose(torch.tensor(position), *angles), CAMERAS[turns]
+                        upright_pose(torch.tensor(position), *angles),
+                        CAMERAS[turns].quarter_turns,
                     )
                     key = {clock: key[clock], "w2c": pose.tolist()}
                 if mode == "mixed":

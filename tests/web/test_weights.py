@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from egox_core.gga.bias import dense_bias
 from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.options import GgaOptions
 from egox_core.page.geometry import geometry_file, weight_legend
-from egox_core.types import CameraTrajectory, DepthVideo
+from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 
 MODES = [
@@ -33,12 +34,9 @@ def geometry():
     depth = take.exo_depth_m.clone()
     depth[:, :20, :40] = torch.nan
     trust = torch.linspace(0, 1, depth.numel()).view_as(depth)
-    path = CameraTrajectory(
-        w2c=take.ego_w2c, camera=take.ego_camera, exo_w2c=take.exo_w2c, times_s=take.times_s
-    )
     return gga_geometry(
-        DepthVideo(depth_m=depth, camera=take.exo_camera, trust=trust),
-        path,
+        DepthVideo(depth_m=depth, trust=trust, exo=CameraPath.of_exo(take.exo_camera)),
+        take.trajectory(),
         "exact",
         frames=9,
         exo_size=(96, 64),

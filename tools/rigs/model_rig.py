@@ -195,13 +195,10 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
         (0.5 * angle, torch.full_like(angle, 0.2), torch.full_like(angle, -0.5)), dim=-1
     )
     times_s = torch.arange(size.frames, dtype=torch.float64) / 20
-    depth = types.DepthVideo(depth_m=depth_m, camera=exo_camera, times_s=times_s)
-    trajectory = types.CameraTrajectory(
-        w2c=w2c,
-        camera=cameras.preset_camera("aria_released", size.height),
-        times_s=times_s,
-    )
-    return depth, trajectory
+    exo = cameras.CameraPath.of_exo(exo_camera, times_s=times_s)
+    lens = cameras.preset_camera("aria_released", size.height)
+    ego = cameras.CameraPath(lens=lens, w2c=w2c, times_s=times_s, world="exo")
+    return types.DepthVideo(depth_m=depth_m, exo=exo), types.CameraTrajectory(ego=ego, exo=exo)
 
 
 def make_rig(

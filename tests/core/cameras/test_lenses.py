@@ -12,7 +12,7 @@ from egox_core.cameras.poses import look_at
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import read_pictures, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
-from tests.poses import path_of, still
+from tests.poses import path_of, still, with_ego
 from tests.refusals import refuses
 
 
@@ -76,15 +76,15 @@ def test_project_unproject_json_and_refusals(camera, device):
 def test_colmap_and_blender(camera, tmp_path):
     w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(3)])
     path = path_of(w2c, camera)
-    write_colmap(tmp_path / "colmap", path)
+    write_colmap(tmp_path / "colmap", path.ego)
     assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
     assert read_pictures(tmp_path / "colmap" / "images.txt")[0]() == camera
-    write_blender(tmp_path / "transforms.json", path)
+    write_blender(tmp_path / "transforms.json", path.ego)
     text = (tmp_path / "transforms.json").read_text("utf-8")
-    assert read_trajectory(tmp_path / "transforms.json", camera)[0].camera == camera
+    assert read_trajectory(tmp_path / "transforms.json", camera)[0].ego.camera == camera
     # Other tools don't know our own camera object: the form's own keys give the same lens.
     (tmp_path / "theirs.json").write_text(text.replace("egox_camera", "other"), "utf-8")
-    assert read_trajectory(tmp_path / "theirs.json", camera)[0].camera == camera
+    assert read_trajectory(tmp_path / "theirs.json", camera)[0].ego.camera == camera
 
 
 def test_an_entry_s_place_changes_nothing(camera, tmp_path):
@@ -103,10 +103,10 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
     with patch.dict(LENSES, table, clear=True):
         for lens, values in (("opencv_fisheye", numbers), ("pinhole", ()), ("equisolid", (0.05,))):
             own = replace(camera, lens=lens, distortion=values)
-            write_blender(file, replace(path, camera=own))
-            assert read_trajectory(file, camera)[0].camera == own
+            write_blender(file, with_ego(path, lens=own).ego)
+            assert read_trajectory(file, camera)[0].ego.camera == own
             read = "opencv_fisheye" if lens == "equisolid" else lens
             theirs.write_text(file.read_text("utf-8").replace("egox_camera", "other"), "utf-8")
-            assert read_trajectory(theirs, camera)[0].camera.lens == read
+            assert read_trajectory(theirs, camera)[0].ego.camera.lens == read
         with refuses("COLMAP.*one of OPENCV, OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
-            write_colmap(tmp_path, path)
+            write_colmap(tmp_path, path.ego)

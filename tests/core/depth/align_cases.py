@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import look_at
 from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
@@ -66,6 +67,6 @@ def make_case(
             if case.outliers_in in (name, "b"):
                 draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
                 maps[name] = torch.where(replaced, draws, maps[name])
-    return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(
-        depth_m=maps["v"], camera=camera, kind="relative z"
+    return DepthVideo(depth_m=maps["m"], exo=CameraPath.of_exo(camera)), DepthVideo(
+        depth_m=maps["v"], kind="relative z", exo=CameraPath.of_exo(camera)
     )

@@ -147,7 +147,7 @@ def test_without_video_depth_the_metric_one_passes_through():
         torch.equal(aligned.depth_m[:, 1:], metric.depth_m[:, 1:])
         and torch.isnan(aligned.depth_m[:, 0]).all()
     )
-    assert aligned.camera is metric.camera and "as it is" in report.text()
+    assert aligned.exo == metric.exo and "as it is" in report.text()
 
 
 def refused(match, *arguments, **options):
@@ -191,8 +191,7 @@ def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
 
 def test_a_depth_video_keeps_its_time_and_indices():
     metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
-    stamped: DepthVideo = replace(
-        metric, source_indices=torch.tensor([4, 8]), times_s=torch.tensor([0.2, 0.4])
-    )
+    exo = replace(metric.exo, times_s=torch.tensor([0.2, 0.4]))
+    stamped: DepthVideo = replace(metric, source_indices=torch.tensor([4, 8]), exo=exo)
     aligned, _ = align_depth(stamped, video)
-    assert aligned.source_indices.tolist() == [4, 8] and aligned.times_s is stamped.times_s
+    assert aligned.source_indices.tolist() == [4, 8] and aligned.exo.times_s is stamped.exo.times_s

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.depth.da3 import confidence_trust, da3_depth
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
@@ -40,9 +41,9 @@ def moge_payload(normal: bool = True, hidden: float = math.inf) -> dict:
 def test_moge_gives_metres_intrinsics_in_pixels_and_a_sky(hidden):
     payload = moge_payload(hidden=hidden)
     source = moge_depth(payload)
-    depth, camera = source.depth, source.depth.camera
+    depth, camera = source.depth, source.depth.exo.camera
     assert (camera.fx, camera.cx) == pytest.approx((1.2 * W, (W - 1) / 2))
-    assert depth.kind == "metric z" and source.camera_known
+    assert depth.kind == "metric z" and not source.depth.exo.lens_guessed
     assert torch.isnan(depth.depth_m[:, :10]).all() and torch.isfinite(depth.depth_m[:, 10:]).all()
     assert torch.equal(depth.sky, ~payload["mask"])
     assert (payload["depth"][:, :10] == hidden).all(), "the host's payload must not be changed"
@@ -57,7 +58,7 @@ def test_moge_focal_lengths_that_disagree_are_told():
     payload = moge_payload()
     payload["intrinsics"][:, 0, 0] = torch.tensor([0.8, 1.2, 1.6])
     source = moge_depth(payload)
-    assert source.depth.camera.fx == pytest.approx(1.2 * W) and "differ" in " ".join(
+    assert source.depth.exo.camera.fx == pytest.approx(1.2 * W) and "differ" in " ".join(
         map(str, source.notes)
     )
 
@@ -95,11 +96,13 @@ def da3_payload(mode: str = "multiview") -> dict:
 
 def test_da3_multiview_intrinsics_are_scaled_from_the_models_picture_to_the_depth():
     source = da3_depth(da3_payload())
-    camera = source.depth.camera
+    camera = source.depth.exo.camera
     assert (camera.fx, camera.fy) == pytest.approx((80.0, 82.0))
     assert (camera.cx, camera.cy) == pytest.approx(((W - 1) / 2, (H - 1) / 2))
     assert (
-        source.depth.kind == "relative z" and source.camera_known and source.depth.exo_w2c is None
+        source.depth.kind == "relative z"
+        and not source.depth.exo.lens_guessed
+        and source.depth.exo.pose is None
     )
     assert 0 <= float(source.depth.trust.min()) <= float(source.depth.trust.max()) == 1
 
@@ -108,7 +111,7 @@ def test_da3_identity_intrinsics_mean_that_none_were_estimated():
     payload = da3_payload()
     payload["intrinsics"] = torch.eye(3)[None, None].expand(1, T, 3, 3)
     source = da3_depth(payload)
-    assert not source.camera_known and source.depth.camera == guessed_camera(W, H)
+    assert source.depth.exo.lens_guessed and source.depth.exo.camera == guessed_camera(W, H)
 
 
 def test_da3_mono_scales_every_frame_on_its_own_and_says_so():
@@ -163,11 +166,11 @@ def test_depth_is_cropped_or_resampled_with_its_camera():
     narrow = fit_depth_size(depth, W - 12, H)[0]
     assert (
         torch.equal(narrow.depth_m[:, 12], depth.depth_m[:, 12, 6:-6])
-        and narrow.camera.cx == depth.camera.cx - 6
+        and narrow.exo.camera.cx == depth.exo.camera.cx - 6
     )
     half = fit_depth_size(depth, W // 2, H // 2)[0]
-    assert half.depth_m.shape == (T, H // 2, W // 2) and half.camera.fx == pytest.approx(
-        depth.camera.fx / 2
+    assert half.depth_m.shape == (T, H // 2, W // 2) and half.exo.camera.fx == pytest.approx(
+        depth.exo.camera.fx / 2
     )
     # The payload is random, so no two neighbours are one surface and nothing may be mixed.
     assert bool(
@@ -212,15 +215,13 @@ def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
     elsewhere[:, :4, :4] = True
     video = DepthSource(
         name="video",
-        depth=DepthVideo(depth_m=0.5 * true, camera=camera, kind="relative z"),
-        camera_known=True,
+        depth=DepthVideo(depth_m=0.5 * true, kind="relative z", exo=CameraPath.of_exo(camera)),
     )
 
     def fit(own: torch.Tensor | None, given: torch.Tensor | None):
         metric = DepthSource(
             name="file",
-            depth=DepthVideo(depth_m=metric_m, camera=camera, dynamic=own),
-            camera_known=True,
+            depth=DepthVideo(depth_m=metric_m, dynamic=own, exo=CameraPath.of_exo(camera)),
         )
         return align_sources([metric, video], dynamic_mask=None if given is None else given.float())
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.depth.trust import (
     FLICKER_TOLERANCE,
     FLOOR,
@@ -66,7 +67,9 @@ def test_a_models_confidence_is_kept_where_it_is_lower():
     confidence[:, :, :10], confidence[:, 0] = 0.3, 0.0
     depth = planes()
     depth[:, 0, 0] = float("nan")
-    trust = with_trust(DepthVideo(depth_m=depth, camera=camera, trust=confidence)).trust
+    trust = with_trust(
+        DepthVideo(depth_m=depth, trust=confidence, exo=CameraPath.of_exo(camera))
+    ).trust
     assert float(trust[0, 4, 4]) == pytest.approx(0.3) and float(trust[0, 0, 30]) == pytest.approx(
         FLOOR
     )

@@ -44,9 +44,9 @@ def test_a_path_is_read(form, tmp_path):
     relative = [compose(poses, invert(poses[0])) for poses in (path.w2c, w2c())]
     assert torch.allclose(*relative, atol=1e-9)
     ego = read_trajectory(file, preset_camera("pinhole", 64))[0]
-    assert torch.allclose(ego.w2c, path.w2c)
+    assert torch.allclose(ego.ego.w2c, path.w2c)
     if form.startswith("colmap") or form == "transforms":
-        assert torch.allclose(ego.camera.intrinsics, torch.tensor(K))
+        assert torch.allclose(ego.ego.camera.intrinsics, torch.tensor(K))
 
 
 def lines(file: Path, change: Callable[[str], str], head: str = "") -> None:
@@ -110,7 +110,7 @@ def test_a_habit_of_other_writers_is_read(form, change, head, tmp_path):
         indices=torch.arange(N).double(), times_s=torch.arange(N) / 30.0, source_frames=N
     ).selection()
     ego, _ = read_trajectory(file, preset_camera("pinhole", 64), frames)
-    assert torch.allclose(ego.w2c, w2c(), atol=5e-3)
+    assert torch.allclose(ego.ego.w2c, w2c(), atol=5e-3)
 
 
 @pytest.mark.parametrize(

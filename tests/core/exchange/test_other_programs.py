@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.camera_files import CameraFile
@@ -16,7 +17,7 @@ from egox_core.exchange.frame_numbers import numbers_of, place
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
-from egox_core.takes.take_cameras import exo_camera_of_size
+from egox_core.takes.take_cameras import exo_lens_of_size
 from egox_core.trajectory.keyframe_fit import ClipMoments
 from egox_core.types import DepthVideo, TakeMeta
 from tests.core.exchange.test_camera_files import PLACES, TURNS, N, trajectory, w2c
@@ -27,7 +28,7 @@ W2C, EGO = w2c(), preset_camera("aria_released", 64)
 
 def transforms(folder: Path, words: str) -> Path:
     """transforms.json with these words in place of our own."""
-    write_blender(folder / "transforms.json", trajectory())
+    write_blender(folder / "transforms.json", trajectory().ego)
     content = read_json(folder / "transforms.json") | json.loads(words)
     content = {k: v for k, v in content.items() if k != "egox_camera" and v is not None}
     content["frames"] = [{k: v for k, v in f.items() if k != "time"} for f in content["frames"]]
@@ -37,7 +38,7 @@ def transforms(folder: Path, words: str) -> Path:
 
 def colmap(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
     """COLMAP's text with this camera, and this text between the lines of pictures."""
-    write_colmap(folder, trajectory())
+    write_colmap(folder, trajectory().ego)
     file = folder / "images.txt"
     file.write_text("\ufeff" + file.read_text("utf-8").replace("\n\n", points), "utf-8")
     (folder / "cameras.txt").write_text("\ufeff1 " + camera, "utf-8")
@@ -76,11 +77,11 @@ def test_a_lens_is_read_or_refused(case, tmp_path):
         with refuses(expected.removeprefix("refused ")):
             read_trajectory(file, EGO)
     else:
-        camera, (lens, *numbers) = read_trajectory(file, EGO)[0].camera, expected.split()
+        camera, (lens, *numbers) = read_trajectory(file, EGO)[0].ego.camera, expected.split()
         assert (camera.lens, camera.distortion) == (lens, tuple(map(float, numbers)))
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
-    assert read_trajectory(file, EGO, lens=False)[0].camera == EGO.upright()
+    assert read_trajectory(file, EGO, lens=False)[0].ego.camera == EGO.upright()
     assert torch.allclose(CameraFile.read(file).w2c, W2C)
 
 
@@ -88,7 +89,7 @@ def test_intrinsics_may_be_of_each_frame(tmp_path):
     file = transforms(tmp_path, '{"fl_x": null, "fl_y": null, "w": null, "camera_angle_x": null}')
     text = file.read_text("utf-8").replace('"file_path"', '"fl_x": 30, "w": 64, "file_path"')
     file.write_text(text, "utf-8")
-    assert read_trajectory(file, EGO)[0].camera.fy == 30
+    assert read_trajectory(file, EGO)[0].ego.camera.fy == 30
     file.write_text(text.replace('"fl_x": 30', '"fl_x": 33', 1), "utf-8")
     with refuses("2 cameras; expected images of one camera"):
         read_trajectory(file, EGO)
@@ -108,7 +109,7 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
     camera, note = depth_camera(meta, (448, 256))
     kept = torch.equal(camera.intrinsics, k.double()), "as they are" in note
     assert kept == ((result == "kept"),) * 2
-    assert exo_camera_of_size(meta, None, (448, 256)).cx == pytest.approx(camera.cx, abs=1)
+    assert exo_lens_of_size(meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,9 @@ def spans(words: str) -> list[int]:
 def test_files_go_by_names_and_times(tmp_path):
     """Frames written in no order, pictures that COLMAP didn't register, key frames of a SLAM."""
     moments, frames = torch.arange(N).double() / 30, clip_of(N, range(N))
-    depth = DepthVideo(depth_m=torch.ones(N, 1, 1), camera=EGO, times_s=moments, source_frames=N)
+    depth = DepthVideo(
+        depth_m=torch.ones(N, 1, 1), source_frames=N, exo=CameraPath.of_exo(EGO, times_s=moments)
+    )
     file = transforms(tmp_path, "{}")
     write_json(file, {"frames": read_json(file)["frames"][::-1]})
     known = torch.tensor([0, 1, 2, *range(6, N)])
@@ -204,7 +207,7 @@ def test_files_go_by_names_and_times(tmp_path):
         assert torch.allclose(exo[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)
-            assert torch.equal(ego.w2c, exo) and note == notes.placed
+            assert torch.equal(ego.ego.w2c, exo) and note == notes.placed
 
 
 def test_pictures_of_every_second_frame_may_be_the_first_half():

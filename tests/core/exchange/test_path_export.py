@@ -42,7 +42,7 @@ def looking(camera: CameraModel) -> CameraTrajectory:
 )
 def test_colmap_round_trip(tmp_path, camera):
     before = looking(camera)
-    write_colmap(tmp_path / "sparse", before)
+    write_colmap(tmp_path / "sparse", before.ego)
     lens, poses, names = read_pictures(tmp_path / "sparse" / "images.txt")
     read = lens()
     assert (
@@ -52,14 +52,14 @@ def test_colmap_round_trip(tmp_path, camera):
     )
     expected, known = camera.pixel_rays(torch.float64)
     rays, _ = read.pixel_rays(torch.float64)
-    for was, pose in zip(before.w2c, poses, strict=True):
+    for was, pose in zip(before.ego.w2c, poses, strict=True):
         off = expected @ was[:, :3] - rays @ pose[:, :3]  # in the world
         assert off[known].abs().max() < 1e-9
         assert torch.allclose(camera_centre(pose), camera_centre(was))
 
 
 def test_bad_colmap_folders_are_refused(tmp_path):
-    write_colmap(tmp_path, looking(FISHEYE))
+    write_colmap(tmp_path, looking(FISHEYE).ego)
     images = (tmp_path / "images.txt").read_bytes()
     without_camera = images.replace(b" 1 frame_000003.png", b" frame_000003.png")
     for name, content, words in (
@@ -80,7 +80,7 @@ def test_bad_colmap_folders_are_refused(tmp_path):
 
 def test_blender_matrices_look_the_right_way(tmp_path):
     before = looking(preset_camera("aria_released", 32))
-    write_blender(tmp_path / "transforms.json", before)
+    write_blender(tmp_path / "transforms.json", before.ego)
     content = read_json(tmp_path / "transforms.json")
     assert len(content["frames"]) == 12 and content["frames"][3]["time"] == pytest.approx(0.15)
     matrix = np.array(content["frames"][2]["transform_matrix"])

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.gga.geometry import exo_points, gga_geometry
-from egox_core.types import DepthVideo
-from tests.poses import path_of, still
+from egox_core.types import DepthVideo, of_frames
+from tests.poses import path_of, still, with_exo
 from tests.refusals import refuses
 
 
@@ -25,7 +26,7 @@ def plain_scene(device, scale: int = 1):
     camera, exo_w2c = preset_camera("pinhole", 64), w2c[0].to(device)
     trajectory = path_of(w2c.to(device), camera, 30, exo_w2c=exo_w2c)
     return DepthVideo(
-        depth_m=torch.full((9, height, width), 2.0, device=device), camera=exo
+        depth_m=torch.full((9, height, width), 2.0, device=device), exo=CameraPath.of_exo(exo)
     ), trajectory
 
 
@@ -56,7 +57,7 @@ def test_wide_depth_is_cropped_in_the_middle(device):
     depth, trajectory = plain_scene(device)
     wide = DepthVideo(
         depth_m=torch.nn.functional.pad(depth.depth_m, (6, 6), value=9.0),
-        camera=depth.camera.crop(-6, 0, 108, 64),
+        exo=CameraPath.of_exo(depth.exo.camera.crop(-6, 0, 108, 64)),
     )
     ours, same = (gga_geometry(d, trajectory, EXACT, **SIZES) for d in (wide, depth))
     assert torch.equal(ours.key_dirs, same.key_dirs)
@@ -96,9 +97,7 @@ def test_moving_exo_camera_moves_the_points(device):
     depth, trajectory = plain_scene(device)
     moved = still(9)
     moved[4:, 2, 3] = 1.0
-    points, _ = exo_points(
-        replace(depth, exo_w2c=moved), trajectory, torch.tensor([0, 4, 8]), (96, 64)
-    )
+    points, _ = exo_points(with_exo(depth, moved), trajectory, torch.tensor([0, 4, 8]), (96, 64))
     assert torch.allclose(points[0, ..., 2], torch.tensor(2.0, dtype=torch.float64))
     assert torch.allclose(points[1:, ..., 2], torch.tensor(1.0, dtype=torch.float64))
 
@@ -121,7 +120,7 @@ def test_sizes_that_do_not_fit_are_refused(change, message, device):
 def test_short_trajectory_and_unknown_modes_are_refused(device):
     depth, trajectory = plain_scene(device)
     with refuses("ego trajectory"):
-        gga_geometry(depth, replace(trajectory, w2c=trajectory.w2c[:5]), EXACT, **SIZES)
+        gga_geometry(depth, of_frames(trajectory, slice(5)), EXACT, **SIZES)
     with refuses("metric z depth"):
         gga_geometry(replace(depth, kind="disparity"), trajectory, EXACT, **SIZES)
     with refuses("exo camera of the depth"):

@@ -37,7 +37,7 @@ def skin_distance(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:  
 def test_rays_end_where_they_first_meet_the_skin(clip):
     """Float32 rounds to a tenth of a millimetre, where a ray only grazes."""
     track, path = clip
-    every = path.camera.upright().pixel_rays()[0].reshape(-1, 3)
+    every = path.ego.camera.upright().pixel_rays()[0].reshape(-1, 3)
     for joints in track.in_head(path)[0][0].float():
         near = meets(every, joints)
         assert cast_capsules(every[~near], joints)[0].isinf().all()

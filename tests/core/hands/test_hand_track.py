@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras import look_at, preset_camera
 from egox_core.hands import HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
-from egox_core.types import CameraTrajectory
 from lab.drawn.person import HAND
 from tests.frames_in_use import frames_in_use
+from tests.poses import path_of
 from tests.refusals import refuses
 
 
@@ -52,9 +52,9 @@ def test_the_head_is_the_upright_ego_camera():
     camera = preset_camera("aria_released", 448)
     exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
     w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
-    path = CameraTrajectory(w2c=w2c, camera=camera, times_s=torch.arange(2.0), exo_w2c=exo_w2c)
+    path = path_of(w2c, camera, exo_w2c=exo_w2c)
     track = HandTrack.of_joints(palms(random_turns(2)))
-    world, world_turns = track.in_world(exo_w2c)
+    world, world_turns = track.in_world(path.exo)
     sensor = world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
     joints, turns = track.in_head(path)
     expected, got = camera.project(sensor)[0], camera.upright().project(joints)[0]

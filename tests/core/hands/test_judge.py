@@ -78,7 +78,7 @@ def test_drawn_takes(clips, noise, bars):
         track = clip.judged((0.85 + 0.03 * number) * seen, "depth_m", "mask")
         path = path_of(scene.ego_w2c, scene.ego_camera, exo_w2c=scene.exo_w2c)
         (ours, turns), (theirs, true_turns) = track.in_head(path), true.in_head(path)
-        off, camera = (ours - theirs).norm(dim=-1), path.camera.upright()
+        off, camera = (ours - theirs).norm(dim=-1), path.ego.camera.upright()
         (uv, _), (true_uv, there) = (camera.project(each[:, :, TIPS]) for each in (ours, theirs))
         shown = track.valid[..., None] & there & camera.inside(true_uv)
         found = {

@@ -12,6 +12,7 @@ from egox_core.cameras.poses import compose
 from egox_core.metrics.off_path import PathError, PathViews
 from egox_core.scene.build import build_scene
 from lab.drawn import SyntheticSpec, make_take
+from tests.poses import with_ego
 from tests.refusals import refuses
 
 SPEC = SyntheticSpec(
@@ -43,7 +44,7 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
     upright = sensor_from_upright(take.ego_camera.quarter_turns)
     about = torch.tensor(turn, dtype=torch.float64) @ upright.T
     back = torch.from_numpy(Rotation.from_rotvec(about, degrees=True).inv().as_matrix())
-    path = replace(
+    path = with_ego(
         take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego_w2c)
     )
     found = PathViews.of(scene, path).error(take.ego_frames())

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
@@ -50,7 +51,8 @@ DOCUMENT = {
 def room(world: bool, frames: int = 5) -> PointCloud:
     seen = view(EXO, EXO_W2C)
     depth = DepthVideo(
-        depth_m=seen.depth_m.expand(frames, -1, -1), camera=EXO, exo_w2c=EXO_W2C if world else None
+        depth_m=seen.depth_m.expand(frames, -1, -1),
+        exo=CameraPath.of_exo(EXO, EXO_W2C if world else None),
     )
     return build_scene(seen.rgb.expand(frames, -1, -1, -1), depth)
 
@@ -60,7 +62,7 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
     points = CoarsePoints.of(scene.static)
     assert 0 < len(points) <= len(scene.static) and len(CoarsePoints.of(scene.static, 100)) == 100
     pose = upright_pose(torch.tensor([0.0, -0.4, -1.0]), 20, -25, 0)
-    path = path_of(sensor_pose(pose, EGO).expand(5, 3, 4), EGO)
+    path = path_of(sensor_pose(pose, EGO.quarter_turns).expand(5, 3, 4), EGO)
     options = replace(prior_preset("released"), device="cpu")
     full = render_ego_prior(scene, path, options, classes=True)
     every = CoarsePoints.of(
@@ -68,7 +70,7 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
     )
     assert every.released == 5000 == len(every)  # the released renderer's come first
     points = points.first(points.released)
-    picture, coverage, seen = points.picture(EGO, sensor_pose(pose, EGO), size=64, of=(scene, 0))
+    picture, coverage, seen = points.picture(path.ego.one(0), size=64, of=(scene, 0))
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
         float(full.coverage[0].float().mean()), abs=0.01
     )
@@ -83,11 +85,13 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
     # few grey levels.
     assert (picture.float() / 255 - full.rgb[0]).abs().mean() < 0.02
     turned, _, _ = points.picture(
-        EGO.upright(), pose, size=64
+        path.ego.upright.one(0), size=64
     )  # as the page asks: all in upright axes
     assert (turned.float() - picture.float()).abs().mean() < 0.5
     away = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
-    nothing, share, _ = points.picture(EGO, sensor_pose(away, EGO), size=64)
+    nothing, share, _ = points.picture(
+        path_of(sensor_pose(away, EGO.quarter_turns)[None], EGO).ego, size=64
+    )
     assert share == 0 and not nothing.any()
     assert len(points.joined(points)) == 2 * len(points)
     assert len(points.packed()) == 15 * len(points)
@@ -97,25 +101,25 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
 def test_a_click_finds_the_surface(world):
     scene = room(world)
     points, seen = CoarsePoints.of(scene.static, 12000), view(EXO, EXO_W2C)  # of 24,000
-    pose = EXO_W2C if world else torch.eye(3, 4, dtype=torch.float64)
+    exo, pose = scene.exo.one(0), scene.exo.at(0)
     for u, v in ((60, 80), (140, 100), (96, 24)):
-        found = pick_point(points, EXO, pose, (u, v))
+        found = pick_point(points, exo, (u, v))
         assert found is not None
         uv, _ = EXO.project((pose[:, :3] @ found.point + pose[:, 3])[None])
         assert torch.allclose(
             uv[0], torch.tensor([u, v], dtype=torch.float64), atol=1e-3
         )  # on the pixel's own ray
         assert found.depth_m == pytest.approx(float(seen.depth_m[v, u]), rel=0.03)
-    assert pick_point(points, EXO, pose, (-500.0, 0.0)) is None
+    assert pick_point(points, exo, (-500.0, 0.0)) is None
     # What is near the wearer's head is the wearer: the click goes on to what is behind, or nowhere.
-    wall = pick_point(points, EXO, pose, (60, 80))
+    wall = pick_point(points, exo, (60, 80))
     nearer = (wall.point - invert(pose)[:, 3]) * 0.6 + invert(pose)[:, 3]
     body = replace(points.first(200), xyz=nearer.float() + 0.02 * torch.randn(200, 3))
     both = body.joined(points)
-    assert pick_point(both, EXO, pose, (60, 80)).depth_m < 0.7 * wall.depth_m
-    behind = pick_point(both, EXO, pose, (60, 80), wearer=nearer)
+    assert pick_point(both, exo, (60, 80)).depth_m < 0.7 * wall.depth_m
+    behind = pick_point(both, exo, (60, 80), wearer=nearer)
     assert behind.depth_m == pytest.approx(wall.depth_m, rel=1e-3)
-    assert pick_point(body, EXO, pose, (60, 80), wearer=nearer) is None
+    assert pick_point(body, exo, (60, 80), wearer=nearer) is None
 
 
 def test_up_is_what_the_floor_says():
@@ -172,9 +176,9 @@ def test_every_form_comes_back_as_the_same_path(form, world):
     document, note = import_path(files, EGO, clip, scene)
     assert "keyframes" in note
     after = trajectory_of_keyframes(document, EGO, clip.selection(), scene)
-    apart = EGO.upright_poses(after.w2c) - EGO.upright_poses(before.w2c)
+    apart = EGO.upright_poses(after.ego.w2c) - EGO.upright_poses(before.ego.w2c)
     assert (
-        len(after.w2c) == 40 and apart.abs().max() < 0.02
+        len(after.ego.w2c) == 40 and apart.abs().max() < 0.02
     )  # 5 mm and half a degree, at a metre or two
     if form == "meta":
         meta = json.loads(content)

@@ -11,12 +11,14 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import transform
 from egox_core.page.queries import pick_head, pick_point
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.head_template import VERTEX_TO_CHIN
 from lab.drawn import SyntheticSpec, make_take
+from tests.poses import with_exo
 
 CLICKS = 6
 HEIGHTS = (96, 160, 288)  # of the exo pictures, px
@@ -57,7 +59,7 @@ def seen_heads(room: int) -> Iterator[Head]:
         across_px = HEAD_BREADTH_M * camera.fx / float(seen[2])
         if float(mask.sum()) < 0.7 * math.pi / 4 * across_px**2:
             continue  # behind furniture, or out of the picture
-        cloud = build_scene(view.exo_rgb, replace(view.depth_video(), exo_w2c=None))
+        cloud = build_scene(view.exo_rgb, with_exo(view.depth_video(), None))
         points = CoarsePoints.of(cloud.static).joined(CoarsePoints.of(cloud.moving[0]))
         yield Head(camera=camera, points=points, mask=mask.numpy(), centre=seen)
 
@@ -71,7 +73,7 @@ def test_the_heads_centre(heads):
     off_m = []
     for head in heads:
         for pixel in head.clicks():
-            pick = pick_head(head.points, head.camera, STILL, pixel)
+            pick = pick_head(head.points, CameraPath.of_exo(head.camera), pixel)
             off_m.append(float((pick.point - head.centre).norm()))
     assert np.median(off_m) <= 0.03 and np.mean(np.array(off_m) <= 0.05) >= 0.9
 
@@ -87,7 +89,9 @@ def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
         points = replace(head.points, xyz=head.points.xyz * wider)
         half_head = VERTEX_TO_CHIN / 2 * head.camera.fx / float(head.centre[2])
         for pixel in head.clicks():
-            centre = pick_head(points, camera, STILL, pixel, lens_guessed=off_deg != 0).point
+            centre = pick_head(
+                points, CameraPath.of_exo(camera), pixel, lens_guessed=off_deg != 0
+            ).point
             seen = camera.project(centre[None])[0][0]
             assert float((seen - torch.tensor(pixel)).norm()) <= half_head
 
@@ -106,11 +110,19 @@ def test_a_click_beside_a_small_head_is_one_on_it(heads):
             continue  # the click itself is on something else that is near
         counted += 1
         assert (
-            abs(pick_point(head.points, head.camera, STILL, pixel).depth_m - float(head.centre[2]))
+            abs(
+                pick_point(head.points, CameraPath.of_exo(head.camera), pixel).depth_m
+                - float(head.centre[2])
+            )
             < 0.2
         )
         assert (
-            float((pick_head(head.points, head.camera, STILL, pixel).point - head.centre).norm())
+            float(
+                (
+                    pick_head(head.points, CameraPath.of_exo(head.camera), pixel).point
+                    - head.centre
+                ).norm()
+            )
             < 0.06
         )
     assert counted >= len(heads) // 4

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from egox_core import frame_store
+from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import socket_sources
 from egox_core.depth.roles import align_sources
 from egox_core.depth.trust import with_trust
@@ -45,7 +46,7 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     sky[:, :2] = 1
     depth, *_ = align_sources(
         list(socket_sources(sockets)),
-        exo_w2c=take.exo_w2c,
+        exo=CameraPath.of_exo(None, take.exo_w2c),
         sky_mask=sky,
         dynamic_mask=take.exo_dynamic.float(),
     )

@@ -7,6 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import sensor_from_upright
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
 from egox_core.prior.options import PriorOptions
@@ -36,10 +37,8 @@ def clip(
     depth_m = exo.depth_m.expand(len(poses), -1, -1)
     depth = DepthVideo(
         depth_m=depth_m,
-        camera=EXO,
-        exo_w2c=exo_w2c,
-        times_s=path.times_s,
         dynamic=torch.zeros_like(depth_m, dtype=torch.bool),
+        exo=CameraPath.of_exo(EXO, exo_w2c, path.ego.times_s),
     )
     rgb = exo.rgb.float().expand(len(poses), -1, -1, -1) / 255
     return rgb, depth, path, torch.stack([view(EGO, pose).rgb.float() / 255 for pose in poses])

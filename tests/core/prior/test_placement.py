@@ -10,6 +10,7 @@ from egox_core.prior.placement import check_placement, flipped, scaled
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.stages import prior, scene
 from lab.drawn import SyntheticSpec, make_take
+from tests.poses import path_of, with_ego, with_exo
 from tests.refusals import refuses
 
 SMALL = {"frames": 3, "fps": 2.0, "exo_width": 128, "exo_height": 64, "ego_size": 32}
@@ -36,8 +37,9 @@ def take():
 
 def words_of(take, *, depth=torch.clone, poses=torch.clone, **settings):
     exo_w2c = poses and poses(take.exo_w2c)
-    maps = replace(take.depth_video(), depth_m=depth(take.exo_depth_m), exo_w2c=exo_w2c)
-    path = replace(take.trajectory(), w2c=(poses or flipped)(take.ego_w2c), exo_w2c=exo_w2c)
+    maps = with_exo(replace(take.depth_video(), depth_m=depth(take.exo_depth_m)), exo_w2c)
+    ego_w2c = (poses or flipped)(take.ego_w2c)
+    path = path_of(ego_w2c, take.ego_camera, exo_w2c=exo_w2c, exo_camera=take.exo_camera)
     return check_placement(scene(take.exo_rgb, maps)[0], path, **settings)
 
 
@@ -59,8 +61,9 @@ def test_right_takes_of_several_and_moving_cameras_pass(take):
 def test_a_wearer_outside_the_picture_is_only_warned_of(take):
     depth, left = take.depth_video(), 84  # px, beyond the head
     cut = {"depth_m": depth.depth_m[..., left:], "dynamic": None}
-    camera = depth.camera.crop(left, 0, 128 - left, 64)
-    seen, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, camera=camera))
+    camera = depth.exo.camera.crop(left, 0, 128 - left, 64)
+    exo = replace(depth.exo, lens=camera)
+    seen, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, exo=exo))
     words = check_placement(seen, take.trajectory())[0].text
     assert "hardly" in words and "outside the exo picture" in words
 
@@ -70,7 +73,7 @@ def test_what_cannot_be_is_refused_unless_it_is_drawn_anyway(take, wordless):
         raise InterruptedError(stage)
 
     seen, _ = scene(take.exo_rgb, take.depth_video())
-    away = replace(take.trajectory(), w2c=scaled((1, 1, 1, 99))(take.ego_w2c))
+    away = with_ego(take.trajectory(), w2c=scaled((1, 1, 1, 99))(take.ego_w2c))
     with pytest.raises(InterruptedError, match="readings"):
         prior(seen, away, progress=stop)
     with refuses("draw_anyway"):

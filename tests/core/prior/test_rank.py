@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, sensor_from_upright
-from egox_core.cameras.poses import compose, invert, look_at
+from egox_core.cameras.path import CameraPath
+from egox_core.cameras.poses import look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
@@ -15,7 +16,7 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.types import EARLIER, CameraTrajectory, DepthVideo, PointCloud
 from lab.drawn import SyntheticSpec, make_take
-from tests.poses import path_of
+from tests.poses import path_of, with_exo
 from tests.refusals import refuses
 
 from ..box_room import true_coverage, view
@@ -33,33 +34,32 @@ HALVES = {
 }
 
 
-def ego_path() -> CameraTrajectory:
+def ego_path(exo_w2c: torch.Tensor | None = None) -> CameraTrajectory:
     turn = sensor_from_upright(EGO.quarter_turns)
     poses = torch.stack(
         [turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(4)]
     )
-    return path_of(poses, EGO, 10)
+    return path_of(poses, EGO, 10, exo_w2c=exo_w2c, exo_camera=EXO)
 
 
 def depth_of(w2c: torch.Tensor, count: int = 4) -> DepthVideo:
     return DepthVideo(
         depth_m=view(EXO, w2c).depth_m.expand(count, -1, -1),
-        camera=EXO,
-        exo_w2c=w2c,
-        times_s=torch.arange(count, dtype=torch.float64) / 10,
+        exo=CameraPath.of_exo(EXO, w2c, torch.arange(count, dtype=torch.float64) / 10),
     )
 
 
 def candidates(with_depth: bool) -> list[ExoCandidate]:
-    shared = {"camera": EXO, "trajectory": ego_path()}
     return [
-        ExoCandidate(name=name, exo_w2c=w2c, depth=depth_of(w2c) if with_depth else None, **shared)
+        ExoCandidate(
+            name=name, trajectory=ego_path(w2c), depth=depth_of(w2c) if with_depth else None
+        )
         for name, w2c in PLACES.items()
     ]
 
 
 def truth(name: str) -> float:
-    return sum(true_coverage(EGO, w2c, EXO, PLACES[name]) for w2c in ego_path().w2c) / 4
+    return sum(true_coverage(EGO, w2c, EXO, PLACES[name]) for w2c in ego_path().ego.w2c) / 4
 
 
 def test_depth_predicts_the_true_coverage():
@@ -87,8 +87,10 @@ def test_a_take_in_its_own_world_is_judged_alike():
     for with_depth in (True, False):
         given, wild = candidates(with_depth), []
         for one in given:
-            w2c = compose(one.trajectory.w2c, invert(one.exo_w2c))
-            wild.append(replace(one, trajectory=replace(one.trajectory, w2c=w2c), exo_w2c=None))
+            w2c = one.trajectory.ego.seen_from(one.trajectory.exo)
+            depth = None if one.depth is None else with_exo(one.depth, None)
+            path = path_of(w2c, EGO, 10, exo_camera=EXO)
+            wild.append(replace(one, trajectory=path, depth=depth))
         ranks = (rank_exo_cameras(each, frames=2) for each in (given, wild))
         for a, b in zip(*ranks, strict=True):
             assert a.name == b.name and a.coverage == pytest.approx(b.coverage, abs=2e-3)
@@ -116,7 +118,7 @@ def test_fused_scenes_cover_what_each_covers():
     assert fused.coverage.sum() > 1.3 * max(left.sum(), right.sum())
     # What they show is the room: the colour that a ray cast from the ego camera finds there.
     for t in (0, 3):
-        expected = view(EGO, path.w2c[t]).rgb.float() / 255
+        expected = view(EGO, path.ego.w2c[t]).rgb.float() / 255
         error = (fused.rgb[t] - expected).abs().amax(-1)[fused.coverage[t]]
         assert error.median() < 0.02 and error.quantile(0.9) < 0.08
     assert fuse_scenes([scene_of("beside")]).notes == scene_of("beside").notes
@@ -134,8 +136,9 @@ def test_fused_moving_points_keep_their_objects_apart():
 
 
 def test_scenes_that_do_not_belong_together_are_refused():
-    alone = replace(scene_of("beside"), frame="exo", exo_w2c=None)
-    late = replace(scene_of("behind"), times_s=torch.arange(4, dtype=torch.float64) / 5)
+    beside, behind = scene_of("beside").exo, scene_of("behind").exo
+    alone = replace(scene_of("beside"), exo=CameraPath.of_exo(beside.lens))
+    late = replace(scene_of("behind"), exo=replace(behind, times_s=torch.arange(4) / 5))
     for bad, message in (
         ([scene_of("beside"), alone], "scene 2: got points in the exo camera's own"),
         ([scene_of("beside"), scene_of("behind", 3)], "3 frames"),
@@ -154,9 +157,7 @@ def test_the_prediction_is_near_the_full_prior():
     )
     path, depth = take.trajectory(), take.depth_video()
     full = render_ego_prior(build_scene(take.exo_frames(), depth), path, classes=True)
-    candidate = ExoCandidate(
-        name="take", camera=take.exo_camera, trajectory=path, exo_w2c=take.exo_w2c, depth=depth
-    )
+    candidate = ExoCandidate(name="take", trajectory=path, depth=depth)
     # Measured 0.03 over four seeds at full size: points of the thinned scene are drawn larger at
     # outlines.
     share = float((full.seen >= EARLIER).double().mean())

@@ -8,6 +8,7 @@ import torch
 
 from egox_core import stages
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert, look_at
 from egox_core.prior import drawing, render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
@@ -17,9 +18,9 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.scene.surface import lift
 from egox_core.takes.wearer_body import meets_head
-from egox_core.types import CameraTrajectory, PointCloud, PointSet
+from egox_core.types import CameraTrajectory, PointCloud, PointSet, of_frames
 from lab.drawn import SyntheticSpec, covisible, make_take
-from tests.poses import path_of, still
+from tests.poses import path_of, still, with_ego, with_exo
 from tests.refusals import refuses
 
 SMALL = SyntheticSpec(seed=2, frames=5, fps=2.0, exo_width=392, exo_height=224, ego_size=224)
@@ -51,9 +52,10 @@ def cloud(points: PointSet, frames: int = 1, frame: str = "exo") -> PointCloud:
     return PointCloud(
         static=points,
         moving=[PointSet.empty()] * frames,
-        frame=frame,
         frame_count=frames,
-        exo_camera=CameraModel.pinhole(64, 48, 50.0),
+        exo=CameraPath.of_exo(
+            CameraModel.pinhole(64, 48, 50.0), still(1)[0] if frame == "world" else None
+        ),
     )
 
 
@@ -101,9 +103,9 @@ def test_the_scene_frame_decides_how_poses_are_read(take, scene):
     def two_frames(*how):
         return list(islice(iter_ego_prior(*how, options), 2))
 
-    exo_scene = build_scene(take.exo_rgb, replace(take.depth_video(), exo_w2c=None))
-    ego_from_exo = compose(path.w2c, invert(take.exo_w2c))
-    direct = replace(path, w2c=ego_from_exo, exo_w2c=None)
+    exo_scene = build_scene(take.exo_rgb, with_exo(take.depth_video(), None))
+    ego_from_exo = compose(path.ego.w2c, invert(take.exo_w2c))
+    direct = path_of(ego_from_exo, path.ego.camera)
     others = two_frames(exo_scene, path) + two_frames(exo_scene, direct)
     for right, other in zip(two_frames(scene, path) * 2, others, strict=True):
         # float32 points in two frames round differently by some 1e-7 m: a pixel in thousands may
@@ -154,13 +156,13 @@ def test_dynamic_handling(take, scene):
         for choice in ("keep", "without head", "without wearer", "leave out")
     )
     assert keep >= headless > bodyless >= still
-    centre = camera_centre(path.w2c[0]).float()
+    centre = camera_centre(path.ego.w2c[0]).float()
     moving = scene.moving[0]
     head = (moving.xyz - centre).norm(dim=-1) < 0.25
     assert bool(head.any()), "the exo camera sees the head"
     only_head = cloud(moving.select(head), frame="world")
     assert not render_ego_prior(
-        only_head, replace(path, w2c=path.w2c[:1]), replace(draw, dynamic="without head")
+        only_head, of_frames(path, slice(1)), replace(draw, dynamic="without head")
     ).coverage.any()
 
 
@@ -199,7 +201,7 @@ def test_near_is_a_distance_not_a_z_depth():
 )
 def test_bad_poses_are_refused_before_rendering(change, message):
     scene = cloud(points_at([[0.0, 0.0, 2.0]]), frames=3)
-    path = replace(path_of(still(3), CAMERAS[-1]), **change)
+    path = path_of(**{"w2c": still(3), "camera": CAMERAS[-1]} | change)
     with refuses(message):
         iter_ego_prior(scene, path)
 
@@ -223,7 +225,7 @@ def test_bad_options_are_refused(name):
 
 def test_a_smaller_picture_shows_the_same(take, scene, whole):
     path = take.trajectory()
-    small = render_ego_prior(scene, replace(path, camera=path.camera.rescale(112, 112))).coverage
+    small = render_ego_prior(scene, with_ego(path, lens=path.ego.camera.rescale(112, 112))).coverage
     halved = whole.coverage.float().view(5, 112, 2, 112, 2).mean((2, 4)) > 0.5
     assert (small & halved).sum() > 0.93 * (small | halved).sum()
 
@@ -270,25 +272,23 @@ def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, sc
 def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     """Also where depth puts it behind the head; fused scenes look from each of their cameras."""
     path, exact = take.trajectory(), prior_preset("exact")
-    turns = path.camera.quarter_turns
+    turns = path.ego.camera.quarter_turns
     exo = camera_centre(take.exo_w2c)
     head = scene.moving[0]
-    centre = camera_centre(path.w2c[0])
+    centre = camera_centre(path.ego.w2c[0])
     head = head.select((head.xyz - centre.float()).norm(dim=-1) < 0.12)
-    assert len(head) > 20 and bool(meets_head(head.xyz, exo, path.w2c[0], turns).all())
+    assert len(head) > 20 and bool(meets_head(head.xyz, exo, path.ego.w2c[0], turns).all())
     melted = replace(
         head, xyz=(exo + 1.5 * (head.xyz.double() - exo)).float()
     )  # half as far again, on the same pixels
-    assert bool(meets_head(melted.xyz, exo, path.w2c[0], turns).all())
+    assert bool(meets_head(melted.xyz, exo, path.ego.w2c[0], turns).all())
     aside = replace(head, xyz=head.xyz + torch.tensor([0.0, 0.0, 0.6]))
-    assert not bool(meets_head(aside.xyz, exo, path.w2c[0], turns).any())
+    assert not bool(meets_head(aside.xyz, exo, path.ego.w2c[0], turns).any())
 
     one = replace(scene, static=PointSet.empty(), moving=[melted], frame_count=1)
-    other = replace(
-        one,
-        exo_w2c=compose(take.exo_w2c, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0))),
-    )
-    path = replace(path, w2c=path.w2c[:1])
+    aside = compose(take.exo_w2c, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
+    other = replace(one, exo=replace(one.exo, w2c=aside))
+    path = of_frames(path, slice(1))
     all_but_near = len(visible_points(one, path, prior_preset("clean")))
     assert all_but_near > 0.9 * len(melted)
     for shown, seen in (
@@ -302,7 +302,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
     """Drawn part of the first frame."""
     return render._visible_points(
-        scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options
+        scene.static, scene, 0, path.ego.w2c[0], path.ego.camera.quarter_turns, options
     )
 
 

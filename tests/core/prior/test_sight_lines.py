@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import look_at
 from egox_core.prior.options import PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
@@ -49,8 +50,10 @@ def test_lines_equal_their_plain_twin(device):
             depth_m = 1 + 2 * torch.rand(24, 32, generator=draw)
             depth_m[:4], depth_m[-4:] = torch.nan, torch.inf
             bound = DepthBound(
-                camera=CameraModel.pinhole(32, 24, 20.0),
-                exo_from_ego=look_at([x, 0.0, -1.0], [0.0, 0.0, 2.0]).float().to(on),
+                exo=CameraPath.of_exo(
+                    CameraModel.pinhole(32, 24, 20.0), look_at([x, 0.0, -1.0], [0.0, 0.0, 2.0])
+                ),
+                scene_from_ego=torch.eye(3, 4, dtype=torch.float64),
                 depth_m=depth_m.to(on),
                 moves=(torch.rand(24, 32, generator=draw) < 0.5).to(on),
                 noise=noise,
@@ -142,7 +145,7 @@ SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0
 def classes_of(depth_m, dynamic, ego_at, ego_to):
     """Classes of every frame of a grey scene, from an eye that keeps still."""
     camera, count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
-    depth = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic)
+    depth = DepthVideo(depth_m=depth_m, dynamic=dynamic, exo=CameraPath.of_exo(camera))
     scene = build_scene(torch.full((count, SIZE, SIZE, 3), 0.5), depth)
     w2c = look_at(ego_at, ego_to).repeat(count, 1, 1)
     path = path_of(w2c, CameraModel.pinhole(33, 33, 40.0))

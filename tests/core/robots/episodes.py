@@ -75,7 +75,6 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
         numbered(EXO, first, count),
         numbered(EGO, first, count).float() / 255,
         trajectory(count, source_fps),
-        EXO_LENS,
         hands(count),
         **{"fps": 10, **more},
     )

@@ -16,6 +16,7 @@ from egox_core.robots.episode import TIPS, Episode, frames_at
 from egox_core.robots.fit import CameraFit, camera_fit
 from egox_core.stages import scene
 from lab.drawn import SyntheticSpec, make_take
+from tests.poses import with_ego, with_exo
 from tests.refusals import refuses
 
 from .episodes import FRAMES, LENS, episode, hands, number_of, trajectory
@@ -39,8 +40,10 @@ def track_of(number: int) -> HandTrack:
 
 def test_labels_lie_on_the_pixels_of_the_pictures_as_stored():
     own, path, track = episode(1), trajectory(FRAMES, 10), track_of(1)
-    world = track.in_world(path.exo_w2c)[0][:, :, TIPS, :]
-    turned, seen = path.camera.project(transform(path.w2c[:, None], world))  # the sensor's own way
+    world = track.in_world(path.exo)[0][:, :, TIPS, :]
+    turned, seen = path.ego.camera.project(
+        transform(path.ego.w2c[:, None], world)
+    )  # the sensor's own way
     known = seen & track.valid[..., None]
     state = vectors_of(own.columns["observation.state"])[:, :, 3:]
     for tips in (state, transform(poses_of(own, "ego_w2c")[:, None, :3], world)):
@@ -78,7 +81,7 @@ def test_times_of_another_rate_take_the_nearest_frames():
     frames = np.rint(times * 24).astype(int)
     shown = [number_of(each.numpy()) for each in own.videos["observation.images.ego"][1]]
     assert shown == frames.tolist()
-    turned = LENS.upright_poses(trajectory(25, 24.0).w2c[frames])
+    turned = LENS.upright_poses(trajectory(25, 24.0).ego.w2c[frames])
     assert torch.allclose(poses_of(own, "ego_w2c")[:, :3], turned)
     almost = torch.arange(49, dtype=torch.float64) / 29.97
     assert torch.equal(frames_at(almost, 30, False, "clip"), torch.arange(49))
@@ -130,17 +133,17 @@ def test_a_true_video_tells_of_a_camera_that_is_wrong():
     depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
     points, _ = scene(take.exo_rgb, depth)
     turn = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
-    turned = {"exo_w2c": turn @ path.exo_w2c}
-    beside, _ = scene(take.exo_rgb, replace(depth, **turned))
-    shifted = path.w2c.clone()
+    turned = with_exo(depth, turn @ path.exo.pose)
+    beside, _ = scene(take.exo_rgb, turned)
+    shifted = path.ego.w2c.clone()
     shifted[:, 1, 3] += 0.1
     right, head_turned, head_shifted, exo_turned = (
         camera_fit(*each, ego, generated=False)
         for each in (
             (points, path),
-            (points, replace(path, w2c=turn @ path.w2c)),
-            (points, replace(path, w2c=shifted)),
-            (beside, replace(path, **turned)),
+            (points, with_ego(path, w2c=turn @ path.ego.w2c)),
+            (points, with_ego(path, w2c=shifted)),
+            (beside, replace(path, exo=turned.exo)),
         )
     )
     assert right.fits == 1 and right.path_deg.max() < 1

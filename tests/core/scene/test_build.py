@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import transform
 from egox_core.frame_store import sample_frames
 from egox_core.scene.background import fuse_static, mean_background
@@ -17,7 +18,7 @@ from egox_core.scene.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
-from tests.poses import still
+from tests.poses import still, with_exo
 from tests.refusals import refuses
 
 H, W, T = 48, 64, 12
@@ -142,7 +143,7 @@ def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take):
     assert len(both) == 2 * len(known.mean_static())
     w2c = take.exo_w2c.repeat(17, 1, 1)
     w2c[:, 0, 3] += torch.linspace(0, 0.1, 17)
-    moving = build_scene(take.exo_rgb, replace(take.depth_video(), exo_w2c=w2c))
+    moving = build_scene(take.exo_rgb, with_exo(take.depth_video(), w2c))
     assert moving.mean_static is None and moving.mean_background() is moving.static
 
 
@@ -175,7 +176,7 @@ def test_derived_mask_of_a_person_at_work(take):
 
 def test_points_lie_where_depth_and_pose_say(take):
     scene = build_scene(take.exo_rgb, take.depth_video())
-    assert scene.frame == "world" and scene.frame_count == 17
+    assert scene.exo.world == "take" and scene.frame_count == 17
     points = scene.moving[3]
     mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
     exo = transform(take.exo_w2c, points.xyz.double())
@@ -183,8 +184,8 @@ def test_points_lie_where_depth_and_pose_say(take):
     assert len(points) == int(mask.sum()) and torch.allclose(exo[:, 2].float(), z, rtol=1e-4)
     assert torch.equal(points.rgb, take.exo_rgb[3][mask])
     assert bool((points.instance > 0).all()) and bool((scene.static.instance == 0).all())
-    in_exo_frame = build_scene(take.exo_rgb, replace(take.depth_video(), exo_w2c=None))
-    assert in_exo_frame.frame == "exo"
+    in_exo_frame = build_scene(take.exo_rgb, with_exo(take.depth_video(), None))
+    assert in_exo_frame.exo.world == "exo"
     moved = transform(take.exo_w2c, scene.static.xyz.double()).float()
     assert torch.allclose(moved, in_exo_frame.static.xyz, atol=1e-4)
 
@@ -214,7 +215,7 @@ def test_a_moving_exo_camera_gives_one_world():
     # z = 4 + 0.1 x in the world
     depth = (4 - 0.1 * w2c[:, 0, 3].float())[:, None, None] / (1 - 0.1 * (U - 31.5) / 60)
     frames = torch.randint(0, 255, (T, H, W, 3), dtype=torch.uint8)
-    scene = build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA, exo_w2c=w2c))
+    scene = build_scene(frames, DepthVideo(depth_m=depth, exo=CameraPath.of_exo(CAMERA, w2c)))
     xyz = scene.static.xyz
     assert torch.allclose(xyz[:, 2], 4 + 0.1 * xyz[:, 0], atol=2e-3)
     assert float(xyz[:, 0].max() - xyz[:, 0].min()) > 64 / 60 * 3.9 + 1.0  # wider than one picture
@@ -237,7 +238,7 @@ def test_who_leaves_is_voted_out_of_a_moving_camera_s_scene():
         frames.append(torch.where(ball[..., None], 250.0, wall).to(torch.uint8))
         depths.append(torch.where(ball, 2.0, 4.0) * (1 + 0.03 * (-1) ** t))  # flicker
         balls.append(ball)
-    depth = DepthVideo(depth_m=torch.stack(depths), camera=CAMERA, exo_w2c=w2c)
+    depth = DepthVideo(depth_m=torch.stack(depths), exo=CameraPath.of_exo(CAMERA, w2c))
     scene = build_scene(torch.stack(frames), depth)
     z = scene.static.xyz[:, 2]
     assert len(scene.static) < 1.3 * H * W and float((z < 3).float().mean()) < 0.01
@@ -260,13 +261,14 @@ def test_edges_and_strays():
     assert float(stray_step(floor).max()) == 0
 
 
-def far(*t: float) -> torch.Tensor:  # [3, 4]
-    return torch.cat((torch.eye(3), torch.tensor(t)[:, None]), 1).double()
+def far(*t: float, count: int = 1) -> CameraPath:
+    w2c = torch.cat((torch.eye(3), torch.tensor(t)[:, None]), 1)
+    return CameraPath.of_exo(CAMERA, w2c.expand(count, 3, 4))
 
 
 def test_a_world_of_nine_kilometres_is_built():
     frames, depth, _ = wall_with_ball()
-    build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA, exo_w2c=far(9e3, 0, 3e3)))
+    build_scene(frames, DepthVideo(depth_m=depth, exo=far(9e3, 0, 3e3)))
 
 
 @pytest.mark.parametrize(
@@ -277,12 +279,15 @@ def test_a_world_of_nine_kilometres_is_built():
         (dict(depth_m=torch.full((T, H, W), torch.nan)), "no valid pixel"),
         (dict(depth_m=torch.ones(T - 1, H, W)), "12 frames and 11 depth maps"),
         (dict(depth_m=torch.ones(T, H, W + 2)), "size of the depth maps"),
-        (dict(camera=replace(CAMERA, width=W + 1)), "exo camera"),
-        (dict(exo_w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double()), "reflection"),
-        (dict(exo_w2c=far(4e5, -6e6, 31)), r"6013 km .* R @ \(-400000, 6000000, 0\) to the t"),
-        (dict(exo_w2c=far(0, 0, 11_000).expand(T, 3, 4)), "11 km from the world's origin"),
+        (dict(exo=CameraPath.of_exo(replace(CAMERA, width=W + 1))), "exo camera"),
+        (dict(exo=far(4e5, -6e6, 31)), r"6013 km .* R @ \(-400000, 6000000, 0\) to the t"),
+        (dict(exo=far(0, 0, 11_000, count=T)), "11 km from the world's origin"),
         (
-            dict(exo_w2c=still(T - 1)),
+            dict(exo=CameraPath.of_exo(CAMERA, torch.eye(4)[:3] * torch.tensor([1, 1, -1, 1]))),
+            "reflection",
+        ),
+        (
+            dict(exo=CameraPath.of_exo(CAMERA, still(T - 1))),
             "11 poses for 12 frames",
         ),
         (dict(dynamic=torch.zeros(T, H, W + 2, dtype=torch.bool)), "dynamic mask"),
@@ -292,4 +297,6 @@ def test_a_world_of_nine_kilometres_is_built():
 def test_bad_input_is_named(change, message):
     frames, depth, _ = wall_with_ball()
     with refuses(message):
-        build_scene(frames, replace(DepthVideo(depth_m=depth, camera=CAMERA), **change))
+        build_scene(
+            frames, replace(DepthVideo(depth_m=depth, exo=CameraPath.of_exo(CAMERA)), **change)
+        )

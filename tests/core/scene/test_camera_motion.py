@@ -7,6 +7,7 @@ import torch
 
 from egox_core.arrays import as_uint8
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
 from egox_core.take import load_take
@@ -68,7 +69,9 @@ def test_what_goes_too_far_to_be_followed_moves_too(standing):
 def test_the_scene_says_it(standing):
     """Its notes are those of *Build Scene* and of a prepared clip (``train/data/test_masks.py``)."""
     camera = CameraModel.pinhole(*SIZE, 400.0)
-    depth = DepthVideo(depth_m=torch.full((FRAMES, *SIZE[::-1]), 3.0), camera=camera)
+    depth = DepthVideo(
+        depth_m=torch.full((FRAMES, *SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera)
+    )
     notes = " ".join(map(str, build_scene(moved(standing, 11.0), depth).notes))
     assert f"moved by 11 px from frame 0 to frame {FRAMES - 1}" in notes
     assert "how far isn't known" in " ".join(map(str, build_scene(walked(standing), depth).notes))

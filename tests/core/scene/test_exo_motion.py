@@ -10,12 +10,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import compose, invert
 from egox_core.scene.exo_adjust import adjust
 from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.scene.exo_tracks import find_tracks
 from egox_core.types import DepthVideo
 from lab.drawn import DepthErrors, SyntheticSpec, make_take, with_errors
+from tests.poses import with_exo
 from tests.refusals import refuses
 from tests.twins.exo_adjust import adjust_reference
 
@@ -37,7 +39,7 @@ def clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
     exact = take.depth_video()
     # Of eight draws of errors two leave a pan's maps as wrong as they were.
     wrong = with_errors(exact, DepthErrors(low_frequency=0.06, flicker=0.03), 4)
-    return take.exo_rgb, replace(wrong, exo_w2c=None), exact
+    return take.exo_rgb, with_exo(wrong, None), exact
 
 
 def from_start(w2c: torch.Tensor) -> torch.Tensor:
@@ -63,7 +65,7 @@ def off(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
 def test_poses_and_depth(kind, motion, degrees, metres):
     frames, depth, exact = clip(kind)
     mended, found = estimate_exo_motion(frames, depth)
-    turn, way = off(mended.exo_w2c, exact.exo_w2c)
+    turn, way = off(mended.exo.pose, exact.exo.pose)
     assert found.motion == motion and turn <= degrees and way <= metres + 1e-9
     assert f"the exo camera {motion}" in found.text() and "warning" not in found.text()
     wrong, less = (torch.log(d.depth_m / exact.depth_m).flatten(1) for d in (depth, mended))
@@ -71,27 +73,27 @@ def test_poses_and_depth(kind, motion, degrees, metres):
     assert flicker[1] < 0.5 * flicker[0]
     assert (less - less.median()).abs().mean() < (wrong - wrong.median()).abs().mean()
     if kind == "pan":
-        base = exact.exo_w2c[5]
-        placed, _ = estimate_exo_motion(frames, replace(depth, exo_w2c=base))
-        assert torch.equal(placed.exo_w2c, compose(mended.exo_w2c, base))
-        camera = depth.camera
+        base = exact.exo.pose[5]
+        placed, _ = estimate_exo_motion(frames, with_exo(depth, base))
+        assert torch.equal(placed.exo.pose, compose(mended.exo.pose, base))
+        camera = depth.exo.camera
         fov = 2 * np.degrees(np.arctan(camera.width / 2 / camera.fx))
         longer = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
-        _, found = estimate_exo_motion(frames, replace(depth, camera=longer))
+        _, found = estimate_exo_motion(frames, replace(depth, exo=replace(depth.exo, lens=longer)))
         seen = re.search(r"warning: the pictures are those of a turn seen (\d+)°", found.text())
         assert seen and float(seen[1]) == pytest.approx(fov, abs=1.5)
 
 
 def test_a_given_path_is_checked_and_scaled():
     frames, depth, exact = clip("walk")
-    path = exact.exo_w2c
-    mended, found = estimate_exo_motion(frames, replace(depth, exo_w2c=path))
-    assert mended.exo_w2c is path and found.agree > 0.8 and found.depth_spread < 0.05
+    path = exact.exo.pose
+    mended, found = estimate_exo_motion(frames, with_exo(depth, path))
+    assert mended.exo.pose is path and found.agree > 0.8 and found.depth_spread < 0.05
     half = from_start(path) * torch.tensor([1, 1, 1, 0.5])
     scaled, found = estimate_exo_motion(frames, depth, "auto", half, False)
     assert "scale from the depth: x " in found.text()
-    assert off(scaled.exo_w2c, path)[1] < 0.08
-    other = clip("shake")[2].exo_w2c
+    assert off(scaled.exo.pose, path)[1] < 0.08
+    other = clip("shake")[2].exo.pose
     for wrong, why in ((half, "times its travel"), (other, "% of the mat")):
         with refuses(f"given path of the exo camera: .*{why}.*Fix"):
             estimate_exo_motion(frames, depth, "auto", wrong)
@@ -99,7 +101,7 @@ def test_a_given_path_is_checked_and_scaled():
         estimate_exo_motion(frames, depth, "stands", path)
     blank = torch.full_like(frames, 128)
     kept, found = estimate_exo_motion(blank, depth, "auto", path)
-    assert torch.equal(kept.exo_w2c, path) and "isn't checked" in found.text()
+    assert torch.equal(kept.exo.pose, path) and "isn't checked" in found.text()
     with refuses("given path of the exo camera: got the background can't be followed"):
         estimate_exo_motion(blank, depth, "auto", path, False)
 
@@ -107,7 +109,7 @@ def test_a_given_path_is_checked_and_scaled():
 def test_a_rolling_shutter_isnt_taken_for_travel():
     """A narrower view turned over one frame, each row at its own time."""
     frames, _, exact = clip("still")
-    lens, phase = exact.camera, np.arange(3)
+    lens, phase = exact.exo.camera, np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)
     rays = camera.pixel_rays(torch.float64)[0].numpy()
 
@@ -122,10 +124,10 @@ def test_a_rolling_shutter_isnt_taken_for_travel():
         at = lens.project(torch.from_numpy(ways))[0].float().numpy()
         rolled.append(cv2.remap(frames[0].numpy(), at, None, cv2.INTER_LINEAR))
     poses = torch.from_numpy(np.pad(turned(np.arange(T)), ((0, 0), (0, 0), (0, 1))))
-    depth = DepthVideo(depth_m=torch.full((T, *SIZE[::-1]), 3.0), camera=camera)
+    depth = DepthVideo(depth_m=torch.full((T, *SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera))
     mended, found = estimate_exo_motion(torch.from_numpy(np.stack(rolled)), depth)
     assert found.motion == "turns" and "warning" not in found.text()
-    assert off(mended.exo_w2c, poses)[0] < 0.5
+    assert off(mended.exo.pose, poses)[0] < 0.5
 
 
 def test_a_camera_that_stands_passes_bit_for_bit():
@@ -145,7 +147,7 @@ def test_what_cant_be_followed_is_refused():
     gaps = frames.clone()
     gaps[5] = 128  # one frame is interpolated
     mended, found = estimate_exo_motion(gaps, depth)
-    assert found.motion == "moves" and off(mended.exo_w2c, exact.exo_w2c)[1] < 0.1
+    assert found.motion == "moves" and off(mended.exo.pose, exact.exo.pose)[1] < 0.1
 
 
 @pytest.mark.parametrize("kind", ["pan", "walk"])
@@ -153,7 +155,7 @@ def test_the_adjustment_is_that_of_scipy(kind):
     """Every so many of a clip's points, in four frames."""
     frames, depth, _ = clip(kind)
     nothing = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
-    found = find_tracks(frames[::4], depth.depth_m[::4], depth.camera, list(nothing))
+    found = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(nothing))
     some = np.arange(0, len(found.home), len(found.home) // 20)
     rows = np.isin(found.point, some)
     tracks = replace(

@@ -1,11 +1,10 @@
 """The second eye: equal to its plain twin, and to the ray-traced one of a drawn room."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from egox_core.cameras import CameraModel, preset_camera, sensor_from_upright
+from egox_core.cameras.path import CameraPath
 from egox_core.scene import build_scene
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.stereo.right_eye import iter_second_eye
@@ -14,7 +13,7 @@ from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.shading import crease_neighbours
 from lab.drawn.views import Renderer
-from tests.poses import path_of, still
+from tests.poses import path_of, still, with_ego
 from tests.twins.second_eye import move_reference
 
 SIDE = 128
@@ -77,11 +76,11 @@ def test_what_the_model_moved_is_said_and_followed(room):
     true, px = second_eye(video, scene, path, FORM), 3
     assert true.off_px < 1 and not true.warnings()
     inner, unmoved = (slice(None), *(slice(16, -16),) * 2), (true.rgb - video).abs()
-    aside = path.w2c.clone()
+    aside = path.ego.w2c.clone()
     aside[:, 1, 3] += 0.1
     for other, ordered, back in (
         (video.roll(px, 2), path, -px),
-        (video, replace(path, w2c=aside), 0),
+        (video, with_ego(path, w2c=aside), 0),
     ):
         moved = second_eye(other, scene, ordered, FORM)
         assert back == 0 or moved.off_px == pytest.approx(px, abs=0.7)
@@ -98,7 +97,7 @@ def test_a_wall_before_the_nose_is_warned_of():
     """At 20 cm, where 32 px x 50 mm / 0.2 m are 8 px; exo sees all of it."""
     camera = CameraModel.pinhole(64, 64, 32.0)
     video = (camera.pixel_rays()[0] / 2 + 0.5).expand(2, -1, -1, -1)
-    depth = DepthVideo(depth_m=torch.full((2, 64, 64), 0.2), camera=camera)
+    depth = DepthVideo(depth_m=torch.full((2, 64, 64), 0.2), exo=CameraPath.of_exo(camera))
     given = (
         video,
         build_scene(video, depth),

@@ -34,22 +34,18 @@ def moving(count: int = 6, step: float = 0.2) -> np.ndarray:
 def test_vipe(tmp_path):
     path = write_vipe(tmp_path, moving())
     meta = read_vipe(path)
-    assert meta.name == "clip" and torch.equal(
-        read_meta(path).camera_extrinsics, meta.camera_extrinsics
-    )
+    assert meta.name == "clip" and torch.equal(read_meta(path).exo.pose, meta.exo.pose)
     assert torch.allclose(
         meta.camera_intrinsics.diagonal(), torch.tensor([600.0, 601, 1], dtype=torch.float64)
     )
-    assert meta.camera_extrinsics.shape == (6, 3, 4)
-    assert torch.allclose(invert(meta.camera_extrinsics), torch.from_numpy(moving()), atol=1e-5)
+    assert meta.exo.pose.shape == (6, 3, 4)
+    assert torch.allclose(invert(meta.exo.pose), torch.from_numpy(moving()), atol=1e-5)
     shuffled = write_vipe(tmp_path / "b", moving()[[3, 1, 0, 2]], np.array([3, 1, 0, 2]))
-    assert torch.allclose(
-        read_vipe(shuffled).camera_extrinsics, meta.camera_extrinsics[:4], atol=1e-5
-    )
+    assert torch.allclose(read_vipe(shuffled).exo.pose, meta.exo.pose[:4], atol=1e-5)
     still = read_vipe(write_vipe(tmp_path / "c", moving(step=0.0005)))
-    assert still.camera_extrinsics.shape == (3, 4)
+    assert still.exo.pose.shape == (3, 4)
     (tmp_path / "c" / "pose" / "clip.npz").unlink()
-    assert read_vipe(path.parents[1] / "c" / "intrinsics" / "clip.npz").camera_extrinsics is None
+    assert read_vipe(path.parents[1] / "c" / "intrinsics" / "clip.npz").exo.pose is None
 
 
 def test_bad_vipe_files_are_refused(tmp_path):

@@ -13,6 +13,7 @@ import torch
 
 from egox_core.archives import numbered_files
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.depth.resample import depth_window, fit_depth_size
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
 from egox_core.remarks import Remark
@@ -103,9 +104,9 @@ def test_every_form_gives_the_frames_by_index(tmp_path, kind):
     assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
     said = f"{path.name}: 4 frames, 0.0 % of the pixels invalid"
     assert source.notes == (Remark(said),), "one is used twice"
-    camera = depth.camera
+    camera = depth.exo.camera
     assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
-    assert depth.source_indices.tolist() == [2, 5, 5, 9, 11] and depth.times_s[1] == 0.25
+    assert depth.source_indices.tolist() == [2, 5, 5, 9, 11] and depth.exo.times_s[1] == 0.25
     if kind == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))
     everything = load_depth_file(path, meta_of()).depth
@@ -119,7 +120,7 @@ def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
     file = npz(tmp_path, np.ones((5, 448, 796), np.float16))
     meta = meta_of(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
     source = load_depth_file(file, meta, selection([0, 4], (784, 448), (784, 448)))
-    camera = source.depth.camera
+    camera = source.depth.exo.camera
     assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
     assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
         1250 * 224 / 1080
@@ -130,8 +131,9 @@ def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
 def test_an_exact_camera_is_believed(tmp_path):
     exact = CameraModel(lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27)
     file = npz(tmp_path)
-    source = load_depth_file(file, meta_of(None, exact_exo_camera=exact), selection([0]))
-    camera = source.depth.camera
+    meta = meta_of(None, exo=CameraPath.of_exo(exact))
+    source = load_depth_file(file, meta, selection([0]))
+    camera = source.depth.exo.camera
     assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(source.notes) == 1
 
 
@@ -170,7 +172,7 @@ def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
     exact = CameraModel(
         lens="pinhole", width=source[0], height=source[1], fx=500, fy=500, cx=300, cy=99
     )
-    meta = meta_of(None, exact_exo_camera=exact)
+    meta = meta_of(None, exo=CameraPath.of_exo(exact))
     if expected.startswith("refused "):
         with refuses(expected.removeprefix("refused ")):
             load_depth_file(file, meta, frames)
@@ -182,15 +184,15 @@ def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
     at = 2 + (left + w / 2) / source[0] + 2 * (top + h / 4) / source[1]
     middle = read.depth.depth_m[0, used[1] // 4 - 1 : used[1] // 4 + 1, used[0] // 2 - 1 :][:, :2]
     assert float(middle.mean()) == pytest.approx(at, abs=1e-3)
-    camera = read.depth.camera.intrinsics
+    camera = read.depth.exo.camera.intrinsics
     assert torch.allclose(camera, frames.camera(exact).intrinsics, rtol=4e-3)
     if expected:
         with open_depth(file) as opened:
             map_m = torch.from_numpy(next(iter(opened.read([0])))[0])[None]
-        host = DepthVideo(depth_m=map_m, camera=exact.rescale(width, height))
+        host = DepthVideo(depth_m=map_m, exo=CameraPath.of_exo(exact.rescale(width, height)))
         fitted, note = fit_depth_size(host, *used, frames=frames)
         assert torch.equal(fitted.depth_m, read.depth.depth_m) and note == read.notes[1].text
-        assert torch.allclose(fitted.camera.intrinsics, camera)
+        assert torch.allclose(fitted.exo.camera.intrinsics, camera)
 
 
 def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
@@ -200,11 +202,11 @@ def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
     with refuses("12 frames; expected at least 17"):
         load_depth_file(file, meta_of(), count=17)
     moving = still(10)
-    depth = load_depth_file(file, meta_of(camera_extrinsics=moving), selection([1, 9])).depth
-    assert depth.exo_w2c.shape == (2, 3, 4)
+    meta = meta_of(exo=CameraPath.of_exo(None, moving))
+    assert load_depth_file(file, meta, selection([1, 9])).depth.exo.w2c.shape == (2, 3, 4)
     for call in ({"frames": selection([9, 10])}, {}):
         with refuses("camera_extrinsics"):
-            load_depth_file(file, meta_of(camera_extrinsics=moving), **call)
+            load_depth_file(file, meta_of(exo=CameraPath.of_exo(None, moving)), **call)
 
 
 def test_invalid_pixels_become_nan_and_are_reported(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.takes.depth_inputs import take_depth
@@ -44,21 +45,21 @@ def file(tmp_path) -> Path:
 
 def test_sockets_go_before_the_file_and_the_takes_camera_before_theirs(file):
     sockets = {"da3_geometry": da3(2 * H, 2 * W), "moge_geometry": moge()}  # in any order
-    meta = meta_of(K, camera_extrinsics=torch.eye(3, 4).double())
+    meta = meta_of(K, exo=CameraPath.of_exo(None, torch.eye(3, 4)))
     depth, report = take_depth(file, meta, selection(), sockets)
     assert "metric depth: MoGe; video depth: Depth Anything 3" in report.text()
     alone, report = take_depth(file, meta, selection())
     assert float(alone.depth_m.mean()) == 4 and "metric depth: depth.npz" in report.text()
     for each in (depth, alone):
-        assert each.camera.fx == FOCAL and each.exo_w2c.shape == (3, 4)
+        assert each.exo.camera.fx == FOCAL and each.exo.pose.shape == (3, 4)
 
 
 def test_the_first_known_camera_is_handed_to_later_sockets():
     sockets = {"moge_geometry": moge(30.0), "da3_geometry": da3()}
     first, second = socket_sources(sockets)
-    assert first.depth.camera == second.depth.camera
+    assert first.depth.exo.camera == second.depth.exo.camera
     (alone,) = socket_sources({"da3_geometry": da3()})
-    assert not alone.camera_known
+    assert alone.depth.exo.lens_guessed
     assert list(DEPTH_ADAPTERS) == ["moge_geometry", "da3_geometry", "depth_image"], (
         "the order is the priority"
     )
@@ -66,9 +67,9 @@ def test_the_first_known_camera_is_handed_to_later_sockets():
 
 def test_without_frames_the_takes_camera_has_the_first_sources_size():
     depth, *_ = take_depth(None, meta_of(K), None, {"moge_geometry": moge(size=(2 * W, 2 * H))})
-    assert depth.camera.stored_size == (2 * W, 2 * H)
-    assert depth.camera.fx == pytest.approx(2 * FOCAL)
-    moving = meta_of(K, camera_extrinsics=torch.eye(3, 4).double().expand(T, 3, 4))
+    assert depth.exo.camera.stored_size == (2 * W, 2 * H)
+    assert depth.exo.camera.fx == pytest.approx(2 * FOCAL)
+    moving = meta_of(K, exo=CameraPath.of_exo(None, torch.eye(3, 4).expand(T, 3, 4)))
     with refuses("give 'frames'"):
         take_depth(None, moving, None, {"moge_geometry": moge()})
 

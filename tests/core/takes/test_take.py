@@ -48,14 +48,14 @@ def test_all_parts_are_of_the_same_frames(folder):
         and plain.notes.prompt == "a corridor"
         and plain.name == "corridor"
     )
-    assert plain.trajectory.camera == preset_camera("aria_released", 48)
+    assert plain.trajectory.ego.camera == preset_camera("aria_released", 48)
     half = load_take(folder, start_frame=8, frame_count=13, target_fps=10)
     indices = half.frames.source_indices.tolist()
     assert indices == list(range(8, 33, 2))
     assert torch.equal(half.depth.depth_m, plain.depth.depth_m[indices])
-    assert torch.equal(half.trajectory.w2c, plain.trajectory.w2c[indices])
+    assert torch.equal(half.trajectory.ego.w2c, plain.trajectory.ego.w2c[indices])
     assert torch.equal(half.read_exo(), plain.read_exo()[indices])
-    assert torch.equal(half.trajectory.times_s, half.depth.times_s)
+    assert torch.equal(half.trajectory.ego.times_s, half.depth.exo.times_s)
 
 
 def test_a_moving_exo_camera_follows_the_frames_of_the_path(folder, tmp_path):
@@ -65,11 +65,13 @@ def test_a_moving_exo_camera_follows_the_frames_of_the_path(folder, tmp_path):
     camera = preset_camera("pinhole", 48)
     frames = load_take(folder, start_frame=8, frame_count=13, target_fps=10).frames
     assert torch.equal(
-        read_trajectory(tmp_path / "meta.json", camera, frames)[0].exo_w2c,
+        read_trajectory(tmp_path / "meta.json", camera, frames)[0].exo.pose,
         exo[frames.source_indices],
     )
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera)[0].exo_w2c, exo)
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, count=5)[0].exo_w2c, exo[:5])
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera)[0].exo.pose, exo)
+    assert torch.equal(
+        read_trajectory(tmp_path / "meta.json", camera, count=5)[0].exo.pose, exo[:5]
+    )
 
 
 def test_longer_parts_are_cut_and_shorter_refused(folder):
@@ -93,4 +95,4 @@ def test_released_takes(shared_dir):
     for folder in sorted((shared_dir / "data" / "takes").iterdir()):
         take = load_take(folder)
         assert take.frames.size == (784, 448) and take.depth.depth_m.shape == (49, 448, 784)
-        assert take.trajectory.w2c.shape == (49, 3, 4) and take.depth.camera.cx == 392
+        assert take.trajectory.ego.w2c.shape == (49, 3, 4) and take.depth.exo.camera.cx == 392

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, sensor_from_upright
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import compose, look_at
+from egox_core.cameras.presets import preset_camera
 from egox_core.takes.body_scale import MODEL_ERROR, wearer_scale
 from egox_core.takes.metric_scale import with_scale
 from egox_core.takes.wearer_body import (
@@ -21,6 +23,7 @@ from egox_core.takes.wearer_body import (
 from egox_core.trajectory.gravity import down_axis
 from egox_core.types import FROM_HEAD_KEYPOINTS, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
+from tests.poses import with_exo
 from tests.refusals import refuses
 
 CAMERA = CameraModel.pinhole(320, 240, 480)
@@ -53,12 +56,15 @@ def depth() -> DepthVideo:
         trunk, _, drop = trunk_depth(rays, centre, down)
         trunk = np.where(np.isnan(head) & (drop > 0) & (drop < TRUNK_TO), trunk, np.nan)
         maps.append(np.fmin(np.fmin(head, trunk), WALL_M))
-    return DepthVideo(depth_m=torch.from_numpy(np.stack(maps)).float(), camera=CAMERA, exo_w2c=EXO)
+    return DepthVideo(
+        depth_m=torch.from_numpy(np.stack(maps)).float(), exo=CameraPath.of_exo(CAMERA, EXO)
+    )
 
 
 @pytest.fixture(scope="module")
-def path() -> torch.Tensor:
-    return torch.stack([glasses(t) for t in range(COUNT)])
+def path() -> CameraPath:
+    poses = torch.stack([glasses(t) for t in range(COUNT)])
+    return CameraPath(lens=preset_camera("aria_released", 448), w2c=poses, world="take")
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.0, 1.4])
@@ -86,7 +92,7 @@ def test_a_drawn_person_of_other_build_tells_it_too(seed, factor):
         )
     )
     depth = replace(take.depth_video(), depth_m=take.exo_depth_m / factor)
-    told = wearer_scale(depth, take.ego_w2c, quarter_turns=take.ego_camera.quarter_turns)
+    told = wearer_scale(depth, take.trajectory().ego)
     assert told.wearer == pytest.approx(factor, rel=0.12)
 
 
@@ -104,17 +110,17 @@ def test_what_stands_before_the_trunk_is_not_the_wearer(depth, path):
 
 
 def test_down_comes_from_level_axes_not_from_pitch(path):
-    assert down_axis(EXO[None], path, 1).tolist() == [0, 0, -1]
+    assert down_axis(EXO[None], path).tolist() == [0, 0, -1]
     steep = look_at((0.0, -1.0, 4.0), (0.0, 0.0, 1.2), UP)  # 70 degrees down
-    assert down_axis(steep[None], path, 1).tolist() == [0, 0, -1]
+    assert down_axis(steep[None], path).tolist() == [0, 0, -1]
 
 
 def test_poses_without_a_measured_scale_are_refused(depth, path):
     for pose in (None, torch.eye(3, 4, dtype=torch.float64)):
         with refuses("exo camera's own frame"):
-            wearer_scale(replace(depth, exo_w2c=pose), path)
+            wearer_scale(with_exo(depth, pose), path)
     with refuses("no tracker"):
-        wearer_scale(depth, path[:1].expand(COUNT, 3, 4))
+        wearer_scale(depth, replace(path, w2c=path.poses(COUNT)[:1].repeat(COUNT, 1, 1)))
     for source in ("pose editor", FROM_HEAD_KEYPOINTS):
         with refuses(source):
             with_scale(depth, "wearer", path, pose_source=source)
@@ -123,8 +129,7 @@ def test_poses_without_a_measured_scale_are_refused(depth, path):
     assert report.wearer is not None
     with refuses("ego_extrinsics"):
         with_scale(depth, "wearer", None)
-    away = path.clone()
-    away[..., 3] += 50
+    away = replace(path, w2c=path.w2c + 50 * torch.tensor([0, 0, 0, 1]))
     with refuses(f"head in 0 of {COUNT} frames"):
         wearer_scale(depth, away)
 
@@ -142,7 +147,7 @@ def test_the_choice_is_applied_and_reported(depth, path):
     assert report.wearer is not None and torch.allclose(
         scaled.depth_m, depth.depth_m / 1.4 * report.scale, rtol=1e-6
     )
-    same, report = with_scale(replace(depth, exo_w2c=None), "wearer where seen", path)
+    same, report = with_scale(with_exo(depth, None), "wearer where seen", path)
     assert (
         report.scale == 1
         and "own frame" in report.text()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose
 from egox_core.trajectory import HeadPoints, estimate_head
 from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
@@ -26,13 +27,9 @@ def clip() -> DrawnHeads:
 
 
 def estimate(clip: DrawnHeads, points: HeadPoints | None = None, **changes):
-    arguments = {
-        "exo_w2c": clip.exo_w2c,
-        "depth_m": clip.depth(),
-        "times_s": clip.times_s,
-        **changes,
-    }
-    return estimate_head(points or clip.points(), clip.camera, **arguments)
+    exo = CameraPath.of_exo(clip.camera, changes.pop("exo_w2c", clip.exo_w2c))
+    arguments = {"depth_m": clip.depth(), "times_s": clip.times_s, **changes}
+    return estimate_head(points or clip.points(), exo, **arguments)
 
 
 @pytest.mark.parametrize("height", [80, 448])
@@ -184,7 +181,7 @@ def test_a_moving_exo_camera_changes_nothing(clip):
     still = compose(shift, path.world_from_head)
     difference = (still - estimate(clip).world_from_head)[..., 3].norm(dim=-1)
     assert float(difference.median()) < 0.01
-    with refuses("one per frame"):
+    with refuses("exo poses: got 5"):
         estimate(clip, exo_w2c=moving[:5])
 
 
@@ -195,7 +192,9 @@ def test_depth_of_the_wall_is_not_believed(clip):
         "stands behind" in note.text for note in path.report.notes
     )
     # A point on the outline takes the wall's depth; those on the head keep theirs.
-    view = ExoView(camera=clip.camera, exo_w2c=clip.exo_w2c, depth_m=wall, mask=None, up=None)
+    view = ExoView(
+        exo=CameraPath.of_exo(clip.camera, clip.exo_w2c), depth_m=wall, mask=None, up=None
+    )
     evidence = gather(clip.points(), view, clip.times_s.numpy())
     evidence.reach[:, 1:] = evidence.distance[:, None]
     trusted, walls, surfaces = without_wall(evidence)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, invert
 from egox_core.cameras.presets import preset_camera
 from egox_core.trajectory.head_pose import HeadPath, HeadReport
@@ -64,13 +65,18 @@ def test_a_camera_sits_on_the_head(turns):
     head[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
     path = HeadPath(world_from_head=head, up=torch.zeros(3), report=HeadReport(seen=("face",)))
     ego = path.trajectory(
-        camera, torch.zeros(1), offset=(0.01, -0.02, 0.1), pitch_deg=30.0 - GLASSES_PITCH_DEG
+        camera,
+        torch.zeros(1),
+        exo=CameraPath.of_exo(None),
+        offset=(0.01, -0.02, 0.1),
+        pitch_deg=30.0 - GLASSES_PITCH_DEG,
     )
     assert camera.quarter_turns == turns
     torch.testing.assert_close(
-        camera_centre(ego.w2c)[0], torch.tensor([1.01, 1.98, 3.1]).double() + torch.tensor(GLASSES)
+        camera_centre(ego.ego.w2c)[0],
+        torch.tensor([1.01, 1.98, 3.1]).double() + torch.tensor(GLASSES),
     )
-    forward = ego.w2c[0, 2, :3]
+    forward = ego.ego.w2c[0, 2, :3]
     assert float(forward[1]) == pytest.approx(-0.5) and float(forward[2]) == pytest.approx(
         np.cos(np.radians(30))
     )

@@ -63,7 +63,7 @@ def test_numbered_poses_follow_the_source_index():
     track = PoseTrack.numbered(poses, "take")
     assert torch.allclose(track.of_frames(selection(range(8, 49, 2))), poses[8:49:2])
     whole = track.trajectory(CAMERA, count=49)
-    assert torch.equal(whole.w2c, poses[:49])
+    assert torch.equal(whole.ego.w2c, poses[:49])
     for call in (
         lambda: track.of_frames(selection([48, 49, 50])),
         lambda: track.trajectory(CAMERA, count=53),
@@ -72,7 +72,7 @@ def test_numbered_poses_follow_the_source_index():
         with refuses("frames in use"):
             call()
     still = PoseTrack.numbered(poses[3], "take").trajectory(CAMERA, selection([4, 9]))
-    assert torch.equal(still.w2c, poses[3].expand(2, 3, 4))
+    assert torch.equal(still.ego.w2c, poses[3].expand(2, 3, 4))
 
 
 def test_timed_poses_follow_the_time():
@@ -100,7 +100,7 @@ def test_smoothing_calms_noise_and_keeps_steady_motion():
     noisy = shake @ poses
 
     def calm(path: torch.Tensor, sigma_s: float) -> torch.Tensor:
-        return adapted(path_of(path, CAMERA, 20), smooth_s=sigma_s).w2c
+        return adapted(path_of(path, CAMERA, 20), smooth_s=sigma_s).ego.w2c
 
     def jitter(path: torch.Tensor) -> float:
         return float(np.abs(np.diff(turned(path[1:], path[:-1]).as_rotvec(), axis=0)).mean())
@@ -127,19 +127,19 @@ def test_released_meta_in_both_forms(tmp_path):
     write_json(folder / "meta.json", meta_content())
     one, notes = read_trajectory(folder / "meta.json", CAMERA, selection(range(49)))
     assert (
-        one.w2c.shape == (49, 3, 4)
+        one.ego.w2c.shape == (49, 3, 4)
         and notes.prompt.startswith("[Exo view]")
-        and one.camera == CAMERA
+        and one.ego.camera == CAMERA
     )
-    assert one.exo_camera.stored_size == (1920, 1080) and float(notes.meta_intrinsics[0, 0]) == 150
+    assert one.exo.lens.stored_size == (80, 48) and float(notes.meta_intrinsics[0, 0]) == 150
     own = preset_camera("pinhole", 40)
     write_json(folder / "own.json", meta_content() | {"ego_camera": own.to_json()})
-    assert read_trajectory(folder / "own.json", CAMERA)[0].camera == own
+    assert read_trajectory(folder / "own.json", CAMERA)[0].ego.camera == own
     other = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
     wanted = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
     write_json(folder / "list.json", {"test_datasets": [other, wanted]})
     assert torch.equal(
-        read_trajectory(folder / "list.json", CAMERA, count=49)[0].w2c, one.w2c
+        read_trajectory(folder / "list.json", CAMERA, count=49)[0].ego.w2c, one.ego.w2c
     )  # by the folder's name
     assert read_meta(folder / "list.json", "garden").prompt == "other"
     assert read_meta(folder / "list.json", "0").prompt == "other"
@@ -178,26 +178,25 @@ def test_own_format_round_trip(tmp_path):
     notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=k)
     write_trajectory(path, before, notes)
     after, read = read_trajectory(path, preset_camera("pinhole", 8))
-    assert after.camera == CAMERA and after.exo_camera == before.exo_camera
+    assert after.ego.camera == CAMERA and after.exo.lens == before.exo.lens
     assert (read.prompt, read.source) == ("ä", "editor") and torch.equal(read.meta_intrinsics, k)
-    for field in ("w2c", "times_s", "exo_w2c"):
-        assert torch.equal(getattr(after, field), getattr(before, field))
+    assert (after.ego, after.exo) == (before.ego, before.exo)
     half, _ = read_trajectory(path, CAMERA, selection([0, 2, 4]))
-    assert torch.allclose(half.w2c, before.w2c[[0, 2, 4]], atol=1e-12)
+    assert torch.allclose(half.ego.w2c, before.ego.w2c[[0, 2, 4]], atol=1e-12)
     twice = adapted(before, frames=selection([0, 2, 2, 4]))
     for uneven in (before, twice):
         again = adapted(uneven, frames=selection([0, 2, 4]))
-        assert torch.allclose(again.w2c, half.w2c)
+        assert torch.allclose(again.ego.w2c, half.ego.w2c)
     content = read_json(path)
-    point = (camera_centre(before.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
+    point = (camera_centre(before.ego.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
     write_json(path, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
     bent, _ = read_trajectory(path, CAMERA)
-    assert torch.allclose(camera_centre(bent.w2c), camera_centre(before.w2c))
-    ray = CAMERA.upright_poses(bent.w2c)[8, 2, :3]
-    aim = torch.tensor(point, dtype=torch.float64) - camera_centre(before.w2c)[8]
+    assert torch.allclose(camera_centre(bent.ego.w2c), camera_centre(before.ego.w2c))
+    ray = CAMERA.upright_poses(bent.ego.w2c)[8, 2, :3]
+    aim = torch.tensor(point, dtype=torch.float64) - camera_centre(before.ego.w2c)[8]
     assert float(ray @ aim) == pytest.approx(float(aim.norm()))
     write_trajectory(path, bent, notes, [{"time_s": 0.4, "point": point}])  # as the command does
-    assert torch.allclose(read_trajectory(path, CAMERA)[0].w2c, bent.w2c, atol=1e-12)
+    assert torch.allclose(read_trajectory(path, CAMERA)[0].ego.w2c, bent.ego.w2c, atol=1e-12)
     for broken, message in (
         (content | {"looks": [{"frame": 40, "point": point}]}, "frame or time_s|clock"),
         (content | {"looks": 5}, "a list of objects"),
@@ -217,23 +216,30 @@ def test_keyframes():
         "keyframes": [
             {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]},
             {"time_s": 1, "position": [1, 0, 1], "yaw_deg": 0, "pitch_deg": 0, "roll_deg": 0},
-            {"time_s": 2, "w2c": sensor_pose(look_at((2.0, 0, 1), (2.0, 0, 3)), CAMERA).tolist()},
+            {
+                "time_s": 2,
+                "w2c": sensor_pose(
+                    look_at((2.0, 0, 1), (2.0, 0, 3)), CAMERA.quarter_turns
+                ).tolist(),
+            },
         ],
         "interpolation": "linear",
     }
     path = keyframe_track(content, CAMERA).trajectory(CAMERA, selection([0, 10, 20, 30, 40]))
     assert torch.allclose(
-        camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
+        camera_centre(path.ego.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
     )
     # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
-    rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
+    rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.ego.w2c[0])[:, :3].T
     assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
     constant = keyframe_track([content["keyframes"][0]], CAMERA)
     rest = upright_pose((1.0, 2, 3), 20, 0, 0)
     resting, origin = keyframe_track([], CAMERA, rest=rest), keyframe_track([], CAMERA)
-    assert resting.constant and torch.equal(resting.w2c[0], sensor_pose(rest, CAMERA))
-    assert torch.equal(origin.w2c[0], sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA))
-    assert constant.trajectory(CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
+    assert resting.constant and torch.equal(resting.w2c[0], sensor_pose(rest, CAMERA.quarter_turns))
+    assert torch.equal(
+        origin.w2c[0], sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA.quarter_turns)
+    )
+    assert constant.trajectory(CAMERA, selection([0, 5, 99])).ego.w2c.shape == (3, 3, 4)
 
 
 def test_looks_bend_the_path_and_keep_its_own_turns():
@@ -249,7 +255,7 @@ def test_looks_bend_the_path_and_keep_its_own_turns():
     def path(*looks: tuple[int, int], keys=wave) -> torch.Tensor:
         content = {"keyframes": keys, "up": up}
         content |= {"looks": [{"frame": t, "point": points[i]} for t, i in looks]} if looks else {}
-        return keyframe_track(content, CAMERA).trajectory(CAMERA, frames).w2c
+        return keyframe_track(content, CAMERA).trajectory(CAMERA, frames).ego.w2c
 
     def turns(w2c: torch.Tensor) -> np.ndarray:
         return turned(w2c[1:], w2c[:-1]).magnitude()
@@ -313,11 +319,11 @@ def test_bad_keyframes_are_refused(content, message):
 def test_another_camera_keeps_the_view_upright():
     path = path_of(circle(3), CAMERA)
     same = adapted(path, camera=preset_camera("aria_meta", 64))
-    assert torch.equal(same.w2c, path.w2c)
+    assert torch.equal(same.ego.w2c, path.ego.w2c)
     upright = adapted(path, camera=preset_camera("pinhole", 64))
     for before, after in ((path, upright), (upright, adapted(upright, camera=CAMERA))):
         worlds = [
-            p.camera.pixel_rays(torch.float64)[0][32, [32, 60]] @ invert(p.w2c[1])[:, :3].T
+            p.ego.camera.pixel_rays(torch.float64)[0][32, [32, 60]] @ invert(p.ego.w2c[1])[:, :3].T
             for p in (before, after)
         ]
         # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.

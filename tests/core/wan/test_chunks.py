@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.frame_store import FrameStore
 from egox_core.types import CameraTrajectory, DepthVideo, of_frames
@@ -62,9 +63,7 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
     exo_w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None] if moves else pose
     depth = DepthVideo(
         depth_m=times_s.float()[:, None, None].expand(-1, 8, 8),
-        camera=camera,
-        times_s=times_s,
-        exo_w2c=exo_w2c,
+        exo=CameraPath.of_exo(camera, exo_w2c, times_s),
     )
     w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None]
     return depth, path_of(w2c, camera, exo_w2c=exo_w2c, guessed=times_s < 9)
@@ -74,10 +73,10 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
 def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves):
     chunk = plan_chunks(17, 9, 1)[1]
     depth, trajectory = (of_frames(payload, chunk.frames) for payload in clip(17, moves))
-    assert depth.depth_m[:, 0, 0].tolist() == depth.times_s.tolist() == list(range(8, 17))
-    assert trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17))
+    assert depth.depth_m[:, 0, 0].tolist() == depth.exo.times_s.tolist() == list(range(8, 17))
+    assert trajectory.ego.w2c[:, 0, 0].tolist() == list(range(8, 17))
     assert trajectory.guessed.tolist() == [True] + [False] * 8
-    assert trajectory.exo_w2c.shape == ((9, 3, 4) if moves else (3, 4))
+    assert trajectory.exo.pose.shape == ((9, 3, 4) if moves else (3, 4))
 
 
 def test_what_ends_before_the_video_is_refused():
@@ -116,7 +115,7 @@ class Sampler:
     def __call__(self, chunk, exo, prior, depth, trajectory, before) -> torch.Tensor:
         if chunk.number == self.cancel_at:
             raise KeyboardInterrupt
-        assert len(exo) == len(prior) == len(trajectory.w2c) == chunk.count
+        assert len(exo) == len(prior) == len(trajectory.ego.w2c) == chunk.count
         self.asked.append((chunk.number, prior, before))
         return 0.5 * prior
 

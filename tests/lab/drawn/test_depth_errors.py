@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.types import DepthVideo
 from lab.drawn import DepthErrors, with_errors
 from tests.refusals import refuses
@@ -19,7 +20,8 @@ def wall() -> DepthVideo:
     """A slanted wall, 2 to 5 m away: 1/z is linear in the picture."""
     inverse = torch.linspace(0.2, 0.5, WIDTH).expand(FRAMES, HEIGHT, WIDTH)
     return DepthVideo(
-        depth_m=1 / inverse, camera=CAMERA, times_s=torch.arange(FRAMES, dtype=torch.float64) / 30
+        depth_m=1 / inverse,
+        exo=CameraPath.of_exo(CAMERA, times_s=torch.arange(FRAMES, dtype=torch.float64) / 30),
     )
 
 

@@ -177,15 +177,15 @@ def test_written_take_is_read_back(take, tmp_path):
     write_take(take, tmp_path / "take")
     loaded = load_take(tmp_path / "take", frame_count=5)
     assert loaded.notes.prompt == take.prompt
-    assert loaded.trajectory.camera == take.ego_camera  # the exact lens, not a preset
-    assert torch.allclose(loaded.trajectory.w2c, take.ego_w2c, atol=1e-6)
-    assert torch.allclose(loaded.depth.exo_w2c, take.exo_w2c, atol=1e-6)
+    assert loaded.trajectory.ego.camera == take.ego_camera  # the exact lens, not a preset
+    assert torch.allclose(loaded.trajectory.ego.w2c, take.ego_w2c, atol=1e-6)
+    assert torch.allclose(loaded.depth.exo.pose, take.exo_w2c, atol=1e-6)
     assert torch.equal(loaded.depth.depth_m, take.exo_depth_m.half().float())
     assert torch.equal(loaded.depth.dynamic, take.exo_dynamic)
     assert loaded.hands is not None and loaded.hands.valid.all()
     assert torch.allclose(loaded.hands.joints, take.hands.joints, atol=1e-6)
     for name in ("fx", "fy", "cx", "cy", "width", "height"):
-        own, read = (getattr(c, name) for c in (take.exo_camera, loaded.depth.camera))
+        own, read = (getattr(c, name) for c in (take.exo_camera, loaded.depth.exo.camera))
         assert read == pytest.approx(own, abs=1e-6)
     assert _psnr(loaded.read_exo().float() / 255, take.exo_frames()) > 28  # 4:2:0 and a lossy codec
     with np.load(tmp_path / "take" / "depth.npz", allow_pickle=False) as arrays:
@@ -207,7 +207,9 @@ def test_exo_cameras_share_scene_and_truth(few, tmp_path):
         make_take(replace(FEW, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c
     )
     for view in four.further:
-        assert view.ego_rgb is four.ego_rgb and view.trajectory().exo_w2c is view.exo_w2c
+        assert view.ego_rgb is four.ego_rgb and torch.equal(
+            view.trajectory().exo.pose, view.exo_w2c
+        )
         looked_up, _, truth = seen_by_both(view, 1)
         assert _psnr(looked_up, truth) > 25
     write_take(four, tmp_path)
@@ -216,7 +218,7 @@ def test_exo_cameras_share_scene_and_truth(few, tmp_path):
     assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
     for folder, view in zip(folders, four.views, strict=True):
         loaded = load_take(folder, frame_count=1)
-        assert torch.allclose(loaded.depth.exo_w2c, view.exo_w2c, atol=1e-6)
+        assert torch.allclose(loaded.depth.exo.pose, view.exo_w2c, atol=1e-6)
         assert torch.equal(loaded.depth.depth_m, view.exo_depth_m[:1].half().float())
 
 
@@ -224,7 +226,7 @@ def test_the_shipped_sample_is_a_full_take(repo_root):
     folder = repo_root / "sample" / "synthetic_room"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
     loaded = load_take(folder)
-    assert loaded.depth.depth_m.shape == (49, 448, 784) and loaded.trajectory.w2c.shape == (
+    assert loaded.depth.depth_m.shape == (49, 448, 784) and loaded.trajectory.ego.w2c.shape == (
         49,
         3,
         4,

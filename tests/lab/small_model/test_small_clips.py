@@ -6,11 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.cameras.path import CameraPath
 from egox_core.gga.geometry import gga_geometry
 from lab.drawn import make_take
 from lab.small_model.clips import clip_spec, draw_clip
 from lab.small_model.settings import FIRST_SEED, MAX_ROOMS, SMALL
 from tests.lab.small_model.tiny import TINY
+from tests.poses import with_ego
 
 pytest.importorskip("diffusers")
 
@@ -30,20 +32,23 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     take = make_take(clip_spec(100_003, TINY))
     depth, path, options = take.depth_video(), take.trajectory(), "exact"
     sizes = {"frames": TINY.frames, "exo_size": (64, 32), "ego_size": (32, 32)}
-    assert path.camera.quarter_turns == 1 and not path.camera.distortion
+    assert path.ego.camera.quarter_turns == 1 and not path.ego.camera.distortion
     across = torch.diag(torch.tensor([-1.0, 1, 1])).double()  # exo pictures, and the world
     on_sensor = torch.diag(torch.tensor([1.0, -1, 1])).double()  # the ego picture is stored turned
     world = torch.block_diag(across, torch.ones(1, 1).double())
-    exo, ego = depth.camera, path.camera  # pixel centres lie on whole numbers
+    exo, ego = depth.exo.camera, path.ego.camera  # pixel centres lie on whole numbers
     there = gga_geometry(
         replace(
             depth,
             depth_m=depth.depth_m.flip(-1),
-            exo_w2c=across @ depth.exo_w2c @ world,
-            camera=replace(exo, cx=exo.width - 1 - exo.cx),
+            exo=CameraPath.of_exo(
+                replace(exo, cx=exo.width - 1 - exo.cx), across @ depth.exo.pose @ world
+            ),
         ),
-        replace(
-            path, w2c=on_sensor @ path.w2c @ world, camera=replace(ego, cy=ego.height - 1 - ego.cy)
+        with_ego(
+            path,
+            w2c=on_sensor @ path.ego.w2c @ world,
+            lens=replace(ego, cy=ego.height - 1 - ego.cy),
         ),
         options,
         **sizes,

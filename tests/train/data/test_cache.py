@@ -269,12 +269,12 @@ def test_trainer_rays_follow_the_released_trainers_formula(training_set):
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
     trajectory, k = clip.take.trajectory, clip.take.notes.meta_intrinsics
-    rays = trainer_rays(trajectory.camera, k, trajectory.w2c[:1], 4, 4)
-    k = k * (4 / trajectory.camera.width)
+    rays = trainer_rays(trajectory.ego.one(0), k, 4, 4)
+    k = k * (4 / trajectory.ego.camera.width)
     plain = torch.tensor(
         [(2 - k[0, 2]) / k[0, 0], (1 - k[1, 2]) / k[1, 1], 1.0], dtype=torch.float64
     )
-    turned = trajectory.w2c[0, :, :3] @ (plain / plain.norm())
+    turned = trajectory.ego.w2c[0, :, :3] @ (plain / plain.norm())
     torch.testing.assert_close(
         rays[0, 1, 2], torch.stack((-turned[1], turned[0], turned[2])), atol=1e-9, rtol=0
     )

@@ -52,7 +52,8 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
         about = read_json(tmp_path / "exo" / f"{name}.json")
         shown = read_clip(tmp_path / "set", record)
         assert (
-            about["exo_camera"] == shown.take.depth.camera.to_json() and about["frames"] == FRAMES
+            about["exo_camera"] == shown.take.depth.exo.camera.to_json()
+            and about["frames"] == FRAMES
         )
         assert record.pictures == about["pictures"] == pictures
         video = pictures_of(tmp_path / "exo" / f"{name}.mp4")
@@ -101,7 +102,7 @@ def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
     # From which a cache's fingerprint follows.
     assert record.files["exo.mp4"] != before.files["exo.mp4"]
     assert report["options"]["pictures"] == "as filmed"
-    camera = read_clip(tmp_path / "set", record).take.depth.camera
+    camera = read_clip(tmp_path / "set", record).take.depth.exo.camera
     k = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))[record.exo_camera]
     focal = k["camera_intrinsics"][0][0]
     assert camera.lens == "pinhole" and camera.fx == pytest.approx(focal * 112 / 3840, rel=0.02)
@@ -114,7 +115,7 @@ def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
     # Beside it: the picture stays, the lens is the true one.
     true_lens = replace(options, pictures="as filmed", exo_lens="raw")
     (record,), _ = prepared(raw, tmp_path / "raw_lens", true_lens)
-    assert read_clip(tmp_path / "raw_lens", record).take.depth.camera.lens == "opencv_fisheye"
+    assert read_clip(tmp_path / "raw_lens", record).take.depth.exo.camera.lens == "opencv_fisheye"
 
 
 def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):

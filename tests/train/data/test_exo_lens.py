@@ -103,11 +103,11 @@ def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
         options = replace(SMALL, exo_size=(112, 64), ego_size=64, exo_lens=asked, scale=1.5)
         (record,), _ = prepared(released_layout, tmp_path / str(asked), options)
         depth = read_clip(tmp_path / str(asked), record).take.depth
-        assert depth.camera.lens == lens and record.depth_scale["scale"] == 1.5
+        assert depth.exo.camera.lens == lens and record.depth_scale["scale"] == 1.5
         assert torch.isfinite(depth.depth_m).all() and float(depth.depth_m[0, 0, 0]) == 3.0
     # 1761 px at 3840 wide, of which the video shows the middle at 1/33.75.
-    assert depth.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
-    assert depth.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
+    assert depth.exo.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
+    assert depth.exo.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
 
 
 def test_exact_is_a_preset_of_the_whole_way(released_layout, tmp_path):
@@ -151,17 +151,17 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
     picks = read_json(raw_folder / "head_picks.json")
     squares, rays = [], {}
     for view in take.exos:
-        camera = view.camera.rescale(*PICTURE)
+        camera = view.exo.camera.rescale(*PICTURE)
         for frame, pick in picks.get(view.name, {}).items():
             head, pixel = (
-                camera_centre(take.ego_w2c[int(frame)]),
+                camera_centre(take.ego.w2c[int(frame)]),
                 torch.tensor(pick, dtype=torch.float64),
             )
-            uv, _ = camera.project(transform(view.w2c, head[None]))
+            uv, _ = camera.project(transform(view.exo.pose, head[None]))
             squares.append(float((uv[0] - pixel).square().sum()))
             ray, _ = camera.unproject(pixel)
             rays.setdefault(int(frame), []).append(
-                (camera_centre(view.w2c), view.w2c[:, :3].T @ ray)
+                (camera_centre(view.exo.pose), view.exo.pose[:, :3].T @ ray)
             )
     assert (sum(squares) / len(squares)) ** 0.5 < 25
     met = 0
@@ -173,7 +173,7 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
         meeting = torch.linalg.solve(
             sum(across), sum(a @ c for a, (c, _) in zip(across, seen, strict=True))
         )
-        assert float((meeting - camera_centre(take.ego_w2c[frame])).norm()) < 0.25
+        assert float((meeting - camera_centre(take.ego.w2c[frame])).norm()) < 0.25
     assert met >= 2
 
 
@@ -187,13 +187,16 @@ def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(raw_folder, ta
     )
     (take,) = read_egoexo4d(source, [])
     views, before = {v.name: v for v in take.exos}, {v.name: v for v in derived.exos}
-    assert views["cam01"].camera.fx == 1700 and views["cam02"].camera == before["cam02"].camera
+    assert (
+        views["cam01"].exo.camera.fx == 1700
+        and views["cam02"].exo.camera == before["cam02"].exo.camera
+    )
     known = views["cam01"].known(torch.ones(100, dtype=torch.bool)).nonzero().flatten()
     assert (int(known[0]), int(known[-1])) == (30, 60)
     assert any("cam02" in note.text and "quality 0" in note.text for note in take.notes)
     (given,) = read_egoexo4d(source, [], "as given")
     assert all(
-        v.camera.lens == "pinhole" and 1200 < v.camera.fx < 1300 and v.frames is None
+        v.exo.camera.lens == "pinhole" and 1200 < v.exo.camera.fx < 1300 and v.frames is None
         for v in given.exos
     )
-    assert all(1740 < v.camera.fx < 1790 for v in derived.exos)
+    assert all(1740 < v.exo.camera.fx < 1790 for v in derived.exos)

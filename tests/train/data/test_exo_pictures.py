@@ -51,7 +51,7 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
         depth = clip.take.depth
         assert bool(torch.isfinite(depth.depth_m[0, :, :70]).any()) != bars
         if exo_lens == "raw":
-            uv, _ = depth.camera.project(torch.tensor(takes.POINTS, dtype=torch.float64))
+            uv, _ = depth.exo.camera.project(torch.tensor(takes.POINTS, dtype=torch.float64))
             seen = lamps_in(picture)
             assert len(seen) == len(takes.POINTS)
             assert (

@@ -55,14 +55,14 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
     take = next(list_takes(synthetic_takes, "auto", []))
     view, name = take.exos[0], f"{take.name}__exo"
     for other in list_takes(synthetic_takes, "auto", []):
-        uv, _ = other.exos[0].camera.project(
-            transform(other.exos[0].w2c, camera_centre(other.ego_w2c[0])[None]),
+        uv, _ = other.exos[0].exo.camera.project(
+            transform(other.exos[0].exo.pose, camera_centre(other.ego.w2c[0])[None]),
         )
         write_disc(
             tmp_path / "masks",
             f"{other.name}__exo",
-            len(other.ego_w2c),
-            other.exos[0].camera.stored_size,
+            len(other.ego.w2c),
+            other.exos[0].exo.camera.stored_size,
             tuple(uv[0].tolist()),
         )
     masked = replace(SMALL, mask_root=tmp_path / "masks")
@@ -80,7 +80,9 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
     assert bool(mask.any()) and torch.equal(shown, mask)
     assert report["moving"] == {"mask file": len(records)}
     assert prepare(synthetic_takes, tmp_path / "set", masked, HALF_HELD_OUT).new == 0
-    write_disc(tmp_path / "masks", name, len(take.ego_w2c), view.camera.stored_size)  # another one
+    write_disc(
+        tmp_path / "masks", name, len(take.ego.w2c), view.exo.camera.stored_size
+    )  # another one
     assert prepare(synthetic_takes, tmp_path / "set", masked, HALF_HELD_OUT).new >= 1
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.safe_files import read_json, write_json
@@ -50,13 +51,15 @@ def test_the_raw_take_is_read_as_it_is(real):
     skipped: list = []
     (take,) = read_egoexo4d(real, skipped)
     assert not skipped and [e.name for e in take.exos] == ["cam01", "cam02", "cam03", "cam04"]
-    assert len(take.ego_w2c) == 632 and bool(take.pose_known.all())
+    assert len(take.ego.w2c) == 632 and bool(take.pose_known.all())
     # The cameras stand around the wearer, a metre or two away, at about the height of a tripod.
-    wearer = camera_centre(take.ego_w2c).mean(dim=0)
+    wearer = camera_centre(take.ego.w2c).mean(dim=0)
     for exo in take.exos:
-        assert exo.camera.stored_size == (3840, 2160) and exo.camera.lens == "opencv_fisheye"
-        assert len(exo.camera.distortion) == 4 and probe_video(exo.video).width == 796
-        assert 0.8 < float((camera_centre(exo.w2c) - wearer).norm()) < 4
+        assert (
+            exo.exo.camera.stored_size == (3840, 2160) and exo.exo.camera.lens == "opencv_fisheye"
+        )
+        assert len(exo.exo.camera.distortion) == 4 and probe_video(exo.video).width == 796
+        assert 0.8 < float((camera_centre(exo.exo.pose) - wearer).norm()) < 4
 
 
 def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
@@ -65,7 +68,7 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
     (take,) = read_egoexo4d(real, [])
     calibration = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
     own, preset = read_aria_calibration(real / calibration), CAMERA_PRESETS["aria_released"].camera
-    assert take.ego_camera == own != preset and not take.notes
+    assert take.ego.camera == own != preset and not take.notes
     source = takes.copy_raw(real, tmp_path / "raw", lambda content: None)
     (source / calibration).unlink(missing_ok=True)
     (source / calibration).parent.mkdir(exist_ok=True)
@@ -73,17 +76,17 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
         if text is not None:
             (source / calibration).write_text(text, "utf-8")
         (other,) = read_egoexo4d(source, [])
-        assert other.ego_camera == preset and said in " ".join(map(str, other.notes))
+        assert other.ego.camera == preset and said in " ".join(map(str, other.notes))
 
 
 def test_the_plane_is_the_floor(real):
     (take,) = read_egoexo4d(real, [])
-    plane, pose = ground_plane(take, 1.6), take.exos[0].w2c
+    plane, pose = ground_plane(take, 1.6), take.exos[0].exo.pose
     assert plane.up.tolist() == [0, 0, 1]
-    heights = camera_centre(take.ego_w2c) @ plane.up - plane.height
+    heights = camera_centre(take.ego.w2c) @ plane.up - plane.height
     assert 1.5 < float(heights.median()) < 1.7
     camera = CameraModel.pinhole(64, 48, 40)
-    depth = plane_depth(plane, camera, pose)
+    depth = plane_depth(plane, CameraPath.of_exo(camera, pose))
     rays, _ = camera.pixel_rays(dtype=torch.float64)
     world = (rays / rays[..., 2:] * depth.double()[..., None] - pose[:, 3]) @ pose[:, :3]
     known = torch.isfinite(depth)
@@ -163,7 +166,7 @@ def test_a_part_of_a_longer_take(takes, tmp_path, monkeypatch):
     (whole,), _ = prepared(source, tmp_path / "whole", replace(SMALL, frames=13, stride=13))
     long, part = read_clip(tmp_path / "whole", whole), read_clip(tmp_path / "set", records[1])
     frames = [4, 6, 8, 10, 12]
-    torch.testing.assert_close(part.take.trajectory.w2c, long.take.trajectory.w2c[frames])
+    torch.testing.assert_close(part.take.trajectory.ego.w2c, long.take.trajectory.ego.w2c[frames])
     torch.testing.assert_close(
         part.take.depth.depth_m, long.take.depth.depth_m[frames], equal_nan=True
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert, transform
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
@@ -78,7 +79,7 @@ def headpose(folder: Path, points: Path, *more: str) -> int:
 def distance(folder: Path, take: SyntheticTake) -> float:
     path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
     assert path.guessed is not None and path.guessed.shape == (9,)
-    return float((camera_centre(path.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
+    return float((camera_centre(path.ego.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
 
 
 def test_a_folder_of_openpose_files(folder, take, marks, capsys):
@@ -105,9 +106,9 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
     looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
     path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
-    aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.w2c)[frame]
+    aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.ego.w2c)[frame]
     assert [look["frame"] for look in looks] == [frame]
-    assert float(path.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
+    assert float(path.ego.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
     for bad, message in (("99,5,5", "outside the video"), ("0,900,5", "outside the video")):
         assert (
             headpose(folder, points, "--replace", "--look-at", bad) == 2
@@ -130,11 +131,13 @@ def test_who_is_out_of_step_is_told(late):
         picture=camera.stored_size,
     )
     heads = torch.from_numpy(layout.head.world_from_eyes)
-    ego = compose(ego_from_head(1), invert(heads))
-    told = out_of_step(points, ego, camera, layout.scene.exo_w2c)
+    w2c = compose(ego_from_head(1), invert(heads))
+    ego = CameraPath(lens=None, w2c=w2c, world="take")
+    exo = CameraPath.of_exo(camera, layout.scene.exo_w2c)
+    told = out_of_step(points, ego, exo)
     words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
     assert len(told) == bool(late) and all(words in note.text for note in told)
-    assert not out_of_step(points, ego[:1].expand(49, 3, 4), camera, layout.scene.exo_w2c)
+    assert not out_of_step(points, replace(ego, w2c=w2c[:1].expand(49, 3, 4)), exo)
 
 
 def test_one_file_and_no_depth(folder, take, marks, capsys):
@@ -167,7 +170,7 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
         "pose_source"
     ] == "head keypoints"
     loaded = load_take(folder, frame_count=9)
-    away = (camera_centre(loaded.trajectory.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1)
+    away = (camera_centre(loaded.trajectory.ego.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1)
     assert float(away.median()) < 0.06
 
 
@@ -201,7 +204,7 @@ def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outco
     assert outcome in said if outcome else "keypoints of" not in said
     if not refused:
         path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
-        off = camera_centre(path.w2c) - camera_centre(take.ego_w2c)[: len(path.w2c)]
+        off = camera_centre(path.ego.w2c) - camera_centre(take.ego_w2c)[: len(path.ego.w2c)]
         assert float(off.norm(dim=-1).median()) < 0.06
 
 
