@@ -12,6 +12,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -320,7 +321,7 @@ def read_paths(folder: Path) -> None:
 
 
 def edit_paths(folder: Path) -> None:
-    clip = ClipMoments.of([0, 1], [0.0, 0.4])
+    clip = replace(ClipMoments.of([0, 1], [0.0, 0.4]), source_frames=9)
     texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
     document, _ = import_path(texts, CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):
