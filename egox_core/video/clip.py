@@ -50,8 +50,7 @@ class VideoClip:
         Raises:
             EgoXInputError: a frame that can't be decoded, a cut between two.
         """
-        redrawn = None if self.undistortion is None else self.undistortion.redraw
-        frames = read_frames(self.source, self.info, self.selection, progress, redrawn)
+        frames = read_frames(self.source, self.info, self.selection, progress, self.undistortion)
         refuse_cuts(frames, self.selection, self.info.name, self.first)
         return frames
 
@@ -93,13 +92,8 @@ def open_clip(
     else:
         whole = probe_video(source, progress)
     trimmed, first = trim_info(whole, *window_s)
-    shown = trimmed
-    if undistortion is not None:
-        undistortion.source.check_size("exo camera", whole.width, whole.height)
-        width, height = undistortion.camera.stored_size
-        shown = replace(trimmed, width=width, height=height)
     chosen = select_frames(
-        shown,
+        trimmed if undistortion is None else undistortion.shown(trimmed),
         start_frame=start_frame + first,
         frame_count=longest_clip(trimmed.frame_count - first - start_frame)
         if frame_count is None

@@ -284,7 +284,7 @@ def read_frames(
     info: VideoInfo,
     selection: FrameSelection,
     progress: Progress = no_progress,
-    redrawn: Callable[[np.ndarray], np.ndarray] | None = None,  # one picture for another lens
+    redrawn: Callable[[Tensor], Tensor] | None = None,  # a picture for another lens
 ) -> Tensor:  # [T, H, W, 3] of the same kind; RGB, of a long clip mapped from the disk
     """The frames in use, cropped or padded and scaled.
 
@@ -302,7 +302,8 @@ def read_frames(
     def fitted() -> Iterator[Tensor]:
         done = 0
         for picture, count in zip(single, counts.tolist(), strict=True):
-            picture = picture if redrawn is None else redrawn(picture)
+            if redrawn is not None:
+                picture = redrawn(torch.from_numpy(picture)).numpy()
             frame = torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
             for _ in range(count):
                 yield frame

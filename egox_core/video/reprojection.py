@@ -5,10 +5,10 @@ Depth models expect the straight lines of a pinhole exo video; the released LoRA
 filmed."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
@@ -17,6 +17,7 @@ from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from .reader import resize_picture
+from .selection import VideoInfo
 
 Keep = Literal["inside", "all"]
 WIDEST_DEG = 150.0
@@ -164,9 +165,15 @@ class Undistortion:
         drawn = pad(drawn, (0, 0, *self._bars))
         return drawn if scale == 1 else (drawn.clamp(0, 1) * 255).round().to(torch.uint8)
 
-    def redraw(self, picture: np.ndarray) -> np.ndarray:
-        """One picture in numpy."""
-        return self(torch.from_numpy(picture)).numpy()
+    def shown(self, info: VideoInfo) -> VideoInfo:
+        """The video as it is redrawn.
+
+        Raises:
+            EgoXInputError: of another size than the source.
+        """
+        self.source.check_size("exo camera", info.width, info.height)
+        width, height = self.camera.stored_size
+        return replace(info, width=width, height=height)
 
 
 def seen_by(

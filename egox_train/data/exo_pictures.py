@@ -56,17 +56,16 @@ class ExoPictures:
         Raises:
             EgoXInputError: the clip is beyond the video's end.
         """
-        info = self.info
-        if self.redrawn is not None:
-            info = replace(info, width=self.size[0], height=self.size[1])
+        info = self.info if self.redrawn is None else self.redrawn.shown(self.info)
         return frames_of(info, window, self.size, self.resize)
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
         """The pictures of the video's frames ``indices``, which ascend."""
         part = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
-            redrawn = picture if self.redrawn is None else self.redrawn.redraw(picture)
-            yield fit_picture(redrawn, part, self.size)
+            if self.redrawn is not None:
+                picture = self.redrawn(torch.from_numpy(picture)).numpy()
+            yield fit_picture(picture, part, self.size)
 
 
 def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:

@@ -249,8 +249,8 @@ def _models(
 def _generate_clip(job: _ClipJob, device: str) -> str:
     def make() -> None:
         frames = _sampled(job, device)
-        prior, seen = _observed(job, frames)
-        if prior is not None and seen is not None:
+        if known := _observed(job, frames):
+            prior, seen = known
             keep = job.options.keep_observed
             frames, redrawn, kept = keep_observed(frames, prior, seen, keep)
             kinds = video_classes(seen, redrawn, kept)
@@ -312,7 +312,7 @@ def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
 def _observed(
     job: _ClipJob,
     frames: Tensor,  # [T, H, W, 3]
-) -> tuple[Tensor | None, Tensor | None]:  # [T, H, W, 3] 0...1; [T, H, W] uint8
+) -> tuple[Tensor, Tensor] | None:  # [T, H, W, 3] 0...1; [T, H, W] uint8
     """The clip's prior and the classes of its pixels; None of a cache from before it had them.
 
     Raises:
@@ -327,7 +327,7 @@ def _observed(
                 expected="one of clips that have seen.mkv",
                 fix="run prepare and cache again",
             )
-        return None, None
+        return None
     length, (height, width) = len(frames), frames.shape[1:3]
     prior, seen = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
     size = (width, height)
