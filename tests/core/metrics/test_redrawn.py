@@ -64,9 +64,26 @@ def test_nothing_is_put_back_into_a_video_that_is_elsewhere(move):
     elsewhere = torch.roll(truth, move, (1, 2))
     kept, _, own = keep_observed(elsewhere, prior, seen, 1.0)
     assert not own.any() and torch.equal(kept, elsewhere)
-    part = torch.cat((truth[:, :, :66], elsewhere[:, :, 66:]), 2)
+    part = torch.cat((truth[:, :, :80], elsewhere[:, :, 80:]), 2)
     own = keep_observed(part, prior, seen, 1.0)[2]
-    assert own[:, 30:90, 28:44].float().mean() > 0.5 and own[:, :, 78:].float().mean() < 0.1
+    assert own[:, 30:90, 28:58].float().mean() > 0.5 and own[:, :, 88:].float().mean() < 0.1
+
+
+@pytest.mark.parametrize("period", [40, 64])
+@pytest.mark.parametrize("px", [8, 14])
+def test_nothing_is_put_back_of_a_prior_of_wrong_depth(period, px):
+    """Each place is moved by another way, so that no move explains the frame."""
+    truth, prior, seen = scene(128)
+    rows, columns = np.indices((128, 128), np.float32)
+    wave = px * np.sin(2 * np.pi * (rows + 2 * columns) / period)
+    moved = [cv2.remap(frame.numpy(), columns + wave, rows, cv2.INTER_LINEAR) for frame in truth]
+    wrong = torch.from_numpy(np.stack(moved)) * (seen > UNOBSERVED)[..., None]
+    kept, redrawn, own = keep_observed(truth, wrong, seen, 1.0)
+    assert own[seen >= EARLIER].float().mean() <= 0.05 and torch.equal(kept[~own], truth[~own])
+    assert redrawn[seen >= EARLIER].float().mean() > 0.9
+    soft = F.avg_pool2d(truth.movedim(-1, 1), 5, 1, 2, count_include_pad=False).movedim(1, -1)
+    for right in (truth, soft):
+        assert not keep_observed(right, prior, seen, 1.0)[1].any()
 
 
 def test_an_object_of_another_colour_stays_and_another_exposure_counts_for_nothing():
