@@ -2,14 +2,14 @@
 
     python3 run.py bench gpu      on any CUDA GPU; without one, or with --small, at a small size
 
-Each kernel of guided attention is compared with float64 at the real shape and timed beside plain
-attention; steps of Wan 14B's shape with random weights run through the host, guided, plain and with
-exo kept, also with the device's memory held to 24 and 16 GB; one training step of rank 256 is
-taken; egox_demo runs on the real server. What the card's owner needs comes first: five minutes give
-kernels, training, tests and steps on a card of 9.0. All parts in the host share a process; no part
-may take more than half of the time, and what doesn't fit into it is named. Times have a bar on 9.0,
-where they were measured. The result is a table without names of people, computers or folders, fit
-for a bug report, written after every row, so that Ctrl-C keeps it:
+From top to bottom, what is asked first: steps of Wan 14B's shape with random weights through the
+host, beside 8.2 GB of a text encoder (guided, with exo kept and where it lies, plain), the same
+compiled in turns with eager, the products of a block in bf16, fp8 and int8; then each kernel of
+guided attention against float64, a training step, the tests that take a device, fp8 steps and
+egox_fast with the device's memory held to 24 and 16 GB, egox_demo on the real server. Each row is
+printed, and the page written, when it is there; a part that fails says so, and the next runs. Six
+minutes of a card of 9.0 give the first three parts. Times have a bar on 9.0, where they were
+measured. The page has no names of people, computers or folders, fit for a bug report:
 benchmarks/results/gpu_<name>.md, at the end .json too.
 
 `python3 -m benchmarks.gpu` in a copy of the tree does the same without run.py's environment, with
@@ -17,37 +17,36 @@ the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.
 """
 
 import argparse
-import json
+import gc
+import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.support.gpu_row import PACK, Row, anonymous
+from benchmarks.support import gpu_attention, gpu_card
+from benchmarks.support.gpu_row import Row, why
 from benchmarks.support.record import RESULTS, add_arguments, finish, machine, versions
+from egox_core.gga import BACKENDS
 from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.setup.host import find_host
 from tools.setup.layout import SetupError
 
-END_LIMIT_S, TICK_S = 10.0, 0.25
 LARGE_BYTES = 40e9
 """A card with as much runs and trains bf16 weights; others fp8 ones."""
-MINUTES = {"small": 10.0, "14b": 15.0}
-BEFORE_HOPPER = 2.0
-"""Factor of the time on cards below 9.0."""
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+# The host's allocator wants to be loaded before anything asks the driver.
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
+Parts = dict[str, Callable[[], Iterable[Row]]]
 
 
 @dataclass(slots=True)
@@ -60,6 +59,20 @@ class Report:
     card: dict[str, Any] = field(default_factory=dict)  # numbers of the device, once known
     keep: Callable[[Row], None] = lambda row: None
 
+    def run(self, part: str, rows: Callable[[], Iterable[Row]]) -> None:
+        """One part; where it fails, a row says why."""
+        started = time.monotonic()
+        try:
+            for row in rows():
+                self.add(part, row)
+        except Exception as error:  # noqa: BLE001  (the other parts are still wanted)
+            self.add(part, Row(what=part, measured=f"failed: {why(error)}", held=False))
+        self.seconds[part] = round(time.monotonic() - started, 1)
+        gc.collect()
+        if torch.cuda.is_available():
+            with suppress(RuntimeError):  # after an error of the card itself
+                torch.cuda.empty_cache()
+
     def add(self, part: str, row: Row) -> None:
         self.rows.append((part, row))
         if row.what == "device":
@@ -67,104 +80,41 @@ class Report:
         self.keep(row)
 
 
-def plan(weights: str) -> tuple[str, ...]:
-    """Parts in the order in which the card's owner needs them; neighbours that begin alike share a
-    process."""
-    first = "kernels bf16", "kernels fp16", f"train {weights}", "tests"
-    in_host = weights, "fp8 24", "fp8 16", "fast 24", "fast 16"
-    return (*first, *(f"host {part}" for part in in_host), "demo")
+def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
+    """All parts but the device's, in the order in which the card's owner needs them."""
+    judged = size == "14b" and card["capability"] == [9, 0]
+    room = card.get("total_bytes", LARGE_BYTES)
+    weights = "bf16" if room >= LARGE_BYTES else "fp8"
+    limit_s = forward_flops(size, CLIPS[size].tokens) / card["matrix_flops_per_second"]
+    given = {"size": size, "total_bytes": card.get("total_bytes"), "judged": judged}
+    given["forward_limit_s"] = limit_s
 
+    def in_host(which: str) -> Callable[[], Iterable[Row]]:
+        def rows() -> Iterable[Row]:
+            from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
 
-def measure(
-    size: str, host: bool, args: argparse.Namespace, report: Report, say: Callable[[str], None]
-) -> None:
-    """All parts within the time, into ``report``; the device's first, which says what follows."""
-    started, minutes, parts = time.monotonic(), args.minutes or MINUTES[size], plan("bf16")
-    job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0, "judged": False}
-    job["dynamic"] = not args.disable_dynamic_vram
-    run_parts(["device"], job, 30 * minutes, started + 60 * minutes, report, say)
-    if not report.card:
-        return
-    limit_s = forward_flops(size, CLIPS[size].tokens) / report.card["matrix_flops_per_second"]
-    job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
-    if size == "14b":
-        capability, room = report.card["capability"], report.card["total_bytes"]
-        job["judged"] = capability == [9, 0]
-        if not args.minutes and capability < [9, 0]:
-            minutes *= BEFORE_HOPPER
-        parts = plan("bf16" if room >= LARGE_BYTES else "fp8")
-        parts = [x for x in parts if not x.endswith((" 24", " 16")) or room > 0.95e9 * int(x[-2:])]
-    parts = [part for part in parts if host or not part.startswith(("host", "demo"))]
-    parts = [part for part in parts if re.match(args.only, part)]
-    say(
-        f"It ends after {minutes:g} minutes (--minutes), most important first. Ctrl-C keeps "
-        "what is there."
-    )
-    for _, group in groupby(parts, key=lambda part: part.partition(" ")[0]):
-        left = list(group)
-        while left:
-            left = run_parts(left, job, 30 * minutes, started + 60 * minutes, report, say)
+            return host_rows(which, given)
 
+        return rows
 
-def run_parts(
-    parts: list[str],
-    job: dict[str, Any],
-    limit_s: float,
-    ends: float,
-    report: Report,
-    say: Callable[[str], None],
-) -> list[str]:
-    """Parts in a process of their own, their rows as they come; those left after a part that ended
-    the process or took longer than ``limit_s``."""
-    started, said, left = time.monotonic(), 0, list(parts)
-    if started >= ends:
-        report.not_run |= dict.fromkeys(parts, "the time was over")
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        told, errors = Path(folder) / "told", Path(folder) / "errors"
-        told.touch()
-        words = json.dumps({**job, "parts": parts, "told": str(told)})
-        with errors.open("w") as stream:
-            process = subprocess.Popen(
-                [*worker_command(), words], cwd=PACK, stdout=subprocess.DEVNULL, stderr=stream
-            )
-        say(f"... {parts[0]}")
-        try:
-            over = False
-            while not over and time.monotonic() < min(started + limit_s, ends):
-                time.sleep(TICK_S)
-                over = process.poll() is not None
-                whole = told.read_text("utf-8").split("\n")[:-1]
-                for row in map(json.loads, whole[said:]):
-                    if row is not None:
-                        report.add(left[0], Row(**row))
-                        continue
-                    report.seconds[left.pop(0)] = round(time.monotonic() - started, 1)
-                    if not left:
-                        return []
-                    started = time.monotonic()
-                    say(f"... {left[0]}")
-                said = len(whole)
-        finally:
-            end(process)
-        last = (errors.read_text("utf-8", "replace").strip() or "no word").splitlines()[-1]
-    why = "the time was over" if time.monotonic() >= ends else "it took too long"
-    why = f"its process ended: {last}" if over else f"stopped: {why}"
-    report.not_run[left.pop(0)] = anonymous(why)[:300]
-    return left
+    def demo() -> list[Row]:
+        from benchmarks.support.gpu_demo import demo_row  # noqa: PLC0415
 
+        return [demo_row(size, judged)]
 
-def end(process: subprocess.Popen) -> None:
-    process.terminate()  # first, so that it can end a server of its own
-    try:
-        process.wait(END_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def worker_command() -> list[str]:
-    return [sys.executable, "-m", "benchmarks.support.gpu_worker"]
+    names = "auto", *BACKENDS
+    parts: Parts = {f"host {weights}": in_host(weights)} if host else {}
+    parts["products"] = partial(gpu_card.product_rows, size, device)
+    for dtype in ("bf16", "fp16"):
+        cases = [(dtype, batch) for batch in (1, 2)]
+        kernels = partial(gpu_attention.kernel_rows, size, device, names, cases, judged)
+        parts[f"kernels {dtype}"] = kernels
+    parts[f"train {weights}"] = lambda: [gpu_card.training_row(size, weights, device, judged)]
+    parts["tests"] = lambda: [gpu_card.tests_row(device)]
+    for held in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
+        if room > 0.95e9 * int(held[-2:]):
+            parts[f"host {held}"] = in_host(held)
+    return parts | ({"demo": demo} if host else {})
 
 
 def row_line(row: dict[str, Any]) -> str:
@@ -184,7 +134,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     for title, items in (
         ("Did not hold", [row["what"] for row in judged if not row["held"]]),
-        ("Not run", [f"{part}: {why}" for part, why in result["not_run"].items()]),
+        ("Not run", [f"{part}: {reason}" for part, reason in result["not_run"].items()]),
     ):
         if items:
             lines.append(f"{title}:\n" + "\n".join(f"- {item}" for item in items))
@@ -201,11 +151,8 @@ def unused_card() -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
-    parser.add_argument(
-        "--minutes", type=float, help="stop after so long (default 15, before Hopper 30; small 10)"
-    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no part after so long")
     parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
-    parser.add_argument("--disable-dynamic-vram", action="store_true", help="as ComfyUI has it")
     add_arguments(parser)
     args = parser.parse_args()
     if not args.small and unused_card():
@@ -213,17 +160,26 @@ def main() -> int:
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
             "(EGOX_TORCH_INDEX is its index), or a newer driver. (--small runs without it.)"
         )
-    size = "14b" if torch.cuda.is_available() and not args.small else "small"
-    host = None
+    host, memory = None, ""
     with suppress(SetupError):
         host = find_host()
+    if host is not None and (not args.only or args.only.startswith(("host", "demo"))):
+        from benchmarks.support.gpu_host import start_host  # noqa: PLC0415
+
+        memory = start_host()  # before anything asks the driver
+    on_gpu = torch.cuda.is_available()
+    size = "14b" if on_gpu and not args.small else "small"
+    if size == "small":
+        torch.set_num_threads(1)  # work this small is only held up by a second thread
+    # By number, since not all of torch takes it without.
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     args.save, start = args.save or size == "14b", time.monotonic()
     packages = [name for name in ("triton", "diffusers") if find_spec(name)]
     facts = {
         **versions(),
         "CUDA": torch.version.cuda or "none",
         **{name: metadata.version(name) for name in packages},
-        "ComfyUI": host.version_text if host else "none",
+        "ComfyUI": f"{host.version_text} ({memory})" if host and memory else "none",
         "system": machine()["system"],
     }
     report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
@@ -256,7 +212,15 @@ def main() -> int:
 
     report.keep = keep
     try:
-        measure(size, host is not None, args, report, say)
+        report.run("device", lambda: [gpu_card.device_row(device)])
+        for part, rows in parts_of(size, device, report.card, bool(memory)).items():
+            if not part.startswith(args.only):
+                continue
+            if time.monotonic() - start > 60 * args.minutes:
+                report.not_run[part] = "the time was over"
+                continue
+            say(f"... {part}")
+            report.run(part, rows)
     except KeyboardInterrupt:
         report.not_run["the rest"] = "ended by Ctrl-C"
     file, result = so_far()

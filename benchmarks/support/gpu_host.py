@@ -9,6 +9,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKE
 from tools.setup.host import find_host
 
 WEIGHTS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
-STEP_BAR_S, KEPT_BAR = 7.0, 0.45
-"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that."""
-STEPS, CFG = 3, 5.0  # the first step loads, chooses kernels, compiles
+STEP_BAR_S, KEPT_BAR, COMPILED_BAR = 7.0, 0.45, 0.95
+"""On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that; one of
+compiled blocks, of an eager one."""
+STEPS, CFG = 3, 5.0
 FAST_STEPS, FAST_CFG = 6, 1.0
 """As workflows/egox_fast.json has them."""
 STEPS_A_CLIP, KEPT_EVERY = 50, 4
@@ -33,29 +35,26 @@ _base = None
 
 
 @functools.cache
-def start_host(total_bytes: int | None, dynamic: bool) -> str:
+def start_host() -> str:
     """Import the host as its main.py sets it up, and the pack; in words, which memory is managed.
 
     The host's dynamic memory is on where main.py turns it on: NVIDIA, torch from 2.8 on, not in
-    WSL. ``total_bytes`` of the device, None without one: given, because the host's allocator wants
-    to be loaded before anything asks the driver. Without a device the same switch is thrown: then
-    modules have no weights until a state dict is loaded, and the host's patcher is its plain one.
-    ``dynamic``: False leaves it off.
+    WSL. Without a device the same switch is thrown: then modules have no weights until a state dict
+    is loaded, and the host's patcher is its plain one.
     """
     global _base
     torch_version = tuple(map(int, torch.__version__.split(".")[:2]))
     dynamic = (
-        dynamic
-        and torch_version >= (2, 8)
+        torch_version >= (2, 8)
         and "microsoft" not in platform.release().lower()
         and importlib.util.find_spec("comfy_aimdo") is not None
     )
-    if dynamic and total_bytes:
+    if dynamic:
         control = importlib.import_module("comfy_aimdo.control")
         control.init()
     _base = tempfile.TemporaryDirectory()
     import_host(find_host().root, Path(_base.name))
-    if dynamic and total_bytes:
+    if dynamic and torch.cuda.is_available():
         dynamic = control.init_devices([torch.cuda.current_device()])
     if dynamic:
         import comfy.memory_management
@@ -72,7 +71,7 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
     free memory is held."""
     kind, _, held_gb = which.partition(" ")
     size, total_bytes, ballast_bytes = given["size"], given["total_bytes"], 0
-    words = start_host(total_bytes, given["dynamic"])
+    words = start_host()
     name = f"{kind}, {held_gb} GB" if held_gb else kind
     if total_bytes:
         import comfy.model_management
@@ -105,9 +104,12 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
 def step_rows(
     weights: str, name: str, memory: Callable[[], str], given: dict[str, Any], held: bool
 ) -> Iterator[Row]:
-    """Steps with CFG: guided, plain, with exo kept (these two only where memory isn't held)."""
+    """Steps with CFG: guided; where memory isn't held, beside a text encoder that stays, with exo
+    kept, plain, and compiled."""
     size, judged = given["size"], given["judged"] and weights == "bf16"
+    encoder = None if held else resident_encoder(size)
     plain, guided, kept = patched_models(random_model(size, WEIGHTS[weights]), size)
+    sampled(guided, size, 1, CFG)  # loads, chooses kernels
     step_s, out = sampled(guided, size, STEPS, CFG)
     (wrapper,) = guided.get_wrappers("diffusion_model", "egox")
     clock = wrapper.calls.seconds
@@ -129,22 +131,90 @@ def step_rows(
             measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
             numbers={"seconds": plain_s},
         )
-        kept_s = sampled(kept, size, STEPS, CFG)[0]
+        kept_s, home = sampled(kept, size, STEPS, CFG)[0], kept_where(kept, size)
         minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
         yield Row(
             what=f"CFG step, {name}, exo kept",
             bar=f"<= {KEPT_BAR} of a full step" if judged else "",
             held=kept_s <= KEPT_BAR * step_s if judged else None,
             measured=f"{kept_s:.2f} s, {kept_s / step_s:.3f} of a full step; {STEPS_A_CLIP} steps "
-            f"with recompute exo {KEPT_EVERY} {minutes:.1f} min",
+            f"with recompute exo {KEPT_EVERY} {minutes:.1f} min; kept {home}, beside "
+            f"{encoder.model_size() / GB:.1f} GB of a text encoder",
             numbers={"seconds": kept_s},
         )
+        yield from compiled_rows(name, guided, kept, size, judged)
     yield Row(
         what=f"CFG step, {name}, result and memory",
         measured=peak,
         bar="finite, geometry changes it",
         held=bool(out.isfinite().all()) and (without is None or not torch.equal(out, without)),
     )
+
+
+def resident_encoder(size: str) -> Any:
+    """A model of 8.2 GB (umT5, CLIP and VAE together) that has run and stays, as in a graph."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.ops
+
+    width, layers = (16384, 15) if size == "14b" else (64, 2)
+    device = comfy.model_management.get_torch_device()
+    linear = partial(comfy.ops.manual_cast.Linear, width, width, dtype=torch.bfloat16)
+    encoder = torch.nn.Sequential(*(linear() for _ in range(layers)))
+    encoder.load_state_dict(random_state(encoder, torch.bfloat16, device), assign=True)
+    cpu = torch.device("cpu")
+    patcher = comfy.model_patcher.CoreModelPatcher(encoder, load_device=device, offload_device=cpu)
+    comfy.model_management.load_models_gpu([patcher])
+    encoder(torch.zeros(1, width, dtype=torch.bfloat16, device=device))
+    return patcher
+
+
+def kept_where(kept: Any, size: str) -> str:
+    """Where, and how exactly, a run keeps exo, in words."""
+    (wrapper,) = kept.get_wrappers("diffusion_model", "egox")
+    cache, found = wrapper.calls.exo_cache, set()
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        out = executor(*args, **kwargs)
+        found.update((entry.home.type, entry.packed) for entry in cache._entries.values())
+        return out
+
+    watched = kept.clone()
+    watched.add_wrapper_with_key("apply_model", "look", look)
+    sampled(watched, size, 1, CFG)
+    words = [f"{'in 8 bits' if packed else 'exactly'} on {home}" for home, packed in sorted(found)]
+    return ", ".join(words) or "nowhere"
+
+
+def compiled_rows(name: str, guided: Any, kept: Any, size: str, judged: bool) -> Iterator[Row]:
+    """Steps of the host's *TorchCompileModel* in turns with eager ones, both without dynamic
+    memory, and what the first one takes."""
+    from comfy_extras.nodes_torch_compile import TorchCompileModel
+
+    # A CPU's compiler takes minutes, and tells nothing of a card's.
+    backend = "inductor" if torch.cuda.is_available() else "eager"
+    for what, model in (("guided", guided), ("exo kept", kept)):
+        forms = {
+            "eager": model.clone(disable_dynamic=True),
+            "compiled": TorchCompileModel.execute(model, backend)[0],
+        }
+        first, best = {}, dict.fromkeys(forms, float("inf"))
+        for form, one in forms.items():
+            started = time.perf_counter()
+            sampled(one, size, 1, CFG)
+            first[form] = time.perf_counter() - started
+        for _ in range(2):
+            for form, one in forms.items():
+                best[form] = min(best[form], sampled(one, size, STEPS, CFG)[0])
+        ratio = best["compiled"] / best["eager"]
+        yield Row(
+            what=f"CFG step, {name}, {what}, compiled",
+            bar=f"<= {COMPILED_BAR} of eager" if judged else "",
+            held=ratio <= COMPILED_BAR if judged else None,
+            measured=f"{best['compiled']:.2f} s, {ratio:.3f} of {best['eager']:.2f} s in turns; a "
+            f"first step {first['compiled']:.0f} s (eager {first['eager']:.0f})",
+            numbers={"seconds": best, "first": first},
+        )
 
 
 def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
@@ -171,8 +241,9 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
     )
 
 
-def random_model(size: str, weights: torch.dtype) -> Any:
-    """A ModelPatcher of the host that its own loading has filled."""
+def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False) -> Any:
+    """A ModelPatcher of the host that its own loading has filled; also where the host asks for it
+    anew, without dynamic memory."""
     import comfy.model_management
     import comfy.model_patcher
 
@@ -180,11 +251,13 @@ def random_model(size: str, weights: torch.dtype) -> Any:
     # On a GPU 16-bit weights compute as they are; 8-bit ones in bfloat16.
     compute = weights if weights.itemsize == 2 else torch.bfloat16
     model = wan_model(size, "cpu", weights, compute if device.type == "cuda" else torch.float32)
-    patcher = comfy.model_patcher.CoreModelPatcher(
+    kind = comfy.model_patcher.CoreModelPatcher
+    patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else kind)(
         model, load_device=device, offload_device=torch.device("cpu")
     )
     # Assigned, as under dynamic memory: else layers wouldn't share their tensors.
     model.load_model_weights(random_state(model.diffusion_model, weights, device), "", assign=True)
+    patcher.cached_patcher_init = random_model, (size, weights)
     return patcher
 
 
@@ -284,4 +357,5 @@ def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Ten
         callback=stamp,
         disable_pbar=True,
     )
-    return min(b - a for a, b in zip(stamps, stamps[1:], strict=False)), latent.float().cpu()
+    taken = (b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    return min(taken, default=float("nan")), latent.float().cpu()

@@ -1,9 +1,8 @@
-"""``bench gpu`` without a GPU: the path at a small size, its watchdog, and what is told."""
+"""``bench gpu`` without a GPU: the path at a small size, and what is told."""
 
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,15 @@ class Refuse(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
-from benchmarks.support import gpu_worker
-import benchmarks.gpu
-gpu_worker.main()
+import json
+import torch
+from benchmarks import gpu
+report, device = gpu.Report(), torch.device("cpu")
+report.run("device", lambda: [gpu.gpu_card.device_row(device)])
+parts = gpu.parts_of("small", device, report.card, False)
+for part in ("kernels bf16", "train bf16"):
+    report.run(part, parts[part])
+print(json.dumps([row.as_dict() for _, row in report.rows]))
 """
 OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av imageio scipy comfy torchao"
 
@@ -48,7 +53,9 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     result = json.loads(run.stdout)
     assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
     rows = {row["what"]: row for row in result["rows"]}
-    assert list(result["part_seconds"]) == ["device", *gpu.plan("bf16")]
+    assert rows["products of a block, int8"]["numbers"]["error"] < 0.03
+    assert rows["CFG step, bf16, guided, compiled"]["numbers"]["seconds"]["eager"] > 0
+    assert "exactly on cpu" in rows["CFG step, bf16, exo kept"]["measured"]
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
             assert rows[f"guided by auto, {dtype}, batch {batch}"]["held"] is True
@@ -56,6 +63,7 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
             assert refused["held"] is None and "needs an NVIDIA card" in refused["measured"]
     of_host = rows["CFG step, bf16, result and memory"]
     assert of_host["held"] is True and of_host["measured"].startswith("dynamic memory")
+    assert "failed" not in str(rows)
     assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
     assert rows["egox_fast, 24 GB, stand-in weights"]["held"] is True
     assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
@@ -65,22 +73,16 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert str(ROOT) not in text and str(Path.home()) not in run.stdout
 
 
-def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
+def test_torch_and_numpy_are_enough_for_the_kernels():
     """In a Python where nothing else that the repository uses can be imported."""
-    job = {"size": "small", "total_bytes": None, "forward_limit_s": 0.0, "judged": False}
-    job |= {"parts": ["kernels bf16", "train fp8"], "told": str(tmp_path / "told")}
     run = subprocess.run(
-        [sys.executable, "-c", TORCH_ALONE, json.dumps(job), OTHERS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", TORCH_ALONE, "", OTHERS], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
-    rows = {row["what"]: row for row in told if row is not None}
-    assert told.count(None) == 2 and all(row["held"] is not False for row in rows.values())
+    rows = {row["what"]: row for row in json.loads(run.stdout)}
+    assert all(row["held"] is not False for row in rows.values())
     assert "guided by auto, bf16, batch 2" in rows
-    refused = rows["training step, fp8"]["measured"]
+    refused = rows["training step, bf16"]["measured"]
     assert refused.startswith("not run: ModuleNotFoundError")
 
 
@@ -103,32 +105,23 @@ def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
         assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
 
 
-FAKE_WORKER = """
-import json, sys, time
-given = json.loads(sys.argv[1])
-with open(given["told"], "a", buffering=1) as told:
-    for part in given["parts"]:
-        told.write(json.dumps({"what": part, "measured": str(given["parts"])}) + chr(10))
-        if part == "hangs": time.sleep(600)
-        if part == "dies": sys.exit("no memory in " + __import__("os").getcwd() + "/x")
-        told.write("null" + chr(10))
-"""
+def test_a_part_that_fails_says_so_and_loses_nothing():
+    kept, report = [], gpu.Report()
+    report.keep = kept.append
 
+    def dies():
+        yield Row(what="first", measured="x")
+        raise RuntimeError(f"no memory in {ROOT}/x")
 
-def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
-    """One process until one is lost; none once the time is over."""
-    monkeypatch.setattr(gpu, "worker_command", lambda: [sys.executable, "-c", FAKE_WORKER])
-    parts = left = ["first", "hangs", "dies", "last"]
-    report, ends = gpu.Report(), time.monotonic() + 60
-    while left:
-        left = gpu.run_parts(left, {}, 3.0, ends, report, lambda text: None)
-    assert [(part, row.what) for part, row in report.rows] == list(zip(parts, parts, strict=True))
-    processes = [row.measured for _, row in report.rows]
-    assert processes == [str(parts), str(parts), str(parts[2:]), str(parts[3:])]
-    assert report.not_run["hangs"] == "stopped: it took too long"
-    assert report.not_run["dies"].startswith("its process ended: no memory in <pack>")
-    assert gpu.run_parts(["late"], {}, 3.0, 0.0, report, lambda text: None) == []
-    assert report.not_run["late"] == "the time was over"
+    report.run("dies", dies)
+    report.run("next", lambda: [Row(what="last", measured="y")])
+    assert [(part, row.what) for part, row in report.rows] == [
+        ("dies", "first"),
+        ("dies", "dies"),
+        ("next", "last"),
+    ]
+    assert kept[1].held is False and kept[1].measured.startswith("failed: RuntimeError: no memory")
+    assert str(ROOT) not in kept[1].measured
 
 
 def test_a_card_that_torch_cannot_use_is_told(monkeypatch):

@@ -1,0 +1,158 @@
+"""``bench gpu``: what needs no host: the device, the products of a block, a training step, tests."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from benchmarks.support.attention_case import in_turns
+from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, why
+from benchmarks.support.record import matrix_rate
+from egox_core.errors import EgoXInputError
+from tools.rigs.wan_shapes import CLIPS, SIZES
+
+GPU_TESTS = "tests/core"
+WITHOUT_TRITON = "; without Triton: a guided layer takes 1.5 times as long (on an H200)"
+TRAINING_SLACK, TRAINING_BAR_S = 1.1, 15.0
+"""Share by which a training step's peak may be above the prediction; its time on a card of 9.0."""
+ROUNDS = 5
+LARGEST_FP8, LARGEST_INT8 = 448.0, 127.0
+
+
+def device_row(device: torch.device) -> Row:
+    """The card, and what it reaches in one large product."""
+    rate = matrix_rate(device)
+    facts = {"matrix_flops_per_second": rate}
+    text = f"{rate / 1e12:.1f} TFLOP/s of one large matrix product"
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        free, total = torch.cuda.mem_get_info(device)
+        facts |= {"name": card.name, "capability": [card.major, card.minor], "total_bytes": total}
+        text += (
+            f" in bf16, {total / GB:.0f} GB, of which {free / GB:.0f} are free, "
+            f"compute {card.major}.{card.minor}"
+        )
+        if find_spec("triton") is None:
+            text += WITHOUT_TRITON
+    return Row(what="device", measured=text, numbers=facts)
+
+
+def product_rows(size: str, device: torch.device) -> Iterator[Row]:
+    """The matrix products of one block for both conditions, activations cast as files of that kind
+    have it: fp8 at scale 1 (clipped at 448), int8 by rows of both."""
+    dim, ffn = SIZES[size]["dim"], SIZES[size]["ffn_dim"]
+    tokens, draw = 2 * CLIPS[size].tokens, torch.Generator(device=device).manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, device=device).bfloat16()
+
+    # Of self- and cross-attention q and o, of self-attention k and v, and the feed-forward pair.
+    shapes = [(dim, dim)] * 6 + [(dim, ffn), (ffn, dim)]
+    given = {width: random(tokens, width) for width in {dim, ffn}}
+    weights = [(given[wide], random(out, wide) * wide**-0.5) for wide, out in shapes]
+    with torch.inference_mode():
+        exact = [x[:256].float() @ w.float().T for x, w in weights]
+        forms = {
+            name: [partial(product, x, *kept(w)) for x, w in weights]
+            for name, kept, product in (
+                ("bf16", lambda w: (w,), bf16_product),
+                ("fp8", fp8_weight, fp8_product),
+                ("int8", int8_weight, int8_product),
+            )
+        }
+        times = in_turns(
+            {name: partial(run_all, works) for name, works in forms.items()}, device, ROUNDS
+        )
+        for name, works in forms.items():
+            if name not in times:
+                yield Row(what=f"products of a block, {name}", measured="does not run here")
+                continue
+            off = [
+                (work()[:256].float() - y).norm() / y.norm()
+                for work, y in zip(works, exact, strict=True)
+            ]
+            ratio, error = times[name] / times["bf16"], float(torch.stack(off).max())
+            yield Row(
+                what=f"products of a block, {name}",
+                measured=f"{times[name] * 1e3:.1f} ms, {ratio:.3f} of bf16's, error {error:.1e}",
+                numbers={"seconds": times[name], "ratio": ratio, "error": error},
+            )
+
+
+def run_all(works: list[Callable[[], Tensor]]) -> None:
+    for work in works:
+        work()
+
+
+def bf16_product(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w.T
+
+
+def fp8_weight(w: Tensor) -> tuple[Tensor, Tensor]:
+    scale = w.abs().amax().float() / LARGEST_FP8
+    return (w / scale).to(torch.float8_e4m3fn), scale
+
+
+def fp8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
+    cast = x.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn)
+    one = torch.ones_like(scale)
+    return torch._scaled_mm(cast, w.T, scale_a=one, scale_b=scale, out_dtype=x.dtype)
+
+
+def int8_weight(w: Tensor) -> tuple[Tensor, Tensor]:
+    scale = w.abs().amax(1, keepdim=True).float() / LARGEST_INT8
+    return (w / scale).round().to(torch.int8), scale
+
+
+def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
+    codes, own = int8_weight(x)
+    return (torch._int_mm(codes, w.T) * own * scale.T).to(x.dtype)
+
+
+def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
+    """One step of the trainer's model."""
+    what, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
+    stored = {"bf16": "bfloat16", "fp8": "float8"}[base]
+    try:
+        from benchmarks.support.training_step import measure, predicted_bytes
+
+        predicted_gb = predicted_bytes(stored) / GB
+        free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
+        if free_gb < predicted_gb:
+            text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
+            return Row(what=what, measured=text)
+        seconds, peak_gb = measure(stored, size == "small")
+    except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
+        return Row(what=what, measured=f"not run: {why(error)}")
+    text = f"{seconds:.2f} s, peak {peak_gb:.1f} GB of tensors"
+    in_time = not timed or seconds <= TRAINING_BAR_S
+    bar = f"<= {TRAINING_BAR_S:g} s, " * timed + f"peak <= {TRAINING_SLACK} of the prediction"
+    return Row(
+        what=what,
+        measured=f"{text} (predicted {predicted_gb:.1f})",
+        bar=bar if judged else "",
+        held=in_time and peak_gb <= TRAINING_SLACK * predicted_gb if judged else None,
+        numbers={"seconds": seconds, "peak_gb": peak_gb, "predicted_gb": predicted_gb},
+    )
+
+
+def tests_row(device: torch.device) -> Row:
+    """pytest on what takes tensors of any device."""
+    what = "tests on the card"
+    if device.type == "cpu" or find_spec("pytest") is None:
+        return Row(what=what, measured="not run: takes a card and pytest")
+    words = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TESTS]
+    run = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=PACK,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    last = (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
+    return Row(what=what, measured=anonymous(last), bar="pass", held=run.returncode == 0)
