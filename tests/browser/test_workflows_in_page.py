@@ -4,10 +4,12 @@ runs use; as a form, in another language, and what lies over what."""
 import re
 
 from tests.flat_graph import nodes_of
+from tests.host.prompts import of_type, ran, small, with_standins
 from tests.paths import ROOT
 from tools import api_forms
 from tools.rigs.comfy_page import FORM_ROW, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
+from tools.setup.demo import words_of
 
 NAMES = list(shipped_workflows(ROOT))
 CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -86,6 +88,8 @@ _FORM = f"""() => [...document.querySelectorAll('{FORM_ROW}')].map((row) => [
 # Sliders that a long label leaves no more than a dot, by their length in px of their own.
 _SHORT = """() => [...document.querySelectorAll('[data-slot="slider-track"]')].filter(
   (track) => track.offsetParent && track.offsetWidth <= 50).map((track) => track.offsetWidth)"""
+_UNBYPASS = """(type) => app.graph.nodes.flatMap((node) => node.subgraph?.nodes ?? [])
+  .filter((node) => node.type === type).forEach((node) => { node.mode = 0; })"""
 _LOCALE = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
 
 
@@ -128,6 +132,21 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     assert {entry["name"] for entry in offered if entry["info"]["node_pack"].endswith(PACK)} == {
         path.stem for path in BLUEPRINTS
     }
+
+
+def test_the_faster_group_takes_less_than_a_third(open_page, browser_client, shipped):
+    """As its note says: 24 steps, *recompute exo* 4, CFG Override un-bypassed where it lies, in the
+    subgraph. A kept forward is .446 of a full one (on an H100)."""
+    page = open_page(size=(1600, 900))
+    page.load(shipped("egox_basic"))
+    assert "CFGOverride" not in {node["class_type"] for node in page.to_prompt().values()}
+    page.evaluate(_UNBYPASS, "CFGOverride")
+    prompt = with_standins(small(page.to_prompt(), frames=5, steps=24))
+    of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
+    assert of_type(prompt, "CFGOverride")["start_percent"] == 0.727
+    said = words_of(ran(browser_client, prompt), prompt, "EgoXWanSampler")
+    full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", said).groups())
+    assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
 
 
 def test_every_card_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, shipped):
