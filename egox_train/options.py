@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
+from egox_core.stereo import Stabilise
 from egox_core.types import ExoLens, ImageEmbeddingMode, RayMode, ScaleSource
 
 SCALE_SOURCES: Mapping[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
@@ -231,6 +232,9 @@ class GenerateOptions:
         None,
         "the clips' manifest: writes <clip>_180_LR.mp4 for headsets, too",
         metavar="MANIFEST",
+    )
+    stabilise: Stabilise = argument(
+        "full", "of these: upright sets the world level, full keeps the head's mean pitch"
     )
 
     @property

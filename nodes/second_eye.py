@@ -58,12 +58,13 @@ class EgoXSecondEye(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "stabilise",
-                    options=["full", "horizon", "off"],
+                    options=["full", "horizon", "off", "upright"],
                     default="full",
                     tooltip=(
-                        "Only for VR180. full: keeps the world still, since the viewer turns the "
-                        "headset. horizon: only keeps the horizon level. off: keeps all motion of "
-                        "the wearer's head."
+                        "Only for VR180. upright: keeps the world still and level: who looks "
+                        "straight ahead in the headset looks at the horizon. full: keeps the world "
+                        "still, tilted as the wearer's head was on average. horizon: only keeps "
+                        "the horizon from rolling. off: keeps all motion of the wearer's head."
                     ),
                 ),
                 io.Int.Input(
@@ -148,5 +149,12 @@ class EgoXSecondEye(io.ComfyNode):
             both,
             StereoVideo(video, half_sphere=layout == "VR180"),
             eye.rgb,
-            ui=shown and shown.eyes(ego, eye.rgb, eye.text(), trajectory, progress),
+            ui=shown
+            and shown.eyes(
+                ego,
+                eye.rgb,
+                "; ".join(filter(None, (eye.text(), form.word(trajectory)))),
+                trajectory,
+                progress,
+            ),
         )

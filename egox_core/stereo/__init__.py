@@ -6,5 +6,5 @@ and an mp4 that says so of itself (:mod:`.boxes`).
 """
 
 from .boxes import mark_stereo
-from .pictures import StereoForm, stereo_pictures
+from .pictures import Stabilise, StereoForm, stereo_pictures
 from .right_eye import second_eye

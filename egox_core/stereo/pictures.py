@@ -1,7 +1,7 @@
 """Both eyes side by side, as a flat screen or as the half sphere of a VR180 video."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from ..trajectory import down_axis
 from ..types import CameraTrajectory
 from .warp import sample_at
 
+Stabilise = Literal["full", "horizon", "off", "upright"]
 MAX_EYE_PX = 2048
 FEATHER_RAD = 0.05
 """Width of the half sphere's soft border."""
@@ -31,14 +32,14 @@ class StereoForm:
 
     layout: Literal["VR180", "flat"] = "VR180"
     eye_px: int = 1024  # side of each eye's square picture
-    stabilise: Literal["full", "horizon", "off"] = "full"  # of VR180
+    stabilise: Stabilise = "full"  # of VR180
     eyes_m: float = 0.063  # from eye to eye, as grown-ups have them
     screen_m: float = 0.0  # where the flat screen lies, metres; 0: as far as can be
     fov_deg: float = 90.0  # of the flat picture, across
 
     def __post_init__(self) -> None:
         check_choice("stereo layout", self.layout, ("VR180", "flat"))
-        check_choice("stabilisation", self.stabilise, ("full", "horizon", "off"))
+        check_choice("stabilisation", self.stabilise, get_args(Stabilise))
         side, apart = self.eye_px, self.eyes_m
         if side % 2 or not 64 <= side <= MAX_EYE_PX or not 0.001 <= apart <= 0.2:
             raise EgoXInputError(
@@ -52,19 +53,35 @@ class StereoForm:
         """Axes of the written picture in those of the upright one, for each frame.
 
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
-        mean direction, from where it wanders as the head turns.
+        mean direction, from where it wanders as the head turns; ``upright`` does the same and sets
+        it level, so that the world's vertical is the viewer's (see :meth:`word`).
         """
         if self.layout == "flat" or self.stabilise == "off":
             return torch.eye(3).double().expand(len(trajectory.ego.w2c), 3, 3)
         exo = trajectory.exo or CameraPath.of_exo(None)
         down = down_axis(exo.at(0)[None], trajectory.ego)
         upright = trajectory.ego.upright_w2c[..., :3]
-        mean = upright.mean(0, keepdim=True) if self.stabilise == "full" else upright
+        mean = upright if self.stabilise == "horizon" else upright.mean(0, keepdim=True)
         z = F.normalize(mean[:, 2], dim=-1)
         # Straight down, where no direction is level, the picture's own is taken.
         x = torch.linalg.cross(down.expand_as(z), z) + 1e-3 * mean[:, 0]
+        if self.stabilise == "upright" and not self.word(trajectory):
+            x = F.normalize(x - (x * down).sum(-1, keepdim=True) * down, dim=-1)
+            z = torch.linalg.cross(x, down.expand_as(x))
         x = F.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
         return upright @ torch.stack((x, torch.linalg.cross(z, x), z), -1)
+
+    def word(self, trajectory: CameraTrajectory) -> str:
+        """Remark on ``upright`` where ``full`` has to be taken; empty elsewhere.
+
+        The exo camera's own frame has no vertical.
+        """
+        if self.layout == "flat" or self.stabilise != "upright" or trajectory.ego.world != "exo":
+            return ""
+        return (
+            "the world is the exo camera's own, which knows no vertical: the head's mean pitch is "
+            "kept, as with stabilise full"
+        )
 
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
         """Rays of the written pictures, float64."""

@@ -122,7 +122,7 @@ def generate(
         weights * DTYPES[dtype].itemsize / 1e9,
     )
     # hashed below, or without effect
-    apart = ("base", "vae", "lora", "text", "device", "stereo")
+    apart = ("base", "vae", "lora", "text", "device", "stereo", "stabilise")
     parts = {
         "options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
         "base": weights_hash(options.base, "base model"),
@@ -130,6 +130,8 @@ def generate(
         "lora": weights_hash(options.lora, "LoRA") if options.lora else "",
         "shards": dict(reader.index.shards),
     }
+    if options.stereo is not None and options.stabilise != "full":
+        parts["stabilise"] = options.stabilise
     key = fingerprint(parts)
     conditioning_of(
         options, reader
@@ -257,13 +259,15 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
         write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:
-            _write_pair(job, frames, job.options.stereo)
+            _write_pair(
+                job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
+            )
         write_json(job.note, {"clip": job.clip, "made_from": job.key})
 
     return made_once(job.out / job.clip, job.wait, lambda: _is_done(job), make)
 
 
-def _write_pair(job: _ClipJob, video: Tensor, manifest: Path) -> None:
+def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
     """Write both eyes of a clip as VR180; depth and path are those of the manifest's clip."""
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
     known = job.clip in records and clip_scene(
@@ -277,9 +281,11 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path) -> None:
             fix="give the manifest that the cache was made from",
         )
     points, path = known
-    eye = second_eye(video, points, path, StereoForm())
-    logger.info("%s: %s", job.clip, "; ".join(map(str, eye.notes)))
-    pictures = stereo_pictures(video, eye.rgb, path, StereoForm())
+    eye = second_eye(video, points, path, form)
+    logger.info(
+        "%s: %s", job.clip, "; ".join(filter(None, [*map(str, eye.notes), form.word(path)]))
+    )
+    pictures = stereo_pictures(video, eye.rgb, path, form)
     write_video(job.pair, pictures, job.fps, threads=1)
     mark_stereo(job.pair, half_sphere=True)
 

@@ -14,6 +14,7 @@ const NODES = {
   EgoXRenderEgoPrior: "Prior",
   EgoXWanSampler: "Live",
   EgoXDecodeEgoHalf: "Compare",
+  EgoXSecondEye: "Eyes",
   EgoXSampleLong: "Compare",
   EgoXAttentionView: "Attention",
 };

@@ -21,7 +21,7 @@ CAMERA = preset_camera("aria_released", 128)
 LEAN = torch.tensor([[0.96, -0.28, 0], [0.28, 0.96, 0], [0, 0, 1]]).double()
 
 
-@pytest.mark.parametrize("stabilise", ["full", "horizon", "off"])
+@pytest.mark.parametrize("stabilise", ["full", "horizon", "off", "upright"])
 def test_each_direction_is_where_the_half_sphere_has_it(stabilise):
     """Pictures whose colours are the world's directions; the head turns and leans."""
     ways = ([0.4, 0.5, 2.0], [-0.5, 0.3, 2.0])
@@ -41,7 +41,16 @@ def test_each_direction_is_where_the_half_sphere_has_it(stabilise):
     assert not both[:, [0, -1]].any() and not both[:, :, [0, 95, 96, 191]].any()
     if stabilise != "off":  # level, and not upside down
         assert written[:, 0, 1].abs().max() < 2e-3 and written[:, 1, 1].min() > 0.8
-    assert torch.allclose(*written) == (stabilise == "full")
+    if stabilise == "upright":  # the world's vertical is the viewer's
+        assert torch.allclose(written[:, 1], torch.tensor([0.0, 1, 0]).double(), atol=1e-3)
+    assert torch.allclose(*written) == (stabilise in ("full", "upright"))
+
+
+def test_a_world_without_a_vertical_is_told():
+    path = path_of(look_at([0.0, 0.0, 0.0], [0.4, 0.5, 2.0])[None], CAMERA)
+    upright, full = (StereoForm(stabilise=name) for name in ("upright", "full"))
+    assert "knows no vertical" in upright.word(path) and not full.word(path)
+    assert torch.equal(upright.axes(path), full.axes(path))
 
 
 def test_flat_screen_lies_where_it_is_said():
