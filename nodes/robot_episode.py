@@ -185,7 +185,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
         parts = [first, episode.fit.text()]
         if hands is not None:
-            parts.append(hands.beside(depth.depth_m, depth.camera).text())
+            parts.append(hands.beside(depth.depth_m, depth.exo.camera).text())
         return io.NodeOutput(str(folder), ui=shown and shown.note("\n".join(parts)))
 
 
