@@ -190,7 +190,7 @@ def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  
 
 def _npz(path: Path) -> CameraFile:
     with open_zip(path, "exo path", MAX_ARRAY_BYTES) as archive:
-        if "R_w2c.npy" in archive.namelist():
+        if {"R_w2c.npy", "t_w2c.npy"} <= {*archive.namelist()}:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _gvhmr(arrays, path.name)
     return CameraFile(name=path.name, w2c=read_poses(path), metric=True)
