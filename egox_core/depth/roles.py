@@ -9,7 +9,6 @@ from torch import Tensor
 from ..arrays import Array
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
-from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
 from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
@@ -32,17 +31,12 @@ LENS_GUESSED = Remark(
 )
 
 
-@frozen
-class DepthRoles:
-    """The two inputs of the alignment."""
-
-    metric: DepthSource
-    video: DepthSource | None
-    unused: Sequence[DepthSource] = ()
+Sources = Sequence[DepthSource]
 
 
-def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
-    """The first metric source gives the scale, the first other one the video depth; sources come by priority.
+def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
+    """(the metric depth and, where there is one, the video depth; sources that aren't used): the first metric source
+    gives the scale, the first other one is the video depth; sources come by priority.
 
     The video depth may be metric too; only its changes over time count then, not its scale.
 
@@ -59,11 +53,11 @@ def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
             fix=ADVICE,
         )
     others = [source for source in sources if source is not metric]
-    return DepthRoles(metric=metric, video=others[0] if others else None, unused=others[1:])
+    return [metric, *others[:1]], others[1:]
 
 
 def best_camera(
-    roles: DepthRoles, given: CameraModel | None, width: int, height: int
+    used: Sources, given: CameraModel | None, width: int, height: int
 ) -> tuple[CameraModel, tuple[Remark, ...], bool]:
     """(the exo camera at ``width`` x ``height``, notes, whether it is a guess): given, else the metric source's, else
     the video source's, else a guess.
@@ -76,14 +70,14 @@ def best_camera(
     if given is not None:
         given.check_size("exo camera", width, height)
         return given, (), False
-    for source in (roles.metric, roles.video):
-        if source is not None and not source.depth.exo.lens_guessed:
+    for source in used:
+        if not source.depth.exo.lens_guessed:
             lens = source.depth.exo.camera
             said = (
                 f"exo camera from {source.name}: focal length {lens.fx:.0f} px at {width} px width"
             )
             return lens, (Remark(said),), False
-    return roles.metric.depth.exo.camera, (LENS_GUESSED,), True
+    return used[0].depth.exo.camera, (LENS_GUESSED,), True
 
 
 def align_sources(
@@ -106,13 +100,13 @@ def align_sources(
         EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`;
             no valid pixel is left.
     """
-    roles = choose_roles(sources)
-    height, width = roles.metric.depth.depth_m.shape[1:]
-    count = len(roles.metric.depth.depth_m)
+    used, unused = choose_roles(sources)
+    height, width = used[0].depth.depth_m.shape[1:]
+    count = len(used[0].depth.depth_m)
     if frames is not None:
         (width, height), count = frames.size, len(frames.source_indices)
 
-    entries = (roles.metric.depth if frames is None else frames).entries
+    entries = (used[0].depth if frames is None else frames).entries
 
     def fit(source: DepthSource) -> DepthSource:
         depth, what = source.depth, f"depth of {source.name}"
@@ -128,30 +122,25 @@ def align_sources(
             return None
         return fit_host_mask(mask, count, height, width, what, entries=entries)
 
-    roles = replace(
-        roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video)
-    )
-    metric = roles.metric.depth
+    used = [fit(source) for source in used]
+    metric, *videos = (source.depth for source in used)
     lens, camera_notes, guessed = best_camera(
-        roles, None if exo is None else exo.lens, width, height
+        used, None if exo is None else exo.lens, width, height
     )
     placed = exo if exo is not None and exo.world == "take" else metric.exo
-    used = replace(placed, lens=lens, lens_guessed=guessed, times_s=metric.exo.times_s)
-    metric = replace(metric, exo=used)
+    placed = replace(placed, lens=lens, lens_guessed=guessed, times_s=metric.exo.times_s)
+    metric = replace(metric, exo=placed)
     if frames is not None:
         metric = replace(
             metric,
-            exo=replace(used, times_s=frames.times_s),
+            exo=replace(placed, times_s=frames.times_s),
             source_indices=frames.source_indices,
             source_frames=frames.source_frames,
         )
     dynamic, sky = marked(dynamic_mask, "dynamic mask"), marked(sky_mask, "sky mask")
-    video = None if roles.video is None else roles.video.depth
     if dynamic is not None:
-        metric, video = (
-            replace(metric, dynamic=None),
-            None if video is None else replace(video, dynamic=None),
-        )
+        metric, *videos = (replace(depth, dynamic=None) for depth in (metric, *videos))
+    video = videos[0] if videos else None
     depth, report = align_depth(metric, video, dynamic, sky, mode, progress)
     if not any(bool(torch.isfinite(frame).any()) for frame in depth.depth_m):
         raise EgoXInputError(
@@ -160,23 +149,19 @@ def align_sources(
             expected="some that are not sky",
             fix="check the sky mask (1 for sky) and the depth source",
         )
-    names, alone, of_video = "none", (), ()
-    if roles.video is None:
-        alone = (Remark("no video depth: the metric depth is used as it is"),)
-    else:
-        names, of_video = f"{roles.video.name} ({roles.video.depth.kind})", roles.video.notes
+    alone = () if video else (Remark("no video depth: the metric depth is used as it is"),)
+    steady = f"{used[1].name} ({video.kind})" if video else "none"
     masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
-    unmasked = (NO_MASK,) if video is not None and depth.dynamic is None else ()
+    unmasked = (NO_MASK,) if video and depth.dynamic is None else ()
     return (
         depth,
         report,
         (
-            Remark(f"metric depth: {roles.metric.name}; video depth: {names}"),
+            Remark(f"metric depth: {used[0].name}; video depth: {steady}"),
             Remark(masks),
             *unmasked,
-            *(Remark(f"{source.name} is not used") for source in roles.unused),
-            *roles.metric.notes,
-            *of_video,
+            *(Remark(f"{source.name} is not used") for source in unused),
+            *(note for source in used for note in source.notes),
             *camera_notes,
             *scale_notes(metric),
             *alone,
