@@ -117,7 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
         require_writable(args.out, "output folder")
         report = render_take(args)
     except (EgoXInputError, OSError) as error:  # of the disk
-        print(f"run.py prior: {error}", file=sys.stderr)
+        words = str(error).replace("frame_count", "--frames")  # the command's own word
+        print(f"run.py prior: {words}", file=sys.stderr)
         return 1
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
     print(

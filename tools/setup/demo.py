@@ -98,7 +98,8 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
             f"The server went away ({error}). The end of {server.log}:\n{server.log_tail()}"
         ) from None
     if outcome.status != "success":
-        raise SetupError(f"The workflow failed in {outcome.error_text}\n(log: {server.log})")
+        words = outcome.error_text.replace("frame_count", "--frames")  # the command's own word
+        raise SetupError(f"The workflow failed in {words}\n(log: {server.log})")
     return outcome
 
 
