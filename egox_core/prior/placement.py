@@ -43,6 +43,12 @@ TOO_NEAR, STANDS_OUT = 0.05, 0.2
 smaller ratio without that is a path through a place where exo sees nobody."""
 UPSIDE_DOWN = -0.2
 """Cosine between the down axes of both cameras: 0.5 or more where it is right."""
+ON_ITS_SIDE, FLAT = math.radians(50), 0.4
+"""Roll of the head against the exo camera: 40 degrees at most where it is right, as that looks down
+on it; not measured in a head that looks straight down."""
+LOOKS_UP, EXO_DOWN = 0.1, 0.5
+"""Sine of the gaze above the exo picture's horizon: hands are looked at from above. A head that looks
+away from an exo camera pitched by 30 degrees seems to look up by as much."""
 FITS, ALIKE, MOST = 1.5, 0.5, 3.0
 """Misfit up to which a reading is named; by how much the second may be worse; most of one kind."""
 POSES = ("ego", "exo")
@@ -85,6 +91,8 @@ class Placement(NamedTuple):
     covered: float  # share of the ego picture
     far: float  # distance to the nearest surface over the farthest depth
     upright: float  # cosine between the down axes of both cameras
+    roll: float  # of the ego picture against exo's, radians, 0...π
+    looks_up: float  # beyond what the exo camera's own pitch explains
 
     def words(self) -> tuple[list[str], bool]:
         """Name all that is odd about the place; True where the head can't be there."""
@@ -97,6 +105,8 @@ class Placement(NamedTuple):
             < least
             or self.ratio > RATIO,
             "it is upside down": self.upright < UPSIDE_DOWN,
+            "its picture lies on its side": self.upright >= UPSIDE_DOWN and self.roll > ON_ITS_SIDE,
+            "it looks up, away from what it could work on": self.looks_up > LOOKS_UP,
         }
         impossible = self.covered < NOTHING or self.far > TOO_FAR
         return [word for word, holds in odd.items() if holds], impossible
@@ -109,6 +119,8 @@ class Placement(NamedTuple):
             (2, abs(math.log(self.ratio)) - 0.25),
             (2, 0.3 - self.stands_out),
             (3, 0.3 - self.upright),
+            (3, self.roll - 0.8 * ON_ITS_SIDE),
+            (6, self.looks_up),
             (2, math.log(LITTLE / max(self.covered, NOTHING))),
         )
         return sum(weight * min(max(0.0, value), MOST) for weight, value in excess)
@@ -142,8 +154,13 @@ def check_placement(
         misfits[name] = measure([seen.read(changes) for seen in heads]).misfit
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
         misfits[MILLIMETRES] = 0.0
-    best = sorted(misfits, key=misfits.__getitem__)[:2]
-    fitting = [name for name in best if misfits[name] <= min(FITS, misfits[best[0]] + ALIKE)]
+    best = sorted(misfits, key=misfits.__getitem__)
+    most = min(FITS, misfits[best[0]] + ALIKE)
+    fitting = [
+        name  # units that are hardly apart can't be told apart
+        for place, name in enumerate(best)
+        if misfits[name] <= most and (place < 2 or {name, best[0]} <= DEPTH_UNITS.keys())
+    ]
     if "take" not in (scene.exo.world, trajectory.ego.world):
         fitting = [*fitting[:1], EXO_MISSING]
     got = ", ".join(words)
@@ -218,10 +235,12 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
                 z / surface,
                 ring.nanquantile(0.5, 1, keepdim=True) / surface,
                 distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
-                compose(seen_head.ego.upright_w2c, invert(exo.upright_w2c))[:, 1:2, 1],
+                compose(seen_head.ego.upright_w2c, invert(exo.upright_w2c))[:, None, :, :3],
             )
         )
-    inside, ratio, out, far, upright = map(torch.stack, zip(*rows, strict=True))
+    inside, ratio, out, far, axes = map(torch.stack, zip(*rows, strict=True))
+    right, upright, gaze = axes[..., 0, 1], axes[..., 1, 1], axes[..., 2, :]
+    roll = torch.atan2(right.abs(), upright) * (right.hypot(upright) > FLAT)
     measured = (
         inside.double().mean((1, 2)).max(),
         ratio.nanmedian(),
@@ -229,6 +248,8 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         cells.mean(),
         far.amin(0).median(),
         upright.mean(),
+        roll.mean(),
+        (-gaze[..., 1] - EXO_DOWN * gaze[..., 2].clamp_min(0)).mean(),
     )
     return Placement(*map(float, measured))
 
@@ -236,6 +257,12 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
 def flipped(w2c: Tensor) -> Tensor:
     """Poses in OpenGL's axes as ours, or the other way round."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
+
+
+def rolled(quarters: int) -> Change:
+    """Poses about the optical axis, as of a sensor that is turned in its housing."""
+    c, s = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
+    return lambda w2c: w2c.new_tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ w2c
 
 
 def scaled(factor: float | tuple[float, ...]) -> Change:
@@ -256,9 +283,15 @@ UNITS = (
     # A PNG's units are read as millimetres, other files' as metres.
     ("1/256 m", 1000 / 256),
     ("1/256 m", 1 / 256),
+    ("1/4000 m", 0.25),
+    ("1/4000 m", 0.00025),
     ("1/5000 m", 0.2),
     ("1/5000 m", 0.0002),
 )
+DEPTH_UNITS: Mapping[str, Mapping[str, Change]] = {
+    f"depth in {unit}: scale it by {factor:g}": {"depth_m": scaled(factor)}
+    for unit, factor in UNITS
+}
 READINGS: Mapping[str, Mapping[str, Change]] = {
     "depth that is inverse (1/m): give one over it": {"depth_m": torch.reciprocal},
     "depth that is disparity: give it as video depth, beside a metric one": {
@@ -270,9 +303,13 @@ READINGS: Mapping[str, Mapping[str, Change]] = {
         for prefix, whose in (("", POSES), ("ego ", POSES[:1]), ("exo ", POSES[1:]))
     },
     **{
-        f"depth in {unit}: scale it by {factor:g}": {"depth_m": scaled(factor)}
-        for unit, factor in UNITS
+        f"ego poses of an upright picture beside the lens of a turned sensor, or the reverse: choose "
+        f"the camera that they are of (they are turned by {90 * quarters} degrees)": {
+            "ego": rolled(quarters)
+        }
+        for quarters in (1, -1)
     },
+    **DEPTH_UNITS,
     **{
         f"poses in {unit}: scale their t by {factor:g}": dict.fromkeys(
             POSES, scaled((1, 1, 1, factor))

@@ -1,15 +1,18 @@
 """The head seen from exo: right takes pass in silence, wrong readings are told and named."""
 
+import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from egox_core.cameras.poses import compose, invert
-from egox_core.prior.placement import check_placement, flipped, scaled
+from egox_core.cameras.poses import camera_centre, compose, invert
+from egox_core.prior.placement import check_placement, flipped, rolled, scaled
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.stages import prior, scene
 from lab.drawn import SyntheticSpec, make_take
+from lab.drawn.parts import turn_z
 from tests.poses import path_of, with_ego, with_exo
 from tests.refusals import refuses
 
@@ -19,6 +22,9 @@ DEPTH = {
     "depth in centimetres": scaled(100),
     "depth in 1/256 m": scaled(0.256),
     "depth in 1/5000 m": scaled(5),
+    "depth in 1/4000 m: scale it by 0.25": scaled(4.5),
+    "depth in 1/5000 m: scale it by 0.2": scaled(4.5),
+    "depth in 1/4000 m: scale it by 0.00025": scaled(4000),
     "depth that is inverse": torch.reciprocal,
     "depth that is disparity": lambda depth_m: 40 / depth_m,
 }
@@ -27,6 +33,11 @@ POSES = {
     "poses in OpenGL's axes": flipped,
     "poses in millimetres": scaled((1, 1, 1, 1000)),
     "pose, which is missing": None,
+}
+EGO = {
+    "ego poses in OpenGL's axes: negate rows y and z": flipped,
+    "an upright picture beside the lens of a turned sensor, .*by 90": rolled(-1),
+    "an upright picture beside the lens of a turned sensor, .*by -90": rolled(1),
 }
 
 
@@ -48,6 +59,25 @@ def test_a_wrong_reading_is_told_and_named(take, named):
     depth, poses = (changes.get(named, torch.clone) for changes in (DEPTH, POSES))
     words = words_of(take, depth=depth, poses=poses, draw_anyway=True)[0].text
     assert words.startswith("warning: ") and named in words.split("; it would be right with ")[1]
+
+
+@pytest.mark.parametrize("named", EGO)
+def test_a_wrong_reading_of_the_ego_poses_alone_is_named(take, named):
+    path = take.trajectory()
+    seen, _ = scene(take.exo_rgb, take.depth_video())
+    words = check_placement(seen, with_ego(path, w2c=EGO[named](path.ego.w2c)))[0].text
+    assert re.search(named, words.split("; it would be right with ")[1])
+
+
+@pytest.mark.parametrize("degrees", [-120, -60, 60, 120])
+def test_a_head_that_is_turned_neither_looks_up_nor_lies_on_its_side(take, degrees):
+    turn = torch.from_numpy(turn_z(math.radians(degrees)))
+    w2c = take.ego_w2c
+    turned = w2c[..., :3] @ turn
+    place = -(turned @ camera_centre(w2c)[..., None])
+    seen, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
+    words = check_placement(seen, with_ego(path, w2c=torch.cat((turned, place), -1)))
+    assert not [word for word in words if "side" in word.text or "looks up" in word.text]
 
 
 def test_right_takes_of_several_and_moving_cameras_pass(take):
