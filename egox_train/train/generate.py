@@ -4,6 +4,7 @@ clip."""
 import json
 import logging
 import math
+import time
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
@@ -250,6 +251,7 @@ def _models(
 
 def _generate_clip(job: _ClipJob, device: str) -> str:
     def make() -> None:
+        started = time.monotonic()
         frames = _sampled(job, device)
         if known := _observed(job, frames):
             prior, seen = known
@@ -262,7 +264,8 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
             _write_pair(
                 job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
             )
-        write_json(job.note, {"clip": job.clip, "made_from": job.key})
+        taken = round(time.monotonic() - started, 1)
+        write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": taken})
 
     return made_once(job.out / job.clip, job.wait, lambda: _is_done(job), make)
 

@@ -208,6 +208,39 @@ def test_weights_in_other_types(pack, repo_root, monkeypatch, options):
     assert counts_of(model) == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        (None, "float8_e4m3fn weights, matrix products in float32"),
+        (2, "float8_e4m3fn weights, matrix products in float32, as the file asks"),
+        (0, "float8_e4m3fn weights, matrix products in float32, since this device has none"),
+    ],
+)
+def test_the_note_says_how_a_file_of_8_bits_is_computed(rig, repo_root, tmp_path, marker, said):
+    """An ``fp8_scaled`` file whose marker has two elements asks for whole products."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    assert not rig.nodes("patch.patch").arithmetic_notes(rig.model)
+    source = repo_root / "models" / model_rig.standins.SHIPPED["transformer"]
+    state, scaled = load_file(source), {}
+    for name, x in state.items():
+        big = name.startswith("blocks.") and name.endswith(".weight") and x.ndim == 2
+        scale = x.abs().max().float() / 448 if big and marker is not None else torch.ones(())
+        scaled[name] = (x / scale).to(torch.float8_e4m3fn) if big else x
+        if big and marker is not None:
+            scaled[name.removesuffix("weight") + "scale_weight"] = scale.reshape(1)
+    if marker is not None:
+        scaled["scaled_fp8"] = torch.zeros(marker, dtype=torch.float8_e4m3fn)
+    with safe_open(source, "pt") as file:
+        save_file(scaled, tmp_path / "weights.safetensors", file.metadata())
+    with torch.inference_mode():
+        options = {"dtype": torch.float8_e4m3fn} if marker is None else {}
+        model = model_rig.load_transformer(tmp_path / "weights.safetensors", **options)
+    assert said in rig.nodes("patch.patch").arithmetic_notes(model)[0]
+    assert rig.ksample(rig.patch(model), steps=1).isfinite().all()
+
+
 def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch):
     """The host's offloading: no weight stays on the device, each is cast for its own use."""
     from comfy.model_patcher import ModelPatcher
