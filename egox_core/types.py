@@ -44,6 +44,8 @@ AlignMode = Literal["least squares", "robust"]
 ALIGN_MODES: tuple[AlignMode, ...] = get_args(AlignMode)
 ExoLens = Literal["as given", "raw", "raw where known"]
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
+FROM_EDITOR = "pose editor"
+"""Source of poses that a person set in the page's editor."""
 FROM_HEAD_KEYPOINTS = "head keypoints"
 """Source of poses that were estimated on this very depth, from the head's alone. What the trunk
 says besides isn't the metres, but it brings both together where the model melts the head into what
@@ -150,6 +152,10 @@ class FrameSelection:
             EgoXInputError: fewer, or more that may be of any frames.
         """
         return _entries_in_use(count, self.source_indices, self.source_frames, what, numbers)
+
+    def shown(self, exo: CameraPath) -> CameraPath:
+        """Add the frames' moments and part of the source's picture to an exo camera of their lens."""
+        return replace(exo, times_s=self.times_s, part=(self.source_size, self.rectangle))
 
     def camera(self, source: CameraModel) -> CameraModel:
         """Camera of the frames handed on, from that of the whole source image.

@@ -128,8 +128,7 @@ class EgoXExoMotion(io.ComfyNode):
             if value is not None:
                 path = CameraFile.parse(value, name)
         given, placed = (None, "") if path is None else path.of(depth, every_nth)
-        metric = path is None or path.metric
-        depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)
+        depth, found = estimate_exo_motion(frames, depth, motion, given, progress=progress)
         text = "\n".join(filter(None, (found.text(), placed)))
         ui = shown and shown.motion(frames, depth, found.sightings, text, progress)
         return io.NodeOutput(depth, text, ui=ui)

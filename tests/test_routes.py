@@ -68,7 +68,7 @@ def ego_from_exo(path: CameraTrajectory) -> Tensor:  # [T, 3, 4] as the path its
 
 
 def on_exo_path(file: Path, depth: DepthVideo) -> Tensor:  # [T, 3, 4] of the depth's frames
-    return CameraFile.read(file).of(depth)[0]
+    return CameraFile.read(file).of(depth)[0].w2c
 
 
 def ranked(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
@@ -627,13 +627,13 @@ def _(c: Clip) -> Made:
 
 def narrower_video(clip_of) -> None:
     """Row 5: K of a 16:9 picture beside a video and a depth file of 7:4 (1920x1080 as 784x448)."""
-    clip, size = clip_of("as it is", "from 0", False), (112, 64)
+    clip, size = clip_of("as it is", "from 0", False), (126, 72)  # of whole 128x72
     frames = replace(clip.frames, source_size=size, size=size)
     file = clip.folder / "narrow.npz"
     np.savez(file, depth_m=np.full((COUNT, *size[::-1]), 2, np.float32))
     meta = read_meta(clip.meta("wide", k_of(1540, 960, 540)))
     lens = lens_of(stages.align(file, frames=frames, meta=meta)[0])
-    assert (lens.fx, lens.cx, lens.cy) == pytest.approx((1540 * 64 / 1080, 56, 32), abs=1e-6)
+    assert (lens.fx, lens.cx, lens.cy) == pytest.approx((1540 * 72 / 1080, 63, 36), abs=1e-6)
     assert lens.fy == pytest.approx(lens.fx)
 
 
@@ -782,9 +782,6 @@ ALONE = (
 
 
 OPEN = """
-narrower_video
-K: the editor's meta.json, square
-K: the editor's meta.json, 16:9 to square
 ego path: the editor's ego_camera.chan
 """
 """Cells, or ways in all pictures, that are still to be mended."""

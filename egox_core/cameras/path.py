@@ -40,6 +40,9 @@ class CameraPath:
     w2c: Tensor
     times_s: Tensor | None = None  # [T] float64, seconds in the source video
     world: World
+    # size of the source's picture, and what the frames show of it (left, top, width, height), px;
+    # None: nobody said
+    part: tuple[tuple[int, int], tuple[int, int, int, int]] | None = None
     lens_guessed: bool = False  # nothing told the lens: it has an assumed field of view
 
     def __post_init__(self) -> None:
@@ -87,7 +90,7 @@ class CameraPath:
 
     @property
     def _rest(self) -> tuple:
-        return self.lens, self.lens_guessed, self.world
+        return self.lens, self.lens_guessed, self.part, self.world
 
     def __len__(self) -> int:
         """Number of frames; 1 for a camera that stands, where its moments aren't known."""
@@ -108,6 +111,15 @@ class CameraPath:
                 fix="give camera=, or a meta.json with camera_intrinsics",
             )
         return self.lens
+
+    @property
+    def source_lens(self) -> CameraModel | None:
+        """The lens of the source's whole picture, as a take's file has it."""
+        if self.lens is None or self.part is None:
+            return self.lens
+        whole, (left, top, *shown) = self.part
+        lens = self.lens if self.lens.stored_size == (*shown,) else self.lens.rescale(*shown)
+        return lens.crop(-left, -top, *whole)
 
     @property
     def pose(self) -> Tensor | None:  # [3, 4] of a camera that stands, [T, 3, 4]; float64

@@ -133,7 +133,7 @@ def align_sources(
     if frames is not None:
         metric = replace(
             metric,
-            exo=replace(placed, times_s=frames.times_s),
+            exo=frames.shown(placed),
             source_indices=frames.source_indices,
             source_frames=frames.source_frames,
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from ..archives import open_zip, read_array
 from ..arrays import as_matrix
-from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, invert, look_at, validate_w2c
+from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, World, invert, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, given, read_json, require_file
@@ -45,15 +47,28 @@ class CameraFile:
     """A camera's path in the world of its file."""
 
     name: str
-    w2c: Tensor  # [N, 3, 4] float64, OpenCV axes, of the upright picture
-    times_s: Tensor | None = None  # [N]; None: the frames that the names say
+    # of the upright picture; its world is the take's, and in metres, or unknown; times are the file's
+    path: CameraPath
     names: tuple[object, ...] = ()  # of the pictures; none: frames 0, 1, 2, ...
     lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
-    metric: bool = False  # in metres, and in the world of the ego path
 
-    def __post_init__(self) -> None:
-        w2c = validate_w2c(self.w2c, f"path {self.name}")
-        object.__setattr__(self, "w2c", w2c if w2c.ndim == 3 else w2c[None])
+    @classmethod
+    def of_poses(
+        cls,
+        name: str,
+        w2c: Tensor,  # [N, 3, 4], or [3, 4] of a camera that stands
+        times_s: Tensor | None = None,  # [N]; None: the frames that the names say
+        world: World = "unknown",
+        **more: Any,  # names, lens
+    ) -> CameraFile:
+        """Poses of a file.
+
+        Raises:
+            EgoXInputError: no rigid ones.
+        """
+        poses = validate_w2c(w2c, f"path {name}")
+        path = CameraPath(lens=None, w2c=poses, times_s=times_s, world=world)
+        return cls(name=name, path=path, **more)
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:
@@ -91,16 +106,16 @@ class CameraFile:
             w2c = None
         if w2c is None:
             raise _unknown(name)
-        return cls(name=name, w2c=w2c, times_s=times_s, metric=True)
+        return cls.of_poses(name, w2c, times_s, "take")
 
     def numbers(self, every_nth: int = 0) -> Tensor:  # [N] float64
         """Frames of the poses, or times where the file has them and no spacing is asked for."""
-        if self.times_s is not None and not (every_nth and self.names):
-            return self.times_s
-        return numbers_of(self.names or (None,) * len(self.w2c), self.name)
+        if self.path.times_s is not None and not (every_nth and self.names):
+            return self.path.times_s
+        return numbers_of(self.names or (None,) * len(self.path), self.name)
 
-    def of(self, depth: DepthVideo, every_nth: int = 0) -> tuple[Tensor, str]:  # [T, 3, 4]
-        """The poses of the depth's frames, and a note on how these were found.
+    def of(self, depth: DepthVideo, every_nth: int = 0) -> tuple[CameraPath, str]:
+        """The camera in the depth's frames, and a note on how these were found.
 
         Raises:
             EgoXInputError: as :func:`.frame_numbers.place`; fewer.
@@ -108,14 +123,14 @@ class CameraFile:
         indices, times = depth.source_indices, depth.exo.times_s
         indices = torch.arange(len(depth.depth_m)) if indices is None else indices
         times = indices / UNTIMED_FPS if times is None else times
-        if len(self.w2c) == 1:
-            return self.w2c.expand(len(indices), 3, 4), ""
+        if self.path.stands:
+            return replace(self.path, w2c=self.path.w2c.expand(len(indices), 3, 4)), ""
         frames = ClipMoments(
             indices=indices.double(), times_s=times.double(), source_frames=depth.source_frames
         ).selection()
         name = f"exo path {self.name}"
-        track, note = place(self.w2c, self.numbers(every_nth), frames, name, every_nth)
-        return track.of_frames(frames), note
+        track, note = place(self.path.w2c, self.numbers(every_nth), frames, name, every_nth)
+        return replace(self.path, w2c=track.of_frames(frames), times_s=depth.exo.times_s), note
 
 
 def write_chan(file: Path, path: CameraPath) -> None:
@@ -154,7 +169,7 @@ def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
 
 def _colmap(path: Path) -> CameraFile:
     lens, poses, names = read_pictures(path)
-    return CameraFile(name=path.parent.name, w2c=poses, names=names, lens=lens)
+    return CameraFile.of_poses(path.parent.name, poses, names=names, lens=lens)
 
 
 def _text(path: Path) -> CameraFile:
@@ -171,7 +186,7 @@ def _text(path: Path) -> CameraFile:
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         turns = scipy.spatial.transform.Rotation.from_quat(rows[:, 4:])
         w2c = invert(_c2w(turns, rows))
-    return CameraFile(name=path.name, w2c=w2c, times_s=torch.from_numpy(rows[:, 0]))
+    return CameraFile.of_poses(path.name, w2c, torch.from_numpy(rows[:, 0]))
 
 
 def _chan(path: Path) -> CameraFile:
@@ -180,7 +195,7 @@ def _chan(path: Path) -> CameraFile:
         NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True
     )
     names = tuple(f"{number:.0f}" for number in rows[:, 0])
-    return CameraFile(name=path.name, w2c=invert(SIGNS * _c2w(turns, rows)), names=names)
+    return CameraFile.of_poses(path.name, invert(SIGNS * _c2w(turns, rows)), names=names)
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
@@ -193,7 +208,7 @@ def _npz(path: Path) -> CameraFile:
         if {"R_w2c.npy", "t_w2c.npy"} <= {*archive.namelist()}:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _gvhmr(arrays, path.name)
-    return CameraFile(name=path.name, w2c=read_poses(path), metric=True)
+    return CameraFile.of_poses(path.name, read_poses(path), world="take")
 
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {
@@ -223,7 +238,7 @@ def _transforms(content: Mapping, name: str) -> CameraFile:
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
-    return CameraFile(name=name, w2c=w2c, times_s=times_s, names=tuple(names), lens=lens)
+    return CameraFile.of_poses(name, w2c, times_s, names=tuple(names), lens=lens)
 
 
 def _gvhmr(content: Mapping, name: str) -> CameraFile:
@@ -231,7 +246,7 @@ def _gvhmr(content: Mapping, name: str) -> CameraFile:
         turns, places = (
             torch.tensor(np.array(content[key])).double() for key in ("R_w2c", "t_w2c")
         )
-        return CameraFile(name=name, w2c=torch.cat((turns, places[..., None]), -1))
+        return CameraFile.of_poses(name, torch.cat((turns, places[..., None]), -1))
 
 
 def _omnicam(content: Mapping, name: str) -> CameraFile:
@@ -253,4 +268,4 @@ def _omnicam(content: Mapping, name: str) -> CameraFile:
         places = [np.interp(at, [key["frame"] for key in keys], column) for column in states.T]
     up = (0.0, 1.0, 0.0)
     w2c = [look_at(n[:3], n[3:6], up, roll_deg=-n[6]) for n in np.stack(places, 1)]
-    return CameraFile(name=name, w2c=torch.stack(w2c))
+    return CameraFile.of_poses(name, torch.stack(w2c))

@@ -24,7 +24,7 @@ from ..trajectory import (
     keyframe_track,
     keyframes_of_path,
 )
-from ..types import CameraTrajectory, FrameSelection, PointCloud, TakeNotes
+from ..types import FROM_EDITOR, CameraTrajectory, FrameSelection, PointCloud, TakeNotes
 from .blender import write_blender
 from .camera_files import write_chan
 from .colmap import write_colmap
@@ -182,12 +182,12 @@ def released_meta(
     poses = track.at(moments)
     content: dict[str, object] = {
         "prompt": prompt,
-        "pose_source": "pose editor",
+        "pose_source": FROM_EDITOR,
         "ego_intrinsics": ego.camera.intrinsics.tolist(),
         "ego_extrinsics": poses.tolist(),
         "ego_camera": ego.camera.to_json(),
     }
-    if exo.lens is not None:
+    if (lens := exo.source_lens) is not None:
         if exo.stands:
             extrinsics = exo.at(0)
         else:
@@ -195,9 +195,9 @@ def released_meta(
             track = PoseTrack(w2c=exo.w2c, moments=moments, clock="index", name="exo")
             extrinsics = track.at(numbers)
         content |= {
-            "camera_intrinsics": exo.lens.intrinsics.tolist(),
+            "camera_intrinsics": lens.intrinsics.tolist(),
             "camera_extrinsics": extrinsics.tolist(),
-            "exo_camera": exo.lens.to_json(),
+            "exo_camera": lens.to_json(),
         }
     return content
 
@@ -210,7 +210,7 @@ def _times_of(numbers: Tensor, clip: ClipMoments) -> Tensor:
     return clip.times_s[0] + (numbers - clip.indices[0]) * rate
 
 
-OF_EDITOR = TakeNotes(source="pose editor")
+OF_EDITOR = TakeNotes(source=FROM_EDITOR)
 Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
     "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: write_json(path, document)),

@@ -84,7 +84,7 @@ def read_trajectory(
             meta = parse_meta(content, path, entry)
             return meta_trajectory(meta, camera, frames, count=count), meta.notes
         file = CameraFile.parse(content, path.name)
-    poses, times, name = file.w2c, file.times_s, file.name
+    poses, times, name = file.path.w2c, file.path.times_s, file.name
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()
     numbers = file.numbers(every_nth)
     if frames is None and count is not None:

@@ -11,7 +11,7 @@ import torch
 from numpy.polynomial.polynomial import polyvander2d
 from torch import Tensor
 
-from ..cameras import CameraModel, compose, invert
+from ..cameras import CameraModel, CameraPath, World, compose, invert
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen
@@ -75,8 +75,7 @@ def estimate_exo_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8, of the maps' size
     depth: DepthVideo,
     motion: Motion = "auto",
-    given: Tensor | None = None,  # [T, 3, 4] float64 w2c of another program
-    metric: bool = True,  # the given path is in metres, in the depth's world
+    given: CameraPath | None = None,  # of another program; of an unknown world it isn't in metres
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ExoMotion]:
@@ -102,7 +101,7 @@ def estimate_exo_motion(
             fix="set motion to auto, or leave the path out",
         )
     if given is None and depth.exo.moves:
-        given = depth.exo.w2c
+        given = depth.exo
     masks = StillMasks(depth, "auto")
     stands = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
     if motion == "stands" or stands or len(depth.depth_m) < 2:
@@ -110,7 +109,7 @@ def estimate_exo_motion(
     tracks = find_tracks(exo_frames, depth.depth_m, depth.exo.camera, masks, progress)
     lost = _lost(tracks)
     if given is not None:
-        return _checked(depth, tracks, lost, given, metric)
+        return _checked(depth, tracks, lost, given)
     if lost:
         return _refused(depth, motion, f"{lost} can't be followed")
     progress(0, 1, "the exo camera's motion: adjustment")
@@ -128,7 +127,7 @@ def estimate_exo_motion(
         known, scipy.spatial.transform.Rotation.from_matrix(fit.rotation[known])
     )(at).as_matrix()
     poses = _placed(depth, rotation, make_interp_spline(known, fit.place[known], k=1)(at))
-    return _handed_on(_posed(depth, poses), tracks, fit, turns, notes)
+    return _handed_on(_posed(depth, poses, depth.exo.world), tracks, fit, turns, notes)
 
 
 def _placed(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
@@ -137,8 +136,12 @@ def _placed(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tenso
     return compose(poses, depth.exo.at(0))
 
 
-def _posed(depth: DepthVideo, w2c: Tensor) -> DepthVideo:  # [T, 3, 4]
-    return replace(depth, exo=replace(depth.exo, w2c=w2c))
+def _posed(
+    depth: DepthVideo,
+    w2c: Tensor,  # [T, 3, 4]
+    world: World,
+) -> DepthVideo:
+    return replace(depth, exo=replace(depth.exo, w2c=w2c, world=world))
 
 
 def _handed_on(
@@ -172,9 +175,11 @@ def _handed_on(
 
 
 def _checked(
-    depth: DepthVideo, tracks: Tracks, lost: str, given: Tensor, metric: bool
+    depth: DepthVideo, tracks: Tracks, lost: str, path: CameraPath
 ) -> tuple[DepthVideo, ExoMotion]:
-    """A given path [T, 3, 4], where the corners and their depth bear it out."""
+    """A given path, where the corners and their depth bear it out."""
+    given, metric = path.poses(len(depth.depth_m), "given path"), path.world != "unknown"
+    world = path.world if metric else depth.exo.world
     if len(tracks.frame) < 3 * len(given):
         if not metric:
             raise EgoXInputError(
@@ -184,7 +189,7 @@ def _checked(
                 fix="give a path in metres",
             )
         notes = _warned(f"{lost} can't be followed: the given path isn't checked")
-        return _posed(depth, given), ExoMotion(motion="moves", notes=notes)
+        return _posed(depth, given, world), ExoMotion(motion="moves", notes=notes)
     rotation, place = np.split(compose(given, invert(given[0])).numpy(), [3], 2)
     place, notes, scale, doubt = place[:, :, 0], (), 1.0, 0.0
     turns = bool(np.abs(place).max() < 1e-6)
@@ -213,7 +218,7 @@ def _checked(
             fix="give the path of these very frames, a mask where people fill the picture, or no "
             "path: it is estimated then",
         )
-    return _handed_on(_posed(depth, given), tracks, fit, turns, notes)
+    return _handed_on(_posed(depth, given, world), tracks, fit, turns, notes)
 
 
 def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, ExoMotion]:

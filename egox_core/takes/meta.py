@@ -12,7 +12,7 @@ from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import given, read_json, whole_number
 from ..sizes import centre_crop_left, same_aspect
-from ..types import TakeMeta
+from ..types import FROM_EDITOR, TakeMeta
 
 LIST_KEY = "test_datasets"
 META_PRESET = "aria_released"
@@ -177,6 +177,11 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         left = centre_crop_left(full, depth_size)
         if left is not None:
             return exact.rescale(*full).crop(left, 0, width, height), ""
+        if meta.pose_source == FROM_EDITOR and full[0] < width:  # it wrote a cropped clip's own
+            said = (
+                f"exo_camera of {exact.width}x{exact.height} px was taken for the picture's middle"
+            )
+            return exact.rescale(*full).crop((full[0] - width) // 2, 0, width, height), said
     if meta.camera_intrinsics is None:
         raise EgoXInputError(
             f"take {meta.name}",

@@ -225,7 +225,8 @@ def take_exo(
     lens = meta.exo_camera
     if lens is not None and (frames is not None or size is not None):
         lens = exo_lens(meta, frames, size or lens.stored_size)
-    return replace(exo_poses(meta, frames, numbers), lens=lens)
+    exo = replace(exo_poses(meta, frames, numbers), lens=lens)
+    return exo if frames is None else frames.shown(exo)
 
 
 def _exo_beside(meta: TakeMeta, frames: FrameSelection | None, numbers: Tensor) -> CameraPath:

@@ -40,11 +40,11 @@ def written(form: str, folder: Path) -> Path:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_path_is_read(form, tmp_path):
     path = CameraFile.read(file := written(form, tmp_path))
-    assert path.metric == (form in ("vipe", "meta", "ours"))
-    relative = [compose(poses, invert(poses[0])) for poses in (path.w2c, w2c())]
+    assert (path.path.world == "take") == (form in ("vipe", "meta", "ours"))
+    relative = [compose(poses, invert(poses[0])) for poses in (path.path.w2c, w2c())]
     assert torch.allclose(*relative, atol=1e-9)
     ego = read_trajectory(file, preset_camera("pinhole", 64))[0]
-    assert torch.allclose(ego.ego.w2c, path.w2c)
+    assert torch.allclose(ego.ego.w2c, path.path.w2c)
     if form.startswith("colmap") or form == "transforms":
         assert torch.allclose(ego.ego.camera.intrinsics, torch.tensor(K))
 
@@ -145,7 +145,7 @@ def test_a_text_is_what_it_is_named(tmp_path):
     written("colmap text", tmp_path)
     other = Poses(w2c().numpy()[::-1].copy(), K, (64, 64), 30.0)
     file = FORMS["tum"](tmp_path, other)
-    assert torch.allclose(CameraFile.read(file).w2c, w2c().flip(0))
+    assert torch.allclose(CameraFile.read(file).path.w2c, w2c().flip(0))
 
 
 def test_what_holds_no_path_is_refused(tmp_path):

@@ -82,7 +82,7 @@ def test_a_lens_is_read_or_refused(case, tmp_path):
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
     assert read_trajectory(file, EGO, lens=False)[0].ego.camera == EGO.upright()
-    assert torch.allclose(CameraFile.read(file).w2c, W2C)
+    assert torch.allclose(CameraFile.read(file).path.w2c, W2C)
 
 
 def test_intrinsics_may_be_of_each_frame(tmp_path):
@@ -204,10 +204,10 @@ def test_files_go_by_names_and_times(tmp_path):
         (tmp_path / "tum.txt", known),
     ):
         exo, note = CameraFile.read(path).of(depth)
-        assert torch.allclose(exo[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
+        assert torch.allclose(exo.w2c[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)
-            assert torch.equal(ego.ego.w2c, exo) and note == notes.placed
+            assert torch.equal(ego.ego.w2c, exo.w2c) and note == notes.placed
 
 
 def test_pictures_of_every_second_frame_may_be_the_first_half():

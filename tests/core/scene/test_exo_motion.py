@@ -88,22 +88,24 @@ def test_a_given_path_is_checked_and_scaled():
     frames, depth, exact = clip("walk")
     path = exact.exo.pose
     mended, found = estimate_exo_motion(frames, with_exo(depth, path))
-    assert mended.exo.pose is path and found.agree > 0.8 and found.depth_spread < 0.05
-    half = from_start(path) * torch.tensor([1, 1, 1, 0.5])
-    scaled, found = estimate_exo_motion(frames, depth, "auto", half, False)
+    assert torch.equal(mended.exo.pose, path) and found.agree > 0.8 and found.depth_spread < 0.05
+    half = CameraPath.of_exo(None, from_start(path) * torch.tensor([1, 1, 1, 0.5]))
+    of_another = replace(half, world="unknown")
+    scaled, found = estimate_exo_motion(frames, depth, "auto", of_another)
+    assert scaled.exo.world == "exo"
     assert "scale from the depth: x " in found.text()
     assert off(scaled.exo.pose, path)[1] < 0.08
-    other = clip("shake")[2].exo.pose
+    other = clip("shake")[2].exo
     for wrong, why in ((half, "times its travel"), (other, "% of the mat")):
         with refuses(f"given path of the exo camera: .*{why}.*Fix"):
             estimate_exo_motion(frames, depth, "auto", wrong)
     with refuses("given path of the exo camera: .*motion 'stands'"):
-        estimate_exo_motion(frames, depth, "stands", path)
+        estimate_exo_motion(frames, depth, "stands", exact.exo)
     blank = torch.full_like(frames, 128)
-    kept, found = estimate_exo_motion(blank, depth, "auto", path)
+    kept, found = estimate_exo_motion(blank, depth, "auto", exact.exo)
     assert torch.equal(kept.exo.pose, path) and "isn't checked" in found.text()
     with refuses("given path of the exo camera: got the background can't be followed"):
-        estimate_exo_motion(blank, depth, "auto", path, False)
+        estimate_exo_motion(blank, depth, "auto", of_another)
 
 
 def test_a_rolling_shutter_isnt_taken_for_travel():
