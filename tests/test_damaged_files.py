@@ -58,6 +58,11 @@ from tests.train.clip_record import clip_record
 from tests.train.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write_lamps
 from tests.train.tiny_cache import make_cache
 
+try:
+    import OpenEXR
+except ImportError:  # the extra `geometry`
+    OpenEXR = None
+
 SEED = int(os.environ.get("EGOX_SEED", "38"))
 SECONDS = 10.0  # of processors; none may take more
 CAMERA = preset_camera("aria_released", 64)
@@ -149,6 +154,22 @@ def videos(folder: Path) -> None:
         write_lamps(folder / name, (64, 32), [(20, 10)], 6, 10)
 
 
+def write_exrs(folder: Path) -> None:
+    """Colours and depth in layers, a window that is smaller, and two parts."""
+    (folder / "d").mkdir()
+    depth = np.ones((24, 42), np.float32)
+    ends = (np.array([3, 2], np.int32), np.array([44, 25], np.int32))
+    shown = (np.zeros(2, np.int32), np.array([49, 29], np.int32))
+    header = {"type": OpenEXR.scanlineimage, "dataWindow": ends, "displayWindow": shown}
+    channels = {"R": depth, "G": depth, "B": 2 * depth, "depth.Z": depth}
+    parts = [OpenEXR.Part({**header, "name": f"part{i}"}, {**channels}) for i in range(2)]
+    for number, packing in enumerate((OpenEXR.ZIP_COMPRESSION, OpenEXR.NO_COMPRESSION)):
+        for part in parts:
+            part.header["compression"] = packing
+        with OpenEXR.File(parts[: number + 1]) as file:
+            file.write(str(folder / "d" / f"{number}.exr"))
+
+
 def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
     """By reader: small right inputs, each as files by name."""
     rng = np.random.default_rng(0)
@@ -226,6 +247,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             {"d.npy": npy(depth)},
             {f"d/{i}.png": png(np.uint16) for i in range(3)},
             {f"d/{i}.npy": npy(depth[0]) for i in range(3)},
+            *([] if OpenEXR is None else [written(write_exrs, folder / "exr")]),
         ],
         "mask": [
             {"m.npz": npz(mask=moving)},

@@ -43,7 +43,14 @@ def check_same_take(kind: str, path: Path, video: Path | None) -> None:
         )
 
 
-def check_same_count(what: str, count: int, frames: FrameSelection | None, fix: str) -> None:
+def check_same_count(
+    what: str,
+    count: int,
+    frames: FrameSelection | None,
+    fix: str,
+    *,
+    fewer: bool = False,  # are right, too: made with this pack, to the last frame that was in use
+) -> None:
     """Refuse numbered maps or poses that are not one for each frame of the source video.
 
     Where they are fewer or more (another frame rate, another cut), the i-th would be taken for
@@ -53,7 +60,9 @@ def check_same_count(what: str, count: int, frames: FrameSelection | None, fix: 
         EgoXInputError: another count.
     """
     whole = None if frames is None else frames.source_frames
-    if frames is not None and whole is not None and abs(count - whole) > spare_frames(whole):
+    if frames is None or whole is None:
+        return
+    if abs(count - whole) > spare_frames(whole) and not (fewer and count < whole):
         raise EgoXInputError(
             what,
             got=f"{count} for a video of {whole} frames ({frames.source_fps:g} a second)",

@@ -188,10 +188,8 @@ def exo_poses(
     name = f"camera_extrinsics of {meta.name}"
     poses = validate_w2c(exo.w2c, name)
     if frames is not None:
-        if not meta.pose_source:
-            check_same_count(
-                name, len(poses), frames, "give poses of this very video, one per frame"
-            )
+        fix = "give poses of this very video, one per frame"
+        check_same_count(name, len(poses), frames, fix, fewer=bool(meta.pose_source))
         poses = PoseTrack.numbered(poses, name).of_frames(frames)
         return replace(exo, w2c=poses, times_s=times_s)
     if numbers is None:
@@ -258,16 +256,14 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    if (
-        not meta.pose_source
-    ):  # those that were made with this pack reach to the last frame that was in use
-        check_same_count(
-            f"ego poses of {meta.name}",
-            len(meta.ego.w2c),
-            frames,
-            "give poses of this very video: one for each of its frames; poses with times (trajectory "
-            "JSON) may have another rate",
-        )
+    check_same_count(
+        f"ego poses of {meta.name}",
+        len(meta.ego.w2c),
+        frames,
+        "give poses of this very video: one for each of its frames; poses with times (trajectory "
+        "JSON) may have another rate",
+        fewer=bool(meta.pose_source),
+    )
     numbers = torch.arange(len(meta.exo.w2c))[:count]
     return PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
         meta.ego.lens or camera, frames, count=count, exo=_exo_beside(meta, frames, numbers)

@@ -84,6 +84,29 @@ def test_longer_parts_are_cut_and_shorter_refused(folder):
         load_take(folder / "none")
 
 
+@pytest.mark.parametrize(
+    "case",
+    ["34 -> read", "25 -> read", "49 -> refused", "34 exo 49 -> refused", "34 exo 25 -> read"],
+)
+def test_poses_made_with_the_pack_may_be_fewer_but_not_of_a_longer_video(folder, tmp_path, case):
+    counts, result = case.split(" -> ")
+    ego, _, exo = counts.partition(" exo ")
+    content = read_json(folder / "meta.json") | {"pose_source": "pose editor"}
+    content["ego_extrinsics"] = still(int(ego)).tolist()
+    if exo:
+        poses = still(int(exo))
+        poses[:, 0, 3] = torch.arange(len(poses)) / 9
+        content["camera_extrinsics"] = poses.tolist()
+    write_json(tmp_path / "meta.json", content)
+    frames = load_take(folder, frame_count=9).frames
+    if result == "refused":
+        with refuses("49 for a video of 34 frames .20 a second"):
+            read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
+        return
+    path, _ = read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
+    assert len(path.ego.w2c) == 9
+
+
 def test_missing_depth_is_refused_with_advice(folder, tmp_path):
     for name in ("exo.mp4", "meta.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
