@@ -5,6 +5,7 @@ Where a camera is, :class:`~egox_core.cameras.CameraPath` knows: lens, poses, mo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -177,8 +178,38 @@ class Sound:
     sample_rate: int
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Payload that a host may keep, and hand on to another version of this code."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        from . import __version__  # which imports this module
+
+        return vars(self) | {MADE_BY: __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        made_by = state.pop(MADE_BY, "1.1 or older")
+        vars(self).update(state)
+        _check_version(self, type(self), made_by)
+
+
+MADE_BY = "egox_core"
+
+
+def _check_version(value: object, kind: type[Kept], made_by: str) -> None:
+    from . import __version__
+
+    if any(not hasattr(value, field.name) for field in fields(kind)):
+        raise EgoXInputError(
+            f"kept {kind.__name__}",
+            got=f"one that EgoX {made_by} made",
+            expected=f"one of {__version__}",
+            fix="empty the cache that kept it, so that it is made again",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
-class DepthVideo:
+class DepthVideo(Kept):
     """Depth of the exo video, one map per frame. Invalid pixels are NaN, never 0."""
 
     depth_m: Tensor  # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
@@ -221,7 +252,7 @@ class DepthVideo:
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
-class CameraTrajectory:
+class CameraTrajectory(Kept):
     """The ego camera over time, and the exo camera in the same world.
 
     Raises:
@@ -301,8 +332,16 @@ class CameraTrajectory:
 
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
-    """Check a payload's type by name: a pack and an installed egox-core have two copies of one."""
-    return any(base.__name__ == kind.__name__ for base in type(value).__mro__)
+    """Check a payload's type by name: a pack and an installed egox-core have two copies of one.
+
+    Raises:
+        EgoXInputError: it is of a version that has other fields.
+    """
+    own = next((base for base in type(value).__mro__ if base.__name__ == kind.__name__), None)
+    if own is not None and issubclass(kind, Kept):
+        package = sys.modules.get(own.__module__.rpartition(".")[0])
+        _check_version(value, kind, getattr(package, "__version__", "1.1 or older"))
+    return own is not None
 
 
 def _adopt(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:
@@ -454,7 +493,7 @@ class ExoSight:
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
-class PointCloud:
+class PointCloud(Kept):
     """The scene: a static background and moving points per frame. Built without any ego pose."""
 
     static: PointSet

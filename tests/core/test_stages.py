@@ -1,11 +1,13 @@
 """The seven stages take arrays of numpy and torch, refuse what doesn't fit, and can be cancelled."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from egox_core import __version__
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.cameras.path import CameraPath
 from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
@@ -116,6 +118,18 @@ def test_payloads_take_numpy_and_refuse_another_camera():
             DepthVideo(depth_m=DEPTH, exo=wrong)
     with refuses("lens of a camera path: got ndarray"):
         CameraPath.of_exo(K)
+
+
+def test_payloads_of_another_version_are_refused_with_both():
+    """As a cache has kept them, and as an installed egox-core makes them beside a newer pack."""
+    depth, _ = align(DEPTH, camera=K)
+    again = pickle.loads(pickle.dumps(depth))
+    assert torch.equal(again.depth_m, depth.depth_m) and again.exo == depth.exo
+    old = {"depth_m": torch.from_numpy(DEPTH), "camera": depth.exo.camera, "exo_w2c": None}
+    with refuses(f"kept DepthVideo: got one that EgoX 1.1 or older .*one of {__version__}"):
+        DepthVideo.__new__(DepthVideo).__setstate__(old)
+    with refuses(f"kept DepthVideo: .*one of {__version__}"):
+        scene(VIDEO, type("DepthVideo", (), old)())
 
 
 def test_a_path_of_keyframes_and_a_path_go_in():
