@@ -133,8 +133,9 @@ class CameraFile:
         return replace(self.path, w2c=track.of_frames(frames), times_s=depth.exo.times_s), note
 
 
-def write_chan(file: Path, path: CameraPath) -> None:
-    """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
+def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
+    """Write Nuke's form: frame of the source, counted from 1, place, turns in degrees, vertical
+    field of view."""
     c2w, camera = opengl_c2w(path.upright_w2c).numpy(), path.camera.upright()
     z, x, y = (
         scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
@@ -142,7 +143,7 @@ def write_chan(file: Path, path: CameraPath) -> None:
         .T
     )
     fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
-    rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], x, y, z, fov]
+    rows = np.c_[frames.numpy() + 1, c2w[:, :3, 3], x, y, z, fov]
     with atomic_write(file) as temporary:
         np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
 

@@ -229,6 +229,9 @@ EXPORTS: Mapping[str, tuple[str, Writer]] = {
         "transforms.json",
         lambda path, trajectory, *_: write_blender(path, trajectory.ego),
     ),
-    "chan": ("ego_camera.chan", lambda path, trajectory, *_: write_chan(path, trajectory.ego)),
+    "chan": (
+        "ego_camera.chan",
+        lambda path, trajectory, _, clip, *__: write_chan(path, trajectory.ego, clip.indices),
+    ),
 }
 OF_BOTH = ("colmap", "blender", "chan")  # forms of a path alone, which an exo camera may have
