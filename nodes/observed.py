@@ -43,10 +43,14 @@ class Observed:
 
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
-        lines = [f"{100 * float(self.redrawn.float().mean()):.0f} % observed, but redrawn"]
+        redrawn = 100 * float(self.redrawn.float().mean())
+        lines = [
+            f"All frames: {redrawn:.0f} % seen by exo, but redrawn by the model. λ_g and LoRA "
+            "strength change this share, not those of what exo saw"
+        ]
         if self.kept.any():
             kept = 100 * float(self.kept.float().mean())
-            lines.append(f"{kept:.0f} % of the picture kept as exo saw it")
+            lines.append(f"All frames: {kept:.0f} % put back from exo by keep observed")
         return "\n".join(lines)
 
 

@@ -125,13 +125,18 @@ class PathError:
 
     def text(self) -> str:
         """One line for a person."""
-        of = f"{int(self.judged.sum())} of {len(self.judged)} frames judged"
+        compared, known = len(self.judged), int(self.judged.sum())
         if self.median_deg is None:
-            return f"Whether the view follows the path can't be judged ({of})"
+            return (
+                "Whether the view follows the path can't be judged: none of the "
+                f"{compared} compared frames looks enough like the scene"
+            )
+        left_out = "" if known == compared else f" of {compared}, the others can't be judged"
+        spread_deg = float(self.spread_deg.nanmedian())
         return (
-            f"The view follows the rendered path: {self.median_deg:.1f}° off (median, ± "
-            f"{float(self.spread_deg.nanmedian()):.1f}° per frame), {of}. Where the depth is "
-            "wrong, this tells of the depth"
+            f"The view points {self.median_deg:.1f}° away from the requested direction (median of "
+            f"{known} frames{left_out}; each to ± {spread_deg:.1f}°). Wrong depth makes this number "
+            "larger, too"
         )
 
 

@@ -49,6 +49,7 @@ def preview_ui(
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the pixels of the stream ego
     # of a frame of a video: the same [H, W], and what is redrawn or kept
     video_classes: Callable[[int], Tensor] | None = None,
+    redrawn: Sequence[float] | None = None,  # share of each frame
     progress: Progress = no_progress,
 ) -> Ui:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -77,7 +78,7 @@ def preview_ui(
         "values": values or {},
         "measure": measure,
         "geometry": geometry,
-        "seen": None if seen is None else seen_data(seen, video_classes, step, progress),
+        "seen": None if seen is None else seen_data(seen, video_classes, redrawn, step, progress),
         "run": getattr(get_executing_context(), "prompt_id", None),
     }
     return {"text": (text,), KEY: [preview]}
@@ -86,11 +87,13 @@ def preview_ui(
 def seen_data(
     seen: Tensor,  # [T, H, W] uint8 classes
     video_classes: Callable[[int], Tensor] | None,  # of one frame
+    redrawn: Sequence[float] | None,  # share of each frame
     step: int,
     progress: Progress,
 ) -> Ui:
     """Classes of pixels as the page reads them: a stream of grey PNG sheets without any other value,
-    and the share of each class per frame of the clip, whether redrawn, kept or neither."""
+    the share of each class per frame of the clip, whether redrawn, kept or neither, and the share that
+    is redrawn, where that is known."""
 
     def grey(frame: int) -> Tensor:
         kinds = seen[frame] if video_classes is None else video_classes(frame)
@@ -101,7 +104,7 @@ def seen_data(
     sheets = make_sheets(map_, step=step, max_side=SEEN_SIDE, lossless=True, progress=progress)
     data = stream_data("seen", sheets.layout(), sheet_files("seen", sheets.files, "png"))
     shares = {name: share.tolist() for name, share in seen_shares(seen).items()}
-    return {**data, "shares": shares}
+    return {**data, "shares": shares, "redrawn": redrawn}
 
 
 def sheet_files(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:

@@ -231,7 +231,14 @@ def marks_tell_how_each_pixel_is_known(page) -> None:
     marked = state(page, NODE)["hash"]
     assert marked != bare and switch.get_attribute("aria-pressed") == "true"
     said = about(page)
-    assert sum(int(share) for share in re.findall(r"(\d+) %", said)) in range(98, 103), said
+    assert said.startswith("This frame: ") and "redrawn by the model (white outline)" in said
+    *classes, _ = (int(share) for share in re.findall(r"(\d+) %", said))
+    assert sum(classes) in range(98, 103), said
+    for view in ("exo", "geometry", "strip"):
+        choose_view(page, NODE, view)
+        assert not switch.is_visible() and "This frame: " not in about(page), view
+    choose_view(page, NODE, "ego")
+    assert state(page, NODE)["hash"] == marked
     page.page.keyboard.press("o")
     assert state(page, NODE)["hash"] == bare
 

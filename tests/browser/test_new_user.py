@@ -11,7 +11,7 @@ from .test_workflows_in_page import PACK
 
 # The ego video in the middle.
 _SHOWN = """() => [...document.querySelectorAll('video')].find(
-  (video) => /ego_lambda3[^&]*_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
+  (video) => /ego_lambda3_lora1_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     card = page.page.get_by_test_id("template-workflow-egox_demo")
     card.scroll_into_view_if_needed()
     card.click()
-    row(page, "λ_g (3 as trained; 0.2 dB here)").locator('[role="slider"]').wait_for()
+    row(page, "λ_g (3 as trained; subtle here)").locator('[role="slider"]').wait_for()
     make_small(page)
     page.run_form()
     first = page.page.wait_for_function(_SHOWN).json_value()

@@ -62,7 +62,7 @@ def test_arrays_go_all_the_way(device):
     ego, seen = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
     assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
     text = seen_text(seen_shares(ego.seen))
-    assert text in seen.text() and "not observed (most in frame" in text
+    assert text in seen.text() and "never seen (most in frame" in text
     assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
     made, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
     packed = made.model_input(torch.zeros_like(made.canvas.prior_latent))

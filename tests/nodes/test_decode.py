@@ -158,9 +158,10 @@ def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
             changed = first != whole
             assert (first[changed] == REDRAWN).all() and (whole[changed] >= 128).all()
             assert shares["now"][0] == pytest.approx((whole == 255).mean())
+        assert sent["redrawn"][0] == pytest.approx((first == REDRAWN).mean())
         assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
         assert shares["unobserved"][8] == 1
-        assert "% not observed (most in frame 8: 100 %)" in shown["text"]
+        assert "% never seen (most in frame 8: 100 %)" in shown["text"]
 
 
 def test_observed_pixels_are_put_back(execute):
@@ -175,7 +176,8 @@ def test_observed_pixels_are_put_back(execute):
         changed = (out.result[0] != plain).any(-1)
         assert changed.any() == (keep > 0) and not changed[seen == 0].any()
         text = out.ui["egox_preview"][0]["text"]
-        assert "% observed, but redrawn" in text and ("kept as exo saw it" in text) == (keep > 0)
+        assert "% seen by exo, but redrawn by the model" in text
+        assert ("% put back from exo by keep observed" in text) == (keep > 0)
     assert torch.equal(execute(samples, keep_observed=1.0).result[0], plain), "nothing is known"
 
 

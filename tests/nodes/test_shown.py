@@ -1,8 +1,13 @@
-"""What nodes show is left out where nobody looks, and with it all that it needs."""
+"""What nodes show is left out where nobody looks, and with it all that it needs; where somebody
+does, the page has a player for it."""
 
+import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+from egox_core.safe_files import read_json
 from tests.paths import ROOT
 
 SILENT = """
@@ -25,3 +30,36 @@ def test_nothing_is_shown_or_judged_without_anybody_who_looks(host_root):
         text=True,
     )
     assert run.stdout.splitlines() == ["None 2", "", ""], run.stderr
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """Names that a piece of code calls, those of what nodes show as ``shown.…``."""
+    functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {ast.unparse(func) for func in functions}
+
+
+def top_level(path: Path) -> dict[str, ast.AST]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+    }
+
+
+def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
+    results = top_level(ROOT / "nodes" / "show" / "results.py")
+    players = {f"shown.{name}" for name, code in results.items() if "preview_ui" in calls(code)}
+    players.add("shown.live")  # sent by messages while a node runs
+    nodes = set()
+    for path in (ROOT / "nodes").glob("*.py"):
+        code = top_level(path)
+        shows = {name for name, piece in code.items() if calls(piece) & players}
+        nodes |= {
+            name
+            for name, piece in code.items()
+            if name.startswith("EgoX") and (name in shows or calls(piece) & shows)
+        }
+    script = (ROOT / "web" / "js" / "previews.js").read_text(encoding="utf-8")
+    table = dict(re.findall(r'^  (EgoX\w+): "(\w+)",$', script, re.M))
+    assert nodes == table.keys() and "EgoXSecondEye" in nodes
+    texts = read_json(ROOT / "locales" / "en" / "main.json")["egox"]["previews"]
+    assert {f"{key}{what}" for key in ("empty", "label") for what in table.values()} <= texts.keys()

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { drawCurve } from "../../web/js/previews/draw.mjs";
 import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
-import { changes, formOf, runLabel, runsBefore, sameForm } from "../../web/js/previews/runs.mjs";
+import { changes, clipName, formOf, runLabel, runsBefore, sameForm } from "../../web/js/previews/runs.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
 import { stripPrompt } from "../../web/js/previews/strip.mjs";
 
@@ -70,6 +70,10 @@ test("the last eight runs are remembered, a run from the cache is the same run, 
   assert.deepEqual(before("a", "6"), [], "long ago");
   const values = { 4: { kind: "EgoXWanSampler", values: { lambda_g: 3, seed: 7, sampler: "released" } } };
   assert.equal(runLabel({ values, measure: "17.3 dB" }), "λ_g 3 · seed 7 · 17.3 dB");
+  values[5] = { kind: "EgoXLoadLora", values: { strength: 0.5 } };
+  assert.equal(clipName("side", { values }), "side_lambda3_lora0.5_seed7");
+  assert.equal(clipName("prior", { values: {} }), "prior");
+  assert.equal(clipName("strip", null), "strip");
 });
 
 test("what changed between two runs", () => {

@@ -122,7 +122,7 @@ export function buildElements(preview, { say }) {
       wipe.hidden = !wiping;
       factor.hidden = !preview.difference || preview.view !== DIFFERENCE;
       factor.value = preview.difference?.factor ?? 1;
-      seen.hidden = !preview.seen;
+      seen.hidden = !preview.canMark;
       seen.ariaPressed = String(preview.isSeenShown);
       this.refreshAbout();
       track.hidden = !preview.curve;
@@ -203,7 +203,7 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
   else if (key === "b" && preview.before) preview.choose("before");
   else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
-  else if (key === "o" && preview.seen) preview.showSeen(!preview.isSeenShown);
+  else if (key === "o" && preview.canMark) preview.showSeen(!preview.isSeenShown);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
   else return false;
   return true;

@@ -2,7 +2,7 @@
 import { buildElements, GEOMETRY, SIDE, STRIP, WIPE } from "./elements.mjs";
 import * as drawing from "./draw.mjs";
 import { contain, LABEL_HEIGHT, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
-import { changes, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs";
+import { changes, clipName, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs";
 import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { eyeClips, WIGGLE, WIGGLE_MS } from "./eyes.mjs";
@@ -142,8 +142,7 @@ export class Preview {
     this.kind = preview.kind;
     this.geometry?.rest();
     this.geometry = geometry;
-    this.seen = classes.length ? new SeenMarks(classes[0], preview.seen.shares) : null;
-    this.showSeen(this.isSeenShown);
+    this.seen = classes.length ? new SeenMarks(classes[0], preview.seen) : null;
     this.runs = new Map([preview, ...runs].map((run, i) => [["ego", "before"][i] ?? `run${i}`, run]));
     this.older = [];
     this.setBefore(earlier);
@@ -265,15 +264,23 @@ export class Preview {
   // Lays marks over the ego video that tell how each pixel is known, or takes them away.
   showSeen(isShown) {
     this.isSeenShown = isShown;
-    const ego = this.clip("ego");
-    if (ego) ego.marks = isShown ? this.seen : null;
     this.refresh();
   }
 
-  // What is to be said of the two runs where both are looked at, or of the strip, else "".
+  // Whether the view shows the ego video with room for the legend of its marks.
+  get canMark() {
+    const views = { ego: true, [SIDE]: true, [WIPE]: this.pair?.includes("ego") };
+    return Boolean(this.seen && views[this.view]);
+  }
+
+  // What is to be said of the marks, then of the two runs where both are looked at, or of the strip, else "".
   about() {
+    const legend = this.clip("ego")?.marks?.about(this.number * this.step, this.host.say);
+    return [legend, this.aboutView()].filter(Boolean).join(" · ");
+  }
+
+  aboutView() {
     if (this.view === GEOMETRY) return this.geometry.about();
-    if (this.clip("ego")?.marks) return this.host.say("seenShares", this.seen.percents(this.number * this.step));
     if (this.view === STRIP) return this.stripSays || (this.stripShipped ? this.host.say("stripShipped") : "");
     const pair = this.view === WIPE ? this.pair : ["before", "ego"];
     const [from, to] = pair.map((name) => this.runs.get(name) ?? this.runs.get("ego"));
@@ -369,7 +376,8 @@ export class Preview {
     };
     say("saving");
     // A strip is of runs of its own.
-    const about = { name: this.view, fps: this.fps / this.step, run: this.view === STRIP ? null : this.run };
+    const run = this.view === STRIP ? null : (this.runs.get(this.view) ?? this.runs.get("ego"));
+    const about = { name: clipName(this.view, run), fps: this.fps / this.step, run: run && this.run };
     try {
       const { file, workflow } = await this.host.save(about, await pictures(this));
       say(workflow ? "saved" : "savedBare", { file });
@@ -420,6 +428,8 @@ export class Preview {
     if (this.view === STRIP && !this.strip) this.say(this.host.say("noStrip"));
     else if (this.view === GEOMETRY) this.say(this.geometry.reason);
     else if (this.view) this.say("");
+    const ego = this.clip("ego");
+    if (ego) ego.marks = this.isSeenShown && this.canMark ? this.seen : null;
     if (this.view === GEOMETRY) this.geometry.follow();
     else this.geometry?.rest();
     this.parts.refreshBar();

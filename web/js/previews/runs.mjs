@@ -22,10 +22,18 @@ export function runsBefore(key, previews, storage = sessionStorage) {
 
 const files = (run) => JSON.stringify(run.map(({ streams }) => streams.map((stream) => stream.files)));
 
+const valueIn = (run, name) =>
+  Object.values(run?.values ?? {}).find((node) => typeof node.values[name] === "number")?.values[name];
+
+// The name of a file of what is shown of a run, written as Save Video's in the shipped graphs.
+export function clipName(view, run) {
+  const told = Object.entries({ lambda: "lambda_g", lora: "strength", seed: "seed" });
+  const known = told.filter(([, name]) => valueIn(run, name) !== undefined);
+  return [view, ...known.map(([label, name]) => `${label}${valueIn(run, name)}`)].join("_");
+}
+
 // What one tells a run apart from others by, and how near it came to the truth or its path.
 export function runLabel(run, others = []) {
-  const valueIn = ({ values }, name) =>
-    Object.values(values ?? {}).find((node) => typeof node.values[name] === "number")?.values[name];
   const told = Object.entries({ λ_g: "lambda_g", LoRA: "strength", seed: "seed" }).filter(([, name]) => {
     const value = valueIn(run, name);
     return value !== undefined && (!others.length || others.some((other) => valueIn(other, name) !== value));

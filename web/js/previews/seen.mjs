@@ -7,16 +7,19 @@ const MARKS = { 128: veil, 160: veil, 64: dots, 0: hatch };
 const REDRAWN = 192;
 
 export class SeenMarks {
-  // clip: a SheetClip of classes; shares: of each class by name, one per frame of the video
-  constructor(clip, shares) {
-    Object.assign(this, { clip, shares });
+  // clip: a SheetClip of classes; shares: of each class by name, one per frame of the video; redrawn: the share of a
+  // frame that exo observed and the model redrew, null where that isn't known
+  constructor(clip, { shares, redrawn }) {
+    Object.assign(this, { clip, shares, redrawn });
   }
 
-  // Shares of a frame in percent, for people.
-  percents(frame) {
-    return Object.fromEntries(
-      Object.entries(this.shares).map(([name, values]) => [name, Math.round(100 * (values[frame] ?? 0))]),
-    );
+  // The legend of the marks, with the shares of a frame in percent.
+  about(frame, say) {
+    const percent = (values) => Math.round(100 * (values[frame] ?? 0));
+    const shares = Object.entries(this.shares).map(([name, values]) => [name, percent(values)]);
+    const said = [say("seenShares", Object.fromEntries(shares))];
+    if (this.redrawn) said.push(say("seenRedrawn", { redrawn: percent(this.redrawn) }));
+    return said.join(" · ");
   }
 
   draw(context, number, [x, y, w, h]) {
