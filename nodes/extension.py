@@ -218,11 +218,18 @@ def _list_small_models() -> None:
     add_model_folders()
 
 
+def _log_refusals() -> None:
+    from .host.refusals import log_refusals_in_one_line
+
+    log_refusals_in_one_line()
+
+
 NODES = load_nodes()
 SERVICES = {
     "the pose editor, sample videos and uploads on the page": _serve_page,
     "telling before a run that files are missing": _note_graphs,
     "the pack's small models in the loaders' lists": _list_small_models,
+    "refusals in one line of the log": _log_refusals,
 }
 
 

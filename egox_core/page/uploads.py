@@ -9,6 +9,7 @@ import filecmp
 import itertools
 import re
 import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ class TakeFiles:
     poses: Path | None = None  # of the ego camera
     frames: int = 0  # of the video
     depth_frames: int = 0
-    unused: tuple[str, ...] = ()  # names of JSON files that are neither
+    unused: tuple[str, ...] = ()  # names of files that are none of these: videos, JSON
 
 
 @frozen
@@ -118,7 +119,7 @@ def told_apart(folder: Path) -> TakeFiles:
     depth = _only("depth", _depths(folder, files), DEPTH_NAMES)
     cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
     poses = [p for p in files if p.name == COLMAP_POSES]
-    unused: list[str] = []
+    unused = [path.name for path in videos if path != video]
     texts = [p for p in files if p.suffix.lower() == ".json" and p.name != HANDS]
     for text in texts:
         knows_camera, has_poses = _of_json(text, strict=len(files) == 1 or text.name == META)
@@ -144,18 +145,22 @@ def told_apart(folder: Path) -> TakeFiles:
 
 
 def place_upload(upload: Path, root: Path, name: str) -> Placed:
-    """Move a folder below ``root`` under a name that no other upload has; one of the same files is
-    used again.
+    """Move a folder below ``root`` under a name that no other upload has, with the time where it
+    is taken; one of the same files is used again.
 
     Raises:
         OSError: the disk refuses.
     """
+    same = next((p for p in _of_name(root, name) if same_files(upload, p)), None)
+    if same is not None:
+        shutil.rmtree(upload)
+        return Placed(folder=same, name=name, reused=True)
+    now = time.strftime("%Y-%m-%d %H.%M")
     for number in itertools.count(1):
-        place = root / (name if number == 1 else f"{name} ({number})")
+        place = root / (
+            name if number == 1 else f"{name} {now}" + f" ({number - 1})" * (number > 2)
+        )
         if place.exists():
-            if same_files(upload, place):
-                shutil.rmtree(upload)
-                return Placed(folder=place, name=name, reused=True)
             continue
         try:
             upload.rename(place)
@@ -165,6 +170,12 @@ def place_upload(upload: Path, root: Path, name: str) -> Placed:
             raise
         return Placed(folder=place, name=name, reused=False)
     raise AssertionError
+
+
+def _of_name(root: Path, name: str) -> list[Path]:
+    """Folders of uploads that were to be called so."""
+    called = re.compile(re.escape(name) + r"( \d{4}-\d\d-\d\d \d\d\.\d\d)?( \(\d+\))?")
+    return sorted(p for p in root.iterdir() if called.fullmatch(p.name) and p.is_dir())
 
 
 def contents(folder: Path) -> Path:

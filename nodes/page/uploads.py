@@ -27,6 +27,7 @@ STAGING = f".{'[0-9a-f]' * 32}.*"
 """Folders that uploads are received into, and their locks."""
 ANIMATED = (".webp", ".gif", ".apng")
 """Pictures that may move, which are no video here."""
+PHOTOS = (".jpg", ".jpeg", ".heic", ".bmp", ".tif", ".tiff")
 BLOCK = 2**20
 MULTIPART_HEAD = 64 * 1024
 """Bytes that a request may have beside its files."""
@@ -76,11 +77,9 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
         if suffix not in UPLOAD_SUFFIXES:
             raise EgoXInputError(
                 "upload",
-                got=repr(name),
+                got=f"a photo, {name!r}" if suffix in PHOTOS else repr(name),
                 expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
-                fix="convert it to mp4"
-                if suffix in ANIMATED
-                else "choose the files of a take, or a zip of them",
+                fix=_fix_of(suffix),
             )
         if len(names) == MAX_FILES or name.casefold() in map(str.casefold, names):
             raise EgoXInputError(
@@ -100,6 +99,14 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
     if not names:
         raise EgoXInputError("upload", got="no file", expected="files of a take", fix="choose some")
     return names
+
+
+def _fix_of(suffix: str) -> str:
+    if suffix in PHOTOS:
+        return "upload the video of the scene: EgoX makes a video of a video"
+    if suffix in ANIMATED:
+        return "convert it to mp4"
+    return "choose the files of a take, or a zip of them"
 
 
 def placed_files(staging: Path, root: Path, names: list[str]) -> dict:

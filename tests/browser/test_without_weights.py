@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from egox_core.video import probe_video, read_frames, select_frames
+from egox_train.video_writer import write_video
 from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
 from tests.browser.upload_page import (
@@ -19,7 +21,7 @@ from tests.browser.upload_page import (
     told,
     value,
 )
-from tools.rigs.comfy_page import FORM_ROW
+from tools.rigs.comfy_page import FORM_ROW, PageError
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR = "EgoXRenderEgoPrior"
@@ -82,12 +84,16 @@ def test_the_form_names_the_field_and_the_next_click(
     press_run(page)
     said = toast_of(page, "Ego Pose Input: file")
     assert "Open pose editor" in said and "Load scene" in said
+    assert "Other ways: help of Depth Align" in said and "expected" not in said
     assert said.index("Upload own files") < said.index("Ego Pose Input"), "what to do first"
-    assert "(0.66 GB)" in said and "prior is made" not in said
+    assert "GB" not in said and "prior is made" not in said
     assert page.evaluate(MARKED) == ["Head: place and gaze"]
     assert len(page.evaluate(OURS)) == 1
     boxes = page.evaluate(BOXES)
     assert all(box["right"] <= button["left"] for box, button in boxes), boxes
+    choose(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
+    told(page, LOADER, "Set in")
+    page.page.wait_for_function(f"() => !({MARKED})().length")
     set_value(page, LOADER, "file", "egox/lone/gone.mp4")
     press_run(page)
     assert toast_of(page, "Load Exo Video: Exo video").count("not there") == 1
@@ -106,6 +112,27 @@ def test_the_form_names_the_field_and_the_next_click(
     assert page.evaluate(_AT_INPUTS) == ["lora_name"]
 
 
+def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
+    open_page, shipped, browser_server, uploads, repo_root, tmp_path
+):
+    """The clip has a cut in its middle, which only its frames tell; the log has one line of it."""
+    take = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
+    info = probe_video(take / "exo.mp4")
+    frames = read_frames(take / "exo.mp4", info, select_frames(info, frame_count=9))
+    frames[FRAMES:] = frames[FRAMES:].flip(1, 2)
+    write_video(take / "exo.mp4", frames, 30.0)
+    page = open_page(size=(1600, 900))
+    page.open_form(shipped("egox_demo"))
+    choose(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    told(page, LOADER, "Set in")
+    before = len(browser_server.log_tail(100000))
+    with pytest.raises(PageError):
+        page.run_form(120)
+    assert "cut" in toast_of(page, "Load Exo Video: ")
+    logged = browser_server.log_tail(100000)[before:]
+    assert "cut" in logged and "Traceback" not in logged, logged
+
+
 def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     open_page, shipped, no_weights
 ):
@@ -114,7 +141,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     page.run_form()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
     said = toast_of(page, "Missing weights")
-    assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
+    assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" not in said and "6 files, 29 GB" in said
     assert "The ego prior is made without them" in said
     dismiss(page)
     open_small(page, shipped("egox_one_video"))
@@ -173,3 +200,26 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     assert value(page, POSES, "source") == "estimated"
     kinds = {node["class_type"] for node in page.to_prompt().values()}
     assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= kinds
+
+
+def test_any_video_s_own_take_needs_no_weights_for_its_prior_and_no_text_of_the_sample(
+    open_page, shipped, no_weights, uploads, repo_root
+):
+    """Nor SAM3's: Build Scene finds what moves by the depth."""
+    page = open_page(size=(1600, 900))
+    open_small(page, shipped("egox_from_any_video"))
+    assert "green shirt" in texts_sent(page)
+    take = repo_root / "sample" / "synthetic_room"
+    choose(page, LOADER, *(take / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    assert "What the exo camera sees" in toast_of(page, "described the sample")
+    told(page, LOADER, "are not used")
+    assert texts_sent(page) == ""
+    page.page.locator(ALONE).first.click()
+    page.wait_for_run(200)
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
+    assert "SAM3_TrackToMask" not in {node["class_type"] for node in page.to_prompt().values()}
+
+
+def texts_sent(page: PageUnderTest) -> str:
+    (node,) = (n for n in page.to_prompt().values() if n["class_type"] == "EgoXPrompt")
+    return node["inputs"]["exo_view"] + node["inputs"]["ego_view"]

@@ -1,6 +1,7 @@
 """Files of a take through the page's route: into the input folder, told apart, never overwritten."""
 
 import io
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -76,17 +77,15 @@ def _npy() -> bytes:
 
 
 def test_a_name_that_is_taken(client, folder):
-    names = [send(client, {"depth.npz": depth(value)})[1] for value in (1, 2, 1, 2)]
-    assert [(n["folder"], n["reused"]) for n in names] == [
-        ("depth", False),
-        ("depth (2)", False),
-        ("depth", True),
-        ("depth (2)", True),
-    ]
-    assert {n["name"] for n in names} == {"depth"} and names[1][
-        "depth"
-    ] == "egox/depth (2)/depth.npz"
-    assert left(folder) == ["depth (2)/depth.npz", "depth/depth.npz"]
+    names = [send(client, {"depth.npz": depth(value)})[1] for value in (1, 2, 3, 1, 2, 3)]
+    folders = [n["folder"] for n in names[:3]]
+    assert folders[0] == "depth" and len(set(folders)) == 3
+    assert all(re.match(r"depth \d{4}-\d\d-\d\d \d\d\.\d\d", f) for f in folders[1:]), folders
+    assert [n["folder"] for n in names[3:]] == folders
+    assert [n["reused"] for n in names] == [False] * 3 + [True] * 3
+    assert {n["name"] for n in names} == {"depth"}
+    assert names[1]["depth"] == f"egox/{folders[1]}/depth.npz"
+    assert left(folder) == sorted(f"{f}/depth.npz" for f in folders)
 
 
 def test_names_lead_nowhere_else(client, folder):
@@ -106,6 +105,7 @@ def test_names_lead_nowhere_else(client, folder):
         ({"depth.npz": b"no archive"}, "expected a zip archive"),
         ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
         ({"clip.mp4": b"no video"}, "clip.mp4"),
+        ({"me.JPG": b"\xff\xd8\xff"}, "a photo"),
         ({"clip.WebP": b"RIFF....WEBPVP8X"}, "convert it to mp4"),
     ],
 )

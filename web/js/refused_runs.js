@@ -1,5 +1,6 @@
-// A run that the server refuses, as a whole or in part: the form rings the node's rows and says no more than that some
-// input is invalid, so what our nodes have to say is said here, with the field, and which weights are missing.
+// A run that the server refuses, as a whole, in part or in its course: the form rings the node's rows and says no more
+// than that some input is invalid, or how many errors there are, so what our nodes have to say is said here, with the
+// field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./previews/node.mjs";
@@ -23,10 +24,13 @@ const SIZES = {
 
 const ORDER = ["EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"]; // what to mend first
 const PRIOR = "EgoXRenderEgoPrior";
+const NAMED = 4; // missing files: the others only count
+const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whose model is ours
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
   setup() {
+    api.addEventListener("execution_error", ({ detail }) => tellFault(detail));
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
@@ -61,6 +65,13 @@ function atTheirInputs(errors, inputs) {
     error.details = `${info.input_name} - ${reason}`;
     return true;
   });
+}
+
+function tellFault({ node_id: id, node_type: kind, exception_type: type, exception_message: message }) {
+  const isRefusal = type?.endsWith(REFUSAL);
+  if (!isRefusal && !kind?.startsWith("EgoX")) return;
+  const said = isRefusal ? message.trim() : `${type}: ${message.trim()}`;
+  toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`, LIFE);
 }
 
 // One message of a press of Run. isPart: something is made all the same.
@@ -100,10 +111,21 @@ function ownFaults(faults) {
       const field = info?.input_name;
       const reason = details?.startsWith(`${field} - `) ? details.slice(field.length + 3) : `${message}: ${details}`;
       const label = node?.inputs?.find(({ name }) => name === field)?.label ?? field;
-      if (!reasons.has(reason)) reasons.set(reason, [node?.title ?? kind, label].filter(Boolean).join(": "));
+      const title = node?.title ?? kind;
+      if (!reasons.has(reason)) reasons.set(reason, { title, place: [title, label].filter(Boolean).join(": ") });
     }
   }
-  return [...reasons].map(([reason, place]) => `${place}: ${reason}`);
+  return [...reasons].map(([reason, { title, place }]) => `${place}: ${inShort(reason, title)}`);
+}
+
+// Of what isn't there: that, and the first way to it; the page's own list of errors has all, the node's help the rest.
+function inShort(reason, title) {
+  const [, got, fix] = reason.match(/: got (.*?); expected .*?\. Fix: (.*)$/s) ?? [];
+  if (!/^no |not there/.test(got)) return reason;
+  const [first, ...others] = fix.split("; or ");
+  const lines = [`${got}.`, `${first[0].toUpperCase()}${first.slice(1)}.`];
+  if (others.length) lines.push(sayerOf("previews")("moreWays", { node: title }));
+  return lines.join(" ");
 }
 
 const isWeights = (info) => String(info?.received_value).endsWith(".safetensors");
@@ -113,8 +135,11 @@ function missing(faults, forPrior, priorMade) {
   const lacking = errors.filter(({ type, extra_info: info }) => type === "value_not_in_list" && isWeights(info));
   const files = [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
   if (!files.length) return [];
-  const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1];
-  const names = files.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
+  const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1] ?? 0;
+  files.sort((a, b) => sizeOf(b) - sizeOf(a));
+  const named = files.slice(0, NAMED).map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name));
   const say = sayerOf("previews");
+  const all = { count: files.length, size: files.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0) };
+  const names = named.join(", ") + (files.length > NAMED ? `, … ${say("inAll", all)}` : "");
   return [say(forPrior ? "missingForPrior" : "missing", { names }), ...(priorMade ? [say("priorMade")] : [])];
 }

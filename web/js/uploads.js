@@ -2,9 +2,12 @@
 // every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { LOADER, onChange } from "./graph_change.mjs";
 import { sayerOf } from "./page_texts.mjs";
+import { LIFE, toast } from "./toasts.mjs";
 import { nameLimit } from "./uploads/limit.mjs";
 import { NODES } from "./uploads/place.mjs";
+import { endTexts, noteTexts } from "./uploads/texts.mjs";
 import { attachUpload } from "./uploads/widget.mjs";
 
 app.registerExtension({
@@ -12,7 +15,16 @@ app.registerExtension({
   setup() {
     nameLimit(app, api, sayerOf("uploads"));
   },
+  afterConfigureGraph() {
+    noteTexts(app);
+  },
   nodeCreated(node) {
+    if (node.constructor.comfyClass === LOADER) onChange(node, ["file"], tellEnded);
     if (NODES.includes(node.constructor.comfyClass)) attachUpload(app, api, node, sayerOf("uploads"));
   },
 });
+
+function tellEnded() {
+  const names = endTexts(app);
+  if (names.length) toast(app, "info", sayerOf("uploads")("textsEnded", { names: names.join(", ") }), LIFE);
+}

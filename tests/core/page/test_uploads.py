@@ -75,6 +75,7 @@ def write(folder: Path, *names: str) -> Path:
         ),
         (("holiday.mp4",), {"video": "holiday.mp4"}),
         (("GL010001.lrv",), {"video": "GL010001.lrv"}),
+        (("exo.mp4", "second.mp4"), {"video": "exo.mp4"}),
         (("GL010001.lrv", "GX010001.mp4"), {"video": "GX010001.mp4"}),
     ],
 )
@@ -90,7 +91,8 @@ def test_files_are_told_apart(tmp_path, names, found):
     if "depth" in found:
         with open_depth(files.depth) as depth:
             assert files.depth_frames == depth.frame_count > 1
-    assert files.unused == (("config.json",) if "config.json" in names else ())
+    unused = ("GL010001.lrv", "second.mp4", "config.json")
+    assert files.unused == tuple(n for n in unused if n in names and n != found.get("video"))
 
 
 def test_what_is_no_take_is_refused(tmp_path):

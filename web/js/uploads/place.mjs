@@ -43,16 +43,25 @@ export function placeUpload(app, taker, answer) {
     if (values.some(([, value]) => Object.values(answer).includes(value))) given.push(node.title);
   }
   const out = leaveOut(allNodes(app), answer);
+  forgetFaults(app);
   noteChange(app);
   return { given, several, out };
+}
+
+// What the last press of Run found in the nodes that an upload is for: the page would mark them until the next.
+function forgetFaults(app) {
+  const faults = app.lastNodeErrors ?? {};
+  for (const [id, { class_type: kind }] of Object.entries(faults)) if (NODES.includes(kind)) delete faults[id];
+  for (const node of allNodes(app)) if (NODES.includes(node.constructor.comfyClass)) node.has_errors = false;
 }
 
 const MUTED = 2;
 const LEFT_OUT = "egox_left_out"; // node property: muted here, not by hand
 const OF_MODEL = /_geometry$/; // sockets of Depth Align that depth models fill
+const MASK = "dynamic_mask"; // its socket of what moves, which Build Scene finds by the depth where there is none
 
-// One's own depth takes the place of depth models, and leaves the head to poses or a hand where the estimate's weights
-// aren't there; a video without it brings them back. Gives the titles of those that are left out.
+// One's own depth takes the place of depth models, and where weights aren't there, of the mask's model too, and leaves
+// the head to poses or a hand; a video without it brings them back. Gives the titles of those that are left out.
 function leaveOut(all, { video, depth }) {
   if (!depth && !video) return [];
   const linkedTo = (node, name) => node.getInputNode?.(node.inputs.findIndex((input) => input.name === name));
@@ -64,8 +73,11 @@ function leaveOut(all, { video, depth }) {
   };
   const changed = all.flatMap((node) => {
     const kind = node.constructor.comfyClass;
-    if (kind === "EgoXDepthAlign")
-      return node.inputs.filter(({ name }) => OF_MODEL.test(name)).map(({ name }) => change(linkedTo(node, name)));
+    if (kind === "EgoXDepthAlign") {
+      const isOut = ({ name }) =>
+        OF_MODEL.test(name) || (name === MASK && (!depth || lacksWeights(linkedTo(node, name))));
+      return node.inputs.filter(isOut).map(({ name }) => change(linkedTo(node, name)));
+    }
     const estimate = kind === "EgoXEgoPoseInput" ? linkedTo(node, "estimated") : null;
     if (depth && !lacksWeights(estimate)) return [];
     const [before, after] = depth ? ["estimated", "keyframes"] : [findWidget(node, "source")?.value, "estimated"];
@@ -76,10 +88,13 @@ function leaveOut(all, { video, depth }) {
   return depth ? changed.filter(Boolean).map(({ title }) => title) : [];
 }
 
+// A node or what leads to it, or what is in it.
 const lacksWeights = (node) =>
-  [...nodesOf(node?.subgraph)].some(({ widgets }) =>
+  node != null &&
+  ([node, ...nodesOf(node.subgraph)].some(({ widgets }) =>
     widgets?.some(({ value, options }) => /\.safetensors$/.test(value) && options?.values?.includes?.(value) === false),
-  );
+  ) ||
+    node.inputs?.some((_, place) => lacksWeights(node.getInputNode?.(place))));
 
 // A file that was not yet there when the page made its list is a choice, too.
 function choose(app, node, name, value) {

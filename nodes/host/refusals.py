@@ -1,0 +1,19 @@
+"""Expected refusals in the server's log: one line, the host's own, without the traceback after it."""
+
+import logging
+import sys
+import traceback
+
+from ...egox_core.errors import EgoXInputError
+
+
+def log_refusals_in_one_line() -> None:
+    """Leave out the tracebacks that the host logs of refused input."""
+    logging.getLogger().addFilter(_is_no_refusals_traceback)
+
+
+def _is_no_refusals_traceback(record: logging.LogRecord) -> bool:
+    return not (
+        isinstance(sys.exc_info()[1], EgoXInputError)
+        and record.getMessage() == traceback.format_exc()
+    )
