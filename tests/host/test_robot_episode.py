@@ -1,48 +1,20 @@
-"""egox_demo's run as an episode: the drawn wearer's hands come from the file beside the video."""
+"""The demo's run as an episode: the drawn wearer's hands come from the file beside the video."""
 
 import pytest
 
 from egox_core.safe_files import read_json
 
-from .prompts import FRAMES, SIZE, id_of, ran, small
+from .prompts import FRAMES, SIZE, id_of, of_type, ran, small
 
 pq = pytest.importorskip("pyarrow.parquet", reason="writes parquet")
 
 
 def test_the_demo_becomes_an_episode(client, load_workflow, server_base):
-    prompt = small(load_workflow("egox_demo"))
-    load, pose, depth, scene, prior, decode = (
-        id_of(prompt, f"EgoX{kind}")
-        for kind in (
-            "LoadExoVideo",
-            "EgoPoseInput",
-            "DepthAlign",
-            "BuildScene",
-            "RenderEgoPrior",
-            "DecodeEgoHalf",
-        )
-    )
-    prompt["hands"] = {
-        "class_type": "EgoXDrawHands",
-        "inputs": {"trajectory": [pose, 0], "frames": [load, 3]},
-    }
-    prompt["save"] = {
-        "class_type": "EgoXSaveRobotEpisode",
-        "inputs": {
-            "exo_images": [load, 0],
-            "ego_images": [decode, 0],
-            "trajectory": [pose, 0],
-            "depth": [depth, 0],
-            "scene": [scene, 0],
-            "ego_depth": [prior, 3],
-            "hands": ["hands", 2],
-            "dataset": "demo",
-            "task": "set the table",
-            "ego_seen": True,
-        },
-    }
-    assert "save" in ran(client, prompt).ran
-    made = server_base.output / "egox_robots" / "demo"
+    prompt = small(load_workflow("egox_demo_episode"))
+    save = of_type(prompt, "EgoXSaveRobotEpisode")
+    save.update(ego_depth=[id_of(prompt, "EgoXRenderEgoPrior"), 3], ego_seen=True)
+    assert id_of(prompt, "EgoXSaveRobotEpisode") in ran(client, prompt).ran
+    made = server_base.output / "egox_robots" / save["dataset"]
     info = read_json(made / "meta" / "info.json")
     assert (info["total_episodes"], info["total_frames"]) == (1, FRAMES)
     for kind in ("ego", "ego_depth", "ego_seen"):

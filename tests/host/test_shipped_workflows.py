@@ -150,7 +150,7 @@ def test_texts_are_encoded_as_released(name):
         "EgoXSampleLong" if name in LONG else "EgoXConditioning",
     )
     if not encoder:
-        assert name in ("egox_demo", "egox_several_cameras", "egox_stereo")
+        assert name in ("egox_demo", "egox_demo_episode", "egox_several_cameras", "egox_stereo")
         return
     text = of_type(prompt, "EgoXText")
     assert text["clip"] == [encoder[0], 0] and text["negative"] == ""
