@@ -312,15 +312,19 @@ def path(
         trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
     if scene is not None and trajectory.ego.world != "take":
         trajectory = trajectory.tied(scene.exo)
-    lens = given or trajectory.ego.camera
+    lens, said = given or trajectory.ego.camera, [notes.placed]
+    if trajectory.exo is None:
+        said.append("where the exo camera is in these poses' world isn't known: give the scene")
     if ego_size is not None:
         width, height = lens.stored_size
         side = min(width, height)
         if width != height:  # the ego picture is square
-            words = f"of the ego lens' {width}x{height} px the middle {side}x{side} px are used"
-            notes = replace(notes, placed="; ".join(filter(None, (notes.placed, words))))
+            said.append(
+                f"of the ego lens' {width}x{height} px the middle {side}x{side} px are used"
+            )
             lens = lens.crop((width - side) // 2, (height - side) // 2, side, side)
         lens = lens.rescale(size, size)
+    notes = replace(notes, placed="; ".join(filter(None, said)))
     trajectory = adapted(trajectory, camera=lens, smooth_s=smooth_s)
     progress(1, 1, "ego path")
     return _moved(trajectory, device), notes
