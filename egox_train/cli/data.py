@@ -131,7 +131,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     )
     how = (options, from_arguments(TrainingSetOptions, args), from_arguments(RunOptions, args))
     if args.dry_run:
-        sums = dry_run(args.source, args.out, *how, progress=progress)
+        sums = dry_run(args.source, *how, progress=progress)
         print(
             f"{sums.clips} clips of {sums.takes} takes ({sums.skipped} skipped), "
             f"{sums.files} files, "

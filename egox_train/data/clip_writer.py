@@ -23,7 +23,13 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import read_hands, write_hands
-from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
+from egox_core.safe_files import (
+    atomic_write,
+    file_lock,
+    read_json_object,
+    replace_folder,
+    write_json,
+)
 from egox_core.scene import estimate_exo_motion
 from egox_core.stages import align, load_clip, path, prior, scene
 from egox_core.takes import DepthFile, check_depth, load_depth_file, open_depth, with_scale
@@ -175,11 +181,8 @@ def make_clip(
     """
     fingerprint = job.fingerprint(captions)
     folder = root / "clips" / job.name
-    finished = _finished(folder, fingerprint)
-    if finished is not None:
-        return finished, False
     with file_lock(folder):
-        finished = _finished(folder, fingerprint)  # by another process meanwhile?
+        finished = finished_clip(folder, fingerprint)
         if finished is not None:
             return finished, False
         temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
@@ -196,25 +199,50 @@ def make_clip(
     return record, True
 
 
-def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
-    """The record of a whole clip of this fingerprint; a damaged one is named in a warning."""
+def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> ClipRecord | None:
+    """The record of a whole clip of this fingerprint, None where there is none.
+
+    Args:
+        check_files: against their hashes, and name a damaged clip in a warning; False: clip.json
+            alone is read.
+    """
     try:
-        content = read_json(folder / RECORD, RECORD)
-        entries = content if isinstance(content, dict) else {}
-        record = ClipRecord.model_validate(entries.get("record"))
-    except ValueError as error:  # EgoXInputError, and pydantic's
-        if (folder / RECORD).exists():
+        record, own = record_of(folder)
+    except ValueError as error:
+        if check_files and (folder / RECORD).exists():
             logger.warning(
                 "clip %s has a damaged %s and is made again: %s", folder.name, RECORD, error
             )
         return None
-    if entries.get("fingerprint") != fingerprint:
+    if own != fingerprint:
         return None
+    if not check_files:
+        return record
     wrong = [name for name, digest in record.files.items() if _digest(folder / name) != digest]
     if wrong:
         logger.warning("clip %s is damaged and made again: %s", folder.name, ", ".join(wrong))
         return None
     return record
+
+
+def record_of(folder: Path) -> tuple[ClipRecord, object]:
+    """Record and fingerprint of a clip, as its clip.json says.
+
+    Raises:
+        ValueError: none, or a damaged one (EgoXInputError, and pydantic's).
+    """
+    content = read_json_object(folder / RECORD, RECORD)
+    return ClipRecord.model_validate(content.get("record")), content.get("fingerprint")
+
+
+def finished_clips(root: Path, wanted: Mapping[str, str]) -> dict[str, ClipRecord]:
+    """Records of the clips (fingerprint by name) that are in a set; folders of others, or made with
+    other settings, aren't."""
+    found = {
+        name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
+        for name, fingerprint in wanted.items()
+    }
+    return {name: record for name, record in found.items() if record is not None}
 
 
 def _digest(file: Path) -> str:

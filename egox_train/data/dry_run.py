@@ -12,7 +12,7 @@ from egox_core.progress import Progress, no_progress
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
-from .plan import PLANS, drawn
+from .plan import drawn
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
@@ -37,7 +37,6 @@ class PrepareSums:
 
 def dry_run(
     source: Path,
-    root: Path,
     options: PrepareOptions,
     chosen: TrainingSetOptions = PLAIN_SET,
     how: RunOptions = ALONE,
@@ -47,12 +46,12 @@ def dry_run(
     """Sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours follow from
     a few clips.
 
-    Those are made in a folder that is removed again; only the plans stay in ``root``.
+    Those are made in a folder that is removed again.
 
     Raises:
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
     """
-    run = plan_run(source, root, options, chosen, how, progress)
+    run = plan_run(source, options, chosen, how, progress)
     clips = [clip for plan in run.plans for clip in plan.clips]
     if not clips:
         raise EgoXInputError(
@@ -94,12 +93,11 @@ def dry_run(
     files = sum(
         FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
     )
-    plans = len(list((root / PLANS).glob("*.json")))
     return PrepareSums(
         takes=sum(bool(plan.clips) for plan in run.plans),
         clips=len(clips),
         skipped=len(run.part.skipped),
-        files=files + FILES_OF_A_SET + plans,
+        files=files + FILES_OF_A_SET,
         size_bytes=round(sum(sizes) / len(sizes) * len(clips)),
         measured=len(sizes),
         hours=each_s * len(clips) / at_once / 3600,

@@ -1,14 +1,9 @@
 """The clips of a take, before any frame is decoded: cameras, windows, what is lacking, and which
-ones are drawn.
-
-Findings are in ``plans/<take>.json`` of the set, and are taken from there while sources and options
-are the same.
-"""
+ones are drawn."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,19 +13,16 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.remarks import Remark
-from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
 from egox_core.video import VideoInfo, probe_video
 
-from ..fingerprint import fingerprint
-from .clip_files import ClipWindow, clip_windows, longest_known
+from .clip_files import clip_windows, longest_known
 from .clip_masks import with_mask
 from .clip_writer import ClipJob, clips_without_depth
 from .exo_pictures import exo_pictures, turned_against
-from .prepare_options import DRAWING, PrepareOptions
+from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
-PLANS = "plans"
 DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
 Skipped = tuple[str, str]  # (clip, camera or take, why)
 Chosen = TypeVar("Chosen")
@@ -47,30 +39,15 @@ class TakePlan:
     notes: tuple[Remark, ...]
 
 
-def plan_take(take: RawTake, root: Path, options: PrepareOptions) -> TakePlan:
-    """The clips of one take whose inputs are there; no frame is decoded. Findings go into ``root``.
+def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
+    """The clips of one take whose inputs are there; no frame is decoded.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
     """
-    file, made_from = root / PLANS / f"{take.name}.json", _made_from(take, options)
-    kept = _kept(file, made_from)
-    if kept is not None:
-        clips = [
-            clip
-            for row in kept["cameras"]
-            for clip in _clips(take, _found(take, row["camera"], options), row, options)
-        ]
-        return TakePlan(
-            clips=_drawn_clips(clips, options),
-            unread=(),
-            notes=tuple(map(Remark, kept["notes"])),
-            skipped=tuple((what, why) for what, why in kept["skipped"]),
-        )
     skipped: list[Skipped] = []
     unread: list[Skipped] = []
     notes = list(map(str, take.notes))
-    cameras = []
     clips = []
     views = _usable_views(take, options, skipped, notes)
     for rank, (coverage, view, span) in enumerate(_ranked(take, views), start=1):
@@ -100,93 +77,34 @@ def plan_take(take: RawTake, root: Path, options: PrepareOptions) -> TakePlan:
                 f"{longest_known(take.pose_known)}, video {span.stop - span.start})"
             )
         try:
-            view = _found(take, view.name, options)
+            if options.depth_root is not None:
+                view = replace(view, depth=_named_after(options.depth_root, take, view))
+            view = with_mask(view, take, options)
         except EgoXInputError as error:
             unread.append((f"{take.name}__{view.name}", str(error)))
             continue
-        row = {
-            "camera": view.name,
-            "rank": rank,
-            "coverage": coverage,
-            "starts": [w.start for w in windows],
-        }
-        of_view = _clips(take, view, row, options)
+        of_view = [
+            ClipJob(
+                take=take,
+                view=view,
+                rank=rank,
+                predicted_coverage=coverage,
+                window=window,
+                options=options,
+            )
+            for window in windows
+        ]
         if not of_view:
             continue
         lacking = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
         unread += lacking.items()
         clips += [clip for clip in of_view if clip.name not in lacking]
-        cameras.append(row)
-    if not unread:  # what lacks may be there by the next call
-        write_json(
-            file, {"made_from": made_from, "cameras": cameras, "skipped": skipped, "notes": notes}
-        )
     return TakePlan(
         clips=_drawn_clips(clips, options),
         skipped=tuple(skipped),
         unread=tuple(unread),
         notes=tuple(map(Remark, notes)),
     )
-
-
-def _clips(take: RawTake, view: ExoView, row: Mapping, options: PrepareOptions) -> list[ClipJob]:
-    """Those of one camera, by its entry in the plan's file."""
-    return [
-        ClipJob(
-            take=take,
-            view=view,
-            rank=row["rank"],
-            predicted_coverage=row["coverage"],
-            window=ClipWindow(start=start, frames=options.frames, step=options.step),
-            options=options,
-        )
-        for start in row["starts"]
-    ]
-
-
-def _made_from(take: RawTake, options: PrepareOptions) -> str:
-    """Changes with all that a plan depends on: options, the take's videos, cameras, poses, depth
-    and mask files."""
-    values = {
-        field.name: str(getattr(options, field.name))
-        for field in fields(options)
-        if field.name not in ("device", *DRAWING)
-    }
-    files = [file for view in take.exos for file in (view.video, view.depth)] + [take.ego_video]
-    if options.depth_root is not None:
-        files += [_named_after(options.depth_root, take, view) for view in take.exos]
-    if options.mask_root is not None:
-        files += sorted(
-            file
-            for view in take.exos
-            for file in options.mask_root.glob(f"{take.name}__{view.name}*")
-        )
-    stats = [
-        [file.name, file.stat().st_size, file.stat().st_mtime_ns]
-        if file is not None and file.exists()
-        else None
-        for file in files
-    ]
-    poses = hashlib.sha256(take.ego.w2c.contiguous().numpy().tobytes()).hexdigest()
-    views = [[v.name, v.exo.camera.to_json(), v.exo.rows(), v.frames] for v in take.exos]
-    facts = take.task_s, take.best_exo, take.notes
-    return fingerprint([values, stats, poses, take.ego.camera.to_json(), views, *facts])
-
-
-def _kept(file: Path, made_from: str) -> Mapping | None:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-        return content if content["made_from"] == made_from else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _found(take: RawTake, camera: str, options: PrepareOptions) -> ExoView:
-    """The camera with its depth and mask files."""
-    view = next(view for view in take.exos if view.name == camera)
-    if options.depth_root is not None:
-        view = replace(view, depth=_named_after(options.depth_root, take, view))
-    return with_mask(view, take, options)
 
 
 def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: str) -> list[Chosen]:

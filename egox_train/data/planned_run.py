@@ -40,7 +40,6 @@ class PlannedRun:
 
 def plan_run(
     source: Path,
-    root: Path,
     options: PrepareOptions,
     chosen: TrainingSetOptions,
     run: RunOptions,
@@ -80,7 +79,6 @@ def plan_run(
         load_caption_model(
             options.caption_model, options.local_device
         )  # a folder that is none must not cost a day's clips
-    root.mkdir(parents=True, exist_ok=True)
     content = options.content().items()
     own = Part(
         settings={
@@ -93,7 +91,7 @@ def plan_run(
         skipped=skipped,
     )
     plans, unread = [], []
-    work = partial(plan_take, root=root, options=options)
+    work = partial(plan_take, options=options)
     for count, (index, plan, error) in enumerate(
         run_items(work, takes, RunPlaces(engine=engine, workers=run.workers)), 1
     ):

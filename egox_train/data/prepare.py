@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,24 +14,16 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark, StageReport
-from egox_core.safe_files import clear_leftovers
+from egox_core.safe_files import clear_leftovers, write_json
 
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
-from .clip_writer import ClipJob, OpenMaps, make_clip
-from .manifest import ClipRecord, read_manifest
+from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip
+from .manifest import ClipRecord
 from .plan import by_camera
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
-from .set_files import (
-    MANIFEST,
-    Part,
-    finish,
-    join_parts,
-    part_file,
-    write_lists,
-    write_part,
-)
+from .set_files import MANIFEST, Part, finish, join_parts, part_file, write_lists
 
 KEPT_EVERY_S = 30.0
 """Between two writings of manifest and splits; more where one takes long."""
@@ -85,13 +77,17 @@ def prepare(
             or no permission. A bad take or clip never stops the others: it is named in the report.
     """
     started = time.monotonic()
-    run, part = plan_run(source, root, options, chosen, how, progress), how.part
-    own = run.part
+    run, part = plan_run(source, options, chosen, how, progress), how.part
+    own, whole = run.part, part == (0, 1)
+    if not whole:  # what join finds is finished
+        part_file(root, part).unlink(missing_ok=True)
     clear_leftovers(root / "clips")
     # The clips of one exo camera of a take are what a process does at once.
     jobs = [clips for plan in run.plans for clips in by_camera(plan.clips)]
     work = partial(make_clips, root=root, captions=run.captions)
-    keeper = _Keeper(root=root, part=own, place=part, jobs=jobs, started_s=started)
+    prints = _fingerprints(jobs, run.captions)
+    records = finished_clips(root, prints)  # of a run before, until they were looked at
+    next_s = started + KEPT_EVERY_S
     failed: Counter[str] = Counter()
     try:
         with remote_models(how.engine, run.devices) as models:
@@ -101,7 +97,8 @@ def prepare(
             places = RunPlaces(engine=how.engine, workers=how.workers, devices=devices)
             results = run_items(work, jobs, places)
             for count, (index, result, error) in enumerate(results, 1):
-                keeper.done(index)
+                for clip in jobs[index]:
+                    records.pop(clip.name, None)
                 if error:
                     first = jobs[index][0]
                     own.skipped.append((f"{first.take.name}__{first.view.name}", error))
@@ -109,20 +106,21 @@ def prepare(
                     if failed[_kind(error)] >= MAX_ALIKE and _kind(error):
                         break
                 else:
-                    own.records += result.records
+                    records |= {record.clip: record for record in result.records}
                     own.new += result.new
                     own.skipped += result.skipped
-                keeper.now_and_then()
+                if whole and records and time.monotonic() >= next_s:
+                    began = time.monotonic()
+                    write_lists(root, own, [*records.values()])
+                    next_s = time.monotonic() + max(KEPT_EVERY_S, 20 * (time.monotonic() - began))
                 stage = with_failures("cameras prepared", sum(failed.values()))
                 progress(count, len(jobs), stage)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            keeper.write()
-        raise
+    finally:
+        if whole and records:
+            with contextlib.suppress(OSError):
+                write_lists(root, own, [*records.values()])
     disk = [(what, why) for what, why in own.skipped if _kind(why)]
     if disk:  # a set that lacks clips because of the disk must not look finished
-        with contextlib.suppress(OSError):
-            keeper.write()
         raise EgoXInputError(
             "prepare",
             got=f"{len(disk)} cameras that could not be written, of {len(jobs)}; first "
@@ -131,7 +129,7 @@ def prepare(
             fix="mend it and start again: the clips that are done are kept, "
             "and those of the manifest can be used",
         )
-    if not own.records and part == (0, 1):
+    if not records and whole:
         reason = own.skipped[0][1] if own.skipped else "none"
         raise EgoXInputError(
             "prepare",
@@ -139,12 +137,12 @@ def prepare(
             expected="at least one clip",
             fix="see the reasons; fewer frames fit shorter takes",
         )
-    own.finished = True
-    if part == (0, 1):
-        own.seconds = time.monotonic() - started
-        return _outcome(own, root / MANIFEST, finish(root, own))
-    keeper.write()
-    return _outcome(own, part_file(root, part), ())
+    own.seconds = time.monotonic() - started
+    if whole:
+        return _outcome(own, len(records), root / MANIFEST, finish(root, own, records.values()))
+    own.clips = {name: prints[name] for name in records}
+    write_json(part_file(root, part), asdict(own))
+    return _outcome(own, len(records), part_file(root, part), ())
 
 
 def join(root: Path) -> PrepareOutcome:
@@ -153,71 +151,27 @@ def join(root: Path) -> PrepareOutcome:
     Raises:
         EgoXInputError: as :func:`.set_files.join_parts`; no clip in any.
     """
-    whole = join_parts(root)
-    if not whole.records:
+    whole, records = join_parts(root)
+    if not records:
         raise EgoXInputError(
             "parts", got="no clip in any", expected="at least one clip", fix="see their reasons"
         )
-    return _outcome(whole, root / MANIFEST, finish(root, whole))
+    return _outcome(whole, len(records), root / MANIFEST, finish(root, whole, records))
 
 
-def _outcome(part: Part, manifest: Path, notes: tuple[Remark, ...]) -> PrepareOutcome:
+def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) -> PrepareOutcome:
     return PrepareOutcome(
-        clips=len(part.records),
-        new=part.new,
-        skipped=len(part.skipped),
-        manifest=manifest,
-        notes=notes,
+        clips=clips, new=part.new, skipped=len(part.skipped), manifest=manifest, notes=notes
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Keeper:
-    """Writes what is finished while the rest is made."""
-
-    root: Path
-    part: Part
-    place: tuple[int, int]
-    jobs: Sequence[Sequence[ClipJob]]
-    started_s: float
-    next_s: float = field(init=False)
-    waiting: set[str] = field(init=False)  # clips that weren't looked at yet
-    before: list[ClipRecord] = field(init=False)  # of an earlier run
-
-    def __post_init__(self) -> None:
-        self.next_s = self.started_s + KEPT_EVERY_S
-        self.waiting = {clip.name for clips in self.jobs for clip in clips}
-        file = self.root / MANIFEST
-        self.before = (
-            read_manifest(file, check_files=False)
-            if file.is_file() and self.place == (0, 1)
-            else []
-        )
-
-    def done(self, index: int) -> None:
-        """The clips of this job are made, or can't be."""
-        self.waiting -= {clip.name for clip in self.jobs[index]}
-
-    def now_and_then(self) -> None:
-        """Writes, unless it did a moment ago."""
-        if time.monotonic() < self.next_s:
-            return
-        began = time.monotonic()
-        self.write()
-        self.next_s = time.monotonic() + max(KEPT_EVERY_S, 20 * (time.monotonic() - began))
-
-    def write(self) -> None:
-        """Manifest and splits, or the part's file. Clips that weren't looked at again are those of
-        the run before."""
-        self.part.seconds = time.monotonic() - self.started_s
-        if self.place != (0, 1):
-            write_part(part_file(self.root, self.place), self.part)
-            return
-        records = self.part.records + [
-            record for record in self.before if record.clip in self.waiting
-        ]
-        if records:
-            write_lists(self.root, self.part, records)
+def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]) -> dict[str, str]:
+    """By name; clips whose caption can't be used have none, and are named when they are made."""
+    prints = {}
+    for clip in (clip for clips in jobs for clip in clips):
+        with contextlib.suppress(EgoXInputError):
+            prints[clip.name] = clip.fingerprint(captions)
+    return prints
 
 
 def _kind(error: str) -> str:

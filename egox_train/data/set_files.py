@@ -1,14 +1,15 @@
 """Files that ``prepare`` leaves beside its clips: manifest, splits, report and contact sheet.
 
 manifest.jsonl, splits/<split>.txt, report.json, contact_sheet.png
-parts/<i>-of-<n>.json   of ``--shard i/n``, until ``join`` makes the four of all parts
+parts/<i>-of-<n>.json   of a finished ``--shard i/n``: what its clips' own files don't know, for
+                        ``join`` to make the four of all parts
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from egox_core.safe_files import atomic_write, read_json, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from .clip_files import middle_picture
+from .clip_writer import finished_clips, record_of
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
 
@@ -43,8 +45,7 @@ class Part:
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
     new: int = 0  # clips made by this call; the others were there
     seconds: float = 0.0
-    finished: bool = False
-    records: list[ClipRecord] = field(default_factory=list)
+    clips: dict[str, str] = field(default_factory=dict)  # fingerprint by name, of those there
 
     def official(self, take: str) -> str:
         """The split that a take's dataset puts it in, where that counts and is known."""
@@ -56,18 +57,12 @@ def part_file(root: Path, part: tuple[int, int]) -> Path:
     return root / PARTS / f"{part[0]}-of-{part[1]}.json"
 
 
-def write_part(file: Path, part: Part) -> None:
-    """For :func:`join_parts`."""
-    content = {entry.name: getattr(part, entry.name) for entry in fields(part)}
-    content["records"] = [record.model_dump(mode="json") for record in part.records]
-    write_json(file, content)
-
-
-def join_parts(root: Path) -> Part:
-    """All parts of a set as one.
+def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
+    """All parts of a set as one, and the records of its clips.
 
     Raises:
-        EgoXInputError: none, some are missing or unfinished, or they were made with other settings.
+        EgoXInputError: none, some are missing or unfinished, they were made with other settings, or
+            a clip isn't there as the part has made it.
     """
     files = sorted((root / PARTS).glob("*-of-*.json"))
     counts = sorted({file.stem.rpartition("-")[2] for file in files}, key=int)
@@ -78,13 +73,23 @@ def join_parts(root: Path) -> Part:
             expected="those of one number of parts",
             fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}",
         )
-    whole, lacking = None, []
+    whole, records, lacking = None, [], []
     for index in range(int(counts[0])):
         file = part_file(root, (index, int(counts[0])))
-        part = _read_part(file) if file.is_file() else None
-        if part is None or not part.finished:
+        part = _read_part(root, file) if file.is_file() else None
+        if part is None:
             lacking.append(f"{index}/{counts[0]}")
             continue
+        found = finished_clips(root, part.clips)
+        if gone := sorted(part.clips.keys() - found.keys()):
+            raise EgoXInputError(
+                "parts",
+                got=f"{len(gone)} clips of {index}/{counts[0]} that are gone or were made anew "
+                f"since, first {gone[0]}",
+                expected="the clips of all parts",
+                fix="run prepare of that part again",
+            )
+        records += found.values()
         if whole is None:
             whole = part
             continue
@@ -98,7 +103,6 @@ def join_parts(root: Path) -> Part:
             )
         whole.takes |= part.takes
         whole.notes |= part.notes
-        whole.records += part.records
         whole.skipped = sorted({*whole.skipped, *part.skipped})
         whole.new, whole.seconds = whole.new + part.new, max(whole.seconds, part.seconds)
     if whole is None or lacking:
@@ -108,19 +112,23 @@ def join_parts(root: Path) -> Part:
             expected="all of them",
             fix="run prepare with --shard of those",
         )
-    return whole
+    return whole, records
 
 
-def _read_part(file: Path) -> Part:
+def _read_part(root: Path, file: Path) -> Part | None:
+    """A part, None of an unfinished one; 1.1 wrote these, too, and whole records."""
     content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
-        values: dict[str, Any] = {
-            **content,
-            "records": [ClipRecord.model_validate(r) for r in content["records"]],
-            "skipped": [(what, why) for what, why in content["skipped"]],
-        }
-        return Part(**values)
-    except (KeyError, TypeError, ValueError) as error:
+        if not content.pop("finished", True):
+            return None
+        records = [ClipRecord.model_validate(r) for r in content.pop("records", ())]
+        part = Part(**content)
+        part.skipped = [(what, why) for what, why in part.skipped]
+        for record in records:
+            there, fingerprint = record_of(root / "clips" / record.clip)
+            part.clips[record.clip] = str(fingerprint) if there == record else ""
+        return part
+    except (AttributeError, TypeError, ValueError) as error:
         raise EgoXInputError(
             f"part {file.name}",
             got=f"different content ({error})",
@@ -129,10 +137,9 @@ def _read_part(file: Path) -> Part:
         ) from error
 
 
-def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[str, list[str]]:
+def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[str, list[str]]:
     """Manifest and splits; returns the latter."""
     by_take: dict[str, list[str]] = {}
-    records = list(records)
     for record in records:
         by_take.setdefault(record.take, []).append(record.clip)
     lists = split_lists(
@@ -149,11 +156,11 @@ def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[s
     return lists
 
 
-def finish(root: Path, part: Part) -> tuple[Remark, ...]:
+def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
     """Manifest, splits, contact sheet and report of a whole set; returns what the user should be
     warned of."""
-    lists = write_lists(root, part, part.records)
-    records = sorted(part.records, key=lambda r: r.clip)
+    records = sorted(records, key=lambda r: r.clip)
+    lists = write_lists(root, part, records)
     _write_sheet(root, records)
     reasons: dict[str, list[str]] = {}
     for what, why in sorted(part.skipped):

@@ -17,7 +17,7 @@ from egox_train.data.prepare import join, prepare
 from egox_train.options import RunOptions
 from tests.paths import contents
 from tests.refusals import refuses
-from tests.train.prepared_takes import ALL_TRAIN, HALF_HELD_OUT, SMALL, prepared
+from tests.train.prepared_takes import HALF_HELD_OUT, SMALL, prepared
 from train_egox import main
 
 COMMAND = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 0".split()
@@ -56,18 +56,18 @@ def test_a_dry_run_says_what_a_run_then_leaves(long_takes, long_set, tmp_path, c
         r"\((\d+) clips were made to measure\)",
         capsys.readouterr().out.splitlines()[-1],
     ).groups()
-    assert not (out / "clips").exists() and int(measured) == 4 and float(hours) > 0
+    assert not out.exists() and int(measured) == 4 and float(hours) > 0
     assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 15
     there = [p for p in long_set.rglob("*") if p.is_file()]
     assert len(there) == int(files)
     size = sum(p.stat().st_size for p in (long_set / "clips").rglob("*") if p.is_file())
     assert float(gigabytes) * 1e9 == pytest.approx(size, rel=0.2)
-    limited = dry_run(long_takes, out, replace(SMALL, most_clips=4))
+    limited = dry_run(long_takes, replace(SMALL, most_clips=4))
     assert (limited.clips, limited.takes) == (4, 3)
     one = replace(SMALL, most_clips=1)
-    assert dry_run(long_takes, out, one, how=RunOptions(part=(0, 2))).clips == 1
+    assert dry_run(long_takes, one, how=RunOptions(part=(0, 2))).clips == 1
     with refuses("no clip"):  # the other part gives none
-        dry_run(long_takes, out, one, how=RunOptions(part=(1, 2)))
+        dry_run(long_takes, one, how=RunOptions(part=(1, 2)))
 
 
 def test_clips_are_drawn_over_the_whole_take(long_takes, tmp_path):
@@ -105,10 +105,12 @@ def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
     assert reports[0] == reports[1]
     first = parts / "parts" / "0-of-2.json"
     content = read_json(first)
+    clips = dict.fromkeys(content["clips"], "of other options")
     for change, match in (
         ({"finished": False}, "none finished of 0/2"),
         ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
         ({"records": [{}]}, "different content"),
+        ({"clips": clips}, "10 clips of 0/2 that are gone or were made anew"),
     ):
         write_json(first, {**content, **change})
         with refuses(match):
@@ -116,16 +118,22 @@ def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
     assert main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", "2/2"]) == 2
 
 
-def test_a_plan_is_made_once(long_takes, long_set, tmp_path, monkeypatch):
-    root = shutil.copytree(long_set, tmp_path / "set")
-    before = files_of(root)
-    ranked = []
-    monkeypatch.setattr("egox_train.data.plan._ranked", lambda *given: ranked.append(given) or [])
-    assert prepare(long_takes, root, SMALL, HALF_HELD_OUT).clips == 15
-    assert not ranked and files_of(root) == before
-    with refuses("no clip"):
-        prepare(long_takes, root, replace(SMALL, stride=4), ALL_TRAIN)
-    assert len(ranked) == 3
+def test_a_part_of_1_1_joins(long_takes, long_set, tmp_path):
+    """It holds whole records; one whose clip was made anew since isn't taken."""
+    for index in range(2):
+        prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT, RunOptions(part=(index, 2)))
+    first = tmp_path / "parts" / "0-of-2.json"
+    content = read_json(first)
+    records = [
+        read_json(tmp_path / "clips" / clip / "clip.json")["record"]
+        for clip in content.pop("clips")
+    ]
+    write_json(first, {**content, "finished": True, "records": records})
+    join(tmp_path)
+    assert files_of(tmp_path) == files_of(long_set)
+    write_json(first, {**content, "finished": True, "records": [{**records[0], "coverage": 0.0}]})
+    with refuses("1 clips of 0/2 that are gone or were made anew"):
+        join(tmp_path)
 
 
 def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path, monkeypatch):
@@ -155,6 +163,10 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT)
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(long_takes, tmp_path, replace(SMALL, prior="clean"), HALF_HELD_OUT)
+    assert len(starts(tmp_path / "manifest.jsonl")) == 1, "clips of other options stay out"
 
 
 def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
