@@ -228,8 +228,8 @@ def frames_at(
             f"frame rate of {name!r}",
             got=f"{rate:g} frames a second, or uneven times",
             expected=f"{fps} a second: a set has one whole rate",
-            fix=f"take the nearest frames by --fps {fps} --resample, or 'resample' of Save Robot "
-            "Episode; or write another set",
+            fix=f"take the nearest frames by 'resample' (--fps {fps} --resample in a command), or "
+            "write another set",
         )
     wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
     after = np.searchsorted(since, wanted).clip(1, len(since) - 1)

@@ -13,7 +13,7 @@ AUTO = "auto"
 FALLBACK = "released"
 PREFIX = "egox."
 MERGED = "egox.merged"
-"""Metadata of a base with a LoRA in it (tools/merge_lora.py): the LoRA's digest."""
+"""Metadata of a base into which a LoRA was merged: the LoRA's digest."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "mask_mode": MASK_MODES,
     "image_embedding": IMAGE_EMBEDDING_MODES,
