@@ -301,6 +301,19 @@ class CameraTrajectory(Kept):
             )
         return self.exo
 
+    def exo_of(self, exo: CameraPath) -> CameraPath:
+        """The exo camera of a depth in the path's world: its own poses, if that is known.
+
+        Raises:
+            EgoXInputError: a path whose world nobody knows.
+        """
+        own = self.known_exo
+        if own.world == "exo" or exo.world == "take":
+            return exo
+        if own.moves or not exo.moves:
+            return own
+        return replace(exo, w2c=compose(exo.w2c, own.at(0)), world=own.world)
+
     def beside(self, exo: CameraPath) -> CameraTrajectory:
         """The path with the lens of the exo pictures in use, which another payload knows exactly."""
         known = replace(self.known_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)

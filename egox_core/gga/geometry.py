@@ -187,8 +187,7 @@ def _world_from_exo(
     trajectory: CameraTrajectory,
     frame_indices: Tensor,
 ) -> Tensor:  # [t, 3, 4]
-    exo = trajectory.known_exo if depth.exo.at_origin else depth.exo
-    count = int(frame_indices.max()) + 1
+    exo, count = trajectory.exo_of(depth.exo), int(frame_indices.max()) + 1
     exo_from_world = exo.poses(count, "exo camera poses").detach().cpu()[frame_indices]
     rotation = torch.linalg.inv(exo_from_world[:, :, :3])
     return torch.cat((rotation, -rotation @ exo_from_world[:, :, 3:]), dim=-1)

@@ -11,6 +11,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
+from egox_core.cameras.poses import compose, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.gga.geometry import exo_points, gga_geometry
 from egox_core.types import DepthVideo, of_frames
@@ -102,6 +103,17 @@ def test_moving_exo_camera_moves_the_points(device):
     assert torch.allclose(points[1:, ..., 2], torch.tensor(1.0, dtype=torch.float64))
 
 
+def test_a_motion_in_the_exo_cameras_frame_goes_into_the_paths_world():
+    """Estimated poses begin with the exo camera's own frame; the path's world says where that is."""
+    _, trajectory = plain_scene("cpu")
+    pose, moved = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still(9)
+    moved[4:, 2, 3] = 1.0
+    estimated = CameraPath(lens=None, w2c=moved, world="exo")
+    path = replace(trajectory, exo=CameraPath.of_exo(None, pose))
+    assert torch.equal(path.exo_of(estimated).w2c, compose(moved, pose))
+    assert path.exo_of(CameraPath.of_exo(None)) == path.exo
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -119,6 +131,10 @@ def test_sizes_that_do_not_fit_are_refused(change, message, device):
 
 def test_short_trajectory_and_unknown_modes_are_refused(device):
     depth, trajectory = plain_scene(device)
+    unknown = replace(trajectory, ego=replace(trajectory.ego, world="unknown"), exo=None)
+    for posed in (depth, with_exo(depth, still(9))):
+        with refuses("world of another program"):
+            gga_geometry(posed, unknown, EXACT, **SIZES)
     with refuses("ego trajectory"):
         gga_geometry(depth, of_frames(trajectory, slice(5)), EXACT, **SIZES)
     with refuses("metric z depth"):
