@@ -5,7 +5,6 @@ Where a camera is, :class:`~egox_core.cameras.CameraPath` knows: lens, poses, mo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -182,10 +181,15 @@ class Sound:
 class Kept:
     """Payload that a host may keep, and hand on to another version of this code."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    @staticmethod
+    def version() -> str:
+        """Version of the code that has this class."""
         from . import __version__  # which imports this module
 
-        return vars(self) | {MADE_BY: __version__}
+        return __version__
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {MADE_BY: self.version()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         made_by = state.pop(MADE_BY, "1.1 or older")
@@ -197,13 +201,11 @@ MADE_BY = "egox_core"
 
 
 def _check_version(value: object, kind: type[Kept], made_by: str) -> None:
-    from . import __version__
-
     if any(not hasattr(value, field.name) for field in fields(kind)):
         raise EgoXInputError(
             f"kept {kind.__name__}",
             got=f"one that EgoX {made_by} made",
-            expected=f"one of {__version__}",
+            expected=f"one of {Kept.version()}",
             fix="empty the cache that kept it, so that it is made again",
         )
 
@@ -352,8 +354,8 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     """
     own = next((base for base in type(value).__mro__ if base.__name__ == kind.__name__), None)
     if own is not None and issubclass(kind, Kept):
-        package = sys.modules.get(own.__module__.rpartition(".")[0])
-        _check_version(value, kind, getattr(package, "__version__", "1.1 or older"))
+        made_by = getattr(own, "version", lambda: "1.1 or older")
+        _check_version(value, kind, made_by())
     return own is not None
 
 
