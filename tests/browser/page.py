@@ -1,6 +1,7 @@
 """The host's page with what only tests ask of it: faults of its graph, runs by its button, parts of it as pictures."""
 
 import io
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class PageUnderTest(ComfyPage):
     def problems(self, workflow: dict[str, Any]) -> list[str]:
         """Differences of the graph on the canvas from the file that it was loaded from."""
         return self.evaluate(_PROBLEMS, workflow)
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings in the console that are this pack's or of its nodes."""
+        of_pack = re.compile(r"^(error|warning): .*(egox|comfyui-egox)", re.I | re.S)
+        return [line for line in self.said if of_pack.match(line)]
 
     def widget(self, kind: str, name: str) -> Any:
         """Value of a widget of the one node of a type, at the top level."""

@@ -29,6 +29,18 @@ CUT_OFF = """() => {
 }"""
 """Controls that reach out of the page, or whose words don't fit."""
 
+COVERED = """() => {
+  const box = (name) => document.querySelector(`[data-testid=egox-${name}]`).getBoundingClientRect();
+  const meet = (a, b) => Math.min(a.right, b.right) > Math.max(a.left, b.left) &&
+    Math.min(a.bottom, b.bottom) > Math.max(a.top, b.top);
+  const kept = ['look', 'place', 'prior', 'prior-note', 'exo', 'exo-note'];
+  const pairs = [['banner', 'moving'], ...kept.map((name) => ['loupe', name])];
+  const side = document.querySelector('.egox-ed-side');
+  const cut = side.scrollHeight > side.clientHeight + 1 ? ['side'] : [];
+  return [...cut, ...pairs.filter(([a, b]) => meet(box(a), box(b))).map(String)];
+}"""
+"""What lies under another in the editor, and whether its pictures don't fit."""
+
 
 def differ(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).mean())
@@ -59,16 +71,24 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     page.set_widget(NODE, "source", "keyframes")
     editor.open(load=True)
     assert editor.ask("view.cloud.count") > 10_000 and not hands.evaluate(CUT_OFF)
+    for size in ((900, 900), (960, 600), (1400, 900)):  # the second: 1440 x 900 at 150 %
+        hands.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+        hands.mouse.move(*editor.in_box("exo", 0.5, 0.2))
+        editor.at("loupe").wait_for()
+        hands.wait_for_function(f"() => !({COVERED})().length")
+        assert not hands.evaluate(CUT_OFF), size
 
     # The head by two clicks in the exo picture, then a second keyframe by numbers.
     editor.at("place").click()
     editor.click_exo((0.6, 0.25), (0.4, 0.65))
+    assert f"in this place in all {FRAMES} frames" in editor.at("status").inner_text()
     first = editor.prior()
     assert first.std() > 10, "the coarse prior shows something"
     editor.go_to_frame(FRAMES - 1)
     editor.type_into("z", 1.6)
     editor.type_into("yaw", json.loads(editor.keyframes())["keyframes"][0]["yaw_deg"] + 40)
     document = json.loads(editor.keyframes())
+    assert not editor.at("status").inner_text(), "the head moves"
     assert len(document["keyframes"]) == 2 and document["up"] == [0, 0, 1]
     bare = editor.prior()
     assert differ(bare, first) > 5, "the side view follows"

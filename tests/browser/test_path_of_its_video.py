@@ -13,6 +13,7 @@ from tests.browser.test_editor import run_path
 from tests.browser.upload_page import LOADER, choose, toast_of
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
+KEYS = '[{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.4, 2]}]'
 FIRST = "egox/kitchen/kitchen.mp4"
 
 
@@ -77,7 +78,8 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(page, takes):
     page.show(page.node_bounds(LOADER))
     choose(page, LOADER, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
-    for name, own in (("source", "keyframes"), ("camera", "aria_meta")):
+    assert not page.page.get_by_text("is saved and returns").count(), "nobody drew one"
+    for name, own in (("source", "keyframes"), ("keyframes", KEYS), ("camera", "aria_meta")):
         page.set_widget(NODE, name, own)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
@@ -97,7 +99,8 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(page, takes):
     # Takes call their files alike: the folder tells them apart.
     page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
     wait_for_video(page, "exo.mp4")
-    page.set_widget(NODE, "source", "keyframes")
+    for name, own in ("source", "keyframes"), ("keyframes", KEYS):
+        page.set_widget(NODE, name, own)
     page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
     said = toast_of(page, "head path for calm_room/exo.mp4 is saved")
     assert said.count("is saved and returns") == 1

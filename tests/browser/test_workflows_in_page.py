@@ -122,6 +122,7 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
                 if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)
             ]
     assert not faults
+    assert not page.complaints()
     for path in BLUEPRINTS:
         saved = read_workflow(path)
         page.load(saved)
@@ -149,10 +150,10 @@ def test_the_faster_group_takes_less_than_a_third(open_page, browser_client, shi
     assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
 
 
-def test_every_card_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, shipped):
+def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, shipped):
     """Also those of a graph that a page in another language saved."""
     page = open_page(size=(1600, 900))
-    for name in CARDS:
+    for name in NAMES:
         saved = shipped(name)
         page.open_form(saved)
         page.page.wait_for_function(f"() => ({_FORM})().every(([, , height]) => height > 20)")
@@ -163,6 +164,7 @@ def test_every_card_is_a_form_with_all_its_rows_in_the_page_s_language(open_page
         assert not any("_" in text.replace("λ_g", "") for text in labels), labels
         assert not page.evaluate(_SHORT), name
         assert heard(page.to_prompt()) == heard(read_prompt(name)), name
+    assert not page.complaints()
     page.evaluate(_LOCALE, "ja")
     try:
         page.open_form(saved)

@@ -32,6 +32,7 @@ export class PoseEditor {
     this.own = null; // the node's keyframes, while its path comes from elsewhere
     this.poses = []; // of every frame
     this.shown = false; // the document is a path from elsewhere that nobody has changed yet
+    this.toldLone = false; // that the only key holds for all frames
     this.closed = false;
     this.state = new EditorState(this.readDocument(clip), clip);
     this.timeline = new Timeline(this.state, say, () => this.newPath());
@@ -292,7 +293,17 @@ export class PoseEditor {
       this.host.write(this.textOf(), this.data?.origin?.scene ?? "");
       view.ghost.object.visible = false;
       this.showBanner();
+      this.tellOfLoneKey();
     }
+  }
+
+  // One key holds for the whole clip: right for a person who stands.
+  tellOfLoneKey() {
+    const { content, clip } = this.state;
+    const lone = content.keys.length === 1 && clip.count > 1;
+    const key = this.host.isLinked("estimated") ? "loneKeyEstimated" : "loneKey";
+    if (lone || this.toldLone) this.layout.tell(lone ? this.say(key, { count: clip.count }) : "");
+    this.toldLone = lone;
   }
 
   // The document with the video that it is made on.

@@ -8,11 +8,10 @@ import { defaultOf, findWidget, nodesOfKind, noteChange, onChange, setWidget } f
 import { addRow } from "../node_element.mjs";
 import { findNode, PRIOR, runAlone } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
-import { followVideo, graphOf } from "./own_video.mjs";
+import { followVideo, graphOf, WRITTEN_IN } from "./own_video.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
 export const KEY = "egox_pose"; // of the node's result, as nodes/show/editor.py makes it
-const WRITTEN_IN = "egox_scene";
 
 export function attachEditor(app, api, node) {
   const say = sayerOf("editor");

@@ -4,6 +4,7 @@ import { Server } from "./server.mjs";
 import { defaultOf, findWidget, LOADER, nodesOfKind, noteChange, onChange, setWidget } from "../graph_change.mjs";
 
 export const NODE = "EgoXEgoPoseInput";
+export const WRITTEN_IN = "egox_scene"; // of the node's properties: the scene that the editor wrote its path in
 const KEPT = "egox_paths"; // of the node's properties: { id of a video: { video: its name, path: { widget: value } } }
 const PATH = ["source", "file", "entry", "keyframes", "x", "y", "z", "yaw", "pitch", "roll"];
 const MOST = 20;
@@ -26,7 +27,7 @@ function madeOn(text) {
 }
 
 // Ask which video the node's graph has now, and have the path follow it. Gives the name of the video whose path was put
-// away, if one was.
+// away, if somebody drew one.
 export async function followVideo(app, api, node) {
   const holder = node.egoxPose;
   const asked = (holder.asked = (holder.asked ?? 0) + 1);
@@ -48,6 +49,9 @@ export async function followVideo(app, api, node) {
 function exchange(app, node, seen, before) {
   const beginning = beginningOf(node);
   const isOwn = PATH.some((name) => seen[name] !== beginning[name]);
+  // A shipped graph brings a path that was made on its sample; nobody here drew it.
+  const isShipped = madeOn(seen.keyframes) && node.properties?.[WRITTEN_IN] === undefined;
+  const isDrawn = seen.keyframes !== beginning.keyframes && !isShipped;
   const { [before.id]: _, [node.egoxPose.video.id]: back, ...kept } = node.properties?.[KEPT] ?? {};
   if (isOwn) kept[before.id] = { video: before.video, path: seen };
   (node.properties ??= {})[KEPT] = Object.fromEntries(Object.entries(kept).slice(-MOST));
@@ -58,7 +62,7 @@ function exchange(app, node, seen, before) {
   for (const name of PATH) if (!changed.has(name)) setWidget(app, node, name, next[name]);
   noteChange(app);
   const [was, is] = [before, node.egoxPose.video].map(({ video }) => video.split("/").pop());
-  return !isOwn ? null : was === is ? before.video : was; // takes call their files alike
+  return !isDrawn ? null : was === is ? before.video : was; // takes call their files alike
 }
 
 // The graph as a run would send it now, and the node's id in it; null where the page can't say.

@@ -76,7 +76,8 @@ export class Layout {
       button("egox-frame-all", say("focus"), say("focusHelp"), () => wishes.onFrameAll()),
       moving.element,
     );
-    const content = [this.canvas, bar, this.hint, this.banner, this.empty];
+    const top = make("div", "egox-ed-top", {}, bar, this.banner);
+    const content = [this.canvas, top, this.hint, this.empty];
     return make("section", "egox-ed-main", { "aria-label": say("view") }, ...content);
   }
 

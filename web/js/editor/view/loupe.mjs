@@ -5,6 +5,16 @@ const SIZE = 132; // px across
 const ZOOM = 4; // of the picture's own pixels, at least
 const AWAY = 14; // px between the pointer and the glass
 
+// Beside the pointer within a large picture, of a small one beside the column that it is in (from `left` on): buttons
+// and words around the picture stay in sight. Where the page has no room there, beside the pointer.
+function placeOf(box, left, { clientX, clientY }) {
+  const reach = AWAY + SIZE;
+  const beside = (at, low) => (at - reach > low ? at - reach : at + AWAY);
+  if (Math.min(box.width, box.height) > 2 * reach) return [beside(clientX, box.left), beside(clientY, box.top)];
+  if (left < reach) return [beside(clientX, 0), beside(clientY, 0)];
+  return [left - reach, Math.min(Math.max(clientY - SIZE / 2, box.top), Math.max(box.top, box.bottom - SIZE))];
+}
+
 export class Loupe {
   // over: the canvas that the pointer moves on; picture(): what it shows at full size, or null
   constructor(over, picture) {
@@ -45,11 +55,10 @@ export class Loupe {
       context.lineTo(SIZE / 2, b * SIZE);
     }
     context.stroke();
-    // Beside the pointer, on the side where the page has room.
-    const left = event.clientX - AWAY - SIZE;
-    const top = event.clientY - AWAY - SIZE;
-    this.element.style.left = `${left > 0 ? left : event.clientX + AWAY}px`;
-    this.element.style.top = `${top > 0 ? top : event.clientY + AWAY}px`;
+    const side = this.over.closest(".egox-ed-side").getBoundingClientRect();
+    const [left, top] = placeOf(box, side.left, event);
+    this.element.style.left = `${left}px`;
+    this.element.style.top = `${top}px`;
     this.element.hidden = false;
   }
 

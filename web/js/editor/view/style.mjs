@@ -31,7 +31,8 @@ const STYLE = `
 .egox-ed-head h2 { font: 600 15px/1.3 sans-serif; margin: 0 8px 0 2px; }
 .egox-ed-gap { flex: 1; }
 .egox-ed-button, .egox-ed-select, .egox-ed-number { font: inherit; color: inherit;
-  background: var(--component-node-widget-background, var(--comfy-input-bg, #333)); border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px;
+  background: var(--component-node-widget-background, var(--comfy-input-bg, #333));
+  border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px;
   height: 28px; padding: 0 9px; box-sizing: border-box; }
 .egox-ed-button { cursor: pointer; white-space: nowrap; }
 .egox-ed-button:hover:not(:disabled) { border-color: var(--p-primary-color, #4a9eff); }
@@ -46,16 +47,18 @@ const STYLE = `
 .egox-ed-main { position: relative; min-height: 0; border-radius: 6px; overflow: hidden; }
 .egox-ed-main > canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; touch-action: none; }
 .egox-ed-main > canvas:focus-visible { outline-offset: -2px; }
-.egox-ed-tools { position: absolute; left: 8px; top: 8px; right: 8px; display: flex; gap: 4px; flex-wrap: wrap;
+.egox-ed-top { position: absolute; inset: 8px 8px auto; display: flex; flex-direction: column; gap: 8px;
   pointer-events: none; }
+.egox-ed-tools { display: flex; gap: 4px; flex-wrap: wrap; pointer-events: none; }
 .egox-ed-tools > * { pointer-events: auto; }
-.egox-ed-tools .egox-ed-check { background: var(--comfy-input-bg, #333); border-radius: 5px; padding: 0 8px;
-  height: 28px; }
+.egox-ed-tools .egox-ed-check { background: var(--component-node-widget-background, var(--comfy-input-bg, #333));
+  border-radius: 5px; padding: 0 8px; height: 28px; }
 .egox-ed-hint { color: var(--descrip-text, #999); font-size: 12px; }
 .egox-ed-main > .egox-ed-hint { position: absolute; left: 10px; bottom: 6px; right: 10px; pointer-events: none;
   color: var(--input-text, #ddd); opacity: 0.75; }
-.egox-ed-banner { position: absolute; inset: 48px 8px auto; margin: 0 auto; width: fit-content; max-width: 560px;
-  padding: 8px 12px; background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #4e4e4e);
+.egox-ed-banner { pointer-events: auto; margin: 0 auto; width: fit-content; max-width: 560px;
+  padding: 8px 12px; background: var(--component-node-widget-background, var(--comfy-input-bg, #333));
+  border: 1px solid var(--border-color, #4e4e4e);
   border-radius: 6px; display: flex; gap: 10px; align-items: center; box-sizing: border-box; }
 .egox-ed-empty { position: absolute; left: 50%; top: 50%; transform: translate(-50%, -50%); width: min(430px, 90%);
   text-align: center; padding: 16px; background: var(--comfy-menu-bg, #222);
@@ -64,7 +67,8 @@ const STYLE = `
 .egox-ed-empty p { margin: 0 0 10px; }
 .egox-ed-side { display: flex; flex-direction: column; gap: 8px; min-height: 0; overflow-y: auto; }
 .egox-ed-panel { display: flex; flex-direction: column; gap: 4px; }
-.egox-ed-panel-head { display: flex; justify-content: space-between; align-items: center; gap: 6px; min-height: 28px; }
+.egox-ed-panel-head { display: flex; flex-wrap: wrap; justify-content: space-between; align-items: center; gap: 6px;
+  min-height: 28px; }
 .egox-ed-picture { position: relative; background: #000; border-radius: 6px; overflow: hidden; aspect-ratio: 1;
   width: min(100%, max(160px, 100vh - 516px)); align-self: center; }
 .egox-ed-picture canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
@@ -75,7 +79,8 @@ const STYLE = `
 .egox-ed-badge { padding: 1px 7px; border-radius: 4px; background: #f2c230; color: #201a00; font-weight: 600;
   font-size: 12px; cursor: help; }
 .egox-ed-large { grid-template-columns: 320px minmax(0, 1fr); }
-.egox-ed-large .egox-ed-banner { top: auto; bottom: 30px; flex-wrap: wrap; }
+.egox-ed-large .egox-ed-top { bottom: 30px; justify-content: space-between; }
+.egox-ed-large .egox-ed-banner { flex-wrap: wrap; }
 .egox-ed-large .egox-ed-side { flex-direction: row-reverse; }
 .egox-ed-large .egox-ed-panel { flex: 0 0 240px; min-width: 0; }
 .egox-ed-large .egox-ed-panel + .egox-ed-panel { flex: 1; max-width: calc((100vh - 300px) * var(--egox-aspect, 1.75)); }
@@ -87,7 +92,8 @@ const STYLE = `
 .egox-ed-row, .egox-ed-fields { display: flex; gap: 6px; align-items: center; flex-wrap: wrap; }
 .egox-ed-now { font-variant-numeric: tabular-nums; min-width: 118px; }
 .egox-ed-track { position: relative; height: 44px; margin-top: 6px; border-radius: 6px;
-  background: var(--comfy-input-bg, #333); touch-action: none; cursor: pointer; user-select: none; }
+  background: var(--component-node-widget-background, var(--comfy-input-bg, #333));
+  touch-action: none; cursor: pointer; user-select: none; }
 .egox-ed-ruler { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .egox-ed-cursor { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px;
   background: var(--p-primary-color, #4a9eff); pointer-events: none; }
@@ -107,6 +113,13 @@ const STYLE = `
 .egox-ed-unit { color: var(--descrip-text, #999); }
 .egox-ed-files { display: inline-flex; gap: 6px; }
 .egox-ed-status { color: var(--descrip-text, #999); order: 1; flex: 1 0 100%; min-height: 1.3em; }
+@media (max-height: 760px) and (min-width: 861px) {
+  .egox-ed:not(.egox-ed-large) { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+  .egox-ed:not(.egox-ed-large) .egox-ed-side { flex-direction: row; }
+  .egox-ed:not(.egox-ed-large) .egox-ed-panel { flex: 0 0 160px; min-width: 0; }
+  .egox-ed:not(.egox-ed-large) .egox-ed-panel + .egox-ed-panel { flex: 1; }
+  .egox-ed:not(.egox-ed-large) .egox-ed-picture-exo { max-width: calc((100vh - 380px) * var(--egox-aspect, 1.75)); }
+}
 @media (max-width: 860px) {
   .egox-ed { grid-template-columns: minmax(0, 1fr); grid-template-rows: auto minmax(240px, 1fr) auto auto;
     overflow-y: auto; }
