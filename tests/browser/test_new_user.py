@@ -11,7 +11,9 @@ from .test_workflows_in_page import PACK
 
 # The ego video in the middle.
 _SHOWN = """() => [...document.querySelectorAll('video')].find(
-  (video) => /ego_lambda3_lora1_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
+  (video) => /ego_lambda3_lora[01]_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
+
+_DESCRIBED = "(card) => getComputedStyle(card.querySelector('p'), '::after').content"
 
 
 @pytest.fixture
@@ -36,6 +38,9 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page.page.get_by_text(PACK, exact=True).first.click()
     card = page.page.get_by_test_id("template-workflow-egox_demo")
     card.scroll_into_view_if_needed()
+    cards = page.page.locator('[data-testid^="template-workflow-egox_"]')
+    assert cards.first.get_attribute("data-testid") == "template-workflow-egox_demo"
+    assert "No download" in card.evaluate(_DESCRIBED)
     card.click()
     row(page, "λ_g (3 as trained; subtle here)").locator('[role="slider"]').wait_for()
     make_small(page)

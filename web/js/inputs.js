@@ -1,6 +1,7 @@
 // How the inputs of our nodes show: registration only, the work is in inputs/ (the host imports every .js at page
 // load).
 import { app } from "../../scripts/app.js";
+import { findWidget, LOADER, nodesOfKind } from "./graph_change.mjs";
 import { hideAdvanced } from "./inputs/advanced.mjs";
 import { helpOnCanvas, helpOnRows } from "./inputs/help.mjs";
 import { openAll, openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
@@ -13,9 +14,12 @@ app.registerExtension({
     helpOnRows(app);
   },
   afterConfigureGraph() {
+    const isOurs = nodesOfKind(app, LOADER).length > 0;
     for (const node of app.graph.nodes) {
       openAll(node);
       translateLabels(node);
+      // Where a form has a note among its rows.
+      if (isOurs && node.type === "MarkdownNote") findWidget(node, "text").label = node.title;
     }
   },
   nodeCreated(node) {

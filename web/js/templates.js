@@ -1,0 +1,33 @@
+// The cards of our graphs in the template chooser. A pack gives the host names alone, which a card shows twice: as its
+// title and as its description. Here the description says what the graph does and needs, and the one that needs nothing
+// comes first.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { sayerOf } from "./page_texts.mjs";
+
+const ORDER = ["egox_demo", "egox_one_video", "egox_basic", "egox_fast", "egox_compare"];
+
+app.registerExtension({
+  name: "EgoX.Templates",
+  setup() {
+    const say = sayerOf("templates");
+    const style = document.createElement("style");
+    style.textContent = ORDER.map((name) => describing(name, say(name))).join("\n");
+    document.head.append(style);
+    const { getWorkflowTemplates } = api;
+    api.getWorkflowTemplates = async function () {
+      const all = await getWorkflowTemplates.apply(this, arguments);
+      for (const names of Object.values(all)) if (names.includes(ORDER[0])) names.sort((a, b) => place(a) - place(b));
+      return all;
+    };
+  },
+});
+
+const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
+
+// By a style: the page writes the card's own text anew whenever it likes.
+const describing = (name, text) => `
+  [data-testid="template-workflow-${name}"] p { font-size: 0; line-height: 0; -webkit-line-clamp: 3; }
+  [data-testid="template-workflow-${name}"] p::after {
+    content: ${JSON.stringify(text)}; font-size: 0.75rem; line-height: 1.35;
+  }`;
