@@ -11,11 +11,12 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import clear_leftovers
 from egox_core.wan import has_ftfy
 
 from ..fingerprint import fingerprint
 from ..options import ALONE, CacheSettings, RunOptions
-from ..parallel import MADE, RunPlaces, made_once, part_of, run_all
+from ..parallel import RunPlaces, made_once, part_of, run_all
 from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
     EMPTY_CAPTION,
@@ -114,6 +115,7 @@ def build_cache(
     todo = [s for s in own if not s.fits()]
     changed = _what_changed(folder, content | models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder, names={s.file.stem for s in own})
     failures, done = run_all(
         _make_shard,
         todo,
@@ -130,7 +132,7 @@ def build_cache(
             expected="room on the disk, and models that run",
             fix="see the message, then start again: shards that are done are kept",
         )
-    made = done.count(MADE)
+    made = sum(new for _, new in done)
     headers = [shard_header(s.file) for s in shards]
     left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
     outcome = CacheOutcome(
@@ -268,14 +270,19 @@ def _what_changed(folder: Path, now: dict[str, Any]) -> str:
     return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
 
 
-def _make_shard(shard: _Shard, device: str) -> str:
-    """MADE, THERE or BUSY. A clip that can't be read is left out, and named in the shard."""
+def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
+    """As :func:`made_once`. A clip that can't be read is left out, and named in the shard."""
     settings = replace(shard.settings, device=device)
     encoders(settings)  # what is wrong with a model is no clip's fault
-    return made_once(shard.file, shard.wait, shard.fits, lambda: _write(shard, settings))
+    return made_once(
+        shard.file.with_suffix(""),
+        lambda: shard.fits() or None,
+        lambda: _write(shard, settings),
+        shard.wait,
+    )
 
 
-def _write(shard: _Shard, settings: CacheSettings) -> None:
+def _write(shard: _Shard, settings: CacheSettings) -> bool:
     _, text, _ = encoders(settings)
     tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
     left_out = {}
@@ -288,6 +295,7 @@ def _write(shard: _Shard, settings: CacheSettings) -> None:
         clip |= file_bytes(shard.root / record.folder)
         tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
     write_shard(shard.file, tensors, shard.fingerprint, left_out)
+    return True
 
 
 def _is_readable(root: Path, record: ClipRecord) -> bool:

@@ -25,7 +25,6 @@ from egox_core.frozen import frozen
 from egox_core.hands import read_hands, write_hands
 from egox_core.safe_files import (
     atomic_write,
-    file_lock,
     read_json_object,
     replace_folder,
     write_json,
@@ -37,7 +36,7 @@ from egox_core.types import DepthVideo
 from egox_core.video import probe_video, read_frames
 
 from ..fingerprint import fingerprint
-from ..parallel import on_device
+from ..parallel import made_once, on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..video_writer import write_levels, write_video
 from .captions import caption_for
@@ -181,10 +180,8 @@ def make_clip(
     """
     fingerprint = job.fingerprint(captions)
     folder = root / "clips" / job.name
-    with file_lock(folder):
-        finished = finished_clip(folder, fingerprint)
-        if finished is not None:
-            return finished, False
+
+    def make() -> ClipRecord:
         temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
         temporary.mkdir(parents=True)
         try:
@@ -196,7 +193,11 @@ def make_clip(
             replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return record, True
+        return record
+
+    made = made_once(folder, lambda: finished_clip(folder, fingerprint), make)
+    assert isinstance(made, tuple)  # as it waits
+    return made
 
 
 def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> ClipRecord | None:

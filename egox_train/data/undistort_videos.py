@@ -16,11 +16,11 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_json
+from egox_core.safe_files import clear_leftovers, write_json
 
 from ..fingerprint import fingerprint
 from ..options import ALONE, Layout, RunOptions
-from ..parallel import RunPlaces, part_of, run_items
+from ..parallel import RunPlaces, made_once, part_of, run_all
 from ..video_writer import write_video
 from .exo_pictures import ExoPictures, exo_pictures
 from .prepare_options import PrepareOptions
@@ -46,6 +46,7 @@ class _VideoJob:
     layout: SourceLayout
     out: Path
     options: PrepareOptions
+    wait: bool = False  # for another process that makes this very video
 
 
 def undistort_videos(
@@ -80,15 +81,16 @@ def undistort_videos(
         for view in take.exos
     ]
     jobs = part_of(jobs, how.part)
-    videos = new = 0
-    for count, (index, is_new, error) in enumerate(
-        run_items(_write, jobs, RunPlaces(engine=how.engine, workers=how.workers)), 1
-    ):
-        if error:
-            skipped.append((jobs[index].name, error))
-        else:
-            videos, new = videos + 1, new + is_new
-        progress(count, len(jobs), "exo videos")
+    clear_leftovers(out, names={job.name for job in jobs})
+    failed, videos = run_all(
+        _write,
+        jobs,
+        [job.name for job in jobs],
+        RunPlaces(engine=how.engine, workers=how.workers),
+        stage="exo videos",
+        progress=progress,
+    )
+    skipped += failed.items()
     if not videos:
         raise EgoXInputError(
             "undistort",
@@ -96,25 +98,31 @@ def undistort_videos(
             expected="at least one exo video",
             fix="see the message; check the source folder",
         )
-    return VideosOutcome(videos=videos, new=new, skipped=tuple(skipped))
+    new = sum(is_new for _, is_new in videos)
+    return VideosOutcome(videos=len(videos), new=new, skipped=tuple(skipped))
 
 
-def _write(job: _VideoJob) -> bool:
-    """Check whether the video had to be made: one that is there with its camera is taken as it
-    is."""
+def _write(job: _VideoJob) -> tuple[Path, bool] | str:
+    """As :func:`made_once`: one that is there with its camera is taken as it is."""
     pictures = exo_pictures(job.view, job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     about = _about(job, pictures)
-    try:
-        if video.is_file() and json.loads(camera_file.read_text("utf-8")) == about:
-            return False
-    except (OSError, ValueError):
-        pass
-    camera_file.unlink(missing_ok=True)  # written last, so that it stands for a whole video
-    frames = map(torch.from_numpy, pictures.drawn(list(range(pictures.info.frame_count))))
-    write_video(video, frames, pictures.info.fps, quality=job.options.quality, threads=1)
-    write_json(camera_file, about)
-    return True
+
+    def finished() -> Path | None:
+        try:
+            whole = video.is_file() and json.loads(camera_file.read_text("utf-8")) == about
+        except (OSError, ValueError):
+            return None
+        return video if whole else None
+
+    def make() -> Path:
+        camera_file.unlink(missing_ok=True)  # written last, so that it stands for a whole video
+        frames = map(torch.from_numpy, pictures.drawn(list(range(pictures.info.frame_count))))
+        write_video(video, frames, pictures.info.fps, quality=job.options.quality, threads=1)
+        write_json(camera_file, about)
+        return video
+
+    return made_once(job.out / job.name, finished, make, job.wait)
 
 
 def _about(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:

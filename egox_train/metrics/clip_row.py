@@ -17,13 +17,14 @@ from torch import Tensor
 from egox_core.file_names import PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.metrics import PathViews
-from egox_core.safe_files import atomic_write, file_lock, write_json
+from egox_core.safe_files import atomic_write, write_json
 
 from ..data.clip_files import read_classes
 from ..data.manifest import ClipRecord
 from ..data.object_masks import ObjectMasks, read_masks
+from ..fingerprint import fingerprint
 from ..options import EvaluateOptions
-from ..parallel import BUSY, single_threaded
+from ..parallel import made_once, single_threaded
 from .baselines import BASELINES
 from .clip_inputs import (
     ClipFiles,
@@ -67,9 +68,8 @@ class RowJob:
     wait: bool = False  # for another process that makes this very row
 
 
-def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any] | str:
-    """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there
-    already. BUSY while another process makes it.
+def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | str:
+    """The clip's row: ``clip``, ``take``, ``metrics`` by method; as :func:`made_once`.
 
     Args:
         device: of the networks.
@@ -78,17 +78,16 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any] | str:
         EgoXInputError: anything about this clip's files that doesn't fit.
     """
     files = clip_files(job.root, job.record, job.videos, job.options.masks)
-    fingerprint = _fingerprint(job, content_hash(files.used(job.options.baselines)))
-    with file_lock(job.rows / job.record.clip, wait=job.wait) as free:
-        if not free:
-            return BUSY
-        finished = _finished(job, fingerprint)
-        if finished is not None:
-            return {**finished, "kept": True}
-        return {**_written(job, files, fingerprint, device), "kept": False}
+    key = _fingerprint(job, content_hash(files.used(job.options.baselines)))
+    return made_once(
+        job.rows / job.record.clip,
+        lambda: _finished(job, key),
+        lambda: _written(job, files, key, device),
+        job.wait,
+    )
 
 
-def _written(job: RowJob, files: ClipFiles, fingerprint: str, device: str) -> dict[str, Any]:
+def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, Any]:
     with single_threaded() if job.one_thread else contextlib.nullcontext():
         row, features = _compute(job, files, device)
     packed = io.BytesIO()
@@ -98,7 +97,7 @@ def _written(job: RowJob, files: ClipFiles, fingerprint: str, device: str) -> di
         temporary.write_bytes(packed.getvalue())
     row = {
         **row,
-        "fingerprint": fingerprint,
+        "fingerprint": key,
         "features": hashlib.sha256(packed.getvalue()).hexdigest(),
     }
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
@@ -220,27 +219,27 @@ def _weighted(
 
 
 def _fingerprint(job: RowJob, hashes: list[str]) -> str:
-    parts = [
-        VERSION,
-        version("torchmetrics"),
-        job.record.model_dump(mode="json"),
-        hashes,
-        [name for name, _ in job.videos],
-        job.options.masks is not None,
-        job.options.baselines,
-        dict(job.hashes),
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return fingerprint(
+        [
+            VERSION,
+            version("torchmetrics"),
+            job.record.model_dump(mode="json"),
+            hashes,
+            [name for name, _ in job.videos],
+            job.options.masks is not None,
+            job.options.baselines,
+            dict(job.hashes),
+        ]
+    )
 
 
-def _finished(job: RowJob, fingerprint: str) -> dict[str, Any] | None:
+def _finished(job: RowJob, key: str) -> dict[str, Any] | None:
     try:
         row = json.loads((job.rows / f"{job.record.clip}.json").read_text("utf-8"))
         packed = features_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None
     whole = (
-        row.get("fingerprint") == fingerprint
-        and row.get("features") == hashlib.sha256(packed).hexdigest()
+        row.get("fingerprint") == key and row.get("features") == hashlib.sha256(packed).hexdigest()
     )
     return row if whole else None

@@ -103,11 +103,11 @@ def evaluate(
         return run_sums(make_row, jobs, "rows", places)
     names = [record.clip for record in records]
     clear_leftovers(out / ROWS, names=set(names))
-    errors, rows = run_all(
+    errors, found = run_all(
         make_row, jobs, names, places, stage="evaluating clips", progress=progress
     )
-    rows.sort(key=lambda row: row["clip"])
-    kept = sum(row.pop("kept") for row in rows)
+    rows = sorted((row for row, _ in found), key=lambda row: row["clip"])
+    kept = sum(not new for _, new in found)
     if run.part != (0, 1):
         return EvaluateOutcome(report={}, clips=len(records), kept=kept, errors=errors)
     features = _features(rows, out / ROWS) if SETS & options.weights.keys() else {}

@@ -109,14 +109,17 @@ def track_masks(
     return failures
 
 
-def _track_clip(job: MaskJob, device: str) -> str:
+def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
     file = job.out / f"{job.record.clip}.npz"
     return made_once(
-        job.out / job.record.clip, job.wait, file.is_file, lambda: _write_masks(job, device)
+        job.out / job.record.clip,
+        lambda: file if file.is_file() else None,
+        lambda: _write_masks(file, job, device),
+        job.wait,
     )
 
 
-def _write_masks(job: MaskJob, device: str) -> None:
+def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
     truth = read_ego(files.folder / TRUTH, job.record, "ground truth")
     made = read_ego(files.videos[0][1], job.record, "generated video")
@@ -135,13 +138,14 @@ def _write_masks(job: MaskJob, device: str) -> None:
         )
     nothing = np.zeros((0, *truth.shape[:3]), bool)
     write_masks(
-        job.out / f"{job.record.clip}.npz",
+        file,
         job.record.clip,
         np.stack(list(true.values())),
         list(true),
         np.stack(list(other.values())) if other else nothing,
         list(other),
     )
+    return file
 
 
 def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  # by id, [H, W] bool

@@ -15,8 +15,6 @@ from .cluster import (
 )
 from .items import (
     BUSY,
-    MADE,
-    THERE,
     RunPlaces,
     devices_of,
     made_once,

@@ -19,9 +19,10 @@ from ..options import Engine, RunOptions
 from .cluster import run_on_ray
 from .pool import call, run_pool
 
-MADE, THERE, BUSY = "made", "there", "busy"
-"""Of an item that several processes share: made now, by another one, or another one is at it."""
+BUSY = "busy"
+"""Of an item that several processes share: another one is at it."""
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @frozen
@@ -128,16 +129,21 @@ def run_items(
         yield from run_pool(function, items, max(workers, len(devices)), devices)
 
 
-def made_once(file: Path, wait: bool, is_there: Callable[[], bool], make: Callable[[], Any]) -> str:
-    """MADE, THERE or BUSY: calls ``make`` for what several processes may be at, under a lock beside
-    ``file``."""
+def made_once(
+    file: Path, finished: Callable[[], Made | None], make: Callable[[], Made], wait: bool = True
+) -> tuple[Made, bool] | str:
+    """An item that several processes may be at, and whether this call has made it, under a lock
+    beside ``file``.
+
+    Args:
+        finished: the item that is there, None where it has to be made; asked under the lock.
+        wait: for another process that makes it, instead of giving BUSY.
+    """
     with file_lock(file, wait=wait) as free:
         if not free:
             return BUSY
-        if is_there():
-            return THERE
-        make()
-    return MADE
+        there = finished()
+        return (make(), True) if there is None else (there, False)
 
 
 def run_all(

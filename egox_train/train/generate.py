@@ -29,7 +29,6 @@ from ..fingerprint import fingerprint
 from ..metrics.clip_inputs import clip_files, clip_scene
 from ..options import ALONE, GenerateOptions, RunOptions
 from ..parallel import (
-    MADE,
     RunPlaces,
     RunSums,
     made_once,
@@ -162,7 +161,7 @@ def generate(
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
-    return len(clips), done.count(MADE)
+    return len(clips), sum(new for _, new in done)
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
@@ -249,8 +248,8 @@ def _models(
     return _MODELS[key]
 
 
-def _generate_clip(job: _ClipJob, device: str) -> str:
-    def make() -> None:
+def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
+    def make() -> bool:
         started = time.monotonic()
         frames = _sampled(job, device)
         if known := _observed(job, frames):
@@ -266,8 +265,9 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
             )
         taken = round(time.monotonic() - started, 1)
         write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": taken})
+        return True
 
-    return made_once(job.out / job.clip, job.wait, lambda: _is_done(job), make)
+    return made_once(job.out / job.clip, lambda: _is_done(job) or None, make, job.wait)
 
 
 def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:

@@ -4,8 +4,6 @@ host's."""
 import json
 import shutil
 import sys
-import threading
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.rays import trainer_rays
-from egox_core.safe_files import file_lock
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader, shard_name
@@ -30,6 +27,7 @@ from egox_train.wan.vae import VaeEncoder
 from tests.full_disk import files_up_to
 from tests.paths import ROOT, contents
 from tests.refusals import refuses
+from tests.train.held_item import another_is_at
 from train_egox import main
 
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
@@ -130,30 +128,15 @@ def test_two_parts_equal_one_run(training_set, tmp_path):
         call(*one, "half")
 
 
-def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_path):
-    """The one that holds shard 0 finishes it; this one makes the other first, waits, and takes it
-    as it is."""
-    manifest, out = training_set / "manifest.jsonl", tmp_path / "cache"
-    build_cache(manifest, tmp_path / "whole", settings())
-    first, theirs = out / shard_name("synthetic_000"), []
-
-    def other(ready: threading.Event) -> None:
-        with file_lock(first):
-            ready.set()
-            deadline = time.monotonic() + 60
-            while not (out / shard_name("synthetic_001")).is_file() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            first.write_bytes((tmp_path / "whole" / first.name).read_bytes())
-            theirs.append(first.stat().st_mtime_ns)
-
-    ready = threading.Event()
-    thread = threading.Thread(target=other, args=(ready,))
-    thread.start()
-    ready.wait(60)
-    outcome = build_cache(manifest, out, settings())
-    thread.join(60)
-    assert (outcome.new, outcome.kept) == (3, 1) and theirs == [first.stat().st_mtime_ns]
-    assert contents(out) == contents(tmp_path / "whole")
+def test_a_shard_that_another_process_is_at_is_made_last(training_set, whole, tmp_path):
+    left = tmp_path / f".{shard_name('synthetic_001')[:-12]}.0123abcd.safetensors"
+    left.touch()  # of a killed run
+    with another_is_at(tmp_path / shard_name("synthetic_000"), 3) as progress:
+        build_cache(
+            training_set / "manifest.jsonl", tmp_path, settings(views=True), progress=progress
+        )
+    assert not left.exists()
+    assert CacheReader(tmp_path).index == CacheReader(whole).index
 
 
 def test_texts_that_ftfy_cleaned_are_other_texts(training_set, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.undistort_videos import undistort_videos
 from egox_train.options import RunOptions
 from tests.refusals import refuses
+from tests.train.held_item import another_is_at
 from tests.train.prepared_takes import SMALL, TAKE, prepared, write_depth
 
 FRAMES, SIZE = 12, (112, 64)
@@ -65,6 +66,9 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     assert new() == 0
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
     assert new() == 1
+    (tmp_path / "shared").mkdir()
+    with another_is_at(tmp_path / "shared" / f"{TAKE}__cam01.mp4", 1) as progress:
+        assert new("shared", progress=progress) == 2
     assert new(options=replace(options, exo_size=(64, 32), ego_size=32)) == 2
     assert [new("parts", how=RunOptions(part=(part, 2))) for part in range(2)] == [1, 1]
 

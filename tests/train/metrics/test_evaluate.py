@@ -26,6 +26,7 @@ from egox_train.options import ALONE, EvaluateOptions, RunOptions
 from egox_train.video_writer import write_levels, write_video
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
+from tests.train.held_item import another_is_at
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
@@ -130,7 +131,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_report(place):
     assert not (place / "out" / REPORT).exists()
     assert len(list((place / "out" / ROWS).glob("*.json"))) == 2
     assert run(place).kept == 2
-    run(place, out="fresh")
+    (place / "fresh" / ROWS).mkdir(parents=True)
+    with another_is_at(place / "fresh" / ROWS / "a.json", 3) as progress:
+        run(place, out="fresh", progress=progress)
     for name in (REPORT, TABLE, SHEET):
         assert filecmp.cmp(place / "out" / name, place / "fresh" / name, shallow=False)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.progress import Progress, no_progress
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import read_masks
 from egox_train.metrics import track_masks as tracking
@@ -17,6 +18,7 @@ from egox_train.options import MaskOptions
 from egox_train.video_writer import write_video
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
+from tests.train.held_item import another_is_at
 from train_egox import main
 
 SIZE, FRAMES = 64, 3
@@ -77,11 +79,13 @@ def test_a_grid_finds_each_outline_once(sam):
 def test_clips_without_masks_are_named_and_the_rest_kept(sam, place, monkeypatch):
     options = MaskOptions(model=sam, first=place / "first")
 
-    def track(generated: str = "generated") -> dict:
-        return track_masks(place / "manifest.jsonl", place / generated, place / "masks", options)
+    def track(generated: str = "generated", progress: Progress = no_progress) -> dict:
+        files = (place / "manifest.jsonl", place / generated, place / "masks")
+        return track_masks(*files, options, progress=progress)
 
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {})
-    failures = track()
+    with another_is_at(place / "masks" / "a.npz", 1) as progress:
+        failures = track(progress=progress)
     assert failures.keys() == {"b"} and "--first" in failures["b"]
     first, second = (place / "masks" / f"{clip}.npz" for clip in "ab")
     before = first.stat().st_mtime_ns

@@ -1,0 +1,30 @@
+"""An item of a folder that another process is at, as long as others are left to make."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from egox_core.progress import Progress
+from egox_core.safe_files import file_lock
+
+
+@contextmanager
+def another_is_at(made: Path, others: int) -> Generator[Progress]:
+    """A progress for a command that makes ``made`` and ``others``: the file is let go after those.
+
+    What it has half written stays till then.
+    """
+    counts, name = [], made.stem
+    with ExitStack() as theirs:
+        theirs.enter_context(file_lock(made.with_name(name)))
+        unfinished = made.with_name(f".{name}.0123abcd{made.suffix}")
+        unfinished.touch()
+
+        def progress(done: int, total: int, stage: str) -> None:
+            counts.append((done, made.exists()))
+            if done == others:
+                unfinished.unlink()  # and not before: nobody takes it from the other process
+                theirs.close()
+
+        yield progress
+    assert counts == [(n, n > others) for n in range(1, others + 2)]
