@@ -44,10 +44,7 @@ class Observed:
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
         redrawn = 100 * float(self.redrawn.float().mean())
-        lines = [
-            f"All frames: {redrawn:.0f} % seen by exo, but redrawn by the model. λ_g and LoRA "
-            "strength change this share, not those of what exo saw"
-        ]
+        lines = [f"All frames: {redrawn:.0f} % seen by exo, but redrawn by the model"]
         if self.kept.any():
             kept = 100 * float(self.kept.float().mean())
             lines.append(f"All frames: {kept:.0f} % put back from exo by keep observed")

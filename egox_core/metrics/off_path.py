@@ -135,8 +135,7 @@ class PathError:
         spread_deg = float(self.spread_deg.nanmedian())
         return (
             f"The view points {self.median_deg:.1f}° away from the requested direction (median of "
-            f"{known} frames{left_out}; each to ± {spread_deg:.1f}°). Wrong depth makes this number "
-            "larger, too"
+            f"{known} frames{left_out}; each to ± {spread_deg:.1f}°; wrong depth adds to it)"
         )
 
 

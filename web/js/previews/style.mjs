@@ -51,7 +51,7 @@ const STYLE = `
 .egox-preview-badge { flex: none; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
   font-weight: 600; }
 .egox-preview-badge[hidden] { display: none; }
-.egox-preview-note { flex: 0 1 auto; min-height: 48px; max-height: 128px; overflow-y: auto; color: var(--descrip-text, #999);
+.egox-preview-note { flex: 0 1 auto; min-height: 47px; max-height: 125px; overflow-y: auto; color: var(--descrip-text, #999);
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
 [data-testid="app-mode-widget-item"] .egox-preview-note { max-height: none; }
 `;
