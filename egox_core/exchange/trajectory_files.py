@@ -164,14 +164,8 @@ def parse_trajectory(
     w2c = validate_w2c(content["w2c"], f"w2c of {name}")
     camera = CameraModel.from_json(content["camera"], f"camera of {name}")
     times = _numbers(content["times_s"], f"times_s of {name}")
-    constant = w2c.ndim == 3 and len(w2c) == 1
-    track = PoseTrack(
-        w2c=w2c if w2c.ndim == 3 else w2c[None],
-        moments=times,
-        clock="seconds",
-        name=name,
-        constant=constant,
-    )
+    ego = CameraPath(lens=camera, w2c=w2c, world="unknown")
+    track = PoseTrack(w2c=ego.w2c, moments=times, clock="seconds", name=name, constant=ego.stands)
     track = with_looks(
         track,
         _timed_looks(content.get("looks") or [], times, name),
@@ -184,7 +178,7 @@ def parse_trajectory(
     if not exo.stands and frames is not None:
         name_of_exo = f"exo_w2c of {name}"
         own = PoseTrack(
-            w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=constant
+            w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=ego.stands
         )
         exo = replace(exo, w2c=own.of_frames(frames))
     elif count is not None:

@@ -256,14 +256,15 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    check_same_count(
-        f"ego poses of {meta.name}",
-        len(meta.ego.w2c),
-        frames,
-        "give poses of this very video: one for each of its frames; poses with times (trajectory "
-        "JSON) may have another rate",
-        fewer=bool(meta.pose_source),
-    )
+    if not meta.ego.stands:
+        check_same_count(
+            f"ego poses of {meta.name}",
+            len(meta.ego.w2c),
+            frames,
+            "give poses of this very video: one for each of its frames; poses with times (trajectory "
+            "JSON) may have another rate",
+            fewer=bool(meta.pose_source),
+        )
     numbers = torch.arange(len(meta.exo.w2c))[:count]
     return PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
         meta.ego.lens or camera, frames, count=count, exo=_exo_beside(meta, frames, numbers)

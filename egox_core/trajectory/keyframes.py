@@ -93,12 +93,12 @@ def _own_track(
 ) -> PoseTrack:
     if not keyframes:
         rest = torch.eye(3, 4, dtype=torch.float64) if rest is None else rest
-        return PoseTrack.numbered(sensor_pose(rest, camera.quarter_turns), name)
+        return PoseTrack.numbered(sensor_pose(rest, camera.quarter_turns)[None], name)
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     if len(keyframes) == 1:
         for clock in MOMENT_KEYS & keyframes[0].keys():
             _vector([keyframes[0][clock]], f"{clock} of {name} 0", 1)
-        return PoseTrack.numbered(poses[0], name)
+        return PoseTrack.numbered(poses, name)
     clock, moments = _moments(keyframes, name)
     return PoseTrack(
         w2c=poses,

@@ -59,20 +59,10 @@ class PoseTrack:
     bends: Bends | None = None  # over the whole of it
 
     @classmethod
-    def numbered(
-        cls,
-        w2c: Tensor,  # [N, 3, 4], or [3, 4] for all frames
-        name: str,
-    ) -> PoseTrack:
-        """Poses that belong to source frames 0, 1, 2, … as in meta.json."""
-        poses = w2c if w2c.ndim == 3 else w2c[None]
-        return cls(
-            w2c=poses,
-            moments=torch.arange(len(poses), dtype=torch.float64),
-            clock="index",
-            name=name,
-            constant=w2c.ndim == 2,
-        )
+    def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
+        """Poses [N, 3, 4] that belong to source frames 0, 1, 2, … as in meta.json; one is for all."""
+        moments = torch.arange(len(w2c), dtype=torch.float64)
+        return cls(w2c=w2c, moments=moments, clock="index", name=name, constant=len(w2c) == 1)
 
     def at(self, moments: Tensor) -> Tensor:  # [M] -> [M, 3, 4]
         """The poses at other moments on the track's clock."""
@@ -267,18 +257,15 @@ def trajectory_of_array(
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
 
-    def of(poses: Tensor, what: str) -> Tensor:
-        if frames is None or poses.ndim == 2:
-            return poses
-        return poses[frames.entries(len(poses), what)]
+    def given(values: object, what: str) -> CameraPath:
+        path = CameraPath.of_exo(None, validate_w2c(as_poses(values, what), what))
+        return path if frames is None or path.stands else path.of(frames.entries(len(path), what))
 
-    poses = of(validate_w2c(as_poses(w2c, "ego poses"), "ego poses"), "ego poses")
+    poses = given(w2c, "ego poses").w2c
     trajectory = PoseTrack.numbered(poses, "given as an array").trajectory(
         camera,
         count=count if frames is None else len(frames.source_indices),
-        exo=CameraPath.of_exo(
-            None, None if exo_w2c is None else of(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
-        ),
+        exo=None if exo_w2c is None else given(exo_w2c, "exo_w2c"),
     )
     if frames is None:
         return trajectory

@@ -67,11 +67,11 @@ def test_numbered_poses_follow_the_source_index():
     for call in (
         lambda: track.of_frames(selection([48, 49, 50])),
         lambda: track.trajectory(CAMERA, count=53),
-        lambda: PoseTrack.numbered(poses[:1], "take").of_frames(selection([0, 1])),
+        lambda: PoseTrack.numbered(poses[:2], "take").of_frames(selection([1, 2])),
     ):
         with refuses("frames in use"):
             call()
-    still = PoseTrack.numbered(poses[3], "take").trajectory(CAMERA, selection([4, 9]))
+    still = PoseTrack.numbered(poses[3:4], "take").trajectory(CAMERA, selection([4, 9]))
     assert torch.equal(still.ego.w2c, poses[3].expand(2, 3, 4))
 
 
