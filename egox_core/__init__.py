@@ -43,4 +43,4 @@ from .types import (
     TakeMeta,
 )
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
