@@ -283,11 +283,6 @@ class CameraTrajectory(Kept):
         return len(self.ego)
 
     @property
-    def exo_pose(self) -> Tensor | None:
-        """:attr:`CameraPath.pose` of the exo camera; None for an unknown world, too."""
-        return None if self.exo is None else self.exo.pose
-
-    @property
     def known_exo(self) -> CameraPath:
         """The exo camera.
 

@@ -15,7 +15,6 @@ from .poses import (
     compose,
     invert,
     look_at,
-    pose_of_frame,
     transform,
     validate_w2c,
 )

@@ -81,14 +81,6 @@ def validate_w2c(
     return pose
 
 
-def pose_of_frame(
-    w2c: Tensor,  # [T, 3, 4], or [3, 4] of a camera that stands still
-    frame: int,
-) -> Tensor:  # [3, 4]
-    """The pose of one frame."""
-    return w2c[frame] if w2c.ndim == 3 else w2c
-
-
 def invert(
     target_from_source: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3, 4]

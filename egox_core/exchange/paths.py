@@ -15,7 +15,7 @@ from ..cameras import UNTIMED_FPS, CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..file_names import META
 from ..safe_files import read_json, safe_name, write_json
-from ..scene import ego_in_scene, scene_rest
+from ..scene import ego_in_scene
 from ..trajectory import (
     ClipMoments,
     PoseTrack,
@@ -123,7 +123,8 @@ def trajectory_of_keyframes(
     """
     if scene is None:
         return keyframe_track(document, camera).trajectory(camera, frames, count=count)
-    return keyframe_track(document, camera, rest=scene_rest(scene)).trajectory(
+    rest = scene.exo.upright.at(0)  # of a path without keyframes: at the exo camera
+    return keyframe_track(document, camera, rest=rest).trajectory(
         camera,
         frames,
         count=count or scene.frame_count,

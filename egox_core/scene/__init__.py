@@ -7,6 +7,6 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 from .build import build_scene
 from .exo_motion import AGREES_PX, estimate_exo_motion
 from .fusion import fuse_scenes
-from .poses import ego_in_scene, scene_rest
+from .poses import ego_in_scene
 from .surface import lift
 from .viewer import viewer_camera, viewer_ply, write_ply

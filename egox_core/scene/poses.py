@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from torch import Tensor
-
 from ..cameras import CameraPath, validate_w2c
 from ..types import CameraTrajectory, PointCloud
 
@@ -17,13 +15,3 @@ def ego_in_scene(scene: PointCloud, trajectory: CameraTrajectory) -> CameraPath:
     ego = trajectory.tied(scene.exo).ego
     poses = ego.poses(scene.frame_count, "ego trajectory")
     return replace(ego, w2c=validate_w2c(poses, "ego extrinsics"), times_s=None)
-
-
-def scene_rest(
-    scene: PointCloud,
-) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
-    """Rest pose of a path without keyframes.
-
-    It is at the exo camera and looks as that does in the first frame.
-    """
-    return scene.exo.camera.upright_poses(scene.exo.at(0))

@@ -243,7 +243,7 @@ def sample_chunks(
                 pictures,
                 before,
                 *maps,
-                *(() if poses is None else (poses.ego.w2c, poses.exo_pose)),
+                *(() if poses is None else (poses.ego.w2c, poses.exo.pose if poses.exo else None)),
             )
             ego = files.get(path)
         if ego is None:

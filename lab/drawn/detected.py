@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, invert, pose_of_frame, transform
+from egox_core.cameras import CameraModel, invert, transform
 from egox_core.frozen import frozen
 from egox_core.trajectory import OPENPOSE_POINTS, POINTS
 
@@ -80,7 +80,7 @@ def exo_hits(
 ) -> tuple[Tensor, Tensor]:
     """(ray depth [N], solid [N]) of rays from a standing exo camera."""
     scene = layout.scene
-    origin = invert(pose_of_frame(scene.exo_w2c, 0))[:, 3].float().expand(scene.frames, 3)
+    origin = invert(scene.exo_w2c.view(-1, 3, 4)[0])[:, 3].float().expand(scene.frames, 3)
     bundle = RayBundle(rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid)
     solids = [
         i for i in scene.indices() if glasses or not scene.solids[i].name.startswith("glasses")

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...egox_core.cameras import UNTIMED_FPS
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.scene import ego_in_scene, scene_rest
+from ...egox_core.scene import ego_in_scene
 from ...egox_core.types import CameraTrajectory, FrameSelection, PointCloud
 from ...egox_core.video import video_mark
 from ..io_types import notes_of
@@ -84,7 +84,7 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
         "whole": entry.whole,
         "up": list(entry.up),
         "exo_from_scene": rounded(exo.w2c if exo.moves else exo.w2c[:1]),
-        "rest": rounded(scene_rest(scene)),
+        "rest": rounded(exo.upright.at(0)),
         "exo_camera": exo.camera.to_json(),
         "exo_size": list(exo.camera.stored_size),
         "lens_guessed": exo.lens_guessed,
