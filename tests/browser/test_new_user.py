@@ -13,7 +13,7 @@ from .test_workflows_in_page import PACK
 _SHOWN = """() => [...document.querySelectorAll('video')].find(
   (video) => /ego_lambda3_lora[01]_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
 
-_DESCRIBED = "(card) => getComputedStyle(card.querySelector('p'), '::after').content"
+_DESCRIBED = "(card) => getComputedStyle(card.querySelector('div:has(> h3)'), '::after').content"
 
 
 @pytest.fixture

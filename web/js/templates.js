@@ -25,9 +25,9 @@ app.registerExtension({
 
 const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
 
-// By a style: the page writes the card's own text anew whenever it likes.
+// By a style: the page writes the card's own text anew whenever it likes, and newer ones leave the second name out.
 const describing = (name, text) => `
-  [data-testid="template-workflow-${name}"] p { font-size: 0; line-height: 0; -webkit-line-clamp: 3; }
-  [data-testid="template-workflow-${name}"] p::after {
-    content: ${JSON.stringify(text)}; font-size: 0.75rem; line-height: 1.35;
+  [data-testid="template-workflow-${name}"] h3 ~ p { display: none; }
+  [data-testid="template-workflow-${name}"] div:has(> h3)::after {
+    content: ${JSON.stringify(text)}; font-size: 0.75rem; line-height: 1.35; opacity: 0.7;
   }`;
