@@ -184,7 +184,7 @@ def pack(comfy_host) -> ModuleType:
 
 @pytest.fixture(params=["as they are", "blank"])
 def wordless(request, monkeypatch) -> bool:
-    """Whether all remarks are blank; what follows from them is the same."""
+    """True where all remarks are blank; what follows from them is the same."""
     if blank := request.param == "blank":
         blanked = property(lambda _: "", lambda *_: None)
         for name, module in list(sys.modules.items()):  # the pack has a copy of the core

@@ -54,7 +54,7 @@ FORMS = ("int8_tensorwise", "float8_e4m3fn")
 
 
 def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
-    """What the host has to know of a matrix [rows, columns] in 8 bits, as its loader reads it."""
+    """Description of a matrix [rows, columns] in 8 bits, as the host reads it."""
     group = next((size for size in GROUPS if shape[1] % size == 0), 0)
     if form == "int8_tensorwise" and group:
         return {"format": form, "convrot": True, "convrot_groupsize": group}
@@ -148,7 +148,7 @@ class Merge:
         return torch.frombuffer(data, dtype=READ[entry["dtype"]]).reshape(entry["shape"])
 
     def config(self, name: str) -> dict[str, Any] | None:
-        """How a weight is written in 8 bits; None: it isn't, as all but the blocks' matrices."""
+        """Form of a weight in 8 bits; None: it stays, as all but the blocks' matrices."""
         shape = self.header[self.names[name]]["shape"]
         matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
         return layer_config(self.form, shape) if matrix else None

@@ -170,7 +170,7 @@ def resident_encoder(size: str) -> Any:
 
 
 def kept_where(kept: Any, size: str) -> str:
-    """Where, and how exactly, a run keeps exo, in words."""
+    """Place and exactness of a run's kept exo, in words."""
     (wrapper,) = kept.get_wrappers("diffusion_model", "egox")
     cache, found = wrapper.calls.exo_cache, set()
 

@@ -132,7 +132,7 @@ class CameraPath:
 
     @property
     def device(self) -> torch.device:
-        """Where its poses are."""
+        """Device of its poses."""
         return self.w2c.device
 
     def to(self, device: torch.device | str) -> CameraPath:
@@ -142,7 +142,7 @@ class CameraPath:
 
     @property
     def stands(self) -> bool:
-        """Whether one pose holds for all frames."""
+        """True where one pose holds for all frames."""
         return len(self.w2c) == 1
 
     @property
@@ -151,7 +151,7 @@ class CameraPath:
 
     @property
     def moves(self) -> bool:
-        """Whether the poses differ by more than rounding."""
+        """True where the poses differ by more than rounding."""
         return float((self.w2c - self.w2c[:1]).abs().max()) > MOVES
 
     @property
@@ -166,7 +166,7 @@ class CameraPath:
 
     @property
     def at_origin(self) -> bool:
-        """Whether its world is its own frame all the time."""
+        """True where its world is its own frame all the time."""
         return self.world == "exo" and not self.moves
 
     @property

@@ -68,7 +68,7 @@ def write_colmap(folder: Path, path: CameraPath) -> None:
 
 
 def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[str, ...]]:
-    """What reads the camera, which may be any until it is asked for; the poses (w2c [N, 3, 4],
+    """Reader of the camera, which may be any until it is asked for; the poses (w2c [N, 3, 4],
     upright) and the picture names of images.txt or images.bin.
 
     Raises:

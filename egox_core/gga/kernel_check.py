@@ -35,7 +35,7 @@ def agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d]
 
 
 def fault_of(run: Callable[..., Tensor], args: tuple, twin: Tensor, heads: int) -> str:
-    """Why a kernel can't be taken; empty where it runs and agrees with the twin."""
+    """Reason why a kernel can't be taken; empty where it runs and agrees with the twin."""
     try:
         return "" if agrees(run(*args), twin, heads) else WRONG
     except Exception as error:  # compilers of kernels raise anything

@@ -38,7 +38,7 @@ class ScreenPoints:
 
 
 BLEND = 1.0
-"""How far a sample's colour reaches, in samples: interpolated linearly. No patch reaches farther."""
+"""Reach of a sample's colour, in samples: interpolated linearly. No patch reaches farther."""
 MIN_SIZE_PX = 1.0
 """Smallest side of a patch, px of any picture: denser points leave no gaps."""
 MAX_SIZE_PX = 20.0

@@ -61,7 +61,7 @@ class RawTake:
 
     @property
     def untimed(self) -> bool:
-        """Whether the separator of Ego-Exo4D's takes may be among the frames."""
+        """True where the separator of Ego-Exo4D's takes may be among the frames."""
         return self.task_s is None and self.layout == "egoexo4d"
 
     @property

@@ -33,7 +33,7 @@ TEST_PICTURES = ("ego", "prior", "seen")
 
 @frozen
 class Drawing:
-    """What the processes draw, and where."""
+    """Task of the processes that draw."""
 
     folder: Path
     training: DemoTraining

@@ -39,7 +39,7 @@ COVERED = """() => {
   const cut = side.scrollHeight > side.clientHeight + 1 ? ['side'] : [];
   return [...cut, ...pairs.filter(([a, b]) => meet(box(a), box(b))).map(String)];
 }"""
-"""What lies under another in the editor, and whether its pictures don't fit."""
+"""Parts that lie under another in the editor, and pictures that don't fit."""
 
 
 def differ(a: np.ndarray, b: np.ndarray) -> float:

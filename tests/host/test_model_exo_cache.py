@@ -298,7 +298,7 @@ def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
 
 
 def after_each_forward(model, read) -> list:
-    """What ``read(x)`` gives after each forward of the model, as it runs."""
+    """Values that ``read(x)`` gives after each forward of the model, as it runs."""
     seen = []
 
     def spy(executor, x, *args, **kwargs):

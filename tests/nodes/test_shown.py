@@ -1,4 +1,4 @@
-"""What nodes show is left out where nobody looks, and with it all that it needs; where somebody
+"""Everything that nodes show is left out where nobody looks, and with it all that it needs; where somebody
 does, the page has a player for it."""
 
 import ast

@@ -126,7 +126,7 @@ def test_what_does_not_belong_is_refused(tmp_path):
 
 
 def edited(folder: Path, how: str) -> None:
-    """What LeRobot's own tools leave of a set: one row group, tasks as pandas' index and sorted; where
+    """Files that LeRobot's own tools leave of a set: one row group, tasks as pandas' index and sorted; where
     episodes are taken out, the columns of rows that it knows; statistics and columns of features."""
     import pyarrow.parquet as pq
 
