@@ -19,18 +19,19 @@ class Observed:
     """An ego video, and how each of its pixels is known."""
 
     frames: Tensor  # [T, H, W, 3] with what was put back
-    seen: Tensor  # [T, H, W] uint8 classes
+    seen: Tensor  # [T, H, W] uint8 classes, the prior's own, which no sampling changes
+    marked: Tensor  # the same where this video shows them
     redrawn: Tensor  # [T, H, W] bool
     kept: Tensor  # [T, H, W] bool, what was put back
 
     def shown_as(
         self, followed: PathError | None, lens: CameraModel, target: CameraModel | None
     ) -> "Observed":
-        """Classes where the video shows them: moved as its view was found to be, and through
-        another lens."""
-        maps = {"seen": self.seen, "redrawn": self.redrawn, "kept": self.kept}
+        """Classes as the video shows them: marks moved as its view was found to be, and all
+        through another lens."""
+        maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
         if followed is not None:
-            maps["seen"] = followed.moved(self.seen, lens)
+            maps["marked"] = followed.moved(self.seen, lens)
         if target is not None:
             for name, map_ in maps.items():
                 shown = reproject(map_[..., None], lens, target, mode="nearest")[..., 0]
@@ -38,8 +39,8 @@ class Observed:
         return replace(self, **maps)
 
     def classes(self, frame: int) -> Tensor:  # [H, W] uint8
-        """Classes of one frame's pixels."""
-        return video_classes(self.seen[frame], self.redrawn[frame], self.kept[frame])
+        """Marks of one frame's pixels."""
+        return video_classes(self.marked[frame], self.redrawn[frame], self.kept[frame])
 
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
@@ -69,4 +70,4 @@ def observed_in(
     frames, redrawn, kept = keep_observed(
         decoded.cpu().float(), prior, seen, keep, progress=progress
     )
-    return Observed(frames=frames, seen=seen, redrawn=redrawn, kept=kept)
+    return Observed(frames=frames, seen=seen, marked=seen, redrawn=redrawn, kept=kept)

@@ -47,7 +47,7 @@ def preview_ui(
     geometry: Ui | None = None,  # of geometry_data: a view of weights over the stream exo
     measure: str | None = None,  # how near it came, for a list of runs: "17.3 dB"
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the pixels of the stream ego
-    # of a frame of a video: the same [H, W], and what is redrawn or kept
+    # marks of a frame of a video [H, W]: the same where it shows them, and what is redrawn or kept
     video_classes: Callable[[int], Tensor] | None = None,
     redrawn: Sequence[float] | None = None,  # share of each frame
     progress: Progress = no_progress,

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.types import REDRAWN
+from egox_core.cameras import preset_camera
+from egox_core.metrics import PathError
+from egox_core.types import NOW, REDRAWN, seen_shares
 from tests.poses import path_of, still
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
@@ -162,6 +164,41 @@ def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
         assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
         assert shares["unobserved"][8] == 1
         assert "% never seen (most in frame 8: 100 %)" in shown["text"]
+
+
+def test_shares_of_what_exo_saw_are_the_prior_s_whatever_a_video_shows(pack):
+    """Only the marks turn with the view that was found."""
+    lens = preset_camera("aria_released", 64)
+    lost, seen = (torch.zeros(2, 64, 64, dtype=kind) for kind in (torch.bool, torch.uint8))
+    seen[:, 16:40, 8:40] = NOW
+    observed = importlib.import_module(f"{pack.__name__}.nodes.observed").Observed(
+        frames=torch.zeros(2, 64, 64, 3), seen=seen, marked=seen, redrawn=lost, kept=lost
+    )
+    videos = [
+        observed.shown_as(
+            PathError(
+                turn_deg=torch.tensor([[0.0, turn, 0.0]]),
+                spread_deg=torch.ones(1),
+                score=torch.ones(1),
+                shift_m=torch.zeros(1, 3),
+                step=2,
+            ),
+            lens,
+            None,
+        )
+        for turn in (30.0, -45.0)
+    ]
+    shares, marks = ([each(video) for video in videos] for each in (shares_of, marks_of))
+    assert shares[0] == shares[1] == shares_of(observed)
+    assert len({mark.tobytes() for mark in (*marks, marks_of(observed))}) == 3
+
+
+def shares_of(observed) -> dict:
+    return {name: share.tolist() for name, share in seen_shares(observed.seen).items()}
+
+
+def marks_of(observed) -> np.ndarray:
+    return observed.classes(1).numpy()
 
 
 def test_observed_pixels_are_put_back(execute):
