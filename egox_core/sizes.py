@@ -1,7 +1,7 @@
 """Sizes and shapes of pictures, each rule once.
 
 What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 px, 8 px and 4
-frames a latent, 2 latents a token, the released pictures of 448 px. When two pictures have one
+frames per latent, 2 latents per token, the released pictures of 448 px. When two pictures have one
 shape, and how a wider one is cropped; when two counts are of one video."""
 
 from .errors import EgoXInputError
@@ -14,8 +14,8 @@ FRAMES_PER_LATENT = 4
 PATCH = 2  # latents a side of a token
 PIXEL_STEP = (
     PIXELS_PER_LATENT * PATCH
-)  # px a side of a token; an odd latent width would let one straddle the seam
-REFERENCE_SIZE = 448  # px a side of the released ego picture, and the height that drawing radii in px are given for
+)  # px per side of a token; an odd latent width would let one straddle the seam
+REFERENCE_SIZE = 448  # px per side of the released ego picture, and the height that drawing radii in px are given for
 REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture
 MAX_SIDE = 2**20  # px of any picture: more is a damaged number
 ASPECT_TOLERANCE = 0.005

@@ -236,7 +236,7 @@ def _posed(own: CameraPath | None, exo_w2c: Array, frames: FrameSelection | None
     if not own.at_origin and float((own.w2c - given.w2c).abs().max()) > SAME_POSE:
         raise EgoXInputError(
             "exo_w2c",
-            got="another pose than that of the depth, the path or the file beside it",
+            got="another pose than that of the depth, the path or the file next to it",
             expected="one pose of the exo camera",
             fix="leave exo_w2c out",
         )

@@ -249,7 +249,9 @@ class HeadOptions:
     """Options of estimating a take's head."""
 
     person: int | None = argument(
-        None, "who wears the camera, where several are seen; from 0", metavar="N"
+        None,
+        "number of the person who wears the camera, where several are seen; from 0",
+        metavar="N",
     )
     mask: Path | None = argument(
         None, "of the wearer: video, npz or folder of PNG; chooses the person, too"
@@ -274,7 +276,7 @@ class HeadOptions:
     )
     clicks: tuple[tuple[float, float, float], ...] = argument(
         (),
-        "what the wearer looks at in a frame, in pixels of exo.mp4; may be given again",
+        "a pixel of exo.mp4 that the wearer looks at in this frame; may be given again",
         flag="look-at",
         type=triple_of_text,
         action="append",

@@ -286,7 +286,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
     alone = isinstance(depth_file, str) and not sockets
     missing = alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
-    beside = f"no {DEPTH} beside the video, no depth_file, and no depth model connected"
+    beside = f"no {DEPTH} next to the video, no depth_file, and no depth model connected"
     check_scale(sockets, beside if missing else "")
     if not alone:
         return

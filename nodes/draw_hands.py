@@ -90,7 +90,7 @@ def hands_in_use(frames: FrameSelection | None) -> HandTrack:
     if frames is None or path is None:
         raise EgoXInputError(
             "hands",
-            got=f"neither hands nor {HANDS} beside the exo video",
+            got=f"neither hands nor {HANDS} next to the exo video",
             expected="one of them",
             fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
             f"{HANDS} in the video's folder",

@@ -109,7 +109,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     max=100,
                     tooltip=(
                         "Number of the person who wears the camera, if several people are visible "
-                        "and no mask is connected. Counts from 0 in the first frame that shows "
+                        "and no mask is connected. Numbers start at 0 in the first frame that shows "
                         "enough people, as detected by the topmost connected detector. -1: there "
                         "is only one person."
                     ),
@@ -266,7 +266,7 @@ def exo_without_depth(
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
-        note = f"exo camera: {META} beside the video"
+        note = f"exo camera: {META} next to the video"
         return take_exo(meta, frames, size), note
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 

@@ -218,7 +218,7 @@ def check_side(longest: int) -> None:
         raise EgoXInputError(
             "video size",
             got=f"{longest} px",
-            expected=f"at most {MAX_SIDE} px a side",
+            expected=f"at most {MAX_SIDE} px per side",
             fix="ask for less",
         )
 

@@ -198,7 +198,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     for name in attach_lora_metadata(patched, metadata or {}):
         report += f"; {name} contradicts the LoRA loaded before"
         logging.warning(
-            "[EgoX] %s: %s contradicts the LoRA loaded before it; the later one counts",
+            "[EgoX] %s: %s contradicts the LoRA loaded before it; the later one is used",
             path.name,
             name,
         )

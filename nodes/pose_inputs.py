@@ -25,7 +25,7 @@ def every_nth_input(source: str) -> io.Int.Input:
         tooltip=(
             f"Used with '{source}', for COLMAP or transforms.json. Number of video frames from one "
             "of their images to the next; 1 if the image numbers are frame numbers. Numbers "
-            "count from 1 unless one is 0; with a minus (-1, -5) they count from 0. 0 detects it "
+            "start at 1 unless one is 0; with a minus (-1, -5) they start at 0. 0 detects it "
             "from the numbers and the video's length, and stops with an error if two answers are "
             "possible."
         ),

@@ -159,7 +159,7 @@ class EgoXLabelledGrid(io.ComfyNode):
             raise EgoXInputError(
                 "names of the grid",
                 got=f"{len(names)} for {len(videos)} videos",
-                expected="one a video",
+                expected="one per video",
                 fix="take the names that are too many away",
             )
         grid = labelled_grid(videos, names, columns[0], cell_height[0], host_progress())

@@ -24,7 +24,7 @@ SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 
 
 def read_hands(path: Path) -> HandTrack:
-    """Read ``hands.json``: one entry a frame of the exo video, from frame 0 on.
+    """Read ``hands.json``: one entry per frame of the exo video, from frame 0 on.
 
     Hands of the other side, which are swapped or mirrored, aren't valid.
 
@@ -48,7 +48,7 @@ def read_hands(path: Path) -> HandTrack:
         raise EgoXInputError(
             f"joints of {what}",
             got=repr(frames),
-            expected="a list with one entry a frame: [left, right], each of 21 [x, y, z] or null",
+            expected="a list with one entry per frame: [left, right], each of 21 [x, y, z] or null",
             fix="write it as hands.write_hands does",
         )
     joints = torch.tensor(

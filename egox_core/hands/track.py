@@ -115,7 +115,7 @@ class HandTrack:
         return replace(self, joints=self.joints[frames], reason=self.reason[frames])
 
     def in_use(self, frames: FrameSelection) -> HandTrack:
-        """The hands in the frames in use, of hands that are one a frame of the source video.
+        """The hands in the frames in use, of hands that are one per frame of the source video.
 
         Raises:
             EgoXInputError: more than that, as many as every n-th frame has, too few for the frames.
@@ -128,8 +128,8 @@ class HandTrack:
         return EgoXInputError(
             self.source,
             got=f"{len(self)} frames",
-            expected=f"{expected}: one a frame of the exo video",
-            fix="give one entry a frame, null where it has no hands",
+            expected=f"{expected}: one per frame of the exo video",
+            fix="give one entry per frame, null where it has no hands",
         )
 
     def text(self) -> str:

@@ -294,7 +294,7 @@ DEPTH_UNITS: Mapping[str, Mapping[str, Change]] = {
 }
 READINGS: Mapping[str, Mapping[str, Change]] = {
     "depth that is inverse (1/m): give one over it": {"depth_m": torch.reciprocal},
-    "depth that is disparity: give it as video depth, beside a metric one": {
+    "depth that is disparity: give it as video depth, together with a metric one": {
         "depth_m": lambda d: 2 / (d / d.nanquantile(0.95) + 0.2)  # 1.7 to 10 m
     },
     **{
@@ -303,7 +303,7 @@ READINGS: Mapping[str, Mapping[str, Change]] = {
         for prefix, whose in (("", POSES), ("ego ", POSES[:1]), ("exo ", POSES[1:]))
     },
     **{
-        f"ego poses of an upright picture beside the lens of a turned sensor, or the reverse: choose "
+        f"ego poses of an upright picture with the lens of a turned sensor, or the reverse: choose "
         f"the camera that they are of (they are turned by {90 * quarters} degrees)": {
             "ego": rolled(quarters)
         }

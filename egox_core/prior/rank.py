@@ -178,7 +178,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     thin = replace(depth, depth_m=maps, exo=exo, dynamic=dynamic, sky=sky, trust=None)
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
     scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)
-    # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples
+    # The edge filter's depth step per pixel is meant for full-size maps; between thinned samples
     # depth changes more.
     options = prior_preset("clean")
     step_m = options.max_edge * max(1.0, REFERENCE_SIZE / height)

@@ -164,7 +164,7 @@ def build_scene(
                 if pixels is None
                 else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
             )
-            fix = "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stands"
+            fix = "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stays in place"
             smears = f"the exo camera is given one pose, but {how}: the static scene smears; "
             notes += (Remark(smears + in_words(fix), RemarkKind.WARNING),)
         static = clip.lift(

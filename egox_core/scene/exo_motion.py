@@ -67,7 +67,7 @@ class ExoMotion(StageReport):
             f"depth agrees within {self.depth_spread:.1%}",
         )
         if self.motion == "stands":
-            figures = ("the exo camera stands: depth is handed on as it came",)
+            figures = ("the exo camera is static: the depth is not changed",)
         return "\n".join(map(str, (*figures, *self.notes)))
 
 
@@ -225,13 +225,13 @@ def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, E
     """The depth as it came with a word, or an error where a motion was asked for."""
     fix = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
-        "beside the people, or give the path of another program (poses_file)"
+        "around the people, or give the path of another program (poses_file)"
     )
     if motion != "auto":
         raise EgoXInputError(
             "motion of the exo camera", got=why, expected="static corners", fix=fix
         )
-    said = f"the exo camera moves, but {why}: it is taken to stand, and the scene smears. {fix}"
+    said = f"the exo camera moves, but {why}: it is treated as static, and the scene smears. {fix}"
     return depth, ExoMotion(motion="stands", notes=_warned(said))
 
 

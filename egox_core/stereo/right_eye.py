@@ -92,7 +92,7 @@ def second_eye(
             f"Image and depth are {off_px:.1f} px apart ({path.median_deg:.1f}°, {shift_cm:.0f} cm)"
         )
         if off_px > OFF_PX * width / REFERENCE_SIZE:
-            apart = f"Warning: {apart}: what the model moved by itself has the wrong depth"
+            apart = f"Warning: {apart}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING
     said = f"{filled:.1%} of the right eye's picture is filled"
     notes = [Remark(said), Remark(apart, kind)]

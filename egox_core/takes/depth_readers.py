@@ -160,7 +160,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
                 f"depth frame {member.filename}",
                 got=f"{member.file_size / 2**20:.0f} MB",
                 expected=f"at most {MAX_FRAME_BYTES / 2**20:.0f} MB",
-                fix="store one frame a file",
+                fix="store one frame per file",
             )
         with open_member(archive, member, f"depth frame {member.filename}") as stream:
             return stream.read()

@@ -141,9 +141,9 @@ def check_same_lens(said: CameraModel, given: CameraModel) -> None:
     """
     if not same_lens(said, given):
         raise EgoXInputError(
-            "camera given beside the depth",
+            "camera given with the depth",
             got=given.words,
-            expected=f"what its own camera or the meta file says: {said.words}",
+            expected=f"the camera of the depth or of the meta file: {said.words}",
             fix="leave camera out, or give depth and meta without one",
         )
 

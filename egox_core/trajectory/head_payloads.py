@@ -54,7 +54,7 @@ def openpose_people(
         raise EgoXInputError(
             source,
             got=type(frames).__name__,
-            expected="a list with one object a frame, each with people",
+            expected="a list with one object per frame, each with people",
             fix="give the detector's POSE_KEYPOINT, or OpenPose's own JSON files",
         )
     sizes = {
@@ -249,7 +249,7 @@ def _picture(size: Any, source: str) -> tuple[int, int]:
         raise EgoXInputError(
             f"image size of {source}",
             got=sides.tolist(),
-            expected=f"1 to {MAX_SIDE} px a side",
+            expected=f"1 to {MAX_SIDE} px per side",
             fix=DETECTORS_OWN,
         )
     return int(sides[0]), int(sides[1])

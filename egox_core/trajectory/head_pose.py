@@ -118,7 +118,7 @@ def estimate_head(
             "times of the frames",
             got=f"shape {times.shape}",
             expected=f"{count} rising seconds",
-            fix="give one moment a frame",
+            fix="give one moment per frame",
         )
     notes: list[str] = []
     if points.metres is not None and (lens := lens_note(exo.camera)) is not None:
@@ -198,7 +198,7 @@ def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: lis
         )
     elif walls:
         of = f"in {walls} of {surfaces} frames: not used"
-        note = f"depth at the head is that of what stands behind {of}"
+        note = f"the depth at the head is that of the background {of}"
         if walls > WALL_SHARE * surfaces:
             notes.append(f"{note}, the distance follows from the size of the head")
             return gather(points, replace(view, depth_m=None), times_s)

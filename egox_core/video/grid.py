@@ -17,7 +17,7 @@ GAP = 4
 
 def labelled_grid(
     videos: Sequence[Tensor],  # each [T, H, W, 3] 0...1; lengths and sizes may differ
-    labels: Sequence[str],  # one a video; missing ones stay empty
+    labels: Sequence[str],  # one per video; missing ones stay empty
     columns: int = 0,  # 0: as square as it gets
     cell_height: int = 0,  # pixels of a picture in the grid; 0: as high as the highest video
     progress: Progress = no_progress,
@@ -61,7 +61,7 @@ def labelled_grid(
 
 def side_by_side(
     videos: Sequence[Tensor],  # each [T, H, W, 3] 0...1; lengths and sizes may differ
-    labels: Sequence[str],  # one a video
+    labels: Sequence[str],  # one per video
     step: int = 1,  # every so many frames is taken
     progress: Progress = no_progress,
 ) -> Tensor:

@@ -90,7 +90,7 @@ def fit_latent_colours(
 def latent_colours(
     latent: Tensor, factors: Tensor
 ) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
-    """The latent's rough picture, one frame a latent frame."""
+    """The latent's rough picture, one frame per latent frame."""
     flat = latent.detach().float().cpu().movedim(0, -1)
     return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
 

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--device",
         default="auto",
-        help="what points are drawn on: cpu, cuda, xpu (default: auto, a GPU if there is one)",
+        help="device that draws the points: cpu, cuda, xpu (default: auto, a GPU if there is one)",
     )
     parser.add_argument(
         "--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera"
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--draw-anyway",
         action="store_true",
-        help="also where the ego camera can't be, seen from exo; the notes then say so",
+        help="also where the ego camera can't be, seen from exo; the notes then report it",
     )
     parser.add_argument(
         "--ply", action="store_true", help="write the scene of the first frame as scene.ply, too"

@@ -2,7 +2,7 @@
 
     takes.json                                            task, room and best exo of each take,
     where it was downloaded annotations/ego_pose/<split>/camera_pose/<uid>.json
-    metadata.take_name, one entry a camera
+    metadata.take_name, one entry per camera
     takes/<take>/frame_aligned_videos/[downscaled/448/]<camera>.mp4
     takes/<take>/trajectory/online_calibration.jsonl                 the wearer's own lens, where it
     was downloaded takes/<take>/trajectory/gopro_calibs.csv                         the raw exo
@@ -286,7 +286,7 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
         raise EgoXInputError(
             f"take {take}",
             got="no poses or intrinsics of the wearer's camera",
-            expected="camera_extrinsics with one entry a frame",
+            expected="camera_extrinsics with one entry per frame",
             fix="leave this take out",
         )
     try:

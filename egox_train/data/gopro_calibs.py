@@ -1,6 +1,6 @@
 """Ego-Exo4D's table of raw exo lenses, trajectory/gopro_calibs.csv.
 
-One row a camera and calibrated stretch: ``cam_uid``, pose, ``image_width``, ``image_height``,
+One row per camera and calibrated stretch: ``cam_uid``, pose, ``image_width``, ``image_height``,
 ``intrinsics_type`` (KANNALABRANDTK3, which is OpenCV's fisheye), ``intrinsics_0``...``7`` (fx,
 fy, cx, cy, k1...k4), ``start_frame_idx`` and ``end_frame_idx`` (-1: the camera stood still all
 the time) and ``quality`` (1: good)."""

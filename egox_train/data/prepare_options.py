@@ -100,7 +100,7 @@ class PrepareOptions:
         values=EXO_LENSES,
     )
     quality: int = argument(12, "x264 rate factor of the videos, smaller is better")
-    frames: int = argument(49, "frames a clip, 4n+1")
+    frames: int = argument(49, "frames per clip, 4n+1")
     stride: int = argument(49, "source frames from one clip's start to the next")
     step: int = argument(1, "take every n-th source frame")
     task_s: tuple[float, float] | None = argument(
@@ -147,7 +147,7 @@ class PrepareOptions:
     )
     mask_classes: tuple[str, ...] = argument(
         MOVING_CLASSES,
-        "labels of --mask-model that count as moving (default: people, animals, vehicles, balls)",
+        "labels of --mask-model that are treated as moving (default: people, animals, vehicles, balls)",
         type=str,
         nargs="+",
         metavar="LABEL",
@@ -180,7 +180,7 @@ class PrepareOptions:
     )
     draw_anyway: bool = argument(
         False,
-        "draw priors also where the ego camera can't be, seen from exo; the notes then say so",
+        "draw priors also where the ego camera can't be, seen from exo; the notes then report it",
     )
     caption_model: Path | None = argument(
         None, "folder of a vision-language model, for clips without a caption of their own"

@@ -218,7 +218,7 @@ def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
-    """One row a clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
+    """One row per clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
     above."""
     rows = []
     for record in (records[index] for index in sample_frames(len(records), SHEET_CLIPS)):

@@ -1,7 +1,7 @@
 """Ego-Exo4D's list of takes, ``takes.json`` in the dataset's root (part ``metadata`` of the
 download).
 
-One entry a take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
+One entry per take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
 (the task in the take's own videos, without the separator and its QR code), ``physical_setting_uid``
 and ``capture_uid`` (the room and the recording), ``parent_task_name`` (what is done), and ``best_exo`` (the
 exo camera that annotators chose). Any of them may be null or missing."""
@@ -44,7 +44,7 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
         raise EgoXInputError(
             f"list of takes {TAKE_LIST}",
             got=type(content).__name__,
-            expected="a list with one object a take",
+            expected="a list with one object per take",
             fix="download the dataset's metadata again, or move the file away",
         )
     takes: dict[str, ListedTake] = {}

@@ -13,7 +13,7 @@ Family = Literal["image", "object", "video", "structure", "prior", "seen", "set"
 """A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
 Table = Literal["paper", "paired", "clips"]
 """Tables with metrics of several families: the paper's columns, paired differences to the
-baselines, a row a clip."""
+baselines, a row per clip."""
 
 LPIPS_WEIGHTS = (
     "torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.pytorch.org/models, "

@@ -193,7 +193,7 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
             fix=f"don't use {', '.join(sorted(taken))}",
         )
     for what, folder in (*videos, ("masks", options.masks)):
-        require_folder(folder, f"folder of {what}", "a folder with one file a clip")
+        require_folder(folder, f"folder of {what}", "a folder with one file per clip")
 
 
 def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:

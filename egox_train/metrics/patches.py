@@ -5,7 +5,7 @@ from torch import Tensor
 
 from egox_core.metrics import check_pair
 
-PATCH = 64  # px a side
+PATCH = 64  # px per side
 # Variance of luma (0...1) under which a square shows nothing that could correlate: 2.5 of 255
 # levels.
 FLAT = 1e-4

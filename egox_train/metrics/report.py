@@ -1,5 +1,5 @@
 """The report of an evaluation, as JSON content and as Markdown tables: means with intervals, paired
-differences, a row a clip. Which metric stands in which table says :mod:`.columns`."""
+differences, a row per clip. Which metric stands in which table says :mod:`.columns`."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -80,7 +80,7 @@ def track_masks(
     records = part_of(records, run.part, run.clips)
     weights_hash(options.model, "SAM 2")
     for what, folder in (("generated videos", generated), ("first masks", options.first)):
-        require_folder(folder, f"folder of {what}", "a folder with one file a clip")
+        require_folder(folder, f"folder of {what}", "a folder with one file per clip")
     out.mkdir(parents=True, exist_ok=True)
     jobs = [
         MaskJob(
@@ -162,7 +162,7 @@ def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  
             raise EgoXInputError(
                 f"first mask {file.name}",
                 got="no picture" if picture is None else picture.shape,
-                expected=f"one number a pixel, {size[1]}x{size[0]}",
+                expected=f"one number per pixel, {size[1]}x{size[0]}",
                 fix="draw it at the ego size",
             )
         return {str(number): picture == number for number in np.unique(picture) if number}

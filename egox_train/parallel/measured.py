@@ -30,7 +30,7 @@ class RunSums:
         walls = ", ".join(f"{hours * math.ceil(self.clips / n):.3g}" for n in MACHINES)
         return (
             f"{self.clips} clips to make, {hours * self.clips:.3g} device hours "
-            f"({self.seconds:.3g} s a clip, measured), {self.size_bytes / 1e9:.3g} GB; "
+            f"({self.seconds:.3g} s per clip, measured), {self.size_bytes / 1e9:.3g} GB; "
             f"hours with {', '.join(map(str, MACHINES))} devices: {walls}"
         )
 

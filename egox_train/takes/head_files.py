@@ -278,7 +278,7 @@ def _openpose_files(folder: Path) -> list[Path]:
         raise EgoXInputError(
             f"keypoints {folder.name}",
             got="a folder without JSON files",
-            expected="OpenPose's JSON files, one a frame",
+            expected="OpenPose's JSON files, one per frame",
             fix="choose the folder that OpenPose wrote",
         )
     return files
@@ -292,7 +292,7 @@ def _openpose_list(path: Path) -> list:
         raise EgoXInputError(
             f"keypoints {path.name}",
             got=repr(content)[:40],
-            expected="a list with one object a frame, as the host's POSE_KEYPOINT",
+            expected="a list with one object per frame, as the host's POSE_KEYPOINT",
             fix="save the detector's output for the whole clip",
         )
     return content

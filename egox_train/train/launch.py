@@ -143,7 +143,7 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
             "resumed training",
             got="other batch_size, gradient_accumulation than the checkpoint "
             f"({asked[0]}, {asked[1]}; then {before[0]}, {before[1]}): "
-            f"{own} clips a step on {processes} processes instead of "
+            f"{own} clips per step on {processes} processes instead of "
             f"{state.global_batch}",
             expected="the same global batch",
             fix="restore them, or train into a different output folder",
@@ -170,7 +170,7 @@ def resume_notes(
     if accumulation != config.gradient_accumulation:
         notes.append(
             f"processes: {processes}; gradient_accumulation {accumulation} instead of "
-            f"{config.gradient_accumulation} keeps the checkpoint's {own} clips a step"
+            f"{config.gradient_accumulation} keeps the checkpoint's {own} clips per step"
         )
     before = state.config.get("steps")
     if config.optimizer.decay == "cosine" and before != config.steps:

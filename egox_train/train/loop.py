@@ -225,7 +225,7 @@ class _Run:
                 progress(
                     step,
                     config.steps,
-                    f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step",
+                    f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s per step",
                 )
                 if stopping:
                     break

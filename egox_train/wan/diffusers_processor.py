@@ -49,7 +49,7 @@ class GgaScope:
     def __init__(self) -> None:
         self.geometry: tuple[
             GgaGeometry, ...
-        ] = ()  # one a clip of the batch; empty: plain attention
+        ] = ()  # one per clip of the batch; empty: plain attention
         self.options = GgaOptions(mode="off")
         self.kernels = KernelsUsed()
         self.exo: ExoForward | ExoHalves | None = None  # kept: the model sees the ego half

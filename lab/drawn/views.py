@@ -206,7 +206,7 @@ class Renderer:
         self, frames: list[int], background: View, moving: list[int], everything: list[int]
     ) -> View:
         """Pictures of a standing camera: moving solids over the background, which is one picture or
-        one a frame."""
+        one per frame."""
         visible = self.visible(frames, moving)
         tiles = visible.any(0).reshape(len(frames), -1)
         flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)

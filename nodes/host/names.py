@@ -71,7 +71,7 @@ SILENT_NAMES: Mapping[str, tuple[str, ...]] = {
     "geometry guidance (λ_g): it would be off": (
         "comfy.ldm.modules.attention[optimized_attention_override]",
     ),
-    "sampling the ego half beside exo": (
+    "sampling the ego half next to exo": (
         "comfy.ldm.wan.model:WanModel.forward"
         "(x, timestep, context, clip_fea, time_dim_concat, transformer_options)",
     ),

@@ -213,7 +213,7 @@ async def pick(body: dict) -> web.Response:
     if hit is None:
         return refuse(
             404,
-            "nothing to look at is known there (the wearer's own body doesn't count): click on "
+            "nothing to look at is known there (the wearer's own body is ignored): click on "
             "something that the cloud shows",
         )
     return web.json_response(
@@ -393,7 +393,7 @@ def lens(body: dict) -> CameraModel:
         raise EgoXInputError(
             "camera",
             got=f"{model.stored_size} px",
-            expected="at most 8192 px a side",
+            expected="at most 8192 px per side",
             fix="give a camera with a smaller image",
         )
     return model

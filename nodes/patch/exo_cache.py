@@ -201,7 +201,7 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
             fix="add that node before the EgoX patch, or take it out",
         )
     raise EgoXInputError(
-        "memory for the exo half, which this LoRA takes by itself",
+        "memory for the exo half, which a run with this LoRA keeps",
         got=f"no room for {cache.refused_bytes / 1e9:.3g} GB",
         expected="that much on the GPU or in main memory",
         fix="close other programs, or take a LoRA that was trained with exo sees_ego",

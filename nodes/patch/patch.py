@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEY = "egox"
 HOSTS_ATTENTION = (
-    ": attention is ComfyUI's own, slower than the guided one on an H100 (5.9 and 4.9 s a step); its "
+    ": attention is ComfyUI's own, slower than the guided one on an H100 (5.9 and 4.9 s per step); its "
     "start option --use-flash-attention or --use-sage-attention takes another"
 )
 RETIRED = ("cudnn", "efficient")
@@ -101,7 +101,9 @@ def patch_with_geometry(
     if alone or recompute_exo != 1:
         cache = ExoCache(0 if alone else recompute_exo, alone=alone)
     if alone:
-        notes.append("exo by itself, as the LoRA was trained: computed once a run")
+        notes.append(
+            "exo attends only to itself, as in the training of the LoRA: computed once per run"
+        )
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),

@@ -216,7 +216,7 @@ def test_fallbacks_are_told(run, clip, depth):
     assert run(pose_keypoints=keypoints).ui["egox_preview"][0]["badge"] == "lensGuessed"
     assert run(pose_keypoints=keypoints, depth=depth).ui["egox_preview"][0]["badge"] is None
     wall = replace(depth, depth_m=torch.full_like(depth.depth_m, 7.0))
-    assert "stands behind" in run(pose_keypoints=keypoints, depth=wall).report
+    assert "of the background" in run(pose_keypoints=keypoints, depth=wall).report
     empty = run(pose_keypoints=keypoints, depth=depth, person_mask=torch.zeros(FRAMES, 64, 64))
     assert "mask of the wearer is empty" in empty.report
 

@@ -23,6 +23,6 @@ def test_depth_gets_poses_and_a_preview(pack):
     preview = out.ui["egox_preview"][0]
     assert [s["name"] for s in preview["streams"]] == ["points", "path"]
     still = EgoXExoMotion.execute(take.exo_frames()[:1].expand(9, -1, -1, -1), given, "auto")
-    assert still.args[0] is given and "stands" in still.args[1]
+    assert still.args[0] is given and "static" in still.args[1]
     with pytest.raises(ValueError, match="motion of the exo camera"):
         EgoXExoMotion.execute(torch.zeros_like(take.exo_frames()), given, "moves")

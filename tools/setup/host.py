@@ -200,5 +200,5 @@ def failure(command: list[str | Path]) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    said = (run.stdout + run.stderr).strip() or "it failed without a word"
+    said = (run.stdout + run.stderr).strip() or "it failed without a message"
     return said if run.returncode else ""

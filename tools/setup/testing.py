@@ -168,7 +168,7 @@ def _test_other(
     passed = ["failed" if failed else "passed" for failed in (code, page)]
     print(
         f"On ComfyUI {environment.host.version_text}: host and nodes {passed[0]}, the page {passed[1]} "
-        "(which does not count)."
+        "(which is only reported)."
     )
     return code
 

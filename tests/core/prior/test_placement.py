@@ -36,8 +36,8 @@ POSES = {
 }
 EGO = {
     "ego poses in OpenGL's axes: negate rows y and z": flipped,
-    "an upright picture beside the lens of a turned sensor, .*by 90": rolled(-1),
-    "an upright picture beside the lens of a turned sensor, .*by -90": rolled(1),
+    "an upright picture with the lens of a turned sensor, .*by 90": rolled(-1),
+    "an upright picture with the lens of a turned sensor, .*by -90": rolled(1),
 }
 
 

@@ -189,7 +189,7 @@ def test_depth_of_the_wall_is_not_believed(clip):
     wall = torch.full_like(clip.depth(), 6.0)
     path = estimate(clip, depth_m=wall)
     assert clip.errors(path)[1] < 0.15 and any(
-        "stands behind" in note.text for note in path.report.notes
+        "of the background" in note.text for note in path.report.notes
     )
     # A point on the outline takes the wall's depth; those on the head keep theirs.
     view = ExoView(
