@@ -81,7 +81,7 @@ def main() -> int:
     lines = [
         f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
         "(`python3 run.py bench cubins --save`) for cards that weren't there. A cell: queries, keys, warps, in",
-        "flight: registers / spilled bytes / KB of shared memory, at most what stands beside the card.",
+        "flight: registers / spilled bytes / KB of shared memory, at most the figures next to the card.",
         "",
         f"| head | kernel | {' | '.join(cards)} |",
         f"|{'---|' * (2 + len(cards))}",
