@@ -97,13 +97,15 @@ def open_zip(
 
 def unpack_zip(
     path: Path,
-    folder: Path,  # is made; what it holds already is not overwritten
-    suffixes: Collection[
-        str
-    ],  # in lower case; members of other kinds, and hidden ones, stay packed
+    # The folder is made; files that it already contains are not overwritten.
+    folder: Path,
+    # They are in lower case; members of other kinds, and hidden ones, stay packed.
+    suffixes: Collection[str],
     *,
-    most_bytes: int,  # of all unpacked members together, counted while they are written
-    most_files: int,  # members, the ones that stay packed too
+    # Limit of all unpacked members together, checked while they are written.
+    most_bytes: int,
+    # Limit of members, including those that stay packed.
+    most_files: int,
     what: str = "archive",
 ) -> int:  # bytes written
     """Unpack an archive that a stranger made. What was written before an error is left to the
@@ -271,9 +273,12 @@ syntax trees at once, as a host's do that checks one prompt while it runs anothe
 
 
 def read_npy_header(
-    stream: IO[bytes] | Member,  # at the start of the .npy; left at the first number
-    what: str,  # names it in the error
-    size: int,  # bytes of the whole .npy
+    # It is at the start of the .npy; afterwards it is at the first number.
+    stream: IO[bytes] | Member,
+    # Names the file in the error.
+    what: str,
+    # Bytes of the whole .npy.
+    size: int,
 ) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of a .npy that holds as many numbers as its header claims.
 
@@ -333,11 +338,14 @@ class PackedFrames:
 
     def __init__(
         self,
-        what: str,  # the file, in messages
-        archive: zipfile.ZipFile,  # open as long as this is used
+        # Names the file in messages.
+        what: str,
+        # It has to stay open as long as this is used.
+        archive: zipfile.ZipFile,
         member: str,
         shape: tuple[int, ...],  # (T, H, W)
-        keep_bytes: int = 0,  # up to this size, what a read unpacked stays for a next one
+        # Up to this size, unpacked content is kept for the next read.
+        keep_bytes: int = 0,
     ) -> None:
         self._what, self._archive, self._member, self._shape = what, archive, member, shape
         self._keep_bytes = keep_bytes

@@ -15,8 +15,10 @@ OVERSHOOT = 0.5
 
 def as_tensor(
     values: object,
-    what: str,  # names it in errors
-    *shape: int | None,  # one number per axis; None: any length
+    # Names the values in errors.
+    what: str,
+    # One number per axis; None allows any length.
+    *shape: int | None,
 ) -> Tensor:
     """Turn numbers into a tensor of ``shape``; kind and device stay.
 

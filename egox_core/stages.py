@@ -99,22 +99,29 @@ class Clip:
 
 
 def load_clip(
-    video: VideoSource | str | Array,  # a file, its bytes, or all frames [N, H, W, 3]
+    # A file, its bytes, or all frames [N, H, W, 3].
+    video: VideoSource | str | Array,
     *,
     start_frame: int = 0,
     frame_count: int | None = 49,  # 4n+1; None: as many as there are
-    target_fps: float = 0.0,  # frames per second to pick; 0: every ``step``-th frame
+    # Frames per second to pick; 0 picks every ``step``-th frame.
+    target_fps: float = 0.0,
     step: int = 1,
     resize: Resize = "crop",
     size: tuple[int, int] | None = None,  # (width, height), multiples of 16; None: the video's own
-    fps: float = UNTIMED_FPS,  # of an array
-    sound: Sound | None = None,  # of an array, the whole video's
+    # Frame rate of an array.
+    fps: float = UNTIMED_FPS,
+    # Sound of the whole video, for an array.
+    sound: Sound | None = None,
+    # Start and duration of a trim; a duration of 0 extends to the end.
     window_s: tuple[float, float] = (
         0.0,
         0.0,
-    ),  # start and duration of a trim; duration 0: to the end
-    undistortion: Undistortion | None = None,  # by which the frames are redrawn for a pinhole
-    device: Device = None,  # of the frames
+    ),
+    # The frames are redrawn for a pinhole by it.
+    undistortion: Undistortion | None = None,
+    # Device of the frames.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[Clip, StageReport]:
     """Read the exo frames in use (stage 1).
@@ -161,22 +168,30 @@ def load_clip(
 def align(
     depth: Path | str | Array | DepthVideo | None = None,
     *,
-    frames: FrameSelection | None = None,  # the frames in use; None: those of the depth
-    meta: TakeMeta | None = None,  # what a take's file has of the exo camera
-    # exo, or its K [3, 3], in px of the source video, the frames in use or the maps
+    # The frames in use; None takes those of the depth.
+    frames: FrameSelection | None = None,
+    # The exo camera as a take's file gives it.
+    meta: TakeMeta | None = None,
+    # The exo camera, or its K [3, 3], in px of the source video, the frames in use or the
+    # maps.
     camera: CameraModel | Array | None = None,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4], of the frames in use or the whole source
     video_depth: Array | None = None,  # [T, H, W], steady over time, of ``video_kind``
     video_kind: DepthKind = "relative z",
-    sockets: Mapping[str, Any] | None = None,  # payloads of depth models, in place of files
-    fov_deg: float = 0.0,  # above 0: width of the exo camera's view, if nothing else has it
-    guess_camera: bool = True,  # False: a file without intrinsics is refused
+    # Payloads of depth models, in place of files.
+    sockets: Mapping[str, Any] | None = None,
+    # Above 0: width of the exo camera's view, if nothing else gives it.
+    fov_deg: float = 0.0,
+    # False refuses a file without intrinsics.
+    guess_camera: bool = True,
     scale: ScaleSource | float = "as is",
     dynamic_mask: Array | None = None,  # [T or 1, h, w] 0...1, what moves
     sky_mask: Array | None = None,  # [T or 1, h, w] 0...1
     mode: AlignMode = "least squares",
-    trust: bool = False,  # add how far each pixel is to be believed
-    device: Device = None,  # of the maps
+    # Adds how reliable each pixel is.
+    trust: bool = False,
+    # Device of the maps.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Make metric z depth of the exo video, smooth over time (stage 2; paper section 3.1).
@@ -246,19 +261,26 @@ def _posed(own: CameraPath | None, exo_w2c: Array, frames: FrameSelection | None
 def path(
     poses: Path | str | Array | Sequence[Mapping] | Mapping | CameraTrajectory | TakeMeta,
     *,
-    frames: FrameSelection | None = None,  # the frames in use; None: as many as there are poses
-    count: int | None = None,  # without ``frames``, the number of frames in use
-    camera: CameraModel
-    | str
-    | None = None,  # ego, or a preset; None: the file's, else aria_released
-    ego_size: int | None = None,  # px, side of the ego frames; None: the camera's own
-    entry: str = "",  # the take's name, if the file lists several
-    scene: PointCloud | None = None,  # gives poses without one their world
-    exo_w2c: Array
-    | None = None,  # [3, 4] or [T, 3, 4]; None: the file's, else the world is the exo camera
-    smooth_s: float = 0.0,  # seconds, width of a Gaussian
-    every_nth: int = 0,  # frames from picture to picture of another program; 0: found out
-    device: Device = None,  # of the poses
+    # The frames in use; None takes as many as there are poses.
+    frames: FrameSelection | None = None,
+    # Number of frames in use, if ``frames`` is None.
+    count: int | None = None,
+    # The ego camera, or a preset; None takes the file's, or else aria_released.
+    camera: CameraModel | str | None = None,
+    # Side of the ego frames in px; None takes the camera's own.
+    ego_size: int | None = None,
+    # The take's name, if the file lists several.
+    entry: str = "",
+    # Gives poses without a world that of the scene.
+    scene: PointCloud | None = None,
+    # Poses [3, 4] or [T, 3, 4]; None takes the file's, or else the exo camera as the world.
+    exo_w2c: Array | None = None,
+    # Width of a Gaussian in seconds.
+    smooth_s: float = 0.0,
+    # Frames from one picture of another program to the next; 0 detects it.
+    every_nth: int = 0,
+    # Device of the poses.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Make the ego camera's path in the frames in use (stage 3).
@@ -332,13 +354,16 @@ def path(
 
 def scene(
     exo: Array,  # [T, H, W, 3]
-    depth: DepthVideo | Array,  # of align, or [T, H, W] in metres with ``camera``
+    # The result of align, or maps [T, H, W] in metres with ``camera``.
+    depth: DepthVideo | Array,
     *,
-    camera: CameraModel | Array | None = None,  # exo, or its K [3, 3], of a depth array
+    # The exo camera, or its K [3, 3], for an array of depth.
+    camera: CameraModel | Array | None = None,
     moving: Moving = "auto",
     dynamic_mask: Array | None = None,  # [T or 1, h, w] 0...1, in place of the depth's own
     sky_mask: Array | None = None,  # [T or 1, h, w] 0...1
-    device: Device = None,  # of the static points
+    # Device of the static points.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[PointCloud, StageReport]:
     """Lift the exo frames to points: a static background and moving points per frame (stage 4).
@@ -372,16 +397,23 @@ class PriorReport(StageReport):
 
 def prior(
     scene: PointCloud,
-    trajectory: CameraTrajectory | Array,  # of path, or w2c [T, 3, 4] in the scene's frame
+    # The result of path, or w2c [T, 3, 4] in the scene's frame.
+    trajectory: CameraTrajectory | Array,
     preset: str | PriorOptions = "released",
     *,
-    camera: CameraModel | str | None = None,  # ego, of a pose array; None: aria_released
-    dynamic: str | None = None,  # which moving points are drawn; None: the preset's choice
-    # points seen through what exo never saw empty: draw, leave out; None: the preset's choice
+    # The ego camera, for an array of poses; None: aria_released.
+    camera: CameraModel | str | None = None,
+    # Moving points that are drawn; None follows the preset.
+    dynamic: str | None = None,
+    # For points that are seen through space that exo never saw empty: draw or leave out; None
+    # follows the preset.
     hidden_lines: str | None = None,
-    classes: bool = False,  # say of each pixel whether exo observed it: EgoPrior.seen
-    draw_anyway: bool = False,  # also where the head can't be; the notes say so
-    device: Device = None,  # to draw on; None: a GPU if there is one
+    # States for each pixel if exo observed it: EgoPrior.seen.
+    classes: bool = False,
+    # Draws even if the head can't be there, seen from exo; the notes report it.
+    draw_anyway: bool = False,
+    # Device to draw on; None: a GPU if there is one.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[EgoPrior, PriorReport]:
     """Draw the scene from the ego camera (stage 4; paper section 3.1).
@@ -431,11 +463,15 @@ def condition(
     *,
     mask_mode: MaskMode = "released",
     image_embedding: ImageEmbeddingMode = "released",
-    # the sampler's own noise, in the shape of a latent [1, 16, t, h, w_ego]; None: torch's on the CPU
+    # The sampler's own noise, in the shape of a latent [1, 16, t, h, w_ego]; None: torch's on
+    # the CPU.
     draw_noise: Callable[[Tensor], Tensor] | None = None,
-    noise_seed: int | None = None,  # of the noise in a "released" embedding; None: 0, unknown
-    colours: bool = False,  # add rough colours of latents, for previews
-    device: Device = None,  # of the latents
+    # Seed of the noise in a "released" embedding; None: 0, unknown.
+    noise_seed: int | None = None,
+    # Adds rough colours of latents, for previews.
+    colours: bool = False,
+    # Device of the latents.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[Conditioned, StageReport]:
     """Encode exo video and ego prior side by side (stage 5; paper section 3.2).
@@ -503,9 +539,11 @@ def judge(
     *,
     scene: PointCloud | None = None,
     trajectory: CameraTrajectory | None = None,
-    views: PathViews | None = None,  # of an earlier call with this scene and path
+    # Views of an earlier call with this scene and path.
+    views: PathViews | None = None,
     truth: Array | None = None,  # [T, H, W, 3], the wearer's own video
-    device: Device = None,  # to compare with the truth on
+    # Device of the comparison with the truth.
+    device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[Judgement, StageReport]:
     """Measure how far an ego video is off the rendered path and from the truth.

@@ -575,7 +575,8 @@ def seen_shares(
 
 
 def seen_text(
-    shares: dict[str, Tensor],  # of seen_shares
+    # The result of seen_shares.
+    shares: dict[str, Tensor],
 ) -> str:
     """Shares of the classes in the whole clip, for people."""
     now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())

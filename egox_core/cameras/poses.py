@@ -13,7 +13,8 @@ ROTATION_TOLERANCE = 1e-3
 
 def validate_w2c(
     w2c,  # [3, 4] or [T, 3, 4], or 4x4 with last row (0, 0, 0, 1): list, array or tensor
-    name: str,  # used in error messages
+    # Names the poses in error messages.
+    name: str,
 ) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
     """The pose or poses, if they are rigid.
 
@@ -117,12 +118,14 @@ def transform(
 def look_at(
     position,  # [3] metres, world: list, array or tensor
     target,  # [3]
+    # The world's upward direction [3]; the default is that of a level exo camera (y down).
     up=(
         0.0,
         -1.0,
         0.0,
-    ),  # [3] the world's upward direction; the default is that of a level exo camera (y down)
-    roll_deg: float = 0.0,  # clockwise tilt of the camera
+    ),
+    # Clockwise tilt of the camera.
+    roll_deg: float = 0.0,
 ) -> Tensor:  # [3, 4] float64, w2c
     """An upright camera at ``position`` that looks at ``target``.
 

@@ -27,8 +27,10 @@ WITHOUT_SCALE = frozenset({"da3_geometry", "depth_image"})
 
 
 def check_scale(
-    sockets: Collection[str],  # names of those that are given
-    otherwise: str = "",  # what is there in place of sockets, if that is no depth either
+    # Names of the connected sockets.
+    sockets: Collection[str],
+    # Reason why there is no depth from elsewhere either; empty if there is some.
+    otherwise: str = "",
 ) -> None:
     """Refuse what gives no metres, before anything runs.
 
@@ -53,9 +55,10 @@ def check_scale(
 
 
 def socket_sources(
-    sockets: Mapping[str, Any],  # payloads of the given ones, by their names in DEPTH_ADAPTERS
-    camera: CameraModel
-    | None = None,  # the exo camera at any size of the picture, where it is known
+    # Payloads of the connected sockets, by their names in DEPTH_ADAPTERS.
+    sockets: Mapping[str, Any],
+    # The exo camera at any size of the picture; None: unknown.
+    camera: CameraModel | None = None,
 ) -> Iterator[DepthSource]:
     """Sources of the given sockets, by priority.
 

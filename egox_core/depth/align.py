@@ -53,11 +53,13 @@ def depth_advice() -> Generator[None]:
 
 
 def align_depth(
-    metric: DepthVideo | None,  # z depth in metres, may flicker from frame to frame
-    video: DepthVideo
-    | None,  # steady over time, of unknown scale and shift; None: the metric depth passes through
-    dynamic: Tensor
-    | None = None,  # [T, H, W] bool, moving: left out of the fit (added to the payloads' own masks)
+    # Z depth in metres, which may flicker from frame to frame.
+    metric: DepthVideo | None,
+    # Depth that is steady over time, of unknown scale and shift; None passes the metric depth
+    # through.
+    video: DepthVideo | None,
+    # Moving pixels [T, H, W] bool, left out of the fit in addition to the payloads' own masks.
+    dynamic: Tensor | None = None,
     sky: Tensor | None = None,  # [T, H, W] bool, left out of the fit, invalid in the result
     mode: AlignMode = "least squares",
     progress: Progress = no_progress,
@@ -146,7 +148,8 @@ def fit_frame(
     metric_m: FloatArray,  # [H, W] float32, metres, NaN invalid
     video: FloatArray,  # [H, W] float32, relative depth or disparity, NaN invalid
     excluded: np.ndarray | None,  # [H, W] bool
-    disparity: bool,  # the video values are inverse depth already
+    # True if the video's values are inverse depth already.
+    disparity: bool,
     mode: AlignMode,
 ) -> tuple[FrameFit | None, str]:
     """One frame's own α and β, or None and the reason why there is none."""

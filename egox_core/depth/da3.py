@@ -32,7 +32,8 @@ fit."""
 
 def da3_depth(
     payload: Mapping[str, object],  # DA3_GEOMETRY
-    camera: CameraModel | None = None,  # the exo camera at any size, where it is known
+    # The exo camera at any size; None: unknown.
+    camera: CameraModel | None = None,
 ) -> DepthSource:
     """Z depth of unknown scale.
 

@@ -109,9 +109,12 @@ class DepthWindow:
 
     def fit_clip(
         self,
-        maps: Iterable[tuple[np.ndarray, np.ndarray | None]],  # z depth and what moves, per frame
-        count: int,  # of the frames
-        name: str,  # in errors
+        # Z depth and moving pixels, per frame.
+        maps: Iterable[tuple[np.ndarray, np.ndarray | None]],
+        # Number of frames.
+        count: int,
+        # Names the depth in errors.
+        name: str,
         progress: Progress = no_progress,
     ) -> tuple[Tensor, Tensor | None, float]:
         """Maps [T, h, w] of a file, invalid pixels NaN; what moves; the share that is invalid.
@@ -260,7 +263,8 @@ def fit_depth_size(
     width: int,
     height: int,
     name: str = "depth",
-    frames: FrameSelection | None = None,  # of that size; the maps may be of their source
+    # The frames of that size; the maps may belong to their source.
+    frames: FrameSelection | None = None,
 ) -> tuple[DepthVideo, str]:
     """The depth, its masks and its camera at ``width`` x ``height``, and a note on rounded sides.
 
@@ -307,11 +311,14 @@ def fit_host_mask(
     frames: int,
     height: int,
     width: int,
-    name: str,  # "dynamic mask", "sky mask": for messages
+    # Names the mask in messages: "dynamic mask", "sky mask".
+    name: str,
     *,
     # which of more masks are of the frames: that of a FrameSelection; None: the first ones
+    # Chooses the frames' masks if there are more, as a FrameSelection does; None takes the
+    # first ones.
     entries: Callable[[int, str], slice | Tensor] | None = None,
-) -> Tensor | None:  # [frames, height, width] bool
+) -> Tensor | None:
     """The mask at a depth's frames and size; None for an empty mask.
 
     - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);

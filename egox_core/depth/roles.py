@@ -81,11 +81,13 @@ def best_camera(
 
 
 def align_sources(
-    sources: Sequence[DepthSource],  # by priority; sizes and lengths may differ, by the rules
+    # They are sorted by priority; sizes and lengths may differ, by the rules below.
+    sources: Sequence[DepthSource],
     *,
-    frames: FrameSelection
-    | None = None,  # the exo frames in use; None: the metric depth's own count and size
-    exo: CameraPath | None = None,  # at the frames' size: its lens and poses, where they are known
+    # The exo frames in use; None takes the metric depth's own number and size.
+    frames: FrameSelection | None = None,
+    # Lens and poses of the exo camera at the frames' size, as far as they are known.
+    exo: CameraPath | None = None,
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     mode: AlignMode = "least squares",

@@ -60,9 +60,11 @@ def exo_or_guess(lens: CameraModel | None, width: int, height: int) -> CameraPat
 
 def clean_depth(
     values: Tensor,  # [T, H, W] depth or disparity, any float or integer type
-    name: str,  # of the source
+    # Names the source in notes and errors.
+    name: str,
     *,
-    zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
+    # True for disparity, in which 0 is infinitely far.
+    zero_is_valid: bool = False,
     hidden: Tensor | None = None,  # [T, H, W] bool on the CPU, invalid as well
 ) -> tuple[Tensor, tuple[Remark, ...]]:  # [T, H, W] float32 on the CPU, notes
     """Invalid pixels (NaN, infinite, non-positive) become NaN; a note gives their share.
@@ -85,7 +87,8 @@ def clean_depth(
 
 def array_depth(
     values: Array,  # [T, H, W] of ``kind``, invalid pixels NaN
-    name: str,  # in notes and errors
+    # Names the source in notes and errors.
+    name: str,
     kind: DepthKind = "metric z",
 ) -> DepthSource:
     """Take depth maps from an array.
@@ -114,7 +117,8 @@ def median_camera(
     intrinsics: Tensor,  # [T, 3, 3] K of each frame in px of a width x height picture, integer = pixel centre
     width: int,
     height: int,
-    name: str,  # of the source
+    # Names the source in errors.
+    name: str,
 ) -> tuple[CameraModel, tuple[Remark, ...]]:
     """One camera for the clip: the median of the frames' intrinsics, because a video is taken with
     one lens.

@@ -52,7 +52,8 @@ def with_trust(
 def depth_trust(
     depth_m: Tensor,  # [T, H, W] z depth, metres, NaN invalid
     dynamic: Tensor | None = None,  # [T, H, W] bool: their change over time is motion, no flicker
-    fixed_camera: bool = True,  # False: a change over time says nothing
+    # False if the exo camera moves: then changes over time are no evidence.
+    fixed_camera: bool = True,
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H, W] float32 0...1
     """Trust of every pixel: 0 where depth is invalid, else the product of the edge and the flicker

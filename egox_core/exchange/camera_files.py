@@ -59,7 +59,8 @@ class CameraFile:
         w2c: Tensor,  # [N, 3, 4], or [3, 4] of a camera that stands
         times_s: Tensor | None = None,  # [N]; None: the frames that the names say
         world: World = "unknown",
-        **more: Any,  # names, lens
+        # Further fields: names, lens.
+        **more: Any,
     ) -> CameraFile:
         """Poses of a file.
 

@@ -67,7 +67,8 @@ def place(
     numbers: Tensor,  # [N] of the pictures, or times
     frames: FrameSelection,
     name: str,
-    every_nth: int = 0,  # frames from number to number, < 0: counted from 0; 0: found out
+    # Frames from one number to the next; negative if numbers start at 0; 0 detects it.
+    every_nth: int = 0,
 ) -> tuple[PoseTrack, str]:
     """The path over the frames in use, and a note on what was found out.
 

@@ -34,8 +34,8 @@ MAX_FILES = 4
 
 
 def import_path(
-    source: Path
-    | Mapping[str, str],  # a file, or {name: text} (COLMAP: images.txt and cameras.txt)
+    # A file, or {name: text} (COLMAP: images.txt and cameras.txt).
+    source: Path | Mapping[str, str],
     camera: CameraModel,
     clip: ClipMoments,
     scene: PointCloud | None = None,
@@ -112,8 +112,10 @@ def _keyframe_document(path: Path) -> dict | None:
 def trajectory_of_keyframes(
     document: object,
     camera: CameraModel,
-    frames: FrameSelection | None,  # the frames in use; None: ``count`` of them, or the scene's
-    scene: PointCloud | None = None,  # gives keyframes their world
+    # The frames in use; None takes ``count`` frames, or those of the scene.
+    frames: FrameSelection | None,
+    # Gives keyframes their world.
+    scene: PointCloud | None = None,
     count: int | None = None,
 ) -> CameraTrajectory:
     """Make the ego trajectory of a keyframe document.

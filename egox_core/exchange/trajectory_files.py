@@ -104,8 +104,10 @@ def write_trajectory(
     path: Path,
     trajectory: CameraTrajectory,
     notes: TakeNotes,
-    looks: Sequence[Mapping] = (),  # that the poses follow already: reading changes nothing
-    up: Sequence[float] = (),  # of the world, for the looks; none: -y
+    # The poses follow these already, so reading the file changes nothing.
+    looks: Sequence[Mapping] = (),
+    # The world's upward direction, for the looks; empty: -y.
+    up: Sequence[float] = (),
 ) -> None:
     """Write our own JSON, whole or not at all; what is None is left out."""
     ego, exo = trajectory.ego, trajectory.exo or CameraPath.of_exo(None)

@@ -41,7 +41,8 @@ REFERENCE = Choice(names=["the dense reference"])
 
 
 def gga_attention(
-    # [B, tokens or ego tokens, heads * d] normed and rotated, as the host's attention gets them
+    # Normed and rotated [B, tokens or ego tokens, heads * d], as the host's attention gets
+    # them.
     q: Tensor,
     k: Tensor,  # [B, tokens, heads * d]
     v: Tensor,  # [B, tokens, heads * d]
@@ -50,11 +51,14 @@ def gga_attention(
     options: GgaOptions,
     *,
     plain: PlainAttention = plain_attention,
-    backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | triton
-    chunk_bytes: int
-    | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
-    recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
-    used: KernelsUsed | None = None,  # told what computed the guided part
+    # One of auto, steady, reference, sdpa, cudnn, triton.
+    backend: str = "auto",
+    # Limit of the working memory; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided.
+    chunk_bytes: int | None = None,
+    # For training: drops each chunk's bias after forward and computes it again in backward.
+    recompute: bool = False,
+    # Records what computed the guided part.
+    used: KernelsUsed | None = None,
 ) -> Tensor:  # as q
     """Self-attention of the canvas, or of its ego tokens, with geometric bias on ego queries.
 

@@ -186,7 +186,8 @@ def choose_backend(
     v: Tensor,  # [B, N, heads * d]
     heads: int,
     bias_rows: BiasRows,
-    recompute: bool,  # for training: hold nothing for backward, run the kernel again there
+    # For training: keeps nothing for backward, and runs the kernel again there.
+    recompute: bool,
     used: KernelsUsed,
 ) -> tuple[BiasedAttention, Choice]:
     """The kernel of this name, or the best of those that give the twin's numbers, and what follows
@@ -299,7 +300,8 @@ def _softmax_attention(
 
 def _choice(
     name: str,
-    call: tuple[Tensor, Tensor, Tensor, int, BiasRows],  # as :func:`choose_backend` has them
+    # Arguments of :func:`choose_backend`.
+    call: tuple[Tensor, Tensor, Tensor, int, BiasRows],
     choosing: KernelsUsed,
 ) -> Choice:
     """Kernels for a name that the table lets pass, after comparing with the twin on some queries;

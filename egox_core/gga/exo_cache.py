@@ -107,7 +107,8 @@ def kept_size(
     batch: int,
     grid: Grid,
     width: int,
-    itemsize: int | None,  # None: packed, what comes into the blocks in 8 bits
+    # Bytes per number; None: packed, the inputs of the blocks in 8 bits.
+    itemsize: int | None,
 ) -> int:
     """Bytes of exo's keys and values of all blocks."""
     t, h, w_exo, _ = grid
@@ -216,16 +217,22 @@ class ExoCache:
 
     def forward(
         self,
-        key: Hashable,  # window, shape, skipped layers: all but condition, step and weights
-        conditions: tuple,  # names of the stacked conditions, in their order
+        # Window, shape and skipped layers: everything but condition, step and weights.
+        key: Hashable,
+        # Names of the stacked conditions, in their order.
+        conditions: tuple,
         sigma: float,
         sigmas: Sequence[float],
         grid: Grid,
-        exact_bytes: int,  # of the keys and values of all blocks
+        # Memory for the keys and values of all blocks.
+        exact_bytes: int,
         device: torch.device,
-        packed_bytes: int | None = None,  # of what comes into them, in 8 bits; None: not to be kept
-        weights: Hashable = None,  # names the model's weights, where they change within a run
-        asked: Collection = (),  # conditions that this step asks for, in this forward or another
+        # Memory for the blocks' inputs in 8 bits; None: they must not be kept.
+        packed_bytes: int | None = None,
+        # Names the model's weights, if they change within a run.
+        weights: Hashable = None,
+        # Conditions that this step asks for, in this forward or another one.
+        asked: Collection = (),
     ) -> ExoForward | None:
         """The part that one forward has in the cache; None where nothing can be kept."""
         step = step_of(sigma, sigmas)
@@ -353,7 +360,8 @@ class ExoForward:
     def __init__(
         self,
         cache: ExoCache,
-        entries: list[_Entry],  # of the stacked conditions, in their order
+        # Entries of the stacked conditions, in their order.
+        entries: list[_Entry],
         grid: Grid,
         device: torch.device,
         *,

@@ -35,9 +35,11 @@ from .rays import ego_rays, trainer_rays, world_rays
 def gga_geometry(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
-    rays: RayMode | Literal["trainer"] = "released",  # see :mod:`.rays`; trainer: quirks 36
+    # See :mod:`.rays`; for trainer, see quirks 36.
+    rays: RayMode | Literal["trainer"] = "released",
     *,
-    frames: int = 49,  # video frames of the canvas, 4n+1
+    # Number of the canvas's video frames, 4n+1.
+    frames: int = 49,
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE,  # (width, height) px
     ego_size: tuple[int, int] = (REFERENCE_SIZE, REFERENCE_SIZE),  # (width, height) px
     meta_intrinsics: Tensor | None = None,  # [3, 3] of the take's file, for released rays

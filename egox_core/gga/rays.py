@@ -34,9 +34,11 @@ camera's."""
 
 def ego_rays(
     mode: RayMode,
-    camera: CameraModel,  # ego
+    # The ego camera.
+    camera: CameraModel,
     h: int,  # latents
-    w: int,  # latents; as many as h in mode ``released``
+    # In latents; in mode ``released`` it equals h.
+    w: int,
     meta_intrinsics: Tensor | None = None,  # [3, 3], of the take's file; read in mode released
 ) -> Tensor:  # [h, w, 3] float64, unit length, frame of the unturned ego camera
     """Viewing directions of the ego latents in the stored (upright) layout.
@@ -55,7 +57,8 @@ def ego_rays(
 
 def world_rays(
     rays_cam: Tensor,  # [h, w, 3] frame of the ego camera
-    ego: CameraPath,  # in the frames of the t latents
+    # The ego camera in the frames of the t latents.
+    ego: CameraPath,
 ) -> Tensor:  # [t, h, w, 3]
     """The camera rays in world axes, frame by frame."""
     return torch.einsum("hwi,tij->thwj", rays_cam, ego.w2c[:, :3, :3].to(rays_cam))
@@ -111,7 +114,8 @@ def _released_rays(camera: CameraModel, meta_intrinsics: Tensor | None, h: int, 
 
 
 def trainer_rays(
-    ego: CameraPath,  # in the frames of the t latents
+    # The ego camera in the frames of the t latents.
+    ego: CameraPath,
     meta_intrinsics: Tensor | None,  # [3, 3] of the take's file
     h: int,  # latents
     w: int,  # latents

@@ -51,7 +51,8 @@ class AttentionRecord:
         q: Tensor,  # [tokens of the canvas or of the ego half, heads, d]
         k: Tensor,  # [tokens of the canvas, heads, d] or [..., heads * d]
         grid: tuple[int, int, int, int],  # (t, h, w_exo, w_ego) in tokens
-        **fields: Any,  # the other fields but heads
+        # The other fields except heads.
+        **fields: Any,
     ) -> AttentionRecord:
         """Copies on the CPU that share nothing with the model's tensors, which it may overwrite."""
         t, h, w_exo, w_ego = grid
@@ -104,7 +105,8 @@ class AttentionRecord:
 
     def rows(
         self,
-        queries: Sequence[int],  # as :meth:`query` counts them
+        # They are numbered as in :meth:`query`.
+        queries: Sequence[int],
         progress: Progress = no_progress,
     ) -> AttentionRows:
         """Attention of a few ego queries with and without the bias.

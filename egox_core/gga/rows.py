@@ -43,7 +43,8 @@ class BiasRows:
         options: GgaOptions,
         dtype: torch.dtype,
         *,
-        reuse: bool,  # one buffer for all calls; False while a gradient graph keeps them
+        # One buffer is used for all calls; False while a gradient graph keeps the results.
+        reuse: bool,
     ) -> None:
         self.geometry, self.options, self.dtype, self.reuse = geometry, options, dtype, reuse
         _, h, _, w_ego = geometry.grid

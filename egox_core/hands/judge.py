@@ -37,7 +37,8 @@ TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in FINGERS]
 
 def judged_hands(
     joints: Tensor | None,  # [T, 2, 21, 3] metres up to a factor, exo camera frame; None: no hands
-    camera: CameraModel,  # exo, of the depth's and mask's pixels
+    # The exo camera, in pixels of depth and mask.
+    camera: CameraModel,
     *,
     times_s: Tensor,  # [T] seconds
     depth_m: Tensor | None = None,  # [T, H, W] metric z depth of exo

@@ -102,7 +102,8 @@ class PathError:
     def moved(
         self,
         classes: Tensor,  # [T, H, W] of the ordered view's pixels
-        camera: CameraModel,  # of the ordered path
+        # The camera of the ordered path.
+        camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
         """Classes where the video shows them.
 
@@ -159,7 +160,8 @@ class PathViews:
         scene: PointCloud,
         trajectory: CameraTrajectory,
         *,
-        most: int | None = None,  # frames; None: MAX_FRAMES
+        # Limit of the frames; None: MAX_FRAMES.
+        most: int | None = None,
         progress: Progress = no_progress,
     ) -> PathViews:
         """Draw some frames, evenly spaced, of the scene from the ordered poses.

@@ -21,7 +21,8 @@ GAZE_PX, GAZES = 18, 12
 
 def sightings_picture(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
-    sightings: np.ndarray | None,  # see :class:`..scene.exo_motion.ExoMotion`
+    # See :class:`..scene.exo_motion.ExoMotion`.
+    sightings: np.ndarray | None,
 ) -> tuple[Drawn, dict[str, Any]]:
     """The frames with the points that were found again, in the colour of their residual; legend."""
     found = np.zeros((0, 4)) if sightings is None else sightings

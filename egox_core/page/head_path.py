@@ -26,7 +26,8 @@ EDGE = (0.05, 0.05, 0.05)  # round every line, so that it shows on any picture
 
 def draw_head_path(
     exo: Tensor,  # [T, H, W, 3] 0...1
-    camera: CameraPath,  # the exo camera, its lens of that size
+    # The exo camera; its lens has the size of the frames.
+    camera: CameraPath,
     world_from_head: Tensor,  # [T, 3, 4]
     guessed: Tensor,  # [T] bool
     progress: Progress = no_progress,

@@ -55,7 +55,8 @@ class Pick:
 
 def pick_point(
     points: CoarsePoints,
-    exo: CameraPath,  # as it stands in one frame, in the points' world
+    # The exo camera in one frame, in the points' world.
+    exo: CameraPath,
     pixel: tuple[float, float],  # (u, v), stored px of the exo camera
     *,
     wearer: Tensor | None = None,  # [3] the head's place, scene frame: what is near is no surface
@@ -125,7 +126,8 @@ def _ray(
 
 def pick_head(
     points: CoarsePoints,
-    exo: CameraPath,  # as it stands in one frame, in the points' world
+    # The exo camera in one frame, in the points' world.
+    exo: CameraPath,
     pixel: tuple[float, float],  # (u, v), stored px of the exo camera
     lens_guessed: bool = False,
 ) -> Pick | None:

@@ -79,9 +79,11 @@ class CoarsePoints:
     @torch.inference_mode()
     def picture(
         self,
-        ego: CameraPath,  # as it stands in one frame, in the scene's world
+        # The ego camera in one frame, in the scene's world.
+        ego: CameraPath,
         size: int = PREVIEW_SIZE,
-        of: tuple[PointCloud, int] | None = None,  # their scene, the frame of what moves
+        # The points' scene, and the frame of its moving points.
+        of: tuple[PointCloud, int] | None = None,
     ) -> tuple[Tensor, float, Tensor | None]:
         """Draw the points as the camera sees them.
 

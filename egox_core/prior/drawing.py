@@ -58,7 +58,8 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
 
 def draw_points(
     points: PointSet,
-    ego: CameraPath,  # as it stands in one frame, in the points' world
+    # The ego camera in one frame, in the points' world.
+    ego: CameraPath,
     options: PriorOptions,
 ) -> SplatImage:
     """The picture that the camera takes of the points, at its stored size.

@@ -41,7 +41,8 @@ invents such places at 17."""
 
 def guess_depth(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN: no surface
-    fallback_m: float,  # where nothing at all is known
+    # Depth if nothing is known anywhere.
+    fallback_m: float,
 ) -> Tensor:  # [H, W] without NaN
     """Depth whose holes are filled from their rims in inverse depth, coarse to fine."""
     known = torch.isfinite(depth_m)
@@ -175,7 +176,8 @@ def looks_same(
     picture: Tensor,  # [H, W, 3] 0...1
     other: Tensor,  # [H, W, 3] 0...1
     places: Tensor,  # [H, W, 3] float64, world: of the picture's pixels
-    ego: CameraPath,  # of the other picture
+    # The camera of the other picture.
+    ego: CameraPath,
 ) -> Tensor:  # [H, W] bool
     """Mask of pixels whose place has the same colour in another frame; outside of it: False."""
     uv, valid = ego.camera.project(transform(ego.at(0), places))

@@ -179,7 +179,8 @@ def check_placement(
 
 def seen_heads(
     scene: PointCloud,
-    ego: CameraPath,  # in its world
+    # The ego camera in its own world.
+    ego: CameraPath,
 ) -> list[SeenHead]:
     """Poses and thinned depth of a few frames, for each exo camera whose depth is known."""
     frames, heads = sample_frames(scene.frame_count, FRAMES), []

@@ -54,7 +54,8 @@ class DepthBound:
     def look(
         self,
         places: Tensor,  # [..., 3] ego frame, metres
-        noises: float,  # tolerance, in typical errors
+        # Tolerance in typical errors.
+        noises: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(z depth of places in the exo camera, NaN outside of its picture; tolerance, metres;
         their pixels)."""
@@ -77,8 +78,10 @@ class DepthBound:
 
 def hidden_length(
     points: Tensor,  # [N, 3] ego frame, metres
-    now: list[DepthBound],  # of each exo camera, at the time of the ego frame
-    ever: list[DepthBound],  # of static space
+    # Bounds of each exo camera, at the time of the ego frame.
+    now: list[DepthBound],
+    # Bounds of static space.
+    ever: list[DepthBound],
 ) -> Tensor:  # [N] metres
     """Length of the way from the eye to each point that is behind what a picture of now shows, and
     that none of the pictures has seen empty."""

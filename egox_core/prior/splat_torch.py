@@ -48,7 +48,8 @@ def splat_reaches(
     points: ScreenPoints,
     width: int,
     height: int,
-    reaches: tuple[float, ...],  # half a patch of each size, in samples, at most BLEND
+    # Half a patch of each size, in samples, at most BLEND.
+    reaches: tuple[float, ...],
 ) -> list[SplatImage]:
     """Draw points with patches of several sizes: two passes, the front depth of every pixel, then
     the mean of the samples around on that front surface.

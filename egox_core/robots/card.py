@@ -82,11 +82,14 @@ measured.
 
 
 def data_card(
-    info: Mapping[str, Any],  # info.json
+    # Content of info.json.
+    info: Mapping[str, Any],
     hand_valid: np.ndarray,  # [2] share of frames
-    made_by: Sequence[str],  # all models of its episodes; empty: not stated
+    # All models of the set's episodes; empty: not stated.
+    made_by: Sequence[str],
     gpu_hours: float | None,
-    owners: str = "",  # the set's card as it is: text outside our marks stays
+    # The set's existing card: text outside our marks is kept.
+    owners: str = "",
 ) -> str:
     """README.md of a set."""
     left, right = 100 * hand_valid

@@ -94,18 +94,26 @@ def make_episode(
     task: str,
     exo: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ego: Tensor,  # [T, h, w, 3] the same, stored (upright) orientation
-    trajectory: CameraTrajectory,  # of the same frames, with the exo camera's lens and poses
-    hands: HandTrack | None,  # of the same frames; None: not known
+    # The path of the same frames, with the exo camera's lens and poses.
+    trajectory: CameraTrajectory,
+    # Hands of the same frames; None: unknown.
+    hands: HandTrack | None,
     *,
-    fps: int,  # of the set
+    # Frame rate of the set.
+    fps: int,
     resample: bool = False,
-    generated: bool = True,  # ego is a model's
+    # True if a model made the ego video.
+    generated: bool = True,
     depth_m: Tensor | None = None,  # [T, h, w] z depth in the ego camera, metres, NaN unknown
     seen: Tensor | None = None,  # [T, h, w] uint8 classes, as EgoPrior has them
-    detected: HandTrack | None = None,  # in the ego video, in the axes of its upright camera
-    rectify_deg: float = 0.0,  # width of a pinhole view to redraw ego for; 0: its own lens
-    fit: CameraFit | None = None,  # how well the cameras fit the pictures; None: not tested
-    strict: bool = False,  # refuse cameras that don't
+    # Hands in the ego video, in the axes of its upright camera.
+    detected: HandTrack | None = None,
+    # Width of the pinhole view that ego is redrawn for; 0 keeps its own lens.
+    rectify_deg: float = 0.0,
+    # How well the cameras fit the pictures; None: not tested.
+    fit: CameraFit | None = None,
+    # Refuses cameras that don't fit.
+    strict: bool = False,
     made_from: str = "",
     progress: Progress = no_progress,
 ) -> Episode:
@@ -196,7 +204,8 @@ def make_episode(
 
 
 def filled(
-    columns: Mapping[str, Any],  # one value for all frames, or [T, ...]
+    # One value for all frames, or [T, ...].
+    columns: Mapping[str, Any],
     count: int,  # T
 ) -> dict[str, np.ndarray]:  # [T] or [T, N]
     """Columns in their types and in the order of :data:`COLUMNS`, with a row for each frame."""
@@ -264,7 +273,8 @@ def _label_px(
     hands: HandTrack,
     detected: HandTrack | None,
     path: CameraTrajectory,
-    camera: CameraModel,  # upright
+    # The upright camera.
+    camera: CameraModel,
 ) -> Tensor | int:  # [T, 2]
     """Median distance between projected joints and those that a detector saw in the ego video."""
     if detected is None:

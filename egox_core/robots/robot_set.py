@@ -129,7 +129,8 @@ class RobotSet:
         name: str,
         times_s: Tensor,  # [T] float64, seconds
         *,
-        fps: int = 0,  # that is asked for; 0: as the set has, else the clip's own
+        # The requested frame rate; 0 takes that of the set, or else of the clip.
+        fps: int = 0,
         resample: bool = False,
     ) -> int:
         """Frames a second that a clip of these times can be written with.

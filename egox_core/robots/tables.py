@@ -41,11 +41,14 @@ def row_table(row: dict[str, Any]) -> Any:
 
 
 def grow(
-    source: Path,  # may be missing where none of it is kept
-    keep: int,  # how many of its row groups
+    # The file may be missing if none of it is kept.
+    source: Path,
+    # Number of its row groups that are kept.
+    keep: int,
     table: Any,
     target: Path,
-    one_group: bool = False,  # of both files; ``keep`` counts rows then
+    # Both files become one row group; ``keep`` is then a number of rows.
+    one_group: bool = False,
 ) -> None:
     """Write the beginning of a file, and a table as its next row group, to another file."""
     import pyarrow as pa

@@ -60,7 +60,8 @@ KEY_EVERY = 2
 
 
 def as_loaded(
-    frames: Tensor,  # as in :func:`encode`
+    # See :func:`encode`.
+    frames: Tensor,
     kind: PictureKind,
 ) -> np.ndarray:  # the same shape, float64
     """Pictures as a loader gives them, but for what is lost by coding: 0...1, or metres."""
@@ -79,7 +80,8 @@ def depth_codes(
 
 
 def video_feature(
-    frames: Tensor,  # as in :func:`encode`
+    # See :func:`encode`.
+    frames: Tensor,
     kind: PictureKind,
     fps: int,
 ) -> dict[str, Any]:
@@ -153,7 +155,8 @@ def encode(
 
 def join(
     path: Path,
-    parts: Sequence[tuple[Path, int]],  # files, and how many of their first frames
+    # Files, and how many of their first frames are taken.
+    parts: Sequence[tuple[Path, int]],
     fps: int,
 ) -> None:
     """Put videos of one size and form end to end without encoding them again."""

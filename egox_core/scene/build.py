@@ -49,9 +49,11 @@ class FrameMovingPoints:
     def __init__(
         self,
         clip: ClipFrames,
-        background: StaticBackground | PointSet,  # points: of an exo camera that moves
+        # Points if the exo camera moves.
+        background: StaticBackground | PointSet,
         dynamic: Moving,
-        tolerance: float = SAME_SURFACE,  # of those points
+        # Tolerance of those points.
+        tolerance: float = SAME_SURFACE,
     ) -> None:
         self._clip, self._depth, self._dynamic = clip, clip.depth, dynamic
         self._background, self._tolerance = background, tolerance
@@ -117,8 +119,8 @@ class FrameMovingPoints:
 
 
 def build_scene(
-    exo_frames: Sequence[Tensor]
-    | Tensor,  # [T, H, W, 3] 0...1 or uint8, at the size of the depth maps
+    # Frames [T, H, W, 3] 0...1 or uint8, at the size of the depth maps.
+    exo_frames: Sequence[Tensor] | Tensor,
     depth: DepthVideo,
     dynamic: Moving = "auto",
     *,

@@ -41,8 +41,10 @@ def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
 def derive_dynamic(
     frame: Tensor,  # [H, W, 3] 0...1 or uint8
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
-    background: StaticBackground,  # depth NaN where there is none: whatever is visible there hides it
-    tolerance: float = SAME_SURFACE,  # relative depth difference of one surface's samples
+    # Depth is NaN where there is none: everything visible there hides it.
+    background: StaticBackground,
+    # Relative depth difference between samples of one surface.
+    tolerance: float = SAME_SURFACE,
 ) -> Tensor:  # [H, W] bool; False where depth is invalid
     """Pixels of one frame that do not show the static background."""
     nearer = depth_m < (1 - tolerance) * background.depth_m

@@ -75,7 +75,8 @@ def estimate_exo_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8, of the maps' size
     depth: DepthVideo,
     motion: Motion = "auto",
-    given: CameraPath | None = None,  # of another program; of an unknown world it isn't in metres
+    # A path of another program; if its world is unknown, it isn't in metres.
+    given: CameraPath | None = None,
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ExoMotion]:
@@ -145,7 +146,8 @@ def _posed(
 
 
 def _handed_on(
-    depth: DepthVideo,  # with its poses
+    # The depth with its poses.
+    depth: DepthVideo,
     tracks: Tracks,
     fit: Adjusted,
     turns: bool,

@@ -62,13 +62,12 @@ def lift(
     keep: Tensor,  # [H, W] bool; invalid depth is left out in any case
     rays: Tensor,  # [H, W, 3] of :meth:`CameraModel.depth_rays`
     *,
-    frame_from_exo: Tensor
-    | None = None,  # [3, 4] float64 from the exo camera into the scene's frame; None: the same
-    instance: Tensor
-    | None = None,  # [H, W] int16 number of the moving object; None: all 0 (static)
-    max_edge: float = float(
-        "inf"
-    ),  # pixels that hang between surfaces by a larger relative step are left out
+    # Pose [3, 4] float64 from the exo camera to the scene's frame; None: they are the same.
+    frame_from_exo: Tensor | None = None,
+    # Number of the moving object [H, W] int16; None: 0 everywhere (static).
+    instance: Tensor | None = None,
+    # Pixels that hang between surfaces by a larger relative step are left out.
+    max_edge: float = float("inf"),
 ) -> PointSet:
     """Lift the pixels in ``keep`` to points.
 
@@ -113,7 +112,8 @@ class ClipFrames:
 
     def lift(
         self,
-        frame: int,  # whose exo pose holds
+        # The frame whose exo pose applies.
+        frame: int,
         depth_m: Tensor,  # [H, W]
         rgb: Tensor,  # [H, W, 3] uint8
         keep: Tensor,  # [H, W] bool

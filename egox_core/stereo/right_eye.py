@@ -117,7 +117,8 @@ def _found(path: PathError, count: int) -> tuple[Tensor, Tensor]:  # [T, 3, 3], 
 def iter_second_eye(
     video: Tensor,  # [T, H, W, 3] float 0...1
     scene: PointCloud,
-    trajectory: CameraTrajectory,  # whose camera is the video's
+    # The path with the video's camera.
+    trajectory: CameraTrajectory,
     eyes: Tensor,  # [T, 3] float64 metres from left to right eye, axes of the upright picture
     *,
     progress: Progress = no_progress,

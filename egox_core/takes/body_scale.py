@@ -133,8 +133,10 @@ def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
 
 
 def wearer_scale(
-    depth: DepthVideo,  # metric z
-    ego: CameraPath,  # the wearer's camera, in the depth's world
+    # Metric z depth.
+    depth: DepthVideo,
+    # The wearer's camera, in the depth's world.
+    ego: CameraPath,
     *,
     progress: Progress = no_progress,
 ) -> WearerScale:

@@ -21,14 +21,18 @@ from .take_cameras import exo_lens_of_size, exo_poses
 
 
 def load_depth_file(
-    path: Path | DepthFile,  # opened, so that the clips of a take share one pass over a packed file
-    meta: TakeMeta | None,  # exo intrinsics and pose; None: neither is known, the camera is a guess
-    frames: FrameSelection
-    | None = None,  # the frames in use; None: every frame, at the file's own size
+    # A DepthFile is already open, so that the clips of a take share one pass over a packed
+    # file.
+    path: Path | DepthFile,
+    # Intrinsics and pose of exo; None: both are unknown, and the camera is a guess.
+    meta: TakeMeta | None,
+    # The frames in use; None takes every frame, at the file's own size.
+    frames: FrameSelection | None = None,
     *,
-    guess_camera: bool = False,  # a meta without intrinsics gets a guess, too, instead of being refused
-    count: int
-    | None = None,  # without frames, how many are in use; a longer file is cut at its end
+    # A meta without intrinsics gets a guess, too, instead of being refused.
+    guess_camera: bool = False,
+    # Number of frames in use, if ``frames`` is None; a longer file is cut at its end.
+    count: int | None = None,
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Read depth for the frames in use, with notes on it.
@@ -92,9 +96,11 @@ def load_depth_file(
 
 def check_depth(
     source: DepthFile,
-    frames: FrameSelection,  # as the depth will be read
+    # The frames for which the depth will be read.
+    frames: FrameSelection,
     *,
-    redrawn: bool = False,  # the exo picture is another camera's than the video's
+    # True if the exo picture has another camera than the video.
+    redrawn: bool = False,
 ) -> None:
     """Refuse depth of another video, before anything is decoded.
 

@@ -40,17 +40,25 @@ class DepthReport(StageReport):
 
 
 def take_depth(
-    source: Path | Sequence[DepthSource] | None,  # the depth's file, or sources by priority
-    meta: TakeMeta | None,  # what is known of the exo camera
-    frames: FrameSelection | None,  # the frames in use; None: those of the depth
-    sockets: Mapping[str, Any] | None = None,  # payloads of the given ones, see depth.adapters
+    # The depth's file, or sources sorted by priority.
+    source: Path | Sequence[DepthSource] | None,
+    # The exo camera, as far as it is known.
+    meta: TakeMeta | None,
+    # The frames in use; None takes those of the depth.
+    frames: FrameSelection | None,
+    # Payloads of the connected sockets, see depth.adapters.
+    sockets: Mapping[str, Any] | None = None,
     *,
-    lens: CameraModel | Array | None = None,  # exo, or its K, in px of source, frames or maps
-    picture: tuple[int, int]
-    | None = None,  # (width, height) that ``lens`` may be of, without frames
-    fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where nothing else says it
-    guess_camera: bool = True,  # a file without intrinsics gets a guess instead of being refused
-    scale: ScaleSource | float = "as is",  # see metric_scale.with_scale
+    # The exo camera, or its K, in px of source, frames or maps.
+    lens: CameraModel | Array | None = None,
+    # Size (width, height) that ``lens`` may refer to, without frames.
+    picture: tuple[int, int] | None = None,
+    # Above 0: width of the exo camera's view, if nothing else gives it.
+    fov_deg: float = 0.0,
+    # A file without intrinsics gets a guess instead of being refused.
+    guess_camera: bool = True,
+    # See metric_scale.with_scale.
+    scale: ScaleSource | float = "as is",
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     mode: AlignMode = "least squares",
@@ -134,7 +142,8 @@ def find_depth(folder: Path) -> Path:
 
 def file_source(
     path: Path,
-    meta: TakeMeta | None,  # without intrinsics the camera is a guess
+    # Without intrinsics the camera is a guess.
+    meta: TakeMeta | None,
     frames: FrameSelection | None = None,
     *,
     guess_camera: bool = True,

@@ -195,7 +195,8 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
 def camera_of_k(
     k: Tensor,  # [3, 3]
     size: tuple[int, int],  # (width, height) px of the picture
-    name: str,  # in notes and errors
+    # Names the file in notes and errors.
+    name: str,
 ) -> tuple[CameraModel, str]:
     """A pinhole of a picture, whose K may be that of another resolution, and a note as above.
 

@@ -47,10 +47,11 @@ class ScaleReport:
 def with_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
-    ego: CameraPath
-    | None,  # the wearer's camera as measured, in the depth's world; None: not known
+    # The wearer's camera as measured, in the depth's world; None: unknown.
+    ego: CameraPath | None,
     *,
-    pose_source: str = "",  # who made the poses, where their file says so
+    # The maker of the poses, if their file names one.
+    pose_source: str = "",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
     """Bring a depth to a scale.

@@ -49,7 +49,8 @@ def check_same_count(
     frames: FrameSelection | None,
     fix: str,
     *,
-    fewer: bool = False,  # are right, too: made with this pack, to the last frame that was in use
+    # Fewer are right, too: the file was made with this pack, up to the last frame in use.
+    fewer: bool = False,
 ) -> None:
     """Refuse numbered maps or poses that are not one for each frame of the source video.
 

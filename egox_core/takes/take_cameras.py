@@ -84,7 +84,8 @@ def exo_lens_of_size(
 
 
 def given_lens(
-    given: CameraModel | Array,  # or its K [3, 3]
+    # The camera, or its K [3, 3].
+    given: CameraModel | Array,
     pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
 ) -> CameraModel:
     """The exo camera in one picture's pixels, given in those of any of several.
@@ -213,7 +214,8 @@ def take_exo(
     meta: TakeMeta,
     frames: FrameSelection | None,
     size: tuple[int, int] | None = None,  # (width, height) px of the picture, without ``frames``
-    numbers: Tensor | None = None,  # as in :func:`exo_poses`
+    # See :func:`exo_poses`.
+    numbers: Tensor | None = None,
 ) -> CameraPath:
     """The take's exo camera in the frames in use, its lens that of their pictures.
 

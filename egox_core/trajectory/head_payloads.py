@@ -36,7 +36,8 @@ MODELS_OWN = "give SAM 3D Body's pose data"
 
 
 def openpose_people(
-    frames: Any,  # one dictionary a frame, in order
+    # One dictionary per frame, in order.
+    frames: Any,
 ) -> People:
     """Everybody in POSE_KEYPOINT.
 
@@ -221,7 +222,8 @@ def _listed(entries: Any, source: str) -> Iterable[Any]:
 def _array(
     values: Any,
     what: str,
-    *shape: int,  # none: as it is
+    # Without it, the array keeps its shape.
+    *shape: int,
 ) -> np.ndarray:
     """Numbers as float64, whether they came as lists, numpy or torch (on any device)."""
     with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):

@@ -76,12 +76,15 @@ class HeadPath:
 
     def trajectory(
         self,
-        camera: CameraModel,  # of the ego picture
+        # The camera of the ego picture.
+        camera: CameraModel,
         times_s: Tensor,  # [T] float64, seconds
         *,
-        offset: Sequence[float] = (0.0, 0.0, 0.0),  # see head_template.ego_from_head
+        # See head_template.ego_from_head.
+        offset: Sequence[float] = (0.0, 0.0, 0.0),
         pitch_deg: float = 0.0,
-        exo: CameraPath,  # that it was estimated with
+        # The exo camera of the estimate.
+        exo: CameraPath,
     ) -> CameraTrajectory:
         """The path of the ego camera that the head wears."""
         mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
@@ -92,13 +95,15 @@ class HeadPath:
 
 def estimate_head(
     points: HeadPoints,
-    exo: CameraPath,  # the stored size of its lens is that of the frames in use
+    # Its lens has the size of the frames in use, as they are stored.
+    exo: CameraPath,
     *,
-    depth_m: Tensor
-    | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
+    # Metric z depth [T, H, W] (convert ray depth first), NaN where it is invalid.
+    depth_m: Tensor | None = None,
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
     times_s: Tensor,  # [T] seconds
-    up: Sequence[float] | None = None,  # x, y, z of the world; None: from the exo camera
+    # The world's upward direction x, y, z; None takes that of the exo camera.
+    up: Sequence[float] | None = None,
 ) -> HeadPath:
     """The head in every frame; never a frame without an answer.
 

@@ -94,7 +94,8 @@ def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
 def placed_points(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
-    shape: np.ndarray = MEAN_SHAPE,  # see template_points
+    # See template_points.
+    shape: np.ndarray = MEAN_SHAPE,
 ) -> np.ndarray:  # [T, 5, 3] metres
     """The head's points from the exo camera, world axes."""
     return np.einsum("tij,pj->tpi", rotation, template_points(shape)) + from_camera[:, None]
@@ -118,8 +119,10 @@ GLASSES, GLASSES_PITCH_DEG = (-0.0571, -0.0072, 0.0125), -7.5
 
 def ego_from_head(
     quarter_turns: int,
-    offset: Sequence[float] = (0.0, 0.0, 0.0),  # metres to the right, down and forward
-    pitch_deg: float = 0.0,  # upwards
+    # Metres to the right, down and forward.
+    offset: Sequence[float] = (0.0, 0.0, 0.0),
+    # Positive angles are upwards.
+    pitch_deg: float = 0.0,
 ) -> Tensor:
     """Pose [3, 4] float64 from the head frame to the ego sensor of Aria glasses, or one that sits and looks elsewhere
     by so much.

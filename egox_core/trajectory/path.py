@@ -100,9 +100,11 @@ class PoseTrack:
         *,
         count: int | None = None,
         clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
-        exo: CameraPath | None = None,  # in the track's world; None: that is the exo camera's frame
+        # The exo camera in the track's world; None: that world is the exo camera's frame.
+        exo: CameraPath | None = None,
         guessed: Tensor | None = None,  # [T] bool, as in CameraTrajectory
-        world: World | None = None,  # None: the exo camera's
+        # World of the poses; None: that of the exo camera.
+        world: World | None = None,
     ) -> CameraTrajectory:
         """Ego trajectory of the frames in use.
 
@@ -171,8 +173,8 @@ def interpolate_poses(
     w2c: Tensor,  # [N, 3, 4]
     moments: Tensor,  # [N] rising
     targets: Tensor,  # [M] other moments; outside the span of ``moments`` the end poses hold
-    between: Between
-    | Sequence[Between] = "spline",  # one for the whole path, or one for each of the N - 1 gaps
+    # One for the whole path, or one for each of the N - 1 gaps.
+    between: Between | Sequence[Between] = "spline",
 ) -> Tensor:  # [M, 3, 4] float64
     """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or
     no change.
@@ -216,7 +218,8 @@ def bends_to(
     moments: Tensor,  # [N] strictly rising
     points: Tensor,  # [N, 3] metres, world, what the wearer looks at
     up: Tensor,  # [3] of the world
-    quarter_turns: int,  # of the camera
+    # Quarter turns of the camera.
+    quarter_turns: int,
 ) -> Bends:
     """Bends by which the camera looks at each point at its moment, without roll.
 
@@ -248,7 +251,8 @@ def trajectory_of_array(
     camera: CameraModel,
     frames: FrameSelection | None = None,
     *,
-    count: int | None = None,  # without ``frames``: of the frames in use
+    # Number of frames in use, if ``frames`` is None.
+    count: int | None = None,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
 ) -> CameraTrajectory:
     """Take the ego path from an array of poses, in the order of the frames in use.

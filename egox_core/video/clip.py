@@ -70,12 +70,17 @@ def open_clip(
     *,
     start_frame: int = 0,
     frame_count: int | None = 49,
-    fps: float = UNTIMED_FPS,  # of frames in memory
-    sound: Sound | None = None,  # of frames in memory, the whole video's
+    # Frame rate of frames in memory.
+    fps: float = UNTIMED_FPS,
+    # Sound of the whole video, for frames in memory.
+    sound: Sound | None = None,
     window_s: tuple[float, float] = (0.0, 0.0),
-    undistortion: Undistortion | None = None,  # by which its pictures are redrawn
-    progress: Progress = no_progress,  # of a file whose frames must be decoded to be counted
-    **selection: Any,  # of select_frames
+    # The pictures are redrawn by it.
+    undistortion: Undistortion | None = None,
+    # Called for a file whose frames must be decoded to know their number.
+    progress: Progress = no_progress,
+    # Arguments of select_frames.
+    **selection: Any,
 ) -> VideoClip:
     """Choose frames of a video without decoding them.
 

@@ -17,9 +17,11 @@ GAP = 4
 
 def labelled_grid(
     videos: Sequence[Tensor],  # each [T, H, W, 3] 0...1; lengths and sizes may differ
-    labels: Sequence[str],  # one per video; missing ones stay empty
+    # One per video; missing ones stay empty.
+    labels: Sequence[str],
     columns: int = 0,  # 0: as square as it gets
-    cell_height: int = 0,  # pixels of a picture in the grid; 0: as high as the highest video
+    # Height of a picture in the grid in pixels; 0 takes that of the highest video.
+    cell_height: int = 0,
     progress: Progress = no_progress,
 ) -> Tensor:
     """One video of all.
@@ -61,8 +63,10 @@ def labelled_grid(
 
 def side_by_side(
     videos: Sequence[Tensor],  # each [T, H, W, 3] 0...1; lengths and sizes may differ
-    labels: Sequence[str],  # one per video
-    step: int = 1,  # every so many frames is taken
+    # One per video.
+    labels: Sequence[str],
+    # Every n-th frame is taken.
+    step: int = 1,
     progress: Progress = no_progress,
 ) -> Tensor:
     """One row of videos, each as high as the last and as wide as its own shape asks for.
@@ -90,7 +94,8 @@ def side_by_side(
 
 def picture_row(
     pictures: Sequence[np.ndarray],  # each [H, W, 3] uint8
-    labels: Sequence[str],  # one for each, one over the whole row, or none
+    # One for each picture, one for the whole row, or none.
+    labels: Sequence[str],
     height: int,  # px of every picture
 ) -> np.ndarray:  # [height and a strip, W, 3] uint8, W even
     """Pictures side by side, each as wide as its own shape asks for."""

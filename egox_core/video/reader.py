@@ -280,11 +280,13 @@ def _decoded_stamps(source: VideoSource, packets: int, progress: Progress) -> tu
 
 
 def read_frames(
-    source: VideoSource | Tensor,  # a tensor: all frames [N, H, W, 3], uint8 or float 0...1
+    # A tensor contains all frames [N, H, W, 3], uint8 or float 0...1.
+    source: VideoSource | Tensor,
     info: VideoInfo,
     selection: FrameSelection,
     progress: Progress = no_progress,
-    redrawn: Callable[[Tensor], Tensor] | None = None,  # a picture for another lens
+    # Redraws a picture for another lens.
+    redrawn: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:  # [T, H, W, 3] of the same kind; RGB, of a long clip mapped from the disk
     """The frames in use, cropped or padded and scaled.
 

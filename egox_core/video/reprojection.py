@@ -33,7 +33,8 @@ def reproject(
     source: CameraModel,
     target: CameraModel,
     progress: Progress = no_progress,
-    mode: Literal["bilinear", "nearest"] = "bilinear",  # nearest: values are classes
+    # Nearest is for values that are classes.
+    mode: Literal["bilinear", "nearest"] = "bilinear",
 ) -> Tensor:  # [T, H', W', C] as ``target`` would have seen it; black where ``source`` saw nothing
     """Redraw pictures for another lens in the same place, one frame at a time.
 

@@ -210,8 +210,10 @@ def sample_chunks(
         [Chunk, Tensor, Tensor, DepthVideo | None, CameraTrajectory | None, Tensor], Tensor
     ],
     files: ChunkFiles | None = None,
-    memory: ChunkMemory | None = None,  # needs depth and trajectory
-    given: FrameStore | None = None,  # takes each frame's prior as its chunk was given it
+    # Needs depth and trajectory.
+    memory: ChunkMemory | None = None,
+    # Stores each frame's prior as its chunk got it.
+    given: FrameStore | None = None,
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
     """Sample the ego video chunk by chunk.
 

@@ -230,13 +230,14 @@ def _named(part: str, to: Naming) -> str:
 
 
 def convert_lora(
-    state: Mapping[
-        str, Tensor
-    ],  # as the file has it: A [r, in], B [out, r], alpha [] of each matrix
-    metadata: Mapping[str, str] | None = None,  # of the file
+    # As the file contains it: A [r, in], B [out, r], alpha [] of each matrix.
+    state: Mapping[str, Tensor],
+    # Metadata of the file.
+    metadata: Mapping[str, str] | None = None,
     to: Naming = "native",
     *,
-    file: Path | None = None,  # where they are from: PEFT keeps settings beside it
+    # The file that they come from: PEFT keeps settings next to it.
+    file: Path | None = None,
 ) -> LoraConversion:
     """Convert a LoRA file from any known naming.
 
@@ -329,7 +330,8 @@ def convert_lora(
 
 
 def convert_transformer(
-    state: Mapping[str, Tensor],  # weights by name, any known prefix
+    # Weights by name, with any known prefix.
+    state: Mapping[str, Tensor],
     to: Naming = "native",
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # the same weights; keys that have no place
     """A whole transformer checkpoint under the other names, without prefix.

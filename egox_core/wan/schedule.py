@@ -46,7 +46,8 @@ newer diffusers)."""
 
 def released_schedule(
     steps: int = 50,
-    flow_shift: float = 3.0,  # of Wan 2.1 I2V in diffusers, by the script that converts it (quirks 29)
+    # That of Wan 2.1 I2V in diffusers, by the script that converts it (quirks 29).
+    flow_shift: float = 3.0,
 ) -> tuple[
     Tensor, Tensor
 ]:  # [steps + 1] float32 sigmas ending in 0; [steps] int64 timesteps, truncated
@@ -72,8 +73,8 @@ def released_schedule(
 
 def truncated_timesteps(
     sigmas: Tensor,  # [n + 1]
-    schedule: tuple[Tensor, Tensor]
-    | None = None,  # the released_schedule that ``sigmas`` is a part of
+    # The released_schedule that ``sigmas`` is a part of.
+    schedule: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # [n] int64
     """The integer timesteps that the model is fed with (the last sigma has none).
 
@@ -93,7 +94,8 @@ def truncated_timesteps(
 
 def make_scheduler(
     sigmas: Tensor,  # [n + 1] falling, 0...1
-    schedule: tuple[Tensor, Tensor] | None = None,  # as in truncated_timesteps
+    # See truncated_timesteps.
+    schedule: tuple[Tensor, Tensor] | None = None,
 ) -> UniPCMultistepScheduler:
     """Make diffusers' UniPC in the released settings, for exactly these sigmas.
 
@@ -131,16 +133,16 @@ def make_scheduler(
 
 @torch.no_grad()
 def sample_released(
-    model: Callable[
-        ..., Tensor
-    ],  # model(x, sigma [B], **extra_args) -> denoised, a CONST flow model
+    # Has the form model(x, sigma [B], **extra_args) -> denoised, and is a CONST flow model.
+    model: Callable[..., Tensor],
     x: Tensor,  # [B, 16, t, h, w] noise, float32
     sigmas: Tensor,  # [n + 1]
     extra_args: dict[str, Any] | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
     disable: bool | None = None,
     *,
-    schedule: tuple[Tensor, Tensor] | None = None,  # as in truncated_timesteps
+    # See truncated_timesteps.
+    schedule: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # [B, 16, t, h, w]
     """Sample with diffusers' UniPC, as a k-diffusion style sampler function.
 
