@@ -514,9 +514,8 @@ class PointCloud(Kept):
     mean_static: Callable[[Progress], PointSet] | None = None
     """The background as the authors' renderer makes it, the mean over time, computed anew whenever
     it is asked for; None (an exo camera that moves): :attr:`static` is that mean already."""
-    parts: tuple[
-        PointCloud, ...
-    ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
+    # The scenes that were fused, each of one exo camera; empty: not fused.
+    parts: tuple[PointCloud, ...] = ()
     # of a scene that isn't fused; None: points without the depth they were lifted from
     sight: ExoSight | None = None
 
@@ -673,9 +672,8 @@ class GgaGeometry:
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
     rays: str = "released"  # a RayMode, or the trainer's
-    all_or_nothing: bool = field(
-        init=False
-    )  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it
+    # True if every key_trust is 0 or 1; computed once, because a GPU has to wait for it.
+    all_or_nothing: bool = field(init=False)
     # what kernels keep of it, by all else that it depends on; gone with this object
     made: dict[tuple, tuple[Tensor, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict

@@ -202,9 +202,12 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 
 
 def points_of_wearer(
-    seen: dict[str, Any],  # by the detector's payload
-    shape: Sequence[int],  # frames, height, width
-    person: int,  # -1: there is only one
+    # Points by the detector's payload.
+    seen: dict[str, Any],
+    # Frames, height and width.
+    shape: Sequence[int],
+    # -1 if there is only one.
+    person: int,
     person_mask: torch.Tensor | None,
 ):
     """(points of the wearer's head, the mask in that shape or None where it is empty, notes)."""

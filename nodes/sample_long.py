@@ -179,7 +179,8 @@ class EgoXSampleLong(io.ComfyNode):
         depth=None,
         trajectory=None,
         audio=None,
-        **sampling,  # the rest of what sample_clip takes
+        # The other arguments of sample_clip.
+        **sampling,
     ) -> io.NodeOutput:
         seen = DRAWN_FROM.get(prior, {}).get("seen")
         frames, prior = check_pictures(exo_images, prior)
@@ -227,8 +228,10 @@ def without_memory(
 
 
 def chunk_sampler(
-    encode: Callable[..., tuple],  # condition_clip of pictures and a seed
-    passes: Sequence[Callable[..., tuple[dict, str]]],  # sample_clip of each model
+    # A condition_clip of pictures and a seed.
+    encode: Callable[..., tuple],
+    # A sample_clip for each model.
+    passes: Sequence[Callable[..., tuple[dict, str]]],
     vae: VAE,
     seed: int,
     chunks: int,

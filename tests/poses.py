@@ -22,7 +22,8 @@ def path_of(
     *,
     exo_w2c: torch.Tensor | None = None,  # [3, 4] or [T, 3, 4]
     exo_camera: CameraModel | None = None,
-    **more: Any,  # other fields
+    # Other fields.
+    **more: Any,
 ) -> CameraTrajectory:
     """Poses one after the other, ``fps`` of them a second."""
     times_s = torch.arange(len(w2c)).double() / fps

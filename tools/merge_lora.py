@@ -63,7 +63,8 @@ def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
 
 def in_eight_bits(
     weight: Tensor,  # [rows, columns]
-    config: Mapping[str, Any],  # of layer_config
+    # The result of layer_config.
+    config: Mapping[str, Any],
 ) -> dict[str, Tensor]:
     """The host's tensors of a matrix, by the end of their names: whole numbers with a scale for
     each row, or 8-bit floats with one."""

@@ -152,9 +152,8 @@ class AttentionRows:
     """Attention of some queries, mean over heads; each row sums to 1."""
 
     without: Tensor  # [n, tokens] float32, plain
-    guided: (
-        Tensor | None
-    )  # [n, tokens] float32, with the geometry's bias; None where there is no geometry
+    # Rows [n, tokens] float32 with the geometry's bias; None without geometry.
+    guided: Tensor | None
     weight: Tensor | None  # [n, tokens] float32, g = 1 + cos; NaN where a key has no geometry
 
 

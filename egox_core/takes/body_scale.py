@@ -65,9 +65,8 @@ class WearerScale:
     scale: float  # to use: what the wearer says, held against the depth model's own word (1) by their errors
     sigma: float  # of its logarithm
     wearer: float  # what the wearer alone says
-    parts: tuple[
-        float, ...
-    ]  # head, then slices of the trunk from the top: median over time, NaN: too seldom seen
+    # Head, then slices of the trunk from the top: median over time, NaN if too seldom seen.
+    parts: tuple[float, ...]
     spread_parts: float  # robust standard deviation of the logarithm over the parts
     spread_frames: float  # the same over frames
     frames: int  # that were looked at

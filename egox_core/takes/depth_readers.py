@@ -45,9 +45,8 @@ class DepthFile:
     name: str
     frame_count: int
     size: tuple[int, int]  # (width, height) px; of a folder, its first frame's
-    read: Callable[
-        [list[int]], DepthFrames
-    ]  # ascending indices -> (depth [H, W] float32, dynamic [H, W] bool or None)
+    # From ascending indices to (depth [H, W] float32, dynamic [H, W] bool or None).
+    read: Callable[[list[int]], DepthFrames]
 
 
 @contextmanager

@@ -47,9 +47,8 @@ class Evidence:
 
     origin: np.ndarray  # [T, 3] exo camera centres
     rays: np.ndarray  # [T, P, 3] unit
-    sigma: (
-        np.ndarray
-    )  # [T, P] radians, standard deviation of a ray, infinite where the point is not seen
+    # Standard deviation of a ray [T, P], radians, infinite where the point is not seen.
+    sigma: np.ndarray
     scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
     reach: np.ndarray  # [T, P] metres along the ray to the surface there
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface

@@ -28,9 +28,8 @@ class VideoInfo:
     times_s: tuple[float, ...]  # of every frame, from 0 for the first
     has_audio: bool
     start_s: float  # time stamp of the first frame, seconds; audio is counted from it
-    pts: tuple[int, ...] = field(
-        repr=False
-    )  # time stamps in stream units; empty where the file has none
+    # Time stamps in stream units; empty if the file has none.
+    pts: tuple[int, ...] = field(repr=False)
     keyframes: tuple[int, ...] = field(repr=False)  # indices
     hdr: str = ""  # HLG or PQ: frames are brought to the standard range
     turn: tuple[bool, int, int] = (False, 1, 1)  # transposed, then 1 or -1 for rows and columns

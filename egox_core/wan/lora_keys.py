@@ -148,9 +148,8 @@ class LoraConversion:
     unmatched: tuple[str, ...]  # keys of the file without a place in the model
     others: dict[str, Tensor]  # of these, what only the host may know, named as far as we can
     ranks: tuple[int, ...]  # the different ranks, falling
-    scales: tuple[
-        float, ...
-    ]  # the different alpha / rank, falling; 1.0 where the file names no alpha
+    # The different values of alpha / rank in falling order; 1.0 if the file names no alpha.
+    scales: tuple[float, ...]
     remark: str = ""  # a warning for people
 
     @property

@@ -139,11 +139,14 @@ FIRST = ClipWindow(start=0, frames=1, step=1)
 
 def clip_windows(
     pose_known: Tensor,  # [T] bool
-    available: int,  # frames that all videos of the take have
+    # Number of frames that all videos of the take have.
+    available: int,
     *,
-    first: int = 0,  # frame at which the take's task begins
+    # The frame at which the take's task begins.
+    first: int = 0,
     frames: int,
-    stride: int,  # source frames from one clip's start to the next
+    # Source frames from the start of one clip to the next.
+    stride: int,
     step: int = 1,
 ) -> tuple[list[ClipWindow], list[int]]:
     """Windows of a take, and the starts that were skipped because a pose is lost inside.

@@ -62,9 +62,11 @@ def check_models(options: PrepareOptions) -> None:
 def model_depth(
     options: PrepareOptions,
     frames: Tensor,  # [T, H, W, 3] uint8
-    camera: CameraModel,  # of the frames
+    # The camera of the frames.
+    camera: CameraModel,
     dynamic: Tensor | None,  # [T, H, W] bool, what moves: left out of the alignment
-    device: str | None,  # None: a GPU where there is one
+    # None takes a GPU if there is one.
+    device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
     """z depth of every frame, NaN beyond 80 m: the metric model's, or the relative one's aligned to
     it (Eq. 1 and 2).

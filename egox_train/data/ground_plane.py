@@ -38,7 +38,8 @@ def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
 
 def plane_depth(
     plane: GroundPlane,
-    exo: CameraPath,  # as it stands in frame 0
+    # The exo camera in frame 0.
+    exo: CameraPath,
 ) -> Tensor:  # [H, W] float32 z depth, metres
     """The plane as that camera sees it; NaN above the horizon.
 

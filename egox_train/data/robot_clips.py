@@ -116,7 +116,8 @@ def _digest(source: _Source, options: RobotOptions) -> str:
 def _done(
     source: _Source,
     options: RobotOptions,
-    robots: RobotSet | None,  # None: only checked
+    # None if the cameras are only checked.
+    robots: RobotSet | None,
     digest: str,
     progress: Progress,
 ) -> str:

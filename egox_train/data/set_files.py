@@ -35,12 +35,11 @@ MAX_PART_BYTES = 2**32
 class Part:
     """Some takes of a set, with what has become of them so far."""
 
-    settings: dict[
-        str, Any
-    ]  # options, fractions, split seed and source, number of parts: the same for all parts
-    takes: dict[
-        str, dict[str, Any]
-    ]  # by name: room, split of the dataset, whether its task is not known
+    # Options, fractions, split seed and source, number of parts: they are the same for all
+    # parts.
+    settings: dict[str, Any]
+    # Room, split of the dataset, and whether the task is unknown, by the take's name.
+    takes: dict[str, dict[str, Any]]
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
     new: int = 0  # clips made by this call; the others were there

@@ -196,7 +196,8 @@ class Tracker:
     def follow(
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1
-        first: Mapping[str, np.ndarray],  # by id, [H, W] bool
+        # Masks [H, W] bool by the object's id.
+        first: Mapping[str, np.ndarray],
     ) -> Masks:
         """The objects through the video; one that is lost has empty masks."""
         if not first:

@@ -237,8 +237,10 @@ def _payload(path: Path, frames: FrameSelection) -> tuple[dict[str, Any], int, t
 
 def _placed(
     entries: list,
-    places: Sequence[Any],  # of each entry, as its file states; None: it doesn't
-    nobody: Any,  # for frames without an entry
+    # Place of each entry as its file states it; None if it doesn't.
+    places: Sequence[Any],
+    # Taken for frames without an entry.
+    nobody: Any,
     frames: FrameSelection,
     name: str,
 ) -> tuple[list, tuple[Remark, ...]]:
@@ -387,7 +389,8 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
 def write_head(
     folder: Path,
     trajectory: CameraTrajectory,
-    more: Mapping[str, Any],  # of estimate_take
+    # Fields of estimate_take.
+    more: Mapping[str, Any],
     *,
     meta: bool = False,
     replace: bool = False,

@@ -13,8 +13,10 @@ LESS = 0.6
 
 def out_of_step(
     points: HeadPoints,
-    ego: CameraPath,  # Aria glasses as measured, numbered as the frames of the exo video
-    exo: CameraPath,  # the points are pixels of its stored picture
+    # Measured Aria glasses, numbered as the frames of the exo video.
+    ego: CameraPath,
+    # The points are pixels of its stored picture.
+    exo: CameraPath,
 ) -> tuple[Remark, ...]:
     """A note where the head's path in the picture fits the poses best some frames earlier or later; nothing is shifted.
 

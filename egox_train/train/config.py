@@ -177,9 +177,8 @@ class TimestepConfig(_Strict):
     ``logit_normal``."""
 
     kind: Literal["table", "uniform", "logit_normal"] = "table"
-    shift: float | None = Field(
-        default=None, gt=0
-    )  # s' = shift s / (1 + (shift - 1) s); None: follows the mode
+    # Computes s' = shift s / (1 + (shift - 1) s); None follows the mode.
+    shift: float | None = Field(default=None, gt=0)
     levels: int = Field(default=1000, ge=1)
     # share of the samples whose level is uniform in 0...1 instead: a large shift draws few low ones
     uniform_share: float = Field(default=0.0, ge=0, le=1)
@@ -208,9 +207,8 @@ class OptimizerConfig(_Strict):
     max_grad_norm: float = Field(default=1.0, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     decay: Literal["cosine", "constant"] = "cosine"
-    final_factor: float = Field(
-        default=0.0, ge=0, le=1
-    )  # of the learning rate, at the last step of the cosine
+    # Factor of the learning rate at the last step of the cosine.
+    final_factor: float = Field(default=0.0, ge=0, le=1)
 
 
 class MemoryConfig(_Strict):
@@ -227,21 +225,19 @@ class MemoryConfig(_Strict):
 
 class CheckpointConfig(_Strict):
     every: int = Field(default=500, ge=1)  # steps
-    minutes: float = Field(
-        default=0.0, ge=0
-    )  # also when so many have passed since the last one; 0: by steps alone
+    # A checkpoint is also saved if so many minutes have passed since the last one; 0: only by
+    # steps.
+    minutes: float = Field(default=0.0, ge=0)
     keep: int = Field(default=3, ge=1)
 
 
 class ValidationConfig(_Strict):
     every: int = Field(default=500, ge=0)  # 0: never
     clips: int = Field(default=4, ge=1)
-    sample_steps: int = Field(
-        default=0, ge=0
-    )  # 0: loss only; else steps of samples with PSNR and SSIM
-    recompute_exo: int = Field(
-        default=1, ge=0
-    )  # of samples: exo at every n-th step, 0: at the first alone
+    # 0 computes only the loss; otherwise the number of steps of samples with PSNR and SSIM.
+    sample_steps: int = Field(default=0, ge=0)
+    # Samples compute exo at every n-th step; 0: only at the first one.
+    recompute_exo: int = Field(default=1, ge=0)
     vae: Path | None = None  # decodes the samples
 
 

@@ -147,8 +147,10 @@ def _say_memory(
 
 def moving_average(
     config: TrainConfig,
-    parameters: Sequence[nn.Parameter],  # all on one device
-    state: Mapping[str, Any] | None,  # of a checkpoint, on the CPU
+    # All of them are on one device.
+    parameters: Sequence[nn.Parameter],
+    # State of a checkpoint, on the CPU.
+    state: Mapping[str, Any] | None,
 ) -> EMAModel | None:
     """The average of the trained weights beside them, as far as the checkpoint had it; None where
     none is wanted."""

@@ -122,8 +122,10 @@ def lora_tensors(
 
 def put_lora_tensors(
     model: nn.Module,
-    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix
-    what: str,  # used in error messages
+    # A [r, in], B [out, r] of each matrix.
+    tensors: Mapping[str, Tensor],
+    # Names the tensors in error messages.
+    what: str,
 ) -> None:
     """Loads tensors of :func:`lora_tensors` back.
 
@@ -216,9 +218,8 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
 
 
 def save_lora(
-    tensors: Mapping[
-        str, Tensor
-    ],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
+    # A [r, in], B [out, r] of each matrix, named as by :func:`lora_tensors`.
+    tensors: Mapping[str, Tensor],
     file: Path,
     metadata: Mapping[str, str],
     naming: Naming,
@@ -279,7 +280,8 @@ def read_lora(
 
 def fuse(
     model: nn.Module,
-    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, scale inside B
+    # A [r, in], B [out, r] of each matrix, with the scale inside B.
+    tensors: Mapping[str, Tensor],
     strength: float = 1.0,
 ) -> int:
     """Adds B A to the model's weights in place; the number of matrices changed.

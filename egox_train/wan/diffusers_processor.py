@@ -114,7 +114,8 @@ class GgaAttnProcessor(WanAttnProcessor):
         hidden_states: Tensor,  # [B, tokens, heads * d]
         encoder_hidden_states: Tensor | None = None,  # [B, text tokens, heads * d]: cross-attention
         attention_mask: Tensor | None = None,
-        rotary_emb: tuple[Tensor, Tensor] | None = None,  # as diffusers' rope gives
+        # As diffusers' rope returns it.
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:  # [B, tokens, heads * d]
         exo = self.scope.exo
         if encoder_hidden_states is not None or not (self.scope.geometry or exo):

@@ -79,7 +79,8 @@ def visible_tiles(
     tiling: Tiling,
     camera_from_world: Tensor,  # [F, 3, 3] rotations
     origin: Tensor,  # [F, 3] camera centres, metres, world
-    bounds: Bounds,  # of S solids
+    # Bounds of S solids.
+    bounds: Bounds,
     poses: Tensor,  # [F, all solids, 3, 4] world_from_solid
 ) -> Tensor:  # [S, F * M] bool
     """Mask of solids that each tile may see: the tile's cone meets one of the solid's bounding
@@ -136,7 +137,8 @@ class RayBundle:
 
 def first_hits(
     solids: tuple[Solid, ...],
-    indices: list[int],  # the solids to try
+    # The solids to try.
+    indices: list[int],
     bundle: RayBundle,
     tile_of_ray: Tensor | None = None,  # [N] int64, frame * M + tile
     visible: Tensor | None = None,  # [len(indices), F * M] of :func:`visible_tiles`

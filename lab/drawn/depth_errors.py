@@ -89,7 +89,8 @@ def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo
 
 def _mixing(
     places: Tensor,  # [N], from 0 on
-    length: float,  # in the places' unit
+    # In the unit of the places.
+    length: float,
 ) -> Tensor:  # [N, K]
     """Weights that turn K independent normal numbers into N of unit variance with correlation
     exp(-d²/2 length²)."""

@@ -76,7 +76,8 @@ def exo_hits(
     rays: Tensor,  # [N, 3] unit, world
     frame: Tensor,  # [N] int64
     *,
-    glasses: bool = True,  # count
+    # False if rays pass through the glasses.
+    glasses: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """(ray depth [N], solid [N]) of rays from a standing exo camera."""
     scene = layout.scene
@@ -109,7 +110,8 @@ def _seen(
 
 def detected_person(
     person: SeenPerson,
-    camera: CameraModel,  # exo
+    # The exo camera.
+    camera: CameraModel,
     fps: float,
     rng: np.random.Generator,
 ) -> Detected:
@@ -135,7 +137,8 @@ def detected_person(
 
 def network_points(
     person: SeenPerson,
-    camera: CameraModel,  # exo
+    # The exo camera.
+    camera: CameraModel,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
     """Points as small real networks give them: all in every frame, hidden ones on the outline.

@@ -63,7 +63,8 @@ def reach_path(
     times_s: np.ndarray,  # [T]
     stops: np.ndarray,  # [K, 3] metres
     *,
-    period_s: float,  # of one move and one rest
+    # Seconds of one move and one rest.
+    period_s: float,
     offset_s: float,
     lift_m: float,
 ) -> np.ndarray:  # [T, 3] metres
@@ -88,10 +89,12 @@ def handheld(
     target: np.ndarray,  # [3]
     times_s: np.ndarray,  # [T]
     *,
-    path: str,  # of SyntheticSpec.exo_path
+    # One of SyntheticSpec.exo_path.
+    path: str,
     size_m: float,
     turn_deg: float,
-    room: tuple[np.ndarray, np.ndarray],  # its corners [3], metres
+    # Its corners [3], metres.
+    room: tuple[np.ndarray, np.ndarray],
     parts: Iterable[Part],
 ) -> np.ndarray:  # [T, 3, 4]
     """Poses of a camera that is carried or turned; of several ways the one that stays freest."""
@@ -139,8 +142,10 @@ def draw_exo(
     target: np.ndarray,  # [3] looked at
     landmarks: np.ndarray,  # [N, 3] that the camera should see
     heading: float,
-    azimuths_deg: tuple[float, float] = (35, 125),  # off the heading, to either side
-    far_m: tuple[float, float] = (1.6, 2.7),  # from the target, along the floor
+    # Angles off the heading, to either side.
+    azimuths_deg: tuple[float, float] = (35, 125),
+    # Distances from the target, along the floor.
+    far_m: tuple[float, float] = (1.6, 2.7),
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
     """A camera inside the room, off the furniture, with head and hands in free sight.
 

@@ -34,9 +34,8 @@ class Scene:
     exo_w2c: Tensor  # [3, 4] float64, or [T, 3, 4] where the camera is carried about
     ego_camera: CameraModel
     ego_w2c: Tensor  # [T, 3, 4] float64
-    further_exo: tuple[
-        tuple[CameraModel, Tensor], ...
-    ] = ()  # exo cameras beside the first, and their w2c
+    # Further exo cameras and their w2c.
+    further_exo: tuple[tuple[CameraModel, Tensor], ...] = ()
 
     @property
     def exo_cameras(self) -> tuple[tuple[CameraModel, Tensor], ...]:

@@ -88,7 +88,8 @@ def _shade_runs(
     scene: Scene,
     hits: Hits,
     order: Tensor,  # [n] int64, hits
-    runs: list[tuple[int, int]],  # solid and number of its hits, in the order of ``order``
+    # Solid and number of its hits, in the order of ``order``.
+    runs: list[tuple[int, int]],
     neighbours: dict[int, tuple[int, ...]],
 ) -> tuple[Tensor, Tensor]:
     """(colours [n, 3], world normals [n, 3]) of hits that are sorted by solid."""
@@ -177,10 +178,14 @@ def _creases(
 def _darkened(
     scene: Scene,
     probes: Tensor,  # [n, 3]
-    solids: tuple[Solid, ...],  # P neighbours
-    numbers: tuple[int, ...],  # P, theirs in the scene
-    starts: tuple[int, ...],  # P, first of the hits that may be near
-    counts: tuple[int, ...],  # P, and how many
+    # P neighbours.
+    solids: tuple[Solid, ...],
+    # The P neighbours' numbers in the scene.
+    numbers: tuple[int, ...],
+    # For each of the P neighbours, the first hit that may be near it.
+    starts: tuple[int, ...],
+    # For each of the P neighbours, the number of such hits.
+    counts: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:  # hits [m] int64, factors [m]
     """Share of light that each of the neighbours leaves to the hits that are near it."""
     device, boxes = probes.device, [solid.kind == "box" for solid in solids]

@@ -45,9 +45,8 @@ class SyntheticTake:
     ego_w2c: Tensor  # [T, 3, 4] float64
     times_s: Tensor  # [T] float64
     hands: HandTrack  # of the wearer, true also where they are hidden
-    further: tuple[
-        SyntheticTake, ...
-    ] = ()  # the same from the other exo cameras, with ``spec.exo_views``
+    # Videos of the other exo cameras, with ``spec.exo_views``.
+    further: tuple[SyntheticTake, ...] = ()
 
     @property
     def views(self) -> tuple[SyntheticTake, ...]:
@@ -83,7 +82,8 @@ def make_take(
     spec: SyntheticSpec | None = None,
     progress: Progress = no_progress,
     *,
-    device: torch.device | str = "cpu",  # to cast rays on
+    # Rays are cast on it.
+    device: torch.device | str = "cpu",
 ) -> SyntheticTake:
     """Draw and render a take; it is on the CPU.
 

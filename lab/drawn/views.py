@@ -51,7 +51,8 @@ class ViewRays:
     def offset(
         self,
         pixels: Tensor,  # [N] flat indices
-        samples: int,  # a side
+        # Number per side.
+        samples: int,
     ) -> Tensor:  # [samples², N, 3]
         """Sub-rays of the pixels, spread evenly over each."""
         width, _ = self.camera.stored_size

@@ -49,7 +49,8 @@ def draw_clip(
     settings: ClipSettings,
     *,
     classes: bool = False,
-    device: str = "cpu",  # that rays are cast and points drawn on
+    # Rays are cast and points drawn on it.
+    device: str = "cpu",
 ) -> tuple[DemoClip, SyntheticTake]:
     """The clip of a seed, from exact poses and :func:`clip_depth`, and its take; on the CPU."""
     take = make_take(clip_spec(seed, settings), device=device)

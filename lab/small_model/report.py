@@ -45,10 +45,12 @@ put back."""
 
 def report(
     models: Mapping[str, WorkFiles],
-    rooms: Rooms,  # the test split
+    # The test split.
+    rooms: Rooms,
     text: Tensor,  # [tokens, text_dim], on the device
     training: DemoTraining,
-    out: Path,  # folder of rooms.png
+    # Folder of rooms.png.
+    out: Path,
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, float]]:  # row -> column -> mean over the rooms
     """Sample every test room by each model and measure it against the truth."""

@@ -176,7 +176,8 @@ class Rooms:
 
     def sample(
         self,
-        condition: str,  # of the ego view: prior (with exo beside it), partial or ego_first (alone)
+        # The ego view's condition: prior (next to exo), or partial or ego_first (alone).
+        condition: str,
         chosen: list[int],
         text: Tensor,  # [tokens, text_dim]
     ) -> TrainSample:

@@ -27,10 +27,12 @@ def train_small_model(
     training: DemoTraining,
     *,
     minutes: float,
-    work: Path,  # for rooms and runs
+    # Folder for rooms and runs.
+    work: Path,
     device: str = "cpu",
     workers: int = 1,
-    text: Path | None = None,  # None: made by the host
+    # None if the host makes it.
+    text: Path | None = None,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Draw, train and measure; what ``figures.json`` holds.

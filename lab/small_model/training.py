@@ -54,8 +54,10 @@ def train_stage(
     held_out: Rooms,
     text: Tensor,  # [tokens, text_dim], on the device
     tell: Callable[[str], None],
-    wait: Callable[[], None],  # for the first rooms; raises where none will come
-    each_step: Callable[[], None],  # before each step
+    # Waits for the first rooms; raises if none will come.
+    wait: Callable[[], None],
+    # Called before each step.
+    each_step: Callable[[], None],
 ) -> dict[str, Any]:
     """Train for the stage's seconds, one step at least, and write its file; figures of what was
     done.

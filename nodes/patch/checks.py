@@ -252,7 +252,8 @@ def module_of(code: Any) -> str:
 
 
 def retained_places(
-    handler: Any,  # the host's context handler; None: no windows
+    # The host's context handler; None without windows.
+    handler: Any,
     noise: Tensor,  # [B, 16, t, h, w]
 ) -> tuple[int, ...]:
     """The places for RETAINED, once the windows are such that both halves show the same times.

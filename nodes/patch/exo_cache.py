@@ -30,10 +30,13 @@ OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes b
 @torch.compiler.disable
 def open_exo_cache(
     cache: ExoCache,
-    executor: WrapperExecutor,  # of the host's Wan model
+    # The executor of the host's Wan model.
+    executor: WrapperExecutor,
     x: Tensor,  # [B, 36, t, h, w_ego]
-    options: Mapping[str, Any],  # transformer_options of this call
-    frames: list[int] | None,  # latent frames of the context window; None: all
+    # The transformer_options of this call.
+    options: Mapping[str, Any],
+    # Latent frames of the context window; None: all of them.
+    frames: list[int] | None,
     w_exo: int,  # latents
 ) -> ExoForward | None:
     """This forward's part in the cache; None where every token is computed.

@@ -100,10 +100,12 @@ class WideningWrapper:
         exo: Tensor,  # [B, 16, t, h, w_exo] clean exo latent, model space
         mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
         guidance: GeometryGuidance | None,
-        cond_exo: Tensor
-        | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
-        calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
-        w_ego: int | None = None,  # latents; None: nobody cuts calls into tiles
+        # Condition latent of the exo half [B, 16, t, h, w_exo]; None: the exo latent.
+        cond_exo: Tensor | None = None,
+        # Counts the forwards of a run; None if nobody asks for them.
+        calls: PatchCalls | None = None,
+        # In latents; None if calls are never cut into tiles.
+        w_ego: int | None = None,
     ) -> None:
         self.exo = exo
         self.cond_exo = exo if cond_exo is None else cond_exo
@@ -132,7 +134,8 @@ class WideningWrapper:
         timestep: Tensor,  # [B]
         context: Tensor,  # [B, text tokens, text_dim]
         clip_fea: Tensor | None = None,  # [B, picture tokens, image_dim]
-        time_dim_concat: Tensor | None = None,  # refused beforehand by check_conditioning
+        # It is refused beforehand by check_conditioning.
+        time_dim_concat: Tensor | None = None,
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:  # [B, 16, t, h, w_ego]
@@ -243,7 +246,8 @@ def host_skips(executor: WrapperExecutor) -> bool:
 @torch.compiler.disable
 def check_call(
     x: Tensor,  # [B, 36, t, h, w] as a call brings it
-    expected: tuple[int, int, int],  # t, h, w of the ego half in this call
+    # Sizes t, h, w of the ego half in this call.
+    expected: tuple[int, int, int],
 ) -> None:
     """Refuse a part of the ego half whose place the exo half doesn't know.
 
@@ -326,7 +330,8 @@ class AttentionOverride:
 
     def __init__(
         self,
-        geometry: GgaGeometry | None,  # None: nothing is biased
+        # None if nothing is biased.
+        geometry: GgaGeometry | None,
         guidance: GeometryGuidance | None,
         previous: Callable | None,
         cross_lengths: set[int],
@@ -349,7 +354,8 @@ class AttentionOverride:
     @torch.compiler.disable
     def __call__(
         self,
-        func: Callable,  # the host's own attention
+        # The host's own attention.
+        func: Callable,
         q: Tensor,  # [B, n, heads * d]
         k: Tensor,  # [B, N, heads * d]
         v: Tensor,  # [B, N, heads * d]
@@ -413,8 +419,10 @@ def is_torchs(func: Callable) -> bool:
 @torch.compiler.disable
 def window_frames(
     transformer_options: Mapping[str, Any],
-    clip: int,  # latent frames of the clip
-    call: int,  # latent frames of this call
+    # Number of latent frames of the clip.
+    clip: int,
+    # Number of latent frames of this call.
+    call: int,
 ) -> list[int] | None:
     """Latent frames of the context window, place by place; None where the call is about the clip as
     it is.

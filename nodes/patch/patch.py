@@ -66,10 +66,12 @@ def patch_model(
 def patch_with_geometry(
     model: ModelPatcher,
     canvas: Canvas,
-    geometry: GgaGeometry | None,  # None where the options don't bias
+    # None if the options don't bias.
+    geometry: GgaGeometry | None,
     options: GgaOptions,
     backend: str = "auto",
-    recompute_exo: int = 1,  # every n-th step; 0: at the first step alone
+    # At every n-th step; 0: only at the first step.
+    recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
     """As :func:`patch_model`, of a model that was checked, with directions that are already there."""
     notes = [f"mask {canvas.mask_mode}"]
@@ -172,7 +174,8 @@ def clip_geometry(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
     rays: RayMode,
-    frames: int,  # of the canvas, 4n+1
+    # Number of the canvas's frames, 4n+1.
+    frames: int,
     exo_size: tuple[int, int],  # (width, height) px
     ego_size: tuple[int, int],  # (width, height) px
 ) -> GgaGeometry:

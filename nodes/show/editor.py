@@ -20,7 +20,8 @@ def editor_data(
     frames: FrameSelection | None,
     scene: PointCloud | None,
     exo_images: Tensor | None,  # [T, H, W, 3]
-    node: str = "",  # the id that a run knows the node by (in a sub-graph not the page's own number)
+    # The id by which a run knows the node (in a subgraph this isn't the page's own number).
+    node: str = "",
 ) -> dict:
     """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene
     is kept.

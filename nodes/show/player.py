@@ -29,27 +29,39 @@ Ui = dict[str, Any]
 
 
 def preview_ui(
-    kind: str,  # prior | depth | compare | attention: what the page shows first
-    # [T, H, W, 3] 0...1 by name: exo, prior, ego, truth, coverage, depth, plot, ...; None: there is
-    # none; one frame is a still, shown at all times
+    # View that the page shows first: prior, depth, compare or attention.
+    kind: str,
+    # Frames [T, H, W, 3] 0...1 by name: exo, prior, ego, truth, coverage, depth, plot, ...;
+    # None: there are none. A single frame is a still, which is always shown.
     streams: Mapping[str, Tensor | Drawn | None],
-    timed: CameraTrajectory | DepthVideo | None = None,  # its times are those of the streams
+    # Its times are those of the streams.
+    timed: CameraTrajectory | DepthVideo | None = None,
     *,
     text: str = "",
-    # of some streams: colours (low to high) and ticks ({at 0...1, label})
+    # Of some streams: colours (low to high) and ticks ({at 0...1, label}).
     legends: Mapping[str, Ui | None] | None = None,
-    whole: Collection[str] = (),  # streams whose frames are never made smaller
-    pick: Ui | None = None,  # widgets that a click on the stream ego sets: x, y (px), frame
-    mark: Ui | None = None,  # x, y (px of that stream), frame: where the crosshair is
-    curve: Ui | None = None,  # label, unit, values: one per frame, drawn over the timeline
-    badge: str | None = None,  # the key of a text of the page: what must not be overlooked
-    values: Ui | None = None,  # what it was made with (see upstream_values), to tell runs apart
-    geometry: Ui | None = None,  # of geometry_data: a view of weights over the stream exo
-    measure: str | None = None,  # how near it came, for a list of runs: "17.3 dB"
+    # Streams whose frames are never reduced.
+    whole: Collection[str] = (),
+    # Widgets that a click on the stream ego sets: x, y (px), frame.
+    pick: Ui | None = None,
+    # Place of the crosshair: x, y (px of that stream), frame.
+    mark: Ui | None = None,
+    # Label, unit and values, one per frame, drawn over the timeline.
+    curve: Ui | None = None,
+    # The key of a text of the page, for a warning that must not be overlooked.
+    badge: str | None = None,
+    # Values of the run (see upstream_values), to distinguish runs.
+    values: Ui | None = None,
+    # A view of weights over the stream exo, from geometry_data.
+    geometry: Ui | None = None,
+    # Distance to the truth, for a list of runs: "17.3 dB".
+    measure: str | None = None,
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the pixels of the stream ego
-    # marks of a frame of a video [H, W]: the same where it shows them, and what is redrawn or kept
+    # Marks of a video's frame [H, W]: the same where it shows them, and the redrawn or kept
+    # parts.
     video_classes: Callable[[int], Tensor] | None = None,
-    redrawn: Sequence[float] | None = None,  # share of each frame
+    # Share of each frame.
+    redrawn: Sequence[float] | None = None,
     progress: Progress = no_progress,
 ) -> Ui:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -86,8 +98,10 @@ def preview_ui(
 
 def seen_data(
     seen: Tensor,  # [T, H, W] uint8 classes
-    video_classes: Callable[[int], Tensor] | None,  # of one frame
-    redrawn: Sequence[float] | None,  # share of each frame
+    # Returns the classes of one frame.
+    video_classes: Callable[[int], Tensor] | None,
+    # Share of each frame.
+    redrawn: Sequence[float] | None,
     step: int,
     progress: Progress,
 ) -> Ui:

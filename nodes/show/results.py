@@ -78,7 +78,8 @@ def depth(
 def motion(
     frames: Tensor,  # [T, H, W, 3] of exo
     depth: DepthVideo,
-    sightings: Any,  # as in the core's ExoMotion
+    # See ExoMotion of the core.
+    sightings: Any,
     text: str,
     progress: Progress,
 ) -> Ui:
@@ -180,11 +181,15 @@ def ego(
     node: Node,
     frames: Tensor,  # [T, H, W, 3]
     decoded: Tensor,  # [T, H', W', 3] as the model made them
-    made_of: Mapping[str, Any],  # see MADE_OF
+    # See MADE_OF.
+    made_of: Mapping[str, Any],
     truth: Tensor | None,
-    observed: Observed | None,  # of the decoded ones
-    lens: CameraModel,  # of the decoded ones
-    pinhole: CameraModel | None,  # that ``frames`` were drawn again for
+    # Classes of the decoded frames.
+    observed: Observed | None,
+    # Lens of the decoded frames.
+    lens: CameraModel,
+    # The camera for which ``frames`` were redrawn.
+    pinhole: CameraModel | None,
 ) -> Ui:
     """A player that compares, and how near the frames came to the ordered path and to the truth."""
     graph, node_id = this_node(node)
@@ -241,11 +246,14 @@ def eyes(
 
 def long_ego(
     node: Node,
-    clips: Mapping[str, Tensor],  # name -> [T, H, W, 3]
+    # Frames [T, H, W, 3] by name.
+    clips: Mapping[str, Tensor],
     path: CameraTrajectory | None,
     chunks: int,
-    length: int,  # frames of a chunk
-    notes: Sequence[str],  # of those that were sampled
+    # Number of frames of a chunk.
+    length: int,
+    # Notes of the sampled chunks.
+    notes: Sequence[str],
     seen: Tensor | None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Ui:
     """A player that compares the clips of a long video, and how many of its chunks an earlier run
@@ -262,7 +270,8 @@ def attention(
     ego_images: Tensor,  # [T, H, W_ego, 3]
     pixel: tuple[int, int],  # (x, y) in ego
     frame: int,
-    maps: Sequence[Any],  # heats of that pixel
+    # Heat maps of that pixel.
+    maps: Sequence[Any],
     text: str,
 ) -> Ui:
     """A player of each map over the exo frame; a click in the ego frame picks another pixel."""

@@ -17,8 +17,10 @@ from egox_core.types import AlignMode, DepthVideo
 
 
 def align_depth_reference(
-    metric: DepthVideo,  # z depth, metres
-    video: DepthVideo,  # relative depth or disparity
+    # Z depth in metres.
+    metric: DepthVideo,
+    # Relative depth or disparity.
+    video: DepthVideo,
     mode: AlignMode = "least squares",
 ) -> tuple[DepthVideo, AlignReport]:
     """As :func:`depth.align.align_depth` for two valid inputs of one size; checks nothing."""

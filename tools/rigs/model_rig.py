@@ -203,14 +203,18 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
 
 def make_rig(
     pack: ModuleType,
-    models: Path,  # a folder as standins.py writes it
+    # A folder as standins.py writes it.
+    models: Path,
     size: RigSize | None = None,
     *,
-    image_embedding: bool = False,  # the Wan 2.1 form, with CLIP vision
-    prompt_tokens: tuple[int, int] = (6, 6),  # positive, negative
+    # True takes the form of Wan 2.1, with CLIP vision.
+    image_embedding: bool = False,
+    # Numbers for the positive and the negative prompt.
+    prompt_tokens: tuple[int, int] = (6, 6),
     image_embedding_mode: str = "released",
     noise_seed: int = 0,
-    **conditioning: Any,  # further arguments of condition_clip
+    # Further arguments of condition_clip.
+    **conditioning: Any,
 ) -> ModelRig:
     """Load the stand-ins and condition a small clip."""
     size = size or RigSize()
