@@ -106,7 +106,7 @@ class FrameSelection:
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Resize  # how the aspect difference was taken up
-    # the video's file, where there is one: depth and poses may be beside it
+    # the video's file, where there is one: depth and poses may be next to it
     source_path: Path | None = None
     source_frames: int | None = None  # of the whole source video, where that is known
 
@@ -739,7 +739,7 @@ class TakeMeta:
     ego_lens: CameraModel | None = None  # the exact one, too
     ego: CameraPath | None = None  # with that lens, numbered by source frame; None: no poses
     exo_path: str = ""  # as written, never opened
-    # who made the ego poses, where the file says so; empty: somebody who measured them
+    # who made the ego poses, if the file names it; empty: somebody who measured them
     pose_source: str = ""
 
     @property

@@ -192,7 +192,7 @@ class CacheSettings:
     # of latents and embeddings; directions stay float32
     dtype: Literal["bfloat16", "float16", "float32"] = argument("bfloat16")
     shard_clips: int = argument(16, "most clips in a shard, all of one take")
-    device: str = argument("cpu", "where the encoders run; cuda:0,cuda:1 spreads the workers")
+    device: str = argument("cpu", "device of the encoders; cuda:0,cuda:1 spreads the workers")
 
 
 @frozen
@@ -307,7 +307,7 @@ class EvaluateOptions:
     baselines: bool = True
     # of metrics.columns.WEIGHTS; what lacks them isn't computed
     weights: Mapping[str, Path] = field(default_factory=dict)
-    device: str = argument("cpu", "where networks run; cuda:0,cuda:1 spreads the workers")
+    device: str = argument("cpu", "device of the networks; cuda:0,cuda:1 spreads the workers")
     sheet_clips: int = argument(12, "clips on the contact sheet, 0: none", flag="sheet")
 
 
@@ -322,7 +322,7 @@ class MaskOptions:
         "folder with <clip>.png: each object's number in the true video's first frame, 0 elsewhere; "
         "a clip without one takes the objects that a grid of points hits, for `evaluate --dino`",
     )
-    device: str = argument("cpu", "where the model runs; cuda:0,cuda:1 spreads the workers")
+    device: str = argument("cpu", "device of the model; cuda:0,cuda:1 spreads the workers")
 
 
 @frozen
@@ -336,7 +336,7 @@ class RobotOptions:
     ego: Path | None = argument(
         None, "folder with <clip>.mp4, as `generate` writes them; without it the true ego videos"
     )
-    task: str = argument("", "what is done, for clips whose set doesn't say it (else the prompt)")
+    task: str = argument("", "the task, for clips whose set doesn't state it (default: the prompt)")
     fps: int = argument(0, "frames a second; 0: as the set has, or its first clip")
     resample: bool = argument(
         False, "take the nearest frames where a clip's times are others than the set's"

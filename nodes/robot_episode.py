@@ -55,7 +55,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 io.String.Input(
                     "task",
                     default="",
-                    tooltip="What the person does, in a few words, such as: pour water into a cup.",
+                    tooltip="The person's task in a few words, such as: pour water into a cup.",
                 ),
                 EgoXHands.Input(
                     "hands",

@@ -127,9 +127,9 @@ class EgoXSampleLong(io.ComfyNode):
                     "look_away_memory",
                     default=False,
                     tooltip=(
-                        "Keeps places consistent when the wearer looks away and back: what was "
-                        "generated where exo saw nothing is stored, and drawn into the prior from "
-                        "the second next chunk on. Needs depth and trajectory."
+                        "Keeps places consistent when the wearer looks away and back: places that "
+                        "exo never saw are stored as they were generated, and drawn into the prior "
+                        "from the second next chunk on. Needs depth and trajectory."
                     ),
                 ),
                 *sampling_inputs(),

@@ -61,8 +61,8 @@ class EgoXSecondEye(io.ComfyNode):
                     options=["full", "horizon", "off", "upright"],
                     default="full",
                     tooltip=(
-                        "Only for VR180. upright: keeps the world still and level: who looks "
-                        "straight ahead in the headset looks at the horizon. full: keeps the world "
+                        "Only for VR180. upright: keeps the world still and level; looking "
+                        "straight ahead in the headset shows the horizon. full: keeps the world "
                         "still, tilted as the wearer's head was on average. horizon: only keeps "
                         "the horizon from rolling. off: keeps all motion of the wearer's head."
                     ),
@@ -96,7 +96,7 @@ class EgoXSecondEye(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     tooltip=(
-                        "Only for flat: what is at this distance in metres appears on the screen, "
+                        "Only for flat: things at this distance in metres appear on the screen, "
                         "nearer things in front of it. 0: everything is in front of the screen."
                     ),
                 ),

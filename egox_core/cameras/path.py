@@ -122,7 +122,7 @@ class CameraPath:
         return lens.crop(-left, -top, *whole)
 
     @property
-    def pose(self) -> Tensor | None:  # [3, 4] of a camera that stands, [T, 3, 4]; float64
+    def pose(self) -> Tensor | None:  # [3, 4] of a static camera, else [T, 3, 4]; float64
         """The poses as files have them; None: nobody knows them, the world is the camera's own."""
         return None if self.at_origin else self._w2c
 

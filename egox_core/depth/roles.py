@@ -89,7 +89,7 @@ def align_sources(
     # Lens and poses of the exo camera at the frames' size, as far as they are known.
     exo: CameraPath | None = None,
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
-    sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
+    sky_mask: Array | None = None,  # [B, h, w] host MASK, added to the sources' own
     mode: AlignMode = "least squares",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, tuple[Remark, ...]]:

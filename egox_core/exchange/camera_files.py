@@ -56,7 +56,7 @@ class CameraFile:
     def of_poses(
         cls,
         name: str,
-        w2c: Tensor,  # [N, 3, 4], or [3, 4] of a camera that stands
+        w2c: Tensor,  # [N, 3, 4], or [3, 4] of a static camera
         times_s: Tensor | None = None,  # [N]; None: the frames that the names say
         world: World = "unknown",
         # Further fields: names, lens.

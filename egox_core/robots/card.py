@@ -42,9 +42,9 @@ episodes = LeRobotDataset("egox", root="THIS_FOLDER", video_backend="pyav")
 | `observation.images.exo` | the third-person video, as filmed |
 | `observation.images.ego` | the first-person video, upright; a model's or a true one |
 | `observation.images.ego_depth` | z depth (not along the ray) of the scene in the ego camera, \
-metres, 0.01 to 10; 0.01: unknown, 10: whatever is farther, such as the sky |
+metres, 0.01 to 10; 0.01: unknown, 10: everything farther, such as the sky |
 | `observation.images.ego_seen` | 255: exo sees it now, 128: at another time, 64: doubtful, 0: \
-never; where a generated video was held against exo, also 192: drawn otherwise than exo saw it, 224 \
+never; where a generated video was compared with exo, also 192: drawn otherwise than exo saw it, 224 \
 and 160: like 255 and 128, with exo's own pixel put back |
 | `observation.state` | per hand, left first: the wrist's place (x y z), two columns of its \
 rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame |
@@ -74,9 +74,9 @@ camera's. Lenses are written whole (model, K, distortion, size) in `egox/ego_cam
 `egox/exo_camera` of meta/episodes, with what the checks said in `egox/notes`; K alone describes a
 pinhole only.
 
-Not promised: what the exo camera never saw is invented, hands that it didn't see are not valid, and
-a generated hand may be elsewhere than its label; `egox.hand_label_px` has the distance where it was
-measured.
+Not promised: areas that the exo camera never saw are invented, hands that it didn't see are not
+valid, and a generated hand may be elsewhere than its label; `egox.hand_label_px` has the distance
+where it was measured.
 """
 """The card of a set with all columns; a set that lacks one has no row for it."""
 

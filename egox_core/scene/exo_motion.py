@@ -80,7 +80,7 @@ def estimate_exo_motion(
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ExoMotion]:
-    """The depth with a pose per frame and mended maps; the same object where the camera stands.
+    """The depth with a pose per frame and mended maps; the same object where the camera is static.
 
     Corners (SIFT) outside of the depth's masks are matched to key frames; poses come from their
     depth and are adjusted together with the points, the lens held. auto: rotations alone, where

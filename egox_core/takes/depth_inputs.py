@@ -60,7 +60,7 @@ def take_depth(
     # See metric_scale.with_scale.
     scale: ScaleSource | float = "as is",
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
-    sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
+    sky_mask: Array | None = None,  # [B, h, w] host MASK, added to the sources' own
     mode: AlignMode = "least squares",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:

@@ -45,7 +45,7 @@ def read_meta(path: Path | str, entry: str = "") -> TakeMeta:
 
 
 def parse_meta(content: object, path: Path, entry: str = "") -> TakeMeta:
-    """The same from parsed JSON; ``path`` helps to choose the entry and stands in messages."""
+    """The same from parsed JSON; ``path`` helps to choose the entry and is named in messages."""
     if isinstance(content, dict) and LIST_KEY in content:
         content = _choose_entry(content[LIST_KEY], path, entry)
     if not isinstance(content, dict) or not ENTRY_KEYS & content.keys():

@@ -27,7 +27,7 @@ class VideoInfo:
     frame_count: int
     times_s: tuple[float, ...]  # of every frame, from 0 for the first
     has_audio: bool
-    start_s: float  # time stamp of the first frame, seconds; audio is counted from it
+    start_s: float  # time stamp of the first frame, seconds; times_s are relative to it
     # Time stamps in stream units; empty if the file has none.
     pts: tuple[int, ...] = field(repr=False)
     keyframes: tuple[int, ...] = field(repr=False)  # indices

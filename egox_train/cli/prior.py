@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--exo-motion",
         choices=get_args(Motion),
         default="auto",
-        help="how the exo camera moves, where its poses aren't given (default: auto, found out)",
+        help="motion of the exo camera, if its poses aren't given (default: auto, detected)",
     )
     parser.add_argument(
         "--device",

@@ -154,8 +154,7 @@ class PrepareOptions:
     )
     device: str | RemoteModels | None = argument(
         None,
-        "where depth, mask and caption models run and priors are drawn; default: a GPU where there "
-        "is one",
+        "device of the depth, mask and caption models and of drawing; default: a GPU if there is one",
         type=str,
     )
     eye_height_m: float = argument(
@@ -176,7 +175,7 @@ class PrepareOptions:
         None, "of the depth (default: as-is)", type=parse_scale, metavar="as-is|wearer|NUMBER"
     )
     exo_motion: Motion = argument(
-        "stands", "how the exo cameras move, where poses per frame aren't given; auto: found out"
+        "stands", "motion of the exo cameras, if poses per frame aren't given; auto: detected"
     )
     draw_anyway: bool = argument(
         False,

@@ -251,7 +251,7 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         digits=1,
         meaning="degrees between view and rendered path, median over the frames that can be judged; with wrong "
-        "depth it tells of the depth",
+        "depth it shows the error of the depth",
         tables=("clips",),
     ),
     Metric(

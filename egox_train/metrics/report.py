@@ -226,7 +226,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
             yield f"By {kind}", _paper_table(by_name, seeds)
         yield "Structure", _means_table(means, of_family("structure"))
         yield "Inside and outside the prior's coverage", _means_table(means, of_family("prior"))
-        yield "What exo observed, and what it did not", _means_table(means, of_family("seen"))
+        yield "Observed and unobserved areas", _means_table(means, of_family("seen"))
         objects = [
             m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]
         ]

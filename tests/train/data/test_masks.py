@@ -92,7 +92,7 @@ def test_nobody_says_what_moves_and_the_report_says_so(raw, tmp_path):
     assert {r.moving for r in records} == {"derived"} and report["moving"] == {"derived": 4}
     assert any("4 of 4 clips" in w and "--mask-root" in w for w in outcome.warnings())
     # Once, of all of them.
-    (derived,) = [note for note in report["notes"][TAKE] if "derived from change" in note]
+    (derived,) = [note for note in report["notes"][TAKE] if "guessed from changes" in note]
     assert any(derived == f"{records[0].clip} and 3 more: {note}" for note in records[0].notes)
 
 

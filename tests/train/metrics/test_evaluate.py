@@ -172,7 +172,7 @@ def test_figures_by_how_exo_knows_a_pixel(place):
     assert row["ssim"] == pytest.approx(mean, abs=0.02)
     assert "psnr_now" not in without and report["means"][MADE]["psnr_now"]["clips"] == 1
     table = (place / "out" / TABLE).read_text("utf-8")
-    assert "## What exo observed, and what it did not" in table and "| PSNR now ↑ |" in table
+    assert "## Observed and unobserved areas" in table and "| PSNR now ↑ |" in table
     (place / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
     assert "a" in run(place).errors
 
