@@ -61,17 +61,17 @@ def drawn(scene: PointCloud, path: CameraTrajectory, options: PriorOptions, fram
 
 def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Tensor]:
     """Warp the picture of the frame before: (as seen from ``frame`` [S, S, C], where known)."""
-    rays, _ = take.ego_camera.pixel_rays()
+    rays, _ = take.ego.camera.pixel_rays()
     points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
-    before_from_now = compose(take.ego_w2c[frame - 1], invert(take.ego_w2c[frame]))
+    before_from_now = compose(take.ego.w2c[frame - 1], invert(take.ego.w2c[frame]))
     points = transform(before_from_now, points.reshape(-1, 3).double())
-    uv, valid = take.ego_camera.project(points)
+    uv, valid = take.ego.camera.project(points)
     size = picture.shape[0]
     # Something else may have stood in front of the surface then.
     col, row = (uv[:, axis].round().long().clamp(0, size - 1) for axis in (0, 1))
     then = take.ego_ray_depth_m[frame - 1][row, col]
     valid &= (then / points.norm(dim=-1) - 1).abs() < 0.01
-    valid &= ~take.ego_dynamic[frame - 1][row, col] & take.ego_camera.inside(uv, -1.0)
+    valid &= ~take.ego_dynamic[frame - 1][row, col] & take.ego.camera.inside(uv, -1.0)
     grid = (uv.float().reshape(1, size, size, 2) + 0.5) / size * 2 - 1
     out = torch.nn.functional.grid_sample(
         picture.permute(2, 0, 1)[None], grid, mode="bicubic", align_corners=False

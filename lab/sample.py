@@ -55,7 +55,7 @@ def samples() -> Mapping[str, Sample]:
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
     """Points of the wearer of a take as a detector would see them."""
     layout = draw_layout(spec)
-    camera = layout.scene.exo_camera
+    camera = layout.scene.exo.camera
     people = detected_person(seen_person(layout), camera, spec.fps, np.random.default_rng(0))
     write_json(file, openpose_content(people, camera.stored_size))
 

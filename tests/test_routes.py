@@ -153,7 +153,7 @@ class Clip:
 
     @property
     def all_exo(self) -> Tensor:  # [COUNT, 3, 4]
-        return self.take.exo_w2c.expand(COUNT, 3, 4)
+        return self.take.exo.w2c.expand(COUNT, 3, 4)
 
     @property
     def exo_w2c(self) -> Tensor:  # [T, 3, 4]
@@ -161,21 +161,21 @@ class Clip:
 
     @property
     def pose(self) -> np.ndarray:  # [3, 4], or [T, 3, 4] of a camera that moves
-        return (self.exo_w2c if self.moves else self.take.exo_w2c).numpy()
+        return (self.exo_w2c if self.moves else self.take.exo.at(0)).numpy()
 
     @property
     def ego_w2c(self) -> Tensor:  # [T, 3, 4]
-        return self.take.ego_w2c[self.indices]
+        return self.take.ego.w2c[self.indices]
 
     def k(self, scale: float = 1.0) -> np.ndarray:
         """Of the frames handed on, resized by ``scale``."""
-        lens, x = self.take.exo_camera, self.picture.scale * scale
+        lens, x = self.take.exo.camera, self.picture.scale * scale
         left = self.picture.left
         return k_of(lens.fx * x, (lens.cx - left + 0.5) * x - 0.5, (lens.cy + 0.5) * x - 0.5)
 
     @property
     def source_k(self) -> np.ndarray:
-        lens = self.take.exo_camera
+        lens = self.take.exo.camera
         return k_of(lens.fx, lens.cx, lens.cy)
 
     def maps(self, every: int = 1) -> np.ndarray:  # [T, h, w], of the frames
@@ -187,12 +187,12 @@ class Clip:
 
     @property
     def ego(self) -> CameraModel:
-        return self.take.ego_camera.rescale(self.picture.size[1], self.picture.size[1])
+        return self.take.ego.camera.rescale(self.picture.size[1], self.picture.size[1])
 
     def poses(self, of_exo: bool, upright: bool = True) -> Poses:
         """Of the whole source, as a program would write them."""
-        ego = self.take.ego_w2c
-        ego = self.take.ego_camera.upright_poses(ego) if upright else ego
+        ego = self.take.ego.w2c
+        ego = self.take.ego.camera.upright_poses(ego) if upright else ego
         exo = self.all_exo.numpy()
         lens = (self.source_k, self.picture.source) if of_exo else (k_of(32, 31.5, 31.5), (64, 64))
         return Poses(exo if of_exo else ego.numpy(), *lens, FPS, exo)
@@ -205,13 +205,13 @@ class Clip:
 
     def meta(self, name: str, k: np.ndarray | None = None, **more: object) -> Path:
         """meta.json with what is true, in a folder of its own."""
-        content = {"camera_extrinsics": self.take.exo_w2c.tolist()}
-        content |= {"ego_extrinsics": self.take.ego_w2c.tolist()}
+        content = {"camera_extrinsics": self.take.exo.rows()}
+        content |= {"ego_extrinsics": self.take.ego.w2c.tolist()}
         content |= {} if k is None else {"camera_intrinsics": k.tolist()}
         return self.file(f"{name}/meta.json", content | more)
 
     def exact(self) -> Path:
-        lens = self.take.exo_camera
+        lens = self.take.exo.camera
         return self.meta("exact", exo_camera=lens.to_json())
 
     def depth_file(self, every: int = 1) -> Path:
@@ -519,7 +519,7 @@ way("ego path: array, in the scene's world", everything=True)(
     lambda c: with_path(c, c.ego_w2c.numpy(), scene=scene_of(c))
 )
 way("ego path: array of the source")(
-    lambda c: with_path(c, c.take.ego_w2c.numpy(), exo_w2c=c.all_exo.numpy())
+    lambda c: with_path(c, c.take.ego.w2c.numpy(), exo_w2c=c.all_exo.numpy())
 )
 way("ego path: keyframes")(lambda c: with_path(c, document(c)["keyframes"], scene=scene_of(c)))
 way("ego path: a path of the whole source")(
@@ -683,7 +683,7 @@ def other_lengths(clip_of) -> None:
     """Row 7: poses and masks that are neither the frames' nor the source's."""
     late = clip_of("as it is", "from 4", True)
     with refuses("got 7 "):
-        stages.path(late.take.ego_w2c.numpy()[:7], frames=late.frames, camera=late.ego)
+        stages.path(late.take.ego.w2c.numpy()[:7], frames=late.frames, camera=late.ego)
     with refuses("got 7 "):
         with_depth(late, camera=late.lens, exo_w2c=late.all_exo.numpy()[:7])
     with refuses("got 7 "):
@@ -711,7 +711,7 @@ def viewer_of_a_pinhole(clip_of) -> None:
     """Row 9: 90 degrees are 90."""
     clip = clip_of("as it is", "from 0", False)
     path, _ = stages.path(
-        clip.take.ego_camera.upright_poses(clip.ego_w2c).numpy(),
+        clip.take.ego.camera.upright_poses(clip.ego_w2c).numpy(),
         frames=clip.frames,
         camera=CameraModel.pinhole(64, 64, 32),
         exo_w2c=clip.pose,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, invert, transform
+from egox_core.cameras import CameraModel, camera_centre, transform
 from egox_core.frozen import frozen
 from egox_core.trajectory import OPENPOSE_POINTS, POINTS
 
@@ -59,9 +59,9 @@ class SeenPerson:
 
 def seen_person(layout: Layout) -> SeenPerson:
     """The wearer's points; the exo camera stands."""
-    camera, head = layout.scene.exo_camera, layout.head
+    camera, head = layout.scene.exo.camera, layout.head
     marks = torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))  # [T, 8, 3]
-    local = transform(layout.scene.exo_w2c, marks)
+    local = transform(layout.scene.exo.at(0), marks)
     uv, valid = camera.project(local)
     return SeenPerson(
         uv=uv.numpy(),
@@ -81,7 +81,7 @@ def exo_hits(
 ) -> tuple[Tensor, Tensor]:
     """(ray depth [N], solid [N]) of rays from a standing exo camera."""
     scene = layout.scene
-    origin = invert(scene.exo_w2c.view(-1, 3, 4)[0])[:, 3].float().expand(scene.frames, 3)
+    origin = camera_centre(scene.exo.at(0)).float().expand(scene.frames, 3)
     bundle = RayBundle(rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid)
     solids = [
         i for i in scene.indices() if glasses or not scene.solids[i].name.startswith("glasses")
@@ -94,7 +94,7 @@ def _seen(
 ) -> np.ndarray:
     """[T, 8] which points nothing else hides, and the picture shows."""
     frames, count = marks.shape[:2]
-    centre = invert(layout.scene.exo_w2c)[:, 3]
+    centre = camera_centre(layout.scene.exo.at(0))
     away = (marks - centre).reshape(-1, 3)
     far = away.norm(dim=-1)
     # Detectors find eyes behind glasses.

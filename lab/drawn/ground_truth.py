@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from egox_core.cameras import camera_centre
+from egox_core.cameras import camera_centre, transform
 from egox_core.frozen import frozen
 from egox_train.parallel import single_threaded
 
@@ -46,8 +46,8 @@ def covisible(take: SyntheticTake, frame: int) -> Covisible:
 
 def _covisible(take: SyntheticTake, frame: int) -> Covisible:
     scene = take.scene
-    view = ViewRays.of(take.ego_camera)
-    w2c = take.ego_w2c[frame]
+    view = ViewRays.of(take.ego.camera)
+    w2c = take.ego.at(frame)
     ego_rays = view.rays @ w2c[:, :3].float()
     index = take.ego_index[frame].reshape(-1).long()
     hit = (index >= 0) & view.valid
@@ -55,9 +55,9 @@ def _covisible(take: SyntheticTake, frame: int) -> Covisible:
         camera_centre(w2c).float()
         + ego_rays * take.ego_ray_depth_m[frame].reshape(-1, 1).nan_to_num()
     )
-    exo_w2c = take.exo_w2c if take.exo_w2c.ndim == 2 else take.exo_w2c[frame]
-    exo_uv, in_lens = take.exo_camera.project(points.double() @ exo_w2c[:, :3].T + exo_w2c[:, 3])
-    pixels = (hit & in_lens & take.exo_camera.inside(exo_uv)).nonzero().squeeze(1)
+    exo, exo_w2c = take.exo.camera, take.exo.at(frame)
+    exo_uv, in_lens = exo.project(transform(exo_w2c, points.double()))
+    pixels = (hit & in_lens & exo.inside(exo_uv)).nonzero().squeeze(1)
 
     exo_centre = camera_centre(exo_w2c).float()
     away = points[pixels] - exo_centre

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, CameraPath
 from egox_core.frozen import frozen
 
 from .head import HeadForm, draw_head
@@ -108,18 +108,17 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
             (camera, handheld(streams[name], pose, target, times_s, **way))
             for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)
         ]
-    (exo_camera, exo_w2c), *further = [
-        (camera, torch.from_numpy(_right_turned(pose, room_from_world))) for camera, pose in exo
-    ]
+
+    def in_world(camera: CameraModel, camera_from_room: np.ndarray) -> CameraPath:
+        w2c = torch.from_numpy(_right_turned(camera_from_room, room_from_world))
+        return CameraPath(lens=camera, w2c=w2c, times_s=torch.from_numpy(times_s), world="take")
+
     scene = Scene(
         solids=solids,
         world_from_solid=torch.from_numpy(world_from_solid).float(),
         light=_draw_light(streams["light"], room, room_from_world),
-        exo_camera=exo_camera,
-        exo_w2c=exo_w2c,
-        further_exo=tuple(further),
-        ego_camera=ego_camera(spec.ego_size),
-        ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)),
+        ego=in_world(ego_camera(spec.ego_size), ego_from_room),
+        exos=tuple(in_world(camera, pose) for camera, pose in exo),
     )
     head = _drawn_head(person, turn, form, range(first, len(parts)), room_from_world)
     hands = np.einsum("ij,tsnj->tsni", turn, person.hands)

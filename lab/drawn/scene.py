@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraPath
 from egox_core.frozen import frozen
 
 from .solids import Solid
@@ -30,17 +30,13 @@ class Scene:
     solids: tuple[Solid, ...]
     world_from_solid: Tensor  # [T, S, 3, 4] float32
     light: Light
-    exo_camera: CameraModel
-    exo_w2c: Tensor  # [3, 4] float64, or [T, 3, 4] where the camera is carried about
-    ego_camera: CameraModel
-    ego_w2c: Tensor  # [T, 3, 4] float64
-    # Further exo cameras and their w2c.
-    further_exo: tuple[tuple[CameraModel, Tensor], ...] = ()
+    ego: CameraPath
+    exos: tuple[CameraPath, ...]  # one, or with ``spec.exo_views`` several
 
     @property
-    def exo_cameras(self) -> tuple[tuple[CameraModel, Tensor], ...]:
-        """All exo cameras with their w2c, the first one first."""
-        return ((self.exo_camera, self.exo_w2c), *self.further_exo)
+    def exo(self) -> CameraPath:
+        """The first exo camera."""
+        return self.exos[0]
 
     @property
     def device(self) -> torch.device:

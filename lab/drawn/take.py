@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, CameraPath, transform
+from egox_core.cameras import CameraPath, transform
 from egox_core.frozen import frozen
 from egox_core.hands import HandTrack
 from egox_core.progress import Progress, no_progress
@@ -39,11 +39,8 @@ class SyntheticTake:
     ego_ray_depth_m: Tensor  # [T, S, S] float32, along the ray
     ego_index: Tensor  # [T, S, S] int16
     ego_dynamic: Tensor  # [T, S, S] bool
-    exo_camera: CameraModel
-    ego_camera: CameraModel
-    exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] where it moves
-    ego_w2c: Tensor  # [T, 3, 4] float64
-    times_s: Tensor  # [T] float64
+    exo: CameraPath
+    ego: CameraPath
     hands: HandTrack  # of the wearer, true also where they are hidden
     # Videos of the other exo cameras, with ``spec.exo_views``.
     further: tuple[SyntheticTake, ...] = ()
@@ -63,19 +60,14 @@ class SyntheticTake:
         """The exact depth as the pipeline takes it."""
         return DepthVideo(
             depth_m=self.exo_depth_m,
-            exo=CameraPath.of_exo(self.exo_camera, self.exo_w2c, self.times_s),
+            exo=self.exo,
             dynamic=self.exo_dynamic,
             source_indices=torch.arange(self.spec.frames),
         )
 
     def trajectory(self) -> CameraTrajectory:
         """The exact ego poses, with the lens that the ego picture was drawn with."""
-        return CameraTrajectory(
-            ego=CameraPath(
-                lens=self.ego_camera, w2c=self.ego_w2c, times_s=self.times_s, world="take"
-            ),
-            exo=CameraPath.of_exo(self.exo_camera, self.exo_w2c, self.times_s),
-        )
+        return CameraTrajectory(ego=self.ego, exo=self.exo)
 
 
 def make_take(
@@ -112,26 +104,18 @@ def make_take(
             ego_ray_depth_m=ego_ray,
             ego_index=ego_index,
             ego_dynamic=dynamic[ego_index.long()],
-            exo_camera=camera,
-            ego_camera=scene.ego_camera,
-            exo_w2c=w2c,
-            ego_w2c=scene.ego_w2c,
-            times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps,
-            hands=drawn_hands(layout, w2c),
+            exo=exo,
+            ego=scene.ego,
+            hands=drawn_hands(layout, exo),
         )
-        for (exo_rgb, _, exo_depth_m, exo_index), (camera, w2c) in zip(
-            of_exo, scene.exo_cameras, strict=True
-        )
+        for (exo_rgb, _, exo_depth_m, exo_index), exo in zip(of_exo, scene.exos, strict=True)
     ]
     return replace(takes[0], further=tuple(takes[1:]))
 
 
-def drawn_hands(
-    layout: Layout,
-    exo_w2c: Tensor,  # [3, 4] or [T, 3, 4]
-) -> HandTrack:
+def drawn_hands(layout: Layout, exo: CameraPath) -> HandTrack:
     """The wearer's hands as an exo camera of the scene has them."""
-    return HandTrack.of_joints(transform(exo_w2c.unsqueeze(-3), layout.hands), "drawing")
+    return HandTrack.of_joints(transform(exo.w2c[:, None], layout.hands), "drawing")
 
 
 def _render(
@@ -139,11 +123,10 @@ def _render(
 ) -> list[tuple[Tensor, ...]]:
     """Results of :func:`_compact` for each exo camera, then for the ego camera, all frames."""
     neighbours = crease_neighbours(scene)
-    exos = [
-        Renderer(scene, camera, w2c, neighbours, spec.edge_samples)
-        for camera, w2c in scene.exo_cameras
-    ]
-    ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
+    *exos, ego = (
+        Renderer(scene, camera, neighbours, spec.edge_samples)
+        for camera in (*scene.exos, scene.ego)
+    )
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
     backgrounds = [exo.full([0], standing) for exo in exos]

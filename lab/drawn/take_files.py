@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from egox_core.file_names import DEPTH, EXO, HANDS, META, TRUTH
 from egox_core.hands import write_hands
@@ -61,12 +60,12 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
     """Contents of meta.json; poses are w2c rows, rounded to a tenth of a micrometre."""
     return {
         "prompt": take.prompt,
-        "camera_intrinsics": _rows(take.exo_camera.intrinsics),
-        "camera_extrinsics": _rows(take.exo_w2c),
-        "ego_intrinsics": _rows(take.ego_camera.intrinsics),
-        "ego_extrinsics": _rows(take.ego_w2c),
-        "exo_camera": asdict(take.exo_camera),
-        "ego_camera": asdict(take.ego_camera),
+        "camera_intrinsics": _rounded(take.exo.camera.intrinsics.tolist()),
+        "camera_extrinsics": _rounded(take.exo.rows()),
+        "ego_intrinsics": _rounded(take.ego.camera.intrinsics.tolist()),
+        "ego_extrinsics": _rounded(take.ego.rows()),
+        "exo_camera": asdict(take.exo.camera),
+        "ego_camera": asdict(take.ego.camera),
         "fps": take.spec.fps,
         "source": f"EgoX synthetic take: {take.spec.text()}",
     }
@@ -86,5 +85,5 @@ def write_packed(path: Path, **arrays: np.ndarray) -> None:
                 np.lib.format.write_array(stream, np.asarray(array, order="C"), allow_pickle=False)
 
 
-def _rows(matrix: Tensor) -> list:
-    return np.round(matrix.double().numpy(), 7).tolist()
+def _rounded(rows: list) -> list:
+    return np.round(rows, 7).tolist()

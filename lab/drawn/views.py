@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, camera_centre
+from egox_core.cameras import CameraModel, CameraPath, camera_centre
 from egox_core.frozen import frozen
 
 from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
@@ -105,15 +105,14 @@ class Renderer:
     def __init__(
         self,
         scene: Scene,
-        camera: CameraModel,
-        w2c: Tensor,  # [3, 4] of a standing camera or [T, 3, 4], float64
+        path: CameraPath,
         neighbours: dict[int, tuple[int, ...]],
         edge_samples: int,
     ) -> None:
         self.scene, self.neighbours, self.edge_samples = scene, neighbours, edge_samples
-        self.view_rays = ViewRays.of(camera, scene.device)
-        self.width, self.height = camera.stored_size
-        self.w2c = w2c.to(scene.device).expand(scene.frames, 3, 4)
+        self.view_rays = ViewRays.of(path.camera, scene.device)
+        self.width, self.height = path.camera.stored_size
+        self.w2c = path.poses(scene.frames).to(scene.device)
         self._bounds: dict[tuple[int, ...], Bounds] = {}
 
     @property

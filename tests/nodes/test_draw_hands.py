@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from egox_core.cameras.path import CameraPath
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
@@ -26,9 +25,7 @@ def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
     write_hands(take.hands, folder / "hands.json")
     path = take.trajectory()
     frames = frames_in_use(range(5), (112, 64), source_path=folder / "exo.mp4")
-    depth = DepthVideo(
-        depth_m=take.ego_depth_m, exo=CameraPath.of_exo(take.ego_camera, take.ego_w2c, take.times_s)
-    )
+    depth = DepthVideo(depth_m=take.ego_depth_m, exo=take.ego)
     picture, mask, track = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
     assert picture.shape == (5, 64, 64, 3) and mask.shape == (5, 64, 64)
     of_hands = [solid.name in ("palm", "finger", "thumb") for solid in take.scene.solids]

@@ -35,7 +35,7 @@ def geometry():
     depth[:, :20, :40] = torch.nan
     trust = torch.linspace(0, 1, depth.numel()).view_as(depth)
     return gga_geometry(
-        DepthVideo(depth_m=depth, trust=trust, exo=CameraPath.of_exo(take.exo_camera)),
+        DepthVideo(depth_m=depth, trust=trust, exo=CameraPath.of_exo(take.exo.camera)),
         take.trajectory(),
         "exact",
         frames=9,

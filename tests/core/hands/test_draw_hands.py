@@ -9,7 +9,6 @@ from egox_core.types import CameraTrajectory
 from lab.drawn import SyntheticSpec
 from lab.drawn.layout import draw_layout
 from lab.drawn.take import drawn_hands
-from tests.poses import path_of
 from tests.refusals import refuses
 
 SIZE = 128
@@ -19,8 +18,7 @@ SIZE = 128
 def clip() -> tuple[HandTrack, CameraTrajectory]:
     layout = draw_layout(SyntheticSpec(seed=3, frames=1, ego_size=SIZE))
     scene = layout.scene
-    path = path_of(scene.ego_w2c, scene.ego_camera, exo_w2c=scene.exo_w2c)
-    return drawn_hands(layout, scene.exo_w2c), path
+    return drawn_hands(layout, scene.exo), CameraTrajectory(ego=scene.ego, exo=scene.exo)
 
 
 def skin_distance(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:  # [N, 3] -> [N]

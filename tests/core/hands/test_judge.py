@@ -8,13 +8,13 @@ import torch
 
 from egox_core.hands import HandTrack, judged_hands
 from egox_core.hands.judge import TIPS
+from egox_core.types import CameraTrajectory
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import exo_hits
 from lab.drawn.layout import Layout, draw_layout
 from lab.drawn.solids import MOVING_GROUPS
 from lab.drawn.take import drawn_hands
 from tests.core.hands.test_hand_track import angles_deg
-from tests.poses import path_of
 
 FRAMES = 9
 
@@ -28,19 +28,19 @@ class Clip(NamedTuple):
     def judged(self, joints: torch.Tensor, *used: str) -> HandTrack:
         """The verdict on joints, by the ``used`` of depth and mask."""
         evidence = self.evidence(joints)
-        camera, times_s = self.layout.scene.exo_camera, torch.arange(FRAMES) / 10
+        camera, times_s = self.layout.scene.exo.camera, torch.arange(FRAMES) / 10
         return judged_hands(
             joints, camera, times_s=times_s, **{name: evidence[name] for name in used}
         )[0]
 
     def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
         """Depth and mask, cast where joints are looked up."""
-        scene, camera = self.layout.scene, self.layout.scene.exo_camera
+        scene, camera = self.layout.scene, self.layout.scene.exo.camera
         width, height = camera.stored_size
         uv, pixels, _ = camera.look_up(joints)
         rays, _ = camera.unproject(uv.round())
         frames = torch.arange(FRAMES)[:, None, None].expand(pixels.shape)
-        world = (rays @ scene.exo_w2c[:, :3]).reshape(-1, 3)
+        world = (rays @ scene.exo.at(0)[:, :3]).reshape(-1, 3)
         far, solid = exo_hits(self.layout, world, frames.flatten())
         maps = torch.zeros(2, FRAMES, height * width, dtype=torch.float64)
         maps[0, frames, pixels] = far.view(pixels.shape) * rays[..., 2]
@@ -52,7 +52,7 @@ class Clip(NamedTuple):
 def drawn_clip(seed: int) -> Clip:
     spec = SyntheticSpec(seed=seed, frames=FRAMES, fps=10.0, ego_size=448, wearer="drawn")
     layout = draw_layout(spec)
-    return Clip(layout, drawn_hands(layout, layout.scene.exo_w2c).joints)
+    return Clip(layout, drawn_hands(layout, layout.scene.exo).joints)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_drawn_takes(clips, noise, bars):
         scene, true = clip.layout.scene, HandTrack.of_joints(clip.joints)
         seen = clip.joints + noise * torch.randn(clip.joints.shape, generator=random).double()
         track = clip.judged((0.85 + 0.03 * number) * seen, "depth_m", "mask")
-        path = path_of(scene.ego_w2c, scene.ego_camera, exo_w2c=scene.exo_w2c)
+        path = CameraTrajectory(ego=scene.ego, exo=scene.exo)
         (ours, turns), (theirs, true_turns) = track.in_head(path), true.in_head(path)
         off, camera = (ours - theirs).norm(dim=-1), path.ego.camera.upright()
         (uv, _), (true_uv, there) = (camera.project(each[:, :, TIPS]) for each in (ours, theirs))
@@ -140,7 +140,7 @@ def test_doubts(clips, change, frames, reason):
 
 
 def test_an_empty_mask_tells_nothing(clips):
-    joints, camera = clips[0].joints, clips[0].layout.scene.exo_camera
+    joints, camera = clips[0].joints, clips[0].layout.scene.exo.camera
     nobody = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
     track, _ = judged_hands(joints, camera, times_s=torch.arange(FRAMES) / 10, mask=nobody)
     assert track.valid.all()
@@ -158,7 +158,7 @@ def test_depth_that_disagrees_is_told(clips, scale, wave, noted):
         across = torch.linspace(0, 19, depth_m.shape[2]).sin()
         wavy = scale * (1 + wave * across * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None])
         track = HandTrack.of_joints(clip.joints)
-        told = track.beside(depth_m * wavy, clip.layout.scene.exo_camera)
+        told = track.beside(depth_m * wavy, clip.layout.scene.exo.camera)
         assert told.joints.equal(clip.joints) and told.valid.all()
         notes.append(told.note)
     said = [note for note in notes if note]

@@ -41,11 +41,11 @@ def scene(take):
 @pytest.mark.parametrize("turn", [(0, 0, 0), (10, 0, 0), (0, -20, 0), (0, 0, 5)])
 def test_a_path_turned_away_is_measured(take, scene, turn):
     """The true video against a path that is turned back: the view is off by the turn."""
-    upright = sensor_from_upright(take.ego_camera.quarter_turns)
+    upright = sensor_from_upright(take.ego.camera.quarter_turns)
     about = torch.tensor(turn, dtype=torch.float64) @ upright.T
     back = torch.from_numpy(Rotation.from_rotvec(about, degrees=True).inv().as_matrix())
     path = with_ego(
-        take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego_w2c)
+        take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego.w2c)
     )
     found = PathViews.of(scene, path).error(take.ego_frames())
     assert bool(found.judged.all()) and float(found.spread_deg.max()) < 1.5
@@ -61,7 +61,7 @@ def test_classes_are_moved_to_where_the_video_shows_them(take):
     found = PathError(
         turn_deg=turns, shift_m=turns, spread_deg=turns[:, 2], score=torch.ones(3), step=2
     )
-    camera = take.ego_camera
+    camera = take.ego.camera
     upright = sensor_from_upright(camera.quarter_turns).float()
     point, pixels = upright @ torch.tensor((0.1, 0.2, 1.0)), camera.pixel_grid()
 

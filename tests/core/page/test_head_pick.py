@@ -54,8 +54,8 @@ def seen_heads(room: int) -> Iterator[Head]:
     centre = world_from_solid[names.index("head"), None, :, 3]
     head = torch.tensor([s.group == "head" and s.name != "neck" for s in solids] + [False])
     for view in take.views:
-        camera, mask = view.exo_camera, head[view.exo_index[0].long()]
-        seen = transform(view.exo_w2c, centre)[0]
+        camera, mask = view.exo.camera, head[view.exo_index[0].long()]
+        seen = transform(view.exo.at(0), centre)[0]
         across_px = HEAD_BREADTH_M * camera.fx / float(seen[2])
         if float(mask.sum()) < 0.7 * math.pi / 4 * across_px**2:
             continue  # behind furniture, or out of the picture

@@ -46,7 +46,7 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     sky[:, :2] = 1
     depth, *_ = align_sources(
         list(socket_sources(sockets)),
-        exo=CameraPath.of_exo(None, take.exo_w2c),
+        exo=CameraPath.of_exo(None, take.exo.at(0)),
         sky_mask=sky,
         dynamic_mask=take.exo_dynamic.float(),
     )

@@ -47,10 +47,10 @@ def take():
 
 
 def words_of(take, *, depth=torch.clone, poses=torch.clone, **settings):
-    exo_w2c = poses and poses(take.exo_w2c)
+    exo_w2c = poses and poses(take.exo.at(0))
     maps = with_exo(replace(take.depth_video(), depth_m=depth(take.exo_depth_m)), exo_w2c)
-    ego_w2c = (poses or flipped)(take.ego_w2c)
-    path = path_of(ego_w2c, take.ego_camera, exo_w2c=exo_w2c, exo_camera=take.exo_camera)
+    ego_w2c = (poses or flipped)(take.ego.w2c)
+    path = path_of(ego_w2c, take.ego.camera, exo_w2c=exo_w2c, exo_camera=take.exo.camera)
     return check_placement(scene(take.exo_rgb, maps)[0], path, **settings)
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_reading_of_the_ego_poses_alone_is_named(take, named):
 @pytest.mark.parametrize("degrees", [-120, -60, 60, 120])
 def test_a_head_that_is_turned_neither_looks_up_nor_lies_on_its_side(take, degrees):
     turn = torch.from_numpy(turn_z(math.radians(degrees)))
-    w2c = take.ego_w2c
+    w2c = take.ego.w2c
     turned = w2c[..., :3] @ turn
     place = -(turned @ camera_centre(w2c)[..., None])
     seen, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_refused_unless_it_is_drawn_anyway(take, wordless):
         raise InterruptedError(stage)
 
     seen, _ = scene(take.exo_rgb, take.depth_video())
-    away = with_ego(take.trajectory(), w2c=scaled((1, 1, 1, 99))(take.ego_w2c))
+    away = with_ego(take.trajectory(), w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
     with pytest.raises(InterruptedError, match="readings"):
         prior(seen, away, progress=stop)
     with refuses("draw_anyway"):

@@ -68,8 +68,8 @@ def test_tiles_never_lose_a_hit():
     spec = SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)
     scene = draw_layout(spec).scene
     indices = scene.indices(head=False)
-    for camera, w2c in ((scene.exo_camera, scene.exo_w2c), (scene.ego_camera, scene.ego_w2c)):
-        renderer = Renderer(scene, camera, w2c, {}, edge_samples=1)
+    for camera in (scene.exo, scene.ego):
+        renderer = Renderer(scene, camera, {}, edge_samples=1)
         fast, plain = renderer.cast([0, 1], indices), []
         for frame in (0, 1):
             visible = renderer.visible([frame], indices)

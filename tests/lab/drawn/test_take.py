@@ -61,10 +61,10 @@ def test_depth_along_rays_is_longer_and_the_person_moves(take):
 def test_depth_lies_on_the_solids(take, which):
     """Every pixel's point, lifted by the cameras' own functions, lies on the surface of the solid
     that it names."""
-    camera = take.exo_camera if which == "exo" else take.ego_camera
-    rays = camera.pixel_rays(dtype=torch.float64)[0]
+    path = take.exo if which == "exo" else take.ego
+    rays = path.camera.pixel_rays(dtype=torch.float64)[0]
     for frame in (0, 4):
-        w2c = take.exo_w2c if which == "exo" else take.ego_w2c[frame]
+        w2c = path.at(frame)
         depth = (take.exo_depth_m if which == "exo" else take.ego_depth_m)[frame].double()
         index = (take.exo_index if which == "exo" else take.ego_index)[frame].long().reshape(-1)
         points = (rays / rays[..., 2:] * depth[..., None]).reshape(-1, 3)
@@ -103,7 +103,7 @@ def test_the_ego_picture_is_upright_and_its_own_head_unseen(take):
     assert "head" not in groups[np.unique(take.ego_index.long().numpy())]
     assert "head" in groups[np.unique(take.exo_index.long().numpy())]
     # Upright down is the sensor's x axis: it points to the floor (world z is up).
-    assert (take.ego_w2c[:, 0, 2] < -0.5).all()
+    assert (take.ego.w2c[:, 0, 2] < -0.5).all()
     # Right hand on the right: stored columns of the part that belongs to the right palm path.
     palms = np.flatnonzero(names == "palm")
     columns = np.broadcast_to(np.arange(128)[None, None], seen.shape)
@@ -120,10 +120,9 @@ def test_equal_specs_give_equal_takes_whatever_the_threads(few):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    for (
-        name
-    ) in "exo_rgb ego_rgb exo_depth_m ego_depth_m exo_index ego_index exo_w2c ego_w2c".split():
+    for name in "exo_rgb ego_rgb exo_depth_m ego_depth_m exo_index ego_index".split():
         assert torch.equal(getattr(few, name), getattr(again, name)), name
+    assert again.exo == few.exo and again.ego == few.ego
     other = make_take(replace(FEW, seed=4, frames=1))
     assert not torch.equal(other.exo_rgb[0], few.exo_rgb[0])
 
@@ -134,7 +133,7 @@ def test_static_pixels_stay_and_the_person_moves(take):
     assert torch.equal(take.exo_rgb[0][~around], take.exo_rgb[4][~around])
     assert torch.equal(take.exo_depth_m[0][~moved], take.exo_depth_m[4][~moved])
     assert (take.exo_depth_m[0] != take.exo_depth_m[4])[moved].any()
-    assert (camera_centre(take.ego_w2c[0]) - camera_centre(take.ego_w2c[4])).norm() > 1e-4
+    assert (camera_centre(take.ego.w2c[0]) - camera_centre(take.ego.w2c[4])).norm() > 1e-4
     still = make_take(replace(FEW, motion=0.0))
     assert torch.equal(still.exo_rgb[0], still.exo_rgb[1]) and torch.equal(
         still.ego_rgb[0], still.ego_rgb[1]
@@ -152,7 +151,7 @@ HANDHELD = [
 @pytest.mark.parametrize("path, size, metres, degrees", HANDHELD, ids=lambda v: str(v)[:12])
 def test_a_handheld_exo_camera_goes_its_way(path, size, metres, degrees):
     spec = replace(FEW, exo_path=path, frames=5, fps=2.0, **size)
-    poses = draw_layout(spec).scene.exo_w2c
+    poses = draw_layout(spec).scene.exo.w2c
     way = (camera_centre(poses) - camera_centre(poses[:1])).norm(dim=-1).max()
     turn = Rotation.from_matrix((poses[:, :, :3] @ poses[0, :, :3].T).numpy())
     angle = np.degrees(turn.magnitude().max())
@@ -177,15 +176,15 @@ def test_written_take_is_read_back(take, tmp_path):
     write_take(take, tmp_path / "take")
     loaded = load_take(tmp_path / "take", frame_count=5)
     assert loaded.notes.prompt == take.prompt
-    assert loaded.trajectory.ego.camera == take.ego_camera  # the exact lens, not a preset
-    assert torch.allclose(loaded.trajectory.ego.w2c, take.ego_w2c, atol=1e-6)
-    assert torch.allclose(loaded.depth.exo.pose, take.exo_w2c, atol=1e-6)
+    assert loaded.trajectory.ego.camera == take.ego.camera  # the exact lens, not a preset
+    assert torch.allclose(loaded.trajectory.ego.w2c, take.ego.w2c, atol=1e-6)
+    assert torch.allclose(loaded.depth.exo.pose, take.exo.at(0), atol=1e-6)
     assert torch.equal(loaded.depth.depth_m, take.exo_depth_m.half().float())
     assert torch.equal(loaded.depth.dynamic, take.exo_dynamic)
     assert loaded.hands is not None and loaded.hands.valid.all()
     assert torch.allclose(loaded.hands.joints, take.hands.joints, atol=1e-6)
     for name in ("fx", "fy", "cx", "cy", "width", "height"):
-        own, read = (getattr(c, name) for c in (take.exo_camera, loaded.depth.exo.camera))
+        own, read = (getattr(c, name) for c in (take.exo.camera, loaded.depth.exo.camera))
         assert read == pytest.approx(own, abs=1e-6)
     assert _psnr(loaded.read_exo().float() / 255, take.exo_frames()) > 28  # 4:2:0 and a lossy codec
     with np.load(tmp_path / "take" / "depth.npz", allow_pickle=False) as arrays:
@@ -199,17 +198,14 @@ def test_exo_cameras_share_scene_and_truth(few, tmp_path):
     """The first is the one that a take of one camera has, bit for bit; two of four are the two of
     two."""
     four = make_take(replace(FEW, exo_views=4))
-    names = "exo_rgb exo_depth_m exo_index exo_w2c ego_rgb ego_depth_m ego_w2c times_s".split()
-    for name in names:
+    for name in "exo_rgb exo_depth_m exo_index ego_rgb ego_depth_m".split():
         assert torch.equal(getattr(four, name), getattr(few, name)), name
+    assert four.exo == few.exo and four.ego == few.ego
     assert few.views == (few,) and len(four.views) == 4 and four.prompt == few.prompt
-    assert torch.equal(
-        make_take(replace(FEW, exo_views=2, frames=1)).further[0].exo_w2c, four.further[0].exo_w2c
-    )
+    two = make_take(replace(FEW, exo_views=2, frames=1))
+    assert torch.equal(two.further[0].exo.w2c, four.further[0].exo.w2c)
     for view in four.further:
-        assert view.ego_rgb is four.ego_rgb and torch.equal(
-            view.trajectory().exo.pose, view.exo_w2c
-        )
+        assert view.ego_rgb is four.ego_rgb and view.trajectory().exo == view.exo
         looked_up, _, truth = seen_by_both(view, 1)
         assert _psnr(looked_up, truth) > 25
     write_take(four, tmp_path)
@@ -218,7 +214,7 @@ def test_exo_cameras_share_scene_and_truth(few, tmp_path):
     assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
     for folder, view in zip(folders, four.views, strict=True):
         loaded = load_take(folder, frame_count=1)
-        assert torch.allclose(loaded.depth.exo.pose, view.exo_w2c, atol=1e-6)
+        assert torch.allclose(loaded.depth.exo.pose, view.exo.at(0), atol=1e-6)
         assert torch.equal(loaded.depth.depth_m, view.exo_depth_m[:1].half().float())
 
 
@@ -236,5 +232,5 @@ def test_the_shipped_sample_is_a_full_take(repo_root):
     # The poses drawn from the sample's seed are the ones in the file: the script still makes this
     # sample.
     layout = draw_layout(SyntheticSpec(seed=44, texture="soft"))
-    assert np.allclose(meta["ego_extrinsics"], layout.scene.ego_w2c.numpy(), atol=1e-6)
-    assert np.allclose(meta["camera_extrinsics"], layout.scene.exo_w2c.numpy(), atol=1e-6)
+    assert np.allclose(meta["ego_extrinsics"], layout.scene.ego.w2c.numpy(), atol=1e-6)
+    assert np.allclose(meta["camera_extrinsics"], layout.scene.exo.at(0).numpy(), atol=1e-6)

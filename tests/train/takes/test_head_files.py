@@ -44,7 +44,7 @@ def marks() -> np.ndarray:
     """[T, 8, 3] metres, exo camera frame."""
     layout = draw_layout(SPEC)
     world = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
-    return transform(layout.scene.exo_w2c, torch.from_numpy(world)).numpy()
+    return transform(layout.scene.exo.at(0), torch.from_numpy(world)).numpy()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def folder(take, tmp_path) -> Path:
 
 
 def openpose_frames(marks: np.ndarray, take: SyntheticTake) -> list[dict]:
-    camera, frames = take.exo_camera, []
+    camera, frames = take.exo.camera, []
     for points in marks:
         rows = np.zeros((25, 3))
         for name, (x, y, z) in zip(POINTS, points, strict=True):
@@ -77,9 +77,9 @@ def headpose(folder: Path, points: Path, *more: str) -> int:
 
 
 def distance(folder: Path, take: SyntheticTake) -> float:
-    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
     assert path.guessed is not None and path.guessed.shape == (9,)
-    return float((camera_centre(path.ego.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
+    return float((camera_centre(path.ego.w2c) - camera_centre(take.ego.w2c)).norm(dim=-1).median())
 
 
 def test_a_folder_of_openpose_files(folder, take, marks, capsys):
@@ -99,13 +99,13 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     points = folder.parent / "points.json"
     write_json(points, openpose_frames(marks, take))
     frame = 4
-    ahead = invert(take.ego_w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
-    seen = transform(take.exo_w2c.reshape(-1, 3, 4)[0], ahead[None])
-    (u, v), _ = (value[0] for value in take.exo_camera.project(seen))
+    ahead = invert(take.ego.w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
+    seen = transform(take.exo.at(0), ahead[None])
+    (u, v), _ = (value[0] for value in take.exo.camera.project(seen))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
     looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
-    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
     aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.ego.w2c)[frame]
     assert [look["frame"] for look in looks] == [frame]
     assert float(path.ego.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
@@ -124,16 +124,15 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
 @pytest.mark.parametrize("late", [0, 3, -4])
 def test_who_is_out_of_step_is_told(late):
     layout = draw_layout(replace(SPEC, frames=49, fps=20.0, motion=12.0))
-    person, camera = seen_person(layout), layout.scene.exo_camera
+    person, exo = seen_person(layout), layout.scene.exo
     points = HeadPoints(
         uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
         scores=torch.ones(49, 8),
-        picture=camera.stored_size,
+        picture=exo.camera.stored_size,
     )
     heads = torch.from_numpy(layout.head.world_from_eyes)
     w2c = compose(ego_from_head(1), invert(heads))
     ego = CameraPath(lens=None, w2c=w2c, world="take")
-    exo = CameraPath.of_exo(camera, layout.scene.exo_w2c)
     told = out_of_step(points, ego, exo)
     words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
     assert len(told) == bool(late) and all(words in note.text for note in told)
@@ -158,7 +157,7 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
         points,
         pred_keypoints_3d=solid,
         pred_cam_t=np.tile(np.float32([0, 0, 2]), (9, 1)),
-        focal_length=np.full(9, take.exo_camera.fx, dtype=np.float32),
+        focal_length=np.full(9, take.exo.camera.fx, dtype=np.float32),
         image_size=np.array([128, 224]),
     )
     before = read_json(folder / META)
@@ -170,7 +169,7 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
         "pose_source"
     ] == "head keypoints"
     loaded = load_take(folder, frame_count=9)
-    away = (camera_centre(loaded.trajectory.ego.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1)
+    away = (camera_centre(loaded.trajectory.ego.w2c) - camera_centre(take.ego.w2c)).norm(dim=-1)
     assert float(away.median()) < 0.06
 
 
@@ -203,8 +202,8 @@ def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outco
     said = "".join(capsys.readouterr())
     assert outcome in said if outcome else "keypoints of" not in said
     if not refused:
-        path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
-        off = camera_centre(path.ego.w2c) - camera_centre(take.ego_w2c)[: len(path.ego.w2c)]
+        path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
+        off = camera_centre(path.ego.w2c) - camera_centre(take.ego.w2c)[: len(path.ego.w2c)]
         assert float(off.norm(dim=-1).median()) < 0.06
 
 
