@@ -288,26 +288,8 @@ def convert_lora(
         origin[name], own[name.removesuffix(suffix)] = key, place[2] if place else module
         tensors[name] = _whole(key, tensor, state, suffix)
     matched = len(tensors)
-    downs = [key for key in tensors if key.endswith(".lora_A.weight")]
-    products = {
-        words for key in unmatched for start, words in PRODUCTS.items() if f".{start}" in key
-    }
-    if not downs and products:
-        known = any(OF_HOSTS.match(key) for key in unmatched)
-        raise EgoXInputError(
-            "LoRA file",
-            got=f"{len(state)} tensors of a {' and '.join(sorted(products))}",
-            expected="pairs of lora_A and lora_B",
-            fix=("" if known else "convert it to names as diffusion_model.blocks.0.self_attn.q; ")
-            + "load it with ComfyUI's own Load LoRA, which knows this kind",
-        )
-    if not downs:
-        raise EgoXInputError(
-            "LoRA file",
-            got=f"{len(state)} tensors: {_kinds(unmatched) or 'none'}",
-            expected="lora_A and lora_B of a Wan transformer",
-            fix="choose a LoRA that was made for Wan image-to-video",
-        )
+    if not any(key.endswith(".lora_A.weight") for key in tensors):
+        raise _without_pairs(unmatched, len(state))
     peft = _peft_entries(metadata or {}, file)
     ranks, scales = set(), set()
     for part in own:
@@ -325,6 +307,28 @@ def convert_lora(
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
         remark=_remark(tensors, others, own) or _without_alpha(state, tensors),
+    )
+
+
+def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
+    """The refusal of a file of ``count`` tensors, none of which is of a pair for a Wan transformer."""
+    products = {
+        words for key in unmatched for start, words in PRODUCTS.items() if f".{start}" in key
+    }
+    if not products:
+        return EgoXInputError(
+            "LoRA file",
+            got=f"{count} tensors: {_kinds(unmatched) or 'none'}",
+            expected="lora_A and lora_B of a Wan transformer",
+            fix="choose a LoRA that was made for Wan image-to-video",
+        )
+    known = any(OF_HOSTS.match(key) for key in unmatched)
+    return EgoXInputError(
+        "LoRA file",
+        got=f"{count} tensors of a {' and '.join(sorted(products))}",
+        expected="pairs of lora_A and lora_B",
+        fix=("" if known else "convert it to names as diffusion_model.blocks.0.self_attn.q; ")
+        + "load it with ComfyUI's own Load LoRA, which knows this kind",
     )
 
 
