@@ -161,7 +161,7 @@ class Clip:
 
     @property
     def pose(self) -> np.ndarray:  # [3, 4], or [T, 3, 4] of a camera that moves
-        return (self.exo_w2c if self.moves else self.take.exo.at(0)).numpy()
+        return (self.exo_w2c if self.moves else self.take.exo.pose).numpy()
 
     @property
     def ego_w2c(self) -> Tensor:  # [T, 3, 4]

@@ -93,7 +93,7 @@ def drawn_heads(
         **options,
     )
     layout = draw_layout(spec)
-    head, camera, w2c = layout.head, layout.scene.exo.camera, layout.scene.exo.at(0)
+    head, camera, w2c = layout.head, layout.scene.exo.camera, layout.scene.exo.pose
     local = transform(
         w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))
     )

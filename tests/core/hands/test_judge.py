@@ -40,7 +40,7 @@ class Clip(NamedTuple):
         uv, pixels, _ = camera.look_up(joints)
         rays, _ = camera.unproject(uv.round())
         frames = torch.arange(FRAMES)[:, None, None].expand(pixels.shape)
-        world = (rays @ scene.exo.at(0)[:, :3]).reshape(-1, 3)
+        world = (rays @ scene.exo.pose[:, :3]).reshape(-1, 3)
         far, solid = exo_hits(self.layout, world, frames.flatten())
         maps = torch.zeros(2, FRAMES, height * width, dtype=torch.float64)
         maps[0, frames, pixels] = far.view(pixels.shape) * rays[..., 2]

@@ -55,7 +55,7 @@ def seen_heads(room: int) -> Iterator[Head]:
     head = torch.tensor([s.group == "head" and s.name != "neck" for s in solids] + [False])
     for view in take.views:
         camera, mask = view.exo.camera, head[view.exo_index[0].long()]
-        seen = transform(view.exo.at(0), centre)[0]
+        seen = transform(view.exo.pose, centre)[0]
         across_px = HEAD_BREADTH_M * camera.fx / float(seen[2])
         if float(mask.sum()) < 0.7 * math.pi / 4 * across_px**2:
             continue  # behind furniture, or out of the picture

@@ -46,7 +46,7 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     sky[:, :2] = 1
     depth, *_ = align_sources(
         list(socket_sources(sockets)),
-        exo=CameraPath.of_exo(None, take.exo.at(0)),
+        exo=CameraPath.of_exo(None, take.exo.pose),
         sky_mask=sky,
         dynamic_mask=take.exo_dynamic.float(),
     )

@@ -47,7 +47,7 @@ def take():
 
 
 def words_of(take, *, depth=torch.clone, poses=torch.clone, **settings):
-    exo_w2c = poses and poses(take.exo.at(0))
+    exo_w2c = poses and poses(take.exo.pose)
     maps = with_exo(replace(take.depth_video(), depth_m=depth(take.exo_depth_m)), exo_w2c)
     ego_w2c = (poses or flipped)(take.ego.w2c)
     path = path_of(ego_w2c, take.ego.camera, exo_w2c=exo_w2c, exo_camera=take.exo.camera)

@@ -104,7 +104,7 @@ def test_the_scene_frame_decides_how_poses_are_read(take, scene):
         return list(islice(iter_ego_prior(*how, options), 2))
 
     exo_scene = build_scene(take.exo_rgb, with_exo(take.depth_video(), None))
-    ego_from_exo = compose(path.ego.w2c, invert(take.exo.at(0)))
+    ego_from_exo = compose(path.ego.w2c, invert(take.exo.pose))
     direct = path_of(ego_from_exo, path.ego.camera)
     others = two_frames(exo_scene, path) + two_frames(exo_scene, direct)
     for right, other in zip(two_frames(scene, path) * 2, others, strict=True):
@@ -273,7 +273,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     """Also where depth puts it behind the head; fused scenes look from each of their cameras."""
     path, exact = take.trajectory(), prior_preset("exact")
     turns = path.ego.camera.quarter_turns
-    exo = camera_centre(take.exo.at(0))
+    exo = camera_centre(take.exo.pose)
     head = scene.moving[0]
     centre = camera_centre(path.ego.w2c[0])
     head = head.select((head.xyz - centre.float()).norm(dim=-1) < 0.12)
@@ -286,7 +286,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     assert not bool(meets_head(aside.xyz, exo, path.ego.w2c[0], turns).any())
 
     one = replace(scene, static=PointSet.empty(), moving=[melted], frame_count=1)
-    aside = compose(take.exo.at(0), look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
+    aside = compose(take.exo.pose, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
     other = replace(one, exo=replace(one.exo, w2c=aside))
     path = of_frames(path, slice(1))
     all_but_near = len(visible_points(one, path, prior_preset("clean")))

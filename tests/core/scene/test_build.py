@@ -141,7 +141,7 @@ def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take):
     assert len(asked) == 18 and set(asked) == {"average the static background"}
     both = fuse_scenes([known, known]).mean_background()
     assert len(both) == 2 * len(known.mean_static())
-    w2c = take.exo.at(0).repeat(17, 1, 1)
+    w2c = take.exo.pose.repeat(17, 1, 1)
     w2c[:, 0, 3] += torch.linspace(0, 0.1, 17)
     moving = build_scene(take.exo_rgb, with_exo(take.depth_video(), w2c))
     assert moving.mean_static is None and moving.mean_background() is moving.static
@@ -179,14 +179,14 @@ def test_points_lie_where_depth_and_pose_say(take):
     assert scene.exo.world == "take" and scene.frame_count == 17
     points = scene.moving[3]
     mask = take.exo_dynamic[3] & torch.isfinite(take.exo_depth_m[3])
-    exo = transform(take.exo.at(0), points.xyz.double())
+    exo = transform(take.exo.pose, points.xyz.double())
     z = take.exo_depth_m[3][mask]
     assert len(points) == int(mask.sum()) and torch.allclose(exo[:, 2].float(), z, rtol=1e-4)
     assert torch.equal(points.rgb, take.exo_rgb[3][mask])
     assert bool((points.instance > 0).all()) and bool((scene.static.instance == 0).all())
     in_exo_frame = build_scene(take.exo_rgb, with_exo(take.depth_video(), None))
     assert in_exo_frame.exo.world == "exo"
-    moved = transform(take.exo.at(0), scene.static.xyz.double()).float()
+    moved = transform(take.exo.pose, scene.static.xyz.double()).float()
     assert torch.allclose(moved, in_exo_frame.static.xyz, atol=1e-4)
 
 
@@ -203,7 +203,7 @@ def test_sky_is_left_out(take):
     sky = torch.zeros_like(take.exo_dynamic)
     sky[:, :40] = True
     scene = build_scene(take.exo_rgb, replace(take.depth_video(), sky=sky))
-    exo = transform(take.exo.at(0), torch.cat((scene.static.xyz, scene.moving[5].xyz)).double())
+    exo = transform(take.exo.pose, torch.cat((scene.static.xyz, scene.moving[5].xyz)).double())
     rows = exo[:, 1] / exo[:, 2] * take.exo.camera.fy + take.exo.camera.cy
     assert float(rows.min()) > 39.4
 

@@ -178,7 +178,7 @@ def test_written_take_is_read_back(take, tmp_path):
     assert loaded.notes.prompt == take.prompt
     assert loaded.trajectory.ego.camera == take.ego.camera  # the exact lens, not a preset
     assert torch.allclose(loaded.trajectory.ego.w2c, take.ego.w2c, atol=1e-6)
-    assert torch.allclose(loaded.depth.exo.pose, take.exo.at(0), atol=1e-6)
+    assert torch.allclose(loaded.depth.exo.pose, take.exo.pose, atol=1e-6)
     assert torch.equal(loaded.depth.depth_m, take.exo_depth_m.half().float())
     assert torch.equal(loaded.depth.dynamic, take.exo_dynamic)
     assert loaded.hands is not None and loaded.hands.valid.all()
@@ -214,7 +214,7 @@ def test_exo_cameras_share_scene_and_truth(few, tmp_path):
     assert len({(folder / "ego_ground_truth.mp4").read_bytes() for folder in folders}) == 1
     for folder, view in zip(folders, four.views, strict=True):
         loaded = load_take(folder, frame_count=1)
-        assert torch.allclose(loaded.depth.exo.pose, view.exo.at(0), atol=1e-6)
+        assert torch.allclose(loaded.depth.exo.pose, view.exo.pose, atol=1e-6)
         assert torch.equal(loaded.depth.depth_m, view.exo_depth_m[:1].half().float())
 
 
@@ -233,4 +233,4 @@ def test_the_shipped_sample_is_a_full_take(repo_root):
     # sample.
     layout = draw_layout(SyntheticSpec(seed=44, texture="soft"))
     assert np.allclose(meta["ego_extrinsics"], layout.scene.ego.w2c.numpy(), atol=1e-6)
-    assert np.allclose(meta["camera_extrinsics"], layout.scene.exo.at(0).numpy(), atol=1e-6)
+    assert np.allclose(meta["camera_extrinsics"], layout.scene.exo.pose.numpy(), atol=1e-6)

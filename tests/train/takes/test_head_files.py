@@ -44,7 +44,7 @@ def marks() -> np.ndarray:
     """[T, 8, 3] metres, exo camera frame."""
     layout = draw_layout(SPEC)
     world = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
-    return transform(layout.scene.exo.at(0), torch.from_numpy(world)).numpy()
+    return transform(layout.scene.exo.pose, torch.from_numpy(world)).numpy()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     write_json(points, openpose_frames(marks, take))
     frame = 4
     ahead = invert(take.ego.w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
-    seen = transform(take.exo.at(0), ahead[None])
+    seen = transform(take.exo.pose, ahead[None])
     (u, v), _ = (value[0] for value in take.exo.camera.project(seen))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
