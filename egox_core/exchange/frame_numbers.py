@@ -162,7 +162,8 @@ def _timed(values: np.ndarray, frames: FrameSelection) -> Iterator[Reading]:
     if values[0] == 0 and values[-1] == 1 and abs(end - 1) > near:
         yield reading("times as shares of the video", values * end)
     for unit in UNITS:
-        if whole and np.ptp(values) <= (total or MOST_FRAMES) and step * unit < near:
+        counted = whole and (step == 1 or np.ptp(values) <= (total or MOST_FRAMES))
+        if counted and step * unit < near:
             continue  # numbers of frames
         at = values * unit
         covers = at[0] <= used.min() + near and at[-1] >= used.max() - near

@@ -142,6 +142,7 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
         "0-11; 99 40 51 -> 40-51",
         "1001-1012; 12 -> 0-11",
         "0 40; 41 -> refused 1.3 s without a pose",
+        "1-520; 17 -> refused 520 poses, numbered 1 to 520, for a video of 17",
         "0-2 6-11 @ 1000 1; 12 -> 0-2 6-11",
         "0-2 6-11 @ 0 1; 12 -> 0-2 6-11",
         "0-2 6-11 @ 14e17 1e9; 12 -> 0-2 6-11",
@@ -216,6 +217,8 @@ def test_pictures_of_every_second_frame_may_be_the_first_half():
     for count, words in ((70, "; every_nth -5 where number 0 is"), (60, "")):
         note = place(W2C, 1 + torch.arange(N), clip_of(count, range(50)), "x", 5)[1]
         assert note.endswith(words or "interpolated")
+    # Not milliseconds, though these would span the frames in use.
+    assert "number 0" in place(W2C, 10 * torch.arange(N), clip_of(120, range(4)), "x")[1]
 
 
 def test_names_tell_their_numbers():
