@@ -11,7 +11,7 @@ from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import given, read_json, whole_number
-from ..sizes import centre_crop_left, same_aspect
+from ..sizes import same_aspect
 from ..types import FROM_EDITOR, TakeMeta
 
 LIST_KEY = "test_datasets"
@@ -158,10 +158,9 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
     """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for
     nothing).
 
-    An exact ``exo_camera`` is rescaled as a resize would; where its picture is wider than the map,
-    the map is its middle. ``camera_intrinsics`` of another resolution (:func:`k_factors`), which the
-    file doesn't tell, are scaled along each axis so that the centre becomes the map's, at
-    (W/2, H/2), as the released code does.
+    An exact ``exo_camera`` is rescaled as a resize would. ``camera_intrinsics`` of another
+    resolution (:func:`k_factors`), which the file doesn't tell, are scaled along each axis so that
+    the centre becomes the map's, at (W/2, H/2), as the released code does.
 
     Raises:
         EgoXInputError: no intrinsics, a centre that can't be one.
@@ -174,9 +173,6 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         if same_aspect(exact.stored_size, depth_size):
             return exact.rescale(*depth_size), ""
         full = round(height * exact.stored_size[0] / exact.stored_size[1]), height
-        left = centre_crop_left(full, depth_size)
-        if left is not None:
-            return exact.rescale(*full).crop(left, 0, width, height), ""
         if meta.pose_source == FROM_EDITOR and full[0] < width:  # it wrote a cropped clip's own
             said = (
                 f"exo_camera of {exact.width}x{exact.height} px was taken for the picture's middle"
