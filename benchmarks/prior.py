@@ -79,12 +79,11 @@ def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Te
     return out[0].permute(1, 2, 0), valid.reshape(size, size)
 
 
-def away_from_outlines(index: Tensor, margin: int = 3) -> Tensor:
-    """[H, W] numbers of solids, or bool -> [H, W] bool: nothing else within ``margin`` px."""
+def away_from_outlines(index: Tensor) -> Tensor:
+    """[H, W] numbers of solids, or bool -> [H, W] bool: nothing else within 3 px."""
     solids = index.float()[None, None]
     highest, lowest = (
-        sign * torch.nn.functional.max_pool2d(sign * solids, 2 * margin + 1, 1, margin)
-        for sign in (1, -1)
+        sign * torch.nn.functional.max_pool2d(sign * solids, 7, 1, 3) for sign in (1, -1)
     )
     return (highest == lowest)[0, 0]
 

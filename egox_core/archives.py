@@ -106,7 +106,6 @@ def unpack_zip(
     most_bytes: int,
     # Limit of members, including those that stay packed.
     most_files: int,
-    what: str = "archive",
 ) -> int:  # bytes written
     """Unpack an archive that a stranger made. What was written before an error is left to the
     caller.
@@ -115,7 +114,7 @@ def unpack_zip(
         EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ
             in case alone, too many members, more bytes than it claims or than may be, damaged.
     """
-    written, places = 0, set[str]()
+    what, written, places = "archive", 0, set[str]()
     with open_zip(path, what, most_bytes) as archive:
         if len(archive.infolist()) > most_files:
             raise EgoXInputError(

@@ -250,7 +250,7 @@ def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False)
     device = comfy.model_management.get_torch_device()
     # On a GPU 16-bit weights compute as they are; 8-bit ones in bfloat16.
     compute = weights if weights.itemsize == 2 else torch.bfloat16
-    model = wan_model(size, "cpu", weights, compute if device.type == "cuda" else torch.float32)
+    model = wan_model(size, weights, compute if device.type == "cuda" else torch.float32)
     kind = comfy.model_patcher.CoreModelPatcher
     patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else kind)(
         model, load_device=device, offload_device=torch.device("cpu")

@@ -37,7 +37,7 @@ def strange_depth(
         return ()
     picked = np.linspace(0, len(depth_m) - 1, LOOKED_AT).round().astype(int)
     maps = [
-        _shift_scores(_edges(_small(frames[t], SIDE)), _steps(_small(depth_m[t], SIDE)))
+        _shift_scores(_edges(_small(frames[t])), _steps(_small(depth_m[t])))
         for t in map(int, picked)
     ]
     scores = np.mean(maps, axis=0)
@@ -45,12 +45,12 @@ def strange_depth(
     return (WARNING,) if better > BEST else ()
 
 
-def _small(picture: Tensor, side: int) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32
-    """The picture with that shorter side; colours as 0...255, depth without means of two surfaces."""
+def _small(picture: Tensor) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32
+    """The picture with ``SIDE`` as its shorter side; colours as 0...255, depth without means of two surfaces."""
     array = picture.float().cpu().numpy()
     if picture.is_floating_point() and array.ndim == 3:
         array = array * 255
-    scale = side / min(array.shape[:2])
+    scale = SIDE / min(array.shape[:2])
     size = (round(array.shape[1] * scale), round(array.shape[0] * scale))
     how = cv2.INTER_AREA if array.ndim == 3 else cv2.INTER_NEAREST
     return cv2.resize(array, size, interpolation=how)

@@ -21,13 +21,11 @@ class VaeEncoder:
         EgoXInputError: nothing there, or no Wan 2.1 VAE.
     """
 
-    def __init__(
-        self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.device, self.dtype = torch.device(device), dtype
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
         self.model = _load(path).eval().requires_grad_(False)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
-            tensor.data = tensor.data.to(self.device, dtype)
+            tensor.data = tensor.data.to(self.device, torch.float32)
 
     def encode(
         self,
@@ -43,8 +41,8 @@ class VaeEncoder:
     ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, raw, on the model's device
         """The latents of several videos of one size, in the VAE's own space."""
         video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
-        video = (video * 2 - 1).movedim(-1, 1).to(self.device, self.dtype)
-        return self.model.encode(video).latent_dist.mode().float()
+        video = (video * 2 - 1).movedim(-1, 1).to(self.device)
+        return self.model.encode(video).latent_dist.mode()
 
     def decode(
         self,
@@ -59,7 +57,7 @@ class VaeEncoder:
         latents: Tensor,  # [N, 16, t, h, w] raw
     ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
         """The videos of several latents of one size, from the VAE's own space."""
-        video = self.model.decode(latents.to(self.device, self.dtype)).sample.float().cpu()
+        video = self.model.decode(latents.to(self.device, torch.float32)).sample.cpu()
         return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
 
 

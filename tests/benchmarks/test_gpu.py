@@ -96,7 +96,7 @@ def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
     patcher = comfy.model_patcher.ModelPatcherDynamic
     monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True)
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)
-    bare = wan_model("small", "cpu", torch.bfloat16, torch.float32).diffusion_model
+    bare = wan_model("small", torch.bfloat16, torch.float32).diffusion_model
     assert bare.blocks[0].ffn[0].weight is None
     values = dict(random_model("small", torch.bfloat16).model.diffusion_model.named_parameters())
     assert {"blocks.1.ffn.0.weight", "blocks.1.ffn.0.bias"} < set(values)

@@ -64,11 +64,8 @@ CLIPS: Mapping[str, Clip] = {
 IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
 
 
-def wan_model(
-    size: str, device: torch.device | str, weight_dtype: torch.dtype, compute_dtype: torch.dtype
-) -> Any:
-    """The host's model object (``WAN21``) with uninitialised weights on ``device``; ``meta`` costs
-    no memory."""
+def wan_model(size: str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) -> Any:
+    """The host's model object (``WAN21``) with uninitialised weights on the CPU."""
     import comfy.model_base
     import comfy.supported_models
 
@@ -87,7 +84,7 @@ def wan_model(
     config.set_inference_dtype(
         weight_dtype, None if weight_dtype == compute_dtype else compute_dtype
     )
-    return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device(device))
+    return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device("cpu"))
 
 
 def forward_flops(size: str, tokens: int) -> float:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 VARIABLE = "EGOX_BROWSER"
@@ -82,12 +81,12 @@ def may_install() -> bool:
     return root and shutil.which("apt-get") is not None and os.environ.get("EGOX_NO_SETUP") != "1"
 
 
-def prepare_browser(log: Path, say: Callable[[str], None] = print) -> Path | None:
+def prepare_browser(log: Path) -> Path | None:
     """The browser, installed by apt where that may be; None (and said why) where the browser tests
     will be skipped."""
     browser = find_browser()
     if browser is None and not os.environ.get(VARIABLE) and may_install():
-        say(f"Installing chromium by apt (details in {log})")
+        print(f"Installing chromium by apt (details in {log})")
         log.parent.mkdir(parents=True, exist_ok=True)
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         with open(log, "w", encoding="utf-8") as sink:
@@ -112,5 +111,7 @@ def prepare_browser(log: Path, say: Callable[[str], None] = print) -> Path | Non
                 )  # what counts is whether there is a browser afterwards
         browser = find_browser()
     if browser is None:
-        say(f"No browser: the tests in tests/browser are skipped. To run them, {install_advice()}.")
+        print(
+            f"No browser: the tests in tests/browser are skipped. To run them, {install_advice()}."
+        )
     return browser
