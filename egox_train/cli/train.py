@@ -67,7 +67,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="one setting, as optimizer.learning_rate=2e-4; may be given again and again",
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="refuse to go on from checkpoints in the output folder"
+        "--fresh",
+        action="store_true",
+        help="refuse to continue from checkpoints in the output folder",
     )
     parser.add_argument(
         "--print-defaults",
@@ -222,7 +224,7 @@ COMMANDS: Mapping[str, Command] = {
         run_cache,
     ),
     "train": Command(
-        "train a LoRA (or a base) on a cache; goes on where it stopped",
+        "train a LoRA (or a base) on a cache; continues where it stopped",
         _train_arguments,
         _train,
     ),

@@ -65,7 +65,7 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
             "lerobot",
             got=f"{len(failed)} of {len(sources)} clips that failed: {', '.join(failed)}",
             expected="all of them",
-            fix="see the messages; the others are in the set, and the same command goes on",
+            fix="see the messages; the others are in the set, and the same command continues",
         )
 
 

@@ -142,7 +142,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
             f"checkpoint at step {state.step}",
             got=f"it can't be written ({error})",
             expected="room on the disk",
-            fix="free some space and start again: training goes on from "
+            fix="free some space and start again: training continues from "
             f"{folders[-1].name if folders else 'the beginning'}, which is untouched",
         ) from error
     for old in checkpoint_folders(output)[:-keep]:
@@ -158,7 +158,7 @@ def load_checkpoint(folder: Path) -> TrainState:
     """
     what, fix = (
         f"checkpoint {folder.name}",
-        "training goes on from the one before; remove this folder",
+        "training continues from the one before; remove this folder",
     )
     # Older ones had no other kernel.
     state: dict[str, Any] = {"kernel": "sdpa", **read_json_object(folder / "state.json", what)}
@@ -200,7 +200,7 @@ def last_checkpoint(output: Path) -> TrainState | None:
             first_error = first_error or error
             continue
         if first_error is not None:
-            logger.warning("training goes on from %s instead", folder.name)
+            logger.warning("training continues from %s instead", folder.name)
         return state
     if first_error is not None:
         raise first_error

@@ -358,7 +358,7 @@ class _Run:
                 why = error
         if why is not None:
             logger.warning(
-                "validation at step %d failed, training goes on: %s: %s",
+                "validation at step %d failed, training continues: %s: %s",
                 step,
                 type(why).__name__,
                 why,

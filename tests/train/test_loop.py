@@ -272,7 +272,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny,
     whole = (newest / "trainable.safetensors").read_bytes()
     (newest / "trainable.safetensors").write_bytes(whole[: len(whole) // 2])
     assert tiny.train(workplace).finished
-    assert newest.name in caplog.text and f"goes on from {before.name} instead" in caplog.text
+    assert newest.name in caplog.text and f"continues from {before.name} instead" in caplog.text
     steps = [line["step"] for line in tiny.curve(workplace / "run")]
     assert steps == [1, 2, 3, 4, 5, 6]
     for folder in checkpoint_folders(workplace / "run"):

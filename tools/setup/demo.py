@@ -66,7 +66,7 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
         results = collect(outcome, prompt, base, layout.output / "egox_demo")
         tell(results, words_of(outcome, prompt, DECODE), is_stand_in)
         if options.keep_server:
-            print(f"\nThe server goes on at {server.address}. Press Ctrl-C to end it.")
+            print(f"\nThe server keeps running at {server.address}. Press Ctrl-C to end it.")
             server.wait_for_ctrl_c()
     return 0
 

@@ -239,7 +239,7 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
         said = log.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
         raise SetupError(
             f"Installing {what} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
-            "and room on the disk? Then run this again: it goes on where it stopped.\n"
+            "and room on the disk? Then run this again: it continues where it stopped.\n"
             f"The end of {log}:\n" + "\n".join("  " + line for line in said)
         )
 
