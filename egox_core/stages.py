@@ -230,7 +230,7 @@ def align(
         progress=progress,
     )
     if exo_w2c is not None:
-        aligned = replace(aligned, exo=_posed(aligned.exo, exo_w2c, frames))
+        aligned = replace(aligned, exo=_posed(aligned.exo, exo_w2c, aligned))
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _moved(aligned, device), report
 
@@ -242,13 +242,20 @@ def _source(depth: Array | DepthVideo) -> DepthSource:
     return DepthSource(depth=depth, name="depth")
 
 
-def _posed(own: CameraPath | None, exo_w2c: Array, frames: FrameSelection | None) -> CameraPath:
+def _posed(
+    own: CameraPath | None,
+    exo_w2c: Array,
+    frames: FrameSelection | DepthVideo | None,
+) -> CameraPath:
     """The exo camera with a pose in the take's world, refused beside another one of its own."""
     own = CameraPath.of_exo(None) if own is None else own
     given = CameraPath.of_exo(None, validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c"))
     if not given.stands and frames is not None:
         given = given.of(frames.entries(len(given), "exo_w2c"))
-    if not own.at_origin and float((own.w2c - given.w2c).abs().max()) > SAME_POSE:
+    comparable = own.stands or given.stands or len(own.w2c) == len(given.w2c)
+    if not own.at_origin and not (
+        comparable and float((own.w2c - given.w2c).abs().max()) <= SAME_POSE
+    ):
         raise EgoXInputError(
             "exo_w2c",
             got="another pose than that of the depth, the path or the file next to it",

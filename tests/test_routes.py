@@ -688,6 +688,10 @@ def other_lengths(clip_of) -> None:
         with_depth(late, camera=late.lens, exo_w2c=late.all_exo.numpy()[:7])
     with refuses("got 7 "):
         with_depth(late, camera=late.lens, dynamic_mask=np.eye(96)[None, :64].repeat(7, 0))
+    with refuses("got 4 "):
+        stages.align(late.maps(), camera=late.lens, exo_w2c=late.pose[:4])
+    with refuses("another pose"):
+        stages.path(late.exact(), exo_w2c=late.pose)
 
 
 def world_that_nobody_knows(clip_of) -> None:
