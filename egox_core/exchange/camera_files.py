@@ -178,12 +178,13 @@ def _text(path: Path) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt"):
         return _colmap(path)
     rows = _rows(path, 8)  # TUM's: time, place, quaternion
-    header = re.search(r"#(.*)", path.read_text("utf-8-sig", errors="replace")[:1000])
-    words = re.split(r"[\s,]+", header[1].strip()) if header else []
-    named = [word.lower().startswith("q") for word in words]
-    # Some programs write w first, and say so.
-    if len(words) == 8 and sum(named) == 4 and words[named.index(True)].lower()[-1] == "w":
-        rows = rows[:, [*range(4), 5, 6, 7, 4]]
+    for header in re.findall(r"#(.*)", path.read_text("utf-8-sig", errors="replace")[:1000]):
+        words = re.sub(r"\[.*?\]|,", " ", header).lower().split()  # without units
+        turn = [word for word in words if word.startswith("q")]
+        # Some programs write w first, and say so.
+        if len(words) == 8 and len(turn) == 4 and turn[0].endswith("w"):
+            rows = rows[:, [*range(4), 5, 6, 7, 4]]
+            break
     rows = rows[np.abs(rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         turns = scipy.spatial.transform.Rotation.from_quat(rows[:, 4:])
