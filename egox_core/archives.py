@@ -480,7 +480,8 @@ def numbered_files(
 
 
 def _steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
-    """Frames from each number to the next larger one; times go by their median step."""
+    """Frames from each number to the next larger one; times go by their median step, of two middle
+    ones the smaller."""
     steps = np.diff(np.sort(numbers))
     timed = len(steps) and ((numbers % 1).any() or numbers.min() >= LEAST_STAMP)
-    return np.round(steps / (np.median(steps) or 1) if timed else steps)
+    return np.round(steps / (np.quantile(steps, 0.5, method="lower") or 1) if timed else steps)

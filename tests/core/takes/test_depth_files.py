@@ -274,6 +274,7 @@ def test_bad_files_are_refused(tmp_path):
         "1403636579813555456 1403636579763555584 1403636579863555584 -> 1 0 2",
         "9.9 10.1 10 -> 0 2 1",
         "10.1 10.1333 10.2 10.2333 -> refused no file for frame 10.16665 between",
+        "10.10 10.20 10.40 -> refused no file for frame 10.3 between",
         "shot.v002.0011 shot.v002.0010 -> 1 0",
         "IMG_20240101_120001_001 IMG_20240101_120000_000 IMG_20240101_120001_002 -> 1 0 2",
         "f_1_7 f_2_3 -> refused no file for frame 4 between 3 and 7",
