@@ -167,13 +167,19 @@ class HandTrack:
         return self._seen_from(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
-        """The same hands, with a note where this depth has the wrists elsewhere, alike in most looks."""
+        """The same hands, with a note where this depth has the wrists elsewhere, alike in most looks.
+
+        What hides them, as a back does, is nearer, too; but it stays where it is while they move.
+        """
         _, pixels, inside = camera.look_up(self.joints[:, :, 0])
-        share = (look_up_in(depth_m, pixels) + WRIST_M) / self.joints[:, :, 0, 2]
-        looks = share[self.valid & inside & torch.isfinite(share)]
-        factor = float(looks.median()) if len(looks) >= MIN_LOOKS else 1.0
-        alike = ((looks / factor - 1).abs() < ALIKE).double().mean() > 0.5
-        if not alike or abs(factor - 1) < OTHER_SCALE:
+        wrist_z = self.joints[:, :, 0, 2]
+        share = (look_up_in(depth_m, pixels) + WRIST_M) / wrist_z
+        looked = self.valid & inside & torch.isfinite(share)
+        factor = float(share[looked].median()) if looked.sum() >= MIN_LOOKS else 1.0
+        off = (share[looked] / factor - 1).abs()
+        moved = (wrist_z[looked] / wrist_z[looked].median() - 1).abs()
+        hidden = factor < 1 and off.median() > moved.median() / 2
+        if hidden or (off < ALIKE).double().mean() <= 0.5 or abs(factor - 1) < OTHER_SCALE:
             return self
         said = f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
         return replace(self, note="; ".join(filter(None, (self.note, said))))

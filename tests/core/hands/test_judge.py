@@ -1,7 +1,7 @@
 """Hands of a body model on drawn people: how near the truth they are, and what isn't believed."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -49,8 +49,8 @@ class Clip(NamedTuple):
         return dict(zip(("depth_m", "mask"), maps.unflatten(2, (height, width)), strict=True))
 
 
-def drawn_clip(seed: int) -> Clip:
-    spec = SyntheticSpec(seed=seed, frames=FRAMES, fps=10.0, ego_size=448, wearer="drawn")
+def drawn_clip(seed: int, **more: Any) -> Clip:
+    spec = SyntheticSpec(seed=seed, frames=FRAMES, fps=10.0, wearer="drawn", **more)
     layout = draw_layout(spec)
     return Clip(layout, drawn_hands(layout, layout.scene.exo).joints)
 
@@ -164,3 +164,10 @@ def test_depth_that_disagrees_is_told(clips, scale, wave, noted):
     said = [note for note in notes if note]
     assert noted <= len(said) <= 12 * (noted > 0)
     assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in said)
+
+
+def test_a_back_that_hides_the_wrists_is_no_other_depth():
+    for seed in range(300, 312):
+        clip = drawn_clip(seed, exo_side="behind")
+        depth_m, track = clip.evidence(clip.joints)["depth_m"], HandTrack.of_joints(clip.joints)
+        assert not track.beside(depth_m, clip.layout.scene.exo.camera).note
