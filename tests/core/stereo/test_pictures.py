@@ -54,8 +54,12 @@ def test_a_world_without_a_vertical_is_told():
 
 
 def test_flat_screen_lies_where_it_is_said():
-    """A point on the screen has one place in both eyes; the pair is rectified."""
-    left, right = StereoForm(layout="flat", eye_px=64, screen_m=2.0).rays(CAMERA)
+    """A point on the screen has one place in both eyes; the pair is rectified, and spans its angle."""
+    form = StereoForm(layout="flat", eye_px=64, screen_m=2.0)
+    left, right = form.rays(CAMERA)
+    side = ((torch.arange(64).double() + 0.5) / 32 - 1) * np.tan(np.radians(form.fov_deg / 2))
+    seen = torch.stack((*torch.meshgrid(side, side, indexing="xy"), torch.ones(64, 64)), -1)
+    assert torch.allclose((left + right) / 2, seen)
     assert torch.allclose(2 * left - torch.tensor([0.063, 0.0, 0.0]), 2 * right, atol=1e-6)
     wrong = {"eye_px": 4096}, {"eye_px": 101}, {"layout": "a"}, {"stabilise": "b"}, {"eyes_m": 0.3}
     for each in wrong:
