@@ -169,7 +169,8 @@ class HandTrack:
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
         """The same hands, with a note where this depth has the wrists elsewhere, alike in most looks.
 
-        What hides them, as a back does, is nearer, too; but it stays where it is while they move.
+        What hides them, as a back does, is nearer, too; but it stays where it is while they move, and
+        lets one be seen at times.
         """
         _, pixels, inside = camera.look_up(self.joints[:, :, 0])
         wrist_z = self.joints[:, :, 0, 2]
@@ -178,7 +179,8 @@ class HandTrack:
         factor = float(share[looked].median()) if looked.sum() >= MIN_LOOKS else 1.0
         off = (share[looked] / factor - 1).abs()
         moved = (wrist_z[looked] / wrist_z[looked].median() - 1).abs()
-        hidden = factor < 1 and off.median() > moved.median() / 2
+        seen = ((share[looked] - 1).abs() < ALIKE).any()
+        hidden = factor < 1 and (seen or off.median() > moved.median() / 2)
         if hidden or (off < ALIKE).double().mean() <= 0.5 or abs(factor - 1) < OTHER_SCALE:
             return self
         said = f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
