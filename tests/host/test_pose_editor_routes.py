@@ -136,8 +136,6 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
     beside = "meta.json beside the video"
     for kind, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
-        ("EgoXLoadExoVideo", {"file": "../alone/exo.mp4"}, "leads out"),
-        ("EgoXLoadExoVideo", {"frame_count": 10}, "got 10.*use 9"),
         ("EgoXLoadExoVideo", {"file": "alone/exo.mp4"}, "no depth at all"),
         ("EgoXDepthAlign", {"depth_file": "alone/none.npz"}, "not there"),
         ("EgoXDepthAlign", {"camera_file": "../meta.json"}, "leads out"),
@@ -238,8 +236,6 @@ def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
     ):
         answer = ask(client, "import", body | {"file": name})
         assert answer.status == 400 and "position" not in answer.json()["reason"], name
-    for name in ("../x.json", "a/b.json", ""):
-        assert ask(client, "import", body | {"texts": {name: "{}"}}).status == 400
 
 
 def test_only_the_servers_own_page_is_answered(client, body):
@@ -257,7 +253,6 @@ def test_only_the_servers_own_page_is_answered(client, body):
         ("cloud", {"frame": FRAMES, "part": "moving"}, "frame"),
         ("prior", {"size": 4096}, "size"),
         ("prior", {"w2c": [[1]]}, "w2c"),
-        ("prior", {"w2c": [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0]]}, "rotation"),
         ("prior", {"camera": {"lens": "none"}}, "camera"),
         ("pick", {"u": "left", "v": 0}, "u"),
         ("import", {"texts": {"x.json": "{"}}, "JSON"),

@@ -103,8 +103,6 @@ def test_names_lead_nowhere_else(client, folder):
         ({}, "no file"),
         ({"run.exe": b"MZ"}, "run.exe"),
         ({"depth.npz": b"no archive"}, "expected a zip archive"),
-        ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
-        ({"clip.mp4": b"no video"}, "clip.mp4"),
         ({"me.JPG": b"\xff\xd8\xff"}, "a photo"),
         ({"clip.WebP": b"RIFF....WEBPVP8X"}, "convert it to mp4"),
     ],

@@ -118,9 +118,7 @@ def test_load_refuses_before_reading(clip):
 
     short = InputImpl.VideoFromFile(str(clip), start_time=0.0, duration=0.5)
     for changes, message in (
-        ({"frame_count": 37}, "use frame_count 33"),
         ({"file": "../exo.mp4"}, "leads out"),
-        ({"file": "none.mp4"}, "not there"),
         ({"video": short}, "use frame_count 9"),
         ({"width": 10**9}, "at most 4096"),
     ):
@@ -248,14 +246,10 @@ def test_keyframes(meta):
 def test_bad_poses_are_refused(meta, clip):
     from egox_pack.nodes.pose_inputs import BESIDE
 
-    scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
-    write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})
     for changes, message in (
-        ({"file": "clips/scaled.json"}, "not a rotation"),
         ({"file": "../meta.json"}, "leads out"),
         ({"file": BESIDE}, "no frames connected.*; or connect"),
         ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
-        ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),
         ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
     ):
         with refuses(message):

@@ -1,5 +1,6 @@
 """Masks and the embedding picture; packing against the golden: tests/benchmarks/test_fidelity.py."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 
 from egox_core.sizes import latent_frames, latent_size
 from egox_core.types import Canvas
-from egox_core.wan.canvas import build_mask, widen
+from egox_core.wan.canvas import build_mask, check_pictures, widen
 from egox_core.wan.vision import embedding_picture
 from tests.refusals import refuses
 
@@ -70,6 +71,26 @@ def test_sizes_that_a_model_can_take():
         latent_frames(50)
     with refuses("use 784x448"):
         latent_size(780, 448)
+
+
+@pytest.mark.parametrize(
+    ("frames", "width", "prior", "words"),
+    [
+        (9, 64, (13, 32), None),
+        (8, 64, (9, 32), "4n\\+1"),
+        (9, 60, (9, 32), "multiples of 16"),
+        (9, 64, (5, 32), "ego prior length"),
+        (9, 64, (9, 48), "ego height"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_refused_and_a_longer_prior_is_cut(
+    frames, width, prior, words
+):
+    count, height = prior
+    pictures = torch.rand(frames, 32, width, 3), torch.rand(count, height, height, 3)
+    with refuses(words) if words else nullcontext():
+        frames, cut = check_pictures(*pictures)
+        assert frames == len(cut) == 9
 
 
 @pytest.mark.parametrize(

@@ -47,17 +47,17 @@ ANSWERS = {
     "a fence": (f"```markdown\n{FORM}\n```", ("quotes or fences",)),
     "bold marks": (
         FORM.replace("[Exo view]", "**[Exo View]**").replace("[Ego view]", "**[Ego View]**"),
-        ("headings",),
+        ("headings put right",),
     ),
     "markdown headings": (
         f"## Exo View\n### Scene Overview\n{EXO_SCENE}\n### Action Analysis\n{EXO_ACTION}\n\n"
         f"## Ego View\n### Scene Overview\n{EGO_SCENE}\n### Action Analysis\n{EGO_ACTION}",
-        ("headings",),
+        ("headings put right",),
     ),
     "words with a colon": (
         f"Third-person view:\nScene overview: {EXO_SCENE} Action analysis: {EXO_ACTION}\n"
         f"**First-person view:**\nScene overview: {EGO_SCENE} Action analysis: {EGO_ACTION}",
-        ("headings",),
+        ("headings put right",),
     ),
     "lists and bold words": (
         FORM.replace(
@@ -76,7 +76,7 @@ ANSWERS = {
     "all of it twice": (f"{FORM}\n\n{FORM}", ("comes twice",)),
     "cut in a sentence": (
         f"{FORM} Then the left hand reaches for the",
-        ("cut off", "Raise max_length"),
+        ("cut off; its unfinished last sentence is left out. Raise max_length",),
     ),
 }
 
