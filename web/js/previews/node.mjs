@@ -146,7 +146,10 @@ export async function runAlone(app, node) {
   const { output } = await app.graphToPrompt();
   const priors = Object.keys(output).filter((id) => output[id].class_type === PRIOR);
   const own = priors.filter((id) => id.split(":").includes(String(node?.id)));
-  await app.queuePrompt(0, 1, own.length ? own : priors);
+  // A refused prompt is thrown as well as told: the page and refused_runs.js have shown it by then.
+  await app.queuePrompt(0, 1, own.length ? own : priors).catch((error) => {
+    if (!error?.response) throw error;
+  });
 }
 
 // What a node of a loaded graph has to show before it is run.
