@@ -154,7 +154,7 @@ export class Preview {
     this.choice ??= this.host.view();
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
     this.setPair();
-    this.parts.note.textContent = preview.text ?? "";
+    this.parts.note.textContent = this.parts.note.title = preview.text ?? "";
     this.badge = preview.badge;
     this.refreshBadge();
     this.refresh();

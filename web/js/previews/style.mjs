@@ -22,7 +22,7 @@ const STYLE = `
   font-size: 11px; }
 .egox-preview button.egox-preview-tab[aria-selected="true"] { border-color: var(--p-primary-color, #4a9eff); }
 .egox-preview select.egox-preview-factor { flex: 0 1 64px; }
-.egox-preview-about { flex: none; max-height: 48px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
+.egox-preview-about { flex: none; max-height: 63px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
 .egox-preview-full svg { vertical-align: middle; }
 .egox-preview button:is(.egox-preview-make, .egox-preview-save, .egox-preview-alone, .egox-preview-seen) { width: auto;
@@ -33,6 +33,7 @@ const STYLE = `
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   border-radius: 4px; overflow: hidden; touch-action: none; }
+.egox-preview:where(:has(.egox-preview-seen[aria-pressed="true"]:not([hidden]))) .egox-preview-stage { min-height: 144px; }
 [data-testid="app-mode-widget-item"] .egox-preview { height: auto; }
 [data-testid="app-mode-widget-item"] .egox-preview-stage { min-height: 240px; }
 .egox-preview-old .egox-preview-stage { filter: grayscale(1) opacity(0.4); }
@@ -51,9 +52,9 @@ const STYLE = `
 .egox-preview-badge { flex: none; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
   font-weight: 600; }
 .egox-preview-badge[hidden] { display: none; }
-.egox-preview-note { flex: 0 1 auto; min-height: 47px; max-height: 125px; overflow-y: auto; color: var(--descrip-text, #999);
+.egox-preview-note { flex: 0 1000 auto; min-height: 47px; max-height: 94px; overflow-y: auto; color: var(--descrip-text, #999);
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
-[data-testid="app-mode-widget-item"] .egox-preview-note { max-height: none; }
+[data-testid="app-mode-widget-item"] :is(.egox-preview-about, .egox-preview-note) { max-height: none; }
 `;
 
 export const addStyle = () => addCss("egox-preview-style", STYLE);
