@@ -581,8 +581,8 @@ def seen_text(
     now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())
     worst = int(shares["unobserved"].argmax())
     return (
-        f"All frames: {now:.0f} % seen by exo now, {earlier:.0f} % at a different time, "
-        f"{doubtful:.0f} % doubtful, {unobserved:.0f} % never seen "
+        f"All frames: {now:.0f} % of the picture seen by exo now, "
+        f"{earlier:.0f} % at a different time, {doubtful:.0f} % doubtful, {unobserved:.0f} % never seen "
         f"(most in frame {worst}: {100 * shares['unobserved'][worst]:.0f} %)"
     )
 

@@ -45,10 +45,14 @@ class Observed:
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
         redrawn = 100 * float(self.redrawn.float().mean())
-        lines = [f"All frames: {redrawn:.0f} % seen by exo, but redrawn by the model"]
+        lines = [
+            f"All frames: {redrawn:.0f} % of the picture seen by exo, but the model drew something else"
+        ]
         if self.kept.any():
             kept = 100 * float(self.kept.float().mean())
-            lines.append(f"All frames: {kept:.0f} % put back from exo by keep observed")
+            lines.append(
+                f"All frames: {kept:.0f} % of the picture copied from exo (setting “keep observed”)"
+            )
         return "\n".join(lines)
 
 

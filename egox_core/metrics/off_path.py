@@ -135,8 +135,8 @@ class PathError:
         left_out = "" if known == compared else f" of {compared}, the others can't be judged"
         spread_deg = float(self.spread_deg.nanmedian())
         return (
-            f"The view points {self.median_deg:.1f}° away from the requested direction (median of "
-            f"{known} frames{left_out}; each to ± {spread_deg:.1f}°; wrong depth adds to it)"
+            f"The view is {self.median_deg:.1f}° off the head path (median of {known} frames"
+            f"{left_out}; each measured to ± {spread_deg:.1f}°, less surely where the depth is wrong)"
         )
 
 

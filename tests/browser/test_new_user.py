@@ -42,13 +42,13 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     assert cards.first.get_attribute("data-testid") == "template-workflow-egox_demo"
     assert "No download" in card.evaluate(_DESCRIBED)
     card.click()
-    row(page, "λ_g (3 as trained; subtle here)").locator('[role="slider"]').wait_for()
+    row(page, "λ_g (trained: 3; little to see here)").locator('[role="slider"]').wait_for()
     make_small(page)
     page.run_form()
     first = page.page.wait_for_function(_SHOWN).json_value()
 
     slider = page.page.locator(FORM_ROW, has=page.page.locator('[role="slider"]')).first
-    assert "LoRA (1 as trained)" in slider.inner_text(), "which shows more than λ_g here"
+    assert "LoRA strength (trained: 1)" in slider.inner_text(), "which shows more than λ_g here"
     thumb = slider.locator('[role="slider"]')
     thumb.scroll_into_view_if_needed()
     box, track = thumb.bounding_box(), slider.locator('[data-slot="slider-track"]').bounding_box()

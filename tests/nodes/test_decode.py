@@ -213,8 +213,8 @@ def test_observed_pixels_are_put_back(execute):
         changed = (out.result[0] != plain).any(-1)
         assert changed.any() == (keep > 0) and not changed[seen == 0].any()
         text = out.ui["egox_preview"][0]["text"]
-        assert "% seen by exo, but redrawn by the model" in text
-        assert ("% put back from exo by keep observed" in text) == (keep > 0)
+        assert "% of the picture seen by exo, but the model drew something else" in text
+        assert ("% of the picture copied from exo (setting “keep observed”)" in text) == (keep > 0)
     assert torch.equal(execute(samples, keep_observed=1.0).result[0], plain), "nothing is known"
 
 

@@ -105,7 +105,7 @@ def test_what_was_drawn_is_drawn_once(take, scene, monkeypatch):
     drawn, draw = [], judgement.PathViews.of
     monkeypatch.setattr(judgement.PathViews, "of", lambda *a, **k: drawn.append(1) or draw(*a, **k))
     first, again = (judgement.followed_path(prior * gain, scene, path) for gain in (1.0, 0.5))
-    assert drawn == [1] and first.text().startswith("The view points") and again.step == 1
+    assert drawn == [1] and first.text().startswith("The view is") and again.step == 1
 
 
 def test_frames_of_the_depths_shape_are_resized(take):

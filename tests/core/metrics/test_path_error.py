@@ -51,7 +51,7 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
     assert bool(found.judged.all()) and float(found.spread_deg.max()) < 1.5
     off = (found.turn_deg - torch.tensor(turn)).norm(dim=1)
     assert float(off.median()) < 0.8, found.turn_deg
-    assert found.text().startswith("The view points ")
+    assert found.text().startswith("The view is ")
 
 
 def test_classes_are_moved_to_where_the_video_shows_them(take):

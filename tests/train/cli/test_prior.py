@@ -42,7 +42,10 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
     seen = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
     assert set(np.unique(seen)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (seen == NOW).any()
     assert (seen > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
-    assert report["hidden_lines"] == "draw" and "% seen by exo now" in report["notes"][-1]
+    assert (
+        report["hidden_lines"] == "draw"
+        and "% of the picture seen by exo now" in report["notes"][-1]
+    )
     covered = coverage[..., 0] > 127
     assert abs(covered.mean() - report["coverage_mean"]) < 0.02
     assert (
