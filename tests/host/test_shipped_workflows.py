@@ -96,6 +96,22 @@ def test_each_saved_value_lands_on_its_input(path, object_info):
         )  # of the upload's button
 
 
+def test_the_blueprint_egox_is_the_subgraph_of_egox_basic():
+    """Also its group *Faster*, bypassed."""
+    saved = (read("egox_basic"), read_workflow(ROOT / "subgraphs" / "EgoX.json"))
+    parts = ("type", "mode", "title", "pos", "size", "widgets_values")
+    graphs = [
+        next(each for each in one["definitions"]["subgraphs"] if each["name"] == "EgoX")
+        for one in saved
+    ]
+    nodes, rows = (
+        [[{part: each.get(part) for part in of} for each in graph[kind]] for graph in graphs]
+        for kind, of in (("nodes", parts), ("inputs", ("name", "label")))
+    )
+    assert nodes[0] == nodes[1] and rows[0] == rows[1]
+    assert graphs[0]["groups"] == graphs[1]["groups"]
+
+
 def check_private(path: Path, base: BaseDir) -> None:
     """No file that is passed on tells a folder of this machine, or a file's size and time."""
     content = path.read_bytes().replace(b"\\\\", b"\\")
