@@ -202,14 +202,18 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
 
 
 def test_what_the_wearer_looks_at(open_page, unpacked):
-    """One click turns the whole estimate, which nothing wrote before; it is kept."""
+    """A lone key gives way to the estimate, of which one click turns the whole; it is kept."""
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
     add_head(page)
-    page.set_widget(NODE, "source", "estimated")
-    example = editor.keyframes()
+    page.set_widget(NODE, "source", "keyframes")
     editor.open(load=True)
+    editor.at("place").click()
+    editor.click_exo((0.6, 0.25), (0.4, 0.65))
+    lone = editor.keyframes()
+    assert "or have it followed" in editor.at("status").inner_text()
+    editor.at("follow").click()
     hands.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
     middle = FRAMES // 2
     assert editor.ask("state.frame") == middle and not hands.evaluate(CUT_OFF)
@@ -221,7 +225,7 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     def looks() -> list[dict]:
         return json.loads(editor.ask("state.text")).get("looks", [])
 
-    assert "estimated" in editor.at("banner").inner_text() and editor.keyframes() == example
+    assert "estimated" in editor.at("banner").inner_text() and editor.keyframes() == lone
     begun = editor.prior()
     editor.click_exo((0.3, 0.85))
     assert [look["frame"] for look in looks()] == [middle] and differ(editor.prior(), begun) > 2

@@ -301,9 +301,26 @@ export class PoseEditor {
   tellOfLoneKey() {
     const { content, clip } = this.state;
     const lone = content.keys.length === 1 && clip.count > 1;
-    const key = this.host.isLinked("estimated") ? "loneKeyEstimated" : "loneKey";
-    if (lone || this.toldLone) this.layout.tell(lone ? this.say(key, { count: clip.count }) : "");
+    if (lone) {
+      const canFollow = this.host.canEstimate();
+      const follow = button("egox-follow", this.say("follow"), this.say("followHelp"), () => this.followHead());
+      const said = this.say(canFollow ? "loneKeyEstimated" : "loneKey", { count: clip.count });
+      this.layout.tell(said, ...(canFollow ? [follow] : []));
+    } else if (this.toldLone) this.layout.tell("");
     this.toldLone = lone;
+  }
+
+  // The graph's estimate takes the place of the keyframes, which stay for whoever wants them back.
+  followHead() {
+    const { host, state, scene } = this;
+    this.own = state.content;
+    this.toldLone = false;
+    host.useEstimate();
+    Object.assign(state, { undoable: [], redoable: [] });
+    state.show({ ...state.content, keys: [], looks: [] });
+    this.layout.showSteps(state.undoable, state.redoable);
+    this.showBanner();
+    scene.load();
   }
 
   // The document with the video that it is made on.

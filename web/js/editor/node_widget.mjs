@@ -107,6 +107,11 @@ function hostOf(app, api, node) {
     // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
     writtenIn: () => node.properties?.[WRITTEN_IN],
     useKeyframes: () => setWidget(app, node, "source", "keyframes"),
+    canEstimate: () => node.getInputNode?.(node.findInputSlot("estimated"))?.mode === 0,
+    useEstimate: () => {
+      setWidget(app, node, "source", "estimated");
+      noteChange(app);
+    },
     graph: () => graphOf(app, node),
     write: (text, scene) => {
       setWidget(app, node, "keyframes", text);

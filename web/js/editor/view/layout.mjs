@@ -89,8 +89,9 @@ export class Layout {
     return ground[0] + ground[1] + ground[2] > 380;
   }
 
-  tell(text) {
-    this.status.textContent = text;
+  // offers: buttons behind the text.
+  tell(text, ...offers) {
+    this.status.replaceChildren(text, ...offers);
     this.status.title = text;
   }
 
