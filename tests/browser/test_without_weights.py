@@ -131,6 +131,17 @@ def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
     assert "cut" in toast_of(page, "Load Exo Video: ")
     logged = browser_server.log_tail(100000)[before:]
     assert "cut" in logged and "Traceback" not in logged, logged
+    marks = f"() => app.lastExecutionError?.node_id ?? ({MARKED})()[0] ?? null"
+    assert page.evaluate(marks)
+    set_value(page, "EgoXWanSampler", "steps", 3)
+    page.page.mouse.click(700, 450)
+    page.page.wait_for_timeout(1000)  # in which it stays
+    assert page.evaluate(marks)
+    page.page.get_by_test_id("egox-trim-start-s").locator("visible=true").fill(
+        "0.2"
+    )  # after the cut
+    page.page.keyboard.press("Tab")
+    page.page.wait_for_function(f"() => ({marks})() === null")
 
 
 def test_without_weights_run_makes_the_prior_and_names_what_is_missing(

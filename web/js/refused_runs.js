@@ -3,8 +3,10 @@
 // field, and which weights are missing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { forgetMended, noteFaults } from "./mended.mjs";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
+import { behind } from "./prompts.mjs";
 import { LIFE, toast } from "./toasts.mjs";
 
 // GB of the files that the shipped graphs name (docs/weights.md).
@@ -30,7 +32,12 @@ const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whos
 app.registerExtension({
   name: "EgoX.RefusedRuns",
   setup() {
-    api.addEventListener("execution_error", ({ detail }) => tellFault(detail));
+    api.addEventListener("execution_error", async ({ detail }) => {
+      tellFault(detail);
+      noteFaults([detail.node_id], (await app.graphToPrompt()).output);
+    });
+    api.addEventListener("graphChanged", () => forgetMended(app));
+    window.addEventListener("change", () => forgetMended(app)); // of a field, which the page hears of later
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
@@ -44,6 +51,7 @@ app.registerExtension({
       const { prompt } = JSON.parse(options.body);
       for (const [id, fault] of faults) fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
       tell(answer.ok, faults, prompt ?? {});
+      noteFaults(Object.keys(said.node_errors), prompt ?? {});
       return new Response(JSON.stringify(said), answer);
     };
   },
@@ -76,26 +84,14 @@ function tellFault({ node_id: id, node_type: kind, exception_type: type, excepti
 
 // One message of a press of Run. isPart: something is made all the same.
 function tell(isPart, faults, prompt) {
-  const needed = upstreamOf(PRIOR, prompt);
+  // The host's own dependent_outputs also hold the faults of outputs that it happened to look at before.
+  const priors = Object.keys(prompt).filter((id) => prompt[id].class_type === PRIOR);
+  const needed = new Set(priors.flatMap((id) => [...behind(prompt, id)]));
   const before = faults.filter(([id]) => needed.has(id));
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   const lines = [...own, ...missing(before.length ? before : faults, before.length > 0, isPart)];
   if (lines.length) toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), LIFE);
-}
-
-// Ids of the nodes of a kind and of all that they are made from. The host's own dependent_outputs also hold the faults
-// of outputs that it happened to look at before.
-function upstreamOf(kind, prompt) {
-  const found = new Set();
-  const waiting = Object.keys(prompt).filter((id) => prompt[id].class_type === kind);
-  for (const id of waiting) {
-    if (found.has(id)) continue;
-    found.add(id);
-    const links = Object.values(prompt[id]?.inputs ?? {}).filter(Array.isArray);
-    waiting.push(...links.map(([from]) => String(from)));
-  }
-  return found;
 }
 
 function ownFaults(faults) {

@@ -1,4 +1,5 @@
 // The strip: the ego video for every λ_g with every LoRA strength, made in one run of its own beside the graph's.
+import { behind } from "../prompts.mjs";
 
 export const LAMBDAS = [0, 1, 3, 10]; // columns
 export const STRENGTHS = [0.5, 1]; // rows
@@ -35,13 +36,6 @@ export function stripPrompt(prompt, decoder) {
   // The host runs what an output needs.
   strip[next] = { class_type: "PreviewAny", inputs: { source: [doubled.get(decoder), 1] } };
   return { prompt: strip, decoder: doubled.get(decoder), sampler: doubled.get(sampler) };
-}
-
-function behind(prompt, id, found = new Set()) {
-  if (found.has(id) || !(id in prompt)) return found;
-  found.add(id);
-  for (const value of Object.values(prompt[id].inputs)) if (Array.isArray(value)) behind(prompt, value[0], found);
-  return found;
 }
 
 let secondsOfRun = null; // of the last one in which something was sampled

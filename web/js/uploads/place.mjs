@@ -43,16 +43,8 @@ export function placeUpload(app, taker, answer) {
     if (values.some(([, value]) => Object.values(answer).includes(value))) given.push(node.title);
   }
   const out = leaveOut(allNodes(app), answer);
-  forgetFaults(app);
   noteChange(app);
   return { given, several, out };
-}
-
-// What the last press of Run found in the nodes that an upload is for: the page would mark them until the next.
-function forgetFaults(app) {
-  const faults = app.lastNodeErrors ?? {};
-  for (const [id, { class_type: kind }] of Object.entries(faults)) if (NODES.includes(kind)) delete faults[id];
-  for (const node of allNodes(app)) if (NODES.includes(node.constructor.comfyClass)) node.has_errors = false;
 }
 
 const MUTED = 2;
