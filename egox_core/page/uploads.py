@@ -21,6 +21,7 @@ from ..exchange import read_trajectory
 from ..file_names import COVERAGE, DEPTH_NAMES, EXO, HANDS, META, PRIOR, TRUTH, VIDEO_SUFFIXES
 from ..frozen import frozen
 from ..safe_files import read_json, safe_name
+from ..scene import camera_moves
 from ..sizes import REFERENCE_SIZE
 from ..takes import (
     ENTRY_KEYS,
@@ -51,6 +52,7 @@ class TakeFiles:
     poses: Path | None = None  # of the ego camera
     frames: int = 0  # of the video
     depth_frames: int = 0
+    turning: Path | None = None  # a second video, whose camera moves: perhaps the wearer's own view
     unused: tuple[str, ...] = ()  # names of files that are none of these: videos, JSON
 
 
@@ -83,7 +85,7 @@ def take_in(upload: Path, root: Path, names: Iterable[str]) -> tuple[Placed, Tak
     placed = place_upload(inside, root, name_of_upload(firsts))
     moved = {
         name: placed.folder / path.relative_to(inside)
-        for name in ("video", "depth", "camera", "poses")
+        for name in ("video", "depth", "camera", "poses", "turning")
         if (path := getattr(files, name)) is not None
     }
     return placed, replace(files, **moved)
@@ -114,12 +116,13 @@ def told_apart(folder: Path) -> TakeFiles:
     videos = [
         p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.name not in (TRUTH, PRIOR)
     ]
-    made = [p for p in videos if p.suffix.lower() not in CAMERAS_OWN]
-    video = _only("exo video", made or videos, (EXO,))
+    video, turning = _exo_and_turning(
+        [p for p in videos if p.suffix.lower() not in CAMERAS_OWN] or videos
+    )
     depth = _only("depth", _depths(folder, files), DEPTH_NAMES)
     cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
     poses = [p for p in files if p.name == COLMAP_POSES]
-    unused = [path.name for path in videos if path != video]
+    unused = [path.name for path in videos if path not in (video, turning)]
     texts = [p for p in files if p.suffix.lower() == ".json" and p.name != HANDS]
     for text in texts:
         knows_camera, has_poses = _of_json(text, strict=len(files) == 1 or text.name == META)
@@ -131,6 +134,7 @@ def told_apart(folder: Path) -> TakeFiles:
         depth=depth,
         camera=_only("camera file", cameras, (META,)),
         poses=_only("ego poses", poses, (META,)),
+        turning=turning,
         unused=tuple(unused),
     )
     if not (found.video or found.depth or found.camera or found.poses):
@@ -206,6 +210,38 @@ def same_files(one: Path, other: Path) -> bool:
     return listed[0].keys() == listed[1].keys() and all(
         filecmp.cmp(path, listed[1][name], shallow=False) for name, path in listed[0].items()
     )
+
+
+def use_as_truth(ego: Path, exo: Path) -> None:
+    """Rename an uploaded video as the wearer's own view beside the exo video.
+
+    Raises:
+        EgoXInputError: a video that can't be read, of another rate, one that is there already.
+        OSError: the disk refuses.
+    """
+    fps, wanted = probe_video(ego).fps, probe_video(exo).fps
+    place = exo.with_name(TRUTH)
+    if abs(fps / wanted - 1) > 0.001 or place.exists():
+        raise EgoXInputError(
+            "ground truth",
+            got=f"{ego.name} next to {TRUTH}" if place.exists() else f"{fps:g} frames per second",
+            expected=f"one video, frame by frame with {exo.name}, {wanted:g} per second",
+            fix="convert it and upload both videos again",
+        )
+    ego.rename(place)
+
+
+def _exo_and_turning(videos: list[Path]) -> tuple[Path | None, Path | None]:
+    """The exo video, and a second one whose camera moves; of two without a usual name the exo
+    video is the one whose camera stands."""
+    usual = [path for path in videos if path.name == EXO]
+    if len(videos) == 2 and len(usual) < 2:
+        moves = {path: camera_moves(path) for path in videos if path not in usual}
+        standing = usual or [path for path, moving in moves.items() if moving is False]
+        turning = [path for path, moving in moves.items() if moving]
+        if len(standing) == len(turning) == 1:
+            return standing[0], turning[0]
+    return _only("exo video", videos, (EXO,)), None
 
 
 def _only(what: str, found: list[Path], preferred: tuple[str, ...]) -> Path | None:

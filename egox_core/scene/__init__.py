@@ -5,6 +5,7 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 """
 
 from .build import build_scene
+from .camera_motion import camera_moves
 from .exo_motion import AGREES_PX, estimate_exo_motion
 from .fusion import fuse_scenes
 from .poses import ego_in_scene

@@ -1,12 +1,17 @@
 """Motion of an exo camera that is given one pose: the background's flow over the clip."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
+from ..errors import EgoXInputError
+from ..sizes import REFERENCE_EXO_SIZE
+from ..video import decode_frames, probe_video, resize_picture
 
 LOOKS = 13  # frames that are looked at, spread over the clip
 CORNERS, LEAST_CORNERS = 400, 30  # that are followed, and that must agree
@@ -15,6 +20,21 @@ SURROUNDS = 0.5  # of the picture, between the corners that agree: a walker fill
 MOVED = 0.004  # of the picture's width, 3 px of 784
 STANDING = 0.1  # of the corners, in their places: fewer, and the camera doesn't stand
 LOST = 1 / 3  # of the looks: somebody who passes close by hides the background for fewer
+
+
+def camera_moves(video: Path) -> bool | None:
+    """Check whether a video's camera moves, as one on a head does; None where it can't be read."""
+    pictures = []
+    try:
+        info = probe_video(video)
+        looks = np.unique(np.linspace(0, info.frame_count - 1, LOOKS).round().astype(int)).tolist()
+        shrink = min(1.0, REFERENCE_EXO_SIZE[0] / info.width)
+        size = round(shrink * info.width), round(shrink * info.height)
+        for _, picture in decode_frames(video, info, looks):
+            pictures.append(torch.from_numpy(resize_picture(picture, *size)))
+    except EgoXInputError:
+        return None
+    return camera_motion(pictures, None) is not None
 
 
 def camera_motion(

@@ -86,8 +86,19 @@ def reads_file(
 
 
 def takes_files(handler: Handler) -> Handler:
-    """A handler of multipart/form-data as a route's handler: who may ask, and what a failure
-    answers.
+    """A handler of multipart/form-data as a route's handler, answering as :func:`writes_files`."""
+
+    @functools.wraps(handler)
+    async def route(request: web.Request) -> web.StreamResponse:
+        if not request.content_type.startswith("multipart/"):
+            return refuse(400, "send multipart/form-data")
+        return await handler(request)
+
+    return writes_files(route)
+
+
+def writes_files(handler: Handler) -> Handler:
+    """A handler that writes files as a route's handler: who may ask, and what a failure answers.
 
     400: what the handler says, a body that breaks off, 403: another page asks, 413: over the host's
     limit, 507: the disk refuses.
@@ -97,8 +108,6 @@ def takes_files(handler: Handler) -> Handler:
     async def route(request: web.Request) -> web.StreamResponse:
         if not is_same_origin(request):
             return refuse(403, OTHER_PAGE)
-        if not request.content_type.startswith("multipart/"):
-            return refuse(400, "send multipart/form-data")
         try:
             return await handler(request)
         except EgoXInputError as error:

@@ -16,11 +16,12 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, take_in
+from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, take_in, use_as_truth
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
-from .requests import blocks_of, parts_of, takes_files
+from ..host.paths import resolve
+from .requests import SHORT_BODY, blocks_of, parts_of, read_body, takes_files, writes_files
 
-UPLOAD_PATH = "/egox/upload"
+UPLOAD_PATH, TRUTH_PATH = "/egox/upload", "/egox/upload/truth"
 FOLDER = "egox"
 """Below the input folder."""
 STAGING = f".{'[0-9a-f]' * 32}.*"
@@ -131,15 +132,39 @@ def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
         "poses": named(files.poses),
         "frames": files.frames,
         "depth_frames": files.depth_frames,
+        "turning": named(files.turning),
         "unused": files.unused,
     }
 
 
+@writes_files
+async def truth(request: web.Request) -> web.Response:
+    """JSON ``{"ego", "exo"}``, names of one upload's videos: from here on the first is shown as the
+    wearer's own view."""
+    body = await read_body(request, SHORT_BODY)
+    root = (Path(folder_paths.get_input_directory()) / FOLDER).resolve()
+    ego, exo = (resolve(str(body.get(name, "")), f"{name} video") for name in ("ego", "exo"))
+    uploads = {
+        path.relative_to(root).parts[:1] if path.is_relative_to(root) else path
+        for path in (ego, exo)
+    }
+    if len(uploads) != 1 or ego == exo:
+        raise EgoXInputError(
+            "ground truth",
+            got=f"{body.get('ego')!r} and {body.get('exo')!r}",
+            expected="two videos of one upload",
+            fix="upload both videos together",
+        )
+    await asyncio.to_thread(use_as_truth, ego, exo)
+    return web.json_response({})
+
+
 def register(routes: web.RouteTableDef) -> None:
-    """Add the upload's two routes to the host's, and clear what a killed server left."""
+    """Add the upload's routes to the host's, and clear what a killed server left."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
     threading.Thread(
         target=clear_leftovers, args=(root, STAGING), name="egox-leftovers", daemon=True
     ).start()
     routes.get(UPLOAD_PATH)(limit)
     routes.post(UPLOAD_PATH)(upload)
+    routes.post(TRUTH_PATH)(truth)

@@ -49,6 +49,20 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
         choose(page, LOADER, *map(Path, files))
         said = told(page, LOADER, name)
         assert (f"names of {depth}.npz and {name}.mp4" in said) is (name == "kitchen"), said
+    for name, answer, said in (
+        ("left", "no-truth", "Not used: head.mp4"),
+        ("right", "truth", "head.mp4 is shown as the ground truth"),
+    ):
+        both = [tmp_path / name / "exo.mp4", tmp_path / name / "head.mp4"]
+        both[0].parent.mkdir()
+        shutil.copy(take / "exo.mp4", both[0])
+        shutil.copy(take / "ego_ground_truth.mp4", both[1])
+        choose(page, LOADER, *both)
+        told(page, LOADER, "Is head.mp4 the wearer's own view?")
+        page.page.get_by_test_id(f"egox-{answer}").locator("visible=true").click()
+        told(page, LOADER, said)
+        assert page.page.get_by_test_id("egox-upload").first.is_visible()
+    assert len(list(uploads.rglob("ego_ground_truth.mp4"))) == 1
     assert "egox_upload" not in str(page.to_prompt())
     assert len(page.saved()["nodes"]) == len(unpacked("egox_demo")["nodes"])
 

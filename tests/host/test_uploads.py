@@ -1,6 +1,7 @@
 """Files of a take through the page's route: into the input folder, told apart, never overwritten."""
 
 import io
+import json
 import re
 import shutil
 import zipfile
@@ -111,6 +112,25 @@ def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
     status, told = send(client, files)
     assert status == 400 and reason in told["reason"], told
     assert left(folder) == [] and not list(folder.iterdir())
+
+
+def test_a_second_video_that_turns_is_asked_about(client, folder):
+    room = ROOT / "sample" / "calm_room"
+    files = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
+    status, told = send(client, {name: (room / of).read_bytes() for name, of in files.items()})
+    assert status == 200 and told["video"] == "egox/kitchen/kitchen.mp4" and not told["unused"]
+    send(client, {"exo.mp4": (room / "exo.mp4").read_bytes()})
+
+    def answer(ego: str, exo: str) -> Any:
+        return request(client, "/egox/upload/truth", json.dumps({"ego": ego, "exo": exo}).encode())
+
+    ego, exo = told["turning"], told["video"]
+    assert ego == "egox/kitchen/head.mp4"
+    for wrong in ((ego, "egox/exo/exo.mp4"), (ego, ego), ("sample/calm_room/exo.mp4", exo)):
+        assert "two videos of one upload" in answer(*wrong).json()["reason"]
+    assert "egox/../x.mp4" in answer("egox/../x.mp4", exo).json()["reason"]
+    assert answer(ego, exo).status == 200
+    assert left(folder) == ["exo/exo.mp4", "kitchen/ego_ground_truth.mp4", "kitchen/kitchen.mp4"]
 
 
 def test_the_host_s_limit_is_named(client, folder):

@@ -1,5 +1,6 @@
 """Files from a browser: what of a take they are, and a place where they overwrite nothing."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.page.uploads import name_of_upload, told_apart
+from egox_core.file_names import TRUTH
+from egox_core.page.uploads import name_of_upload, told_apart, use_as_truth
 from egox_core.safe_files import write_json
 from egox_core.takes.depth_readers import open_depth
 from egox_train.video_writer import write_video
+from tests.paths import ROOT
 from tests.refusals import refuses
 
 COUNT, H, W = 5, 16, 32
@@ -93,6 +96,24 @@ def test_files_are_told_apart(tmp_path, names, found):
             assert files.depth_frames == depth.frame_count > 1
     unused = ("GL010001.lrv", "second.mp4", "config.json")
     assert files.unused == tuple(n for n in unused if n in names and n != found.get("video"))
+
+
+@pytest.mark.parametrize("names", [("kitchen.mp4", "a head.mp4"), ("exo.mp4", "ego.mp4")])
+def test_a_second_video_whose_camera_moves_is_no_exo_video(tmp_path, names):
+    pytest.importorskip("av", reason="decodes video")
+    sample, (exo, ego) = ROOT / "sample" / "calm_room", (tmp_path / name for name in names)
+    shutil.copy(sample / "exo.mp4", exo)
+    shutil.copy(sample / "ego_ground_truth.mp4", ego)
+    files = told_apart(tmp_path)
+    assert (files.video, files.turning, files.unused) == (exo, ego, ())
+    slow = tmp_path / "slow.mp4"
+    write_video(slow, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 5.0)
+    with refuses("5 frames per second"):
+        use_as_truth(slow, exo)
+    slow.unlink()
+    use_as_truth(ego, exo)
+    assert told_apart(tmp_path).turning is None and not ego.exists()
+    assert (tmp_path / TRUTH).read_bytes() == (sample / TRUTH).read_bytes()
 
 
 def test_what_is_no_take_is_refused(tmp_path):

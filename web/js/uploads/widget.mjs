@@ -24,14 +24,36 @@ export function attachUpload(app, api, node, say) {
   });
   const isOurs = ({ name }) => suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
   const open = button("egox-upload", say("upload"), say("hint"), () => chooser.click());
+  const question = make("div", "egox-ed-question", { hidden: true });
   const trim = node.constructor.comfyClass === LOADER ? [trimBar(app, api, node, say)] : [];
-  addRow(node, "egox_upload", "egoxUpload", say("nodeLabel"), open, note, ...trim);
+  addRow(node, "egox_upload", "egoxUpload", say("nodeLabel"), open, question, note, ...trim);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
 
   const tell = (text, severity) => {
+    showQuestion();
     note.textContent = note.title = text;
     note.classList.toggle("egox-ed-node-fault", severity === "error");
     if (severity) toast(app, severity, text);
+  };
+  // In place of the upload's button; none: that again.
+  const showQuestion = (...answers) => {
+    question.replaceChildren(...answers);
+    question.hidden = !answers.length;
+    open.hidden = answers.length > 0;
+  };
+  // Whether the second video of an upload, whose camera turns, is the wearer's own view.
+  const askOf = ({ turning, video }) => {
+    const name = turning.split("/").pop();
+    const useIt = () =>
+      postForm(api, `${UPLOAD}/truth`, JSON.stringify({ ego: turning, exo: video })).then(
+        () => tell(say("isTruth", { name }), "success"),
+        (error) => tell(say("unused", { names: name }) + ` ${error.message}`, "error"),
+      );
+    const leaveOut = () => tell(say("unused", { names: name }));
+    showQuestion(
+      button("egox-truth", say("useAsTruth"), say("useAsTruthHelp"), useIt),
+      button("egox-no-truth", say("leaveOut"), say("leaveOut"), leaveOut),
+    );
   };
   // Of a file that came another way the line knows nothing.
   onChange(node, FILES, () => tell(say("hint")));
@@ -45,8 +67,10 @@ export function attachUpload(app, api, node, say) {
       const answer = await send(api, files, size, say);
       const placed = placeUpload(app, node, answer);
       const differ = otherNames(answer.depth, answer.video ?? filesOf(app)[0]);
-      const said = outcome(answer, placed, say) + (differ ? ` ${say("otherName", differ)}` : "");
-      tell(said, differ ? "warn" : "success");
+      const asked = answer.turning && say("turns", { name: answer.turning.split("/").pop() });
+      const said = [asked, outcome(answer, placed, say), differ && say("otherName", differ)];
+      tell(said.filter(Boolean).join(" "), differ || asked ? "warn" : "success");
+      if (asked) askOf(answer);
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
     }

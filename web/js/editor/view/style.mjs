@@ -5,6 +5,8 @@ const STYLE = `
 .egox-ed-node { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; box-sizing: border-box;
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .egox-ed-node .egox-ed-button { width: 100%; height: 30px; flex: none; }
+.egox-ed-question:not([hidden]) { display: flex; gap: 4px; }
+.egox-ed-question .egox-ed-button { flex: 1 1 0; min-width: 0; }
 .egox-ed-node-note { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; text-align: center;
   white-space: nowrap; }
 [data-widget-key] .egox-ed-node-note { white-space: normal; }
