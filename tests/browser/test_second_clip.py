@@ -28,6 +28,8 @@ SHIPPED = [0, 49, 0, "crop"]
 _GREY = """() => ['.egox-preview:has([data-view=coverage]) .egox-preview-stage', 'video[controls][src*=prior_]'].map(
   (place) => [...document.querySelectorAll(place)].filter((e) => e.offsetParent).map(
     (e) => getComputedStyle(e).filter.includes('grayscale'))).map(([first]) => first)"""
+_PICTURED = """(file) => [...document.querySelectorAll('video')].some(
+  ({ poster }) => poster && new URL(poster).searchParams.get('file') === file)"""
 _CLIPS = """() => app.rootGraph.nodes.flatMap(
   (node) => (node.egoxPreview?.clips ?? []).map(({ name }) => name))"""
 
@@ -65,6 +67,9 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
     fast = clip(tmp_path / "fast.mp4", 60, 120, upright=True)
     said = use(page, fast.rename(tmp_path / "fast.mov"), "60 per second")
     assert "A portrait video" in said and "of 2 s" in said
+    page.page.locator(FORM_ROW).get_by_text("fast.mov").first.click()  # a list with pictures
+    page.page.wait_for_function(_PICTURED, arg="egox/fast/fast.mov")
+    page.page.keyboard.press("Escape")
     for name, seconds in (("start-s", "0.4"), ("length-s", "1.2")):
         trim(page, name).fill(seconds)
         trim(page, name).press("Tab")
