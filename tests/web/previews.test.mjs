@@ -144,7 +144,7 @@ test("the boxes of a table", () => {
 test("a frame of which nothing is known has no bar, one at 0 has", () => {
   const drawn = [];
   const context = { rect: (...box) => drawn.push(box), clearRect() {}, beginPath() {}, fill() {}, fillRect() {} };
-  drawCurve(context, { values: [0, null, 4, 2], unit: "°" }, 30, 12, "ink", "accent", 0, 4);
+  drawCurve(context, { values: [0, null, 4, 2], unit: "°" }, 30, 12, "ink", 0, 4);
   assert.deepEqual(drawn, [
     [-5, 11, 10, 1],
     [15, 1, 10, 11],

@@ -153,7 +153,7 @@ export function drawMark(context, mark, clip, [x, y, w, h]) {
 }
 
 // A bar per frame fills the strip's height from 0 to the largest value (percent: to 100); none where nothing is known.
-export function drawCurve(context, curve, width, height, ink, accent, number, count) {
+export function drawCurve(context, curve, width, height, ink, number, count) {
   const top = curve.unit === "%" ? 100 : Math.max(...curve.values, 1e-9);
   const step = width / Math.max(curve.values.length - 1, 1);
   context.clearRect(0, 0, width, height);
@@ -162,10 +162,9 @@ export function drawCurve(context, curve, width, height, ink, accent, number, co
     const high = 1 + (value / top) * (height - 2);
     if (value !== null) context.rect((i - 0.5) * step, height - high, step, high);
   });
-  context.globalAlpha = 0.35;
-  context.fillStyle = accent;
+  context.fillStyle = ink;
+  context.globalAlpha = 0.5;
   context.fill();
   context.globalAlpha = 1;
-  context.fillStyle = ink;
   context.fillRect((number / Math.max(count - 1, 1)) * width - 0.5, 0, 1, height);
 }

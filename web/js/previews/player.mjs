@@ -518,11 +518,7 @@ export class Preview {
     const prepared = fit(this.parts.track, this.host.zoom());
     if (!prepared) return;
     const { context, width, height } = prepared;
-    drawing.drawCurve(context, this.curve, width, height, this.ink(), this.accent(), this.number, this.count);
-  }
-
-  accent() {
-    return getComputedStyle(this.element).getPropertyValue("--p-primary-color").trim() || "#4a9eff";
+    drawing.drawCurve(context, this.curve, width, height, this.ink(), this.number, this.count);
   }
 
   ink() {

@@ -20,14 +20,14 @@ const STYLE = `
 .egox-preview-view { display: flex; flex-wrap: wrap; flex: 1 1 100%; gap: 2px; }
 .egox-preview button.egox-preview-tab { width: auto; height: 20px; padding: 0 6px; border-color: transparent;
   font-size: 11px; }
-.egox-preview button.egox-preview-tab[aria-selected="true"] { border-color: var(--p-primary-color, #4a9eff); }
 .egox-preview select.egox-preview-factor { flex: 0 1 64px; }
 .egox-preview-about { flex: none; max-height: 63px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
 .egox-preview-full svg { vertical-align: middle; }
 .egox-preview button:is(.egox-preview-make, .egox-preview-save, .egox-preview-alone, .egox-preview-seen) { width: auto;
   padding: 0 8px; }
-.egox-preview-seen[aria-pressed="true"] { border-color: var(--p-primary-color, #4a9eff); }
+.egox-preview button:is(.egox-preview-tab[aria-selected="true"], .egox-preview-seen[aria-pressed="true"]) { color: #fff;
+  background: var(--p-primary-color, #2f6fbf); border-color: var(--p-primary-color, #2f6fbf); }
 .egox-preview button:disabled { opacity: 0.5; cursor: default; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;
