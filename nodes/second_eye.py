@@ -118,6 +118,7 @@ class EgoXSecondEye(io.ComfyNode):
                     tooltip="The right eye alone, in the lens and size of the ego video.",
                 ),
             ],
+            has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
