@@ -65,7 +65,7 @@ class Report:
         try:
             for row in rows():
                 self.add(part, row)
-        except Exception as error:  # noqa: BLE001  (the other parts are still wanted)
+        except (Exception, SetupError) as error:  # noqa: BLE001  (the other parts are wanted)
             self.add(part, Row(what=part, measured=f"failed: {why(error)}", held=False))
         self.seconds[part] = round(time.monotonic() - started, 1)
         gc.collect()

@@ -14,6 +14,7 @@ from benchmarks.support.gpu_host import random_model
 from benchmarks.support.gpu_row import Row, anonymous, why
 from tests.paths import ROOT
 from tools.rigs.wan_shapes import wan_model
+from tools.setup.layout import SetupError
 
 CPU = torch.device("cpu")
 TORCH_ALONE = """
@@ -113,11 +114,16 @@ def test_a_part_that_fails_says_so_and_loses_nothing():
         yield Row(what="first", measured="x")
         raise RuntimeError(f"no memory in {ROOT}/x")
 
+    def no_server():
+        raise SetupError("ComfyUI did not answer")  # which would end a program
+
     report.run("dies", dies)
+    report.run("ends", no_server)
     report.run("next", lambda: [Row(what="last", measured="y")])
     assert [(part, row.what) for part, row in report.rows] == [
         ("dies", "first"),
         ("dies", "dies"),
+        ("ends", "ends"),
         ("next", "last"),
     ]
     assert kept[1].held is False and kept[1].measured.startswith("failed: RuntimeError: no memory")
