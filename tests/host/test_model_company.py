@@ -464,8 +464,11 @@ def test_a_prompt_s_area_is_named_and_its_mask_may_stay(rig):
     mask = torch.zeros(1, height, width)
     mask[:, :, : width // 2] = 1
     plain = rig.ksample(rig.patch(), steps=2)
-    assert torch.equal(run(ConditioningSetArea, width, height, 0, 0, 1.0), plain), "all of it"
-    assert not torch.equal(run(ConditioningSetMask, mask, "default", 1.0), plain)
+    # The host computes a condition with an area by itself: products of one sum in another order than
+    # those of two, on some processors.
+    whole = run(ConditioningSetArea, width, height, 0, 0, 1.0)
+    torch.testing.assert_close(whole, plain, rtol=0, atol=1e-3)
+    assert (run(ConditioningSetMask, mask, "default", 1.0) - plain).abs().max() > 0.1
     for node, settings in (
         (ConditioningSetArea, (width // 2, height, 0, 0, 1.0)),
         (ConditioningSetAreaPercentageVideo, (1, 1, 0.5, 0, 0, 0, 1.0)),
