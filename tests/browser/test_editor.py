@@ -41,6 +41,9 @@ COVERED = """() => {
 }"""
 """Parts that lie under another in the editor, and pictures that don't fit."""
 
+OFFERED = ("follow", "close")
+THEME = "(name) => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
+
 
 def differ(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).mean())
@@ -150,6 +153,12 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked):
     editor.open(load=False)
     assert "Load scene" in editor.at("empty").inner_text() and not hands.evaluate(CUT_OFF)
     assert "file" in editor.at("banner").inner_text()
+    ground = editor.ask("view.scene.background.getHex()")
+    hands.evaluate(THEME, "light")
+    hands.wait_for_function(
+        f"(dark) => {editor.script('view.scene.background.getHex()')} > dark", arg=ground
+    )
+    hands.evaluate(THEME, "dark")
     hands.keyboard.press("Escape")
     hands.wait_for_selector("[data-testid=egox-editor]", state="detached")
     hands.evaluate(
@@ -213,6 +222,8 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     editor.click_exo((0.6, 0.25), (0.4, 0.65))
     lone = editor.keyframes()
     assert "or have it followed" in editor.at("status").inner_text()
+    inks = [editor.at(name).evaluate("(e) => getComputedStyle(e).color") for name in OFFERED]
+    assert inks[0] == inks[1], "no button looks switched off"
     editor.at("follow").click()
     hands.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
     middle = FRAMES // 2

@@ -73,9 +73,18 @@ export class PoseEditor {
     window.addEventListener("keydown", this.strayKey, true);
     this.state.on((kind) => this.follow(kind));
     this.chooseTool("move");
-    this.view.setTheme(this.layout.light ? "#e6e8eb" : "#15171a");
+    this.followTheme();
+    this.theming = new MutationObserver(() => this.followTheme());
+    for (const element of [document.documentElement, document.body])
+      this.theming.observe(element, { attributeFilter: ["class", "style"] });
     this.setData(data);
     this.askCamera();
+  }
+
+  // What is drawn doesn't follow the page's colours by itself.
+  followTheme() {
+    this.view.setTheme(this.layout.light ? "#e6e8eb" : "#15171a");
+    this.timeline.draw();
   }
 
   // Nobody has placed a head yet, and the node has none from elsewhere.
@@ -392,6 +401,7 @@ export class PoseEditor {
     this.state.end();
     this.closed = true;
     window.removeEventListener("keydown", this.strayKey, true);
+    this.theming.disconnect();
     for (const part of [this.view, this.scene, this.timeline, this.side, this.exo]) part.close();
     this.layout.back.remove();
     this.host.onClose();

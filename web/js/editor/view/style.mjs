@@ -115,7 +115,7 @@ const STYLE = `
 .egox-ed-unit { color: var(--descrip-text, #999); }
 .egox-ed-files { display: inline-flex; gap: 6px; }
 .egox-ed-status { color: var(--descrip-text, #999); order: 1; flex: 1 0 100%; min-height: 1.3em; }
-.egox-ed-status .egox-ed-button { margin-left: 8px; }
+.egox-ed-status .egox-ed-button { margin-left: 8px; color: var(--input-text, #ddd); }
 @media (max-height: 760px) and (min-width: 861px) {
   .egox-ed:not(.egox-ed-large) { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
   .egox-ed:not(.egox-ed-large) .egox-ed-side { flex-direction: row; }

@@ -137,7 +137,8 @@ export class Timeline {
     const { ruler } = this;
     const { width, height } = this.track.getBoundingClientRect();
     const dpr = window.devicePixelRatio || 1;
-    const known = [width, height, dpr, this.state.clip.count, this.guessed].join();
+    const { color } = getComputedStyle(this.element);
+    const known = [width, height, dpr, color, this.state.clip.count, this.guessed].join();
     if (width < 2 || known === this.drawn) return; // while a pose is dragged nothing of it changes
     this.drawn = known;
     [ruler.width, ruler.height] = [width * dpr, height * dpr];
@@ -146,10 +147,9 @@ export class Timeline {
     const last = Math.max(1, this.state.clip.count - 1);
     const each = (width - 2 * PAD) / last;
     const step = [1, 2, 4, 5, 8, 10, 20, 50, 100, 200, 500, 1000, 5000].find((s) => s * each >= 38) ?? last;
-    const colors = getComputedStyle(this.element);
     context.fillStyle = GUESS;
     for (const frame of this.guessed) context.fillRect(PAD + (frame - 0.5) * each, height - 14, each + 0.5, 14);
-    context.strokeStyle = context.fillStyle = colors.color;
+    context.strokeStyle = context.fillStyle = color;
     context.font = "10px sans-serif";
     context.textAlign = "center";
     for (let frame = 0; frame <= last; frame++) {
