@@ -4,10 +4,12 @@ import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras import preset_camera
+from ..egox_core.file_names import TRUTH
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.video import reproject
 from ..egox_core.wan import ego_half
 from .host.progress import host_progress
+from .host.remember import RENEWALS
 from .host.vae import decode_video
 from .host.video import clip_fps, native_video
 from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
@@ -131,6 +133,12 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the run was made with
             has_intermediate_output=True,  # a cached run shows its preview again
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        """A ground truth that came after a run is no input. Which video is compared can't be told
+        here, where the host gives no graph."""
+        return str(RENEWALS[TRUTH] or "")
 
     @classmethod
     def execute(

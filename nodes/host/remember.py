@@ -14,7 +14,8 @@ DRAWN_FROM = WeakTensorKeyDictionary()
 classes of their pixels, ``seen``, by name. EgoX Conditioning sends them along with the ego latent."""
 RENEWALS = Counter[str]()
 """Node id -> how often a page found its scene dropped: the node's next run must keep it again, and
-not come from the host's cache."""
+not come from the host's cache. Under a file's name: how often a page put one beside a video that a
+run may have used without it."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:

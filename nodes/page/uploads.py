@@ -16,9 +16,11 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.file_names import TRUTH
 from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, take_in, use_as_truth
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ..host.paths import resolve
+from ..host.remember import RENEWALS
 from .requests import SHORT_BODY, blocks_of, parts_of, read_body, takes_files, writes_files
 
 UPLOAD_PATH, TRUTH_PATH = "/egox/upload", "/egox/upload/truth"
@@ -156,6 +158,7 @@ async def truth(request: web.Request) -> web.Response:
             fix="upload both videos together",
         )
     await asyncio.to_thread(use_as_truth, ego, exo)
+    RENEWALS[TRUTH] += 1
     return web.json_response({})
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from tests.host.asking import multipart, request
+from tests.host.prompts import id_of, of_type, ran, small
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
+from tools.setup.demo import DECODE, LOAD, words_of
 
 TAKE = ROOT / "sample" / "synthetic_room"
 Files = dict[str, bytes]
@@ -131,6 +133,22 @@ def test_a_second_video_that_turns_is_asked_about(client, folder):
     assert "egox/../x.mp4" in answer("egox/../x.mp4", exo).json()["reason"]
     assert answer(ego, exo).status == 200
     assert left(folder) == ["exo/exo.mp4", "kitchen/ego_ground_truth.mp4", "kitchen/kitchen.mp4"]
+
+
+def test_a_truth_that_came_after_a_run_is_used_by_the_next(client, folder, load_workflow):
+    """And nothing is sampled again."""
+    names = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
+    names |= {name: name for name in ("depth.npz", "meta.json")}
+    room = ROOT / "sample" / "calm_room"
+    _, told = send(client, {name: (room / of).read_bytes() for name, of in names.items()})
+    prompt = small(load_workflow("egox_demo"))
+    of_type(prompt, LOAD)["file"] = told["video"]
+    assert "PSNR" not in words_of(ran(client, prompt), prompt, DECODE)
+    answer = json.dumps({"ego": told["turning"], "exo": told["video"]}).encode()
+    assert request(client, "/egox/upload/truth", answer).status == 200
+    again = ran(client, prompt)
+    assert "PSNR to the truth" in words_of(again, prompt, DECODE)
+    assert id_of(prompt, "EgoXWanSampler") not in again.ran
 
 
 def test_the_host_s_limit_is_named(client, folder):
