@@ -24,6 +24,7 @@ WORDS.update(
         "Text, or raise its max_length",
         "sample the latent that came with this canvas": "connect the latent that EgoX Conditioning "
         "gave with this canvas",
+        "use frame_count ": "set the length (frame_count) to ",
         "released_schedule": "EgoX Released Sampling",
         "choose a pixel inside the ego image": "choose a pixel of the ego image (click into it on the "
         "node)",

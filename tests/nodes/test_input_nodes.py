@@ -119,7 +119,7 @@ def test_load_refuses_before_reading(clip):
     short = InputImpl.VideoFromFile(str(clip), start_time=0.0, duration=0.5)
     for changes, message in (
         ({"file": "../exo.mp4"}, "leads out"),
-        ({"video": short}, "use frame_count 9"),
+        ({"video": short}, r"set the length \(frame_count\) to 9"),
         ({"width": 10**9}, "at most 4096"),
     ):
         with refuses(message):
