@@ -94,6 +94,7 @@ def test_the_form_names_the_field_and_the_next_click(
     choose(page, LOADER, *(repo_root / "sample" / "synthetic_room").iterdir())
     told(page, LOADER, "Set in")
     page.page.wait_for_function(f"() => !({MARKED})().length")
+    page.page.wait_for_function(f"() => !({OURS})().length", timeout=5000)  # less than its life
     set_value(page, LOADER, "file", "egox/lone/gone.mp4")
     press_run(page)
     assert toast_of(page, "Load Exo Video: Exo video").count("not there") == 1

@@ -1,13 +1,15 @@
-// The red marks of a run's faults go as soon as an input that leads to their node has changed; the page itself keeps them
-// until the next run.
+// The red marks of a run's faults go as soon as an input that leads to their node has changed, and the message with the
+// first of them; the page itself keeps them until the next run.
 import { findNode } from "./previews/node.mjs";
 import { behind } from "./prompts.mjs";
 
 const marked = new Map(); // id of a node in the prompt -> what led to it when it was found faulty
+let takeMessage = null; // away, of the last run's faults
 
 const leadingTo = (id, prompt) => JSON.stringify([...behind(prompt, id)].map((each) => prompt[each]));
 
-export function noteFaults(ids, prompt) {
+export function noteFaults(ids, prompt, takeAway) {
+  takeMessage = takeAway;
   for (const id of ids) marked.set(String(id), leadingTo(String(id), prompt));
 }
 
@@ -17,6 +19,8 @@ export async function forgetMended(app) {
   for (const [id, was] of marked) {
     if (leadingTo(id, output) === was) continue;
     marked.delete(id);
+    takeMessage?.();
+    takeMessage = null;
     delete app.lastNodeErrors?.[id];
     const node = findNode(app, id);
     if (node) node.has_errors = false;

@@ -33,8 +33,8 @@ app.registerExtension({
   name: "EgoX.RefusedRuns",
   setup() {
     api.addEventListener("execution_error", async ({ detail }) => {
-      tellFault(detail);
-      noteFaults([detail.node_id], (await app.graphToPrompt()).output);
+      const takeAway = tellFault(detail);
+      noteFaults([detail.node_id], (await app.graphToPrompt()).output, takeAway);
     });
     api.addEventListener("graphChanged", () => forgetMended(app));
     window.addEventListener("change", () => forgetMended(app)); // of a field, which the page hears of later
@@ -50,8 +50,8 @@ app.registerExtension({
       if (!faults.length) return answer;
       const { prompt } = JSON.parse(options.body);
       for (const [id, fault] of faults) fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
-      tell(answer.ok, faults, prompt ?? {});
-      noteFaults(Object.keys(said.node_errors), prompt ?? {});
+      const takeAway = tell(answer.ok, faults, prompt ?? {});
+      noteFaults(Object.keys(said.node_errors), prompt ?? {}, takeAway);
       return new Response(JSON.stringify(said), answer);
     };
   },
@@ -79,7 +79,7 @@ function tellFault({ node_id: id, node_type: kind, exception_type: type, excepti
   const isRefusal = type?.endsWith(REFUSAL);
   if (!isRefusal && !kind?.startsWith("EgoX")) return;
   const said = isRefusal ? message.trim() : `${type}: ${message.trim()}`;
-  toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`, LIFE);
+  return toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`, LIFE);
 }
 
 // One message of a press of Run. isPart: something is made all the same.
@@ -91,7 +91,7 @@ function tell(isPart, faults, prompt) {
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   const lines = [...own, ...missing(before.length ? before : faults, before.length > 0, isPart)];
-  if (lines.length) toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), LIFE);
+  return lines.length ? toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), LIFE) : null;
 }
 
 function ownFaults(faults) {

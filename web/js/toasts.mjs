@@ -2,9 +2,17 @@
 
 export const LIFE = 20000; // ms, of what has to be read
 
+// Gives a function that takes the message away.
 export function toast(app, severity, detail, life = severity === "error" ? LIFE : 8000) {
   keepOffForm();
-  app.extensionManager?.toast?.add({ severity, summary: "EgoX", detail, life });
+  const { toast: shown } = app.extensionManager;
+  if (shown.dismiss) {
+    const id = shown[severity === "warn" ? "warning" : severity]("EgoX", { description: detail, duration: life });
+    return () => shown.dismiss(id);
+  }
+  const message = { severity, summary: "EgoX", detail, life };
+  shown.add(message);
+  return () => shown.remove?.(message);
 }
 
 // They would lie over the form's first rows.
