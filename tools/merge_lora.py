@@ -68,13 +68,13 @@ def in_eight_bits(
 ) -> dict[str, Tensor]:
     """The host's tensors of a matrix, by the end of their names: whole numbers with a scale for
     each row, or 8-bit floats with one."""
-    from comfy_kitchen.tensor import TensorCoreFP8Layout, TensorWiseINT8Layout
+    from comfy_kitchen import tensor as layouts
 
     how = {key: value for key, value in config.items() if key != "format"}
-    if config["format"] == "int8_tensorwise":
-        data, params = TensorWiseINT8Layout.quantize(weight, per_channel=True, **how)
+    if config["format"] == "int8_tensorwise":  # of a newer host than the oldest that is supported
+        data, params = layouts.TensorWiseINT8Layout.quantize(weight, per_channel=True, **how)
     else:
-        data, params = TensorCoreFP8Layout.quantize(weight, scale="recalculate")
+        data, params = layouts.TensorCoreFP8Layout.quantize(weight, scale="recalculate")
     text = torch.tensor(list(json.dumps(config).encode()), dtype=torch.uint8)
     return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": text}
 

@@ -136,6 +136,8 @@ def test_compiled_blocks_have_four_forms_and_none_anew(rig, monkeypatch, repo_ro
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
 
     attend_as_on_a_card(monkeypatch)
+    # Newer hosts load so; on the oldest a LoRA's weights differ from the file's in this.
+    rig.model.model.requires_grad_(False)
     torch._dynamo.reset()
     clear_compilation_metrics()
 
