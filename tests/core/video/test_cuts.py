@@ -8,7 +8,7 @@ from torch import Tensor
 
 from egox_core.types import FrameSelection
 from egox_core.video.clip import open_clip
-from egox_core.video.cuts import find_cuts, refuse_cuts
+from egox_core.video.cuts import _alike, _pattern, find_cuts, refuse_cuts
 from lab.drawn import SyntheticSpec, make_take
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
@@ -86,6 +86,22 @@ def test_no_cut_in_a_flash_a_damaged_frame_or_a_fast_pan(two_rooms):
     pan = torch.stack([wide[:, 40 * t : 40 * t + 176] for t in range(9)])
     for frames in (flash, damaged, dark, pan, here[:1]):
         assert find_cuts(frames) == []
+
+
+@pytest.mark.parametrize("texture", ["plain", "soft", "detailed"])
+def test_a_camera_that_is_swung_once_is_no_cut(texture):
+    """Both sides of the swing are steady, as of a cut; a logo that stays makes none of it."""
+    (first, *_) = rooms(range(3, 4), texture=texture, exo_path="pan", exo_turn_deg=12.0)[0]
+    assert not _alike(_pattern(first[0]), _pattern(first[8]))
+    swung = torch.cat((first[:1].repeat(4, 1, 1, 1), first[8:].repeat(4, 1, 1, 1)))
+    assert find_cuts(swung) == find_cuts(swung.float() / 255) == []
+
+
+def test_a_logo_in_two_shots_hides_no_cut(two_rooms):
+    (here, there), (elsewhere, _) = two_rooms
+    joined = torch.cat((here[:4], there[4:]))
+    joined[:, 4:20, 8:40] = elsewhere[0, 30:46, 60:92]
+    assert find_cuts(joined) == [4]
 
 
 def test_the_refusal_offers_both_parts(two_rooms):
