@@ -38,7 +38,7 @@ REFUSED_PATCHES = {
     "MultiTalkCrossAttnPatch": "InfiniteTalk's audio, which takes exo and ego half for one picture",
 }
 """Classes of the host's model patches that draw on the whole canvas as if it were one picture."""
-HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
+HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
 COMPILED_FORMS = 64
 WEIGHTS = "egox_weights"
@@ -247,8 +247,13 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
 
 
 def module_of(code: Any) -> str:
-    """Module of a function, or of an object's class."""
-    return getattr(code, "__module__", None) or type(code).__module__
+    """Module of a function, or of an object's class; another pack's where code of the host's stands
+    for its code (``functools.wraps``, ``torch.compile``)."""
+    while isinstance(code, partial):
+        code = code.func
+    names = [getattr(code, "__module__", None) or type(code).__module__]
+    names += [getattr(code, "__globals__", {}).get("__name__", names[0])]
+    return max(names, key=lambda name: name.split(".")[0] not in HOSTS_OWN)
 
 
 def retained_places(
@@ -403,7 +408,7 @@ def exo_words(cache: ExoCache | None) -> str:
     if cache.in_the_way:
         words += (
             f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
-            "before the EgoX patch"
+            "before the EgoX patch, or take it out"
         )
     return words
 

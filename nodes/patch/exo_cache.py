@@ -165,26 +165,25 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
     """Code of other nodes that a forward meets after the patch.
 
     Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
-    (it skips layers) and on transformer and blocks (an object patch that is gone leaves the method
-    there).
+    (it skips layers) and as methods of transformer, blocks and self-attentions.
     """
     hooks = (code for codes in (options.get("patches") or {}).values() for code in codes)
     replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     transformer = executor.class_obj
     # Not of cross-attention (NAG) or the rest of a block, where each token is on its own.
-    mixing = (part for block in transformer.blocks for part in (block, block.self_attn))
-    methods = [
-        vars(transformer).get("rope_encode"),
-        *(vars(part).get("forward") for part in mixing),
+    mixing = [
+        getattr(part, "_orig_mod", part)  # as it is behind torch.compile
+        for block in transformer.blocks
+        for part in (block, block.self_attn)
     ]
+    methods = [transformer.rope_encode, transformer.forward_orig]
+    for part in mixing:
+        of_torch = *part._forward_hooks.values(), *part._forward_pre_hooks.values()
+        methods += [part.forward, *of_torch]
     return [
         *executor.wrappers[executor.idx + 1 :],
         *(code for code in hooks if not module_of(code).startswith(OF_OURS)),
-        *(
-            code
-            for code in (*replaced, *filter(None, methods))
-            if module_of(code).split(".")[0] not in HOSTS_OWN
-        ),
+        *(code for code in (*replaced, *methods) if module_of(code).split(".")[0] not in HOSTS_OWN),
     ]
 
 

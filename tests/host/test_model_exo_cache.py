@@ -4,7 +4,7 @@ with."""
 import gc
 import weakref
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -581,23 +581,100 @@ def test_a_hook_through_the_sampler_node_and_over_part_of_the_time(rig):
     assert (kept - anew).std() < 0.5 * anew.std()
 
 
-@pytest.mark.parametrize(("part", "kept"), [("self_attn", 0), ("cross_attn", 3)])
-def test_attention_that_another_node_replaces(rig, part, kept):
-    """As KJ's Enhance-A-Video does, by a mean over all tokens, and NAG, which takes each by itself:
-    a forward of the ego half alone is the whole one's in the second case only."""
+class Enhanced(torch.nn.Module):
+    """A part of the model in another class."""
+
+    def __init__(self, own: torch.nn.Module) -> None:
+        super().__init__()
+        self.own = own
+
+    def __getattr__(self, name):
+        return getattr(super().__getattr__("own"), name) if name != "own" else self._modules["own"]
+
+    def forward(self, *args, **kwargs):
+        return enhance(self.own(*args, **kwargs))
+
+
+def enhance(out: torch.Tensor) -> torch.Tensor:
+    """As Enhance-A-Video does, by a mean over all tokens."""
+    return out * (1 + out.mean().tanh())
+
+
+def enhanced(own, *args, **kwargs):
+    return enhance(own(*args, **kwargs))
+
+
+WAYS = {
+    # way: what takes the place of the method that it names, or of the module
+    "function": lambda own: lambda *args, **kwargs: enhanced(own, *args, **kwargs),
+    "partial": lambda own: partial(enhanced, own),
+    "wraps": lambda own: wraps(own)(WAYS["function"](own)),
+    "compile": lambda own: torch.compile(WAYS["function"](own), backend="eager"),
+    "module": Enhanced,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("part", [".self_attn", ""])
+def test_attention_that_another_node_replaces(rig, part, way):
+    """A forward of the ego half alone isn't the whole one's."""
     model = rig.patch(recompute_exo=2)
-    for number, block in enumerate(model.get_model_object("diffusion_model").blocks):
-        own = getattr(block, part).forward
-
-        def enhanced(*args, own=own, **kwargs):
-            out = own(*args, **kwargs)
-            return out * (1 + (out.mean() if part == "self_attn" else out).tanh())
-
-        model.add_object_patch(f"diffusion_model.blocks.{number}.{part}.forward", enhanced)
+    for number in range(len(model.get_model_object("diffusion_model").blocks)):
+        name = f"diffusion_model.blocks.{number}{part}"
+        name += "" if way == "module" else ".forward"
+        model.add_object_patch(name, WAYS[way](model.get_model_object(name)))
     kept_equals_full(rig, model, 1e-5)
-    assert cache_of(model).kept == kept
-    assert bool(cache_of(model).in_the_way) is (part == "self_attn")
-    kept_equals_full(rig, rig.patch(recompute_exo=2), 1e-5)
+    words = rig.nodes("patch.checks").exo_words(cache_of(model))
+    assert counts_of(model)[1] == 0 and f"{__name__} needs the whole canvas" in words
+    kept_equals_full(rig, clean := rig.patch(recompute_exo=2), 1e-5)
+    assert counts_of(clean) == (1, 3)
+
+
+@pytest.mark.parametrize("what", ["the class", "torch's hook", "forward_orig"])
+def test_attention_that_another_node_changes_in_each_call(pack, repo_root, monkeypatch, what):
+    """As packs do that take a whole class, and those that were written for diffusers."""
+    rig = large_rig(pack, repo_root)  # on which no object patch has left a method
+    model = rig.patch(recompute_exo=2)
+    transformer = model.get_model_object("diffusion_model")
+
+    def around(apply, call):
+        first = transformer.blocks[0].self_attn
+        handle = None
+        with monkeypatch.context() as patch:
+            if what == "the class":
+                of_class = type(first).forward
+                patch.setattr(type(first), "forward", lambda *a, **k: enhanced(of_class, *a, **k))
+            elif what == "forward_orig":
+                patch.setattr(transformer, what, partial(enhanced, transformer.forward_orig))
+            else:
+                handle = first.register_forward_hook(lambda module, args, out: enhance(out))
+            out = apply(call["input"], call["timestep"], **call["c"])
+        if handle is not None:
+            handle.remove()
+        return out
+
+    model.set_model_unet_function_wrapper(around)
+    kept_equals_full(rig, model, 1e-5)
+    assert counts_of(model)[1] == 0 and cache_of(model).in_the_way == {__name__}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks.0.cross_attn",  # NAG
+        "blocks.0.ffn",
+        "blocks.0.self_attn.norm_q",
+        "text_embedding",
+        "head",
+    ],
+)
+def test_what_takes_each_token_by_itself_leaves_exo_kept(rig, name):
+    model = rig.patch(recompute_exo=2)
+    name = f"diffusion_model.{name}.forward"
+    own = model.get_model_object(name)
+    model.add_object_patch(name, lambda *args, **kwargs: 1.1 * own(*args, **kwargs))
+    kept_equals_full(rig, model, 1e-5)
+    assert counts_of(model) == (1, 3) and not cache_of(model).in_the_way
 
 
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
