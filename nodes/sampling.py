@@ -210,6 +210,7 @@ def sample_clip(
             "positive": [values for _, values in positive],
             "negative": [values for _, values in negative],
         },
+        latent["samples"].shape[2:],
     )
     if known is not None:
         patched.set_model_sampler_post_cfg_function(

@@ -7,7 +7,7 @@ error, so the run counts what passed through the patch."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,7 @@ class SamplingCheck:
         guider = executor.class_obj
         model = guider.model_patcher
         self.canvas.check_sampled(noise)
-        check_conditioning(model, guider.conds)
+        check_conditioning(model, guider.conds, noise.shape[2:])
         check_patches(guider.model_options)
         options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
@@ -196,12 +196,17 @@ class WholeCanvasMemory:
         }
 
 
-def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> None:
+def check_conditioning(
+    model: ModelPatcher,
+    conds: dict[str, list[dict]],
+    # t, h, w of the ego half in latents.
+    size: Sequence[int],
+) -> None:
     """Refuse conditioning that the canvas can't be sampled with.
 
     Raises:
         EgoXInputError: not from EgoX Conditioning, no picture embedding on a model that has one,
-            extra latents.
+            extra latents, a part of the ego half alone, a mask of another length.
     """
     for name, entries in conds.items():
         for cond in entries or ():
@@ -227,6 +232,43 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
                         expected="only what EgoX Conditioning sets",
                         fix="take the node that adds them out of the conditioning's path",
                     )
+            if cond.get("set_area_to_bounds") or is_part(cond.get("area"), size):
+                raise EgoXInputError(
+                    f"{name} conditioning",
+                    got="an area, a part of the picture or of the time",
+                    expected="the whole ego half, which is computed next to exo",
+                    fix="give the prompt a mask in place of the area: Conditioning (Set Mask) with "
+                    "set_cond_area default",
+                )
+            mask = cond.get("mask")
+            if mask is not None and mask.ndim == 3 and len(mask) not in (1, size[0]):
+                raise EgoXInputError(
+                    f"mask of the {name} conditioning",
+                    got=f"{len(mask)} frames",
+                    expected=f"1, or one for each of the {size[0]} latent frames",
+                    fix="give it one picture of the mask",
+                )
+
+
+def is_part(
+    # A condition's ``area``: sizes, then starts, along the last dimensions; in latents, or after the
+    # word "percentage" as shares. None: all.
+    area: tuple | None,
+    # t, h, w in latents.
+    size: Sequence[int],
+) -> bool:
+    """True where a condition isn't for the whole latent, or of shares that the host can't place in a
+    video."""
+    if area is None:
+        return False
+    shares = area[0] == "percentage"
+    numbers = area[1:] if shares else area
+    count = len(numbers) // 2
+    if shares and count < len(size):
+        return True
+    whole = size[len(size) - count :]
+    spans = [round(x * n) if shares else x for x, n in zip(numbers, whole, strict=False)]
+    return any(numbers[count:]) or any(x < n for x, n in zip(spans, whole, strict=True))
 
 
 def check_patches(model_options: Mapping[str, Any]) -> None:

@@ -52,8 +52,10 @@ def open_exo_cache(
     if sigmas is None or sigma is None or inner:
         cache.full += 1
         return None
-    # Of a sampler that names no conditions, the batch is one.
-    conditions = tuple(options.get("uuids") or (None,))
+    # Of a sampler that names no conditions, the batch is one. The negative that the host makes for
+    # the area of a positive has that one's name.
+    names = options.get("uuids") or (None,)
+    conditions = tuple(zip(options.get("cond_or_uncond") or (0,) * len(names), names, strict=True))
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
     window = None if frames is None else tuple(frames)
     key = x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced
@@ -85,8 +87,8 @@ def name_asked(
     """A CALC_COND_BATCH wrapper: tells each forward which conditions are asked for beside its own,
     since the host stacks them as its memory allows."""
     asked = frozenset(
-        cond["uuid"]
-        for entries in conds
+        (side, cond["uuid"])
+        for side, entries in enumerate(conds)
         for cond in entries or ()
         if get_area_and_mult(cond, x, timestep) is not None
     )

@@ -259,8 +259,8 @@ def check_call(
             "the latent in a call of the model",
             got="{} frames of {} x {} latents".format(*x.shape[2:]),
             expected="{} frames of {} x {}, the ego half".format(*expected),
-            fix="give a prompt a mask in place of an area (Conditioning (Set Area)); remove a node "
-            "that cuts the latent into windows or tiles; ComfyUI's own context windows may stay",
+            fix="remove a node that cuts the latent into windows or tiles; ComfyUI's own context "
+            "windows may stay",
         )
 
 

@@ -456,27 +456,38 @@ def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch
 def test_a_prompt_s_area_is_named_and_its_mask_may_stay(rig):
     from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 
-    from nodes import ConditioningSetArea, ConditioningSetMask
+    from nodes import ConditioningSetArea, ConditioningSetAreaPercentage, ConditioningSetMask
 
-    def run(node, *settings):
+    def run(node, *settings, **options):
         (positive,) = node().append(rig.positive, *settings)
-        return rig.ksample(rig.patch(), positive=positive, steps=2)
+        return rig.ksample(rig.patch(**options), positive=positive, steps=2)
 
     height, width = (8 * side for side in rig.latent["samples"].shape[-2:])
     mask = torch.zeros(1, height, width)
     mask[:, :, : width // 2] = 1
     plain = rig.ksample(rig.patch(), steps=2)
     # The host computes a condition with an area by itself: products of one sum in another order than
-    # those of two, on some processors.
-    whole = run(ConditioningSetArea, width, height, 0, 0, 1.0)
-    torch.testing.assert_close(whole, plain, rtol=0, atol=1e-3)
+    # those of two, on some processors. It gives the negative of that area the positive's name.
+    for every in (1, 2):
+        whole = run(ConditioningSetArea, width, height, 0, 0, 1.0, recompute_exo=every)
+        same = plain if every == 1 else rig.ksample(rig.patch(recompute_exo=every), steps=2)
+        torch.testing.assert_close(whole, same, rtol=0, atol=1e-3)
+    video = run(ConditioningSetAreaPercentageVideo, 1, 1, 1, 0, 0, 0, 1.0)
+    torch.testing.assert_close(video, plain, rtol=0, atol=1e-3)
     assert (run(ConditioningSetMask, mask, "default", 1.0) - plain).abs().max() > 0.1
+    of_each = mask.expand(rig.latent["samples"].shape[2], -1, -1)
+    assert run(ConditioningSetMask, of_each, "default", 1.0).isfinite().all()
     for node, settings in (
         (ConditioningSetArea, (width // 2, height, 0, 0, 1.0)),
+        (ConditioningSetArea, (width, height, 0, 8, 1.0)),
+        (ConditioningSetAreaPercentage, (0.5, 1, 0, 0, 1.0)),
         (ConditioningSetAreaPercentageVideo, (1, 1, 0.5, 0, 0, 0, 1.0)),
+        (ConditioningSetMask, (mask, "mask bounds", 1.0)),
     ):
-        with refuses("ego half.*a mask in place of an area"):
+        with refuses("positive conditioning.*an area.*a mask in place of the area"):
             run(node, *settings)
+    with refuses("mask of the positive conditioning.*9 frames.*one picture of the mask"):
+        run(ConditioningSetMask, mask.expand(9, -1, -1), "default", 1.0)
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
