@@ -12,7 +12,7 @@ exo[:, 40:90, 80:140] = (180, 50, 50)
 depth_m[:, 40:90, 80:140] = 2.0
 intrinsics = np.array([[200.0, 0, (W - 1) / 2], [0, 200.0, (H - 1) / 2], [0, 0, 1]])
 w2c = np.tile(np.eye(3, 4), (T, 1, 1))  # world to ego camera; the exo camera is the world
-w2c[:, 0, 3] = -np.linspace(0, 0.5, T)  # half a metre to the right
+w2c[:, 0, 3], w2c[:, 2, 3] = -np.linspace(0, 0.5, T), -1  # a metre ahead, then to the right
 
 depth, _ = stages.align(depth_m, camera=intrinsics)
 path, _ = stages.path(w2c, camera=CameraModel.pinhole(H, H, 100.0))

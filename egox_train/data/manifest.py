@@ -89,7 +89,7 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
             "manifest",
             got=f"{file.name!r}, which is not there",
             expected="a manifest.jsonl",
-            fix="make it with `train_egox.py prepare`",
+            fix="make it with `train_egox.py prepare`, or `join` after `prepare --shard`",
         )
     records: list[ClipRecord] = []
     seen: set[str] = set()

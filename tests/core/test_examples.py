@@ -51,11 +51,12 @@ def scripts(tmp_path, monkeypatch) -> list[list[str]]:
     return [["readme.py"], ["stages.py"], *([file, "take", "out"] for file in examples)]
 
 
-def test_they_run(scripts, monkeypatch):
+def test_they_run(scripts, monkeypatch, capsys):
     for script in scripts:
         monkeypatch.setattr(sys, "argv", script)
         runpy.run_path(script[0])
     assert len(os.listdir("out")) == 9
+    assert "warning" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
