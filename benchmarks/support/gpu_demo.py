@@ -1,7 +1,9 @@
 """``bench gpu``: the shipped workflow egox_demo on the host's real server."""
 
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from benchmarks.support.gpu_row import Row
@@ -26,7 +28,11 @@ def demo_row(size: str, judged: bool) -> Row:
         base = make_base_dir(Path(root), environment.layout)
         (base.root / "index.html").write_text("")  # no page: its package may be missing
         page = ("--front-end-root", root)
-        with Server(environment, base, base.root / "log", arguments=page) as server:
+        # The nodes' names as they run: a bench's own output is its result.
+        with (
+            redirect_stdout(sys.stderr),
+            Server(environment, base, base.root / "log", arguments=page) as server,
+        ):
             for seed in (1, 2):
                 of_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
                 began = time.perf_counter()

@@ -80,7 +80,8 @@ def test_the_heads_centre(heads):
 
 @pytest.mark.parametrize("off_deg", [0, -20, 20])
 def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
-    """Within half a head, whatever lens was guessed: what is seen stays, its metres don't."""
+    """Within half a head and a pixel, as the rule is, whatever lens was guessed: what is seen stays,
+    its metres don't."""
     for head in heads:
         half = math.atan(head.camera.width / 2 / head.camera.fx)
         focal = head.camera.width / 2 / math.tan(max(0.1, half + math.radians(off_deg / 2)))
@@ -93,7 +94,7 @@ def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
                 points, CameraPath.of_exo(camera), pixel, lens_guessed=off_deg != 0
             ).point
             seen = camera.project(centre[None])[0][0]
-            assert float((seen - torch.tensor(pixel)).norm()) <= half_head
+            assert float((seen - torch.tensor(pixel)).norm()) <= half_head + 1
 
 
 def test_a_click_beside_a_small_head_is_one_on_it(heads):
