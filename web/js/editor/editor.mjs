@@ -14,6 +14,7 @@ import { handleKey } from "./view/shortcuts.mjs";
 import { SideView } from "./view/side_view.mjs";
 import { addStyle } from "./view/style.mjs";
 import { Timeline } from "./view/timeline.mjs";
+import { onTheme } from "../theme.mjs";
 
 const LOOK_FRAMES = [1 / 2, 1 / 6, 5 / 6]; // shares of the clip
 
@@ -74,14 +75,11 @@ export class PoseEditor {
     this.state.on((kind) => this.follow(kind));
     this.chooseTool("move");
     this.followTheme();
-    this.theming = new MutationObserver(() => this.followTheme());
-    for (const element of [document.documentElement, document.body])
-      this.theming.observe(element, { attributeFilter: ["class", "style"] });
+    this.theming = onTheme(() => this.followTheme());
     this.setData(data);
     this.askCamera();
   }
 
-  // What is drawn doesn't follow the page's colours by itself.
   followTheme() {
     this.view.setTheme(this.layout.light ? "#e6e8eb" : "#15171a");
     this.timeline.draw();

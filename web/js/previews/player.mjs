@@ -10,6 +10,7 @@ import { loadGeometry } from "./geometry_view.mjs";
 import { SeenMarks } from "./seen.mjs";
 import { LOADER } from "../graph_change.mjs";
 import { LAMBDAS, STRENGTHS } from "./strip.mjs";
+import { onTheme } from "../theme.mjs";
 
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
@@ -62,6 +63,7 @@ export class Preview {
     this.parts = buildElements(this, host);
     this.element = this.parts.root;
     this.resize = new ResizeObserver(() => this.draw());
+    this.theming = onTheme(() => this.draw());
     this.resize.observe(this.parts.stage);
     this.say(host.say(host.empty));
     this.refresh();
@@ -71,6 +73,7 @@ export class Preview {
     this.stop();
     this.geometry?.rest();
     this.resize.disconnect();
+    this.theming.disconnect();
   }
 
   get count() {

@@ -36,7 +36,7 @@ const STYLE = `
   background: var(--component-node-widget-background, var(--comfy-input-bg, #333));
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px;
   height: 28px; padding: 0 9px; box-sizing: border-box; }
-.egox-ed-button { cursor: pointer; white-space: nowrap; }
+.egox-ed-button { cursor: pointer; white-space: nowrap; color: var(--input-text, #ddd); }
 .egox-ed-button:hover:not(:disabled) { border-color: var(--p-primary-color, #4a9eff); }
 .egox-ed-button:disabled { opacity: 0.4; cursor: default; }
 .egox-ed-button.egox-ed-on { background: var(--p-primary-color, #2f6fbf); border-color: var(--p-primary-color, #2f6fbf);
@@ -115,7 +115,7 @@ const STYLE = `
 .egox-ed-unit { color: var(--descrip-text, #999); }
 .egox-ed-files { display: inline-flex; gap: 6px; }
 .egox-ed-status { color: var(--descrip-text, #999); order: 1; flex: 1 0 100%; min-height: 1.3em; }
-.egox-ed-status .egox-ed-button { margin-left: 8px; color: var(--input-text, #ddd); }
+.egox-ed-status .egox-ed-button { margin-left: 8px; }
 @media (max-height: 760px) and (min-width: 861px) {
   .egox-ed:not(.egox-ed-large) { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
   .egox-ed:not(.egox-ed-large) .egox-ed-side { flex-direction: row; }
