@@ -26,7 +26,8 @@ function keepInForm(node, { name, element }) {
   for (const row of document.querySelectorAll("[data-widget-key]")) {
     const [of, named] = row.dataset.widgetKey.split(":").slice(-2);
     const place = row.lastElementChild;
-    if (of === String(node.id) && named === name && !place.textContent.trim()) place.append(element);
+    if (of !== String(node.id) || named !== name || place.textContent.trim()) continue;
+    (place.querySelector("[node-type]") ?? place).append(element); // the page's own holder, which keeps off the edges
   }
 }
 
