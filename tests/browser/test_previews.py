@@ -57,6 +57,8 @@ def test_previews_show_and_obey(open_page, unpacked):
         assert seen["streams"] == streams and not seen["message"], node
         assert seen["deviation"] > 5, f"{node}: an empty stage"
         assert min(seen["shown"]) > 100 and not seen["cut"], f"{node}: cut off {seen['cut']}"
+        stage = part(page, node, "egox-preview-stage")
+        assert stage.evaluate("(stage) => stage.clientHeight") >= 144, f"{node}: no room is left"
 
     scrub_and_wipe(page)
     pick_a_pixel(page)

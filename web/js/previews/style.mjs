@@ -34,6 +34,7 @@ const STYLE = `
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   border-radius: 4px; overflow: hidden; touch-action: none; }
 .egox-preview:where(:has(.egox-preview-seen[aria-pressed="true"]:not([hidden]))) .egox-preview-stage { min-height: 144px; }
+[data-node-id] .egox-preview-own .egox-preview-stage { min-height: 144px; }
 [data-testid="app-mode-widget-item"] .egox-preview { height: auto; }
 [data-testid="app-mode-widget-item"] .egox-preview-stage { min-height: 240px; }
 .egox-preview-old .egox-preview-stage { filter: grayscale(1) opacity(0.4); }
