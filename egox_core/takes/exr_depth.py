@@ -15,6 +15,8 @@ EXR_ERRORS = (MemoryError, OSError, OverflowError, RuntimeError, TypeError, Valu
 """Raised by OpenEXR at damaged files."""
 DEPTH_LAYER = re.compile(r"depth$|(?:^|\.)z$", re.IGNORECASE)
 """Names that renderers give: depth, ViewLayer.Depth, FinalImage…_WorldDepth, Z."""
+MIST = re.compile(r"mist$", re.IGNORECASE)
+"""Blender's pass of that name: 0 to 1 between two distances that the file doesn't say."""
 OF_LAYER, BARE = ("Z", "V", "R"), ("Z", "Y", "V")
 NEXT_TO = {"Z": {"X", "Y"}, "Y": {"X", "RY"}, "V": {"U"}}
 """Channels next to which one is a part of a vector, or of a colour."""
@@ -34,6 +36,7 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     with needs_package("OpenEXR", what, expected="the extra `geometry`"):
         import OpenEXR
     layers: dict[tuple[int, str], Layer] = {}
+    names: list[str] = []
     # Its reader wants a path; the file is closed before reading, as Windows asks.
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         path = Path(folder) / "frame.exr"
@@ -44,11 +47,15 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
                     for name, channel in part.channels.items():
                         layer, _, leaf = name.rpartition(".")
                         title = layer or str(part.header.get("name", ""))
-                        group = layers.setdefault((number, layer), (title, not layer, {}))
-                        group[2][leaf] = _in_display(channel.pixels, part.header)
+                        names.append(f"{title}.{leaf}".lstrip("."))
+                        own = layers.setdefault((number, layer), (title, not layer, {}))[2]
+                        if MIST.search(layer or leaf):
+                            continue
+                        # Letters in any case (depth.r, z), and both where a layer has both.
+                        leaf = leaf if leaf.upper() in own else leaf.upper()
+                        own[leaf] = _in_display(channel.pixels, part.header)
     found = _depths([*layers.values()])
     if not found or any(not np.array_equal(found[0], other, True) for other in found[1:]):
-        names = [f"{title}.{leaf}".lstrip(".") for title, _, own in layers.values() for leaf in own]
         raise EgoXInputError(
             what,
             got=f"{'several depths' if found else 'no depth'} among the channels {sorted(names)}",
