@@ -21,6 +21,9 @@ SHORTER = 0.97
 or clenched and off by 1 cm a joint, none has a lower share."""
 SIZES_M = (0.3, 1.6)  # of the sum of a hand's bones: a grown-up's is 0.8
 UNITS = {"metres": 1, "centimetres": 100, "millimetres": 1000}
+ODD_UNITS = {"feet": 1 / 0.3048, "inches": 1 / 0.0254}
+GROWN_M = (0.64, 1.0)
+"""Of a grown-up's sum, by a quarter; the same number of inches as centimetres would be a baby's."""
 ABSENT = (0, -1)  # written as x, y and z of a joint that wasn't found
 
 
@@ -88,11 +91,12 @@ def in_metres(joints: Tensor, what: str) -> tuple[Tensor, str]:  # [T, 2, 21, 3]
             fix=f"write the joints {ORDERS[best]} of yours",
         )
     size = float(_lengths(hands, BONES).sum(-1).median())
+    odd = next((u for u, n in ODD_UNITS.items() if GROWN_M[0] < size / n < GROWN_M[1]), None)
     unit = next((u for u, n in UNITS.items() if SIZES_M[0] < size / n < SIZES_M[1]), None)
-    if unit is None:
+    if unit is None or odd is not None:
         raise EgoXInputError(
             what,
-            got=f"hands whose bones are {size:.3g} long together",
+            got=f"hands whose bones are {size:.3g} long together" + (f": {odd}?" if odd else ""),
             expected="0.8 m, or that in millimetres or centimetres",
             fix="give the joints in metres",
         )
