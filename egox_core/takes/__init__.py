@@ -10,6 +10,12 @@ from .depth_readers import PICTURE_SUFFIXES, DepthFile, open_depth
 from .meta import ENTRY_KEYS, LIST_KEY, meta_beside, parse_meta, read_meta
 from .metric_scale import with_scale
 from .same_take import check_same_take
-from .take_cameras import exo_lens_of_size, meta_trajectory, take_exo, with_exo_lens
+from .take_cameras import (
+    check_ego_count,
+    exo_lens_of_size,
+    meta_trajectory,
+    take_exo,
+    with_exo_lens,
+)
 from .vipe import read_poses
 from .wearer_body import meets_head

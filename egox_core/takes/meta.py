@@ -178,6 +178,14 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
                 f"exo_camera of {exact.width}x{exact.height} px was taken for the picture's middle"
             )
             return exact.rescale(*full).crop((full[0] - width) // 2, 0, width, height), said
+        shape = exact.stored_size[0] / exact.stored_size[1]
+        if abs(shape * height / width - 1) > COMMON:
+            raise EgoXInputError(
+                f"exo_camera of {meta.name}",
+                got=f"one of {exact.width}x{exact.height} px for a picture of {width}x{height}",
+                expected="the camera of this picture, of the same shape",
+                fix="give this video's own meta file",
+            )
     if meta.camera_intrinsics is None:
         raise EgoXInputError(
             f"take {meta.name}",

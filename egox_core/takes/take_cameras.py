@@ -10,12 +10,23 @@ from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import depth_window
 from ..errors import EgoXInputError
-from ..sizes import centre_crop_left, same_aspect
+from ..sizes import centre_crop_left, same_aspect, spare_frames
 from ..trajectory import PoseTrack
-from ..types import CameraTrajectory, ExoLens, FrameSelection, TakeMeta, is_a
+from ..types import (
+    FROM_EDITOR,
+    FROM_HEAD_KEYPOINTS,
+    CameraTrajectory,
+    ExoLens,
+    FrameSelection,
+    TakeMeta,
+    TakeNotes,
+    is_a,
+)
 from .meta import OWN_SIZE, camera_of_k, depth_camera, k_factors
 from .same_take import check_same_count
 
+OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
+"""Makers of a meta.json's poses that stop at the last frame in use."""
 SAME_PX = 0.5
 """Difference of two lenses of one picture, in any number, up to which they are the same."""
 
@@ -190,7 +201,7 @@ def exo_poses(
     poses = validate_w2c(exo.w2c, name)
     if frames is not None:
         fix = "give poses of this very video, one per frame"
-        check_same_count(name, len(poses), frames, fix, fewer=bool(meta.pose_source))
+        check_same_count(name, len(poses), frames, fix, fewer=meta.pose_source in OF_THE_PACK)
         poses = PoseTrack.numbered(poses, name).of_frames(frames)
         return replace(exo, w2c=poses, times_s=times_s)
     if numbers is None:
@@ -237,6 +248,30 @@ def _exo_beside(meta: TakeMeta, frames: FrameSelection | None, numbers: Tensor) 
         return replace(exo_poses(meta, frames, numbers), lens=None)
 
 
+def check_ego_count(meta: TakeMeta, frames: FrameSelection | None) -> TakeNotes:
+    """Refuse ego poses of another count than the video's frames; what travels next to the path.
+
+    Raises:
+        EgoXInputError: another count; fewer are read, and said, where the pack made them up to the
+            last frame in use.
+    """
+    if meta.ego is None or meta.ego.stands:
+        return meta.notes
+    count, whole = len(meta.ego.w2c), None if frames is None else frames.source_frames
+    check_same_count(
+        f"ego poses of {meta.name}",
+        count,
+        frames,
+        "give poses of this very video: one for each of its frames; poses with times (trajectory "
+        "JSON) may have another rate",
+        fewer=meta.pose_source in OF_THE_PACK,
+    )
+    if whole is None or count + spare_frames(whole) >= whole:
+        return meta.notes
+    said = f"{meta.name} has poses of the video's first {count} frames of {whole}"
+    return replace(meta.notes, placed=said)
+
+
 def meta_trajectory(
     meta: TakeMeta,
     camera: CameraModel,
@@ -258,15 +293,7 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    if not meta.ego.stands:
-        check_same_count(
-            f"ego poses of {meta.name}",
-            len(meta.ego.w2c),
-            frames,
-            "give poses of this very video: one for each of its frames; poses with times (trajectory "
-            "JSON) may have another rate",
-            fewer=bool(meta.pose_source),
-        )
+    check_ego_count(meta, frames)
     numbers = torch.arange(len(meta.exo.w2c))[:count]
     return PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
         meta.ego.lens or camera, frames, count=count, exo=_exo_beside(meta, frames, numbers)

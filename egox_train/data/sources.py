@@ -15,6 +15,7 @@ from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes import (
     LIST_KEY,
+    check_ego_count,
     exo_lens_of_size,
     find_depth,
     parse_meta,
@@ -148,6 +149,7 @@ def _from_meta(
         )
     video = folder / EXO
     info = probe_video(video)
+    check_ego_count(meta, all_frames(info, video))
     lensed, note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.

@@ -1,11 +1,13 @@
 """A take folder loaded as a whole: the same frames everywhere, whatever start and rate."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
@@ -86,12 +88,24 @@ def test_longer_parts_are_cut_and_shorter_refused(folder):
 
 @pytest.mark.parametrize(
     "case",
-    ["34 -> read", "25 -> read", "49 -> refused", "34 exo 49 -> refused", "34 exo 25 -> read"],
+    [
+        "34 -> read",
+        "25 -> read first 25 frames of 34",
+        "33 -> read",
+        "1 -> read",
+        "49 -> refused 49",
+        "34 exo 49 -> refused 49",
+        "34 exo 25 -> read",
+        "25 by drawing -> refused 25",
+        "9 by a tool -> refused 9",
+        "33 by drawing -> read",
+    ],
 )
 def test_poses_made_with_the_pack_may_be_fewer_but_not_of_a_longer_video(folder, tmp_path, case):
     counts, result = case.split(" -> ")
+    counts, _, maker = counts.partition(" by ")
     ego, _, exo = counts.partition(" exo ")
-    content = read_json(folder / "meta.json") | {"pose_source": "pose editor"}
+    content = read_json(folder / "meta.json") | {"pose_source": maker or "pose editor"}
     content["ego_extrinsics"] = still(int(ego)).tolist()
     if exo:
         poses = still(int(exo))
@@ -99,12 +113,24 @@ def test_poses_made_with_the_pack_may_be_fewer_but_not_of_a_longer_video(folder,
         content["camera_extrinsics"] = poses.tolist()
     write_json(tmp_path / "meta.json", content)
     frames = load_take(folder, frame_count=9).frames
+    result, _, more = result.partition(" ")
     if result == "refused":
-        with refuses("49 for a video of 34 frames .20 a second"):
+        with refuses(f"{more} for a video of 34 frames .20 a second"):
             read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
         return
-    path, _ = read_trajectory(tmp_path / "meta.json", preset_camera("aria_released", 64), frames)
-    assert len(path.ego.w2c) == 9
+    path, notes = read_trajectory(
+        tmp_path / "meta.json", preset_camera("aria_released", 64), frames
+    )
+    assert len(path.ego.w2c) == 9 and bool(notes.placed) is bool(more) and more in notes.placed
+
+
+def test_an_exact_exo_camera_of_another_shape_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "take")
+    content = read_json(folder / "meta.json")
+    content["exo_camera"] = CameraModel.pinhole(640, 480, 500.0).to_json()
+    write_json(tmp_path / "take" / "meta.json", content)
+    with refuses("exo_camera of take: got one of 640x480 px for a picture of"):
+        load_take(tmp_path / "take", frame_count=9)
 
 
 def test_missing_depth_is_refused_with_advice(folder, tmp_path):
