@@ -112,7 +112,10 @@ def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
 
 
 def _swung(before: Tensor, after: Tensor) -> bool:  # [H, W, 3] each
-    """Tell a camera that turned between two frames: one homography brings the first back."""
+    """Tell a camera that turned between two frames: one homography brings the first back.
+
+    A picture that rolls by over 45 degrees, or is mirrored, is another shot.
+    """
     finder, pictures, corners = cv2.ORB.create(fastThreshold=5), [], []
     for frame in (before, after):
         picture = (frame if frame.dtype == torch.uint8 else (frame * 255).byte()).cpu().numpy()
@@ -128,7 +131,7 @@ def _swung(before: Tensor, after: Tensor) -> bool:  # [H, W, 3] each
     source = np.array([here[pair.queryIdx].pt for pair in pairs], np.float32)
     target = np.array([there[pair.trainIdx].pt for pair in pairs], np.float32)
     turn, _ = cv2.findHomography(source, target, cv2.RANSAC, 2.0)
-    if turn is None:
+    if turn is None or turn[0, 0] <= abs(turn[1, 0]):
         return False
     turned = cv2.warpPerspective(pictures[0], turn, SWUNG_SIZE, borderMode=cv2.BORDER_REPLICATE)
     patterns = [_pattern(torch.from_numpy(picture)) for picture in (turned, pictures[1])]

@@ -97,11 +97,13 @@ def test_a_camera_that_is_swung_once_is_no_cut(texture):
     assert find_cuts(swung) == find_cuts(swung.float() / 255) == []
 
 
-def test_a_logo_in_two_shots_hides_no_cut(two_rooms):
+def test_neither_a_logo_nor_a_turned_picture_hides_a_cut(two_rooms):
     (here, there), (elsewhere, _) = two_rooms
     joined = torch.cat((here[:4], there[4:]))
     joined[:, 4:20, 8:40] = elsewhere[0, 30:46, 60:92]
     assert find_cuts(joined) == [4]
+    for other in (here.flip(2), here.flip(1, 2)):  # mirrored, upside down
+        assert find_cuts(torch.cat((here, other))) == [9]
 
 
 def test_the_refusal_offers_both_parts(two_rooms):
