@@ -15,10 +15,10 @@ SLACK_DB = 0.5
 
 
 @pytest.mark.slow
-def test_the_demo_is_as_good_as_on_record(client, load_workflow, repo_root):
+def test_the_demo_is_as_good_as_on_record(client, load_workflow):
     """By the figure of ``run.py demo`` when the weights were made."""
     prompt = load_workflow("egox_demo")
     assert "standin" not in str(prompt)
     said = words_of(ran(client, prompt), prompt, DECODE)
     reached = float(re.search(r"PSNR to the truth ([\d.]+) dB", said)[1])
-    assert reached >= read_json(WorkFiles(repo_root).records / "demo.json")["psnr"] - SLACK_DB
+    assert reached >= read_json(WorkFiles().records / "demo.json")["psnr"] - SLACK_DB
