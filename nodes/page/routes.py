@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 from aiohttp import web
 
@@ -45,6 +46,7 @@ from .scenes import SCENES, SceneEntry, jpeg
 
 EDITOR_PREFIX = "/egox/pose_editor"
 SAMPLE_PATH = "/egox/sample_video"
+PAGE_FILES = f"/extensions/{Path(__file__).parents[2].name}/"
 BYTES = "application/octet-stream"
 SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video element may play
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
@@ -413,6 +415,15 @@ async def sample_video(request: web.Request, name: str) -> web.StreamResponse:
     if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
     return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))
+
+
+async def ask_for_modules_again(request: web.Request, response: web.StreamResponse) -> None:
+    """Have a browser ask if a module of ours is still the same.
+
+    The host says so of scripts alone: after an update, old modules would meet new scripts.
+    """
+    if request.path.startswith(PAGE_FILES) and request.path.endswith(".mjs"):
+        response.headers.setdefault("Cache-Control", "no-cache")
 
 
 EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {

@@ -1,8 +1,9 @@
-"""Help pages reach the front end: the server hands them out where it asks for them."""
+"""Help pages reach the front end, and modules of an update the browser."""
 
 import re
 
 from tests.host.asking import request
+from tests.paths import ROOT
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.locales import HELP, SOURCE, read_locale
 
@@ -18,3 +19,15 @@ def test_help_pages_and_their_pictures_are_served(client, object_info):
         assert re.search(rf"!\[.{{20,}}\]\(img/{node}\.webp\)", page), "a picture, described"
         picture = request(client, f"/extensions/{PACK_NAME}/docs/img/{node}.webp")
         assert picture.status == 200 and picture.body.startswith(b"RIFF"), node
+
+
+def test_a_browser_asks_again_for_every_module(client):
+    """The host's own header is for scripts; an old module next to a new script breaks the page."""
+    modules = (ROOT / "web" / "js").rglob("*.mjs")
+    for name in [module.relative_to(ROOT / "web" / "js").as_posix() for module in modules]:
+        answer = request(client, f"/extensions/{PACK_NAME}/{name}")
+        assert answer.headers["Cache-Control"] == "no-cache", name
+        tag = {"If-None-Match": answer.headers["Etag"]}
+        assert (
+            answer.body and request(client, f"/extensions/{PACK_NAME}/{name}", **tag).status == 304
+        )
