@@ -20,8 +20,12 @@ _PLAY = """async ([pack, right, up]) => {
   await new Promise((done, failed) => { video.onseeked = done; video.onerror = failed; video.currentTime = 0.01; });
   const [width, height] = [video.videoWidth, video.videoHeight];
   const flat = Object.assign(document.createElement('canvas'), { width, height });
-  flat.getContext('2d').drawImage(video, 0, 0);
-  const { data } = flat.getContext('2d').getImageData(0, 0, width, height);
+  let data = [];
+  while (!data[3]) {  // on a busy machine there is no picture to draw yet
+    await new Promise((done) => setTimeout(done, 50));
+    flat.getContext('2d').drawImage(video, 0, 0);
+    ({ data } = flat.getContext('2d').getImageData(0, 0, width, height));
+  }
   const pixel = (x, y) => [...data.slice(4 * (y * width + x), 4 * (y * width + x) + 3)];
   const sphere = new three.SphereGeometry(1, 256, 128), { position } = sphere.attributes, colours = [];
   for (let i = 0; i < position.count; i += 1) {
