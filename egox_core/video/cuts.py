@@ -45,9 +45,9 @@ def find_cuts(
     cuts, last = [], None
     for place, frame in enumerate(frames):
         pattern = _pattern(frame)
-        if last is not None and not _alike(last, pattern) and _is_lasting(frames, place):
-            if not _swung(frames[place - 1], frame):
-                cuts.append(place)
+        changed = last is not None and not _alike(last, pattern)
+        if changed and _is_lasting(frames, place) and not _swung(frames[place - 1], frame):
+            cuts.append(place)
         last = pattern
         if place % RELEASE_EVERY == RELEASE_EVERY - 1:
             drop_pages(frames)
