@@ -44,7 +44,7 @@ from .progress import Progress, no_progress
 from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
-from .takes import DepthReport, check_ego_count, meta_trajectory, take_depth
+from .takes import DepthReport, meta_trajectory, take_depth
 from .trajectory import adapted, check_made_on, trajectory_of_array
 from .types import (
     AlignMode,
@@ -315,8 +315,7 @@ def path(
     if is_a(poses, CameraTrajectory):
         trajectory = adapted(_moved(poses, "cpu"), frames=frames)
     elif is_a(poses, TakeMeta):
-        notes = check_ego_count(poses, frames)
-        trajectory = meta_trajectory(poses, of_meta, frames, count=count)
+        trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count)
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
             Path(poses),

@@ -13,7 +13,7 @@ from ..arrays import as_matrix
 from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..safe_files import given, read_json, write_json
-from ..takes import check_ego_count, meta_trajectory, parse_meta
+from ..takes import meta_trajectory, parse_meta
 from ..trajectory import (
     ClipMoments,
     PoseTrack,
@@ -82,8 +82,7 @@ def read_trajectory(
             return trajectory, TakeNotes(source=path.name)
         if form_of(content) is None:
             meta = parse_meta(content, path, entry)
-            notes = check_ego_count(meta, frames)
-            return meta_trajectory(meta, camera, frames, count=count), notes
+            return meta_trajectory(meta, camera, frames, count=count)
         file = CameraFile.parse(content, path.name)
     poses, times, name = file.path.w2c, file.path.times_s, file.name
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()

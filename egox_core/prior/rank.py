@@ -59,7 +59,7 @@ class ExoCandidate:
                 read.
         """
         meta = read_meta(folder / META)
-        trajectory = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
+        trajectory, _ = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
         depth_path = _depth_path(folder)
         depth = None
         if depth_path is not None:

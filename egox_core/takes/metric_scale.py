@@ -115,7 +115,7 @@ def with_takes_scale(
         return with_scale(depth, source, None, progress=progress)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
-    path = meta_trajectory(
+    path, _ = meta_trajectory(
         meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames, count=len(depth.depth_m)
     )
     return with_scale(

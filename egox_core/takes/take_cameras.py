@@ -278,8 +278,8 @@ def meta_trajectory(
     frames: FrameSelection | None = None,
     *,
     count: int | None = None,
-) -> CameraTrajectory:
-    """Read the ego trajectory of a released meta.json.
+) -> tuple[CameraTrajectory, TakeNotes]:
+    """Read the ego trajectory of a released meta.json, and what travels next to it.
 
     A moving exo camera's poses follow the same frames.
 
@@ -293,8 +293,9 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    check_ego_count(meta, frames)
+    notes = check_ego_count(meta, frames)
     numbers = torch.arange(len(meta.exo.w2c))[:count]
-    return PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
+    trajectory = PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
         meta.ego.lens or camera, frames, count=count, exo=_exo_beside(meta, frames, numbers)
     )
+    return trajectory, notes
