@@ -1,6 +1,7 @@
 // The preview's elements and what hands and keys do to them.
 import { make as makePlain } from "../editor/view/elements.mjs";
 import { addStyle } from "./style.mjs";
+import { onTheme } from "../theme.mjs";
 
 export const SIDE = "side";
 export const WIPE = "wipe";
@@ -74,23 +75,26 @@ export function buildElements(preview, { say }) {
 
   item.onchange = () => preview.chooseItem(Number(item.value));
   alone.onclick = () => preview.host.runAlone();
-  seen.onclick = () => preview.showSeen(!preview.isSeenShown);
+  seen.onclick = () => preview.showSeen(!preview.seen.isShown);
   full.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen());
-  left.onchange = right.onchange = () => preview.choosePair([left.value, right.value]);
-  maker.onclick = () => preview.makeStrip();
+  left.onchange = right.onchange = () => preview.wipe.choosePair([left.value, right.value]);
+  maker.onclick = () => preview.stripPlayer.make();
   factor.onchange = () => preview.enlarge(Number(factor.value));
-  play.onclick = () => preview.toggle();
+  play.onclick = () => preview.time.toggle();
   save.onclick = async () => {
     save.disabled = true;
-    await preview.save();
+    await preview.saver.save();
     save.disabled = false;
   };
   frame.oninput = () => {
     const number = Number(frame.value); // stopping writes the old frame into the slider
-    preview.stop();
-    preview.seek(number);
+    preview.time.stop();
+    preview.time.seek(number);
   };
   listen(preview, root, stage, wipe);
+  const resizing = new ResizeObserver(() => preview.draw());
+  resizing.observe(stage);
+  const theming = onTheme(() => preview.draw());
 
   return {
     root,
@@ -100,21 +104,25 @@ export function buildElements(preview, { say }) {
     message,
     note,
     badge,
+    stopWatching() {
+      resizing.disconnect();
+      theming.disconnect();
+    },
     refreshBar() {
-      const items = preview.items.map((_, i) => String(i));
+      const items = preview.items.previews.map((_, i) => String(i));
       maker.hidden = preview.view !== STRIP;
-      maker.textContent = say(preview.making ? "cancelStrip" : "makeStrip");
+      maker.textContent = say(preview.stripPlayer.making ? "cancelStrip" : "makeStrip");
       save.disabled = preview.view === STRIP && !preview.strip;
       bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden && alone.hidden;
       item.hidden = items.length < 2;
-      fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));
-      const choices = new Map(preview.wipeChoices());
+      fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.items.chosen));
+      const choices = new Map(preview.wipe.choices());
       const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
       fillTabs(view, preview.views(), label, preview.view, (name) => preview.choose(name));
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
       for (const [select, name] of [
-        [left, preview.pair?.[0]],
-        [right, preview.pair?.[1]],
+        [left, preview.wipe.pair?.[0]],
+        [right, preview.wipe.pair?.[1]],
       ]) {
         select.hidden = !wiping;
         if (wiping) fill(select, [...choices.keys()], (key) => choices.get(key), name);
@@ -123,27 +131,28 @@ export function buildElements(preview, { say }) {
       factor.hidden = !preview.difference || preview.view !== DIFFERENCE;
       factor.value = preview.difference?.factor ?? 1;
       seen.hidden = !preview.canMark;
-      seen.ariaPressed = String(preview.isSeenShown);
+      seen.ariaPressed = String(preview.seen.isShown);
       this.refreshAbout();
-      track.hidden = !preview.curve;
+      track.hidden = !preview.told.curve;
     },
     refreshAbout() {
-      about.textContent = [preview.about(), preview.savingSays].filter(Boolean).join(" · ");
+      about.textContent = preview.about();
       about.hidden = !about.textContent;
     },
     refreshTime() {
-      const { count } = preview;
+      const { count, number, step, timer } = preview.time;
+      const { curve } = preview.told;
       time.hidden = count < 2;
-      play.textContent = preview.timer ? "❚❚" : "▶";
-      play.title = play.ariaLabel = say(preview.timer ? "pause" : "play");
+      play.textContent = timer ? "❚❚" : "▶";
+      play.title = play.ariaLabel = say(timer ? "pause" : "play");
       frame.max = count - 1;
-      frame.value = preview.number;
-      const source = preview.number * preview.step;
+      frame.value = number;
+      const source = number * step;
       frame.title = say("of", { frame: source, count });
-      const value = preview.curve?.values[source];
+      const value = curve?.values[source];
       now.textContent =
-        `${source} / ${(count - 1) * preview.step}` +
-        (value == null ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${preview.curve.unit}`);
+        `${source} / ${(count - 1) * step}` +
+        (value == null ? "" : `\n${value.toFixed(value < 10 ? 1 : 0)} ${curve.unit}`);
     },
     placeWipe(x, at) {
       wipe.style.left = `${x}px`;
@@ -161,7 +170,7 @@ function listen(preview, root, stage, wipe) {
     // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the element's own px.
     const box = stage.getBoundingClientRect();
     const scale = stage.clientWidth / box.width;
-    preview[then]((event.clientX - box.left) * scale, (event.clientY - box.top) * scale);
+    preview.stage[then]((event.clientX - box.left) * scale, (event.clientY - box.top) * scale);
   };
   stage.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -191,19 +200,19 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
   const steps = { ArrowLeft: -1, ArrowRight: 1 };
   const patches = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   if (shiftKey && key in patches && preview.view === GEOMETRY) preview.geometry.lookOn(...patches[key]);
-  else if (onWipe && key in steps) preview.setWipe(preview.wipeAt + WIPE_STEP * steps[key]);
+  else if (onWipe && key in steps) preview.wipe.set(preview.wipe.at + WIPE_STEP * steps[key]);
   else if (key in steps) {
-    preview.stop();
-    preview.seek(preview.number + steps[key]);
-  } else if (key === "Home") preview.seek(0);
-  else if (key === "End") preview.seek(preview.count - 1);
-  else if (key === " " && target.tagName !== "BUTTON") preview.toggle();
+    preview.time.stop();
+    preview.time.seek(preview.number + steps[key]);
+  } else if (key === "Home") preview.time.seek(0);
+  else if (key === "End") preview.time.seek(preview.count - 1);
+  else if (key === " " && target.tagName !== "BUTTON") preview.time.toggle();
   else if (key === "s" && preview.views().includes(SIDE)) preview.choose(SIDE);
   else if (key === "w" && preview.views().includes(WIPE)) preview.choose(WIPE);
-  else if (key === "b" && preview.before) preview.choose("before");
+  else if (key === "b" && preview.history.before) preview.choose("before");
   else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
-  else if (key === "o" && preview.canMark) preview.showSeen(!preview.isSeenShown);
+  else if (key === "o" && preview.canMark) preview.showSeen(!preview.seen.isShown);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
   else return false;
   return true;

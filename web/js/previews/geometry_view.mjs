@@ -56,27 +56,27 @@ export class GeometryView {
   lookOn(columns, rows) {
     if (!this.geometry) return;
     const [, h, , w] = this.geometry.grid;
-    const [, row, column] = this.patch();
+    const [, row, column] = this.patch(this.preview.number);
     this.lookAt((column + columns + 0.5) / w, (row + rows + 0.5) / h);
   }
 
-  // The ego patch that is looked at: [latent frame, row, column].
-  patch() {
+  // The ego patch that is looked at in a shown frame: [latent frame, row, column].
+  patch(number) {
     const [, rows, , columns] = this.geometry.grid;
     const [u, v] = this.looked;
     const within = (share, count) => Math.min(Math.floor(share * count), count - 1);
-    return [this.geometry.latent(this.preview.number * this.preview.step), within(v, rows), within(u, columns)];
+    return [this.geometry.latent(number * this.preview.time.step), within(v, rows), within(u, columns)];
   }
 
-  weights() {
-    return this.geometry.weights(...this.patch(), this.strength);
+  weights(number) {
+    return this.geometry.weights(...this.patch(number), this.strength);
   }
 
   about() {
     if (!this.geometry) return "";
     const { say } = this.preview.host;
     const { mode, lambda } = this.strength;
-    const known = [...this.weights()].filter((weight) => weight >= 0);
+    const known = [...this.weights(this.preview.number)].filter((weight) => weight >= 0);
     const [low, high] = [Math.min(...known), Math.max(...known)].map((weight) => String(Number(weight.toPrecision(2))));
     const said = known.length ? say("weights", { low, high }) : say("noWeights");
     return [`λ_g ${lambda} (${mode})`, said].join(" · ");
@@ -93,10 +93,10 @@ export class GeometryView {
     for (const { clip, box } of boxes) drawing.drawPicture(context, clip, number, box);
     const [exo, ego] = boxes.map(({ box }) => box);
     const [, rows, exoColumns, egoColumns] = geometry.grid;
-    const [, row, column] = this.patch();
-    drawing.drawWeights(context, this.weights(), [rows, exoColumns], geometry.legend.colours, exo);
+    const [, row, column] = this.patch(number);
+    drawing.drawWeights(context, this.weights(number), [rows, exoColumns], geometry.legend.colours, exo);
     drawing.drawPatch(context, [rows, egoColumns], [row, column], ego);
-    drawing.drawLegend(context, geometry.legend, [exo[0], exo[1] + exo[3], exo[2]], preview.ink());
+    drawing.drawLegend(context, geometry.legend, [exo[0], exo[1] + exo[3], exo[2]], preview.stage.ink());
     drawing.drawLabel(context, preview.host.say("weightOf"), exo[0] + 4, exo[1] + 4);
     drawing.drawLabel(context, preview.host.say("point"), ego[0] + 4, ego[1] + 4);
     return boxes;

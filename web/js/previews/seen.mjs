@@ -6,6 +6,19 @@ const TILE = 8; // px of the stage, of a pattern that repeats
 const MARKS = { 128: veil, 160: veil, 64: dots, 0: hatch };
 const REDRAWN = 192;
 
+// Marks of the shown ego video, and whether they are wanted.
+export class SeenLayer {
+  constructor() {
+    this.marks = null; // SeenMarks
+    this.isShown = false;
+  }
+
+  // clip: of classes; shares: see SeenMarks. Neither where the video has none.
+  take(clip, shares) {
+    this.marks = clip ? new SeenMarks(clip, shares) : null;
+  }
+}
+
 export class SeenMarks {
   // clip: a SheetClip of classes; shares: of each class by name, one per frame of the video; redrawn: the share of a
   // frame that exo observed and the model redrew, null where that isn't known
