@@ -164,6 +164,9 @@ class TrainingSetOptions:
         "official",
         "official: the dataset's own where it has one; rooms: by room or recording alone",
     )
+    new_lens: bool = argument(
+        False, "make clips again that are there with another lens of the wearer, as of version 1.2"
+    )
 
 
 ALONE = RunOptions()

@@ -10,15 +10,23 @@ from egox_core.cameras import LENSES, CameraModel
 from egox_core.errors import EgoXInputError, intact
 from egox_core.safe_files import parse_json, require_file
 
-LABEL, SIDES = "camera-rgb", (1408, 2880)
-"""The colour camera, and px of the squares that it is calibrated at; the file doesn't tell which
-one, the principal point does."""
+LABEL = "camera-rgb"
+RECORDED, SENSOR = SIDES = 1408, 2880
+"""Px of the squares that the colour camera is calibrated at; the file doesn't tell which one, the
+principal point does."""
+CROP = 32
+"""Px that a recording of 1408 px leaves out at each edge of the sensor, before it is halved
+(projectaria_tools, ``AriaCalibRescaleAndCrop.cpp``)."""
 MAX_LINE_BYTES = 4 * 2**20
 
 
-def read_aria_calibration(path: Path) -> CameraModel:
-    """The colour camera at full resolution by the first line, the take's first moment; over a take
-    it drifts by less than a pixel at 448.
+def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
+    """Read the colour camera by the first line, the take's first moment; over a take it drifts by
+    less than a pixel at 448.
+
+    Args:
+        side: px of the video. 2880 is the whole sensor; any other is a recording of 1408 px or made
+            from one, and the camera is that of 1408 px.
 
     Raises:
         EgoXInputError: missing, no such camera, another lens model, a size that can't be known.
@@ -57,18 +65,18 @@ def read_aria_calibration(path: Path) -> CameraModel:
         )
     focal, cx, cy, *distortion = (float(x) for x in numbers)
     # The principal point is near the middle of the picture that was calibrated.
-    side = min(SIDES, key=lambda side: abs(cx - side / 2) + abs(cy - side / 2))
-    if max(abs(cx - side / 2), abs(cy - side / 2)) > 0.1 * side:
+    calibrated_side = min(SIDES, key=lambda size: abs(cx - size / 2) + abs(cy - size / 2))
+    if max(abs(cx - calibrated_side / 2), abs(cy - calibrated_side / 2)) > 0.1 * calibrated_side:
         raise EgoXInputError(
             f"calibration {path.name}",
             got=f"a principal point of ({cx:g}, {cy:g})",
             expected=f"one near the middle of a side of {SIDES} px",
             fix="give Aria's own calibration",
         )
-    return CameraModel(
+    calibrated = CameraModel(
         lens="aria_fisheye",
-        width=side,
-        height=side,
+        width=calibrated_side,
+        height=calibrated_side,
         fx=focal,
         fy=focal,
         cx=cx,
@@ -76,3 +84,9 @@ def read_aria_calibration(path: Path) -> CameraModel:
         distortion=tuple(distortion),
         quarter_turns=LENSES["aria_fisheye"].sensor_turns,
     )
+    if (side == SENSOR) == (calibrated_side == SENSOR):
+        return calibrated
+    inner = SENSOR - 2 * CROP
+    if side == SENSOR:
+        return calibrated.rescale(inner, inner).crop(-CROP, -CROP, SENSOR, SENSOR)
+    return calibrated.crop(CROP, CROP, inner, inner).rescale(RECORDED, RECORDED)

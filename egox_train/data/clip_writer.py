@@ -8,8 +8,8 @@ import logging
 import math
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +71,11 @@ class ClipJob:
         return f"{self.take.name}__{self.view.name}__{self.window.start:06d}"
 
     @property
+    def ego_lens(self) -> str:
+        """The wearer's lens in words, with its focal length in px of the ego picture."""
+        return _lens_words(self.take.ego.camera, self.options.ego_size)
+
+    @property
     def hands(self) -> Path:
         """File of the take's hands, where there is one."""
         return self.view.video.parent / HANDS
@@ -100,6 +105,28 @@ class ClipJob:
                 round(self.predicted_coverage, 6),
             ]
         )
+
+
+def _lens_words(lens: CameraModel, side: int) -> str:
+    lens = lens.rescale(side, side)
+    return f"{lens.lens}, focal length {lens.fx:.3f} px"
+
+
+def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str, str]]:
+    """Find the takes whose clips in the set were made with another lens of the wearer.
+
+    Returns:
+        By take, the lens of the first clip that is there, and the one that it would have now.
+    """
+    lenses: dict[str, tuple[str, str]] = {}
+    for job in jobs:
+        file = root / "clips" / job.name / META
+        if job.take.name in lenses or not file.is_file():
+            continue
+        with suppress(EgoXInputError):  # a damaged clip is named and made again later
+            camera = CameraModel.from_json(read_json_object(file, META).get("ego_camera"))
+            lenses[job.take.name] = _lens_words(camera, job.options.ego_size), job.ego_lens
+    return {take: (old, new) for take, (old, new) in lenses.items() if old != new}
 
 
 def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict[str, str]:
@@ -342,6 +369,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         fps=fps,
         exo_size=options.exo_size,
         ego_size=ego_size,
+        ego_lens=job.ego_lens,
         pictures=pictures.kind,
         depth=depth_kind,
         depth_scale=scaled,

@@ -15,6 +15,7 @@ missing."""
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, require_safe_name
 from egox_core.sizes import MAX_SIDE, REFERENCE_SIZE
 from egox_core.types import ExoLens
+from egox_core.video import open_video
 
 from ..options import Split
 from .aria import read_aria_calibration
@@ -156,7 +158,9 @@ def read_take(
         layout="egoexo4d",
         exos=exos,
         ego_video=videos[0],
-        ego=CameraPath(lens=_ego_camera(root / "takes" / name, notes), w2c=w2c, world="take"),
+        ego=CameraPath(
+            lens=_ego_camera(root / "takes" / name, videos[0], notes), w2c=w2c, world="take"
+        ),
         task_s=entry.task_s,
         best_exo=entry.best_exo,
         task=entry.task,
@@ -179,13 +183,15 @@ def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
     return entry
 
 
-def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
-    """The glasses' own calibrated lens; that of the released priors where the take holds no
-    readable calibration."""
-    file = take / CALIBRATION
+def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
+    """Read the glasses' own calibrated lens, for the video; that of the released priors where the
+    take holds no readable calibration."""
+    file, side = take / CALIBRATION, 0
+    with suppress(EgoXInputError), open_video(video) as container:  # planning names a damaged one
+        side = container.streams.video[0].width
     if file.is_file():
         try:
-            return read_aria_calibration(file)
+            return read_aria_calibration(file, side)
         except EgoXInputError as error:
             notes.append(
                 f"the calibration can't be used, the released priors' lens is taken: {error}"

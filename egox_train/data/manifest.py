@@ -8,6 +8,7 @@ stay empty, the takes of one room are put there."""
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +21,7 @@ from egox_core.types import HiddenLines
 
 from ..options import Split
 
+logger = logging.getLogger(__name__)
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
 DepthSource = Literal["file", "model", "stand-in depth"]
@@ -47,6 +49,7 @@ class ClipRecord(BaseModel):
     fps: float = Field(gt=0)
     exo_size: tuple[int, int]  # (width, height) px
     ego_size: tuple[int, int]
+    ego_lens: str = ""  # with its focal length in px of ego_size; "": a set of version 1.2 or older
     pictures: Literal["undistorted", "as filmed"]  # of the exo camera
     depth: DepthSource
     depth_scale: dict[str, Any] = Field(
@@ -119,6 +122,13 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
         records.append(record)
         if check_files:
             _check_files(file, record)
+    if old := [r.clip for r in records if r.layout == "egoexo4d" and not r.ego_lens]:
+        logger.warning(
+            "%d clips of Ego-Exo4D, first %s, are of version 1.2 or older: where a take has its "
+            "glasses' calibration, their ego lens is 2.27 %% too short. Prepare them again",
+            len(old),
+            old[0],
+        )
     if not records:
         raise EgoXInputError(
             "manifest", got="no clip", expected="at least one", fix="see prepare's report.json"

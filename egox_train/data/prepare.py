@@ -3,6 +3,7 @@ says why."""
 
 import contextlib
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from egox_core.safe_files import clear_leftovers, write_json
 
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
-from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip
+from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip, with_other_lens
 from .manifest import ClipRecord
 from .plan import by_camera
 from .planned_run import plan_run
@@ -73,8 +74,9 @@ def prepare(
             complete.
 
     Raises:
-        EgoXInputError: no such source or nothing usable in it, bad options or captions, a full disk
-            or no permission. A bad take or clip never stops the others: it is named in the report.
+        EgoXInputError: no such source or nothing usable in it, bad options or captions, clips of
+            another lens of the wearer without ``chosen.new_lens``, a full disk or no permission. A
+            bad take or clip never stops the others: it is named in the report.
     """
     started = time.monotonic()
     run, part = plan_run(source, options, chosen, how, progress), how.part
@@ -84,6 +86,7 @@ def prepare(
     clear_leftovers(root / "clips")
     # The clips of one exo camera of a take are what a process does at once.
     jobs = [clips for plan in run.plans for clips in by_camera(plan.clips)]
+    _renew_lenses([clip for clips in jobs for clip in clips], root, chosen.new_lens)
     work = partial(make_clips, root=root, captions=run.captions)
     prints = _fingerprints(jobs, run.captions)
     records = finished_clips(root, prints)  # of a run before, until they were looked at
@@ -163,6 +166,23 @@ def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) 
     return PrepareOutcome(
         clips=clips, new=part.new, skipped=len(part.skipped), manifest=manifest, notes=notes
     )
+
+
+def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
+    """Remove clips of another lens of the wearer, if that is wanted; refuse them otherwise."""
+    other = with_other_lens(clips, root)
+    if other and not new_lens:
+        take, (old, new) = next(iter(other.items()))
+        raise EgoXInputError(
+            "the wearer's lens",
+            got=f"clips of {len(other)} takes with another one, first {take}: {old}",
+            expected=f"{new}",
+            fix="versions up to 1.2 read the lens of Ego-Exo4D's glasses 2.27 % too short. Prepare "
+            "into a new folder, or give --new-lens to make those clips again",
+        )
+    for clip in clips:
+        if clip.take.name in other:
+            shutil.rmtree(root / "clips" / clip.name, ignore_errors=True)
 
 
 def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from egox_core.cameras.poses import invert, look_at
@@ -72,31 +73,63 @@ def test_bad_vipe_files_are_refused(tmp_path):
         read_vipe(tmp_path / "intrinsics" / "none.npz")
 
 
+FULL_SENSOR = [1220.592182729911, 1464.618192267255, 1442.370245962395, *ARIA_DISTORTION]
+
+
+def projection(numbers: list[float], name: str = "FisheyeRadTanThinPrism") -> dict:
+    return {"Name": name, "Params": numbers}
+
+
 def calibration(**changes) -> dict:
-    rgb = {
-        "Label": "camera-rgb",
-        "Projection": {
-            "Name": "FisheyeRadTanThinPrism",
-            "Params": [1200.0, 1450.0, 1430.0, *ARIA_DISTORTION],
-        },
-    }
+    rgb = {"Label": "camera-rgb", "Projection": projection(FULL_SENSOR)}
     return {"CameraCalibrations": [{"Label": "camera-slam-left"}, rgb | changes]}
+
+
+def test_aria_recordings_have_the_lens_that_projectaria_tools_gives_them(tmp_path):
+    reference = pytest.importorskip(
+        "projectaria_tools.core.calibration",
+        reason="projectaria-tools has no wheel here (test extra)",
+    )
+    path = tmp_path / "online_calibration.jsonl"
+    path.write_text(json.dumps(calibration()), "utf-8")
+    sensor = reference.CameraCalibration(
+        "camera-rgb",
+        reference.CameraModelType.FISHEYE624,
+        np.array(FULL_SENSOR),
+        pytest.importorskip("projectaria_tools.core.sophus").SE3(),
+        2880,
+        2880,
+        None,
+        np.pi,
+        "",
+    )
+    for side, factor in ((1408, 0.5), (448, 448 / 2816)):
+        theirs = sensor.rescale(np.array([side, side]), factor, np.array([32.0, 32.0]))
+        ours = read_aria_calibration(path).rescale(side, side)
+        assert (ours.cx, ours.cy) == pytest.approx(theirs.get_principal_point(), abs=1e-6)
+        assert (ours.fx, ours.fy) == pytest.approx(theirs.get_focal_lengths(), abs=1e-6)
 
 
 def test_aria_calibration(tmp_path):
     path = tmp_path / "online_calibration.jsonl"
     other = calibration(Label="camera-slam-right")
     path.write_text(json.dumps(calibration()) + "\n" + json.dumps(other), "utf-8")
-    full = read_aria_calibration(path)
+    full = read_aria_calibration(path, 2880)
     assert (
         full.stored_size == (2880, 2880) and full.quarter_turns == 1 and len(full.distortion) == 12
     )
+    half = read_aria_calibration(path)
+    smaller = [half.fx, half.cx, half.cy, *half.distortion]
+    path.write_text(json.dumps(calibration(Projection=projection(smaller))), "utf-8")
+    assert read_aria_calibration(path) == half
+    again = read_aria_calibration(path, 2880)
+    assert again.fx == pytest.approx(full.fx) and again.cx == pytest.approx(full.cx)
     for name, numbers, message in (
         ("KannalaBrandtK3", [1.0] * 15, "KannalaBrandtK3"),
         ("FisheyeRadTanThinPrism", [1.0, 2.0], "15 numbers"),
         ("FisheyeRadTanThinPrism", [100.0, 90.0, 90.0] + [0.0] * 12, "principal point"),
     ):
-        content = calibration(Projection={"Name": name, "Params": numbers})
+        content = calibration(Projection=projection(numbers, name))
         path.write_text(json.dumps(content), "utf-8")
         with refuses(message):
             read_aria_calibration(path)

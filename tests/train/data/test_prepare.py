@@ -23,7 +23,7 @@ from egox_train.data.aria import read_aria_calibration
 from egox_train.data.clip_files import read_clip
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.ground_plane import ground_plane, plane_depth
-from egox_train.data.manifest import read_manifest
+from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.sources import list_takes
@@ -69,6 +69,8 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
     calibration = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
     own, preset = read_aria_calibration(real / calibration), CAMERA_PRESETS["aria_released"].camera
     assert take.ego.camera == own != preset and not take.notes
+    half = own.rescale(448, 448)  # as projectaria_tools crops and scales it
+    assert (half.fx, half.cx, half.cy) == pytest.approx((194.18512, 227.49608, 223.95663), abs=1e-5)
     source = takes.copy_raw(real, tmp_path / "raw", lambda content: None)
     (source / calibration).unlink(missing_ok=True)
     (source / calibration).parent.mkdir(exist_ok=True)
@@ -250,6 +252,28 @@ def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path
     assert why.keys() == {f"uid-{name}" for name in DAMAGES}
     assert all("Fix: " in said for said in why.values())
     assert "got list; expected intrinsics" in why["uid-list_for_wearer"]
+
+
+def test_a_set_with_another_lens_of_the_wearer_is_continued_only_if_that_is_wanted(
+    synthetic_takes, tmp_path, caplog
+):
+    """As of versions up to 1.2, which read Aria's too short."""
+    source, out = shutil.copytree(synthetic_takes, tmp_path / "takes"), tmp_path / "set"
+    records, _ = prepared(source, out)
+    meta = read_json(source / records[0].take / "meta.json")
+    camera = CameraModel.from_json(meta["ego_camera"])
+    assert records[0].ego_lens == f"{camera.lens}, focal length {camera.fx:.3f} px"
+    meta["ego_camera"]["fx"] = meta["ego_camera"]["fy"] = camera.fx * 1.0227
+    write_json(source / records[0].take / "meta.json", meta)
+    with refuses("clips of 1 takes with another one.* --new-lens"):
+        prepare(source, out, SMALL, ALL_TRAIN)
+    assert prepare(source, out, SMALL, replace(ALL_TRAIN, new_lens=True)).new == 1
+    (again,) = (r for r in read_manifest(out / "manifest.jsonl") if r.take == records[0].take)
+    assert again.ego_lens.endswith(f"{camera.fx * 1.0227:.3f} px")
+    older = [r.model_copy(update={"layout": "egoexo4d", "ego_lens": ""}) for r in records]
+    write_manifest(out / "manifest.jsonl", older)
+    read_manifest(out / "manifest.jsonl")
+    assert "4 clips of Ego-Exo4D" in caplog.text and "too short" in caplog.text
 
 
 def test_captions_and_wrong_ones(synthetic_takes, tmp_path):
