@@ -11,11 +11,13 @@ from ..arrays import as_tensor
 from ..errors import EgoXInputError
 from ..safe_files import read_json_object, write_json
 from .forms import in_metres
-from .judge import mirrored
-from .track import JOINT_NAMES, MIRRORED, REASONS, SIDES, HandTrack
+from .judge import mirrored, odd_sizes
+from .track import JOINT_NAMES, MIRRORED, ODD_SIZE, REASONS, SIDES, HandTrack, whole
 
-HEAD = {"format": "egox_hands", "version": 1, "names": list(JOINT_NAMES)}
-"""Fields that name the form of a file; names may be left out."""
+HEAD = {"format": "egox_hands", "version": 1}
+"""Fields that name the form of a file."""
+OURS = {"unit": "m", "names": list(JOINT_NAMES)}
+"""Fields that a file may leave out: of each joint its name, in the file's own order."""
 MAX_BYTES = 256 * 2**20
 """Of a file: some 1.5 kB a frame."""
 FARTHEST = 1e9
@@ -26,14 +28,15 @@ SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 def read_hands(path: Path) -> HandTrack:
     """Read ``hands.json``: one entry per frame of the exo video, from frame 0 on.
 
-    Hands of the other side, which are swapped or mirrored, aren't valid.
+    Hands of the other side, which are swapped or mirrored, aren't valid, nor are those of another size
+    than in the rest of the clip.
 
     Raises:
-        EgoXInputError: no file, no JSON, another format or version, joints of another count or
-            order, text or infinite numbers among them, an unknown reason, what
+        EgoXInputError: no file, no JSON, another format or version, joints of another count, names
+            that aren't a hand's, text or infinite numbers, an unknown reason, what
             :func:`.forms.in_metres` refuses.
     """
-    content = {"names": HEAD["names"]} | read_json_object(path, "hands", MAX_BYTES)
+    content = read_json_object(path, "hands", MAX_BYTES)
     what = f"hands {path.name!r}"
     for key, value in HEAD.items():
         if content.get(key) != value:
@@ -55,17 +58,35 @@ def read_hands(path: Path) -> HandTrack:
         [_numbers(frame, SHAPE, f"joints of {what}, frame {t}") for t, frame in enumerate(frames)],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
-    joints, note = in_metres(joints, what)
-    source = str(content.get("source") or path.name)
-    given = HandTrack.of_joints(joints, source)
-    stated = content.get("reason")
-    reason = given.reason if stated is None else _stated(stated, given, f"reason of {what}")
-    reason = torch.where((reason == 0) & mirrored(joints), MIRRORED, reason)
+    joints = joints[:, :, _order(content.get("names"), f"names of {what}")]
+    stated, believed = None, torch.ones(joints.shape[:2], dtype=torch.bool)
+    if (reasons := content.get("reason")) is not None:
+        stated = _stated(reasons, len(joints), f"reason of {what}")
+        believed = stated == 0
+    joints, note = in_metres(joints, content.get("unit"), believed, what)
+    given = HandTrack.of_joints(joints, str(content.get("source") or path.name))
+    reason = given.reason if stated is None else stated
+    for number, doubt in ((MIRRORED, mirrored(joints)), (ODD_SIZE, odd_sizes(joints))):
+        reason = torch.where((reason == 0) & whole(joints) & doubt, number, reason)
     return replace(given, reason=reason, note=note)
 
 
-def _stated(reasons: object, given: HandTrack, what: str) -> Tensor:  # [T, 2] int64
-    reason = as_tensor(reasons, what, len(given), len(SIDES)).long()
+def _order(names: object, what: str) -> Tensor:  # [21] int64
+    """Places of our joints in the file."""
+    if names is None:
+        return torch.arange(len(JOINT_NAMES))
+    if not isinstance(names, list) or sorted(map(str, names)) != sorted(JOINT_NAMES):
+        raise EgoXInputError(
+            what,
+            got=repr(names)[:60],
+            expected=f"each of these once, in the file's order: {', '.join(JOINT_NAMES)}",
+            fix="rename the joints, or leave names out where they are in this order",
+        )
+    return torch.tensor([names.index(name) for name in JOINT_NAMES])
+
+
+def _stated(reasons: object, count: int, what: str) -> Tensor:  # [T, 2] int64
+    reason = as_tensor(reasons, what, count, len(SIDES)).long()
     if not bool(torch.isin(reason, torch.arange(len(REASONS))).all()):
         raise EgoXInputError(
             what,
@@ -82,11 +103,15 @@ def write_hands(track: HandTrack, path: Path) -> None:
     Unknown numbers become null; metres are written to a thousandth of a millimetre.
     """
     joints = track.joints.numpy()
-    content = HEAD | {
-        "source": track.source,
-        "reason": track.reason.tolist(),
-        "joints": np.where(np.isfinite(joints), joints.round(6), np.array(None)).tolist(),
-    }
+    content = (
+        HEAD
+        | OURS
+        | {
+            "source": track.source,
+            "reason": track.reason.tolist(),
+            "joints": np.where(np.isfinite(joints), joints.round(6), np.array(None)).tolist(),
+        }
+    )
     write_json(path, content, indent=None)
 
 

@@ -1,66 +1,45 @@
-"""Forms in which other networks give a hand's 21 joints, told by what all hands have in common.
-
-A hand's size tells its unit, and its bones the order of its joints: read in another order, they are
-longer. Neither is told by the scene."""
-
-from collections.abc import Iterator
+"""The unit of ``hands.json``, and what can't be hands as the file is read: both by what all hands have
+in common, never by the scene."""
 
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
-from .track import BONES, whole
+from ..errors import EgoXInputError, check_choice
+from .track import BONES, bone_lengths, whole
 
-OWN = "that of names"
-TIGHT = [(1, 5), (5, 9), (9, 13), (13, 17), (0, 1), (0, 1)]
-"""Joints of the palm that are near each other in no other order: the thumb's root and the wrist."""
-WEIGHTS = torch.tensor([1.0, 1.0, 2.0, 3.0] * 5 + [1.0] * len(TIGHT), dtype=torch.float64)
-"""Of each finger's bones from the palm on, since those get shorter, and of :data:`TIGHT`."""
-SHORTER = 0.97
-"""Of the length in our order, from which on another one is right: of hands that are stretched, bent
-or clenched and off by 1 cm a joint, none has a lower share."""
+UNITS = {"m": 1, "cm": 100, "mm": 1000, "in": 1 / 0.0254, "ft": 1 / 0.3048}
+"""Of a metre, the units that a file may state."""
 SIZES_M = (0.3, 1.6)  # of the sum of a hand's bones: a grown-up's is 0.8
-UNITS = {"metres": 1, "centimetres": 100, "millimetres": 1000}
-ODD_UNITS = {"feet": 1 / 0.3048, "inches": 1 / 0.0254}
-GROWN_M = (0.64, 1.0)
-"""Of a grown-up's sum, by a quarter; the same number of inches as centimetres would be a baby's."""
-ABSENT = (0, -1)  # written as x, y and z of a joint that wasn't found
+SIZES = {"m": SIZES_M, "cm": (39.4, 160), "mm": (300, 1600)}
+"""The same in a file that states no unit: numbers of 25 to 39 may be inches as well."""
+SHARES = torch.tensor(
+    [0.054, 0.057, 0.039, 0.027]  # thumb
+    + [0.115, 0.049, 0.028, 0.020]  # index
+    + [0.109, 0.055, 0.032, 0.021]  # middle
+    + [0.105, 0.051, 0.032, 0.021]  # ring
+    + [0.103, 0.040, 0.022, 0.020],  # little
+    dtype=torch.float64,
+)
+"""Of each bone in the sum: from the wrist as :data:`.track.PALMS` has them, then mean lengths of
+"Proportions of hand segments" (Int. J. Morphol. 28, 2010)."""
+ODD_SHARES = 0.22
+"""Distance of a clip's median shares from :data:`SHARES`, of their own length, for many hands; one
+hand alone may have twice as much. Hands of other proportions that are off by 1 cm a joint have up to
+0.25, common orders of other networks 0.26 and more."""
 
 
-def orders() -> Iterator[tuple[str, list[int]]]:
-    """Orders that networks have: a name, and for each of our joints its place there."""
-    for fingers, words in (
-        (range(5), ""),
-        (range(4, -1, -1), ", the little finger first"),
-        ((4, 0, 1, 2, 3), ", the thumb last"),
-        ((4, 0, 1, 3, 2), ", fingers as MANO has them"),
-    ):
-        for joints, direction in ((range(4), "roots"), (range(3, -1, -1), "tips")):
-            for first in (1, 0):
-                places = [first + 4 * finger + joint for finger in fingers for joint in joints]
-                name = f"{direction} first, the wrist {'first' if first else 'last'}{words}"
-                ours = places == list(range(1, 21))
-                yield OWN if ours else name, [0 if first else 20, *places]
-    for tips, words in ((range(16, 21), "thumb"), ((20, 16, 17, 19, 18), "index")):
-        roots = zip((13, 1, 4, 10, 7), tips, strict=True)
-        places = [place for root, tip in roots for place in (*range(root, root + 3), tip)]
-        yield f"MANO's, then the tips from the {words} on", [0, *places]
-    yield "all roots, then all next ones", [0, *(f + 5 * j for f in range(1, 6) for j in range(4))]
-    yield (
-        "all roots, then finger by finger",
-        [0, *(p for f in range(5) for p in (f + 1, *range(6 + 3 * f, 9 + 3 * f)))],
-    )
-
-
-ORDERS = dict(orders())
-
-
-def in_metres(joints: Tensor, what: str) -> tuple[Tensor, str]:  # [T, 2, 21, 3]
-    """The same joints in metres, unknown where a number stands for "absent", and a note on the unit.
+def in_metres(
+    joints: Tensor,  # [T, 2, 21, 3] in our order
+    # A key of UNITS; None: not stated.
+    unit: str | None,
+    believed: Tensor,  # [T, 2] bool, hands that aren't doubted already
+    what: str,
+) -> tuple[Tensor, str]:
+    """The same joints in metres, unknown where a hand is a single point, and a note on the unit.
 
     Raises:
-        EgoXInputError: joints relative to one of the hand's own, in another order, of no hand's size,
-            behind the camera.
+        EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another order
+            or unit, behind the camera.
     """
     joints = joints.clone()
     joints[(joints == joints[:, :, :1]).flatten(2).all(-1)] = torch.nan
@@ -73,32 +52,34 @@ def in_metres(joints: Tensor, what: str) -> tuple[Tensor, str]:  # [T, 2, 21, 3]
             expected="places in the camera's axes",
             fix="add the network's translation to them: pred_cam_t, or the root's place",
         )
-    for number in ABSENT:
-        joints[(joints == number).all(-1)] = torch.nan
-    hands = joints[whole(joints)]
+    if unit is not None:
+        check_choice(f"unit of {what}", unit, [*UNITS])
+    hands = joints[whole(joints) & believed]
     if not len(hands):
-        return joints, ""
-    lengths = {
-        name: float((_lengths(hands[:, order], BONES + TIGHT) @ WEIGHTS).median())
-        for name, order in ORDERS.items()
-    }
-    best = min(lengths, key=lengths.__getitem__)
-    if lengths[best] < SHORTER * lengths[OWN]:
+        return joints / UNITS[unit or "m"], ""
+    lengths = bone_lengths(hands)
+    shares = (lengths / lengths.sum(-1, keepdim=True)).median(0).values
+    odd_by = (shares / shares.sum() - SHARES).norm() / SHARES.norm()
+    if not odd_by < ODD_SHARES * (1 + 1 / len(hands)):
+        bone = int((shares / SHARES).log().abs().argmax())
         raise EgoXInputError(
             f"order of joints of {what}",
-            got=f"{best}: as it is, bones are {lengths[OWN] / lengths[best]:.1f} times as long",
+            got=f"bones of lengths that no hand has: joint {BONES[bone][1]} is "
+            f"{shares[bone] / SHARES[bone]:.1f} times as far from joint {BONES[bone][0]}",
             expected="wrist, then thumb to little finger, each from its root to its tip",
-            fix=f"write the joints {ORDERS[best]} of yours",
+            fix="list all 21 joints as 'names' in the order that the file has, or write them in ours",
         )
-    size = float(_lengths(hands, BONES).sum(-1).median())
-    odd = next((u for u, n in ODD_UNITS.items() if GROWN_M[0] < size / n < GROWN_M[1]), None)
-    unit = next((u for u, n in UNITS.items() if SIZES_M[0] < size / n < SIZES_M[1]), None)
-    if unit is None or odd is not None:
+    size = float(lengths.sum(-1).median())
+    note = ""
+    if unit is None:
+        unit = next((u for u, (low, high) in SIZES.items() if low < size < high), None)
+        note = f"given in {unit}, by the hands' own size" if unit != "m" else ""
+    if unit is None or not SIZES_M[0] < size / UNITS[unit] < SIZES_M[1]:
         raise EgoXInputError(
-            what,
-            got=f"hands whose bones are {size:.3g} long together" + (f": {odd}?" if odd else ""),
-            expected="0.8 m, or that in millimetres or centimetres",
-            fix="give the joints in metres",
+            f"unit of {what}",
+            got=f"hands whose bones are {size:.3g} long together, in {unit or 'a unit not stated'}",
+            expected="0.8 m",
+            fix=f"state the joints' unit as 'unit': {', '.join(UNITS)}",
         )
     behind = hands[:, 0, 2] <= 0
     if behind.double().mean() > 0.5:
@@ -109,10 +90,4 @@ def in_metres(joints: Tensor, what: str) -> tuple[Tensor, str]:  # [T, 2, 21, 3]
             fix="turn the signs of y and z if they are OpenGL's (y up, z back); joints about a "
             "body's root need its translation",
         )
-    note = "" if unit == "metres" else f"given in {unit}, by the hands' own size"
     return joints / UNITS[unit], note
-
-
-def _lengths(hands: Tensor, pairs: list[tuple[int, int]]) -> Tensor:  # [N, 21, 3] -> [N, pairs]
-    start, end = hands[:, torch.tensor(pairs).T].unbind(1)
-    return (end - start).norm(dim=-1)

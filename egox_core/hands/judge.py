@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..cameras import CameraModel
 from .track import (
-    BONES,
     FINGERS,
     JOINT_NAMES,
     MIN_LOOKS,
@@ -17,6 +16,7 @@ from .track import (
     PALMS,
     WRIST_M,
     HandTrack,
+    bone_lengths,
     look_up_in,
     whole,
     wrist_turns,
@@ -65,11 +65,8 @@ def judged_hands(
             joints = joints * looks.median()
             note = f"scaled by {looks.median():.3f}, from the depth at the wrists in {len(looks)} looks"
         doubts[4] = ~((wrist_z - joints[..., 0, 2]).abs() < HAND_WIDTH_M)
-    start, end = joints[:, :, torch.tensor(BONES).T].unbind(2)
-    bones = (end - start).norm(dim=-1).sum(-1)
-    size = bones / bones.nanmedian(0).values
     doubts |= {
-        5: ~((size > SIZES[0]) & (size < SIZES[1])),
+        5: odd_sizes(joints),
         7: mirrored(joints),
         3: wanted.double().mean(-1) < 0.5,
         2: ~inside[..., 0] | (inside.double().mean(-1) < 0.5),
@@ -83,6 +80,13 @@ def judged_hands(
     reason[:-1][fast] = reason[1:][fast] = 6
     track = HandTrack(joints=joints, reason=reason, source=source)
     return track, f"hands: {note}; {track.text()}"
+
+
+def odd_sizes(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool
+    """Mask of hands whose bones are of other lengths than in the rest of the clip, or aren't known."""
+    bones = bone_lengths(joints).sum(-1)
+    size = bones / bones.nanmedian(0).values
+    return ~((size > SIZES[0]) & (size < SIZES[1]))
 
 
 def mirrored(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] metres -> [T, 2] bool

@@ -34,7 +34,7 @@ REASONS = (
     "mirrored: the hand of the other side",
 )
 """Words for the numbers in :attr:`HandTrack.reason`; 0 is a hand that can be believed."""
-NOT_GIVEN, MIRRORED = 1, 7
+NOT_GIVEN, ODD_SIZE, MIRRORED = 1, 5, 7
 WRIST_M = 0.033
 """From what depth sees to the joint. Judged: a mean wrist has a radius of 2.6 cm (ANSUR II's
 circumferences), rays meet it aslant, and cuffs and watches lie on it."""
@@ -202,6 +202,12 @@ def look_up_in(maps: Tensor, pixels: Tensor) -> Tensor:
 def whole(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool
     """Mask of the hands of which all of these joints are known."""
     return torch.isfinite(joints).flatten(-2).all(-1)
+
+
+def bone_lengths(joints: Tensor) -> Tensor:  # [..., 21, 3] -> [..., 20]
+    """Lengths of a hand's bones, in the order of :data:`BONES`."""
+    start, end = joints[..., torch.tensor(BONES).T, :].unbind(-3)
+    return (end - start).norm(dim=-1)
 
 
 def wrist_turns(
