@@ -28,7 +28,7 @@ from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_count, check_same_take
-from .take_cameras import check_same_lens, exo_lens, exo_poses, given_lens
+from .take_cameras import check_same_lens, exo_lens, exo_lens_of_size, exo_poses, given_lens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,9 @@ def take_depth(
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
-    camera = None if frames is None else _exo_lens(meta, frames, (frames.size, None), fov_deg, lens)
+    camera, lens_note = None, ""
+    if frames is not None and sockets:
+        camera, lens_note = _exo_lens(meta, frames, (frames.size, None), fov_deg, lens)
     loaded = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets, camera))
@@ -81,7 +83,8 @@ def take_depth(
     if sources and not (sockets and frames):
         said = sources[0].depth.exo
         known, own = not (said.lens_guessed or sockets), said.camera.stored_size
-        camera = _exo_lens(meta, frames, (own, picture), 0.0 if known else fov_deg, lens)
+        fov_deg = 0.0 if known else fov_deg
+        camera, lens_note = _exo_lens(meta, frames, (own, picture), fov_deg, lens)
         if known and camera is not None and (lens is not None or not loaded):
             check_same_lens(depth_window(own, frames, "depth").camera(said.camera), camera)
         camera = None if known else camera  # known ones are cut as their maps are
@@ -94,6 +97,8 @@ def take_depth(
         mode=mode,
         progress=progress,
     )
+    if lens_note and not loaded:
+        notes = (*notes, Remark(lens_note))
     depth, scaled = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(notes=(*notes, Remark(scaled.text())), fit=fit, scale=scaled)
 
@@ -104,23 +109,25 @@ def _exo_lens(
     sizes: tuple[tuple[int, int], tuple[int, int] | None],  # (width, height) of maps, of a picture
     fov_deg: float,
     lens: CameraModel | Array | None,
-) -> CameraModel | None:
-    """The exo lens in the frames in use, or in the maps without them."""
+) -> tuple[CameraModel | None, str]:
+    """The exo lens in the frames in use, or in the maps without them, and a note on its K."""
     own, picture = sizes
     size = own if frames is None else frames.size
-    known = given = None
+    known, given, note = None, None, ""
     if meta is not None and meta.exo_camera is not None:
         known = exo_lens(meta, frames, size)
+        _, note = exo_lens_of_size(meta, size if frames is None else frames.source_size)
     if lens is not None:
         pictures: dict = {picture or own: lambda camera: camera.rescale(*own)}
         pictures[own] = lambda camera: camera
         if frames is not None:
             of_maps = depth_window(own, frames, "depth").camera
             pictures = {own: of_maps, frames.source_size: frames.camera, size: pictures[own]}
-        given = given_lens(lens, pictures)
+        given, note = given_lens(lens, pictures)
         if known is not None:
             check_same_lens(known, given)
-    return known or given or (camera_of_view(*size, fov_deg) if fov_deg > 0 else None)
+    guess = camera_of_view(*size, fov_deg) if fov_deg > 0 else None
+    return known or given or guess, note
 
 
 def find_depth(folder: Path) -> Path:

@@ -20,6 +20,22 @@ META_PRESET = "aria_released"
 OWN_SIZE, COMMON = 0.05, 0.03
 """Share by which a K's centre may be off the middle of its picture; by which the factors of both axes
 differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
+DRAWN_PX = 0.02
+"""Distance of twice a centre from a whole number up to which nobody calibrated it: programs that put it
+to the middle write whole and half pixels, with the digits of their file."""
+STANDARD_SIZES = frozenset(
+    size
+    for width, height in (
+        # 16:9, from a streaming ladder's rungs to 8K
+        *((640, 360), (854, 480), (960, 540), (1024, 576), (1280, 720), (1600, 900), (1920, 1080)),
+        *((2560, 1440), (2704, 1520), (3840, 2160), (5312, 2988), (7680, 4320)),
+        # 4:3, VGA to UXGA, GoPro's and phones' modes
+        *((640, 480), (800, 600), (1024, 768), (1280, 960), (1440, 1080), (1600, 1200)),
+        *((1920, 1440), (2704, 2028), (4000, 3000)),
+    )
+    for size in ((width, height), (height, width))
+)
+"""Sizes (width, height) px that cameras record and calibrations are made at."""
 ENTRY_KEYS = frozenset(
     {"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"}
 )
@@ -142,25 +158,60 @@ def meta_beside(depth_path: Path) -> Path | None:
     )
 
 
-def k_factors(k: Tensor, size: tuple[int, int]) -> tuple[float, float] | None:
-    """Factors (x, y) by which the centre of K becomes that of a picture of ``size`` (width, height).
+def picture_of_k(
+    k: Tensor,  # [3, 3]
+    size: tuple[int, int],  # (width, height) px of the picture at hand
+    # Names K in errors.
+    name: str,
+) -> tuple[float, float] | None:
+    """Find the size (width, height) of the picture that K is of, by its centre.
 
-    None where K is taken to be this picture's own, calibrated: centred within 5 %, or off the middle
-    by factors that no other resolution has, since they differ.
+    None: of the picture at hand, since it is centred there within 5 %, or off the middle by factors
+    that no other resolution has. Another picture's is twice the centre (plus 1, of pixel centres)
+    where that is whole and has the shape at hand, as of a K that nobody calibrated; else the one
+    standard size of that shape whose middle is near the centre.
+
+    Raises:
+        EgoXInputError: none of them.
     """
-    x, y = (side / 2 / max(float(c), 1e-9) for side, c in zip(size, k[:2, 2], strict=True))
-    near = max(abs(x - 1), abs(y - 1)) <= OWN_SIZE
-    off = abs(x / y - 1) > COMMON and 2 / 3 < min(x, y) <= max(x, y) < 2
-    return None if near or off else (x, y)
+    twice = 2 * float(k[0, 2]), 2 * float(k[1, 2])
+    x, y = (side / max(both, 1e-9) for side, both in zip(size, twice, strict=True))
+    if max(abs(x - 1), abs(y - 1)) <= OWN_SIZE:
+        return None
+    drawn = all(abs(both - round(both)) <= DRAWN_PX for both in twice)
+    width, height = round(twice[0]), round(twice[1])
+    for whole in ((width, height), (width + 1, height + 1)):
+        if drawn and (whole in STANDARD_SIZES or whole[0] * size[1] == whole[1] * size[0]):
+            return whole
+    if drawn and abs(x / y - 1) <= 1 / min(size):
+        return twice
+    near = [
+        (width, height)
+        for width, height in STANDARD_SIZES
+        if max(abs(twice[0] / width - 1), abs(twice[1] / height - 1)) <= OWN_SIZE
+        and abs(width * size[1] / (height * size[0]) - 1) <= COMMON
+    ]
+    if len(near) == 1:
+        return near[0]
+    if abs(x / y - 1) > COMMON and 2 / 3 < min(x, y) <= max(x, y) < 2:
+        return None
+    if drawn and abs(x / y - 1) <= COMMON:
+        return twice
+    raise EgoXInputError(
+        name,
+        got=f"a centre {twice[0] / 2:g}, {twice[1] / 2:g} for {size[0]}x{size[1]} px",
+        expected="a centre near the middle of the image, at any of its sizes",
+        fix="say which size K is of: CameraModel.from_intrinsics(K, width, height), in a meta file "
+        "exo_camera",
+    )
 
 
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
     """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for
     nothing).
 
-    An exact ``exo_camera`` is rescaled as a resize would. ``camera_intrinsics`` of another
-    resolution (:func:`k_factors`), which the file doesn't tell, are scaled along each axis so that
-    the centre becomes the map's, at (W/2, H/2), as the released code does.
+    An exact ``exo_camera`` is rescaled as a resize would, ``camera_intrinsics`` of another
+    resolution (:func:`picture_of_k`) as :func:`camera_of_k` does.
 
     Raises:
         EgoXInputError: no intrinsics, a centre that can't be one.
@@ -204,28 +255,26 @@ def camera_of_k(
 ) -> tuple[CameraModel, str]:
     """A pinhole of a picture, whose K may be that of another resolution, and a note as above.
 
+    A K that is centred in its picture is scaled along each axis so that the centre becomes (W/2,
+    H/2), as the released code does; a calibrated one keeps its centre.
+
     Raises:
-        EgoXInputError: a centre that can't be one.
+        EgoXInputError: as :func:`picture_of_k`.
     """
     width, height = size
-    camera, factors = (
-        CameraModel.from_intrinsics(k, width, height, name=name),
-        k_factors(k, size),
-    )
+    camera = CameraModel.from_intrinsics(k, width, height, name=name)
+    whole = picture_of_k(k, size, name)
     centre = f"centre {camera.cx:g}, {camera.cy:g}"
-    if factors is None:
+    if whole is None:
         off = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
         note = f"camera_intrinsics off the middle ({centre}) were taken as they are"
-        return camera, note * (off > max(1, 0.0025 * width))
-    x, y = factors
-    if min(camera.cx, camera.cy) <= 0 or abs(x / y - 1) > COMMON:
-        raise EgoXInputError(
-            name,
-            got=f"a {centre} for {width}x{height} px",
-            expected="a centre near the middle of the image, at any of its sizes",
-            fix="correct K, or give exo_camera, which includes the size of its image",
-        )
-    return (
-        replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
-        f"camera_intrinsics of another resolution ({centre}) were rescaled to {width}x{height}",
+        return camera, note if off > max(1, 0.0025 * width) else ""
+    x, y = width / whole[0], height / whole[1]
+    note = (
+        f"camera_intrinsics of another resolution ({centre}) were taken to be of "
+        f"{whole[0]:g}x{whole[1]:g} px and rescaled to {width}x{height}"
     )
+    scaled = replace(camera, fx=camera.fx * x, fy=camera.fy * y)
+    if max(abs(whole[0] - 2 * camera.cx), abs(whole[1] - 2 * camera.cy)) <= DRAWN_PX:
+        return replace(scaled, cx=width / 2, cy=height / 2), note
+    return replace(scaled, cx=(camera.cx + 0.5) * x - 0.5, cy=(camera.cy + 0.5) * y - 0.5), note

@@ -22,7 +22,7 @@ from ..types import (
     TakeNotes,
     is_a,
 )
-from .meta import OWN_SIZE, camera_of_k, depth_camera, k_factors
+from .meta import OWN_SIZE, camera_of_k, depth_camera, picture_of_k
 from .same_take import check_same_count
 
 OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
@@ -74,19 +74,19 @@ def exo_lens_of_size(
 ) -> tuple[CameraModel, str]:
     """The take's exo lens for its whole picture at a size, and a note on what was done to K.
 
-    K of another resolution belongs to a picture that it is centred in, an exact camera to one of its
-    size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796 against 784),
-    the latter is its middle.
+    K of another resolution belongs to the picture of :func:`.meta.picture_of_k`, an exact camera to
+    one of its size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796
+    against 784), the latter is its middle.
 
     Raises:
-        EgoXInputError: no intrinsics.
+        EgoXInputError: no intrinsics, a K of an unknown picture.
     """
     (width, height), exact, k = size, meta.exo.lens, meta.camera_intrinsics
     full_width, aspect = width, 0.0
     if exact is not None:
         aspect = exact.stored_size[0] / exact.stored_size[1]
-    elif k is not None and float(k[1, 2]) > 0 and k_factors(k, size):
-        aspect = float(k[0, 2]) / float(k[1, 2])
+    elif k is not None and (of := picture_of_k(k, size, f"camera_intrinsics of {meta.name}")):
+        aspect = of[0] / of[1]
     if height * aspect > width and not same_aspect((aspect, 1), size):
         full_width = round(height * aspect)
     lens, note = depth_camera(meta, (full_width, height))
@@ -98,8 +98,8 @@ def given_lens(
     # The camera, or its K [3, 3].
     given: CameraModel | Array,
     pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
-) -> CameraModel:
-    """The exo camera in one picture's pixels, given in those of any of several.
+) -> tuple[CameraModel, str]:
+    """The exo camera in one picture's pixels, given in those of any of several, and a note on K.
 
     A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
     another resolution, as a meta.json's.
@@ -115,7 +115,7 @@ def given_lens(
         if not alike:
             given.check_size("exo camera", *next(iter(pictures)))
         size = given.stored_size if given.stored_size in pictures else alike[0]
-        return pictures[size](given.rescale(*size))
+        return pictures[size](given.rescale(*size)), ""
     name = "K of the exo camera"
     k = as_tensor(given, name, 3, 3).double().cpu()
     CameraModel.from_intrinsics(k, 1, 1, name=name)
@@ -133,7 +133,8 @@ def given_lens(
     if not lenses:
         shape = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
         size = min(pictures, key=lambda size: abs(size[0] / size[1] - shape))
-        return pictures[size](camera_of_k(k, size, name)[0])
+        lens, note = camera_of_k(k, size, name)
+        return pictures[size](lens), note
     if any(not same_lens(lens, lenses[0]) for lens in lenses):
         sizes = " or ".join(f"{width}x{height}" for width, height in pictures)
         raise EgoXInputError(
@@ -142,7 +143,7 @@ def given_lens(
             expected="a camera that says its picture's size",
             fix="give CameraModel.from_intrinsics(K, width, height)",
         )
-    return lenses[0]
+    return lenses[0], ""
 
 
 def check_same_lens(said: CameraModel, given: CameraModel) -> None:

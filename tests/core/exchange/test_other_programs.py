@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
@@ -17,7 +19,7 @@ from egox_core.exchange.frame_numbers import numbers_of, place
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
-from egox_core.takes.take_cameras import exo_lens_of_size
+from egox_core.takes.take_cameras import exo_lens_of_size, given_lens
 from egox_core.trajectory.keyframe_fit import ClipMoments
 from egox_core.types import DepthVideo, TakeMeta
 from tests.core.exchange.test_camera_files import PLACES, TURNS, N, trajectory, w2c
@@ -110,6 +112,28 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
     kept = torch.equal(camera.intrinsics, k.double()), "as they are" in note
     assert kept == ((result == "kept"),) * 2
     assert exo_lens_of_size(meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
+
+
+@pytest.mark.parametrize(
+    "off", [(0, 0), (0.01, 0.01), (0.01, -0.01), (0.024, 0.024), (-0.024, 0.01)]
+)
+@pytest.mark.parametrize("case", ["1920x1080 640x360", "3840x2160 1280x720", "1920x1120 192x112"])
+def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(case, off):
+    (width, height), size = (tuple(map(int, pair.split("x"))) for pair in case.split())
+    source = CameraModel.pinhole(width, height, 0.6 * width)
+    source = replace(source, cx=source.cx + off[0] * width, cy=source.cy + off[1] * height)
+    pictures = {size: lambda camera: camera}
+    truth, k = source.rescale(*size).intrinsics, source.intrinsics
+    assert torch.allclose(given_lens(source, pictures)[0].intrinsics, truth, atol=1e-6, rtol=0)
+    meta = TakeMeta(name="take", camera_intrinsics=k)
+    if any(off) and height == 1120:  # no standard size
+        with refuses("say which size K is of"):
+            given_lens(k, pictures)
+        with refuses("exo_camera"):
+            exo_lens_of_size(meta, size)
+        return
+    for lens, note in (given_lens(k, pictures), exo_lens_of_size(meta, size)):
+        assert torch.allclose(lens.intrinsics, truth, rtol=0.01) and f"{width}x{height}" in note
 
 
 @pytest.mark.parametrize(
