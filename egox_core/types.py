@@ -175,6 +175,7 @@ class Sound:
 
     waveform: Tensor  # [channels, N] float32 -1...1
     sample_rate: int
+    notes: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from comfy_api.latest import InputImpl, io
 
 from ..egox_core.cameras import UNTIMED_FPS
@@ -19,17 +20,18 @@ from ..egox_core.sizes import (
 )
 from ..egox_core.stages import Clip, load_clip
 from ..egox_core.types import Sound
-from ..egox_core.video import VideoSource, open_clip, open_video
+from ..egox_core.video import VideoSource, frame_rate, open_clip, open_video
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import tell_on_node
-from .host.video import native_video
+from .host.video import audio_of, native_video
 from .io_types import EgoXFrames
 from .search_words import node_schema
 
 MAX_SIDE = 4096
 """Pixels of a frame's width or height."""
+MANY_CHANNELS = 8
 
 
 class EgoXLoadExoVideo(io.ComfyNode):
@@ -199,10 +201,11 @@ class EgoXLoadExoVideo(io.ComfyNode):
         }
         check_side(max(width, height))
         clip, notes = _read_clip(file, video, options)
+        sound = clip.sound
+        notes = (*notes, *(sound.notes if sound else ()))
         if notes:
             tell_on_node("; ".join(map(str, notes)), this_node(cls)[1] or None)
-        sound = clip.sound
-        audio = sound and {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
+        audio = sound and audio_of(sound)
         selection = clip.selection
         frames = clip.exo if clip.exo.is_floating_point() else clip.exo.float().div_(255)
         return io.NodeOutput(frames, audio, selection.fps, selection)
@@ -256,6 +259,26 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
     )
 
 
+def refuse_many_channels(source: VideoSource) -> None:
+    """Refuse a file whose sound the host's own reader must not be asked for.
+
+    PyAV reads beyond its arrays at 8 planar channels or more, which ends the process.
+
+    Raises:
+        EgoXInputError: such sound.
+    """
+    with open_video(source) as container:
+        coded = [track.codec_context for track in container.streams.audio]
+        most = max((each.layout.nb_channels for each in coded if each is not None), default=0)
+    if most >= MANY_CHANNELS:
+        raise EgoXInputError(
+            "video that was cropped or resized",
+            got=f"sound of {most} channels, on which ComfyUI's own reader ends the process",
+            expected=f"fewer than {MANY_CHANNELS}",
+            fix="connect the video before it is cropped, or give the file stereo sound",
+        )
+
+
 def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     source = video.get_stream_source()
     # Older hosts know no trimming.
@@ -277,25 +300,35 @@ def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...
         if not has_edited_picture(video):
             clip, report = load_clip(source, window_s=window, **options)
             return clip, report.notes
-    return _from_memory(video, options), ()
-
-
-def _from_memory(video, options: dict) -> Clip:
-    """The clip of frames that a host node made."""
+        return _edited_clip(video, options)
     parts = video.get_components()
     sound = None
     if parts.audio is not None:
         sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
     clip, _ = load_clip(parts.images, fps=float(parts.frame_rate), sound=sound, **options)
-    if not isinstance(video, InputImpl.VideoFromFile):
-        return clip
-    # Its frames begin at the trim; poses, which know nothing of it, go by the file's own indices
-    # and times.
+    return clip, ()
+
+
+def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
+    """The clip of a file's pictures as the host edits them; times, rate and sound are the file's.
+
+    Poses, which know nothing of a trim, go by the file's own indices.
+
+    Raises:
+        EgoXInputError: sound on which the host's reader ends the process.
+    """
     source, window = _stream_source(video)
+    refuse_many_channels(source)
     whole = open_clip(source, frame_count=1, window_s=window)
+    clip, _ = load_clip(video.get_components().images, fps=whole.info.fps, **options)
+    indices = (clip.selection.source_indices + whole.first).clamp(max=whole.info.frame_count - 1)
+    times = torch.tensor(whole.info.times_s, dtype=torch.float64)[indices]
     selection = replace(
         clip.selection,
-        source_indices=clip.selection.source_indices + whole.first,
-        times_s=clip.selection.times_s + whole.info.times_s[whole.first],
+        source_indices=indices,
+        times_s=times,
+        fps=frame_rate(times.numpy(), clip.selection.fps),
     )
-    return replace(clip, selection=selection)
+    return replace(
+        clip, selection=selection, source=replace(whole, selection=selection)
+    ), whole.notes

@@ -5,6 +5,7 @@ Out: :class:`VideoInfo`, :class:`~egox_core.types.FrameSelection`, frames [T,
 H, W, 3] uint8, their sound; pictures redrawn for another lens; several videos in one, each under
 its name."""
 
+from .audio import host_sound
 from .clip import VideoClip, open_clip
 from .cuts import refuse_cuts
 from .grid import labelled_grid, picture_row, side_by_side
@@ -20,3 +21,4 @@ from .reader import (
 )
 from .reprojection import Undistortion, reproject, undistorted_camera
 from .selection import VideoInfo, select_frames
+from .timing import frame_rate

@@ -35,7 +35,8 @@ class VideoClip:
     def notes(self) -> tuple[Remark, ...]:
         """Remarks on the source."""
         uneven = (
-            f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average"
+            f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average, "
+            f"and {self.selection.fps:.4g} that of the frames in use"
         )
         said = (
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),

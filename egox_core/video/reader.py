@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from ..progress import Progress, no_progress
 from ..types import FrameSelection
 from .hdr import GAMMAS, GAMUTS, TRANSFERS, sdr_picture
 from .selection import VideoInfo
+from .timing import frame_rate, joined_times
 from .tracks import (
     chosen_track,
     display_turn,
@@ -37,6 +38,7 @@ from .tracks import (
     progressive,
     real_tracks,
     stereo_layout,
+    unknown_sound,
 )
 
 if TYPE_CHECKING:
@@ -148,6 +150,22 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
         raise _undecodable(name, error) from error
 
 
+def readable_packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
+    """The packets of a stream; what can't be read between them is passed over."""
+    import av
+
+    reached = True
+    while reached:
+        reached = False
+        try:
+            for packet in container.demux(stream):
+                reached = reached or bool(packet.size)
+                yield packet
+            return
+        except av.error.FFmpegError:
+            continue
+
+
 def _undecodable(name: str, error: Exception) -> EgoXInputError:
     reason = getattr(error, "strerror", None) or error  # FFmpeg's text names the path as well
     return _damaged(name, f"a file that can't be decoded ({reason})")
@@ -202,7 +220,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         ]
         if not begun or not packets:
             raise _damaged(name, "no frame that can be decoded")
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        stated = float(stream.average_rate or stream.guessed_rate or 0)
         first, scale, listed = begun[0], stream.time_base, [p for p, _ in packets]
         pts = tuple(sorted({p for p in listed if p is not None}))
         if (
@@ -212,17 +230,21 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         ):
             pts = _decoded_stamps(source, len(listed), progress)
         count = len(pts)
-        if scale is not None and None not in pts and all(a < b for a, b in pairwise(pts)):
-            times = tuple(float((p - pts[0]) * scale) for p in pts)
-            start = float(pts[0] * scale)
-            if fps <= 0:
-                fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else UNTIMED_FPS
+        known = scale is not None and None not in pts
+        timed = joined_times([float(p * scale) for p in pts]) if known else None
+        start = float(min(pts) * scale) if known else 0.0
+        if timed is None:
+            joins, fps = (), stated if stated > 0 else UNTIMED_FPS
+            times = tuple(i / fps for i in range(count))
+        else:
+            times, joins = timed
+            fps, start = frame_rate(times, stated) or UNTIMED_FPS, float(pts[0] * scale)
+        keyframes = ()
+        if timed is None or any(after <= before for before, after in pairwise(pts)):
+            pts = ()  # such frames are counted
+        else:
             keyed = {p for p, key in packets if key}
             keyframes = tuple(i for i, p in enumerate(pts) if p in keyed)
-        else:
-            fps = fps if fps > 0 else UNTIMED_FPS
-            pts, keyframes, start = (), (), 0.0
-            times = tuple(i / fps for i in range(count))
         if is_panorama(source, container.format.name, first):
             raise EgoXInputError(
                 f"video {name}",
@@ -249,6 +271,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             "stereo": stereo_layout(first, coded.name),
             "dolby": dolby_profile(source, container.format.name),
             "panorama": f"{width}x{height}" * (width == 2 * height),
+            "sound": unknown_sound(container),
         }
         return VideoInfo(
             name=name,
@@ -257,8 +280,9 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             fps=fps,
             frame_count=count,
             times_s=times,
-            has_audio=bool(container.streams.audio),
+            has_audio=bool(real_tracks(container.streams.audio)),
             start_s=start,
+            joins_s=joins,
             pts=pts,
             keyframes=keyframes,
             hdr=hdr,

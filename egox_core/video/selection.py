@@ -14,6 +14,7 @@ from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..sizes import latent_frames, latent_size, longest_clip
 from ..types import FrameSelection, Resize
+from .timing import frame_rate
 
 
 @frozen
@@ -34,6 +35,8 @@ class VideoInfo:
     hdr: str = ""  # HLG or PQ: frames are brought to the standard range
     turn: tuple[bool, int, int] = (False, 1, 1)  # transposed, then 1 or -1 for rows and columns
     remarks: tuple[tuple[str, str], ...] = ()  # key of tracks.REMARKS, value
+    # Of recordings put end to end: seconds added to the stamps of each but the first.
+    joins_s: tuple[float, ...] = ()
 
     @property
     def uneven_times(self) -> list[float] | None:
@@ -119,8 +122,9 @@ def select_frames(
         )
     times = torch.tensor(info.times_s, dtype=torch.float64)
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
-        indices, fps = torch.arange(start_frame, info.frame_count, step), info.fps / step
+        indices = torch.arange(start_frame, info.frame_count, step)
         available, indices = len(indices), indices[:frame_count]
+        fps = frame_rate(times[indices].numpy(), info.fps / step)
     else:
         fps = float(target_fps)
         # Half a source frame of slack: the last wanted moment may fall just behind the last frame's

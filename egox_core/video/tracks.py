@@ -24,6 +24,7 @@ REMARKS: Mapping[str, str] = {
     "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
     "dolby": "Dolby Vision profile {}, whose colours only its own players know (here they are green "
     "and purple): export the video as HDR10, HLG or SDR",
+    "sound": "sound in a form that can't be decoded here ({}) is left out",
     "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
 }
 """Remark of :class:`.VideoInfo` -> a sentence with its value."""
@@ -63,6 +64,12 @@ def chosen_track(tracks: Any) -> Any:
 def real_tracks(tracks: Any) -> list:
     """Tracks that can be decoded and are no cover picture."""
     return [s for s in tracks if s.codec_context is not None and not s.disposition & _COVER]
+
+
+def unknown_sound(container: Any) -> str:
+    """Number of tracks of sound where none can be decoded; empty otherwise."""
+    tracks = container.streams.audio
+    return f"{len(tracks)} of {len(tracks)} tracks" if tracks and not real_tracks(tracks) else ""
 
 
 def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:

@@ -6,17 +6,27 @@ from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
 from ...egox_core.cameras import UNTIMED_FPS
-from ...egox_core.types import CameraTrajectory, DepthVideo, is_a
+from ...egox_core.types import CameraTrajectory, DepthVideo, Sound, is_a
+from ...egox_core.video import frame_rate, host_sound
 
 
 def native_video(
     frames: Tensor, fps: float | None, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
-    """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it; fps None is not known."""
+    """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it; fps None is not known.
+
+    Its sound, of which the host saves few forms, is brought to one of them."""
+    if audio is not None:
+        audio = audio_of(host_sound(audio["waveform"][0], audio["sample_rate"]))
     rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001
     return InputImpl.VideoFromComponents(
         Types.VideoComponents(images=frames, audio=audio, frame_rate=rate)
     )
+
+
+def audio_of(sound: Sound) -> Input.Audio:
+    """The host's AUDIO of a sound."""
+    return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:
@@ -24,7 +34,4 @@ def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:
     if clip is None:
         return None
     times_s = (clip.ego if is_a(clip, CameraTrajectory) else clip.exo).times_s
-    if times_s is None or len(times_s) < 2:
-        return None
-    span = float(times_s[-1] - times_s[0])
-    return (len(times_s) - 1) / span if span > 0 else None
+    return None if times_s is None else frame_rate(times_s.double().numpy()) or None

@@ -1,0 +1,75 @@
+"""When a video's frames are shown, and how fast that is: the one answer for files, selections of
+their frames, and paths that know their moments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+STANDARD_RATES = (
+    *(number / 1.001 for number in (24, 30, 48, 60, 120)),
+    *(5.0, 6.0, 7.5, 8.0, 10.0, 12.0, 12.5, 15.0, 16.0, 18.0, 20.0, 24.0, 25.0, 30.0, 48.0, 50.0),
+    *(60.0, 90.0, 100.0, 120.0, 240.0),
+)
+NEAR_STANDARD = 0.01
+"""Share by which times that scatter, or lack a frame, may at most be off the rate that was meant."""
+ROUNDING_S = 0.0006
+"""Of time stamps in milliseconds, and a little."""
+JOIN_S = 0.1
+"""Stamps of sound that go back by more begin another recording."""
+LEAST_RECORDING = 8
+"""Frames, on average, of recordings put end to end; stamps that go back more often are none."""
+
+
+def frame_rate(
+    times_s: Sequence[float] | np.ndarray,  # [T] rising, seconds
+    stated: float = 0.0,  # by the container, or the source of these frames; 0: not known
+) -> float:
+    """Frames a second.
+
+    The stated rate where each frame lies within half a frame of its number over it, counted from the
+    first; else a standard one as near as the times scatter on which they lie, or the stated one if they lie
+    on that from another beginning, or the slope of a line; where they lie on no line (10 a second,
+    then 30), frames over their time. 0: not known.
+    """
+    times = np.asarray(times_s, dtype=np.float64)
+    numbers = np.arange(len(times))
+    times = times - times[:1]
+    if stated > 0 and (np.abs(np.round(times, 4) * stated - numbers) <= 0.5).all():
+        return stated
+    if len(times) < 2 or times[-1] <= 0:
+        return max(stated, 0.0)
+    slope = float(1 / np.polyfit(numbers, times, 1)[0])
+    scatter = np.ptp(times - numbers / slope) + ROUNDING_S
+    near = min(NEAR_STANDARD, float(scatter / times[-1]))
+    standard = sorted(STANDARD_RATES, key=lambda rate: abs(rate - slope))
+    likely = (*(rate for rate in standard if abs(rate / slope - 1) <= near), stated, slope)
+    mean = float((len(times) - 1) / times[-1])
+    return next((rate for rate in likely if _lie_on(times, rate)), mean)
+
+
+def _lie_on(times: np.ndarray, rate: float) -> bool:
+    """Check whether there is a beginning from which each frame is within half a frame."""
+    return bool(rate > 0 and np.ptp(times - np.arange(len(times)) / rate) <= 1 / rate + ROUNDING_S)
+
+
+def joined_times(
+    stamps_s: Sequence[float],  # [T] in the order in which the frames are shown
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Times from the first frame, where recordings were put end to end in their order.
+
+    Also the seconds added to the stamps of each that goes back by over JOIN_S. None where the stamps
+    make no times.
+    """
+    stamps = np.asarray(stamps_s, dtype=np.float64)
+    steps = np.diff(stamps)
+    begins = np.flatnonzero(steps <= 0) + 1
+    if len(begins) * LEAST_RECORDING > len(stamps):
+        return None
+    added = np.zeros(len(stamps))
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    for place in begins:
+        added[place:] = stamps[place - 1] + added[place - 1] + usual - stamps[place]
+    heard = begins[steps[begins - 1] < -JOIN_S]
+    return tuple((stamps - stamps[0] + added).tolist()), tuple(added[heard].tolist())
