@@ -1,9 +1,11 @@
 """The one error type that users meet: what was got, what is expected, how to fix it."""
 
 import re
+import sys
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -84,8 +86,13 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
             what,
             got=f"{name} is not installed",
             expected=expected,
-            fix=f"pip install {name}{instead}",
+            fix=f"{this_python()} -m pip install {name}{instead}",
         ) from error
+
+
+def this_python() -> str:
+    """Name the Python that runs this, by the end of its path: the beginning may have a user's name."""
+    return str(Path(*Path(sys.executable).parts[-3:]))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
+from egox_core.robots import MIN_HAND_SHARE, Cameras
 from egox_core.stereo import Stabilise
 from egox_core.types import ExoLens, ImageEmbeddingMode, RayMode, ScaleSource
 
@@ -347,8 +348,18 @@ class RobotOptions:
     rectify_deg: float = argument(
         0.0, "redraw ego without the fisheye, so many degrees wide", flag="rectify", metavar="DEG"
     )
-    depth: bool = argument(False, "add the scene's depth in the ego camera")
+    depth: bool = argument(
+        False, "add the scene's depth in the ego camera, which LeRobot reads from 0.6 on"
+    )
     seen: bool = argument(False, "add what of the ego picture exo saw")
+    cameras: Cameras = argument(
+        "both", "videos of the set; ego: for policies of one picture, or that want all of one size"
+    )
+    min_hand_share: float = argument(
+        MIN_HAND_SHARE,
+        "a hand that is valid in a smaller share of a clip counts as never seen; a clip in which "
+        "neither reaches it is left out",
+    )
     detected: Path | None = argument(
         None,
         "folder with <clip>.json, hands that a detector saw in the ego videos, in their camera",
@@ -357,3 +368,4 @@ class RobotOptions:
     check: bool = argument(False, "say of each clip whether its cameras fit, and write nothing")
     made_by: str = argument("", "model and weights that made the ego videos, for the data card")
     gpu_hours: float | None = argument(None, "for an hour of video, for the data card")
+    license: str = argument("", "of the set, as the hub names it (cc-by-4.0), for the data card")

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.robots import SetOptions, camera_fit, make_episode, open_set
+from ..egox_core.robots import (
+    SetOptions,
+    camera_fit,
+    make_episodes,
+    open_set,
+    require_pyarrow,
+)
 from ..egox_core.safe_files import require_safe_name, require_writable
 from ..egox_core.types import CameraTrajectory, PointCloud
 from .host.memory import drawing_device
@@ -61,8 +67,8 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                     "hands",
                     optional=True,
                     tooltip=(
-                        "Both hands, from Estimate Head Pose or Draw Hands. Without them no hand "
-                        "is valid, and state and action are 0."
+                        "Both hands, from Estimate Head Pose or Draw Hands. Without them the set "
+                        "has neither state nor action."
                     ),
                 ),
                 EgoXScene.Input(
@@ -131,6 +137,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             # What a wire brings isn't known yet.
             name = require_safe_name("x" if dataset is None else dataset, "dataset")
             # Before hours of sampling, not after them.
+            require_pyarrow()
             require_writable(Path(folder_paths.get_output_directory(), SETS, name), "output folder")
         except EgoXInputError as error:
             return str(error)
@@ -165,7 +172,8 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             fps = robots.rate_for(name, path.ego.seconds, resample=resample)
             if scene is not None:
                 fit = camera_fit(scene, path, ego_images.cpu(), generated, progress)
-            episode = make_episode(
+            first = len(robots)
+            episodes = make_episodes(
                 name,
                 task,
                 exo_images,
@@ -181,10 +189,15 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 strict=strict,
                 progress=progress,
             )
-            robots.append(episode, progress)
-        first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
-        parts = [first, episode.fit.text()]
-        if hands is not None:
+            for episode in episodes:
+                robots.append(episode, progress)
+        last = first + len(episodes) - 1
+        written = f"episode {first}" if last == first else f"episodes {first} to {last}"
+        frame_count = sum(map(len, episodes))
+        parts = [f"{written} of {folder.name}, {frame_count} frames", episodes[0].fit.text()]
+        if hands is None:
+            parts.append("no hands: without state and action")
+        else:
             parts.append(hands.beside(depth.depth_m, depth.exo.camera).text())
         return io.NodeOutput(str(folder), ui=shown and shown.note("\n".join(parts)))
 

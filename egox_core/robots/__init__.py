@@ -1,9 +1,11 @@
 """Runs as episodes of a LeRobot v3 data set, which policies of robots learn from.
 
-In: exo and ego video, head path, cameras and hands of one run. Out: :class:`.episode.Episode`, its
-checks, and a folder that grows by one episode at a time. pyarrow is needed, lerobot isn't.
+In: exo and ego video, head path, cameras and hands of one run. Out: its episodes
+(:class:`.episode.Episode`), checks, and a folder that grows by one episode at a time. pyarrow is
+needed, lerobot isn't.
 """
 
-from .episode import make_episode
+from .episode import Cameras, make_episodes
 from .fit import camera_fit
-from .robot_set import RobotSet, SetOptions, open_set
+from .hand_gaps import MIN_HAND_SHARE
+from .robot_set import RobotSet, SetOptions, open_set, require_pyarrow

@@ -10,14 +10,12 @@ import numpy as np
 
 BEGIN, END = "<!-- EgoX writes from here -->", "<!-- to here; all else is kept -->"
 HEAD = """---
-task_categories:
+{license}task_categories:
 - robotics
 tags:
 - LeRobot
 - egocentric
-- human-hands
-- generated
-configs:
+{tags}configs:
 - config_name: default
   data_files: data/*/*.parquet
 ---
@@ -29,11 +27,10 @@ Where `egox.ego_generated` is true the ego pixels are **generated**, {by}. \
 Measured by a camera or a detector: the exo video, its poses and lens, the head's path and
 the hands, as far as `egox.head_guessed` and `egox.hand_valid` say. An hour of generated video costs {hours} GPU hours.
 
-{total_episodes} episodes, {total_frames} frames at {fps} a second, {total_tasks} tasks. The left hand is valid in
-{left:.0f} % of the frames, the right one in {right:.0f} %.
+{total_episodes} episodes, {total_frames} frames at {fps} a second, {total_tasks} tasks. {hands}
 
 ```python
-from lerobot.datasets import LeRobotDataset
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
 episodes = LeRobotDataset("egox", root="THIS_FOLDER", video_backend="pyav")
 ```
 
@@ -42,17 +39,18 @@ episodes = LeRobotDataset("egox", root="THIS_FOLDER", video_backend="pyav")
 | `observation.images.exo` | the third-person video, as filmed |
 | `observation.images.ego` | the first-person video, upright; a model's or a true one |
 | `observation.images.ego_depth` | z depth (not along the ray) of the scene in the ego camera, \
-metres, 0.01 to 10; 0.01: unknown, 10: everything farther, such as the sky |
+metres, 0.01 to 10; 0.01: unknown, 10: everything farther, such as the sky. It needs LeRobot 0.6: an \
+older one reads a picture of 0 to 1 |
 | `observation.images.ego_seen` | 255: exo sees it now, 128: at another time, 64: doubtful, 0: \
 never; where a generated video was compared with exo, also 192: drawn otherwise than exo saw it, 224 \
 and 160: like 255 and 128, with exo's own pixel put back |
 | `observation.state` | per hand, left first: the wrist's place (x y z), two columns of its \
 rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame |
-| `action` | the state of the next frame in the head's frame of this one; in the last frame its \
+| `action` | the next frame's hands in the head's frame of this one; in the last frame its \
 own state (`egox.action_repeated`) |
-| `egox.hand_valid` | left, right: whether the state's numbers are known; all are 0 where not, and \
-statistics leave them out |
-| `egox.action_valid` | the same of the action: both frames are known |
+| `egox.hand_valid` | left, right: whether the state's numbers were seen. Where not, the last seen ones \
+stand for up to half a second; a hand that an episode never shows is at rest in all its frames |
+| `egox.action_valid` | the same of the action: both frames were seen |
 | `egox.hand_reason` | why a hand is not valid, numbered as in EgoX' hands.json; 0: it is |
 | `egox.hand_label_px` | median distance to the joints that a detector saw in the ego video; -1: \
 not testable |
@@ -84,25 +82,39 @@ where it was measured.
 def data_card(
     # Content of info.json.
     info: Mapping[str, Any],
-    hand_valid: np.ndarray,  # [2] share of frames
+    hand_valid: np.ndarray | None,  # [2] share of frames; None: a set without hands
     # All models of the set's episodes; empty: not stated.
     made_by: Sequence[str],
     gpu_hours: float | None,
+    # Identifier of the hub's; "": not stated.
+    license: str,
+    # Whether any ego video is a model's.
+    generated: bool,
     # The set's existing card: text outside our marks is kept.
     owners: str = "",
 ) -> str:
     """README.md of a set."""
-    left, right = 100 * hand_valid
+    hands = "It has no hands: neither state nor action."
+    if hand_valid is not None:
+        left, right = 100 * hand_valid
+        hands = f"The left hand is valid in\n{left:.0f} % of the frames, the right one in {right:.0f} %."
     text = TEXT.format(
         **info,
         by=", ".join(f"by {m}" if m else "by EgoX (model and weights not stated)" for m in made_by),
         hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
-        left=left,
-        right=right,
+        hands=hands,
     )
     present = info["features"]
     text = re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in present else "", text)
     ours, marked = f"{BEGIN}\n{text}{END}", re.compile(f"{BEGIN}.*{END}", re.DOTALL)
     if marked.search(owners):
         return marked.sub(lambda _: ours, owners)
-    return f"{owners.rstrip()}\n\n{ours}\n" if owners.strip() else f"{HEAD}{ours}\n"
+    tags = [
+        *(["human-hands"] if hand_valid is not None else []),
+        *(["generated"] if generated else []),
+    ]
+    head = HEAD.format(
+        license=f"license: {license}\n" if license else "",
+        tags="".join(f"- {tag}\n" for tag in tags),
+    )
+    return f"{owners.rstrip()}\n\n{ours}\n" if owners.strip() else f"{head}{ours}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from ..arrays import as_floats, as_uint8
 from ..cameras import CameraModel, CameraPath, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..hands import JOINT_NAMES, SIDES, HandTrack
+from ..hands import JOINT_NAMES, NOT_GIVEN, SIDES, HandTrack
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
 from ..types import CameraTrajectory, of_frames
 from ..video import reproject
 from .fit import NOT_TESTABLE, WRONG, CameraFit
+from .hand_gaps import MIN_HAND_SHARE, HandGaps, bridged, hands_at_rest
 from .videos import MOST_S, PictureKind
 
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
@@ -65,8 +66,16 @@ COLUMNS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
 }
 """Columns of every frame: their type, and the names of their numbers. The last five, which every
 LeRobot set has, are the set's to fill."""
-VALID_BY = {"observation.state": "egox.hand_valid", "action": "egox.action_valid"}
-"""Columns of which only valid hands count in statistics."""
+HAND_COLUMNS = tuple(
+    key
+    for key in COLUMNS
+    if key.startswith(("observation.state", "action", "egox.hand", "egox.act"))
+)
+"""Columns that an episode without hands lacks."""
+EXO_VIDEO, EGO_VIDEO = "observation.images.exo", "observation.images.ego"
+Cameras = Literal["both", "ego"]
+"""Colour videos of a set: a robot has no exo camera, and diffusion policies want pictures of one
+size."""
 EVEN = 0.25
 """Frames by which a source's times may be off the set's rate without being resampled."""
 
@@ -86,17 +95,17 @@ class Episode:
     fit: CameraFit
 
     def __len__(self) -> int:
-        return len(self.columns["action"])
+        return len(self.columns["egox.source_time"])
 
 
-def make_episode(
+def make_episodes(
     name: str,
     task: str,
     exo: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ego: Tensor,  # [T, h, w, 3] the same, stored (upright) orientation
     # The path of the same frames, with the exo camera's lens and poses.
     trajectory: CameraTrajectory,
-    # Hands of the same frames; None: unknown.
+    # Hands of the same frames; None: without state and action.
     hands: HandTrack | None,
     *,
     # Frame rate of the set.
@@ -115,12 +124,16 @@ def make_episode(
     # Refuses cameras that don't fit.
     strict: bool = False,
     made_from: str = "",
+    cameras: Cameras = "both",
+    # A hand that is valid in a smaller share of the frames is at rest in all of them.
+    min_hand_share: float = MIN_HAND_SHARE,
     progress: Progress = no_progress,
-) -> Episode:
+) -> list[Episode]:
     """Collect a run's columns and videos at a set's frame rate.
 
     A label is that of the picture beside it: resampling takes the nearest frame with all it has, and
-    the source's time is a column.
+    the source's time is a column. Gaps in the hands of up to half a second are bridged; a longer one
+    cuts the run into several episodes.
 
     Raises:
         EgoXInputError: no task, other counts of frames than the path's, another frame rate than the
@@ -161,10 +174,10 @@ def make_episode(
     if rectify_deg:
         shown = lens.as_pinhole(rectify_deg)
         ego = reproject(as_floats(ego), lens, shown, progress)
-    videos: dict[str, tuple[PictureKind, Tensor]] = {
-        "observation.images.exo": ("colour", as_uint8(exo)),
-        "observation.images.ego": ("colour", as_uint8(ego)),
-    }
+    videos: dict[str, tuple[PictureKind, Tensor]] = {}
+    if cameras == "both":
+        videos[EXO_VIDEO] = "colour", as_uint8(exo)
+    videos[EGO_VIDEO] = "colour", as_uint8(ego)
     maps: Sequence[tuple[str, PictureKind, int, Tensor | None]] = (
         ("observation.images.ego_depth", "depth", 1, depth_m),
         ("observation.images.ego_seen", "classes", 3, seen),
@@ -177,30 +190,49 @@ def make_episode(
             videos[key] = kind, drawn.expand(-1, -1, -1, channels)
     path, lens = of_frames(trajectory, picked), shown.upright()
     upright = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
-    hands = (hands or HandTrack.unknown(count)).select(picked)
-    detected = detected and detected.select(picked)
-    columns = {
-        **_hand_columns(hands, path),
-        "egox.hand_label_px": _label_px(hands, detected, path, lens),
-        "egox.ego_generated": generated,
-        **_pose_columns("ego", replace(path.ego.upright, lens=lens)),
-        **_pose_columns("exo", upright),
-        "egox.head_guessed": False if path.guessed is None else path.guessed,
-        "egox.path_deg": fit.path_deg[picked],
-        "egox.camera_fits": fit.fits,
-        "egox.source_time": times_s[picked],
-    }
-    return Episode(
-        name=name,
-        task=task.strip(),
-        fps=fps,
-        videos=videos,
-        columns=filled(columns, len(picked)),
-        exo_camera=upright.camera,
-        ego_camera=lens,
-        made_from=made_from,
-        fit=fit,
+    columns = filled(
+        {
+            "egox.ego_generated": generated,
+            **_pose_columns("ego", replace(path.ego.upright, lens=lens)),
+            **_pose_columns("exo", upright),
+            "egox.head_guessed": False if path.guessed is None else path.guessed,
+            "egox.path_deg": fit.path_deg[picked],
+            "egox.camera_fits": fit.fits,
+            "egox.source_time": times_s[picked],
+        },
+        len(picked),
     )
+    pieces = [(torch.arange(len(picked)), columns)]
+    if hands is not None:
+        track, gaps = hands.select(picked), HandGaps.of(hands.valid[picked], fps, min_hand_share)
+        if said := gaps.text(len(picked)):
+            fit = replace(fit, notes=(*fit.notes, Remark(said)))
+        label_px = _label_px(track, detected and detected.select(picked), path, lens)
+        pieces = []
+        for piece in gaps.pieces:
+            labels = _hand_columns(track.select(piece), of_frames(path, piece), gaps.labelled)
+            labels["egox.hand_label_px"] = label_px[piece]
+            others = {key: values[piece] for key, values in columns.items()}
+            pieces.append((piece, filled({**labels, **others}, len(piece))))
+    return [
+        Episode(
+            name=piece_name(name, number, len(pieces)),
+            task=task.strip(),
+            fps=fps,
+            videos={key: (kind, frames[piece]) for key, (kind, frames) in videos.items()},
+            columns=labels,
+            exo_camera=upright.camera,
+            ego_camera=lens,
+            made_from=made_from,
+            fit=fit,
+        )
+        for number, (piece, labels) in enumerate(pieces)
+    ]
+
+
+def piece_name(name: str, number: int, count: int) -> str:
+    """Name a run's episode, which :meth:`.robot_set.RobotSet.holds` knows again."""
+    return name if count == 1 else f"{name}_{number + 1}of{count}"
 
 
 def filled(
@@ -248,23 +280,30 @@ def frames_at(
 def _hand_columns(
     hands: HandTrack,
     path: CameraTrajectory,
+    labelled: Tensor,  # [2] bool, hands that aren't at rest all along
 ) -> dict[str, Tensor]:
-    """State, and action: the next frame's hands in the head's frame of this one."""
+    """Compute the state, and the action: the next frame's hands in the head's frame of this one."""
     count = len(hands)
+    valid = hands.valid & labelled
     following = torch.arange(1, count + 1).clamp(max=count - 1)
-    both_valid = hands.valid & hands.valid[following]
 
-    def numbers(frames: Tensor, known: Tensor) -> Tensor:  # [T, 48]
+    def numbers(frames: Tensor) -> Tensor:  # [T, 2, 24]
         at, turns = hands.select(frames).in_head(replace(path, exo=path.known_exo.of(frames)))
-        parts = (at[:, :, 0], turns[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2))
-        return torch.where(known[..., None], torch.cat(parts, -1), 0.0).flatten(1)
+        return torch.cat(
+            (at[:, :, 0], turns[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2)), -1
+        )
 
+    state = torch.where(
+        labelled[:, None], bridged(numbers(torch.arange(count)), valid), hands_at_rest()
+    )
+    # Where the next pose isn't known, it is this one's: as the state is bridged.
+    action = torch.where(valid[following, :, None], numbers(following), state)
     return {
-        "observation.state": numbers(torch.arange(count), hands.valid),
-        "action": numbers(following, both_valid),
-        "egox.hand_valid": hands.valid,
-        "egox.hand_reason": hands.reason,
-        "egox.action_valid": both_valid,
+        "observation.state": state.flatten(1),
+        "action": action.flatten(1),
+        "egox.hand_valid": valid,
+        "egox.hand_reason": hands.reason.masked_fill(hands.valid & ~labelled, NOT_GIVEN),
+        "egox.action_valid": valid & valid[following],
         "egox.action_repeated": torch.arange(count) == count - 1,
     }
 
@@ -275,10 +314,11 @@ def _label_px(
     path: CameraTrajectory,
     # The upright camera.
     camera: CameraModel,
-) -> Tensor | int:  # [T, 2]
-    """Median distance between projected joints and those that a detector saw in the ego video."""
+) -> Tensor:  # [T, 2]
+    """Measure the median distance in px from projected joints to those that a detector saw in the
+    ego video."""
     if detected is None:
-        return NOT_TESTABLE
+        return torch.full(hands.valid.shape, float(NOT_TESTABLE))
     (one, first), (two, second) = (
         camera.project(points.nan_to_num(0.0))
         for points in (hands.in_head(path)[0], detected.joints)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..safe_files import file_lock, read_json_object, require_writable, write_json
 from .card import data_card
-from .episode import COLUMNS, Episode, filled, frames_at
+from .episode import COLUMNS, HAND_COLUMNS, Episode, filled, frames_at
 from .statistics import NAMES, Statistics, merged, of_episode
 from .tables import frame_table, grow, read_rows, row_groups, row_table, write_tasks
 from .videos import MOST_S, encode, join, video_feature
@@ -37,6 +38,8 @@ FIRST = {"chunk_index": 0, "file_index": 0}
 WORK = ".work"
 ANY_BYTES = ("utf-8", "surrogateescape")
 VIDEOS = [f"observation.images.{name}" for name in ("exo", "ego", "ego_depth", "ego_seen")]
+GAPS = {"egox.gaps": "bridged"}
+"""Says of state and action what stands where a hand isn't valid; sets before 1.3 have zeros there."""
 PLACE = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
@@ -48,9 +51,20 @@ class SetOptions:
 
     made_by: str = ""  # model and weights of the ego videos, for the data card
     gpu_hours: float | None = None  # for an hour of video, for the data card
+    license: str = ""  # identifier that the hub knows, for the data card
     chunk_files: int = 1000  # files in a folder
     data_mb: float = 100.0  # a file that would be larger is followed by another one
     video_mb: float = 200.0
+
+
+def require_pyarrow() -> None:
+    """Check that data sets can be written.
+
+    Raises:
+        EgoXInputError: no pyarrow.
+    """
+    with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
+        import pyarrow.parquet  # noqa: F401
 
 
 @contextmanager
@@ -64,8 +78,7 @@ def open_set(
         EgoXInputError: no pyarrow, nothing can be written, another process writes to it, a set of
             another program, a damaged one.
     """
-    with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
-        import pyarrow.parquet  # noqa: F401  (asked for here, before anything is written)
+    require_pyarrow()
     require_writable(folder, f"robot data set {folder.name!r}")
     with file_lock(folder / "meta", wait=False) as free:
         if not free:
@@ -145,7 +158,7 @@ class RobotSet:
         return rate
 
     def holds(self, name: str, made_from: str) -> bool:
-        """Check whether the set has an episode of this name.
+        """Check whether the set has an episode of this name, or all pieces of a run of this name.
 
         Raises:
             EgoXInputError: it has, made from other files; episodes whose names aren't known.
@@ -154,14 +167,16 @@ class RobotSet:
             raise self._foreign(
                 f"no egox/name of {self._unnamed} episodes, so that {name!r} may be among them"
             )
-        if name in self._made and self._made[name] != made_from:
+        form = re.compile(rf"{re.escape(name)}(?:_\d+of(\d+))?")
+        matches = {each: match for each in self._made if (match := form.fullmatch(each))}
+        if any(self._made[each] != made_from for each in matches):
             raise EgoXInputError(
                 f"episode {name!r}",
                 got="other files than those it was written from",
                 expected="the same: an episode of a set isn't changed",
                 fix="write another set",
             )
-        return name in self._made
+        return name in matches or any(len(matches) == int(m[1]) for m in matches.values())
 
     def append(self, episode: Episode, progress: Progress = no_progress) -> None:
         """Add an episode. Until it is whole, and where ``progress`` cancels, the set stays as it was.
@@ -179,15 +194,21 @@ class RobotSet:
             )
         features = _features(episode)
         known = self._info.get("features", features)
-        if known != features:
-            different = sorted(k for k in {*known, *features} if known.get(k) != features.get(k))
+        different = sorted(k for k in {*known, *features} if known.get(k) != features.get(k))
+        if different == ["action", "observation.state"] and not self._has_gaps():
+            different = []  # written before gaps were bridged, and there was none
+        if different:
             raise EgoXInputError(
                 f"episode {episode.name!r}",
                 got=f"other {', '.join(different)} than the set's",
-                expected="pictures of the same kinds, sizes and rate in the whole set",
+                expected="pictures of the same kinds, sizes and rate in the whole set, hands in all "
+                "episodes or in none, and their gaps bridged (sets before 1.3 have zeros there)",
                 fix="write another set, or bring the clip to the size and rate of this one",
             )
         self._write(episode, features, progress)
+
+    def _has_gaps(self) -> bool:
+        return bool((self._statistics["egox.hand_valid"]["min"] < 1).any())
 
     def _write(self, episode: Episode, features: dict[str, Any], progress: Progress) -> None:
         """Make the files that grow anew, then put them in place, info.json last."""
@@ -264,12 +285,21 @@ class RobotSet:
             "video_path": f"videos/{{video_key}}/{FILE}.mp4",
             "features": features,
         }
-        valid = total["egox.hand_valid"]["mean"]
+        valid = total["egox.hand_valid"]["mean"] if "egox.hand_valid" in total else None
         made_by = list(dict.fromkeys((*self._made_by, options.made_by)))
         card, owners = self._folder / "README.md", b""
         if card.is_file():
             owners = card.read_bytes()
-        text = data_card(info, valid, made_by, options.gpu_hours, owners.decode(*ANY_BYTES))
+        card_text = owners.decode(*ANY_BYTES)
+        text = data_card(
+            info,
+            valid,
+            made_by,
+            options.gpu_hours,
+            options.license,
+            generated=bool(total["egox.ego_generated"]["max"].any()),
+            owners=card_text,
+        )
         staged(card).write_bytes(text.encode(*ANY_BYTES))
         write_json(staged(meta / "info.json"), info)
         for path, file in made.items():
@@ -327,7 +357,9 @@ class RobotSet:
         statistics = [f"stats/{key}/{name}" for key in info["features"] for name in NAMES]
         places = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE[:2]]
         files = numbers_from()
-        lacking = [key for key in COLUMNS if key not in info["features"]]
+        has_hands = any(key in info["features"] for key in HAND_COLUMNS)
+        wanted = [key for key in COLUMNS if has_hands or key not in HAND_COLUMNS]
+        lacking = [key for key in wanted if key not in info["features"]]
         if more := info["features"].keys() - {*COLUMNS, *VIDEOS}:
             raise self._foreign(f"{', '.join(sorted(more))} in it, which an episode hasn't")
         while not lacking and (left := info["total_episodes"] - len(self)):
@@ -374,6 +406,10 @@ def _features(episode: Episode) -> dict[str, Any]:
         for key, (kind, frames) in episode.videos.items()
     }
     for key, (kind, names) in COLUMNS.items():
+        if key in HAND_COLUMNS and key not in episode.columns:
+            continue
         shape = [len(names) if names else 1]
         features[key] = {"dtype": kind, "shape": shape, "names": names and list(names)}
+        if key in ("observation.state", "action"):
+            features[key]["info"] = GAPS
     return features

@@ -5,13 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from .episode import HAND_NUMBERS, VALID_BY, Episode
+from .episode import Episode
 from .videos import PictureKind, as_loaded
 
 Statistics = Mapping[str, np.ndarray]
 """By name, as :data:`NAMES` has them."""
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
+LEAST_STD = 0.02
+"""Floor of the standard deviation by which a policy divides state, action and depth, metres and
+entries of rotations: what rests, such as a hand that is never seen, isn't blown up."""
+OF_LEAST_STD = ("observation.state", "action", "observation.images.ego_depth")
 SAMPLES, MOST_SAMPLES, LARGE_PX, SMALL_PX = 100, 10_000, 300, 150
 
 
@@ -19,32 +23,27 @@ def of_episode(
     episode: Episode,
     columns: Mapping[str, np.ndarray],  # all of its frames', [T] or [T, N]
 ) -> dict[str, Statistics]:
-    """Statistics of each feature; of hands only where they are valid."""
-    found = {key: of_pictures(frames, kind) for key, (kind, frames) in episode.videos.items()}
-    for key, values in columns.items():
-        valid = None
-        if key in VALID_BY:
-            valid = np.repeat(columns[VALID_BY[key]], HAND_NUMBERS, -1)
-        found[key] = of_numbers(values, valid)
-    return found
+    """Compute the statistics of each feature."""
+    statistics = {key: of_pictures(frames, kind) for key, (kind, frames) in episode.videos.items()}
+    statistics |= {key: of_numbers(values) for key, values in columns.items()}
+    for key in statistics.keys() & {*OF_LEAST_STD}:
+        std = np.maximum(statistics[key]["std"], LEAST_STD)
+        statistics[key] = {**statistics[key], "std": std}
+    return statistics
 
 
 def of_numbers(
     values: np.ndarray,  # [T] or [T, N]
-    valid: np.ndarray | None = None,  # [T, N] bool, which count, others are 0; None: all
 ) -> Statistics:
-    """Statistics over frames, of each number by itself; 0 where none counts."""
-    values, count = values.reshape(len(values), -1).astype(np.float64), len(values)
-    if valid is not None:
-        count = max(valid.sum(0).max(), 1)
-        values = np.where(valid | ~valid.any(0), values, np.nan)
-    quantiles = np.nanquantile(values, [*QUANTILES.values()], axis=0)
+    """Compute statistics over frames, of each number by itself."""
+    values = values.reshape(len(values), -1).astype(np.float64)
+    quantiles = np.quantile(values, [*QUANTILES.values()], axis=0)
     return {
-        "min": np.nanmin(values, axis=0),
-        "max": np.nanmax(values, axis=0),
-        "mean": np.nanmean(values, axis=0),
-        "std": np.nanstd(values, axis=0),
-        "count": np.array([count]),
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": values.mean(0),
+        "std": values.std(0),
+        "count": np.array([len(values)]),
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }
 
@@ -68,45 +67,27 @@ def merged(
     first: Mapping[str, Statistics],  # by feature; empty: of nothing yet
     second: Mapping[str, Statistics],
 ) -> Mapping[str, Statistics]:
-    """Statistics of both together; quantiles are averaged, as LeRobot does."""
+    """Join the statistics of both; quantiles are averaged, as LeRobot does."""
     if not first:
         return second
-    return {
-        key: _merged(first[key], each, _weight(first, key), _weight(second, key))
-        for key, each in second.items()
-    }
+    return {key: _merged(first[key], each) for key, each in second.items()}
 
 
-def _weight(statistics: Mapping[str, Statistics], key: str) -> np.ndarray:
-    """Count of the values that each number of a feature is of."""
-    if key not in VALID_BY:
-        return statistics[key]["count"]
-    valid = statistics[VALID_BY[key]]  # ``count`` is one for both hands
-    return np.repeat((valid["mean"] * valid["count"]).round(), HAND_NUMBERS)
-
-
-def _merged(first: Statistics, second: Statistics, one: np.ndarray, two: np.ndarray) -> Statistics:
-    total = np.maximum(one + two, 1)
+def _merged(first: Statistics, second: Statistics) -> Statistics:
+    count = first["count"] + second["count"]
 
     def average(name: str) -> np.ndarray:
-        return (first[name] * one + second[name] * two) / total
+        return (first[name] * first["count"] + second[name] * second["count"]) / count
 
     mean = average("mean")
     square = sum(
-        weight * (each["std"] ** 2 + (each["mean"] - mean) ** 2)
-        for each, weight in ((first, one), (second, two))
+        each["count"] * (each["std"] ** 2 + (each["mean"] - mean) ** 2) for each in (first, second)
     )
-    extremes = {
-        name: of(
-            np.where(one > 0, first[name], second[name]),
-            np.where(two > 0, second[name], first[name]),
-        )
-        for name, of in (("min", np.minimum), ("max", np.maximum))
-    }
     return {
-        **extremes,
+        "min": np.minimum(first["min"], second["min"]),
+        "max": np.maximum(first["max"], second["max"]),
         "mean": mean,
-        "std": np.sqrt(square / total),
-        "count": first["count"] + second["count"],
+        "std": np.sqrt(square / count),
+        "count": count,
         **{name: average(name) for name in QUANTILES},
     }

@@ -10,9 +10,16 @@ from pathlib import Path
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, HANDS, HEAD_TRAJECTORY, META, SEEN, TRUTH
 from egox_core.frozen import frozen
-from egox_core.hands import read_hands
+from egox_core.hands import HandTrack, read_hands
 from egox_core.progress import Progress, no_progress
-from egox_core.robots import RobotSet, SetOptions, camera_fit, make_episode, open_set
+from egox_core.robots import (
+    MIN_HAND_SHARE,
+    RobotSet,
+    SetOptions,
+    camera_fit,
+    make_episodes,
+    open_set,
+)
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
@@ -49,7 +56,9 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
             others are done.
     """
     sources, failed = list(_sources(options)), []
-    settings = SetOptions(made_by=options.made_by, gpu_hours=options.gpu_hours)
+    settings = SetOptions(
+        made_by=options.made_by, gpu_hours=options.gpu_hours, license=options.license
+    )
     with nullcontext() if options.check else open_set(options.out, settings) as robots:
         for done, source in enumerate(sources):
             progress(done, len(sources), "episodes")
@@ -99,8 +108,11 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 
 
 def _digest(source: _Source, options: RobotOptions) -> str:
-    """Of the files' sizes and ends, and of what changes an episode's content."""
-    digest = hashlib.sha256(repr((options.rectify_deg, options.depth, options.seen)).encode())
+    """Digest the files' sizes and ends, and what changes an episode's content."""
+    settings = [options.rectify_deg, options.depth, options.seen]
+    if options.min_hand_share != MIN_HAND_SHARE:
+        settings.append(options.min_hand_share)
+    digest = hashlib.sha256(repr(tuple(settings)).encode())
     own = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
     for file in (source.ego, *own):
         size = file.stat().st_size if file.is_file() else -1
@@ -147,7 +159,10 @@ def _done(
     exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
     points, _ = scene(exo, take.depth, progress=progress)
     fit = camera_fit(points, path, ego.float() / 255, source.generated, progress)
-    parts = [fit.text(), "" if take.hands is None else take.hands.text()]
+    parts = [fit.text(), "no hands: without state and action"]
+    if take.hands is not None:
+        parts[1] = take.hands.text()
+        _require_hands(source, take.hands, options.min_hand_share)
     if count < whole:
         parts.append(f"the ego video has the first {count} of {whole} frames")
     said = ". ".join(filter(None, parts))
@@ -163,7 +178,7 @@ def _done(
     if options.detected is not None:
         of_ego = replace(take.frames, source_frames=info.frame_count)
         detected = read_hands(options.detected / f"{source.name}.json").in_use(of_ego)
-    episode = make_episode(
+    episodes = make_episodes(
         source.name,
         source.task or take.notes.prompt,
         exo,
@@ -180,7 +195,25 @@ def _done(
         fit=fit,
         strict=options.strict,
         made_from=digest,
+        cameras=options.cameras,
+        min_hand_share=options.min_hand_share,
         progress=progress,
     )
-    robots.append(episode, progress)
-    return f"{len(episode)} frames. {said}"
+    for episode in episodes:
+        if not robots.holds(episode.name, digest):
+            robots.append(episode, progress)
+    said = ". ".join((episodes[0].fit.text(), *filter(None, parts[1:])))
+    return f"{sum(map(len, episodes))} frames. {said}"
+
+
+def _require_hands(source: _Source, hands: HandTrack, min_hand_share: float) -> None:
+    shares = hands.valid.double().mean(0)
+    if float(shares.max()) < min_hand_share:
+        left, right = (100 * shares).tolist()
+        raise EgoXInputError(
+            f"hands of {source.name!r}",
+            got=f"a left hand that is valid in {left:.0f} % of the frames, a right one in {right:.0f} %",
+            expected=f"one that is valid in {100 * min_hand_share:.0f} %: the rest is no label",
+            fix="give another detector's hands, lower --min-hand-share, or move hands.json away: "
+            "the clip is then written without state and action, into a set of such clips",
+        )

@@ -184,6 +184,7 @@ def test_the_users_own_environment_is_found(tmp_path, place):
         ("pytest>=9999", False),
         ("egox-does-not-exist", False),
         ("opencv-python-headless>=4", True),
+        ("egox-does-not-exist; python_version < '3'", True),
     ],
 )
 def test_a_requirement_is_met_by_name_and_version(line, met):

@@ -44,8 +44,11 @@ def check_requirements(environment: Environment, command: str) -> None:
 
 
 def is_met(line: str) -> bool:
-    """Check whether a requirement, such as "name>=version", is installed in this environment."""
+    """Check whether a requirement, such as "name>=version", is installed in this environment, or
+    isn't for machines of this kind."""
     wish = Requirement(line)
+    if wish.marker and not wish.marker.evaluate():
+        return True
     for name in (wish.name, *(OPENCV if wish.name == "opencv-python-headless" else ())):
         try:
             if wish.specifier.contains(version(name), prereleases=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
 from egox_core.hands.track import HandTrack
-from egox_core.robots.episode import Episode, make_episode
+from egox_core.robots.episode import Episode, make_episodes
 from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M, DEPTH_SHIFT_M, LEVELS
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
@@ -69,7 +69,7 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
     """Run ``number``, whose first frame has the number that it has in a set of such runs."""
     torch.manual_seed(number)
     first = number * count
-    return make_episode(
+    (made,) = make_episodes(
         f"run {number}",
         ("pour water", "open the door", "fold a shirt")[number % 3],
         numbered(EXO, first, count),
@@ -78,6 +78,7 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
         hands(count),
         **{"fps": 10, **more},
     )
+    return made
 
 
 def with_maps(number: int) -> Episode:

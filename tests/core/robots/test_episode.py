@@ -12,14 +12,16 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.poses import transform
 from egox_core.hands.track import HandTrack
 from egox_core.remarks import Remark
-from egox_core.robots.episode import TIPS, Episode, frames_at
+from egox_core.robots.episode import TIPS, Episode, frames_at, make_episodes
 from egox_core.robots.fit import CameraFit, camera_fit
+from egox_core.robots.hand_gaps import HandGaps
+from egox_core.robots.statistics import merged, of_episode
 from egox_core.stages import scene
 from lab.drawn import SyntheticSpec, make_take
 from tests.poses import with_ego, with_exo
 from tests.refusals import refuses
 
-from .episodes import FRAMES, LENS, episode, hands, number_of, trajectory
+from .episodes import FRAMES, LENS, episode, hands, number_of, numbered, trajectory
 
 POINTS = torch.tensor([1.0, 0, 0, 1, 1, 1, 1, 1])[:, None]
 """Points among a hand's eight vectors: the wrist, two axes of its rotation, five finger tips."""
@@ -69,9 +71,102 @@ def test_an_action_is_the_next_state_from_this_head():
     assert torch.allclose(moved[both], action[:-1][both], atol=1e-6)
     assert valid[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
     assert action_valid[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
-    assert state[valid].all() and not state[~valid].any() and not action[~action_valid].any()
+    held = state[2, 0]  # the last pose that was seen stands for the gap
+    assert torch.stack((*state[3:5, 0], *action[2:4, 0])).equal(held.expand(4, -1, -1))
+    assert torch.allclose(moved[4, 0], action[4, 0], atol=1e-6), "where it is seen again"
     assert own.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
     assert action[-1].equal(state[-1])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "labelled", "pieces"),
+    [
+        ("v" * 20, "v" * 20, (True, True), [(0, 20)]),
+        ("-" * 20, "v" * 20, (False, True), [(0, 20)]),
+        ("v" * 20, "vvvvvv-----vvvvvvvvv", (True, True), [(0, 20)]),
+        ("v" * 20, "vvvvvv------vvvvvvvv", (True, True), [(0, 6), (12, 20)]),
+        ("v" * 20, "------vvvvvvvv------", (True, False), [(0, 20)]),
+        ("v" * 20, "------vvvvvvvvvv----", (True, True), [(6, 20)]),
+        ("v" * 10 + "-" * 10, "-" * 10 + "v" * 10, (True, False), [(0, 10)]),
+        ("-" * 20, "-" * 20, (False, False), [(0, 20)]),
+        ("vvv------vvvvvvvvvvv", "v" * 20, (True, True), [(9, 20)]),
+    ],
+)
+def test_a_gap_is_bridged_or_cut_out(left, right, labelled, pieces):
+    """At 10 frames a second, half a second is 5 frames; ``v`` is a frame with a valid hand."""
+    valid = torch.tensor([[each == "v" for each in hand] for hand in (left, right)]).T
+    gaps = HandGaps.of(valid, 10)
+    assert tuple(gaps.labelled.tolist()) == labelled
+    assert [(int(piece[0]), int(piece[-1]) + 1) for piece in gaps.pieces] == pieces
+    assert bool(gaps.text(20)) == (labelled != (True, True) or pieces != [(0, 20)])
+
+
+def test_a_run_with_a_long_gap_becomes_several_episodes():
+    joints = hands(40).joints.clone()
+    joints[12:20, 0] = torch.nan
+    runs = make_episodes(
+        "run",
+        "pour",
+        numbered((96, 64), 0, 40),
+        numbered((64, 64), 0, 40),
+        trajectory(40, 10.0),
+        HandTrack.of_joints(joints),
+        fps=10,
+        cameras="ego",
+    )
+    assert [(run.name, len(run)) for run in runs] == [("run_1of2", 12), ("run_2of2", 20)]
+    for run, first in zip(runs, (0, 20), strict=True):
+        ((key, (_, pictures)),) = run.videos.items()
+        assert key == "observation.images.ego" and number_of(pictures[0].numpy()) == first
+        assert run.columns["egox.source_time"][0] == pytest.approx(first / 10)
+        assert run.columns["egox.action_repeated"].tolist() == [False] * (len(run) - 1) + [True]
+        assert "8 of 40 frames are left out" in run.fit.text()
+
+
+def test_a_policy_can_learn_from_what_is_missing():
+    """Ten runs of 6 s with a third of the left hand missing in short and long gaps, in one all of it: by
+    LeRobot's own formulas no normalised value is over 10, and no label stands still for over half a
+    second."""
+    random = np.random.default_rng(7)
+    total, columns = {}, []
+    for number in range(10):
+        joints = hands(180).joints.clone()
+        joints += 0.1 * torch.sin(torch.arange(180) / 9)[:, None, None, None]
+        start = 10
+        while start < 170 and number:
+            gap = int(random.integers(3, 30))
+            joints[start : start + gap, 0] = torch.nan
+            start += 3 * gap
+        if number == 4:
+            joints[:, 0] = torch.nan
+        pictures = torch.zeros(180, 16, 16, 3, dtype=torch.uint8)
+        runs = make_episodes(
+            f"run {number}",
+            "pour",
+            pictures,
+            pictures,
+            trajectory(180, 30.0),
+            HandTrack.of_joints(joints),
+            fps=30,
+        )
+        columns += [run.columns for run in runs]
+        for run in runs:
+            total = merged(total, of_episode(run, run.columns))
+    assert len(columns) > 12
+    for key in ("observation.state", "action"):
+        of = total[key]
+        for own in columns:
+            values = own[key]
+            assert np.abs((values - of["mean"]) / (of["std"] + 1e-8)).max() < 10
+            assert (
+                np.abs(2 * (values - of["min"]) / (of["max"] - of["min"] + 1e-8) - 1).max() < 1.01
+            )
+            for hand in (0, 1):
+                if own["egox.hand_valid"][:, hand].any():
+                    wrist = values[:, 24 * hand : 24 * hand + 3]
+                    still = (np.diff(wrist, axis=0) == 0).all(1)
+                    longest = max(map(len, "".join(map(str, still.astype(int))).split("0")))
+                    assert longest <= 15
 
 
 def test_times_of_another_rate_take_the_nearest_frames():

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 import venv
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 from egox_core.robots import robot_set
-from egox_core.robots.episode import COLUMNS
+from egox_core.robots.card import BEGIN
+from egox_core.robots.episode import COLUMNS, HAND_COLUMNS, Episode, make_episodes
 from egox_core.robots.robot_set import EPISODES, SetOptions, open_set
 from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M
 from egox_core.safe_files import read_json, write_json
@@ -25,7 +27,19 @@ from tests.full_disk import files_up_to
 from tests.refusals import refuses
 from tools.setup.environment import venv_python
 
-from .episodes import BITS, FRAMES, episode, frames_in_order, number_of, rows_of, with_maps
+from .episodes import (
+    BITS,
+    EGO,
+    EXO,
+    FRAMES,
+    episode,
+    frames_in_order,
+    number_of,
+    numbered,
+    rows_of,
+    trajectory,
+    with_maps,
+)
 
 pa = pytest.importorskip("pyarrow", reason="writes parquet")
 SMALL = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
@@ -74,9 +88,73 @@ def test_info_tasks_and_statistics_are_of_what_is_there(tmp_path):
     assert all(f"`{key}`" in card for key in found if key.startswith(("obs", "egox", "action")))
     assert "ego_depth" not in card
     state = np.array([row["observation.state"] for row in frames])
-    left = state[[row["egox.hand_valid"][0] for row in frames], :24]
     for name, of in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
-        np.testing.assert_allclose(found["observation.state"][name][:24], of(left, 0), atol=1e-6)
+        expected = of(state, 0)
+        if name == "std":  # of each episode at least the floor
+            assert (np.array(found["observation.state"][name]) >= np.minimum(expected, 0.02)).all()
+            expected = np.maximum(expected, found["observation.state"][name])
+        np.testing.assert_allclose(found["observation.state"][name], expected, atol=1e-6)
+
+
+def without_hands(number: int) -> Episode:
+    (made,) = make_episodes(
+        f"run {number}",
+        "pour",
+        numbered(EXO, 0, FRAMES),
+        numbered(EGO, 0, FRAMES),
+        trajectory(FRAMES, 10.0),
+        None,
+        fps=10,
+    )
+    return made
+
+
+def test_hands_are_in_all_episodes_or_in_none(tmp_path):
+    """Runs without hands have neither state nor action, and a set of them goes on."""
+    for number in range(2):
+        with open_set(tmp_path / "none") as robots:
+            robots.append(without_hands(number))
+    info = read_json(tmp_path / "none/meta/info.json")
+    assert info["total_episodes"] == 2 and not {*HAND_COLUMNS} & info["features"].keys()
+    card = (tmp_path / "none/README.md").read_text("utf-8")
+    assert "neither state nor action" in card and "human-hands" not in card.split(BEGIN)[0]
+    write(tmp_path / "hands", 1)
+    for folder, other in (("none", episode(5)), ("hands", without_hands(5))):
+        with open_set(tmp_path / folder) as robots:
+            with refuses("action.*hands in all episodes or in none"):
+                robots.append(other)
+
+
+@pytest.mark.parametrize("has_gap", [False, True])
+def test_a_set_whose_unknown_hands_are_zeros_does_not_go_on(tmp_path, has_gap):
+    """It was written before 1.3; without a gap there is no difference."""
+    first = episode(0)
+    if not has_gap:
+        columns = {**first.columns, "egox.hand_valid": np.ones((FRAMES, 2), bool)}
+        first = replace(first, columns=columns)
+    with open_set(tmp_path) as robots:
+        robots.append(first)
+    file = tmp_path / "meta/info.json"
+    info = read_json(file)
+    for key in ("observation.state", "action"):
+        assert info["features"][key].pop("info")
+    write_json(file, info)
+    with open_set(tmp_path) as robots:
+        if has_gap:
+            with refuses("other action, observation.state than.*before 1.3 have zeros"):
+                robots.append(episode(1))
+        else:
+            robots.append(episode(1))
+
+
+def test_a_run_of_several_pieces_is_held_when_all_are_there(tmp_path):
+    with open_set(tmp_path) as robots:
+        for number in (1, 2):
+            assert not robots.holds("run", "digest")
+            robots.append(replace(episode(number), name=f"run_{number}of2", made_from="digest"))
+        assert robots.holds("run", "digest") and robots.holds("run_1of2", "digest")
+        with refuses("other files"):
+            robots.holds("run", "another")
 
 
 def assert_same(one: Path, two: Path) -> None:

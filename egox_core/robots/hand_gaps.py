@@ -1,0 +1,125 @@
+"""Gaps in a clip's hands: which are bridged, which cut the clip, and what stands for a hand that is
+never seen.
+
+A policy reads every number of state and action, and no mask beside them. So a label is a hand that
+moves as the person's did, or the clip ends there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..frozen import frozen
+
+LONGEST_GAP_S = 0.5
+"""Seconds that a hand's last valid pose stands for it. In a longer gap it would be a label that
+stands still while the hand moves, from which a policy learns to stand."""
+MIN_HAND_SHARE = 0.5
+"""Share of a clip's frames below which a hand counts as never seen: cutting its gaps out would leave
+less than half of the clip."""
+
+WRIST_AT_REST = (0.15, 0.35, 0.3)
+"""The right wrist's place in the head's frame, metres (x right, y down, z forward): hands at the
+sides of a lap, below what the head looks at."""
+TIPS_AT_REST = (
+    (0.10, 0.07, -0.02),
+    (0.17, 0.035, 0.0),
+    (0.18, 0.01, 0.0),
+    (0.165, -0.015, 0.0),
+    (0.14, -0.04, 0.0),
+)
+"""The right hand's finger tips in its wrist's frame, metres, thumb to little finger, of a flat hand."""
+
+
+@frozen
+class HandGaps:
+    """The parts of a clip that can be learnt from."""
+
+    labelled: Tensor  # [2] bool, hands whose poses are labels, others are at rest all along
+    pieces: tuple[Tensor, ...]  # frame numbers [N] int64 of each piece, without the longer gaps
+
+    @classmethod
+    def of(
+        cls,
+        valid: Tensor,  # [T, 2] bool
+        fps: int,
+        min_hand_share: float = MIN_HAND_SHARE,
+    ) -> HandGaps:
+        """Find the pieces of a clip in which each labelled hand has no longer gap.
+
+        Where two hands leave no piece, because one is seen only while the other isn't, the one that
+        is seen less is not labelled.
+        """
+        shares = valid.double().mean(0)
+        labelled = (shares >= min_hand_share) & valid.any(0)
+        longest = max(int(LONGEST_GAP_S * fps), 1)
+        pieces = _pieces(valid[:, labelled], longest)
+        if not pieces:
+            labelled = labelled & (shares == shares.max())
+            labelled[1] &= ~labelled[0]
+            pieces = _pieces(valid[:, labelled], longest)
+        return cls(labelled=labelled, pieces=tuple(pieces))
+
+    def text(self, frame_count: int) -> str:
+        """Say which frames and hands are no labels, "" where all are."""
+        left_out = frame_count - sum(map(len, self.pieces))
+        notes = []
+        if left_out:
+            notes.append(
+                f"{left_out} of {frame_count} frames are left out: a hand is unknown there for over "
+                f"{LONGEST_GAP_S:g} s; {len(self.pieces)} episodes"
+            )
+        for side, is_labelled in zip(("left", "right"), self.labelled.tolist(), strict=True):
+            if not is_labelled:
+                notes.append(f"the {side} hand is seen too seldom: it is at rest, and not valid")
+        return ". ".join(notes)
+
+
+def bridged(
+    numbers: Tensor,  # [T, 2, N] of valid hands, anything elsewhere
+    valid: Tensor,  # [T, 2] bool
+) -> Tensor:  # [T, 2, N]
+    """Fill each gap with the hand's last valid numbers, and what precedes the first with those.
+
+    A hand that is never valid keeps its numbers.
+    """
+    frames = torch.arange(len(valid))[:, None].expand_as(valid)
+    first = valid.int().argmax(0)
+    last_valid = torch.where(valid, frames, first).cummax(0).values
+    return numbers.gather(0, last_valid[..., None].expand_as(numbers))
+
+
+def hands_at_rest() -> Tensor:  # [2, 24] float64
+    """State of hands that are never seen, left first: flat, palms down, fingers ahead."""
+    wrist, tips = (
+        torch.tensor(values, dtype=torch.float64) for values in (WRIST_AT_REST, TIPS_AT_REST)
+    )
+    # Columns: the wrist's x ahead, y to the left, z up, in the head's frame.
+    turn = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]], dtype=torch.float64)
+    other_side = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    hands = []
+    for mirror in (other_side, torch.ones(3, dtype=torch.float64)):
+        placed = (wrist + tips @ turn.T) * mirror
+        hands.append(torch.cat((wrist * mirror, turn[:, :2].T.flatten(), placed.flatten())))
+    return torch.stack(hands)
+
+
+def _pieces(valid: Tensor, longest: int) -> list[Tensor]:
+    """Frame numbers of the runs between gaps that are longer than so many frames."""
+    known = torch.ones(len(valid), dtype=torch.bool)
+    for hand in valid.unbind(1):
+        for gap in _runs(~hand):
+            if len(gap) > longest:
+                known[gap] = False
+    # A run as short as a bridged gap shows no movement.
+    runs = _runs(known)
+    return [run for run in runs if len(run) > longest] or (runs if len(runs) == 1 else [])
+
+
+def _runs(mask: Tensor) -> list[Tensor]:
+    """Frame numbers of each run of True."""
+    numbers = mask.nonzero().flatten()
+    starts = (numbers.diff() > 1).nonzero().flatten() + 1
+    runs = torch.tensor_split(numbers, starts)
+    return [run for run in runs if len(run)]
