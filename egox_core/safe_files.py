@@ -293,6 +293,24 @@ def atomic_write(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_overwriting(target: Path, source: Path | None) -> None:
+    """Refuse a target that is its own source, or in a source's folder, whichever path leads there.
+
+    Raises:
+        EgoXInputError: it is.
+    """
+    if source is None or not source.exists() or not target.exists():
+        return
+    for file in source.rglob("*") if source.is_dir() else (source,):
+        if target.samefile(file):
+            raise EgoXInputError(
+                "target",
+                got=f"{target.name}, which it is made of",
+                expected="another file",
+                fix="give it a name of its own: the source would be lost",
+            )
+
+
 def require_writable(folder: Path, what: str) -> None:
     """Refuse a folder, there or not yet, in which nothing can be written; nothing of it stays.
 

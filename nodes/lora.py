@@ -22,11 +22,15 @@ from ..egox_core.wan import (
     check_weights,
     convert_lora,
     file_digest,
-    trained_with,
 )
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .host.paths import fingerprint
-from .patch.lora_metadata import attach_lora_metadata, merged_metadata
+from .patch.lora_metadata import (
+    attach_lora_metadata,
+    merged_metadata,
+    position_scale,
+    set_positions,
+)
 from .search_words import node_schema
 from .show import shown
 from .sliders import Slider
@@ -36,10 +40,6 @@ if TYPE_CHECKING:
 
 FLOAT8 = re.compile(r"(fp8|float8|e4m3|e5m2).*\.(safetensors|sft)$", re.IGNORECASE)
 """Names of files with float8 weights."""
-OF_WAN_21 = (
-    "made for Wan 2.1 I2V, while this model takes no picture embedding (Wan 2.2): load "
-    "wan2.1_i2v_480p_14B_fp8_scaled.safetensors, or a LoRA of Wan 2.2"
-)
 STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
@@ -160,8 +160,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
             expected="a different LoRA, or none",
             fix="remove this EgoX LoRA: the model acts as with it",
         )
-    shapes = weight_shapes(model)
-    absent = lora.check_fits(shapes)
+    report = f"{path.name}: {lora.report_on(weight_shapes(model), path.name)}"
 
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
@@ -180,21 +179,9 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
             expected="parts of this model",
             fix="load the Wan model that this LoRA was made for",
         )
-    report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
+    report += f"; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
-    words = lora.released_note(path.name)
-    if words:
-        report += f"; {words}"
-    of_21 = words == "" or any("cross_attn.k_img" in name for name in absent)
-    if of_21 and not any(name.startswith("img_emb.") for name in shapes):
-        report += f"; {OF_WAN_21}"
-    if absent:
-        report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
-    scale = float(trained_with(metadata or {}).get("position_scale", 1))
-    if scale != 1:
-        patched.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
-        report += f"; positions times {scale:g}"
     for name in attach_lora_metadata(patched, metadata or {}):
         report += f"; {name} contradicts the LoRA loaded before"
         logging.warning(
@@ -202,5 +189,9 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
             path.name,
             name,
         )
+    scale = position_scale(patched)
+    if scale != 1 or position_scale(model) != 1:
+        set_positions(patched)
+        report += f"; positions times {scale:g}"
     logging.info("[EgoX] LoRA %s", report)
     return patched, report

@@ -6,14 +6,15 @@
 ``int8_tensorwise`` (the default; ComfyUI 0.27 or newer) is for NVIDIA cards from Turing on,
 ``float8_e4m3fn`` for those from Ada on: both then compute in 8 bits. Run it with ComfyUI's Python,
 whose package comfy-kitchen writes the weights. One weight is in memory at a time; a run that was
-stopped goes on with the same command. Load OUT by *Load Diffusion Model*, without the LoRA: what
-that was trained with is in the file.
+stopped goes on with the same command. Before the file gets its name, ComfyUI's own code reads it
+back. Load OUT by *Load Diffusion Model*, without the LoRA: what that was trained with is in the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -32,13 +33,13 @@ from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan import (
     MERGED,
     PREFIX,
-    SCALE_PARTS,
     SCALES,
+    check_new_file,
     check_run_files,
     convert_lora,
     file_digest,
     read_header,
-    rename_parameter,
+    weight_file,
 )
 
 WIDE: Mapping[str, torch.dtype] = {
@@ -47,10 +48,14 @@ WIDE: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
 }
 """Types that are kept where nothing is merged, by their names in headers."""
-READ = {**WIDE, "F8_E4M3": torch.float8_e4m3fn}
+READ = {**WIDE, "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "U8": torch.uint8}
 GROUPS = (256, 64, 16)
 """Columns that are rotated together before they are rounded, the largest that divides a matrix."""
 FORMS = ("int8_tensorwise", "float8_e4m3fn")
+LOOKED_AT = 8
+"""Matrices whose numbers are compared when the file is read back; how each is stored is for all."""
+ROUNDED = 0.1
+"""Largest share by which rounding to 8 bits changes a matrix (int8 1 %, float8 3 %)."""
 
 
 def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
@@ -79,6 +84,34 @@ def in_eight_bits(
     return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": text}
 
 
+class TensorReader:
+    """Tensors of a file, which isn't mapped: 33 GB may be more than a system allows."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.header = file, read_header(file, "model")
+
+    def read(self, name: str) -> Tensor:
+        """One tensor.
+
+        Raises:
+            EgoXInputError: of a type that isn't merged.
+        """
+        entry = self.header[name]
+        if entry["dtype"] not in READ:
+            raise EgoXInputError(
+                "base model",
+                got=f"{name} of type {entry['dtype']}",
+                expected=f"one of {', '.join(WIDE)}, F8_E4M3",
+                fix="give the file that ends in _bf16 or _fp16",
+            )
+        begin, end = entry["data_offsets"]
+        with self.file.open("rb") as stream:
+            start = 8 + int.from_bytes(stream.read(8), "little")
+            stream.seek(start + begin)
+            data = bytearray(stream.read(end - begin))
+        return torch.frombuffer(data, dtype=READ[entry["dtype"]]).reshape(entry["shape"])
+
+
 class Merge:
     """A base with a LoRA in it, weight by weight.
 
@@ -89,16 +122,9 @@ class Merge:
 
     def __init__(self, base: Path, lora: Path, strength: float, form: str) -> None:
         check_run_files(base, lora)
-        self.header, self.form = read_header(base, "model"), form
-        own = self.header.get("__metadata__") or {}
-        if MERGED in own:
-            raise EgoXInputError(
-                "base model",
-                got=f"{base.name}, into which a LoRA is merged already",
-                expected="a base without one",
-                fix="give the model's own file",
-            )
-        self.base = base
+        self.reader, self.form = TensorReader(base), form
+        self.header, model = self.reader.header, weight_file(base, "model")
+        self.names = model.names
         with safe_open(lora, "pt") as held:
             settings = held.metadata() or {}
             state = {name: held.get_tensor(name) for name in held.keys()}
@@ -111,42 +137,15 @@ class Merge:
                 expected="products of two matrices alone, as EgoX's",
                 fix="load it by EgoX LoRA on top of a model instead",
             )
+        self.report = f"{lora.name}: {converted.report_on(model.shapes, lora.name)}"
         self.strength, self.matrices = strength, converted.tensors
-        self.names = {
-            native: name
-            for name in self.header
-            if name != "__metadata__"
-            and not name.endswith(SCALE_PARTS)
-            and (native := rename_parameter(name)) is not None
-        }
         self.metadata = {
             "format": "pt",
-            **own,
+            **model.metadata,
             **{key: text for key, text in settings.items() if key.startswith(PREFIX)},
             MERGED: file_digest(lora),
             f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
         }
-
-    def read(self, source: str) -> Tensor:
-        """A tensor of the base's file, which isn't mapped: 33 GB may be more than a system allows.
-
-        Raises:
-            EgoXInputError: of a type that isn't merged.
-        """
-        entry = self.header[source]
-        if entry["dtype"] not in READ:
-            raise EgoXInputError(
-                "base model",
-                got=f"{source} of type {entry['dtype']}",
-                expected=f"one of {', '.join(READ)}",
-                fix="give the file that ends in _bf16 or _fp16",
-            )
-        begin, end = entry["data_offsets"]
-        with self.base.open("rb") as stream:
-            start = 8 + int.from_bytes(stream.read(8), "little")
-            stream.seek(start + begin)
-            data = bytearray(stream.read(end - begin))
-        return torch.frombuffer(data, dtype=READ[entry["dtype"]]).reshape(entry["shape"])
 
     def config(self, name: str) -> dict[str, Any] | None:
         """Form of a weight in 8 bits; None: it stays, as all but the blocks' matrices."""
@@ -174,13 +173,13 @@ class Merge:
         """Check whether the LoRA changes a weight."""
         return f"diffusion_model.{name.removesuffix('.weight')}.lora_A.weight" in self.matrices
 
-    def parts(self, name: str) -> dict[str, Tensor]:
-        """Tensors of one weight of the result, by their whole names."""
+    def weight(self, name: str) -> Tensor:
+        """One weight of the result, before it is rounded."""
         source = self.names[name]
-        weight, stem = self.read(source), source.removesuffix("weight")
+        weight, stem = self.reader.read(source), source.removesuffix("weight")
         scale = next((stem + end for end in SCALES if stem + end in self.header), None)
-        if scale is not None:
-            rows = self.read(scale).float()
+        if scale is not None or not weight.is_floating_point():
+            rows = torch.zeros(0) if scale is None else self.reader.read(scale).float()
             if weight.dtype != torch.float8_e4m3fn or rows.numel() not in (1, len(weight)):
                 raise EgoXInputError(
                     "base model",
@@ -197,7 +196,11 @@ class Merge:
             factor = self.strength * (1 if alpha is None else float(alpha) / len(down))
             change = up.flatten(1).float() @ down.flatten(1).float()
             weight = weight.float() + factor * change.reshape(weight.shape)
-        config = self.config(name)
+        return weight
+
+    def parts(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one weight of the result, by their whole names."""
+        weight, config = self.weight(name), self.config(name)
         if config is None:
             return {name: weight.to(WIDE[self.entries(name)[name][0]])}
         # bfloat16 first, as the host would hold it before it rounds.
@@ -220,7 +223,7 @@ def merge(
         EgoXInputError: see :class:`Merge`; comfy-kitchen missing or too old, a full disk, a target
             that is none.
     """
-    for file, what in ((base, "model"), (lora, "LoRA"), (target, "target")):
+    for file, what in ((base, "model"), (lora, "LoRA")):
         if file.suffix != ".safetensors":
             raise EgoXInputError(
                 what,
@@ -230,6 +233,7 @@ def merge(
                 if what == "model"
                 else "use a name ending in .safetensors",
             )
+    check_new_file(target, (lora,), strength, base)
     with needs_package("comfy_kitchen", "8-bit files", expected="ComfyUI's own Python"):
         import comfy_kitchen.tensor
     if form == "int8_tensorwise" and not hasattr(comfy_kitchen.tensor, "TensorWiseINT8Layout"):
@@ -240,6 +244,7 @@ def merge(
             fix="update it, or add --to float8_e4m3fn",
         )
     work = Merge(base, lora, strength, form)
+    tell(work.report)
     names = list(work.names)
     lengths = [sum(length for *_, length in work.entries(name).values()) for name in names]
     header = _header(work, names, (base, lora))
@@ -273,8 +278,63 @@ def merge(
             if number % 50 == 0:
                 tell(f"{number} of {len(names)} weights")
         os.fsync(stream.fileno())
+    tell(read_back(part, work))
     os.replace(part, target)
     tell(f"{target}: {size / 1e9:.2f} GB, {form}, {work.metadata[f'{MERGED}_from']}")
+
+
+def read_back(file: Path, work: Merge) -> str:
+    """Read a merged file as ComfyUI's loader does, layer by layer; what there is to say of it.
+
+    Raises:
+        EgoXInputError: ComfyUI reads other numbers than were written.
+    """
+    host = host_code()
+    if host is None:
+        return "not read back, since ComfyUI isn't here: set COMFYUI_DIR"
+    ops, utils = host
+    header, reader = read_header(file, "merged file"), TensorReader(file)
+    described = {n: reader.read(n) for n in header if n.endswith(".comfy_quant")}
+    metadata = header["__metadata__"]
+    described, _ = utils.convert_old_quants(described, "", metadata=metadata)
+    matrices = [name for name in work.names if work.config(name) is not None]
+    looked_at = matrices[:: max(1, len(matrices) // LOOKED_AT)]
+    kinds = ops.mixed_precision_ops({}, compute_dtype=torch.bfloat16)
+    for name in matrices:
+        stem = name.removesuffix("weight")
+        rows, columns = header[name]["shape"]
+        layer = kinds.Linear(columns, rows, bias=False, device="cpu")
+        quant = described.pop(f"{stem}comfy_quant", None)
+        as_written = quant is not None and json.loads(bytes(quant.tolist())) == work.config(name)
+        if as_written and name in looked_at:
+            parts = {end: reader.read(stem + end) for end in ("weight", "weight_scale")}
+            layer.load_state_dict({**parts, "comfy_quant": quant})
+            wanted = work.weight(name).float()
+            error = layer.weight.dequantize().float() - wanted
+            as_written = bool(error.norm() <= ROUNDED * wanted.norm())
+        if not as_written:
+            raise EgoXInputError(
+                "merged file",
+                got=f"{name}, which ComfyUI reads otherwise than it was written",
+                expected="the base's weights with the LoRA in them",
+                fix="update ComfyUI, or take the other of both forms (--to)",
+            )
+    return f"read back by ComfyUI: {len(matrices)} matrices as written"
+
+
+def host_code() -> tuple[Any, Any] | None:
+    """ComfyUI's layers and reader; None where it isn't here."""
+    if "comfy" not in sys.modules:
+        named = [
+            os.environ[name] for name in ("EGOX_HOST_DIR", "COMFYUI_DIR") if name in os.environ
+        ]
+        around = Path(__file__).absolute().parents[3]  # the pack is in its custom_nodes
+        root = Path(named[0]).expanduser() if named else around
+        if not (root / "comfy" / "ops.py").is_file():
+            return None
+        sys.path.insert(0, str(root.absolute()))
+        importlib.import_module("comfy.cli_args").args.cpu = True  # before anything asks for a GPU
+    return importlib.import_module("comfy.ops"), importlib.import_module("comfy.utils")
 
 
 def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:

@@ -10,10 +10,25 @@ from .canvas import build_mask, check_pictures, ego_half, model_input, widen
 from .caption import MIN_WORDS, NO_CAPTION, caption_request, caption_section, repair_caption
 from .chunks import ChunkFiles, plan_chunks, sample_chunks
 from .conditioned import Conditioned, Encoders
-from .file_kinds import MODEL_FIX, check_lora, check_run_files, check_weights
+from .file_kinds import (
+    MODEL_FIX,
+    check_lora,
+    check_new_file,
+    check_run_files,
+    check_strength,
+    check_weights,
+    weight_file,
+)
 from .latents import denormalise_latent, fit_latent_colours, latent_colours, normalise_latent
 from .lora_keys import convert_lora, convert_transformer, rename_parameter
-from .lora_settings import MERGED, PREFIX, contradictions, resolve_auto, trained_with
+from .lora_settings import (
+    MERGED,
+    PREFIX,
+    contradictions,
+    resolve_auto,
+    told_by_metadata,
+    trained_with,
+)
 from .noise import released_noise
 from .prompt import (
     TOKENS,

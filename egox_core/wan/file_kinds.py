@@ -1,13 +1,20 @@
-"""Kinds of weight files, told by their headers alone: milliseconds, before gigabytes are read."""
+"""What a weight file carries, told by its header alone: milliseconds, before gigabytes are read.
 
-from collections.abc import Mapping
+:func:`weight_file` is asked by every door: the nodes before a run, merge, export and the trainer."""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
+from ..safe_files import refuse_overwriting
 from ..sizes import MODEL_CHANNELS
-from .lora_keys import LORA_SUFFIXES, convert_lora, rename_parameter
+from .lora_keys import LORA_SUFFIXES, convert_lora, product_of, rename_parameter
+from .lora_settings import MERGED, PREFIX
 from .weights import SCALE_PARTS, SCALES, read_header, size_words
 
 REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
@@ -31,8 +38,6 @@ WANTED: Mapping[str, tuple[str, str]] = {
 """Place of a file -> what it expects, and what to take."""
 KINDS: tuple[tuple[str, str, str], ...] = (
     *((suffix, "LoRA", "a LoRA") for suffix in LORA_SUFFIXES if suffix != ".alpha"),
-    *((end, "LoRA", "a LoKr") for end in (".lokr_w1", ".lokr_w1_a")),
-    (".hada_w1_a", "LoRA", "a LoHa"),
     ("vace_patch_embedding.weight", "", "a Wan VACE transformer"),
     ("control_adapter.conv.weight", "", "a Wan Camera transformer"),
     ("casual_audio_encoder.encoder.final_linear.weight", "", "a Wan S2V transformer"),
@@ -64,6 +69,83 @@ counts."""
 INPUTS: Mapping[int, str] = {16: "text-to-video", 48: "Fun Control, or the 5B"}
 """Input channels of other Wan transformers."""
 VISION_WIDTH = 1280
+QUANTISED = "_quantization_metadata"
+"""Metadata in which newer files say, layer by layer, how their own tensors are stored."""
+ENDS = ("patch_embedding.weight", "head.modulation")
+"""First and last part of a Wan transformer, of which a file that was split has one at most."""
+
+
+@frozen
+class WeightFile:
+    """What a file of weights carries."""
+
+    file: Path
+    place: str | None  # that it fits ("": none here; None: nobody knows)
+    words: str  # the file in words
+    # Of a Wan transformer's own weights, by native name.
+    shapes: dict[str, tuple[int, ...]]
+    names: dict[str, str]  # native name -> name in the file
+    missing: tuple[str, ...]  # native names of weights without which the transformer isn't whole
+    quantised: bool  # some weights need more than their own tensor
+    # What holds of the weights however they are stored; all that a file made of this one may copy.
+    metadata: dict[str, str]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a LoRA, or the LoRA in this model, was trained with: its ``egox.*`` metadata."""
+        return {key: text for key, text in self.metadata.items() if key.startswith(PREFIX)}
+
+    @property
+    def refusal(self) -> tuple[str, str]:
+        """What the file is, with its size, and what to take in place of a part of a model."""
+        size = size_words(self.file.stat().st_size)
+        parts = "give the whole model; parts of a split one work only together"
+        return f"{self.file.name!r} of {size}: {self.words}", parts if self.missing else ""
+
+
+def weight_file(file: Path, what: str) -> WeightFile:
+    """Ask a file of weights what it carries; ``what`` names it in errors.
+
+    Raises:
+        EgoXInputError: as :func:`~egox_core.wan.weights.read_header`.
+    """
+    header = read_header(file, what)
+    metadata = header.get("__metadata__") or {}
+    names, shapes = {}, {}
+    for name, entry in header.items():
+        native = None if name == "__metadata__" else rename_parameter(name)
+        if native is not None:
+            names[native], shapes[native] = name, tuple(entry["shape"])
+    missing = missing_weights(names) if names else ()
+    place, words = kind_of(header)
+    if names and place is None:
+        words = "a Wan transformer"
+    if missing and place in ("model", None):
+        count = len(header) - ("__metadata__" in header)
+        place = ""
+        words += f", of which {count} tensors are here and {missing[0]} is not"
+    return WeightFile(
+        file=file,
+        place=place,
+        words=words,
+        names=names,
+        shapes=shapes,
+        missing=missing,
+        quantised=QUANTISED in metadata or any(name.endswith(SCALE_PARTS) for name in header),
+        metadata={name: text for name, text in metadata.items() if name != QUANTISED},
+    )
+
+
+def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
+    """Weights that a Wan transformer of these ones, by native name, must have besides."""
+    blocks = defaultdict[int, set[str]](set)
+    for name in natives:
+        if name.startswith("blocks."):
+            _, number, part = name.split(".", 2)
+            blocks[int(number)].add(part)
+    parts = sorted(set().union(*blocks.values()))
+    of_blocks = [f"blocks.{n}.{part}" for n in range(max(blocks, default=-1) + 1) for part in parts]
+    return tuple(name for name in (*of_blocks, *ENDS) if name not in natives)
 
 
 def kind_of(header: Mapping) -> tuple[str | None, str]:
@@ -74,6 +156,9 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
         (kind for end, *kind in KINDS if any(name.endswith(end) for name in shapes)),
         (None, f"{len(shapes)} tensors of a different model, such as {next(iter(shapes), 'none')}"),
     )
+    product = next(filter(None, map(product_of, shapes)), "")
+    if place is None and product:
+        place, words = "LoRA", f"a {product}"
     sizes = [s for name, s in shapes.items() if f".{name}".endswith(".patch_embedding.weight")]
     if words.endswith("transformer") and sizes and len(sizes[0]) > 1:
         channels = sizes[0][1]
@@ -101,15 +186,11 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
     Raises:
         EgoXInputError: says what the file is and what to take.
     """
-    found, words = kind_of(read_header(file, place))
-    if found != place and not (unknown and found is None):
+    content = weight_file(file, place)
+    if content.place != place and not (unknown and content.place is None):
+        got, instead = content.refusal
         expected, fix = WANTED[place]
-        raise EgoXInputError(
-            place,
-            got=f"{file.name!r} of {size_words(file.stat().st_size)}: {words}",
-            expected=expected,
-            fix=fix,
-        )
+        raise EgoXInputError(place, got=got, expected=expected, fix=instead or fix)
 
 
 def check_run_files(base: Path, lora: Path | None = None, vae: Path | None = None) -> None:
@@ -138,21 +219,60 @@ def check_lora(file: Path, base: Path | None = None) -> None:
         and not name.endswith((".alpha", ".dora_scale", *SCALES))
         and "magnitude" not in name
     }
-    weights = {} if base is None else read_header(base, "model")
+    model = None if base is None else weight_file(base, "model")
     try:
         lora = convert_lora(tensors)
-        if base is not None:
-            shapes = {
-                native: tuple(entry["shape"])
-                for name, entry in weights.items()
-                if name != "__metadata__" and (native := rename_parameter(name)) is not None
-            }
-            lora.check_fits(shapes)
+        if model is not None:
+            lora.check_fits(model.shapes)
     except EgoXInputError as error:
-        beside = f", on {base.name!r}: {kind_of(weights)[1]}" if base is not None else ""
+        beside = "" if model is None else f", on {model.file.name!r}: {model.words}"
         raise EgoXInputError(
             error.what,
             got=f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: {kind_of(header)[1]}{beside}",
             expected=error.expected,
             fix=error.fix,
         ) from error
+
+
+def check_new_file(
+    target: Path, sources: Collection[Path | None], strength: float = 1.0, base: Path | None = None
+) -> None:
+    """Refuse, before anything is read, a file that can't be made of ``sources`` and ``base``.
+
+    Raises:
+        EgoXInputError: no .safetensors, one of the sources itself, a strength that is no number, a
+            base into which a LoRA is merged already.
+    """
+    if target.suffix != ".safetensors":
+        raise EgoXInputError(
+            "target",
+            got=target.name,
+            expected="a name ending in .safetensors",
+            fix=f"use {target.with_suffix('.safetensors').name}",
+        )
+    for source in (*sources, base):
+        refuse_overwriting(target, source)
+    check_strength(strength)
+    if base is not None and not base.is_dir():
+        if MERGED in weight_file(base, "base model").metadata:
+            raise EgoXInputError(
+                "base model",
+                got=f"{base.name}, into which a LoRA is merged already",
+                expected="a base without one",
+                fix="give the model's own file",
+            )
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a strength that is no number.
+
+    Raises:
+        EgoXInputError: NaN or infinity.
+    """
+    if not math.isfinite(strength):
+        raise EgoXInputError(
+            "strength of the LoRA",
+            got=strength,
+            expected="a finite number",
+            fix="1 is the LoRA as it was trained",
+        )

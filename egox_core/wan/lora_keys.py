@@ -108,13 +108,24 @@ PEFT_METADATA_KEY = "lora_adapter_metadata"
 (quirks 41)."""
 PEFT_FILES = "adapter_model.safetensors", "adapter_config.json"
 """PEFT's own names of a LoRA's weights, which have no alpha, and of the settings beside them."""
-PRODUCTS: Mapping[str, str] = {"lokr_": "LoKr", "hada_": "LoHa"}
-"""Other products than the one of two matrices, by the beginning of a suffix."""
+PRODUCTS: Mapping[str, str] = {
+    "LoKr": r"lokr_(?:w[12](?:_[ab])?|t2)",
+    "LoHa": r"hada_(?:w[12]_[ab]|t[12])",
+    "OFT or BOFT": "oft_blocks|rescale",
+    "GLoRA": r"[ab][12]\.weight",
+    "set of whole differences": "diff(?:_b)?|set_weight|[wb]_norm",
+}
+"""Other changes of a weight than the product of two matrices, which the host's own loader knows, by
+the end of their names."""
 OF_HOSTS = re.compile(r"(lora_unet_blocks_\d+_|diffusion_model\.blocks\.\d+\.)(self|cross|ffn)")
 """Names that the host's stock loader knows."""
 RELEASED_FILE = "pytorch_lora_weights.safetensors"
 """File name of the authors' release and, by diffusers' habit, of many another LoRA."""
 RELEASED_RANK = 256
+OF_WAN_21 = (
+    "made for Wan 2.1 I2V, while this model takes no picture embedding (Wan 2.2): load "
+    "wan2.1_i2v_480p_14B_fp8_scaled.safetensors, or a LoRA of Wan 2.2"
+)
 RELEASED_PARTS = tuple(
     f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo"
 )
@@ -135,6 +146,7 @@ _MODEL_WORDS, _BLOCK_WORDS = (
 _PLACE = re.compile(
     r"((?:.+?\.)??|(?:lora_unet|lora_transformer|lycoris|unet)__?)(blocks[._](\d+)[._](.+))"
 )
+_PRODUCT = re.compile(rf"\.(?:{'|'.join(PRODUCTS.values())})$")
 _ADAPTER = re.compile(r"(\.lora_(?:A|B|magnitude_vector))\.(?!weight$)[\w-]+((?:\.weight)?)$")
 _REPEATED = re.compile(r"\)[*+?{]|[*+?{].*[*+?{]")  # patterns that may take for ever
 
@@ -162,7 +174,23 @@ class LoraConversion:
         line += f"; not used: {_kinds(self.unmatched)}" if self.unmatched else ""
         return line + (f"; warning: {self.remark}" if self.remark else "")
 
-    def released_note(self, file_name: str) -> str | None:
+    def report_on(self, shapes: Mapping[str, tuple[int, ...]], file_name: str) -> str:
+        """The report, and what is to be said of this LoRA on a model of these ``shapes`` (native weight
+        name -> shape, without prefix).
+
+        Raises:
+            EgoXInputError: as :meth:`check_fits`.
+        """
+        absent = self.check_fits(shapes)
+        released = self._released_note(file_name)
+        of_21 = released == "" or any("cross_attn.k_img" in name for name in absent)
+        takes_picture = any(name.startswith("img_emb.") for name in shapes)
+        notes = [self.report, released, OF_WAN_21 if of_21 and not takes_picture else ""]
+        if absent:
+            notes.append(f"{len(absent)} parts are not in this model, such as {absent[0]}")
+        return "; ".join(note for note in notes if note)
+
+    def _released_note(self, file_name: str) -> str | None:
         """Difference of a file under the release's name to the release; empty where it holds the same
         parts, None under another name.
 
@@ -237,6 +265,8 @@ def convert_lora(
     *,
     # The file that they come from: PEFT keeps settings next to it.
     file: Path | None = None,
+    # Takes a file of other products alone, which are then in ``others``.
+    products: bool = False,
 ) -> LoraConversion:
     """Convert a LoRA file from any known naming.
 
@@ -249,7 +279,7 @@ def convert_lora(
 
     Raises:
         EgoXInputError: nothing matched, a lora_A without its lora_B, the two of different rank,
-            LoKr or LoHa alone, numbers that are not finite, settings that can't be read.
+            other products alone, numbers that are not finite, settings that can't be read.
     """
     prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
     split = {key: _split(key) for key in state}
@@ -288,7 +318,8 @@ def convert_lora(
         origin[name], own[name.removesuffix(suffix)] = key, place[2] if place else module
         tensors[name] = _whole(key, tensor, state, suffix)
     matched = len(tensors)
-    if not any(key.endswith(".lora_A.weight") for key in tensors):
+    alone = products and any(product_of(name) for name in others if name.startswith(NATIVE_PREFIX))
+    if not alone and not any(key.endswith(".lora_A.weight") for key in tensors):
         raise _without_pairs(unmatched, len(state))
     peft = _peft_entries(metadata or {}, file)
     ranks, scales = set(), set()
@@ -312,24 +343,44 @@ def convert_lora(
 
 def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
     """The refusal of a file of ``count`` tensors, none of which is of a pair for a Wan transformer."""
-    products = {
-        words for key in unmatched for start, words in PRODUCTS.items() if f".{start}" in key
-    }
-    if not products:
+    products = sorted({words for key in unmatched if (words := product_of(key))})
+    if products:
+        known = any(OF_HOSTS.match(key) for key in unmatched)
+        convert = (
+            "convert it to names as diffusion_model.blocks.0.self_attn.q (python "
+            "tools/convert_lora.py IN OUT); "
+        )
         return EgoXInputError(
             "LoRA file",
-            got=f"{count} tensors: {_kinds(unmatched) or 'none'}",
-            expected="lora_A and lora_B of a Wan transformer",
-            fix="choose a LoRA that was made for Wan image-to-video",
+            got=f"{count} tensors of a {' and '.join(products)}",
+            expected="pairs of lora_A and lora_B",
+            fix=f"{'' if known else convert}load it with ComfyUI's own Load LoRA, which knows this "
+            "kind",
         )
-    known = any(OF_HOSTS.match(key) for key in unmatched)
+    stems = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
+    for module in _native_parts(stems):
+        kind = stems[module].removeprefix(module + ".")
+        if kind not in ("weight", "bias"):
+            return EgoXInputError(
+                "LoRA file",
+                got=f"{count} tensors of another kind, such as {kind} of {module}",
+                expected="pairs of lora_A and lora_B",
+                fix="have its trainer write a LoRA: neither EgoX nor ComfyUI knows this kind",
+            )
     return EgoXInputError(
         "LoRA file",
-        got=f"{count} tensors of a {' and '.join(sorted(products))}",
-        expected="pairs of lora_A and lora_B",
-        fix=("" if known else "convert it to names as diffusion_model.blocks.0.self_attn.q; ")
-        + "load it with ComfyUI's own Load LoRA, which knows this kind",
+        got=f"{count} tensors: {_kinds(unmatched) or 'none'}",
+        expected="lora_A and lora_B of a Wan transformer",
+        fix="choose a LoRA that was made for Wan image-to-video",
     )
+
+
+def product_of(key: str) -> str:
+    """The kind of another product that a tensor of this name is of; empty: of none."""
+    match = _PRODUCT.search(key)
+    if match is None:
+        return ""
+    return next(words for words, end in PRODUCTS.items() if re.fullmatch(end, match[0][1:]))
 
 
 def convert_transformer(
@@ -383,6 +434,8 @@ def _split(key: str) -> tuple[str, str]:
     for suffix, ours in LORA_SUFFIXES.items():
         if key.endswith(suffix):
             return key.removesuffix(suffix), ours
+    if match := _PRODUCT.search(key):
+        return key[: match.start()], match[0]
     module, dot, last = key.rpartition(".")
     return module, dot + last
 

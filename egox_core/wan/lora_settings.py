@@ -33,6 +33,33 @@ ABLATIONS: Mapping[str, tuple[str, str]] = {
 differs."""
 
 
+USUAL: Mapping[str, str] = {
+    "exo": "sees_ego",
+    "position_scale": "1",
+    "rays": FALLBACK,
+    "mask_mode": FALLBACK,
+    "gga_mode": FALLBACK,
+    "image_embedding": FALLBACK,
+    "hidden_lines": "draw",
+}
+"""Settings of a LoRA that a graph must follow, and what they are where its file says nothing."""
+
+
+def told_by_metadata(metadata: Mapping[str, str]) -> str:
+    """What a LoRA needs that stands in its file's metadata alone, for whoever loads it elsewhere;
+    empty where that is nothing."""
+    trained = trained_with(metadata)
+    unusual = [
+        f"{key} {trained.get(key)}" for key in USUAL if trained.get(key, USUAL[key]) != USUAL[key]
+    ]
+    if not unusual:
+        return ""
+    return (
+        f"trained with {', '.join(unusual)}, which only the file's metadata say: EgoX LoRA follows "
+        "them, and so does the EgoX patch behind a Load LoRA that hands metadata on (ComfyUI 0.30 does)"
+    )
+
+
 def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
     """Read the ``egox.*`` entries of a LoRA file's metadata, without their prefix.
 

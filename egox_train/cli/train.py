@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from egox_core.progress import Progress, no_progress
+from egox_core.wan import told_by_metadata
 
 from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
 from .cache import cache_arguments, run_cache
@@ -135,7 +136,7 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
 
     from ..train.export import export
 
-    export(
+    metadata = export(
         args.source,
         args.file,
         args.form,
@@ -144,6 +145,9 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
         dtype=getattr(torch, args.dtype),
     )
     print(f"wrote {args.file}")
+    words = told_by_metadata(metadata)
+    if words and args.form == "native":
+        print(words)
     return 0
 
 

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.wan import PREFIX, check_lora, check_run_files, read_header, rename_parameter
+from egox_core.wan import (
+    MERGED,
+    PREFIX,
+    check_lora,
+    check_new_file,
+    check_run_files,
+    file_digest,
+    read_header,
+    rename_parameter,
+)
 
 from ..wan.streamed import StreamedWeights, write_streamed
 from ..wan.transformer import base_form, native_metadata, save_native, weight_files
@@ -63,9 +72,11 @@ def export(
 
     Raises:
         EgoXInputError: unknown form, no checkpoint, fused without a base or into another base than
-            it was trained on.
+            it was trained on; as :func:`~egox_core.wan.check_new_file`.
     """
     check_choice("export form", form, FORMS)
+    of_file = source if source.is_file() else None
+    check_new_file(file, (of_file,), strength, base)
     tensors, metadata = _tensors_of(source)
     if form != "fused":
         save_lora(tensors, file, metadata, form, dtype)
@@ -85,8 +96,13 @@ def export(
             expected=f"{metadata.get('egox.base')} ({trained_on})",
             fix="use the base that the LoRA was trained on",
         )
-    check_run_files(base, source if source.is_file() else None)
-    own = {k: v for k, v in metadata.items() if k != "format"}
+    check_run_files(base, of_file)
+    lora = of_file or source / LORA_FILE
+    own = {
+        **{k: v for k, v in metadata.items() if k != "format"},
+        MERGED: file_digest(lora) if lora.is_file() else metadata["egox.steps"],
+        f"{MERGED}_from": f"{base.name} + {strength:g} x {source.name}",
+    }
     _write_fused(base, tensors, strength, file, own, dtype)
     return metadata
 

@@ -20,7 +20,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
 from egox_core.types import video_classes
-from egox_core.wan import check_run_files, trained_with
+from egox_core.wan import MERGED, check_run_files, check_strength, trained_with, weight_file
 
 from ..data.cache_store import CacheReader
 from ..data.clip_files import read_all, read_classes
@@ -95,10 +95,11 @@ def generate(
     """
     reader = CacheReader(cache)
     clips = part_of(sorted(reader.clips(options.split)), run.part, run.clips)
-    if options.steps < 1 or not math.isfinite(options.strength) or not math.isfinite(options.cfg):
+    check_strength(options.strength)
+    if options.steps < 1 or not math.isfinite(options.cfg):
         raise EgoXInputError(
             "generate",
-            got=f"steps {options.steps}, strength {options.strength}, cfg {options.cfg}",
+            got=f"steps {options.steps}, cfg {options.cfg}",
             expected="at least one step and numbers",
             fix="correct them",
         )
@@ -165,12 +166,18 @@ def generate(
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
-    """Combine the LoRA's training settings, the cache's, and the options on top.
+    """Combine the training settings of the LoRA, also of one that is in the base's file, the cache's,
+    and the options on top.
 
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
     """
-    metadata = file_metadata(options.lora, "LoRA") if options.lora else {}
+    metadata = {}
+    if not options.base.is_dir():
+        settings = weight_file(options.base, "base model").settings
+        metadata |= settings if MERGED in settings else {}
+    if options.lora:
+        metadata |= file_metadata(options.lora, "LoRA")
     cache_rays = reader.index.settings.get("rays")
     lora_rays = trained_with(metadata).get("rays") if options.mode is None else None
     if None not in (cache_rays, lora_rays) and cache_rays != lora_rays:

@@ -1,5 +1,5 @@
-"""Training settings of a LoRA's file, carried on the model from EgoX LoRA to the nodes downstream,
-or in the file of a model into which the LoRA was merged."""
+"""Training settings of a LoRA's file, carried on the model from EgoX LoRA (or the host's own Load
+LoRA) to the nodes downstream, or in the file of a model into which the LoRA was merged."""
 
 from __future__ import annotations
 
@@ -8,18 +8,37 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...egox_core.wan import MERGED, PREFIX, read_header
+from ...egox_core.wan import MERGED, PREFIX, read_header, trained_with
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 ATTACHMENT = "egox_lora_metadata"
+OF_HOST = "lora_metadata"
+"""Attachment of the host's own Load LoRA: all metadata of the last file."""
 
 
 def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
     """The ``egox.*`` metadata of the LoRAs on this model and in its file; empty where none says
     anything."""
-    return {**merged_metadata(model), **(model.get_attachment(ATTACHMENT) or {})}
+    of_host = model.get_attachment(OF_HOST) or {}
+    return {
+        **merged_metadata(model),
+        **{name: text for name, text in of_host.items() if name.startswith(PREFIX)},
+        **(model.get_attachment(ATTACHMENT) or {}),
+    }
+
+
+def position_scale(model: ModelPatcher) -> float:
+    """Scale of heights and widths in the rotary embedding that the model's last LoRA was trained
+    with."""
+    return float(trained_with(lora_metadata(model)).get("position_scale", 1))
+
+
+def set_positions(model: ModelPatcher) -> None:
+    """Give a cloned model the positions of :func:`position_scale`."""
+    scale = position_scale(model)
+    model.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
 
 
 def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ from ..io_types import TrajectoryWithNotes
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .exo_cache import name_asked
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
-from .lora_metadata import lora_metadata, merged_metadata
+from .lora_metadata import lora_metadata, merged_metadata, position_scale, set_positions
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -92,9 +92,9 @@ def patch_with_geometry(
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
     merged = merged_metadata(model)
-    scale = float(trained_with(merged).get("position_scale", 1))
-    if scale != 1 and "rope_options" not in model.model_options["transformer_options"]:
-        patched.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
+    told = "rope_options" in model.model_options["transformer_options"]
+    if position_scale(model) != 1 and not told:
+        set_positions(patched)
     if merged:
         notes.append(f"with a LoRA in it: {merged.get(f'{MERGED}_from', 'of an unknown name')}")
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())

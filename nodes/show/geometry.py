@@ -80,7 +80,7 @@ def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:
     ):  # from the first LoRA on: a later one's word counts
         name = inputs_of(graph, node).get("lora_name")
         path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
-        if graph[node].get("class_type") != LORA or path is None:
+        if path is None:
             continue
         try:
             with safe_open(path, framework="pt") as file:

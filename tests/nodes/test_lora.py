@@ -85,7 +85,7 @@ def test_peft_s_folder_is_scaled_as_it_was_trained(rig, native, tmp_path, rank):
     assert apart(load(rig, file, 1 / 3)[0], plain) < 1e-6 < apart(scaled, plain)
 
 
-@pytest.mark.parametrize("product", ["lokr", "hada"])
+@pytest.mark.parametrize("product", ["lokr", "hada", "oft", "boft", "glora", "diff"])
 def test_the_stock_loader_takes_what_ours_sends_there(rig, tmp_path, product):
     import comfy.sd
 
@@ -93,9 +93,14 @@ def test_the_stock_loader_takes_what_ours_sends_there(rig, tmp_path, product):
     width = rig.model.get_model_object("diffusion_model").dim
     small, large = torch.full((4, 4), 0.1), torch.full((width // 4, width // 4), 0.1)
     up, down = torch.full((width, 4), 0.1), torch.full((4, width), 0.1)
+    turns = torch.linspace(-0.5, 0.5, 4 * width).reshape(width // 4, 4, 4)
     of_product = {
         "lokr": {"lokr_w1": small, "lokr_w2": large},
         "hada": {"hada_w1_a": up, "hada_w1_b": down, "hada_w2_a": up, "hada_w2_b": down},
+        "oft": {"oft_blocks": turns, "alpha": torch.tensor(0.5)},
+        "boft": {"oft_blocks": turns[None], "alpha": torch.tensor(0.5)},
+        "glora": {"a1.weight": down, "a2.weight": up, "b1.weight": down, "b2.weight": up},
+        "diff": {"diff": torch.full((width, width), 0.1)},
     }
     state = {f"{part}.{name}": x.clone() for name, x in of_product[product].items()}
     save_file(state, tmp_path / "other.safetensors")
@@ -196,6 +201,34 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
         assert [r for r in caplog.records if r.levelname == "WARNING" and words in r.getMessage()]
     _, report = rig.nodes("lora").load_lora(model, tmp_path / "trainer.safetensors", 1.0)
     assert "egox.mask_mode contradicts" in report
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "result"), [(0.5, 1, 1), (1, 0.5, 0.5), (0.5, None, 0.5), (0.5, 0.25, 0.25)]
+)
+def test_the_later_of_two_loras_sets_the_positions(rig, released, tmp_path, first, second, result):
+    model = rig.model
+    for scale in (first, second):
+        file = tmp_path / f"{scale}.safetensors"
+        told = {} if scale is None else {"egox.position_scale": f"{scale:g}"}
+        save_file(load_file(released), file, told)
+        model, _ = rig.nodes("lora").load_lora(model, file, 1.0)
+    positions = rig.patch(model).model_options["transformer_options"]["rope_options"]
+    assert positions["scale_x"] == positions["scale_y"] == result
+
+
+def test_the_stock_loader_hands_on_what_a_lora_was_trained_with(rig, native, released, tmp_path):
+    import comfy.sd
+
+    told = {"egox.exo": "alone", "egox.position_scale": "0.5", "egox.rays": "exact"}
+    save_file(load_file(released), tmp_path / "ours.safetensors", told)
+    ours, _ = load(rig, tmp_path / "ours.safetensors")
+    try:
+        stock, _ = comfy.sd.load_lora_for_models(rig.model, None, native, 1, 0, lora_metadata=told)
+    except TypeError:
+        pytest.skip("this host hands no metadata on")
+    made, wanted = (rig.ksample(rig.patch(model)) for model in (stock, ours))
+    assert torch.equal(made, wanted) and not torch.equal(wanted, rig.ksample(rig.patch()))
 
 
 def test_a_merge_is_told_and_can_be_cancelled(rig, released):

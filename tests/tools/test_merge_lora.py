@@ -1,16 +1,18 @@
 """The command that writes base and LoRA in 8 bits: what it goes on from, and what it refuses. How
 the host reads its files is tests/host/test_model_weights.py."""
 
+import json
 import random
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 pytest.importorskip("comfy_kitchen")
 
 from tests.refusals import refuses  # noqa: E402
-from tools.merge_lora import merge  # noqa: E402
+from tools.merge_lora import Merge, merge, read_back  # noqa: E402
 from tools.rigs import standins  # noqa: E402
 
 
@@ -36,27 +38,90 @@ def test_a_killed_run_goes_on_and_other_settings_start_again(sources, tmp_path):
     assert not torch.equal(half, load_file(whole)["blocks.0.self_attn.q.weight"])
 
 
-def of_scaled_float8(folder, base, lora):
-    """The base in 8-bit floats with a scale: its error stays, and nothing else is lost."""
-    scaled = {}
+FFN = "blocks.0.ffn.0"
+
+
+def of_scaled_float8(folder, base, newer):
+    """The base in 8-bit floats with a scale, which the host's newer header describes, or which its
+    older form only has."""
+    scaled, metadata = {}, {"config": "{}"}
     for name, tensor in load_file(base).items():
-        if name == "blocks.0.ffn.0.weight":
+        if name == f"{FFN}.weight":
             scale = tensor.float().abs().max() / 448
-            scaled[name.replace("weight", "scale_weight")] = scale.reshape(1)
+            scaled[f"{FFN}.weight_scale" if newer else f"{FFN}.scale_weight"] = scale.reshape(())
             tensor = (tensor.float() / scale).to(torch.float8_e4m3fn)
         scaled[name] = tensor
-    save_file(scaled, folder / "scaled.safetensors")
+    if newer:
+        layers = {FFN: {"format": "float8_e4m3fn"}}
+        metadata["_quantization_metadata"] = json.dumps({"layers": layers})
+    save_file(scaled, folder / "scaled.safetensors", metadata)
     return folder / "scaled.safetensors"
 
 
-def test_a_scaled_base_gives_nearly_the_same(sources, tmp_path):
-    values = []
-    for base in (sources[0], of_scaled_float8(tmp_path, *sources)):
-        merge(base, sources[1], tmp_path / "out.safetensors", form="float8_e4m3fn")
-        made = load_file(tmp_path / "out.safetensors")
-        name = "blocks.0.ffn.0.weight"
-        values.append(made[name].float() * made[name + "_scale"])
+@pytest.mark.parametrize("newer", [True, False])
+@pytest.mark.parametrize("form", ["int8_tensorwise", "float8_e4m3fn"])
+def test_a_scaled_base_gives_nearly_the_same(sources, tmp_path, comfy_host, newer, form):
+    """Its error stays, and its description of its own tensors doesn't."""
+    bases = sources[0], of_scaled_float8(tmp_path, sources[0], newer)
+    words, values = [], []
+    for base in bases:
+        merge(base, sources[1], tmp_path / "out.safetensors", form=form, tell=words.append)
+        values.append(as_the_host_reads(tmp_path / "out.safetensors"))
+    assert words.count("read back by ComfyUI: 20 matrices as written") == 2
     assert (values[0] - values[1]).norm() < 0.05 * values[0].norm()
+
+
+def as_the_host_reads(file):
+    import comfy.ops
+    import comfy.utils
+
+    state, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
+    state, _ = comfy.utils.convert_old_quants(state, "", metadata=metadata)
+    layer = comfy.ops.mixed_precision_ops().Linear(
+        *state[f"{FFN}.weight"].shape[::-1], device="cpu"
+    )
+    own = {key.removeprefix(f"{FFN}."): x for key, x in state.items() if key.startswith(FFN)}
+    layer.load_state_dict(own)
+    return layer.weight.dequantize().float()
+
+
+def test_a_file_that_the_host_reads_otherwise_gets_no_name(sources, tmp_path, comfy_host):
+    """As a copied description of the base's own tensors, or a scale of another layer, makes it."""
+    merge(*sources, target := tmp_path / "whole.safetensors")
+    work, whole = Merge(*sources, 1.0, "int8_tensorwise"), load_file(target)
+    with safe_open(target, "pt") as file:
+        metadata = file.metadata()
+    assert "20 matrices" in read_back(target, work)
+    first, second = [name for name in work.names if work.config(name)][:2]
+    scale, layer = f"{first}_scale", first.removesuffix(".weight")
+    layers = json.dumps({"layers": {layer: {"format": "float8_e4m3fn"}}})
+    for changes, told in (
+        ({}, {"_quantization_metadata": layers}),
+        ({first: whole[second].clone()}, {}),
+        ({scale: 2 * whole[scale]}, {}),
+    ):
+        save_file({**whole, **changes}, target, {**metadata, **told})
+        with refuses(f"{first}, which ComfyUI reads otherwise than it was written"):
+            read_back(target, work)
+
+
+@pytest.mark.parametrize("what", ["second block", "image parts"])
+def test_what_the_base_lacks_is_told(sources, tmp_path, what):
+    lora = load_file(sources[1])
+    model, part = sources[0], "blocks.0.cross_attn.k_img"
+    if what == "second block":
+        model, part = tmp_path / "one.safetensors", "blocks.1."
+        own = load_file(sources[0])
+        save_file({name: x for name, x in own.items() if not name.startswith(part)}, model)
+    else:
+        width = lora["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
+        pair = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}
+        lora |= {f"diffusion_model.{part}.lora_{half}.weight": x for half, x in pair.items()}
+    save_file(lora, tmp_path / "lora.safetensors")
+    words = []
+    merge(model, tmp_path / "lora.safetensors", tmp_path / "out.safetensors", tell=words.append)
+    assert f"parts are not in this model, such as {part}" in words[0]
+    assert ("made for Wan 2.1 I2V" in words[0]) is (what == "image parts")
 
 
 @pytest.mark.parametrize(
@@ -66,11 +131,26 @@ def test_a_scaled_base_gives_nearly_the_same(sources, tmp_path):
         ("merged", "into which a LoRA is merged already"),
         ("whole", "products of two matrices alone"),
         ("swapped", "LoRA"),
+        ("shard", "of which 49 tensors are here and .*Fix: give the whole model"),
+        ("nan", "strength of the LoRA: got nan"),
+        ("itself", "base.safetensors, which it is made of"),
+        ("link", "other.safetensors, which it is made of"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(which, words, sources, tmp_path):
-    base, lora = sources
-    if which == "gguf":
+    (base, lora), target, strength = sources, tmp_path / "out.safetensors", 1.0
+    if which in ("itself", "link"):
+        target = base = tmp_path / "base.safetensors"
+        save_file(load_file(sources[0]), base)
+        if which == "link":
+            target = tmp_path / "other.safetensors"
+            target.hardlink_to(base)
+    elif which == "shard":
+        base = tmp_path / "base-00001-of-00002.safetensors"
+        save_file(dict(list(load_file(sources[0]).items())[:49]), base)
+    elif which == "nan":
+        strength = float("nan")
+    elif which == "gguf":
         base = tmp_path / "base.gguf"
     elif which == "merged":
         base = tmp_path / "merged.safetensors"
@@ -81,5 +161,5 @@ def test_what_cannot_be_merged_is_refused(which, words, sources, tmp_path):
     else:
         base, lora = lora, base
     with refuses(words):
-        merge(base, lora, tmp_path / "out.safetensors")
+        merge(base, lora, target, strength=strength)
     assert not list(tmp_path.glob("out*"))

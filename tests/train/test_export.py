@@ -1,12 +1,15 @@
 """The LoRA's file: three forms that mean the same, readable by the released code's naming and by
 the host."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from egox_core.wan import MERGED, file_digest, weight_file
+from egox_train.cli.front import main
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.export import export, inspect
 from egox_train.train.lora import fuse, read_lora, training_metadata
@@ -137,4 +140,35 @@ def test_wrong_files_and_bases_are_refused(run, tiny, tmp_path):
         inspect(run / "base.safetensors")
     with refuses("neither"):
         export(tmp_path, tmp_path / "x.safetensors", "native")
+    with refuses("strength of the LoRA: got inf"):
+        export(lora, tmp_path / "x.safetensors", "fused", base=other, strength=math.inf)
+    for source, target, base in ((lora, lora, None), (lora, other, other)):
+        with refuses(f"{target.name}, which it is made of"):
+            export(source, target, "fused" if base else "native", base=base)
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_fused_base_says_what_is_in_it(run, tmp_path, from_file):
+    lora, base = run / "run" / "lora.safetensors", run / "base.safetensors"
+    fused = tmp_path / "fused.safetensors"
+    export(lora if from_file else run / "run", fused, "fused", base=base)
+    content = weight_file(fused, "base")
+    assert content.metadata[MERGED] == file_digest(lora)
+    assert content.settings["egox.config"] == weight_file(lora, "LoRA").settings["egox.config"]
+    with refuses("into which a LoRA is merged already"):
+        export(lora, tmp_path / "twice.safetensors", "fused", base=fused)
+
+
+def test_what_only_metadata_say_is_told_with_a_file_for_other_loaders(run, tmp_path, capsys):
+    lora, native = tmp_path / "alone.safetensors", tmp_path / "native.safetensors"
+    told = {**file_metadata(run / "run" / "lora.safetensors", "LoRA"), "egox.exo": "alone"}
+    for metadata, words in (
+        (told, "trained with exo alone"),
+        ({**told, "egox.exo": "sees_ego"}, ""),
+    ):
+        save_file(load_file(run / "run" / "lora.safetensors"), lora, metadata)
+        assert main(["export", str(lora), str(native), "--form", "native"]) == 0
+        assert words in (printed := capsys.readouterr().out) and bool(words) == (
+            "trained" in printed
+        )

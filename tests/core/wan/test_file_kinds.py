@@ -120,3 +120,35 @@ def test_what_nobody_knows_may_pass(tmp_path):
     check_weights(file, VAE, unknown=True)
     with refuses("of a different model, such as decoder.22.bias"):
         check_weights(file, VAE)
+
+
+def whole_wan(blocks: int = 3) -> dict[str, tuple[int, ...]]:
+    parts = ("self_attn.q.weight", "self_attn.q.bias", "ffn.0.weight", "modulation")
+    of_blocks = {f"blocks.{n}.{part}": (8, 8) for n in range(blocks) for part in parts}
+    ends = {"patch_embedding.weight": (8, 36, 1, 2, 2), "time_embedding.0.weight": (8, 8)}
+    return {**ends, **of_blocks, "head.modulation": (1, 2, 8), "head.head.weight": (8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("left", "missing"),
+    [
+        (range(16), None),
+        (range(7), "blocks.1.ffn.0.weight"),
+        (range(10), "head.modulation"),
+        (range(2, 14), "patch_embedding.weight"),
+        (range(6, 14), "blocks.0.ffn.0.weight"),
+        (range(10, 16), "blocks.0.ffn.0.weight"),
+        ([*range(6), *range(10, 16)], "blocks.1.ffn.0.weight"),
+        ([*range(4), *range(5, 16)], "blocks.0.ffn.0.weight"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_part_of_a_model_is_not_taken_for_it(tmp_path, left, missing, prefix):
+    content = {f"{prefix}{name}": shape for name, shape in whole_wan().items()}
+    names = list(content)
+    file = put(tmp_path / "model.safetensors", {names[n]: content[names[n]] for n in left})
+    if missing is None:
+        return check_weights(file, MODEL)
+    told = f"a Wan transformer.*of which {len(left)} tensors are here and {missing} is not"
+    with refuses(f"{told}.*Fix: give the whole model; parts of a split one work only together"):
+        check_weights(file, MODEL)

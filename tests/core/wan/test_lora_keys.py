@@ -138,6 +138,9 @@ def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scal
         ("LoKr", ("alpha", "lokr_w1", "lokr_w2")),
         ("LoKr", ("lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_t2")),
         ("LoHa", ("alpha", "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")),
+        ("OFT or BOFT", ("alpha", "oft_blocks", "rescale")),
+        ("GLoRA", ("a1.weight", "a2.weight", "b1.weight", "b2.weight")),
+        ("set of whole differences", ("diff", "diff_b")),
     ],
 )
 def test_other_products_of_lycoris_are_named(tmp_path, part, words, kind, ends):
@@ -149,6 +152,15 @@ def test_other_products_of_lycoris_are_named(tmp_path, part, words, kind, ends):
         check_lora(tmp_path / "it.safetensors")
     beside = convert_lora({**state, **pair("blocks.0.self_attn.q")})
     assert beside.matched == 2 and len(beside.others) == len(ends)
+
+
+@pytest.mark.parametrize("kind", ["oft_R.weight", "boft_s", "vera_lambda_b", "ia3_l", "oft_r.mine"])
+def test_kinds_that_nobody_here_reads_are_told_by_their_parts(kind):
+    for module in ("transformer.blocks.0.attn1.to_q", "lycoris_blocks_0_self_attn_q"):
+        with refuses(f"1 tensors of another kind, such as {kind} of {module}; .* write a LoRA"):
+            convert_lora({f"{module}.{kind}": torch.ones(4, 4)})
+    with refuses("10 to_q .*made for Wan image-to-video"):
+        convert_lora({f"blocks.{n}.attn1.to_q.weight": torch.ones(4, 4) for n in range(10)})
 
 
 def test_numbers_that_are_none_and_changes_that_are_nothing():
