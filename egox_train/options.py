@@ -25,8 +25,12 @@ Rays = Literal[RayMode, "trainer"]
 Split = Literal["train", "validation", "test"]
 TextEncoding = Literal["released", "trainer"]
 Engine = Literal["local", "ray"]
+ProtocolName = Literal["table1"]
 Layout = Literal["auto", "egoexo4d", "released", "take"]
-SPLIT_HELP = "train, validation or test, or several with commas; without it all clips"
+SPLIT_HELP = (
+    "train, validation or test, or several with commas; without it all clips; with --protocol "
+    "also seen (validation) or unseen (test)"
+)
 Options = TypeVar("Options")
 
 
@@ -313,6 +317,11 @@ class EvaluateOptions:
     weights: Mapping[str, Path] = field(default_factory=dict)
     device: str = argument("cpu", "device of the networks; cuda:0,cuda:1 spreads the workers")
     sheet_clips: int = argument(12, "clips on the contact sheet, 0: none", flag="sheet")
+    protocol: ProtocolName | None = argument(
+        None,
+        "table1: the columns of the paper's Table 1 by the rules that reproduce them, of canvases, ego "
+        "videos, and folders without a manifest, too; --split seen or unseen adds the published rows",
+    )
 
 
 @frozen
@@ -327,6 +336,9 @@ class MaskOptions:
         "a clip without one takes the objects that a grid of points hits, for `evaluate --dino`",
     )
     device: str = argument("cpu", "device of the model; cuda:0,cuda:1 spreads the workers")
+    protocol: ProtocolName | None = argument(
+        None, "table1: all objects of the first frame, by the rules of `evaluate --protocol table1`"
+    )
 
 
 @frozen

@@ -6,7 +6,15 @@ degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and Lo
 """
 
 from .exo_turn import exo_turned_error
-from .image import check_pair, psnr, region_psnr, require_torchmetrics, squared_error, ssim_map
+from .image import (
+    PSNR_CAP_DB,
+    check_pair,
+    psnr,
+    region_psnr,
+    require_torchmetrics,
+    squared_error,
+    ssim_map,
+)
 from .off_path import PathError, PathViews
 from .redrawn import keep_observed
 from .sweep import sweep_points

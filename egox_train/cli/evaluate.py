@@ -21,7 +21,11 @@ SOME_FAILED = 1
 
 def _add_folders(parser: argparse.ArgumentParser, out: str) -> None:
     for name, purpose in (
-        ("manifest", "manifest.jsonl of prepare"),
+        (
+            "manifest",
+            "manifest.jsonl of prepare; with --protocol also a folder of takes, or of <clip>.mp4, the "
+            "true ego videos",
+        ),
         ("generated", "folder with <clip>.mp4, the generated ego videos"),
         ("out", out),
     ):

@@ -3,7 +3,7 @@
 Arrays: ``clip`` (the clip's name), ``truth`` [N, T, H, W] and ``truth_ids`` [N] of the true ego
 video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1
 integers. Objects are matched by id, as a tracker gives them when both videos are tracked from
-one shared first mask."""
+one shared first mask. Optional: ``protocol``, the rules that the masks were made by."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +34,13 @@ def write_masks(
     truth_ids: list[str],
     generated: np.ndarray,
     generated_ids: list[str],
+    protocol: str = "",
 ) -> None:
-    """Write the masks of a clip, packed; shapes as said above."""
+    """Write the masks of a clip, packed; shapes as said above.
+
+    Args:
+        protocol: the rules that they were made by, where a report asks for them.
+    """
     with atomic_write(file) as temporary:
         np.savez_compressed(
             temporary,
@@ -44,23 +49,34 @@ def write_masks(
             truth_ids=np.array(truth_ids, dtype=str),
             generated=generated.astype(bool),
             generated_ids=np.array(generated_ids, dtype=str),
+            protocol=np.array(protocol),
         )
 
 
-def read_masks(file: Path, clip: str, *, by_id: bool = True) -> ObjectMasks:
+def read_masks(
+    file: Path, clip: str, *, by_id: bool = True, protocol: str | None = None
+) -> ObjectMasks:
     """The masks of ``clip``; an object that the generated video lacks has empty masks there, and
     the other way round.
 
     Args:
         by_id: False leaves the generated masks as they are, in their own order: something else will
             match them.
+        protocol: the rules that they must have been made by; None: any.
 
     Raises:
         EgoXInputError: missing, unreadable, of another clip, inconsistent shapes, an id twice, no
-            id in common.
+            id in common, other rules.
     """
     what = f"masks {file.name}"
-    arrays = read_arrays(file, what, KEYS)
+    arrays = read_arrays(file, what, KEYS if protocol is None else (*KEYS, "protocol"))
+    if protocol is not None and str(arrays["protocol"]) != protocol:
+        raise EgoXInputError(
+            what,
+            got=f"masks by the rules of {str(arrays['protocol']) or 'no protocol'}",
+            expected=protocol,
+            fix=f"make them with `masks --protocol {protocol}`",
+        )
     if str(arrays["clip"]) != clip:
         raise EgoXInputError(
             what,

@@ -33,12 +33,21 @@ class ClipFiles:
     masks: Path | None
 
     @property
+    def truth(self) -> Path:
+        """The true ego video: of a clip's folder, or beside others under the clip's name."""
+        beside = self.folder / f"{self.record.clip}.mp4"
+        return beside if beside.is_file() else self.folder / TRUTH
+
+    @property
     def has_scene(self) -> bool:
         """True where depth and poses are there, from which the path is rendered."""
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
-    def used(self, with_exo: bool) -> list[Path]:
+    def used(self, with_exo: bool, with_prior: bool) -> list[Path]:
         """All files that the row follows from."""
+        if not with_prior:
+            more = [p for p in (self.folder / EXO, self.masks) if p is not None and p.is_file()]
+            return [self.truth, *(file for _, file in self.videos), *more]
         names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
         names += [DEPTH, META] if self.has_scene else []
         own = (self.folder / COVERAGE, self.folder / SEEN, self.masks)

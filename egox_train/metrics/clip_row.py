@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from egox_core.file_names import PRIOR, SEEN, TRUTH
+from egox_core.file_names import PRIOR, SEEN
 from egox_core.frozen import frozen
 from egox_core.metrics import PathViews
 from egox_core.safe_files import atomic_write, write_json
 
 from ..data.clip_files import read_classes
 from ..data.manifest import ClipRecord
-from ..data.object_masks import ObjectMasks, read_masks
 from ..fingerprint import fingerprint
 from ..options import EvaluateOptions
 from ..parallel import made_once, single_threaded
@@ -36,21 +35,20 @@ from .clip_inputs import (
     read_exo,
 )
 from .columns import WEIGHTS, of_family
-from .frame_metrics import Values, frame_metrics
-from .objects import check_sizes
+from .frame_metrics import Values
 from .prior_regions import class_rows
+from .protocols import protocol_named
 from .temporal import (
     AmtBetween,
     RaftFlow,
     is_dynamic,
     motion_smoothness,
+    temporal_flickering,
     thinned,
 )
 
 VERSION = 8  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
-PER_VIDEO = ("lpips", "clip", "amt", "raft")
-"""Networks of columns.WEIGHTS that judge one video at a time."""
 SETS = {metric.key for metric in of_family("set")}
 
 
@@ -78,7 +76,8 @@ def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | 
         EgoXInputError: anything about this clip's files that doesn't fit.
     """
     files = clip_files(job.root, job.record, job.videos, job.options.masks)
-    key = _fingerprint(job, content_hash(files.used(job.options.baselines)))
+    with_prior = protocol_named(job.options.protocol).with_prior
+    key = _fingerprint(job, content_hash(files.used(job.options.baselines, with_prior)))
     return made_once(
         job.rows / job.record.clip,
         lambda: _finished(job, key),
@@ -111,7 +110,7 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
     Raises:
         EgoXInputError: the file missing or of another model, a package missing.
     """
-    from .dino_matching import DinoFeatures
+    from .dino_matching import CropLooks, DinoFeatures
     from .fvd import NETWORKS
     from .perceptual import ClipImage, Lpips
 
@@ -121,6 +120,7 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
         "amt": AmtBetween,
         "raft": RaftFlow,
         "dino": DinoFeatures,
+        "dino-crops": CropLooks,
     }
     return {**classes, **NETWORKS}[name](file, device)
 
@@ -138,83 +138,88 @@ def features_file(rows: Path, clip: str) -> Path:
 def _compute(
     job: RowJob, files: ClipFiles, device: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    record = job.record
-    truth = read_ego(files.folder / TRUTH, record, "ground truth")
-    videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
-    prior = read_ego(files.folder / PRIOR, record, "prior")
-    coverage, source = read_coverage(files.folder, prior)
-    seen = None
-    if (files.folder / SEEN).is_file():
-        seen = read_classes(files.folder / SEEN, record.frames, record.ego_size)
-    masks = _masks(job, files, videos[GENERATED], truth, device)
-    sampled, scene = set(videos), clip_scene(files)
-    views = None if scene is None else PathViews.of(*scene)
-    if job.options.baselines:
-        exo = read_exo(files.folder, record)
-        videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
+    record, options, protocol = job.record, job.options, protocol_named(job.options.protocol)
+    truth = protocol.read(files.truth, record, "ground truth")
+    videos = {name: protocol.read(file, record, f"{name} video") for name, file in files.videos}
+    row = {"clip": record.clip, "take": record.take, "truth": content_hash([files.truth])[0]}
+    sampled, maps, seen, views = set(videos), {}, None, None
+    if protocol.with_prior:
+        prior = read_ego(files.folder / PRIOR, record, "prior")
+        coverage, row["coverage_from"] = read_coverage(files.folder, prior)
+        if (files.folder / SEEN).is_file():
+            seen = read_classes(files.folder / SEEN, record.frames, record.ego_size)
+        maps, scene = {"coverage": coverage, "seen": seen}, clip_scene(files)
+        views = None if scene is None else PathViews.of(*scene)
+        if options.baselines:
+            exo = read_exo(files.folder, record)
+            videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
+    else:
+        made, _ = protocol.pair(videos[GENERATED], truth)
+        row |= {"frames": len(made), "size": f"{made.shape[2]}x{made.shape[1]}"}
     metrics, kept = {}, {}
     for name, frames in videos.items():
-        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None, seen)
+        made, true = protocol.pair(frames, truth)
+        values = protocol.frame_metrics(made, true, **maps)
+        if name == GENERATED and files.masks is not None:
+            dino = options.weights.get("dino")
+            look = None if dino is None else network(protocol.looks, dino, device)
+            values.update(protocol.object_metrics(files.masks, record.clip, made, true, look))
         if views is not None and name in sampled:
             followed = views.error(frames)
             values.update(
                 path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
             )
-        values.update(_weighted(frames, truth, record.fps, job.options.weights, device, seen))
+        values.update(_perceptual(made, true, options.weights, device, seen))
+        moving = made
+        if protocol.canvas is not None:
+            moving = protocol.canvas(frames, truth, files)
+            values["temporal_flickering"] = None if moving is None else temporal_flickering(moving)
+        if moving is not None:
+            fps = record.fps if protocol.fps is None else protocol.fps
+            values.update(_over_time(moving, fps, options.weights, device, protocol.threshold_px))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
-    for column in SETS & job.options.weights.keys():
-        features = network(column, job.options.weights[column], device)
+    for column in SETS & options.weights.keys():
+        features = network(column, options.weights[column], device)
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
-            kept[features_key(column, name)] = features(frames)
-    return (
-        {
-            "clip": record.clip,
-            "take": record.take,
-            "truth": content_hash([files.folder / TRUTH])[0],
-            "coverage_from": source,
-            "metrics": metrics,
-        },
-        kept,
-    )
+            kept[features_key(column, name)] = features(protocol.set_frames(frames))
+    return {**row, "metrics": metrics}, kept
 
 
-def _masks(
-    job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, device: str
-) -> ObjectMasks | None:
-    if files.masks is None:
-        return None
-    dino = job.options.weights.get("dino")
-    masks = read_masks(files.masks, job.record.clip, by_id=dino is None)
-    if dino is None:
-        return masks
-    from .dino_matching import match_by_looks
-
-    check_sizes(masks, truth)
-    return match_by_looks(masks, generated, truth, network("dino", dino, device))
-
-
-def _weighted(
+def _perceptual(
     frames: Tensor,
     truth: Tensor,
-    fps: float,
     weights: Mapping[str, Path],
     device: str,
     seen: Tensor | None,
 ) -> Values:
     values: Values = {}
-    of = {n: network(n, weights[n], device) for n in PER_VIDEO if n in weights}
-    if "lpips" in of:
-        values["lpips"] = float(of["lpips"](frames, truth).mean())
+    if "lpips" in weights:
+        lpips = network("lpips", weights["lpips"], device)
+        values["lpips"] = float(lpips(frames, truth).mean())
         if seen is not None:
-            values.update(class_rows(seen, lpips=of["lpips"](frames, truth, spatial=True)))
-    if "clip" in of:
-        values["clip_i"] = float(of["clip"](frames, truth).mean())
-    if "amt" in of:
-        values["motion_smoothness"] = motion_smoothness(frames, of["amt"])
-    if "raft" in of:
+            values.update(class_rows(seen, lpips=lpips(frames, truth, spatial=True)))
+    if "clip" in weights:
+        values["clip_i"] = float(network("clip", weights["clip"], device)(frames, truth).mean())
+    return values
+
+
+def _over_time(
+    frames: Tensor,
+    fps: float,
+    weights: Mapping[str, Path],
+    device: str,
+    threshold_px: Callable[[int], float],
+) -> Values:
+    values: Values = {}
+    if "amt" in weights:
+        values["motion_smoothness"] = motion_smoothness(
+            frames, network("amt", weights["amt"], device)
+        )
+    if "raft" in weights:
         few = thinned(frames, fps)
-        motion_px = of["raft"](few)
-        values["dynamic_degree"] = float(is_dynamic(motion_px, len(few), min(few.shape[1:3])))
+        motion_px = network("raft", weights["raft"], device)(few)
+        least_px = threshold_px(min(few.shape[1:3]))
+        values["dynamic_degree"] = float(is_dynamic(motion_px, len(few), least_px))
     return values
 
 
@@ -229,6 +234,7 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
             job.options.masks is not None,
             job.options.baselines,
             dict(job.hashes),
+            *protocol_named(job.options.protocol).settings.items(),
         ]
     )
 

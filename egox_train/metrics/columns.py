@@ -40,6 +40,10 @@ DINO_WEIGHTS = (
     "a DINOv3 or DINOv2 folder, as facebook/dinov3-vitb16-pretrain-lvd1689m or "
     "facebook/dinov2-base on Hugging Face (config.json, model.safetensors)"
 )
+TABLE1_MASKS = (
+    "--masks FOLDER of `masks --protocol table1`, and --dino FOLDER: "
+    "facebook/dinov3-vitl16-pretrain-lvd1689m on Hugging Face (gated: ask for access there)"
+)
 MAE_WEIGHTS = (
     "cd-fvd's VideoMAE v2, vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab, through "
     "tools/convert_to_safetensors.py"

@@ -1,7 +1,7 @@
 """Matches objects of the generated video to those of the true one by what they look like: DINOv2
 features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,8 @@ MODELS = {"dinov3_vit": "DINOv3ViTModel", "dinov2": "Dinov2Model"}
 SIDE_PATCHES = 16
 """Patches of the picture's shorter side at least: small pictures are enlarged, so that an object
 has patches at all."""
+BATCH = 64
+"""Crops that the network looks at together."""
 FRAMES = 8
 """Frames of each video that are looked at, spread over it."""
 
@@ -69,6 +71,49 @@ class DinoFeatures:
             ]
         )
         return tokens.unflatten(1, (rows, columns))
+
+
+class CropLooks:
+    """What crops look like to DINOv3: the mean of their patches before the last LayerNorm.
+
+    Raises:
+        EgoXInputError: transformers missing or without DINOv3, no such folder.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.processor, self.model = open_model_folder(
+            folder,
+            "AutoImageProcessor",
+            MODELS["dinov3_vit"],
+            what="matching of objects",
+            expected="a DINOv3 folder with its preprocessor_config.json",
+            where=DINO_WEIGHTS,
+        )
+        self.device, self.model = device, self.model.to(device)
+        self.others = 1 + self.model.config.num_register_tokens
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        crops: Sequence[Tensor],  # [h, w, 3] float 0...1
+    ) -> Tensor:  # [N, d] of length 1
+        """One direction a crop."""
+        before_norm: list[Tensor] = []
+        hook = self.model.norm.register_forward_pre_hook(
+            lambda module, inputs: before_norm.append(inputs[0][:, self.others :].mean(dim=1).cpu())
+        )
+        try:
+            for start in range(0, len(crops), BATCH):
+                pictures = [
+                    (crop * 255).round().byte().numpy() for crop in crops[start : start + BATCH]
+                ]
+                pixels = self.processor(
+                    pictures, return_tensors="pt", input_data_format="channels_last"
+                ).pixel_values
+                self.model(pixels.to(self.device))
+        finally:
+            hook.remove()
+        return torch.nn.functional.normalize(torch.cat(before_norm), dim=-1)
 
 
 def looks(

@@ -1,6 +1,7 @@
 """Evaluates a folder of generated ego videos over a manifest: rows, report, contact sheet."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, 
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from ..data.clip_files import middle_picture
-from ..data.manifest import ClipRecord, in_splits, read_manifest, read_splits
+from ..data.manifest import ClipRecord, read_splits
 from ..options import ALONE, EvaluateOptions, RunOptions
 from ..parallel import (
     RunPlaces,
@@ -27,6 +28,7 @@ from ..parallel import (
 )
 from ..wan.weights import weights_bytes, weights_hash
 from .baselines import BASELINES
+from .clip_lists import clips_of
 from .clip_row import (
     GENERATED,
     SETS,
@@ -37,7 +39,9 @@ from .clip_row import (
     make_row,
     network,
 )
-from .report import SEED, build_report, markdown_report, protocol_of, seed_name
+from .columns import DINO_WEIGHTS
+from .protocols import Protocol, protocol_named
+from .report import SEED, build_report, markdown_report, protocol_of, references_of, seed_name
 
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
 
@@ -73,9 +77,11 @@ def evaluate(
             another network.
     """
     options = options or EvaluateOptions()
-    # Files are checked row by row, so that one missing file doesn't stop the others.
-    everyone = read_manifest(manifest, check_files=False)
-    records = in_splits(everyone, manifest, options.split)
+    protocol = protocol_named(options.protocol)
+    _check_weights(options, protocol)
+    if not protocol.with_prior:
+        options = replace(options, baselines=False, sheet_clips=0)
+    everyone, root, records = clips_of(manifest, options.split, options.protocol)
     records = part_of(records, run.part, run.clips)
     videos = _numbered(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
@@ -84,12 +90,13 @@ def evaluate(
     alone = places.in_this_process
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
     for name, file in options.weights.items():  # a wrong one must not cost a day of rows
-        network(name, file, places.devices[0] if alone else "cpu")
+        wanted = protocol.looks if name == "dino" else name
+        network(wanted, file, places.devices[0] if alone else "cpu")
         if not alone:  # the workers open their own
             network.cache_clear()
     jobs = [
         RowJob(
-            root=manifest.parent,
+            root=root,
             record=r,
             videos=videos,
             rows=out / ROWS,
@@ -116,13 +123,15 @@ def evaluate(
         dict(sorted(errors.items())),
         options=_content(options, run),
         weights=hashes,
-        protocol=protocol_of(records, hashes),
+        protocol=protocol_of(records, hashes, options.protocol, rows),
+        columns=protocol.columns,
+        references=references_of(options.split) if options.protocol else {},
         sets_of=lambda clips: _set_distances(
             [features[clip] for clip in clips if clip in features],
             [name for name, _ in videos],
             options.weights,
         ),
-        groups=_groups(everyone, records, read_splits(manifest)),
+        groups=_groups(everyone, records, read_splits(manifest)) if protocol.with_prior else {},
     )
     write_json(out / REPORT, report)
     with atomic_write(out / TABLE) as temporary:
@@ -181,6 +190,27 @@ def _groups(
     return {
         kind: dict(sorted(by_name.items())) for kind, by_name in groups.items() if len(by_name) > 1
     }
+
+
+def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
+    """Refuse weights that no column of the protocol uses, and masks that it can't match."""
+    if protocol.with_prior:
+        return
+    keys = {metric.key for metric in protocol.columns}
+    if unused := (SETS & options.weights.keys()) - keys:
+        raise EgoXInputError(
+            f"--{min(unused)}",
+            got=f"weights with --protocol {options.protocol}",
+            expected="weights of its columns",
+            fix=f"leave out --{min(unused)}, or the protocol",
+        )
+    if options.masks is not None and "dino" not in options.weights:
+        raise EgoXInputError(
+            "--masks",
+            got="no --dino",
+            expected=f"both: --protocol {options.protocol} matches objects by their looks",
+            fix=DINO_WEIGHTS,
+        )
 
 
 def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:

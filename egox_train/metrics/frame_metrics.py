@@ -4,8 +4,6 @@ from torch import Tensor
 
 from egox_core.metrics import psnr, squared_error, ssim_map
 
-from ..data.object_masks import ObjectMasks
-from .objects import object_rows
 from .patches import patch_zncc
 from .prior_regions import class_rows, region_rows
 from .temporal import temporal_flickering
@@ -18,7 +16,6 @@ def frame_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor | None = None,  # [T, H, W] bool, of the prior
-    masks: ObjectMasks | None = None,
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Values:
     """All weight-free metrics of one video against the true one.
@@ -37,6 +34,4 @@ def frame_metrics(
         values.update(region_rows(error, coverage))
     if seen is not None:
         values.update(class_rows(seen, error, ssim=similar))
-    if masks is not None:
-        values.update(object_rows(masks, truth))
     return values

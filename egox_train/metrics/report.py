@@ -10,6 +10,8 @@ from typing import Any
 
 from ..data.manifest import ClipRecord
 from ..data.set_files import each_once
+from ..options import ProtocolName
+from . import table1
 from .baselines import BASELINES
 from .bootstrap import (
     FEWEST_TAKES,
@@ -20,10 +22,12 @@ from .bootstrap import (
 )
 from .clip_row import GENERATED, VERSION
 from .columns import METRICS, PER_CLIP, Metric, of_family, of_table
+from .protocols import protocol_named
 
 FORMAT = "egox-evaluation/2"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
 SEED = ", seed "
+PAPER = of_table("paper")
 Sets = Mapping[str, Mapping[str, float]]
 """Figures of whole sets, by column and video."""
 Rows = Sequence[Mapping[str, Any]]
@@ -38,19 +42,23 @@ def build_report(
     protocol: Mapping[str, Any],
     sets_of: Callable[[Collection[str]], Sets] = lambda clips: {},
     groups: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    columns: Sequence[Metric] = METRICS,
+    references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All of it; the same rows give the same report. ``rows`` in the order of clips;
-    ``sets_of``: figures of the set of some clips; ``groups``: clips by kind of group and name.
+    ``sets_of``: figures of the set of some clips; ``groups``: clips by kind of group and name;
+    ``columns``: of the protocol; ``references``: published rows (:func:`references_of`).
     """
     seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
     means = _means(rows, seeds)
     ours = _columns(rows, seeds.get(GENERATED, ()))
+    coverage_from = {row["coverage_from"] for row in rows if "coverage_from" in row}
     paired = {
         f"{GENERATED} - {method}": _differences(ours, _columns(rows, keys), _take_of(rows))
         for method, keys in seeds.items()
         if method != GENERATED
     }
-    _correct(paired)
+    _correct(paired, columns)
     given = {name: keys for name, keys in seeds.items() if name not in BASELINES}
     return {
         "format": FORMAT,
@@ -61,10 +69,10 @@ def build_report(
         "protocol": dict(protocol),
         "options": dict(options),
         "weights": dict(weights),
-        "versions": {name: version(name) for name in LIBRARIES},
-        "coverage_from": sorted({row["coverage_from"] for row in rows}),
+        "versions": {name: version(name) for name in (*LIBRARIES, *protocol.get("libraries", ()))},
+        "coverage_from": sorted(coverage_from),
         "object_matching": _matching(means.get(GENERATED, {}), weights),
-        "not_computed": _not_computed(means.get(GENERATED, {}), sets),
+        "not_computed": _not_computed(means.get(GENERATED, {}), sets, columns),
         "sets": sets,
         "means": means,
         "paired": paired,
@@ -80,19 +88,38 @@ def build_report(
             for kind, by_name in (groups or {}).items()
         },
         "errors": dict(errors),
+        **({"references": dict(references)} if references else {}),
         "rows": [
             {k: v for k, v in row.items() if k not in ("fingerprint", "features")} for row in rows
         ],
     }
 
 
-def protocol_of(records: Sequence[ClipRecord], weights: Mapping[str, str]) -> dict[str, Any]:
+def protocol_of(
+    records: Sequence[ClipRecord],
+    weights: Mapping[str, str],
+    name: ProtocolName | None = None,
+    rows: Rows = (),
+) -> dict[str, Any]:
     """Facts that two reports must share before their figures may stand beside each other.
 
     Args:
         weights: hashes of the networks' files, by the option that gave them.
+        name: of the protocol, whose settings then stand here; None: our own.
     """
     names = hashlib.sha256("\n".join(sorted(r.clip for r in records)).encode()).hexdigest()[:16]
+    if name is not None:
+        return {
+            "name": name,
+            "metrics_version": VERSION,
+            "clips": len(records),
+            "clip_list": names,
+            "frames": sorted({row["frames"] for row in rows}),
+            "sizes": sorted({row["size"] for row in rows}),
+            "settings": dict(protocol_named(name).settings),
+            "networks": dict(sorted(weights.items())),
+            "libraries": ["scikit-image"],
+        }
     return {
         "metrics_version": VERSION,
         "clips": len(records),
@@ -103,6 +130,20 @@ def protocol_of(records: Sequence[ClipRecord], weights: Mapping[str, str]) -> di
         "fps": sorted({round(r.fps, 3) for r in records}),
         "networks": dict(sorted(weights.items())),
     }
+
+
+def references_of(split: str) -> dict[str, Any]:
+    """The published rows of a split of the paper, seen or unseen (or a manifest's name of it); none
+    of another."""
+    for name, own in table1.SPLITS.items():
+        if split in (name, own):
+            return {
+                "split": name,
+                "clips": table1.REFERENCE_CLIPS[name],
+                "rows": table1.REFERENCES[name],
+                "note": table1.NOT_REACHED,
+            }
+    return {}
 
 
 def seed_name(method: str, number: int) -> str:
@@ -174,13 +215,13 @@ def _differences(
     return found
 
 
-def _correct(paired: Mapping[str, dict[str, dict[str, Any]]]) -> None:
+def _correct(paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]) -> None:
     """Puts Holm's p beside each, of all comparisons that one table shows."""
     shown = {
         (name, m.key): paired[name][m.key]
         for name in paired
-        for m in of_table("paired")
-        if "p" in paired[name].get(m.key, {})
+        for m in columns
+        if "paired" in m.tables and "p" in paired[name].get(m.key, {})
     }
     for place, p in holm({place: values["p"] for place, values in shown.items()}).items():
         shown[place]["p_holm"] = round(p, 6)
@@ -192,36 +233,38 @@ def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
     return f"by DINO features (weights {weights['dino']})" if "dino" in weights else "by id"
 
 
-def _not_computed(means: Mapping[str, Any], sets: Sets) -> dict[str, str]:
+def _not_computed(
+    means: Mapping[str, Any], sets: Sets, columns: Sequence[Metric]
+) -> dict[str, str]:
     computed = {*means, *sets}
-    return {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in computed}
+    return {m.label: f"needs {m.needs}" for m in columns if m.needs and m.key not in computed}
 
 
 def markdown_report(report: Mapping[str, Any]) -> str:
     """Everything of the report that a person reads; '–' stands where a value couldn't be had."""
+    own = "name" not in report["protocol"]
     lines = [
         "# Evaluation",
         "",
         f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
         "Means with 95 % bootstrap intervals over takes, where there are five or more.",
         "",
-        _protocol_line(report["protocol"]),
+        _protocol_line(report["protocol"]) if own else _named_protocol(report["protocol"]),
         "",
     ]
-    for title, body in _sections(report):
+    for title, body in _sections(report) if own else _table1_sections(report):
         lines += [f"## {title}", "", *body, ""]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     covered = ", ".join(report["coverage_from"]) or "–"
-    return "\n".join([*lines, f"Coverage taken from: {covered}. Versions: {versions}.", ""])
+    end = f"Coverage taken from: {covered}. " if own else ""
+    return "\n".join([*lines, f"{end}Versions: {versions}.", ""])
 
 
 def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Titles, and the lines under each."""
     if report["clips"]:
         means, seeds = report["means"], report["seeds"]
-        counts = ", ".join(f"{name} {len(keys)}" for name, keys in seeds.items())
-        spread = [f"± is the standard deviation over the seeds: {counts}.", ""] if seeds else []
-        yield "In the paper's columns", [*spread, *_paper_table({"": report}, seeds)]
+        yield "In the paper's columns", [*_spread(seeds), *_paper_table({"": report}, seeds)]
         for kind, by_name in report["groups"].items():
             yield f"By {kind}", _paper_table(by_name, seeds)
         yield "Structure", _means_table(means, of_family("structure"))
@@ -233,19 +276,77 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         if objects:
             how = f"Matching: {report['object_matching']}."
             yield "Objects", [how, "", *_means_table(means, objects)]
-        if paired := report["paired"]:
-            how = (
-                "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
-            )
-            differing = [
-                m for m in of_table("paired") if any(m.key in values for values in paired.values())
-            ]
-            yield "Paired differences", [how, "", *_means_table(paired, differing)]
-        yield "Clips", _row_table(report["rows"])
+        yield from _comparison(report, METRICS)
+    yield from _remainders(report, METRICS)
+
+
+def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """As :func:`_sections`, of the protocol of the paper's Table 1: its columns alone."""
+    protocol = report["protocol"]
+    if report["clips"]:
+        seeds = report["seeds"]
+        table = _paper_table({"": report}, seeds, table1.COLUMNS)
+        lines = [*_spread(seeds), *table]
+        if published := report.get("references"):
+            lines += _reference_rows(published)
+            lines += ["", f"Rows in italics were published by others. {published['note']}"]
+        lonely = sum(row["metrics"][GENERATED].get("object_pairs") == 0 for row in report["rows"])
+        if lonely:
+            lines += ["", f"Without a pair of objects, left out of their columns: {lonely} clips."]
+        yield "Table 1 of the paper, as others reproduced it", lines
+        yield from _comparison(report, table1.COLUMNS)
+    settings = protocol["settings"].items()
+    yield "Settings of the protocol", [f"- {name}: {value}" for name, value in settings]
+    yield from _remainders(report, table1.COLUMNS)
+
+
+def _spread(seeds: Mapping[str, Sequence[str]]) -> list[str]:
+    counts = ", ".join(f"{name} {len(keys)}" for name, keys in seeds.items())
+    return [f"± is the standard deviation over the seeds: {counts}.", ""] if seeds else []
+
+
+def _reference_rows(published: Mapping[str, Any]) -> list[str]:
+    count = f"{published['clips']}, –"
+    return [
+        f"| *{name}, {published['split']}; not measured here* | {count} | "
+        + " | ".join(_number(values[m.key], m) for m in table1.COLUMNS)
+        + " |"
+        for name, values in published["rows"].items()
+    ]
+
+
+def _comparison(
+    report: Mapping[str, Any], columns: Sequence[Metric]
+) -> Iterator[tuple[str, list[str]]]:
+    """Paired differences, and the row of each clip."""
+    if paired := report["paired"]:
+        how = "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
+        differing = [
+            m
+            for m in columns
+            if "paired" in m.tables and any(m.key in values for values in paired.values())
+        ]
+        yield "Paired differences", [how, "", *_means_table(paired, differing)]
+    yield "Clips", _row_table(report["rows"], [m for m in columns if "clips" in m.tables])
+
+
+def _remainders(
+    report: Mapping[str, Any], columns: Sequence[Metric]
+) -> Iterator[tuple[str, list[str]]]:
+    """What could not be evaluated or computed, and what the columns mean."""
     if report["errors"]:
         yield "Not evaluated", [f"- {line}" for line in each_once(sorted(report["errors"].items()))]
     yield "Not computed", [f"- {name}: {why}" for name, why in report["not_computed"].items()]
-    yield "What the columns mean", [f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning]
+    yield "What the columns mean", [f"- {m.label}: {m.meaning}" for m in columns if m.meaning]
+
+
+def _named_protocol(protocol: Mapping[str, Any]) -> str:
+    networks = ", ".join(f"{name} {hash_}" for name, hash_ in protocol["networks"].items())
+    return (
+        f"Protocol {protocol['name']}: {protocol['clips']} clips (list {protocol['clip_list']}), "
+        f"{', '.join(protocol['sizes'])} px, frames {', '.join(map(str, protocol['frames']))}; "
+        f"networks: {networks or 'none'}. Figures of our own columns don't compare with these."
+    )
 
 
 def _protocol_line(protocol: Mapping[str, Any]) -> str:
@@ -261,10 +362,12 @@ def _protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def _paper_table(
-    groups: Mapping[str, Mapping[str, Any]], seeds: Mapping[str, Sequence[str]]
+    groups: Mapping[str, Mapping[str, Any]],
+    seeds: Mapping[str, Sequence[str]],
+    columns: Sequence[Metric] = PAPER,
 ) -> list[str]:
     """A row for each group ("": all clips) and method."""
-    rows, columns = {}, of_table("paper")
+    rows = {}
     for name, group in groups.items():
         for method, values in group["means"].items():
             own = rows[", ".join(filter(None, (name, method)))] = dict(values)
@@ -292,11 +395,9 @@ def _count(values: Mapping[str, Any]) -> str:
     return ", ".join(map(str, max(counts, default=(0, 0))))
 
 
-def _row_table(rows: Rows) -> list[str]:
+def _row_table(rows: Rows, columns: Sequence[Metric]) -> list[str]:
     keys = _seeds(rows)[GENERATED]
-    columns = [
-        m for m in of_table("clips") if any(_of_clip(r, keys, m.key) is not None for r in rows)
-    ]
+    columns = [m for m in columns if any(_of_clip(r, keys, m.key) is not None for r in rows)]
     return _table(
         ["clip", "take", *(m.heading for m in columns)],
         [

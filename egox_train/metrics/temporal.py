@@ -211,17 +211,23 @@ def thinned(
     return frames[:: max(1, round(fps / RATE_FPS))]
 
 
+def scaled_threshold_px(
+    side_px: int,  # of the picture's shorter side
+) -> float:
+    """Give the motion from which a pair of frames moves: 6 px of 256."""
+    return THRESHOLD_PX * side_px / OF_SIDE_PX
+
+
 def is_dynamic(
     motion_px: Tensor,  # [T-1] of RaftFlow
     frame_count: int,
-    side_px: int,  # of the picture's shorter side
+    threshold_px: float,
 ) -> bool:
-    """Check whether enough of the pairs' motions are over the threshold: 6 px of 256 (the shorter
-    side), in 4 of 16 frames.
+    """Check whether enough of the pairs' motions are over the threshold: in 4 of 16 frames.
 
     A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once
     it has a pair."""
-    over = int((motion_px > THRESHOLD_PX * side_px / OF_SIDE_PX).sum())
+    over = int((motion_px > threshold_px).sum())
     return len(motion_px) > 0 and over >= round(MOVING_PAIRS * frame_count / OF_FRAMES)
 
 

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import TRUTH
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, require_folder
 
-from ..data.manifest import ClipRecord, in_splits, read_manifest
+from ..data.manifest import ClipRecord
 from ..data.object_masks import write_masks
 from ..options import ALONE, MaskOptions, RunOptions
 from ..parallel import (
@@ -34,9 +33,15 @@ from ..parallel import (
     run_sums,
 )
 from ..wan.weights import open_model_folder, weights_bytes, weights_hash
-from .clip_inputs import clip_files, read_ego
+from .auto_masks import AutoMasks
+from .clip_inputs import clip_files
+from .clip_lists import clips_of
+from .protocols import protocol_named
 
-SAM_WEIGHTS = "a SAM 2 folder as facebook/sam2.1-hiera-large on Hugging Face"
+SAM_WEIGHTS = (
+    "a SAM 2 folder as facebook/sam2.1-hiera-large on Hugging Face (for table1 "
+    "facebook/sam2-hiera-large)"
+)
 GRID = 8
 """Points a side that are asked for an object each, where there is no first mask."""
 SMALLEST, LARGEST = 0.002, 0.5
@@ -76,7 +81,14 @@ def track_masks(
     Raises:
         EgoXInputError: bad manifest, no such folder, no SAM 2 video model.
     """
-    records = in_splits(read_manifest(manifest, check_files=False), manifest, options.split)
+    if options.first is not None and options.protocol is not None:
+        raise EgoXInputError(
+            "--first",
+            got=f"first masks with --protocol {options.protocol}",
+            expected="one of them: the protocol finds objects by itself",
+            fix="leave one out",
+        )
+    _, root, records = clips_of(manifest, options.split, options.protocol)
     records = part_of(records, run.part, run.clips)
     weights_hash(options.model, "SAM 2")
     for what, folder in (("generated videos", generated), ("first masks", options.first)):
@@ -84,7 +96,7 @@ def track_masks(
     out.mkdir(parents=True, exist_ok=True)
     jobs = [
         MaskJob(
-            root=manifest.parent,
+            root=root,
             record=record,
             generated=generated,
             out=out,
@@ -121,12 +133,21 @@ def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
 
 def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
-    truth = read_ego(files.folder / TRUTH, job.record, "ground truth")
-    made = read_ego(files.videos[0][1], job.record, "generated video")
+    protocol = protocol_named(job.options.protocol)
+    made, truth = protocol.pair(
+        protocol.read(files.videos[0][1], job.record, "generated video"),
+        protocol.read(files.truth, job.record, "ground truth"),
+    )
     tracker = tracker_of(job.options.model, device)
     shared = first_masks(job, (truth.shape[1], truth.shape[2]))
     if shared:
         true, other = tracker.follow(truth, shared), tracker.follow(made, shared)
+    elif job.options.protocol is not None:
+        finder = finder_of(job.options.model, device, SAM_WEIGHTS)
+        true, other = (
+            tracker.follow(video, {str(n): mask for n, mask in enumerate(finder(video[0]))})
+            for video in (truth, made)
+        )
     else:
         true, other = (tracker.follow(video, tracker.objects(video)) for video in (truth, made))
     if not true:
@@ -144,6 +165,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
         list(true),
         np.stack(list(other.values())) if other else nothing,
         list(other),
+        job.options.protocol or "",
     )
     return file
 
@@ -250,5 +272,5 @@ class Tracker:
         )
 
 
-tracker_of = lru_cache(maxsize=1)(Tracker)
-"""The model of a folder, read once a process."""
+tracker_of, finder_of = lru_cache(maxsize=1)(Tracker), lru_cache(maxsize=1)(AutoMasks)
+"""The models of a folder, read once a process."""

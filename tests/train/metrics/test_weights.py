@@ -7,7 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file, save_model
 
 from egox_train.metrics.perceptual import ClipImage, Lpips
-from egox_train.metrics.temporal import RaftFlow, is_dynamic, thinned, top_mean
+from egox_train.metrics.temporal import (
+    RaftFlow,
+    is_dynamic,
+    scaled_threshold_px,
+    thinned,
+    top_mean,
+)
 from tests.refusals import refuses
 
 pytest.importorskip("torchvision")
@@ -78,10 +84,11 @@ def test_top_mean_is_that_of_the_largest_twentieth():
 
 
 def test_a_clip_is_dynamic_by_enough_moving_pairs():
-    motion = torch.tensor([3.1] * 4 + [2.9] * 11)  # threshold at 128 px: 3 px, in 4 of 16 frames
-    assert is_dynamic(motion, 16, 128) and not is_dynamic(motion, 16, 256)
-    assert not is_dynamic(motion[1:], 16, 128) and is_dynamic(motion[1:], 12, 128)
-    assert not is_dynamic(torch.tensor([]), 1, 128)
+    motion = torch.tensor([3.1] * 4 + [2.9] * 11)  # four of 16 frames must move
+    assert scaled_threshold_px(128) == 3.0
+    assert is_dynamic(motion, 16, 3.0) and not is_dynamic(motion, 16, 6.0)
+    assert not is_dynamic(motion[1:], 16, 3.0) and is_dynamic(motion[1:], 12, 3.0)
+    assert not is_dynamic(torch.tensor([]), 1, 3.0)
     frames = torch.arange(49.0).view(49, 1, 1, 1)
     assert thinned(frames, 30).flatten().tolist() == list(range(0, 49, 4))
     assert len(thinned(frames, 8)) == len(thinned(frames, 2)) == 49

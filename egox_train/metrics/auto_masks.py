@@ -1,0 +1,122 @@
+"""All objects of a picture, as sam2's automatic mask generator finds them, by transformers' SAM 2.
+
+sam2 removes small holes and islands on the small logits, in a CUDA extension alone, and transformers
+leaves them; here OpenCV's components do the same anywhere."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.errors import needs_package
+
+from ..wan.weights import open_model_folder
+
+POINTS, BATCH = 32, 64
+"""Points a side, and points that are asked for at once."""
+LEAST_IOU, LEAST_STABILITY, OFFSET, SAME_BOX = 0.8, 0.95, 1.0, 0.7
+SMALL_REGION = 2000
+"""Pixels of the logits up to which a hole or an island goes."""
+FILLED, EMPTIED = 10.0, -10.0
+"""Logits that holes and islands get."""
+SMALLEST_BOX_PX = 32
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class AutoMasks:
+    """The image model in a folder of SAM 2.
+
+    Raises:
+        EgoXInputError: transformers or torchvision missing or too old, no such folder.
+    """
+
+    def __init__(self, folder: Path, device: str, where: str) -> None:
+        (model,) = open_model_folder(
+            folder, "Sam2Model", what="SAM 2", expected="a SAM 2 folder", where=where
+        )
+        with needs_package("torchvision", "object masks", expected="torchvision"):
+            from torchvision.ops import masks_to_boxes, nms
+        self.boxes_of, self.nms = masks_to_boxes, nms
+        self.device, self.model = device, model.to(device)
+        self.side_px = model.config.prompt_encoder_config.image_size
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        picture: Tensor,  # [H, W, 3] float 0...1
+    ) -> np.ndarray:  # [N, H, W] bool
+        """One mask for each object, the surest first."""
+        masks, scores = zip(*self._asked(picture), strict=True)
+        masks, scores = torch.cat(masks), torch.cat(scores)
+        if not len(masks):
+            return masks.numpy()
+        boxes = self.boxes_of(masks)
+        order = self.nms(boxes, scores, SAME_BOX)
+        sides = boxes[order, 2:] - boxes[order, :2]  # as sam2 counts them
+        return masks[order[(sides >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
+
+    def _asked(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Good masks [n, H, W] bool and their predicted IoUs [n], for each batch of points."""
+        size = (picture.shape[0], picture.shape[1])
+        embeddings = self.model.get_image_embeddings(self._pixels(picture))
+        steps = (torch.arange(POINTS) + 0.5) / POINTS * self.side_px
+        grid = torch.cartesian_prod(steps, steps).flip(-1)
+        for points in grid.split(BATCH):
+            answer = self.model(
+                image_embeddings=embeddings,
+                input_points=points[None, :, None].to(self.device),
+                multimask_output=True,
+            )
+            sure = answer.iou_scores[0].flatten().cpu()
+            small = answer.pred_masks[0].flatten(0, 1).float().cpu()[sure > LEAST_IOU]
+            logits = torch.nn.functional.interpolate(
+                without_small_regions(small)[:, None], size, mode="bilinear", align_corners=False
+            )[:, 0]
+            steady = stability(logits) >= LEAST_STABILITY
+            masks = logits[steady] > 0
+            there = masks.flatten(1).any(dim=1)
+            yield masks[there], sure[sure > LEAST_IOU][steady][there]
+
+    def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
+        """The picture squeezed to the model's square, as sam2 does it."""
+        pixels = torch.nn.functional.interpolate(
+            picture.movedim(-1, 0)[None],
+            (self.side_px, self.side_px),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        return ((pixels - mean) / std).to(self.device)
+
+
+def stability(
+    logits: Tensor,  # [N, H, W]
+) -> Tensor:  # [N] 0...1
+    """Overlap of the masks at thresholds an offset above and below; 0 of an empty one."""
+    inner, outer = ((logits > edge).flatten(1).sum(dim=1) for edge in (OFFSET, -OFFSET))
+    return inner / outer.clamp(min=1)
+
+
+def without_small_regions(
+    logits: Tensor,  # [N, h, w] float32
+) -> Tensor:  # [N, h, w]
+    """Holes filled and islands emptied that hold at most SMALL_REGION px, neighbours in 8 directions.
+
+    A pixel of an island that touches no hole is judged by the logits as they came, like sam2's.
+    """
+    cleaned = logits.clone()
+    for number, picture in enumerate(logits.numpy()):
+        cleaned[number][_small_regions(picture <= 0)] = FILLED
+        cleaned[number][_small_regions(picture > 0)] = EMPTIED
+    return cleaned
+
+
+def _small_regions(marked: np.ndarray) -> Tensor:  # [h, w] bool
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), connectivity=8)
+    small = torch.from_numpy(facts[:, cv2.CC_STAT_AREA]) <= SMALL_REGION
+    small[0] = False  # what isn't marked
+    return small[torch.from_numpy(labels)]

@@ -1,0 +1,342 @@
+"""The protocol that reproduces the paper's Table 1: its columns, settings and published figures,
+and how it reads and pairs videos and objects.
+
+The authors published no evaluation code. Others chose what the paper leaves open so that the
+released weights give its figures, and published their choices; these are followed here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError, needs_package
+from egox_core.file_names import EXO
+from egox_core.frozen import frozen
+from egox_core.metrics import PSNR_CAP_DB, check_pair
+from egox_core.safe_files import require_file
+from egox_core.video import decode_frames, probe_video
+
+from ..data.manifest import ClipRecord
+from ..data.object_masks import read_masks
+from .clip_inputs import ClipFiles
+from .columns import METRICS, TABLE1_MASKS, Metric
+from .frame_metrics import Values
+
+NAME = "table1"
+FPS = 30.0
+MOTION_PX = 2.0
+"""Flow from which a pair of frames moves, whatever the picture's size."""
+SET_FRAMES, SET_SIDE_PX = 16, 224
+"""First frames and side that FVD looks at."""
+LONGEST = 300
+"""Frames of a file that are read at most: a clip has 49."""
+CANVAS_SHAPE = (7, 4)
+"""Exo's width to its height: 784x448."""
+LUMA = (0.299, 0.587, 0.114)
+SMALLEST_MASK_PX, SMALLEST_CROP_PX = 64, 8
+ALIKE = 0.90
+"""Cosine from which two objects of a frame are a pair."""
+SPLITS = {"seen": "validation", "unseen": "test"}
+"""The paper's names of splits -> those of a manifest."""
+
+_MEANINGS: Mapping[str, Mapping[str, str]] = {
+    "psnr": {"meaning": "dB of luma in float64, range 255 (scikit-image), mean over frames"},
+    "ssim": {"meaning": "of luma, Gaussian window of sigma 1.5, rim left out (scikit-image)"},
+    "lpips": {},
+    "clip_i": {},
+    "location_error_px": {
+        "meaning": "distance of the boxes' centres, pixels, mean over all pairs of a clip",
+    },
+    "iou": {"meaning": "of the boxes, mean over all pairs of a clip"},
+    "contour_accuracy": {
+        "meaning": "IoU of the masks, each cut to its box, after the generated one was resized to the "
+        "true one",
+    },
+    "fvd": {},
+    "temporal_flickering": {
+        "meaning": "of the whole canvas: 1 - mean absolute difference of following frames",
+    },
+    "motion_smoothness": {
+        "meaning": "of the whole canvas: 1 - mean absolute difference of every second frame to its "
+        "neighbours' interpolation by AMT-S",
+    },
+    "dynamic_degree": {
+        "meaning": "of the whole canvas: share of clips with more than 2 px of RAFT flow, by vbench's rule",
+    },
+}
+_OF_OBJECTS = ("location_error_px", "iou", "contour_accuracy")
+COLUMNS: tuple[Metric, ...] = tuple(
+    replace(
+        metric,
+        tables=("paper", "paired", "clips"),
+        **_MEANINGS[metric.key],
+        **({"needs": TABLE1_MASKS} if metric.key in _OF_OBJECTS else {}),
+    )
+    for metric in METRICS
+    if metric.key in _MEANINGS
+)
+"""The eleven columns, in the paper's order and units."""
+
+SETTINGS: Mapping[str, str] = {
+    "frames": "8-bit RGB, both videos cut to the shorter one, nothing resized, taken as 30 a second",
+    "ego view": "the rightmost square of a wider file",
+    "means": "over frames, then over clips",
+    "LPIPS": "AlexNet, values -1 to 1",
+    "CLIP-I": "ViT-B/32, cosine of image features of each frame",
+    "object masks": "SAM 2 Hiera large of sam2 1.1.0 (not 2.1): automatic masks of frame 0, 32 points a "
+    "side, IoU over .8, stability .95 at offset 1, NMS .7, three masks a point, no crops; holes and islands "
+    "up to 2000 of the 256x256 logits removed; boxes under 32 px a side left out; all tracked through the "
+    "clip; frames with under 64 px of a mask left out",
+    "object features": "DINOv3 ViT-L/16, crop of the box (sides under 8 px left out), 224 px, mean of the "
+    "patch tokens before the last LayerNorm, normalised",
+    "object pairs": "all pairs of a frame with a cosine of .90 or more, not one to one; mean of a clip's "
+    "pairs, then over clips; clips without a pair left out",
+    "FVD": "cd-fvd, I3D, ego view at 224 px, first 16 frames, stride 1, the whole set",
+    "flickering, smoothness, dynamic degree": "vbench 0.1.5 on the whole canvas; an ego video is put beside "
+    "exo, resized by area; flow threshold 2 px",
+}
+"""What a report states of the protocol; a row is of exactly these."""
+
+_PAPER = "paper"
+_RELEASED = "released weights, as others reproduced them"
+_KEYS = tuple(metric.key for metric in COLUMNS)
+
+
+def _row(*values: float) -> dict[str, float]:
+    return dict(zip(_KEYS, values, strict=True))
+
+
+REFERENCES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
+    "seen": {
+        _PAPER: _row(16.05, 0.556, 0.498, 0.896, 61.81, 0.363, 0.546, 184.5, 0.977, 0.990, 0.974),
+        _RELEASED: _row(
+            15.57, 0.556, 0.466, 0.903, 125.27, 0.176, 0.622, 197.9, 0.985, 0.993, 0.990
+        ),
+    },
+    "unseen": {
+        _PAPER: _row(14.38, 0.457, 0.552, 0.877, 149.93, 0.092, 0.481, 440.6, 0.981, 0.992, 0.989),
+        _RELEASED: _row(
+            13.53, 0.437, 0.542, 0.886, 146.49, 0.091, 0.572, 455.1, 0.986, 0.994, 0.990
+        ),
+    },
+}
+"""Published figures by split and row; none of them is measured here."""
+REFERENCE_CLIPS = {"seen": 388, "unseen": 100}
+NOT_REACHED = (
+    "Nobody reached the paper's object columns of the seen split with the released weights, by any "
+    "reading of the rules."
+)
+
+
+def read_video(
+    file: Path, record: ClipRecord, what: str
+) -> Tensor:  # [T, H, W, 3] float32 0...1, an ego video or a canvas
+    """All frames of a video of any length, rate and size.
+
+    Raises:
+        EgoXInputError: missing, corrupt, far longer than a clip.
+    """
+    require_file(file, f"{what} of clip {record.clip}")
+    info = probe_video(file)
+    if info.frame_count > LONGEST or info.width < info.height:
+        raise EgoXInputError(
+            f"{what} {file.name}",
+            got=f"{info.frame_count} frames of {info.width}x{info.height}",
+            expected=f"a clip of 49 frames (at most {LONGEST}), a square or a canvas",
+            fix="cut the clip out, upright",
+        )
+    frames = decode_frames(file, info, range(info.frame_count))
+    return torch.from_numpy(np.stack([picture for _, picture in frames])).float() / 255
+
+
+def cut_pair(
+    generated: Tensor,  # [T, H, W, 3]
+    truth: Tensor,  # [T', H, W', 3]
+) -> tuple[Tensor, Tensor]:  # [t, H, H, 3] each
+    """The ego views of both videos, as long as the shorter one."""
+    frames = min(len(generated), len(truth))
+    return ego_view(generated)[:frames], ego_view(truth)[:frames]
+
+
+def ego_view(
+    frames: Tensor,  # [T, H, W, 3] with W >= H
+) -> Tensor:  # [T, H, H, 3]
+    """The rightmost square."""
+    return frames[:, :, -frames.shape[1] :]
+
+
+def whole_canvas(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T', H, W', 3] float 0...1
+    files: ClipFiles,
+) -> Tensor | None:  # [t, H, W, 3] float 0...1
+    """Exo and ego side by side, as long as the shorter video: a canvas as it is, an ego video beside
+    the exo half of the true canvas, or beside the clip's exo video. None where there is no exo.
+
+    Raises:
+        EgoXInputError: an exo video that is corrupt or shorter.
+    """
+    frames, height = min(len(generated), len(truth)), generated.shape[1]
+    if generated.shape[2] > height:
+        return generated[:frames]
+    if truth.shape[2] > height:
+        return torch.cat([truth[:frames, :, :-height], generated[:frames]], dim=2)
+    file = files.folder / EXO
+    if not file.is_file():
+        return None
+    width = height * CANVAS_SHAPE[0] // CANVAS_SHAPE[1]
+    pictures = [
+        cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        for _, picture in decode_frames(file, probe_video(file), range(frames))
+    ]
+    exo = torch.from_numpy(np.stack(pictures)).float() / 255
+    return torch.cat([exo, generated[:frames]], dim=2)
+
+
+def set_frames(
+    frames: Tensor,  # [T, H, W, 3] float 0...1
+) -> Tensor:  # [at most 16, 224, 224, 3] float 0...1
+    """What FVD looks at, resized as cd-fvd's loader does and cut to whole levels."""
+    small = torch.nn.functional.interpolate(
+        ego_view(frames)[:SET_FRAMES].movedim(-1, 1),
+        size=(SET_SIDE_PX, SET_SIDE_PX),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
+    return (small.movedim(1, -1) * 255).floor() / 255
+
+
+def luma_metrics(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> Values:
+    """PSNR (100 for equal frames) and SSIM by scikit-image.
+
+    Raises:
+        EgoXInputError: shapes that don't fit, scikit-image missing.
+    """
+    check_pair(generated, truth)
+    with needs_package("scikit-image", NAME, expected="the table1 extra"):
+        from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+    decibels, similar = [], []
+    for made, true in zip(_luma(generated), _luma(truth), strict=True):
+        equal = np.array_equal(made, true)
+        decibels.append(
+            PSNR_CAP_DB if equal else peak_signal_noise_ratio(true, made, data_range=255)
+        )
+        similar.append(
+            structural_similarity(
+                true,
+                made,
+                data_range=255,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+            )
+        )
+    return {"psnr": float(np.mean(decibels)), "ssim": float(np.mean(similar))}
+
+
+def _luma(frames: Tensor) -> np.ndarray:  # [T, H, W] float64
+    return ((frames * 255).round().double() @ torch.tensor(LUMA, dtype=torch.float64)).numpy()
+
+
+@frozen
+class _Object:
+    """One object in one frame."""
+
+    box: tuple[int, int, int, int]  # left, top, right, bottom px; the last two just outside
+    mask: np.ndarray  # [h, w] bool, cut to the box
+
+
+def object_metrics(
+    file: Path,
+    clip: str,
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+    look: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
+) -> Values:
+    """Means over all pairs of alike objects in the same frame; None where a clip has no pair.
+
+    Raises:
+        EgoXInputError: masks that can't be read, were made by other rules, or don't fit the videos.
+    """
+    masks = read_masks(file, clip, by_id=False, protocol=NAME)
+    for side in (masks.truth, masks.generated):
+        if side.shape[1] < len(truth) or side.shape[2:] != tuple(truth.shape[1:3]):
+            raise EgoXInputError(
+                f"object masks {file.name}",
+                got=f"{side.shape[1:]} (frames, height, width)",
+                expected=f"{tuple(truth.shape[:3])}, the ego views of both videos",
+                fix=f"make them again: masks --protocol {NAME}",
+            )
+    figures = [
+        pair_figures(true, made)
+        for frame in range(len(truth))
+        for true, made in _pairs(
+            *(
+                _with_looks(side[:, frame], picture, look)
+                for side, picture in (
+                    (masks.truth, truth[frame]),
+                    (masks.generated, generated[frame]),
+                )
+            )
+        )
+    ]
+    means = np.mean(figures, axis=0).tolist() if figures else [None] * len(_OF_OBJECTS)
+    return {**dict(zip(_OF_OBJECTS, means, strict=True)), "object_pairs": float(len(figures))}
+
+
+def _with_looks(
+    masks: np.ndarray,  # [N, H, W] bool, of one frame
+    picture: Tensor,  # [H, W, 3] float 0...1
+    look: Callable[[list[Tensor]], Tensor],
+) -> tuple[list[_Object], Tensor]:  # unit vectors [n, d]
+    objects = [one for mask in masks if (one := _object(mask)) is not None]
+    crops = [picture[o.box[1] : o.box[3], o.box[0] : o.box[2]] for o in objects]
+    return objects, look(crops) if crops else torch.zeros(0, 1)
+
+
+def _object(mask: np.ndarray) -> _Object | None:
+    """The object of a mask [H, W]; None where it is lost or too small to be looked at."""
+    if np.count_nonzero(mask) < SMALLEST_MASK_PX:
+        return None
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    if min(bottom - top, right - left) < SMALLEST_CROP_PX:
+        return None
+    return _Object(
+        box=(int(left), int(top), int(right), int(bottom)), mask=mask[top:bottom, left:right]
+    )
+
+
+def _pairs(
+    true: tuple[list[_Object], Tensor], made: tuple[list[_Object], Tensor]
+) -> Iterator[tuple[_Object, _Object]]:
+    (own, own_looks), (others, other_looks) = true, made
+    if own and others:
+        for row, column in (own_looks @ other_looks.T >= ALIKE).nonzero().tolist():
+            yield own[row], others[column]
+
+
+def pair_figures(true: _Object, made: _Object) -> tuple[float, float, float]:
+    """(distance of the boxes' centres in px, IoU of the boxes, IoU of the masks within them)."""
+    first, second = (np.array(o.box, dtype=float).reshape(2, 2) for o in (true, made))
+    overlap = np.prod(
+        np.maximum(np.minimum(first[1], second[1]) - np.maximum(first[0], second[0]), 0)
+    )
+    union = np.prod(first[1] - first[0]) + np.prod(second[1] - second[0]) - overlap
+    height, width = true.mask.shape
+    resized = cv2.resize(
+        made.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+    ).astype(bool)
+    return (
+        float(np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))),
+        float(overlap / union),
+        float((true.mask & resized).sum() / (true.mask | resized).sum()),
+    )
