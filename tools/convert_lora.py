@@ -1,21 +1,287 @@
-"""Renames a Wan LoRA or a whole Wan transformer between diffusers' names and the host's.
+"""Renames a Wan LoRA or a whole Wan transformer between diffusers' names and the host's, and makes a
+LoRA smaller.
 
     python tools/convert_lora.py egox_released.safetensors egox_native.safetensors
     python tools/convert_lora.py native.safetensors diffusers.safetensors --to diffusers
+    python tools/convert_lora.py egox_released.safetensors half.safetensors --dtype float16
+    python tools/convert_lora.py egox_released.safetensors small.safetensors --dtype float16 --energy .99
 
-The result of the first is a file that ComfyUI's stock LoRA loader takes (*EgoX LoRA* reads both).
+The result of the first is a file that ComfyUI's stock LoRA loader takes (*EgoX LoRA* reads both). A
+smaller LoRA keeps its metadata, so that the nodes follow what it was trained with. --energy and --rank
+replace each product B A by its nearest one of lower rank (a singular value decomposition), and say what
+is left. Tensors are read one by one: less than 2 GB of memory for the released LoRA.
 """
 
 import argparse
+import re
+import statistics
 import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write
-from egox_core.wan import convert_lora, convert_transformer, read_header
+from egox_core.wan import (
+    PREFIX,
+    SCALES,
+    check_new_file,
+    convert_lora,
+    convert_transformer,
+    product_of,
+    read_header,
+    read_tensor,
+    write_streamed,
+)
+
+TYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
+MATRICES = (".lora_A.weight", ".lora_B.weight")
+REPORT_EVERY = 40
+"""Matrices between two lines of progress."""
+
+
+@frozen
+class Smaller:
+    """What is left of one product B A."""
+
+    rank: int
+    energy: float  # share of the sum of squares of the product's elements
+
+
+class SmallerLora:
+    """A LoRA in another type, and with fewer directions where that is asked for.
+
+    Raises:
+        EgoXInputError: a LoRA with parts that are no product of two matrices, or in scaled float8.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        naming: Any,
+        dtype: torch.dtype | None,  # None: each tensor's own
+        energy: float | None,  # in 0...1, least share of each product
+        rank: int | None,  # most directions of each product
+    ) -> None:
+        self.source, self.dtype, self.energy, self.rank = source, dtype, energy, rank
+        self.naming, self.header = naming, read_header(source, "LoRA file")
+        names = [name for name in self.header if name != "__metadata__"]
+        metadata = dict(self.header.get("__metadata__") or {})
+        if scaled := [name for name in names if name.endswith(SCALES)]:
+            raise self._unfit(
+                f"scaled float8 ({scaled[0]})",
+                "convert it without --dtype, --energy and --rank, then the result with them",
+            )
+        # Names and shapes are enough but for alpha, whose value counts.
+        state = {name: self._placeholder(name) for name in names}
+        self.lora = convert_lora(state, metadata, naming, file=source)
+        for name in (*self.lora.others, *self.lora.tensors):
+            kind = "DoRA" if name.endswith(".dora_scale") else product_of(name)
+            if kind:
+                raise self._unfit(f"a {kind} ({name})", "keep the file as it is")
+        self.parts = [
+            name.removesuffix(MATRICES[0])
+            for name in self.lora.tensors
+            if name.endswith(MATRICES[0])
+        ]
+        self.metadata = {"format": "pt", **metadata}
+        self.sizes: dict[str, Smaller] = {}
+
+    @property
+    def resized(self) -> bool:
+        return self.energy is not None or self.rank is not None
+
+    def write(self, target: Path, tell: Callable[[str], None]) -> None:
+        """Decide each rank, then write the file, whole or not at all."""
+        if self.resized:
+            for number, part in enumerate(self.parts):
+                if number % REPORT_EVERY == 0:
+                    tell(f"{number} of {len(self.parts)} matrices looked at")
+                self.sizes[part] = self._size(part)
+            self._forget_old_rank()
+        entries = dict(self._entries())
+        held: dict[str, Tensor] = {}  # the second matrix of the part that is being written
+
+        def tensor_of(name: str) -> Tensor:
+            if name in held:
+                return held.pop(name)
+            part = name.removesuffix(MATRICES[0])
+            if part == name:
+                return self._alpha(name)
+            number = self.parts.index(part)
+            if number % REPORT_EVERY == 0:
+                tell(f"{number} of {len(self.parts)} matrices written")
+            down, up = (self._stored(part, each, entries) for each in self._matrices(part))
+            held[part + MATRICES[1]] = up
+            return down
+
+        write_streamed(target, entries, tensor_of, self.metadata)
+
+    def report(self) -> Iterator[str]:
+        """One line for the matrices of each kind: their number, rank and energy."""
+        kinds = defaultdict(list)
+        for part, size in self.sizes.items():
+            kinds[re.sub(r".*blocks\.\d+\.", "", part)].append(size)
+        for kind, sizes in kinds.items():
+            ranks, energies = ([getattr(s, name) for s in sizes] for name in ("rank", "energy"))
+            yield (
+                f"  {kind}: {len(sizes)} matrices, rank {min(ranks)} to {max(ranks)} (median "
+                f"{statistics.median(ranks):g}), energy {min(energies):.4f} or more"
+            )
+
+    def _unfit(self, parts: str, fix: str) -> EgoXInputError:
+        return EgoXInputError(
+            "LoRA to make smaller",
+            got=f"{self.source.name} with {parts}",
+            expected="products of two matrices alone",
+            fix=fix,
+        )
+
+    def _placeholder(self, name: str) -> Tensor:
+        entry = self.header[name]
+        if len(entry["shape"]) < 2:
+            return self._read(name)
+        return torch.empty(entry["shape"], device="meta")
+
+    def _read(self, name: str) -> Tensor:
+        return read_tensor(self.source, self.header, name, "LoRA file")
+
+    def _pair(self, part: str) -> tuple[Tensor, Tensor]:
+        """A [r, ...] and B [out, r, ...] in the file's type.
+
+        Raises:
+            EgoXInputError: NaN or infinity.
+        """
+        pair = [self._read(self.lora.sources[part + end]) for end in MATRICES]
+        if not all(matrix.float().isfinite().all() for matrix in pair):
+            raise EgoXInputError(
+                "LoRA file",
+                got=f"NaN or infinity in {part}",
+                expected="finite numbers",
+                fix="download it again, or take a checkpoint from before its training diverged",
+            )
+        return pair[0], pair[1]
+
+    def _size(self, part: str) -> Smaller:
+        """The rank that is asked for, and the energy that it keeps."""
+        down, up = (matrix.flatten(1).float() for matrix in self._pair(part))
+        triangles = torch.linalg.qr(up, "r").R, torch.linalg.qr(down.T, "r").R
+        squares = torch.linalg.svdvals(triangles[0] @ triangles[1].T).double().square()
+        shares = squares.cumsum(0) / squares.sum().clamp_min(1e-300)
+        rank = len(shares)
+        if self.energy is not None:
+            rank = int((shares < self.energy).sum()) + 1
+        rank = min(rank, self.rank or rank, len(shares))
+        return Smaller(rank=rank, energy=float(shares[rank - 1]))
+
+    def _matrices(self, part: str) -> tuple[Tensor, Tensor]:
+        """A and B as they are written, before their type changes; of a smaller product each holds
+        half of its size."""
+        down, up = self._pair(part)
+        if not self.resized:
+            return down, up
+        rank, scale = self.sizes[part].rank, self._scale(part, len(down))
+        (left, left_r), (right, right_r) = (
+            torch.linalg.qr(matrix.float()) for matrix in (up.flatten(1), down.flatten(1).T)
+        )
+        u, values, v = torch.linalg.svd(left_r @ right_r.T)
+        roots = values[:rank].sqrt()
+        new_up = scale * (left @ u[:, :rank]) * roots
+        new_down = roots[:, None] * (v[:rank] @ right.T)
+        return (
+            new_down.reshape(rank, *down.shape[1:]),
+            new_up.reshape(len(up), rank, *up.shape[2:]),
+        )
+
+    def _stored(
+        self, part: str, matrix: Tensor, entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+    ) -> Tensor:
+        stored = matrix.to(entries[part + MATRICES[0]][1])
+        if not stored.float().isfinite().all():
+            raise EgoXInputError(
+                "dtype",
+                got=f"{stored.dtype}, while {part} reaches {matrix.abs().max():.3g}",
+                expected="a type that holds it",
+                fix="use --dtype bfloat16",
+            )
+        return stored
+
+    def _scale(self, part: str, rank: int) -> float:
+        """alpha / rank of the file; a smaller product has it inside, and 1 beside it."""
+        alpha = self.lora.tensors.get(f"{part}.alpha")
+        return 1.0 if alpha is None else float(alpha) / rank
+
+    def _alpha(self, name: str) -> Tensor:
+        part = name.removesuffix(".alpha")
+        return (
+            torch.tensor(float(self.sizes[part].rank)) if self.resized else self.lora.tensors[name]
+        )
+
+    def _entries(self) -> Iterator[tuple[str, tuple[tuple[int, ...], torch.dtype]]]:
+        """Name, shape and type of each tensor of the result."""
+        for part in self.parts:
+            shapes = [list(self.lora.tensors[part + end].shape) for end in MATRICES]
+            if self.resized:
+                shapes[0][0] = shapes[1][1] = self.sizes[part].rank
+            for end, shape in zip(MATRICES, shapes, strict=True):
+                own = self._read_dtype(part + end)
+                yield part + end, (tuple(shape), self.dtype or own)
+            # Readers of diffusers' names take the rank for alpha where there is none.
+            if f"{part}.alpha" in self.lora.tensors and not self.resized:
+                yield f"{part}.alpha", ((), torch.float32)
+            elif self.resized and self.naming == "native":
+                yield f"{part}.alpha", ((), torch.float32)
+
+    def _read_dtype(self, name: str) -> torch.dtype:
+        return {"F16": torch.float16, "BF16": torch.bfloat16}.get(
+            self.header[self.lora.sources[name]]["dtype"], torch.float32
+        )
+
+    def _forget_old_rank(self) -> None:
+        """Take settings of the old rank out of the metadata, which readers would scale by."""
+        rank = str(max(size.rank for size in self.sizes.values()))
+        self.metadata = {
+            key: rank if key in (f"{PREFIX}rank", f"{PREFIX}alpha") else text
+            for key, text in self.metadata.items()
+            if key.startswith(PREFIX) or "lora_alpha" not in key + text
+        }
+
+
+def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
+    """Write a LoRA or transformer under other names; a report, and keys that have no place."""
+    metadata = dict(read_header(source, "weights file").get("__metadata__") or {})
+    state = load_file(source)
+    if any(".lora_" in key for key in state):
+        lora = convert_lora(state, metadata, naming, file=source)
+        tensors, unmatched, report = lora.tensors, lora.unmatched, lora.report
+    else:
+        tensors, unmatched = convert_transformer(state, naming)
+        report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
+    with atomic_write(target) as temporary:
+        save_file(
+            {key: tensor.contiguous() for key, tensor in tensors.items()},
+            temporary,
+            metadata={"format": "pt", **metadata},
+        )
+    return report, unmatched
+
+
+def in_range(kind: type, text: str) -> Any:
+    """A number of the command line; argparse says what is wrong with another."""
+    value = kind(text)
+    if not (0 < value <= 1 if kind is float else value >= 1):
+        raise argparse.ArgumentTypeError(
+            f"got {text}; expected {'a share in 0...1' if kind is float else '1 or more'}"
+        )
+    return value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,33 +293,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", choices=("native", "diffusers"), default="native", help="the names to write"
     )
+    parser.add_argument("--dtype", choices=TYPES, help="of a LoRA's matrices; default: as they are")
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument(
+        "--energy",
+        type=partial(in_range, float),
+        help="of a LoRA: keep at least this share of each product's sum of squares, as .99",
+    )
+    less.add_argument(
+        "--rank", type=partial(in_range, int), help="of a LoRA: keep so many directions"
+    )
     options = parser.parse_args(arguments)
     try:
-        if options.target.suffix != ".safetensors":
-            raise EgoXInputError(
-                "target",
-                got=options.target.name,
-                expected="a name ending in .safetensors",
-                fix=f"use {options.target.with_suffix('.safetensors').name}",
-            )
-        metadata = dict(read_header(options.source, "weights file").get("__metadata__") or {})
-        state = load_file(options.source)
-        if any(".lora_" in key for key in state):
-            lora = convert_lora(state, metadata, options.to, file=options.source)
-            tensors, unmatched, report = lora.tensors, lora.unmatched, lora.report
+        check_new_file(options.target, (options.source,))
+        sizes: list[str] = []
+        if options.dtype or options.energy or options.rank:
+            dtype = TYPES.get(options.dtype)
+            work = SmallerLora(options.source, options.to, dtype, options.energy, options.rank)
+            work.write(options.target, lambda words: print(words, file=sys.stderr, flush=True))
+            report, unmatched, sizes = work.lora.report, work.lora.unmatched, [*work.report()]
         else:
-            tensors, unmatched = convert_transformer(state, options.to)
-            report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
-        with atomic_write(options.target) as temporary:
-            save_file(
-                {key: tensor.contiguous() for key, tensor in tensors.items()},
-                temporary,
-                metadata={"format": "pt", **metadata},
-            )
+            report, unmatched = rename(options.source, options.target, options.to)
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{options.target}: {report}")
+    for line in sizes:
+        print(line)
     for key in unmatched:
         print(f"  not taken over: {key}")
     return 0

@@ -20,7 +20,7 @@ from .file_kinds import (
     weight_file,
 )
 from .latents import denormalise_latent, fit_latent_colours, latent_colours, normalise_latent
-from .lora_keys import convert_lora, convert_transformer, rename_parameter
+from .lora_keys import convert_lora, convert_transformer, product_of, rename_parameter
 from .lora_settings import (
     MERGED,
     PREFIX,
@@ -41,4 +41,4 @@ from .prompt import (
 )
 from .schedule import TRAIN_TIMESTEPS, make_scheduler, released_schedule, sample_released
 from .vision import embedding_picture
-from .weights import SCALE_PARTS, SCALES, file_digest, read_header
+from .weights import SCALE_PARTS, SCALES, file_digest, read_header, read_tensor, write_streamed

@@ -159,6 +159,7 @@ class LoraConversion:
     matched: int  # tensors of the file that were renamed
     unmatched: tuple[str, ...]  # keys of the file without a place in the model
     others: dict[str, Tensor]  # of these, what only the host may know, named as far as we can
+    sources: Mapping[str, str]  # new name -> key of the file, of the matched ones
     ranks: tuple[int, ...]  # the different ranks, falling
     # The different values of alpha / rank in falling order; 1.0 if the file names no alpha.
     scales: tuple[float, ...]
@@ -335,6 +336,7 @@ def convert_lora(
         matched=matched,
         unmatched=tuple(unmatched),
         others=others,
+        sources=origin,
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
         remark=_remark(tensors, others, own) or _without_alpha(state, tensors),

@@ -1,10 +1,16 @@
 """The header of a weight file, and what a file is that has none."""
 
 import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ..errors import EgoXInputError
-from ..safe_files import parse_json, refuse_pickled, require_file
+from ..safe_files import atomic_write, parse_json, refuse_pickled, require_file
 
 MAX_HEADER_BYTES = 100 * 2**20
 PEEKED_BYTES = 64
@@ -12,6 +18,18 @@ TAIL_BYTES = 2**20
 SCALES = ("scale_weight", "weight_scale")
 SCALE_PARTS = ("scaled_fp8", *SCALES, "scale_input", "input_scale", ".comfy_quant")
 """Ends of names that scaled float8 files have beside the weights, by ComfyUI's old and new form."""
+DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+}
+"""Types of tensors that are read one by one, by the format's names."""
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -41,6 +59,59 @@ def read_header(file: Path, what: str) -> dict:
     if whole > size:
         raise _no_safetensors(what, file, f"cut off: {size_words(whole)} belong to it")
     return header
+
+
+def read_tensor(file: Path, header: Mapping, name: str, what: str) -> Tensor:
+    """One tensor of a safetensors file whose :func:`read_header` this is; the file isn't mapped.
+
+    Raises:
+        EgoXInputError: of a type that isn't known.
+    """
+    entry = header[name]
+    if entry["dtype"] not in DTYPES:
+        raise EgoXInputError(
+            what,
+            got=f"{name} of type {entry['dtype']}",
+            expected=f"one of {', '.join(DTYPES)}",
+            fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
+        )
+    begin, end = entry["data_offsets"]
+    with file.open("rb") as stream:
+        start = 8 + int.from_bytes(stream.read(8), "little")
+        stream.seek(start + begin)
+        data = bytearray(stream.read(end - begin))
+    return torch.frombuffer(data, dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+def write_streamed(
+    file: Path,
+    entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+    tensor_of: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+) -> None:
+    """A safetensors file, whole or not at all.
+
+    Args:
+        entries: name -> shape and type of a tensor.
+        tensor_of: asked for one after the other; of any type.
+    """
+    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
+    header: dict[str, dict] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, (shape, dtype) in entries.items():
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {
+            "dtype": kinds[dtype],
+            "shape": list(shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(file) as temporary, temporary.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name, (_, dtype) in entries.items():
+            data = tensor_of(name).to(dtype).contiguous().reshape(-1).view(torch.uint8)
+            stream.write(data.numpy().data)
 
 
 def file_digest(file: Path) -> str:

@@ -20,9 +20,10 @@ from egox_core.wan import (
     file_digest,
     read_header,
     rename_parameter,
+    write_streamed,
 )
 
-from ..wan.streamed import StreamedWeights, write_streamed
+from ..wan.streamed import StreamedWeights
 from ..wan.transformer import base_form, native_metadata, save_native, weight_files
 from ..wan.weights import weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
@@ -144,9 +145,8 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     carry)."""
     if source.is_file():
         tensors, metadata = read_lora(source)
-        rank = next(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
-        metadata = {"egox.rank": str(rank), **metadata, "egox.alpha": str(rank)}
-        return tensors, metadata
+        rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
+        return tensors, {**metadata, "egox.rank": str(rank), "egox.alpha": str(rank)}
     folders = checkpoint_folders(source)
     if not folders:
         raise EgoXInputError(

@@ -230,16 +230,15 @@ def save_lora(
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming
     takes alpha = rank (quirks 41), alpha / rank is multiplied into B, so that the file works as it
     was trained. ``native``: ComfyUI's names with an alpha for each matrix."""
-    rank, alpha = int(metadata["egox.rank"]), float(metadata["egox.alpha"])
+    scale = float(metadata["egox.alpha"]) / int(metadata["egox.rank"])
     if naming == "released":
-        scale = alpha / rank
         out = {
             RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()
         }
     else:
         alphas = {
-            k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha)
-            for k in tensors
+            k.replace(".lora_A.weight", ".alpha"): torch.tensor(scale * len(matrix))
+            for k, matrix in tensors.items()
             if ".lora_A." in k
         }
         out = convert_lora(

@@ -1,29 +1,13 @@
-"""Safetensors files tensor by tensor: read and written without the whole in memory, nor mapped."""
+"""Safetensors files tensor by tensor: read without the whole in memory, nor mapped."""
 
-import json
-import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from egox_core.errors import EgoXInputError
-from egox_core.safe_files import atomic_write
-from egox_core.wan import SCALE_PARTS, SCALES, read_header
+from egox_core.wan import SCALE_PARTS, SCALES, read_header, read_tensor
 
 from .weights import unscaled
-
-DTYPES: Mapping[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "U8": torch.uint8,
-}
-"""Names of the format."""
 
 
 class StreamedWeights:
@@ -63,48 +47,4 @@ class StreamedWeights:
 
     def _read(self, name: str) -> Tensor:
         file = self._file_of[name]
-        entry = self._headers[file][name]
-        if entry["dtype"] not in DTYPES:
-            raise EgoXInputError(
-                self.what,
-                got=f"{name} of type {entry['dtype']}",
-                expected=f"one of {', '.join(DTYPES)}",
-                fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
-            )
-        begin, end = entry["data_offsets"]
-        with file.open("rb") as stream:
-            start = 8 + int.from_bytes(stream.read(8), "little")
-            stream.seek(start + begin)
-            data = bytearray(stream.read(end - begin))
-        return torch.frombuffer(data, dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
-
-
-def write_streamed(
-    file: Path,
-    entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
-    tensor_of: Callable[[str], Tensor],
-    metadata: Mapping[str, str],
-) -> None:
-    """A safetensors file, whole or not at all.
-
-    Args:
-        entries: name -> shape and type of a tensor.
-        tensor_of: asked for one after the other; of any type.
-    """
-    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
-    header: dict[str, dict] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, (shape, dtype) in entries.items():
-        begin, end = end, end + math.prod(shape) * dtype.itemsize
-        header[name] = {
-            "dtype": kinds[dtype],
-            "shape": list(shape),
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with atomic_write(file) as temporary, temporary.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for name, (_, dtype) in entries.items():
-            data = tensor_of(name).to(dtype).contiguous().reshape(-1).view(torch.uint8)
-            stream.write(data.numpy().data)
+        return read_tensor(file, self._headers[file], name, self.what)

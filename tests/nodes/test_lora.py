@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tools.convert_lora import main as convert_lora_tool
 from tools.rigs import model_rig, standins
 
 
@@ -83,6 +84,19 @@ def test_peft_s_folder_is_scaled_as_it_was_trained(rig, native, tmp_path, rank):
     scaled, report = load(rig, file)
     assert "alpha/rank 3;" in report and "warning" not in report
     assert apart(load(rig, file, 1 / 3)[0], plain) < 1e-6 < apart(scaled, plain)
+
+
+def test_a_smaller_lora_is_the_same_here_and_in_the_stock_loader(rig, released, tmp_path):
+    """Its rank differs between layers, and its alpha with it."""
+    import comfy.sd
+
+    file = tmp_path / "small.safetensors"
+    assert convert_lora_tool([str(released), str(file), "--energy", ".8"]) == 0
+    ours, report = load(rig, file)
+    assert "32 tensors matched" not in report and "48 tensors matched, 0 unmatched" in report
+    assert "rank 4, 3" in report and "alpha/rank 1;" in report
+    stock, _ = comfy.sd.load_lora_for_models(rig.model, None, load_file(file), 1.0, 0.0)
+    assert apart(ours, stock) == 0 < apart(ours, load(rig, released)[0]) < apart(ours, rig.model)
 
 
 @pytest.mark.parametrize("product", ["lokr", "hada", "oft", "boft", "glora", "diff"])

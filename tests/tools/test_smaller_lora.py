@@ -1,0 +1,187 @@
+"""A LoRA in fewer bytes: what of each product is kept, who reads the file, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from egox_core.wan import read_header
+from tests.refusals import refuses
+from tools.convert_lora import SmallerLora, main
+
+WIDTH, OUT, RANK = 96, 64, 24
+PARTS = tuple(
+    f"blocks.{block}.{part}"
+    for block in range(2)
+    for part in ("self_attn.q", "self_attn.o", "cross_attn.v", "ffn.0", "ffn.2")
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Ten layers whose directions fade at different rates, with alpha twice the rank."""
+    draw, state = torch.Generator().manual_seed(11), {}
+    for number, part in enumerate(PARTS):
+        fading = torch.arange(1, RANK + 1) ** -(0.3 + 0.2 * number)
+        down = torch.randn(RANK, WIDTH, generator=draw)
+        state |= {
+            f"diffusion_model.{part}.lora_A.weight": down,
+            f"diffusion_model.{part}.lora_B.weight": torch.randn(OUT, RANK, generator=draw)
+            * fading,
+            f"diffusion_model.{part}.alpha": torch.tensor(2.0 * RANK),
+        }
+    metadata = {
+        "egox.rank": str(RANK),
+        "egox.alpha": str(2 * RANK),
+        "egox.lambda_g": "2",
+        "egox.rays": "exact",
+        "lora_adapter_metadata": json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 1}),
+    }
+    save_file(state, tmp_path / "whole.safetensors", metadata)
+    return tmp_path / "whole.safetensors"
+
+
+def smaller(source, *options):
+    target = source.with_name("smaller.safetensors")
+    assert main([str(source), str(target), *options]) == 0
+    return target
+
+
+def products(file) -> dict[str, torch.Tensor]:
+    """(alpha / rank) B A of each part in float64, as readers have it."""
+    state = load_file(file)
+    whole = {}
+    for name in (n for n in state if n.endswith("lora_A.weight")):
+        part = name.removesuffix(".lora_A.weight")
+        down, up = (state[f"{part}.lora_{half}.weight"].double() for half in "AB")
+        scale = float(state.get(f"{part}.alpha", len(down))) / len(down)
+        whole[part] = scale * (up.flatten(1) @ down.flatten(1))
+    return whole
+
+
+def lost(file, whole) -> dict[str, float]:
+    """Share of each product's sum of squares that a file is away from it."""
+    made = products(file)
+    return {p: float((made[p] - x).square().sum() / x.square().sum()) for p, x in whole.items()}
+
+
+@pytest.mark.parametrize("energy", [0.9, 0.99, 0.999])
+def test_each_product_keeps_the_energy_asked_for_and_no_direction_more(source, energy, capsys):
+    file = smaller(source, "--energy", str(energy))
+    state, whole = load_file(file), products(source)
+    for part, share in lost(file, whole).items():
+        squares = torch.linalg.svdvals(whole[part]).square()
+        rest = 1 - squares.cumsum(0) / squares.sum()
+        rank = len(state[f"{part}.lora_A.weight"])
+        assert (
+            share == pytest.approx(float(rest[rank - 1]), abs=1e-6) and share <= 1 - energy + 1e-6
+        )
+        assert rank == 1 or rest[rank - 2] > 1 - energy
+        assert float(state[f"{part}.alpha"]) == rank
+    said = capsys.readouterr().out
+    assert "self_attn.q: 2 matrices, rank " in said and "median" in said
+
+
+def test_float16_is_half_of_the_bytes_and_nearly_the_same(source):
+    file = smaller(source, "--dtype", "float16")
+    assert file.stat().st_size < 0.55 * source.stat().st_size
+    assert max(lost(file, products(source)).values()) ** 0.5 < 5e-4
+
+
+def test_what_the_lora_was_trained_with_stays_and_the_old_rank_goes(source):
+    metadata = read_header(smaller(source, "--rank", "5"), "LoRA")["__metadata__"]
+    assert metadata["egox.lambda_g"] == "2" and metadata["egox.rays"] == "exact"
+    assert metadata["egox.rank"] == metadata["egox.alpha"] == "5"
+    assert "lora_adapter_metadata" not in metadata
+
+
+def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
+    """By the names that they take; the rank is another in each layer."""
+    diffusers = pytest.importorskip("diffusers")
+    pytest.importorskip("peft")
+    from egox_train.train.export import export
+    from egox_train.train.lora import read_lora
+
+    file = smaller(source, "--energy", "0.95", "--to", "diffusers")
+    whole = products(file)
+    ranks = {p: len(x) for p, x in load_file(file).items() if p.endswith("lora_A.weight")}
+    assert len(set(ranks.values())) > 3
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 48, "ffn_dim": 96, "num_layers": 2}
+    wide = source.with_name("square.safetensors")
+    state = load_file(file)  # a model's matrices of attention are square
+    for name in list(state):
+        if name.endswith("lora_B.weight"):
+            state[name] = torch.cat([state[name], torch.zeros(WIDTH - OUT, state[name].shape[1])])
+    save_file(state, wide, read_header(file, "LoRA")["__metadata__"])
+    model = diffusers.WanTransformer3DModel(text_dim=8, **sizes)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_lora_adapter(load_file(wide), prefix="transformer")
+    model.fuse_lora()
+    changed = model.state_dict()
+    for part, product in whole.items():
+        name = part.removeprefix("transformer.")
+        delta = changed[f"{name}.base_layer.weight"] - before[f"{name}.weight"]
+        torch.testing.assert_close(delta[:OUT].double(), product, atol=1e-5, rtol=1e-4)
+    tensors, _ = read_lora(file)
+    native = source.with_name("native.safetensors")
+    export(file, native, "native")
+    for product in products(native).values():
+        twin = next(p for p in whole if torch.allclose(whole[p], product, atol=1e-5))
+        name = twin.removeprefix("transformer.")
+        ours = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
+        torch.testing.assert_close(ours.double(), product, atol=1e-5, rtol=1e-4)
+
+
+Q = "diffusion_model.blocks.0.self_attn.q"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({f"{Q}.dora_scale": torch.ones(OUT, 1)}, "with a DoRA"),
+        ({"diffusion_model.blocks.9.ffn.0.lokr_w1": torch.ones(2, 2)}, "with a LoKr"),
+        ({f"{Q}.lora_A.scale_weight": torch.ones(1)}, "scaled float8.*convert it without"),
+        ({f"{Q}.lora_A.weight": torch.full((RANK, WIDTH), torch.nan)}, "NaN or infinity"),
+        ({f"{Q}.lora_A.weight": torch.full((RANK, WIDTH), 1e6)}, "--dtype bfloat16"),
+    ],
+)
+def test_what_is_no_plain_product_or_does_not_fit_is_refused(source, more, words):
+    save_file({**load_file(source), **more}, source)
+    with refuses(words):
+        SmallerLora(source, "native", torch.float16, None, None).write(
+            source.with_name("out.safetensors"), lambda words: None
+        )
+    assert not source.with_name("out.safetensors").exists()
+
+
+@pytest.mark.parametrize("options", [["--energy", "1.5"], ["--rank", "0"], ["--energy", "99"]])
+def test_numbers_out_of_range_are_told(source, options, capsys):
+    with pytest.raises(SystemExit):
+        main([str(source), "out.safetensors", *options])
+    assert "expected" in capsys.readouterr().err
+
+
+def test_merged_it_equals_the_whole_product_cut_alike(source, repo_root, tmp_path):
+    """A base with the smaller LoRA in it, against one with each product cut by its own SVD."""
+    pytest.importorskip("comfy_kitchen")
+    from tools.merge_lora import merge
+    from tools.rigs import standins
+
+    base, lora = (repo_root / "models" / standins.SHIPPED[w] for w in ("transformer", "lora"))
+    cut = {}
+    for part, product in products(lora).items():
+        u, values, v = torch.linalg.svd(product, full_matrices=False)
+        cut[f"{part}.lora_B.weight"] = (u[:, :2] * values[:2]).float().contiguous()
+        cut[f"{part}.lora_A.weight"] = v[:2].float().contiguous()
+    save_file(cut, tmp_path / "cut.safetensors")
+    options = ["--rank", "2", "--dtype", "float32"]
+    assert main([str(lora), str(tmp_path / "small.safetensors"), *options]) == 0
+    made = []
+    for name in ("cut", "small"):
+        merge(base, tmp_path / f"{name}.safetensors", tmp_path / f"{name}_merged.safetensors")
+        made.append(load_file(tmp_path / f"{name}_merged.safetensors"))
+    for name, codes in made[0].items():
+        if codes.dtype == torch.int8:  # where a weight's last bit in bfloat16 differs, by 2 of 127
+            apart = (codes.int() - made[1][name].int()).abs()
+            assert apart.max() <= 2 and apart.float().mean() < 5e-3, name
