@@ -13,10 +13,10 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..remarks import Remark
 from ..types import FrameSelection, Sound
-from .reader import VideoSource, open_video, readable_packets
+from .reader import VideoSource, open_video
 from .selection import VideoInfo
 from .timing import JOIN_S
-from .tracks import chosen_track
+from .tracks import chosen_track, decoded_frames
 
 if TYPE_CHECKING:
     import av
@@ -80,13 +80,14 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
             return None
         if start > LEAD_S and stream.time_base and info.pts:
             container.seek(int((start - LEAD_S) / stream.time_base), stream=stream)
-        lost: list[float | None] = []
+        lost: list[av.Packet] = []
         placed = _Placed(start, length, info.joins_s)
-        for frame in _sound_frames(container, stream, lost):
+        for frame in decoded_frames(container, stream, lost):
             if not placed.add(frame):
                 break
         placed.end_run()
-    damaged = [at for at in lost if at is None or -GAP_S < at - start < length]
+    moments = [None if p.pts is None else float(p.pts * p.time_base) - start for p in lost]
+    damaged = [at for at in moments if at is None or -GAP_S < at < length]
     notes = ()
     if damaged:
         notes = (Remark(f"{len(damaged)} packets of its sound are damaged and left silent"),)
@@ -109,20 +110,6 @@ def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
     count = round(len(selection.times_s) / selection.fps * sound.sample_rate)
     part = sound.waveform[:, first : first + count]
     return host_sound(part, sound.sample_rate) if part.shape[-1] else None
-
-
-def _sound_frames(
-    container: av.container.InputContainer, stream: Any, lost: list[float | None]
-) -> Iterator[av.AudioFrame]:
-    """Decoded frames; the moments of packets that can't be decoded are added to ``lost``."""
-    import av
-
-    for packet in readable_packets(container, stream):
-        try:
-            yield from stream.decode(packet)
-        except (av.error.FFmpegError, ValueError):
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            lost.append(None if stamp is None else float(stamp * packet.time_base))
 
 
 def _finite(samples: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -32,14 +32,17 @@ from .selection import VideoInfo
 from .timing import frame_rate, joined_times
 from .tracks import (
     chosen_track,
+    decoded_frames,
     display_turn,
     dolby_profile,
     is_panorama,
     progressive,
+    readable_packets,
     real_tracks,
     stereo_layout,
     unknown_sound,
 )
+from .whole import cut_off, frames_of_index
 
 if TYPE_CHECKING:
     import av
@@ -122,6 +125,8 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
                 )
             yield container
     except (av.error.FFmpegError, EOFError) as error:
+        if end := cut_off(source):
+            raise _damaged(name, f"a file that is cut off: {end}") from error
         raise _undecodable(name, error) from error
 
 
@@ -148,22 +153,6 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
         )
     except UnicodeDecodeError as error:  # of PyAV, at odd metadata
         raise _undecodable(name, error) from error
-
-
-def readable_packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
-    """The packets of a stream; what can't be read between them is passed over."""
-    import av
-
-    reached = True
-    while reached:
-        reached = False
-        try:
-            for packet in container.demux(stream):
-                reached = reached or bool(packet.size)
-                yield packet
-            return
-        except av.error.FFmpegError:
-            continue
 
 
 def _undecodable(name: str, error: Exception) -> EgoXInputError:
@@ -209,13 +198,13 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         stream = chosen_track(container.streams.video)
-        begun = list(islice(container.decode(stream), CHECKED))
+        begun = list(islice(decoded_frames(container, stream, []), CHECKED))
         reorders = bool(stream.codec_context.has_b_frames)
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
         packets = [
             (p.pts, bool(p.is_keyframe))
-            for p in container.demux(stream)
+            for p in readable_packets(container, stream)
             if p.size and not p.is_discard
         ]
         if not begun or not packets:
@@ -258,14 +247,19 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         turn = display_turn(first)
         if turn[0]:
             width, height = height, width
+        end = cut_off(source)
+        if end and "mp4" in container.format.name:
+            listed_count = frames_of_index(stream, container.size)
+            end = f"{count} of {listed_count} frames, {end}" if listed_count else end
         hdr, tracks = (
             TRANSFERS.get(int(first.color_trc), ""),
             len(real_tracks(container.streams.video)),
         )
         remarks = {
             "cut": str(len(packets) - count)
-            * (count < len(packets) and not first.interlaced_frame),
+            * (count < len(packets) and not first.interlaced_frame and not end),
             "tracks": str(tracks) * (tracks > 1),
+            "end": end,
             "interlaced": "frames" * first.interlaced_frame,
             "gamut": "" if hdr else _gamut(first),
             "stereo": stereo_layout(first, coded.name),
@@ -297,7 +291,7 @@ def _decoded_stamps(source: VideoSource, packets: int, progress: Progress) -> tu
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
         stream.thread_type = "AUTO"
-        for frame in container.decode(stream):
+        for frame in decoded_frames(container, stream, []):
             stamps.append(frame.pts)
             progress(len(stamps), max(len(stamps), packets), "counting frames")
     return tuple(stamps)
@@ -367,7 +361,12 @@ def decode_frames(
             yield index, picture
             count += 1
     if count < len(indices):
-        raise _damaged(info.name, f"frame {indices[count]} missing or corrupt")
+        raise EgoXInputError(
+            f"video {info.name}",
+            got=f"frame {indices[count]} missing or corrupt",
+            expected="frames that can be decoded",
+            fix="use frames before or after it, or copy the file again",
+        )
 
 
 def _walk(

@@ -146,7 +146,8 @@ def select_frames(
             got=f"{available} frame{'s' * (available != 1)} from frame {start_frame} on at {fps:g} fps",
             expected=f"at least {frame_count}",
             fix=f"use frame_count {longest_clip(available)}"
-            + (", or start earlier" if start_frame else ""),
+            + (", or start earlier" if start_frame else "")
+            + ("; the file is cut off" if "end" in dict(info.remarks) else ""),
         )
     return FrameSelection(
         source_indices=indices,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REMARKS: Mapping[str, str] = {
     "tracks": "{} video tracks: the default one is read",
     "cut": "{} frames that can't be decoded, such as those before the first whole one, are left out",
+    "end": "the file is cut off: {}. Copy or download it again",
     "interlaced": "interlaced {}: lines of two moments are made one picture (bwdif)",
     "gamut": "{} brought to sRGB",
     "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
@@ -138,13 +139,42 @@ def _mp4_header(source: Any) -> bytes:
     return b""
 
 
+def readable_packets(container: Any, stream: Any) -> Iterator[av.Packet]:
+    """The packets of a stream; what can't be read between them is passed over."""
+    import av
+
+    reached = True
+    while reached:
+        reached = False
+        try:
+            for packet in container.demux(stream):
+                reached = reached or bool(packet.size)
+                yield packet
+            return
+        except av.error.FFmpegError:
+            continue
+
+
+def decoded_frames(container: Any, stream: Any, lost: list[av.Packet]) -> Iterator[Any]:
+    """The frames of a stream; packets that can't be decoded are added to ``lost``."""
+    import av
+
+    for packet in readable_packets(container, stream):
+        try:
+            yield from stream.decode(packet)
+        except (av.error.FFmpegError, ValueError):
+            lost.append(packet)
+
+
 def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """The stream's frames from here on, interlaced ones with the lines of their first moment and
     bwdif's between them."""
     from av.filter import Graph
 
     graph, stamps = None, deque()
-    frames: Iterator[Any] = chain(container.decode(stream), (None,))  # which ends the filter
+    frames: Iterator[Any] = chain(
+        decoded_frames(container, stream, []), (None,)
+    )  # which ends the filter
     for frame in frames:
         if graph is None and frame and frame.interlaced_frame:
             graph = Graph()

@@ -1,0 +1,103 @@
+"""Whether a file is whole, as its container's own length tells; of TS, and of a stream that was saved
+as it came (WebM, fragmented MP4), nothing can tell."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+_BOXES = (
+    *(b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"uuid", b"meta"),
+    *(b"mfra", b"sidx", b"pdin", b"pnot", b"prft", b"emsg", b"udta"),
+)
+"""What an MP4 or MOV consists of."""
+_NEEDED = (b"mdat", b"moov", b"moof")
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_DISCARDED = 2  # flag of an entry of FFmpeg's index: cut away by an edit list
+
+
+def cut_off(source: Path | io.BytesIO) -> str:
+    """What is there of a file whose end is missing, in words; empty where nothing is known to be."""
+    with _opened(source) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        start = file.read(12)
+        file.seek(0)
+        whole = 0
+        if start[4:8] in _BOXES:
+            boxes = dict(_boxes(file))
+            if b"mdat" in boxes and not boxes.keys() & {b"moov", b"moof"}:
+                return "its index (moov) is missing"
+            whole = max((end for kind, end in boxes.items() if kind in _NEEDED), default=0)
+        elif start[:4] == b"RIFF" and start[8:] == b"AVI ":
+            whole = _riff_length(file, size)
+        elif int.from_bytes(start[:4], "big") == _EBML:
+            whole = _matroska_length(file)
+    return f"{size / 1e6:.3g} of {whole / 1e6:.3g} MB are there" if whole > size + 1 else ""
+
+
+def frames_of_index(stream: Any, size: int) -> int:
+    """Number of an MP4's frames by its index, if some lie behind the end of a file of ``size`` bytes;
+    else 0."""
+    entries = [each for each in stream.index_entries if not each.flags & _DISCARDED]
+    return len(entries) if any(each.pos + each.size > size for each in entries) else 0
+
+
+def _opened(source: Path | io.BytesIO) -> AbstractContextManager[IO[bytes]]:
+    return nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb")
+
+
+def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """The kind and end of each box at the top; an end of 0 is the file's."""
+    place = 0
+    while True:
+        file.seek(place)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        if kind not in _BOXES or (length < 8 and length != 0):
+            return
+        yield kind, (place := place + length) if length else 0
+        if not length:
+            return
+
+
+def _riff_length(file: IO[bytes], size: int) -> int:
+    """Of a file of several such parts, the end of the last one that has begun."""
+    end = 0
+    while end < size:
+        file.seek(end)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] != b"RIFF" or length in (0, 2**32 - 1):  # not closed
+            break
+        end += 8 + length + length % 2
+    return end
+
+
+def _matroska_length(file: IO[bytes]) -> int:
+    """0 where the length was not known when it was written."""
+    while True:
+        name, length = _vint(file, keep=True), _vint(file)
+        if name is None or length is None:
+            return 0
+        if name == _SEGMENT:
+            return file.tell() + length
+        file.seek(length, io.SEEK_CUR)
+
+
+def _vint(file: IO[bytes], keep: bool = False) -> int | None:
+    """Number of Matroska, with its mark of length if ``keep``; None for an unknown one."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(more), "big")
+    bare = value & ((1 << 7 * (more + 1)) - 1)
+    if keep:
+        return value
+    return None if bare == (1 << 7 * (more + 1)) - 1 else bare
