@@ -1,8 +1,13 @@
 """Values that stages hand on: given by name, and changed by nobody."""
 
-from dataclasses import dataclass, field
-from typing import TypeVar
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from typing_extensions import dataclass_transform
 
 T = TypeVar("T")
@@ -12,3 +17,46 @@ T = TypeVar("T")
 def frozen(kind: type[T]) -> type[T]:
     """A dataclass with slots, whose fields are given by name and never change."""
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
+
+
+def content_digest(*values: Any) -> str:
+    """Digest values whole: every field of a payload, every number of an array.
+
+    Raises:
+        TypeError: an object whose content isn't known.
+    """
+    digest = hashlib.sha256()
+    for value in values:
+        for part in _content(value):
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _content(value: Any) -> Iterator[Any]:  # buffers of bytes
+    yield type(value).__name__.encode()
+    if isinstance(value, torch.Tensor):
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        yield memoryview(flat.view(torch.uint8).numpy())
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype}{value.shape}".encode()
+        yield memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    elif is_dataclass(value) and not isinstance(value, type):
+        for each in fields(value):
+            if each.compare:  # or it is made of the others
+                yield each.name.encode()
+                yield from _content(getattr(value, each.name))
+    elif isinstance(value, Mapping):
+        yield b"%d" % len(value)
+        for key, item in sorted(value.items(), key=lambda entry: repr(entry[0])):
+            yield from _content(key)
+            yield from _content(item)
+    elif isinstance(value, (tuple, list)):
+        yield b"%d" % len(value)
+        for item in value:
+            yield from _content(item)
+    elif value is None or isinstance(value, (bool, int, float, str, bytes, Path)):
+        yield repr(value).encode()
+    else:
+        raise TypeError(f"the content of a {type(value).__name__} isn't known")

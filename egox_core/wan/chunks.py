@@ -7,10 +7,9 @@ held while the chunk is sampled; told to the model by mask and condition latent,
 image-to-video input has them, they lead EgoX's LoRAs astray, which never saw an ego half that is
 known (this was measured)."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 from ..archives import NPY_ERRORS
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..frozen import frozen
+from ..frozen import content_digest, frozen
 from ..safe_files import atomic_write
 from ..sizes import FRAMES_PER_LATENT, latent_frames
 from ..types import CameraTrajectory, DepthVideo, of_frames
@@ -158,16 +157,9 @@ class ChunkFiles:
         self.origin = origin  # changes with all settings and weights that a chunk depends on
         self.used: list[Path] = []
 
-    def path(self, chunk: Chunk, *parts: Tensor | None) -> Path:
-        """The file of a chunk that is made of these tensors."""
-        digest = hashlib.sha256(
-            f"{self.origin}|{chunk.number}|{chunk.count}|{chunk.known}".encode()
-        )
-        for part in parts:
-            if part is not None:
-                digest.update(f"|{part.dtype}{tuple(part.shape)}".encode())
-                digest.update(np.ascontiguousarray(part.detach().cpu().numpy()).data)
-        return self.folder / f"{digest.hexdigest()[:40]}.npy"
+    def path(self, chunk: Chunk, *parts: Any) -> Path:
+        """The file of a chunk that is made of these tensors and payloads."""
+        return self.folder / f"{content_digest(self.origin, chunk, *parts)[:40]}.npy"
 
     def get(self, path: Path) -> Tensor | None:
         """A finished chunk [T, H, W, 3]; None where there is none, or the file is damaged."""
@@ -238,15 +230,7 @@ def sample_chunks(
                 given.append(picture.cpu().numpy())
         ego = None
         if files is not None:
-            maps = () if of_depth is None else (of_depth.depth_m, of_depth.trust)
-            path = files.path(
-                chunk,
-                exo,
-                pictures,
-                before,
-                *maps,
-                *(() if poses is None else (poses.ego.w2c, poses.exo.pose if poses.exo else None)),
-            )
+            path = files.path(chunk, exo, pictures, before, of_depth, poses)
             ego = files.get(path)
         if ego is None:
             ego = sample(chunk, exo, pictures, of_depth, poses, before)

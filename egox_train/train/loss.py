@@ -92,13 +92,19 @@ def noised_input(
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean."""
+    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean.
+
+    s and the sum are float32: bfloat16 rounds levels from .998 on to pure noise.
+    """
     t, h, w_exo, w_ego = sample.grid
-    s = sigmas.to(sample.ego).view(-1, 1, 1, 1, 1)
-    noisy_ego = (1 - s) * sample.ego + s * noise[..., -w_ego:]
-    exo = sample.exo
+    s = sigmas.to(sample.ego.device, torch.float32).view(-1, 1, 1, 1, 1)
+
+    def noised(clean: Tensor, noise: Tensor) -> Tensor:
+        return ((1 - s) * clean.float() + s * noise.float()).to(clean.dtype)
+
+    noisy_ego, exo = noised(sample.ego, noise[..., -w_ego:]), sample.exo
     if not conditioning.exo_clean:
-        exo = (1 - s) * exo + s * noise[..., :w_exo]
+        exo = noised(exo, noise[..., :w_exo])
     if w_exo:
         mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
     else:

@@ -1,6 +1,8 @@
 """Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes
 on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -188,6 +190,8 @@ def test_only_the_same_work_is_taken_up(tmp_path):
     later[12] += 0.01
     assert computed(later, prior, depth, trajectory) == [1], "the first chunk is the same"
     assert computed(exo, prior, None, trajectory) == [0, 1]
+    other_lens = replace(depth.exo, lens=depth.exo.lens.rescale(16, 16).crop(4, 4, 8, 8))
+    assert computed(exo, prior, replace(depth, exo=other_lens), trajectory) == [0, 1]
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:200])
     assert computed(exo, prior, depth, trajectory) == [0, 1], "damaged files are made anew"
