@@ -38,10 +38,10 @@ def _content(value: Any) -> Iterator[Any]:  # buffers of bytes
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype}{tuple(value.shape)}".encode()
         flat = value.detach().cpu().contiguous().reshape(-1)
-        yield memoryview(flat.view(torch.uint8).numpy())
+        yield flat.view(torch.uint8).numpy().data
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"{value.dtype}{value.shape}".encode()
-        yield memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     elif is_dataclass(value) and not isinstance(value, type):
         for each in fields(value):
             if each.compare:  # or it is made of the others

@@ -10,6 +10,7 @@ projects them anew.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -162,7 +163,6 @@ class _Entry:
     step: int = 0
     sigma: float = 0.0
     weights: Hashable = None  # of the model
-    stack: tuple = ()  # conditions of its last forward, itself included
     blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # k, v; or 8 bits, scale
     beside: tuple[Tensor, Tensor] | None = None  # modulation and rotations, the same in all blocks
     pinned: list[Tensor] = field(default_factory=list)
@@ -173,7 +173,9 @@ class ExoCache:
     """The exo half of one sampling run, by condition and whatever else makes a forward another.
 
     Each condition's part of a stacked batch has an entry of its own, so that it serves in every
-    other stacking, and goes when nobody asks for that condition any more.
+    other stacking, and goes when nobody asks for that condition any more. Whether a condition is
+    computed or kept never depends on those beside it: :meth:`alike` says which ones of a stack one
+    forward can serve.
 
     ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
     to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
@@ -188,6 +190,8 @@ class ExoCache:
         self.refused_bytes = 0  # largest request that found no room
         self.in_the_way: set[str] = set()  # code that needs the whole canvas in each forward
         self._entries: dict[tuple[Hashable, Hashable], _Entry] = {}
+        # Condition -> sigma of its last forward, and all conditions that were asked for with it.
+        self._used: dict[Hashable, tuple[float, frozenset]] = {}
         self._lane: torch.cuda.Stream | None = None
 
     def clear(self) -> None:
@@ -195,6 +199,7 @@ class ExoCache:
         for entry in self._entries.values():
             self._free(entry)
         self._entries.clear()
+        self._used.clear()
         self._lane = None
 
     def begin_run(self, memory: Memory) -> None:
@@ -215,6 +220,24 @@ class ExoCache:
         storages = (x.untyped_storage() for x in tensors)
         return sum({store.data_ptr(): store.nbytes() for store in storages}.values())
 
+    def alike(
+        self,
+        key: Hashable,
+        conditions: tuple,
+        sigma: float,
+        sigmas: Sequence[float],
+        weights: Hashable = None,
+    ) -> list[list[int]]:
+        """Places of stacked conditions that one forward can serve: those that are kept, by where
+        and how, and all others. The arguments are those of :meth:`forward`.
+        """
+        places = defaultdict[Hashable, list[int]](list)
+        for place, condition in enumerate(conditions):
+            entry = self._entries.get((key, condition))
+            good = entry and self._still_good(entry, step_of(sigma, sigmas), sigma, weights)
+            places[(entry.home, entry.packed) if entry and good else None].append(place)
+        return list(places.values())
+
     def forward(
         self,
         # Window, shape and skipped layers: everything but condition, step and weights.
@@ -231,28 +254,25 @@ class ExoCache:
         packed_bytes: int | None = None,
         # Names the model's weights, if they change within a run.
         weights: Hashable = None,
-        # Conditions that this step asks for, in this forward or another one.
+        # Conditions that are asked for together, by this forward or another one; empty: not known.
         asked: Collection = (),
     ) -> ExoForward | None:
-        """The part that one forward has in the cache; None where nothing can be kept."""
+        """The part that one forward has in the cache; None where nothing can be kept.
+
+        ``conditions`` are such as :meth:`alike` puts together.
+        """
         step = step_of(sigma, sigmas)
-        gone = [
-            name
-            for name, entry in self._entries.items()
-            if name[0] == key
-            and name[1] not in (*conditions, *asked)
-            and set(entry.stack) & set(conditions)
-        ]
-        for name in gone:
-            self._free(self._entries.pop(name))
+        self._used |= dict.fromkeys(conditions, (sigma, frozenset(asked)))
+        for name in [*self._entries]:
+            used_at, together = self._used[name[1]]
+            if name[1] not in asked and used_at != sigma and together & set(asked):
+                self._free(self._entries.pop(name))
         names = [(key, condition) for condition in conditions]
         entries = [self._entries[name] for name in names if name in self._entries]
         one_home = len({(entry.home, entry.packed) for entry in entries}) == 1
         there = len(entries) == len(names) and one_home
         if there and all(self._still_good(entry, step, sigma, weights) for entry in entries):
             self.kept += 1
-            for entry in entries:
-                entry.stack = conditions
             return ExoForward(self, entries, grid, device, kept=True)
         self.full += 1
         if not there:
@@ -267,7 +287,7 @@ class ExoCache:
             entries = [_Entry(*home) for _ in names]
             self._entries |= dict(zip(names, entries, strict=True))
         for entry in entries:
-            entry.step, entry.sigma, entry.weights, entry.stack = step, sigma, weights, conditions
+            entry.step, entry.sigma, entry.weights = step, sigma, weights
             entry.whole = False
         return ExoForward(self, entries, grid, device, kept=False)
 

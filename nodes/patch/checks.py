@@ -119,6 +119,7 @@ class SamplingCheck:
         options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
+        self.calls.batch = len(noise)
         if len(args) > CALLBACK:
             args = (
                 *args[:CALLBACK],
@@ -352,6 +353,7 @@ class PatchCalls:
 
     def reset(self) -> None:
         """A run begins."""
+        self.batch = 0  # latents that are sampled together; 0: not known
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
         self.attended = 0  # self-attentions in which geometry acted

@@ -3,7 +3,8 @@ keeps or projects anew, and where the ego half then stands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from comfy.samplers import get_area_and_mult
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.frozen import content_digest, frozen
 from ...egox_core.gga import ExoCache, ExoForward, kept_size
 from ...egox_core.sizes import PATCH
 from .checks import CACHE, HOSTS_OWN, WEIGHTS, module_of
@@ -22,58 +24,147 @@ if TYPE_CHECKING:
 
 ASKED = "egox_asked"
 """Key in transformer_options: conditions that the guider asks for at this noise level."""
+NAMES = "cond_or_uncond", "uuids"
+"""Keys in transformer_options: side and name of each stacked condition."""
 OVERRIDE = "optimized_attention_override"
 SLOTS = "patches_replace"
 OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes begin
 
 
+@frozen
+class ExoCall:
+    """What a forward asks of the cache."""
+
+    # All that makes exo's keys and values others but condition, noise level and weights.
+    key: Hashable
+    conditions: tuple  # names of the stacked ones, in their order
+    sigma: float
+    sigmas: list[float]  # of the run
+    weights: Hashable
+    asked: Collection  # conditions that are asked for together; empty: not known
+
+    def only(self, places: list[int]) -> ExoCall:
+        """The same for some of its conditions."""
+        return replace(self, conditions=tuple(self.conditions[place] for place in places))
+
+
 @torch.compiler.disable
-def open_exo_cache(
+def exo_call(
     cache: ExoCache,
     # The executor of the host's Wan model.
     executor: WrapperExecutor,
     x: Tensor,  # [B, 36, t, h, w_ego]
+    # What the model is told of each condition, [B, ...] each.
+    told: Sequence[Tensor],
     # The transformer_options of this call.
     options: Mapping[str, Any],
     # Latent frames of the context window; None: all of them.
     frames: list[int] | None,
-    w_exo: int,  # latents
-) -> ExoForward | None:
-    """This forward's part in the cache; None where every token is computed.
+    # Latents that are sampled together; 0: not known.
+    batch: int,
+) -> ExoCall | None:
+    """What this forward asks of the cache; None where every token is computed.
 
     Code of other nodes between the patch and the model (wrappers that were added later, patches,
     replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
     the host's own nodes skip do not. The key holds all that makes exo's keys and values others.
     """
     sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
-    transformer = executor.class_obj
     inner = {module_of(code) for code in inner_code(executor, options)}
     cache.in_the_way.update(inner)
     if sigmas is None or sigma is None or inner:
         cache.full += 1
         return None
-    # Of a sampler that names no conditions, the batch is one. The negative that the host makes for
-    # the area of a positive has that one's name.
-    names = options.get("uuids") or (None,)
-    conditions = tuple(zip(options.get("cond_or_uncond") or (0,) * len(names), names, strict=True))
+    names = names_of_rows(options, len(x), batch)
+    conditions = names or told_digests(told, len(x), batch)
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
     window = None if frames is None else tuple(frames)
-    key = x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced
+    return ExoCall(
+        key=(x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced),
+        conditions=conditions,
+        sigma=float(sigma.flatten()[0]),
+        sigmas=sigmas.tolist(),
+        weights=options.get(WEIGHTS),
+        asked=options.get(ASKED, ()) if names else (),
+    )
+
+
+def names_of_rows(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
+    """The host's names of the stacked conditions; empty where they are of other rows, as where a
+    wrapper asks for one condition of a stack at a time.
+
+    Of a sampler that names no conditions, the batch is one. The negative that the host makes for the
+    area of a positive has that one's name.
+    """
+    uuids = options.get("uuids") or (None,)
+    sides = options.get("cond_or_uncond") or (0,) * len(uuids)
+    fits = len(uuids) == len(sides) and rows % len(sides) == 0
+    if not fits or batch not in (0, rows // len(sides)):
+        return ()
+    return tuple(zip(sides, uuids, strict=True))
+
+
+def told_digests(told: Sequence[Tensor], rows: int, batch: int) -> tuple:
+    """Names of a batch's conditions by what the model is told of each."""
+    count = rows // batch if batch and rows % batch == 0 else 1
+    parts = [x.chunk(count) for x in told]
+    return tuple(content_digest(*own) for own in zip(*parts, strict=True))
+
+
+@torch.compiler.disable
+def open_exo_cache(
+    cache: ExoCache,
+    call: ExoCall,
+    executor: WrapperExecutor,
+    x: Tensor,  # [B, 36, t, h, w_ego]
+    w_exo: int,  # latents
+) -> ExoForward | None:
+    """This forward's part in the cache; None where exo has no room."""
+    transformer = executor.class_obj
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     sizes = len(transformer.blocks), batch, grid, transformer.dim
     return cache.forward(
-        key,
-        conditions,
-        float(sigma.flatten()[0]),
-        sigmas.tolist(),
+        call.key,
+        call.conditions,
+        call.sigma,
+        call.sigmas,
         grid,
         kept_size(*sizes, x.element_size()),
         x.device,
         packed_bytes=kept_size(*sizes, None),
-        weights=options.get(WEIGHTS),
-        asked=options.get(ASKED, ()),
+        weights=call.weights,
+        asked=call.asked,
     )
+
+
+@torch.compiler.disable
+def alike(cache: ExoCache, call: ExoCall) -> list[list[int]]:
+    """Places of the call's conditions that one forward can serve."""
+    return cache.alike(call.key, call.conditions, call.sigma, call.sigmas, call.weights)
+
+
+@torch.compiler.disable
+def forward_apart(
+    forward: Callable[..., Tensor],
+    groups: list[list[int]],
+    batched: Sequence[Tensor | None],  # [B, ...] each
+    options: Mapping[str, Any],
+) -> Tensor:  # [B, ...]
+    """A stack's conditions by one forward for each group of places, in their order again."""
+    count = sum(map(len, groups))
+    made: dict[int, Tensor] = {}
+    for places in groups:
+        parts = [None if x is None else x.chunk(count) for x in batched]
+        rows = [None if x is None else torch.cat([x[place] for place in places]) for x in parts]
+        named = {
+            name: [options[name][place] for place in places]
+            for name in NAMES
+            if len(options.get(name) or ()) == count
+        }
+        out = forward(*rows, {**options, **named})
+        made |= dict(zip(places, out.chunk(len(places)), strict=True))
+    return torch.cat([made[place] for place in range(count)])
 
 
 def name_asked(

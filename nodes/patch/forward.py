@@ -43,7 +43,17 @@ from .checks import (
     PatchCalls,
     module_of,
 )
-from .exo_cache import OVERRIDE, SLOTS, check_alone, open_exo_cache, rope_right_of, with_inputs
+from .exo_cache import (
+    OVERRIDE,
+    SLOTS,
+    alike,
+    check_alone,
+    exo_call,
+    forward_apart,
+    open_exo_cache,
+    rope_right_of,
+    with_inputs,
+)
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
@@ -156,8 +166,22 @@ class WideningWrapper:
         )
         exo_forward, cache = None, self.calls.exo_cache
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
+        call = None
         if cache is not None:
-            exo_forward = open_exo_cache(cache, executor, x, options, frames, exo.shape[-1])
+            told = [part for part in (context, clip_fea) if part is not None]
+            call = exo_call(cache, executor, x, told, options, frames, self.calls.batch)
+        if cache is not None and call is not None:
+            groups = alike(cache, call)
+            if len(groups) > 1:
+
+                def forward_rows(x, timestep, context, clip_fea, options):
+                    return self(
+                        executor, x, timestep, context, clip_fea, time_dim_concat, options, **kwargs
+                    )
+
+                batched = x, timestep, context, clip_fea
+                return forward_apart(forward_rows, groups, batched, options)
+            exo_forward = open_exo_cache(cache, call, executor, x, exo.shape[-1])
         if cache is not None and cache.alone:
             exo_forward = check_alone(cache, exo_forward)
             if not exo_forward.kept:

@@ -683,26 +683,89 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
     executor = SimpleNamespace(
         class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0
     )
-    keys = []
-
-    class Cache:
-        in_the_way = set()
-
-        def forward(self, key, *rest, packed_bytes, weights, asked):
-            keys.append((key, rest[0], weights))
-
+    cache = rig.nodes("patch.exo_cache").ExoCache(0)
     base = {
         "sample_sigmas": torch.tensor([1.0, 0.0]),
         "sigmas": torch.tensor([1.0]),
         "uuids": ["a"],
     }
-    for more in (
+    changes = (
         {},
         {module.WEIGHTS: ((1, 0.5),)},
         {module.WEIGHTS: ((1, 0.7),)},
         {"uuids": ["b"]},
         {module.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}},
-    ):
-        module.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
-    module.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
-    assert len(set(keys)) == len(keys) == 6
+    )
+    cases = [*(({**base, **more}, None) for more in changes), (base, [0, 1, 2])]
+    calls = [
+        module.exo_call(cache, executor, x, (), options, frames, 1) for options, frames in cases
+    ]
+    assert len({(call.key, call.conditions, call.weights) for call in calls}) == 6
+
+
+def one_at_a_time(model, how: str):
+    """A wrapper of another pack that asks for each condition of a stack by itself; of what the host
+    names of the stack it hands on all, its own side, or nothing."""
+
+    def around(apply, args):
+        made, count = [], len(args["cond_or_uncond"])
+        for place, side in enumerate(args["cond_or_uncond"]):
+            own = {
+                name: x.chunk(count)[place] if isinstance(x, torch.Tensor) else x
+                for name, x in args["c"].items()
+            }
+            options = dict(own["transformer_options"])
+            if how == "its side":
+                options["cond_or_uncond"] = [side]
+            elif how == "nothing":
+                del options["cond_or_uncond"], options["uuids"]
+            own["transformer_options"] = options
+            x, level = (args[name].chunk(count)[place] for name in ("input", "timestep"))
+            made.append(apply(x, level, **own))
+        return torch.cat(made)
+
+    wrapped = model.clone()
+    wrapped.set_model_unet_function_wrapper(around)
+    return wrapped
+
+
+@pytest.mark.parametrize("how", ["all names", "its side"])
+@pytest.mark.parametrize("every", [1, 0])
+def test_a_wrapper_may_ask_for_one_condition_at_a_time(rig, how, every):
+    model = rig.patch(recompute_exo=every)
+    wanted = rig.ksample(model, steps=4)
+    made = rig.ksample(one_at_a_time(model, how), steps=4)
+    assert (made - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    if every == 0:
+        assert counts_of(model) == (2, 6)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("every", [0, 3])
+def test_a_condition_that_comes_back_gives_the_same_stacked_and_single(
+    rig, monkeypatch, packed, every
+):
+    """The host's CFG Override to 1 in the middle of a run: which conditions share a forward is a
+    matter of free memory, and changes nothing."""
+    from comfy_extras.nodes_custom_sampler import CFGOverride
+
+    if packed:
+        leave_little_room(rig, monkeypatch)
+    own = type(rig.model.model).memory_required
+
+    def sampled(single: bool):
+        def required(self, input_shape, cond_shapes=None):
+            apart = single and cond_shapes is not None and input_shape[0] > 1
+            return 1e30 if apart else own(self, input_shape, cond_shapes or {})
+
+        monkeypatch.setattr(type(rig.model.model), "memory_required", required)
+        model = rig.patch(recompute_exo=every)
+        override = {"cfg": 1.0, "start_percent": 0.2, "end_percent": 0.5}
+        out = rig.ksample(CFGOverride.execute(model, **override)[0], steps=8)
+        return out, cache_of(model).full
+
+    (stacked, fulls), (single, forwards) = sampled(False), sampled(True)
+    # In 8 bits a number may round the other way.
+    tolerance = 1e-3 if packed else 1e-5
+    assert (stacked - single).abs().max() < tolerance * single.abs().max()
+    assert fulls < forwards

@@ -126,31 +126,48 @@ def test_each_condition_window_and_weight_has_its_own(forward):
 BOTH, POSITIVE, NEGATIVE = ("negative", "positive"), ("positive",), ("negative",)
 
 
+OTHER = ("negative", "b")
+
+
+@pytest.mark.parametrize("every", [0, 4])
 @pytest.mark.parametrize(
-    ("calls", "expected", "entries"),
+    ("asked", "expected", "entries"),
     [
-        # (conditions of a forward, what its step asks for), and conditions kept after each
-        ([(BOTH, BOTH), (POSITIVE, POSITIVE), (POSITIVE, POSITIVE)], [FULL, KEPT, KEPT], [2, 1, 1]),
-        ([(BOTH, BOTH), (POSITIVE, BOTH), (NEGATIVE, BOTH)], [FULL, KEPT, KEPT], [2, 2, 2]),
-        ([(NEGATIVE, BOTH), (POSITIVE, BOTH), (BOTH, BOTH)], [FULL, FULL, KEPT], [1, 2, 2]),
-        ([(BOTH, BOTH), (BOTH[::-1], BOTH), (NEGATIVE, BOTH)], [FULL, KEPT, KEPT], [2, 2, 2]),
-        ([(BOTH, BOTH), (("negative", "b"), ("negative", "b"))], [FULL, FULL], [2, 2]),
-        (
-            [(POSITIVE, POSITIVE), (NEGATIVE, NEGATIVE), (POSITIVE, POSITIVE)],
-            [FULL, FULL, KEPT],
-            [1, 2, 2],
-        ),
-        ([(POSITIVE, POSITIVE), (BOTH, BOTH), (POSITIVE, POSITIVE)], [FULL, FULL, KEPT], [1, 2, 1]),
+        # conditions of each noise level, those of them that are computed, and how many are kept then
+        ([BOTH, POSITIVE, POSITIVE], [BOTH, (), ()], [2, 1, 1]),
+        ([BOTH, POSITIVE, BOTH], [BOTH, (), NEGATIVE], [2, 1, 2]),
+        ([POSITIVE, BOTH, POSITIVE, BOTH], [POSITIVE, NEGATIVE, (), NEGATIVE], [1, 2, 1, 2]),
+        ([BOTH, BOTH[::-1], BOTH], [BOTH, (), ()], [2, 2, 2]),
+        ([BOTH, OTHER, BOTH], [BOTH, ("b",), ("positive",)], [2, 2, 2]),
+        ([BOTH, OTHER[::-1], POSITIVE, BOTH], [BOTH, ("b",), POSITIVE, ()], [2, 2, 3, 2]),
     ],
-    ids=["cfg to 1", "apart", "together", "order", "other prompt", "guided twice", "cfg later"],
+    ids=["cfg to 1", "and back", "cfg later", "order", "other prompt", "by turns"],
 )
-def test_every_stacking_takes_what_was_kept_and_who_is_asked_no_more_goes(
-    forward, calls, expected, entries
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_condition_is_kept_whatever_stands_beside_it(
+    forward, every, asked, expected, entries, stacked
 ):
-    cache, of_one = ExoCache(0), BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
-    for (conditions, asked), result, kept in zip(calls, expected, entries, strict=True):
-        assert forward(cache, 0.6, conditions=conditions, asked=asked) == result
-        assert cache.kept_bytes == kept * of_one
+    cache, of_one = ExoCache(every), BLOCKS * 2 * 2 * 3 * 4 * 8 * 4
+    for conditions, wanted, kept, sigma in zip(asked, expected, entries, SIGMAS, strict=False):
+        calls = [conditions] if stacked else [(condition,) for condition in conditions]
+        computed = []
+        for call in calls:
+            for places in cache.alike("", call, sigma, SIGMAS):
+                own = tuple(call[place] for place in places)
+                if forward(cache, sigma, conditions=own, asked=conditions) == "full":
+                    computed += own
+        assert sorted(computed) == sorted(wanted) and cache.kept_bytes == kept * of_one
+
+
+def test_a_guider_that_asks_more_than_once_keeps_all(forward):
+    """As the host's guider of two models does, and one that says nothing of what it asks for."""
+    cache, silent = ExoCache(0), ExoCache(0)
+    asked = [
+        forward(cache, s, conditions=c, asked=c) for s in SIGMAS[:3] for c in (POSITIVE, NEGATIVE)
+    ]
+    assert asked == [FULL, FULL, *[KEPT] * 4]
+    told = [forward(silent, s, conditions=c) for s in SIGMAS[:3] for c in (BOTH, POSITIVE)]
+    assert told == [FULL, *[KEPT] * 5]
 
 
 def test_a_condition_s_part_of_a_batch_is_its_own(tokens, device):
