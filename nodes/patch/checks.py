@@ -7,8 +7,9 @@ error, so the run counts what passed through the patch."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,42 @@ def has_image_embedding(model: ModelPatcher) -> bool:
     return getattr(model.get_model_object("diffusion_model"), "img_emb", None) is not None
 
 
+RUN: ContextVar[PatchCalls | None] = ContextVar("egox_run", default=None)
+"""Counts of the run that goes on, while its positive model is a patched one."""
+
+
+@contextmanager
+def running(calls: PatchCalls) -> Generator[None]:
+    """Have :data:`RUN` be a run's."""
+    token = RUN.set(calls)
+    try:
+        yield
+    finally:
+        RUN.reset(token)
+
+
+def check_in_run(model: ModelPatcher, calls: PatchCalls) -> None:
+    """Refuse a patched model that a guider takes beside one that isn't: the canvas of both is the
+    first one's.
+
+    Raises:
+        EgoXInputError: a guider of two models, of which the negative alone is patched.
+    """
+    run = RUN.get()
+    if run is None:
+        raise EgoXInputError(
+            "models of the guider",
+            got="the EgoX patch on the negative's model alone",
+            expected="the EgoX patch on the positive's model, whose canvas both then take",
+            fix="connect EgoX Model Patch to 'model' of the guider, and the unpatched model to "
+            "'model_negative'",
+        )
+    if run is not calls:
+        logging.warning(
+            "[EgoX] the negative's own EgoX patch isn't asked: the positive's acts on both models"
+        )
+
+
 class SamplingCheck:
     """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or
     computed, and a model whose first step goes past the patch."""
@@ -128,7 +165,7 @@ class SamplingCheck:
             )
         cache = self.calls.exo_cache
         if cache is None:
-            with forms_to_compile(model):
+            with running(self.calls), forms_to_compile(model):
                 return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
         cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
@@ -136,7 +173,7 @@ class SamplingCheck:
         conditions = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
         self.calls.warning = room_words(cache, model, conditions * noise.shape[0], self.canvas)
         try:
-            with forms_to_compile(model):
+            with running(self.calls), forms_to_compile(model):
                 return executor(noise, *args, **kwargs)
         finally:
             cache.clear()

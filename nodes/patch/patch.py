@@ -6,10 +6,11 @@ Used by EgoX Model Patch and Wan EgoX Sampler, so that both give the same number
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
@@ -19,7 +20,14 @@ from ...egox_core.wan import MERGED, build_mask, contradictions, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
 from ..io_types import TrajectoryWithNotes
-from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
+from .checks import (
+    PatchCalls,
+    SamplingCheck,
+    WholeCanvasMemory,
+    check_in_run,
+    check_model,
+    has_image_embedding,
+)
 from .exo_cache import name_asked
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata, merged_metadata, position_scale, set_positions
@@ -119,6 +127,8 @@ def patch_with_geometry(
     ):
         patched.remove_wrappers_with_key(kind, KEY)
         patched.add_wrapper_with_key(kind, KEY, wrapper)
+    patched.remove_callbacks_with_key(CallbacksMP.ON_PRE_RUN, KEY)
+    patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, partial(check_in_run, calls=calls))
     for name, value in memory.batching_patches().items():
         patched.add_object_patch(name, value)
     return patched, "; ".join(notes)

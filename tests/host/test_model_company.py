@@ -510,3 +510,33 @@ def test_parts_whose_place_is_unknown_are_refused(rig, patch_first, cut):
     base.set_model_unet_function_wrapper(parts)
     with refuses("(?s)latent in a call.*the ego half.*windows or tiles"):
         rig.ksample(base if patch_first else rig.patch(base, lambda_g=0.0))
+
+
+def guided_by_two(rig, positive, negative) -> torch.Tensor:
+    """Sampled by the host's guider of two models."""
+    import comfy.samplers
+    from comfy_extras import nodes_custom_sampler
+
+    guider_of = getattr(nodes_custom_sampler, "DualModelGuider", None)
+    if guider_of is None:
+        pytest.skip("this host has no guider of two models")
+    guider = guider_of.execute(positive, rig.positive, 3.0, negative, rig.negative).result[0]
+    latent = rig.latent["samples"]
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3))
+    sigmas = torch.tensor([1.0, 0.8, 0.5, 0.0])
+    sampler = comfy.samplers.sampler_object("euler")
+    with torch.inference_mode():
+        return guider.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=1)
+
+
+def test_a_guider_of_two_models_takes_the_canvas_of_the_positives(rig, caplog):
+    plain, patched = rig.model.clone(), rig.patch(recompute_exo=0)
+    both = guided_by_two(rig, patched, patched)
+    assert counts_of(patched) == (2, 4)
+    assert torch.equal(guided_by_two(rig, patched, plain), both)
+    assert not caplog.records
+    other = rig.patch(lambda_g=0.0)
+    assert torch.equal(guided_by_two(rig, patched, other), both)
+    assert "the negative's own EgoX patch isn't asked" in caplog.text
+    with refuses("the EgoX patch on the negative's model alone.*to 'model' of the guider"):
+        guided_by_two(rig, plain, patched)
