@@ -5,7 +5,8 @@
 
 FOLDER is the take cmu_soccer06 of the authors' release (exo.mp4, depth.npz, meta.json, and the true
 ego video). Noise released, 50 steps, seed 42, 49 frames, as in the one public run of the authors'
-code (github.com/skr3178/egoX): PSNR 17.83 dB, SSIM .691, 47 minutes with 4-bit weights on 24 GB.
+code (github.com/skr3178/egoX), 47 minutes with 4-bit weights on 24 GB: PSNR 17.83 dB and SSIM .653 of
+RGB, as our own columns have them. (It quotes .691, which is of luma; luma has 19.44 dB.)
 Run again by a volunteer, after a change of the model path; the weights are those of the README.
 """
 
@@ -40,7 +41,7 @@ from tools.setup.environment import Environment, this_environment
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
-PUBLIC = {"psnr": 17.83, "ssim": 0.691}
+PUBLIC = {"psnr": 17.83, "ssim": 0.653}
 NEAR = {"psnr": 0.5, "ssim": 0.02}
 """Distance that a run may have and still say the same: theirs had 4-bit weights, and a GPU's
 attention kernels round differently."""

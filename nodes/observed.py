@@ -23,6 +23,7 @@ class Observed:
     marked: Tensor  # the same where this video shows them
     redrawn: Tensor  # [T, H, W] bool
     kept: Tensor  # [T, H, W] bool, what was put back
+    judged: Tensor  # [T] bool, frames that could be compared with what exo saw
 
     def shown_as(
         self, followed: PathError | None, lens: CameraModel, target: CameraModel | None
@@ -42,12 +43,29 @@ class Observed:
         """Marks of one frame's pixels."""
         return video_classes(self.marked[frame], self.redrawn[frame], self.kept[frame])
 
+    def redrawn_shares(self) -> list[float | None]:
+        """Share of each frame's picture that is redrawn; None where it can't be judged."""
+        shares = self.redrawn.float().mean((1, 2)).tolist()
+        return [
+            share if known else None
+            for share, known in zip(shares, self.judged.tolist(), strict=True)
+        ]
+
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
-        redrawn = 100 * float(self.redrawn.float().mean())
-        lines = [
-            f"All frames: {redrawn:.0f} % of the picture seen by exo, but the model drew something else"
-        ]
+        count, known = len(self.judged), int(self.judged.sum())
+        unknown = (
+            "what the prior shows there doesn't match: its depth is off, or all of it was redrawn"
+        )
+        lines = [f"Whether the model drew what exo saw can't be judged: {unknown}"]
+        if known:
+            redrawn = 100 * float(self.redrawn[self.judged].float().mean())
+            frames = "All frames" if known == count else f"{known} of {count} frames"
+            others = "" if known == count else f"; the others can't be judged: {unknown}"
+            lines = [
+                f"{frames}: {redrawn:.0f} % of the picture seen by exo, but the model drew something "
+                f"else{others}"
+            ]
         if self.kept.any():
             kept = 100 * float(self.kept.float().mean())
             lines.append(
@@ -71,7 +89,9 @@ def observed_in(
         prior = interpolate(prior.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
         seen = interpolate(seen[None], size, mode="nearest-exact")[0]
     progress = host_progress(len(decoded))
-    frames, redrawn, kept = keep_observed(
+    frames, redrawn, kept, judged = keep_observed(
         decoded.cpu().float(), prior, seen, keep, progress=progress
     )
-    return Observed(frames=frames, seen=seen, marked=seen, redrawn=redrawn, kept=kept)
+    return Observed(
+        frames=frames, seen=seen, marked=seen, redrawn=redrawn, kept=kept, judged=judged
+    )

@@ -1,12 +1,14 @@
 """Departures of a generated video from what exo observed, and the observed pixels put back.
 
 A frame is compared with its prior where that is observed. It departs as a whole where it fits better
-moved (the view is off the path) or too little of its texture fits (the depth is off: each place is
-moved by another way), a surrounding where it fits better moved by itself (an object stands
-elsewhere), a pixel where its colour is another one."""
+moved (the view is off the path), a surrounding where it fits better moved by itself (an object stands
+elsewhere), a pixel where its colour is another one. Where too little of its texture fits, moved or
+not, nothing is known: the depth is off, so that each place is moved by another way, or all of it is
+redrawn. The true ego videos of real takes are such, since their depth is a network's."""
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
@@ -56,14 +58,15 @@ def keep_observed(
     keep: float,  # 0...1, share of the prior's pixel
     *,
     progress: Progress = no_progress,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Put the prior's own pixels where they are observed and the video shows the same thing.
 
-    Edges and specks are left out, seams are feathered, and long waves stay as generated.
+    Edges and specks are left out, seams are feathered, and long waves stay as generated. Nothing is
+    put back into a frame that can't be judged.
 
     Returns:
         video [T, H, W, 3]; observed pixels that it shows otherwise than exo did [T, H, W] bool; those
-        of which at least half is the prior's [T, H, W] bool.
+        of which at least half is the prior's [T, H, W] bool; frames that could be judged [T] bool.
 
     Raises:
         EgoXInputError: shapes that don't fit each other, a share outside of 0...1.
@@ -79,24 +82,28 @@ def keep_observed(
         raise EgoXInputError("keep_observed", got=keep, expected="0 to 1", fix="1 keeps all of it")
     redrawn, kept = (FrameStore(len(seen), tuple(seen.shape[1:]), np.bool_) for _ in range(2))
     made = FrameStore(len(video), tuple(video.shape[1:]), np.float32) if keep else None
+    judged = torch.zeros(len(seen), dtype=torch.bool)
     for t, (frame, drawn, kinds) in enumerate(zip(video, prior, seen, strict=True)):
         progress(t, len(video), "compare with what exo observed")
         pictures, observed = (frame.numpy(), drawn.numpy()), (kinds >= EARLIER).numpy()
         marks = departs(*pictures, observed)
-        share = keep * kept_share(observed, marks)
+        judged[t] = marks is not None
+        marks = np.zeros_like(observed) if marks is None else marks
+        share = keep * kept_share(observed & bool(judged[t]), marks)
         redrawn.append(marks)
         kept.append(share >= 0.5)
         if made is not None:
             made.append(blended(*pictures, share))
-    return video if made is None else made.tensor(), redrawn.tensor(), kept.tensor()
+    return video if made is None else made.tensor(), redrawn.tensor(), kept.tensor(), judged
 
 
 def departs(
     video: np.ndarray,  # [H, W, 3]
     prior: np.ndarray,  # [H, W, 3]
     observed: np.ndarray,  # [H, W] bool
-) -> np.ndarray:  # [H, W] bool
-    """Mark the observed pixels of a frame that it shows otherwise than exo did."""
+) -> np.ndarray | None:  # [H, W] bool
+    """Mark the observed pixels of a frame that it shows otherwise than exo did; None where that
+    can't be judged."""
     size = tuple(side // SCALE for side in observed.shape[::-1])
     small = [
         cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -108,9 +115,14 @@ def departs(
     soft = [blur_inside(picture, on, COLOUR_BLUR_PX) for picture in small]
     marks = np.sqrt(np.square(_even(*soft, on)).mean(2)) > COLOUR
     sharp = [blur_inside(picture, on, EDGE_BLUR_PX) @ GREY for picture in small]
-    here, moved, frame_moved = move_errors(_even(*sharp, on) + sharp[1], sharp[1], on)
+    here, moved, move = move_errors(_even(*sharp, on) + sharp[1], sharp[1], on)
     marks |= (moved < PLACE_GAIN * here) & (here > LEAST)
-    marks |= frame_moved or not texture_fits(*sharp, on)
+    fits = texture_fits(*sharp, on)
+    if move is not None:
+        marks[:] = True
+        fits = fits or texture_fits(sharp[0], _moved(sharp[1], move), on * _moved(on, move))
+    if not fits:
+        return None
     return (
         cv2.resize(
             marks.astype(np.uint8), observed.shape[::-1], interpolation=cv2.INTER_NEAREST
@@ -123,14 +135,16 @@ def move_errors(
     video: np.ndarray,  # [h, w] grey
     prior: np.ndarray,  # [h, w] grey
     on: np.ndarray,  # [h, w] float32, 1 where observed
-) -> tuple[np.ndarray, np.ndarray, bool]:
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Mean squared difference around each pixel [h, w], that of the best move (infinite where too
-    little is observed), and whether the whole frame fits better moved."""
+    little is observed), and the move (down, right) by which the whole frame fits better; None:
+    where it is."""
     height, width = on.shape
     side = max(3, height // PLACE | 1)
     padded, padded_on = (np.pad(picture, REACH) for picture in (prior, on))
     here = moved = np.full(on.shape, np.inf, np.float32)
     whole = best = np.inf
+    move = 0, 0
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
         far = np.hypot(down - REACH, right - REACH)
         if 0 < far < NEAR:
@@ -147,9 +161,9 @@ def move_errors(
             here, whole = place, frame
         else:
             moved = np.minimum(moved, place)
-            if both.sum() > on.sum() / 2:
-                best = min(best, frame)
-    return here, moved, best < FRAME_GAIN * whole and whole > LEAST
+            if both.sum() > on.sum() / 2 and frame < best:
+                best, move = frame, (down - REACH, right - REACH)
+    return here, moved, move if best < FRAME_GAIN * whole and whole > LEAST else None
 
 
 def texture_fits(
@@ -192,6 +206,13 @@ def blended(
     video, off = video.astype(np.float32), (prior - video).astype(np.float32)
     off -= blur_inside(off, (share > 0).astype(np.float32), LOW_PX)
     return (video + share[..., None] * off).clip(0, 1)
+
+
+def _moved(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
+    """What lies so far down and to the right of each pixel; 0 beyond the picture."""
+    down, right = (REACH + step for step in move)
+    height, width = picture.shape
+    return np.pad(picture, REACH)[down : down + height, right : right + width]
 
 
 def _even(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:

@@ -262,7 +262,14 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
         if known := _observed(job, frames):
             prior, seen = known
             keep = job.options.keep_observed
-            frames, redrawn, kept = keep_observed(frames, prior, seen, keep)
+            frames, redrawn, kept, judged = keep_observed(frames, prior, seen, keep)
+            if not bool(judged.all()):
+                unknown = int((~judged).sum())
+                logger.info(
+                    "%s: in %d of %d frames nothing is said of what exo saw: the prior doesn't match "
+                    "there (its depth is off, or all of it was redrawn)",
+                    *(job.clip, unknown, len(judged)),
+                )
             kinds = video_classes(seen, redrawn, kept)
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
         write_video(job.video, frames, job.fps, threads=1)

@@ -61,7 +61,7 @@ def preview_ui(
     # parts.
     video_classes: Callable[[int], Tensor] | None = None,
     # Share of each frame.
-    redrawn: Sequence[float] | None = None,
+    redrawn: Sequence[float | None] | None = None,
     progress: Progress = no_progress,
 ) -> Ui:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -101,7 +101,7 @@ def seen_data(
     # Returns the classes of one frame.
     video_classes: Callable[[int], Tensor] | None,
     # Share of each frame.
-    redrawn: Sequence[float] | None,
+    redrawn: Sequence[float | None] | None,
     step: int,
     progress: Progress,
 ) -> Ui:

@@ -228,7 +228,7 @@ def ego(
         measure=measure,
         seen=None if observed is None else observed.seen,
         video_classes=None if observed is None else observed.classes,
-        redrawn=None if observed is None else observed.redrawn.float().mean((1, 2)).tolist(),
+        redrawn=None if observed is None else observed.redrawn_shares(),
     )
 
 

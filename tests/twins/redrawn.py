@@ -7,12 +7,12 @@ from egox_core.metrics.redrawn import FEWEST, FRAME_GAIN, LEAST, NEAR, PLACE, RE
 
 def move_errors_reference(
     video: np.ndarray, prior: np.ndarray, on: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, bool]:
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """As :func:`redrawn.move_errors`."""
     height, width = on.shape
     half, places = max(3, height // PLACE | 1) // 2, np.argwhere(on > 0)
     here, best = np.full((2, height, width), np.inf)
-    still, whole = np.inf, []
+    still, whole, moves = np.inf, [], []
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
         move = np.array((down, right)) - REACH
         far = np.linalg.norm(move)
@@ -27,9 +27,11 @@ def move_errors_reference(
             still = square.mean()
         elif len(at) > len(places) / 2:
             whole.append(square.mean())
+            moves.append((down - REACH, right - REACH))
         for y, x in np.ndindex(height, width):
             near = square[np.abs(at - (y, x)).max(1) <= half]
             if len(near) > FEWEST * (2 * half + 1) ** 2:
                 errors = here if far == 0 else best
                 errors[y, x] = min(errors[y, x], near.mean())
-    return here, best, min(whole, default=np.inf) < FRAME_GAIN * still and still > LEAST
+    explained = min(whole, default=np.inf) < FRAME_GAIN * still and still > LEAST
+    return here, best, moves[int(np.argmin(whole))] if explained else None

@@ -39,22 +39,23 @@ def test_moves_are_tried_as_in_the_plain_twin(move):
     )
     for fast, slow in zip(found[:2], plain[:2], strict=True):
         np.testing.assert_allclose(fast, slow, atol=1e-5)
-    assert found[2] == plain[2] == (move != (0, 0))
+    back = (-move[0], -move[1])
+    assert found[2] == plain[2] == (None if move == (0, 0) else back)
 
 
 def test_the_prior_is_put_back_where_it_is_observed_alone():
     truth, prior, seen = scene()
     mean = F.avg_pool2d(truth.movedim(-1, 1), 5, 1, 2, count_include_pad=False)
     soft = mean.movedim(1, -1)
-    kept, redrawn, own = keep_observed(soft, prior, seen, 1.0)
-    assert not redrawn.any(), "a soft picture is no other one"
+    kept, redrawn, own, judged = keep_observed(soft, prior, seen, 1.0)
+    assert not redrawn.any() and judged.all(), "a soft picture is no other one"
     open_ = seen < EARLIER
     assert torch.equal(kept[open_], soft[open_]) and not own[open_].any()
     assert own.float().mean() == pytest.approx(0.6, abs=0.1)
     inside = (slice(None), slice(30, 90), slice(30, 90))
     before, after = ((v - truth)[inside].square().mean() for v in (soft, kept))
     assert after < 0.05 * before
-    again, _, nothing = keep_observed(soft, prior, seen, 0.0)
+    again, _, nothing, _ = keep_observed(soft, prior, seen, 0.0)
     assert torch.equal(again, soft) and not nothing.any()
 
 
@@ -62,8 +63,9 @@ def test_the_prior_is_put_back_where_it_is_observed_alone():
 def test_nothing_is_put_back_into_a_video_that_is_elsewhere(move):
     truth, prior, seen = scene()
     elsewhere = torch.roll(truth, move, (1, 2))
-    kept, _, own = keep_observed(elsewhere, prior, seen, 1.0)
+    kept, redrawn, own, judged = keep_observed(elsewhere, prior, seen, 1.0)
     assert not own.any() and torch.equal(kept, elsewhere)
+    assert judged.all() and redrawn[seen >= EARLIER].all()
     part = torch.cat((truth[:, :, :80], elsewhere[:, :, 80:]), 2)
     own = keep_observed(part, prior, seen, 1.0)[2]
     assert own[:, 30:90, 28:58].float().mean() > 0.5 and own[:, :, 88:].float().mean() < 0.1
@@ -71,16 +73,16 @@ def test_nothing_is_put_back_into_a_video_that_is_elsewhere(move):
 
 @pytest.mark.parametrize("period", [40, 64])
 @pytest.mark.parametrize("px", [8, 14])
-def test_nothing_is_put_back_of_a_prior_of_wrong_depth(period, px):
+def test_a_prior_of_wrong_depth_judges_nothing_and_puts_nothing_back(period, px):
     """Each place is moved by another way, so that no move explains the frame."""
     truth, prior, seen = scene(128)
     rows, columns = np.indices((128, 128), np.float32)
     wave = px * np.sin(2 * np.pi * (rows + 2 * columns) / period)
     moved = [cv2.remap(frame.numpy(), columns + wave, rows, cv2.INTER_LINEAR) for frame in truth]
     wrong = torch.from_numpy(np.stack(moved)) * (seen > UNOBSERVED)[..., None]
-    kept, redrawn, own = keep_observed(truth, wrong, seen, 1.0)
+    kept, redrawn, own, judged = keep_observed(truth, wrong, seen, 1.0)
     assert own[seen >= EARLIER].float().mean() <= 0.05 and torch.equal(kept[~own], truth[~own])
-    assert redrawn[seen >= EARLIER].float().mean() > 0.9
+    assert not judged.any() and not redrawn.any()
     soft = F.avg_pool2d(truth.movedim(-1, 1), 5, 1, 2, count_include_pad=False).movedim(1, -1)
     for right in (truth, soft):
         assert not keep_observed(right, prior, seen, 1.0)[1].any()
@@ -91,7 +93,7 @@ def test_an_object_of_another_colour_stays_and_another_exposure_counts_for_nothi
     video = truth * 0.8 + 0.1
     assert not keep_observed(video, prior, seen, 1.0)[1].any()
     video[0, 50:74, 50:74] = 1 - video[0, 50:74, 50:74]
-    _, redrawn, own = keep_observed(video, prior, seen, 1.0)
+    _, redrawn, own, _ = keep_observed(video, prior, seen, 1.0)
     assert redrawn[0, 54:70, 54:70].float().mean() > 0.8 and not redrawn[1:].any()
     assert not own[redrawn].any() and own[0, 90:94, 40:90].all()
 

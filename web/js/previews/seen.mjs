@@ -21,7 +21,7 @@ export class SeenLayer {
 
 export class SeenMarks {
   // clip: a SheetClip of classes; shares: of each class by name, one per frame of the video; redrawn: the share of a
-  // frame that exo observed and the model redrew, null where that isn't known
+  // frame that exo observed and the model redrew, null where that can't be judged; null of a prior
   constructor(clip, { shares, redrawn }) {
     Object.assign(this, { clip, shares, redrawn });
   }
@@ -31,7 +31,8 @@ export class SeenMarks {
     const percent = (values) => Math.round(100 * (values[frame] ?? 0));
     const shares = Object.entries(this.shares).map(([name, values]) => [name, percent(values)]);
     const said = [say("seenShares", Object.fromEntries(shares))];
-    if (this.redrawn) said.push(say("seenRedrawn", { redrawn: percent(this.redrawn) }));
+    if (this.redrawn?.[frame] === null) said.push(say("seenUnjudged"));
+    else if (this.redrawn) said.push(say("seenRedrawn", { redrawn: percent(this.redrawn) }));
     return said.join(" · ");
   }
 
