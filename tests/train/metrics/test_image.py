@@ -31,6 +31,11 @@ def test_psnr_of_a_known_error():
     generated[0] += 0.1  # mean square error 0.01: 20 dB
     generated[1, :8] += 0.2  # half of the pixels, 0.02: 16.99 dB
     assert psnr(generated, truth).tolist() == pytest.approx([20.0, 16.9897], abs=1e-4)
+    a, b = noise(3, 32, 28), noise(3, 32, 28, seed=1)
+    theirs = require_torchmetrics().peak_signal_noise_ratio(
+        a.double(), b.double(), data_range=1.0, reduction="none", dim=(1, 2, 3)
+    )
+    assert psnr(a, b).equal(theirs), "rows that were stored before stay as they are"
 
 
 def test_equal_frames_have_the_cap_and_full_similarity():
