@@ -39,6 +39,8 @@ from egox_core.wan import (
     product_of,
     read_header,
     read_tensor,
+    told_by_metadata,
+    weight_file,
     write_streamed,
 )
 
@@ -257,11 +259,24 @@ class SmallerLora:
 
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
     """Write a LoRA or transformer under other names; a report, and keys that have no place."""
-    metadata = dict(read_header(source, "weights file").get("__metadata__") or {})
-    state = load_file(source)
-    if any(".lora_" in key for key in state):
-        lora = convert_lora(state, metadata, naming, file=source)
-        tensors, unmatched, report = lora.tensors, lora.unmatched, lora.report
+    content, state = weight_file(source, "weights file"), load_file(source)
+    if content.place == "LoRA":
+        native = naming == "native"
+        lora = convert_lora(state, content.metadata, naming, file=source, products=native)
+        of_host = lora.of_host if native else {}
+        tensors, renamed = {**lora.tensors, **of_host}, {lora.sources[name] for name in of_host}
+        unmatched = tuple(key for key in lora.unmatched if key not in renamed)
+        notes = [lora.report] if lora.ranks else []
+        if of_host:
+            notes.append(f"{len(of_host)} tensors of other kinds, which ComfyUI's own loader reads")
+        report = "; ".join(filter(None, [*notes, told_by_metadata(content.metadata)]))
+    elif content.quantised or content.missing:
+        raise EgoXInputError(
+            "transformer",
+            got=f"{source.name}: {content.words}",
+            expected="all of its weights, in bf16, fp16 or fp32",
+            fix="give the whole file that ends in _bf16 or _fp16",
+        )
     else:
         tensors, unmatched = convert_transformer(state, naming)
         report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
@@ -269,7 +284,7 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
         save_file(
             {key: tensor.contiguous() for key, tensor in tensors.items()},
             temporary,
-            metadata={"format": "pt", **metadata},
+            metadata={"format": "pt", **content.metadata},
         )
     return report, unmatched
 

@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from egox_core.wan import (
     convert_lora,
     file_digest,
     read_header,
+    read_tensor,
     weight_file,
 )
 
@@ -48,7 +50,6 @@ WIDE: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
 }
 """Types that are kept where nothing is merged, by their names in headers."""
-READ = {**WIDE, "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "U8": torch.uint8}
 GROUPS = (256, 64, 16)
 """Columns that are rotated together before they are rounded, the largest that divides a matrix."""
 FORMS = ("int8_tensorwise", "float8_e4m3fn")
@@ -84,34 +85,6 @@ def in_eight_bits(
     return {"weight": data, "weight_scale": params.scale.float(), "comfy_quant": text}
 
 
-class TensorReader:
-    """Tensors of a file, which isn't mapped: 33 GB may be more than a system allows."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.header = file, read_header(file, "model")
-
-    def read(self, name: str) -> Tensor:
-        """One tensor.
-
-        Raises:
-            EgoXInputError: of a type that isn't merged.
-        """
-        entry = self.header[name]
-        if entry["dtype"] not in READ:
-            raise EgoXInputError(
-                "base model",
-                got=f"{name} of type {entry['dtype']}",
-                expected=f"one of {', '.join(WIDE)}, F8_E4M3",
-                fix="give the file that ends in _bf16 or _fp16",
-            )
-        begin, end = entry["data_offsets"]
-        with self.file.open("rb") as stream:
-            start = 8 + int.from_bytes(stream.read(8), "little")
-            stream.seek(start + begin)
-            data = bytearray(stream.read(end - begin))
-        return torch.frombuffer(data, dtype=READ[entry["dtype"]]).reshape(entry["shape"])
-
-
 class Merge:
     """A base with a LoRA in it, weight by weight.
 
@@ -122,8 +95,8 @@ class Merge:
 
     def __init__(self, base: Path, lora: Path, strength: float, form: str) -> None:
         check_run_files(base, lora)
-        self.reader, self.form = TensorReader(base), form
-        self.header, model = self.reader.header, weight_file(base, "model")
+        self.base, self.header, self.form = base, read_header(base, "model"), form
+        model = weight_file(base, "model")
         self.names = model.names
         with safe_open(lora, "pt") as held:
             settings = held.metadata() or {}
@@ -146,6 +119,10 @@ class Merge:
             MERGED: file_digest(lora),
             f"{MERGED}_from": f"{base.name} + {strength:g} x {lora.name}",
         }
+
+    def read(self, source: str) -> Tensor:
+        """A tensor of the base's file."""
+        return read_tensor(self.base, self.header, source, "base model")
 
     def config(self, name: str) -> dict[str, Any] | None:
         """Form of a weight in 8 bits; None: it stays, as all but the blocks' matrices."""
@@ -176,10 +153,10 @@ class Merge:
     def weight(self, name: str) -> Tensor:
         """One weight of the result, before it is rounded."""
         source = self.names[name]
-        weight, stem = self.reader.read(source), source.removesuffix("weight")
+        weight, stem = self.read(source), source.removesuffix("weight")
         scale = next((stem + end for end in SCALES if stem + end in self.header), None)
         if scale is not None or not weight.is_floating_point():
-            rows = torch.zeros(0) if scale is None else self.reader.read(scale).float()
+            rows = torch.zeros(0) if scale is None else self.read(scale).float()
             if weight.dtype != torch.float8_e4m3fn or rows.numel() not in (1, len(weight)):
                 raise EgoXInputError(
                     "base model",
@@ -293,8 +270,9 @@ def read_back(file: Path, work: Merge) -> str:
     if host is None:
         return "not read back, since ComfyUI isn't here: set COMFYUI_DIR"
     ops, utils = host
-    header, reader = read_header(file, "merged file"), TensorReader(file)
-    described = {n: reader.read(n) for n in header if n.endswith(".comfy_quant")}
+    header = read_header(file, "merged file")
+    read = partial(read_tensor, file, header, what="merged file")
+    described = {name: read(name) for name in header if name.endswith(".comfy_quant")}
     metadata = header["__metadata__"]
     described, _ = utils.convert_old_quants(described, "", metadata=metadata)
     matrices = [name for name in work.names if work.config(name) is not None]
@@ -307,7 +285,7 @@ def read_back(file: Path, work: Merge) -> str:
         quant = described.pop(f"{stem}comfy_quant", None)
         as_written = quant is not None and json.loads(bytes(quant.tolist())) == work.config(name)
         if as_written and name in looked_at:
-            parts = {end: reader.read(stem + end) for end in ("weight", "weight_scale")}
+            parts = {end: read(stem + end) for end in ("weight", "weight_scale")}
             layer.load_state_dict({**parts, "comfy_quant": quant})
             wanted = work.weight(name).float()
             error = layer.weight.dequantize().float() - wanted

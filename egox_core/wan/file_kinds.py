@@ -13,7 +13,7 @@ from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..safe_files import refuse_overwriting
 from ..sizes import MODEL_CHANNELS
-from .lora_keys import LORA_SUFFIXES, convert_lora, product_of, rename_parameter
+from .lora_keys import convert_lora, is_lora, product_of, rename_parameter
 from .lora_settings import MERGED, PREFIX
 from .weights import SCALE_PARTS, SCALES, read_header, size_words
 
@@ -37,7 +37,6 @@ WANTED: Mapping[str, tuple[str, str]] = {
 }
 """Place of a file -> what it expects, and what to take."""
 KINDS: tuple[tuple[str, str, str], ...] = (
-    *((suffix, "LoRA", "a LoRA") for suffix in LORA_SUFFIXES if suffix != ".alpha"),
     ("vace_patch_embedding.weight", "", "a Wan VACE transformer"),
     ("control_adapter.conv.weight", "", "a Wan Camera transformer"),
     ("casual_audio_encoder.encoder.final_linear.weight", "", "a Wan S2V transformer"),
@@ -156,6 +155,8 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
         (kind for end, *kind in KINDS if any(name.endswith(end) for name in shapes)),
         (None, f"{len(shapes)} tensors of a different model, such as {next(iter(shapes), 'none')}"),
     )
+    if any(map(is_lora, shapes)):
+        place, words = "LoRA", "a LoRA"
     product = next(filter(None, map(product_of, shapes)), "")
     if place is None and product:
         place, words = "LoRA", f"a {product}"

@@ -159,11 +159,16 @@ class LoraConversion:
     matched: int  # tensors of the file that were renamed
     unmatched: tuple[str, ...]  # keys of the file without a place in the model
     others: dict[str, Tensor]  # of these, what only the host may know, named as far as we can
-    sources: Mapping[str, str]  # new name -> key of the file, of the matched ones
+    sources: Mapping[str, str]  # new name -> key of the file, of the matched ones and of others
     ranks: tuple[int, ...]  # the different ranks, falling
     # The different values of alpha / rank in falling order; 1.0 if the file names no alpha.
     scales: tuple[float, ...]
     remark: str = ""  # a warning for people
+
+    @property
+    def of_host(self) -> dict[str, Tensor]:
+        """Parts of other kinds under names that the host's own loader knows."""
+        return {name: x for name, x in self.others.items() if name.startswith(NATIVE_PREFIX)}
 
     @property
     def report(self) -> str:
@@ -288,7 +293,7 @@ def convert_lora(
     left_out = {module for module, suffix in split.values() if suffix == MID_SUFFIX}
     # An alpha may also belong to another kind of matrices, which the host knows.
     low_rank = {module for module, suffix in split.values() if suffix.startswith(".lora_")}
-    tensors, unmatched, others, origin, own = {}, [], {}, {}, {}
+    tensors, unmatched, others, of_others, origin, own = {}, [], {}, {}, {}, {}
     for key, tensor in state.items():
         module, suffix = split[key]
         part = natives.get(module)
@@ -298,7 +303,8 @@ def convert_lora(
         if part is None or not taken:
             unmatched.append(key)
             if module not in left_out:
-                others[key if part is None else NATIVE_PREFIX + part + suffix] = tensor
+                name = key if part is None else NATIVE_PREFIX + part + suffix
+                others[name], of_others[name] = tensor, key
             continue
         if to == "diffusers" and suffix == ".dora_scale":
             raise EgoXInputError(
@@ -336,7 +342,7 @@ def convert_lora(
         matched=matched,
         unmatched=tuple(unmatched),
         others=others,
-        sources=origin,
+        sources={**of_others, **origin},
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
         remark=_remark(tensors, others, own) or _without_alpha(state, tensors),
@@ -375,6 +381,11 @@ def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
         expected="lora_A and lora_B of a Wan transformer",
         fix="choose a LoRA that was made for Wan image-to-video",
     )
+
+
+def is_lora(key: str) -> bool:
+    """Check whether a tensor of this name is of a pair of matrices."""
+    return _split(key)[1] in {*LORA_SUFFIXES.values()} - {".alpha"}
 
 
 def product_of(key: str) -> str:

@@ -27,6 +27,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "F8_E5M2": torch.float8_e5m2,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I8": torch.int8,
     "U8": torch.uint8,
 }
 """Types of tensors that are read one by one, by the format's names."""

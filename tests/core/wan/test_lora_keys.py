@@ -310,6 +310,48 @@ def test_the_tool_writes_what_the_stock_loader_takes(released, tmp_path, capsys)
     assert ".safetensors" in refused(source, tmp_path / "native.pt")
 
 
+@pytest.mark.parametrize("kind", ["LoKr", "diff beside pairs", "alone", "other adapter"])
+def test_the_tool_takes_over_what_the_host_reads(tmp_path, capsys, kind):
+    source, target = tmp_path / "source.safetensors", tmp_path / "native.safetensors"
+    state = {
+        "LoKr": {f"{QUERY}.lokr_w{n}": torch.ones(4, 4) for n in (1, 2)},
+        "diff beside pairs": pair(QUERY) | {"transformer.blocks.0.norm2.diff": torch.ones(8)},
+        "alone": pair(QUERY),
+        "other adapter": {
+            name.replace(".weight", ".hands.weight"): x for name, x in pair(QUERY).items()
+        },
+    }[kind]
+    save_file(state, source, {"egox.exo": "alone"} if kind == "alone" else {})
+    assert convert_lora_tool([str(source), str(target)]) == 0
+    said, names = capsys.readouterr().out, load_file(target).keys()
+    assert all(name.startswith("diffusion_model.blocks.0.") for name in names)
+    assert len(names) == len(state) and "not taken over" not in said
+    words = {"LoKr": "2 tensors of other kinds", "diff beside pairs": "1 tensors of other kinds"}
+    words["alone"] = "trained with exo alone, which only the file's metadata say"
+    assert words.get(kind, "2 tensors matched") in said
+
+
+def test_the_tool_refuses_parts_of_a_transformer_and_its_own_source(
+    golden_weights, tmp_path, capsys
+):
+    whole, target = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
+    save_file(golden_weights, whole)
+    names = list(golden_weights)
+    shard, scaled = tmp_path / "shard.safetensors", tmp_path / "scaled.safetensors"
+    save_file({name: golden_weights[name] for name in names[:40]}, shard)
+    query = "blocks.0.attn1.to_q.weight_scale"
+    save_file({**golden_weights, query: torch.ones(())}, scaled)
+    for source, path, words in (
+        (shard, target, "of which 40 tensors are here"),
+        (scaled, target, "quantised; expected all of its weights"),
+        (whole, whole, "whole.safetensors, which it is made of"),
+    ):
+        assert convert_lora_tool([str(source), str(path)]) == 1
+        assert words in capsys.readouterr().err
+    assert convert_lora_tool([str(whole), str(target)]) == 0
+    assert len(load_file(target)) == len(names)
+
+
 RELEASED_PARTS = tuple(
     f"attn{which}.to_{matrix}" for which in (1, 2) for matrix in ("q", "k", "v", "out.0")
 )
