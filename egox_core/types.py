@@ -109,6 +109,8 @@ class FrameSelection:
     # the video's file, where there is one: depth and poses may be next to it
     source_path: Path | None = None
     source_frames: int | None = None  # of the whole source video, where that is known
+    # (left, top, width, height) px of the source picture: all of it that the container shows
+    part: tuple[int, int, int, int] | None = None
 
     def other_rate(self, count: int) -> bool:
         """Check whether so many entries are of the source video at another rate.
@@ -131,13 +133,14 @@ class FrameSelection:
         Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel
         in the whole picture; cameras follow that exactly.
         """
-        (source_width, source_height), (width, height) = self.source_size, self.size
+        left, top, source_width, source_height = self.part or (0, 0, *self.source_size)
+        width, height = self.size
         choose = max if self.resize == "crop" else min
         scale = choose(width / source_width, height / source_height)
         rect_width, rect_height = max(1, round(width / scale)), max(1, round(height / scale))
         return (
-            (source_width - rect_width) // 2,
-            (source_height - rect_height) // 2,
+            left + (source_width - rect_width) // 2,
+            top + (source_height - rect_height) // 2,
             rect_width,
             rect_height,
         )
@@ -224,6 +227,8 @@ class DepthVideo(Kept):
     trust: Tensor | None = None
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
     source_frames: int | None = None  # of the whole source video, where that is known
+    # (left, top, width, height) px of the source picture: all of it that the container shows
+    part: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         _adopt(self, self.exo, "depth video")

@@ -27,22 +27,27 @@ from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
 from ..types import FrameSelection
+from .containers import cut_off, frames_of_index
 from .hdr import GAMMAS, GAMUTS, TRANSFERS, sdr_picture
 from .selection import VideoInfo
 from .timing import frame_rate, joined_times
 from .tracks import (
+    FAST,
     chosen_track,
+    container_crop,
     decoded_frames,
     display_turn,
     dolby_profile,
     is_panorama,
+    of_fields,
     progressive,
     readable_packets,
     real_tracks,
+    shown_part,
     stereo_layout,
     unknown_sound,
+    unnamed_matrix,
 )
-from .whole import cut_off, frames_of_index
 
 if TYPE_CHECKING:
     import av
@@ -64,8 +69,6 @@ MAX_ASPECT = 16.0
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
 shape."""
-HD_LINES = 720
-"""From here on a picture that names no matrix has that of BT.709."""
 CHECKED = 3
 """Frames decoded at the beginning, to see whether they are stamped as their packets are."""
 MARK_BYTES = 64 * 1024
@@ -243,10 +246,15 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
                 "v360=e:flat:h_fov=90:v_fov=60",
             )
         coded = stream.codec_context
-        width, height = round(coded.width * _pixel_aspect(stream)), coded.height
-        turn = display_turn(first)
+        aspect, turn = _pixel_aspect(stream), display_turn(first)
+        fields = of_fields(stream, first)
+        width, height = round(coded.width * aspect), coded.height * (1 + fields)
+        part = container_crop(source, container.format.name, stream)
+        if part is not None:
+            part = shown_part(part, (coded.width, coded.height), aspect, turn)
         if turn[0]:
             width, height = height, width
+        matrix, unsure = unnamed_matrix(container, first)
         end = cut_off(source)
         if end and "mp4" in container.format.name:
             listed_count = frames_of_index(stream, container.size)
@@ -260,12 +268,16 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             * (count < len(packets) and not first.interlaced_frame and not end),
             "tracks": str(tracks) * (tracks > 1),
             "end": end,
-            "interlaced": "frames" * first.interlaced_frame,
+            "interlaced": "frames" if first.interlaced_frame and not fields else "",
+            "fields": "fields" if fields else "",
             "gamut": "" if hdr else _gamut(first),
+            "crop": "" if part is None else f"{part[2]}x{part[3]} px at {part[:2]}",
+            "matrix": "" if hdr or _gamut(first) else unsure,
             "stereo": stereo_layout(first, coded.name),
             "dolby": dolby_profile(source, container.format.name),
             "panorama": f"{width}x{height}" * (width == 2 * height),
             "sound": unknown_sound(container),
+            "fast": f"{fps:g}" if fps > FAST else "",
         }
         return VideoInfo(
             name=name,
@@ -280,7 +292,9 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             pts=pts,
             keyframes=keyframes,
             hdr=hdr,
+            part=part,
             turn=turn,
+            matrix=matrix,
             remarks=tuple((key, value) for key, value in remarks.items() if value),
         )
 
@@ -322,6 +336,8 @@ def read_frames(
     def fitted() -> Iterator[Tensor]:
         done = 0
         for picture, count in zip(single, counts.tolist(), strict=True):
+            if selection.part is not None and redrawn is None:
+                picture = _alone(picture, selection.part)
             if redrawn is not None:
                 picture = redrawn(torch.from_numpy(picture)).numpy()
             frame = torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
@@ -350,7 +366,7 @@ def decode_frames(
         stream.thread_type = "AUTO"
         aspect = _pixel_aspect(stream)
         for index, frame in _walk(container, stream, info, indices):
-            picture = _shown_picture(frame, aspect, info.turn)
+            picture = _shown_picture(frame, aspect, info, index)
             if picture.shape[:2] != (info.height, info.width):
                 raise EgoXInputError(
                     f"video {info.name}",
@@ -419,23 +435,47 @@ def _gamut(frame: av.VideoFrame) -> str:
     return GAMUTS.get(int(frame.color_primaries), ("",))[0]
 
 
-def _rgb_picture(frame: av.VideoFrame) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """A frame as a picture; where it names no matrix, by the one that players take."""
+def _rgb_picture(frame: av.VideoFrame, matrix: int) -> np.ndarray:  # [H, W, 3] uint8, sRGB
+    """A frame as a picture; where it names no matrix, by ``matrix`` or its wide gamut's."""
     transfer = TRANSFERS.get(int(frame.color_trc))
     if transfer is None and _gamut(frame):
         transfer = GAMMAS.get(int(frame.color_trc), "2.4")
-    if frame.colorspace == 2 and (transfer or frame.height >= HD_LINES):
-        frame.colorspace = 9 if transfer and int(frame.color_primaries) not in (1, 11, 12) else 1
+    if frame.colorspace == 2 and transfer:
+        frame.colorspace = 1 if int(frame.color_primaries) in (1, 11, 12) else 9
+    elif frame.colorspace == 2:
+        frame.colorspace = matrix
     return sdr_picture(frame, transfer) if transfer else frame.to_ndarray(format="rgb24")
 
 
-def _shown_picture(frame: av.VideoFrame, aspect: float, turn: tuple[bool, int, int]) -> np.ndarray:
-    picture = _rgb_picture(frame)
+def _shown_picture(
+    frame: av.VideoFrame, aspect: float, info: VideoInfo, index: int
+) -> np.ndarray:  # [H, W, 3] uint8
+    picture = _rgb_picture(frame, info.matrix)
     if aspect != 1:
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
-    transposed, down, right = turn
+    if "fields" in dict(info.remarks):
+        # Every second one has the lower lines.
+        rows = np.array([[1, 0, 0], [0, 0.5, -0.5 * (index % 2)]])
+        picture = cv2.warpAffine(
+            picture,
+            rows,
+            (picture.shape[1], 2 * picture.shape[0]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    transposed, down, right = info.turn
     picture = picture.swapaxes(0, 1) if transposed else picture
     return np.ascontiguousarray(picture[::down, ::right])
+
+
+def _alone(picture: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
+    """The picture, black outside of a part (left, top, width, height) of it."""
+    left, top, width, height = part
+    inside = np.zeros_like(picture)
+    inside[top : top + height, left : left + width] = picture[
+        top : top + height, left : left + width
+    ]
+    return inside
 
 
 def fit_picture(

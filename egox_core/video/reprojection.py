@@ -174,7 +174,7 @@ class Undistortion:
         """
         self.source.check_size("exo camera", info.width, info.height)
         width, height = self.camera.stored_size
-        return replace(info, width=width, height=height)
+        return replace(info, width=width, height=height, part=None)
 
 
 def seen_by(

@@ -33,7 +33,10 @@ class VideoInfo:
     pts: tuple[int, ...] = field(repr=False)
     keyframes: tuple[int, ...] = field(repr=False)  # indices
     hdr: str = ""  # HLG or PQ: frames are brought to the standard range
+    # (left, top, width, height) px of the picture: all that its container shows
+    part: tuple[int, int, int, int] | None = None
     turn: tuple[bool, int, int] = (False, 1, 1)  # transposed, then 1 or -1 for rows and columns
+    matrix: int = 2  # of colours (H.273) that name none; 2: BT.601, as FFmpeg takes them
     remarks: tuple[tuple[str, str], ...] = ()  # key of tracks.REMARKS, value
     # Of recordings put end to end: seconds added to the stamps of each but the first.
     joins_s: tuple[float, ...] = ()
@@ -101,9 +104,8 @@ def select_frames(
             source's, video too short (offering the nearest count that fits).
     """
     latent_frames(frame_count)
-    width, height = (
-        (info.width, info.height) if width is None or height is None else (width, height)
-    )
+    if width is None or height is None:
+        width, height = (info.width, info.height) if info.part is None else info.part[2:]
     latent_size(width, height, "video size")
     check_choice("resize", resize, get_args(Resize))
     if not 0 <= start_frame < info.frame_count:
@@ -158,4 +160,5 @@ def select_frames(
         size=(width, height),
         resize=resize,
         source_frames=info.frame_count,
+        part=info.part,
     )

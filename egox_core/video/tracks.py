@@ -12,23 +12,36 @@ from contextlib import nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from .containers import matroska_crop
+
 if TYPE_CHECKING:
     import av
 
 REMARKS: Mapping[str, str] = {
-    "tracks": "{} video tracks: the default one is read",
+    "tracks": "{} video tracks: the default one, of colour, is read",
     "cut": "{} frames that can't be decoded, such as those before the first whole one, are left out",
     "end": "the file is cut off: {}. Copy or download it again",
     "interlaced": "interlaced {}: lines of two moments are made one picture (bwdif)",
+    "crop": "the container shows {} of the picture, and so do the frames; depth and K are those of the "
+    "whole picture",
+    "fields": "HEVC {}, of half the height: each is made a picture of its own",
     "gamut": "{} brought to sRGB",
+    "matrix": "colours without a tag, taken as {}, which ComfyUI, diffusers and OpenCV write. If a "
+    "camera's file was converted, it may be BT.709: tag it (ffmpeg -colorspace bt709)",
     "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
     "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
     "dolby": "Dolby Vision profile {}, whose colours only its own players know (here they are green "
     "and purple): export the video as HDR10, HLG or SDR",
     "sound": "sound in a form that can't be decoded here ({}) is left out",
+    "fast": "{} frames a second: unless a high-speed camera recorded it, its times are wrong, as in an AVI "
+    "that another file was copied into. Give the frames as images, with images_fps",
     "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
 }
 """Remark of :class:`.VideoInfo` -> a sentence with its value."""
+FAST = 300.0
+"""Frames a second that phones don't reach."""
+HD_LINES = 720
+"""From here on cameras have the matrix of BT.709."""
 _AROUND = re.compile(rb"sv3d.{4}svhd|Spherical(?:>|=\")\s*true", re.DOTALL)
 _STEREO: Mapping[int, str] = {
     1: "side by side",
@@ -42,20 +55,27 @@ _STEREO: Mapping[int, str] = {
 """FFmpeg's numbers of layouts, from the codec's frame packing, st3d or Matroska's StereoMode."""
 _DOLBY = re.compile(rb"(?:\0\0\0 dv[cvw]C|dv[cvw]C\x41\xed[\x80-\xff])(.{5})", re.DOTALL)
 """The settings of Dolby Vision as a box of MP4, as an element of Matroska."""
+_CLEAN = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 _OWN_COLOURS = (5, 10)
 """Profiles whose base layer, where it is compatible with nothing else, has Dolby's own colours."""
 _MOST_HEADER, _MOST_BEGINNING = 2**26, 2**16
+_OTHER_SIGHT = re.compile(r"\b(depth|ir|infrared|disparity|confidence|thermal)\b", re.IGNORECASE)
+"""Titles of tracks whose pictures are none of colour."""
 _DEFAULT, _COVER = 1, 1024  # bits of a track's disposition
 
 
 def chosen_track(tracks: Any) -> Any:
-    """The container's default track, of several the one of the largest picture; None without any.
+    """The container's default track; None without any.
 
-    A cover picture is none."""
+    A cover picture is none. Of several, and of a recorder's that are all the default, the colour
+    picture is taken, not depth or infrared: by their titles, else a compressed one before a raw one;
+    then the largest."""
     return max(
         real_tracks(tracks),
         key=lambda s: (
+            _OTHER_SIGHT.search(s.metadata.get("title", "")) is None,
             bool(s.disposition & _DEFAULT),
+            s.codec_context.name != "rawvideo",
             s.type == "video" and s.codec_context.width * s.codec_context.height,
         ),
         default=None,
@@ -65,6 +85,63 @@ def chosen_track(tracks: Any) -> Any:
 def real_tracks(tracks: Any) -> list:
     """Tracks that can be decoded and are no cover picture."""
     return [s for s in tracks if s.codec_context is not None and not s.disposition & _COVER]
+
+
+def container_crop(
+    source: Any, format_name: str, stream: Any
+) -> tuple[int, int, int, int] | None:  # (left, top, width, height), px as coded
+    """The part of a track's picture that the container says to show: MP4's clean aperture, or
+    Matroska's crop."""
+    size = width, height = stream.codec_context.width, stream.codec_context.height
+    part = None
+    if "mp4" in format_name:
+        track = _mp4_header(source).split(b"trak")[1:][stream.index : stream.index + 1]
+        box = _CLEAN.search(track[0]) if track else None
+        values = struct.unpack(">IIIIiIiI", box[1]) if box else (0,) * 8
+        if all(values[1::2]):
+            wide, high, right, down = (
+                a / b for a, b in zip(values[::2], values[1::2], strict=True)
+            )
+            part = (width - wide) / 2 + right, (height - high) / 2 + down, wide, high
+    elif "matroska" in format_name:
+        bottom, top, left, right = matroska_crop(_beginning(source), stream.index)
+        part = left, top, width - left - right, height - top - bottom
+    if part is None:
+        return None
+    left, top, wide, high = map(round, part)
+    inside = 0 <= left < left + wide <= width and 0 <= top < top + high <= height
+    return (left, top, wide, high) if inside and (wide, high) != size else None
+
+
+def shown_part(
+    part: tuple[int, int, int, int],  # (left, top, width, height) of a picture as coded
+    size: tuple[int, int],  # (width, height) of that picture
+    aspect: float,  # of its pixels
+    turn: tuple[bool, int, int],  # see display_turn
+) -> tuple[int, int, int, int]:
+    """The same part of the picture as it is shown."""
+    transposed, down, right = turn
+    left, width, whole = (round(each * aspect) for each in (part[0], part[2], size[0]))
+    across, along = (left, width, whole), (part[1], part[3], size[1])
+    if transposed:
+        across, along = along, across
+    (left, width, whole_width), (top, height, whole_height) = across, along
+    left = whole_width - left - width if right < 0 else left
+    top = whole_height - top - height if down < 0 else top
+    return left, top, width, height
+
+
+def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
+    """The matrix (H.273; 2: FFmpeg's own, BT.601) of pictures that name none; and its name where that
+    is uncertain.
+
+    Cameras write HD in BT.709, and libraries without a tag in BT.601."""
+    if frame.colorspace != 2 or frame.height < HD_LINES or frame.format.is_rgb:
+        return 2, ""
+    marks = {name.lower(): value for name, value in container.metadata.items()}
+    if "prompt" in marks or "workflow" in marks:  # of the host's own Save Video
+        return 2, ""
+    return (2, "BT.601") if marks.get("encoder", "").startswith("Lavf") else (1, "")
 
 
 def unknown_sound(container: Any) -> str:
@@ -166,9 +243,14 @@ def decoded_frames(container: Any, stream: Any, lost: list[av.Packet]) -> Iterat
             lost.append(packet)
 
 
+def of_fields(stream: Any, frame: av.VideoFrame) -> bool:
+    """Check whether a stream's pictures are single fields, as only HEVC has them."""
+    return frame.interlaced_frame and stream.codec_context.name == "hevc"
+
+
 def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """The stream's frames from here on, interlaced ones with the lines of their first moment and
-    bwdif's between them."""
+    bwdif's between them; fields as they are."""
     from av.filter import Graph
 
     graph, stamps = None, deque()
@@ -176,7 +258,7 @@ def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
         decoded_frames(container, stream, []), (None,)
     )  # which ends the filter
     for frame in frames:
-        if graph is None and frame and frame.interlaced_frame:
+        if graph is None and frame and frame.interlaced_frame and not of_fields(stream, frame):
             graph = Graph()
             bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
             graph.link_nodes(graph.add_buffer(template=stream), bwdif, graph.add("buffersink"))

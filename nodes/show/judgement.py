@@ -68,7 +68,11 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
         ):
             return None
         chosen = replace(
-            selection, source_size=(info.width, info.height), size=(width, height), resize="crop"
+            selection,
+            source_size=(info.width, info.height),
+            part=info.part,
+            size=(width, height),
+            resize="crop",
         )
         return read_frames(path, info, chosen).float() / 255
     except EgoXInputError:

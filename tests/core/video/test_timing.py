@@ -190,3 +190,18 @@ def test_jittered_stamps_keep_rate_and_sound(tmp_path):
     heard = clip.sound()
     assert heard.waveform.shape[1] == pytest.approx(1.9 * rate, rel=0.002)
     assert beeps(heard.waveform, rate) == pytest.approx([0.4], abs=0.03)
+
+
+@pytest.mark.parametrize(("rate", "said"), [(600, True), (240, False)])
+def test_times_that_only_a_high_speed_camera_has_are_said(tmp_path, rate, said):
+    path = tmp_path / "copied.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for _ in range(9):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode(None))
+    clip = open_clip(path, frame_count=9)
+    assert clip.info.fps == rate
+    assert any("high-speed camera" in str(note) for note in clip.notes) == said

@@ -276,6 +276,19 @@ def test_interlaced_frames_are_deinterlaced(tmp_path):
     assert len(frames) == 16 and "interlaced" in remarks and combs[1] < combs[0] / 4
 
 
+def test_fields_of_hevc_become_pictures_of_full_height(tmp_path):
+    """Every second one has the lower lines; a stripe must not jump up and down with them."""
+    stripe = np.zeros((8, 96, 160, 3), np.uint8)
+    stripe[:, 40:57] = 255
+    fields = np.stack([picture[number % 2 :: 2] for number, picture in enumerate(stripe)])
+    path = tmp_path / "tv.mkv"
+    encode(path, fields, "libx265", options={"x265-params": "interlace=tff:log-level=none"})
+    frames, remarks = whole(path)
+    assert frames.shape == (8, 96, 160, 3) and "fields" in remarks and "interlaced" not in remarks
+    middles = [center_of_mass(frame[..., 0].astype(float))[0] for frame in frames]
+    assert middles == pytest.approx([48] * 8, abs=0.2)
+
+
 def test_the_default_track_is_read_and_a_cover_is_none(tmp_path):
     path = tmp_path / "tracks.mp4"
     for widths in ((), (80, 160)):
@@ -354,6 +367,70 @@ def test_a_stereo_video_is_told(tmp_path, suffix, codec, told, words):
     assert [f"both eyes {words}" in note for note in said] == [True] * (words is not None)
 
 
+def clean_aperture(wide: int, high: int, right: int, down: int) -> bytes:
+    """The box clap: size, and the middle's way from that of the picture, px."""
+    return struct.pack(">I4s8i", 40, b"clap", wide, 1, high, 1, right, 1, down, 1)
+
+
+@pytest.mark.parametrize(
+    ("box", "part"),
+    [
+        (clean_aperture(48, 40, 6, -2), (22, 2, 48, 40)),
+        (clean_aperture(80, 48, 0, 0), None),  # all of it
+        (clean_aperture(80, 48, 6, 0), None),  # damage
+        (b"\x54\xcc", (16, 0, 64, 48)),  # left, of Matroska
+        (b"\x54\xdd", (0, 0, 64, 48)),
+        (b"\x54\xbb", (0, 16, 80, 32)),
+        (b"\x54\xaa", (0, 0, 80, 32)),
+    ],
+)
+def test_a_containers_crop_is_shown_and_named(tmp_path, box, part):
+    if len(box) > 2:
+        path = tmp_path / "phone.mp4"
+        encode(path, numbered_frames(5))
+        in_sample_entry(path, b"avc1", box)
+    else:  # in place of the unit of what is displayed
+        path = tmp_path / "phone.mkv"
+        encode(path, numbered_frames(5), "ffv1", "yuv444p")
+        content = path.read_bytes()
+        assert content.count(b"\x54\xb2\x81\x04") == 1
+        path.write_bytes(content.replace(b"\x54\xb2\x81\x04", box + b"\x81\x10"))
+    info = probe_video(path)
+    assert (info.width, info.height, info.part) == (80, 48, part)
+    picture = np.array([frame for _, frame in decode_frames(path, info, [3])])[0]
+    left, top, wide, high = part or (0, 0, 80, 48)
+    size = {"width": wide // 16 * 16, "height": high // 16 * 16}
+    shown = open_clip(path, start_frame=3, frame_count=1, **size)
+    across, down, *_ = shown.selection.rectangle
+    assert left <= across and top <= down
+    expected = picture[down:, across:][: size["height"], : size["width"]]
+    if shown.selection.rectangle[2:] == (size["width"], size["height"]):
+        assert np.array_equal(shown.read()[0].numpy(), expected)
+    said = any(f"{wide}x{high} px at" in str(note) for note in shown.notes)
+    assert said == (part is not None)
+    camera = CameraModel(lens="pinhole", width=80, height=48, fx=70, fy=70, cx=39.5, cy=23.5)
+    of_part = shown.selection.camera(camera)  # that of the whole picture, cropped along
+    scale = size["width"] / shown.selection.rectangle[2]
+    assert of_part.cx == pytest.approx((40 - across) * scale - 0.5, abs=0.01)
+
+
+def test_a_crop_is_turned_with_its_picture(tmp_path):
+    path = tmp_path / "phone.mp4"
+    encode(path, numbered_frames(1))
+    in_sample_entry(path, b"avc1", clean_aperture(48, 40, 6, -2))
+    content = bytearray(path.read_bytes())
+    place = content.find(b"tkhd") + 44
+    mask = np.zeros((48, 80), bool)
+    mask[2:42, 22:70] = True
+    for right, down, transposed in itertools.product((1, -1), (1, -1), (False, True)):
+        turn = (0, down, 0, right, 0) if transposed else (right, 0, 0, 0, down)
+        content[place : place + 20] = struct.pack(">5i", *(number << 16 for number in turn))
+        turned = (mask.T if transposed else mask)[::down, ::right]
+        left, top, width, height = probe_video(io.BytesIO(content)).part
+        inside = turned[top : top + height, left : left + width]
+        assert inside.all() and inside.sum() == turned.sum()
+
+
 @pytest.mark.parametrize(
     ("profile", "compatible", "told"),
     [(5, 0, True), (10, 0, True), (8, 1, False), (8, 4, False), (7, 6, False), (10, 1, False)],
@@ -383,12 +460,55 @@ def test_camcorders_mxf_is_read(tmp_path, codec, size, count):
     assert (levels - 4 * torch.arange(count)).abs().max() < 3
 
 
-def test_untagged_hd_is_bt709_and_ours_is_tagged(tmp_path):
-    frames, untagged, ours = numbered_frames(1, 720), tmp_path / "hd.mkv", tmp_path / "ours.mp4"
-    encode(untagged, frames, "ffv1", "yuv444p", matrix=1)
-    write_video(ours, frames, RATE)
-    for path in (untagged, ours):
-        assert np.abs(whole(path)[0][0, 360, 4] - [250.0, 5, 5]).max() <= 4
+@pytest.mark.parametrize(
+    ("writer", "tags", "matrix", "said"),
+    [
+        (b"Cam1", {}, 1, False),
+        (b"Cam1", {"prompt": "{}"}, 5, False),  # of the host's Save Video
+        (b"Lavf", {"prompt": "{}"}, 5, False),
+        (b"Lavf", {}, 5, True),  # diffusers and OpenCV; or a camera's, converted
+    ],
+)
+def test_untagged_hd_is_bt709_but_for_what_libraries_write(tmp_path, writer, tags, matrix, said):
+    path = tmp_path / "hd.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata.update(tags)
+        stream = container.add_stream("ffv1", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 80, 720, "yuv444p"
+        frame = av.VideoFrame.from_ndarray(numbered_frames(1, 720)[0].numpy(), format="rgb24")
+        frame = frame.reformat(format="yuv444p", dst_colorspace=matrix)
+        frame.colorspace = 2
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    frames, remarks = whole(io.BytesIO(content.replace(b"Lavf", writer)))
+    assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4
+    assert ("matrix" in remarks) == said
+
+
+def test_our_hd_is_tagged(tmp_path):
+    write_video(tmp_path / "ours.mp4", numbered_frames(1, 720), RATE)
+    frames, remarks = whole(tmp_path / "ours.mp4")
+    assert np.abs(frames[0, 360, 4] - [250.0, 5, 5]).max() <= 4 and not remarks
+
+
+def test_the_colour_track_of_a_recorder_is_read(tmp_path):
+    """Azure Kinect's: all tracks are the default, depth is raw and may be the largest."""
+    path = tmp_path / "k4a.mkv"
+    for titles in (("", ""), ("DEPTH", "COLOR"), ("IR camera", "")):
+        with av.open(str(path), "w") as container:
+            streams = [container.add_stream(name, rate=20) for name in ("rawvideo", "mjpeg")]
+            for stream, title, size in zip(streams, titles, (96, 48), strict=True):
+                stream.width, stream.height = 80 * size // 48, size
+                stream.pix_fmt = "gray" if stream is streams[0] else "yuvj420p"
+                stream.metadata["title"] = title
+                stream.disposition = av.stream.Disposition.default
+            for stream in streams:
+                picture = numbered_frames(1, stream.height, stream.width)[0].numpy()
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+        frames, remarks = whole(path)
+        assert frames.shape == (1, 48, 80, 3) and remarks["tracks"] == "2"
 
 
 def test_uneven_time_stamps(tmp_path):

@@ -1,5 +1,6 @@
-"""Whether a file is whole, as its container's own length tells; of TS, and of a stream that was saved
-as it came (WebM, fragmented MP4), nothing can tell."""
+"""What the bytes of a container say that FFmpeg doesn't hand out: whether a file is whole, by the
+length that it has by itself (of TS, and of a stream that was saved as it came, nothing can tell), and
+Matroska's crop."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _BOXES = (
 )
 """What an MP4 or MOV consists of."""
 _NEEDED = (b"mdat", b"moov", b"moof")
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_EBML, _SEGMENT, _TRACKS, _TRACK, _VIDEO = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0xE0
+_CROP = 0x54AA, 0x54BB, 0x54CC, 0x54DD  # bottom, top, left, right
 _DISCARDED = 2  # flag of an entry of FFmpeg's index: cut away by an edit list
 
 
@@ -81,13 +83,47 @@ def _riff_length(file: IO[bytes], size: int) -> int:
 
 def _matroska_length(file: IO[bytes]) -> int:
     """0 where the length was not known when it was written."""
-    while True:
+    ends = {name: end for name, _, end in _elements(file)}
+    return ends.get(_SEGMENT) or 0
+
+
+def matroska_crop(
+    beginning: bytes, number: int
+) -> tuple[int, int, int, int]:  # px: bottom, top, left, right
+    """What a Matroska says not to show of the pictures of a track."""
+    file, within = io.BytesIO(beginning), [(0, len(beginning))]
+    for names in ((_SEGMENT,), (_TRACKS,), (_TRACK,), (_VIDEO,)):
+        within = [
+            (start, end or len(beginning))
+            for part in within
+            for name, start, end in _elements(file, *part)
+            if name in names
+        ]
+        if names == (_TRACK,):
+            within = within[number : number + 1]
+    crop = dict.fromkeys(_CROP, 0)
+    for part in within:
+        for name, start, end in _elements(file, *part):
+            if name in crop:
+                crop[name] = int.from_bytes(beginning[start:end], "big")
+    bottom, top, left, right = crop.values()
+    return bottom, top, left, right
+
+
+def _elements(
+    file: IO[bytes], place: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, int, int | None]]:
+    """Name, first byte and end of each element of a part of a Matroska; None is an unknown end."""
+    while stop is None or place < stop:
+        file.seek(place)
         name, length = _vint(file, keep=True), _vint(file)
-        if name is None or length is None:
-            return 0
-        if name == _SEGMENT:
-            return file.tell() + length
-        file.seek(length, io.SEEK_CUR)
+        if name is None:
+            return
+        start = file.tell()
+        yield name, start, None if length is None else start + length
+        if length is None or name == _SEGMENT:
+            return
+        place = start + length
 
 
 def _vint(file: IO[bytes], keep: bool = False) -> int | None:
