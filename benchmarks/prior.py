@@ -54,7 +54,9 @@ class SomeFrames:
 
 def drawn(scene: PointCloud, path: CameraTrajectory, options: PriorOptions, frames: list[int]):
     """Iterate over the prior's frames at these moments."""
-    part = replace(scene, moving=SomeFrames(scene.moving, frames), frame_count=len(frames))
+    part = replace(
+        scene, moving=SomeFrames(scene.moving, frames), exo=scene.exo.of(torch.tensor(frames))
+    )
     path = of_frames(path, torch.tensor(frames))
     return iter_ego_prior(part, path, options)
 

@@ -431,9 +431,11 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
 
 def numbered_files(
     what: str, files: Iterable[str], suffixes: tuple[str, ...]
-) -> tuple[str, list[str]]:
-    """(suffix, names of the files in order): frames of one kind, numbered by the last number in
-    their names, or by the one that changes, which may be a time.
+) -> tuple[str, list[str], np.ndarray | None]:
+    """(suffix, names of the files in order, their frames [N] int64): frames of one kind, numbered by
+    the last number in their names, or by the one that changes, which may be a time.
+
+    The frames are None where the names are times, or begin with 1: that may be the first frame.
 
     Raises:
         EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in
@@ -476,7 +478,10 @@ def numbered_files(
             expected="numbers without gaps",
             fix="add the missing frame, or renumber the files",
         )
-    return suffix, [found[place] for place in order]
+    ordered = number[order]
+    timed = (ordered % 1).any() or ordered[0] >= LEAST_STAMP
+    frames = None if timed or ordered[0] == 1 else ordered.astype(np.int64)
+    return suffix, [found[place] for place in order], frames
 
 
 def _steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]

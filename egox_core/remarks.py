@@ -11,6 +11,7 @@ class RemarkKind(str, Enum):
     WARNING = "warning"  # something to look at
     STRANGE_DEPTH = "strangeDepth"  # depth and frames may be of two takes
     STRANGE_PLACE = "strangePlace"  # the ego camera hardly is where it is
+    FRAMES = "frames"  # of which frames the entries of a file, array or socket are
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +37,5 @@ class StageReport:
 
     def warnings(self) -> list[str]:
         """Those of the notes that are more than that, in words."""
-        return [note.text for note in self.notes if note.kind != RemarkKind.NOTE]
+        plain = (RemarkKind.NOTE, RemarkKind.FRAMES)
+        return [note.text for note in self.notes if note.kind not in plain]

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .arrays import Array, as_floats, as_frames, as_poses
-from .cameras import UNTIMED_FPS, CameraModel, CameraPath, preset_camera, validate_w2c
+from .cameras import CameraModel, CameraPath, preset_camera, validate_w2c
 from .depth import (
     DepthSource,
     array_depth,
@@ -37,6 +37,7 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
+from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
@@ -156,7 +157,7 @@ def load_clip(
     frames = chosen.read(progress)
     selection = chosen.selection
     if isinstance(video, Tensor):  # may be a part of another video
-        selection = replace(selection, source_frames=None)
+        selection = replace(selection, total=None)
     clip = Clip(
         exo=frames if device is None else frames.to(device),
         selection=selection,
@@ -192,6 +193,9 @@ def align(
     trust: bool = False,
     # Device of the maps.
     device: Device = None,
+    # Of which frames maps and exo_w2c are: entry i of frame i of the source, or of the i-th in
+    # use; auto reads what a file states, or goes by their count.
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Make metric z depth of the exo video, smooth over time (stage 2; paper section 3.1).
@@ -227,10 +231,13 @@ def align(
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
+        file_frames=file_frames,
         progress=progress,
     )
     if exo_w2c is not None:
-        aligned = replace(aligned, exo=_posed(aligned.exo, exo_w2c, aligned))
+        posed, said = _posed(aligned.exo, exo_w2c, aligned.frames, file_frames)
+        aligned = replace(aligned, exo=posed)
+        report = replace(report, notes=(*report.notes, *said))
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _moved(aligned, device), report
 
@@ -245,13 +252,20 @@ def _source(depth: Array | DepthVideo) -> DepthSource:
 def _posed(
     own: CameraPath | None,
     exo_w2c: Array,
-    frames: FrameSelection | DepthVideo | None,
-) -> CameraPath:
+    frames: Frames,
+    file_frames: FileFrames,
+) -> tuple[CameraPath, tuple[Remark, ...]]:
     """The exo camera with a pose in the take's world, refused beside another one of its own."""
-    own = CameraPath.of_exo(None) if own is None else own
-    given = CameraPath.of_exo(None, validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c"))
-    if not given.stands and frames is not None:
-        given = given.of(frames.entries(len(given), "exo_w2c"))
+    own = CameraPath.of_exo(None, frames=frames.bare) if own is None else own
+    w2c = validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
+    notes: tuple[Remark, ...] = ()
+    if w2c.ndim == 3 and len(w2c) > 1:
+        numbering = Numbering(
+            what="exo_w2c", count=len(w2c), in_memory=True, file_frames=file_frames
+        )
+        entries = entries_of(frames, numbering)
+        w2c, notes = w2c[entries.at], (entries.remark,)
+    given = replace(own, w2c=w2c, frames=frames.bare, world="take")
     comparable = own.stands or given.stands or len(own.w2c) == len(given.w2c)
     if not own.at_origin and not (
         comparable and float((own.w2c - given.w2c).abs().max()) <= SAME_POSE
@@ -262,7 +276,7 @@ def _posed(
             expected="one pose of the exo camera",
             fix="leave exo_w2c out",
         )
-    return replace(own, w2c=given.w2c, world="take")
+    return given, notes
 
 
 def path(
@@ -288,6 +302,8 @@ def path(
     every_nth: int = 0,
     # Device of the poses.
     device: Device = None,
+    # Of which frames poses are that don't state it; as in align.
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Make the ego camera's path in the frames in use (stage 3).
@@ -310,34 +326,39 @@ def path(
     of_meta, notes = preset_camera("aria_released", size), TakeNotes()
     default = given or of_meta
     progress(0, 1, "ego path")
+    video = video_mark(None if frames is None else frames.source)
+    in_use = frames or (None if count is None else Frames.of_count(count))
     if not isinstance(poses, (str, Path)):
         _refuse("path", "a file as poses", entry=entry or None, every_nth=every_nth or None)
     if is_a(poses, CameraTrajectory):
         trajectory = adapted(_moved(poses, "cpu"), frames=frames)
     elif is_a(poses, TakeMeta):
-        trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count)
+        trajectory, notes = meta_trajectory(poses, of_meta, in_use, file_frames)
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
             Path(poses),
             of_meta,
-            frames,
+            in_use,
             entry=entry,
-            count=count,
             lens=given is None,
             every_nth=every_nth,
+            file_frames=file_frames,
         )
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
-        check_made_on(poses, video_mark(None if frames is None else frames.source_path))
-        trajectory = trajectory_of_keyframes(poses, default, frames, scene, count)
+        check_made_on(poses, video)
+        if frames is None and scene is not None:
+            in_use = scene.frames.from_zero().of(slice(count))
+        trajectory = trajectory_of_keyframes(poses, default, in_use, scene)
     else:
-        trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
+        trajectory, said = trajectory_of_array(
+            poses, default, in_use, exo_w2c=exo_w2c, file_frames=file_frames
+        )
         exo_w2c = None
-        if given is None:
-            notes = replace(notes, placed=OF_TURNED)
+        notes = replace(notes, placed="; ".join(filter(None, [said, OF_TURNED * (given is None)])))
     if exo_w2c is not None:
-        exo = _posed(trajectory.exo, exo_w2c, frames)
+        exo, _ = _posed(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
         trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
     if scene is not None and trajectory.ego.world != "take":
         trajectory = trajectory.tied(scene.exo)
@@ -439,7 +460,7 @@ def prior(
     taken = TakeNotes()
     if is_a(trajectory, CameraTrajectory):
         _refuse("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
-        _check_moments(scene, trajectory)
+        scene.frames.check_same(trajectory.frames, "scene and path", still=not trajectory.ego.moves)
     else:
         trajectory, taken = path(trajectory, count=scene.frame_count, camera=camera)
     options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
@@ -562,7 +583,7 @@ def judge(
         needs = "scene and trajectory, or views alone"
         _refuse("judge", needs, scene=scene, trajectory=trajectory)
     else:
-        _check_moments(scene, trajectory)
+        scene.frames.check_same(trajectory.frames, "scene and path", still=not trajectory.ego.moves)
     video, followed, errors_db = as_floats(as_frames(ego, "ego video")), None, None
     if views is None and scene is not None and trajectory is not None:
         views = PathViews.of(scene, trajectory, progress=progress)
@@ -578,33 +599,6 @@ def judge(
     if errors_db is not None:
         said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
     return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(map(Remark, said)))
-
-
-def _check_moments(scene: PointCloud, trajectory: CameraTrajectory) -> None:
-    """Refuse a path of other moments than the scene's.
-
-    A path that was given without frames knows none: it may stand still, or begin with the source.
-
-    Raises:
-        EgoXInputError: other times.
-    """
-    count = scene.frame_count
-    of_path = trajectory.ego.seconds[:count].cpu()
-    if scene.exo.times_s is None or len(of_path) < count:
-        return
-    of_scene = scene.exo.times_s.cpu()
-    near = 0.5 * float(of_scene.diff().median()) if count > 1 else 0.5 / UNTIMED_FPS
-    untimed = torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
-    if torch.allclose(of_path, untimed, atol=1e-9):
-        if not trajectory.ego.moves or abs(float(of_scene[0])) <= near:
-            return
-    if float((of_path - of_scene).abs().max()) > near:
-        raise EgoXInputError(
-            "moments of scene and path",
-            got=f"times from {float(of_scene[0]):.3g} s and from {float(of_path[0]):.3g} s",
-            expected="both of the same frames",
-            fix="give 'frames' of stages.load_clip to stages.align and stages.path",
-        )
 
 
 def _refuse(stage: str, needs: str, **given: object) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -18,10 +17,11 @@ from typing_extensions import TypeIs
 from .arrays import as_tensor
 from .cameras import CameraModel, CameraPath, compose, invert
 from .errors import EgoXInputError, check_choice
+from .frames import Frames
 from .frozen import frozen
 from .progress import Progress, no_progress
 from .remarks import Remark
-from .sizes import CHANNELS, canvas_size, latent_frames, spare_frames
+from .sizes import CHANNELS, canvas_size, latent_frames
 
 T = TypeVar("T")
 DepthKind = Literal["metric z", "relative z", "disparity"]
@@ -55,8 +55,6 @@ RELEASED_RANGE = 0.1
 below this."""
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
-MOST_STEP = 6
-"""Frames from one that a detector looked at to the next: of 30 a second, 5."""
 UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
 """Classes of an ego pixel, as seen.mkv has them: nothing landed; a point landed, but the way to it
 is hidden in part; exo saw it at another time; exo sees it in this frame."""
@@ -67,62 +65,17 @@ REDRAWN, KEPT_EARLIER, KEPT_NOW = 192, 160, 224
 back."""
 
 
-def _entries_in_use(
-    count: int,
-    used: Tensor,  # [T] int64
-    whole: int | None,
-    what: str,
-    numbers: Tensor | None,  # [count] source frames that the entries say to be of
-) -> slice | Tensor:
-    if numbers is not None:
-        at = torch.searchsorted(numbers, used.to(numbers)).clamp(max=count - 1)
-        if torch.equal(numbers[at], used.to(numbers)):
-            return at
-    elif count == len(used) or (count > len(used) and int(used[-1]) == len(used) - 1):
-        return slice(len(used))
-    elif whole and abs(count - whole) <= spare_frames(whole) and int(used[-1]) < count:
-        return used
-    which = "" if numbers is None else f", numbered {int(numbers[0])} to {int(numbers[-1])}"
-    raise EgoXInputError(
-        what,
-        got=f"{count} frames{which}",
-        expected=f"{len(used)}, the frames in use ({int(used[0])} to {int(used[-1])}), or one for "
-        f"each of the source's{'' if whole is None else f' {whole}'}",
-        fix="make it of the very frames in use",
-    )
-
-
 @frozen
-class FrameSelection:
-    """Frames in use of a source video, and the crop and scale of its picture.
+class FrameSelection(Frames):
+    """Frames in use of a source video, and the crop and scale of its picture."""
 
-    Depth from files is taken by ``source_indices``; poses are interpolated at ``times_s``.
-    """
-
-    source_indices: Tensor  # [T] int64, index into the source video
-    times_s: Tensor  # [T] float64, time of each frame in the source video, seconds
-    source_fps: float
     fps: float  # of the frames in use
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Resize  # how the aspect difference was taken up
-    # the video's file, where there is one: depth and poses may be next to it
-    source_path: Path | None = None
-    source_frames: int | None = None  # of the whole source video, where that is known
     # (left, top, width, height) px of the source picture: all of it that the container shows
     part: tuple[int, int, int, int] | None = None
-
-    def other_rate(self, count: int) -> bool:
-        """Check whether so many entries are of the source video at another rate.
-
-        They are too many, or as many as every n-th frame has. Other counts may be those of its first
-        frames alone.
-        """
-        whole = self.source_frames
-        if whole is None or abs(count - whole) <= (spare := spare_frames(whole)):
-            return False
-        nth = {part for n in range(2, MOST_STEP + 1) for part in (whole // n, -(-whole // n))}
-        return count > whole + spare or count in nth
+    __eq__, __hash__ = Frames.__eq__, Frames.__hash__  # not those that a dataclass makes
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:
@@ -145,20 +98,9 @@ class FrameSelection:
             rect_height,
         )
 
-    def entries(self, count: int, what: str, numbers: Tensor | None = None) -> slice | Tensor:
-        """Find the entries of the frames in use in an array of ``count``, one per frame.
-
-        All; the first ones where the clip begins with the source; else by number, of an array that is
-        numbered or as long as the source.
-
-        Raises:
-            EgoXInputError: fewer, or more that may be of any frames.
-        """
-        return _entries_in_use(count, self.source_indices, self.source_frames, what, numbers)
-
     def shown(self, exo: CameraPath) -> CameraPath:
-        """Add the frames' moments and part of the source's picture to an exo camera of their lens."""
-        return replace(exo, times_s=self.times_s, part=(self.source_size, self.rectangle))
+        """Add the frames and their part of the source's picture to an exo camera of their lens."""
+        return replace(exo, frames=self.bare, part=(self.source_size, self.rectangle))
 
     def camera(self, source: CameraModel) -> CameraModel:
         """Camera of the frames handed on, from that of the whole source image.
@@ -205,7 +147,9 @@ MADE_BY = "egox_core"
 
 
 def _check_version(value: object, kind: type[Kept], made_by: str) -> None:
-    if any(not hasattr(value, field.name) for field in fields(kind)):
+    cameras = [part for part in vars(value).values() if type(part).__name__ == CameraPath.__name__]
+    old = any(type(getattr(each, "frames", None)).__name__ != Frames.__name__ for each in cameras)
+    if old or any(not hasattr(value, field.name) for field in fields(kind)):
         raise EgoXInputError(
             f"kept {kind.__name__}",
             got=f"one that EgoX {made_by} made",
@@ -225,19 +169,15 @@ class DepthVideo(Kept):
     sky: Tensor | None = None  # [T, H, W] bool
     # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
     trust: Tensor | None = None
-    source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
-    source_frames: int | None = None  # of the whole source video, where that is known
-    # (left, top, width, height) px of the source picture: all of it that the container shows
-    part: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         _adopt(self, self.exo, "depth video")
+        _count_frames(self, len(self.depth_m))
 
-    def entries(self, count: int, what: str, numbers: Tensor | None = None) -> slice | Tensor:
-        """Find the entries of the maps' frames; as :meth:`FrameSelection.entries`."""
-        used = self.source_indices
-        used = torch.arange(len(self.depth_m)) if used is None else used
-        return _entries_in_use(count, used, self.source_frames, what, numbers)
+    @property
+    def frames(self) -> Frames:
+        """The frames of the maps."""
+        return self.exo.frames
 
     def check_metric(self, what: str) -> None:
         """Refuse depth that isn't in metres; ``what`` names it in the error.
@@ -287,6 +227,11 @@ class CameraTrajectory(Kept):
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.ego)
+
+    @property
+    def frames(self) -> Frames:
+        """The frames of the poses."""
+        return self.ego.frames
 
     @property
     def known_exo(self) -> CameraPath:
@@ -360,6 +305,13 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     return own is not None
 
 
+def _count_frames(payload: DepthVideo | PointCloud, count: int) -> None:
+    """Count the frames of a camera that stands, of which nobody said them."""
+    exo = payload.exo
+    if exo.stands and exo.frames.counted and len(exo.frames) != count:
+        object.__setattr__(payload, "exo", replace(exo, frames=Frames.of_count(count)))
+
+
 def _adopt(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:
     """Turn a payload's numpy arrays into tensors.
 
@@ -380,7 +332,7 @@ def _adopt(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str
 
 
 PayloadOfFrames = TypeVar("PayloadOfFrames", DepthVideo, CameraTrajectory)
-OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "guessed")
+OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "guessed")
 """Fields of these payloads with an entry per frame, beside their cameras."""
 
 
@@ -514,7 +466,6 @@ class PointCloud(Kept):
 
     static: PointSet
     moving: MovingPoints
-    frame_count: int
     exo: CameraPath  # of the depth maps that the points came from; they are in its world
     notes: tuple[Remark, ...] = ()  # on how it was built
     mean_static: Callable[[Progress], PointSet] | None = None
@@ -524,6 +475,19 @@ class PointCloud(Kept):
     parts: tuple[PointCloud, ...] = ()
     # of a scene that isn't fused; None: points without the depth they were lifted from
     sight: ExoSight | None = None
+
+    def __post_init__(self) -> None:
+        _count_frames(self, len(self.moving))
+
+    @property
+    def frames(self) -> Frames:
+        """The frames of its moving points."""
+        return self.exo.frames
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
 
     def points(self, frame: int | None) -> PointSet:
         """The static points and, with a frame number, that frame's moving ones."""

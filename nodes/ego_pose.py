@@ -312,7 +312,7 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     """
     if file != BESIDE:
         path = resolve(file, "trajectory file")
-        check_same_take("poses", path, None if frames is None else frames.source_path)
+        check_same_take("poses", path, None if frames is None else frames.source)
         return path
     path = beside_video(frames, META)
     if path is None:

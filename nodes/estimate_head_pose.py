@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.cameras import UNTIMED_FPS, CameraPath, preset_camera
+from ..egox_core.cameras import CameraPath, preset_camera
 from ..egox_core.depth import (
     GUESSED_FOV_DEG,
     fit_depth_size,
@@ -17,9 +17,10 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
+from ..egox_core.frames import Frames
 from ..egox_core.hands import judged_hands
 from ..egox_core.takes import read_meta, take_exo
-from ..egox_core.trajectory import ClipMoments, estimate_head, joined_points, keyframes_of_path
+from ..egox_core.trajectory import estimate_head, joined_points, keyframes_of_path
 from ..egox_core.types import DepthVideo, FrameSelection
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
@@ -181,16 +182,16 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             notes += (note,) if note else ()
             exo = depth.exo
             mask = depth.dynamic if mask is None else mask
-        indices, times_s = moments(count, depth, frames)
+        in_use = moments(count, depth, frames)
         depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
-        evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": times_s}
+        evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": in_use.times_s}
         path = estimate_head(points, exo, **evidence)
         hands, of_hands = judged_hands(points.hands, exo.camera, **evidence)
         lens, report = preset_camera(DEFAULT_PRESET, height), path.report
-        trajectory = path.trajectory(lens, times_s, exo=exo)
+        trajectory = path.trajectory(lens, in_use, exo=exo)
         keyframes, how_close = keyframes_of_path(
             trajectory.ego.upright_w2c,
-            ClipMoments.of(indices, times_s),
+            in_use,
             path.up.tolist(),
         )
         parts = (report.text(), *notes, *report.notes, how_close, of_hands)
@@ -213,7 +214,9 @@ def points_of_wearer(
     """(points of the wearer's head, the mask in that shape or None where it is empty, notes)."""
     mask = None
     if person_mask is not None:
-        mask = fit_host_mask(person_mask, *shape, "mask of the wearer")
+        mask = fit_host_mask(
+            person_mask, Frames.of_count(shape[0]), *shape[1:], "mask of the wearer"
+        )
     chosen = None if person < 0 else person
     points, notes = joined_points(seen, shape[0], person=chosen, mask=mask)
     if person_mask is not None and mask is None:
@@ -268,20 +271,14 @@ def exo_without_depth(
     """(The exo camera in px of the frames, a note on where it is from)."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
-    if meta is not None and meta.exo_camera is not None:
+    if meta is not None and frames is not None and meta.exo_camera is not None:
         note = f"exo camera: {META} next to the video"
         return take_exo(meta, frames, size), note
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
-def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None):
-    """(source frames [T], seconds [T]) of the clip."""
-    sources = [part for part in (frames, depth) if part is not None]
-    indices = next(
-        (p.source_indices for p in sources if p.source_indices is not None), torch.arange(count)
-    )
-    untimed = torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
-    known = None if frames is None else frames.times_s
-    if frames is None and depth is not None:
-        known = depth.exo.times_s
-    return indices, untimed if known is None else known.double()
+def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None) -> Frames:
+    """The frames of the clip."""
+    if frames is not None:
+        return frames
+    return Frames.of_count(count) if depth is None else depth.frames

@@ -127,7 +127,7 @@ class EgoXExoMotion(io.ComfyNode):
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
                 path = CameraFile.parse(value, name)
-        given, placed = (None, "") if path is None else path.of(depth, every_nth)
+        given, placed = (None, "") if path is None else path.of(depth, every_nth=every_nth)
         depth, found = estimate_exo_motion(frames, depth, motion, given, progress=progress)
         text = "\n".join(filter(None, (found.text(), placed)))
         ui = shown and shown.motion(frames, depth, found.sightings, text, progress)

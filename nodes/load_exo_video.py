@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from comfy_api.latest import InputImpl, io
 
-from ..egox_core.cameras import UNTIMED_FPS
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
+from ..egox_core.frames import UNTIMED_FPS
 from ..egox_core.remarks import Remark
 from ..egox_core.sizes import (
     PIXEL_STEP,
@@ -321,11 +321,11 @@ def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, t
     refuse_many_channels(source)
     whole = open_clip(source, frame_count=1, window_s=window)
     clip, _ = load_clip(video.get_components().images, fps=whole.info.fps, **options)
-    indices = (clip.selection.source_indices + whole.first).clamp(max=whole.info.frame_count - 1)
+    indices = (clip.selection.indices + whole.first).clamp(max=whole.info.frame_count - 1)
     times = torch.tensor(whole.info.times_s, dtype=torch.float64)[indices]
     selection = replace(
         clip.selection,
-        source_indices=indices,
+        indices=indices,
         times_s=times,
         fps=frame_rate(times.numpy(), clip.selection.fps),
     )

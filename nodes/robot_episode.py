@@ -169,7 +169,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         path = path.beside(depth.exo)
         with open_set(folder, SetOptions(made_by=made_by)) as robots:
             name = f"run_{len(robots):06d}"
-            fps = robots.rate_for(name, path.ego.seconds, resample=resample)
+            fps = robots.rate_for(name, path.frames.times_s, resample=resample)
             if scene is not None:
                 fit = camera_fit(scene, path, ego_images.cpu(), generated, progress)
             first = len(robots)

@@ -19,9 +19,9 @@ def frames_in_use(
     """By their indices, at the source's own rate and size; ``more`` are other fields."""
     places = torch.tensor(indices)
     values = dict(
-        source_indices=places,
+        indices=places,
         times_s=places.double() / fps,
-        source_fps=fps,
+        rate=fps,
         fps=fps,
         source_size=size,
         size=size,

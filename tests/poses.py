@@ -7,6 +7,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
+from egox_core.frames import Frames
 from egox_core.types import CameraTrajectory, DepthVideo
 
 
@@ -26,9 +27,9 @@ def path_of(
     **more: Any,
 ) -> CameraTrajectory:
     """Poses one after the other, ``fps`` of them a second."""
-    times_s = torch.arange(len(w2c)).double() / fps
-    exo = CameraPath.of_exo(exo_camera, exo_w2c, times_s)
-    ego = CameraPath(lens=camera, w2c=w2c, times_s=times_s, world=exo.world)
+    frames = Frames.timed(torch.arange(len(w2c)).double() / fps)
+    exo = CameraPath.of_exo(exo_camera, exo_w2c, frames)
+    ego = CameraPath(lens=camera, w2c=w2c, frames=frames, world=exo.world)
     return CameraTrajectory(ego=ego, exo=exo, **more)
 
 
@@ -42,4 +43,4 @@ def with_exo(
     w2c: torch.Tensor | None,  # [3, 4] or [T, 3, 4]
 ) -> DepthVideo:
     """The depth with another exo pose."""
-    return replace(depth, exo=CameraPath.of_exo(depth.exo.lens, w2c, depth.exo.times_s))
+    return replace(depth, exo=CameraPath.of_exo(depth.exo.lens, w2c, depth.frames))

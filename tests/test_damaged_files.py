@@ -12,7 +12,6 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +29,7 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange.paths import export_path, import_path
 from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.frames import Frames
 from egox_core.hands.files import read_hands, write_hands
 from egox_core.page.uploads import contents, told_apart, unpack_uploads
 from egox_core.robots.robot_set import open_set
@@ -37,7 +37,6 @@ from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
-from egox_core.trajectory.keyframe_fit import ClipMoments
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
 from egox_train.data.cache_store import INDEX, CacheReader
@@ -343,7 +342,7 @@ def read_paths(folder: Path) -> None:
 
 
 def edit_paths(folder: Path) -> None:
-    clip = replace(ClipMoments.of([0, 1], [0.0, 0.4]), source_frames=9)
+    clip = Frames.stated([0, 1], [0.0, 0.4], 9)
     texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
     document, _ = import_path(texts, CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):

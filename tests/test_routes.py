@@ -33,7 +33,6 @@ from egox_core.robots import make_episode
 from egox_core.scene import ego_in_scene, viewer_camera
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.takes import read_meta
-from egox_core.trajectory import ClipMoments
 from egox_core.types import CameraTrajectory, DepthVideo, FrameSelection, PointCloud
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
@@ -76,7 +75,7 @@ def columns_of(
     exo: Tensor, ego: Tensor, depth: DepthVideo, path: CameraTrajectory, hands: HandTrack
 ) -> Mapping[str, np.ndarray]:
     """As the node calls it."""
-    fps = round(1 / float(path.ego.seconds.diff().mean()))
+    fps = round(1 / float(path.ego.frames.times_s.diff().mean()))
     return make_episode("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps).columns
 
 
@@ -247,7 +246,7 @@ def clip_of(tmp_path_factory) -> Callable[[str, str, bool], Clip]:
             target_fps=FPS / 2 if frames == "every second" else 0.0,
             size=as_shown.size,
         )
-        assert loaded.selection.source_indices.tolist() == indices
+        assert loaded.selection.indices.tolist() == indices
         return Clip(
             drawn(as_shown.source, moves),
             path,
@@ -354,7 +353,7 @@ def check_cameras(clip: Clip, made: Made, poses: float) -> None:
     assert off(given, torch.stack([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])) < 1e-6
     assert off(exo_poses_of(made.depth, USED), clip.exo_w2c) < poses
     assert off(ego_from_exo(made.path), relative(clip.ego_w2c, clip.exo_w2c)) < 3 * poses
-    assert off(made.path.ego.seconds, clip.frames.times_s) < 1e-9
+    assert off(made.path.ego.frames.times_s, clip.frames.times_s) < 1e-9
     assert lens_of_path(made.path) == clip.ego
 
 
@@ -534,7 +533,7 @@ way("ego path: meta.json as read")(lambda c: with_path(c, read_meta(c.exact())))
 def whole(c: Clip) -> Clip:
     """All frames of the source, in the picture that the frames in use have."""
     indices = torch.arange(COUNT)
-    frames = replace(c.frames, source_indices=indices, times_s=indices.double() / FPS, fps=FPS)
+    frames = replace(c.frames, indices=indices, times_s=indices.double() / FPS, fps=FPS)
     return replace(c, indices=indices.tolist(), frames=frames)
 
 
@@ -553,12 +552,7 @@ def document(c: Clip) -> dict[str, Any]:
 
 def exported(c: Clip, form: str) -> Path:
     """The folder of what the editor exports."""
-    moments = ClipMoments(
-        indices=c.frames.source_indices.double(),
-        times_s=c.frames.times_s,
-        source_frames=COUNT,
-    )
-    name, content = export_path(form, document(c), c.ego, moments, scene_of(c))
+    name, content = export_path(form, document(c), c.ego, c.frames.bare, scene_of(c))
     folder = c.folder / f"{form} of {c.picture.size} {c.indices} {c.moves}"
     folder.mkdir(exist_ok=True)
     if name.endswith(".zip"):
@@ -747,10 +741,10 @@ def prepared_clips(clip_of) -> None:
         meta = read_meta(folder / "meta.json")
         depth, _ = stages.align(folder / "depth.npz", meta=meta)
         path, _ = stages.path(meta, count=USED)
-        times, indices = clip.frames.times_s, clip.frames.source_indices
+        frames = clip.frames.bare
         made = (
-            replace(depth, source_indices=indices),
-            replace(path, ego=replace(path.ego, times_s=times)),
+            replace(depth, exo=replace(depth.exo, frames=frames)),
+            replace(path, ego=replace(path.ego, frames=frames)),
         )
         check_cameras(clip, Made(*made), FILES)
 

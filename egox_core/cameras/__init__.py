@@ -8,7 +8,7 @@ pixels, unit rays; :class:`CameraPath`, a camera that knows where it is. Knows n
 from .gopro import MAX_ANGLE_DEG, raw_gopro, raw_gopro_of
 from .lenses import LENSES
 from .model import CameraModel, one_camera, sensor_from_upright
-from .path import UNTIMED_FPS, CameraPath, World
+from .path import CameraPath, World
 from .poses import (
     FARTHEST,
     camera_centre,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frames import Frames
 from ..frozen import frozen
 from .model import CameraModel, sensor_from_upright
 from .poses import compose, invert, validate_w2c
@@ -18,8 +19,8 @@ from .poses import compose, invert, validate_w2c
 World = Literal["exo", "take", "unknown"]
 """The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
 take's; or that of a file of another program, until a scene, a take or a pose ties it."""
-UNTIMED_FPS = 30.0
-"""Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
+UNSAID = Frames.of_count(0)
+"""Frames of a camera that is made without: as many as its poses, of which nothing else is known."""
 MOVES = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 
@@ -38,7 +39,7 @@ class CameraPath:
 
     lens: CameraModel | None  # in px of the pictures in use; None: only the poses are known
     w2c: Tensor
-    times_s: Tensor | None = None  # [T] float64, seconds in the source video
+    frames: Frames = UNSAID  # [T], those of the poses
     world: World
     # size of the source's picture, and what the frames show of it (left, top, width, height), px;
     # None: nobody said
@@ -56,16 +57,17 @@ class CameraPath:
         w2c = torch.as_tensor(self.w2c).double()
         if w2c.ndim not in (2, 3) or w2c.shape[-2:] != (3, 4) or not len(w2c):
             validate_w2c(w2c, "poses of a camera path")  # names the shape
-        object.__setattr__(self, "w2c", w2c[None] if w2c.ndim == 2 else w2c)
-        if self.times_s is not None:
-            object.__setattr__(self, "times_s", torch.as_tensor(self.times_s).double())
+        w2c = w2c[None] if w2c.ndim == 2 else w2c
+        object.__setattr__(self, "w2c", w2c)
+        if not len(self.frames):
+            object.__setattr__(self, "frames", Frames.of_count(len(w2c)))
 
     @classmethod
     def of_exo(
         cls,
         lens: CameraModel | None,
         w2c: Tensor | None = None,
-        times_s: Tensor | None = None,
+        frames: Frames = UNSAID,
         *,
         lens_guessed: bool = False,
     ) -> CameraPath:
@@ -73,7 +75,7 @@ class CameraPath:
         return cls(
             lens=lens,
             w2c=torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c,
-            times_s=times_s,
+            frames=frames,
             world="exo" if w2c is None else "take",
             lens_guessed=lens_guessed,
         )
@@ -81,20 +83,18 @@ class CameraPath:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CameraPath):
             return NotImplemented
-        one, two = (each.times_s for each in (self, other))
-        same_times = one is two or one is not None and two is not None and torch.equal(one, two)
-        return self._rest == other._rest and torch.equal(self.w2c, other.w2c) and same_times
+        return self._rest == other._rest and torch.equal(self.w2c, other.w2c)
 
     def __hash__(self) -> int:
         return hash((self._rest, self.w2c.shape))
 
     @property
     def _rest(self) -> tuple:
-        return self.lens, self.lens_guessed, self.part, self.world
+        return self.lens, self.lens_guessed, self.part, self.world, self.frames
 
     def __len__(self) -> int:
-        """Number of frames; 1 for a camera that stands, where its moments aren't known."""
-        return len(self.w2c) if self.times_s is None else len(self.times_s)
+        """Number of frames; 1 for a camera that stands, where nobody said them."""
+        return len(self.frames)
 
     @property
     def camera(self) -> CameraModel:
@@ -136,9 +136,8 @@ class CameraPath:
         return self.w2c.device
 
     def to(self, device: torch.device | str) -> CameraPath:
-        """The same with its tensors on a device."""
-        times_s = None if self.times_s is None else self.times_s.to(device)
-        return replace(self, w2c=self.w2c.to(device), times_s=times_s)
+        """The same with its poses on a device."""
+        return replace(self, w2c=self.w2c.to(device))
 
     @property
     def stands(self) -> bool:
@@ -169,12 +168,6 @@ class CameraPath:
         """True where its world is its own frame all the time."""
         return self.world == "exo" and not self.moves
 
-    @property
-    def seconds(self) -> Tensor:  # [T] float64
-        """Moments of its poses, as they would be at 30 frames a second where nobody knows them."""
-        untimed = torch.arange(len(self), dtype=torch.float64) / UNTIMED_FPS
-        return untimed if self.times_s is None else self.times_s
-
     def at(self, frame: int) -> Tensor:  # [3, 4] float64
         """The pose of one frame."""
         return self._w2c if self.stands else self.w2c[frame]
@@ -191,14 +184,16 @@ class CameraPath:
         turn = sensor_from_upright(after) @ sensor_from_upright(before).T
         return replace(self, lens=lens, w2c=turn @ self.w2c)
 
-    def of(self, frames: slice | Tensor) -> CameraPath:  # [N] int64
+    def of(self, part: slice | Tensor) -> CameraPath:  # [N] int64
         """The camera in some of its frames."""
-        times_s = None if self.times_s is None else self.times_s[frames]
-        return replace(self, w2c=self._w2c if self.stands else self.w2c[frames], times_s=times_s)
+        if self.stands and self.frames.counted and len(self.frames) == 1:
+            return self
+        w2c = self._w2c if self.stands else self.w2c[part]
+        return replace(self, w2c=w2c, frames=self.frames.of(part))
 
     def one(self, frame: int) -> CameraPath:
         """The camera as it stands in one frame."""
-        return replace(self, w2c=self.at(frame), times_s=None)
+        return replace(self, w2c=self.at(frame), frames=UNSAID)
 
     def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
         """The poses of the first frames; ``what`` names them in errors.
@@ -206,7 +201,7 @@ class CameraPath:
         Raises:
             EgoXInputError: a pose per frame, but fewer.
         """
-        if self.stands and (self.times_s is None or len(self) >= count):
+        if self.stands and (self.frames.counted or len(self) >= count):
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(

@@ -132,14 +132,14 @@ def align_depth(
     aligned = store_frames(applied(), count)
     used_share = [0.0 if one is None else one.used / metric_m[0].size for one in fits]
     report = make_report(fits, reasons, used_share, states, mode)
+    known = video if metric.frames.counted else metric
     result = replace(
         metric,
         depth_m=aligned,
         dynamic=dynamic,
         sky=sky,
         trust=_combined(torch.minimum, metric.trust, video.trust),
-        source_indices=_first(metric.source_indices, video.source_indices),
-        exo=replace(metric.exo, times_s=_first(metric.exo.times_s, video.exo.times_s)),
+        exo=replace(metric.exo, frames=known.frames),
     )
     return result, report
 

@@ -12,7 +12,7 @@ Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a
 frame or many (:func:`fit_host_mask`)."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..arrays import Array, as_floats, as_mask, rectangle
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
+from ..frames import Frames, Numbering, entries_of
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import centre_crop_left, same_aspect
@@ -308,16 +309,11 @@ def fit_depth_size(
 
 def fit_host_mask(
     mask: Array,  # [B, h, w] or [h, w], 0...1
-    frames: int,
+    frames: Frames,
     height: int,
     width: int,
     # Names the mask in messages: "dynamic mask", "sky mask".
     name: str,
-    *,
-    # which of more masks are of the frames: that of a FrameSelection; None: the first ones
-    # Chooses the frames' masks if there are more, as a FrameSelection does; None takes the
-    # first ones.
-    entries: Callable[[int, str], slice | Tensor] | None = None,
 ) -> Tensor | None:
     """The mask at a depth's frames and size; None for an empty mask.
 
@@ -327,21 +323,15 @@ def fit_host_mask(
     - same height, but wider: centre-cropped, as depth is.
 
     Raises:
-        EgoXInputError: too few frames, another aspect, a mask over everything.
+        EgoXInputError: masks that may be of other frames, another aspect, a mask over everything.
     """
     mask = as_mask(mask, name).detach()
     if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None
     count, h, w = mask.shape
     if count != 1:
-        mask = mask[:frames] if entries is None else mask[entries(count, name)]
-        if len(mask) < frames:
-            raise EgoXInputError(
-                name,
-                got=f"{count} frames",
-                expected=f"1 or {frames}",
-                fix="make it from the same frames as the exo video, or give one frame for all",
-            )
+        numbering = Numbering(what=name, count=count, in_memory=True)
+        mask = mask[entries_of(frames, numbering).at]
     left = centre_crop_left((w, h), (width, height))
     if left is not None:
         mask = mask[:, :, left : left + width]
@@ -372,7 +362,7 @@ def fit_host_mask(
             expected="some pixels left",
             fix="invert the mask if it marks the part to keep",
         )
-    return marked if count != 1 else marked.expand(frames, -1, -1)
+    return marked if count != 1 else marked.expand(len(frames), -1, -1)
 
 
 def frames_of_size(
@@ -406,9 +396,9 @@ def with_host_masks(
         EgoXInputError: as :func:`fit_host_mask`.
     """
     for name, mask in (("dynamic", dynamic), ("sky", sky)):
-        shape, fitted = depth.depth_m.shape, None
+        size, fitted = depth.depth_m.shape[1:], None
         if mask is not None:
-            fitted = fit_host_mask(mask, *shape, f"{name} mask", entries=depth.entries)
+            fitted = fit_host_mask(mask, depth.frames, *size, f"{name} mask")
         if fitted is not None:
             depth = replace(depth, **{name: fitted})
     return depth

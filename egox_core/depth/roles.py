@@ -9,6 +9,7 @@ from torch import Tensor
 from ..arrays import Array
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
+from ..frames import FileFrames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
 from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
@@ -91,6 +92,8 @@ def align_sources(
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, added to the sources' own
     mode: AlignMode = "least squares",
+    # Of which frames the maps of sources are that don't say it.
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, tuple[Remark, ...]]:
     """Choose roles and camera, bring all sources to one size and length, align.
@@ -104,25 +107,30 @@ def align_sources(
     """
     used, unused = choose_roles(sources)
     height, width = used[0].depth.depth_m.shape[1:]
-    count = len(used[0].depth.depth_m)
+    of_maps = used[0].depth.frames if frames is None else frames
     if frames is not None:
-        (width, height), count = frames.size, len(frames.source_indices)
-
-    entries = (used[0].depth if frames is None else frames).entries
+        width, height = frames.size
 
     def fit(source: DepthSource) -> DepthSource:
         depth, what = source.depth, f"depth of {source.name}"
-        numbers = None if frames is None else depth.source_indices
-        depth = of_frames(depth, entries(len(depth.depth_m), what, numbers))
+        own, said = depth.frames, []
+        if own != of_maps.bare:
+            numbering = Numbering(
+                what=what,
+                count=len(depth.depth_m),
+                numbers=None if own.counted else own.indices,
+                in_memory=True,
+                file_frames=file_frames if own.counted else "auto",
+            )
+            entries = entries_of(of_maps, numbering)
+            depth = of_frames(depth, entries.at)
+            said += [entries.remark]
         depth, note = fit_depth_size(depth, width, height, what, frames)
-        return replace(
-            source, depth=depth, notes=(*source.notes, *map(Remark, filter(None, [note])))
-        )
+        said += map(Remark, filter(None, [note]))
+        return replace(source, depth=depth, notes=(*source.notes, *said))
 
     def marked(mask: Array | None, what: str) -> Tensor | None:
-        if mask is None:
-            return None
-        return fit_host_mask(mask, count, height, width, what, entries=entries)
+        return None if mask is None else fit_host_mask(mask, of_maps, height, width, what)
 
     used = [fit(source) for source in used]
     metric, *videos = (source.depth for source in used)
@@ -130,15 +138,8 @@ def align_sources(
         used, None if exo is None else exo.lens, width, height
     )
     placed = exo if exo is not None and exo.world == "take" else metric.exo
-    placed = replace(placed, lens=lens, lens_guessed=guessed, times_s=metric.exo.times_s)
-    metric = replace(metric, exo=placed)
-    if frames is not None:
-        metric = replace(
-            metric,
-            exo=frames.shown(placed),
-            source_indices=frames.source_indices,
-            source_frames=frames.source_frames,
-        )
+    placed = replace(placed, lens=lens, lens_guessed=guessed, frames=of_maps.bare)
+    metric = replace(metric, exo=placed if frames is None else frames.shown(placed))
     dynamic, sky = marked(dynamic_mask, "dynamic mask"), marked(sky_mask, "sky mask")
     if dynamic is not None:
         metric, *videos = (replace(depth, dynamic=None) for depth in (metric, *videos))

@@ -52,7 +52,7 @@ def write_blender(file: Path, path: CameraPath) -> None:
     matrices = opengl_c2w(path.upright_w2c)
     content["frames"] = [
         {"file_path": f"frame_{i:06d}.png", "time": float(t), "transform_matrix": matrix.tolist()}
-        for i, (t, matrix) in enumerate(zip(path.seconds.tolist(), matrices, strict=True))
+        for i, (t, matrix) in enumerate(zip(path.frames.times_s.tolist(), matrices, strict=True))
     ]
     write_json(file, content)
 

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from ..archives import open_zip, read_array
 from ..arrays import as_matrix
-from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, World, invert, look_at, validate_w2c
+from ..cameras import CameraModel, CameraPath, World, invert, look_at, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..safe_files import atomic_write, given, read_json, require_file
 from ..takes import ENTRY_KEYS, LIST_KEY, parse_meta, read_poses
-from ..trajectory import ClipMoments
+from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
 from .blender import SIGNS, blender_camera, opengl_c2w, read_blender
 from .colmap import read_pictures
-from .frame_numbers import numbers_of, place
 
 FORMAT = "egox_trajectory"
 """Of our own JSON."""
@@ -47,9 +47,9 @@ class CameraFile:
     """A camera's path in the world of its file."""
 
     name: str
-    # of the upright picture; its world is the take's, and in metres, or unknown; times are the file's
+    # of the upright picture; its world is the take's, and in metres, or unknown
     path: CameraPath
-    names: tuple[object, ...] = ()  # of the pictures; none: frames 0, 1, 2, ...
+    numbering: Numbering
     lens: Callable[[], CameraModel] | None = None  # read when asked for: it may be any
 
     @classmethod
@@ -57,19 +57,20 @@ class CameraFile:
         cls,
         name: str,
         w2c: Tensor,  # [N, 3, 4], or [3, 4] of a static camera
-        times_s: Tensor | None = None,  # [N]; None: the frames that the names say
         world: World = "unknown",
-        # Further fields: names, lens.
-        **more: Any,
+        *,
+        lens: Callable[[], CameraModel] | None = None,
+        # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
+        **said: Any,
     ) -> CameraFile:
         """Poses of a file.
 
         Raises:
             EgoXInputError: no rigid ones.
         """
-        poses = validate_w2c(w2c, f"path {name}")
-        path = CameraPath(lens=None, w2c=poses, times_s=times_s, world=world)
-        return cls(name=name, path=path, **more)
+        path = CameraPath(lens=None, w2c=validate_w2c(w2c, f"path {name}"), world=world)
+        numbering = Numbering(what=name, count=len(path.w2c), **said)
+        return cls(name=name, path=path, numbering=numbering, lens=lens)
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:
@@ -95,11 +96,11 @@ class CameraFile:
         """
         if not isinstance(content, Mapping):
             raise _unknown(name)
-        read, times_s = form_of(content), None
+        read, said = form_of(content), {}
         if read is not None:
             return read(content, name)
         if content.get("format") == FORMAT:
-            times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
+            said["times_s"] = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
             w2c = given(content, name, "exo_w2c", validate_w2c)
         elif {LIST_KEY, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose
@@ -107,31 +108,30 @@ class CameraFile:
             w2c = None
         if w2c is None:
             raise _unknown(name)
-        return cls.of_poses(name, w2c, times_s, "take")
+        return cls.of_poses(name, w2c, "take", **said)
 
-    def numbers(self, every_nth: int = 0) -> Tensor:  # [N] float64
-        """Frames of the poses, or times where the file has them and no spacing is asked for."""
-        if self.path.times_s is not None and not (every_nth and self.names):
-            return self.path.times_s
-        return numbers_of(self.names or (None,) * len(self.path), self.name)
+    def track(self, frames: Frames | None, **declared: Any) -> tuple[PoseTrack, str]:
+        """The poses at their moments in the video, and how these were found.
 
-    def of(self, depth: DepthVideo, every_nth: int = 0) -> tuple[CameraPath, str]:
+        ``declared`` are fields of Numbering that the user sets.
+
+        Raises:
+            EgoXInputError: as :func:`placed_track`.
+        """
+        return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
+
+    def of(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
         """The camera in the depth's frames, and a note on how these were found.
 
         Raises:
-            EgoXInputError: as :func:`.frame_numbers.place`; fewer.
+            EgoXInputError: as :meth:`track`; fewer.
         """
-        indices, times = depth.source_indices, depth.exo.times_s
-        indices = torch.arange(len(depth.depth_m)) if indices is None else indices
-        times = indices / UNTIMED_FPS if times is None else times
-        if self.path.stands:
-            return replace(self.path, w2c=self.path.w2c.expand(len(indices), 3, 4)), ""
-        frames = ClipMoments(
-            indices=indices.double(), times_s=times.double(), source_frames=depth.source_frames
-        ).selection()
-        name = f"exo path {self.name}"
-        track, note = place(self.path.w2c, self.numbers(every_nth), frames, name, every_nth)
-        return replace(self.path, w2c=track.of_frames(frames), times_s=depth.exo.times_s), note
+        frames, path = depth.frames, self.path
+        if path.stands:
+            return replace(path, w2c=path.poses(len(frames)), frames=frames), ""
+        numbering = replace(self.numbering, what=f"exo path {self.name}", **declared)
+        track, note = placed_track(path.w2c, numbering, frames)
+        return replace(path, w2c=track.of_frames(frames), frames=frames), note
 
 
 def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
@@ -189,7 +189,7 @@ def _text(path: Path) -> CameraFile:
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         turns = scipy.spatial.transform.Rotation.from_quat(rows[:, 4:])
         w2c = invert(_c2w(turns, rows))
-    return CameraFile.of_poses(path.name, w2c, torch.from_numpy(rows[:, 0]))
+    return CameraFile.of_poses(path.name, w2c, times_s=torch.from_numpy(rows[:, 0]))
 
 
 def _chan(path: Path) -> CameraFile:
@@ -241,7 +241,7 @@ def _transforms(content: Mapping, name: str) -> CameraFile:
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
-    return CameraFile.of_poses(name, w2c, times_s, names=tuple(names), lens=lens)
+    return CameraFile.of_poses(name, w2c, times_s=times_s, names=tuple(names), lens=lens)
 
 
 def _gvhmr(content: Mapping, name: str) -> CameraFile:

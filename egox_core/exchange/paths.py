@@ -11,20 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import UNTIMED_FPS, CameraModel
+from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..file_names import META
+from ..frames import Frames
 from ..safe_files import read_json, safe_name, write_json
 from ..scene import ego_in_scene
 from ..trajectory import (
-    ClipMoments,
     PoseTrack,
     adapted,
     direction,
     keyframe_track,
     keyframes_of_path,
 )
-from ..types import FROM_EDITOR, CameraTrajectory, FrameSelection, PointCloud, TakeNotes
+from ..types import FROM_EDITOR, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
 from .camera_files import write_chan
 from .colmap import write_colmap
@@ -37,7 +37,7 @@ def import_path(
     # A file, or {name: text} (COLMAP: images.txt and cameras.txt).
     source: Path | Mapping[str, str],
     camera: CameraModel,
-    clip: ClipMoments,
+    clip: Frames,
     scene: PointCloud | None = None,
     up: object = None,  # [3] the world's upward direction; None: -y
     entry: str = "",
@@ -60,12 +60,12 @@ def import_path(
         keyframe_track(content, camera, source.name)
         return content, f"{len(content['keyframes'])} keyframes"
     read, notes = read_trajectory(
-        source, camera, clip.selection(), entry=entry, lens=False, every_nth=every_nth
+        source, camera, clip, entry=entry, lens=False, every_nth=every_nth
     )
     trajectory = adapted(read, camera=camera)
     ego = trajectory.ego if scene is None else ego_in_scene(scene, trajectory)
     count = min(len(ego), len(clip))
-    cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
+    cut = clip.of(slice(count))
     document, note = keyframes_of_path(ego.upright_w2c[:count], cut, direction(up, "up").tolist())
     note = "; ".join(filter(None, (note, notes.placed)))
     if scene is None and trajectory.ego.world == "take":
@@ -112,11 +112,10 @@ def _keyframe_document(path: Path) -> dict | None:
 def trajectory_of_keyframes(
     document: object,
     camera: CameraModel,
-    # The frames in use; None takes ``count`` frames, or those of the scene.
-    frames: FrameSelection | None,
+    # The frames in use; None takes those of the scene, numbered from 0.
+    frames: Frames | None,
     # Gives keyframes their world.
     scene: PointCloud | None = None,
-    count: int | None = None,
 ) -> CameraTrajectory:
     """Make the ego trajectory of a keyframe document.
 
@@ -124,22 +123,17 @@ def trajectory_of_keyframes(
         EgoXInputError: wrong keys or values.
     """
     if scene is None:
-        return keyframe_track(document, camera).trajectory(camera, frames, count=count)
+        return keyframe_track(document, camera).trajectory(camera, frames)
     rest = scene.exo.upright.at(0)  # of a path without keyframes: at the exo camera
-    return keyframe_track(document, camera, rest=rest).trajectory(
-        camera,
-        frames,
-        count=count or scene.frame_count,
-        clip_times_s=scene.exo.times_s,
-        exo=scene.exo,
-    )
+    track = keyframe_track(document, camera, rest=rest)
+    return track.trajectory(camera, frames or scene.frames.from_zero(), exo=scene.exo)
 
 
 def export_path(
     form: str,
     document: object,
     camera: CameraModel,
-    clip: ClipMoments,
+    clip: Frames,
     scene: PointCloud | None = None,
     prompt: str = "",
 ) -> tuple[str, bytes]:
@@ -153,7 +147,7 @@ def export_path(
         EgoXInputError: unknown form, a bad document.
     """
     check_choice("form of the export", form, EXPORTS)
-    trajectory = trajectory_of_keyframes(document, camera, clip.selection(), scene)
+    trajectory = trajectory_of_keyframes(document, camera, clip, scene)
     name, write = EXPORTS[form]
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         target = Path(folder, name)
@@ -173,11 +167,11 @@ def export_path(
 
 
 def released_meta(
-    trajectory: CameraTrajectory, document: object, clip: ClipMoments, prompt: str
+    trajectory: CameraTrajectory, document: object, clip: Frames, prompt: str
 ) -> dict:
     """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame
     0 of the video."""
-    numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
+    numbers = torch.arange(clip.last + 1, dtype=torch.float64)
     ego, exo = trajectory.ego, trajectory.known_exo
     rest = ego.upright_w2c[0]  # what a document without keyframes stands for
     track = keyframe_track(document, ego.camera, rest=rest)
@@ -194,7 +188,7 @@ def released_meta(
         if exo.stands:
             extrinsics = exo.at(0)
         else:
-            moments = torch.unique(clip.indices)[: len(exo.w2c)]
+            moments = torch.unique(clip.indices)[: len(exo.w2c)].double()
             track = PoseTrack(w2c=exo.w2c, moments=moments, clock="index", name="exo")
             extrinsics = track.at(numbers)
         content |= {
@@ -205,16 +199,13 @@ def released_meta(
     return content
 
 
-def _times_of(numbers: Tensor, clip: ClipMoments) -> Tensor:
+def _times_of(numbers: Tensor, clip: Frames) -> Tensor:
     """Times of source frames, the clip's own rate carried on to both sides."""
-    if len(clip) < 2 or float(clip.indices[-1]) == float(clip.indices[0]):
-        return numbers / UNTIMED_FPS
-    rate = (clip.times_s[-1] - clip.times_s[0]) / (clip.indices[-1] - clip.indices[0])
-    return clip.times_s[0] + (numbers - clip.indices[0]) * rate
+    return clip.times_s[0] + (numbers - clip.indices[0]) / clip.rate
 
 
 OF_EDITOR = TakeNotes(source=FROM_EDITOR)
-Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
+Writer = Callable[[Path, CameraTrajectory, object, Frames, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
     "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: write_json(path, document)),
     "trajectory": (

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_matrix
-from ..cameras import UNTIMED_FPS, CameraModel, CameraPath, validate_w2c
+from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
+from ..frames import FileFrames, Frames
 from ..safe_files import given, read_json, write_json
 from ..takes import meta_trajectory, parse_meta
 from ..trajectory import (
-    ClipMoments,
     PoseTrack,
     check_made_on,
     direction,
@@ -23,10 +23,9 @@ from ..trajectory import (
     keyframe_track,
     with_looks,
 )
-from ..types import CameraTrajectory, FrameSelection, TakeNotes
+from ..types import CameraTrajectory, TakeNotes
 from ..video import video_mark
 from .camera_files import FORMAT, CameraFile, form_of
-from .frame_numbers import place
 
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
@@ -40,30 +39,30 @@ OPTIONAL_KEYS = frozenset(
 def read_trajectory(
     path: Path,
     camera: CameraModel,
-    frames: FrameSelection | None = None,
+    frames: Frames | None = None,
     *,
     entry: str = "",
-    count: int | None = None,
     lens: bool = True,
     every_nth: int = 0,
+    file_frames: FileFrames = "auto",
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory, and the notes that its file has next to it.
 
     Forms: the released meta.json (both), our own JSON, keyframes, and those of other programs that
     :class:`.camera_files.CameraFile` reads: upright, in a world and scale of their own, their
-    pictures of the frames that :mod:`.frame_numbers` finds.
+    pictures of the frames that :func:`.frames.place` finds.
 
     Args:
         camera: what the prior is drawn with, unless the file carries its own ego camera (another
             one is put in afterwards by :func:`trajectory.adapted`). Its quarter turns are those
             of a meta.json's sensor.
         frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of
-            the file.
+            the file; a count alone: its first ones.
         entry: the take, where a meta.json lists several.
-        count: without ``frames``, the number of frames in use; a longer file is cut at its end.
         lens: read the file's lens, where it has one; else it may be any, and the path has
             ``camera``, upright.
-        every_nth: of those files, as in :func:`.frame_numbers.place`.
+        every_nth: of those files, as in :func:`.frames.place`.
+        file_frames: of which frames the entries are, where the file doesn't state it.
 
     Raises:
         EgoXInputError: unknown form or lens, frames that can't be told, bad matrices, shorter than the frames in use.
@@ -73,31 +72,19 @@ def read_trajectory(
     else:
         content = read_json(path, "trajectory file")
         if isinstance(content, dict) and content.get("format") == FORMAT:
-            return parse_trajectory(content, path.name, frames, count=count)
+            return parse_trajectory(content, path.name, frames)
         if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
-            check_made_on(content, video_mark(None if frames is None else frames.source_path))
-            trajectory = keyframe_track(content, camera, path.name).trajectory(
-                camera, frames, count=count
-            )
-            return trajectory, TakeNotes(source=path.name)
+            check_made_on(content, video_mark(None if frames is None else frames.source))
+            track = keyframe_track(content, camera, path.name)
+            return track.trajectory(camera, frames), TakeNotes(source=path.name)
         if form_of(content) is None:
             meta = parse_meta(content, path, entry)
-            return meta_trajectory(meta, camera, frames, count=count)
+            return meta_trajectory(meta, camera, frames, file_frames)
         file = CameraFile.parse(content, path.name)
-    poses, times, name = file.path.w2c, file.path.times_s, file.name
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()
-    numbers = file.numbers(every_nth)
-    if frames is None and count is not None:
-        moments = torch.arange(count, dtype=torch.float64)
-        frames = ClipMoments(indices=moments, times_s=moments / UNTIMED_FPS).selection()
-    if frames is not None:
-        track, placed = place(poses, numbers, frames, name, every_nth)
-    else:
-        track, placed = PoseTrack.numbered(poses[numbers.argsort()], name), ""
-        if times is not None:
-            track = replace(track, moments=times.sort().values, clock="seconds")
+    track, placed = file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
-    return trajectory, TakeNotes(source=name, placed=placed)
+    return trajectory, TakeNotes(source=file.name, placed=placed)
 
 
 def write_trajectory(
@@ -115,7 +102,7 @@ def write_trajectory(
         "format": FORMAT,
         "version": VERSION,
         "camera": ego.camera.to_json(),
-        "times_s": ego.seconds.tolist(),
+        "times_s": ego.frames.times_s.tolist(),
         "w2c": ego.w2c.tolist(),
         "prompt": notes.prompt,
         "source": notes.source,
@@ -136,9 +123,9 @@ def write_trajectory(
 
 
 def parse_trajectory(
-    content: dict, name: str, frames: FrameSelection | None = None, *, count: int | None = None
+    content: dict, name: str, frames: Frames | None = None
 ) -> tuple[CameraTrajectory, TakeNotes]:
-    """Our own JSON, parsed; resampled to ``frames`` by time.
+    """Our own JSON, parsed; resampled to ``frames`` by time, or cut after a count alone.
 
     Raises:
         EgoXInputError: unknown or missing keys, another version, lengths that differ, shorter than
@@ -177,26 +164,38 @@ def parse_trajectory(
     exo = CameraPath.of_exo(
         value("exo_camera", CameraModel.from_json), value("exo_w2c", validate_w2c)
     )
+    if frames is not None and frames.counted and not ego.stands:
+        frames = _first_moments(times, len(frames), name)
     if not exo.stands and frames is not None:
         name_of_exo = f"exo_w2c of {name}"
         own = PoseTrack(
             w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=ego.stands
         )
-        exo = replace(exo, w2c=own.of_frames(frames))
-    elif count is not None:
-        exo = exo.of(slice(count))
+        exo = replace(exo, w2c=own.of_frames(frames), frames=frames.bare)
     trajectory = track.trajectory(
-        camera,
-        frames,
-        count=count,
-        exo=exo,
-        guessed=_guessed(content, times, name, frames, count),
+        camera, frames, exo=exo, guessed=_guessed(content, times, name, frames)
     )
     return trajectory, TakeNotes(
         prompt=str(content.get("prompt", "")),
         meta_intrinsics=value("meta_intrinsics", partial(_numbers, shape=(3, 3))),
         source=str(content.get("source") or name),
     )
+
+
+def _first_moments(times_s: Tensor, count: int, name: str) -> Frames:
+    """The first moments of a file, as many as frames in use.
+
+    Raises:
+        EgoXInputError: fewer.
+    """
+    if len(times_s) < count:
+        raise EgoXInputError(
+            f"trajectory {name}",
+            got=f"{len(times_s)} poses",
+            expected=f"at least {count}, the frames in use",
+            fix="use fewer frames, or a longer trajectory",
+        )
+    return Frames.timed(times_s[:count])
 
 
 def _timed_looks(looks: object, times: Tensor, name: str) -> object:
@@ -211,15 +210,13 @@ def _timed_looks(looks: object, times: Tensor, name: str) -> object:
     return result
 
 
-def _guessed(
-    content: dict, times: Tensor, name: str, frames: FrameSelection | None, count: int | None
-) -> Tensor | None:
+def _guessed(content: dict, times: Tensor, name: str, frames: Frames | None) -> Tensor | None:
     """[T] bool of the frames in use."""
     numbers = given(content, name, "guessed", partial(_numbers, shape=tuple(times.shape)))
     if numbers is None:
         return None
     flags = numbers > 0
-    return flags[:count] if frames is None else flags_at(flags, times, frames.times_s)
+    return flags if frames is None else flags_at(flags, times, frames.times_s)
 
 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:

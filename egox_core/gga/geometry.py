@@ -67,7 +67,7 @@ def gga_geometry(
     _check_length("ego trajectory", len(trajectory.ego.w2c), frames)
     frame_indices = torch.arange(t) * FRAMES_PER_LATENT
     path = trajectory.ego
-    ego = replace(path, w2c=path.w2c.detach().cpu()[frame_indices], times_s=None)
+    ego = replace(path, w2c=path.w2c.detach().cpu()).of(frame_indices)
 
     points, trust = exo_points(depth, trajectory, frame_indices, exo_size)
     centres = -torch.linalg.solve(ego.w2c[:, :3, :3], ego.w2c[:, :3, 3:])[..., 0]

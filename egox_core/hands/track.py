@@ -10,8 +10,9 @@ from torch import Tensor
 from ..arrays import as_tensor
 from ..cameras import CameraModel, CameraPath, invert, transform
 from ..errors import EgoXInputError
+from ..frames import FileFrames, Frames, Numbering, entries_of
 from ..frozen import frozen
-from ..types import CameraTrajectory, FrameSelection
+from ..types import CameraTrajectory
 
 SIDES = ("left", "right")
 FINGERS = ("index", "middle", "ring", "little")
@@ -72,9 +73,12 @@ class HandTrack:
     reason: Tensor  # [T, 2] int64, number of an entry of REASONS
     source: str = "hands"  # used in error messages and notes
     note: str = ""  # on how they were read, for people
+    frames: Frames = Frames.of_count(0)  # noqa: RUF009  frozen; nobody said: counted
 
     def __post_init__(self) -> None:
         count = len(self.joints)
+        if len(self.frames) != count:
+            object.__setattr__(self, "frames", Frames.of_count(count))
         as_tensor(self.joints, f"joints of {self.source}", None, len(SIDES), len(JOINT_NAMES), 3)
         as_tensor(self.reason, f"reason of {self.source}", count, len(SIDES))
         if bool((self.valid & ~whole(self.joints)).any()):
@@ -105,31 +109,29 @@ class HandTrack:
         return len(self.joints)
 
     def select(self, frames: Tensor) -> HandTrack:  # [N] int64
-        """The hands in some frames.
+        """The hands in some frames."""
+        return replace(
+            self,
+            joints=self.joints[frames],
+            reason=self.reason[frames],
+            frames=self.frames.of(frames),
+        )
+
+    def in_use(self, frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
+        """The hands of a file in the frames in use.
 
         Raises:
-            EgoXInputError: a frame beyond the last.
+            EgoXInputError: hands that may be of other frames.
         """
-        if len(frames) and int(frames.max()) >= len(self):
-            raise self._other_count(int(frames.max()) + 1)
-        return replace(self, joints=self.joints[frames], reason=self.reason[frames])
-
-    def in_use(self, frames: FrameSelection) -> HandTrack:
-        """The hands in the frames in use, of hands that are one per frame of the source video.
-
-        Raises:
-            EgoXInputError: more than that, as many as every n-th frame has, too few for the frames.
-        """
-        if frames.other_rate(len(self)):
-            raise self._other_count(frames.source_frames)
-        return self.select(frames.source_indices)
-
-    def _other_count(self, expected: int | None) -> EgoXInputError:
-        return EgoXInputError(
-            self.source,
-            got=f"{len(self)} frames",
-            expected=f"{expected}: one per frame of the exo video",
-            fix="give one entry per frame, null where it has no hands",
+        what = f"hands {self.source}"
+        numbering = Numbering(what=what, count=len(self), file_frames=file_frames)
+        entries = entries_of(frames, numbering)
+        return replace(
+            self,
+            joints=self.joints[entries.at],
+            reason=self.reason[entries.at],
+            frames=frames.bare,
+            note="; ".join(filter(None, [self.note, str(entries.remark)])),
         )
 
     def text(self) -> str:

@@ -303,7 +303,7 @@ def _checked(found: TakeFiles) -> TakeFiles:
         if found.depth.suffix.lower() == ".npz":
             _check_arrays(found.depth)
         with open_depth(found.depth) as depth:
-            found = replace(found, depth_frames=depth.frame_count)
+            found = replace(found, depth_frames=depth.numbering.count)
     if found.camera is not None and found.camera.suffix == ".npz":
         read_meta(found.camera)
     if found.poses is not None and found.poses.name == COLMAP_POSES:

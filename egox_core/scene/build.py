@@ -176,7 +176,6 @@ def build_scene(
     return PointCloud(
         static=static,
         moving=moving,
-        frame_count=len(depth.depth_m),
         exo=depth.exo,
         notes=(*notes, *strange_depth(exo_frames, depth.depth_m)),
         mean_static=None if background is None else moving.mean_static,

@@ -75,7 +75,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
 
 def _in_step(scene: PointCloud, first: PointCloud) -> bool:
     """Check whether both clips run at one pace; each video counts from its own 0."""
-    if scene.exo.times_s is None or first.exo.times_s is None or first.frame_count < 2:
+    if scene.frames.counted or first.frames.counted or first.frame_count < 2:
         return True
-    own, other = (s - s[0] for s in (scene.exo.times_s, first.exo.times_s))
+    own, other = (s - s[0] for s in (scene.frames.times_s, first.frames.times_s))
     return float((own - other).abs().max()) <= 0.5 * float(other[-1]) / (first.frame_count - 1)

@@ -14,4 +14,4 @@ def ego_in_scene(scene: PointCloud, trajectory: CameraTrajectory) -> CameraPath:
     """
     ego = trajectory.tied(scene.exo).ego
     poses = ego.poses(scene.frame_count, "ego trajectory")
-    return replace(ego, w2c=validate_w2c(poses, "ego extrinsics"), times_s=None)
+    return replace(ego, w2c=validate_w2c(poses, "ego extrinsics"), frames=scene.frames)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
+from ..frames import FileFrames, Frames, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..sizes import same_aspect
@@ -31,8 +32,8 @@ def load_depth_file(
     *,
     # A meta without intrinsics gets a guess, too, instead of being refused.
     guess_camera: bool = False,
-    # Number of frames in use, if ``frames`` is None; a longer file is cut at its end.
-    count: int | None = None,
+    # Of which frames the maps are, where the file doesn't state it.
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Read depth for the frames in use, with notes on it.
@@ -43,17 +44,23 @@ def load_depth_file(
     :mod:`depth.resample`.
 
     Raises:
-        EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few
+        EgoXInputError: unreadable, maps that may be of other frames, another aspect, no or too few
             valid pixels, no intrinsics.
     """
     if isinstance(path, Path):
         with open_depth(path) as source:
             return load_depth_file(
-                source, meta, frames, guess_camera=guess_camera, count=count, progress=progress
+                source,
+                meta,
+                frames,
+                guess_camera=guess_camera,
+                file_frames=file_frames,
+                progress=progress,
             )
     source = path
-    wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
-    _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
+    of_maps = Frames.of_count(source.numbering.count) if frames is None else frames.bare
+    entries = entries_of(of_maps, source.numbering.declared(file_frames))
+    wanted = torch.arange(source.numbering.count)[entries.at]
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
     shown = window.picture or size
     lens, note = (
@@ -82,16 +89,15 @@ def load_depth_file(
     video = DepthVideo(
         depth_m=_placed(depth_m, places),
         exo=replace(
-            exo_poses(meta, frames, wanted),
+            exo_poses(meta, of_maps),
             lens=window.camera(lens),
             lens_guessed=meta is None or meta.exo_camera is None,
         ),
         dynamic=None if dynamic is None else _placed(dynamic, places),
-        source_indices=wanted.clone(),
     )
     said = f"{source.name}: {len(ordered)} frames, {100 * invalid:.1f} % of the pixels invalid"
     notes = tuple(map(Remark, filter(None, (said, note, window.note))))
-    return DepthSource(depth=video, name=source.name, notes=notes)
+    return DepthSource(depth=video, name=source.name, notes=(*notes, entries.remark))
 
 
 def check_depth(
@@ -101,13 +107,14 @@ def check_depth(
     *,
     # True if the exo picture has another camera than the video.
     redrawn: bool = False,
+    file_frames: FileFrames = "auto",
 ) -> None:
     """Refuse depth of another video, before anything is decoded.
 
     Raises:
-        EgoXInputError: shorter than the frames in use, another aspect.
+        EgoXInputError: maps that may be of other frames, another aspect.
     """
-    _check_length(source, int(frames.source_indices.max()))
+    entries_of(frames, source.numbering.declared(file_frames))
     what = f"depth {source.name}"
     depth_window(source.size, frames, what)
     if redrawn and not same_aspect(
@@ -126,13 +133,3 @@ def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H,
     if len(maps) == len(places):
         return maps
     return store_frames((maps[place] for place in places), len(places))
-
-
-def _check_length(source: DepthFile, last: int) -> None:
-    if last >= source.frame_count:
-        raise EgoXInputError(
-            f"depth {source.name}",
-            got=f"{source.frame_count} frames",
-            expected=f"at least {last + 1}, the frames in use",
-            fix="use fewer frames or an earlier start, or compute depth for the whole video",
-        )

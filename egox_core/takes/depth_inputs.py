@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..cameras import CameraModel
+from ..cameras import CameraModel, CameraPath
 from ..depth import (
     AlignReport,
     DepthSource,
@@ -21,13 +21,14 @@ from ..depth import (
 )
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
+from ..frames import FileFrames, Frames
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
 from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .depth_files import check_depth, load_depth_file
-from .depth_readers import DepthFile, open_depth
+from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
-from .same_take import check_same_count, check_same_take
+from .same_take import check_same_take
 from .take_cameras import check_same_lens, exo_lens, exo_lens_of_size, exo_poses, given_lens
 
 
@@ -62,6 +63,8 @@ def take_depth(
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
     sky_mask: Array | None = None,  # [B, h, w] host MASK, added to the sources' own
     mode: AlignMode = "least squares",
+    # Of which frames a file's maps are, or those of a caller's arrays.
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
     """Read, align and scale the depth of the frames in use.
@@ -77,7 +80,16 @@ def take_depth(
     if sockets:
         sources = list(socket_sources(sockets, camera))
     elif isinstance(source, Path):
-        sources = [file_source(source, meta, frames, guess_camera=guess_camera, progress=progress)]
+        sources = [
+            file_source(
+                source,
+                meta,
+                frames,
+                guess_camera=guess_camera,
+                file_frames=file_frames,
+                progress=progress,
+            )
+        ]
     else:
         sources = list(source or ())
     if sources and not (sockets and frames):
@@ -88,10 +100,12 @@ def take_depth(
         if known and camera is not None and (lens is not None or not loaded):
             check_same_lens(depth_window(own, frames, "depth").camera(said.camera), camera)
         camera = None if known else camera  # known ones are cut as their maps are
+    exo = replace(_posed(None if loaded else meta, frames, sources), lens=camera)
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
-        exo=replace(exo_poses(None if loaded else meta, frames), lens=camera),
+        exo=exo,
+        file_frames="auto" if loaded else file_frames,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
@@ -101,6 +115,25 @@ def take_depth(
         notes = (*notes, Remark(lens_note))
     depth, scaled = with_takes_scale(depth, scale, meta, frames, progress=progress)
     return depth, DepthReport(notes=(*notes, Remark(scaled.text())), fit=fit, scale=scaled)
+
+
+def _posed(
+    meta: TakeMeta | None, frames: FrameSelection | None, sources: Sequence[DepthSource]
+) -> CameraPath:
+    """The take's exo poses in the frames in use, or in the maps' without a selection.
+
+    Raises:
+        EgoXInputError: a pose per frame, and nobody knows which frames are in use.
+    """
+    if frames is None and meta is not None and not meta.exo.stands:
+        raise EgoXInputError(
+            f"camera_extrinsics of {meta.name}",
+            got="a pose per frame, without knowing which frames are in use",
+            expected="the frames of stages.load_clip",
+            fix="give 'frames'",
+        )
+    of_maps = sources[0].depth.frames if sources else Frames.of_count(1)
+    return exo_poses(meta, of_maps if frames is None else frames)
 
 
 def _exo_lens(
@@ -154,6 +187,7 @@ def file_source(
     frames: FrameSelection | None = None,
     *,
     guess_camera: bool = True,
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> DepthSource:
     """Load a depth file as an input of the alignment.
@@ -163,33 +197,26 @@ def file_source(
     """
     with depth_advice(), open_depth(path) as file:
         if frames is not None:
-            _check_file(file, path, frames)
-        return load_depth_file(file, meta, frames, guess_camera=guess_camera, progress=progress)
+            check_same_take("depth", path, frames.source)
+        return load_depth_file(
+            file,
+            meta,
+            frames,
+            guess_camera=guess_camera,
+            file_frames=file_frames,
+            progress=progress,
+        )
 
 
-def check_depth_file(path: Path, frames: FrameSelection) -> None:
+def check_depth_file(path: Path, frames: FrameSelection, file_frames: FileFrames = "auto") -> None:
     """Refuse the depth of another video, before anything is decoded.
 
+    A workflow that was opened with its sample keeps naming the sample's depth when the user chooses
+    a video of their own, and nothing in the numbers would tell.
+
     Raises:
-        EgoXInputError: the file of another take, another count of maps than the video has frames,
-            shorter than the frames in use, another aspect.
+        EgoXInputError: the file of another take, maps that may be of other frames, another aspect.
     """
     with depth_advice(), open_depth(path) as file:
-        _check_file(file, path, frames)
-        check_depth(file, frames)
-
-
-def _check_file(file: DepthFile, path: Path, frames: FrameSelection) -> None:
-    """Refuse a take's depth for another video.
-
-    A workflow that was opened with its sample keeps naming the sample's depth when the user chooses
-    a video of their own, and nothing in the numbers would tell. Only folders laid out as a take (a
-    meta.json and a video) say whose depth they hold; a copy of the same video elsewhere counts as
-    the same."""
-    check_same_take("depth", path, frames.source_path)
-    check_same_count(
-        f"depth {file.name}",
-        file.frame_count,
-        frames,
-        "compute depth for every frame of this video",
-    )
+        check_same_take("depth", path, frames.source)
+        check_depth(file, frames, file_frames=file_frames)

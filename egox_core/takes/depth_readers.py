@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
+import torch
 
 from ..archives import (
     MAX_FRAME_BYTES,
@@ -27,6 +28,7 @@ from ..archives import (
     read_npy_header,
 )
 from ..errors import EgoXInputError
+from ..frames import Numbering
 from ..frozen import frozen
 from ..safe_files import require_file
 from .exr_depth import decode_exr
@@ -40,10 +42,10 @@ DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
 @frozen
 class DepthFile:
-    """An opened depth source: its length and size, and frames read on demand."""
+    """An opened depth source: its numbering and size, and frames read on demand."""
 
     name: str
-    frame_count: int
+    numbering: Numbering
     size: tuple[int, int]  # (width, height) px; of a folder, its first frame's
     # From ascending indices to (depth [H, W] float32, dynamic [H, W] bool or None).
     read: Callable[[list[int]], DepthFrames]
@@ -110,7 +112,7 @@ def _array(name: str, file: BinaryIO) -> DepthFile:
                 )
             yield np.frombuffer(content, dtype).reshape(shape[1:]).astype(np.float32), None
 
-    return DepthFile(name=name, frame_count=shape[0], size=(shape[2], shape[1]), read=read)
+    return _file(name, shape[0], (shape[2], shape[1]), read)
 
 
 def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
@@ -149,7 +151,7 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         for depth in depths.read(indices):
             yield depth.astype(np.float32), None if moving is None else next(moving).astype(bool)
 
-    return DepthFile(name=name, frame_count=shape[0], size=(shape[2], shape[1]), read=read)
+    return _file(name, shape[0], (shape[2], shape[1]), read)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -169,7 +171,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
 
 def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
     """Numbered frame files of one kind, whatever holds them."""
-    suffix, numbered = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
+    suffix, numbered, numbers = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
@@ -177,7 +179,19 @@ def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
             yield _decode(files[file](), suffix, file), None
 
     shape = _decode(files[numbered[0]](), suffix, numbered[0]).shape
-    return DepthFile(name=name, frame_count=len(numbered), size=shape[::-1], read=read)
+    return _file(name, len(numbered), shape[::-1], read, numbers)
+
+
+def _file(
+    name: str,
+    count: int,
+    size: tuple[int, int],
+    read: Callable[[list[int]], DepthFrames],
+    numbers: np.ndarray | None = None,
+) -> DepthFile:
+    stated = None if numbers is None else torch.from_numpy(numbers)
+    numbering = Numbering(what=f"depth {name}", count=count, numbers=stated)
+    return DepthFile(name=name, numbering=numbering, size=size, read=read)
 
 
 def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:

@@ -115,9 +115,8 @@ def with_takes_scale(
         return with_scale(depth, source, None, progress=progress)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
-    path, _ = meta_trajectory(
-        meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames, count=len(depth.depth_m)
-    )
+    in_use = frames or depth.frames
+    path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), in_use)
     return with_scale(
         depth,
         source,

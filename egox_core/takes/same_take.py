@@ -1,12 +1,9 @@
-"""Checks that files belong to the video in use: by their folder, by how many maps or poses they
-hold."""
+"""Check that files belong to the video in use, by their folder."""
 
 from pathlib import Path
 
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
-from ..sizes import spare_frames
-from ..types import FrameSelection
 from .meta import meta_beside
 
 
@@ -40,33 +37,4 @@ def check_same_take(kind: str, path: Path, video: Path | None) -> None:
             expected=f"{kind} of the video in use",
             fix="choose its own file, or the one next to the video; if it does belong to this video, "
             "put both into one folder, or upload them together",
-        )
-
-
-def check_same_count(
-    what: str,
-    count: int,
-    frames: FrameSelection | None,
-    fix: str,
-    *,
-    # Fewer are right, too: the file was made with this pack, up to the last frame in use.
-    fewer: bool = False,
-) -> None:
-    """Refuse numbered maps or poses that are not one for each frame of the source video.
-
-    Where they are fewer or more (another frame rate, another cut), the i-th would be taken for
-    another moment than the i-th frame.
-
-    Raises:
-        EgoXInputError: another count.
-    """
-    whole = None if frames is None else frames.source_frames
-    if frames is None or whole is None:
-        return
-    if abs(count - whole) > spare_frames(whole) and not (fewer and count < whole):
-        raise EgoXInputError(
-            what,
-            got=f"{count} for a video of {whole} frames ({frames.source_fps:g} a second)",
-            expected="one for each of its frames",
-            fix=fix,
         )

@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import depth_window
 from ..errors import EgoXInputError
-from ..sizes import centre_crop_left, same_aspect, spare_frames
-from ..trajectory import PoseTrack
+from ..frames import FileFrames, Frames, Numbering, entries_of
+from ..sizes import centre_crop_left, same_aspect
 from ..types import (
     FROM_EDITOR,
     FROM_HEAD_KEYPOINTS,
@@ -23,7 +22,6 @@ from ..types import (
     is_a,
 )
 from .meta import OWN_SIZE, camera_of_k, depth_camera, picture_of_k
-from .same_take import check_same_count
 
 OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 """Makers of a meta.json's poses that stop at the last frame in use."""
@@ -185,107 +183,93 @@ def exo_lens(
 
 def exo_poses(
     meta: TakeMeta | None,
-    frames: FrameSelection | None,
-    numbers: Tensor | None = None,  # [T] int64 source frames in use, where there is no selection
+    frames: Frames,
+    file_frames: FileFrames = "auto",
 ) -> CameraPath:
     """The exo camera's poses in the frames in use, with the lens of its whole picture, if exact.
 
     Raises:
-        EgoXInputError: a pose per frame, but fewer than frames in use, or neither frames nor numbers
-            to choose them by.
+        EgoXInputError: a pose per frame that may be of other frames.
     """
-    exo = CameraPath.of_exo(None) if meta is None else meta.exo
-    times_s = None if frames is None else frames.times_s
-    if meta is None or exo.stands:
-        return replace(exo, times_s=times_s)
-    name = f"camera_extrinsics of {meta.name}"
-    poses = validate_w2c(exo.w2c, name)
-    if frames is not None:
-        fix = "give poses of this very video, one per frame"
-        check_same_count(name, len(poses), frames, fix, fewer=meta.pose_source in OF_THE_PACK)
-        poses = PoseTrack.numbered(poses, name).of_frames(frames)
-        return replace(exo, w2c=poses, times_s=times_s)
-    if numbers is None:
-        raise EgoXInputError(
-            name,
-            got="a pose per frame, without knowing which frames are in use",
-            expected="the frames of stages.load_clip",
-            fix="give 'frames'",
-        )
-    if int(numbers.max()) >= len(poses):
-        raise EgoXInputError(
-            name,
-            got=f"{len(poses)} poses",
-            expected=f"{len(numbers)}, the frames in use",
-            fix="give one pose per frame, or one for all",
-        )
-    return exo.of(numbers)
+    if meta is None:
+        return CameraPath.of_exo(None, frames=frames.bare)
+    return poses_in_use(meta, meta.exo, "camera_extrinsics", frames, file_frames)[0]
+
+
+def poses_in_use(
+    meta: TakeMeta,
+    # One of its cameras.
+    camera: CameraPath,
+    # Name of its poses.
+    key: str,
+    frames: Frames,
+    file_frames: FileFrames = "auto",
+) -> tuple[CameraPath, str]:
+    """A take's camera in the frames in use, and how its poses were read; one pose is for all.
+
+    Those that the pack wrote stop at the last frame in use, and are numbered by frame.
+
+    Raises:
+        EgoXInputError: poses that may be of other frames.
+    """
+    if camera.stands:
+        return replace(camera, frames=frames.bare), ""
+    name, count = f"{key} of {meta.name}", len(camera.w2c)
+    numbers = torch.arange(count) if meta.pose_source in OF_THE_PACK else None
+    numbering = Numbering(what=name, count=count, numbers=numbers, file_frames=file_frames)
+    entries = entries_of(frames, numbering)
+    w2c = validate_w2c(camera.w2c, name)[entries.at]
+    return replace(camera, w2c=w2c, frames=frames.bare), str(entries.remark)
 
 
 def take_exo(
     meta: TakeMeta,
-    frames: FrameSelection | None,
-    size: tuple[int, int] | None = None,  # (width, height) px of the picture, without ``frames``
-    # See :func:`exo_poses`.
-    numbers: Tensor | None = None,
+    frames: Frames,
+    size: tuple[int, int] | None = None,  # (width, height) px of the picture, without a selection
+    file_frames: FileFrames = "auto",
 ) -> CameraPath:
     """The take's exo camera in the frames in use, its lens that of their pictures.
 
     Raises:
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
     """
-    lens = meta.exo_camera
-    if lens is not None and (frames is not None or size is not None):
-        lens = exo_lens(meta, frames, size or lens.stored_size)
-    exo = replace(exo_poses(meta, frames, numbers), lens=lens)
-    return exo if frames is None else frames.shown(exo)
+    lens, shown = meta.exo_camera, frames if is_a(frames, FrameSelection) else None
+    if lens is not None and (shown is not None or size is not None):
+        lens = exo_lens(meta, shown, size or lens.stored_size)
+    exo = replace(exo_poses(meta, frames, file_frames), lens=lens)
+    return exo if shown is None else shown.shown(exo)
 
 
-def _exo_beside(meta: TakeMeta, frames: FrameSelection | None, numbers: Tensor) -> CameraPath:
+def _exo_beside(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
     """As :func:`take_exo`; a K that can't be of these pictures is refused where a lens is used."""
     try:
-        return take_exo(meta, frames, numbers=numbers)
+        return take_exo(meta, frames, file_frames=file_frames)
     except EgoXInputError:
-        return replace(exo_poses(meta, frames, numbers), lens=None)
+        return replace(exo_poses(meta, frames, file_frames), lens=None)
 
 
-def check_ego_count(meta: TakeMeta, frames: FrameSelection | None) -> TakeNotes:
-    """Refuse ego poses of another count than the video's frames; what travels next to the path.
+def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
+    """Refuse ego poses of another count than the video's frames.
 
     Raises:
-        EgoXInputError: another count; fewer are read, and said, where the pack made them up to the
-            last frame in use.
+        EgoXInputError: poses that may be of other frames.
     """
-    if meta.ego is None or meta.ego.stands:
-        return meta.notes
-    count, whole = len(meta.ego.w2c), None if frames is None else frames.source_frames
-    check_same_count(
-        f"ego poses of {meta.name}",
-        count,
-        frames,
-        "give poses of this very video: one for each of its frames; poses with times (trajectory "
-        "JSON) may have another rate",
-        fewer=meta.pose_source in OF_THE_PACK,
-    )
-    if whole is None or count + spare_frames(whole) >= whole:
-        return meta.notes
-    said = f"{meta.name} has poses of the video's first {count} frames of {whole}"
-    return replace(meta.notes, placed=said)
+    if meta.ego is not None:
+        poses_in_use(meta, meta.ego, "ego_extrinsics", frames.of(slice(1)))
 
 
 def meta_trajectory(
     meta: TakeMeta,
     camera: CameraModel,
-    frames: FrameSelection | None = None,
-    *,
-    count: int | None = None,
+    frames: Frames | None = None,
+    file_frames: FileFrames = "auto",
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read the ego trajectory of a released meta.json, and what travels next to it.
 
-    A moving exo camera's poses follow the same frames.
+    A moving exo camera's poses follow the same frames; without any all poses are taken.
 
     Raises:
-        EgoXInputError: no ego poses, shorter than the frames in use.
+        EgoXInputError: no ego poses, poses that may be of other frames.
     """
     if meta.ego is None:
         raise EgoXInputError(
@@ -294,9 +278,10 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    notes = check_ego_count(meta, frames)
-    numbers = torch.arange(len(meta.exo.w2c))[:count]
-    trajectory = PoseTrack.numbered(meta.ego.w2c, f"ego_extrinsics of {meta.name}").trajectory(
-        meta.ego.lens or camera, frames, count=count, exo=_exo_beside(meta, frames, numbers)
-    )
-    return trajectory, notes
+    if frames is None:
+        frames = max(meta.ego.frames, meta.exo.frames, key=len)
+    ego, said = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
+    exo = replace(_exo_beside(meta, frames, file_frames), frames=ego.frames)
+    w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c
+    ego = replace(ego, lens=meta.ego_lens or camera, w2c=w2c, world=exo.world)
+    return CameraTrajectory(ego=ego, exo=exo), replace(meta.notes, placed=said)

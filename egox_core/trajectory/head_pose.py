@@ -14,6 +14,7 @@ from torch import Tensor
 from ..arrays import as_tensor
 from ..cameras import CameraModel, CameraPath, compose, invert
 from ..errors import EgoXInputError
+from ..frames import Frames
 from ..frozen import frozen
 from ..remarks import Remark, StageReport
 from ..types import CameraTrajectory
@@ -78,7 +79,7 @@ class HeadPath:
         self,
         # The camera of the ego picture.
         camera: CameraModel,
-        times_s: Tensor,  # [T] float64, seconds
+        frames: Frames,
         *,
         # See head_template.ego_from_head.
         offset: Sequence[float] = (0.0, 0.0, 0.0),
@@ -89,7 +90,7 @@ class HeadPath:
         """The path of the ego camera that the head wears."""
         mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
         w2c = compose(mount, invert(self.world_from_head.double()))
-        ego = CameraPath(lens=camera, w2c=w2c, times_s=times_s, world=exo.world)
+        ego = CameraPath(lens=camera, w2c=w2c, frames=frames.bare, world=exo.world)
         return CameraTrajectory(ego=ego, exo=exo, guessed=self.report.guessed)
 
 

@@ -6,77 +6,19 @@ import numpy as np
 import scipy
 from torch import Tensor
 
-from ..arrays import as_tensor
-from ..cameras import FARTHEST, UNTIMED_FPS, camera_centre
-from ..errors import EgoXInputError
-from ..frozen import frozen
-from ..types import FrameSelection
+from ..cameras import camera_centre
+from ..frames import Frames
 from .keyframes import DEFAULT_UP, pose_angles
 from .path import interpolate_poses
 
-MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
-"""Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30
-a second)."""
 TOLERANCE_M, TOLERANCE_DEG = 0.005, 0.5  # of a fitted path
 MAX_KEYFRAMES = 200
 """Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
 
 
-@frozen
-class ClipMoments:
-    """The frames of the clip in use, by number and time alone."""
-
-    indices: Tensor  # [T] float64, of the source video
-    times_s: Tensor  # [T] float64
-    source_frames: int | None = None  # of the whole video, where that is known
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @classmethod
-    def of(cls, indices: object, times_s: object) -> ClipMoments:
-        """Moments of a clip from what a page sent.
-
-        Raises:
-            EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
-                beyond all reason.
-        """
-        numbers = as_tensor((indices, times_s), "moments of the clip", 2, None).double()
-        if (
-            numbers.shape[1] > MAX_CLIP_FRAMES
-            or not (numbers.abs() <= FARTHEST).all()
-            or (numbers.diff() < 0).any()
-            or not 0 <= float(numbers[0, 0]) <= float(numbers[0, -1]) < MAX_SOURCE_FRAMES
-        ):
-            raise EgoXInputError(
-                "moments of the clip",
-                got=f"{numbers.shape[1]}, from {numbers[:, 0].tolist()} to {numbers[:, -1].tolist()}",
-                expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
-                f"{MAX_SOURCE_FRAMES - 1}) as times",
-                fix="send one of each per frame",
-            )
-        return cls(indices=numbers[0], times_s=numbers[1])
-
-    def selection(self) -> FrameSelection:
-        """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
-        span = float(self.times_s[-1] - self.times_s[0])
-        fps = (len(self) - 1) / span if span > 0 else UNTIMED_FPS
-        steps = float(self.indices[-1] - self.indices[0])
-        return FrameSelection(
-            source_indices=self.indices.long(),
-            times_s=self.times_s,
-            source_fps=steps / span if span > 0 and steps > 0 else fps,
-            fps=fps,
-            source_size=(1, 1),
-            size=(1, 1),
-            resize="crop",
-            source_frames=self.source_frames,
-        )
-
-
 def keyframes_of_path(
     upright_w2c: Tensor,  # [T, 3, 4]
-    clip: ClipMoments,
+    clip: Frames,
     up=DEFAULT_UP,  # [3] the world's upward direction
 ) -> tuple[dict, str]:
     """Fit a keyframe document to a path of a clip.
@@ -84,7 +26,7 @@ def keyframes_of_path(
     Returns:
         the document (clock: source frames); a sentence on how close it is.
     """
-    index = clip.indices
+    index = clip.indices.double()
     distinct = index.diff(prepend=index[:1] - 1) > 0
     w2c, index = upright_w2c.double()[distinct], index[distinct]
     still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9

@@ -16,7 +16,6 @@ from torch import Tensor
 from ..arrays import Array, as_poses
 from ..cameras import (
     FARTHEST,
-    UNTIMED_FPS,
     CameraModel,
     CameraPath,
     World,
@@ -26,8 +25,9 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
+from ..frames import FileFrames, Frames, Numbering, entries_of, place
 from ..frozen import frozen
-from ..types import CameraTrajectory, FrameSelection
+from ..types import CameraTrajectory
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
@@ -69,7 +69,7 @@ class PoseTrack:
         poses = interpolate_poses(self.w2c, self.moments, moments, self.between)
         return poses if self.bends is None else bent(poses, moments, self.bends)
 
-    def of_frames(self, frames: FrameSelection) -> Tensor:  # [T, 3, 4]
+    def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
         """The poses at the frames in use: by source index where numbered, else by time.
 
         Raises:
@@ -77,11 +77,11 @@ class PoseTrack:
                 and its ends don't hold.
         """
         numbered = self.clock == "index"
-        moments = frames.source_indices.double() if numbered else frames.times_s.double()
+        moments = frames.indices.double() if numbered else frames.times_s
         unit = "" if numbered else " s"
         # Timed tracks may end within half a source frame: time stamps are rounded differently by
         # every writer.
-        slack = 1e-9 if numbered else 0.5 / frames.source_fps
+        slack = 1e-9 if numbered else 0.5 / frames.rate
         first, last = float(self.moments[0]), float(self.moments[-1])
         outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
         if outside and not self.constant and not self.ends_hold:
@@ -96,52 +96,32 @@ class PoseTrack:
     def trajectory(
         self,
         camera: CameraModel,
-        frames: FrameSelection | None = None,
+        frames: Frames | None = None,
         *,
-        count: int | None = None,
-        clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
         # The exo camera in the track's world; None: that world is the exo camera's frame.
         exo: CameraPath | None = None,
         guessed: Tensor | None = None,  # [T] bool, as in CameraTrajectory
         # World of the poses; None: that of the exo camera.
         world: World | None = None,
     ) -> CameraTrajectory:
-        """Ego trajectory of the frames in use.
-
-        Without a selection it has the track's own poses, cut after ``count``.
-
-        A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
+        """Ego trajectory of the frames in use; without, of the track's own poses.
 
         Raises:
             EgoXInputError: track shorter than the frames in use.
         """
-        if frames is not None:
-            w2c, times = self.of_frames(frames), frames.times_s.double()
-        elif self.ends_hold and count is not None:
-            index = torch.arange(count, dtype=torch.float64)
-            times = index / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
-            w2c = self.at(index if self.clock == "index" else times)
-        else:
-            if count is not None and len(self.w2c) < count and not self.constant:
-                raise EgoXInputError(
-                    f"trajectory {self.name}",
-                    got=f"{len(self.w2c)} poses",
-                    expected=f"at least {count}, the frames in use",
-                    fix="use fewer frames, or a longer trajectory",
-                )
+        if frames is None:
+            timed = self.clock == "seconds" and not self.constant
+            frames = Frames.timed(self.moments) if timed else Frames.of_count(len(self.w2c))
             w2c = self.at(self.moments)
-            if self.constant:
-                w2c = w2c.expand(count or 1, 3, 4).clone()
-            w2c = w2c[:count]
-            times = (
-                self.moments[:count]
-                if self.clock == "seconds" and not self.constant
-                else torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
-            )
+        else:
+            w2c = self.of_frames(frames)
         exo = CameraPath.of_exo(None) if exo is None else exo
-        exo = None if world == "unknown" else replace(exo, times_s=times)
+        exo = None if world == "unknown" else replace(exo, frames=frames.bare)
         ego = CameraPath(
-            lens=camera, w2c=w2c, times_s=times, world="unknown" if exo is None else exo.world
+            lens=camera,
+            w2c=w2c,
+            frames=frames.bare,
+            world="unknown" if exo is None else exo.world,
         )
         return CameraTrajectory(ego=ego, exo=exo, guessed=guessed)
 
@@ -249,42 +229,83 @@ def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T
 def trajectory_of_array(
     w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
     camera: CameraModel,
-    frames: FrameSelection | None = None,
+    frames: Frames | None = None,
     *,
-    # Number of frames in use, if ``frames`` is None.
-    count: int | None = None,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
-) -> CameraTrajectory:
+    file_frames: FileFrames = "auto",
+) -> tuple[CameraTrajectory, str]:
     """Take the ego path from an array of poses, in the order of the frames in use.
+
+    Returns:
+        The path, and how the poses were read.
 
     Raises:
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
+    notes = []
 
-    def given(values: object, what: str) -> CameraPath:
+    def in_use(values: object, what: str) -> CameraPath:
         path = CameraPath.of_exo(None, validate_w2c(as_poses(values, what), what))
-        return path if frames is None or path.stands else path.of(frames.entries(len(path), what))
+        if frames is None:
+            return path
+        if path.stands:
+            return replace(path, frames=frames.bare)
+        numbering = Numbering(what=what, count=len(path), in_memory=True, file_frames=file_frames)
+        entries = entries_of(frames, numbering)
+        notes.append(str(entries.remark))
+        return replace(path, w2c=path.w2c[entries.at], frames=frames.bare)
 
-    poses = given(w2c, "ego poses").w2c
-    trajectory = PoseTrack.numbered(poses, "given as an array").trajectory(
-        camera,
-        count=count if frames is None else len(frames.source_indices),
-        exo=None if exo_w2c is None else given(exo_w2c, "exo_w2c"),
+    exo = CameraPath.of_exo(None) if exo_w2c is None else in_use(exo_w2c, "exo_w2c")
+    ego = in_use(w2c, "ego poses")
+    ego = replace(ego, lens=camera, w2c=ego.poses(len(ego)).clone(), world=exo.world)
+    trajectory = CameraTrajectory(ego=ego, exo=replace(exo, frames=ego.frames))
+    return trajectory, "; ".join(notes)
+
+
+def placed_track(
+    w2c: Tensor,  # [N, 3, 4]
+    numbering: Numbering,
+    frames: Frames | None,
+) -> tuple[PoseTrack, str]:
+    """Poses at the moments that their file says, and how these were read; None: at all of its own.
+
+    Poses of other programs' pictures and times go by :func:`.frames.place`, all others by the rule.
+
+    Raises:
+        EgoXInputError: moments that can't be told, or that the user declares in two ways.
+    """
+    name = numbering.what
+    if frames is not None and numbering.every_nth and numbering.file_frames != "auto":
+        raise EgoXInputError(
+            f"frames of {name}",
+            got=f"every_nth {numbering.every_nth} and file_frames {numbering.file_frames!r}",
+            expected="one of them",
+            fix="leave every_nth at 0, or file_frames at 'auto'",
+        )
+    placed = place(numbering, None if numbering.file_frames != "auto" else frames)
+    if frames is None or numbering.file_frames == "auto":
+        track = PoseTrack(
+            w2c=w2c[placed.order], moments=placed.moments, clock=placed.clock, name=name
+        )
+        return track, placed.words
+    entries = entries_of(frames, replace(numbering, numbers=None))
+    indices, first = np.unique(frames.indices.numpy(), return_index=True)
+    track = PoseTrack(
+        w2c=w2c[placed.order][entries.at][torch.from_numpy(first)],
+        moments=torch.from_numpy(indices).double(),
+        clock="index",
+        name=name,
     )
-    if frames is None:
-        return trajectory
-    cameras = (trajectory.ego, trajectory.known_exo)
-    ego, exo = (replace(camera, times_s=frames.times_s) for camera in cameras)
-    return CameraTrajectory(ego=ego, exo=exo)
+    return track, str(entries.remark)
 
 
-def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTrajectory:
+def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
     """The same path at the times of other frames.
 
     Raises:
         EgoXInputError: the path does not reach over them.
     """
-    times, name = trajectory.ego.seconds, "path"
+    times, name = trajectory.frames.times_s, "path"
     later = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
 
     def resampled(camera: CameraPath) -> CameraPath:
@@ -292,7 +313,7 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
             poses = validate_w2c(camera.w2c, f"poses of the {name}")[later]
             track = PoseTrack(w2c=poses, moments=times[later], clock="seconds", name=name)
             camera = replace(camera, w2c=track.of_frames(frames))
-        return replace(camera, times_s=frames.times_s)
+        return replace(camera, frames=frames.bare)
 
     guessed = trajectory.guessed
     return replace(
@@ -312,7 +333,7 @@ def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
 def adapted(
     trajectory: CameraTrajectory,
     *,
-    frames: FrameSelection | None = None,
+    frames: Frames | None = None,
     camera: CameraModel | None = None,
     smooth_s: float = 0.0,
 ) -> CameraTrajectory:
@@ -333,7 +354,7 @@ def adapted(
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     """The same path averaged over neighbours with a Gaussian weight: centres linearly, rotations by
     their mean."""
-    times, count = trajectory.ego.seconds, len(trajectory)
+    times, count = trajectory.frames.times_s, len(trajectory)
     if count < 2:
         return trajectory
     from scipy.spatial.transform import Rotation

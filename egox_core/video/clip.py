@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cameras import UNTIMED_FPS
+from ..frames import UNTIMED_FPS
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
@@ -111,8 +111,8 @@ def open_clip(
         info=trimmed,
         selection=replace(
             chosen,
-            source_path=source if isinstance(source, Path) else None,
-            source_frames=whole.frame_count,
+            source=source if isinstance(source, Path) else None,
+            total=whole.frame_count,
         ),
         first=first,
         given_sound=sound,

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor, rectangle
-from ..cameras import UNTIMED_FPS
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
+from ..frames import UNTIMED_FPS
 from ..progress import Progress, no_progress
 from ..types import FrameSelection
 from .containers import cut_off, frames_of_index
@@ -326,7 +326,7 @@ def read_frames(
         EgoXInputError: one of them can't be decoded.
     """
     indices, counts = torch.unique(
-        selection.source_indices, return_counts=True
+        selection.indices, return_counts=True
     )  # rising; uneven ones may repeat
     if isinstance(source, Tensor):
         single = (np.ascontiguousarray(source[i, ..., :3].cpu().numpy()) for i in indices)
@@ -343,9 +343,9 @@ def read_frames(
             frame = torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
             for _ in range(count):
                 yield frame
-                progress(done := done + 1, len(selection.source_indices), "reading video")
+                progress(done := done + 1, len(selection), "reading video")
 
-    frames = store_frames(fitted(), len(selection.source_indices))
+    frames = store_frames(fitted(), len(selection))
     return frames.clamp_(0, 1) if frames.is_floating_point() else frames
 
 

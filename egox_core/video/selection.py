@@ -152,13 +152,13 @@ def select_frames(
             + ("; the file is cut off" if "end" in dict(info.remarks) else ""),
         )
     return FrameSelection(
-        source_indices=indices,
+        indices=indices,
         times_s=times[indices],
-        source_fps=info.fps,
+        rate=info.fps,
         fps=fps,
         source_size=(info.width, info.height),
         size=(width, height),
         resize=resize,
-        source_frames=info.frame_count,
+        total=info.frame_count,
         part=info.part,
     )

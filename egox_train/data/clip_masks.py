@@ -39,9 +39,7 @@ def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
         return view
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}")
     pictures = exo_pictures(view, take.layout, options)
-    check_mask(
-        mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None
-    )
+    check_mask(mask, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
     return replace(view, mask=mask)
 
 

@@ -89,7 +89,7 @@ class ClipJob:
         ]
         if self.view.mask is not None:
             file = self.view.mask.path
-            sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
+            sizes.append(file.stat().st_size if file.is_file() else self.view.mask.numbering.count)
         if self.hands.is_file():
             sizes.append(self.hands.stat().st_size)
         return fingerprint(

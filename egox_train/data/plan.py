@@ -229,7 +229,7 @@ def _ranked(
     """(predicted coverage, camera, frames): what annotators chose, then the best coverage first,
     equal ones by name."""
     frames = take.pose_known.nonzero().flatten()
-    ego = replace(take.ego.of(frames), times_s=frames)
+    ego = take.ego.of(frames)
     candidates = [
         ExoCandidate(name=v.name, trajectory=CameraTrajectory(ego=ego, exo=v.exo.of(frames)))
         for v, _ in views

@@ -154,7 +154,7 @@ def _done(
     fps = 0
     if robots is not None:
         fps = robots.rate_for(
-            source.name, path.ego.seconds, fps=options.fps, resample=options.resample
+            source.name, path.frames.times_s, fps=options.fps, resample=options.resample
         )
     exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
     points, _ = scene(exo, take.depth, progress=progress)
@@ -176,7 +176,7 @@ def _done(
         depth_m = drawn.depth_m if options.depth else None
         seen = drawn.seen if options.seen and seen is None else seen
     if options.detected is not None:
-        of_ego = replace(take.frames, source_frames=info.frame_count)
+        of_ego = replace(take.frames, total=info.frame_count)
         detected = read_hands(options.detected / f"{source.name}.json").in_use(of_ego)
     episodes = make_episodes(
         source.name,

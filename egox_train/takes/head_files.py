@@ -15,10 +15,10 @@ from egox_core.cameras import camera_centre, preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
+from egox_core.frames import FileFrames, Numbering, entries_of
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, write_json
-from egox_core.sizes import spare_frames
 from egox_core.takes import (
     LIST_KEY,
     load_depth_file,
@@ -74,12 +74,10 @@ def estimate_take(
     mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
     frames = all_frames(video, folder / EXO)
     payload, count, said = _payload(keypoints, frames)
-    frames = replace(
-        frames, source_indices=frames.source_indices[:count], times_s=frames.times_s[:count]
-    )
+    frames = frames.of(slice(count))
     wearer = None
     if mask is not None:
-        check_mask(mask, video.frame_count, frames)
+        check_mask(mask, frames)
         wearer = read_mask(mask, frames, progress)
     depth_m = None
     depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
@@ -112,7 +110,7 @@ def estimate_take(
     ego = meta.ego_lens or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
         ego,
-        frames.times_s,
+        frames,
         offset=options.offset,
         pitch_deg=options.pitch_deg,
         exo=exo,
@@ -182,15 +180,15 @@ def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
     """All frames of a video at its own size."""
     size = (video.width, video.height)
     return FrameSelection(
-        source_indices=torch.arange(video.frame_count),
-        source_fps=video.fps,
+        indices=torch.arange(video.frame_count),
+        rate=video.fps,
         fps=video.fps,
         source_size=size,
         times_s=torch.tensor(video.times_s, dtype=torch.float64),
         size=size,
         resize="crop",
-        source_path=path,
-        source_frames=video.frame_count,
+        source=path,
+        total=video.frame_count,
     )
 
 
@@ -215,13 +213,15 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
     return points
 
 
-def _payload(path: Path, frames: FrameSelection) -> tuple[dict[str, Any], int, tuple[Remark, ...]]:
+def _payload(
+    path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
+) -> tuple[dict[str, Any], int, tuple[Remark, ...]]:
     """Read a payload by its socket, for :func:`joined_points`, of the video's first frames; how many
     they are, and a note where that isn't all."""
     size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
         payload, places = _mhr_payload(path, size)
-        entries, said = _placed(payload["frames"], places, [], frames, path.name)
+        entries, said = _placed(payload["frames"], places, [], frames, path.name, file_frames)
         return {"MHR_POSE_DATA": payload | {"frames": entries}}, len(entries), said
     if path.is_dir():
         entries = [read_json(file, "keypoints") for file in _openpose_files(path)]
@@ -231,7 +231,7 @@ def _payload(path: Path, frames: FrameSelection) -> tuple[dict[str, Any], int, t
     if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in entries):
         entries = [{**f, **canvas} if isinstance(f, Mapping) else f for f in entries]
     places = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
-    entries, said = _placed(entries, places, {"people": []}, frames, path.name)
+    entries, said = _placed(entries, places, {"people": []}, frames, path.name, file_frames)
     return {"POSE_KEYPOINT": entries}, len(entries), said
 
 
@@ -243,35 +243,24 @@ def _placed(
     nobody: Any,
     frames: FrameSelection,
     name: str,
+    file_frames: FileFrames,
 ) -> tuple[list, tuple[Remark, ...]]:
-    """Entries of a video's first frames, and a note where they aren't one for each of its frames.
+    """Entries of a video's first frames, and how they were read.
 
     Raises:
-        EgoXInputError: as many as every n-th frame has, more than the video; stated places that are no
-            frames of it, or twice the same.
+        EgoXInputError: entries that may be of other frames, places that are no frames of the video.
     """
-    whole = frames.source_frames
-    if whole is None or abs(len(entries) - whole) <= spare_frames(whole):
-        return entries[:whole], ()
-    if all(isinstance(place, int) for place in places):
-        by_place = dict(zip(places, entries, strict=True))
-        if len(by_place) < len(entries) or not 0 <= min(by_place) <= max(by_place) < whole:
-            raise EgoXInputError(
-                f"frame_idx of {name}",
-                got=f"{len(by_place)} different ones from {min(by_place)} to {max(by_place)}",
-                expected=f"one for each of {len(entries)} entries, 0 to {whole - 1}",
-                fix="number the frames of the video from 0",
-            )
-        said = f"keypoints of {len(entries)} of {whole} frames, placed by frame_idx"
-        return [by_place.get(t, nobody) for t in range(whole)], (Remark(said),)
-    if frames.other_rate(len(entries)):
-        raise EgoXInputError(
-            f"keypoints {name}",
-            got=f"{len(entries)} frames",
-            expected=f"{whole}, one for each frame of the video",
-            fix="run the detector on every frame, or give each entry its frame_idx",
-        )
-    return entries, (Remark(f"keypoints of the first {len(entries)} of {whole} frames"),)
+    stated = all(isinstance(place, int) for place in places)
+    numbering = Numbering(
+        what=f"keypoints {name}",
+        count=len(entries),
+        numbers=torch.tensor(places) if stated else None,
+        sparse=True,
+        file_frames=file_frames,
+    )
+    at, remark = entries_of(frames if stated else frames.of(slice(len(entries))), numbering)
+    chosen = torch.arange(len(entries))[at].tolist()
+    return [nobody if place < 0 else entries[place] for place in chosen], (remark,)
 
 
 def _openpose_files(folder: Path) -> list[Path]:

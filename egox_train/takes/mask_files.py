@@ -29,6 +29,7 @@ from egox_core.archives import (
 from egox_core.depth import depth_window
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
+from egox_core.frames import Numbering, entries_of
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import same_aspect
@@ -52,13 +53,13 @@ class MaskFile:
     """A mask file of which only header and length were read."""
 
     path: Path
-    frame_count: int
+    numbering: Numbering
     size: tuple[int, int]  # (width, height) px
 
     @property
     def what(self) -> str:
         """Its name in messages."""
-        return f"mask {self.path.name}"
+        return self.numbering.what
 
 
 def find_mask(root: Path, stem: str) -> MaskFile:
@@ -77,20 +78,27 @@ def find_mask(root: Path, stem: str) -> MaskFile:
             "masks out",
         )
     if path.is_dir():
-        pictures = _pictures(path)
+        pictures, numbers = _pictures(path)
         first = _picture(pictures[0], path.name)
-        return MaskFile(path=path, frame_count=len(pictures), size=(first.shape[1], first.shape[0]))
+        return _mask(path, len(pictures), (first.shape[1], first.shape[0]), numbers)
     if path.suffix == ".npz":
         with open_zip(path, "mask file") as archive:
             shape, _ = _array_header(archive, path)
-        return MaskFile(path=path, frame_count=shape[0], size=(shape[2], shape[1]))
+        return _mask(path, shape[0], (shape[2], shape[1]))
     info = probe_video(path)
-    return MaskFile(path=path, frame_count=info.frame_count, size=(info.width, info.height))
+    return _mask(path, info.frame_count, (info.width, info.height))
+
+
+def _mask(
+    path: Path, count: int, size: tuple[int, int], numbers: np.ndarray | None = None
+) -> MaskFile:
+    stated = None if numbers is None else torch.from_numpy(numbers)
+    numbering = Numbering(what=f"mask {path.name}", count=count, numbers=stated)
+    return MaskFile(path=path, numbering=numbering, size=size)
 
 
 def check_mask(
     mask: MaskFile,
-    frame_count: int,  # of the exo video
     frames: FrameSelection,  # as the mask will be read
     *,
     redrawn: bool = False,  # the exo picture is another camera's than the video's
@@ -98,15 +106,9 @@ def check_mask(
     """Refuse a mask of another video, before anything is decoded.
 
     Raises:
-        EgoXInputError: another number of frames, another shape.
+        EgoXInputError: masks that may be of other frames, another shape.
     """
-    if mask.frame_count != frame_count:
-        raise EgoXInputError(
-            mask.what,
-            got=f"{mask.frame_count} frames",
-            expected=f"{frame_count}, as the exo video",
-            fix="segment the whole video, without dropping frames",
-        )
+    entries_of(frames, mask.numbering)
     depth_window(mask.size, frames, mask.what)
     if redrawn and not same_aspect(
         mask.size, frames.size
@@ -149,23 +151,17 @@ def read_mask(
     are.
 
     Raises:
-        EgoXInputError: another shape, too few frames, damaged, a PNG that is a map of labels.
+        EgoXInputError: another shape, masks that may be of other frames, damaged, a PNG that is a
+            map of labels.
     """
     if opened is None:
         with open_mask(mask) as opened:
             return read_mask(mask, frames, progress, opened)
-    window = depth_window(mask.size, frames, mask.what)
+    window, entries = depth_window(mask.size, frames, mask.what), entries_of(frames, mask.numbering)
     unique, places = torch.unique(
-        frames.source_indices, return_inverse=True
+        torch.arange(mask.numbering.count)[entries.at], return_inverse=True
     )  # uneven time stamps may repeat one
     indices = unique.tolist()
-    if indices[-1] >= mask.frame_count:
-        raise EgoXInputError(
-            mask.what,
-            got=f"{mask.frame_count} frames",
-            expected=f"at least {indices[-1] + 1}",
-            fix="segment the whole video",
-        )
     width, height = window.size
     store = FrameStore(len(indices), (height, width), np.bool_)
     for place, picture in enumerate(opened(indices)):
@@ -183,7 +179,7 @@ def read_mask(
 
 def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
     if mask.path.is_dir():
-        pictures = _pictures(mask.path)
+        pictures, _ = _pictures(mask.path)
         yield from (_picture(pictures[index], mask.path.name) >= WHITE for index in indices)
     else:
         for _, picture in decode_frames(mask.path, probe_video(mask.path), indices):
@@ -211,12 +207,12 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
     return shape, dtype
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """PNG files in the order of their numbers."""
-    _, files = numbered_files(
+def _pictures(folder: Path) -> tuple[list[Path], np.ndarray | None]:
+    """PNG files in the order of their numbers, and the frames that these state."""
+    _, files, numbers = numbered_files(
         f"mask {folder.name}", [p.name for p in sorted(folder.iterdir()) if p.is_file()], (".png",)
     )
-    return [folder / name for name in files]
+    return [folder / name for name in files], numbers
 
 
 def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8

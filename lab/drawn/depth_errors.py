@@ -65,8 +65,8 @@ def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo
     height, width = maps.shape[1:]
     times_s = (
         torch.arange(frames) / FALLBACK_FPS
-        if depth.exo.times_s is None
-        else depth.exo.times_s - depth.exo.times_s[0]
+        if depth.frames.counted
+        else depth.frames.times_s - depth.frames.times_s[0]
     )
     across = CORRELATION_HEIGHTS * height
     mixing = [

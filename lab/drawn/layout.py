@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from egox_core.cameras import CameraModel, CameraPath
+from egox_core.frames import Frames
 from egox_core.frozen import frozen
 
 from .head import HeadForm, draw_head
@@ -111,7 +112,9 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
 
     def in_world(camera: CameraModel, camera_from_room: np.ndarray) -> CameraPath:
         w2c = torch.from_numpy(_right_turned(camera_from_room, room_from_world))
-        return CameraPath(lens=camera, w2c=w2c, times_s=torch.from_numpy(times_s), world="take")
+        return CameraPath(
+            lens=camera, w2c=w2c, frames=Frames.timed(torch.from_numpy(times_s)), world="take"
+        )
 
     scene = Scene(
         solids=solids,

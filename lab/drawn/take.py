@@ -62,7 +62,6 @@ class SyntheticTake:
             depth_m=self.exo_depth_m,
             exo=self.exo,
             dynamic=self.exo_dynamic,
-            source_indices=torch.arange(self.spec.frames),
         )
 
     def trajectory(self) -> CameraTrajectory:

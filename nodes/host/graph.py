@@ -260,7 +260,7 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     path = resolve(values["file"], "exo video")
     if not all(isinstance(value, (int, float, str)) for value in options.values()):
         return None
-    return replace(select_frames(probe_video(path), **options), source_path=path)
+    return replace(select_frames(probe_video(path), **options), source=path)
 
 
 def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:

@@ -192,9 +192,9 @@ def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
     """
-    if frames is None or frames.source_path is None:
+    if frames is None or frames.source is None:
         return None
-    path = Path(frames.source_path).parent / name
+    path = Path(frames.source).parent / name
     return inside(path, name) if path.is_file() else None
 
 

@@ -5,8 +5,8 @@ from fractions import Fraction
 from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
-from ...egox_core.cameras import UNTIMED_FPS
-from ...egox_core.types import CameraTrajectory, DepthVideo, Sound, is_a
+from ...egox_core.frames import UNTIMED_FPS
+from ...egox_core.types import CameraTrajectory, DepthVideo, Sound
 from ...egox_core.video import frame_rate, host_sound
 
 
@@ -33,5 +33,5 @@ def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:
     """Frames a second of what has times; None where they don't say."""
     if clip is None:
         return None
-    times_s = (clip.ego if is_a(clip, CameraTrajectory) else clip.exo).times_s
-    return None if times_s is None else frame_rate(times_s.double().numpy()) or None
+    frames = clip.frames
+    return None if frames.counted else frame_rate(frames.times_s.numpy()) or None

@@ -13,7 +13,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
@@ -22,11 +21,12 @@ from ...egox_core.cameras import CameraModel, CameraPath, preset_camera, validat
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange import export_path, import_path
 from ...egox_core.file_names import META
+from ...egox_core.frames import Frames
 from ...egox_core.page import lens_outline, mark_seen, pick_head, pick_point
 from ...egox_core.prior import CoarsePoints
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes import read_meta
-from ...egox_core.trajectory import ClipMoments, direction, keyframes_of_path
+from ...egox_core.trajectory import direction, keyframes_of_path
 from ...egox_core.types import PointCloud
 from ...egox_core.video import video_mark
 from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
@@ -401,11 +401,10 @@ def lens(body: dict) -> CameraModel:
     return model
 
 
-def moments(body: dict) -> ClipMoments:
+def moments(body: dict) -> Frames:
     """The request's frames in use."""
     whole = whole_number(body, "source_frames", 0, MOST_FRAMES, 0)
-    clip = ClipMoments.of(body.get("indices"), body.get("times_s"))
-    return replace(clip, source_frames=whole or None)
+    return Frames.stated(body.get("indices"), body.get("times_s"), whole or None)
 
 
 @reads_file

@@ -1,10 +1,9 @@
 """Data of Ego Pose Input for the page's pose editor."""
 
-import torch
 from torch import Tensor
 
-from ...egox_core.cameras import UNTIMED_FPS
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.frames import Frames
 from ...egox_core.scene import ego_in_scene
 from ...egox_core.types import CameraTrajectory, FrameSelection, PointCloud
 from ...egox_core.video import video_mark
@@ -38,10 +37,10 @@ def editor_data(
         "prompt": notes_of(trajectory).prompt,
         "node": node,
         "note": notes_of(trajectory).placed,
-        "source_frames": None if frames is None else frames.source_frames,
+        "source_frames": None if frames is None else frames.total,
         "camera": trajectory.ego.camera.to_json(),
         "scene": None,
-        "video": video_mark(None if frames is None else frames.source_path),
+        "video": video_mark(None if frames is None else frames.source),
         "guessed": []
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),
@@ -65,11 +64,12 @@ def clip_of(
 ) -> tuple[list[float], list[float]]:
     """(indices, times_s) of the frames in use, as keyframes count them."""
     count = len(trajectory)
-    if frames is not None:
-        return frames.source_indices.tolist(), frames.times_s.tolist()
-    timed = scene is not None and scene.exo.times_s is not None and len(scene.exo) >= count
-    times = scene.exo.seconds[:count] if timed else torch.arange(count) / UNTIMED_FPS
-    return list(range(count)), times.tolist()
+    if frames is None:
+        timed = scene is not None and scene.frame_count >= count
+        in_use = scene.frames.from_zero().of(slice(count)) if timed else Frames.of_count(count)
+    else:
+        in_use = frames
+    return in_use.indices.tolist(), in_use.times_s.tolist()
 
 
 def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]

@@ -56,16 +56,13 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
     loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
         selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
-        if selection is None or selection.source_path is None:
+        if selection is None or selection.source is None:
             return None
-        path = selection.source_path.with_name(TRUTH)
+        path = selection.source.with_name(TRUTH)
         if not path.is_file():
             return None
         info, (height, width) = probe_video(path), size
-        if (
-            abs(info.fps / selection.source_fps - 1) > 0.001
-            or info.frame_count <= selection.source_indices.max()
-        ):
+        if abs(info.fps / selection.rate - 1) > 0.001 or info.frame_count <= selection.last:
             return None
         chosen = replace(
             selection,

@@ -12,7 +12,7 @@ from PIL import Image
 from protocol import BinaryEventTypes
 from torch import Tensor
 
-from ...egox_core.cameras import UNTIMED_FPS
+from ...egox_core.frames import UNTIMED_FPS
 from ...egox_core.page import make_sheets
 from ...egox_core.sizes import FRAMES_PER_LATENT
 from ...egox_core.wan import latent_colours

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...egox_core.cameras import UNTIMED_FPS
+from ...egox_core.frames import UNTIMED_FPS
 from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.types import (

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...egox_core.cameras import UNTIMED_FPS, CameraModel
+from ...egox_core.cameras import CameraModel
+from ...egox_core.frames import UNTIMED_FPS
 from ...egox_core.metrics import PathError
 from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress

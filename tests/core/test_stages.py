@@ -10,6 +10,7 @@ import torch
 from egox_core import __version__
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.cameras.path import CameraPath
+from egox_core.frames import Frames
 from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
 from egox_core.types import DepthVideo, seen_shares, seen_text
 from egox_core.wan import denormalise_latent
@@ -55,7 +56,7 @@ def test_arrays_go_all_the_way(device):
         np.array_equal(depth.depth_m.cpu(), DEPTH) and depth.exo.camera.fx == 40 and report.text()
     )
     trajectory, _ = path(STILL, frames=clip.selection, ego_size=HEIGHT, **on)
-    assert torch.equal(trajectory.ego.times_s.cpu(), clip.selection.times_s)
+    assert torch.equal(trajectory.ego.frames.times_s.cpu(), clip.selection.times_s)
     points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **on)
     assert points.frame_count == FRAMES and "static points" in built.text()
     align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
@@ -110,8 +111,8 @@ def spoilt(value: float) -> np.ndarray:
 
 def test_payloads_take_numpy_and_refuse_another_camera():
     lens = CAMERA_PRESETS["pinhole"].camera
-    exo = CameraPath.of_exo(lens, STILL, np.arange(FRAMES) / 30)
-    assert exo.w2c.dtype == exo.times_s.dtype == torch.float64 and exo == replace(exo)
+    exo = CameraPath.of_exo(lens, STILL, Frames.timed(np.arange(FRAMES) / 30))
+    assert exo.w2c.dtype == exo.frames.times_s.dtype == torch.float64 and exo == replace(exo)
     assert DepthVideo(depth_m=DEPTH[:, ::-1].astype(">f4"), exo=exo).valid.all()
     for wrong, words in ((K, "camera of the depth video: got ndarray"), (exo.at(0), "got Tensor")):
         with refuses(words):

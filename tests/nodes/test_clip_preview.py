@@ -30,5 +30,8 @@ def test_frame_rate_is_that_of_the_times(pack):
     path = path_of(still(5), lens, 8)
     path = model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
     assert video.clip_fps(path) == pytest.approx(8)
-    untimed = [with_ego(path, times_s=times_s) for times_s in (None, path.ego.times_s * 0)]
+    kind = model_rig.core(pack, "frames").Frames
+    untimed = [
+        with_ego(path, frames=frames) for frames in (kind.of_count(5), kind.timed(torch.zeros(5)))
+    ]
     assert [video.clip_fps(clip) for clip in (None, *untimed)] == [None] * 3

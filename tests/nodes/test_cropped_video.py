@@ -68,15 +68,15 @@ def test_the_crop_is_what_is_loaded(clip, told):
     assert (images.mean((1, 2, 3)) * 255).tolist() == pytest.approx(
         [120 + 5 * i for i in range(9)], abs=4
     )
-    assert frames.source_size == (32, 32) and frames.source_indices.tolist() == list(range(4, 13))
-    assert frames.source_path is None, "depth and poses beside the file belong to the whole picture"
+    assert frames.source_size == (32, 32) and frames.indices.tolist() == list(range(4, 13))
+    assert frames.source is None, "depth and poses beside the file belong to the whole picture"
 
 
 def test_a_trimmed_crop_keeps_the_files_own_indices(clip):
     trimmed = cropped_video(True)(str(clip), start_time=0.25, duration=0.6)
     images, _, _, frames = load(video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9)
     whole = load(video=trimmed, width=96, height=48, frame_count=9)[3]
-    assert frames.source_indices.tolist() == whole.source_indices.tolist() == list(range(5, 14))
+    assert frames.indices.tolist() == whole.indices.tolist() == list(range(5, 14))
     assert frames.times_s.tolist() == pytest.approx(whole.times_s.tolist())
     assert float(images[0].mean() * 255) == pytest.approx(125, abs=4)
 
@@ -86,5 +86,5 @@ def test_without_a_crop_the_file_is_read(clip, told):
     images, _, _, frames = load(
         video=cropped_video(told)(str(clip)), width=96, height=48, frame_count=9
     )
-    assert frames.source_size == SIZE and frames.source_path == clip
+    assert frames.source_size == SIZE and frames.source == clip
     assert float(images[:, :, :40].max()) < 0.1 and float(images[:, :, 56:].min()) > 0.3

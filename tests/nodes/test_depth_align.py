@@ -91,7 +91,7 @@ def test_missing_depth_is_refused_with_the_advice(run, selection):
 
 def test_depth_and_camera_beside_the_video_need_no_name(run, selection, take):
     (take / "exo.mp4").write_bytes(b"video")
-    frames = replace(selection(), source_path=take / "exo.mp4")
+    frames = replace(selection(), source=take / "exo.mp4")
     depth, *_ = run(frames=frames)
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.exo.camera.fx == FOCAL

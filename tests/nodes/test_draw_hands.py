@@ -24,7 +24,7 @@ def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
     folder.mkdir()
     write_hands(take.hands, folder / "hands.json")
     path = take.trajectory()
-    frames = frames_in_use(range(5), (112, 64), source_path=folder / "exo.mp4")
+    frames = frames_in_use(range(5), (112, 64), source=folder / "exo.mp4")
     depth = DepthVideo(depth_m=take.ego_depth_m, exo=take.ego)
     picture, mask, track = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
     assert picture.shape == (5, 64, 64, 3) and mask.shape == (5, 64, 64)

@@ -87,8 +87,11 @@ def depth(pack, clip):
     types = core(pack, "types")
     return types.DepthVideo(
         depth_m=clip.depth(),
-        source_indices=torch.arange(FRAMES) * 3,
-        exo=types.CameraPath.of_exo(clip.camera, clip.exo_w2c, clip.times_s),
+        exo=types.CameraPath.of_exo(
+            clip.camera,
+            clip.exo_w2c,
+            types.Frames.stated(torch.arange(FRAMES) * 3, clip.times_s),
+        ),
     )
 
 

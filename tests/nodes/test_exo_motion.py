@@ -14,7 +14,7 @@ def test_depth_gets_poses_and_a_preview(pack):
     depth = take.depth_video()
     given = type(depth)(
         depth_m=depth.depth_m,
-        exo=type(depth.exo).of_exo(depth.exo.camera, times_s=depth.exo.times_s),
+        exo=type(depth.exo).of_exo(depth.exo.camera, frames=depth.frames),
     )
     mask = take.exo_dynamic.float()
     out = EgoXExoMotion.execute(take.exo_frames(), given, "auto", dynamic_mask=mask)

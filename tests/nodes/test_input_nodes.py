@@ -59,7 +59,7 @@ def test_a_file_by_name(clip):
         and images.shape == (13, 48, 80, 3)
         and float(images.max()) <= 1
     )
-    assert levels(images) == list(range(8, 33, 2)) == frames.source_indices.tolist() and fps == 10.0
+    assert levels(images) == list(range(8, 33, 2)) == frames.indices.tolist() and fps == 10.0
     assert audio["waveform"].shape[:2] == (1, 1) and audio["sample_rate"] == 44100
     assert audio["waveform"].shape[2] / 44100 == pytest.approx(1.3, abs=0.05)
 
@@ -78,7 +78,7 @@ def test_the_same_frames_from_video_sockets(clip):
         video=InputImpl.VideoFromFile(str(clip), start_time=5 / 20, duration=1.5),
     )
     assert torch.equal(trimmed[0], expected[0]) and torch.equal(
-        trimmed[3].source_indices, expected[3].source_indices
+        trimmed[3].indices, expected[3].indices
     )
     frames = torch.arange(COUNT)[:, None, None, None].expand(COUNT, 48, 80, 3) * (7 / 255)
     sound = {"waveform": torch.rand(1, 2, 44100 * 2), "sample_rate": 44100}
@@ -249,7 +249,7 @@ def test_bad_poses_are_refused(meta, clip):
     for changes, message in (
         ({"file": "../meta.json"}, "leads out"),
         ({"file": BESIDE}, "no frames connected.*; or connect"),
-        ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
+        ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 frames; expected at least 37"),
         ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
     ):
         with refuses(message):

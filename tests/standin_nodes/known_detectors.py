@@ -147,7 +147,7 @@ class KnownKeypoints(known(SDPoseKeypointExtractor)):
     def execute(cls, image, **settings) -> io.NodeOutput:
         take = take_in_use(cls.hidden.prompt)
         person = _person(Path(exo_in_use(cls.hidden.prompt)["file"]).parent.name)
-        frames = take.frames.source_indices.numpy()
+        frames = take.frames.indices.numpy()
         uv, _ = take.depth.exo.camera.project(torch.from_numpy(person.metres[frames]))
         raw, scores = np.zeros((len(frames), 1, 133, 2)), np.zeros((len(frames), 1, 133))
         for row, name in enumerate(MMPOSE):

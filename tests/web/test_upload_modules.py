@@ -37,7 +37,7 @@ def test_the_pages_count_of_frames_is_the_loaders(info, most):
     """The table of ``uploads.test.mjs``: frames from the tenth on at 10 a second."""
     fits = most - (most - 1) % 4
     chosen = select_frames(info, start_frame=10, frame_count=fits, target_fps=10.0)
-    assert len(chosen.source_indices) == fits
+    assert len(chosen.indices) == fits
     with refuses(f"got {most} frames"):
         select_frames(info, start_frame=10, frame_count=fits + 4, target_fps=10.0)
 

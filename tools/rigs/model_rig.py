@@ -194,10 +194,10 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     w2c[:, :, 3] = torch.stack(
         (0.5 * angle, torch.full_like(angle, 0.2), torch.full_like(angle, -0.5)), dim=-1
     )
-    times_s = torch.arange(size.frames, dtype=torch.float64) / 20
-    exo = cameras.CameraPath.of_exo(exo_camera, times_s=times_s)
+    frames = core(pack, "frames").Frames.timed(torch.arange(size.frames).double() / 20)
+    exo = cameras.CameraPath.of_exo(exo_camera, frames=frames)
     lens = cameras.preset_camera("aria_released", size.height)
-    ego = cameras.CameraPath(lens=lens, w2c=w2c, times_s=times_s, world="exo")
+    ego = cameras.CameraPath(lens=lens, w2c=w2c, frames=frames, world="exo")
     return types.DepthVideo(depth_m=depth_m, exo=exo), types.CameraTrajectory(ego=ego, exo=exo)
 
 

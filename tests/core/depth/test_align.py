@@ -8,6 +8,7 @@ import torch
 
 from egox_core.depth import align
 from egox_core.depth.align import align_depth
+from egox_core.frames import Frames
 from egox_core.types import DepthVideo
 from tests.core.depth.align_cases import AlignCase, make_case
 from tests.refusals import refuses
@@ -191,7 +192,7 @@ def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
 
 def test_a_depth_video_keeps_its_time_and_indices():
     metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
-    exo = replace(metric.exo, times_s=torch.tensor([0.2, 0.4]))
-    stamped: DepthVideo = replace(metric, source_indices=torch.tensor([4, 8]), exo=exo)
+    frames = Frames.stated([4, 8], [0.2, 0.4])
+    stamped: DepthVideo = replace(metric, exo=replace(metric.exo, frames=frames))
     aligned, _ = align_depth(stamped, video)
-    assert aligned.source_indices.tolist() == [4, 8] and aligned.exo.times_s is stamped.exo.times_s
+    assert aligned.frames == frames

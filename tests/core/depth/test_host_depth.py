@@ -18,6 +18,7 @@ from egox_core.depth.sources import (
     guessed_camera,
     image_depth,
 )
+from egox_core.frames import Frames
 from egox_core.page.maps import depth_preview
 from egox_core.types import DepthVideo
 from tests.refusals import refuses
@@ -180,11 +181,14 @@ def test_depth_is_cropped_or_resampled_with_its_camera():
         fit_depth_size(depth, W, H - 8)
 
 
+FRAMES = Frames.of_count(T)
+
+
 def test_masks_follow_the_rules():
-    assert fit_host_mask(torch.zeros(1, 64, 64), T, H, W, "sky mask") is None
+    assert fit_host_mask(torch.zeros(1, 64, 64), FRAMES, H, W, "sky mask") is None
     one = torch.zeros(1, 2 * H, 2 * W)
     one[:, :H] = 1
-    fitted = fit_host_mask(one, T, H, W, "sky mask")
+    fitted = fit_host_mask(one, FRAMES, H, W, "sky mask")
     assert (
         fitted.shape == (T, H, W)
         and bool(fitted[:, : H // 2].all())
@@ -193,14 +197,14 @@ def test_masks_follow_the_rules():
     assert mask_share(fitted) == pytest.approx(0.5, abs=0.02) and mask_share(None) == 0
     wide = torch.zeros(T + 1, H, W + 12)
     wide[:, :, 6] = 1
-    assert bool(fit_host_mask(wide, T, H, W, "dynamic mask")[:, :, 0].all())
+    assert bool(fit_host_mask(wide, FRAMES, H, W, "dynamic mask")[:, :, 0].all())
     for mask, match in (
         (torch.ones(T, H, W), "masked all over"),
         (one.expand(2, -1, -1), "2 frames"),
         (torch.eye(60)[None], "aspect"),
     ):
         with refuses(match):
-            fit_host_mask(mask, T, H, W, "dynamic mask")
+            fit_host_mask(mask, FRAMES, H, W, "dynamic mask")
 
 
 def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():

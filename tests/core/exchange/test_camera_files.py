@@ -13,7 +13,7 @@ from egox_core.cameras.poses import compose, invert
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.exchange.trajectory_files import read_trajectory
-from egox_core.trajectory.keyframe_fit import ClipMoments
+from egox_core.frames import Frames
 from egox_core.types import CameraTrajectory
 from tests.path_forms import FORMS, Poses
 from tests.poses import path_of
@@ -111,9 +111,7 @@ def digits(count: int) -> Callable[[str], str]:
 def test_a_habit_of_other_writers_is_read(form, change, head, tmp_path):
     file = written(form, tmp_path)
     lines(file, change, head)
-    frames = ClipMoments(
-        indices=torch.arange(N).double(), times_s=torch.arange(N) / 30.0, source_frames=N
-    ).selection()
+    frames = Frames.timed(torch.arange(N).double() / 30.0, N)
     ego, _ = read_trajectory(file, preset_camera("pinhole", 64), frames)
     assert torch.allclose(ego.ego.w2c, w2c(), atol=5e-3)
 
@@ -133,10 +131,10 @@ def test_another_habit_is_named(form, change, words, tmp_path):
     file = written(form, tmp_path)
     lines(file, change)
     if words == "no refusal":
-        assert len(CameraFile.read(file).numbers()) >= N - 1
+        assert len(CameraFile.read(file).track(None)[0].w2c) >= N - 1
         return
     with refuses(words):
-        CameraFile.read(file).numbers()
+        CameraFile.read(file).track(None)
 
 
 def _side(match: re.Match) -> str:

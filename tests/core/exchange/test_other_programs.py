@@ -15,12 +15,13 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.exchange.colmap import write_colmap
-from egox_core.exchange.frame_numbers import numbers_of, place
 from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.frames import Frames
+from egox_core.frames.numbers import numbers_of, place_values
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
 from egox_core.takes.take_cameras import exo_lens_of_size, given_lens
-from egox_core.trajectory.keyframe_fit import ClipMoments
+from egox_core.trajectory import PoseTrack
 from egox_core.types import DepthVideo, TakeMeta
 from tests.core.exchange.test_camera_files import PLACES, TURNS, N, trajectory, w2c
 from tests.refusals import refuses
@@ -186,22 +187,24 @@ def test_a_pose_belongs_to_its_frame(case, tmp_path):
     if clock:
         start, unit = map(float, clock.split())
         numbers = start + unit * numbers / 30
-    call = W2C[: len(numbers)], numbers, frames, "x", every_nth
+    call, w2c = (numbers, frames, "x", every_nth), W2C[: len(numbers)]
     if expected.startswith("refused "):
         with refuses(expected.removeprefix("refused ")):
-            place(*call)
+            place_values(*call)
         return
-    track, note = place(*call)
+    placed = place_values(*call)
+    poses = w2c[placed.order]
+    track = PoseTrack(w2c=poses, moments=placed.moments, clock=placed.clock, name="x")
     at = torch.tensor(spans(expected)) - first
     path = track.of_frames(frames)
-    assert torch.allclose(path[at], call[0], atol=1e-4)  # nanoseconds fill a double
+    assert torch.allclose(path[at], w2c, atol=1e-4)  # nanoseconds fill a double
     filled = len(path) - len(at)
-    assert (f"; {filled} of {len(path)} frames have no pose" in note) == (filled > 0)
+    assert (f"; {filled} of {len(path)} frames have no pose" in placed.words) == (filled > 0)
 
 
 def clip_of(whole: int, used: range):
     moments = torch.tensor(used).double()
-    return ClipMoments(indices=moments, times_s=moments / 30, source_frames=whole).selection()
+    return Frames.stated(moments, moments / 30, whole)
 
 
 def spans(words: str) -> list[int]:
@@ -214,7 +217,7 @@ def test_files_go_by_names_and_times(tmp_path):
     """Frames written in no order, pictures that COLMAP didn't register, key frames of a SLAM."""
     moments, frames = torch.arange(N).double() / 30, clip_of(N, range(N))
     depth = DepthVideo(
-        depth_m=torch.ones(N, 1, 1), source_frames=N, exo=CameraPath.of_exo(EGO, times_s=moments)
+        depth_m=torch.ones(N, 1, 1), exo=CameraPath.of_exo(EGO, frames=Frames.timed(moments, N))
     )
     file = transforms(tmp_path, "{}")
     write_json(file, {"frames": read_json(file)["frames"][::-1]})
@@ -236,13 +239,13 @@ def test_files_go_by_names_and_times(tmp_path):
 
 
 def test_pictures_of_every_second_frame_may_be_the_first_half():
-    note = place(W2C, torch.arange(N), clip_of(2 * N, range(9)), "x")[1]
+    note = place_values(torch.arange(N), clip_of(2 * N, range(9)), "x").words
     assert "one in 2 has a pose" in note and "first 12 frames alone, set every_nth 1" in note
     for count, words in ((70, "; every_nth -5 where number 0 is"), (60, "")):
-        note = place(W2C, 1 + torch.arange(N), clip_of(count, range(50)), "x", 5)[1]
+        note = place_values(1 + torch.arange(N), clip_of(count, range(50)), "x", 5).words
         assert note.endswith(words or "interpolated")
     # Not milliseconds, though these would span the frames in use.
-    assert "number 0" in place(W2C, 10 * torch.arange(N), clip_of(120, range(4)), "x")[1]
+    assert "number 0" in place_values(10 * torch.arange(N), clip_of(120, range(4)), "x").words
 
 
 def test_names_tell_their_numbers():

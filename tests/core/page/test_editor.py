@@ -14,12 +14,13 @@ from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
+from egox_core.frames import Frames
 from egox_core.page.queries import camera_up, lens_outline, mark_seen, pick_point, scene_up
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.trajectory.keyframe_fit import ClipMoments, deviations, fit_keyframes
+from egox_core.trajectory.keyframe_fit import deviations, fit_keyframes
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, DepthVideo, PointCloud
 from tests.core.box_room import view
@@ -29,7 +30,7 @@ from tests.refusals import refuses
 EXO = CameraModel.pinhole(192, 128, 120)
 EXO_W2C = look_at((-2.0, -0.8, -2.0), (0.5, 0.7, 1.5))  # tilted down into the room
 EGO = preset_camera("aria_released", 64)
-CLIP = ClipMoments.of(list(range(8, 48)), [i / 20 for i in range(8, 48)])
+CLIP = Frames.stated(list(range(8, 48)), [i / 20 for i in range(8, 48)])
 DOCUMENT = {
     "up": [0.0, -1.0, 0.0],
     "interpolation": "spline",
@@ -158,7 +159,7 @@ def test_few_keyframes_stay_close_to_a_path():
 @pytest.mark.parametrize("world", [True, False])
 def test_every_form_comes_back_as_the_same_path(form, world):
     scene = room(world, len(CLIP))
-    before = trajectory_of_keyframes(DOCUMENT, EGO, CLIP.selection(), scene)
+    before = trajectory_of_keyframes(DOCUMENT, EGO, CLIP, scene)
     name, content = export_path(form, DOCUMENT, EGO, CLIP, scene, "a room")
     if name.endswith(".zip"):
         with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -170,12 +171,12 @@ def test_every_form_comes_back_as_the_same_path(form, world):
         files = {"about.md": "the folder's files, chosen together"} | files
         # COLMAP numbers pictures from 0 and knows no times: it is read back for a clip that begins
         # there.
-        clip = ClipMoments.of(list(range(40)), [i / 20 for i in range(40)])
+        clip = Frames.stated(list(range(40)), [i / 20 for i in range(40)])
     else:
         files, clip = {name: content.decode("utf-8")}, CLIP
     document, note = import_path(files, EGO, clip, scene)
     assert "keyframes" in note
-    after = trajectory_of_keyframes(document, EGO, clip.selection(), scene)
+    after = trajectory_of_keyframes(document, EGO, clip, scene)
     apart = EGO.upright_poses(after.ego.w2c) - EGO.upright_poses(before.ego.w2c)
     assert (
         len(after.ego.w2c) == 40 and apart.abs().max() < 0.02
@@ -217,7 +218,7 @@ def test_imports_are_refused_with_a_reason():
         ([10**12], [0]),
     ):
         with refuses("moments"):
-            ClipMoments.of(*moments)
+            Frames.stated(*moments)
 
 
 def test_keyframes_hold_at_their_ends_and_reach_every_frame():

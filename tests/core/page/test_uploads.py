@@ -93,7 +93,7 @@ def test_files_are_told_apart(tmp_path, names, found):
     assert files.frames == (COUNT if "video" in found else 0)
     if "depth" in found:
         with open_depth(files.depth) as depth:
-            assert files.depth_frames == depth.frame_count > 1
+            assert files.depth_frames == depth.numbering.count > 1
     unused = ("GL010001.lrv", "second.mp4", "config.json")
     assert files.unused == tuple(n for n in unused if n in names and n != found.get("video"))
 

@@ -38,7 +38,7 @@ def clip(
     depth = DepthVideo(
         depth_m=depth_m,
         dynamic=torch.zeros_like(depth_m, dtype=torch.bool),
-        exo=CameraPath.of_exo(EXO, exo_w2c, path.ego.times_s),
+        exo=CameraPath.of_exo(EXO, exo_w2c, path.frames),
     )
     rgb = exo.rgb.float().expand(len(poses), -1, -1, -1) / 255
     return rgb, depth, path, torch.stack([view(EGO, pose).rgb.float() / 255 for pose in poses])

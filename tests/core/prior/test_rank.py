@@ -10,6 +10,7 @@ from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import look_at
 from egox_core.cameras.presets import preset_camera
+from egox_core.frames import Frames
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -45,7 +46,9 @@ def ego_path(exo_w2c: torch.Tensor | None = None) -> CameraTrajectory:
 def depth_of(w2c: torch.Tensor, count: int = 4) -> DepthVideo:
     return DepthVideo(
         depth_m=view(EXO, w2c).depth_m.expand(count, -1, -1),
-        exo=CameraPath.of_exo(EXO, w2c, torch.arange(count, dtype=torch.float64) / 10),
+        exo=CameraPath.of_exo(
+            EXO, w2c, Frames.timed(torch.arange(count, dtype=torch.float64) / 10)
+        ),
     )
 
 
@@ -138,7 +141,9 @@ def test_fused_moving_points_keep_their_objects_apart():
 def test_scenes_that_do_not_belong_together_are_refused():
     beside, behind = scene_of("beside").exo, scene_of("behind").exo
     alone = replace(scene_of("beside"), exo=CameraPath.of_exo(beside.lens))
-    late = replace(scene_of("behind"), exo=replace(behind, times_s=torch.arange(4) / 5))
+    late = replace(
+        scene_of("behind"), exo=replace(behind, frames=Frames.timed(torch.arange(4).double() / 5))
+    )
     for bad, message in (
         ([scene_of("beside"), alone], "scene 2: got points in the exo camera's own"),
         ([scene_of("beside"), scene_of("behind", 3)], "3 frames"),

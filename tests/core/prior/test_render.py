@@ -52,7 +52,6 @@ def cloud(points: PointSet, frames: int = 1, frame: str = "exo") -> PointCloud:
     return PointCloud(
         static=points,
         moving=[PointSet.empty()] * frames,
-        frame_count=frames,
         exo=CameraPath.of_exo(
             CameraModel.pinhole(64, 48, 50.0), still(1)[0] if frame == "world" else None
         ),
@@ -285,7 +284,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     aside = replace(head, xyz=head.xyz + torch.tensor([0.0, 0.0, 0.6]))
     assert not bool(meets_head(aside.xyz, exo, path.ego.w2c[0], turns).any())
 
-    one = replace(scene, static=PointSet.empty(), moving=[melted], frame_count=1)
+    one = replace(scene, static=PointSet.empty(), moving=[melted], exo=scene.exo.of(slice(1)))
     aside = compose(take.exo.pose, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0)))
     other = replace(one, exo=replace(one.exo, w2c=aside))
     path = of_frames(path, slice(1))

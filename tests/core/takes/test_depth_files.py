@@ -16,7 +16,7 @@ from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.depth.resample import depth_window, fit_depth_size
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
-from egox_core.remarks import Remark
+from egox_core.remarks import Remark, RemarkKind
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import DepthVideo, FrameSelection, TakeMeta
@@ -103,15 +103,15 @@ def test_every_form_gives_the_frames_by_index(tmp_path, kind):
     assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
     said = f"{path.name}: 4 frames, 0.0 % of the pixels invalid"
-    assert source.notes == (Remark(said),), "one is used twice"
+    plain = [note for note in source.notes if note.kind != RemarkKind.FRAMES]
+    assert plain == [Remark(said)] and len(source.notes) == 2, "one is used twice"
     camera = depth.exo.camera
     assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
-    assert depth.source_indices.tolist() == [2, 5, 5, 9, 11] and depth.exo.times_s[1] == 0.25
+    assert depth.frames.indices.tolist() == [2, 5, 5, 9, 11] and depth.exo.frames.times_s[1] == 0.25
     if kind == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))
     everything = load_depth_file(path, meta_of()).depth
     assert everything.depth_m.shape == (COUNT, HEIGHT, WIDTH)
-    assert load_depth_file(path, meta_of(), count=9).depth.depth_m.shape[0] == 9
 
 
 def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
@@ -134,7 +134,7 @@ def test_an_exact_camera_is_believed(tmp_path):
     meta = meta_of(None, exo=CameraPath.of_exo(exact))
     source = load_depth_file(file, meta, selection([0]))
     camera = source.depth.exo.camera
-    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(source.notes) == 1
+    assert (camera.cx, camera.cy, camera.fy) == (34.5, 27, 71) and len(source.notes) == 2
 
 
 def test_other_shapes_are_refused(tmp_path):
@@ -179,7 +179,7 @@ def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
         return
     read = load_depth_file(file, meta, frames)
     assert re.search(expected.removeprefix("note "), " ".join(n.text for n in read.notes[1:]))
-    assert (len(read.notes) == 2) == bool(expected)
+    assert (len(read.notes) == 3) == bool(expected)
     left, top, w, h = frames.rectangle
     at = 2 + (left + w / 2) / source[0] + 2 * (top + h / 4) / source[1]
     middle = read.depth.depth_m[0, used[1] // 4 - 1 : used[1] // 4 + 1, used[0] // 2 - 1 :][:, :2]
@@ -199,8 +199,6 @@ def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
     file = npz(tmp_path)
     with refuses("12 frames; expected at least 13"):
         load_depth_file(file, meta_of(), selection([11, 12]))
-    with refuses("12 frames; expected at least 17"):
-        load_depth_file(file, meta_of(), count=17)
     moving = still(10)
     meta = meta_of(exo=CameraPath.of_exo(None, moving))
     assert load_depth_file(file, meta, selection([1, 9])).depth.exo.w2c.shape == (2, 3, 4)

@@ -22,7 +22,7 @@ K = ((FOCAL, 0, W / 2), (0, FOCAL, H / 2), (0, 0, 1))
 
 
 def selection(path: Path | None = None) -> FrameSelection:
-    return frames_in_use(range(T), (W, H), source_path=path)
+    return frames_in_use(range(T), (W, H), source=path)
 
 
 def moge(focal: float = 30.0, size: tuple[int, int] = (W, H)) -> dict:
@@ -90,6 +90,6 @@ def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file,
 
 def test_depth_of_another_frame_rate_is_refused(file):
     frames = selection()
-    with refuses("5 for a video of 10 frames .20 a second"):
-        take_depth(file, meta_of(K), replace(frames, source_frames=2 * T))
-    take_depth(file, meta_of(K), replace(frames, source_frames=T + 1))
+    with refuses("5 frames for a video of 10 frames .20 a second"):
+        take_depth(file, meta_of(K), replace(frames, total=2 * T))
+    take_depth(file, meta_of(K), replace(frames, total=T + 1))

@@ -7,6 +7,7 @@ import torch
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, invert
 from egox_core.cameras.presets import preset_camera
+from egox_core.frames import Frames
 from egox_core.trajectory.head_pose import HeadPath, HeadReport
 from egox_core.trajectory.head_template import (
     GLASSES,
@@ -66,7 +67,7 @@ def test_a_camera_sits_on_the_head(turns):
     path = HeadPath(world_from_head=head, up=torch.zeros(3), report=HeadReport(seen=("face",)))
     ego = path.trajectory(
         camera,
-        torch.zeros(1),
+        Frames.of_count(1),
         exo=CameraPath.of_exo(None),
         offset=(0.01, -0.02, 0.1),
         pitch_deg=30.0 - GLASSES_PITCH_DEG,

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
+from egox_core.frames import Frames
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import read_meta
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
@@ -62,11 +63,11 @@ def test_numbered_poses_follow_the_source_index():
     poses = circle(50)
     track = PoseTrack.numbered(poses, "take")
     assert torch.allclose(track.of_frames(selection(range(8, 49, 2))), poses[8:49:2])
-    whole = track.trajectory(CAMERA, count=49)
+    whole = track.trajectory(CAMERA, Frames.of_count(49))
     assert torch.equal(whole.ego.w2c, poses[:49])
     for call in (
         lambda: track.of_frames(selection([48, 49, 50])),
-        lambda: track.trajectory(CAMERA, count=53),
+        lambda: track.trajectory(CAMERA, Frames.of_count(53)),
         lambda: PoseTrack.numbered(poses[:2], "take").of_frames(selection([1, 2])),
     ):
         with refuses("frames in use"):
@@ -139,7 +140,7 @@ def test_released_meta_in_both_forms(tmp_path):
     wanted = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
     write_json(folder / "list.json", {"test_datasets": [other, wanted]})
     assert torch.equal(
-        read_trajectory(folder / "list.json", CAMERA, count=49)[0].ego.w2c, one.ego.w2c
+        read_trajectory(folder / "list.json", CAMERA, Frames.of_count(49))[0].ego.w2c, one.ego.w2c
     )  # by the folder's name
     assert read_meta(folder / "list.json", "garden").prompt == "other"
     assert read_meta(folder / "list.json", "0").prompt == "other"

@@ -57,7 +57,7 @@ def passer_by(frames: Tensor, body: Tensor) -> Tensor:
 
 
 def selection(indices: range, fps: float = 20.0, whole: int | None = None) -> FrameSelection:
-    return frames_in_use(indices, (176, 100), fps=fps, source_frames=whole)
+    return frames_in_use(indices, (176, 100), fps=fps, total=whole)
 
 
 @pytest.fixture(scope="module")

@@ -157,11 +157,11 @@ def test_only_needed_frames_are_decoded(clip, monkeypatch, tmp_path):
 def test_half_the_rate_takes_every_second_frame(clip):
     info = probe_video(clip)
     selection = select_frames(info, start_frame=8, frame_count=25, target_fps=RATE / 2)
-    assert selection.source_indices.tolist() == list(range(8, 57, 2))
-    assert torch.allclose(selection.times_s, selection.source_indices.double() / RATE, atol=1e-4)
-    assert selection.fps == RATE / 2 and selection.source_fps == RATE
+    assert selection.indices.tolist() == list(range(8, 57, 2))
+    assert torch.allclose(selection.times_s, selection.indices.double() / RATE, atol=1e-4)
+    assert selection.fps == RATE / 2 and selection.rate == RATE
     third = select_frames(info, frame_count=5, target_fps=8)
-    assert third.source_indices.tolist() == [0, 2, 5, 7, 10]
+    assert third.indices.tolist() == [0, 2, 5, 7, 10]
 
 
 def test_sound_is_trimmed_to_the_frames(clip):
@@ -516,7 +516,7 @@ def test_uneven_time_stamps(tmp_path):
     chosen = open_clip(
         uneven_clip(tmp_path / "uneven.mkv"), start_frame=30, frame_count=5, target_fps=14
     )
-    assert grey(chosen.read()) == chosen.selection.source_indices.tolist() == [30, 31, 31, 32, 33]
+    assert grey(chosen.read()) == chosen.selection.indices.tolist() == [30, 31, 31, 32, 33]
     assert chosen.selection.times_s.tolist() == pytest.approx([1, 1.1, 1.1, 1.2, 1.3])
 
 

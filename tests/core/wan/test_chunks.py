@@ -10,6 +10,7 @@ import torch
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.presets import preset_camera
 from egox_core.frame_store import FrameStore
+from egox_core.frames import Frames
 from egox_core.types import CameraTrajectory, DepthVideo, of_frames
 from egox_core.wan.chunks import (
     ChunkFiles,
@@ -65,7 +66,7 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
     exo_w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None] if moves else pose
     depth = DepthVideo(
         depth_m=times_s.float()[:, None, None].expand(-1, 8, 8),
-        exo=CameraPath.of_exo(camera, exo_w2c, times_s),
+        exo=CameraPath.of_exo(camera, exo_w2c, Frames.timed(times_s)),
     )
     w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None]
     return depth, path_of(w2c, camera, exo_w2c=exo_w2c, guessed=times_s < 9)
@@ -75,7 +76,9 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
 def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves):
     chunk = plan_chunks(17, 9, 1)[1]
     depth, trajectory = (of_frames(payload, chunk.frames) for payload in clip(17, moves))
-    assert depth.depth_m[:, 0, 0].tolist() == depth.exo.times_s.tolist() == list(range(8, 17))
+    assert (
+        depth.depth_m[:, 0, 0].tolist() == depth.exo.frames.times_s.tolist() == list(range(8, 17))
+    )
     assert trajectory.ego.w2c[:, 0, 0].tolist() == list(range(8, 17))
     assert trajectory.guessed.tolist() == [True] + [False] * 8
     assert trajectory.exo.pose.shape == ((9, 3, 4) if moves else (3, 4))

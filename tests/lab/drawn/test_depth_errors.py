@@ -7,6 +7,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
+from egox_core.frames import Frames
 from egox_core.types import DepthVideo
 from lab.drawn import DepthErrors, with_errors
 from tests.refusals import refuses
@@ -21,7 +22,7 @@ def wall() -> DepthVideo:
     inverse = torch.linspace(0.2, 0.5, WIDTH).expand(FRAMES, HEIGHT, WIDTH)
     return DepthVideo(
         depth_m=1 / inverse,
-        exo=CameraPath.of_exo(CAMERA, times_s=torch.arange(FRAMES, dtype=torch.float64) / 30),
+        exo=CameraPath.of_exo(CAMERA, frames=Frames.timed(torch.arange(FRAMES).double() / 30)),
     )
 
 

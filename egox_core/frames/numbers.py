@@ -17,13 +17,22 @@ from torch import Tensor
 from ..archives import changing_number
 from ..errors import EgoXInputError
 from ..sizes import spare_frames
-from ..trajectory import PoseTrack
-from ..types import FrameSelection
+from .frames import Frames
+from .rule import Numbering
 
 MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing
 MAX_GAP_S = 1.0  # between two known poses; the frames between are interpolated
 MOST_FRAMES = 1e6  # of a video; longer spans of whole numbers are times
 UNITS = (1.0, 1e-3, 1e-6, 1e-9)  # of times: seconds to nanoseconds
+
+
+class Placed(NamedTuple):
+    """Moments of poses, found out from their numbers or times."""
+
+    order: Tensor  # [N] int64 of the poses, by number
+    moments: Tensor  # [N] float64, of the poses in that order
+    clock: Literal["index", "seconds"]
+    words: str  # how they were found
 
 
 class Reading(NamedTuple):
@@ -62,21 +71,40 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     return torch.from_numpy(found)
 
 
-def place(
-    w2c: Tensor,  # [N, 3, 4]
+def place(numbering: Numbering, frames: Frames | None) -> Placed:
+    """Find the moments of poses: what their file says or, without frames, one after the other.
+
+    Raises:
+        EgoXInputError: as :func:`place_values`; names without one number that changes.
+    """
+    if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
+        values, clock = numbering.times_s, "seconds"
+    elif numbering.numbers is not None:
+        values, clock = numbering.numbers.double(), "index"
+    else:
+        names = numbering.names or (None,) * numbering.count
+        values, clock = numbers_of(names, numbering.what), "index"
+    if frames is not None:
+        return place_values(values, frames, numbering.what, numbering.every_nth)
+    order = values.argsort()
+    moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
+    return Placed(order, moments, clock, "")
+
+
+def place_values(
     numbers: Tensor,  # [N] of the pictures, or times
-    frames: FrameSelection,
+    frames: Frames,
     name: str,
     # Frames from one number to the next; negative if numbers start at 0; 0 detects it.
     every_nth: int = 0,
-) -> tuple[PoseTrack, str]:
-    """The path over the frames in use, and a note on what was found out.
+) -> Placed:
+    """Find the moments of a path's poses.
 
     Raises:
         EgoXInputError: numbers or times that fit in no way or in two, a gap of over a second.
     """
     order = numbers.argsort()
-    values, total = numbers[order].double().numpy(), frames.source_frames
+    values, total = numbers[order].double().numpy(), frames.total
     found = [] if (values % 1).any() else list(_numbered(values, frames, every_nth))
     sure = any(r.fits for r in found) and np.diff(values).min(initial=np.inf) == 1
     if not (every_nth and found) and not (sure and total):
@@ -100,14 +128,12 @@ def place(
             expected="numbers or times that fit in one way: over the whole video, or the frames in use",
             fix=f"set {', or '.join(ways)}; times begin at the video's start",
         )
-    track = PoseTrack(
-        w2c=w2c[order], moments=torch.from_numpy(best.moments), clock=best.clock, name=name
-    )
-    return track, best.words + _filled(track, frames) + best.note
+    words = best.words + _filled(best, frames, name) + best.note
+    return Placed(order, torch.from_numpy(best.moments), best.clock, words)
 
 
-def _numbered(values: np.ndarray, frames: FrameSelection, every_nth: int) -> Iterator[Reading]:
-    used, total = frames.source_indices.double().numpy(), frames.source_frames
+def _numbered(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
+    used, total = frames.indices.double().numpy(), frames.total
     first, last, spare = values[0], values[-1], spare_frames(total or 0)
     step = np.diff(values).min(initial=np.inf)
     bases = (0, 1)[: int(first) + 1]
@@ -150,8 +176,8 @@ def _numbered(values: np.ndarray, frames: FrameSelection, every_nth: int) -> Ite
                 yield Reading(words, at * n, lost + at[0], lost == 0, setting, alone, True)
 
 
-def _timed(values: np.ndarray, frames: FrameSelection) -> Iterator[Reading]:
-    used, total, rate = frames.times_s.double().numpy(), frames.source_frames, frames.source_fps
+def _timed(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
+    used, total, rate = frames.times_s.numpy(), frames.total, frames.rate
     end, near = (total - 1) / rate if total else used.max(), 0.51 / rate
     whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
 
@@ -183,18 +209,18 @@ def _timed(values: np.ndarray, frames: FrameSelection) -> Iterator[Reading]:
                 yield reading(words, at + used.min())
 
 
-def _filled(track: PoseTrack, frames: FrameSelection) -> str:
+def _filled(reading: Reading, frames: Frames, name: str) -> str:
     """A note on the frames in use between two poses that have none of their own."""
-    numbered = track.clock == "index"
-    used = (frames.source_indices if numbered else frames.times_s).double().numpy()
-    known, second = track.moments.numpy(), frames.source_fps if numbered else 1.0
+    numbered = reading.clock == "index"
+    used = (frames.indices if numbered else frames.times_s).double().numpy()
+    known, second = reading.moments, frames.rate if numbered else 1.0
     after = np.searchsorted(known, used).clip(0, len(known) - 1)
     low, high = known[after - 1], known[after]  # before the first pose: no gap, and refused later
-    filled = np.minimum(used - low, high - used) > 0.5 * second / frames.source_fps
+    filled = np.minimum(used - low, high - used) > 0.5 * second / frames.rate
     gap = ((high - low) * filled).max() / second
     if gap > MAX_GAP_S:
         raise EgoXInputError(
-            f"frames of {track.name}",
+            f"frames of {name}",
             got=f"{gap:.2g} s without a pose",
             expected=f"at most {MAX_GAP_S:g} s between two poses",
             fix="register more images, or use frames before or after the gap",

@@ -1,0 +1,9 @@
+"""Which frames of a source video values belong to: depth maps, poses, masks, hands, key points.
+
+In: what a reader says of its entries (:class:`Numbering`), and the frames in use. Out: the entry of each
+frame, and one remark that names the reading; or one refusal that says what to declare.
+"""
+
+from .frames import UNTIMED_FPS, Frames
+from .numbers import place
+from .rule import FILE_FRAMES, FileFrames, Numbering, entries_of

@@ -1,0 +1,157 @@
+"""Frames of a source video, by number and by time."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..arrays import as_tensor
+from ..errors import EgoXInputError
+from ..frozen import frozen
+
+UNTIMED_FPS = 30.0
+"""Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
+NEAR_S = 1e-6
+"""Difference of two times, in seconds, up to which they are one: rounding."""
+MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
+"""Bounds of what a caller may state: a meta.json has a pose for every source frame (two hours at 30
+a second)."""
+SomeFrames = TypeVar("SomeFrames", bound="Frames")
+
+
+@frozen
+class Frames:
+    """Frames of a source video, one after the other; equal where all values are.
+
+    Maps are taken by ``indices``; poses are interpolated at ``times_s``.
+
+    Raises:
+        EgoXInputError: another count of times than of indices.
+    """
+
+    indices: Tensor  # [T] int64, index into the source video
+    times_s: Tensor  # [T] float64, time of each frame in the source video, seconds
+    rate: float = UNTIMED_FPS  # frames a second of the source video
+    total: int | None = None  # frames of the whole source video, where that is known
+    # the video's file, where there is one: depth and poses may be next to it
+    source: Path | None = None
+    counted: bool = False  # nobody said which: counted from 0, at UNTIMED_FPS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "indices", torch.as_tensor(self.indices).long())
+        object.__setattr__(self, "times_s", torch.as_tensor(self.times_s).double())
+        if self.indices.shape != self.times_s.shape or self.indices.ndim != 1:
+            raise EgoXInputError(
+                "frames",
+                got=f"{tuple(self.indices.shape)} indices and {tuple(self.times_s.shape)} times",
+                expected="one of each per frame",
+                fix="give as many indices as times",
+            )
+
+    @staticmethod
+    def of_count(count: int) -> Frames:
+        """So many frames of which nothing else is known."""
+        indices = torch.arange(count)
+        return Frames(indices=indices, times_s=indices.double() / UNTIMED_FPS, counted=True)
+
+    @staticmethod
+    def timed(times_s: Tensor, total: int | None = None) -> Frames:  # [T]
+        """Frames one after the other, from the source's first, of which the times are known."""
+        return Frames._rated(torch.arange(len(times_s)), torch.as_tensor(times_s), total)
+
+    @staticmethod
+    def _rated(indices: Tensor, times_s: Tensor, total: int | None) -> Frames:
+        steps, span = (float(values[-1] - values[0]) for values in (indices, times_s))
+        rate = steps / span if steps > 0 and span > 0 else UNTIMED_FPS
+        return Frames(indices=indices, times_s=times_s, rate=rate, total=total)
+
+    @staticmethod
+    def stated(indices: object, times_s: object, total: int | None = None) -> Frames:
+        """Frames that a caller numbers and times.
+
+        Raises:
+            EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
+                beyond all reason.
+        """
+        numbers = as_tensor((indices, times_s), "moments of the clip", 2, None).double()
+        if (
+            numbers.shape[1] > MAX_CLIP_FRAMES
+            or not (numbers.abs() < torch.inf).all()
+            or (numbers.diff() < 0).any()
+            or not 0 <= float(numbers[0, 0]) <= float(numbers[0, -1]) < MAX_SOURCE_FRAMES
+        ):
+            raise EgoXInputError(
+                "moments of the clip",
+                got=f"{numbers.shape[1]}, from {numbers[:, 0].tolist()} to {numbers[:, -1].tolist()}",
+                expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
+                f"{MAX_SOURCE_FRAMES - 1}) as times",
+                fix="send one of each per frame",
+            )
+        return Frames._rated(*numbers, total)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_alike(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    def __hash__(self) -> int:
+        return hash((type(self), len(self), self.rate, self.total, self.source))
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.indices)
+
+    @property
+    def bare(self) -> Frames:
+        """The frames alone, without what a selection says of their pictures."""
+        return Frames(**{field.name: getattr(self, field.name) for field in fields(Frames)})
+
+    @property
+    def last(self) -> int:
+        """Index of the latest frame."""
+        return int(self.indices.max())
+
+    def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
+        """Some of the frames."""
+        part = part.cpu() if isinstance(part, Tensor) else part
+        return replace(self, indices=self.indices[part], times_s=self.times_s[part])
+
+    def from_zero(self: SomeFrames) -> SomeFrames:
+        """The same moments, numbered one after the other from 0."""
+        return replace(self, indices=torch.arange(len(self)))
+
+    def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
+        """Refuse a payload of other moments than these, the maps' or the scene's.
+
+        The shorter one's count is compared. Frames of which nobody said anything may be any; a path's
+        are so if it stands still, or if these begin with the source.
+
+        Args:
+            what: names both in the error.
+            still: the other payload is the same in all frames.
+
+        Raises:
+            EgoXInputError: times that differ by over half a frame.
+        """
+        count = min(len(self), len(other))
+        own, others = (frames.times_s[:count].cpu() for frames in (self, other))
+        near = 0.5 * float(own.diff().median()) if count > 1 else 0.5 / UNTIMED_FPS
+        free = other.counted and (still or abs(float(own[0])) <= near)
+        if self.counted or free or float((own - others).abs().max()) <= near:
+            return
+        raise EgoXInputError(
+            f"moments of {what}",
+            got=f"times from {float(own[0]):.3g} s and from {float(others[0]):.3g} s",
+            expected="both of the same frames",
+            fix="give 'frames' of stages.load_clip to stages.align and stages.path",
+        )
+
+
+def _alike(one: object, other: object) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool(((one - other).abs() <= NEAR_S).all())
+    return one == other

@@ -1,0 +1,129 @@
+"""The one rule by which entries of a file, array or socket belong to frames of a video.
+
+Numbers that a form states go first, then what the user declares, then the count: values in memory
+are of the frames in use, or one per frame of the source; files are one per frame of the source. What
+a video's end may lack or have too much (:func:`.sizes.spare_frames`) is the same for all. The first
+part of a video, or every n-th frame of it, can't be told by a count."""
+
+from dataclasses import replace
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError, check_choice
+from ..frozen import frozen
+from ..remarks import Remark, RemarkKind
+from ..sizes import spare_frames
+from .frames import Frames
+
+FileFrames = Literal["auto", "source", "in use"]
+FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
+"""Entry i is: found out; frame i of the source video; the i-th frame in use."""
+
+
+@frozen
+class Numbering:
+    """What a reader says of its entries' frames, and what the user does."""
+
+    what: str  # names the entries in remarks and errors
+    count: int
+    # [count] int64, frames of the source that the form states; None: it states none
+    numbers: Tensor | None = None
+    # [count] times of the entries, in any unit and from any moment on
+    times_s: Tensor | None = None
+    names: tuple[object, ...] = ()  # of the pictures of another program, or none
+    in_memory: bool = False  # values of a caller or a socket, not of a file
+    file_frames: FileFrames = "auto"
+    # from one picture of another program to the next; negative if their numbers start at 0
+    every_nth: int = 0
+    sparse: bool = False  # frames without an entry are right: nobody was seen there
+
+    def declared(self, file_frames: FileFrames) -> "Numbering":
+        """The same, with what the user declares."""
+        return replace(self, file_frames=file_frames)
+
+
+class Entries(NamedTuple):
+    """Entries of the frames in use."""
+
+    at: slice | Tensor  # [T] int64; -1 where a sparse form has none
+    remark: Remark  # how the entries were read
+
+
+def entries_of(frames: Frames, numbering: Numbering) -> Entries:
+    """The entry of each frame, and the reading in words.
+
+    Raises:
+        EgoXInputError: entries that may be of other frames, or that the frames in use lack.
+    """
+    declared = numbering.file_frames
+    check_choice("file_frames", declared, FILE_FRAMES, "leave it at auto where unsure")
+    count, used, total = numbering.count, len(frames), frames.total
+    whole = total is not None and abs(count - total) <= spare_frames(total)
+    numbers = numbering.numbers
+    if numbers is not None and not (whole and int(numbers.max() - numbers.min()) == count - 1):
+        return _by_number(frames, numbering)
+    reaches, words = frames.last < count, f"{count} entries"
+    if total not in (None, count):
+        words += f" for {total} frames"
+    if count == used and (declared == "in use" or (declared == "auto" and numbering.in_memory)):
+        return _read(numbering, slice(used), f"{words}: one for each frame in use")
+    if reaches and declared == "source":
+        return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
+    if reaches and declared == "auto":
+        if whole or (total is None and not numbering.in_memory):
+            return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
+        if total is None and frames.last == used - 1:
+            return _read(numbering, slice(used), f"{words}: the first {used} are used")
+    raise _refusal(frames, numbering, "")
+
+
+def _by_number(frames: Frames, numbering: Numbering) -> Entries:
+    numbers = torch.as_tensor(numbering.numbers).cpu()
+    used, total = frames.indices.to(numbers), frames.total
+    span = f", numbered {int(numbers.min())} to {int(numbers.max())}"
+    exact = torch.equal(numbers, used)
+    order = numbers.argsort(stable=True)
+    rising = numbers[order]
+    beyond = total is not None and int(rising[-1]) >= total
+    twice = not exact and bool((rising.diff() == 0).any())
+    at = torch.searchsorted(rising, used).clamp(max=len(rising) - 1)
+    there = rising[at] == used
+    lacks = not numbering.sparse and not bool(there.all())
+    if lacks or twice or beyond or (numbering.file_frames == "in use" and not exact):
+        raise _refusal(frames, numbering, span + ", some twice" * twice)
+    video = "" if total in (None, numbering.count) else f" for {total} frames"
+    words = f"{numbering.count} entries{video}{span}: read by number"
+    return _read(numbering, slice(len(used)) if exact else order[at].where(there, -1), words)
+
+
+def _read(numbering: Numbering, at: slice | Tensor, words: str) -> Entries:
+    return Entries(at, Remark(f"{numbering.what}: {words}", RemarkKind.FRAMES))
+
+
+def _refusal(frames: Frames, numbering: Numbering, span: str) -> EgoXInputError:
+    total, last = frames.total, frames.last
+    in_use = f"{len(frames)}, the frames in use ({int(frames.indices.min())} to {last})"
+    each = "one for each of the source's"
+    if span:
+        expected, fix = (
+            f"the numbers of {in_use}",
+            "number the entries by the video's frames, from 0",
+        )
+    elif numbering.file_frames == "source" or (total is None and not numbering.in_memory):
+        expected, fix = f"at least {last + 1}, up to the last frame in use", "use fewer frames"
+    elif numbering.file_frames == "in use":
+        expected, fix = in_use, "make it of the very frames in use, or set file_frames to 'auto'"
+    elif numbering.in_memory:
+        expected = f"{in_use}, or {each}"
+        fix = "make it of the very frames in use, or set file_frames to 'source' where entry i is frame i"
+    else:
+        expected = each
+        fix = (
+            "make it of every frame of this video, or set file_frames: 'source' where entry i is "
+            "frame i, 'in use' where it is the i-th of the frames in use"
+        )
+    video = "" if total is None else f" for a video of {total} frames ({frames.rate:g} a second)"
+    got = f"{numbering.count} frames{span}{video}"
+    return EgoXInputError(numbering.what, got=got, expected=expected, fix=fix)
