@@ -29,7 +29,7 @@ from egox_core.gga import gga_geometry
 from egox_core.hands import HandTrack
 from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.prior.placement import measure, seen_heads
-from egox_core.robots import make_episode
+from egox_core.robots import make_episodes
 from egox_core.scene import ego_in_scene, viewer_camera
 from egox_core.stereo import StereoForm, second_eye
 from egox_core.takes import read_meta
@@ -76,7 +76,8 @@ def columns_of(
 ) -> Mapping[str, np.ndarray]:
     """As the node calls it."""
     fps = round(1 / float(path.ego.frames.times_s.diff().mean()))
-    return make_episode("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps).columns
+    episodes = make_episodes("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps)
+    return episodes[0].columns
 
 
 # --- The truth, drawn -------------------------------------------------------------------------
