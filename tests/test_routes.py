@@ -685,7 +685,7 @@ def other_lengths(clip_of) -> None:
         with_depth(late, camera=late.lens, dynamic_mask=np.eye(96)[None, :64].repeat(7, 0))
     with refuses("got 4 "):
         stages.align(late.maps(), camera=late.lens, exo_w2c=late.pose[:4])
-    with refuses("another pose"):
+    with refuses("exo_w2c: got 5 frames; expected 12"):
         stages.path(late.exact(), exo_w2c=late.pose)
 
 

@@ -107,8 +107,9 @@ class Frames:
 
     @property
     def bare(self) -> Frames:
-        """The frames alone, without what a selection says of their pictures."""
-        return Frames(**{field.name: getattr(self, field.name) for field in fields(Frames)})
+        """The frames as a payload holds them: without their pictures' sizes and the video's file."""
+        values = {field.name: getattr(self, field.name) for field in fields(Frames)}
+        return Frames(**values | {"source": None})
 
     @property
     def last(self) -> int:

@@ -74,7 +74,8 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     if reaches and declared == "auto":
         if whole or (total is None and not numbering.in_memory):
             return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
-        if total is None and frames.last == used - 1:
+        near = numbering.in_memory and (total is None or count - used <= spare_frames(used))
+        if near and frames.last == used - 1:  # in use, and one per frame of the source
             return _read(numbering, slice(used), f"{words}: the first {used} are used")
     raise _refusal(frames, numbering, "")
 

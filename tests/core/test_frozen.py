@@ -9,6 +9,7 @@ import torch
 
 from egox_core.cameras import CameraModel
 from egox_core.cameras.path import CameraPath
+from egox_core.frames import Frames
 from egox_core.frozen import content_digest, frozen
 from egox_core.types import CameraTrajectory, DepthVideo, TakeNotes
 from tests.poses import path_of
@@ -24,7 +25,7 @@ def payloads() -> tuple[Any, ...]:
     exo = CameraPath(
         lens=LENS,
         w2c=pose,
-        times_s=torch.arange(frames).double(),
+        frames=Frames.timed(torch.arange(frames).double(), 9),
         world="take",
         part=((16, 12), (0, 0, 16, 12)),
     )
@@ -34,8 +35,6 @@ def payloads() -> tuple[Any, ...]:
         dynamic=mask,
         sky=mask.clone(),
         trust=torch.ones(frames, 6, 8),
-        source_indices=torch.arange(frames),
-        source_frames=9,
     )
     guessed = torch.zeros(frames, dtype=torch.bool)
     path = path_of(pose.repeat(frames, 1, 1), LENS, exo_w2c=pose, guessed=guessed)
