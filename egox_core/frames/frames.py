@@ -108,8 +108,13 @@ class Frames:
     @property
     def bare(self) -> Frames:
         """The frames as a payload holds them: without their pictures' sizes and the video's file."""
-        values = {field.name: getattr(self, field.name) for field in fields(Frames)}
-        return Frames(**values | {"source": None})
+        return Frames(
+            indices=self.indices,
+            times_s=self.times_s,
+            rate=self.rate,
+            total=self.total,
+            counted=self.counted,
+        )
 
     @property
     def last(self) -> int:
