@@ -30,6 +30,8 @@ WORDS.update(
         "node)",
         "the exo clip and the decoded ego video of the same sampling": "Load Exo Video and Decode Ego "
         "Half (pinhole_fov 0) of the same graph",
+        "convert it to names as diffusion_model": "convert it once with: python "
+        "tools/convert_lora.py IN OUT, to names as diffusion_model",
         "convert it with safetensors.torch.save_file: ": "convert it once with: python "
         "tools/convert_to_safetensors.py ",
     }

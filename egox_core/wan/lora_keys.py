@@ -354,10 +354,7 @@ def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
     products = sorted({words for key in unmatched if (words := product_of(key))})
     if products:
         known = any(OF_HOSTS.match(key) for key in unmatched)
-        convert = (
-            "convert it to names as diffusion_model.blocks.0.self_attn.q (python "
-            "tools/convert_lora.py IN OUT); "
-        )
+        convert = "convert it to names as diffusion_model.blocks.0.self_attn.q; "
         return EgoXInputError(
             "LoRA file",
             got=f"{count} tensors of a {' and '.join(products)}",

@@ -55,8 +55,8 @@ def told_by_metadata(metadata: Mapping[str, str]) -> str:
     if not unusual:
         return ""
     return (
-        f"trained with {', '.join(unusual)}, which only the file's metadata say: EgoX LoRA follows "
-        "them, and so does the EgoX patch behind a Load LoRA that hands metadata on (ComfyUI 0.30 does)"
+        f"trained with {', '.join(unusual)}, which only the file's metadata say: EgoX's own "
+        "nodes follow them, also behind a Load LoRA that hands metadata on (ComfyUI 0.30 does)"
     )
 
 

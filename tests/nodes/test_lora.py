@@ -120,6 +120,10 @@ def test_the_stock_loader_takes_what_ours_sends_there(rig, tmp_path, product):
     save_file(state, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="load it with ComfyUI's own Load LoRA"):
         load(rig, tmp_path / "other.safetensors")
+    of_diffusers = "transformer.blocks.0.attn1.to_k"
+    save_file({key.replace(part, of_diffusers): x for key, x in state.items()}, tmp_path / "d.sft")
+    with pytest.raises(ValueError, match="python tools/convert_lora.py IN OUT, to names as"):
+        load(rig, tmp_path / "d.sft")
     stock, _ = comfy.sd.load_lora_for_models(rig.model, None, state, 1.0, 0.0)
     assert apart(stock, rig.model) > 1e-4
 
