@@ -11,7 +11,7 @@ from egox_core.gga import GgaOptions
 from egox_core.types import GgaGeometry
 from egox_train.train.config import LoraSettings, parse_config
 from egox_train.train.lora import add_lora
-from egox_train.train.memory import predict
+from egox_train.train.memory import meta_model, predict
 from egox_train.train.offload import store_base
 from egox_train.wan.diffusers_processor import install_gga
 from egox_train.wan.transformer import cast_base
@@ -39,19 +39,6 @@ def measure(base: str, small: bool) -> tuple[float, float]:
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
     return seconds[-1], peak
-
-
-def meta_model(**sizes: int) -> WanTransformer3DModel:
-    """A Wan image-to-video model without weights, of 14B unless ``sizes`` says otherwise."""
-    heads, wide = sizes.get("num_attention_heads", 40), sizes.get("attention_head_dim", 128)
-    with torch.device("meta"):
-        return WanTransformer3DModel(
-            in_channels=36,
-            out_channels=16,
-            image_dim=1280,
-            added_kv_proj_dim=heads * wide,
-            **sizes,
-        )
 
 
 def predicted_bytes(base: str) -> float:

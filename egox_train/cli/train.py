@@ -77,6 +77,16 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print every setting with its default and stop",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything that can be checked before the base is read, and say the memory",
+    )
+    parser.add_argument(
+        "--memory-table",
+        action="store_true",
+        help="print the predicted memory of the 14B by base, offloads, optimizer, rank and size",
+    )
 
 
 def _train(args: argparse.Namespace, progress: Progress) -> int:
@@ -89,10 +99,15 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
             )
         )
         return 0
+    if args.memory_table:
+        from ..train.memory import memory_table
+
+        print(memory_table())
+        return 0
     from egox_core.errors import EgoXInputError
 
     from ..train.checkpoints import checkpoint_folders
-    from ..train.loop import train
+    from ..train.loop import dry_run, train
 
     config = load_config(args.config[0], args.overrides, more=args.config[1:])
     if args.fresh and checkpoint_folders(Path(config.output)):
@@ -102,6 +117,9 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
             expected="none (--fresh)",
             fix="choose a different folder, or leave out --fresh to continue",
         )
+    if args.dry_run:
+        print("\n".join(dry_run(config)))
+        return 0
     _say_info()
     outcome = train(
         config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import WanTransformer3DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers
 
 from ..wan.diffusers_processor import GgaScope
-from ..wan.transformer import base_form
+from ..wan.transformer import base_form, own_dtype
 from ..wan.vae import VaeEncoder
 from .checkpoints import (
     StopRequest,
@@ -42,7 +41,7 @@ from .launch import (
     resume_notes,
 )
 from .loss import StepResult, draw_sigmas, flow_loss
-from .memory import predict
+from .memory import check_memory, this_machine
 from .model import (
     TrainableModel,
     learning_rate,
@@ -101,7 +100,8 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     accelerator.gradient_accumulation_steps = accumulation
     if accelerator.is_main_process:  # before the base is read
         shards = accelerator.num_processes if launch == "fsdp2" else 1
-        _say_memory(config, base_form(Path(config.base)), samples, shards)
+        for line in memory_lines(config, samples, accelerator.device, shards):
+            logger.info(line)
     trainable = make_trainable(config, accelerator.device)
     if state is not None:
         check_resumable(
@@ -136,13 +136,36 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
     return run.go(0 if state is None else state.step, progress)
 
 
-def _say_memory(
-    config: TrainConfig, model: WanTransformer3DModel, samples: CachedSamples, shards: int
-) -> None:
-    """Log the predicted peak for the largest canvas of the cache."""
+def memory_lines(
+    config: TrainConfig, samples: CachedSamples, device: torch.device, shards: int = 1
+) -> list[str]:
+    """Predict memory for the largest canvas of the cache, by the base's header alone.
+
+    Raises:
+        EgoXInputError: as :func:`~.memory.check_memory`.
+    """
     grid = max((samples.load(items[0]).grid for items in samples.groups), key=math.prod)
-    if (memory := predict(config, model, grid, shards=shards)) is not None:
-        logger.info(memory)
+    base = Path(config.base)
+    stored = "float32" if config.memory.base_dtype == "float32" else "bfloat16"
+    mapped = not base.is_dir() and own_dtype(base) == stored
+    machine = this_machine(device)
+    return check_memory(config, base_form(base), grid, machine, shards=shards, mapped=mapped)
+
+
+def dry_run(config: TrainConfig) -> list[str]:
+    """Check settings, cache and base as :func:`train` does, and say what a step would take.
+
+    Raises:
+        EgoXInputError: as :func:`train`, before it reads the base.
+    """
+    check_launch(config, "one")
+    check_validation(config)
+    samples = CachedSamples(config, "train")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lines = memory_lines(config, samples, device)
+    if device.type == "cpu":
+        lines.append("no GPU here: nothing was compared")
+    return lines
 
 
 def moving_average(

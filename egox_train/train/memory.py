@@ -1,26 +1,28 @@
-"""The peak accelerator memory of a training step, predicted before the first one: arithmetic, nothing
-is run.
+"""The memory of a training step, predicted before the base is read: arithmetic, nothing is run.
 
 What is counted, and how well it is known:
-- weights, LoRA, gradients, optimizer and EMA states: exact, from the model's shapes;
-- activations with gradient checkpointing: each block's input (the checkpoint), plus what autograd keeps of the one
-  block that is being recomputed, operation by operation as diffusers' Wan block has them;
+- weights, LoRA, gradients, optimizer and EMA states, checkpoints: exact, from the model's shapes;
+- activations with gradient checkpointing: plus what autograd keeps of the one block that is being recomputed,
+  operation by operation as diffusers' Wan block has them, or what stands outside of the blocks, whichever is more;
 - one ego frame's attention bias with its temporaries;
-- allocator slack: a flat share.
-``bench gpu`` measures a real step beside it.
+- a flat share more. The sum is .2 and .5 % below the two steps that were measured on cards (14B, rank 256, bfloat16
+  and float8: benchmarks/results/gpu_nvidia_h100_80gb_hbm3.md and the H200's).
+``bench gpu`` measures real steps beside it. What waits in the computer's main memory is counted likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import astuple
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import psutil
+import torch
 from torch import nn
 
+from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 
-from .config import TrainConfig
+from .config import TrainConfig, parse_config
 from .lora import TARGET_GROUPS, target_modules
 
 if TYPE_CHECKING:
@@ -33,7 +35,52 @@ OPTIMIZER_BYTES = {
     "adafactor": 0.02,
     "muon": 4.0,
 }  # of state, a trained weight
-SLACK = 0.06
+SLACK = 0.03
+CARD_BYTES = 1e9
+"""Driver, kernels and libraries on a card beside its tensors."""
+PROCESS_BYTES = 3e9
+"""Main memory of a process that trains, beside what is counted here."""
+GB = 1e9
+SWITCHES: tuple[Mapping[str, Any], ...] = (
+    {"memory.checkpoint_offload": True},
+    {"optimizer.name": "adamw8bit"},
+    {"memory.checkpoint_offload": True, "optimizer.name": "adamw8bit"},
+    {"memory.base_dtype": "bfloat16", "memory.block_offload": True},
+    {
+        "memory.base_dtype": "bfloat16",
+        "memory.block_offload": True,
+        "memory.checkpoint_offload": True,
+    },
+    {
+        "memory.base_dtype": "bfloat16",
+        "memory.block_offload": True,
+        "memory.checkpoint_offload": True,
+        "optimizer.name": "adamw8bit",
+    },
+)
+"""What makes a step of a LoRA smaller without changing what is learnt, by the time that it costs."""
+RANKS = (256, 128, 64, 32)
+BASES: Mapping[str, Mapping[str, int]] = {
+    "14B": {},
+    "1.3B": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+}
+"""Sizes of Wan 2.1 I2V 14B, and of Fun 1.3B InP."""
+ROWS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("14B", "bfloat16", {}),
+    ("14B", "bfloat16; checkpoints on the CPU", SWITCHES[0]),
+    ("14B", "float8; checkpoints on the CPU", {"memory.base_dtype": "float8", **SWITCHES[0]}),
+    ("14B", "bfloat16; blocks and checkpoints on the CPU", SWITCHES[4]),
+    ("14B", "the same, 8-bit Adam", SWITCHES[5]),
+    ("14B", "the same, with EMA", {**SWITCHES[5], "ema_decay": 0.999}),
+    ("1.3B", "bfloat16", {}),
+    ("1.3B", "bfloat16; checkpoints on the CPU", SWITCHES[0]),
+)
+"""Base, what is said of the settings, and they: rows of :func:`memory_table`."""
+CANVASES: Mapping[str, tuple[int, int, int, int]] = {
+    "1232x448": (13, 56, 98, 56),
+    "704x256": (13, 32, 56, 32),
+}
+"""(t, h, w_exo, w_ego) in latents, of 49 frames."""
 
 
 @frozen
@@ -42,7 +89,7 @@ class MemoryEstimate:
 
     base: float
     lora: float
-    gradients: float
+    gradients: float  # those that are there while the first block goes through backwards
     optimizer: float
     ema: float
     checkpoints: float
@@ -51,16 +98,24 @@ class MemoryEstimate:
     bias: float
 
     @property
+    def active(self) -> float:
+        """Checkpoints, and the block that is recomputed or what stands outside of the blocks."""
+        return self.checkpoints + max(self.block + self.bias, self.ends)
+
+    @property
     def total(self) -> float:
         """All parts, and the allocator's slack."""
-        return (1 + SLACK) * sum(astuple(self))
+        return (1 + SLACK) * (self.base + self.trained + self.active)
+
+    @property
+    def trained(self) -> float:
+        """The trained weights and their states."""
+        return self.lora + self.gradients + self.optimizer + self.ema
 
     def __str__(self) -> str:
-        trained = self.lora + self.gradients + self.optimizer + self.ema
-        active = self.checkpoints + self.block + self.ends + self.bias
         return (
             f"predicted peak memory of a step: {self.total / 1e9:.1f} GB (base {self.base / 1e9:.1f}, trained "
-            f"weights and their states {trained / 1e9:.1f}, activations {active / 1e9:.1f})"
+            f"weights and their states {self.trained / 1e9:.1f}, activations {self.active / 1e9:.1f})"
         )
 
 
@@ -82,10 +137,16 @@ def predict(
     activation = 4.0 if memory.base_dtype == "float32" else 2.0  # of other weights, too
     linear = {n: m for n, m in model.blocks.named_modules() if isinstance(m, nn.Linear)}
     a_block = sum(m.weight.numel() for m in linear.values()) / blocks
-    other = sum(p.numel() for p in model.parameters()) - blocks * a_block
+    keep = tuple(model._keep_in_fp32_modules or ())  # as cast_base has it
+    matrices = {id(m.weight) for m in linear.values()}
+    other = sum(
+        p.numel() * (4.0 if any(part in keep for part in name.split(".")) else activation)
+        for name, p in model.named_parameters()
+        if id(p) not in matrices
+    )
     a_block *= BYTES[memory.base_dtype]
     on_device = 1 if memory.block_offload else blocks  # offload: the visiting block alone
-    base = (on_device * a_block + other * activation) / shards
+    base = (on_device * a_block + other) / shards
     if shards > 1:
         base += a_block  # the one that is gathered
     if memory.base_dtype == "float8":
@@ -105,6 +166,11 @@ def predict(
     checkpoints = 0
     if memory.gradient_checkpointing:  # parked ones: that in use and the next
         checkpoints = 2 if memory.checkpoint_offload else blocks
+    # Summed over micro-steps all are there; else each block's replace its checkpoint.
+    gradients = trained * 4
+    if config.gradient_accumulation == 1 and memory.gradient_checkpointing:
+        first = checkpoints * hidden + gradients / blocks
+        gradients = max(first, hidden + gradients) - checkpoints * hidden
     # One ego frame's rows: cosine, its scaled copy, the logarithm, and the cast one (padded by the
     # kernel once). The product kernel makes none; copies in its backward pass take as much.
     guided = config.conditioning.gga_options().biases
@@ -112,7 +178,7 @@ def predict(
     return MemoryEstimate(
         base=base,
         lora=trained * 4,
-        gradients=trained * 4,
+        gradients=gradients,
         optimizer=trained * OPTIMIZER_BYTES[config.optimizer.name],
         ema=trained * 4 if config.ema_decay else 0.0,
         checkpoints=checkpoints * hidden,
@@ -150,3 +216,193 @@ def _block_activations(
         lora += ffn
     backward = 2 * ffn + 2 * full  # on both sides of the feed-forward, and of the residual stream
     return norms + self_attention + cross + feed_forward + lora + backward
+
+
+@frozen
+class MainMemory:
+    """Bytes by part that a process takes in the computer's main memory."""
+
+    blocks: float  # of the base that wait there
+    checkpoints: float
+    copies: float  # of the trained weights and their states, while they are saved or resumed
+    reading: float  # the base while it is converted, before it is on the card
+
+    @property
+    def total(self) -> float:
+        """The most at one time, and the process itself."""
+        waiting = self.blocks + max(self.checkpoints, self.copies)
+        return PROCESS_BYTES + max(waiting, self.reading)
+
+    def __str__(self) -> str:
+        return (
+            f"predicted main memory: {self.total / GB:.1f} GB (blocks {self.blocks / GB:.1f}, "
+            f"checkpoints {self.checkpoints / GB:.1f}, copies while saving {self.copies / GB:.1f}, "
+            f"reading the base {self.reading / GB:.1f})"
+        )
+
+
+def predict_main(
+    config: TrainConfig,
+    model: WanTransformer3DModel,
+    grid: tuple[int, int, int, int],  # as in predict
+    *,
+    # The base's file has the type in which it is kept, so that its pages are the system's to drop.
+    mapped: bool = True,
+) -> MainMemory | None:
+    """Predict one process's main memory; None where :func:`predict` knows none."""
+    memory, step = config.memory, predict(config, model, grid)
+    if step is None:
+        return None
+    sizes: Any = model.config
+    linear = sum(m.weight.numel() for m in model.blocks.modules() if isinstance(m, nn.Linear))
+    whole = sum(p.numel() for p in model.parameters())
+    stored = BYTES["float32" if memory.base_dtype == "float32" else "bfloat16"]
+    reading = 0.0 if mapped else whole * stored
+    if memory.base_dtype == "float8":  # made of the mapped file before it goes to the card
+        reading += linear * BYTES["float8"]
+    t, h, w_exo, w_ego = grid
+    rows = config.batch_size * t * (h // 2) * ((w_exo + w_ego) // 2)
+    hidden = rows * sizes.num_attention_heads * sizes.attention_head_dim * stored
+    return MainMemory(
+        blocks=linear * stored if memory.block_offload else 0.0,
+        checkpoints=sizes.num_layers * hidden if memory.checkpoint_offload else 0.0,
+        copies=step.lora + step.optimizer + step.ema,
+        reading=reading,
+    )
+
+
+@frozen
+class Machine:
+    """Memory that a run may take."""
+
+    card_bytes: float | None  # None: no accelerator
+    main_bytes: float  # free, or to be had by dropping pages of files
+
+
+def this_machine(device: torch.device) -> Machine:
+    """Ask the card how much it has in all, and the system how much main memory is available."""
+    card = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
+    return Machine(card_bytes=card, main_bytes=psutil.virtual_memory().available)
+
+
+def check_memory(
+    config: TrainConfig,
+    model: WanTransformer3DModel,
+    grid: tuple[int, int, int, int],
+    machine: Machine,
+    *,
+    shards: int = 1,
+    mapped: bool = True,
+) -> list[str]:
+    """Say what a step takes on the card and in main memory; nothing where :func:`predict` knows none.
+
+    Raises:
+        EgoXInputError: more than the machine has, with the switches that would fit.
+    """
+    step = predict(config, model, grid, shards=shards)
+    main = predict_main(config, model, grid, mapped=mapped)
+    if step is None or main is None:
+        return []
+    short = []
+    if machine.card_bytes is not None:
+        if step.total + CARD_BYTES > machine.card_bytes:
+            short.append(
+                f"{step.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
+                f"{machine.card_bytes / GB:.1f} GB"
+            )
+        if main.total > machine.main_bytes:
+            short.append(
+                f"{main.total / GB:.1f} GB of main memory, of which {machine.main_bytes / GB:.1f} GB "
+                "are free"
+            )
+    if short:
+        fitting = fitting_switches(config, model, grid, machine, mapped) if shards == 1 else ""
+        raise EgoXInputError(
+            "memory of a training step",
+            got=" and ".join(short),
+            expected="a step that fits",
+            fix=fitting
+            or "train at a smaller size or rank (docs/training.md, Memory), or on a larger card",
+        )
+    return [str(step), str(main)]
+
+
+def fitting_switches(
+    config: TrainConfig,
+    model: WanTransformer3DModel,
+    grid: tuple[int, int, int, int],
+    machine: Machine,
+    mapped: bool = True,
+) -> str:
+    """The first settings in place of the configuration's that fit; empty where none do."""
+    ranks = [rank for rank in RANKS if rank < config.lora.rank]
+    smaller: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
+    smaller += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
+    for more in ({}, *smaller):
+        for switches in SWITCHES:
+            settings = {**switches, **more}
+            changed = with_settings(config, settings)
+            step, main = (f(changed, model, grid) for f in (predict, predict_main))
+            assert step is not None and main is not None  # as of the configuration itself
+            fits = machine.card_bytes is None or step.total + CARD_BYTES <= machine.card_bytes
+            if fits and main.total <= machine.main_bytes:
+                words = " ".join(f"--set {key}={_yaml(value)}" for key, value in settings.items())
+                return (
+                    f"{words} (then {step.total / GB:.1f} GB, main memory {main.total / GB:.1f} GB)"
+                )
+    return ""
+
+
+def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with other values, by the names that ``--set`` takes."""
+    values = config.model_dump()
+    for name, value in settings.items():
+        *sections, key = name.split(".")
+        section = values
+        for each in sections:
+            section = section[each]
+        section[key] = value
+    return type(config).model_validate(values)
+
+
+def _yaml(value: Any) -> str:
+    return {True: "true", False: "false", None: "null"}.get(value, str(value))
+
+
+def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
+    """A Wan image-to-video model without weights, of other ``sizes`` than the base's where they are
+    given."""
+    from diffusers import WanTransformer3DModel
+
+    sizes = {**BASES[base], **sizes}
+    wide = sizes.get("num_attention_heads", 40) * sizes.get("attention_head_dim", 128)
+    with torch.device("meta"):
+        return WanTransformer3DModel(
+            in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=wide, **sizes
+        )
+
+
+def memory_table() -> str:
+    """GB on the card by rank, and main memory at the highest, as Markdown: docs/training.md has it."""
+    lines = [
+        "| canvas | base | kept in | "
+        + " | ".join(f"rank {r}" for r in RANKS)
+        + " | main memory |",
+        "|---" * (len(RANKS) + 4) + "|",
+    ]
+    for canvas, grid in CANVASES.items():
+        for base, words, settings in ROWS:
+            cells, model = [], meta_model(base)
+            config = parse_config(
+                {"base": "", "cache": "", "output": "", "steps": 1, "gradient_accumulation": 8}
+            )
+            for rank in RANKS:
+                changed = {**settings, "lora.rank": rank, "lora.alpha": rank}
+                step = predict(with_settings(config, changed), model, grid)
+                assert step is not None  # of a LoRA
+                cells.append(f"{step.total / GB:.1f}")
+            main = predict_main(with_settings(config, settings), model, grid)
+            assert main is not None
+            cells.append(f"{main.total / GB:.0f}")
+            lines.append(f"| {canvas} | {base} | {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -2,11 +2,16 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from egox_train.train.config import parse_config
+from egox_core.progress import no_progress
+from egox_train.train.config import load_config, parse_config
+from egox_train.train.loop import train
 from egox_train.train.loss import flow_loss
 from egox_train.train.model import make_trainable
 from egox_train.train.samples import noise_for, sample_generator
+from egox_train.wan.transformer import load_base, save_native
+from tests.paths import ROOT
 from tests.refusals import refuses
 
 
@@ -116,3 +121,41 @@ def test_fewer_bits_give_nearly_the_same_gradients(workplace, tiny, memory, bar)
 def test_options_that_need_each_other(workplace, tiny, name):
     with refuses("gradient_checkpointing"):
         gradients(workplace, tiny, **{name: True}, gradient_checkpointing=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "optimizer"),
+    [("train_14b_24gb.yaml", "adamw8bit"), ("train_14b_16gb.yaml", "adamw")],
+)
+def test_the_14b_on_small_cards_trains_as_without_its_switches(tmp_path, tiny, file, optimizer):
+    """The shipped files on a tiny bfloat16 base of the 14B's form: 20 steps equal the plain run's bit
+    for bit, also where the run is stopped and goes on from its checkpoint."""
+    if optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
+    tiny.make_cache(tmp_path / "cache", image_dim=1280)
+    made = load_base(tiny.make_base(tmp_path / "wide.safetensors", dim=256, image_dim=1280))
+    save_native(made, tmp_path / "base.safetensors", {}, torch.bfloat16)
+
+    def trained(name: str, *more: str, progress=no_progress) -> dict[str, torch.Tensor]:
+        places = {"base": "base.safetensors", "cache": "cache", "output": name}
+        settings = [
+            *(f"{key}={tmp_path / place}" for key, place in places.items()),
+            *("steps=20", "lora.rank=32", "lora.alpha=32", "log.trackers=[]", "checkpoint.every=7"),
+            *("validation.every=0", "gradient_accumulation=2", f"optimizer.name={optimizer}"),
+            *("optimizer.warmup_steps=2", "optimizer.learning_rate=1e-2", *more),
+        ]
+        train(load_config(ROOT / "configs" / file, settings), progress=progress)
+        return load_file(tmp_path / name / "lora.safetensors")
+
+    def kill(step: int, *_) -> None:
+        if step == 11:
+            raise KeyboardInterrupt
+
+    plain = trained("plain", "memory.block_offload=false", "memory.checkpoint_offload=false")
+    small = trained("small")
+    with pytest.raises(KeyboardInterrupt):
+        trained("killed", progress=kill)
+    resumed = trained("killed")
+    assert max(float(x.abs().max()) for n, x in plain.items() if "lora_B" in n) > 1e-3
+    for name, tensor in plain.items():
+        assert torch.equal(small[name], tensor) and torch.equal(resumed[name], tensor), name
