@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .cameras import preset_camera
 from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
+from .frames import FileFrames
 from .frozen import frozen
 from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
@@ -60,6 +61,7 @@ def load_take(
     entry: str = "",
     exo_lens: ExoLens = "as given",
     scale: ScaleSource | float = "as is",
+    file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> Take:
     """Load a take folder.
@@ -77,6 +79,7 @@ def load_take(
         exo_lens: see :func:`exo_camera.with_exo_lens`.
         scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's
             own.
+        file_frames: of which frames the entries of its files are that don't state it.
 
     Raises:
         EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that
@@ -99,17 +102,20 @@ def load_take(
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
     estimated = folder / HEAD_TRAJECTORY
     poses = estimated if meta.ego is None and estimated.is_file() else meta
-    trajectory, notes = path(poses, frames=frames, camera=meta.ego_lens or camera)
+    trajectory, notes = path(
+        poses, frames=frames, camera=meta.ego_lens or camera, file_frames=file_frames
+    )
     notes = replace(notes, prompt=meta.prompt)
     track = None
     if (hands := folder / HANDS).is_file():
-        track = read_hands(hands).in_use(frames)
+        track = read_hands(hands).in_use(frames, file_frames)
     depth, report = align(
         find_depth(folder),
         frames=frames,
         meta=meta,
         guess_camera=False,
         scale=scale,
+        file_frames=file_frames,
         progress=progress,
     )
     return Take(

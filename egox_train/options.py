@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from egox_core.errors import EgoXInputError
+from egox_core.frames import FileFrames
 from egox_core.frozen import frozen
 from egox_core.robots import MIN_HAND_SHARE, Cameras
 from egox_core.stereo import Stabilise
@@ -292,6 +293,9 @@ class HeadOptions:
         metavar="FRAME,X,Y",
     )
     entry: str = argument("", "the take's name, where meta.json lists several")
+    file_frames: FileFrames = argument(
+        "auto", "frames of key points that don't state them; source: the i-th are of frame i"
+    )
 
 
 @frozen
@@ -375,6 +379,9 @@ class RobotOptions:
     detected: Path | None = argument(
         None,
         "folder with <clip>.json, hands that a detector saw in the ego videos, in their camera",
+    )
+    file_frames: FileFrames = argument(
+        "auto", "frames of hands that aren't one for each of the video: source, or in use"
     )
     strict: bool = argument(False, "leave out clips whose cameras don't fit the pictures")
     check: bool = argument(False, "say of each clip whether its cameras fit, and write nothing")

@@ -28,6 +28,7 @@ from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linke
 from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
+from .pose_inputs import file_frames_input
 from .search_words import node_schema
 from .show import depth_preview, plot_report, shown
 from .sliders import Slider
@@ -178,6 +179,7 @@ class EgoXDepthAlign(io.ComfyNode):
                         "phone, 90 for an action camera."
                     ),
                 ),
+                file_frames_input("'depth_file'"),
             ],
             outputs=[
                 EgoXDepth.Output(
@@ -236,6 +238,7 @@ class EgoXDepthAlign(io.ComfyNode):
         depth_image=None,
         dynamic_mask=None,
         sky_mask=None,
+        file_frames="auto",
     ) -> io.NodeOutput:
         scale = PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
@@ -255,6 +258,7 @@ class EgoXDepthAlign(io.ComfyNode):
             sky_mask=sky_mask,
             mode=mode,
             trust=trust_map,
+            file_frames="auto" if depth_path is None else file_frames,
             progress=progress,
         )
         text = report.fit.text((*report.notes, Remark(lens_note)))
@@ -293,7 +297,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     frames = frames_in_use(graph, node)
     path = _file_path(depth_file, frames)
     if path is not None and frames is not None:
-        check_depth_file(path, frames)
+        check_depth_file(path, frames, values.get("file_frames") or "auto")
     if isinstance(camera_file, str) and frames is not None:
         exo_meta(camera_file, path, frames, str(values.get("preset")))
 

@@ -7,11 +7,13 @@ from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import HANDS
+from ..egox_core.frames import FileFrames
 from ..egox_core.hands import HandTrack, draw_hands, read_hands
 from ..egox_core.types import CameraTrajectory, DepthVideo, FrameSelection
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
+from .pose_inputs import file_frames_input
 from .search_words import node_schema
 from .show import shown
 
@@ -57,6 +59,7 @@ class EgoXDrawHands(io.ComfyNode):
                         "connected."
                     ),
                 ),
+                file_frames_input(HANDS),
             ],
             outputs=[
                 io.Image.Output(
@@ -72,15 +75,17 @@ class EgoXDrawHands(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, trajectory, depth=None, hands=None, frames=None) -> io.NodeOutput:
-        track = hands_in_use(frames) if hands is None else hands
+    def execute(
+        cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto"
+    ) -> io.NodeOutput:
+        track = hands_in_use(frames, file_frames) if hands is None else hands
         path = trajectory if depth is None else seen_by(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         drawn, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
         return io.NodeOutput(drawn, mask, track, ui=shown and shown.note(track.text()))
 
 
-def hands_in_use(frames: FrameSelection | None) -> HandTrack:
+def hands_in_use(frames: FrameSelection | None, file_frames: FileFrames = "auto") -> HandTrack:
     """The hands of hands.json beside the exo video, in the frames in use.
 
     Raises:
@@ -95,7 +100,7 @@ def hands_in_use(frames: FrameSelection | None) -> HandTrack:
             fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
             f"{HANDS} in the video's folder",
         )
-    return read_hands(path).in_use(frames)
+    return read_hands(path).in_use(frames, file_frames)
 
 
 def seen_by(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:

@@ -37,7 +37,7 @@ from .io_types import (
     TrajectoryWithNotes,
     notes_of,
 )
-from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, every_nth_input
+from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, every_nth_input, file_frames_input
 from .search_words import node_schema
 from .show import shown
 
@@ -156,6 +156,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     ),
                 ),
                 every_nth_input("file"),
+                file_frames_input("'file'"),
             ],
             outputs=[
                 EgoXTrajectory.Output(
@@ -207,6 +208,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         exo_images=None,
         estimated=None,
         every_nth=0,
+        file_frames="auto",
     ) -> io.NodeOutput:
         count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
         if exo_images is not None:
@@ -231,6 +233,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             entry=entry,
             scene=scene,
             every_nth=every_nth,
+            file_frames=file_frames,
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
@@ -265,6 +268,7 @@ def check_poses(graph: Graph, node: str) -> None:
                 entry=entry,
                 lens=values.get("camera") == AUTO,
                 every_nth=given if isinstance(given := values.get("every_nth"), int) else 0,
+                file_frames=values.get("file_frames") or "auto",
             )
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()

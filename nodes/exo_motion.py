@@ -11,7 +11,7 @@ from ..egox_core.types import Motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
-from .pose_inputs import every_nth_input
+from .pose_inputs import every_nth_input, file_frames_input
 from .search_words import node_schema
 from .show import shown
 
@@ -81,6 +81,7 @@ class EgoXExoMotion(io.ComfyNode):
                     tooltip="Camera path from OmniCam's Extractor, used instead of an estimate.",
                 ),
                 every_nth_input("poses_file"),
+                file_frames_input("'poses_file'"),
             ],
             outputs=[
                 EgoXDepth.Output(
@@ -117,6 +118,7 @@ class EgoXExoMotion(io.ComfyNode):
         camera_track=None,
         motion_scene=None,
         every_nth=0,
+        file_frames="auto",
     ) -> io.NodeOutput:
         frames, progress = exo_images[..., :3].cpu(), host_progress()
         if dynamic_mask is not None:
@@ -127,7 +129,9 @@ class EgoXExoMotion(io.ComfyNode):
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
                 path = CameraFile.parse(value, name)
-        given, placed = (None, "") if path is None else path.of(depth, every_nth=every_nth)
+        given, placed = None, ""
+        if path is not None:
+            given, placed = path.of(depth, every_nth=every_nth, file_frames=file_frames)
         depth, found = estimate_exo_motion(frames, depth, motion, given, progress=progress)
         text = "\n".join(filter(None, (found.text(), placed)))
         ui = shown and shown.motion(frames, depth, found.sightings, text, progress)

@@ -3,13 +3,14 @@
 from comfy_api.latest import io
 
 from ..egox_core.file_names import META
+from ..egox_core.frames import FILE_FRAMES
 from .host.graph import Graph, input_digest, inputs_of
 
 BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
-OF_FILE = ("file", "entry", "every_nth")
+OF_FILE = ("file", "entry", "every_nth", "file_frames")
 """Inputs that a path from a file depends on; keyframes are the editor's own."""
 
 
@@ -28,6 +29,23 @@ def every_nth_input(source: str) -> io.Int.Input:
             "start at 1 unless one is 0; with a minus (-1, -5) they start at 0. 0 detects it "
             "from the numbers and the video's length, and stops with an error if two answers are "
             "possible."
+        ),
+    )
+
+
+def file_frames_input(what: str) -> io.Combo.Input:
+    """Declaration of the frames that entries of a file are of."""
+    return io.Combo.Input(
+        "file_frames",
+        options=list(FILE_FRAMES),
+        default=FILE_FRAMES[0],
+        optional=True,
+        advanced=True,
+        tooltip=(
+            f"Tells to which frames the entries of {what} belong, if the file doesn't state it. "
+            "auto: by their number, if there is one entry for each frame of the video. source: "
+            "entry i is frame i of the video, even if the file ends early. in use: entry i is the "
+            "i-th of the selected frames."
         ),
     )
 

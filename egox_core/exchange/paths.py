@@ -14,7 +14,7 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..file_names import META
-from ..frames import Frames
+from ..frames import FileFrames, Frames
 from ..safe_files import read_json, safe_name, write_json
 from ..scene import ego_in_scene
 from ..trajectory import (
@@ -42,6 +42,7 @@ def import_path(
     up: object = None,  # [3] the world's upward direction; None: -y
     entry: str = "",
     every_nth: int = 0,
+    file_frames: FileFrames = "auto",
 ) -> tuple[dict, str]:
     """A keyframe document from a path's file, or from the texts of its files.
 
@@ -54,13 +55,19 @@ def import_path(
     if not isinstance(source, Path):
         with tempfile.TemporaryDirectory(prefix="egox_") as folder:
             main = _written(source, Path(folder))
-            return import_path(main, camera, clip, scene, up, entry, every_nth)
+            return import_path(main, camera, clip, scene, up, entry, every_nth, file_frames)
     content = _keyframe_document(source)
     if content is not None:
         keyframe_track(content, camera, source.name)
         return content, f"{len(content['keyframes'])} keyframes"
     read, notes = read_trajectory(
-        source, camera, clip, entry=entry, lens=False, every_nth=every_nth
+        source,
+        camera,
+        clip,
+        entry=entry,
+        lens=False,
+        every_nth=every_nth,
+        file_frames=file_frames,
     )
     trajectory = adapted(read, camera=camera)
     ego = trajectory.ego if scene is None else ego_in_scene(scene, trajectory)

@@ -16,6 +16,7 @@ import torch
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
+from egox_core.frames import FILE_FRAMES
 from egox_core.prior import PRIOR_PRESETS, prior_preset
 from egox_core.safe_files import atomic_write, require_writable, write_json
 from egox_core.scene import estimate_exo_motion, write_ply
@@ -105,6 +106,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--entry", default="", help="the take's name, where meta.json lists several"
     )
     parser.add_argument(
+        "--file-frames",
+        choices=FILE_FRAMES,
+        default=FILE_FRAMES[0],
+        help="frames of the entries of files that don't state them: entry i of frame i of the video "
+        "(source), or of the i-th frame in use; auto goes by their count",
+    )
+    parser.add_argument(
         "--draw-anyway",
         action="store_true",
         help="also where the ego camera can't be, seen from exo; the notes then report it",
@@ -152,6 +160,7 @@ def render_take(args: argparse.Namespace) -> dict:
         entry=args.entry,
         exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else exo_lens,
         scale=parse_scale(args.scale) if args.scale else scale,
+        file_frames=args.file_frames,
         progress=show,
     )
     frames = take.read_exo(show)

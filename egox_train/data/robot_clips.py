@@ -112,6 +112,8 @@ def _digest(source: _Source, options: RobotOptions) -> str:
     settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
         settings.append(options.min_hand_share)
+    if options.file_frames != "auto":
+        settings.append(options.file_frames)
     digest = hashlib.sha256(repr(tuple(settings)).encode())
     own = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
     for file in (source.ego, *own):
@@ -148,7 +150,13 @@ def _done(
             expected=f"{exo_s:.2f} s, as {EXO} has ({exo_info.fps:g} a second)",
             fix="give a frame for each of exo's, at its rate; undo an interpolation of frames",
         )
-    take = load_take(source.folder, frame_count=count, ego_size=size[1], progress=progress)
+    take = load_take(
+        source.folder,
+        frame_count=count,
+        ego_size=size[1],
+        file_frames=options.file_frames,
+        progress=progress,
+    )
     path = take.trajectory.beside(take.depth.exo)
     path = replace(path, ego=path.ego.resized(*size))
     fps = 0
@@ -177,7 +185,8 @@ def _done(
         seen = drawn.seen if options.seen and seen is None else seen
     if options.detected is not None:
         of_ego = replace(take.frames, total=info.frame_count)
-        detected = read_hands(options.detected / f"{source.name}.json").in_use(of_ego)
+        hands = read_hands(options.detected / f"{source.name}.json")
+        detected = hands.in_use(of_ego, options.file_frames)
     episodes = make_episodes(
         source.name,
         source.task or take.notes.prompt,

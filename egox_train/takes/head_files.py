@@ -73,7 +73,7 @@ def estimate_take(
     video = probe_video(folder / EXO)
     mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
     frames = all_frames(video, folder / EXO)
-    payload, count, said = _payload(keypoints, frames)
+    payload, count, said = _payload(keypoints, frames, options.file_frames)
     frames = frames.of(slice(count))
     wearer = None
     if mask is not None:

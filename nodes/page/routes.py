@@ -260,6 +260,7 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     options = (
         str(body.get("entry", "")),
         whole_number(body, "every_nth", -MOST_FRAMES, MOST_FRAMES, 0),
+        body.get("file_frames") or "auto",
     )
     if isinstance(body.get("file"), str):
         file = resolve(body["file"], "trajectory file")

@@ -387,6 +387,7 @@ export class PoseEditor {
       times_s: clip.times,
       source_frames: this.data?.source_frames ?? 0,
       every_nth: this.host.everyNth(),
+      file_frames: this.host.fileFrames(),
       token: this.scene.token,
       up: content.up,
       prompt: this.data?.prompt ?? "",

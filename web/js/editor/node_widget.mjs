@@ -96,6 +96,7 @@ function hostOf(app, api, node) {
       return options?.values?.indexOf?.(value) > 0 ? value : null;
     },
     everyNth: () => findWidget(node, "every_nth")?.value ?? 0,
+    fileFrames: () => findWidget(node, "file_frames")?.value ?? "auto",
     entry: () => findWidget(node, "entry")?.value ?? "",
     isExample: () => findWidget(node, "keyframes")?.value === defaultOf(node, "keyframes"),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
