@@ -140,6 +140,13 @@ class CameraPath:
         return replace(self, w2c=self.w2c.to(device))
 
     @property
+    def numbered(self) -> CameraPath:
+        """The camera of a file that states its poses to be of the source's frames 0, 1, 2, …"""
+        if self.stands:
+            return self
+        return replace(self, frames=replace(self.frames, counted=False))
+
+    @property
     def stands(self) -> bool:
         """True where one pose holds for all frames."""
         return len(self.w2c) == 1

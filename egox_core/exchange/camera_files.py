@@ -211,7 +211,8 @@ def _npz(path: Path) -> CameraFile:
         if {"R_w2c.npy", "t_w2c.npy"} <= {*archive.namelist()}:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _gvhmr(arrays, path.name)
-    return CameraFile.of_poses(path.name, read_poses(path), world="take")
+    w2c = read_poses(path)
+    return CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
 
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {

@@ -71,6 +71,13 @@ def read_trajectory(
         file = CameraFile.read(path, "trajectory file")
     else:
         content = read_json(path, "trajectory file")
+        if file_frames != "auto" and _states_frames(content):
+            raise EgoXInputError(
+                f"file_frames of {path.name}",
+                got=repr(file_frames),
+                expected="'auto': the file states the moments of its poses",
+                fix="leave file_frames at 'auto'",
+            )
         if isinstance(content, dict) and content.get("format") == FORMAT:
             return parse_trajectory(content, path.name, frames)
         if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
@@ -85,6 +92,13 @@ def read_trajectory(
     track, placed = file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
     return trajectory, TakeNotes(source=file.name, placed=placed)
+
+
+def _states_frames(content: object) -> bool:
+    """Check for our own trajectory or for keyframes."""
+    if isinstance(content, dict):
+        return content.get("format") == FORMAT or "keyframes" in content
+    return isinstance(content, list)
 
 
 def write_trajectory(

@@ -61,8 +61,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     check_choice("file_frames", declared, FILE_FRAMES, "leave it at auto where unsure")
     count, used, total = numbering.count, len(frames), frames.total
     whole = total is not None and abs(count - total) <= spare_frames(total)
-    numbers = numbering.numbers
-    if numbers is not None and not (whole and int(numbers.max() - numbers.min()) == count - 1):
+    if numbering.numbers is not None and not (whole and _counts(numbering.numbers, frames)):
         return _by_number(frames, numbering)
     reaches, words = frames.last < count, f"{count} entries"
     if total not in (None, count):
@@ -78,6 +77,12 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
         if near and frames.last == used - 1:  # in use, and one per frame of the source
             return _read(numbering, slice(used), f"{words}: the first {used} are used")
     raise _refusal(frames, numbering, "")
+
+
+def _counts(numbers: Tensor, frames: Frames) -> bool:
+    """Check for numbers without a gap that run over the video's end: they begin elsewhere than at 0."""
+    last, first = int(numbers.max()), int(numbers.min())
+    return last - first == len(numbers) - 1 and frames.total is not None and last >= frames.total
 
 
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:

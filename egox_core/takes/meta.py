@@ -12,7 +12,7 @@ from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import given, read_json, whole_number
 from ..sizes import same_aspect
-from ..types import FROM_EDITOR, TakeMeta
+from ..types import FROM_EDITOR, FROM_HEAD_KEYPOINTS, TakeMeta
 
 LIST_KEY = "test_datasets"
 META_PRESET = "aria_released"
@@ -111,6 +111,17 @@ def _take_name(entry: dict) -> str:
     return PureWindowsPath(written).parent.name if isinstance(written, str) else ""
 
 
+OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
+"""Makers of a meta.json's poses that stop at the last frame in use."""
+
+
+def numbered_path(camera: CameraPath) -> CameraPath:
+    """A camera whose file states that its poses are numbered by the source's frames."""
+    return (
+        camera if camera.stands else replace(camera, frames=replace(camera.frames, counted=False))
+    )
+
+
 def _entry(content: dict, path: Path) -> TakeMeta:
     value = partial(given, content, path.name)
 
@@ -125,6 +136,11 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         value("ego_camera", CameraModel.from_json),
         value("ego_extrinsics", validate_w2c),
     )
+    pose_source = str(content.get("pose_source") or "")
+    if ego is not None:
+        ego = CameraPath(lens=ego_lens, w2c=ego, world=exo.world)
+    if pose_source in OF_THE_PACK:
+        exo, ego = exo.numbered, ego and ego.numbered
     return TakeMeta(
         name=_take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
@@ -132,9 +148,9 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         exo=exo,
         ego_intrinsics=intrinsics("ego_intrinsics"),
         ego_lens=ego_lens,
-        ego=None if ego is None else CameraPath(lens=ego_lens, w2c=ego, world=exo.world),
+        ego=ego,
         exo_path=str(content.get("exo_path") or ""),
-        pose_source=str(content.get("pose_source") or ""),
+        pose_source=pose_source,
     )
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import torch
-
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import depth_window
@@ -12,8 +10,6 @@ from ..errors import EgoXInputError
 from ..frames import FileFrames, Frames, Numbering, entries_of
 from ..sizes import centre_crop_left, same_aspect
 from ..types import (
-    FROM_EDITOR,
-    FROM_HEAD_KEYPOINTS,
     CameraTrajectory,
     ExoLens,
     FrameSelection,
@@ -23,8 +19,6 @@ from ..types import (
 )
 from .meta import OWN_SIZE, camera_of_k, depth_camera, picture_of_k
 
-OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
-"""Makers of a meta.json's poses that stop at the last frame in use."""
 SAME_PX = 0.5
 """Difference of two lenses of one picture, in any number, up to which they are the same."""
 
@@ -207,15 +201,13 @@ def poses_in_use(
 ) -> tuple[CameraPath, str]:
     """A take's camera in the frames in use, and how its poses were read; one pose is for all.
 
-    Those that the pack wrote stop at the last frame in use, and are numbered by frame.
-
     Raises:
         EgoXInputError: poses that may be of other frames.
     """
     if camera.stands:
         return replace(camera, frames=frames.bare), ""
     name, count = f"{key} of {meta.name}", len(camera.w2c)
-    numbers = torch.arange(count) if meta.pose_source in OF_THE_PACK else None
+    numbers = None if camera.frames.counted else camera.frames.indices
     numbering = Numbering(what=name, count=count, numbers=numbers, file_frames=file_frames)
     entries = entries_of(frames, numbering)
     w2c = validate_w2c(camera.w2c, name)[entries.at]
@@ -279,7 +271,7 @@ def meta_trajectory(
             fix="add them, or make a path",
         )
     if frames is None:
-        frames = max(meta.ego.frames, meta.exo.frames, key=len)
+        frames = Frames.of_count(max(len(meta.ego), len(meta.exo)))
     ego, said = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
     exo = replace(_exo_beside(meta, frames, file_frames), frames=ego.frames)
     w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c

@@ -49,7 +49,7 @@ def read_vipe(path: Path) -> TakeMeta:
     )
     return TakeMeta(
         name=path.stem,
-        exo=CameraPath.of_exo(None, extrinsics),
+        exo=CameraPath.of_exo(None, extrinsics).numbered,
         camera_intrinsics=torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64),
     )
 

@@ -282,16 +282,18 @@ def placed_track(
             expected="one of them",
             fix="leave every_nth at 0, or file_frames at 'auto'",
         )
-    placed = place(numbering, None if numbering.file_frames != "auto" else frames)
-    if frames is None or numbering.file_frames == "auto":
+    ruled = numbering.numbers is not None or numbering.file_frames != "auto"
+    placed = place(numbering, None if ruled else frames)
+    if frames is None or not ruled:
         track = PoseTrack(
             w2c=w2c[placed.order], moments=placed.moments, clock=placed.clock, name=name
         )
         return track, placed.words
-    entries = entries_of(frames, replace(numbering, numbers=None))
+    entries = entries_of(frames, numbering)
+    poses = w2c if numbering.numbers is not None else w2c[placed.order]
     indices, first = np.unique(frames.indices.numpy(), return_index=True)
     track = PoseTrack(
-        w2c=w2c[placed.order][entries.at][torch.from_numpy(first)],
+        w2c=poses[entries.at][torch.from_numpy(first)],
         moments=torch.from_numpy(indices).double(),
         clock="index",
         name=name,

@@ -71,7 +71,11 @@ def estimate_take(
     folder = Path(folder)
     meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
     video = probe_video(folder / EXO)
-    mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
+    mask = (
+        None
+        if options.mask is None
+        else find_mask(options.mask.parent, options.mask.stem, options.file_frames)
+    )
     frames = all_frames(video, folder / EXO)
     payload, count, said = _payload(keypoints, frames, options.file_frames)
     frames = frames.of(slice(count))
@@ -259,8 +263,8 @@ def _placed(
         file_frames=file_frames,
     )
     at, remark = entries_of(frames if stated else frames.of(slice(len(entries))), numbering)
-    chosen = torch.arange(len(entries))[at].tolist()
-    return [nobody if place < 0 else entries[place] for place in chosen], (remark,)
+    chosen = torch.arange(len(entries))[at] if isinstance(at, slice) else at
+    return [nobody if place < 0 else entries[place] for place in chosen.tolist()], (remark,)
 
 
 def _openpose_files(folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ from egox_core.archives import (
 from egox_core.depth import depth_window
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
-from egox_core.frames import Numbering, entries_of
+from egox_core.frames import FileFrames, Numbering, entries_of
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import same_aspect
@@ -62,8 +62,8 @@ class MaskFile:
         return self.numbering.what
 
 
-def find_mask(root: Path, stem: str) -> MaskFile:
-    """The mask named ``stem`` in ``root``.
+def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFile:
+    """The mask named ``stem`` in ``root``, and of which frames its user says that it is.
 
     Raises:
         EgoXInputError: none there, or one that can't be read.
@@ -80,20 +80,28 @@ def find_mask(root: Path, stem: str) -> MaskFile:
     if path.is_dir():
         pictures, numbers = _pictures(path)
         first = _picture(pictures[0], path.name)
-        return _mask(path, len(pictures), (first.shape[1], first.shape[0]), numbers)
+        return _mask(path, len(pictures), (first.shape[1], first.shape[0]), file_frames, numbers)
     if path.suffix == ".npz":
         with open_zip(path, "mask file") as archive:
             shape, _ = _array_header(archive, path)
-        return _mask(path, shape[0], (shape[2], shape[1]))
+        return _mask(path, shape[0], (shape[2], shape[1]), file_frames)
     info = probe_video(path)
-    return _mask(path, info.frame_count, (info.width, info.height))
+    return _mask(path, info.frame_count, (info.width, info.height), file_frames)
 
 
 def _mask(
-    path: Path, count: int, size: tuple[int, int], numbers: np.ndarray | None = None
+    path: Path,
+    count: int,
+    size: tuple[int, int],
+    file_frames: FileFrames,
+    numbers: np.ndarray | None = None,
 ) -> MaskFile:
-    stated = None if numbers is None else torch.from_numpy(numbers)
-    numbering = Numbering(what=f"mask {path.name}", count=count, numbers=stated)
+    numbering = Numbering(
+        what=f"mask {path.name}",
+        count=count,
+        numbers=None if numbers is None else torch.from_numpy(numbers),
+        file_frames=file_frames,
+    )
     return MaskFile(path=path, numbering=numbering, size=size)
 
 

@@ -90,7 +90,7 @@ def test_longer_parts_are_cut_and_shorter_refused(folder):
 @pytest.mark.parametrize(
     "case",
     [
-        "34 -> read 34 entries: entry i is frame i",
+        "34 -> read 34 entries, numbered 0 to 33: read by number",
         "25 -> read 25 entries for 34 frames, numbered 0 to 24",
         "33 -> read",
         "1 -> read",

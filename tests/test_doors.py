@@ -1,0 +1,360 @@
+"""Which source frame is entry i of? The answer of each door by which values per frame get in.
+
+A video has 60 frames at 30 a second, of which 4 to 20 (17) are in use. Entry i says its own number, so
+that the answer can be read back. The rows were declared before the code gave them.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core import stages
+from egox_core.cameras import preset_camera
+from egox_core.errors import EgoXInputError
+from egox_core.exchange import CameraFile
+from egox_core.frames import FileFrames
+from egox_core.hands import HandTrack
+from egox_core.remarks import RemarkKind
+from egox_train.takes.head_files import _placed
+from egox_train.takes.mask_files import MASK_KEY, check_mask, find_mask, read_mask
+from tests.frames_in_use import frames_in_use
+
+SIDE, TOTAL, FPS = 64, 60, 30.0
+USED = range(4, 21)
+FRAMES = frames_in_use(USED, (SIDE, SIDE), fps=FPS, total=TOTAL)
+K = np.array([[60, 0, 31.5], [0, 60, 31.5], [0, 0, 1.0]])
+
+# --- Declared ---------------------------------------------------------------------------------
+
+COUNTS = (17, 21, 29, 30, 48, 57, 58, 59, 60, 61, 62, 63, 120)
+IN_USE = tuple(range(17))  # entry i is the i-th frame in use
+SOURCE = tuple(USED)  # entry i is frame i of the source
+SECOND = tuple(n / 2 for n in USED)  # entry i is frame 2 i
+NO = None  # refused
+
+MEMORY = (IN_USE, NO, NO, NO, NO, NO, NO, SOURCE, SOURCE, SOURCE, NO, NO, NO)
+FILE = (NO, NO, NO, NO, NO, NO, NO, SOURCE, SOURCE, SOURCE, NO, NO, NO)
+NAMES = (IN_USE, NO, NO, SECOND, NO, NO, SOURCE, SOURCE, SOURCE, SOURCE, NO, NO, NO)
+NUMBERS = (NO, *(SOURCE,) * 9, NO, NO, NO)
+TIMES = (NO, *(SOURCE,) * 12)
+OTHER_CLOCK = (
+    NO,
+    *(SOURCE,) * 8,
+    NO,
+    NO,
+    NO,
+    NO,
+)  # of another program: it has to end with the video
+SET_SOURCE = (NO, *(SOURCE,) * 12)
+SET_IN_USE = (IN_USE, *(NO,) * 12)
+ALL_NO = (NO,) * 13
+SET_WHOLE = (*(NO,) * 8, SOURCE, *(NO,) * 4)  # the numbers of all frames
+SET_ALL = OTHER_CLOCK  # all frames that there are entries for are in use
+
+AS_SET = SET_SOURCE, SET_IN_USE
+DECLARED = ALL_NO, ALL_NO  # moments that a form of ours declares leave nothing to set
+NOTHING = MEMORY, MEMORY  # made of the frames in hand: there is nothing to set
+
+
+class Door(NamedTuple):
+    """A door's rows: as it is, with the setting source, with in use."""
+
+    auto: tuple
+    source: tuple
+    in_use: tuple
+    words: tuple[str, ...] = ("one for each frame in use", "entry i is frame i of the video")
+
+
+BY_NUMBER = ("read by number", "entry i is frame i of the video")
+BY_NAME = ("is the first frame",)
+DOORS: Mapping[str, Door] = {
+    "ego poses in memory": Door(MEMORY, *AS_SET),
+    "exo poses in memory": Door(MEMORY, *AS_SET),
+    "depth in memory": Door(MEMORY, *AS_SET),
+    "second depth in memory": Door(MEMORY, *AS_SET),
+    "mask in memory": Door(MEMORY, *NOTHING),
+    "depth.npz": Door(FILE, *AS_SET),
+    "depth folder from 1": Door(FILE, *AS_SET),
+    "depth folder from 0": Door(NUMBERS, NUMBERS, ALL_NO, BY_NUMBER),
+    "mask.npz": Door(FILE, *AS_SET),
+    "meta.json": Door(FILE, *AS_SET),
+    "meta.json, exo": Door(FILE, *AS_SET),
+    "meta.json of the editor": Door(NUMBERS, NUMBERS, ALL_NO, BY_NUMBER),
+    "hands": Door(FILE, *AS_SET),
+    "key points": Door(FILE, SET_SOURCE, SET_ALL),
+    "key points with frame_idx": Door(NUMBERS, NUMBERS, SET_WHOLE, BY_NUMBER),
+    "ViPE's poses": Door(NUMBERS, NUMBERS, ALL_NO, BY_NUMBER),
+    "transforms.json": Door(NAMES, *AS_SET, BY_NAME),
+    "transforms.json with names": Door(NAMES, *AS_SET, BY_NAME),
+    "our trajectory": Door(TIMES, *DECLARED, ()),
+    "TUM's text": Door(OTHER_CLOCK, *AS_SET, ("times from the video's start",)),
+}
+
+# --- The doors --------------------------------------------------------------------------------
+
+Answer = tuple[list[float], list[str]]  # entries of the frames in use; remarks
+OPENED: dict[str, Callable[[int, FileFrames, Path], Answer]] = {}
+
+
+def door(name: str) -> Callable:
+    def kept(function: Callable) -> Callable:
+        OPENED[name] = function
+        return function
+
+    return kept
+
+
+def poses(count: int) -> np.ndarray:  # [count, 3, 4]
+    w2c = np.tile(np.eye(4)[:3], (count, 1, 1))
+    w2c[:, 0, 3] = -np.arange(count) / 64
+    return w2c
+
+
+@cache
+def maps(count: int) -> np.ndarray:  # [count, SIDE, SIDE]
+    return np.repeat(1 + np.arange(count, dtype=np.float32), SIDE * SIDE).reshape(-1, SIDE, SIDE)
+
+
+@cache
+def masks(count: int) -> np.ndarray:  # [count, SIDE, SIDE]
+    marks = np.zeros((count, SIDE, SIDE), np.uint8)
+    marks[np.arange(count), :, np.arange(count) % SIDE] = 1
+    return marks
+
+
+def centres(w2c: torch.Tensor) -> list[float]:
+    return (-64 * w2c[:, 0, 3]).tolist()
+
+
+def column(marks: torch.Tensor) -> list[float]:
+    return marks.double().mean(1).argmax(1).tolist()
+
+
+def said(notes) -> list[str]:
+    return [note.text for note in notes if note.kind == RemarkKind.FRAMES]
+
+
+def aligned(depth: Any, **more: Any) -> Answer:
+    made, report = stages.align(depth, frames=FRAMES, camera=K, **more)
+    return (made.depth_m[:, 5, 5] - 1).tolist(), said(report.notes)
+
+
+def path(source: Any, *, of_exo: bool = False, **more: Any) -> Answer:
+    made, notes = stages.path(source, frames=FRAMES, **more)
+    return centres(made.known_exo.w2c if of_exo else made.ego.w2c), [notes.placed]
+
+
+def written(file: Path, content: object) -> Path:
+    file.write_text(json.dumps(content), "utf-8")
+    return file
+
+
+@door("ego poses in memory")
+def _(count, file_frames, folder):
+    return path(poses(count), file_frames=file_frames)
+
+
+@door("exo poses in memory")
+def _(count, file_frames, folder):
+    more = {"exo_w2c": poses(count), "camera": K, "file_frames": file_frames}
+    depth = maps(17 if file_frames != "source" else TOTAL)
+    made, report = stages.align(depth, frames=FRAMES, **more)
+    return centres(made.exo.w2c), said(report.notes)[-1:]
+
+
+@door("depth in memory")
+def _(count, file_frames, folder):
+    return aligned(maps(count), file_frames=file_frames)
+
+
+@door("second depth in memory")
+def _(count, file_frames, folder):
+    metric = np.full((17 if file_frames != "source" else TOTAL, SIDE, SIDE), 2, np.float32)
+    metric[:, :, ::2] = 4
+    steady = np.where(metric[:1] > 3, maps(count) + 1, maps(count)) / 1.0
+    more = {"video_depth": steady, "camera": K, "file_frames": file_frames}
+    _, report = stages.align(metric, frames=FRAMES, **more)
+    fits = report.fit  # inverse depths of a map n, n + 1 against 1/4, 1/2
+    entries = -0.5 + np.sqrt(0.25 + 4 * fits.fit_alpha.numpy()) - 1
+    return entries.round(3).tolist(), said(report.notes)[-1:]
+
+
+@door("mask in memory")
+def _(count, file_frames, folder):
+    made, _ = stages.align(maps(17), frames=FRAMES, camera=K, dynamic_mask=masks(count))
+    return column(made.dynamic), []
+
+
+@door("depth.npz")
+def _(count, file_frames, folder):
+    np.savez(folder / "depth.npz", depth_m=maps(count))
+    return aligned(folder / "depth.npz", file_frames=file_frames)
+
+
+def numbered_maps(count: int, first: int, folder: Path) -> Path:
+    for number, each in enumerate(maps(count)[:, ::8, ::8], first):
+        np.save(folder / f"{number:05d}.npy", each)
+    return folder
+
+
+@door("depth folder from 1")
+def _(count, file_frames, folder):
+    return aligned(numbered_maps(count, 1, folder), file_frames=file_frames)
+
+
+@door("depth folder from 0")
+def _(count, file_frames, folder):
+    return aligned(numbered_maps(count, 0, folder), file_frames=file_frames)
+
+
+@door("mask.npz")
+def _(count, file_frames, folder):
+    np.savez(folder / "a.npz", **{MASK_KEY: masks(count)})
+    mask = find_mask(folder, "a", file_frames)
+    check_mask(mask, FRAMES)
+    return column(read_mask(mask, FRAMES)), []
+
+
+def meta(count: int, exo_count: int, folder: Path, **more: Any) -> Path:
+    content = {"camera_intrinsics": K.tolist(), "ego_extrinsics": poses(count).tolist()}
+    content["camera_extrinsics"] = poses(exo_count).tolist()
+    return written(folder / "meta.json", content | more)
+
+
+@door("meta.json")
+def _(count, file_frames, folder):
+    return path(meta(count, 1, folder), file_frames=file_frames)
+
+
+@door("meta.json, exo")
+def _(count, file_frames, folder):
+    content = meta(count if file_frames == "in use" else max(count, TOTAL), count, folder)
+    return path(content, of_exo=True, file_frames=file_frames)
+
+
+@door("meta.json of the editor")
+def _(count, file_frames, folder):
+    return path(meta(count, 1, folder, pose_source="pose editor"), file_frames=file_frames)
+
+
+@door("hands")
+def _(count, file_frames, folder):
+    joints = torch.zeros(count, 2, 21, 3).double() + torch.arange(count)[:, None, None, None]
+    track = HandTrack.of_joints(joints).in_use(FRAMES, file_frames)
+    return track.joints[:, 0, 0, 0].tolist(), [track.note]
+
+
+def key_points(places: list, file_frames: FileFrames) -> Answer:
+    """The command takes all of a video's frames that have some."""
+    frames = frames_in_use(range(TOTAL), (SIDE, SIDE), fps=FPS, total=TOTAL)
+    entries = list(range(len(places)))
+    placed, notes = _placed(entries, places, None, frames, "a", file_frames)
+    chosen = placed[4:21]
+    if len(chosen) < 17 or None in chosen:
+        raise EgoXInputError("a", got="nobody there", expected="somebody", fix="none")
+    return chosen, said(notes)
+
+
+@door("key points")
+def _(count, file_frames, folder):
+    return key_points([None] * count, file_frames)
+
+
+@door("key points with frame_idx")
+def _(count, file_frames, folder):
+    return key_points(list(range(count)), file_frames)
+
+
+@door("ViPE's poses")
+def _(count, file_frames, folder):
+    c2w = np.tile(np.eye(4), (count, 1, 1))
+    c2w[:, 0, 3] = np.arange(count) / 64
+    np.savez(folder / "a.npz", data=c2w, inds=np.arange(count))
+    depth, _ = stages.align(maps(17), frames=FRAMES, camera=K)
+    made, note = CameraFile.read(folder / "a.npz").of(depth, file_frames=file_frames)
+    return centres(made.w2c), [note]
+
+
+def blender(count: int, folder: Path, **named: Callable[[int], str]) -> Path:
+    frames = []
+    for number in range(count):
+        matrix = np.diag([1.0, -1, -1, 1])
+        matrix[0, 3] = number / 64
+        frames.append({key: name(number) for key, name in named.items()})
+        frames[-1]["transform_matrix"] = matrix.tolist()
+    return written(folder / "transforms.json", {"fl_x": 60, "w": 64, "h": 64, "frames": frames})
+
+
+@door("transforms.json")
+def _(count, file_frames, folder):
+    return path(blender(count, folder), file_frames=file_frames)
+
+
+@door("transforms.json with names")
+def _(count, file_frames, folder):
+    file = blender(count, folder, file_path=lambda number: f"i{number:04d}.png")
+    return path(file, file_frames=file_frames)
+
+
+@door("our trajectory")
+def _(count, file_frames, folder):
+    content = {
+        "format": "egox_trajectory",
+        "version": 1,
+        "camera": preset_camera("aria_released", SIDE).to_json(),
+        "times_s": (np.arange(count) / FPS).tolist(),
+        "w2c": poses(count).tolist(),
+    }
+    return path(written(folder / "a.json", content), file_frames=file_frames)
+
+
+@door("TUM's text")
+def _(count, file_frames, folder):
+    rows = np.zeros((count, 8))
+    rows[:, 0], rows[:, 1], rows[:, 7] = np.arange(count) / FPS, np.arange(count) / 64, 1
+    np.savetxt(folder / "a.txt", rows)
+    return path(folder / "a.txt", file_frames=file_frames)
+
+
+# --- The table --------------------------------------------------------------------------------
+
+
+def opened(name: str, count: int, file_frames: FileFrames, folder: Path) -> tuple | None:
+    """The entries, or None of a refusal that names what is to be declared."""
+    folder.mkdir(parents=True)
+    try:
+        entries, notes = OPENED[name](count, file_frames, folder)
+    except EgoXInputError as error:
+        assert "ix:" in str(error)
+        return None
+    words = DOORS[name].words if file_frames == "auto" or name == "our trajectory" else ()
+    assert not words or not notes or any(word in note for note in notes for word in words)
+    assert notes or "mask" in name
+    return tuple(round(entry, 2) for entry in entries)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_door_reads_its_row(name, tmp_path):
+    rows = {"auto": DOORS[name].auto, "source": DOORS[name].source, "in use": DOORS[name].in_use}
+    for file_frames, row in rows.items():
+        for count, expected in zip(COUNTS, row, strict=True):
+            answer = opened(name, count, file_frames, tmp_path / file_frames / str(count))
+            assert answer == expected, (file_frames, count)
+
+
+def test_each_door_is_opened():
+    assert OPENED.keys() == DOORS.keys()
+    assert {door.auto for door in DOORS.values()} == {
+        MEMORY,
+        FILE,
+        NAMES,
+        NUMBERS,
+        TIMES,
+        OTHER_CLOCK,
+    }
