@@ -7,7 +7,7 @@
 ``float8_e4m3fn`` for those from Ada on: both then compute in 8 bits. Run it with ComfyUI's Python,
 whose package comfy-kitchen writes the weights. One weight is in memory at a time; a run that was
 stopped goes on with the same command. Before the file gets its name, ComfyUI's own code reads it
-back. Load OUT by *Load Diffusion Model*, without the LoRA: what that was trained with is in the file.
+back. Load OUT by *Load Diffusion Model*, without the LoRA: the file says what that was trained with.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a weight file carries, told by its header alone: milliseconds, before gigabytes are read.
 
-:func:`weight_file` is asked by every door: the nodes before a run, merge, export and the trainer."""
+:func:`weight_file` is asked by every door: nodes before a run, merge, export and the trainer."""
 
 import math
 from collections import defaultdict

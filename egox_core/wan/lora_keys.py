@@ -181,7 +181,7 @@ class LoraConversion:
         return line + (f"; warning: {self.remark}" if self.remark else "")
 
     def report_on(self, shapes: Mapping[str, tuple[int, ...]], file_name: str) -> str:
-        """The report, and what is to be said of this LoRA on a model of these ``shapes`` (native weight
+        """Say what was matched, and how this LoRA fits a model of these ``shapes`` (native weight
         name -> shape, without prefix).
 
         Raises:

@@ -166,8 +166,8 @@ def generate(
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
-    """Combine the training settings of the LoRA, also of one that is in the base's file, the cache's,
-    and the options on top.
+    """Combine the training settings of the LoRA (also of one in the base's file), the cache's, and
+    the options on top.
 
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.

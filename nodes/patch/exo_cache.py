@@ -93,8 +93,8 @@ def names_of_rows(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
     """The host's names of the stacked conditions; empty where they are of other rows, as where a
     wrapper asks for one condition of a stack at a time.
 
-    Of a sampler that names no conditions, the batch is one. The negative that the host makes for the
-    area of a positive has that one's name.
+    Of a sampler that names no conditions, the batch is one. The negative that the host makes for
+    the area of a positive has that one's name.
     """
     uuids = options.get("uuids") or (None,)
     sides = options.get("cond_or_uncond") or (0,) * len(uuids)

@@ -133,7 +133,7 @@ OTHER = ("negative", "b")
 @pytest.mark.parametrize(
     ("asked", "expected", "entries"),
     [
-        # conditions of each noise level, those of them that are computed, and how many are kept then
+        # conditions of each noise level, those that are computed, and how many are kept then
         ([BOTH, POSITIVE, POSITIVE], [BOTH, (), ()], [2, 1, 1]),
         ([BOTH, POSITIVE, BOTH], [BOTH, (), NEGATIVE], [2, 1, 2]),
         ([POSITIVE, BOTH, POSITIVE, BOTH], [POSITIVE, NEGATIVE, (), NEGATIVE], [1, 2, 1, 2]),
