@@ -360,9 +360,11 @@ def path(
     if exo_w2c is not None:
         exo, _ = _posed(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
         trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
-    if scene is not None and trajectory.ego.world != "take":
+    named = () if scene is None else trajectory.other_exo(*scene.exos)
+    # A path in the take's world stays there where the scene's camera isn't known to be in it.
+    if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
         trajectory = trajectory.tied(scene.exo)
-    lens, said = given or trajectory.ego.camera, [notes.placed]
+    lens, said = given or trajectory.ego.camera, [notes.placed, *map(str, named)]
     if trajectory.exo is None:
         said.append("where the exo camera is in these poses' world isn't known: give the scene")
     if ego_size is not None:
@@ -470,7 +472,10 @@ def prior(
         options = replace(options, hidden_lines=hidden_lines)
     if device is not None:
         options = replace(options, device=str(device))
-    odd = [*check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress)]
+    odd = [
+        *trajectory.other_exo(*scene.exos),
+        *check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress),
+    ]
     drawn = render_ego_prior(
         scene, trajectory, options, classes=classes, notes=odd, progress=progress
     )
@@ -595,10 +600,11 @@ def judge(
         where = device or "cpu"
         error = (video.to(where) - true.to(where)).square().mean((1, 2, 3)).cpu()
         errors_db = (-10 * error.log10()).clamp(max=100)  # as metrics.image.PSNR_CAP_DB
+    notes = () if scene is None or trajectory is None else trajectory.other_exo(*scene.exos)
     said = [] if followed is None else [followed.text()]
     if errors_db is not None:
         said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
-    return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(map(Remark, said)))
+    return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=(*map(Remark, said), *notes))
 
 
 def _refuse(stage: str, needs: str, **given: object) -> None:

@@ -20,7 +20,7 @@ from .errors import EgoXInputError, check_choice
 from .frames import Frames
 from .frozen import frozen
 from .progress import Progress, no_progress
-from .remarks import Remark
+from .remarks import Remark, RemarkKind
 from .sizes import CHANNELS, canvas_size, latent_frames
 
 T = TypeVar("T")
@@ -249,6 +249,24 @@ class CameraTrajectory(Kept):
             )
         return self.exo
 
+    def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
+        """Remark that the exo camera of the path's file is none of these, the scene's or the depth's.
+
+        Theirs is used. Where only one side says a pose there is nothing to compare.
+        """
+        own = self.exo
+        if own is None or own.world != "take" or any(each.world != "take" for each in owners):
+            return ()
+        if any(each.begins_as(own) for each in owners):
+            return ()
+        said = (
+            f"warning: the exo camera of the path's file isn't that of scene and depth: "
+            f"{own.first_words}, against {owners[0].first_words}. If it is another camera of the take, "
+            "all is right; if it is the same one, these are two worlds: take both from one file, or give "
+            "the depth no exo pose, so that the path's ties it"
+        )
+        return (Remark(said, RemarkKind.WARNING),)
+
     def exo_of(self, exo: CameraPath) -> CameraPath:
         """The exo camera of a depth in the path's world: its own poses, if that is known.
 
@@ -263,15 +281,22 @@ class CameraTrajectory(Kept):
         return replace(exo, w2c=compose(exo.w2c, own.at(0)), world=own.world)
 
     def beside(self, exo: CameraPath) -> CameraTrajectory:
-        """The path with the lens of the exo pictures in use, which another payload knows exactly."""
-        known = replace(self.known_exo, lens=exo.lens, lens_guessed=exo.lens_guessed)
-        return replace(self, exo=known)
+        """The path with the exo camera of a depth: its lens and, where one world has both, its poses.
+
+        Raises:
+            EgoXInputError: a path whose world nobody knows.
+        """
+        own = self.known_exo
+        if own.world == "exo" or exo.world == own.world:
+            return self.tied(exo)
+        return replace(self, exo=replace(own, lens=exo.lens, lens_guessed=exo.lens_guessed))
 
     def tied(self, exo: CameraPath) -> CameraTrajectory:
-        """The path in the world of an exo camera: that of the scene, or of the depth.
+        """The path with the exo camera that owns it, in its world: that of the scene, or of the depth.
 
         Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
-        others are taken to be in its world, whichever it is.
+        others are taken to be in its world, whichever it is. The exo camera of the path's own file
+        serves for that alone; :meth:`other_exo` compares both.
 
         Raises:
             EgoXInputError: the take's exo camera moves, and this one's own frame with it.
@@ -279,7 +304,7 @@ class CameraTrajectory(Kept):
         if self.exo is None or self.ego.world == "exo":
             return replace(self, ego=replace(self.ego, world=exo.world), exo=exo)
         if exo.world == "take":
-            return self
+            return replace(self, exo=exo)
         if self.exo.moves and not exo.moves:
             raise EgoXInputError(
                 "scene of a moving exo camera",
@@ -489,6 +514,11 @@ class PointCloud(Kept):
         """Number of frames."""
         return len(self.frames)
 
+    @property
+    def exos(self) -> tuple[CameraPath, ...]:
+        """The exo cameras that its points came from."""
+        return tuple(part.exo for part in self.parts or (self,))
+
     def points(self, frame: int | None) -> PointSet:
         """The static points and, with a frame number, that frame's moving ones."""
         static = self.static
@@ -642,6 +672,7 @@ class GgaGeometry:
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
     rays: str = "released"  # a RayMode, or the trainer's
+    cameras: tuple[Remark, ...] = ()  # on those that it is made of
     # True if every key_trust is 0 or 1; computed once, because a GPU has to wait for it.
     all_or_nothing: bool = field(init=False)
     # what kernels keep of it, by all else that it depends on; gone with this object
@@ -655,12 +686,12 @@ class GgaGeometry:
         )
 
     def notes(self) -> list[str]:
-        """The share of exo tokens that have no depth and so guide nothing, in words."""
+        """The share of exo tokens that have no depth and so guide nothing, and the cameras, in words."""
         t, h, w_exo, w_ego = self.grid
         exo = self.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
         missing = float((exo == 0).float().mean())
         words = f"{missing:.1%} of the exo tokens have no depth and guide nothing"
-        return [words] if missing > 0 else []
+        return [*([words] if missing > 0 else []), *map(str, self.cameras)]
 
     @property
     def tokens(self) -> int:

@@ -165,8 +165,13 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             dataset, "dataset"
         )
         progress, fit = host_progress(), None
-        path = trajectory if scene is None else trajectory.tied(scene.exo)
-        path = path.beside(depth.exo)
+        path, owner = trajectory, depth.exo
+        if scene is not None:
+            path = trajectory.tied(scene.exo)
+            if scene.exo.world != owner.world:  # of another depth: what was drawn counts
+                owner = replace(scene.exo, lens=owner.lens, lens_guessed=owner.lens_guessed)
+        others = dict.fromkeys((*trajectory.other_exo(depth.exo), *path.other_exo(depth.exo)))
+        path = path.beside(owner)
         with open_set(folder, SetOptions(made_by=made_by)) as robots:
             name = f"run_{len(robots):06d}"
             fps = robots.rate_for(name, path.frames.times_s, resample=resample)
@@ -195,6 +200,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         written = f"episode {first}" if last == first else f"episodes {first} to {last}"
         frame_count = sum(map(len, episodes))
         parts = [f"{written} of {folder.name}, {frame_count} frames", episodes[0].fit.text()]
+        parts += map(str, others)
         if hands is None:
             parts.append("no hands: without state and action")
         else:

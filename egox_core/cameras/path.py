@@ -23,6 +23,9 @@ UNSAID = Frames.of_count(0)
 """Frames of a camera that is made without: as many as its poses, of which nothing else is known."""
 MOVES = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
+SAME_TURN, SAME_M, SAME_SHARE = 2e-3, 2e-3, 1e-6
+"""Rotation and place up to which two files have one pose of a camera: of three digits, and far from the
+origin those of float32."""
 
 
 @frozen
@@ -218,6 +221,20 @@ class CameraPath:
                 fix="use fewer frames, or give the poses of all",
             )
         return self.w2c[:count]
+
+    def begins_as(self, other: CameraPath) -> bool:
+        """True where both have one pose in their first frame: motion that was estimated starts there."""
+        one, two = (invert(each.at(0)) for each in (self, other))
+        far = SAME_M + SAME_SHARE * float(two[:, 3].norm())
+        turned, apart = (one[:, :3] - two[:, :3]).abs().max(), (one - two)[:, 3].norm()
+        return float(turned) <= SAME_TURN and float(apart) <= far
+
+    @property
+    def first_words(self) -> str:
+        """Its place and direction in the first frame, for people."""
+        c2w = invert(self.at(0))
+        place, ahead = (", ".join(f"{x:.2f}" for x in c2w[:, i].tolist()) for i in (3, 2))
+        return f"at ({place}) m, looking along ({ahead})"
 
     def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
         """Poses of this camera as another one of the same world has them: this_from_other."""

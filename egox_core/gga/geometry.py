@@ -82,7 +82,8 @@ def gga_geometry(
         looks = trainer_rays(ego, meta_intrinsics, h, w_ego)
     else:
         looks = world_rays(ego_rays(rays, ego.camera, h, w_ego, meta_intrinsics), ego)
-    return tokens_from_latents(directions(), looks, trust, rays)
+    tokens = tokens_from_latents(directions(), looks, trust, rays)
+    return replace(tokens, cameras=trajectory.other_exo(depth.exo))
 
 
 def tokens_from_latents(

@@ -72,7 +72,8 @@ def camera_fit(
     path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
     # It doesn't decide: depth of a few other takes fits by chance, too.
     strange = [note for note in scene.notes if note.kind == RemarkKind.STRANGE_DEPTH]
-    fits, notes = NOT_TESTABLE, [*odd, *strange, Remark(found.text())]
+    other = trajectory.other_exo(*scene.exos)
+    fits, notes = NOT_TESTABLE, [*odd, *strange, *other, Remark(found.text())]
     if odd:
         fits = WRONG
     elif not generated and found.median_deg is not None and score >= LEAST_SCORE:

@@ -95,7 +95,7 @@ def second_eye(
             apart = f"Warning: {apart}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING
     said = f"{filled:.1%} of the right eye's picture is filled"
-    notes = [Remark(said), Remark(apart, kind)]
+    notes = [Remark(said), Remark(apart, kind), *trajectory.other_exo(*scene.exos)]
     if too_near > 0.5:
         near = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
         notes.append(Remark(near, RemarkKind.WARNING))

@@ -171,6 +171,7 @@ def _done(
     if take.hands is not None:
         parts[1] = take.hands.text()
         _require_hands(source, take.hands, options.min_hand_share)
+    parts += map(str, take.trajectory.other_exo(take.depth.exo))
     if count < whole:
         parts.append(f"the ego video has the first {count} of {whole} frames")
     said = ". ".join(filter(None, parts))
