@@ -46,7 +46,7 @@ from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
 from .takes import DepthReport, meta_trajectory, take_depth
-from .trajectory import adapted, check_made_on, trajectory_of_array
+from .trajectory import adapted, check_made_on, has_w2c, trajectory_of_array
 from .types import (
     AlignMode,
     CameraTrajectory,
@@ -351,6 +351,8 @@ def path(
         if frames is None and scene is not None:
             in_use = scene.frames.from_zero().of(slice(count))
         trajectory = trajectory_of_keyframes(poses, default, in_use, scene)
+        if given is None and has_w2c(poses):
+            notes = replace(notes, placed=OF_TURNED)
     else:
         trajectory, said = trajectory_of_array(
             poses, default, in_use, exo_w2c=exo_w2c, file_frames=file_frames
@@ -604,7 +606,9 @@ def judge(
     said = [] if followed is None else [followed.text()]
     if errors_db is not None:
         said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
-    return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=(*map(Remark, said), *notes))
+    return Judgement(path=followed, psnr_db=errors_db), StageReport(
+        notes=(*map(Remark, said), *notes)
+    )
 
 
 def _refuse(stage: str, needs: str, **given: object) -> None:

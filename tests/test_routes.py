@@ -29,11 +29,18 @@ from egox_core.gga import gga_geometry
 from egox_core.hands import HandTrack
 from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.prior.placement import measure, seen_heads
-from egox_core.robots import make_episodes
+from egox_core.robots import camera_fit, make_episodes
 from egox_core.scene import ego_in_scene, viewer_camera
 from egox_core.stereo import StereoForm, second_eye
+from egox_core.stereo.right_eye import SecondEye
 from egox_core.takes import read_meta
-from egox_core.types import CameraTrajectory, DepthVideo, FrameSelection, PointCloud
+from egox_core.types import (
+    CameraTrajectory,
+    DepthVideo,
+    FrameSelection,
+    GgaGeometry,
+    PointCloud,
+)
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
@@ -121,7 +128,7 @@ def k_of(fx: float, cx: float, cy: float) -> np.ndarray:
 
 
 @cache
-def drawn(source: tuple[int, int], moves: bool) -> SyntheticTake:
+def drawn(source: tuple[int, int], moves: bool, views: int = 1) -> SyntheticTake:
     motion = {"exo_motion": 0.05, "exo_turn_deg": 2.0} if moves else {}
     spec = SyntheticSpec(
         seed=3,
@@ -134,6 +141,7 @@ def drawn(source: tuple[int, int], moves: bool) -> SyntheticTake:
         clutter="calm",
         wearer="drawn",
         edge_samples=1,
+        exo_views=views,
         **motion,
     )
     return make_take(spec)
@@ -284,18 +292,27 @@ def scene_of(clip: Clip) -> PointCloud:
     return stages.scene(clip.exo, reference(clip).depth)[0]
 
 
+def geometry_of(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> GgaGeometry:
+    side = clip.picture.size[1]
+    sizes = {"exo_size": clip.picture.size, "ego_size": (side, side)}
+    return gga_geometry(depth, path, "exact", frames=USED, **sizes)
+
+
+def eye_of(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> SecondEye:
+    points, _ = stages.scene(clip.exo, depth)
+    ego, _ = stages.prior(points, path, draw_anyway=True)
+    return second_eye(ego.rgb, points, path, StereoForm())
+
+
 def followed(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Iterator[tuple[str, Any]]:
     """Everything that is made of a depth and a path, by name."""
     points, _ = stages.scene(clip.exo, depth)
     ego, _ = stages.prior(points, path)
-    side = clip.picture.size[1]
     yield "prior", ego.rgb
     heads = seen_heads(points, ego_in_scene(points, path))
     yield "placement", torch.tensor(measure(heads))
     yield "rank", ranked(depth, path)
-    geometry = gga_geometry(
-        depth, path, "exact", frames=USED, exo_size=clip.picture.size, ego_size=(side, side)
-    )
+    geometry = geometry_of(clip, depth, path)
     yield "GGA queries", geometry.query_dirs
     yield "GGA keys", geometry.key_dirs
     hands = clip.take.hands.select(torch.tensor(clip.indices))
@@ -565,6 +582,7 @@ def exported(c: Clip, form: str) -> Path:
 
 EXPORTS = {
     "meta": "meta.json",
+    "colmap": "images.txt",
     "trajectory": "egox_trajectory.json",
     "keyframes": "egox_keyframes.json",
     "blender": "transforms.json",
@@ -576,7 +594,9 @@ def export_way(form: str, file: str) -> None:
     @way(f"ego path: the editor's {file}", FILES, everything=form in ("meta", "blender"))
     def _(c: Clip) -> Made:
         more = {"every_nth": 1} if form == "chan" else {}  # 1 to 5 may be every second frame
-        return with_path(c, exported(c, form) / file, scene=scene_of(c), **more)
+        folder = exported(c, form)
+        folder = folder / "colmap" if form == "colmap" and c.moves else folder
+        return with_path(c, folder / file, scene=scene_of(c), **more)
 
 
 for _form, _file in EXPORTS.items():
@@ -700,10 +720,152 @@ def world_that_nobody_knows(clip_of) -> None:
         file = FORMS[form](folder, clip.poses(of_exo=False))
         path, _ = stages.path(file, frames=clip.frames, camera=clip.ego)
         assert decibels(stages.prior(scene_of(clip), path)[0].rgb, truth(clip)["prior"]) > 60
-        with refuses("world"):
-            hands.in_head(path)
-        with refuses("world"):
-            columns_of(clip.exo, ego, depth, path, hands)
+        assert decibels(eye_of(clip, depth, path).rgb, truth(clip)["second eye"]) > 60
+        assert off(ranked(depth, path), truth(clip)["rank"]) < 1e-5
+        assert viewer_camera(path) == {}
+        for made_of_it in (
+            lambda path=path: hands.in_head(path),
+            lambda path=path: columns_of(clip.exo, ego, depth, path, hands),
+            lambda path=path: geometry_of(clip, depth, path),
+        ):
+            with refuses("world"):
+                made_of_it()
+
+
+def two_views(clip_of) -> tuple[Clip, Clip]:
+    """Two exo cameras of one take, in one world."""
+    first, clips = clip_of("as it is", "from 4", False), []
+    for number, take in enumerate(drawn((96, 64), False, views=2).views):
+        folder = first.folder / f"view {number}"
+        folder.mkdir(exist_ok=True)
+        write_video(folder / "exo.mp4", take.exo_rgb, FPS, quality=1)
+        loaded, _ = stages.load_clip(folder / "exo.mp4", start_frame=4, frame_count=USED)
+        shown = {"exo": loaded.exo, "frames": loaded.selection}
+        clips.append(replace(first, take=take, folder=folder, **shown))
+    return clips[0], clips[1]
+
+
+def remarks_of(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapping[str, list[str]]:
+    """What each stage that has a path and an exo camera says of them, by the stage."""
+    points, _ = stages.scene(clip.exo, depth)
+    drawn_prior, report = stages.prior(points, path, draw_anyway=True)
+    ego = drawn_prior.rgb
+    return {
+        "prior": report.warnings(),
+        "judge": stages.judge(ego, scene=points, trajectory=path)[1].warnings(),
+        "geometry": geometry_of(clip, depth, path).notes(),
+        "second eye": eye_of(clip, depth, path).warnings(),
+        "fit": camera_fit(points, path, ego, True).warnings(),
+    }
+
+
+def two_exo_cameras_of_one_take(clip_of) -> None:
+    """The path of one's file, all else of the other's: as by the other's own, and both are named."""
+    views = two_views(clip_of)
+    for of_path, clip in (views, views[::-1]):
+        depth, scene = reference(clip).depth, scene_of(clip)
+        assert not any("against" in said for said in remarks_of(clip, *reference(clip))["prior"])
+        alone, _ = stages.path(of_path.exact(), frames=clip.frames, camera=clip.ego)
+        for stage, said in remarks_of(clip, depth, alone).items():
+            assert any("another camera of the take" in each for each in said), stage
+        beside, notes = stages.path(
+            of_path.exact(), frames=clip.frames, camera=clip.ego, scene=scene
+        )
+        assert "another camera of the take" in notes.placed
+        for path in (beside, alone.beside(depth.exo), alone.tied(scene.exo)):
+            check_all(clip, Made(depth, path))
+
+
+def two_worlds(clip_of) -> None:
+    """Depth and scene in a world of their own, of the very camera of the path's file: named."""
+    clip, turn = clip_of("as it is", "from 4", True), np.eye(4)
+    turn[:3, :3] = [[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]]
+    turn[:3, 3] = 0.3, 0.1, -0.2
+    depth, _ = stages.align(
+        clip.maps(), frames=clip.frames, camera=clip.lens, exo_w2c=clip.pose @ turn
+    )
+    path, _ = stages.path(clip.exact(), frames=clip.frames, camera=clip.ego)
+    assert path.other_exo(depth.exo) and path.other_exo(*stages.scene(clip.exo, depth)[0].exos)
+    for stage, said in remarks_of(clip, depth, path).items():
+        assert any("the same one, these are two worlds" in each for each in said), stage
+    # As the remark says: without the depth's own pose, the path's ties it.
+    own, _ = stages.align(clip.maps(), frames=clip.frames, camera=clip.lens)
+    if not clip.moves:
+        check_all(clip, Made(own, path.beside(own.exo)))
+
+
+def lenses_that_are_no_pinhole(clip_of) -> None:
+    """Fisheye, distorted, off its middle: each way hands on the source's lens, cut and resized."""
+    lenses = (
+        {"lens": "opencv", "distortion": (-0.1, 0.02, 0.001, -0.002)},
+        {"lens": "opencv_fisheye", "distortion": (0.03, -0.01, 0.002, 0.0)},
+        {"lens": "pinhole"},
+    )
+    for picture in PICTURES:
+        clip = clip_of(picture, "from 4", False)
+        (width, height), shown, x = clip.picture.source, clip.picture, clip.picture.scale
+        for number, kind in enumerate(lenses):
+            lens = CameraModel(
+                width=width,
+                height=height,
+                fx=70,
+                fy=71,
+                cx=width / 2 - 4,
+                cy=height / 2 + 3,
+                **kind,
+            )
+            meta = read_meta(clip.meta(f"lens {number}", exo_camera=lens.to_json()))
+            points = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).double()
+            points = points * torch.tensor([0.4, 0.3, 0.1]) + torch.tensor([0, 0, 1.5])
+            there = lens.project(points)[0] + 0.5
+            want = (there - torch.tensor([shown.left, 0])) * x - 0.5
+            for made in (
+                with_depth(clip, clip.depth_file(), meta=meta),
+                with_depth(clip, clip.depth_file(), camera=lens),
+                with_depth(clip, camera=lens),
+            ):
+                own = lens_of(made.depth)
+                got = own.rescale(*shown.size).project(points)[0]
+                assert off(got, want) < 1e-6, (picture, kind["lens"])
+
+
+def another_rate(clip_of) -> None:
+    """A pose for each half frame: by its time, or refused where the file has none."""
+    clip = clip_of("as it is", "from 4", False)
+    path = clip.poses(of_exo=False)
+    between = (path.w2c[:-1] + path.w2c[1:]) / 2
+    u, _, vh = np.linalg.svd(between[:, :, :3])
+    between[:, :, :3] = u @ vh
+    twice = np.empty((2 * COUNT - 1, 3, 4))
+    twice[::2], twice[1::2] = path.w2c, between
+    doubled = replace(path, w2c=twice, fps=2 * FPS, exo_w2c=None)
+    for form in FORMS:
+        folder = clip.folder / f"twice {form}"
+        folder.mkdir()
+        file = FORMS[form](folder, doubled)
+        if form in ("tum", "ours"):
+            read, _ = stages.path(file, frames=clip.frames, scene=scene_of(clip))
+            assert off(read.ego.upright_w2c, torch.tensor(path.w2c[clip.indices])) < FILES, form
+        else:
+            with refuses():
+                stages.path(file, frames=clip.frames, scene=scene_of(clip))
+
+
+def keyframes_of_an_upright_lens(clip_of) -> None:
+    """Exported and read again without a word on the lens: the view stays upright."""
+    clip = clip_of("as it is", "from 4", False)
+    upright = clip.take.ego.camera.upright_poses(clip.ego_w2c)
+    keys = zip(clip.indices, upright.tolist(), strict=True)
+    document = {"keyframes": [{"frame": index, "w2c": pose} for index, pose in keys]}
+    for lens in (CameraModel.pinhole(64, 64, 32), clip.ego.upright()):
+        name, content = export_path("keyframes", document, lens, clip.frames.bare, scene_of(clip))
+        file = clip.folder / name
+        file.write_bytes(content)
+        for camera in (None, lens, clip.ego):
+            read, _ = stages.path(file, frames=clip.frames, camera=camera)
+            assert off(read.ego.upright_w2c, upright) < ARRAYS
+    _, notes = stages.path(document, frames=clip.frames)
+    assert "turned by 90 degrees" in notes.placed
 
 
 def viewer_of_a_pinhole(clip_of) -> None:
@@ -771,6 +933,11 @@ ALONE = (
     moments_of_others,
     other_lengths,
     world_that_nobody_knows,
+    two_exo_cameras_of_one_take,
+    two_worlds,
+    lenses_that_are_no_pinhole,
+    another_rate,
+    keyframes_of_an_upright_lens,
     viewer_of_a_pinhole,
     prepared_clips,
     headpose_file,
@@ -790,5 +957,6 @@ def test_a_way_gives_the_drawn_camera(name, picture, clip_of):
         clip = clip_of(picture, frames, moves=(number + [*PICTURES].index(picture)) % 2 == 0)
         made = function(clip)
         check_cameras(clip, made, poses)
+        assert not made.path.other_exo(made.depth.exo)
         if everything and picture in WHOLE and number == [*PICTURES].index(picture):
             check_all(clip, made)

@@ -28,7 +28,7 @@ from ..takes import ENTRY_KEYS, LIST_KEY, parse_meta, read_poses
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
 from .blender import SIGNS, blender_camera, opengl_c2w, read_blender
-from .colmap import read_pictures
+from .colmap import names_frames, read_pictures
 
 FORMAT = "egox_trajectory"
 """Of our own JSON."""
@@ -171,7 +171,9 @@ def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
 
 def _colmap(path: Path) -> CameraFile:
     lens, poses, names = read_pictures(path)
-    return CameraFile.of_poses(path.parent.name, poses, names=names, lens=lens)
+    return CameraFile.of_poses(
+        path.parent.name, poses, names=names, frames_named=names_frames(path), lens=lens
+    )
 
 
 def _text(path: Path) -> CameraFile:

@@ -7,6 +7,7 @@ centre."""
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, require_file
 
 MAX_TEXT_BYTES, MAX_BINARY_BYTES = 64 * 2**20, 512 * 2**20  # binary files keep all points
+HEAD_LINES = 10  # of a file, comments among them
+NAMES_FRAMES = "# NAME has the frame of the source video, counted from 0"
 BINARY_MODELS = (
     ("SIMPLE_PINHOLE", 3),
     ("PINHOLE", 4),
@@ -35,8 +38,10 @@ BINARY_MODELS = (
 """Models by their number in binary files, and how many numbers each has."""
 
 
-def write_colmap(folder: Path, path: CameraPath) -> None:
+def write_colmap(folder: Path, path: CameraPath, frames: Tensor | None = None) -> None:
     """Write cameras.txt, images.txt and an empty points3D.txt.
+
+    Pictures are named by ``frames`` [T] of the source video, and the file says so.
 
     Raises:
         EgoXInputError: COLMAP has no such lens.
@@ -59,10 +64,12 @@ def write_colmap(folder: Path, path: CameraPath) -> None:
     )
     _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
-    for index, pose in enumerate(path.upright_w2c):
+    numbers = range(len(path.w2c)) if frames is None else frames.long().tolist()
+    lines += [] if frames is None else [NAMES_FRAMES]
+    for index, (number, pose) in enumerate(zip(numbers, path.upright_w2c, strict=True)):
         x, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
         values = " ".join(repr(float(v)) for v in (w, x, y, z, *pose[:, 3].tolist()))
-        lines += [f"{index + 1} {values} 1 frame_{index:06d}.png", ""]
+        lines += [f"{index + 1} {values} 1 frame_{number:06d}.png", ""]
     _write(folder / "images.txt", lines)
     _write(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
 
@@ -102,6 +109,14 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
         return one_camera(used, f"COLMAP folder {folder.name}")
 
     return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pictures)
+
+
+def names_frames(path: Path) -> bool:
+    """Check whether an images.txt says that its names have frames of the source video."""
+    if path.suffix.lower() != ".txt":
+        return False
+    with (path.parent / "images.txt").open(encoding="utf-8", errors="replace") as file:
+        return NAMES_FRAMES in map(str.rstrip, islice(file, HEAD_LINES))
 
 
 def _camera(row: list[str], folder: Path) -> CameraModel:

@@ -23,6 +23,7 @@ from ..trajectory import (
     direction,
     keyframe_track,
     keyframes_of_path,
+    of_any_sensor,
 )
 from ..types import FROM_EDITOR, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
@@ -214,7 +215,12 @@ def _times_of(numbers: Tensor, clip: Frames) -> Tensor:
 OF_EDITOR = TakeNotes(source=FROM_EDITOR)
 Writer = Callable[[Path, CameraTrajectory, object, Frames, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
-    "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: write_json(path, document)),
+    "keyframes": (
+        "egox_keyframes.json",
+        lambda path, trajectory, document, *_: write_json(
+            path, of_any_sensor(document, trajectory.ego.camera)
+        ),
+    ),
     "trajectory": (
         "egox_trajectory.json",
         lambda path, trajectory, *_: write_trajectory(path, trajectory, OF_EDITOR),
@@ -225,7 +231,10 @@ EXPORTS: Mapping[str, tuple[str, Writer]] = {
             path, released_meta(trajectory, document, clip, prompt)
         ),
     ),
-    "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory.ego)),
+    "colmap": (
+        "colmap",
+        lambda path, trajectory, _, clip, *__: write_colmap(path, trajectory.ego, clip.indices),
+    ),
     "blender": (
         "transforms.json",
         lambda path, trajectory, *_: write_blender(path, trajectory.ego),

@@ -20,6 +20,7 @@ from ..trajectory import (
     check_made_on,
     direction,
     flags_at,
+    has_w2c,
     keyframe_track,
     with_looks,
 )
@@ -34,6 +35,10 @@ OPTIONAL_KEYS = frozenset(
     | {"confidence"}
 )
 """``confidence`` is of older files and says nothing."""
+OF_SENSOR = (
+    "w2c of the keyframes are taken as a meta.json's, of a sensor turned by 90 degrees; give position "
+    "and angles where they are of the upright picture"
+)
 
 
 def read_trajectory(
@@ -83,7 +88,8 @@ def read_trajectory(
         if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
             check_made_on(content, video_mark(None if frames is None else frames.source))
             track = keyframe_track(content, camera, path.name)
-            return track.trajectory(camera, frames), TakeNotes(source=path.name)
+            said = OF_SENSOR if has_w2c(content) else ""
+            return track.trajectory(camera, frames), TakeNotes(source=path.name, placed=said)
         if form_of(content) is None:
             meta = parse_meta(content, path, entry)
             return meta_trajectory(meta, camera, frames, file_frames)

@@ -85,7 +85,8 @@ def place(numbering: Numbering, frames: Frames | None) -> Placed:
         names = numbering.names or (None,) * numbering.count
         values, clock = numbers_of(names, numbering.what), "index"
     if frames is not None:
-        return place_values(values, frames, numbering.what, numbering.every_nth)
+        named = -1 if numbering.frames_named else 0
+        return place_values(values, frames, numbering.what, numbering.every_nth or named)
     order = values.argsort()
     moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
     return Placed(order, moments, clock, "")

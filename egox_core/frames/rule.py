@@ -33,6 +33,8 @@ class Numbering:
     # [count] times of the entries, in any unit and from any moment on
     times_s: Tensor | None = None
     names: tuple[object, ...] = ()  # of the pictures of another program, or none
+    # the names' numbers are frames of the source: the file says so, as this pack writes it
+    frames_named: bool = False
     in_memory: bool = False  # values of a caller or a socket, not of a file
     file_frames: FileFrames = "auto"
     # from one picture of another program to the next; negative if their numbers start at 0

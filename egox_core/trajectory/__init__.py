@@ -13,5 +13,13 @@ from .head_pose import HeadReport, estimate_head
 from .head_sources import joined_points
 from .head_template import HEAD_HALF, POINTS, worn_points
 from .keyframe_fit import keyframes_of_path
-from .keyframes import OWN_BODY_M, check_made_on, direction, keyframe_track, with_looks
+from .keyframes import (
+    OWN_BODY_M,
+    check_made_on,
+    direction,
+    has_w2c,
+    keyframe_track,
+    of_any_sensor,
+    with_looks,
+)
 from .path import PoseTrack, adapted, flags_at, placed_track, trajectory_of_array

@@ -31,7 +31,14 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_tensor
-from ..cameras import FARTHEST, CameraModel, look_at, sensor_from_upright, validate_w2c
+from ..cameras import (
+    FARTHEST,
+    CameraModel,
+    camera_centre,
+    look_at,
+    sensor_from_upright,
+    validate_w2c,
+)
 from ..errors import EgoXInputError, check_choice
 from .path import Between, Clock, PoseTrack, bends_to
 
@@ -160,6 +167,30 @@ def with_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: int) 
         )
     points = torch.stack([_vector(k["point"], f"point of {name}") for k in looks])
     return replace(track, bends=bends_to(track.at(moments), moments, points, up, quarter_turns))
+
+
+def has_w2c(content: object) -> bool:
+    """Check whether any of a document's keyframes is a matrix, in the axes of some camera's sensor."""
+    keyframes = content.get("keyframes") if isinstance(content, dict) else content
+    return isinstance(keyframes, list) and any("w2c" in key for key in keyframes)
+
+
+def of_any_sensor(content: object, camera: CameraModel) -> object:
+    """The same keyframes with place and angles for matrices of this camera: those hold for any other."""
+    if not has_w2c(content):
+        return content
+    document = dict(content) if isinstance(content, dict) else {"keyframes": content}
+    up, from_sensor = document.get("up", DEFAULT_UP), sensor_from_upright(camera.quarter_turns).mT
+
+    def angled(key: dict) -> dict:
+        if "w2c" not in key:
+            return key
+        pose = from_sensor @ validate_w2c(key["w2c"], "w2c of a keyframe")
+        angles = zip(("yaw_deg", "pitch_deg", "roll_deg"), pose_angles(pose, up), strict=True)
+        rest = {name: value for name, value in key.items() if name != "w2c"}
+        return rest | {"position": camera_centre(pose).tolist()} | dict(angles)
+
+    return document | {"keyframes": [angled(key) for key in document["keyframes"]]}
 
 
 def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
