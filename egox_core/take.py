@@ -59,6 +59,7 @@ def load_take(
     camera_preset: str = "aria_released",
     ego_size: int | None = None,
     entry: str = "",
+    meta_file: Path | None = None,
     exo_lens: ExoLens = "as given",
     scale: ScaleSource | float = "as is",
     file_frames: FileFrames = "auto",
@@ -76,6 +77,8 @@ def load_take(
         ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states
             its own ego camera keeps that one.
         entry: the take's name, where meta.json lists several.
+        meta_file: meta.json or list that knows the take; None: the folder's own. In a list the
+            entry counts that is called as the folder, unless ``entry`` names another.
         exo_lens: see :func:`exo_camera.with_exo_lens`.
         scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's
             own.
@@ -87,7 +90,9 @@ def load_take(
     """
     folder = Path(folder)
     require_folder(folder, "take", f"a take folder with {EXO}, {DEPTH} and {META}")
-    meta, lens_note = with_exo_lens(read_meta(folder / META, entry), exo_lens)
+    meta, lens_note = with_exo_lens(
+        read_meta(meta_file or folder / META, entry, folder / EXO), exo_lens
+    )
     width, height = size or (None, None)
     clip = open_clip(
         folder / EXO,

@@ -325,7 +325,8 @@ def exo_meta(
     if path is not None:
         chosen = PRIOR_PRESETS.get(preset)
         lens = chosen.exo_lens if chosen is not None else None
-        return with_exo_lens(read_meta(path), lens or "as given")
+        video = None if frames is None else frames.source
+        return with_exo_lens(read_meta(path, video=video), lens or "as given")
     return None, "exo lens as given"
 
 

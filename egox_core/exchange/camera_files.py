@@ -24,7 +24,7 @@ from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frames import Frames, Numbering
 from ..frozen import frozen
 from ..safe_files import atomic_write, given, read_json, require_file
-from ..takes import ENTRY_KEYS, LIST_KEY, parse_meta, read_poses
+from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
 from .blender import SIGNS, blender_camera, opengl_c2w, read_blender
@@ -102,7 +102,7 @@ class CameraFile:
         if content.get("format") == FORMAT:
             said["times_s"] = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
             w2c = given(content, name, "exo_w2c", validate_w2c)
-        elif {LIST_KEY, *ENTRY_KEYS} & content.keys():
+        elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose
         else:
             w2c = None

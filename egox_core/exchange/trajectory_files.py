@@ -14,7 +14,7 @@ from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..frames import FileFrames, Frames
 from ..safe_files import given, read_json, write_json
-from ..takes import meta_trajectory, parse_meta
+from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
 from ..trajectory import (
     PoseTrack,
     check_made_on,
@@ -75,7 +75,7 @@ def read_trajectory(
     if path.suffix.lower() != ".json":
         file = CameraFile.read(path, "trajectory file")
     else:
-        content = read_json(path, "trajectory file")
+        content = read_json(path, "trajectory file", MAX_META_BYTES)
         if file_frames != "auto" and _states_frames(content):
             raise EgoXInputError(
                 f"file_frames of {path.name}",
@@ -91,7 +91,8 @@ def read_trajectory(
             said = OF_SENSOR if has_w2c(content) else ""
             return track.trajectory(camera, frames), TakeNotes(source=path.name, placed=said)
         if form_of(content) is None:
-            meta = parse_meta(content, path, entry)
+            video = None if frames is None else frames.source
+            meta = parse_meta(content, path, entry, video)
             return meta_trajectory(meta, camera, frames, file_frames)
         file = CameraFile.parse(content, path.name)
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()

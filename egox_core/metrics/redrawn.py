@@ -181,7 +181,7 @@ def texture_fits(
         for part in (a * a, b * b, a * b, on)
     )
     judged = (drawn > TEXTURE**2 * count) & (count > FEWEST) & (on > 0)
-    fits = both[judged] > FITS * np.sqrt(own * drawn)[judged]
+    fits = both[judged] > FITS * np.sqrt(np.maximum(own * drawn, 0))[judged]
     return bool(judged.sum() < FEWEST * on.sum() or fits.mean() >= TEXTURE_FITS)
 
 

@@ -25,8 +25,9 @@ from ..scene import camera_moves
 from ..sizes import REFERENCE_SIZE
 from ..takes import (
     ENTRY_KEYS,
-    LIST_KEY,
+    MAX_META_BYTES,
     PICTURE_SUFFIXES,
+    listed_takes,
     open_depth,
     parse_meta,
     read_meta,
@@ -275,12 +276,9 @@ def _depths(root: Path, files: list[Path]) -> list[Path]:
 def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
     """Check whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it
     must have one of them."""
-    content = read_json(path)
-    is_meta = isinstance(content, dict) and (
-        LIST_KEY in content or bool(ENTRY_KEYS & content.keys())
-    )
-    if is_meta:
-        entries = content.get(LIST_KEY)
+    content = read_json(path, limit=MAX_META_BYTES)
+    entries = listed_takes(content)
+    if entries is not None or (isinstance(content, dict) and ENTRY_KEYS & content.keys()):
         several = isinstance(entries, list) and len(entries) > 1
         meta = parse_meta(
             content, path, "0" if several else ""

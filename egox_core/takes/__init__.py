@@ -7,7 +7,16 @@ of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 from .depth_files import check_depth, load_depth_file
 from .depth_inputs import DepthReport, check_depth_file, find_depth, take_depth
 from .depth_readers import PICTURE_SUFFIXES, DepthFile, open_depth
-from .meta import ENTRY_KEYS, LIST_KEY, meta_beside, parse_meta, read_meta
+from .meta import (
+    ENTRY_KEYS,
+    LIST_KEYS,
+    MAX_META_BYTES,
+    listed_takes,
+    meta_beside,
+    parse_meta,
+    read_meta,
+    take_name,
+)
 from .metric_scale import with_scale
 from .same_take import check_same_take
 from .take_cameras import (

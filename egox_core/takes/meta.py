@@ -14,7 +14,11 @@ from ..safe_files import given, read_json, whole_number
 from ..sizes import same_aspect
 from ..types import FROM_EDITOR, FROM_HEAD_KEYPOINTS, TakeMeta
 
-LIST_KEY = "test_datasets"
+LIST_KEYS = ("train_datasets", "val_datasets", "test_datasets")
+"""Keys of the authors' lists of takes: meta_train.json, meta_seen.json, meta_unseen.json and their
+example's meta.json."""
+MAX_META_BYTES = 256 * 2**20
+"""Their training list has 99 MB."""
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
 OWN_SIZE, COMMON = 0.05, 0.03
@@ -41,10 +45,11 @@ ENTRY_KEYS = frozenset(
 )
 
 
-def read_meta(path: Path | str, entry: str = "") -> TakeMeta:
+def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> TakeMeta:
     """Read a meta.json of either form.
 
-    ``entry`` names the take in a list of several (its folder name or number).
+    ``entry`` names the take in a list of several (its folder name or number); without it the one
+    counts that is called as the list's folder, or as the video's.
 
     An ``intrinsics/NAME.npz`` of ViPE is taken too; it knows the exo camera alone.
 
@@ -57,25 +62,40 @@ def read_meta(path: Path | str, entry: str = "") -> TakeMeta:
         from .vipe import read_vipe  # it makes a TakeMeta, so it imports this module
 
         return read_vipe(path)
-    return parse_meta(read_json(path, META), path, entry)
+    if path.suffix.lower() == ".csv":
+        raise EgoXInputError(
+            f"meta file {path.name}",
+            got="a table of clips, which knows no cameras",
+            expected="a meta.json, or a list as meta_train.json",
+            fix="give the table to prepare --clips",
+        )
+    return parse_meta(read_json(path, META, MAX_META_BYTES), path, entry, video)
 
 
-def parse_meta(content: object, path: Path, entry: str = "") -> TakeMeta:
+def listed_takes(content: object) -> object:
+    """Give what lies under the key of a list of takes; None: it is no list."""
+    keys = content if isinstance(content, dict) else {}
+    return next((keys[key] for key in LIST_KEYS if key in keys), None)
+
+
+def parse_meta(content: object, path: Path, entry: str = "", video: Path | None = None) -> TakeMeta:
     """The same from parsed JSON; ``path`` helps to choose the entry and is named in messages."""
-    if isinstance(content, dict) and LIST_KEY in content:
-        content = _choose_entry(content[LIST_KEY], path, entry)
+    label, entries = path.name, listed_takes(content)
+    if entries is not None:
+        content = _choose_entry(entries, path, entry, video)
+        label = f"{path.name}, {take_name(content) or 'entry'}"
     if not isinstance(content, dict) or not ENTRY_KEYS & content.keys():
         got = sorted(content)[:8] if isinstance(content, dict) else type(content).__name__
         raise EgoXInputError(
             f"meta file {path.name}",
             got=got,
-            expected=f"some of {sorted(ENTRY_KEYS)}, or a list under {LIST_KEY!r}",
+            expected=f"some of {sorted(ENTRY_KEYS)}, or a list under one of {LIST_KEYS}",
             fix="give the take's meta.json",
         )
-    return _entry(content, path)
+    return _entry(content, path, label)
 
 
-def _choose_entry(entries: object, path: Path, entry: str) -> dict:
+def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -> dict:
     if (
         not isinstance(entries, list)
         or not entries
@@ -83,13 +103,14 @@ def _choose_entry(entries: object, path: Path, entry: str) -> dict:
     ):
         raise EgoXInputError(
             f"meta file {path.name}",
-            got=f"{LIST_KEY} that is no list of takes",
+            got="no list of takes under its key",
             expected="a list of objects",
             fix="give the authors' meta.json unchanged",
         )
-    names = [_take_name(e) or str(i) for i, e in enumerate(entries)]
+    names = [take_name(e) or str(i) for i, e in enumerate(entries)]
     # A take in a folder of its own, as the authors lay them out, is known by the folder's name.
-    for wanted in (entry, *(() if entry else (path.parent.name,))):
+    folders = path.parent.name, "" if video is None else video.parent.name
+    for wanted in (entry,) if entry else folders:
         if wanted in names:
             return entries[names.index(wanted)]
         number = whole_number(wanted)
@@ -105,7 +126,8 @@ def _choose_entry(entries: object, path: Path, entry: str) -> dict:
     )
 
 
-def _take_name(entry: dict) -> str:
+def take_name(entry: dict) -> str:
+    """Give the folder of a list's entry; "" where it names none."""
     written = entry.get("exo_path")
     # The authors' paths have forward slashes; a file written on Windows may not.
     return PureWindowsPath(written).parent.name if isinstance(written, str) else ""
@@ -122,8 +144,8 @@ def numbered_path(camera: CameraPath) -> CameraPath:
     )
 
 
-def _entry(content: dict, path: Path) -> TakeMeta:
-    value = partial(given, content, path.name)
+def _entry(content: dict, path: Path, label: str) -> TakeMeta:
+    value = partial(given, content, label)
 
     def intrinsics(key: str) -> Tensor | None:
         k = value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))
@@ -134,7 +156,7 @@ def _entry(content: dict, path: Path) -> TakeMeta:
     )
     ego_lens, ego = (
         value("ego_camera", CameraModel.from_json),
-        value("ego_extrinsics", validate_w2c),
+        value("ego_extrinsics", _ego_poses),
     )
     pose_source = str(content.get("pose_source") or "")
     if ego is not None:
@@ -142,7 +164,7 @@ def _entry(content: dict, path: Path) -> TakeMeta:
     if pose_source in OF_THE_PACK:
         exo, ego = exo.numbered, ego and ego.numbered
     return TakeMeta(
-        name=_take_name(content) or path.parent.name or path.name,
+        name=take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
         camera_intrinsics=intrinsics("camera_intrinsics"),
         exo=exo,
@@ -152,6 +174,30 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         exo_path=str(content.get("exo_path") or ""),
         pose_source=pose_source,
     )
+
+
+def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+    """The poses, or which frame has none.
+
+    Raises:
+        EgoXInputError: a frame's null, or poses as :func:`validate_w2c` refuses them.
+    """
+    frames = poses if isinstance(poses, list) else []
+    lost = [frame for frame, pose in enumerate(frames) if pose is None]
+    if lost:
+        raise EgoXInputError(
+            f"{name}, frame {lost[0]}",
+            got="null" if len(lost) == 1 else f"null, as in {len(lost) - 1} more frames",
+            expected="a pose of each frame",
+            fix="leave this take out, or fill the gap",
+        )
+    try:
+        return validate_w2c(poses, name)
+    except EgoXInputError:
+        for frame, pose in enumerate(frames):
+            if isinstance(pose, list) and pose and isinstance(pose[0], list):
+                validate_w2c(pose, f"{name}, frame {frame}")
+        raise
 
 
 def meta_beside(depth_path: Path) -> Path | None:

@@ -14,12 +14,15 @@ from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes import (
-    LIST_KEY,
+    LIST_KEYS,
+    MAX_META_BYTES,
     check_ego_count,
     exo_lens_of_size,
     find_depth,
+    listed_takes,
     parse_meta,
     read_meta,
+    take_name,
     with_exo_lens,
 )
 from egox_core.types import ExoLens, TakeMeta
@@ -33,7 +36,6 @@ from .raw_take import ExoView, RawTake, SourceLayout
 from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
-MAX_META_BYTES = 2**30
 
 
 def list_takes(
@@ -85,30 +87,37 @@ def list_takes(
 def _detect(root: Path) -> str:
     if is_egoexo4d(root):
         return "egoexo4d"
-    if (root / META).is_file():
-        content = read_json(root / META, META, MAX_META_BYTES)
-        if isinstance(content, dict) and LIST_KEY in content:
-            return "released"
+    if _lists(root):
+        return "released"
     return "take"
 
 
+def _lists(root: Path) -> list[list]:
+    """The lists of takes in a folder: of its meta.json, or of meta_train.json and others."""
+    files = [root / META, *sorted(root.glob("meta_*.json"))]
+    contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
+    return [
+        listed for each in contents if isinstance(listed := listed_takes(each), list) and listed
+    ]
+
+
 def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
-    """``meta.json`` with a list, ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside
-    it.
+    """``meta.json`` or ``meta_<name>.json`` with a list, ``videos/<take>/exo.mp4`` and
+    ``depth_maps/<take>/*.npy`` beside it.
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from
     them."""
-    content = read_json(root / META, META, MAX_META_BYTES)
-    entries = content.get(LIST_KEY) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
+    lists = _lists(root)
+    if not lists:
         raise EgoXInputError(
             "released meta.json",
-            got=f"no list under {LIST_KEY!r}",
+            got=f"no list under one of {LIST_KEYS}",
             expected="the authors' form",
             fix="choose --layout take for single take folders",
         )
+    entries = [entry for listed in lists for entry in listed]
     for number, entry in enumerate(entries):
-        name = str(number)
+        name = (take_name(entry) if isinstance(entry, dict) else "") or str(number)
         try:
             meta = parse_meta(entry, root / META)
             # Without a path it is called after its file; the number tells entries apart.

@@ -20,7 +20,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes import (
-    LIST_KEY,
+    listed_takes,
     load_depth_file,
     read_meta,
     take_exo,
@@ -369,7 +369,7 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
         )
     if meta and path.exists():
         content = read_json(path, META)
-        if not isinstance(content, dict) or LIST_KEY in content:
+        if not isinstance(content, dict) or listed_takes(content) is not None:
             raise EgoXInputError(
                 path.name,
                 got="a list of takes",

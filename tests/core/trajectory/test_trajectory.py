@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,6 +152,30 @@ def test_released_meta_in_both_forms(tmp_path):
         read_meta(tmp_path / "list.json")
     write_json(tmp_path / "list.json", {"test_datasets": [other]})
     assert read_meta(tmp_path / "list.json").prompt == "other"
+
+
+@pytest.mark.parametrize("key", ["train_datasets", "val_datasets", "test_datasets"])
+def test_lists_of_the_authors_name_the_entry_and_frame_of_a_bad_pose(tmp_path, key):
+    good = meta_content() | {"exo_path": "./videos/b_1_49/exo.mp4"}
+    lost, bent = ({**good, "exo_path": f"./videos/{n}/exo.mp4"} for n in ("lost", "bent"))
+    lost["ego_extrinsics"] = [None if n in (7, 9) else p for n, p in enumerate(circle(50).tolist())]
+    bent["ego_extrinsics"] = [
+        (2 * torch.eye(3, 4)).tolist() if n == 4 else p for n, p in enumerate(circle(50).tolist())
+    ]
+    file = tmp_path / "meta_train.json"
+    write_json(file, {key: [lost, good, bent]})
+    video = tmp_path / "b_1_49" / "exo.mp4"
+    assert read_meta(file, "b_1_49").ego == read_meta(file, video=video).ego
+    path, _ = read_trajectory(file, CAMERA, replace(selection(range(49)), source=video))
+    assert path.ego.w2c.shape == (49, 3, 4)
+    for entry, words in (
+        ("lost", "lost, frame 7: got null, as in 1 more"),
+        ("bent", "bent, frame 4"),
+    ):
+        with refuses(words):
+            read_meta(file, entry)
+    with refuses("prepare --clips"):
+        read_meta(tmp_path / "dataset_info_unseen.csv")
 
 
 def test_bad_meta_is_refused(tmp_path):

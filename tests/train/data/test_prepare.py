@@ -214,11 +214,14 @@ def test_the_released_layout(synthetic_takes, tmp_path):
             del meta[name]
         entries.append({**meta, "exo_path": f"./example/videos/{take.name}/exo.mp4"})
     entries += [{**entries[0], "exo_path": f"./example/videos/{n}/exo.mp4"} for n in ("lost", "..")]
+    null = {**entries[0], "exo_path": "./videos/null/exo.mp4", "ego_extrinsics": [None]}
     write_json(source / "meta.json", {"test_datasets": entries})
+    write_json(source / "meta_train.json", {"train_datasets": [null]})
     records, report = prepared(source, tmp_path / "set")
     assert [r.layout for r in records] == ["released"] * 2
-    lost, outside = report["skipped"]  # by name, and by number
-    assert lost["what"] == ["lost"] and "take name: got '..'" in outside["why"]
+    why = reasons(report)
+    assert "take name: got '..'" in why[".."] and "exo.mp4" in why["lost"]
+    assert "frame 0: got null" in why["null"]
 
 
 def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
