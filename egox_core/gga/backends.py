@@ -106,7 +106,8 @@ class KernelsUsed(Choosing):
         self._choices: list[Choice] = []
 
     def clear(self) -> None:
-        """A run begins, perhaps with a mended file or compiler: lost kernels are tried anew."""
+        """Forget lost kernels when a run begins: a mended file or compiler may have brought them
+        back."""
         forget_lost()
         self.seconds, self._choices = 0.0, []
 
@@ -190,8 +191,8 @@ def choose_backend(
     recompute: bool,
     used: KernelsUsed,
 ) -> tuple[BiasedAttention, Choice]:
-    """The kernel of this name, or the best of those that give the twin's numbers, and what follows
-    it.
+    """Choose the kernel of this name, or the best of those that give the twin's numbers, and what
+    follows it.
 
     Raises:
         EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives
@@ -249,7 +250,7 @@ def _unfit(name: str, why: str) -> EgoXInputError:
 
 
 def _kernel(name: str, recompute: bool) -> BiasedAttention:
-    """The kernel; one that holds no rows has nothing to recompute."""
+    """Load the kernel, one that recomputes the rows where it holds any."""
     return _recomputed(BACKENDS[name]) if recompute and _limits(name).makes_rows else BACKENDS[name]
 
 
@@ -363,6 +364,6 @@ def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choos
 def _twin(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:
-    """The same queries in float32."""
+    """Compute the same queries in float32."""
     rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True)
     return math_rows(q, k, v, heads, rows, queries)

@@ -20,14 +20,14 @@ LOG_FLOOR = 1e-6
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Keeps matrix products in their own type inside a host's or trainer's autocast."""
+    """Keep matrix products in their own type inside a host's or trainer's autocast."""
     # Asked first: torch raises for devices that have no autocast.
     on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()
 
 
 def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """True where the result has to be differentiated."""
+    """Check whether the result has to be differentiated."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 

@@ -61,13 +61,13 @@ class UnlimitedMemory:
 
 
 def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h, w_exo, D]
-    """The exo part (a view) of the tokens of a whole canvas."""
+    """Take the exo part (a view) of the tokens of a whole canvas."""
     t, h, w_exo, w_ego = grid
     return x.unflatten(1, (t * h, w_exo + w_ego))[:, :, :w_exo]
 
 
 def ego_tokens(x: Tensor, grid: Grid, dim: int) -> Tensor:
-    """The ego part of ``x``, whose dimension ``dim`` holds the tokens of a whole canvas."""
+    """Take the ego part of ``x``, whose dimension ``dim`` holds the tokens of a whole canvas."""
     t, h, w_exo, w_ego = grid
     rows = x.unflatten(dim, (t * h, w_exo + w_ego)).narrow(dim + 1, w_exo, w_ego)
     return rows.flatten(dim, dim + 1)
@@ -77,7 +77,7 @@ def join_tokens(
     exo: Tensor,  # [B, t * h, w_exo, D]
     ego: Tensor,  # [B, t * h * w_ego, D]
 ) -> Tensor:  # [B, tokens, D]
-    """The tokens of a whole canvas out of its halves."""
+    """Join both halves to the tokens of a whole canvas."""
     return torch.cat((exo, ego.unflatten(1, (exo.shape[1], -1))), dim=2).flatten(1, 2)
 
 
@@ -257,7 +257,7 @@ class ExoCache:
         # Conditions that are asked for together, by this forward or another one; empty: not known.
         asked: Collection = (),
     ) -> ExoForward | None:
-        """The part that one forward has in the cache; None where nothing can be kept.
+        """Find the part of the cache that one forward uses, or None where nothing can be kept.
 
         ``conditions`` are such as :meth:`alike` puts together.
         """
@@ -301,7 +301,8 @@ class ExoCache:
     def _home(
         self, exact_bytes: int, packed_bytes: int | None, device: torch.device
     ) -> tuple[torch.device, bool] | None:
-        """The device that keeps a condition's tensors, and whether in 8 bits; None: no room.
+        """Choose the device that keeps a condition's tensors and whether in 8 bits, or None without
+        room.
 
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.
@@ -362,7 +363,7 @@ class Transfer:
     arrived: torch.cuda.Event | None
 
     def wait(self) -> tuple[Tensor, Tensor]:
-        """The tensors, ready for the stream that computes."""
+        """Return the tensors once the stream that computes may use them."""
         if self.arrived is not None:
             stream = torch.cuda.current_stream(self.pair[0].device)
             stream.wait_event(self.arrived)

@@ -175,8 +175,8 @@ def pool_tokens(
 
 
 def _at_most_unit(directions: Tensor) -> Tensor:  # [..., 3] -> float32
-    """Rounding alone takes some unit vectors past length 1, and cosines with them past the
-    logarithm's zero."""
+    """Shorten vectors that rounding took past length 1, and cosines with them past the logarithm's
+    zero."""
     directions = directions.float()
     return directions / directions.norm(dim=-1, keepdim=True).clamp_min(1)
 

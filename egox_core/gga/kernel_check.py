@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
-    """True where each head of each sample is right by its own largest value, however small."""
+    """Check that each head of each sample is right by its own largest value, however small."""
     kind, limit = torch.finfo(twin.dtype), AGREEMENT.get(twin.dtype, FINE_AGREEMENT)
     # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
     last_bit = max(kind.smallest_normal * kind.eps, torch.finfo(torch.float32).smallest_normal)
@@ -85,7 +85,7 @@ class Choosing:
 
 
 def short(error: Exception) -> str:
-    """The error's first line."""
+    """Take the error's first line."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 

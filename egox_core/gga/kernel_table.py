@@ -93,7 +93,7 @@ KERNELS: Mapping[str, Limits] = {
 
 
 def matrix() -> list[str]:
-    """The table as lines of Markdown."""
+    """Write the table as lines of Markdown."""
     lines = ["| kernel | numbers | head | card | Triton | modes | unasked | gradients | why |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for name, limits in KERNELS.items():
@@ -116,13 +116,13 @@ def _cards(known: tuple[Card, ...] | None) -> str:
 
 
 def card_of(device: torch.device) -> Card | None:
-    """The NVIDIA card's compute capability; None for all else."""
+    """Ask for the NVIDIA card's compute capability, None of all else."""
     nvidia = device.type == "cuda" and torch.version.hip is None
     return torch.cuda.get_device_capability(device) if nvidia else None
 
 
 def name_of(device: torch.device) -> str:
-    """The card's name; the kind of all else."""
+    """Name the card, or the kind of all else."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

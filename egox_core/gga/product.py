@@ -55,8 +55,8 @@ one: those of a frame of 784 queries are filled to seven eighths. In float32 the
 def columns(
     geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:  # [t, h * w_ego, 16], [t + 1, 16, tokens and padding]
-    """The two parts of all weights, times 2^(2 LARGEST) and less by :func:`_powers`; kept with the
-    geometry."""
+    """Compute the two parts of all weights, times 2^(2 LARGEST) and less by :func:`_powers`, and
+    keep them with the geometry."""
     kind = torch.float32 if dtype == torch.float32 else torch.float16
     key = options.mode, options.lambda_g, kind
     if key not in geometry.made:
@@ -183,7 +183,7 @@ def guided_product(
 
 
 def product_kernel() -> Any:
-    """The kernel itself, which only an installed Triton can import.
+    """Import the kernel itself, for which Triton must be installed.
 
     Raises:
         ImportError: no Triton.
@@ -196,7 +196,7 @@ def product_kernel() -> Any:
 def tile(
     tiles: Mapping, card: kernel_table.Card | None, dtype: torch.dtype, dim: int
 ) -> tuple[Any, ...]:
-    """A line of :data:`TILES` or its like."""
+    """Choose a line of :data:`TILES` or its like."""
     card = card or (8, 0)
     of_cards = tiles[dtype != torch.float32, max(64, _padded(dim))]
     return of_cards[max(known for known in of_cards if known <= card)]

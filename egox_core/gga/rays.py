@@ -41,7 +41,7 @@ def ego_rays(
     w: int,
     meta_intrinsics: Tensor | None = None,  # [3, 3], of the take's file; read in mode released
 ) -> Tensor:  # [h, w, 3] float64, unit length, frame of the unturned ego camera
-    """Viewing directions of the ego latents in the stored (upright) layout.
+    """Compute viewing directions of the ego latents in the stored (upright) layout.
 
     Zero where the lens sees nothing.
 
@@ -60,7 +60,7 @@ def world_rays(
     # The ego camera in the frames of the t latents.
     ego: CameraPath,
 ) -> Tensor:  # [t, h, w, 3]
-    """The camera rays in world axes, frame by frame."""
+    """Turn the camera rays into world axes, frame by frame."""
     return torch.einsum("hwi,tij->thwj", rays_cam, ego.w2c[:, :3, :3].to(rays_cam))
 
 

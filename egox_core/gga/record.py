@@ -54,7 +54,7 @@ class AttentionRecord:
         # The other fields except heads.
         **fields: Any,
     ) -> AttentionRecord:
-        """Copies on the CPU that share nothing with the model's tensors, which it may overwrite."""
+        """Copy a call to the CPU, sharing nothing with the model's tensors, which it may overwrite."""
         t, h, w_exo, w_ego = grid
         q_ego = q.unflatten(0, (t * h, -1))[:, -w_ego:].flatten(0, 1)
         q_ego, keys = (x.flatten(1).detach().to("cpu", copy=True).contiguous() for x in (q_ego, k))
@@ -142,7 +142,7 @@ class AttentionRecord:
         )
 
     def exo_part(self, row: Tensor) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
-        """The exo keys of rows over all tokens."""
+        """Take the exo keys of rows over all tokens."""
         t, h, w_exo, w_ego = self.grid
         return row.unflatten(-1, (t, h, w_exo + w_ego))[..., :w_exo]
 

@@ -138,8 +138,8 @@ class BiasRows:
 
 
 def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
-    """The largest bias there can be, as a number that ``dtype`` holds exactly: ego keys, at 0 -
-    shift, lose nothing.
+    """Compute the largest bias there can be, as a number that ``dtype`` holds exactly, so that ego
+    keys, at 0 - shift, lose nothing.
 
     0 in float32 and better, where rows are the bias itself.
     """

@@ -12,7 +12,8 @@ import triton.language as tl
 
 @triton.jit
 def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
-    """A block of keys or values; ``cut``: some keys are past the end, ``padded``: channels too."""
+    """Load a block of keys or values, with ``cut`` where some keys are past the end, with
+    ``padded`` where channels are."""
     if cut:
         block = tl.load(place, mask=key_in[:, None] & channel_in[None, :], other=0.0)
     elif padded:
@@ -52,7 +53,7 @@ def _add_keys(
     cut: tl.constexpr,
     padded: tl.constexpr,
 ):
-    """The sums with one block of keys more: shares are exp2(score - largest) times a weight."""
+    """Add one block of keys to the sums, in which a share is exp2(score - largest) times a weight."""
     keys = load_block(k, key_in, channel_in, cut, padded)
     scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
     weights = product_weights(columns, tl.load(key_columns), slope, above, floor, steep)

@@ -318,7 +318,7 @@ class PictureMatch:
 
 
 def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
-    """The best turns on a grid, by correlation of blurred pictures."""
+    """Find the best turns on a grid, by correlation of blurred pictures."""
     grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
     turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
     rotations = _turns(turns).astype(np.float32)
@@ -342,7 +342,7 @@ class _Pose(NamedTuple):
 
 
 def _of_frame(match: PictureMatch, t: int, starts: np.ndarray) -> _Pose:
-    """The best pose of a frame, from a few turns on."""
+    """Find the best pose of a frame, from a few turns on."""
     if not match.views.masks[t].any():
         return _Pose(np.eye(3), np.zeros(3))
     begun = [_Pose(rotation, np.zeros(3)) for rotation in _turns(starts)]

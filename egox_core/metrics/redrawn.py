@@ -209,13 +209,14 @@ def blended(
 
 
 def _moved(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
-    """What lies so far down and to the right of each pixel; 0 beyond the picture."""
+    """Shift a picture, so that each pixel shows what lies so far down and to the right, 0 beyond
+    it."""
     down, right = (REACH + step for step in move)
     height, width = picture.shape
     return np.pad(picture, REACH)[down : down + height, right : right + width]
 
 
 def _even(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
-    """The difference without its median in the frame: another exposure is no other colour."""
+    """Subtract the frame's median difference, since another exposure is no other colour."""
     off = a - b
     return off - np.median(off[on > 0], axis=0)

@@ -91,7 +91,7 @@ def _panel(
 def _curve(
     canvas: np.ndarray, values: np.ndarray, at, colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """A polyline broken at NaN; a point that stands alone becomes a dot."""
+    """Draw a polyline that is broken at NaN, with a dot for a point that stands alone."""
     run: list[tuple[int, int]] = []
     for frame in range(len(values) + 1):
         if frame < len(values) and np.isfinite(values[frame]):

@@ -44,11 +44,11 @@ class Heat:
         }
 
     def tick(self, at: float) -> str:
-        """The value at a share of the scale."""
+        """Compute the value at a share of the scale."""
         return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
     def picture(self, exo: Tensor) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
-        """The map over the exo frame, without title and legend."""
+        """Draw the map over the exo frame, without title and legend."""
         return torch.from_numpy(_overlay(_bytes(exo, 1.0), self)).float() / 255
 
 
@@ -60,7 +60,7 @@ def attention_view(
     frame: int,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, list[Heat], str]:
-    """The picture [H', W', 3] of an ego pixel's attention, its maps, and what there is to say.
+    """Draw the picture [H', W', 3] of an ego pixel's attention, with its maps and a text.
 
     Raises:
         EgoXInputError: pictures of another canvas, a pixel or frame outside.
@@ -83,7 +83,8 @@ def attention_view(
 
 
 def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
-    """The maps of the first query of ``rows``: g, attention with geometry, attention without.
+    """Compute the maps of the first query of ``rows``: g, attention with geometry, attention
+    without.
 
     Attention is in multiples of an even spread over all tokens of the key frame.
     """
@@ -184,8 +185,8 @@ def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
 
 
 def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
-    """The picture in grey under the map's colours, which grow denser with the value; tokens without
-    one stay grey."""
+    """Draw the picture in grey under the map's colours, which grow denser with the value, and grey
+    alone where a token has none."""
     height, width = picture.shape[:2]
     has_value = np.isfinite(heat.values)
     share = np.clip(

@@ -24,7 +24,8 @@ def sightings_picture(
     # See :class:`..scene.exo_motion.ExoMotion`.
     sightings: np.ndarray | None,
 ) -> tuple[Drawn, dict[str, Any]]:
-    """The frames with the points that were found again, in the colour of their residual; legend."""
+    """Draw the frames with the points that were found again, in the colour of their residual, and a
+    legend."""
     found = np.zeros((0, 4)) if sightings is None else sightings
 
     def draw(frame: int) -> Tensor:
@@ -42,7 +43,7 @@ def sightings_picture(
 
 
 def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
-    """The camera's way as seen from above frame 0's picture, which looks upwards in it."""
+    """Draw the camera's way as seen from above frame 0's picture, which looks upwards in it."""
     poses = exo.seen_from(exo.one(0))
     places, looks = (v[:, [0, 2]].numpy() for v in (camera_centre(poses), poses[:, 2, :3]))
     low, high = places.min(0), places.max(0)

@@ -32,7 +32,8 @@ def draw_head_path(
     guessed: Tensor,  # [T] bool
     progress: Progress = no_progress,
 ) -> tuple[Tensor, dict[str, Any]]:  # [T, H, W, 3] float32 0...1
-    """The head's axes (right red, down green, forward blue) and a cone along its look; legend.
+    """Draw the head's axes (right red, down green, forward blue), a cone along its look, and a
+    legend.
 
     Raises:
         EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.
@@ -89,7 +90,7 @@ def _lines() -> list[tuple[Tensor, int | None]]:
 
 
 def _of_length(line: Tensor) -> Tensor:  # [S, 3] -> [STEPS, 3]
-    """The same line by as many points as all others."""
+    """Resample a line to as many points as all others."""
     return interpolate(line.T[None], STEPS, mode="linear", align_corners=True)[0].T
 
 
@@ -100,7 +101,8 @@ def _draw(
     colour: tuple[float, float, float],
     thick: int,
 ) -> None:
-    """The parts of a line that the lens can see; what is far outside is left to the picture's border."""
+    """Draw the parts of a line that the lens can see, leaving what is far outside to the picture's
+    border."""
     height, width = picture.shape[:2]
     near = valid & (np.abs(uv) < 4 * max(height, width)).all(1)
     points = np.round(uv * 16).astype(np.int64).astype(np.int32)  # sixteenths of a pixel

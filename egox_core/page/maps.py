@@ -34,7 +34,7 @@ def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
 
 
 def colour_stops() -> list[str]:
-    """The map as evenly spaced CSS colours, from low to high."""
+    """List the map's colours as evenly spaced CSS colours, from low to high."""
     table = colour_table()
     entries = np.linspace(0, len(table) - 1, STOPS).round().astype(int)
     return [
@@ -120,7 +120,7 @@ def coverage_preview(
     rgb: Tensor,  # [T, H, W, 3] 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Drawn:  # [T, H, W, 3] float32 0...1
-    """The prior, diagonal magenta stripes where no point landed."""
+    """Draw the prior, with diagonal magenta stripes where no point landed."""
     count, height, width = coverage.shape
     diagonal = torch.arange(height)[:, None] + torch.arange(width)[None]
     stripes = (diagonal // HATCH_PX % 2).float()[..., None] * 0.35 + 0.45

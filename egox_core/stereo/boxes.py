@@ -76,7 +76,7 @@ def _boxes(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int, int, int]]:
 
 
 def _index(content: bytes, marks: bytes, moved: Callable[[int], int]) -> bytes:
-    """The index with marks at its pictures, and with the places that its chunks move to.
+    """Rewrite the index with marks at its pictures, and with the places that its chunks move to.
 
     Places get 64 bits, since a file may grow past 4 GiB by it.
     """

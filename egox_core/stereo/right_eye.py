@@ -123,7 +123,8 @@ def iter_second_eye(
     *,
     progress: Progress = no_progress,
 ) -> Iterator[EyeFrame]:
-    """The right eye frame by frame, by the depth along the path as it is; see :func:`second_eye`."""
+    """Make the right eye frame by frame, by the depth along the path as it is, see
+    :func:`second_eye`."""
     ego = trajectory.ego.upright
     camera, there = ego.camera, ego.w2c.clone()
     there[..., 3] -= eyes

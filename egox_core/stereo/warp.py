@@ -137,7 +137,7 @@ def fill_holes(
     picture: Tensor,  # [H, W, 3]
     nearness: Tensor,  # [H, W], NaN in holes
 ) -> Tensor:  # [H, W, 3]
-    """The picture, its holes filled along rows from the side that is farther away.
+    """Fill the picture's holes along rows from the side that is farther away.
 
     Colours are evened out from row to row, or they would flicker.
     """

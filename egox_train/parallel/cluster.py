@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
-    """Connects to a Ray cluster, unless this process is, and yields which one, in words.
+    """Connect to a Ray cluster, unless this process is connected, and yield which one, in words.
 
     Args:
         address: Ray's name for a cluster; ``local`` starts a private one here, which ends with the
@@ -92,7 +92,7 @@ class LostClusterError(EgoXInputError):
 
 
 def _reach(address: str) -> None:
-    """Raises OSError at once where nothing listens; Ray itself would try for many minutes."""
+    """Raise OSError at once where nothing listens, since Ray itself would try for many minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -108,8 +108,8 @@ class _Head:
     resources: Mapping[str, float] = field(default_factory=dict)  # what it had when it was seen
 
     def check(self) -> None:
-        """Looks for it, now and then, and asks only one that is there: a question to a lost head
-        would never return.
+        """Look for the cluster's head now and then, and ask only one that is there: a question to a
+        lost head would never return.
 
         Raises:
             LostClusterError: it has been away too long.
@@ -142,7 +142,7 @@ def cluster_cpus() -> int:
 
 
 def has_gpu(engine: str) -> bool:
-    """True with a GPU where the items run: here, or anywhere in the Ray cluster."""
+    """Check for a GPU where the items run: here, or anywhere in the Ray cluster."""
     if engine != "ray":
         return torch.cuda.is_available()
     with ray_cluster():
@@ -203,7 +203,7 @@ class _GpuHosts:
         return reference
 
     def started(self, reference: Any) -> None:
-        """Takes a process in use.
+        """Take a process in use.
 
         Raises:
             EgoXInputError: none comes to run.

@@ -58,7 +58,7 @@ HERE = RunPlaces()
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
-    """The devices of a list such as ``cuda:0,cuda:1``. On a Ray cluster, which hands out GPUs
+    """Read the devices of a list such as ``cuda:0,cuda:1``. On a Ray cluster, which hands out GPUs
     itself, only their kind counts.
 
     Raises:
@@ -109,7 +109,8 @@ def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequ
 def run_items(
     function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = HERE
 ) -> Iterator[tuple[int, Any, str]]:
-    """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
+    """Yield (index, result, error) as items finish, with an ``error`` of "" where the function
+    returned.
 
     ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch
     hangs). Exceptions, one for lack of memory too, and dead workers come back as text, so that one
@@ -132,8 +133,8 @@ def run_items(
 def made_once(
     file: Path, finished: Callable[[], Made | None], make: Callable[[], Made], wait: bool = True
 ) -> tuple[Made, bool] | str:
-    """An item that several processes may be at, and whether this call has made it, under a lock
-    beside ``file``.
+    """Make an item that several processes may be at, under a lock beside ``file``, and tell whether
+    this call has made it.
 
     Args:
         finished: the item that is there, None where it has to be made; asked under the lock.
@@ -156,7 +157,7 @@ def run_all(
     stage: str = "",
     progress: Progress = no_progress,
 ) -> tuple[dict[str, str], list[Any]]:
-    """Runs all items; returns why some failed, by name, and what the others gave. One that gives
+    """Run all items, and tell why some failed, by name, and what the others gave. One that gives
     BUSY, since another process is at it, is asked again with its ``wait`` set, after all others.
 
     Args:
@@ -184,5 +185,5 @@ def run_all(
 
 
 def with_failures(stage: str, count: int) -> str:
-    """A stage with what failed in it so far."""
+    """Name a stage with what failed in it so far."""
     return f"{stage}, {count} failed" if count else stage

@@ -38,7 +38,8 @@ class RunSums:
 def run_sums(
     function: Callable[..., Any], jobs: Sequence[Any], field: str, places: RunPlaces
 ) -> RunSums:
-    """Makes the middle clip twice in folders that are removed again; the first time loads models.
+    """Make the middle clip twice in folders that are removed again, since the first time loads
+    models.
 
     Args:
         field: of a job, the folder that it writes to.

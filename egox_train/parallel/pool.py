@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
-    """(result, ""), or (None, the error in words)."""
+    """Call a function, and return (result, ""), or (None, the error in words)."""
     try:
         return function(*arguments), ""
     except Exception as error:  # the one place where a take's failure becomes a line of the report
@@ -41,7 +41,8 @@ def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
 
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
-    """A pool of one process for each worker: so a death is one item's, and the others go on."""
+    """Run items in a pool of one process for each worker: so a death is one item's, and the others
+    go on."""
     workers = min(workers, len(items))
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // max(1, workers))

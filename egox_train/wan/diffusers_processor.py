@@ -84,8 +84,8 @@ class GgaScope:
     def shared_bias(
         self, dtype: torch.dtype
     ) -> Tensor | None:  # -> [B, 1, tokens, tokens], rows of exo queries 0
-        """The whole batch's bias where it is small, the same tensor for every block; None where it
-        isn't."""
+        """Compute the whole batch's bias where it is small, the same tensor for every block, and
+        None where it isn't."""
         size = sum(4 * g.tokens**2 for g in self.geometry)
         if (
             not self.geometry
@@ -178,7 +178,7 @@ class GgaAttnProcessor(WanAttnProcessor):
 
 
 def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> GgaScope:
-    """Gives every self-attention of diffusers' Wan transformer the processor; returns the scope
+    """Give every self-attention of diffusers' Wan transformer the processor, and return the scope
     that steers them.
 
     Heights and widths in the rotary embedding are multiplied by ``position_scale``, as the host's

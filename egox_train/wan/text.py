@@ -20,7 +20,7 @@ class TextEncoder(Protocol):
     """Gives an embedding for each prompt."""
 
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
-        """The embedding of one prompt."""
+        """Encode one prompt."""
 
 
 class FixedText:
@@ -35,7 +35,7 @@ class FixedText:
 
 
 def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
-    """The one tensor of a safetensors file, [tokens, dim] or [1, tokens, dim].
+    """Read the one tensor of a safetensors file, [tokens, dim] or [1, tokens, dim].
 
     Raises:
         EgoXInputError: several tensors, or one of another shape.

@@ -26,8 +26,8 @@ HEAD_DIM = 128  # of every published Wan; other models say their heads in the me
 
 
 def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3DModel:
-    """The transformer, weights frozen as they are, norms and time embedding in float32 as diffusers
-    keeps them.
+    """Load the transformer, weights frozen as they are, norms and time embedding in float32 as
+    diffusers keeps them.
 
     Raises:
         EgoXInputError: as :func:`base_form`; weights that don't fit the configuration, or memory.
@@ -50,7 +50,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
 
 
 def base_form(path: Path) -> WanTransformer3DModel:
-    """The transformer without its weights, by headers and configuration alone.
+    """Build the transformer without its weights, by headers and configuration alone.
 
     Raises:
         EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
@@ -91,7 +91,7 @@ def base_form(path: Path) -> WanTransformer3DModel:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The safetensors files of a base: itself, or those of its diffusers folder."""
+    """List the safetensors files of a base: itself, or those of its diffusers folder."""
     return sorted(subfolder(path, "transformer").glob("*.safetensors")) if path.is_dir() else [path]
 
 
@@ -166,7 +166,7 @@ def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
 
 
 def _config_of(path: Path) -> dict[str, Any]:
-    """A diffusers folder's configuration."""
+    """Read a diffusers folder's configuration."""
     folder = subfolder(path, "transformer")
     if not (folder / "config.json").is_file():
         raise EgoXInputError(

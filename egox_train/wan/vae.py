@@ -31,7 +31,7 @@ class VaeEncoder:
         self,
         frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [16, t, H / 8, W / 8] float32, model space, on the CPU
-        """The latent of one video."""
+        """Encode one video to its latent."""
         return normalise_latent(self.encode_raw(frames[None]))[0].cpu()
 
     @torch.no_grad()
@@ -39,7 +39,7 @@ class VaeEncoder:
         self,
         frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, raw, on the model's device
-        """The latents of several videos of one size, in the VAE's own space."""
+        """Encode several videos of one size, in the VAE's own space."""
         video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
         video = (video * 2 - 1).movedim(-1, 1).to(self.device)
         return self.model.encode(video).latent_dist.mode()
@@ -48,7 +48,7 @@ class VaeEncoder:
         self,
         latent: Tensor,  # [16, t, h, w] model space
     ) -> Tensor:  # [T, H, W, 3] float32 0...1, on the CPU
-        """The video of one latent."""
+        """Decode one latent to its video."""
         return self.decode_raw(denormalise_latent(latent[None].float()))[0]
 
     @torch.no_grad()
@@ -56,7 +56,7 @@ class VaeEncoder:
         self,
         latents: Tensor,  # [N, 16, t, h, w] raw
     ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
-        """The videos of several latents of one size, from the VAE's own space."""
+        """Decode several latents of one size, from the VAE's own space."""
         video = self.model.decode(latents.to(self.device, torch.float32)).sample.cpu()
         return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
 

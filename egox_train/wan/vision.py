@@ -64,7 +64,7 @@ class VisionEncoder:
         picture: Tensor,  # [1, H, W, 3] float 0...1
         twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
     ) -> Tensor:  # [tokens, width] float32, on the CPU
-        """The embedding of one picture."""
+        """Embed one picture."""
         pixels = clip_pixels(picture, self.size, twice_rescaled).to(self.device, self.dtype)
         out = self.model(pixels, output_hidden_states=True)
         return out.hidden_states[-2][0].float().cpu()

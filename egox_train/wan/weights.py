@@ -52,7 +52,7 @@ def weights_hash(path: Path, what: str = "weights") -> str:
 
 
 def subfolder(path: Path, name: str) -> Path:
-    """The folder of that name in a diffusers folder; ``path`` itself where there is none."""
+    """Find the folder of that name in a diffusers folder, or ``path`` itself where there is none."""
     return path / name if (path / name).is_dir() else path
 
 
@@ -68,7 +68,7 @@ def weights_bytes(*paths: Path | None) -> int:
 
 
 def file_metadata(file: Path, what: str) -> dict[str, str]:
-    """The ``__metadata__`` of a safetensors file."""
+    """Read the ``__metadata__`` of a safetensors file."""
     return dict(read_header(file, what).get("__metadata__") or {})
 
 
@@ -99,7 +99,7 @@ def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> di
 
 
 def load_network(network: Network, file: Path, what: str, *, expected: str, where: str) -> Network:
-    """The network with the weights of a file, for evaluation.
+    """Load a file's weights into the network, for evaluation.
 
     Args:
         what: names the file in errors.
@@ -188,7 +188,7 @@ def model_on(device: str | None, folder: Path, *class_names: str, **words: str) 
 
 
 def model_device(name: str | None) -> torch.device:
-    """The device asked for; None: a GPU where there is one.
+    """Choose the device asked for, or for None a GPU where there is one.
 
     Raises:
         EgoXInputError: no such device here.

@@ -19,7 +19,8 @@ DRAWING_BYTES = 2**30
 
 
 def drawing_device() -> torch.device:
-    """The host's device, to draw points on; models move out for it where its memory is full."""
+    """Choose the host's device to draw points on, for which models move out where its memory is
+    full."""
     device = management.get_torch_device()
     if not management.is_device_cpu(device):
         management.free_memory(DRAWING_BYTES, device)
@@ -60,7 +61,7 @@ class HostMemory:
         return to_load + self._forward_bytes + int(management.minimum_inference_memory())
 
     def _others(self, device: torch.device) -> list[Any]:
-        """The host's entries of models on the device that this one's forward doesn't need."""
+        """List the host's entries of models on the device that this one's forward doesn't need."""
         needed = (*self._model.get_nested_additional_models(), *self._model.model_patches_models())
         return [
             one

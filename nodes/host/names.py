@@ -107,7 +107,7 @@ _FORM = re.compile(
 
 
 def is_there(name: str) -> bool:
-    """True on a host that has ``name``, written in one of the module's forms."""
+    """Check whether the host has ``name``, written in one of the module's forms."""
     form = _FORM.fullmatch(name)
     if form is None:
         return False

@@ -42,8 +42,8 @@ def input_roots() -> list[Path]:
 
 
 def model_roots() -> list[Path]:
-    """The host's model folders, extra ones included; not other packs' own files, settings among
-    them."""
+    """List the host's model folders, extra ones included, but not other packs' own files, settings
+    among them."""
     return [
         Path(p)
         for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
@@ -53,13 +53,14 @@ def model_roots() -> list[Path]:
 
 
 def kept_path(name: str) -> Path:
-    """A file or folder of the pack's own that outlives a restart: the host empties its temp folder
-    when it starts."""
+    """Place a file or folder of the pack's own where it outlives a restart: the host empties its
+    temp folder when it starts."""
     return Path(folder_paths.get_user_directory()) / "egox" / name
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
-    """The existing file (or folder) that ``name`` stands for; ``what`` names it in errors.
+    """Find the existing file (or folder) that ``name`` stands for, with ``what`` as its name in
+    errors.
 
     ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings
     too), to a model folder, or to the pack if it begins with ``sample/``.
@@ -105,7 +106,8 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
 
 
 def inside(path: Path, what: str) -> Path:
-    """The path that the pack itself put together, once its links are followed and lie inside.
+    """Check a path that the pack itself put together: once its links are followed, it must lie
+    inside.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
@@ -187,7 +189,7 @@ def _absolute(name: str, what: str) -> EgoXInputError:
 
 
 def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
-    """The file ``name`` in the folder of the exo video, or None where there is none.
+    """Find the file ``name`` in the folder of the exo video, or None where there is none.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).

@@ -7,7 +7,7 @@ from ...egox_core.progress import Progress
 
 
 def host_progress(total: int = 1) -> Progress:
-    """A progress callback for one run of one node.
+    """Make a progress callback for one run of one node.
 
     ``total`` is only the bar's first length; every report carries its own, because a node often calls several core
     functions one after the other, each with its own count. The callback raises the host's

@@ -19,9 +19,9 @@ run may have used without it."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:
-    """A decorator: a call with the very same objects and equal plain values, among the last
-    ``slots``, gives the same result again. Arguments are not kept alive; results, which nobody may
-    change, are."""
+    """Decorate a function, so that a call with the very same objects and equal plain values, among
+    the last ``slots``, gives the same result again. Arguments are not kept alive. Results, which
+    nobody may change, are."""
 
     def decorate(function: Callable) -> Callable:
         known: deque[tuple[tuple, Any]] = deque(maxlen=slots)

@@ -32,7 +32,7 @@ class PartSeconds:
         self._spans: dict[str, list[tuple[Any, Any]]] = {}
 
     def clear(self) -> None:
-        """A run begins."""
+        """Forget the steps of the run before."""
         self._spans.clear()
 
     @contextmanager
@@ -97,7 +97,7 @@ class StepListener:
 
 
 def running_server() -> Any | None:
-    """The host's server. Without one (tests, scripts) nobody is listening."""
+    """Find the host's server. Without one (tests, scripts) nobody is listening."""
     from server import PromptServer
 
     return getattr(PromptServer, "instance", None)
@@ -140,7 +140,7 @@ class TimeLeft(StepListener):
             return super().__call__(executor, noise, *args, **kwargs)
 
     def loaded(self, *_: object) -> None:
-        """Callback of the host once the model is where it computes."""
+        """Note that the model is where it computes, as the host's callback."""
         self.show(f"step 1 of {self.total}")
 
     def after_step(

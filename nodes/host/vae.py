@@ -113,7 +113,8 @@ def released_embedding(
     seed: int,
     noise: str,  # of NOISES
 ) -> Output:
-    """The embedding of the released inference: first frame of the decoded canvas [exo | noise].
+    """Compute the embedding of the released inference: first frame of the decoded canvas [exo |
+    noise].
 
     The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """

@@ -33,7 +33,8 @@ MAX_PIXELS = 2**27
 
 @takes_files
 async def save_clip(request: web.Request) -> web.Response:
-    """A field ``about`` (JSON: name, fps, run), then JPEGs of all frames, as multipart/form-data.
+    """Save a field ``about`` (JSON: name, fps, run), then JPEGs of all frames, sent as
+    multipart/form-data.
 
     Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries
     its workflow."""
@@ -42,7 +43,7 @@ async def save_clip(request: web.Request) -> web.Response:
 
 
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
-    """Description of the clip, and its pictures."""
+    """Receive the description of the clip, and its pictures."""
     about, pictures, received = b"", list[bytes](), 0
     async for part in parts_of(request):
         data = bytearray()

@@ -46,7 +46,7 @@ async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
 
 
 def frame_jpeg(path: Path, number: int) -> bytes:
-    """A frame of a video, at most MAX_HIGH px high; the last one where it has fewer.
+    """Encode a frame of a video, at most MAX_HIGH px high, or the last one where it has fewer.
 
     Raises:
         EgoXInputError: no video that can be read.

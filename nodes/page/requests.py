@@ -31,14 +31,14 @@ BAD_BODIES = (
 
 
 def refuse(status: int, reason: str) -> web.Response:
-    """An answer that says why not."""
+    """Make an answer that says why not."""
     return web.json_response({"reason": reason}, status=status)
 
 
 def unkept(
     body: bytes, kind: str = "image/jpeg", headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An answer that no browser keeps."""
+    """Make an answer that no browser keeps."""
     headers = {"Cache-Control": "no-store", **(headers or {})}
     return web.Response(body=body, content_type=kind, headers=headers)
 
@@ -67,8 +67,8 @@ OTHER_PAGE = "only this server's own page may ask"
 def reads_file(
     handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]],
 ) -> Handler:
-    """A handler of ``?file=…`` as a route's handler: 403 where another page asks, else 400 and what
-    the handler says.
+    """Turn a handler of ``?file=…`` into a route's handler: 403 where another page asks, else 400
+    and what the handler says.
 
     An img or video element sends no Origin; what a browser says of the asking page counts where it
     says anything."""
@@ -86,7 +86,8 @@ def reads_file(
 
 
 def takes_files(handler: Handler) -> Handler:
-    """A handler of multipart/form-data as a route's handler, answering as :func:`writes_files`."""
+    """Turn a handler of multipart/form-data into a route's handler, answering as
+    :func:`writes_files`."""
 
     @functools.wraps(handler)
     async def route(request: web.Request) -> web.StreamResponse:
@@ -98,7 +99,8 @@ def takes_files(handler: Handler) -> Handler:
 
 
 def writes_files(handler: Handler) -> Handler:
-    """A handler that writes files as a route's handler: who may ask, and what a failure answers.
+    """Turn a handler that writes files into a route's handler: who may ask, and what a failure
+    answers.
 
     400: what the handler says, a body that breaks off, 403: another page asks, 413: over the host's
     limit, 507: the disk refuses.
@@ -127,7 +129,7 @@ def writes_files(handler: Handler) -> Handler:
 
 
 async def read_body(request: web.Request, limit: int) -> dict:
-    """The request's JSON object.
+    """Read the request's JSON object.
 
     Raises:
         EgoXInputError: not JSON, no object.
@@ -150,7 +152,7 @@ async def read_body(request: web.Request, limit: int) -> dict:
 
 
 def json_object(raw: bytes, what: str = "request") -> dict:
-    """The JSON object that a page sent as bytes; ``what`` names it.
+    """Read the JSON object that a page sent as bytes, with ``what`` as its name in errors.
 
     Raises:
         EgoXInputError: not JSON, no object, texts that are no text: a NUL, half a surrogate pair.
@@ -182,7 +184,7 @@ def whole() -> AbstractContextManager:
 
 
 async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
-    """The parts of a multipart request.
+    """Read the parts of a multipart request.
 
     Raises:
         EgoXInputError: cut off, without a boundary, parts within parts.
@@ -202,7 +204,7 @@ async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
 
 
 async def blocks_of(part: BodyPartReader, size: int) -> AsyncIterator[bytes]:
-    """The content of a part in blocks of at most ``size`` bytes.
+    """Read the content of a part in blocks of at most ``size`` bytes.
 
     Raises:
         EgoXInputError: cut off.
@@ -216,7 +218,7 @@ async def blocks_of(part: BodyPartReader, size: int) -> AsyncIterator[bytes]:
 
 
 def whole_number(body: dict, key: str, low: int, high: int, default: int | None = None) -> int:
-    """An integer field within bounds.
+    """Read an integer field within bounds.
 
     Raises:
         EgoXInputError: missing without a default, no integer, outside.
@@ -225,7 +227,7 @@ def whole_number(body: dict, key: str, low: int, high: int, default: int | None 
 
 
 def number(body: dict, key: str, low: float, high: float) -> float:
-    """A number field within bounds.
+    """Read a number field within bounds.
 
     Raises:
         EgoXInputError: missing, no number, outside.

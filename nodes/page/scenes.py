@@ -53,7 +53,7 @@ class SceneEntry:
         return self.scene.frame_count
 
     def moving(self, frame: int) -> CoarsePoints:
-        """Moving points of one frame; the last few are remembered."""
+        """Load the moving points of one frame, and remember those of the last few."""
         with self._lock:
             if frame not in self._moving:
                 points = self.scene.moving[frame]
@@ -64,14 +64,14 @@ class SceneEntry:
             return self._moving[frame]
 
     def picture(self, frame: int) -> bytes | None:
-        """The exo frame as JPEG; None where there are none."""
+        """Encode the exo frame as JPEG, or give None where there are none."""
         if self.images is None or not len(self.images):
             return None
         rgb = self.images[min(frame, len(self.images) - 1), ..., :3]
         return jpeg((rgb.clamp(0, 1) * 255).round().to(torch.uint8))
 
     def exo(self, frame: int) -> CameraPath:
-        """The exo camera as it stands in one frame."""
+        """Take the exo camera as it stands in one frame."""
         return self.scene.exo.one(min(frame, self.scene.frame_count - 1))
 
 
@@ -102,7 +102,7 @@ class SceneStore:
         return entry
 
     def get(self, token: object) -> SceneEntry | None:
-        """The scene of a token; None where it is unknown or was dropped."""
+        """Find the scene of a token, or None where it is unknown or was dropped."""
         with self._lock:
             entry = self._entries.get(token) if isinstance(token, str) else None
             if entry is not None:
@@ -138,7 +138,7 @@ def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
 
 
 def _thin_scene(scene: PointCloud) -> PointCloud:
-    """The scene's cameras and times, without its points."""
+    """Keep the scene's cameras and times, without its points."""
     none = scene.static.select(torch.zeros(0, dtype=torch.int64))
     return replace(scene, static=none, moving=(none,) * scene.frame_count)
 
@@ -168,7 +168,7 @@ def tensor_bytes(thing: object, seen: set[int] | None = None) -> int:
 
 
 def jpeg(rgb: Tensor) -> bytes:  # [H, W, 3] uint8
-    """A picture as JPEG."""
+    """Encode a picture as JPEG."""
     ok, data = cv2.imencode(
         ".jpg",
         cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),

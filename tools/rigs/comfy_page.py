@@ -70,7 +70,7 @@ class KeptPages:
         self._free: dict[bool, list[Any]] = {False: [], True: []}
 
     def take(self, size: tuple[int, int], touch: bool) -> Any:
-        """A Playwright ``Page`` of that size that holds nothing of an earlier one."""
+        """Open a Playwright ``Page`` of that size that holds nothing of an earlier one."""
         width, height = size
         if self._free[touch]:
             page = self._free[touch].pop()
@@ -197,7 +197,7 @@ class ComfyPage:
             raise PageError("scripts of the page failed: " + "; ".join(self.faults))
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """Result of a function of the page; one that never answers fails, as any other wait does."""
+        """Call a function of the page, and fail where it never answers, as any other wait does."""
         late = f"setTimeout(fail, {PATIENCE_S * 1000}, Error('no answer in {PATIENCE_S:.0f} s'))"
         return self.page.evaluate(
             f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => {late})])",
@@ -262,7 +262,7 @@ class ComfyPage:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
     def to_prompt(self) -> dict[str, Any]:
-        """The graph in the API form, as the page itself would send it."""
+        """Export the graph in the API form, as the page itself would send it."""
         return self.evaluate("async () => (await app.graphToPrompt()).output")
 
     # -- looking
@@ -302,5 +302,5 @@ def shipped_workflows(repo: Path) -> dict[str, Path]:
 
 
 def read_workflow(path: Path) -> dict[str, Any]:
-    """A saved workflow."""
+    """Read a saved workflow."""
     return json.loads(path.read_text("utf-8"))

@@ -47,7 +47,8 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def golden_model(pack: ModuleType) -> Any:
-    """A float32 ModelPatcher of the golden weights, which our key table names; every one of them must fit."""
+    """Load a float32 ModelPatcher of the golden weights, which our key table names, and check that
+    every one of them fits."""
     import comfy.ldm.wan.model
     import comfy.model_base
     import comfy.model_management

@@ -52,7 +52,7 @@ class ModelRig:
     trajectory: Any
 
     def nodes(self, name: str) -> ModuleType:
-        """A module of the pack's ``nodes``."""
+        """Import a module of the pack's ``nodes``."""
         return importlib.import_module(f"{self.pack.__name__}.nodes.{name}")
 
     @property
@@ -84,7 +84,7 @@ class ModelRig:
         latent: dict | None = None,
         **inputs: Any,
     ) -> torch.Tensor:
-        """The stock KSampler; the sampled latent [B, 16, t, h, w_ego]."""
+        """Sample with the stock KSampler to a latent [B, 16, t, h, w_ego]."""
         import nodes as host_nodes
 
         with torch.inference_mode():
@@ -139,19 +139,20 @@ class ModelRig:
 
 
 def core(pack: ModuleType, name: str) -> ModuleType:
-    """A room or file of ``egox_core`` as the pack sees it, so that its types are the nodes' own."""
+    """Import a room or file of ``egox_core`` as the pack sees it, so that its types are the nodes'
+    own."""
     return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 def load_transformer(path: Path, **model_options: Any) -> Any:
-    """A transformer through the code of the stock UNETLoader."""
+    """Load a transformer through the code of the stock UNETLoader."""
     import comfy.sd
 
     return comfy.sd.load_diffusion_model(str(path), model_options=model_options)
 
 
 def load_vae(path: Path) -> Any:
-    """A VAE through the code of the stock VAELoader."""
+    """Load a VAE through the code of the stock VAELoader."""
     import comfy.sd
     import comfy.utils
 
@@ -180,8 +181,8 @@ def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
-    """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo,
-    CameraTrajectory."""
+    """Make a slanted floor seen by the exo camera, and an ego camera that walks along it:
+    DepthVideo, CameraTrajectory."""
     types, cameras = core(pack, "types"), core(pack, "cameras")
     exo_camera = cameras.CameraModel.pinhole(size.exo_width, size.height, 0.8 * size.exo_width)
     rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]
@@ -293,7 +294,7 @@ def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
 
 
 def load_clip_vision(path: Path) -> Any:
-    """The stand-in picture encoder, which no stock loader reads."""
+    """Load the stand-in picture encoder, which no stock loader reads."""
     import comfy.clip_vision
     import comfy.utils
 

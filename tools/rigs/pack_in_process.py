@@ -55,7 +55,7 @@ def load_root(name: str) -> ModuleType:
 
 
 def load_pack(name: str = "egox_pack") -> ModuleType:
-    """The same, and its nodes."""
+    """Load the pack and its nodes."""
     root = load_root(name)
     importlib.import_module(f"{name}.nodes.extension")
     importlib.import_module(f"{name}.egox_core")
@@ -64,7 +64,8 @@ def load_pack(name: str = "egox_pack") -> ModuleType:
 
 @contextmanager
 def pack_on_host(command: str, **options: Any) -> Iterator[tuple[Host, ModuleType]]:
-    """The host that is there and the pack in it, both in this process, with folders that go afterwards.
+    """Load the host that is there and the pack in it, both in this process, with folders that go
+    afterwards.
 
     ``command`` is what asks for them, of ``run.py``; ``options`` as :func:`import_host` has them.
 

@@ -80,7 +80,8 @@ def transformer_shapes(form: TransformerForm) -> Shapes:
 
 
 def lora_shapes(form: TransformerForm, rank: int) -> Shapes:
-    """A LoRA in the naming of the released file: diffusers modules, prefix ``transformer.``, no alpha."""
+    """List the shapes of a LoRA in the naming of the released file: diffusers modules, prefix
+    ``transformer.``, no alpha."""
     shapes: Shapes = {}
     for i in range(form.layers):
         for attention in ("attn1", "attn2"):
@@ -92,7 +93,8 @@ def lora_shapes(form: TransformerForm, rank: int) -> Shapes:
 
 
 def vae_shapes(dim: int) -> Shapes:
-    """The Wan 2.1 VAE with ``dim`` base channels: diffusers' class in native names."""
+    """List the shapes of the Wan 2.1 VAE with ``dim`` base channels: diffusers' class in native
+    names."""
     from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
@@ -104,7 +106,7 @@ def vae_shapes(dim: int) -> Shapes:
 
 
 def umt5_shapes(config: Mapping[str, int]) -> Shapes:
-    """A umT5 encoder, 4096 wide as the transformer's text input asks."""
+    """List the shapes of a umT5 encoder, 4096 wide as the transformer's text input asks."""
     from transformers import UMT5Config, UMT5EncoderModel
 
     shapes = _shapes(UMT5EncoderModel, UMT5Config(**config, d_model=4096))
@@ -114,7 +116,7 @@ def umt5_shapes(config: Mapping[str, int]) -> Shapes:
 
 
 def clip_vision_shapes(config: Mapping[str, Any]) -> Shapes:
-    """A CLIP image encoder with its projection."""
+    """List the shapes of a CLIP image encoder with its projection."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     return _shapes(CLIPVisionModelWithProjection, CLIPVisionConfig(**config))

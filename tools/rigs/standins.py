@@ -114,7 +114,7 @@ def with_config(config: dict[str, object]) -> dict[str, str]:
 def transformer(
     form: TransformerForm, seed: int = SEED
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """A transformer and the metadata that the stock loader needs with it."""
+    """Make a transformer and the metadata that the stock loader needs with it."""
     differs = {}
     if form.heads != form.dim // 128:
         differs["num_heads"] = form.heads
@@ -126,8 +126,8 @@ def transformer(
 
 
 def tokenizer_model(sentences: Sequence[str] = (LETTERS, LETTERS), **options: Any) -> torch.Tensor:
-    """A sentencepiece model with umT5's special ids (pad 0, end 1), as the bytes of its file; of
-    single characters, unless the trainer's options say otherwise."""
+    """Train a sentencepiece model with umT5's special ids (pad 0, end 1), as the bytes of its file,
+    of single characters unless the trainer's options say otherwise."""
     import sentencepiece  # a requirement of the host; only --all comes here
 
     model = io.BytesIO()
@@ -156,7 +156,7 @@ def write(
 
 
 def make_shipped(out: Path, seed: int = SEED) -> None:
-    """The three files that the demo's workflow reads."""
+    """Make the three files that the demo's workflow reads."""
     write(out / SHIPPED["transformer"], *transformer(WAN22_I2V, seed))
     write(out / SHIPPED["vae"], random_tensors(vae_shapes(VAE_DIM), seed))
     write(
@@ -167,8 +167,8 @@ def make_shipped(out: Path, seed: int = SEED) -> None:
 
 
 def make_tests_only(out: Path, seed: int = SEED) -> None:
-    """The forms of Wan 2.1 I2V, VACE and Fun Control; the text and picture encoders, which no stock
-    loader reads."""
+    """Make the forms of Wan 2.1 I2V, VACE and Fun Control, and the text and picture encoders, which
+    no stock loader reads."""
     write(out / TESTS_ONLY["transformer_img_emb"], *transformer(WAN21_I2V, seed + 1))
     write(out / TESTS_ONLY["vace"], *transformer(WAN21_VACE, seed + 2))
     write(out / TESTS_ONLY["fun_control"], *transformer(WAN21_FUN_CONTROL, seed + 3))

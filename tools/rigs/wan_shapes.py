@@ -65,7 +65,7 @@ IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
 
 
 def wan_model(size: str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) -> Any:
-    """The host's model object (``WAN21``) with uninitialised weights on the CPU."""
+    """Build the host's model object (``WAN21``) with uninitialised weights on the CPU."""
     import comfy.model_base
     import comfy.supported_models
 

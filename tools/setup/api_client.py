@@ -32,7 +32,7 @@ def prompt_file(name: str, repo: Path = REPO_ROOT) -> Path:
 
 
 def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
-    """A shipped workflow in the API form."""
+    """Read a shipped workflow in the API form."""
     return json.loads(prompt_file(name, repo).read_text("utf-8"))
 
 

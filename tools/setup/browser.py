@@ -53,8 +53,8 @@ WITHOUT_WEBGL = ("--disable-gpu-compositing",)
 
 
 def find_browser() -> Path | None:
-    """The browser's executable: the one that EGOX_BROWSER names, else the first of the usual names
-    and places."""
+    """Find the browser's executable: the one that EGOX_BROWSER names, else the first of the usual
+    names and places."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named) if Path(named).is_file() else None
@@ -82,8 +82,8 @@ def may_install() -> bool:
 
 
 def prepare_browser(log: Path) -> Path | None:
-    """The browser, installed by apt where that may be; None (and said why) where the browser tests
-    will be skipped."""
+    """Find the browser, or install it by apt where that may be, or say why the browser tests will
+    be skipped and give None."""
     browser = find_browser()
     if browser is None and not os.environ.get(VARIABLE) and may_install():
         print(f"Installing chromium by apt (details in {log})")

@@ -90,7 +90,7 @@ def start_inside(words: list[str]) -> int:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """The sub-command and its options; ``rest``: the words after the sub-command."""
+    """Read the sub-command and its options, with the words after the sub-command as ``rest``."""
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="EgoX for ComfyUI: demo, tests, server, benches.",

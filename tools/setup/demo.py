@@ -72,7 +72,7 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
 
 
 def announce(prompt: dict[str, Any]) -> Callable[[Event], None]:
-    """A listener that prints each node's name as it begins."""
+    """Make a listener that prints each node's name as it begins."""
 
     def listen(event: Event) -> None:
         kind, data = event
@@ -181,7 +181,7 @@ def use_standins(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_type(prompt: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """Inputs of each node of a type."""
+    """List the inputs of each node of a type."""
     return [node["inputs"] for node in prompt.values() if node["class_type"] == kind]
 
 

@@ -87,7 +87,8 @@ class Environment:
 
 
 def this_environment(layout: Layout | None = None) -> Environment | None:
-    """The host that is there under this very Python, or None. Makes and fetches nothing.
+    """Find the host that is there under this very Python, or None, without making or fetching
+    anything.
 
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
@@ -181,7 +182,7 @@ def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
 
 
 def find_host_python(host: Host) -> Path:
-    """The Python that a user's own host runs under.
+    """Find the Python that a user's own host runs under.
 
     Raises:
         SetupError: none of the usual places has one, and this Python has no torch.

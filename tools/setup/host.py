@@ -77,7 +77,7 @@ def read_version(root: Path) -> tuple[int, ...]:
 
 
 def find_host(layout: Layout | None = None) -> Host | None:
-    """The host that is there already, or None. Fetches nothing.
+    """Find the host that is there already, or None, without fetching anything.
 
     Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI whose
     custom_nodes the pack is in, the copy that run.py fetched earlier.

@@ -63,7 +63,7 @@ def requirement_lines(text: str) -> list[str]:
 
 
 def extra_requirements(layout: Layout, name: str) -> list[str]:
-    """An extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
+    """Read an extra of pyproject.toml by a pattern, since Python 3.10 has no TOML reader."""
     text = (layout.repo / "pyproject.toml").read_text("utf-8")
     match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
     return re.findall(r"\"([^\"]+)\"", match.group(1)) if match else []

@@ -37,9 +37,9 @@ other tests run."""
 
 
 def run_tests(environment: Environment, rest: list[str]) -> int:
-    """The gates (ruff and ty), then pytest; with --gates no pytest, with --browser only the tests in
-    a browser, with --screenshots these also remake docs/img. --device: no gates, and of tests/core
-    those that can on that device.
+    """Run the gates (ruff and ty), then pytest. With --gates no pytest, with --browser only the
+    tests in a browser, with --screenshots these also remake docs/img. With --device no gates, and
+    of tests/core those that can on that device.
 
     Without further arguments the page is the newest on PyPI, which is what people have; --all takes
     the tests in a browser to the host's own page, too. --host and --frontend run the tests that a
@@ -149,8 +149,8 @@ def check_types(environment: Environment) -> int:
 def _test_other(
     environment: Environment, rest: list[str], *, in_browser: bool, browser: bool
 ) -> int:
-    """The host's and the nodes' tests, which count; then those in a browser, whose failures may be
-    that page's own."""
+    """Run the host's and the nodes' tests, which count, then those in a browser, whose failures may
+    be that page's own."""
     named = [
         argument
         for argument in rest
@@ -174,8 +174,8 @@ def _test_other(
 
 
 def other_host(environment: Environment, version: str | None, frontend: str | None) -> Environment:
-    """The host of release ``version`` (None: this one) with frontend package ``frontend`` (None:
-    its own).
+    """Make the host of release ``version`` (None: this one) with frontend package ``frontend``
+    (None: its own).
 
     Packages that differ are put in a folder that is searched before the environment's own.
 
