@@ -144,7 +144,7 @@ class CameraPath:
 
     @property
     def numbered(self) -> CameraPath:
-        """The camera of a file that states its poses to be of the source's frames 0, 1, 2, …"""
+        """The camera of a file that states its poses to be of the source's frames from 0 on."""
         if self.stands:
             return self
         return replace(self, frames=replace(self.frames, counted=False))

@@ -106,8 +106,7 @@ class KernelsUsed(Choosing):
         self._choices: list[Choice] = []
 
     def clear(self) -> None:
-        """Forget lost kernels when a run begins: a mended file or compiler may have brought them
-        back."""
+        """Forget lost kernels, since a mended file or compiler may have brought them back."""
         forget_lost()
         self.seconds, self._choices = 0.0, []
 

@@ -228,8 +228,10 @@ class ExoCache:
         sigmas: Sequence[float],
         weights: Hashable = None,
     ) -> list[list[int]]:
-        """Places of stacked conditions that one forward can serve: those that are kept, by where
-        and how, and all others. The arguments are those of :meth:`forward`.
+        """Group the places of stacked conditions that one forward can serve.
+
+        Those that are kept stand together by where and how, and so do all others. The arguments are
+        those of :meth:`forward`.
         """
         places = defaultdict[Hashable, list[int]](list)
         for place, condition in enumerate(conditions):
@@ -301,8 +303,7 @@ class ExoCache:
     def _home(
         self, exact_bytes: int, packed_bytes: int | None, device: torch.device
     ) -> tuple[torch.device, bool] | None:
-        """Choose the device that keeps a condition's tensors and whether in 8 bits, or None without
-        room.
+        """Choose a condition's device and whether it is kept in 8 bits, or None without room.
 
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.

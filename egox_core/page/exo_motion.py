@@ -24,8 +24,7 @@ def sightings_picture(
     # See :class:`..scene.exo_motion.ExoMotion`.
     sightings: np.ndarray | None,
 ) -> tuple[Drawn, dict[str, Any]]:
-    """Draw the frames with the points that were found again, in the colour of their residual, and a
-    legend."""
+    """Draw the frames with the points found again, in the colour of their residual."""
     found = np.zeros((0, 4)) if sightings is None else sightings
 
     def draw(frame: int) -> Tensor:

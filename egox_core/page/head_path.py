@@ -32,8 +32,7 @@ def draw_head_path(
     guessed: Tensor,  # [T] bool
     progress: Progress = no_progress,
 ) -> tuple[Tensor, dict[str, Any]]:  # [T, H, W, 3] float32 0...1
-    """Draw the head's axes (right red, down green, forward blue), a cone along its look, and a
-    legend.
+    """Draw the head's axes (right red, down green, forward blue) and a cone along its look.
 
     Raises:
         EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.

@@ -46,8 +46,7 @@ USUAL: Mapping[str, str] = {
 
 
 def told_by_metadata(metadata: Mapping[str, str]) -> str:
-    """What a LoRA needs that stands in its file's metadata alone, for whoever loads it elsewhere;
-    empty where that is nothing."""
+    """Say what a LoRA needs that stands in its file's metadata alone, "" where nothing does."""
     trained = trained_with(metadata)
     unusual = [
         f"{key} {trained.get(key)}" for key in USUAL if trained.get(key, USUAL[key]) != USUAL[key]
