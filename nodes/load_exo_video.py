@@ -20,7 +20,7 @@ from ..egox_core.sizes import (
 )
 from ..egox_core.stages import Clip, load_clip
 from ..egox_core.types import Sound
-from ..egox_core.video import VideoSource, frame_rate, open_clip, open_video
+from ..egox_core.video import VideoSource, frame_rate, made_safe, open_clip, open_video, real_tracks
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
@@ -259,22 +259,22 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
     )
 
 
-def refuse_many_channels(source: VideoSource) -> None:
+def refuse_sound_of_edited(source: VideoSource) -> None:
     """Refuse a file whose sound the host's own reader must not be asked for.
 
-    PyAV reads beyond its arrays at 8 planar channels or more, which ends the process.
+    PyAV ends the process at 8 channels or more, and at channels that the container names.
 
     Raises:
         EgoXInputError: such sound.
     """
     with open_video(source) as container:
-        coded = [track.codec_context for track in container.streams.audio]
-        most = max((each.layout.nb_channels for each in coded if each is not None), default=0)
-    if most >= MANY_CHANNELS:
+        tracks = [made_safe(track) for track in real_tracks(container.streams.audio)]
+    channels = max((count for count, _ in tracks), default=0)
+    if channels >= MANY_CHANNELS or any(named for _, named in tracks):
         raise EgoXInputError(
             "video that was cropped or resized",
-            got=f"sound of {most} channels, on which ComfyUI's own reader ends the process",
-            expected=f"fewer than {MANY_CHANNELS}",
+            got=f"sound of {channels} channels, on which ComfyUI's own reader ends the process",
+            expected="sound of one channel or two",
             fix="connect the video before it is cropped, or give the file stereo sound",
         )
 
@@ -318,7 +318,7 @@ def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, t
         EgoXInputError: sound on which the host's reader ends the process.
     """
     source, window = _stream_source(video)
-    refuse_many_channels(source)
+    refuse_sound_of_edited(source)
     whole = open_clip(source, frame_count=1, window_s=window)
     clip, _ = load_clip(video.get_components().images, fps=whole.info.fps, **options)
     indices = (clip.selection.indices + whole.first).clamp(max=whole.info.frame_count - 1)

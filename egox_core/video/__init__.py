@@ -22,3 +22,4 @@ from .reader import (
 from .reprojection import Undistortion, reproject, undistorted_camera
 from .selection import VideoInfo, select_frames
 from .timing import frame_rate
+from .tracks import made_safe, real_tracks

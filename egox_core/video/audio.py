@@ -16,7 +16,7 @@ from ..types import FrameSelection, Sound
 from .reader import VideoSource, open_video
 from .selection import VideoInfo
 from .timing import JOIN_S
-from .tracks import chosen_track, decoded_frames
+from .tracks import chosen_track, decoded_frames, made_safe
 
 if TYPE_CHECKING:
     import av
@@ -78,6 +78,7 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
         stream = chosen_track(container.streams.audio)
         if stream is None:
             return None
+        made_safe(stream)
         if start > LEAD_S and stream.time_base and info.pts:
             container.seek(int((start - LEAD_S) / stream.time_base), stream=stream)
         lost: list[av.Packet] = []

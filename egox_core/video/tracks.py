@@ -144,6 +144,21 @@ def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
     return (2, "BT.601") if marks.get("encoder", "").startswith("Lavf") else (1, "")
 
 
+def made_safe(stream: Any) -> tuple[int, bool]:
+    """Number of a sound track's channels, and whether each was named by the container.
+
+    It must be asked before the first packet is decoded. PyAV (18) frees the names of such channels
+    with every layout that it hands out, of the track's and of each frame: the process ends. So they
+    are taken out here, and the channels are those that are usual for their number.
+    """
+    layout = stream.codec_context.layout
+    channels, named = layout.nb_channels, " channels (" in layout.name
+    del layout  # which frees them
+    if named:
+        stream.codec_context.layout = f"{channels} channels"
+    return channels, named
+
+
 def unknown_sound(container: Any) -> str:
     """Number of tracks of sound where none can be decoded; empty otherwise."""
     tracks = container.streams.audio

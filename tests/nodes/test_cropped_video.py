@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.core.video.test_timing import tone, with_sound
+from tests.refusals import refuses
+
 from .test_input_nodes import load
 
 COUNT, SIZE = 21, (96, 48)
@@ -88,3 +91,19 @@ def test_without_a_crop_the_file_is_read(clip, told):
     )
     assert frames.source_size == SIZE and frames.source == clip
     assert float(images[:, :, :40].max()) < 0.1 and float(images[:, :, 56:].min()) > 0.3
+
+
+@pytest.mark.parametrize(("layout", "suffix"), [("7.1", "mkv"), ("7.1", "mov"), ("mono", "mkv")])
+def test_sound_of_a_cropped_video_is_the_files(pack, comfy_host, layout, suffix):
+    """The host's own reader would end the process on 8 channels, so it isn't asked."""
+    rate, channels = 48000, 1 if layout == "mono" else 8
+    path = comfy_host.input / "crops" / f"film.{suffix}"
+    path.parent.mkdir(exist_ok=True)
+    with_sound(path, tone(rate, channels), rate, layout)
+    video = cropped_video(True)(str(path)).as_cropped(0, 0, 32, 32)
+    if channels > 2:
+        with refuses("sound of 8 channels"):
+            load(video=video, width=32, height=32, frame_count=9)
+        return
+    _, audio, fps, _ = load(video=video, width=32, height=32, frame_count=9)
+    assert fps == 30 and audio["waveform"].shape == (1, 1, round(0.3 * rate))

@@ -102,6 +102,7 @@ def beeps(waveform: torch.Tensor, rate: int) -> list[float]:
         ("mov", "pcm_s16le", "2.1", 3, 48000),
         ("mov", "pcm_s16le", "quad", 4, 48000),
         ("mov", "pcm_s16le", "5.1", 6, 48000),
+        ("mov", "pcm_s16le", "7.1", 8, 48000),  # MOV names each channel
         ("mkv", "aac", "7.1", 8, 48000),
         ("mkv", "libopus", "7.1", 8, 48000),
         ("mkv", "flac", "6.1", 7, 44100),
@@ -113,7 +114,7 @@ def beeps(waveform: torch.Tensor, rate: int) -> list[float]:
     ],
 )
 def test_the_host_gets_sound_that_it_can_save(tmp_path, suffix, codec, layout, channels, rate):
-    """PyAV itself ends the process on 8 planar channels."""
+    """PyAV itself ends the process on 8 planar channels, and on channels that a container names."""
     path = tmp_path / f"film.{suffix}"
     with_sound(path, tone(rate, channels), rate, layout, codec)
     heard = open_clip(path, frame_count=57).sound()
