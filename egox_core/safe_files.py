@@ -40,7 +40,7 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 @contextlib.contextmanager
 def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
-    """Holds ``path`` for this process while it is made; yields False where another process holds
+    """Hold ``path`` for this process while it is made, and yield False where another process holds
     it.
 
     The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file
@@ -114,7 +114,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
-    """The path, if it is a file; ``what`` names it in the error.
+    """Check that the path is a file, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: nothing there, a folder, or larger than ``most_bytes``.
@@ -168,7 +168,7 @@ def refuse_pickled(path: Path, what: str) -> None:
 
 
 def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) -> object:
-    """The content of a JSON file.
+    """Read the content of a JSON file.
 
     Raises:
         EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without
@@ -196,7 +196,7 @@ def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict
 
 
 def parse_json(text: str | bytes, what: str) -> object:
-    """The content of a JSON text; ``what`` names it in the error.
+    """Read the content of a JSON text, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: not UTF-8, not JSON, nested without end.
@@ -215,24 +215,25 @@ def parse_json(text: str | bytes, what: str) -> object:
 
 
 def given(content: Mapping, name: str, key: str, read: Callable[[Any, str], Value]) -> Value | None:
-    """A value of a parsed file, by its reader (value, its name in errors); None without one."""
+    """Read a value of a parsed file by its reader (value, its name in errors), None without one."""
     value = content.get(key)
     return None if value is None else read(value, f"{key} of {name}")
 
 
 def _integer(digits: str) -> int | float:
-    """An integer of 64 bits, or a longer one as float: Python limits the digits of an int."""
+    """Read an integer of 64 bits, or a longer one as float, since Python limits the digits of an
+    int."""
     return int(digits) if len(digits) <= MAX_DIGITS + 2 else float(digits)
 
 
 def whole_number(text: str) -> int | None:
-    """A number that a stranger writes in digits; None of other text, and of one beyond 64 bits."""
+    """Read a number that a stranger writes in digits, None of other text and of one beyond 64 bits."""
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def safe_name(name: str) -> str:
-    """A file name as a stranger gives it, as every system can hold it: without folders, never
-    empty, accents in one character (macOS writes two, and takes both for one name)."""
+    """Turn a file name that a stranger gives into one that every system can hold: without folders,
+    never empty, accents in one character (macOS writes two, and takes both for one name)."""
     name = (
         re.sub(
             r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]",
@@ -269,8 +270,8 @@ def require_safe_name(name: str, what: str) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
-    """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
-    an exception.
+    """Yield a temporary path beside ``path`` to write to, which becomes ``path`` at the end, or
+    vanishes with an exception.
 
     Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
     read. An error of the disk names ``path``: writing itself tells none.

@@ -212,7 +212,7 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def with_middle(
     view: ExoView, evidence: Evidence, rotation: np.ndarray, place: np.ndarray
 ) -> Evidence:
-    """The surface at the head's middle, looked up where the head is taken to be.
+    """Look up the surface at the head's middle, where the head is taken to be.
 
     Args:
         rotation: [T, 3, 3] world_from_head.

@@ -197,7 +197,7 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
 
 
 def _keys(given: Any, keys: tuple[str, str], source: str) -> tuple[Any, ...]:
-    """The values under these keys, of which none may be missing."""
+    """Take the values under these keys, of which none may be missing."""
     values = tuple(given.get(key) for key in keys) if isinstance(given, Mapping) else (None,)
     if any(value is None for value in values):
         raise EgoXInputError(

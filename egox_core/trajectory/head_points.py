@@ -51,13 +51,14 @@ class HeadPoints:
         return finite & (self.scores >= MIN_SCORE)
 
     def resized(self, picture: tuple[int, int]) -> HeadPoints:
-        """The same points in pixels of the picture resized to (width, height)."""
+        """Scale the points to pixels of the picture resized to (width, height)."""
         scale = torch.tensor(picture).double() / torch.tensor(self.picture)
         return replace(self, uv=(self.uv + 0.5) * scale - 0.5, picture=picture)
 
 
 def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadPoints:
-    """The points in pixels of a picture of ``size``, if they belong to such a clip.
+    """Check that the points belong to such a clip, and give them in pixels of a picture of
+    ``size``.
 
     Raises:
         EgoXInputError: another number of frames, a picture of another shape, no person in any frame.
@@ -243,7 +244,7 @@ def _by_mask(people: People, mask: Tensor) -> list[Person | None]:
 
 
 def _followed(people: People, index: int) -> list[Person | None]:
-    """The person ``index`` of the first frame with so many, followed forwards and backwards by place."""
+    """Follow the person ``index`` of the first frame with so many, forwards and backwards by place."""
     frames = people.frames
     start = next((t for t, frame in enumerate(frames) if len(frame) > index), None)
     if start is None or index < 0:

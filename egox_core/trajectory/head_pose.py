@@ -61,7 +61,7 @@ class HeadReport(StageReport):
         return torch.tensor([kind in GUESSED for kind in self.seen])
 
     def text(self) -> str:
-        """The grounds of each stretch of frames: "frames 0 to 30: face seen, ...; 31 to 48: ..."."""
+        """Say the grounds of each stretch: "frames 0 to 30: face seen, ..., 31 to 48: ..."."""
         there = np.array(self.seen)
         parts = [f"{_stretches(there == k)}: {words}" for k, words in SEEN.items() if k in there]
         return "frames " + "; ".join(parts)
@@ -87,7 +87,7 @@ class HeadPath:
         # The exo camera of the estimate.
         exo: CameraPath,
     ) -> CameraTrajectory:
-        """The path of the ego camera that the head wears."""
+        """Make the path of the ego camera that the head wears."""
         mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
         w2c = compose(mount, invert(self.world_from_head.double()))
         ego = CameraPath(lens=camera, w2c=w2c, frames=frames.bare, world=exo.world)
@@ -106,7 +106,7 @@ def estimate_head(
     # The world's upward direction x, y, z; None takes that of the exo camera.
     up: Sequence[float] | None = None,
 ) -> HeadPath:
-    """The head in every frame; never a frame without an answer.
+    """Estimate the head in every frame, never a frame without an answer.
 
     Raises:
         EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; times
@@ -219,7 +219,8 @@ def _seen(
     focal_px: float,
     known: np.ndarray,  # [T] bool, heads as a model has them
 ) -> tuple[str, ...]:
-    """A key of SEEN per frame; networks put faces on backs, too, so the pose tells those apart."""
+    """Name what is seen of the head in each frame by a key of SEEN. Networks put faces on backs,
+    too, so the pose tells those apart."""
     seen = points.seen[:, : len(HEAD_POINTS)].numpy()
     hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
     large = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
@@ -228,7 +229,7 @@ def _seen(
 
 
 def _stretches(there: np.ndarray) -> str:
-    """Runs of frames [T] bool, as "3 to 9, 12 to 12"."""
+    """Write runs of frames [T] bool as "3 to 9, 12 to 12"."""
     return ", ".join(f"{begin} to {end - 1}" for begin, end in _runs(there))
 
 

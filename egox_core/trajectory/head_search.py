@@ -38,7 +38,7 @@ STEP_DEG, STEP_MOST = (
 
 
 def in_sight(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """The chance [...] of each point of being in sight."""
+    """Compute the chance [...] of each point of being in sight."""
     return np.clip((1 + sight - hidden) / 2, DOUBT, 1 - DOUBT)
 
 
@@ -83,7 +83,7 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
 
 
 def search(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """The best way through time over a grid of rotations.
+    """Find the best way through time over a grid of rotations.
 
     Returns:
         world_from_head [T, 3, 3], and the places [T, 3] between the eyes, world.

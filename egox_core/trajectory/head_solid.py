@@ -57,7 +57,7 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
 
 
 def _centred(points: np.ndarray) -> np.ndarray:  # [..., N, 3]
-    """The points about their middle, at a root mean square of 1."""
+    """Move the points to their middle, at a root mean square of 1."""
     points = points - points.mean(-2, keepdims=True)
     return points / np.sqrt((points**2).sum(-1).mean(-1))[..., None, None].clip(1e-9)
 

@@ -80,7 +80,7 @@ def joined_points(
 
 
 def _filled(points: HeadPoints, other: HeadPoints) -> HeadPoints:
-    """The points, and another detector's where this one doesn't have the person."""
+    """Fill in another detector's points where these don't have the person."""
     own = points.seen.any(1)
     return replace(
         points,

@@ -67,7 +67,7 @@ MEAN_SHAPE = np.zeros(len(SHAPE_SIGMA))
 def template_points(
     shape: np.ndarray = MEAN_SHAPE,  # [7] logarithm of the size, then additions to LENGTHS, metres
 ) -> np.ndarray:  # [5, 3] metres, head frame
-    """The head's points in the order of HEAD_POINTS."""
+    """List the head's points in the order of HEAD_POINTS."""
     eye, ear, ear_down, ear_back, nose_down, nose_forward = LENGTHS + shape[1:]
     points = [
         [eye, 0, 0],
@@ -80,7 +80,7 @@ def template_points(
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
-    """The same directions at length 1; none stays none."""
+    """Scale directions to length 1, while none stays none."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
@@ -97,7 +97,7 @@ def placed_points(
     # See template_points.
     shape: np.ndarray = MEAN_SHAPE,
 ) -> np.ndarray:  # [T, 5, 3] metres
-    """The head's points from the exo camera, world axes."""
+    """Place the head's points from the exo camera, in world axes."""
     return np.einsum("tij,pj->tpi", rotation, template_points(shape)) + from_camera[:, None]
 
 
@@ -149,6 +149,6 @@ def ego_from_head(
 
 
 def worn_points(ego_w2c: Tensor) -> Tensor:  # [T, 3, 4] -> [T, 5, 3] metres, world
-    """The points of the mean head that wears Aria glasses at these poses, in the order of HEAD_POINTS."""
+    """Place the mean head's points (HEAD_POINTS) that wears Aria glasses at these poses."""
     heads = compose(invert(ego_w2c.double()), ego_from_head(1))
     return transform(heads, torch.from_numpy(template_points()))

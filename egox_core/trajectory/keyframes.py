@@ -56,7 +56,7 @@ def keyframe_track(
     name: str = "keyframes",
     rest: Tensor | None = None,  # [3, 4] w2c, upright camera axes
 ) -> PoseTrack:
-    """The track that keyframes describe.
+    """Make the track that keyframes describe.
 
     Args:
         content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation":
@@ -136,7 +136,7 @@ def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
 
 
 def with_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: int) -> PoseTrack:
-    """The track bent to the points that the wearer looks at, ``[{"frame" or "time_s", "point"}, ...]``.
+    """Bend the track to look points, ``[{"frame" or "time_s", "point"}, ...]``.
 
     Raises:
         EgoXInputError: another form, a clock that is not the track's, a point that can't be looked
@@ -176,7 +176,7 @@ def has_w2c(content: object) -> bool:
 
 
 def of_any_sensor(content: object, camera: CameraModel) -> object:
-    """The same keyframes with place and angles for matrices of this camera: those hold for any other."""
+    """Write keyframes with place and angles for matrices of this camera."""
     if not has_w2c(content):
         return content
     document = dict(content) if isinstance(content, dict) else {"keyframes": content}
@@ -226,7 +226,7 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
 
 
 def direction(values: object, name: str) -> Tensor:  # [3] float64
-    """A direction in the world, its upward one where nothing is given; ``name`` names it in errors.
+    """Read a direction in the world, its upward one where nothing is given.
 
     Raises:
         EgoXInputError: no three numbers, no length.
@@ -246,7 +246,7 @@ def upright_pose(
     roll_deg: float,
     up=DEFAULT_UP,  # [3] the world's upward direction
 ) -> Tensor:  # [3, 4] float64, w2c
-    """The pose of an upright camera.
+    """Compute the pose of an upright camera.
 
     With the default ``up`` the angles turn from the world's own axes (a level exo camera); with
     another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
@@ -281,7 +281,7 @@ def sensor_pose(
     upright_w2c: Tensor,  # [3, 4]
     quarter_turns: int,
 ) -> Tensor:  # [3, 4] float64
-    """An upright pose in the axes of a camera's sensor."""
+    """Turn an upright pose into the axes of a camera's sensor."""
     return sensor_from_upright(quarter_turns) @ upright_w2c
 
 

@@ -65,12 +65,12 @@ class PoseTrack:
         return cls(w2c=w2c, moments=moments, clock="index", name=name, constant=len(w2c) == 1)
 
     def at(self, moments: Tensor) -> Tensor:  # [M] -> [M, 3, 4]
-        """The poses at other moments on the track's clock."""
+        """Compute the poses at other moments on the track's clock."""
         poses = interpolate_poses(self.w2c, self.moments, moments, self.between)
         return poses if self.bends is None else bent(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
-        """The poses at the frames in use: by source index where numbered, else by time.
+        """Compute the poses at the frames in use: by source index where numbered, else by time.
 
         Raises:
             EgoXInputError: the track ends before the last frame in use, or begins after the first,
@@ -214,7 +214,7 @@ def bends_to(
 
 
 def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T] -> [T, 3, 4]
-    """The path with its change of turn kept and bent: between two moments from one bend to the next
+    """Bend the path with its change of turn kept: between two moments from one bend to the next
     (slerp), before the first and after the last one by those. No place changes."""
     from scipy.spatial.transform import Rotation, Slerp
 
@@ -302,7 +302,7 @@ def placed_track(
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
-    """The same path at the times of other frames.
+    """Take the path at the times of other frames.
 
     Raises:
         EgoXInputError: the path does not reach over them.
@@ -327,7 +327,7 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
 
 
 def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
-    """Flags [T] bool of moments [T] at other moments [M]: those of the nearest ones."""
+    """Take flags [T] bool of moments [T] at other moments [M], from the nearest ones."""
     near = (targets_s.double()[:, None] - times_s.double()).abs().argmin(1)
     return flags[near]
 
@@ -339,7 +339,7 @@ def adapted(
     camera: CameraModel | None = None,
     smooth_s: float = 0.0,
 ) -> CameraTrajectory:
-    """The same path at the times of other frames, seen by another ego camera, smoothed.
+    """Take the path at the times of other frames, seen by another ego camera, smoothed.
 
     Where that camera is turned differently, the picture stays upright.
 
@@ -354,8 +354,8 @@ def adapted(
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
-    """The same path averaged over neighbours with a Gaussian weight: centres linearly, rotations by
-    their mean."""
+    """Average the path over neighbours with a Gaussian weight: centres linearly, rotations by their
+    mean."""
     times, count = trajectory.frames.times_s, len(trajectory)
     if count < 2:
         return trajectory

@@ -50,7 +50,7 @@ def model_input(
     cond_exo: Tensor,  # [B or 1, 16, t, h, w_exo]
     cond_ego: Tensor,  # [B or 1, 16, t, h, w_ego] ego prior
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """The model's whole input, as the released inference packs it (quirks 21).
+    """Pack the model's whole input as the released inference does (quirks 21).
 
     Raises:
         EgoXInputError: parts of different sizes.

@@ -22,7 +22,7 @@ PARAGRAPH_WORDS = 70
 
 
 def caption_section(scene: str, action: str) -> str:
-    """The text of one section under its headings; what is empty is left out."""
+    """Write the text of one section under its headings, leaving out what is empty."""
     return " ".join(f"{name} {body}" for name, body in ((SCENE, scene), (ACTION, action)) if body)
 
 

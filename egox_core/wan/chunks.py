@@ -158,11 +158,11 @@ class ChunkFiles:
         self.used: list[Path] = []
 
     def path(self, chunk: Chunk, *parts: Any) -> Path:
-        """The file of a chunk that is made of these tensors and payloads."""
+        """Name the file of a chunk that is made of these tensors and payloads."""
         return self.folder / f"{content_digest(self.origin, chunk, *parts)[:40]}.npy"
 
     def get(self, path: Path) -> Tensor | None:
-        """A finished chunk [T, H, W, 3]; None where there is none, or the file is damaged."""
+        """Read a finished chunk [T, H, W, 3], None where there is none or the file is damaged."""
         self.used.append(path)
         try:
             return torch.from_numpy(np.load(path, allow_pickle=False))
@@ -186,7 +186,7 @@ class ChunkMemory(Protocol):
     def fill(
         self, exo: Tensor, prior: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
     ) -> Tensor:
-        """The chunk's prior [T, H, W, 3] with what is remembered."""
+        """Fill the chunk's prior [T, H, W, 3] with what is remembered."""
 
     def keep(self, video: Tensor, trajectory: CameraTrajectory) -> None:
         """Remember a chunk's ego frames [T, H, W, 3]."""

@@ -62,7 +62,7 @@ def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] raw -> the same
 
 
 def denormalise_latent(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] model space -> the same, raw
-    """The inverse of :func:`normalise_latent`."""
+    """Undo :func:`normalise_latent`."""
     mean, std = _statistics(latent)
     return latent * std + mean
 
@@ -90,7 +90,7 @@ def fit_latent_colours(
 def latent_colours(
     latent: Tensor, factors: Tensor
 ) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
-    """The latent's rough picture, one frame per latent frame."""
+    """Draw the latent's rough picture, one frame per latent frame."""
     flat = latent.detach().float().cpu().movedim(0, -1)
     return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
 

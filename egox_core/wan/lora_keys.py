@@ -350,7 +350,7 @@ def convert_lora(
 
 
 def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
-    """The refusal of a file of ``count`` tensors, none of which is of a pair for a Wan transformer."""
+    """Refuse a file of ``count`` tensors, none of which is of a pair for a Wan transformer."""
     products = sorted({words for key in unmatched if (words := product_of(key))})
     if products:
         known = any(OF_HOSTS.match(key) for key in unmatched)
@@ -386,7 +386,7 @@ def is_lora(key: str) -> bool:
 
 
 def product_of(key: str) -> str:
-    """The kind of another product that a tensor of this name is of; empty: of none."""
+    """Name the kind of another product that a tensor of this name is of, "" of none."""
     match = _PRODUCT.search(key)
     if match is None:
         return ""
@@ -398,7 +398,7 @@ def convert_transformer(
     state: Mapping[str, Tensor],
     to: Naming = "native",
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # the same weights; keys that have no place
-    """A whole transformer checkpoint under the other names, without prefix.
+    """Rename a whole transformer checkpoint, without prefix.
 
     Raises:
         EgoXInputError: nothing matched.
@@ -435,8 +435,8 @@ def rename_parameter(key: str, to: Naming = "native") -> str | None:
 
 
 def _split(key: str) -> tuple[str, str]:
-    """A key as the module's name in the file and the suffix as we write it; fp8's scale as the key
-    of its matrix and its own name."""
+    """Split a key into the module's name in the file and the suffix as we write it, fp8's scale
+    into the key of its matrix and its own name."""
     for scale in SCALES:
         if key.endswith("." + scale):
             return key.removesuffix(scale) + "weight", scale
@@ -470,7 +470,7 @@ def _native_parts(modules: Collection[str]) -> dict[str, str]:
 
 
 def _foreign(name: str) -> str:
-    """The other model that has a module of this name, or nothing."""
+    """Name the other model that has a module of this name, or nothing."""
     return next(
         (words for start, words in FOREIGN.items() if re.search(rf"(?:^|[._])(?:{start})", name)),
         "",
@@ -489,7 +489,8 @@ def _kinds(keys: Collection[str]) -> str:
 
 
 def _whole(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
-    """The tensor with its fp8 scale, PEFT's magnitude as the column that the host takes."""
+    """Multiply the tensor by its fp8 scale, and shape PEFT's magnitude as the column that the host
+    takes."""
     stem = key.removesuffix("weight")
     scale = next((state[stem + s] for s in SCALES if stem != key and stem + s in state), None)
     if scale is not None and scale.numel() not in (1, tensor.shape[0]):
@@ -535,7 +536,7 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
 def _remark(
     tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], parts: Collection[str]
 ) -> str:
-    """A warning about what the numbers are; none where only their shapes are known.
+    """Warn about what the numbers are, or say nothing where only their shapes are known.
 
     Raises:
         EgoXInputError: NaN or infinity.
@@ -565,7 +566,7 @@ def _remark(
 
 
 def _without_alpha(state: Collection[str], tensors: Collection[str]) -> str:
-    """A warning about a file of PEFT's that lost its settings; none for others."""
+    """Warn about a file of PEFT's that lost its settings."""
     if any(name.endswith(".alpha") for name in tensors):
         return ""
     if not all(name.startswith("base_model.model.") for name in state):
@@ -616,7 +617,7 @@ def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | N
 
 
 def _of_module(entries: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:
-    """The value of the first pattern that a module's name ends with, as PEFT chooses it."""
+    """Find the value of the first pattern that a module's name ends with, as PEFT chooses it."""
     patterns = entries.get(name)
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         try:

@@ -87,7 +87,7 @@ def cut_tokens(
     tokens: Sequence[Token],  # the text's own and the end mark, without padding
     limit: int = TOKENS,
 ) -> list[Token]:  # at most ``limit``
-    """The beginning and the end mark, as tokenizers truncate (quirks 42)."""
+    """Keep the beginning and the end mark, as tokenizers truncate (quirks 42)."""
     return list(tokens) if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]]
 
 

@@ -76,7 +76,7 @@ def truncated_timesteps(
     # The released_schedule that ``sigmas`` is a part of.
     schedule: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # [n] int64
-    """The integer timesteps that the model is fed with (the last sigma has none).
+    """Compute the integer timesteps that the model is fed with (the last sigma has none).
 
     Taken from ``schedule`` where a sigma stands in it; else from the float32 sigma itself, which
     differs by one only where 1000 sigma is an integer to float32 (no entry of 50 steps at shift 1,

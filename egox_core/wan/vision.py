@@ -26,7 +26,7 @@ def embedding_picture(
     decode: Callable[[Tensor], Tensor]
     | None = None,  # released: raw latent [B,16,1,h,w] -> frames [1, H, W, 3] 0...1
 ) -> Tensor | None:  # [1, H, W, 3] float32 0...1
-    """The picture for CLIP vision in the given mode, or None in mode ``none``.
+    """Choose the picture for CLIP vision in the given mode, or None in mode ``none``.
 
     Raises:
         EgoXInputError: unknown mode, or ``released`` without latent, noise and decoder.

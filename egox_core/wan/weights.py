@@ -35,7 +35,7 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def read_header(file: Path, what: str) -> dict:
-    """The JSON header of a safetensors file (tensor names, shapes, ``__metadata__``).
+    """Read the JSON header of a safetensors file (tensor names, shapes, ``__metadata__``).
 
     Raises:
         EgoXInputError: missing, pickled, not safetensors, cut off.
@@ -90,7 +90,7 @@ def write_streamed(
     tensor_of: Callable[[str], Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """A safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all.
 
     Args:
         entries: name -> shape and type of a tensor.
@@ -124,13 +124,13 @@ def file_digest(file: Path) -> str:
 
 
 def size_words(size: int) -> str:
-    """A size of bytes for people."""
+    """Write a size of bytes for people."""
     return f"{size / 1e9:.4g} GB" if size >= 1e8 else f"{size:,} bytes"
 
 
 def _instead(start: bytes) -> tuple[str, ...]:
-    """The kind of a file that begins so and is no safetensors file, and where it has one what to
-    do."""
+    """Name the kind of a file that begins so and is no safetensors file, and where it has one what
+    to do."""
     if not start:
         return ("empty",)
     if start.startswith(LFS_POINTER):
@@ -144,7 +144,7 @@ def _instead(start: bytes) -> tuple[str, ...]:
 
 
 def _is_entry(entry: object) -> bool:
-    """True where a tensor is described by dtype, shape and place."""
+    """Check that a tensor is described by dtype, shape and place."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")

@@ -114,8 +114,8 @@ def checkpoint_folders(output: Path) -> list[Path]:
 
 
 def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
-    """Writes one, then removes the oldest beyond ``keep``. What was there stays if the writing
-    fails.
+    """Write a checkpoint, then remove the oldest beyond ``keep``. What was there stays if the
+    writing fails.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
@@ -151,7 +151,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
 
 
 def load_checkpoint(folder: Path) -> TrainState:
-    """A finished checkpoint.
+    """Load a finished checkpoint.
 
     Raises:
         EgoXInputError: something in it can't be read.
@@ -185,8 +185,8 @@ def load_checkpoint(folder: Path) -> TrainState:
 
 
 def last_checkpoint(output: Path) -> TrainState | None:
-    """The newest whole checkpoint, None before the first; newer ones that can't be read are named
-    and passed over.
+    """Load the newest whole checkpoint, None before the first. Newer ones that can't be read are
+    named and passed over.
 
     Raises:
         EgoXInputError: there are some, and none of them can be read.
@@ -208,7 +208,7 @@ def last_checkpoint(output: Path) -> TrainState | None:
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A checkpoint's configuration with the defaults of settings that came later."""
+    """Complete a checkpoint's configuration with the defaults of settings that came later."""
     from .config import parse_config
 
     try:

@@ -83,8 +83,8 @@ def generate(
     *,
     progress: Progress = no_progress,
 ) -> tuple[int, int] | RunSums:
-    """Writes ``out/<clip>.mp4`` for every clip of the split, and ``out/<clip>.seen.mkv`` where its
-    cache knows which pixels exo observed; (clips, how many of them this call wrote).
+    """Write ``out/<clip>.mp4`` for every clip of the split, and ``out/<clip>.seen.mkv`` where its
+    cache knows which pixels exo observed, and count the clips and how many of them this call wrote.
 
     A clip whose file is from the same cache, weights and options is kept. Several processes may
     work on one folder: none makes a clip that another one makes.
@@ -233,7 +233,7 @@ _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] 
 def _models(
     options: GenerateOptions, position_scale: float
 ) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
-    """Loaded once a process."""
+    """Load the models once a process."""
     key = repr((options, position_scale))
     if key not in _MODELS:
         _MODELS.clear()
@@ -336,7 +336,7 @@ def _observed(
     job: _ClipJob,
     frames: Tensor,  # [T, H, W, 3]
 ) -> tuple[Tensor, Tensor] | None:  # [T, H, W, 3] 0...1; [T, H, W] uint8
-    """The clip's prior and the classes of its pixels; None of a cache from before it had them.
+    """Read the clip's prior and the classes of its pixels, None of a cache from before it had them.
 
     Raises:
         EgoXInputError: such a cache where observed pixels are to be kept.

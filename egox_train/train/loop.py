@@ -175,8 +175,8 @@ def moving_average(
     # State of a checkpoint, on the CPU.
     state: Mapping[str, Any] | None,
 ) -> EMAModel | None:
-    """The average of the trained weights beside them, as far as the checkpoint had it; None where
-    none is wanted."""
+    """Make the average of the trained weights beside them, as far as the checkpoint had it, None
+    where none is wanted."""
     if not config.ema_decay:
         return None
     ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)

@@ -43,7 +43,7 @@ Naming = Literal["released", "native"]
 
 
 def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Module names within a block, groups spelt out.
+    """List module names within a block, groups spelt out.
 
     Raises:
         EgoXInputError: neither a group nor a module of a block.
@@ -64,8 +64,8 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
-    """Puts LoRA layers (A random, B zero: the model starts as the base) into the frozen model;
-    their parameters.
+    """Put LoRA layers (A random, B zero: the model starts as the base) into the frozen model, and
+    list their parameters.
 
     Raises:
         EgoXInputError: a target that this model hasn't.
@@ -127,7 +127,7 @@ def put_lora_tensors(
     # Names the tensors in error messages.
     what: str,
 ) -> None:
-    """Loads tensors of :func:`lora_tensors` back.
+    """Load tensors of :func:`lora_tensors` back.
 
     Raises:
         EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
@@ -151,7 +151,7 @@ def put_lora_tensors(
 
 
 def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
-    """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run
+    """Put a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run
     ended, in effect.
 
     A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without
@@ -225,7 +225,7 @@ def save_lora(
     naming: Naming,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """The LoRA's file, whole or not at all.
+    """Write the LoRA's file, whole or not at all.
 
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming
     takes alpha = rank (quirks 41), alpha / rank is multiplied into B, so that the file works as it
@@ -283,7 +283,7 @@ def fuse(
     tensors: Mapping[str, Tensor],
     strength: float = 1.0,
 ) -> int:
-    """Adds B A to the model's weights in place; the number of matrices changed.
+    """Add B A to the model's weights in place, and count the matrices changed.
 
     Raises:
         EgoXInputError: a matrix that the model hasn't, or of another shape.

@@ -24,8 +24,8 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> th
 
 
 def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
-    """The scheduler's levels. With shift 1 and 1,000 levels: 1.000, 0.999, ... 0.001, the trainer's
-    table (quirks 31).
+    """Compute the scheduler's levels. With shift 1 and 1,000 levels: 1.000, 0.999, ... 0.001, the
+    trainer's table (quirks 31).
 
     Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every
     digit."""
@@ -67,8 +67,8 @@ def _draw_kind(config: TimestepConfig, count: int, generator: torch.Generator) -
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
-    """The model's timestep, 1000 sigma truncated to a whole number, as the released inference does
-    (quirks 30).
+    """Compute the model's timestep, 1000 sigma truncated to a whole number, as the released
+    inference does (quirks 30).
 
     A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
     that number."""
@@ -92,7 +92,7 @@ def noised_input(
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean.
+    """Compute the model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean.
 
     s and the sum are float32: bfloat16 rounds levels from .998 on to pure noise.
     """

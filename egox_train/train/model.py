@@ -39,7 +39,7 @@ class TrainableModel:
     lora: bool
 
     def tensors(self) -> dict[str, Tensor]:  # by name, as trained
-        """The trained weights by name, on the CPU."""
+        """Copy the trained weights by name to the CPU."""
         if self.lora:
             return lora_tensors(self.model)
         return {k: v.detach().cpu().clone() for k, v in self.model.named_parameters()}
@@ -49,7 +49,7 @@ class TrainableModel:
         tensors: Mapping[str, Tensor],  # by name, as trained
         what: str,  # used in error messages
     ) -> None:
-        """Loads :meth:`tensors` back.
+        """Load :meth:`tensors` back.
 
         Raises:
             EgoXInputError: tensors of another model.
@@ -63,7 +63,7 @@ class TrainableModel:
 
 
 def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
-    """Reads the base and prepares it for the task of ``config``.
+    """Read the base and prepare it for the task of ``config``.
 
     Raises:
         EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it
@@ -115,7 +115,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
 def make_optimizer(
     config: OptimizerConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters.
+    """Make the optimizer over the trainable parameters.
 
     Raises:
         EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what

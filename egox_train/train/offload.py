@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def store_base(model: WanTransformer3DModel, kind: str) -> None:
-    """Keeps the linear layers of the blocks in ``kind``; float32 and bfloat16 are what the model
+    """Keep the linear layers of the blocks in ``kind``, float32 and bfloat16 being what the model
     was loaded in.
 
     ``float8``: torchao's weight-only e4m3 with a scale per row.
@@ -100,7 +100,7 @@ def offload_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
 
 
 def offload_checkpoints(model: WanTransformer3DModel) -> None:
-    """Makes diffusers' Wan transformer park its checkpoints, the inputs of the blocks, on the CPU.
+    """Make diffusers' Wan transformer park its checkpoints, the inputs of the blocks, on the CPU.
 
     Raises:
         EgoXInputError: gradient checkpointing is off.

@@ -77,7 +77,7 @@ class TrainSample:
 
 
 def collate(samples: Sequence[TrainSample]) -> TrainSample:
-    """A batch of clips of one size.
+    """Join clips of one size to a batch.
 
     Raises:
         EgoXInputError: clips of different sizes; names them.
@@ -171,7 +171,7 @@ class CachedSamples:
                 )
 
     def load(self, item: Item) -> TrainSample:
-        """The sample of an item, a batch of one, float32."""
+        """Load the sample of an item, a batch of one, float32."""
         have = self.reader.tensors(item.clip, LATENTS)
         text = self._text(item, have)
         if item.view != "canvas":
@@ -203,12 +203,12 @@ class CachedSamples:
         )
 
     def _text(self, item: Item, have: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
-        """The clip's caption, or the empty one."""
+        """Choose the clip's caption, or the empty one."""
         return _batch(self.reader.empty_caption(item.clip) if item.silent else have["text"])
 
     def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
-        """The items of one optimizer step with their sample numbers (which alone decide noise and
-        timestep).
+        """List the items of one optimizer step with their sample numbers (which alone decide noise
+        and timestep).
 
         A pure function of seed, step and batch, so a resumed run and one on more processes see the
         same samples. Groups of different size take turns; within a group every epoch is a new
@@ -236,7 +236,7 @@ class CachedSamples:
 
 
 def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
-    """A generator for one sample, on the CPU, so that every device and process count draws the
+    """Make a generator for one sample, on the CPU, so that every device and process count draws the
     same."""
     digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
@@ -247,7 +247,7 @@ def noise_for(
     generator: torch.Generator,
     whole_canvas: bool,
 ) -> Tensor:  # [1, 16, t, h, w_ego], or of the whole canvas
-    """Unit noise for one clip."""
+    """Draw unit noise for one clip."""
     t, h, w_exo, w_ego = sample.grid
     width = w_ego + (w_exo if whole_canvas else 0)
     return torch.randn(1, sample.ego.shape[1], t, h, width, generator=generator)

@@ -48,7 +48,8 @@ def sample_ego(
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
     progress: Progress = no_progress,
 ) -> Tensor:  # [B, 16, t, h, w_ego] model space
-    """The ego latents of B clips by the released loop (UniPC, truncated timesteps; quirks 25, 30).
+    """Sample the ego latents of B clips by the released loop (UniPC, truncated timesteps, quirks 25
+    and 30).
 
     Every clip starts from the same noise as it would alone. Without ``exo_clean`` the exo half is
     the clean one at the level's noise, or with ``exo_loss`` sampled along.

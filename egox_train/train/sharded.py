@@ -15,7 +15,8 @@ from torch.distributed.tensor import DTensor
 
 
 def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
-    """The whole of a spread tensor (all processes must ask together); other tensors as they are."""
+    """Gather the whole of a spread tensor (all processes must ask together), and leave other
+    tensors as they are."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -35,7 +36,7 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
 
 
 def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
-    """Loads :func:`optimizer_state` back, every process its part."""
+    """Load :func:`optimizer_state` back, every process its part."""
     if not is_sharded(model):
         optimizer.load_state_dict(state)
         return

@@ -18,10 +18,10 @@ class Tracker(Protocol):
     """Display of a run's curve beside its file."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds values by name."""
+        """Add values by name."""
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Adds sample videos, under the names of their files."""
+        """Add sample videos, under the names of their files."""
 
     def close(self) -> None:
         """Hands over what is still held."""

@@ -92,7 +92,7 @@ def _evaluating(model: nn.Module) -> Generator[None]:
 
 
 def check_validation(config: TrainConfig) -> None:
-    """Checks that samples can be decoded.
+    """Check that samples can be decoded.
 
     Raises:
         EgoXInputError: samples are wanted, and there is no VAE.
@@ -161,7 +161,7 @@ class HeldOut:
     def load_share(
         self, process: int, processes: int, *, even: bool
     ) -> list[tuple[int, TrainSample]]:
-        """(number among all, clip) of one process.
+        """Load the clips of one process, each with its number among all.
 
         Args:
             even: every process gets equally many, since weights that are spread need all of them in
@@ -242,7 +242,7 @@ class HeldOut:
         return Path(self.config.output) / "samples" / f"step-{step:08d}"
 
     def videos(self, step: int) -> list[Path]:
-        """The samples of a step, of all processes."""
+        """Collect the samples of a step, of all processes."""
         return sorted(self._folder(step).glob("*.mp4"))
 
     def values(

@@ -190,8 +190,8 @@ def forms_to_compile(model: ModelPatcher) -> AbstractContextManager[None]:
 
 
 def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas) -> str:
-    """The memory that is missing to keep exo, before a model is loaded and a step is computed;
-    empty where there is room."""
+    """Say which memory is missing to keep exo, before a model is loaded and a step is computed, ""
+    where there is room."""
     t, h, w_exo, w_ego = canvas.latent_grid
     transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
@@ -295,8 +295,8 @@ def is_part(
     # t, h, w in latents.
     size: Sequence[int],
 ) -> bool:
-    """True where a condition isn't for the whole latent, or of shares that the host can't place in a
-    video."""
+    """Check whether a condition isn't for the whole latent, or of shares that the host can't place
+    in a video."""
     if area is None:
         return False
     shares = area[0] == "percentage"
@@ -327,8 +327,8 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
 
 
 def module_of(code: Any) -> str:
-    """Module of a function, or of an object's class; another pack's where code of the host's stands
-    for its code (``functools.wraps``, ``torch.compile``)."""
+    """Name the module of a function, or of an object's class, and another pack's where code of the
+    host's stands for its code (``functools.wraps``, ``torch.compile``)."""
     while isinstance(code, partial):
         code = code.func
     names = [getattr(code, "__module__", None) or type(code).__module__]
@@ -341,7 +341,7 @@ def retained_places(
     handler: Any,
     noise: Tensor,  # [B, 16, t, h, w]
 ) -> tuple[int, ...]:
-    """The places for RETAINED, once the windows are such that both halves show the same times.
+    """Find the places for RETAINED, once the windows are such that both halves show the same times.
 
     The first place of a window is the host's anchor frame, whose result is dropped; so it may show
     frame 0. In a place whose result is kept, a retained condition would draw frame 0 at another
@@ -389,7 +389,7 @@ class PatchCalls:
         self.reset()
 
     def reset(self) -> None:
-        """A run begins."""
+        """Forget the run before."""
         self.batch = 0  # latents that are sampled together; 0: not known
         self.widened = 0  # forwards that saw the whole canvas
         self.guided = 0  # those of them in which geometry was to act
@@ -422,7 +422,7 @@ class PatchCalls:
         )
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
-        """The sampler's step callback that fails after the first step if that step went past the
+        """Wrap the sampler's step callback to fail after the first step if that step went past the
         patch.
 
         Steps that a cache leaves out later are no failure. The callback raises an EgoXInputError.
@@ -471,7 +471,7 @@ class NoteAfterRun:
 
 
 def with_kernels(note: str, calls: PatchCalls) -> str:
-    """A node's note, and what the run that just ended has computed with."""
+    """Add to a node's note what the run that just ended has computed with."""
     missed = calls.missed()
     if missed:
         logging.warning("[EgoX] %s", missed)
@@ -480,7 +480,7 @@ def with_kernels(note: str, calls: PatchCalls) -> str:
 
 
 def exo_words(cache: ExoCache | None) -> str:
-    """The share of forwards that computed exo in the run that just ended; empty without a cache."""
+    """Say the share of forwards that computed exo in the run that just ended, "" without a cache."""
     if cache is None:
         return ""
     words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"

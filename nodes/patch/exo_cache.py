@@ -44,7 +44,7 @@ class ExoCall:
     asked: Collection  # conditions that are asked for together; empty: not known
 
     def only(self, places: list[int]) -> ExoCall:
-        """The same for some of its conditions."""
+        """Keep some of its conditions."""
         return replace(self, conditions=tuple(self.conditions[place] for place in places))
 
 
@@ -63,7 +63,7 @@ def exo_call(
     # Latents that are sampled together; 0: not known.
     batch: int,
 ) -> ExoCall | None:
-    """What this forward asks of the cache; None where every token is computed.
+    """Describe what this forward asks of the cache, None where every token is computed.
 
     Code of other nodes between the patch and the model (wrappers that were added later, patches,
     replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
@@ -90,8 +90,8 @@ def exo_call(
 
 
 def names_of_rows(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
-    """The host's names of the stacked conditions; empty where they are of other rows, as where a
-    wrapper asks for one condition of a stack at a time.
+    """List the host's names of the stacked conditions, none where they are of other rows, as where
+    a wrapper asks for one condition of a stack at a time.
 
     Of a sampler that names no conditions, the batch is one. The negative that the host makes for
     the area of a positive has that one's name.
@@ -119,7 +119,7 @@ def open_exo_cache(
     x: Tensor,  # [B, 36, t, h, w_ego]
     w_exo: int,  # latents
 ) -> ExoForward | None:
-    """This forward's part in the cache; None where exo has no room."""
+    """Open this forward's part in the cache, None where exo has no room."""
     transformer = executor.class_obj
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
@@ -151,7 +151,8 @@ def forward_apart(
     batched: Sequence[Tensor | None],  # [B, ...] each
     options: Mapping[str, Any],
 ) -> Tensor:  # [B, ...]
-    """A stack's conditions by one forward for each group of places, in their order again."""
+    """Compute a stack's conditions by one forward for each group of places, and put them in their
+    order again."""
     count = sum(map(len, groups))
     made: dict[int, Tensor] = {}
     for places in groups:
@@ -175,8 +176,8 @@ def name_asked(
     timestep: Tensor,  # [B] sigmas
     model_options: dict[str, Any],
 ) -> Any:
-    """A CALC_COND_BATCH wrapper: tells each forward which conditions are asked for beside its own,
-    since the host stacks them as its memory allows."""
+    """Tell each forward, as a CALC_COND_BATCH wrapper, which conditions are asked for beside its
+    own, since the host stacks them as its memory allows."""
     asked = frozenset(
         (side, cond["uuid"])
         for side, entries in enumerate(conds)
@@ -250,7 +251,7 @@ class _CaughtError(Exception):
 
 @torch.compiler.disable
 def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> None:
-    """An attention override that goes no further than its keys and values."""
+    """Stop at keys and values, as an attention override that goes no further."""
     raise _CaughtError(k, v)
 
 
@@ -304,7 +305,7 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
 
 
 def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:
-    """The host's rope_options with which the ego half alone has its positions of the whole
+    """Compute the host's rope_options with which the ego half alone has its positions of the whole
     canvas."""
     own = dict(own or {})
     own["shift_x"] = own.get("shift_x", 0.0) + w_exo // PATCH * own.get("scale_x", 1.0)

@@ -84,7 +84,7 @@ def mark_canvas(
     transformer_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain
+    """Make compiled code of a patched model, as an APPLY_MODEL wrapper, another one than the plain
     model's.
 
     It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the
@@ -125,8 +125,8 @@ class WideningWrapper:
         self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
-        """Called by the host with a device, then a dtype. Only the device is followed: each call
-        casts for itself."""
+        """Follow the device that the host calls with, but not the dtype, since each call casts for
+        itself."""
         if isinstance(target, torch.dtype):
             return self
         self.exo = self.exo.to(target)
@@ -261,8 +261,8 @@ def skipped_layers(options: Mapping[str, Any]) -> int:
 
 @torch.compiler.disable
 def host_skips(executor: WrapperExecutor) -> bool:
-    """True where a node of the host's stands behind the patch, which may leave out whole forwards
-    (EasyCache does)."""
+    """Check whether a node of the host's stands behind the patch, which may leave out whole
+    forwards (EasyCache does)."""
     behind = executor.wrappers[executor.idx + 1 :]
     return any(module_of(code).split(".")[0] in HOSTS_OWN for code in behind)
 
@@ -301,14 +301,14 @@ class GeometryGuidance:
         self._placed: dict[tuple, GgaGeometry] = {}
 
     def model_moved(self) -> None:
-        """The model left its device: nothing of ours stays there."""
+        """Drop what lies on the device that the model left."""
         self._placed.clear()
 
     @torch.compiler.disable
     def directions(
         self, device: torch.device, frames: list[int] | None, dtype: torch.dtype
     ) -> GgaGeometry:
-        """The directions of these frames on this device (a model spread over GPUs calls on
+        """Compute the directions of these frames on this device (a model spread over GPUs calls on
         several), with what a kernel for this dtype makes of them.
 
         The ones used last are kept, up to PLACED_BYTES.
@@ -426,7 +426,7 @@ class AttentionOverride:
         k: Tensor,  # [B, N, heads * d]
         block: int,
     ) -> bool:
-        """True where this call compares all tokens that go through the model with each other."""
+        """Check whether this call compares all tokens that go through the model with each other."""
         if q.shape[1] != self.tokens or k.shape[1] != self.tokens:
             return False
         if not self.ambiguous:
@@ -436,7 +436,7 @@ class AttentionOverride:
 
 
 def is_torchs(func: Callable) -> bool:
-    """True where the host's own attention lets torch choose a kernel."""
+    """Check whether the host's own attention lets torch choose a kernel."""
     return getattr(func, "__name__", "") == "attention_pytorch"
 
 

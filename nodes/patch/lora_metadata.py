@@ -19,8 +19,8 @@ OF_HOST = "lora_metadata"
 
 
 def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
-    """The ``egox.*`` metadata of the LoRAs on this model and in its file; empty where none says
-    anything."""
+    """Collect the ``egox.*`` metadata of the LoRAs on this model and in its file, none where none
+    says anything."""
     of_host = model.get_attachment(OF_HOST) or {}
     return {
         **merged_metadata(model),
@@ -42,8 +42,8 @@ def set_positions(model: ModelPatcher) -> None:
 
 
 def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
-    """The ``egox.*`` metadata of the file that the host read the model from; empty where no LoRA
-    was merged into it."""
+    """Read the ``egox.*`` metadata of the file that the host read the model from, none where no
+    LoRA was merged into it."""
     loader, values, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
     file = Path(str(values[0]))
     of_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()

@@ -54,7 +54,8 @@ def patch_model(
     backend: str = "auto",
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
-    """A patched clone, and what there is to say about it. The model that came in is left as it was.
+    """Patch a clone of the model, and say what there is to say about it. The model that came in is
+    left as it was.
 
     Patching a patched model replaces the first patch: wrappers under one key would stack.
 
@@ -157,19 +158,19 @@ def arithmetic_notes(model: ModelPatcher) -> list[str]:
 
 
 def exo_alone(model: ModelPatcher) -> bool:
-    """True where the model's LoRA was trained with exo attending to exo alone."""
+    """Check whether the model's LoRA was trained with exo attending to exo alone."""
     return trained_with(lora_metadata(model)).get("exo") == "alone"
 
 
 def patch_calls(patched: ModelPatcher) -> PatchCalls:
-    """The counts of a model that :func:`patch_model` patched."""
+    """Read the counts of a model that :func:`patch_model` patched."""
     return patched.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY)[0].calls
 
 
 def canvas_geometry(
     canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None, rays: RayMode
 ) -> GgaGeometry:
-    """The directions of the canvas' tokens.
+    """Compute the directions of the canvas' tokens.
 
     Raises:
         EgoXInputError: depth or trajectory missing or unfit.
@@ -189,7 +190,8 @@ def clip_geometry(
     exo_size: tuple[int, int],  # (width, height) px
     ego_size: tuple[int, int],  # (width, height) px
 ) -> GgaGeometry:
-    """The directions of a clip's tokens; remembered, as the players show what the sampler uses.
+    """Compute the directions of a clip's tokens, and remember them, as the players show what the
+    sampler uses.
 
     Raises:
         EgoXInputError: depth or trajectory unfit.

@@ -29,8 +29,8 @@ def geometry_data(
     graph: Graph,
     node: str,
 ) -> dict | None:
-    """Data of the geometry view for ``preview_ui``; None without depth, poses and pictures,
-    ``reason`` where they don't fit a canvas.
+    """Collect data of the geometry view for ``preview_ui``, None without depth, poses and pictures,
+    with a ``reason`` where they don't fit a canvas.
 
     Args:
         exo_images: [T, H, W, 3].
@@ -62,8 +62,7 @@ def geometry_data(
 
 
 def guided_node(graph: Graph, node: str) -> str | None:
-    """The id of the node whose λ_g acts on what this node gives or takes; None where there is
-    none."""
+    """Find the node whose λ_g acts on what this node gives or takes, None where there is none."""
     before = set(upstream_ids(graph, node))
     for name, other in graph.items():
         if other.get("class_type") in GUIDED and (

@@ -24,8 +24,8 @@ _last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
 def followed_path(
     frames: Tensor, scene: PointCloud | None, trajectory: CameraTrajectory | None
 ) -> PathError | str | None:
-    """The angle of decoded frames to the rendered path, or why there is none; None without scene or
-    path."""
+    """Measure the angle of decoded frames to the rendered path, or say why there is none, None
+    without scene or path."""
     if scene is None or trajectory is None:
         return None
     try:  # what doesn't fit here must not cost a sampled video
@@ -36,7 +36,8 @@ def followed_path(
 
 @remembered(slots=1)
 def ordered_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
-    """The scene from the ordered path; remembered, as the next λ_g is compared with the same."""
+    """Draw the scene from the ordered path, and remember it, as the next λ_g is compared with the
+    same."""
     return PathViews.of(scene, trajectory, progress=host_progress())
 
 
@@ -51,8 +52,8 @@ def angle_curve(followed: PathError, frames: int) -> dict[str, Any]:
 
 
 def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
-    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use;
-    None without one."""
+    """Read the wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in
+    use, None without one."""
     loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
         selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None

@@ -90,7 +90,7 @@ class LivePreview(StepListener):
         }
 
     def colours(self, x0: Tensor, latent_format: Any) -> Tensor:  # [B, 16, t, h, w] -> [t, h, w, 3]
-        """The first clip of the batch."""
+        """Draw the first clip of the batch."""
         if self.factors is not None:
             return latent_colours(latent_format.process_out(x0[:1].float())[0], self.factors)
         host = torch.tensor(

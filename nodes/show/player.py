@@ -64,7 +64,7 @@ def preview_ui(
     redrawn: Sequence[float | None] | None = None,
     progress: Progress = no_progress,
 ) -> Ui:
-    """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
+    """Make the node's ``ui`` result: the note as text, and what the page needs for the preview."""
     if seen is not None:
         text += f"\n{seen_text(seen_shares(seen))}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
@@ -128,7 +128,8 @@ def sheet_files(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[st
 
 
 def stream_data(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:
-    """A plain stream as the page reads it; ``files`` hold the sheets of that layout."""
+    """Describe a plain stream as the page reads it, with ``files`` holding the sheets of that
+    layout."""
     return {
         "name": name,
         "label": LABELS.get(name, name),

@@ -46,7 +46,7 @@ def note(text: str) -> ui.PreviewText:
 def live(
     node: str | None, factors: Tensor | None, trajectory: CameraTrajectory | None
 ) -> LivePreview:
-    """The clip while it is sampled: a wrapper for the host's sampling."""
+    """Show the clip while it is sampled, by a wrapper for the host's sampling."""
     return LivePreview(node, factors, clip_fps(trajectory))
 
 
@@ -63,7 +63,7 @@ def depth(
     plot: Tensor,  # [1, H, W, 3]
     progress: Progress,
 ) -> Ui:
-    """A player of the depth, and the plot of its alignment."""
+    """Show a player of the depth, and the plot of its alignment."""
     return preview_ui(
         "depth",
         {"depth": picture, "plot": plot},
@@ -84,7 +84,7 @@ def motion(
     text: str,
     progress: Progress,
 ) -> Ui:
-    """A player of the points that were followed, and the camera's path."""
+    """Show a player of the points that were followed, and the camera's path."""
     points, legend = sightings_picture(frames, sightings)
     streams = {"points": points}
     if sightings is not None and not depth.exo.stands:
@@ -108,7 +108,7 @@ def head(
     lens_guessed: bool,
     progress: Progress,
 ) -> Ui:
-    """A player of the head in the exo frames."""
+    """Show a player of the head in the exo frames."""
     return preview_ui(
         "head",
         {"head": picture},
@@ -127,7 +127,7 @@ def path(
     scene: PointCloud | None,
     exo_images: Tensor | None,  # [T, H, W, 3]
 ) -> Ui:
-    """The path and its scene in the page's pose editor."""
+    """Show the path and its scene in the page's pose editor."""
     graph, node_id = this_node(node)
     data = editor_data(path, frames, scene, exo_images, node_id)
     data["origin"] = editor_origin(graph, node_id) if node_id in graph else None
@@ -146,7 +146,7 @@ def prior(
     depth: DepthVideo | None,
     progress: Progress,
 ) -> Ui:
-    """A player, and beside it the host's own of exo, prior and truth in one video."""
+    """Show a player, and beside it the host's own of exo, prior and truth in one video."""
     graph, node_id = this_node(node)
     size = prior.rgb.shape[1]
     streams = {
@@ -192,7 +192,8 @@ def ego(
     # The camera for which ``frames`` were redrawn.
     pinhole: CameraModel | None,
 ) -> Ui:
-    """A player that compares, and how near the frames came to the ordered path and to the truth."""
+    """Show a player that compares, and how near the frames came to the ordered path and to the
+    truth."""
     graph, node_id = this_node(node)
     count, height, width = frames.shape[:3]
     trajectory = made_of.get("trajectory")
@@ -240,7 +241,7 @@ def eyes(
     trajectory: CameraTrajectory,
     progress: Progress,
 ) -> Ui:
-    """A player of both eyes, which the page also lays over each other."""
+    """Show a player of both eyes, which the page also lays over each other."""
     clips = {"leftEye": left, "rightEye": right}
     return preview_ui("eyes", clips, trajectory, text=text, progress=progress)
 
@@ -257,8 +258,8 @@ def long_ego(
     notes: Sequence[str],
     seen: Tensor | None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Ui:
-    """A player that compares the clips of a long video, and how many of its chunks an earlier run
-    had made."""
+    """Show a player that compares the clips of a long video, and how many of its chunks an earlier
+    run had made."""
     text = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
         text += f", {chunks - len(notes)} of them from a run that was ended"
@@ -275,7 +276,8 @@ def attention(
     maps: Sequence[Any],
     text: str,
 ) -> Ui:
-    """A player of each map over the exo frame; a click in the ego frame picks another pixel."""
+    """Show a player of each map over the exo frame, where a click in the ego frame picks another
+    pixel."""
     shown = {heat.name: heat.picture(exo_images[frame])[None] for heat in maps}
     return preview_ui(
         "attention",
