@@ -279,7 +279,7 @@ class HeadOptions:
     )
     up: tuple[float, float, float] | None = argument(
         None,
-        "upwards in the take's world (default: the world's axis near the exo camera's own up)",
+        "upwards in the take's world (default: found by the exo camera, floor and walls)",
         type=triple_of_text,
         metavar="X,Y,Z",
     )

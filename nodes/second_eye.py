@@ -143,7 +143,7 @@ class EgoXSecondEye(io.ComfyNode):
             screen_m=screen_m,
         )
         eye = second_eye(ego, scene, trajectory, form, progress=progress)
-        pictures = stereo_pictures(ego, eye.rgb, trajectory, form, progress=progress)
+        pictures = stereo_pictures(ego, eye.rgb, trajectory, form, up=eye.up, progress=progress)
         both = store_frames(pictures, len(ego))
         video = native_video(both, clip_fps(trajectory), audio)
         return io.NodeOutput(
@@ -154,7 +154,7 @@ class EgoXSecondEye(io.ComfyNode):
             and shown.eyes(
                 ego,
                 eye.rgb,
-                "; ".join(filter(None, (eye.text(), form.word(trajectory)))),
+                "; ".join(filter(None, (eye.text(), form.word(eye.up)))),
                 trajectory,
                 progress,
             ),

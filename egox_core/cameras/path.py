@@ -48,6 +48,8 @@ class CameraPath:
     # None: nobody said
     part: tuple[tuple[int, int], tuple[int, int, int, int]] | None = None
     lens_guessed: bool = False  # nothing told the lens: it has an assumed field of view
+    # an axis of its world may be up; False: of a form whose worlds nobody levels (ViPE's, COLMAP's)
+    gravity: bool = True
 
     def __post_init__(self) -> None:
         if self.lens is not None and type(self.lens).__name__ != CameraModel.__name__:

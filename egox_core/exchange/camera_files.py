@@ -214,7 +214,8 @@ def _npz(path: Path) -> CameraFile:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _gvhmr(arrays, path.name)
     w2c = read_poses(path)
-    return CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
+    file = CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
+    return replace(file, path=replace(file.path, gravity=False))
 
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {

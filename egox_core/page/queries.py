@@ -1,17 +1,15 @@
-"""Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a
-path rests, a lens's rim, marks on the picture of a pose.
+"""Queries of the pose editor to a scene: the point or head under an exo pixel, where a path rests, a
+lens's rim, marks on the picture of a pose.
 """
-
-import math
 
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, CameraPath, invert, sensor_from_upright, transform
+from ..cameras import CameraModel, CameraPath, invert, transform
 from ..frozen import frozen
 from ..prior import CoarsePoints
 from ..trajectory import HEAD_HALF, OWN_BODY_M
-from ..types import DOUBTFUL, EARLIER, UNOBSERVED, PointCloud, PointSet
+from ..types import DOUBTFUL, EARLIER, UNOBSERVED
 from .maps import HATCH_PX
 
 REACH_PX = 12.0
@@ -29,19 +27,6 @@ HEIGHT, LENGTH = (2 * HEAD_HALF[1:]).tolist()
 SAME_SURFACE, SLOPE_UNKNOWN = 0.03, 0.2
 """Relative depth from a surface within which a point belongs to it; the wider bound before its
 slope is fitted."""
-TILT_DEG = 50.0
-"""A camera that films a person is tilted by less: surfaces whose normal differs by more from its up
-are no floor."""
-LEVEL_DEG = 8.0
-"""Normals within this angle vote for one direction: tables and floor are parallel, their measured
-normals nearly."""
-SNAP_DEG = {"take": 15.0, "exo": 2.0}
-"""Worlds that are aligned with gravity have an axis for it; the exo camera's frame has none, unless
-it is level."""
-SAMPLES, CANDIDATES = 20_000, 256
-"""Points that vote for the level direction, and how many of their normals stand for election."""
-LEAST_SHARE = 0.08
-"""Share of all surface that must be level, else the exo camera's own up is taken."""
 
 
 @frozen
@@ -167,66 +152,6 @@ def pick_head(
         depth_m=float(centre[2]),
         off_px=surface.off_px,
     )
-
-
-def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
-    """Upward direction of a scene.
-
-    It is the normal of floor and tables if there are any, else the exo camera's own up.
-    """
-    up = camera_up(scene)
-    level = level_normal(scene.static, up)
-    up = up if level is None else level
-    axis = int(up.abs().argmax())
-    if float(up[axis].abs()) > math.cos(math.radians(SNAP_DEG[scene.exo.world])):
-        snapped = torch.zeros(3, dtype=torch.float64)
-        snapped[axis] = up[axis].sign()
-        return snapped
-    return up
-
-
-def camera_up(scene: PointCloud) -> Tensor:  # [3] float64, scene frame
-    """The exo camera's own upward direction."""
-    # Its picture's down axis, sensor axes.
-    upright = sensor_from_upright(scene.exo.camera.quarter_turns)[:, 1]
-    return -(scene.exo.at(0)[:, :3].T @ upright)
-
-
-def level_normal(
-    points: PointSet,
-    near: Tensor,  # [3] unit
-) -> Tensor | None:  # [3] float64, unit
-    """The commonest direction of surface normals around ``near``, by area; None where hardly any
-    surface is level.
-
-    Normals come from the points' steps to their neighbours in the exo picture, towards the camera.
-    """
-    count = len(points)
-    if count < 100:
-        return None
-    index = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:SAMPLES]
-    steps = points.steps[index].double()
-    normal = -torch.linalg.cross(
-        steps[:, :, 0], steps[:, :, 1]
-    )  # rightwards x downwards points away from the camera
-    area = normal.norm(dim=-1)
-    # A far wall seen at a grazing angle has few, huge patches: one patch may not outvote a table.
-    area = area.clamp(max=float(area.quantile(0.9)))
-    good = (points.edge[index] < 0.1) & (area > 0) & torch.isfinite(area)
-    normal, area = normal[good] / normal[good].norm(dim=-1, keepdim=True), area[good]
-    floor = normal @ near > math.cos(math.radians(TILT_DEG))
-    total, normal, area = float(area.sum()), normal[floor], area[floor]
-    if not len(normal):
-        return None
-    same = math.cos(math.radians(LEVEL_DEG))
-    candidates = normal[:CANDIDATES]
-    votes = ((candidates @ normal.T) > same).double() @ area
-    best = candidates[int(votes.argmax())]
-    for _ in range(5):
-        close = (normal @ best > same) * area
-        best = (close[:, None] * normal).sum(0)
-        best = best / best.norm()
-    return best if float(((normal @ best > same) * area).sum()) > LEAST_SHARE * total else None
 
 
 def lens_outline(

@@ -220,6 +220,8 @@ def _checked(
             fix="give the path of these very frames, a mask where people fill the picture, or no "
             "path: it is estimated then",
         )
+    if metric:
+        depth = replace(depth, exo=replace(depth.exo, gravity=path.gravity))
     return _handed_on(_posed(depth, given, world), tracks, fit, turns, notes)
 
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel, CameraPath
+from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..trajectory import down_axis
+from ..trajectory import Up, find_up
 from ..types import CameraTrajectory
 from .warp import sample_at
 
@@ -49,7 +49,11 @@ class StereoForm:
                 fix="headsets decode no larger pair; a grown-up's eyes are 63 mm apart",
             )
 
-    def axes(self, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 3] float64
+    def axes(
+        self,
+        trajectory: CameraTrajectory,
+        up: Up | None = None,  # None: as the cameras tell it
+    ) -> Tensor:  # [T, 3, 3] float64
         """Axes of the written picture in those of the upright one, for each frame.
 
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
@@ -58,30 +62,25 @@ class StereoForm:
         """
         if self.layout == "flat" or self.stabilise == "off":
             return torch.eye(3).double().expand(len(trajectory.ego.w2c), 3, 3)
-        exo = trajectory.exo or CameraPath.of_exo(None)
-        down = down_axis(exo.at(0)[None], trajectory.ego)
+        up = up or _up_of(trajectory)
+        down = -up.direction
         upright = trajectory.ego.upright_w2c[..., :3]
         mean = upright if self.stabilise == "horizon" else upright.mean(0, keepdim=True)
         z = F.normalize(mean[:, 2], dim=-1)
         # Straight down, where no direction is level, the picture's own is taken.
         x = torch.linalg.cross(down.expand_as(z), z) + 1e-3 * mean[:, 0]
-        if self.stabilise == "upright" and not self.word(trajectory):
+        if self.stabilise == "upright" and up.known:
             x = F.normalize(x - (x * down).sum(-1, keepdim=True) * down, dim=-1)
             z = torch.linalg.cross(x, down.expand_as(x))
         x = F.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
         return upright @ torch.stack((x, torch.linalg.cross(z, x), z), -1)
 
-    def word(self, trajectory: CameraTrajectory) -> str:
-        """Remark on ``upright`` where ``full`` has to be taken; empty elsewhere.
-
-        The exo camera's own frame has no vertical.
-        """
-        if self.layout == "flat" or self.stabilise != "upright" or trajectory.ego.world != "exo":
+    def word(self, up: Up) -> str:
+        """Remark on how level ``upright`` is; empty elsewhere."""
+        if self.layout == "flat" or self.stabilise != "upright":
             return ""
-        return (
-            "the world is the exo camera's own, which knows no vertical: the head's mean pitch is "
-            "kept, as with stabilise full"
-        )
+        kept = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
+        return f"{up.text()}{kept}"
 
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
         """Rays of the written pictures, float64."""
@@ -99,19 +98,26 @@ class StereoForm:
         return rays / rays[..., 2:] + eyes
 
 
+def _up_of(trajectory: CameraTrajectory) -> Up:
+    exos = () if trajectory.exo is None else (trajectory.exo,)
+    return find_up(exos, trajectory.ego)
+
+
 def stereo_pictures(
     left: Tensor,  # [T, H, W, 3] float 0...1, stored orientation
     right: Tensor,  # [T, H, W, 3] of :func:`second_eye` for the same path and form
     trajectory: CameraTrajectory,
     form: StereoForm,
     *,
+    # As SecondEye has it.
+    up: Up | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Tensor]:  # of [S, 2 S, 3] float32
     """Both eyes side by side, the left one first; black where the lens saw nothing."""
     _, height, width, _ = left.shape
     lens = trajectory.ego.camera.rescale(width, height).upright()
     rays = form.rays(lens)
-    for index, (axes, *eyes) in enumerate(zip(form.axes(trajectory), left, right, strict=True)):
+    for index, (axes, *eyes) in enumerate(zip(form.axes(trajectory, up), left, right, strict=True)):
         progress(index, len(left), "both eyes as a headset reads them")
         places, shares = _places(lens, rays @ axes.T, form)
         yield torch.cat(

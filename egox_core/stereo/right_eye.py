@@ -19,7 +19,9 @@ from ..metrics import PathError, PathViews
 from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind, StageReport
+from ..scene import ego_in_scene
 from ..sizes import REFERENCE_SIZE
+from ..trajectory import Up, up_of_scene
 from ..types import EARLIER, CameraTrajectory, PointCloud
 from .pictures import StereoForm
 from .warp import fill_holes, move, sample_at, snap_edges, whole_nearness, wide_parts
@@ -46,6 +48,7 @@ class SecondEye(StageReport):
 
     rgb: Tensor  # [T, H, W, 3] float32 0...1
     off_px: float | None  # median shift between picture and depth; None: it can't be judged
+    up: Up  # of the path's world
 
 
 def second_eye(
@@ -74,7 +77,8 @@ def second_eye(
     followed = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
     (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
     rgb, figures = FrameStore(count, (height, width, 3), np.float32), []
-    eyes = form.eyes_m * form.axes(trajectory)[..., 0]
+    up = _up_of_path(scene, trajectory)
+    eyes = form.eyes_m * form.axes(trajectory, up)[..., 0]
     frames = iter_second_eye(video, scene, followed, eyes, progress=progress)
     for turn, shift, eye in zip(turns, shifts, frames, strict=True):
         rgb.append(eye.rgb.numpy())
@@ -99,7 +103,15 @@ def second_eye(
     if too_near > 0.5:
         near = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
         notes.append(Remark(near, RemarkKind.WARNING))
-    return SecondEye(rgb=rgb.tensor(), off_px=off_px, notes=tuple(notes))
+    return SecondEye(rgb=rgb.tensor(), off_px=off_px, up=up, notes=tuple(notes))
+
+
+def _up_of_path(scene: PointCloud, trajectory: CameraTrajectory) -> Up:
+    """Up in the world of a path, by all that its scene shows."""
+    tied = ego_in_scene(scene, trajectory)
+    up = up_of_scene(scene, tied)
+    of_path = trajectory.ego.at(0)[:, :3].T @ tied.at(0)[:, :3]
+    return replace(up, direction=of_path @ up.direction)
 
 
 def _found(path: PathError, count: int) -> tuple[Tensor, Tensor]:  # [T, 3, 3], [T, 3] float64

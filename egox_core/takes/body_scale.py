@@ -15,7 +15,7 @@ from ..cameras import CameraModel, CameraPath, compose, invert
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..trajectory import down_axis
+from ..trajectory import find_up
 from ..types import DepthVideo
 from .wearer_body import (
     HEAD_FROM_CAMERA,
@@ -148,7 +148,7 @@ def wearer_scale(
     depth.check_metric("scale from the wearer")
     check_pose_source(exo := depth.exo, ego)
     count = min(len(depth.depth_m), len(ego))
-    gravity = down_axis(exo.w2c, ego)
+    gravity = -find_up([exo], ego, [depth]).direction
     frames = sorted({round(t) for t in np.linspace(0, count - 1, min(SAMPLES, count))})
     rows = []
     for index, t in enumerate(frames):

@@ -4,6 +4,7 @@
 Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``inds``, the frame
 numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def read_vipe(path: Path) -> TakeMeta:
     )
     return TakeMeta(
         name=path.stem,
-        exo=CameraPath.of_exo(None, extrinsics).numbered,
+        exo=replace(CameraPath.of_exo(None, extrinsics).numbered, gravity=False),
         camera_intrinsics=torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64),
     )
 

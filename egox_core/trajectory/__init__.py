@@ -5,7 +5,7 @@ keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses 
 :class:`~egox_core.types.CameraTrajectory`.
 """
 
-from .gravity import down_axis
+from .gravity import Up, find_up, up_of_scene
 from .head_evidence import ExoView
 from .head_payloads import OPENPOSE_POINTS
 from .head_points import HeadPoints

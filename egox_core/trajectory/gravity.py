@@ -1,38 +1,388 @@
-"""Direction of gravity in a world, from the cameras in it."""
+"""Up in a clip's world: one direction, weighed from all that tells it, with its uncertainty.
+
+Each source rates every direction: right-hand axes of exo cameras are level, as are those of the wearer's
+head while people stand or sit; floor and tables face up, and walls stand. A source's rating says how
+sure it is: errors of a posture or of a network's depth are part of it. A world axis is taken only
+where the file's form allows it and it is near the answer."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from ..cameras import CameraPath, sensor_from_upright
+from ..cameras import CameraPath
+from ..frame_store import sample_frames
+from ..frozen import frozen
+from ..types import DepthVideo, PointCloud
 
-AXIS_SNAP_DEG = 20.0
-"""Within this of a world axis, down is that axis: worlds of trackers are built along gravity."""
+DIRECTIONS = 6000
+"""Directions of the first look at the whole sphere: one each 2.6 degrees."""
+STEP = math.radians(2.6)
+NEAR_DEG, FINE, PEAKS = 6.0, 31, 5
+"""Radius around the best of them that is looked at again, directions across it, and how many best."""
+SHARE = 0.9
+"""Share of the errors that are smaller than :attr:`Up.within_deg`."""
+KNOWN_DEG = 30.0
+"""An answer that is less sure than this is none: it doesn't tell a head that stands from one that
+lies on its side."""
+AXIS_DEG = 20.0
+"""Most that a world axis is off the answer of all else, and that is unsure, where its better half of the
+chance is enough; elsewhere it takes nine tenths."""
+EXO_LEVEL = ((0.6, math.radians(1.5)), (0.4, math.radians(8.0)))
+"""Share and standard deviation of exo cameras' roll: on a tripod, and in a hand or wedged."""
+EXO_PITCH = math.radians(-15.0), math.radians(35.0)
+"""Mean and spread of exo cameras' pitch: judged, wide enough for a low phone and a high corner."""
+NO_EXO = 1e-4
+"""Share of exo cameras that are rolled by anything, or whose poses are wrong."""
+OVERHEAD = 0.1
+"""Share of exo cameras of any pitch: over a table, under a ceiling."""
+HEAD_ROLL = math.radians(6.0), math.radians(4.0)
+"""Spread of a head's mean roll over people and tasks, and of its roll within a clip: judged, as
+``head_search.LEAN_SIGMAS_DEG``."""
+HEAD_PITCH = math.radians(-25.0), math.radians(25.0)
+"""Mean and spread of the gaze's pitch: hands are looked at from above."""
+LYING = 0.05
+"""Share of heads that say nothing: who lies, bends, climbs."""
+GAZE_S = 1.0
+"""Seconds after which a head's roll is another one."""
+PATCH_PX, PATCHES = 4, 40
+"""Side of a patch in px of the thinned depth, and patches across a picture."""
+FLAT = 0.01
+"""Relative residual of inverse depth over a patch of one surface; a network's outlines bleed more."""
+SURFACES = 16.0
+"""Independent surfaces of a picture: a network's depth errors stay alike over a quarter of its height
+(``lab/drawn/depth_errors.py``), and walls are few."""
+FLOOR, CEILING = 0.45, 0.1
+"""Share of the planes of a picture that face up, and down; the others stand."""
+SURFACE_ERRORS = ((0.7, 1.0), (0.3, 4.0))
+"""Share of planes whose direction is off by what their normals' spread tells, and by how many times that
+the others are: a wrong lens or a network's slope turns a whole surface."""
+ALIKE = 0.25
+"""Share of the variance of a plane's normals by which all of them are off alike."""
+SURE, SMALL = 0.9, 0.04
+"""Share of large planes that are level or standing, and the share of all surface at which it is half of
+that: small ones are slopes, backs of chairs, a network's blobs."""
+LEAST_SHARE = 0.03
+SAME_DEG = 8.0
+"""Spread of normals that are taken for one plane's; a network's are that far off."""
+LEAST_DEG = 0.3
+"""Error of a plane's direction however exact its depth is."""
+DEPTH_FRAMES = 3
+GRAVITY_WORLDS = 0.85
+"""Share of takes' worlds with an axis along gravity: (5 + 1) / (5 + 2) of five real takes."""
+SAME_POSE = 1e-6
+"""Difference from the identity, in any number, of a camera that is its world's origin."""
+AXIS_ERROR_DEG = 1.0
+"""Error of such an axis: trackers find gravity to tenths of a degree."""
 
 
-def down_axis(
-    exo_w2c: Tensor,  # [N, 3, 4] one pose of each exo camera
-    ego: CameraPath,
-) -> Tensor:  # [3] float64, unit, world
-    """Find the downward direction of a world from the cameras' right-hand axes.
+@frozen
+class Up:
+    """The upward direction of a world, and what is known of it."""
 
-    It is square to all of them, and snapped to a world axis that is near.
+    direction: Tensor  # [3] float64, unit, world
+    within_deg: float  # nine of ten errors are smaller
+    evidence: tuple[str, ...]  # sources without which it would be less sure
 
-    Exo cameras are pitched on purpose and a wearer looks down, but both are seldom rolled: their
-    right-hand axes are level, their down axes are not. The wearer's whole path weighs as much
-    as one exo camera.
+    @property
+    def known(self) -> bool:
+        """False where it may be anything."""
+        return self.within_deg <= KNOWN_DEG
+
+    def text(self) -> str:
+        """One remark for people."""
+        sources = " and ".join(self.evidence) or "nothing"
+        if not self.known:
+            return f"where up is isn't known: by {sources} within {self.within_deg:.0f} degrees"
+        return f"up from {sources}, within {max(1.0, self.within_deg):.0f} degrees"
+
+
+def find_up(
+    # Exo cameras of one world.
+    exos: Sequence[CameraPath],
+    # The wearer's camera in it.
+    ego: CameraPath | None = None,
+    # Depth of exo cameras in it.
+    depths: Sequence[DepthVideo] = (),
+) -> Up:
+    """Find the upward direction of a world by cameras and surfaces in it."""
+    planes = _planes(depths)
+
+    def rate(at: Tensor, step: float) -> dict[str, Tensor]:  # [N, 3], their distance -> [N] each
+        rated = {"the exo camera's level": _by_exos(at, exos, step)} if exos else {}
+        if ego is not None:
+            rated["the head's path"] = _by_head(at, ego)
+        if planes:
+            rated["floor, tables and walls"] = _by_surfaces(at, planes, step)
+        return rated
+
+    directions, areas = _sphere()
+    ratings = rate(directions, STEP)
+    left = sum(ratings.values(), torch.zeros(len(directions), dtype=torch.float64))
+    parts, outside = [], torch.ones(len(directions), dtype=torch.bool)
+    for _ in range(PEAKS):
+        best = directions[int(left.argmax())]
+        close = (directions @ best) > math.cos(math.radians(NEAR_DEG))
+        left, disc, disc_areas, step = left.masked_fill(close, -math.inf), *_disc(best)
+        alone = torch.stack(
+            [disc @ other < math.cos(math.radians(NEAR_DEG)) for other, _ in parts]
+            or [disc[:, 0] < 2]
+        ).all(0)
+        outside &= ~close
+        parts.append((best, (disc[alone], disc_areas[alone], rate(disc[alone], step))))
+    directions = torch.cat((directions[outside], *(part[0] for _, part in parts)))
+    areas = torch.cat((areas[outside], *(part[1] for _, part in parts)))
+    ratings = {
+        name: torch.cat((rated[outside], *(part[2][name] for _, part in parts)))
+        for name, rated in ratings.items()
+    }
+    direction, within = _answer(directions, areas, ratings)
+    evidence = []
+    for name in ratings:
+        others = {other: rated for other, rated in ratings.items() if other != name}
+        if _answer(directions, areas, others, direction)[1] > 1.2 * within:
+            evidence.append(name)
+    if _may_have_axis(exos, ego):
+        axis, chance = _axis(rate, areas, ratings)
+        off = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
+        if chance > (0.5 if max(off, within) <= AXIS_DEG else SHARE):
+            name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
+            within = AXIS_ERROR_DEG if chance > SHARE else within + off
+            direction, evidence = axis, [*evidence, f"the world's axis {name}"]
+    return Up(direction=direction, within_deg=within, evidence=tuple(evidence or ratings))
+
+
+def up_of_scene(
+    scene: PointCloud,
+    # The wearer's camera in its world.
+    ego: CameraPath | None = None,
+) -> Up:
+    """Find the upward direction of a scene's world."""
+    parts = scene.parts or (scene,)
+    depths = [
+        replace(part.sight.depth, exo=replace(part.exo, lens=part.sight.depth.exo.lens))
+        for part in parts
+        if part.sight is not None
+    ]
+    return find_up([part.exo for part in parts], ego, depths)
+
+
+def _may_have_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
+    """Tell whether an axis of the world may be up: no camera is its origin, no form forbids it."""
+    cameras = [*exos, *([] if ego is None else [ego])]
+    own = torch.eye(3, 4, dtype=torch.float64)
+    return all(
+        camera.gravity
+        and camera.world == "take"
+        and float((camera.w2c - own).abs().amax((1, 2)).min()) > SAME_POSE
+        for camera in cameras
+    )
+
+
+def _axis(
+    rate: Callable[[Tensor, float], dict[str, Tensor]], areas: Tensor, ratings: dict[str, Tensor]
+) -> tuple[Tensor, float]:
+    """The likeliest world axis [3], and its chance among all axes and all other directions."""
+    one = torch.eye(3, dtype=torch.float64)
+    axes = torch.cat((one, -one))
+    along = sum(rate(axes, 0.0).values(), torch.zeros(6, dtype=torch.float64))
+    other = sum(ratings.values(), areas.log()).logsumexp(0) - math.log(4 * math.pi)
+    along = along + math.log(GRAVITY_WORLDS / 6)
+    every = torch.cat((along, other[None] + math.log(1 - GRAVITY_WORLDS))).logsumexp(0)
+    best = int(along.argmax())
+    return axes[best], float((along[best] - every).exp())
+
+
+def _answer(
+    directions: Tensor,
+    areas: Tensor,
+    ratings: dict[str, Tensor],
+    direction: Tensor | None = None,
+) -> tuple[Tensor, float]:
+    """(the likeliest direction, degrees around it, or the given one, that hold nine tenths)."""
+    total = sum(ratings.values(), areas.log())
+    chance = (total - total.max()).exp()
+    chance = chance / chance.sum()
+    if direction is None:
+        near = directions @ directions[int((total - areas.log()).argmax())] > math.cos(
+            math.radians(NEAR_DEG)
+        )
+        mean = (chance[near, None] * directions[near]).sum(0)
+        direction = mean / mean.norm()
+    apart = (directions @ direction).clamp(-1, 1).acos()
+    order = apart.argsort()
+    place = int((chance[order].cumsum(0) >= SHARE).int().argmax())
+    return direction, math.degrees(float(apart[order][place]))
+
+
+@cache
+def _sphere() -> tuple[Tensor, Tensor]:  # [N, 3] unit, [N] areas
+    """Directions that cover the sphere evenly."""
+    count = torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5
+    z = 1 - 2 * count / DIRECTIONS
+    turn = math.pi * (1 + math.sqrt(5)) * count
+    flat = (1 - z.square()).sqrt()
+    areas = torch.full_like(z, 4 * math.pi / DIRECTIONS)
+    return torch.stack((flat * turn.cos(), flat * turn.sin(), z), -1), areas
+
+
+def _disc(middle: Tensor) -> tuple[Tensor, Tensor, float]:  # [N, 3] unit, [N] areas, their distance
+    """Directions within NEAR_DEG of one."""
+    radius = math.tan(math.radians(NEAR_DEG))
+    side = torch.linspace(-radius, radius, FINE, dtype=torch.float64)
+    x, y = torch.meshgrid(side, side, indexing="ij")
+    inside = x.square() + y.square() <= radius**2
+    helper = torch.eye(3, dtype=torch.float64)[int(middle.abs().argmin())]
+    across = torch.linalg.cross(middle, helper)
+    across = across / across.norm()
+    over = torch.linalg.cross(middle, across)
+    at = middle + x[inside][:, None] * across + y[inside][:, None] * over
+    far = at.norm(dim=-1, keepdim=True)
+    step = float(side[1] - side[0])
+    return at / far, step**2 / far[:, 0] ** 3, step
+
+
+def _normal(off: Tensor, sigma: float) -> Tensor:
+    """Density of an angle, against that of any direction."""
+    return (-0.5 * (off / sigma).square()).exp() * (2 / (sigma * math.sqrt(2 * math.pi)))
+
+
+def _by_exos(at: Tensor, exos: Sequence[CameraPath], step: float) -> Tensor:  # [N, 3] -> [N]
+    rated = at.new_zeros(len(at))
+    for right, down, ahead, weight in _axes_of(exos):
+        level = sum(
+            share * _normal((at @ right).asin(), math.hypot(sigma, step / 2))
+            for share, sigma in EXO_LEVEL
+        )
+        pitch = (at @ ahead).clamp(-1, 1).asin()
+        above = at @ down < 0
+        usual = (1 - OVERHEAD) * _normal(pitch - EXO_PITCH[0], EXO_PITCH[1]) + OVERHEAD
+        rated = rated + weight * (level * usual * above + NO_EXO).log()
+    return rated
+
+
+def _axes_of(exos: Sequence[CameraPath]) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
+    """Axes [3] of each picture in the world, and how much each counts: a camera of many frames as one."""
+    for exo in exos:
+        w2c = exo.w2c if exo.lens is None else exo.upright_w2c
+        frames = sample_frames(len(w2c), DEPTH_FRAMES)
+        for right, down, ahead in w2c[frames, :, :3]:
+            yield right, down, ahead, 1 / len(frames)
+
+
+def _by_head(at: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [N]
+    poses = ego.upright_w2c[sample_frames(len(ego.w2c), 24), :, :3]
+    times_s = ego.frames.times_s
+    seconds = float(times_s[-1] - times_s[0])
+    count = 1 + min(seconds / GAZE_S, len(poses) - 1)
+    roll = (at @ poses[:, 0].T).clamp(-1, 1).asin()
+    pitch = (at @ poses[:, 2].T).clamp(-1, 1).asin().mean(-1)
+    mean, spread = roll.mean(-1), roll.var(-1, correction=0)
+    steady = (-0.5 * (count - 1) * (spread / HEAD_ROLL[1] ** 2 - 1).clamp_min(0)).exp()
+    level = _normal(mean, math.hypot(HEAD_ROLL[0], HEAD_ROLL[1] / math.sqrt(count)))
+    above = at @ poses[:, 1].mean(0) < 0
+    upright = level * steady * _normal(pitch - HEAD_PITCH[0], HEAD_PITCH[1]) * above
+    return ((1 - LYING) * upright + LYING).log()
+
+
+def _by_surfaces(at: Tensor, planes: Sequence[Plane], step: float) -> Tensor:  # [N, 3] -> [N]
+    rated = at.new_zeros(len(at))
+    for plane in planes:
+        cosine = (at @ plane.normal).clamp(-1, 1)
+        facing = torch.where(cosine > 0, FLOOR, CEILING)
+        known = torch.zeros_like(cosine)
+        for share, times in SURFACE_ERRORS:
+            sigma = math.hypot(times * plane.sigma, step / 2)
+            level = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
+            standing = _normal(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
+            known = known + share * (facing * level + standing)
+        sure = SURE * plane.share / (plane.share + SMALL)
+        rated = rated + (sure * known + 1 - sure).log()
+    return rated
+
+
+@frozen
+class Plane:
+    """Surfaces of one direction."""
+
+    normal: Tensor  # [3] unit, world, towards the camera
+    sigma: float  # of that direction along each axis, radians
+    share: float  # of all surface
+
+
+def _planes(depths: Sequence[DepthVideo]) -> list[Plane]:
+    """The directions that most of the surface faces: floor and tables, each wall."""
+    normals, areas = [torch.zeros(0, 3, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
+    for depth in depths:
+        width, height = depth.exo.camera.stored_size
+        step = max(1, width // (PATCHES * PATCH_PX))
+        columns = torch.arange(step // 2, width, step)
+        rows = torch.arange(step // 2, height, step)
+        rays = depth.exo.camera.depth_rays()[rows][:, columns].double()
+        for frame in sample_frames(len(depth.depth_m), DEPTH_FRAMES):
+            z = depth.depth_m[frame][rows][:, columns].double()
+            if depth.dynamic is not None:
+                z = z.masked_fill(depth.dynamic[frame][rows][:, columns], math.nan)
+            normal, area = _patches(rays, z)
+            if len(normal) < LEAST_SHARE * z.numel() / PATCH_PX**2:
+                continue
+            normals.append(normal @ depth.exo.at(frame)[:, :3])
+            areas.append(area / area.sum().clamp_min(1e-9))
+    normal, area = torch.cat(normals), torch.cat(areas)
+    area, planes = area / area.sum().clamp_min(1e-9), []
+    while float(area.sum()) > LEAST_SHARE:
+        candidates = normal[area.argsort(descending=True)[:: max(1, len(area) // 64)]]
+        votes = (-(1 - candidates @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
+        middle, width = candidates[int(votes.argmax())], math.radians(SAME_DEG)
+        for _ in range(6):
+            off2 = 2 * (1 - normal @ middle).clamp_min(0)
+            weight = area * (-0.5 * off2 / width**2).exp()
+            middle = (weight[:, None] * normal).sum(0)
+            middle = middle / middle.norm()
+            spread = float((weight * off2).sum() / weight.sum()) ** 0.5
+            width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
+        taken = normal @ middle > math.cos(max(3 * width, math.radians(SAME_DEG)))
+        share = float((area * taken).sum())
+        if share < LEAST_SHARE:
+            break
+        alone = max(1.0, SURFACES * share)
+        sigma = math.sqrt(spread**2 * (1 / alone + ALIKE) + math.radians(LEAST_DEG) ** 2)
+        planes.append(Plane(normal=middle, sigma=sigma, share=share))
+        area = area.masked_fill(taken, 0.0)
+    return planes
+
+
+def _patches(rays: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:  # [H, W, 3], [H, W]
+    """(normals [P, 3] in the camera's axes, areas [P]) where a plane explains a patch.
+
+    Inverse depth of a plane is linear in the rays to z = 1.
     """
-    turn = sensor_from_upright(ego.camera.quarter_turns)
-    ego_rotation, exo_rotation = ego.w2c[:, :, :3], exo_w2c[:, :, :3].double()
-    rights = torch.einsum("tij,i->tj", ego_rotation, turn[:, 0])
-    rows = torch.cat((rights / math.sqrt(len(rights)), exo_rotation[:, 0]))
-    down = torch.linalg.svd(rows, full_matrices=True)[2][2]
-    hint = torch.einsum("tij,i->tj", ego_rotation, turn[:, 1]).mean(0) + exo_rotation[:, 1].mean(0)
-    down = down * (1.0 if float(down @ hint) >= 0 else -1.0)
-    axis = int(down.abs().argmax())
-    if math.degrees(math.acos(min(1.0, float(down[axis].abs())))) < AXIS_SNAP_DEG:
-        snapped = torch.zeros(3, dtype=torch.float64)
-        snapped[axis] = torch.sign(down[axis])
-        return snapped
-    return down
+    count = PATCH_PX**2
+
+    def blocks(values: Tensor) -> Tensor:  # [H, W, C] -> [P, 16, C]
+        high, wide = (side // PATCH_PX * PATCH_PX for side in values.shape[:2])
+        cut = values[:high, :wide].reshape(
+            high // PATCH_PX, PATCH_PX, wide // PATCH_PX, PATCH_PX, -1
+        )
+        return cut.transpose(1, 2).reshape(-1, count, values.shape[-1])
+
+    ray, inverse = blocks(rays), blocks(1 / z[..., None])
+    whole = (inverse.isfinite() & (inverse > 0)).all(1)[:, 0] & ray.isfinite().all(-1).all(-1)
+    ray, inverse = ray[whole], inverse[whole]
+    if not len(ray):
+        return ray.new_zeros(0, 3), ray.new_zeros(0)
+    plane = torch.linalg.lstsq(ray, inverse, driver="gelsd").solution
+    off = (ray @ plane - inverse).norm(dim=1) / inverse.norm(dim=1)
+    normal = -plane[..., 0] / plane[..., 0].norm(dim=-1, keepdim=True)
+    facing = -(normal * ray.mean(1)).sum(-1) / ray.mean(1).norm(dim=-1)
+    flat = (off[:, 0] < FLAT) & (facing > 0.1)
+    area = (1 / inverse.mean(1)[:, 0]).square() / facing.clamp_min(0.1)
+    normal, area = normal[flat], area[flat]
+    if len(area):
+        area = area.clamp(max=float(area.quantile(0.8)))
+    return normal, area

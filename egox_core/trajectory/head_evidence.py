@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..cameras import CameraPath
 from ..frozen import frozen
+from ..types import DepthVideo
+from .gravity import Up, find_up
 from .head_points import HeadPoints
 from .head_template import (
     BITRAGION,
@@ -22,7 +24,6 @@ from .head_template import (
     POINTS,
     SHOULDERS,
     row_medians,
-    unit,
 )
 from .keyframes import direction
 
@@ -54,8 +55,7 @@ class Evidence:
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
     distance: np.ndarray  # [T] metres to the head, by its apparent size
     times_s: np.ndarray  # [T] rising
-    up: np.ndarray  # [3] unit
-    up_known: bool  # by the world's axes, not just by the exo camera
+    up: Up
 
     @property
     def seen(self) -> np.ndarray:  # [T, P] bool
@@ -104,27 +104,23 @@ class ExoView:
         return rotation, -(rotation @ w2c[..., 3:])[..., 0]
 
 
-def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(upwards in the world [3], whether it is known): as given; else the world's axis near the exo camera's up."""
+def world_up(view: ExoView) -> Up:
+    """Upwards in the world, as given or as camera and surfaces tell it."""
+    exo = view.exo
     if view.up is not None:
-        return unit(direction(view.up, "up").numpy()), True
-    up = unit(-rotation[:, :, 1].mean(0))
-    own = view.exo.world == "exo" or np.abs(rotation - np.eye(3)).max() < 1e-9
-    axis = int(np.abs(up).argmax())
-    if not own and abs(up[axis]) > np.cos(
-        np.radians(45)
-    ):  # worlds of trackers are built along gravity
-        snapped = np.zeros(3)
-        snapped[axis] = np.sign(up[axis])
-        return snapped, True
-    return up, False
+        return Up(direction=direction(view.up, "up"), within_deg=0.0, evidence=("its input",))
+    depths = (
+        ()
+        if view.depth_m is None
+        else (DepthVideo(depth_m=view.depth_m, exo=exo, dynamic=view.mask),)
+    )
+    return find_up([exo], None, depths)
 
 
 def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
     """Everything but the head's middle, for which one must know where it is (:func:`with_middle`)."""
     count, uv = len(points.uv), points.uv.double()
     rotation, origin = view.poses(count)
-    up, up_known = world_up(view, rotation)
     rays, inside = view.exo.camera.unproject(uv)
     beside, _ = view.exo.camera.unproject(uv + torch.tensor([1.0, 0.0]))
     pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
@@ -149,8 +145,7 @@ def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
         middle=np.full(count, np.nan),
         distance=distance,
         times_s=times_s,
-        up=up,
-        up_known=up_known,
+        up=world_up(view),
     )
 
 

@@ -122,7 +122,8 @@ class _Model:
         look = np.einsum("tji,tj->ti", rotation, unit(centre))
         half = np.exp(shape[0]) / np.linalg.norm(look / HEAD_HALF, axis=-1)
         middle = np.nan_to_num(np.linalg.norm(centre, axis=-1) - half - e.middle)
-        lean = np.stack([rotation[..., axis] @ e.up for axis in (2, 0)], axis=-1)  # pitch, roll
+        up = e.up.direction.numpy()
+        lean = np.stack([rotation[..., axis] @ up for axis in (2, 0)], axis=-1)  # pitch, roll
         lean = np.arcsin(np.clip(lean, -1, 1)) - np.radians([NORMAL_GAZE_DEG, 0])
         return np.column_stack(
             [

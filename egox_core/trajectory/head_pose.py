@@ -144,8 +144,8 @@ def estimate_head(
         odd = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known
         if odd.any():
             notes.append(f"the model's head is no head in frames {_stretches(odd)}: not used")
-    if not evidence.up_known:
-        notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
+    if up is None:
+        notes.append(evidence.up.text())
     far = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
     if not HEIGHT_SPAN_M[0] <= far <= HEIGHT_SPAN_M[1]:
         notes.append(
@@ -153,7 +153,7 @@ def estimate_head(
         )
     return HeadPath(
         world_from_head=torch.from_numpy(np.concatenate([rotation, place[..., None]], axis=-1)),
-        up=torch.from_numpy(evidence.up),
+        up=evidence.up.direction,
         report=HeadReport(seen=seen, notes=tuple(map(Remark, notes))),
     )
 

@@ -21,7 +21,8 @@ PITCHES_DEG = np.arange(-60, 31, 15)
 ROLLS_DEG = np.array([-20, 0, 20])
 LEAN_SIGMAS_DEG = (20.0, 12.0)
 """Spread of heads' pitch and roll: judged, wide enough for all that people do standing or sitting."""
-UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
+WITHIN = 2.15
+"""Standard deviations of an error in two directions within which nine of ten are."""
 HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
@@ -64,7 +65,7 @@ def likelihoods(
 
 def lean_sigmas_deg(evidence: Evidence) -> np.ndarray:  # [2]
     """Spread of pitch and roll against what is taken to be upwards."""
-    return np.hypot(LEAN_SIGMAS_DEG, 0.0 if evidence.up_known else UNKNOWN_UP_DEG)
+    return np.hypot(LEAN_SIGMAS_DEG, evidence.up.within_deg / WITHIN)
 
 
 def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -88,7 +89,7 @@ def search(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         world_from_head [T, 3, 3], and the places [T, 3] between the eyes, world.
     """
-    up = evidence.up
+    up = evidence.up.direction.numpy()
     helper = np.eye(3)[int(np.abs(up).argmin())]
     forward = unit(helper - (helper @ up) * up)
     level = np.stack([np.cross(-up, forward), -up, forward], axis=-1)  # of some upright head

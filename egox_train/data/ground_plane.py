@@ -12,7 +12,7 @@ from torch import Tensor
 from egox_core.cameras import CameraPath, camera_centre
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.trajectory import down_axis
+from egox_core.trajectory import find_up
 
 from .raw_take import RawTake
 
@@ -31,7 +31,7 @@ def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
     """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of
     what cameras say."""
     ego = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
-    up = -down_axis(torch.stack([view.exo.at(0) for view in take.exos]), ego)
+    up = find_up([view.exo for view in take.exos], ego).direction
     heights = camera_centre(ego.w2c) @ up
     return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
 

@@ -300,9 +300,9 @@ def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) 
     points, path = known
     eye = second_eye(video, points, path, form)
     logger.info(
-        "%s: %s", job.clip, "; ".join(filter(None, [*map(str, eye.notes), form.word(path)]))
+        "%s: %s", job.clip, "; ".join(filter(None, [*map(str, eye.notes), form.word(eye.up)]))
     )
-    pictures = stereo_pictures(video, eye.rgb, path, form)
+    pictures = stereo_pictures(video, eye.rgb, path, form, up=eye.up)
     write_video(job.pair, pictures, job.fps, threads=1)
     mark_stereo(job.pair, half_sphere=True)
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...egox_core.cameras import CameraPath
-from ...egox_core.page import scene_up
 from ...egox_core.prior import CoarsePoints
+from ...egox_core.trajectory import Up, up_of_scene
 from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4
@@ -42,7 +42,7 @@ class SceneEntry:
     scene: PointCloud
     images: Tensor | None  # [T, H, W, 3] float32 0...1
     static: CoarsePoints
-    up: tuple[float, float, float]  # unit, scene frame
+    up: Up
     size_bytes: int  # of all that it keeps from being freed
     whole: bool  # False: without moving points and pictures, which are too large to keep
     _moving: OrderedDict[int, CoarsePoints] = field(default_factory=OrderedDict)
@@ -131,7 +131,7 @@ def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
         scene=scene if whole else _thin_scene(scene),
         images=images,
         static=static,
-        up=tuple(round(v, 4) for v in scene_up(scene).tolist()),
+        up=up_of_scene(scene),
         size_bytes=size,
         whole=whole,
     )

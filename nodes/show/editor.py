@@ -26,8 +26,8 @@ def editor_data(
     is kept.
 
     ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
-    direction; ``video`` the mark of the video in use, where it is a file; ``guessed`` the frames
-    whose pose is a guess."""
+    direction, nine times in ten within ``up_within`` degrees; ``video`` the mark of the video in
+    use, where it is a file; ``guessed`` the frames whose pose is a guess."""
     count = len(trajectory)
     indices, times_s = clip_of(trajectory, frames, scene)
     data = {
@@ -83,7 +83,9 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
         "frame": "exo" if exo.world == "exo" else "world",
         "pictures": entry.images is not None,
         "whole": entry.whole,
-        "up": list(entry.up),
+        "up": [round(v, 4) + 0.0 for v in entry.up.direction.tolist()],
+        "up_within": round(entry.up.within_deg),
+        "up_note": entry.up.text(),
         "exo_from_scene": rounded(exo.w2c if exo.moves else exo.w2c[:1]),
         "rest": rounded(exo.upright.at(0)),
         "exo_camera": exo.camera.to_json(),

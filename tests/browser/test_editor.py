@@ -134,6 +134,7 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
 
     # Saved and loaded again it is the same path, and that is what a run renders.
     saved = page.saved()
+    assert not editor.at("level").is_visible(), "the floor tells what is up"
     page.load(saved)
     assert editor.keyframes() == looked
     editor.open(load=False)
@@ -144,6 +145,7 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     ran = np.array(run_path(page))
     assert np.abs(ran - path.ego.camera.upright_poses(path.ego.w2c).numpy()).max() < 1e-4
     assert np.abs(ran[0] - ran[-1]).max() > 0.3, "the path moves"
+    assert np.abs(ran[[0, -1], 0, 2]).max() < 1e-3, "a head placed by hand is level"
 
 
 def test_without_a_scene_it_says_what_to_do(open_page, unpacked):

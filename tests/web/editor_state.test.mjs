@@ -5,7 +5,7 @@ import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
 import { DocumentError, parseDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
 import { LatestOnly } from "../../web/js/editor/server.mjs";
 import { EditorState } from "../../web/js/editor/model/state.mjs";
-import { fromAngles, fromW2c, lookAt, toAngles, toW2c } from "../../web/js/editor/model/pose.mjs";
+import { fromAngles, fromW2c, lookAt, toAngles, toW2c, upOf } from "../../web/js/editor/model/pose.mjs";
 
 const clip = FrameClock.standard(49, 30);
 const key = (frame, x, more = {}) => ({ frame, position: [x, 0, 1], yaw_deg: 0, ...more });
@@ -227,6 +227,9 @@ test("up that the document does not say is the scene's, and no pose changes by i
   const asked = toW2c(given.poseAt());
   given.learnUp([0, 0, 1], true); // it was said of another scene
   assert.deepEqual(given.content.up, [0, 0, 1]);
+  close(toW2c(given.poseAt()), asked);
+  given.setUp(upOf(given.poseAt().turn)); // the picture is level as it is
+  close([toAngles(given.poseAt().turn, given.content.up)[2]], [0], 1e-2);
   close(toW2c(given.poseAt()), asked);
 });
 

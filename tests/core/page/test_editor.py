@@ -15,7 +15,7 @@ from egox_core.cameras.poses import camera_centre, invert, look_at
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
 from egox_core.frames import Frames
-from egox_core.page.queries import camera_up, lens_outline, mark_seen, pick_point, scene_up
+from egox_core.page.queries import lens_outline, mark_seen, pick_point
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
@@ -121,14 +121,6 @@ def test_a_click_finds_the_surface(world):
     behind = pick_point(both, exo, (60, 80), wearer=nearer)
     assert behind.depth_m == pytest.approx(wall.depth_m, rel=1e-3)
     assert pick_point(body, exo, (60, 80), wearer=nearer) is None
-
-
-def test_up_is_what_the_floor_says():
-    assert scene_up(room(world=True)).tolist() == [0, -1, 0]
-    tilted = scene_up(room(world=False))
-    truth = EXO_W2C[:, :3] @ torch.tensor([0, -1, 0], dtype=torch.float64)
-    assert float(tilted @ truth) > 0.9995  # 2 degrees
-    assert float(camera_up(room(world=False)) @ truth) < 0.96  # the camera's own is off by its tilt
 
 
 def test_the_rim_of_a_lens_lies_on_the_edge_of_its_picture():

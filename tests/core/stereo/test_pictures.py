@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from egox_core.cameras import preset_camera, sensor_from_upright
 from egox_core.cameras.poses import look_at
 from egox_core.stereo import StereoForm, mark_stereo, stereo_pictures
+from egox_core.trajectory import Up
 from egox_train.video_writer import write_video
 from tests.poses import path_of
 from tests.refusals import refuses
@@ -49,8 +51,12 @@ def test_each_direction_is_where_the_half_sphere_has_it(stabilise):
 def test_a_world_without_a_vertical_is_told():
     path = path_of(look_at([0.0, 0.0, 0.0], [0.4, 0.5, 2.0])[None], CAMERA)
     upright, full = (StereoForm(stabilise=name) for name in ("upright", "full"))
-    assert "knows no vertical" in upright.word(path) and not full.word(path)
-    assert torch.equal(upright.axes(path), full.axes(path))
+    sure = Up(direction=torch.tensor([0.0, -1, 0]).double(), within_deg=2.0, evidence=("floor",))
+    unsure = replace(sure, within_deg=90.0)
+    assert "isn't known" in upright.word(unsure) and "2 degrees" in upright.word(sure)
+    assert not full.word(unsure)
+    assert torch.equal(upright.axes(path, unsure), full.axes(path, unsure))
+    assert not torch.equal(upright.axes(path, sure), full.axes(path, sure))
 
 
 def test_flat_screen_lies_where_it_is_said():

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose
-from egox_core.trajectory import HeadPoints, estimate_head
+from egox_core.trajectory import HeadPoints, Up, estimate_head
 from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
 from egox_core.trajectory.head_fit import fit
 from egox_core.trajectory.head_search import search
@@ -149,8 +149,7 @@ def facing(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]
         middle=np.full(len(at), np.nan),
         distance=np.full(len(at), 2.0),
         times_s=np.arange(float(len(at))),
-        up=np.array([0.0, -1, 0]),
-        up_known=True,
+        up=Up(direction=torch.tensor([0.0, -1, 0]).double(), within_deg=0.0, evidence=()),
     )
     return evidence, rotation
 
@@ -166,7 +165,8 @@ def test_a_head_is_as_small_as_depth_says():
 def test_heads_may_lean_further_where_up_is_a_guess():
     evidence, _ = facing(np.arange(21.0), 0.005)
     known, guessed = (
-        search(replace(evidence, up_known=known))[0][:, 1, 0] > 0.1 for known in (True, False)
+        search(replace(evidence, up=replace(evidence.up, within_deg=degrees)))[0][:, 1, 0] > 0.1
+        for degrees in (0.0, 32.0)
     )
     assert not known.any() and guessed[18:].all() and not guessed[:10].any()
 

@@ -161,6 +161,7 @@ export class PoseEditor {
       const written = this.host.writtenIn(); // undefined: the text is older than this note
       this.state.learnUp(data.scene.up, this.shown || (written !== undefined && written !== data.origin?.scene));
     }
+    this.fields.showDoubt(data?.scene ?? undefined);
     this.scene.set(data);
     this.showGhost();
     this.showBanner();

@@ -136,4 +136,6 @@ export function toW2c({ position, turn }) {
   return rotation.map((row, i) => [...row, -shift[i]]);
 }
 
+// The world's direction that is up in a camera's picture, in the digits that a document keeps.
+export const upOf = (turn) => matrix(turn).map((row) => Math.round(-row[1] * 1e4) / 1e4 + 0);
 export const forward = (turn) => matrix(turn).map((row) => row[2]);

@@ -1,7 +1,9 @@
 // The pose of the current frame as numbers, and the world's upward axis.
-import { make, select } from "./elements.mjs";
-import { fromAngles, toAngles } from "../model/pose.mjs";
+import { button, make, select } from "./elements.mjs";
+import { fromAngles, toAngles, upOf } from "../model/pose.mjs";
 
+// An uncertainty of up, in degrees, from which on a picture looks tilted.
+const UNSURE_DEG = 10;
 const PLACES = ["x", "y", "z"];
 const TURNS = ["yaw", "pitch", "roll"];
 const AXES = { "0,-1,0": "−y", "0,1,0": "+y", "0,0,1": "+z", "0,0,-1": "−z", "1,0,0": "+x", "-1,0,0": "−x" };
@@ -19,6 +21,15 @@ export class Fields {
     this.up = select("egox-up", say("upHelp"), Object.entries(AXES), (axis) =>
       state.setUp(axis.split(",").map(Number)),
     );
+    const level = () => state.setUp(upOf(state.poseAt().turn));
+    this.doubt = make("span", "egox-ed-unit", { "data-testid": "egox-up-doubt" });
+    this.unsure = make(
+      "span",
+      "egox-ed-field",
+      { hidden: true },
+      this.doubt,
+      button("egox-level", say("level"), say("levelHelp"), level),
+    );
     this.element = make(
       "section",
       "egox-ed-fields",
@@ -26,9 +37,17 @@ export class Fields {
       ...PLACES.map((name) => field(name, "m", "0.01")),
       ...TURNS.map((name) => field(name, "°", "1")),
       make("label", "egox-ed-field", {}, say("up"), this.up),
+      this.unsure,
     );
     state.on(() => this.show());
     this.show();
+  }
+
+  // How far up may be off, where that shows.
+  showDoubt({ up_within: within, up_note: note } = {}) {
+    this.unsure.hidden = !(within > UNSURE_DEG);
+    this.doubt.textContent = `± ${within}°`;
+    this.doubt.title = note ?? "";
   }
 
   show() {

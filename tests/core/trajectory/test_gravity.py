@@ -1,0 +1,72 @@
+"""Up in a world: as exact as what shows it, with an uncertainty that holds, an axis by evidence alone."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from egox_core.cameras.path import CameraPath
+from egox_core.cameras.poses import compose, invert
+from egox_core.trajectory.gravity import find_up
+from lab.drawn import SyntheticSpec, make_take
+from lab.drawn.depth_errors import DepthErrors, with_errors
+from tests.poses import with_exo
+
+SMALL = {"frames": 9, "fps": 3.0, "exo_width": 128, "exo_height": 80, "ego_size": 16}
+SEEDS = range(6121, 6127)
+
+
+@pytest.fixture(scope="module")
+def takes():
+    return [make_take(SyntheticSpec(seed=seed, edge_samples=1, **SMALL)) for seed in SEEDS]
+
+
+def off_deg(up, truth):
+    return math.degrees(math.acos(min(1.0, float(up.direction @ truth))))
+
+
+def in_world_of(take, world_from_room):
+    """(exo, ego, depth, up) of a take in another world."""
+    room_from_world = invert(world_from_room)
+    depth = with_exo(take.depth_video(), compose(take.exo.w2c[0], room_from_world))
+    ego = replace(take.ego, w2c=compose(take.ego.w2c, room_from_world))
+    return depth.exo, ego, depth, world_from_room[:, 2]
+
+
+@pytest.mark.parametrize("world", ["z up", "first camera's"])
+def test_floor_and_cameras_tell_what_is_up(takes, world):
+    for take in takes:
+        own = torch.eye(3, 4, dtype=torch.float64) if world == "z up" else take.exo.w2c[0]
+        exo, ego, depth, truth = in_world_of(take, own)
+        exact = find_up([exo], ego, [depth])
+        assert off_deg(exact, truth) < 1 and exact.within_deg < 3
+        assert ("world's axis +z" in exact.text()) == (world == "z up")
+        bent = find_up([exo], ego, [with_errors(depth, DepthErrors(), seed=take.spec.seed)])
+        assert off_deg(bent, truth) < min(7, max(1, bent.within_deg))
+
+
+def test_a_form_that_nobody_levels_has_no_axis(takes):
+    exo, ego, depth, _ = in_world_of(takes[0], torch.eye(3, 4, dtype=torch.float64))
+    exo = replace(exo, gravity=False)
+    assert "axis" not in find_up([exo], ego, [depth]).text()
+
+
+def test_a_head_that_lies_is_not_taken_for_one_that_stands(takes):
+    """Turned about its gaze by 90 degrees: alone it would say so, floor and cameras know better."""
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
+    for take in takes:
+        exo, ego, depth, truth = in_world_of(take, take.exo.w2c[0])
+        lying = CameraPath(
+            lens=ego.camera.upright(),
+            w2c=turn @ ego.upright_w2c,
+            frames=ego.frames,
+            world="take",
+        )
+        seen = find_up([exo], lying, [depth])
+        assert off_deg(seen, truth) < 3 or not seen.known
+    assert not find_up([], lying).known and "isn't known" in find_up([], lying).text()
+
+
+def test_nothing_tells_nothing():
+    assert not find_up([]).known
