@@ -152,6 +152,18 @@ def require_folder(folder: Path | None, what: str, expected: str) -> None:
         )
 
 
+def visible_files(folder: Path, pattern: str = "*", *, nested: bool = False) -> list[Path]:
+    """List the files of a folder by name, without hidden ones: macOS writes a ``._NAME`` next to
+    each NAME on disks of other systems."""
+    found = folder.rglob(pattern) if nested else folder.glob(pattern)
+    inner = len(folder.parts)
+    return sorted(
+        path
+        for path in found
+        if path.is_file() and not any(part.startswith(".") for part in path.parts[inner:])
+    )
+
+
 def refuse_pickled(path: Path, what: str) -> None:
     """Refuse weight formats that run code when they are read.
 

@@ -20,7 +20,7 @@ from ..errors import EgoXInputError
 from ..exchange import read_trajectory
 from ..file_names import COVERAGE, DEPTH_NAMES, EXO, HANDS, META, PRIOR, TRUTH, VIDEO_SUFFIXES
 from ..frozen import frozen
-from ..safe_files import read_json, safe_name
+from ..safe_files import read_json, safe_name, visible_files
 from ..scene import camera_moves
 from ..sizes import REFERENCE_SIZE
 from ..takes import (
@@ -99,7 +99,7 @@ def unpack_uploads(folder: Path) -> None:
         EgoXInputError: as :func:`..archives.unpack_zip`.
     """
     room = MAX_BYTES
-    for archive in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip"):
+    for archive in (path for path in visible_files(folder) if path.suffix.lower() == ".zip"):
         room -= unpack_zip(
             archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MAX_FILES
         )
@@ -113,7 +113,7 @@ def told_apart(folder: Path) -> TakeFiles:
     Raises:
         EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = visible_files(folder, nested=True)
     videos = [
         p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.name not in (TRUTH, PRIOR)
     ]

@@ -30,7 +30,7 @@ from ..archives import (
 from ..errors import EgoXInputError
 from ..frames import Numbering
 from ..frozen import frozen
-from ..safe_files import require_file
+from ..safe_files import require_file, visible_files
 from .exr_depth import decode_exr
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
@@ -67,9 +67,7 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
             malformed.
     """
     if path.is_dir():
-        yield _pictures(
-            path.name, {p.name: p.read_bytes for p in sorted(path.iterdir()) if p.is_file()}
-        )
+        yield _pictures(path.name, {file.name: file.read_bytes for file in visible_files(path)})
         return
     require_file(path, "depth file")
     suffix = path.suffix.lower()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
+from ..safe_files import visible_files
 from .meta import meta_beside
 
 
@@ -24,11 +25,7 @@ def check_same_take(kind: str, path: Path, video: Path | None) -> None:
         return
     # The ground truth and the prior are no videos that files are made for, but they are beside the
     # one that is.
-    videos = [
-        each
-        for each in sorted(folder.iterdir())
-        if each.suffix.lower() in VIDEO_SUFFIXES and each.is_file()
-    ]
+    videos = [each for each in visible_files(folder) if each.suffix.lower() in VIDEO_SUFFIXES]
     same = (each.samefile(video) or each.stat().st_size == video.stat().st_size for each in videos)
     if videos and not any(same):
         raise EgoXInputError(

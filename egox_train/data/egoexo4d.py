@@ -25,7 +25,7 @@ from torch import Tensor
 from egox_core.cameras import CameraModel, CameraPath, preset_camera, raw_gopro, validate_w2c
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.remarks import Remark
-from egox_core.safe_files import read_json, require_safe_name
+from egox_core.safe_files import read_json, require_safe_name, visible_files
 from egox_core.sizes import MAX_SIDE, REFERENCE_SIZE
 from egox_core.types import ExoLens
 from egox_core.video import open_video
@@ -77,7 +77,7 @@ def read_egoexo4d(
             expected="the dataset's own folder layout",
             fix="give the folder that contains both",
         )
-    files = sorted((root / "annotations" / "ego_pose").glob("*/camera_pose/*.json"))
+    files = visible_files(root / "annotations" / "ego_pose", "*/camera_pose/*.json")
     if not files:
         raise EgoXInputError(
             "Ego-Exo4D folder",

@@ -18,7 +18,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.frame_store import sample_frames
 from egox_core.remarks import Remark, RemarkKind
-from egox_core.safe_files import atomic_write, read_json, write_json
+from egox_core.safe_files import atomic_write, read_json, visible_files, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, write_png
 from .clip_files import middle_picture
@@ -63,7 +63,7 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
         EgoXInputError: none, some are missing or unfinished, they were made with other settings, or
             a clip isn't there as the part has made it.
     """
-    files = sorted((root / PARTS).glob("*-of-*.json"))
+    files = visible_files(root / PARTS, "*-of-*.json")
     counts = sorted({file.stem.rpartition("-")[2] for file in files}, key=int)
     if len(counts) != 1:
         raise EgoXInputError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.archives import open_zip, read_array
+from egox_core.archives import numbered_files, open_zip, read_array
 from egox_core.cameras import camera_centre, preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange import write_trajectory
@@ -18,7 +18,7 @@ from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
 from egox_core.frames import FileFrames, Numbering, entries_of
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
-from egox_core.safe_files import read_json, write_json
+from egox_core.safe_files import read_json, visible_files, write_json
 from egox_core.takes import (
     listed_takes,
     load_depth_file,
@@ -227,14 +227,18 @@ def _payload(
         payload, places = _mhr_payload(path, size)
         entries, said = _placed(payload["frames"], places, [], frames, path.name, file_frames)
         return {"MHR_POSE_DATA": payload | {"frames": entries}}, len(entries), said
+    numbers = None
     if path.is_dir():
-        entries = [read_json(file, "keypoints") for file in _openpose_files(path)]
+        files, numbers = _openpose_files(path)
+        entries = [read_json(file, "keypoints") for file in files]
     else:
         entries = _openpose_list(path)
     canvas = {"canvas_width": size[0], "canvas_height": size[1]}
     if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in entries):
         entries = [{**f, **canvas} if isinstance(f, Mapping) else f for f in entries]
     places = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
+    if numbers is not None and None in places and numbers[0]:  # from 0 on they say no more
+        places = numbers.tolist()
     entries, said = _placed(entries, places, {"people": []}, frames, path.name, file_frames)
     return {"POSE_KEYPOINT": entries}, len(entries), said
 
@@ -267,16 +271,18 @@ def _placed(
     return [nobody if place < 0 else entries[place] for place in chosen.tolist()], (remark,)
 
 
-def _openpose_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.json"))
-    if not files:
+def _openpose_files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
+    """JSON files in the order of their numbers, and the frames that these state."""
+    names = [file.name for file in visible_files(folder, "*.json")]
+    if not names:
         raise EgoXInputError(
             f"keypoints {folder.name}",
             got="a folder without JSON files",
             expected="OpenPose's JSON files, one per frame",
             fix="choose the folder that OpenPose wrote",
         )
-    return files
+    _, ordered, numbers = numbered_files(f"keypoints {folder.name}", names, (".json",))
+    return [folder / name for name in ordered], numbers
 
 
 def _openpose_list(path: Path) -> list:

@@ -32,6 +32,7 @@ from egox_core.frame_store import FrameStore
 from egox_core.frames import FileFrames, Numbering, entries_of
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import visible_files
 from egox_core.sizes import same_aspect
 from egox_core.types import FrameSelection
 from egox_core.video import decode_frames, probe_video
@@ -46,6 +47,8 @@ MASK_KEY = "mask"
 MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
 """Ascending indices -> what moves in each frame, [H, W] bool."""
 WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
+DARK, COLOUR = 48, 64  # what lossy videos and soft edges leave of black, and of grey
+MOST_BETWEEN = 0.2  # share of pixels, of a mask with soft edges; of photos most
 
 
 @frozen
@@ -79,7 +82,7 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
         )
     if path.is_dir():
         pictures, numbers = _pictures(path)
-        first = _picture(pictures[0], path.name)
+        first = moving_part(_picture(pictures[0], path.name), f"mask {stem}, {pictures[0].name}")
         return _mask(path, len(pictures), (first.shape[1], first.shape[0]), file_frames, numbers)
     if path.suffix == ".npz":
         with open_zip(path, "mask file") as archive:
@@ -188,10 +191,12 @@ def read_mask(
 def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
     if mask.path.is_dir():
         pictures, _ = _pictures(mask.path)
-        yield from (_picture(pictures[index], mask.path.name) >= WHITE for index in indices)
+        for index in indices:
+            picture = _picture(pictures[index], mask.path.name)
+            yield moving_part(picture, f"{mask.what}, {pictures[index].name}")
     else:
-        for _, picture in decode_frames(mask.path, probe_video(mask.path), indices):
-            yield picture.max(-1) >= WHITE
+        for index, picture in decode_frames(mask.path, probe_video(mask.path), indices):
+            yield moving_part(picture, f"{mask.what}, frame {index}")
 
 
 def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], np.dtype]:
@@ -218,13 +223,14 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
 def _pictures(folder: Path) -> tuple[list[Path], np.ndarray | None]:
     """PNG files in the order of their numbers, and the frames that these state."""
     _, files, numbers = numbered_files(
-        f"mask {folder.name}", [p.name for p in sorted(folder.iterdir()) if p.is_file()], (".png",)
+        f"mask {folder.name}", [path.name for path in visible_files(folder)], (".png",)
     )
     return [folder / name for name in files], numbers
 
 
-def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8
-    picture = decode_picture(file.read_bytes(), f"mask {name}/{file.name}", cv2.IMREAD_GRAYSCALE)
+def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] or [H, W, 3 or 4] uint8
+    content = file.read_bytes()
+    picture = decode_picture(content, f"mask {name}/{file.name}", cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise EgoXInputError(
             f"mask {name}",
@@ -232,12 +238,43 @@ def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8
             expected="grey PNG files",
             fix="write it again",
         )
-    brightest = int(picture.max())
+    return picture if picture.dtype == np.uint8 else (picture >> 8).astype(np.uint8)
+
+
+def moving_part(
+    picture: np.ndarray,  # [H, W] or [H, W, 3 or 4] uint8; the fourth channel is alpha
+    what: str,  # names it in errors
+) -> np.ndarray:  # [H, W] bool
+    """Read what moves out of a picture of a mask: of brightness and alpha, the one that varies.
+
+    Raises:
+        EgoXInputError: both vary and differ, or colours, a photo, a map of labels.
+    """
+    channels = picture.reshape(*picture.shape[:2], -1)
+    colours, alpha = channels[..., :3], channels[..., 3:]
+    grey = colours.max(-1)
+    if alpha.size and np.ptp(alpha):
+        opaque = alpha[..., 0] >= WHITE
+        if np.ptp(grey) and not np.array_equal(opaque & (grey >= WHITE), opaque):
+            raise _no_mask(what, "a picture with transparent parts")
+        return opaque
+    coloured = float((np.ptp(colours, -1) > COLOUR).mean())
+    if coloured > MOST_BETWEEN:
+        raise _no_mask(what, f"colours in {100 * coloured:.0f} % of its pixels")
+    between = float(((grey > DARK) & (grey < 255 - DARK)).mean())
+    brightest = int(grey.max())
     if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
-        raise EgoXInputError(
-            f"mask {name}",
-            got=f"{file.name!r} with values up to {brightest}",
-            expected="0 and 255",
-            fix="multiply it; a map of labels needs the labels that move as 255",
-        )
-    return picture
+        raise _no_mask(what, f"values up to {brightest}")
+    if between > MOST_BETWEEN:
+        raise _no_mask(what, f"{100 * between:.0f} % of its pixels neither black nor white")
+    return grey >= WHITE
+
+
+def _no_mask(what: str, got: str) -> EgoXInputError:
+    return EgoXInputError(
+        what,
+        got=got,
+        expected="0 and 255, white or opaque where it moves",
+        fix="write the mask itself, not a picture with it on top; a map of labels needs the labels "
+        "that move as 255",
+    )

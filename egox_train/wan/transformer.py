@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import atomic_write
+from egox_core.safe_files import atomic_write, visible_files
 from egox_core.sizes import MODEL_CHANNELS
 from egox_core.wan import check_weights, convert_transformer, read_header
 
@@ -92,7 +92,9 @@ def base_form(path: Path) -> WanTransformer3DModel:
 
 def weight_files(path: Path) -> list[Path]:
     """List the safetensors files of a base: itself, or those of its diffusers folder."""
-    return sorted(subfolder(path, "transformer").glob("*.safetensors")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return visible_files(subfolder(path, "transformer"), "*.safetensors")
 
 
 def own_dtype(path: Path) -> str:

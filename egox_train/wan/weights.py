@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
+from egox_core.safe_files import visible_files
 from egox_core.wan import SCALE_PARTS, SCALES, read_header
 
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -27,7 +28,7 @@ def weights_hash(path: Path, what: str = "weights") -> str:
     Raises:
         EgoXInputError: nothing there, or no safetensors.
     """
-    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    files = visible_files(path, "*.safetensors", nested=True) if path.is_dir() else [path]
     if not files:
         raise EgoXInputError(
             what,
@@ -62,7 +63,7 @@ def weights_bytes(*paths: Path | None) -> int:
         file
         for path in paths
         if path is not None
-        for file in (path.rglob("*.safetensors") if path.is_dir() else [path])
+        for file in (visible_files(path, "*.safetensors", nested=True) if path.is_dir() else [path])
     }
     return sum(file.stat().st_size for file in files)
 
@@ -153,7 +154,7 @@ def open_model_folder(
             expected="the train extra",
             fix=f"pip install --upgrade transformers{instead}",
         ) from error
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+    if not (folder / "config.json").is_file() or not visible_files(folder, "*.safetensors"):
         raise EgoXInputError(
             what,
             got=f"{folder.name!r} without config.json or .safetensors",

@@ -158,7 +158,7 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
         names += [
             Path(folder, f).relative_to(root).as_posix()
             for f in files
-            if f.lower().endswith(suffixes)
+            if f.lower().endswith(suffixes) and not f.startswith(".")
         ]
         seen += len(files)
         if seen > LIST_LIMIT:

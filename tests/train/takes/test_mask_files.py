@@ -84,6 +84,37 @@ def test_masks_of_another_video_are_refused(tmp_path):
         read_mask(mask, frames([7]))
 
 
+GREY = np.uint8(255) * moving()[0]
+PHOTO = np.random.default_rng(99).integers(20, 235, (H, W, 3), np.uint8)
+TINTED = np.where(moving()[0][..., None], PHOTO // 2 + (0, 120, 0), PHOTO).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("picture", "outcome"),
+    [
+        (np.dstack([np.full((H, W, 3), 255, np.uint8), GREY]), None),  # alpha alone varies
+        (np.dstack([np.zeros((H, W, 3), np.uint8), GREY]), None),
+        (np.dstack([GREY, GREY, GREY, GREY]), None),
+        (np.dstack([GREY, GREY, GREY, np.full((H, W), 255, np.uint8)]), None),
+        (GREY.astype(np.uint16) * 257, None),
+        (np.dstack([PHOTO, GREY]), "transparent parts"),
+        (np.dstack([GREY, GREY, GREY, 255 - GREY]), "transparent parts"),
+        (TINTED, "colours in"),
+        (PHOTO[..., 0], "neither black nor white"),
+    ],
+)
+def test_the_mask_is_what_varies(tmp_path, picture, outcome):
+    (tmp_path / "room__cam").mkdir()
+    (tmp_path / "room__cam" / "._0.png").write_bytes(b"\0\5\x16\7")  # as macOS writes them
+    cv2.imwrite(str(tmp_path / "room__cam" / "0.png"), picture)
+    if outcome is None:
+        read = read_mask(find_mask(tmp_path, "room__cam"), frames([0], total=1))
+        assert np.array_equal(read[0].numpy(), moving()[0])
+        return
+    with refuses(outcome):
+        find_mask(tmp_path, "room__cam")
+
+
 def test_what_is_no_mask_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", other=moving())
     np.savez(tmp_path / "b.npz", mask=moving().astype(np.float32))
