@@ -14,6 +14,8 @@ STANDARD_RATES = (
 )
 NEAR_STANDARD = 0.01
 """Share by which times that scatter, or lack a frame, may at most be off the rate that was meant."""
+MOST = 0.9
+"""Share of frames on a line that a few at a cut, with gaps beside them, have left."""
 ROUNDING_S = 0.0006
 """Of time stamps in milliseconds, and a little."""
 JOIN_S = 0.1
@@ -29,9 +31,9 @@ def frame_rate(
     """Frames a second.
 
     The stated rate where each frame lies within half a frame of its number over it, counted from the
-    first; else a standard one as near as the times scatter on which they lie, or the stated one if they lie
-    on that from another beginning, or the slope of a line; where they lie on no line (10 a second,
-    then 30), frames over their time. 0: not known.
+    first; else, from any beginning, that one or a standard one as near as the times scatter, or the
+    slope of a line on which they lie; else the stated or the usual one if MOST do. Where they lie
+    on no line (10 a second, then 30), frames over their time. 0: not known.
     """
     times = np.asarray(times_s, dtype=np.float64)
     numbers = np.arange(len(times))
@@ -44,14 +46,19 @@ def frame_rate(
     scatter = np.ptp(times - numbers / slope) + ROUNDING_S
     near = min(NEAR_STANDARD, float(scatter / times[-1]))
     standard = sorted(STANDARD_RATES, key=lambda rate: abs(rate - slope))
-    likely = (*(rate for rate in standard if abs(rate / slope - 1) <= near), stated, slope)
-    mean = float((len(times) - 1) / times[-1])
-    return next((rate for rate in likely if _lie_on(times, rate)), mean)
-
-
-def _lie_on(times: np.ndarray, rate: float) -> bool:
-    """Check whether there is a beginning from which each frame is within half a frame."""
-    return bool(rate > 0 and np.ptp(times - np.arange(len(times)) / rate) <= 1 / rate + ROUNDING_S)
+    nearby = [rate for rate in (stated, *standard) if abs(rate / slope - 1) <= near]
+    likely = (*nearby, stated, slope)
+    for rate in likely:
+        if rate > 0 and np.ptp(times - numbers / rate) <= 1 / rate + ROUNDING_S:
+            return rate
+    # A few at a cut lie beside it, where pictures between them are missing.
+    usual = float(1 / max(np.median(np.diff(times)), ROUNDING_S))
+    for rate in (stated, usual):
+        if rate > 0:
+            late = times - numbers / rate
+            if np.mean(np.abs(late - np.median(late)) <= 0.5 / rate + ROUNDING_S) >= MOST:
+                return rate
+    return float((len(times) - 1) / times[-1])
 
 
 def joined_times(

@@ -36,6 +36,9 @@ HELD = (EVEN[:38] + (EVEN[:38] > 0)) / (30 / 1.001)  # one frame is missing behi
         (np.delete(EVEN, slice(4, None, 5)) / 30, 30.0, 24.0),  # dropped chunks of AVI
         (SLOWER, 30.0, 25 / 1.9),
         (HELD, 29.18, 30 / 1.001),
+        ((EVEN + (EVEN > 0)) / 30, 30.0, 30.0),
+        (np.append(EVEN[:34], 36) / 30, 30.0, 30.0),  # the last picture before a cut
+        (np.append(EVEN[:34], 36) / 27.3, 25.0, 27.3),
         (EVEN[:9] / 30.2, 0.0, 30.2),
         (EVEN[:1], 25.0, 25.0),
         (EVEN[:1], 0.0, 0.0),
