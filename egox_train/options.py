@@ -163,6 +163,15 @@ class TrainingSetOptions:
 
     layout: Layout = argument("auto")
     captions: Path | None = argument(None, "JSON: prompt by clip or take name")
+    clip_lists: tuple[Path, ...] = argument(
+        (),
+        "lists of the clips to cut from raw Ego-Exo4D, with their splits: the authors' "
+        "meta_train.json and others, their tables, or your own (docs/paper_table.md)",
+        flag="clips",
+        nargs="+",
+        type=Path,
+        metavar="LIST",
+    )
     validation: float = argument(0.05, "share of takes held out for validation")
     test: float = argument(0.05, "share of takes held out for tests")
     split_seed: int = argument(0)

@@ -4,6 +4,7 @@ take.
 Clips are full windows of frames whose poses are all known.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,8 @@ def clip_windows(
     *,
     # The frame at which the take's task begins.
     first: int = 0,
+    # The frames at which clips begin; None: at each stride.
+    starts: Sequence[int] | None = None,
     frames: int,
     # Source frames from the start of one clip to the next.
     stride: int,
@@ -156,9 +159,10 @@ def clip_windows(
     length = min(available, len(pose_known))
     windows: list[ClipWindow] = []
     skipped: list[int] = []
-    for start in range(first, length - (frames - 1) * step, stride):
+    end = length - (frames - 1) * step
+    for start in range(first, end, stride) if starts is None else starts:
         window = ClipWindow(start=start, frames=frames, step=step)
-        if bool(pose_known[window.indices].all()):
+        if start < end and bool(pose_known[window.indices].all()):
             windows.append(window)
         else:
             skipped.append(start)

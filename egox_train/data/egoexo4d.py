@@ -116,6 +116,18 @@ def read_take(
             expected="metadata.take_name",
             fix="download the annotation again",
         )
+    split = OFFICIAL_SPLITS.get(pose_file.parent.parent.name)
+    return replace(take_of_annotation(root, annotation, exo_lens, listed), split=split)
+
+
+def take_of_annotation(
+    root: Path, annotation: Mapping, exo_lens: ExoLens, listed: Mapping[str, ListedTake]
+) -> RawTake:
+    """The take of a camera-pose annotation, or of a list's entries in its form.
+
+    Raises:
+        EgoXInputError: as :func:`read_take`.
+    """
     name = require_safe_name(str(annotation["metadata"].get("take_name", "")), "take name")
     folder = _video_folder(root, name)
     notes: list[str] = []
@@ -165,7 +177,6 @@ def read_take(
         best_exo=entry.best_exo,
         task=entry.task,
         room=entry.room or room_of_name(name),
-        split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
         meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64),
         notes=tuple(map(Remark, notes)),
     )

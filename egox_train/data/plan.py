@@ -63,6 +63,7 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
             view.known(take.pose_known),
             span.stop,
             first=span.start,
+            starts=view.starts,
             frames=options.frames,
             stride=options.stride,
             step=options.step,
@@ -70,7 +71,12 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         why = "a pose is lost in this clip" + (
             "" if view.frames is None else ", or its exo camera isn't calibrated"
         )
-        skipped += [(f"{take.name}__{view.name}__{start:06d}", why) for start in lost]
+        end = min(span.stop, len(take.ego.w2c)) - (options.frames - 1) * options.step
+        late = f"it ends after the take's {span.stop} frames"
+        skipped += [
+            (f"{take.name}__{view.name}__{start:06d}", why if start < end else late)
+            for start in lost
+        ]
         if not windows:
             notes.append(
                 f"{view.name}: no window of {options.frames} frames (longest run of known poses "

@@ -16,8 +16,10 @@ from egox_core.safe_files import require_folder
 from ..options import RunOptions, TrainingSetOptions
 from ..parallel import RunPlaces, devices_of, has_gpu, part_of, run_items
 from .captions import read_captions
+from .clip_lists import ListedClip, read_clip_lists
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
+from .listed_takes import takes_of_lists
 from .manifest import check_fractions
 from .plan import TakePlan, most_of, plan_take
 from .prepare_options import PrepareOptions
@@ -54,7 +56,15 @@ def plan_run(
     prompts = read_captions(chosen.captions) if chosen.captions is not None else {}
     part, engine = run.part, run.engine
     skipped: list[tuple[str, str]] = []
-    takes = list(list_takes(source, chosen.layout, skipped, options.source_lens))
+    listed: dict[str, ListedClip] = {}
+    if chosen.clip_lists:
+        clips = read_clip_lists(chosen.clip_lists, skipped, progress)
+        span = (options.frames - 1) * options.step + 1
+        lens = options.source_lens or "raw"
+        takes, listed = takes_of_lists(source, clips, span, skipped, lens)
+        prompts = {n: clip.caption for n, clip in listed.items() if clip.caption} | dict(prompts)
+    else:
+        takes = list(list_takes(source, chosen.layout, skipped, options.source_lens))
     if not takes:
         raise EgoXInputError(
             "source",
@@ -88,6 +98,7 @@ def plan_run(
             "splits": chosen.splits,
         },
         takes={t.name: {"room": t.room, "split": t.split, "untimed": t.untimed} for t in takes},
+        splits={name: clip.split for name, clip in listed.items() if clip.split},
         skipped=skipped,
     )
     plans, unread = [], []

@@ -20,7 +20,7 @@ from egox_core.safe_files import clear_leftovers, write_json
 from ..options import ALONE, PLAIN_SET, RunOptions, TrainingSetOptions
 from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, finished_clips, make_clip, with_other_lens
-from .manifest import ClipRecord
+from .manifest import STAND_IN_DEPTH, ClipRecord
 from .plan import by_camera
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
@@ -40,6 +40,7 @@ class ClipsMade:
     records: tuple[ClipRecord, ...]
     new: int
     skipped: tuple[tuple[str, str], ...]  # (clip, why)
+    dark: tuple[str, ...]  # of them, those whose prior covers too little
 
 
 @frozen
@@ -112,6 +113,7 @@ def prepare(
                     records |= {record.clip: record for record in result.records}
                     own.new += result.new
                     own.skipped += result.skipped
+                    own.dark += result.dark
                 if whole and records and time.monotonic() >= next_s:
                     began = time.monotonic()
                     write_lists(root, own, [*records.values()])
@@ -200,6 +202,12 @@ def _kind(error: str) -> str:
     return found[1] if found else ""
 
 
+def _too_dark(record: ClipRecord, least: float) -> bool:
+    """Check whether a prior covers too little; that of stand-in depth tells nothing."""
+    real = record.depth != STAND_IN_DEPTH
+    return real and (record.coverage <= 0 or record.coverage < least)
+
+
 def make_clips(
     clips: Sequence[ClipJob],
     device: str | RemoteModels | None = None,
@@ -212,7 +220,7 @@ def make_clips(
     Args:
         device: for the models, instead of the options'.
     """
-    records, new, skipped = [], 0, []
+    records, new, skipped, dark = [], 0, [], []
     with OpenMaps() as maps:
         for clip in clips:
             if device is not None:
@@ -222,6 +230,12 @@ def make_clips(
             except EgoXInputError as error:
                 skipped.append((clip.name, str(error)))
                 continue
+            if _too_dark(record, clip.options.least_coverage):
+                dark.append(clip.name)
+                skipped.append(
+                    (clip.name, f"its prior covers {record.coverage:.1%} of the picture")
+                )
+                continue
             records.append(record)
             new += is_new
-    return ClipsMade(records=tuple(records), new=new, skipped=tuple(skipped))
+    return ClipsMade(records=tuple(records), new=new, skipped=tuple(skipped), dark=tuple(dark))

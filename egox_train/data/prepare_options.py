@@ -53,7 +53,7 @@ MOVING_CLASSES = (
 """Labels of a mask model that count as moving."""
 DRAWING = ("clips_per_camera", "clips_per_take", "most_clips", "draw", "draw_seed")
 """Options that choose among the clips of a plan."""
-CHOOSES_CLIPS = (*DRAWING, "stride", "task_s", "cameras")
+CHOOSES_CLIPS = (*DRAWING, "stride", "task_s", "cameras", "least_coverage")
 """Options that say which clips are made; all others change what is in them."""
 PICTURES = ("exo_size", "pictures", "undistort", "exo_fov_deg", "exo_lens", "quality")
 """Options that decide how an exo picture looks: ``prepare`` and ``undistort`` are given the same."""
@@ -177,6 +177,12 @@ class PrepareOptions:
     exo_motion: Motion = argument(
         "stands", "motion of the exo cameras, if poses per frame aren't given; auto: detected"
     )
+    least_coverage: float = argument(
+        0.0,
+        "leave out clips whose prior covers a smaller share of the ego picture; 0: those that it "
+        "covers nothing of (not with --depth plane)",
+        metavar="SHARE",
+    )
     draw_anyway: bool = argument(
         False,
         "draw priors also where the ego camera can't be, seen from exo; the notes then report it",
@@ -218,6 +224,13 @@ class PrepareOptions:
                 raise EgoXInputError(
                     name, got=getattr(self, name), expected=f"{least} or more", fix="correct it"
                 )
+        if not 0 <= self.least_coverage < 1:
+            raise EgoXInputError(
+                "least coverage",
+                got=self.least_coverage,
+                expected="a share from 0 to below 1",
+                fix="0.05 leaves out clips whose prior covers under 5 % of the picture",
+            )
         if self.task_s is not None and not 0 <= self.task_s[0] < self.task_s[1]:
             raise EgoXInputError(
                 "task",

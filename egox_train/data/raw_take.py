@@ -29,6 +29,7 @@ class ExoView:
     mask: MaskFile | None = None  # what moves in its pictures, where a file says so
     # first and last frame for which lens and pose hold; None: all
     frames: tuple[int, int] | None = None
+    starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
         """Frames with an ego pose for which this camera's calibration holds."""
@@ -56,13 +57,14 @@ class RawTake:
     room: str = ""  # the same for all takes of one place or recording, whose splits must not differ; "": its name
     task: str = ""  # what is done in it, in the dataset's words
     split: Split | None = None  # that the dataset itself puts the take in
+    listed: bool = False  # its clips are those that a list names
     best_exo: str = ""  # the exo camera that the dataset's annotators chose
     notes: tuple[Remark, ...] = ()  # what was odd about the source, for the report
 
     @property
     def untimed(self) -> bool:
         """True where the separator of Ego-Exo4D's takes may be among the frames."""
-        return self.task_s is None and self.layout == "egoexo4d"
+        return self.task_s is None and self.layout == "egoexo4d" and not self.listed
 
     @property
     def pose_known(self) -> Tensor:  # [T] bool

@@ -28,6 +28,7 @@ from .manifest import ClipRecord, split_lists, write_manifest
 
 MANIFEST, REPORT, SHEET, PARTS = "manifest.jsonl", "report.json", "contact_sheet.png", "parts"
 SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
+SHEET_DARK = 12  # clips shown that are left out
 MAX_PART_BYTES = 2**32
 
 
@@ -40,6 +41,8 @@ class Part:
     settings: dict[str, Any]
     # Room, split of the dataset, and whether the task is unknown, by the take's name.
     takes: dict[str, dict[str, Any]]
+    splits: dict[str, str] = field(default_factory=dict)  # of the clips that a list puts in one
+    dark: list[str] = field(default_factory=list)  # clips left out for what their prior covers
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
     new: int = 0  # clips made by this call; the others were there
@@ -102,6 +105,8 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
             )
         whole.takes |= part.takes
         whole.notes |= part.notes
+        whole.splits |= part.splits
+        whole.dark = sorted({*whole.dark, *part.dark})
         whole.skipped = sorted({*whole.skipped, *part.skipped})
         whole.new, whole.seconds = whole.new + part.new, max(whole.seconds, part.seconds)
     if whole is None or lacking:
@@ -140,7 +145,8 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
     """Manifest and splits; returns the latter."""
     by_take: dict[str, list[str]] = {}
     for record in records:
-        by_take.setdefault(record.take, []).append(record.clip)
+        if record.clip not in part.splits:
+            by_take.setdefault(record.take, []).append(record.clip)
     lists = split_lists(
         by_take,
         part.settings["fractions"],
@@ -148,6 +154,10 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
         official={take: split for take in by_take if (split := part.official(take))},
         rooms={take: part.takes[take]["room"] for take in by_take},
     )
+    for record in records:
+        if record.clip in part.splits:
+            lists[part.splits[record.clip]].append(record.clip)
+    lists = {name: sorted(clips) for name, clips in lists.items()}
     write_manifest(root / MANIFEST, records)
     for name, clips in lists.items():
         with atomic_write(root / "splits" / f"{name}.txt") as temporary:
@@ -160,7 +170,7 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
     warned of."""
     records = sorted(records, key=lambda r: r.clip)
     lists = write_lists(root, part, records)
-    _write_sheet(root, records)
+    _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
     reasons: dict[str, list[str]] = {}
     for what, why in sorted(part.skipped):
         reasons.setdefault(why, []).append(what)
@@ -182,6 +192,7 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
             "splits": {k: len(v) for k, v in lists.items()},
             "depth": sorted({r.depth for r in records}),
             "moving": dict(sorted(Counter(r.moving for r in records).items())),
+            "dark": len(part.dark),
             "skipped": [{"why": why, "what": what} for why, what in sorted(reasons.items())],
             "notes": {take: said for take, said in sorted(notes.items()) if said},
             "options": part.settings["options"],
@@ -195,6 +206,11 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
     kept = sorted({r.take for r in records})
     untimed = [take for take in kept if part.takes[take]["untimed"]]
     said = [f"{len(untimed)} of {len(kept)} takes, first {name}: {NO_TASK}" for name in untimed[:1]]
+    if part.dark:
+        said.append(
+            f"{len(part.dark)} clips are left out for what their prior covers, first {part.dark[0]}: "
+            "see the contact sheet and --least-coverage"
+        )
     guessed = sum(r.moving == "derived" for r in records)
     if guessed:
         said.append(
@@ -216,11 +232,13 @@ def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
+def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecord]) -> None:
     """One row per clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
-    above."""
+    above. Some that are left out come last."""
     rows = []
-    for record in (records[index] for index in sample_frames(len(records), SHEET_CLIPS)):
+    shown = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
+    for record in (*shown, *dark[:SHEET_DARK]):
+        left_out = "LEFT OUT  " if record in dark else ""
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
         rows.append(
             SheetRow(
@@ -228,7 +246,7 @@ def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
                     middle_picture(root / record.folder / file, record.frames) for file in files
                 ],
                 labels=[
-                    f"{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
+                    f"{left_out}{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
                 ],
             )
         )

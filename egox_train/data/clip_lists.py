@@ -1,0 +1,180 @@
+"""Lists of clips to prepare: the authors' meta_train.json, meta_seen.json and meta_unseen.json, their
+tables of clips, and one's own.
+
+The authors' entries know cameras, poses and caption; their tables (``task_name``, ``frame_range``,
+``split``) and one's own lists name clips alone, whose cameras the dataset's annotations have. One's
+own: a JSON ``{"clips": [{"take", "camera", "first", "last", "split", "caption"}, ...]}`` or a table
+with these columns, of which take, first and last are needed; frames are counted from 0, ``last`` is
+the clip's last frame."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
+from egox_core.frozen import frozen
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import read_json
+from egox_core.takes import (
+    LIST_KEYS,
+    MAX_META_BYTES,
+    listed_takes,
+    parse_meta,
+    take_name,
+)
+
+from ..options import Split
+
+NAMED = re.compile(r"(.+)_(\d+)_(\d+)")
+"""A clip of the authors: take, first and last frame."""
+SPLITS: Mapping[str, Split] = {
+    **dict(zip(LIST_KEYS, ("train", "validation", "test"), strict=True)),
+    **{"train": "train", "seen": "validation", "val": "validation", "validation": "validation"},
+    **{"unseen": "test", "test": "test"},
+}
+"""Our splits, by a list's key or a table's word."""
+MAX_TABLE_BYTES = 64 * 2**20
+
+
+@frozen
+class ListedClip:
+    """One clip of a list."""
+
+    take: str
+    first: int
+    last: int
+    camera: str = ""  # "": the one that the dataset's annotators chose
+    split: Split | None = None
+    caption: str = ""
+    # an entry of the authors' lists, which has cameras and poses
+    entry: Mapping[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The clip as the authors name it."""
+        return f"{self.take}_{self.first}_{self.last}"
+
+
+def read_clip_lists(
+    files: Sequence[Path],
+    skipped: list[tuple[str, str]],
+    progress: Progress = no_progress,
+) -> list[ListedClip]:
+    """The clips of all lists, each once, in their order; an entry that names no clip is appended to
+    ``skipped`` as (entry, why).
+
+    Raises:
+        EgoXInputError: a file that is none of these lists, no clip in any.
+    """
+    clips: dict[tuple[str, str, int, int], ListedClip] = {}
+    for file in files:
+        read = _of_table if file.suffix.lower() == ".csv" else _of_json
+        for place, clip in read(file, progress):
+            if isinstance(clip, str):
+                skipped.append((f"{file.name}, {place}", clip))
+                continue
+            key = clip.take, clip.camera, clip.first, clip.last
+            if key in clips:
+                skipped.append((clip.name, f"listed again in {file.name}: prepared once"))
+            clips.setdefault(key, clip)
+    if not clips:
+        raise EgoXInputError(
+            "--clips",
+            got=f"no clip in {', '.join(file.name for file in files)}",
+            expected="at least one clip",
+            fix=f"first reason: {skipped[0][1]}" if skipped else "give another list",
+        )
+    return list(clips.values())
+
+
+def _of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
+    content = read_json(file, "list of clips", MAX_META_BYTES)
+    entries, keys = listed_takes(content), content if isinstance(content, dict) else {}
+    if isinstance(entries, list):
+        split = SPLITS[next(key for key in LIST_KEYS if key in keys)]
+        for number, entry in enumerate(entries):
+            progress(number, len(entries), f"entries of {file.name} checked")
+            name = take_name(entry) if isinstance(entry, dict) else ""
+            yield name or f"entry {number}", _of_entry(entry, split, file)
+    elif isinstance(keys.get("clips"), list):
+        for number, entry in enumerate(keys["clips"]):
+            known = isinstance(entry, dict)
+            yield f"clip {number}", _own(entry) if known else "no object with take, first and last"
+    else:
+        raise _no_list(file, f"keys {sorted(keys)[:8]}")
+
+
+def _of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
+    """The clip of an entry whose cameras and poses can be used; why it is none."""
+    named = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or named is None:
+        return "no exo_path in a folder <take>_<first frame>_<last frame>"
+    try:
+        ego = parse_meta(entry, file).ego
+    except EgoXInputError as error:
+        return str(error)
+    poses, frames = 0 if ego is None else len(ego.w2c), int(named[3]) - int(named[2]) + 1
+    if poses != frames:
+        return f"{poses} ego poses for {frames} frames"
+    return ListedClip(
+        take=named[1],
+        first=int(named[2]),
+        last=int(named[3]),
+        camera=str(entry.get("best_camera") or ""),
+        split=split,
+        caption=str(entry.get("prompt") or ""),
+        entry=entry,
+    )
+
+
+def _of_table(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
+    progress(0, 1, f"{file.name} read")
+    with intact(f"list of clips {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
+        if file.stat().st_size > MAX_TABLE_BYTES:
+            raise _no_list(file, "a table of over 64 MB")
+        rows = list(csv.DictReader(file.read_text("utf-8-sig").splitlines()))
+    for number, row in enumerate(rows, 2):
+        cells = {(key or "").strip(): (value or "") for key, value in row.items() if key}
+        if "task_name" in cells and "frame_range" in cells:
+            frames = re.findall(r"\d+", cells["frame_range"])
+            name = cells["task_name"].strip()
+            named = NAMED.fullmatch(name)
+            if len(frames) == 2 and named is not None and [named[2], named[3]] == frames:
+                name = named[1]
+            cells = {**cells, "take": name, **dict(zip(("first", "last"), frames, strict=False))}
+        elif number == 2 and not {"take", "first", "last"} <= cells.keys():
+            raise _no_list(file, f"columns {', '.join(cells)}")
+        yield f"line {number}", _own(cells)
+
+
+def _own(cells: Mapping[str, Any]) -> ListedClip | str:
+    """A clip by the names of one's own lists; why it is none."""
+    try:
+        first, last = int(cells["first"]), int(cells["last"])
+    except (KeyError, *NO_NUMBERS) as error:
+        return f"no frames: {error}"
+    take, split = (str(cells.get(key) or "").strip() for key in ("take", "split"))
+    if not take or not 0 <= first <= last:
+        return f"take {take!r}, frames {first} to {last}"
+    if split and split.lower() not in SPLITS:
+        return f"split {split!r}, none of {', '.join(SPLITS)}"
+    return ListedClip(
+        take=take,
+        first=first,
+        last=last,
+        camera=str(cells.get("camera") or "").strip(),
+        split=SPLITS[split.lower()] if split else None,
+        caption=str(cells.get("caption") or ""),
+    )
+
+
+def _no_list(file: Path, got: str) -> EgoXInputError:
+    return EgoXInputError(
+        f"list of clips {file.name}",
+        got=got,
+        expected=f"a list under one of {LIST_KEYS}, clips under 'clips', or a table with "
+        "task_name and frame_range, or take, first and last",
+        fix="give the authors' file unchanged, or write your own as docs/paper_table.md has it",
+    )

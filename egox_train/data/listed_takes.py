@@ -1,0 +1,173 @@
+"""Raw takes of Ego-Exo4D for the clips of lists, with the windows that these name."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.types import ExoLens
+from egox_core.video import probe_video
+
+from .clip_lists import ListedClip
+from .egoexo4d import (
+    EGO_PREFIX,
+    EGO_STREAM,
+    VIDEO_FOLDERS,
+    read_egoexo4d,
+    take_of_annotation,
+)
+from .raw_take import ExoView, RawTake
+from .take_list import ListedTake, read_take_list
+
+logger = logging.getLogger(__name__)
+
+
+def takes_of_lists(
+    root: Path,
+    clips: Sequence[ListedClip],
+    frames: int,
+    skipped: list[tuple[str, str]],
+    exo_lens: ExoLens = "raw",
+) -> tuple[list[RawTake], dict[str, ListedClip]]:
+    """The takes of listed clips that are there, and the clips by the names that they get.
+
+    What isn't downloaded is counted and told at once; each clip that can't be cut is appended to
+    ``skipped`` as (clip, why).
+
+    Args:
+        frames: source frames of a clip.
+
+    Raises:
+        EgoXInputError: no folder of takes.
+    """
+    if not (root / "takes").is_dir():
+        raise EgoXInputError(
+            "Ego-Exo4D folder",
+            got=f"{root.name!r} without takes/",
+            expected="the dataset's own folder layout: lists say which clips are cut from its videos",
+            fix="give the folder that contains takes/",
+        )
+    by_take: dict[str, list[ListedClip]] = {}
+    for clip in clips:
+        if clip.last - clip.first + 1 != frames:
+            count = clip.last - clip.first + 1
+            skipped.append((clip.name, f"{count} frames in the list, {frames} of --frames, --step"))
+        else:
+            by_take.setdefault(clip.take, []).append(clip)
+    _tell_missing(root, by_take)
+    takes, named = [], {}
+    for take, own, refused in _raw_takes(root, by_take, exo_lens):
+        if take is None:
+            skipped += [(clip.name, refused) for clip in own]
+            continue
+        starts: dict[str, list[int]] = {}
+        for clip in own:
+            camera = clip.camera or take.best_exo
+            if camera not in (view.name for view in take.exos):
+                notes = [n for n in map(str, take.notes) if n.startswith(f"{camera}:")]
+                why = "; ".join(notes) if camera else "no camera in the list or takes.json"
+                skipped.append((clip.name, f"exo camera {camera!r} can't be used: {why}"))
+            elif clip.first not in starts.setdefault(camera, []):
+                starts[camera].append(clip.first)
+                named[f"{take.name}__{camera}__{clip.first:06d}"] = clip
+        views = tuple(_with_starts(view, starts) for view in take.exos if view.name in starts)
+        if views:
+            takes.append(replace(take, exos=views, task_s=None, listed=True))
+    return takes, named
+
+
+def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
+    return replace(view, starts=tuple(sorted(starts[view.name])))
+
+
+def _raw_takes(
+    root: Path, by_take: Mapping[str, list[ListedClip]], exo_lens: ExoLens
+) -> Iterator[tuple[RawTake | None, list[ListedClip], str]]:
+    """(take, its clips, why there is none): from the lists' own cameras and poses, or from the
+    dataset's annotations."""
+    listed, bare = read_take_list(root), {}
+    for name, clips in by_take.items():
+        known = [clip for clip in clips if clip.entry is not None]
+        if len(known) < len(clips):
+            bare[name] = [clip for clip in clips if clip.entry is None]
+        if known:
+            try:
+                yield _of_entries(root, name, known, exo_lens, listed), known, ""
+            except EgoXInputError as error:
+                yield None, known, str(error)
+    if bare:
+        refused: list[tuple[str, str]] = []
+        for take in read_egoexo4d(root, refused, exo_lens):
+            if take.name in bare:
+                yield take, bare.pop(take.name), ""
+        reasons = f"; first of its takes: {refused[0][1]}" if refused else ""
+        for clips in bare.values():
+            yield None, clips, f"no usable annotation or videos{reasons}"
+
+
+def _of_entries(
+    root: Path,
+    name: str,
+    clips: Sequence[ListedClip],
+    exo_lens: ExoLens,
+    listed: Mapping[str, ListedTake],
+) -> RawTake:
+    """A take from the authors' entries, as if they were its annotation."""
+    folders = (root / "takes" / name / part for part in VIDEO_FOLDERS)
+    videos = [
+        file for folder in folders for file in sorted(folder.glob(f"{EGO_PREFIX}*{EGO_STREAM}.mp4"))
+    ]
+    ego = videos[0].name.removesuffix(f"{EGO_STREAM}.mp4") if videos else EGO_PREFIX
+    poses: dict[str, Any] = {}
+    annotation: dict[str, Any] = {"metadata": {"take_name": name}}
+    for clip in clips:
+        entry = clip.entry or {}
+        own = entry.get("ego_extrinsics")
+        own = own if isinstance(own, list) else []
+        poses |= {str(clip.first + frame): pose for frame, pose in enumerate(own)}
+        annotation[clip.camera] = {
+            key: entry.get(key) for key in ("camera_intrinsics", "camera_extrinsics")
+        }
+        k = entry.get("ego_intrinsics")
+        annotation[ego] = {"camera_intrinsics": k, "camera_extrinsics": poses}
+    take = take_of_annotation(root, annotation, exo_lens, listed)
+    count = max(probe_video(view.video).frame_count for view in take.exos)
+    if count > len(take.ego.w2c):
+        blank = torch.full((count - len(take.ego.w2c), 3, 4), torch.nan, dtype=torch.float64)
+        take = replace(take, ego=replace(take.ego, w2c=torch.cat((take.ego.w2c, blank))))
+    return take
+
+
+def _tell_missing(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
+    """Count what of the download is missing, before any work."""
+    sizes, takes, cameras, clips = [], 0, 0, 0
+    for name, own in by_take.items():
+        folders = [root / "takes" / name / part for part in VIDEO_FOLDERS]
+        folder = next((f for f in folders if f.is_dir() and any(f.glob("*.mp4"))), None)
+        if folder is None:
+            takes, clips = takes + 1, clips + len(own)
+            continue
+        for camera in {clip.camera for clip in own if clip.camera}:
+            file = folder / f"{camera}.mp4"
+            if file.is_file():
+                sizes.append(file.stat().st_size)
+            else:
+                cameras += 1
+                clips += sum(clip.camera == camera for clip in own)
+    if clips:
+        total = sum(map(len, by_take.values()))
+        each = (
+            f"about {(2 * takes + cameras) * fmean(sizes) / 1e9:.2g} GB"
+            if sizes
+            else "size unknown"
+        )
+        logger.warning(
+            "%d of %d listed clips can't be cut: %d of %d takes and %d more exo videos aren't "
+            "downloaded (%s, part downscaled_takes/448 of the dataset)",
+            *(clips, total, takes, len(by_take), cameras, each),
+        )
