@@ -142,14 +142,25 @@ def memory_lines(
     """Predict memory for the largest canvas of the cache, by the base's header alone.
 
     Raises:
-        EgoXInputError: as :func:`~.memory.check_memory`.
+        EgoXInputError: as :func:`~.memory.check_memory`; a cache of another text width than the base's.
     """
-    grid = max((samples.load(items[0]).grid for items in samples.groups), key=math.prod)
+    firsts = [samples.load(items[0]) for items in samples.groups]
+    grid = max((sample.grid for sample in firsts), key=math.prod)
     base = Path(config.base)
+    form, text_dim = base_form(base), firsts[0].text.shape[-1]
+    settings: Any = form.config
+    if text_dim != settings.text_dim:
+        raise EgoXInputError(
+            "cache",
+            got=f"captions of {text_dim} numbers a token",
+            expected=f"{settings.text_dim}, as base model {base.name} takes them",
+            fix="make the cache with the text encoder of this base; for captions of zeros "
+            f"--text zeros:512x{settings.text_dim}",
+        )
     stored = "float32" if config.memory.base_dtype == "float32" else "bfloat16"
     mapped = not base.is_dir() and own_dtype(base) == stored
     machine = this_machine(device)
-    return check_memory(config, base_form(base), grid, machine, shards=shards, mapped=mapped)
+    return check_memory(config, form, grid, machine, shards=shards, mapped=mapped)
 
 
 def dry_run(config: TrainConfig) -> list[str]:

@@ -249,6 +249,12 @@ def test_other_settings_base_or_cache_do_not_go_on_from_a_checkpoint(workplace, 
         tiny.train(workplace, steps=4)
 
 
+def test_captions_of_another_width_are_refused_before_the_base_is_read(workplace, tiny):
+    tiny.make_cache(workplace / "cache", text_dim=16)
+    with refuses("16 numbers a token.*24, as base model.*zeros:512x24"):
+        tiny.train(workplace, steps=2)
+
+
 def test_wrong_bases_are_refused(workplace, tiny):
     whole = (workplace / "base.safetensors").read_bytes()
     (workplace / "cut.safetensors").write_bytes(whole[:5000])

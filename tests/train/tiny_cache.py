@@ -25,6 +25,7 @@ def make_cache(
     spoil: str = "",
     rays: str = "released",
     image_dim: int = 0,
+    text_dim: int = 24,
 ) -> Path:
     """Clips ``take0__cam`` ...; the last third is validation. The ego latent is the prior plus a
     little noise."""
@@ -48,7 +49,7 @@ def make_cache(
             "ego": ego,
             "prior": prior,
             "grey": torch.zeros_like(prior),
-            "text": torch.randn(4, 24, generator=generator),
+            "text": torch.randn(4, text_dim, generator=generator),
             "exo_first": torch.randn(16, *exo_shape, generator=generator),
             "ego_first": ego.clone(),
             "query_dirs": geometry.query_dirs,
