@@ -464,7 +464,7 @@ def prior(
     taken = TakeNotes()
     if is_a(trajectory, CameraTrajectory):
         _refuse("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
-        scene.frames.check_same(trajectory.frames, "scene and path", still=not trajectory.ego.moves)
+        trajectory.check_moments(scene.frames, "scene")
     else:
         trajectory, taken = path(trajectory, count=scene.frame_count, camera=camera)
     options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
@@ -590,7 +590,7 @@ def judge(
         needs = "scene and trajectory, or views alone"
         _refuse("judge", needs, scene=scene, trajectory=trajectory)
     else:
-        scene.frames.check_same(trajectory.frames, "scene and path", still=not trajectory.ego.moves)
+        trajectory.check_moments(scene.frames, "scene")
     video, followed, errors_db = as_floats(as_frames(ego, "ego video")), None, None
     if views is None and scene is not None and trajectory is not None:
         views = PathViews.of(scene, trajectory, progress=progress)

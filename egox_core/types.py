@@ -233,6 +233,14 @@ class CameraTrajectory(Kept):
         """The frames of the poses."""
         return self.ego.frames
 
+    def check_moments(self, frames: Frames, what: str) -> None:
+        """Refuse poses of other moments than a scene's, a depth's or the hands'; ``what`` names it.
+
+        Raises:
+            EgoXInputError: other times, see :meth:`.frames.Frames.check_same`.
+        """
+        frames.check_same(self.frames, f"{what} and path", still=not self.ego.moves)
+
     @property
     def known_exo(self) -> CameraPath:
         """The exo camera.
@@ -284,9 +292,10 @@ class CameraTrajectory(Kept):
         """The path with the exo camera of a depth: its lens and, where one world has both, its poses.
 
         Raises:
-            EgoXInputError: a path whose world nobody knows.
+            EgoXInputError: a path whose world nobody knows, or of other moments.
         """
         own = self.known_exo
+        self.check_moments(exo.frames, "depth")
         if own.world == "exo" or exo.world == own.world:
             return self.tied(exo)
         return replace(self, exo=replace(own, lens=exo.lens, lens_guessed=exo.lens_guessed))

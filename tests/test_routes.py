@@ -26,7 +26,7 @@ from egox_core.cameras import CameraModel
 from egox_core.exchange import CameraFile, export_path
 from egox_core.file_names import HEAD_TRAJECTORY
 from egox_core.gga import gga_geometry
-from egox_core.hands import HandTrack
+from egox_core.hands import HandTrack, draw_hands
 from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.prior.placement import measure, seen_heads
 from egox_core.robots import camera_fit, make_episodes
@@ -689,9 +689,25 @@ def arguments_that_are_not_used(clip_of) -> None:
 def moments_of_others(clip_of) -> None:
     """Row 7: a scene and a path of other frames; of the same ones all is drawn."""
     late, early = (clip_of("as it is", name, False) for name in ("from 4", "from 0"))
-    with refuses("times|frames"):
-        stages.prior(scene_of(late), reference(early).path)
-    stages.prior(scene_of(late), reference(late).path)
+    (depth, own), other, scene = reference(late), reference(early).path, scene_of(late)
+    ego = stages.prior(scene, own)[0].rgb
+    hands = replace(late.take.hands.select(torch.tensor(late.indices)), frames=late.frames.bare)
+    for made_of_both in (
+        lambda path: stages.prior(scene, path),
+        lambda path: stages.judge(ego, scene=scene, trajectory=path),
+        lambda path: geometry_of(late, depth, path),
+        lambda path: ranked(depth, path),
+        lambda path: camera_fit(scene, path, ego, True),
+        lambda path: second_eye(ego, scene, path, StereoForm()),
+        lambda path: columns_of(late.exo, ego, depth, path, hands),
+        lambda path: draw_hands(hands, path),
+        lambda path: make_episodes(
+            "a", "do it", late.exo, ego, replace(path, exo=depth.exo), hands, fps=24
+        ),
+    ):
+        made_of_both(own)
+        with refuses("moments of (scene|depth|hands) and path"):
+            made_of_both(other)
 
 
 def other_lengths(clip_of) -> None:

@@ -54,13 +54,15 @@ def gga_geometry(
     Raises:
         EgoXInputError: unknown ray mode, frames not 4n+1, depth that is not metric z depth or not
             of its camera's size, depth or trajectory shorter than the clip, depth narrower than the
-            canvas' aspect, released rays without K or for an ego picture that isn't square.
+            canvas' aspect, released rays without K or for an ego picture that isn't square,
+            depth and path of other moments.
     """
     if rays != "trainer":
         check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
     t = latent_frames(frames)
     h, _, w_ego = canvas_size(exo_size, ego_size)
     depth.check_metric("depth for the geometry")
+    trajectory.check_moments(depth.frames, "depth")
     _check_length("depth", len(depth.depth_m), frames)
     height, width = depth.depth_m[0].shape
     depth.exo.camera.check_size("exo camera of the depth", width, height)

@@ -35,6 +35,7 @@ def draw_hands(
     """
     camera = trajectory.ego.camera.upright()
     width, height = camera.stored_size
+    trajectory.check_moments(track.frames, "hands")
     joints = track.in_head(trajectory)[0].float()
     if depth_m is not None:
         as_tensor(depth_m, "depth of the ego view", len(track), height, width)

@@ -150,6 +150,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     of these frames."""
     depth, path = candidate.depth, candidate.trajectory
     assert depth is not None  # a candidate without is judged by its poses
+    path.check_moments(depth.frames, "depth")
     index = torch.as_tensor(frames)
     depth = of_frames(depth, index)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)

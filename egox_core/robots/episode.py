@@ -162,6 +162,8 @@ def make_episodes(
             expected="poses and lenses that the pictures fit",
             fix="correct the poses of the exo camera or the head, or leave out the strict check",
         )
+    if hands is not None:
+        trajectory.check_moments(hands.frames, "hands")
     times_s = trajectory.frames.times_s
     picked = frames_at(times_s, fps, resample, name)
     if (seconds := len(picked) / fps) > MOST_S:

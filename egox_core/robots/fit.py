@@ -58,8 +58,9 @@ def camera_fit(
     is testable.
 
     Raises:
-        EgoXInputError: another count of frames than the scene's.
+        EgoXInputError: another count of frames than the scene's, or other moments.
     """
+    trajectory.check_moments(scene.frames, "scene")
     odd = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
     found = PathViews.of(scene, trajectory, progress=progress).error(ego)
     score = float(found.score.median())

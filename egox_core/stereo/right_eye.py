@@ -65,9 +65,10 @@ def second_eye(
     A clip of any length takes the memory of a few frames, beside the input.
 
     Raises:
-        EgoXInputError: another count of frames than the scene's, a scene without the depth it was
-            built of.
+        EgoXInputError: another count of frames than the scene's, or other moments, a scene without
+            the depth it was built of.
     """
+    trajectory.check_moments(scene.frames, "scene")
     path = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
     count, height, width, _ = video.shape
     turns, shifts = _found(path, count)
