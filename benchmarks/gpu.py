@@ -2,33 +2,37 @@
 
     python3 run.py bench gpu      on any CUDA GPU; without one, or with --small, at a small size
 
-From top to bottom, what is asked first: steps of Wan 14B's shape with random weights through the
-host, beside 8.2 GB of a text encoder (guided, with exo kept and where it lies, plain), the same
-compiled in turns with eager, the products of a block in bf16, fp8 and int8; then each kernel of
-guided attention against float64, a training step, the tests that take a device, fp8 steps and
+From top to bottom, the surest rows first: each kernel of guided attention in bf16 against float64,
+steps of Wan 14B's shape with random weights through the host, beside 8.2 GB of a text encoder
+(guided, with exo kept and where it lies, plain), a training step, that of the configurations for 24
+and 16 GB; then what has run on few cards or none: the steps compiled in turns with eager, the
+products of a block in bf16, fp8 and int8, kernels in fp16, the tests that take a device, fp8 steps and
 egox_fast with the device's memory held to 24 and 16 GB, egox_demo on the real server. Each row is
-printed, and the page written, when it is there; a part that fails says so, and the next runs. Six
-minutes of a card of 9.0 give the first three parts. Times have a bar on 9.0, where they were
-measured. The page has no names of people, computers or folders, fit for a bug report:
+printed, and the page written (--out names its folder), when it is there; a part that fails or outruns
+its share of --minutes says so, and the next runs. Times have a bar on 9.0, where they were measured.
+The page has no names of people, computers or folders, fit for a bug report:
 benchmarks/results/gpu_<name>.md, at the end .json too.
 
 `python3 -m benchmarks.gpu` in a copy of the tree does the same without run.py's environment, with
 the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.
 """
 
+import _thread
 import argparse
 import gc
 import os
 import re
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,8 +49,46 @@ LARGE_BYTES = 40e9
 """A card with as much runs and trains bf16 weights; others fp8 ones."""
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 # The host's allocator wants to be loaded before anything asks the driver.
+LEFT_OUT = {
+    "triton": "the fastest kernel",
+    "diffusers": "training steps",
+    "pydantic": "training steps",
+    "peft": "training steps",
+    "torchao": "training steps of fp8",
+    "bitsandbytes": "8-bit Adam, for which AdamW steps in",
+    "pytest": "the tests",
+}
+"""Package -> what is left out where it is missing."""
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
 Parts = dict[str, Callable[[], Iterable[Row]]]
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Generator[None]:
+    """Raise TimeoutError in this, the main, thread after so many seconds; None: never.
+
+    Python is interrupted as by Ctrl-C, so that what waits in a library goes on until it returns.
+    """
+    if seconds is None:
+        yield
+        return
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        _thread.interrupt_main()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not over.is_set():
+            raise
+        raise TimeoutError from None
+    finally:
+        timer.cancel()
 
 
 @dataclass(slots=True)
@@ -59,12 +101,18 @@ class Report:
     card: dict[str, Any] = field(default_factory=dict)  # numbers of the device, once known
     keep: Callable[[Row], None] = lambda row: None
 
-    def run(self, part: str, rows: Callable[[], Iterable[Row]]) -> None:
-        """One part; where it fails, a row says why."""
+    def run(
+        self, part: str, rows: Callable[[], Iterable[Row]], seconds: float | None = None
+    ) -> None:
+        """One part, of so many seconds at most; where it fails or outruns them, a row says so."""
         started = time.monotonic()
         try:
-            for row in rows():
-                self.add(part, row)
+            with time_limit(seconds):
+                for row in rows():
+                    self.add(part, row)
+        except TimeoutError:
+            text = f"ended after {time.monotonic() - started:.0f} s, its share of the time"
+            self.add(part, Row(what=part, measured=text))
         except (Exception, SetupError) as error:  # noqa: BLE001  (the other parts are wanted)
             self.add(part, Row(what=part, measured=f"failed: {why(error)}", held=False))
         self.seconds[part] = round(time.monotonic() - started, 1)
@@ -103,18 +151,32 @@ def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) 
         return [demo_row(size, judged)]
 
     names = "auto", *BACKENDS
-    parts: Parts = {f"host {weights}": in_host(weights)} if host else {}
-    parts["products"] = partial(gpu_card.product_rows, size, device)
-    for dtype in ("bf16", "fp16"):
+
+    def kernels(dtype: str) -> Callable[[], Iterable[Row]]:
         cases = [(dtype, batch) for batch in (1, 2)]
-        kernels = partial(gpu_attention.kernel_rows, size, device, names, cases, judged)
-        parts[f"kernels {dtype}"] = kernels
+        return partial(gpu_attention.kernel_rows, size, device, names, cases, judged)
+
+    parts: Parts = {"kernels bf16": kernels("bf16")}
+    if host:
+        parts[f"host {weights}"] = in_host(weights)
     parts[f"train {weights}"] = lambda: [gpu_card.training_row(size, weights, device, judged)]
+    for gigabytes in ("24", "16"):
+        parts[f"train {gigabytes} GB"] = partial(gpu_card.offloaded_rows, size, gigabytes, device)
+    if host:
+        parts[f"host {weights} compiled"] = in_host(f"compiled {weights}")
+    parts["products"] = partial(gpu_card.product_rows, size, device)
+    parts["kernels fp16"] = kernels("fp16")
     parts["tests"] = lambda: [gpu_card.tests_row(device)]
     for held in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
         if room > 0.95e9 * int(held[-2:]):
             parts[f"host {held}"] = in_host(held)
     return parts | ({"demo": demo} if host else {})
+
+
+SHARE = 0.34
+"""Most of the time that is left which one part may take."""
+LEAST_S = 20.0
+"""A part isn't begun with less."""
 
 
 def row_line(row: dict[str, Any]) -> str:
@@ -151,10 +213,11 @@ def unused_card() -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
-    parser.add_argument("--minutes", type=float, default=60.0, help="begin no part after so long")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for all of it")
+    parser.add_argument("--out", type=Path, help="folder for the page, written after each row")
     parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
     add_arguments(parser)
-    args = parser.parse_args()
+    args, start = parser.parse_args(), time.monotonic()
     if not args.small and unused_card():
         sys.exit(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
@@ -173,7 +236,8 @@ def main() -> int:
         torch.set_num_threads(1)  # work this small is only held up by a second thread
     # By number, since not all of torch takes it without.
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    args.save, start = args.save or size == "14b", time.monotonic()
+    folder, args.save = args.out or RESULTS, args.save or size == "14b" or args.out is not None
+    folder.mkdir(parents=True, exist_ok=True)
     packages = [name for name in ("triton", "diffusers") if find_spec(name)]
     facts = {
         **versions(),
@@ -208,25 +272,30 @@ def main() -> int:
         say(row_line(row.as_dict()))
         if args.save:
             file, result = so_far()
-            (RESULTS / f"{file}.md").write_text(table(result) + "\n", "utf-8")
+            (folder / f"{file}.md").write_text(table(result) + "\n", "utf-8")
 
     report.keep = keep
+    for name, what in LEFT_OUT.items():
+        if find_spec(name) is None:
+            say(f"not installed: {name}, so without {what}")
     try:
         report.run("device", lambda: [gpu_card.device_row(device)])
         for part, rows in parts_of(size, device, report.card, bool(memory)).items():
             if not part.startswith(args.only):
                 continue
-            if time.monotonic() - start > 60 * args.minutes:
+            left = 60 * args.minutes - (time.monotonic() - start)
+            if left < min(LEAST_S, 30 * args.minutes):
                 report.not_run[part] = "the time was over"
                 continue
-            say(f"... {part}")
-            report.run(part, rows)
+            share = left * (1 if args.only else SHARE)
+            say(f"... {part}, {share:.0f} s at most")
+            report.run(part, rows, share)
     except KeyboardInterrupt:
         report.not_run["the rest"] = "ended by Ctrl-C"
     file, result = so_far()
-    finish(file, result, args, table(result))
+    finish(file, result, args, table(result), folder=folder)
     if args.save:
-        (RESULTS / f"{file}.md").write_text(table(result) + "\n", "utf-8")
+        (folder / f"{file}.md").write_text(table(result) + "\n", "utf-8")
     return 0 if result["passed"] else 1
 
 

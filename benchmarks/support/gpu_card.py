@@ -45,7 +45,9 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
     """The matrix products of one block for both conditions, activations cast as files of that kind
     have it: fp8 at scale 1 (clipped at 448), int8 by rows of both."""
     dim, ffn = SIZES[size]["dim"], SIZES[size]["ffn_dim"]
-    tokens, draw = 2 * CLIPS[size].tokens, torch.Generator(device=device).manual_seed(0)
+    # A CPU multiplies 8-bit floats one by one.
+    tokens = 2 * CLIPS[size].tokens if device.type == "cuda" else 256
+    draw = torch.Generator(device=device).manual_seed(0)
 
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draw, device=device).bfloat16()
@@ -137,6 +139,29 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
         bar=bar if judged else "",
         held=in_time and peak_gb <= TRAINING_SLACK * predicted_gb if judged else None,
         numbers={"seconds": seconds, "peak_gb": peak_gb, "predicted_gb": predicted_gb},
+    )
+
+
+def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[Row]:
+    """One step of the shipped configuration for a card of so many GB, blocks and checkpoints in main
+    memory."""
+    what, judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
+    try:
+        from benchmarks.support.training_step import measure_offloaded
+
+        step = measure_offloaded(gigabytes, size == "small")
+    except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT, pydantic
+        yield Row(what=what, measured=f"not run: {why(error)}")
+        return
+    predicted_gb, main_gb = step["predicted_gb"], step["predicted_main_gb"]
+    yield Row(
+        what=what,
+        measured=f"{step['seconds']:.2f} s by {step['optimizer']}, peak {step['peak_gb']:.1f} GB of "
+        f"tensors (predicted {predicted_gb:.1f}), main memory {step['main_gb']:.1f} GB "
+        f"(predicted {main_gb:.1f} with copies while saving)",
+        bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
+        held=step["peak_gb"] <= TRAINING_SLACK * predicted_gb if judged else None,
+        numbers=step,
     )
 
 

@@ -69,7 +69,8 @@ def start_host() -> str:
 def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
     """Rows of one part: a type of weights, or ``fast``, perhaps with the GB to which the device's
     free memory is held."""
-    kind, _, held_gb = which.partition(" ")
+    kind, _, rest = which.partition(" ")
+    held_gb = "" if kind == "compiled" else rest
     size, total_bytes, ballast_bytes = given["size"], given["total_bytes"], 0
     words = start_host()
     name = f"{kind}, {held_gb} GB" if held_gb else kind
@@ -95,7 +96,9 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
         return "{}, peak {:.1f} GB of tensors, {:.1f} GB of device".format(words, *peaks)
 
     with torch.inference_mode():
-        if kind == "fast":
+        if kind == "compiled":
+            yield from compiled_rows(rest, size, given["judged"] and rest == "bf16")
+        elif kind == "fast":
             yield fast_row(size, name, memory)
         else:
             yield from step_rows(kind, name, memory, given, bool(held_gb))
@@ -105,7 +108,7 @@ def step_rows(
     weights: str, name: str, memory: Callable[[], str], given: dict[str, Any], held: bool
 ) -> Iterator[Row]:
     """Steps with CFG: guided; where memory isn't held, beside a text encoder that stays, with exo
-    kept, plain, and compiled."""
+    kept, and plain."""
     size, judged = given["size"], given["judged"] and weights == "bf16"
     encoder = None if held else resident_encoder(size)
     plain, guided, kept = patched_models(random_model(size, WEIGHTS[weights]), size)
@@ -142,7 +145,6 @@ def step_rows(
             f"{encoder.model_size() / GB:.1f} GB of a text encoder",
             numbers={"seconds": kept_s},
         )
-        yield from compiled_rows(name, guided, kept, size, judged)
     yield Row(
         what=f"CFG step, {name}, result and memory",
         measured=peak,
@@ -186,16 +188,18 @@ def kept_where(kept: Any, size: str) -> str:
     return ", ".join(words) or "nowhere"
 
 
-def compiled_rows(name: str, guided: Any, kept: Any, size: str, judged: bool) -> Iterator[Row]:
-    """Steps of the host's *TorchCompileModel* in turns with eager ones, both without dynamic
+def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
+    """Steps of the host's *TorchCompileModel* in turns with eager ones, of one model without dynamic
     memory, and what the first two take."""
     from comfy_extras.nodes_torch_compile import TorchCompileModel
 
     # A CPU's compiler takes minutes, and tells nothing of a card's.
     backend = "inductor" if torch.cuda.is_available() else "eager"
+    weights = random_model(size, WEIGHTS[name], disable_dynamic=True)
+    _, guided, kept = patched_models(weights, size)
     for what, model in (("guided", guided), ("exo kept", kept)):
         forms = {
-            "eager": model.clone(disable_dynamic=True),
+            "eager": model,
             "compiled": TorchCompileModel.execute(model, backend)[0],
         }
         first, best = {}, dict.fromkeys(forms, float("inf"))

@@ -81,7 +81,12 @@ def bench_parser(account: str) -> argparse.ArgumentParser:
 
 
 def finish(
-    name: str, result: dict[str, Any], args: argparse.Namespace, table: str, passed: bool = True
+    name: str,
+    result: dict[str, Any],
+    args: argparse.Namespace,
+    table: str,
+    passed: bool = True,
+    folder: Path = RESULTS,
 ) -> int:
     """Print the result as asked, and keep it when asked; the script's exit code."""
     record = {
@@ -94,8 +99,8 @@ def finish(
     text = json.dumps(record, indent=1, ensure_ascii=False)
     print(text if args.json else table)
     if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(text + "\n", "utf-8")
     return 0 if passed else 1
 
 

@@ -3,16 +3,21 @@ device."""
 
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 from diffusers import WanTransformer3DModel
 
 from egox_core.gga import GgaOptions
 from egox_core.types import GgaGeometry
-from egox_train.train.config import LoraSettings, parse_config
+from egox_train.train.config import LoraSettings, TrainConfig, load_config, parse_config
 from egox_train.train.lora import add_lora
-from egox_train.train.memory import meta_model, predict
-from egox_train.train.offload import store_base
+from egox_train.train.memory import CANVASES, meta_model, predict, predict_main
+from egox_train.train.model import make_optimizer
+from egox_train.train.offload import offload_blocks, offload_checkpoints, store_base
 from egox_train.wan.diffusers_processor import install_gga
 from egox_train.wan.transformer import cast_base
 
@@ -21,15 +26,53 @@ NORM_GAIN = 3.0
 """Of queries and keys, about as peaked as trained ones are: what a kernel's check must bear."""
 
 
+SMALL_SIZES = {"num_attention_heads": 2, "attention_head_dim": 64, "ffn_dim": 256, "num_layers": 2}
+SMALL_GRID, SMALL_RANK = (2, 4, 6, 4), 8
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+
+
 def measure(base: str, small: bool) -> tuple[float, float]:
     """Seconds of one optimizer step, and GB of tensors at its worst moment (NaN without a GPU);
     ``small``: a few layers on whatever device there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = meta_model(num_attention_heads=2, attention_head_dim=64, ffn_dim=256, num_layers=2)
-    grid, rank = (2, 4, 6, 4), 8
-    if not small:
-        model, grid, rank = meta_model(), RELEASED_GRID, 256
-    step = make_step(base, model, grid, rank, device)
+    model, grid, rank = meta_model(), RELEASED_GRID, 256
+    if small:
+        model, grid, rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
+    return timed(make_step(base, model, grid, rank, device), device)
+
+
+def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
+    """As :func:`measure`, by the shipped configuration for a card of so many GB, whose 8-bit Adam
+    AdamW steps in for where bitsandbytes is missing; main memory is this process's."""
+    optimizer = "adamw8bit" if find_spec("bitsandbytes") is not None else "adamw"
+    settings = ["gradient_accumulation=1", f"optimizer.name={optimizer}"]
+    config = load_config(CONFIGS / f"train_14b_{gigabytes}gb.yaml", settings)
+    canvas = CANVASES["704x256" if gigabytes == "16" else "1232x448"]
+    predicted, main = (f(config, meta_model(), canvas) for f in (predict, predict_main))
+    assert predicted is not None and main is not None  # of a LoRA
+    t, h, w_exo, w_ego = canvas
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, grid, rank = meta_model(), (t, h // 2, w_exo // 2, w_ego // 2), config.lora.rank
+    if small:
+        model, grid, rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
+    before = psutil.Process().memory_info().rss
+    step = make_step("bfloat16", model, grid, rank, device, config)
+    seconds, peak_gb = timed(step, device)
+    taken = psutil.Process().memory_info().rss - before
+    return {
+        "seconds": seconds,
+        "peak_gb": peak_gb,
+        "predicted_gb": predicted.total / 1e9,
+        "main_gb": taken / 1e9,
+        "predicted_main_gb": main.total / 1e9,
+        "optimizer": optimizer,
+    }
+
+
+def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """Seconds of the second step, and GB of tensors at the worst moment of both."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(2):  # the first step compiles kernels and makes the optimizer's state
         started = time.perf_counter()
@@ -57,8 +100,10 @@ def make_step(
     grid: tuple[int, int, int, int],  # t, h, w_exo, w_ego in tokens
     rank: int,
     device: torch.device,
+    # Its optimizer, and its blocks and checkpoints in main memory; None: AdamW, all on the device.
+    offloaded: TrainConfig | None = None,
 ) -> Callable[[], None]:
-    """A step of the trainer's model; weights and inputs are on the device."""
+    """A step of the trainer's model; inputs, and weights that aren't offloaded, are on the device."""
     t, h, w_exo, w_ego = grid
     sizes = model.config
     model.rope = type(model.rope)(sizes.attention_head_dim, sizes.patch_size, 1024)
@@ -75,6 +120,9 @@ def make_step(
     model.to(device)
     scope = install_gga(model)
     model.enable_gradient_checkpointing()
+    if offloaded is not None:
+        offload_checkpoints(model)
+        offload_blocks(model, device)
     tokens = t * h * (w_exo + w_ego)
     dirs = torch.nn.functional.normalize
     scope.set(
@@ -88,7 +136,11 @@ def make_step(
         ],
         GgaOptions(mode="released", lambda_g=3.0),
     )
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+    optimizer = (
+        torch.optim.AdamW(parameters, lr=1e-4)
+        if offloaded is None
+        else make_optimizer(offloaded.optimizer, parameters)
+    )
     packed = torch.randn(1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16)
     text = torch.randn(1, 512, sizes.text_dim, device=device, dtype=torch.bfloat16)
     image = torch.randn(1, 257, sizes.image_dim, device=device, dtype=torch.bfloat16)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ from benchmarks import gpu
 report, device = gpu.Report(), torch.device("cpu")
 report.run("device", lambda: [gpu.gpu_card.device_row(device)])
 parts = gpu.parts_of("small", device, report.card, False)
-for part in ("kernels bf16", "train bf16"):
+for part in ("kernels bf16", "train bf16", "train 24 GB"):
     report.run(part, parts[part])
 print(json.dumps([row.as_dict() for _, row in report.rows]))
 """
@@ -68,7 +69,8 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
     assert rows["egox_fast, 24 GB, stand-in weights"]["held"] is True
     assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
-    assert rows["training step, bf16"]["numbers"]["seconds"] > 0
+    for base in ("bf16", "24 GB", "16 GB"):
+        assert rows[f"training step, {base}"]["numbers"]["seconds"] > 0
     text = gpu.table(result)
     assert gpu.WITHOUT_A_GPU in text and "Held:" in text
     assert str(ROOT) not in text and str(Path.home()) not in run.stdout
@@ -85,6 +87,7 @@ def test_torch_and_numpy_are_enough_for_the_kernels():
     assert "guided by auto, bf16, batch 2" in rows
     refused = rows["training step, bf16"]["measured"]
     assert refused.startswith("not run: ModuleNotFoundError")
+    assert rows["training step, 24 GB"]["measured"].startswith("not run: ModuleNotFoundError")
 
 
 def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
@@ -128,6 +131,22 @@ def test_a_part_that_fails_says_so_and_loses_nothing():
     ]
     assert kept[1].held is False and kept[1].measured.startswith("failed: RuntimeError: no memory")
     assert str(ROOT) not in kept[1].measured
+
+
+def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():
+    report = gpu.Report()
+
+    def endless():
+        yield Row(what="first", measured="x")
+        while True:
+            time.sleep(0.01)
+
+    started = time.monotonic()
+    report.run("endless", endless, seconds=0.5)
+    assert time.monotonic() - started < 5
+    report.run("next", lambda: [Row(what="last", measured="y")], seconds=30)
+    assert [row.what for _, row in report.rows] == ["first", "endless", "last"]
+    assert "its share of the time" in report.rows[1][1].measured
 
 
 def test_a_card_that_torch_cannot_use_is_told(monkeypatch):
