@@ -22,7 +22,8 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     types       the payloads between the rooms
     cameras     lenses, poses, and both as one: a camera that knows where it is
     frames      frames of a video, and of which of them entries are
-    archives, arrays, finite, safe_files, file_names, sizes, frame_store, progress, remarks, frozen, errors: the ground
+    archives, arrays, finite, safe_files, foreign_files, file_names, sizes, frame_store: the ground
+    progress, remarks, frozen, errors: the ground
 
 The pipeline is seven calls, in :mod:`egox_core.stages`; the repository's README and examples go on from there to a
 model's input and its attention.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import EgoXInputError
+from .foreign_files import BEGINNING, refuse_foreign
 
 Value = TypeVar("Value")
 MAX_JSON_BYTES = 16 * 2**20
@@ -35,6 +36,8 @@ HALF_MADE = re.compile(r"\.(.+)\.(?:lock|part|[0-9a-f]{8}(?:\.\w+)?)")
 """Files made under :func:`file_lock`: that of the name, which comes first, and the lock itself."""
 PROBE_BYTES = 4096
 """A block: an empty file fits on a full disk."""
+OLDER_ENCODINGS = ("gbk", "shift_jis", "euc_kr", "big5", "cp1252", "cp1251")
+"""Encodings that Windows' programs still write."""
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -117,7 +120,8 @@ def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
     """Check that the path is a file, with ``what`` as its name in the error.
 
     Raises:
-        EgoXInputError: nothing there, a folder, or larger than ``most_bytes``.
+        EgoXInputError: nothing there, a folder, larger than ``most_bytes``, or of a kind that no
+            reader takes.
     """
     if not path.is_file():
         raise EgoXInputError(
@@ -134,6 +138,8 @@ def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
             expected=f"at most {most_bytes / 2**20:.0f} MB",
             fix="check that it is the right file, and keep only what belongs to the clip",
         )
+    with path.open("rb") as file:
+        refuse_foreign(file.read(BEGINNING), what, f"{path.name!r} of {size:,} bytes")
     return path
 
 
@@ -183,7 +189,7 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
     """Read the content of a JSON file.
 
     Raises:
-        EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without
+        EgoXInputError: missing, larger than ``limit`` bytes, not Unicode, not JSON, nested without
             end.
     """
     content = require_file(path, what, limit).read_bytes()
@@ -211,12 +217,11 @@ def parse_json(text: str | bytes, what: str) -> object:
     """Read the content of a JSON text, with ``what`` as its name in the error.
 
     Raises:
-        EgoXInputError: not UTF-8, not JSON, nested without end.
+        EgoXInputError: not Unicode, not JSON, nested without end.
     """
+    text = decode_text(text, what) if isinstance(text, bytes) else text
     try:
-        return json.loads(
-            text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_integer
-        )
+        return json.loads(text, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise EgoXInputError(
             what,
@@ -224,6 +229,34 @@ def parse_json(text: str | bytes, what: str) -> object:
             expected="JSON in UTF-8",
             fix="check the file with any JSON viewer; it may be cut off",
         ) from error
+
+
+def decode_text(content: bytes, what: str) -> str:
+    """Read text of a file in UTF-8, -16 or -32, with or without a mark of its order; ``what`` names it
+    in the error.
+
+    Raises:
+        EgoXInputError: an older encoding, with those that it may be.
+    """
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError as error:
+        raise EgoXInputError(
+            what,
+            got=f"text that is no Unicode (byte {content[error.start] if content else 0:#x} at place "
+            f"{error.start}) but may be {' or '.join(_older_encodings(content)) or 'no text at all'}",
+            expected="text in UTF-8",
+            fix="open it in the program that wrote it, and save it as UTF-8",
+        ) from error
+
+
+def _older_encodings(content: bytes) -> list[str]:
+    names = []
+    for name in OLDER_ENCODINGS:
+        with contextlib.suppress(UnicodeDecodeError):
+            content.decode(name)
+            names.append(name)
+    return names
 
 
 def given(content: Mapping, name: str, key: str, read: Callable[[Any, str], Value]) -> Value | None:

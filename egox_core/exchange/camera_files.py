@@ -23,7 +23,7 @@ from ..cameras import CameraModel, CameraPath, World, invert, look_at, validate_
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frames import Frames, Numbering
 from ..frozen import frozen
-from ..safe_files import atomic_write, given, read_json, require_file
+from ..safe_files import atomic_write, decode_text, given, read_json, require_file
 from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
@@ -149,10 +149,10 @@ def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
         np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
 
 
-def _unknown(name: str) -> EgoXInputError:
+def _unknown(name: str, holds: str = "which contains none") -> EgoXInputError:
     return EgoXInputError(
-        "exo path",
-        got=f"{name}, which contains none",
+        "camera path",  # of ego or exo: it is one reader
+        got=f"{name}, {holds}",
         expected=FORMS,
         fix="export it as one of them",
     )
@@ -160,13 +160,18 @@ def _unknown(name: str) -> EgoXInputError:
 
 def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
     """Lines of a text file as numbers."""
-    text = path.read_text("utf-8-sig", errors="replace").replace(",", " ")
-    lines = [line for line in text.splitlines() if line.partition("#")[0].strip()]
+    lines = [line for line in _text_lines(path) if line.partition("#")[0].strip()]
+    if lines and not re.search(r"\d", re.sub(r"[a-zA-Z_]\w*", "", lines[0])):
+        lines = lines[1:]  # names of the columns
     with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
         rows = np.loadtxt(lines, ndmin=2) if lines else np.empty((0, 0))
     if rows.shape[1] not in counts:
         raise _unknown(path.name)
     return rows
+
+
+def _text_lines(path: Path) -> list[str]:
+    return decode_text(path.read_bytes(), path.name).replace(",", " ").splitlines()
 
 
 def _colmap(path: Path) -> CameraFile:
@@ -180,8 +185,8 @@ def _text(path: Path) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt"):
         return _colmap(path)
     rows = _rows(path, 8)  # TUM's: time, place, quaternion
-    for header in re.findall(r"#(.*)", path.read_text("utf-8-sig", errors="replace")[:1000]):
-        words = re.sub(r"\[.*?\]|,", " ", header).lower().split()  # without units
+    for header in _text_lines(path)[:10]:
+        words = re.sub(r"\[.*?\]|#", " ", header).lower().split()  # without units
         turn = [word for word in words if word.startswith("q")]
         # Some programs write w first, and say so.
         if len(words) == 8 and len(turn) == 4 and turn[0].endswith("w"):
@@ -209,8 +214,11 @@ def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  
 
 
 def _npz(path: Path) -> CameraFile:
-    with open_zip(path, "exo path", MAX_ARRAY_BYTES) as archive:
-        if {"R_w2c.npy", "t_w2c.npy"} <= {*archive.namelist()}:
+    with open_zip(path, "camera path", MAX_ARRAY_BYTES) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+        if not names & {"data", "inds", "R_w2c", "t_w2c"}:
+            raise _unknown(path.name, f"an npz of {', '.join(sorted(names)[:8]) or 'nothing'}")
+        if {"R_w2c", "t_w2c"} <= names:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
             return _gvhmr(arrays, path.name)
     w2c = read_poses(path)
@@ -249,7 +257,7 @@ def _transforms(content: Mapping, name: str) -> CameraFile:
 
 
 def _gvhmr(content: Mapping, name: str) -> CameraFile:
-    with intact("exo path", (*NO_NUMBERS, KeyError, RuntimeError), expected="R_w2c and t_w2c"):
+    with intact("camera path", (*NO_NUMBERS, KeyError, RuntimeError), expected="R_w2c and t_w2c"):
         turns, places = (
             torch.tensor(np.array(content[key])).double() for key in ("R_w2c", "t_w2c")
         )
@@ -259,7 +267,7 @@ def _gvhmr(content: Mapping, name: str) -> CameraFile:
 def _omnicam(content: Mapping, name: str) -> CameraFile:
     """The active camera's keyframes; between two of them, place, target and roll go evenly."""
     form = "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
-    with intact(f"exo path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=form):
+    with intact(f"camera path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=form):
         cameras = content["cameras"]
         active = content.get("active_camera_id")
         track = next((c for c in cameras if c["id"] == active), cameras[0])["track"]

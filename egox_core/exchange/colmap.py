@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..cameras import LENSES, CameraModel, CameraPath, one_camera, validate_w2c
 from ..errors import NO_NUMBERS, EgoXInputError, intact
-from ..safe_files import atomic_write, require_file
+from ..safe_files import atomic_write, decode_text, require_file
 
 MAX_TEXT_BYTES, MAX_BINARY_BYTES = 64 * 2**20, 512 * 2**20  # binary files keep all points
 HEAD_LINES = 10  # of a file, comments among them
@@ -205,5 +205,5 @@ def _write(path: Path, lines: list[str]) -> None:
 
 def _lines(path: Path) -> list[str]:
     require_file(path, "COLMAP file", MAX_TEXT_BYTES)
-    lines = path.read_text("utf-8-sig").splitlines()
+    lines = decode_text(path.read_bytes(), f"COLMAP file {path.name}").splitlines()
     return [line.strip() for line in lines if not line.lstrip().startswith("#")]

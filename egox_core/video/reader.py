@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from ..arrays import as_tensor, rectangle
 from ..errors import EgoXInputError
+from ..foreign_files import BEGINNING, is_foreign, refuse_codec, refuse_foreign
 from ..frame_store import store_frames
 from ..frames import UNTIMED_FPS
 from ..progress import Progress, no_progress
@@ -34,6 +34,7 @@ from .timing import frame_rate, joined_times
 from .tracks import (
     FAST,
     chosen_track,
+    codec_letters,
     container_crop,
     decoded_frames,
     display_turn,
@@ -55,15 +56,6 @@ if TYPE_CHECKING:
 VideoSource = Path | io.BytesIO
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mxf,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
-NOT_READ: Mapping[str, bytes] = {
-    "a WebP": rb"RIFF.{4}WEBP",
-    "a PNG, animated or not": rb".PNG",
-    "a y4m (pictures that aren't packed)": rb"YUV4MPEG2",
-    "an IVF": rb"DKIF",
-    "a NUT": rb"nut/multimedia container",
-    "a DV stream of a camcorder": rb"\x1f\x07\0[\x3f\xbf]",
-}
-"""Other files of pictures that move -> how they begin."""
 MAX_ASPECT = 16.0
 """Aspect of a pixel, in either direction; more is damage."""
 SQUARE_TOLERANCE = 0.005
@@ -120,6 +112,8 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
     try:
         with _container(source, name) as container:
             if chosen_track(container.streams.video) is None:
+                if lacking := [s for s in container.streams.video if s.codec_context is None]:
+                    refuse_codec(f"video {name}", codec_letters(source, lacking[0]))
                 raise EgoXInputError(
                     f"video {name}",
                     got="no video stream",
@@ -138,16 +132,10 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     import av
 
     with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
-        start = file.read(32)
+        start = file.read(BEGINNING)
         file.seek(0)
-    for words, begins in NOT_READ.items():
-        if re.match(begins, start, re.DOTALL):
-            raise EgoXInputError(
-                f"video {name}",
-                got=words,
-                expected="a container of videos, as mp4, mkv, avi, ts or mxf",
-                fix="convert it to mp4, for instance with ffmpeg",
-            )
+    expected = "a container of videos, as mp4, mkv, avi, ts or mxf"
+    refuse_foreign(start, f"video {name}", "a file", expected=expected, video=True)
     try:
         return av.open(
             source if isinstance(source, io.BytesIO) else str(source),
@@ -210,6 +198,8 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             for p in readable_packets(container, stream)
             if p.size and not p.is_discard
         ]
+        if not begun and is_foreign(stream.codec_context.codec_tag):
+            refuse_codec(f"video {name}", stream.codec_context.codec_tag)
         if not begun or not packets:
             raise _damaged(name, "no frame that can be decoded")
         stated = float(stream.average_rate or stream.guessed_rate or 0)

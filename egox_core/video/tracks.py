@@ -131,6 +131,14 @@ def shown_part(
     return left, top, width, height
 
 
+def codec_letters(source: Any, stream: Any) -> str:
+    """Give the four letters by which an MP4 or MOV names the form of a track's pictures; empty where
+    they can't be found."""
+    tracks = _mp4_header(source).split(b"trak")[1:]
+    entry = b"".join(tracks[stream.index : stream.index + 1]).partition(b"stsd")[2]
+    return entry[12:16].decode("latin-1") if entry[12:16].isalnum() else ""
+
+
 def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
     """The matrix (H.273; 2: FFmpeg's own, BT.601) of pictures that name none; and its name where that
     is uncertain.

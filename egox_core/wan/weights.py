@@ -13,7 +13,6 @@ from ..errors import EgoXInputError
 from ..safe_files import atomic_write, parse_json, refuse_pickled, require_file
 
 MAX_HEADER_BYTES = 100 * 2**20
-PEEKED_BYTES = 64
 TAIL_BYTES = 2**20
 SCALES = ("scale_weight", "weight_scale")
 SCALE_PARTS = ("scaled_fp8", *SCALES, "scale_input", "input_scale", ".comfy_quant")
@@ -31,7 +30,6 @@ DTYPES: Mapping[str, torch.dtype] = {
     "U8": torch.uint8,
 }
 """Types of tensors that are read one by one, by the format's names."""
-LFS_POINTER = b"version https://git-lfs"
 
 
 def read_header(file: Path, what: str) -> dict:
@@ -46,7 +44,8 @@ def read_header(file: Path, what: str) -> dict:
         start = stream.read(8)
         length = int.from_bytes(start, "little")
         if not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-            raise _no_safetensors(what, file, *_instead(start + stream.read(PEEKED_BYTES)))
+            problem = "a header longer than the file" if start else "empty"
+            raise _no_safetensors(what, file, problem)
         header = parse_json(stream.read(length), f"{what} {file.name!r}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
         raise _no_safetensors(what, file, "a header that is no object")
@@ -126,21 +125,6 @@ def file_digest(file: Path) -> str:
 def size_words(size: int) -> str:
     """Write a size of bytes for people."""
     return f"{size / 1e9:.4g} GB" if size >= 1e8 else f"{size:,} bytes"
-
-
-def _instead(start: bytes) -> tuple[str, ...]:
-    """Name the kind of a file that begins so and is no safetensors file, and where it has one what
-    to do."""
-    if not start:
-        return ("empty",)
-    if start.startswith(LFS_POINTER):
-        return "a Git LFS pointer", "run git lfs pull in its folder, or download the file itself"
-    if start.lstrip()[:1] == b"<":
-        return (
-            "a web page",
-            "open its page in a browser, accept what it asks for, and download the file itself",
-        )
-    return ("a header longer than the file",)
 
 
 def _is_entry(entry: object) -> bool:

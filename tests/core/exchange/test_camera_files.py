@@ -155,7 +155,7 @@ def test_what_holds_no_path_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("1 2 3\n")
     (tmp_path / "b.csv").write_text("")
     for name in ("a.txt", "b.csv"):
-        with refuses(f"exo path: got {name}.*expected images.txt or images.bin of COLMAP"):
+        with refuses(f"camera path: got {name}.*expected images.txt or images.bin of COLMAP"):
             CameraFile.read(tmp_path / name)
-    with refuses("exo path"):
+    with refuses("camera path"):
         CameraFile.parse({"cameras": [{}], "timeline": {}}, "motion_scene")

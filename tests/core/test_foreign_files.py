@@ -1,0 +1,137 @@
+"""Files of kinds that no reader takes are named at each door, with what to do; text is read in any
+Unicode."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.exchange.camera_files import CameraFile
+from egox_core.foreign_files import FOREIGN
+from egox_core.safe_files import read_json
+from egox_core.takes import open_depth
+from egox_core.video import probe_video
+from egox_core.wan import read_header
+from egox_train.video_writer import write_video
+from tests.refusals import refuses
+
+DOORS = {
+    "json": lambda path: read_json(path, "meta file"),
+    "npz": open_depth,
+    "txt": CameraFile.read,
+    "safetensors": lambda path: read_header(path, "LoRA"),
+    "mp4": probe_video,
+}
+BEGINNINGS = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n": "Git LFS pointer.*git lfs pull",
+    b"../.git/annex/objects/a/b": "git-annex",
+    b"\xef\xbb\xbf\n<!DOCTYPE html><html>": "a web page.*download the file itself",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied": "XML",
+    b"\0\x05\x16\x07\0\2\0\0Mac OS X": "._ file of macOS",
+    b"bplist00\xd1": "iCloud",
+    b"\x89MCAP0\r\n": "SVO2 of a ZED.*export mp4",
+    b"#ROSBAG V2.0\n": "rosbag.*export the camera",
+    b"SQLite format 3\0": "rosbag of ROS 2",
+    b"VisionRe\0": "VRS.*vrs_to_mp4",
+    b"\0\0\1\0RED2": "R3D.*ProRes",
+    b".RMF\0\0\0\x12": "RealMedia.*mp4",
+    b"\x89HDF\r\n\x1a\n": "HDF5.*npz",
+    b"ply\nformat ascii 1.0\n": "a PLY",
+    b"BLENDER-v300": "a Blender file.*transforms.json",
+    b"Kaydara FBX Binary  \0": "an FBX",
+    b"PXR-USDC": "a USD",
+    b"%PDF-1.7": "a PDF",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive.*unpack",
+    b"Rar!\x1a\x07\0": "a RAR",
+    b"\x1f\x8b\x08\0": "a gzip",
+    b"\xfd7zXZ\0": "an xz",
+    b"\x28\xb5\x2f\xfd": "a zstd",
+    b"a" * 257 + b"ustar": "a tar",
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_file_of_no_reader_is_named(tmp_path, door):
+    everywhere = [kind for kind in FOREIGN if not kind.of_pictures]
+    assert len(BEGINNINGS) == len(everywhere)
+    file = tmp_path / f"file.{door}"
+    for start, words in BEGINNINGS.items():
+        file.write_bytes(start + bytes(range(256)) * 8)
+        with refuses(f"(?s){words}"), DOORS[door](file):  # ty: ignore[invalid-context-manager]
+            pass
+
+
+@pytest.mark.parametrize(
+    ("letters", "words"),
+    [
+        ("encv", "encrypted .encv"),
+        ("brxq", "Blackmagic RAW"),
+        ("brst", "Blackmagic RAW"),
+        ("CRAW", "Canon's RAW"),
+        ("aprh", "ProRes RAW"),
+        ("zzzz", "a codec that FFmpeg lacks .zzzz"),
+    ],
+)
+def test_pictures_that_can_t_be_decoded_are_named(tmp_path, letters, words):
+    file = tmp_path / "a.mp4"
+    write_video(file, torch.zeros(5, 32, 32, dtype=torch.uint8), 10)
+    content = file.read_bytes()
+    assert content.count(b"avc1") >= 1
+    place = content.index(b"avc1", content.index(b"stsd"))
+    file.write_bytes(content[:place] + letters.encode() + content[place + 4 :])
+    with refuses(words):
+        probe_video(file)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "outcome"),
+    [
+        ("utf-8-sig", None),
+        ("utf-16", None),  # as PowerShell writes
+        ("utf-16-le", None),
+        ("utf-16-be", None),
+        ("utf-32", None),
+        ("gbk", "no Unicode.*gbk"),
+        ("shift_jis", "no Unicode.*shift_jis"),
+        ("cp1252", "no Unicode.*cp1252"),
+    ],
+)
+def test_text_is_read_in_any_unicode(tmp_path, encoding, outcome):
+    prompt = {"gbk": "厨房", "shift_jis": "台所で", "cp1252": "café"}.get(encoding, "café 厨房")
+    file = tmp_path / "meta.json"
+    file.write_bytes(json.dumps({"prompt": prompt}, ensure_ascii=False).encode(encoding))
+    if outcome is None:
+        assert read_json(file) == {"prompt": prompt}
+        return
+    with refuses(outcome):
+        read_json(file)
+
+
+@pytest.mark.parametrize(
+    ("header", "encoding"),
+    [
+        ("", "utf-8"),
+        ("timestamp tx ty tz qx qy qz qw", "utf-8"),
+        ("timestamp,p1,p2,p3,q1,q2,q3,q4", "utf-16"),
+        ("# time x y z qw qx qy qz", "utf-8"),
+        ("time[s] x[m] y[m] z[m] q_w q_x q_y q_z", "utf-16"),
+    ],
+)
+def test_a_text_of_poses_may_begin_with_names(tmp_path, header, encoding):
+    rows = np.tile([0.0, 1, 2, 3, 0, 0, 0, 1], (3, 1))
+    rows[:, 0] = 0, 0.1, 0.2
+    if "w " in header:
+        rows[:, 4:] = 1, 0, 0, 0
+    lines = [" ".join(f"{value:g}" for value in row) for row in rows]
+    file = tmp_path / "poses.txt"
+    file.write_text("\n".join([*filter(None, [header]), *lines]), encoding)
+    path = CameraFile.read(file).path
+    assert len(path.w2c) == 3
+    assert np.allclose(path.w2c[0], [[1, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]])
+
+
+def test_an_npz_of_other_arrays_is_no_path(tmp_path):
+    np.savez(tmp_path / "a.npz", points=np.zeros(3))
+    with refuses("camera path: got a.npz, an npz of points.*ViPE or GVHMR"):
+        CameraFile.read(tmp_path / "a.npz")
