@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,40 +52,48 @@ def report(
     training: DemoTraining,
     # Folder of rooms.png.
     out: Path,
+    # Of time.monotonic: the rooms of a row that are not there by then are left out, and later rows.
+    until: float,
+    # Called with the rows so far.
+    keep: Callable[[Mapping[str, Mapping[str, float]]], None],
     tell: Callable[[str], None],
-) -> dict[str, dict[str, float]]:  # row -> column -> mean over the rooms
-    """Sample every test room by each model and measure it against the truth."""
+) -> None:
+    """Sample test rooms by each model and measure them against the truth, the surest rows first."""
     rooms.take_in()
     pictures = [_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
-    rows: dict[str, list[dict[str, float | None]]] = {"prior": []}
-    sheet: dict[str, list[Tensor]] = {"prior": [], **{name: [] for name in models}, "truth": []}
-    for true in pictures:
-        rows["prior"].append(_figures(true["prior"], true))
-        for name in ("prior", "truth"):
-            sheet[name].append(true[name])
-    for name, files in models.items():
-        for suffix, how in VARIANTS.items():
+    rows: dict[str, dict[str, float]] = {}
+    sheet = {name: [true[name] for true in pictures] for name in ("prior", "truth")}
+
+    def add(name: str, videos: list[Tensor]) -> None:
+        figures = []
+        for video, true in zip(videos, pictures, strict=False):
+            if figures and time.monotonic() > until:
+                break
+            figures.append(_figures(video, true))
+        if figures:
+            means = {column: round(_mean(figures, column), 4) for column in COLUMNS}
+            rows[name] = {**means, "rooms": len(figures)}
+            keep(rows)
+            tell(f"{name}: {rows[name]['psnr']:.2f} dB in {len(figures)} rooms")
+
+    for suffix, how in VARIANTS.items():
+        for name, files in models.items():
+            if rows and time.monotonic() > until:
+                return
             config = _config(files, training, how.get("lambda_g", training.lambda_g))
-            made = _sampled(config, rooms, text, training, vae, how.get("strength", 1.0))
-            rows[name + suffix] = [
-                _figures(video, true) for video, true in zip(made, pictures, strict=True)
-            ]
+            strength = how.get("strength", 1.0)
+            made = _sampled(config, rooms, text, training, vae, strength, until)
+            add(name + suffix, made)
             if not how:
                 sheet[name] = made
-                kept = (
+                _write_sheet(out / "rooms.png", sheet)
+                kept = [
                     keep_observed(video, true["prior"], true["seen"], 1.0)[0]
-                    for video, true in zip(made, pictures, strict=True)
-                )
-                rows[f"{name}, observed kept"] = [
-                    _figures(video, true) for video, true in zip(kept, pictures, strict=True)
+                    for video, true in zip(made, pictures, strict=False)
                 ]
-            tell(f"{name}{suffix}: {_mean(rows[name + suffix], 'psnr'):.2f} dB")
-    _write_sheet(out / "rooms.png", sheet)
-    return {
-        name: {column: round(_mean(figures, column), 4) for column in COLUMNS}
-        for name, figures in rows.items()
-    }
+                add(f"{name}, observed kept", kept)
+    add("prior", sheet["prior"])
 
 
 def _config(files: WorkFiles, training: DemoTraining, lambda_g: float) -> TrainConfig:
@@ -100,8 +109,9 @@ def _sampled(
     training: DemoTraining,
     vae: VaeEncoder,
     strength: float,
+    until: float,
 ) -> list[Tensor]:  # [T, H, W, 3] float32 0...1 each
-    """Ego videos of all rooms."""
+    """Ego videos of the rooms, of one at least, of others until the time is over."""
     model = make_trainable(config, text.device)
     model.model.to(text.device).eval()
     if not strength:
@@ -110,6 +120,8 @@ def _sampled(
                 layer.enable_adapters(False)
     made = []
     for number in range(len(rooms.files)):
+        if made and time.monotonic() > until:
+            break
         sample = rooms.sample("prior", [number], text).to(text.device, model.compute_dtype)
         latent = sample_ego(
             model.model,
@@ -167,6 +179,6 @@ def _write_sheet(file: Path, videos: Mapping[str, list[Tensor]]) -> None:
             ],
             labels=names,
         )
-        for room in range(min(SHEET_ROOMS, len(videos["truth"])))
+        for room in range(min(SHEET_ROOMS, *map(len, videos.values())))
     ]
     write_png(file, make_contact_sheet(rows))

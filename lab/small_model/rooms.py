@@ -66,8 +66,7 @@ class Drawers:
 
 @contextmanager
 def drawing(job: Drawing) -> Generator[Drawers]:
-    """Processes that draw until there are enough; at the block's end all held-out rooms are
-    there."""
+    """Processes that draw until there are enough, or the block ends."""
     context = multiprocessing.get_context("spawn")
     enough = context.Event()
     workers = [
@@ -78,30 +77,31 @@ def drawing(job: Drawing) -> Generator[Drawers]:
         worker.start()
     try:
         yield Drawers(workers, enough)
-    except BaseException:
-        for worker in workers:
-            worker.terminate()
-        raise
     finally:
         enough.set()
+        for worker in workers:
+            worker.terminate()
         for worker in workers:
             worker.join()
 
 
 def _draw(number: int, job: Drawing, enough: Event) -> None:
-    """Draw every ``workers``-th room: those held out first, then those to train on."""
+    """Draw every ``workers``-th room: one to train on, those held out, then the others to train on."""
     torch.set_num_threads(1)
     maker, training = LatentMaker(WorkFiles().vae, job.device), job.training
-    counts: dict[Split, int] = {
-        "validation": training.validation_rooms,
-        "test": training.test_rooms,
-        "train": training.rooms,
-    }
-    for split, count in counts.items():
-        for seed in range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, job.workers):
-            if split == "train" and seed > FIRST_SEED[split] and enough.is_set():
-                return
-            write_room(job.folder, split, seed, training, maker, job.device)
+
+    def seeds(split: Split, count: int) -> range:
+        return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, job.workers)
+
+    first, *others = seeds("train", max(training.rooms, number + 1))
+    order: list[tuple[Split, int]] = [("train", first)]
+    order += [("validation", seed) for seed in seeds("validation", training.validation_rooms)]
+    order += [("test", seed) for seed in seeds("test", training.test_rooms)]
+    order += [("train", seed) for seed in others]
+    for split, seed in order:
+        if split == "train" and seed != first and enough.is_set():
+            return
+        write_room(job.folder, split, seed, training, maker, job.device)
 
 
 def write_room(

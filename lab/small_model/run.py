@@ -15,6 +15,7 @@ from egox_train.wan.text import read_embedding
 
 from .files import WorkFiles
 from .lotus import save_text_embedding
+from .parts import keep_in_parts
 from .report import COLUMNS, report
 from .rooms import Drawing, Rooms, drawing
 from .settings import DemoTraining
@@ -33,6 +34,8 @@ def train_small_model(
     workers: int = 1,
     # None if the host makes it.
     text: Path | None = None,
+    # Of time.monotonic, when the minutes began; None: now.
+    started: float | None = None,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Draw, train and measure; what ``figures.json`` holds.
@@ -40,7 +43,13 @@ def train_small_model(
     Raises:
         EgoXInputError: no text embedding, processes that can't draw, a loss that isn't a number.
     """
-    started, shipped, made = time.monotonic(), WorkFiles(), WorkFiles(out)
+    started = time.monotonic() if started is None else started
+    shipped, made = WorkFiles(), WorkFiles(work / "weights")
+    out.mkdir(parents=True, exist_ok=True)
+
+    def at(share: float) -> float:
+        return started + 60 * minutes * share
+
     if text is None:
         text = work / "text.safetensors"
         save_text_embedding(text)
@@ -70,34 +79,49 @@ def train_small_model(
     record: dict[str, Any] = {"device": _device_name(where), "minutes": minutes}
     job = Drawing(folder=work, training=training, device=device, workers=workers)
     with drawing(job) as drawers:
-        until, total = started, 0.0
         for name, (stage, conditions, values, ship, target) in plan.items():
-            total += stage.share
-            until = started + 60 * minutes * total
             config = TrainConfig(**values, cache=work, output=work / name, steps=RESOLUTION)
             run = StageRun(
                 config=config,
                 stage=stage,
                 conditions=conditions,
                 batch=training.batch_on_cpu if where.type == "cpu" else stage.batch,
-                seconds=until - time.monotonic(),
+                rooms_until=at(training.first_rooms_until),
+                until=at(stage.until),
                 ship=ship,
                 target=target,
             )
 
-            def draw_on(share: float = training.drawing_share) -> None:
-                if time.monotonic() - started > 60 * minutes * share:
+            def draw_on() -> None:
+                if time.monotonic() > at(training.drawing_until):
                     drawers.enough.set()
 
-            record[name] = train_stage(run, rooms, held_out, embedding, tell, drawers.wait, draw_on)
+            def saved(step: int, name: str = name, target: Path = target) -> None:
+                keep_in_parts(target, out)
+                seconds = round(time.monotonic() - started, 1)
+                record[name] = {"steps": step, "saved after seconds": seconds}
+                write_json(out / "figures.json", record)
+
+            record[name] = train_stage(
+                run, rooms, held_out, embedding, tell, drawers.wait, draw_on, saved
+            )
             write_json(out / "figures.json", record)
-    record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
-    models = {"shipped": shipped, "new": made}
-    record["test rooms"] = report(models, tests, embedding, training, out, tell)
-    record["seconds"] = round(time.monotonic() - started, 1)
-    write_json(out / "figures.json", record)
-    with atomic_write(out / "figures.md") as temporary:
-        temporary.write_text(_table(record), encoding="utf-8")
+        record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
+
+    def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
+        record["test rooms"] = rows
+        record["seconds"] = round(time.monotonic() - started, 1)
+        write_json(out / "figures.json", record)
+        with atomic_write(out / "figures.md") as temporary:
+            temporary.write_text(_table(record), encoding="utf-8")
+
+    keep({})
+    models = {"new": made, "shipped": shipped}
+    if tests.files:
+        until = at(training.figures_until)
+        report(models, tests, embedding, training, out, until, keep, tell)
+    else:
+        tell("no test room was drawn in time: no figures")
     return record
 
 
@@ -119,7 +143,7 @@ def _table(record: Mapping[str, Any]) -> str:
         for moment in ("held out before", "held out"):
             for kind, losses in record[name][moment].items():
                 lines.append(_row(f"{name}, {kind}, {moment}", losses.values()))
-    lines += ["", _row("test rooms", COLUMNS), _rule(len(COLUMNS))]
+    lines += ["", _row("test rooms", (*COLUMNS, "rooms")), _rule(len(COLUMNS) + 1)]
     lines += [_row(name, row.values()) for name, row in record["test rooms"].items()]
     return "\n".join(lines) + "\n"
 

@@ -36,7 +36,7 @@ class Stage:
     """One of the two trainings: a short warm-up, then a cosine of the learning rate over its
     time."""
 
-    share: float  # of the minutes
+    until: float  # share of the minutes at which it ends
     learning_rate: float
     optimizer: Literal["adamw", "muon"]
     batch: int  # on a card
@@ -44,15 +44,18 @@ class Stage:
 
 @frozen
 class DemoTraining:
-    """Both stages, from the weights that ship; the last tenth of the time is for the figures."""
+    """Both stages, from the weights that ship, each with a share of the minutes that no other eats."""
 
     clips: ClipSettings = ClipSettings()
     rooms: int = MAX_ROOMS["train"]  # at most; drawing ends with its share of the time
     validation_rooms: int = 16
     test_rooms: int = 24
-    drawing_share: float = 0.75  # of the minutes
-    base: Stage = Stage(share=0.45, learning_rate=4e-4, optimizer="adamw", batch=128)
-    lora: Stage = Stage(share=0.45, learning_rate=6e-4, optimizer="muon", batch=64)
+    # Shares of the minutes: the first rooms are there or the run ends, drawing ends, figures end.
+    first_rooms_until: float = 0.25
+    drawing_until: float = 0.7
+    figures_until: float = 0.97
+    base: Stage = Stage(until=0.55, learning_rate=4e-4, optimizer="adamw", batch=128)
+    lora: Stage = Stage(until=0.82, learning_rate=6e-4, optimizer="muon", batch=64)
     batch_on_cpu: int = 4
     rank: int = 56
     shift: float = 12.0  # of noise levels, drawn and sampled

@@ -1,4 +1,4 @@
-"""Training by the clock: a stage takes the time that it is given, and saves every minute."""
+"""Training by the clock: a stage takes the time that it is given, and saves as it goes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from .settings import Stage
 
 LEVELS = (0.999, 0.8, 0.5, 0.2, 0.1, 0.05)
 """Noise levels of the losses on held-out rooms."""
-SAVE_EVERY_S = 60.0
+SAVE_EVERY_S = 20.0
+TOLD_EVERY_S = 5.0
+LOSSES_MARGIN = 1.2
+"""Time kept for the last held-out losses, over what the first ones took."""
 RESOLUTION = 10_000
 """Steps that the learning rate's curve is cut in, over a stage's time."""
 
@@ -43,7 +46,8 @@ class StageRun:
     stage: Stage
     conditions: tuple[str, ...]  # of the samples, in turns
     batch: int
-    seconds: float
+    rooms_until: float  # of time.monotonic: then there are rooms, or the run ends
+    until: float  # of time.monotonic
     ship: Callable[[Path, Path], None]  # from the run's folder to the file
     target: Path
 
@@ -58,16 +62,29 @@ def train_stage(
     wait: Callable[[], None],
     # Called before each step.
     each_step: Callable[[], None],
+    # Called with the steps so far after each save.
+    saved: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Train for the stage's seconds, one step at least, and write its file; figures of what was
+    """Train until the stage's end, one step at least, and write its file; figures of what was
     done.
 
     Raises:
-        EgoXInputError: a loss that isn't a number.
+        EgoXInputError: a loss that isn't a number, no rooms in time.
     """
-    started = time.monotonic()
+    started = told = time.monotonic()
     while not rooms.take_in() or not held_out.take_in():
         wait()
+        if time.monotonic() > run.rooms_until:
+            raise EgoXInputError(
+                "rooms",
+                got=f"{len(rooms.files)} to train on and {len(held_out.files)} held out in time",
+                expected="one of each before the share of waiting is over",
+                fix="give more --minutes, or fewer --workers where the machine has few cores",
+            )
+        if time.monotonic() - told > TOLD_EVERY_S:
+            told = time.monotonic()
+            left = run.rooms_until - told
+            tell(f"waiting for the first rooms: {told - started:.0f} s, at most {left:.0f} more")
     waited = time.monotonic() - started
     config, device = run.config, text.device
     model = make_trainable(config, device)
@@ -97,9 +114,12 @@ def train_stage(
 
     draw = torch.Generator().manual_seed(config.seed)
     noises = torch.Generator(device).manual_seed(config.seed)
-    step, saved, before = 0, time.monotonic(), averaged(held_out_losses)
+    measured = time.monotonic()
+    step, saved_s, before = 0, time.monotonic(), averaged(held_out_losses)
+    until = run.until - LOSSES_MARGIN * (time.monotonic() - measured)
     losses = torch.zeros((), device=device)
-    begun, left, share = time.monotonic(), max(run.seconds - waited, 1e-3), 0.0
+    begun, share = time.monotonic(), 0.0
+    left = max(until - begun, 1e-3)
     while not step or share < 1:
         each_step()
         rooms.take_in()
@@ -120,13 +140,15 @@ def train_stage(
         step += 1
         share = (time.monotonic() - begun) / left
         losses = losses.lerp(loss.detach(), max(1 / step, 0.01))
-        if time.monotonic() - saved > SAVE_EVERY_S:
+        if time.monotonic() - saved_s > SAVE_EVERY_S:
             _check(losses, step)
             averaged(save)
-            saved = time.monotonic()
+            saved(step)
+            saved_s = time.monotonic()
             tell(f"{run.target.name}: {step} steps, {len(rooms.files)} rooms, loss {losses:.4f}")
     _check(losses, step)
     averaged(save)
+    saved(step)
     return {
         "steps": step,
         "batch": run.batch,

@@ -1,6 +1,8 @@
 """The small model's training, at a size that takes seconds."""
 
+import random
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from egox_core.safe_files import read_json  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
 from egox_train.wan.vae import VaeEncoder  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
+from lab.small_model import __main__ as small_main  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
+from lab.small_model.parts import join_parts, keep_in_parts  # noqa: E402
 from lab.small_model.report import outlines  # noqa: E402
 from lab.small_model.rooms import Drawing, drawing  # noqa: E402
 from lab.small_model.run import train_small_model  # noqa: E402
@@ -34,15 +38,19 @@ def test_whole_clips_equal_the_chunks_of_the_host():
 
 def test_one_command_draws_trains_and_measures(tmp_path):
     """Its whole way, with a step or more of each stage in no time at all."""
+    patient = replace(SMALL, first_rooms_until=60_000.0, figures_until=60_000.0)
     work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
     told, started = [], threading.active_count()
     record = train_small_model(
-        out, SMALL, minutes=0.001, work=work, text=text, tell=told.append, workers=2
+        out, patient, minutes=0.01, work=work, text=text, tell=told.append, workers=2
     )
     assert threading.active_count() <= started + 1
     assert record == read_json(out / "figures.json")
+    assert max(file.stat().st_size for file in out.iterdir()) <= 15 * 2**20
+    assert len(list(out.iterdir())) <= 8  # as many as a lent machine hands back
+    join_parts(out, out)
     assert record["rooms drawn"]["validation"] == record["rooms drawn"]["test"] == 2
     assert record["base"]["steps"] >= 1 and record["lora"]["steps"] >= 1
     losses = record["lora"]["held out"]["prior"]
@@ -75,3 +83,34 @@ def test_outlines_are_a_share_of_the_truth():
     assert outlines(truth, truth) == pytest.approx(1.0)
     assert outlines(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
     assert outlines(torch.zeros_like(truth), truth) == 0
+
+
+def test_the_newest_whole_save_is_put_together(tmp_path):
+    """Whatever parts a kill has left: of the last save some, all, or damaged ones."""
+    file, out, draw = tmp_path / WorkFiles(tmp_path).base.name, tmp_path / "out", random.Random(5)
+    saves = []
+    for _ in range(2):
+        saves.append(draw.randbytes(18_000_000))
+        file.write_bytes(saves[-1])
+        before = {part: part.read_bytes() for part in out.glob("*")}
+        keep_in_parts(file, out)
+    names = sorted(part.name for part in out.iterdir())
+    assert [name[-19:-9] for name in names] == [".0002-1of2", ".0002-2of2"]
+    assert join_parts(out, tmp_path / "a") == [WorkFiles(tmp_path / "a").base]
+    assert WorkFiles(tmp_path / "a").base.read_bytes() == saves[1]
+    for part, data in before.items():  # killed before the earlier save was removed
+        part.write_bytes(data)
+    (out / names[1]).unlink()
+    join_parts(out, tmp_path / "b")
+    assert WorkFiles(tmp_path / "b").base.read_bytes() == saves[0]
+    for part in before:
+        part.write_bytes(b"x")
+    with refuses("no whole save"):
+        join_parts(out, tmp_path / "c")
+
+
+def test_what_is_missing_is_told_in_the_first_seconds(monkeypatch, tmp_path):
+    monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
+    monkeypatch.setattr(small_main, "find_spec", lambda name: name != "diffusers" or None)
+    with pytest.raises(SystemExit, match=r"packages: diffusers .*\n(disk.*\n)?text: no --text"):
+        small_main.first_look(None, 1)

@@ -1,0 +1,66 @@
+"""Weights in parts that a lent machine hands back: each of 15 MiB at most, under a name that says
+which save it belongs to."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import atomic_write
+
+from .files import BASE_FILE, LORA_FILE, WorkFiles
+
+PART_BYTES = 15 * 2**20
+PART = re.compile(r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-(?P<digest>\w{8})")
+
+
+def keep_in_parts(file: Path, folder: Path) -> None:
+    """Write a file's parts to ``folder``, and then remove those of its earlier save: a process that is
+    killed leaves one save whole."""
+    data, earlier = file.read_bytes(), _parts_of(folder, file.name)
+    save = 1 + max((int(match["save"]) for _, match in earlier), default=0)
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    pieces = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
+    for number, piece in enumerate(pieces, 1):
+        name = f"{file.name}.{save:04d}-{number}of{len(pieces)}-{digest}"
+        with atomic_write(folder / name) as temporary:
+            temporary.write_bytes(piece)
+    for path, _ in earlier:
+        path.unlink()
+
+
+def join_parts(folder: Path, target: Path) -> list[Path]:
+    """Put the newest whole save of each file together, in ``target`` where :class:`WorkFiles` has it.
+
+    Raises:
+        EgoXInputError: no save is whole.
+    """
+    places, made = WorkFiles(target), []
+    for name, file in ((BASE_FILE, places.base), (LORA_FILE, places.lora)):
+        saves: dict[str, list[tuple[int, Path]]] = {}
+        counts = {}
+        for path, match in _parts_of(folder, name):
+            key = f"{match['save']}-{match['digest']}"
+            saves.setdefault(key, []).append((int(match["number"]), path))
+            counts[key] = int(match["count"])
+        for key in sorted(saves, reverse=True):
+            data = b"".join(path.read_bytes() for _, path in sorted(saves[key]))
+            whole = hashlib.sha256(data).hexdigest()[:8] == key.rpartition("-")[2]
+            if len(saves[key]) == counts[key] and whole:
+                with atomic_write(file) as temporary:
+                    temporary.write_bytes(data)
+                made.append(file)
+                break
+    if not made:
+        raise EgoXInputError(
+            "parts of weights",
+            got=f"no whole save in {folder}",
+            expected="files that end in 0001-1of2-… and the like",
+            fix="give the folder that --out named",
+        )
+    return made
+
+
+def _parts_of(folder: Path, name: str) -> list[tuple[Path, re.Match[str]]]:
+    found = ((path, PART.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
+    return [(path, match) for path, match in found if match and match["name"] == name]
