@@ -137,13 +137,6 @@ OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 """Makers of a meta.json's poses that stop at the last frame in use."""
 
 
-def numbered_path(camera: CameraPath) -> CameraPath:
-    """A camera whose file states that its poses are numbered by the source's frames."""
-    return (
-        camera if camera.stands else replace(camera, frames=replace(camera.frames, counted=False))
-    )
-
-
 def _entry(content: dict, path: Path, label: str) -> TakeMeta:
     value = partial(given, content, label)
 

@@ -37,7 +37,7 @@ def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
     """
     if options.mask_root is None:
         return view
-    mask = find_mask(options.mask_root, f"{take.name}__{view.name}")
+    mask = find_mask(options.mask_root, f"{take.name}__{view.name}", options.file_frames)
     pictures = exo_pictures(view, take.layout, options)
     check_mask(mask, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
     return replace(view, mask=mask)

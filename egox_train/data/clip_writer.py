@@ -156,7 +156,10 @@ def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict
             for clip in clips:
                 try:
                     check_depth(
-                        source, pictures.maps(clip.window), redrawn=pictures.redrawn is not None
+                        source,
+                        pictures.maps(clip.window),
+                        redrawn=pictures.redrawn is not None,
+                        file_frames=options.file_frames,
                     )
                 except EgoXInputError as error:
                     problems[clip.name] = str(error)
@@ -331,7 +334,9 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     worn = take.ego.of(job.window.indices).resized(*ego_size)
     write_json(folder / META, _meta(job, prompt, depth.exo, worn, fps))
     if job.hands.is_file():
-        write_hands(read_hands(job.hands).in_use(clip.selection), folder / HANDS)
+        write_hands(
+            read_hands(job.hands).in_use(clip.selection, options.file_frames), folder / HANDS
+        )
     # As the clip's readers will have them: the decoded exo, depth in half floats.
     decoded, _ = load_clip(folder / EXO, frame_count=options.frames)
     depth_m, _ = clean_depth(half, job.name)
@@ -416,7 +421,12 @@ def _depth(
         )
         return depth, None, "model"
     assert job.view.depth is not None  # or the run was refused before
-    depth = load_depth_file(maps.depth(job.view.depth), None, pictures.maps(job.window)).depth
+    depth = load_depth_file(
+        maps.depth(job.view.depth),
+        None,
+        pictures.maps(job.window),
+        file_frames=job.options.file_frames,
+    ).depth
     return depth.depth_m.float(), depth.dynamic, "file"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.frames import FileFrames
 from egox_core.frozen import frozen
 from egox_core.prior import prior_preset
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
@@ -183,6 +184,11 @@ class PrepareOptions:
         "covers nothing of (not with --depth plane)",
         metavar="SHARE",
     )
+    file_frames: FileFrames = argument(
+        "auto",
+        "frames of depth, masks and hands that don't state them; source: the i-th is of frame i, also "
+        "where a file ends before its video",
+    )
     draw_anyway: bool = argument(
         False,
         "draw priors also where the ego camera can't be, seen from exo; the notes then report it",
@@ -313,4 +319,6 @@ class PrepareOptions:
             del kept["exo_motion"]
         if self.hidden_lines == "draw":
             del kept["hidden_lines"]
+        if self.file_frames == "auto":
+            del kept["file_frames"]
         return kept

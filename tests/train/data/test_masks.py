@@ -123,6 +123,8 @@ def test_a_file_that_does_not_fit_is_told_before_a_frame_is_decoded(
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", decode)
     options = replace(OPTIONS, depth="files" if of_depth else "plane", **{root: folder})
+    if of_depth:
+        options = replace(options, file_frames="source")
     with caplog.at_level(logging.WARNING):
         records, report = prepared(raw, tmp_path / "set", options)
     # Depth of seven frames is enough for one clip.

@@ -242,7 +242,7 @@ def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
     why = {what.split("__")[0]: said for what, said in reasons(report).items()}
     assert "exo.mp4" in why[cut.name] and "no depth" in why[bare.name] and huge.name in why
     assert "a cut at frame 3 " in why[other.name]
-    assert "got 3 for a video of 5 frames" in why[short.name]
+    assert "got 3 frames for a video of 5 frames" in why[short.name]
 
 
 def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path):
