@@ -19,15 +19,17 @@ def still(count: int) -> torch.Tensor:  # [T, 3, 4] float64
 def path_of(
     w2c: torch.Tensor,  # [T, 3, 4]
     camera: CameraModel,
-    fps: float = 1.0,
+    fps: float | None = None,
     *,
     exo_w2c: torch.Tensor | None = None,  # [3, 4] or [T, 3, 4]
     exo_camera: CameraModel | None = None,
     # Other fields.
     **more: Any,
 ) -> CameraTrajectory:
-    """Poses one after the other, ``fps`` of them a second."""
-    frames = Frames.timed(torch.arange(len(w2c)).double() / fps)
+    """Poses one after the other, ``fps`` of them a second; None: nobody says their times."""
+    frames = Frames.of_count(len(w2c))
+    if fps is not None:
+        frames = Frames.timed(frames.indices.double() / fps)
     exo = CameraPath.of_exo(exo_camera, exo_w2c, frames)
     ego = CameraPath(lens=camera, w2c=w2c, frames=frames, world=exo.world)
     return CameraTrajectory(ego=ego, exo=exo, **more)

@@ -37,7 +37,7 @@ def payloads() -> tuple[Any, ...]:
         trust=torch.ones(frames, 6, 8),
     )
     guessed = torch.zeros(frames, dtype=torch.bool)
-    path = path_of(pose.repeat(frames, 1, 1), LENS, exo_w2c=pose, guessed=guessed)
+    path = path_of(pose.repeat(frames, 1, 1), LENS, 1.0, exo_w2c=pose, guessed=guessed)
     notes = TakeNotes(prompt="a", meta_intrinsics=torch.eye(3).double(), source="b", placed="c")
     return depth, path, notes
 

@@ -161,14 +161,11 @@ def test_every_form_comes_back_as_the_same_path(form, world):
                 if n != "points3D.txt"
             }
         files = {"about.md": "the folder's files, chosen together"} | files
-        # COLMAP numbers pictures from 0 and knows no times: it is read back for a clip that begins
-        # there.
-        clip = Frames.stated(list(range(40)), [i / 20 for i in range(40)])
     else:
-        files, clip = {name: content.decode("utf-8")}, CLIP
-    document, note = import_path(files, EGO, clip, scene)
+        files = {name: content.decode("utf-8")}
+    document, note = import_path(files, EGO, CLIP, scene)
     assert "keyframes" in note
-    after = trajectory_of_keyframes(document, EGO, clip, scene)
+    after = trajectory_of_keyframes(document, EGO, CLIP, scene)
     apart = EGO.upright_poses(after.ego.w2c) - EGO.upright_poses(before.ego.w2c)
     assert (
         len(after.ego.w2c) == 40 and apart.abs().max() < 0.02

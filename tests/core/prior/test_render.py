@@ -200,7 +200,7 @@ def test_near_is_a_distance_not_a_z_depth():
 )
 def test_bad_poses_are_refused_before_rendering(change, message):
     scene = cloud(points_at([[0.0, 0.0, 2.0]]), frames=3)
-    path = path_of(**{"w2c": still(3), "camera": CAMERAS[-1]} | change)
+    path = path_of(**{"w2c": still(3), "camera": CAMERAS[-1], "fps": 30.0} | change)
     with refuses(message):
         iter_ego_prior(scene, path)
 
