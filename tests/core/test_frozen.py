@@ -62,7 +62,9 @@ def changed(value: Any, place: tuple[str, ...]) -> Any:
         flat = value.clone().reshape(-1)
         flat[-1] = ~flat[-1] if value.dtype == torch.bool else flat[-1] + 1
         return flat.reshape(value.shape)
-    others = {str: "another", int: 7, float: 7.5, bool: True, tuple: (1.5,), type(None): 5}
+    if isinstance(value, bool):
+        return not value
+    others = {str: "another", int: 7, float: 7.5, tuple: (1.5,), type(None): 5}
     return others[type(value)]
 
 
