@@ -3,6 +3,7 @@ path."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -187,6 +188,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": in_use.times_s}
         path = estimate_head(points, exo, **evidence)
         hands, of_hands = judged_hands(points.hands, exo.camera, **evidence)
+        hands = replace(hands, frames=in_use.bare)
         lens, report = preset_camera(DEFAULT_PRESET, height), path.report
         trajectory = path.trajectory(lens, in_use, exo=exo)
         keyframes, how_close = keyframes_of_path(
