@@ -5,7 +5,7 @@ stored pixels [..., 2]; ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metr
 pixels, unit rays; :class:`CameraPath`, a camera that knows where it is. Knows no files, no pictures.
 """
 
-from .gopro import MAX_ANGLE_DEG, raw_gopro, raw_gopro_of
+from .gopro import GOPRO_SIZE, MAX_ANGLE_DEG, raw_gopro, raw_gopro_of
 from .lenses import LENSES
 from .model import CameraModel, one_camera, sensor_from_upright
 from .path import CameraPath, World

@@ -9,29 +9,56 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import TRUTH
-from ...egox_core.metrics import PathError, PathViews
+from ...egox_core.metrics import PathError, PathViews, exact_scene
 from ...egox_core.stages import judge
-from ...egox_core.types import CameraTrajectory, PointCloud
+from ...egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from ...egox_core.video import probe_video, read_frames
 from ..host.graph import LOADER, Graph, selection_of
 from ..host.progress import host_progress
 from ..host.remember import remembered
 
+EXACT = (
+    "Judged by the exact geometry ({}), which shows what the wearer saw. The prior has another lens and "
+    "scale, so a video that follows the prior itself can be called off"
+)
 _last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
 """Node id -> shape and mean of the truth that its last run was compared with, and the PSNR, dB."""
 
 
 def followed_path(
-    frames: Tensor, scene: PointCloud | None, trajectory: CameraTrajectory | None
-) -> PathError | str | None:
-    """Measure the angle of decoded frames to the rendered path, or say why there is none, None
-    without scene or path."""
+    frames: Tensor,
+    scene: PointCloud | None,
+    trajectory: CameraTrajectory | None,
+    depth: DepthVideo | None = None,
+    exo_images: Tensor | None = None,
+) -> tuple[PathError | str | None, str]:
+    """Measure the angle of decoded frames to the ordered path, or say why there is none, None
+    without scene or path; and by which geometry, "" where it is the scene's own.
+
+    A scene of Ego-Exo4D as the released presets have it is judged by the exact one instead.
+    """
     if scene is None or trajectory is None:
-        return None
+        return None, ""
     try:  # what doesn't fit here must not cost a sampled video
-        return judge(frames, views=ordered_views(scene, trajectory))[0].path
+        exact = None
+        if depth is not None and exo_images is not None and scene.exo == depth.exo:
+            exact = exact_views(exo_images, depth, trajectory)
+        views, geometry = exact or (ordered_views(scene, trajectory), "")
+        return judge(frames, views=views)[0].path, geometry and EXACT.format(geometry)
     except EgoXInputError as error:
-        return f"Whether the view follows the path can't be judged: {error}"
+        return f"Whether the view follows the path can't be judged: {error}", ""
+
+
+@remembered(slots=1)
+def exact_views(
+    exo_images: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
+) -> tuple[PathViews, str] | None:
+    """Draw the exact scene from the ordered path, with a note on it; None where it isn't known."""
+    exact = exact_scene(exo_images, depth, trajectory, progress=host_progress())
+    if exact is None:
+        return None
+    points, note = exact
+    return PathViews.of(points, trajectory, progress=host_progress()), note
 
 
 @remembered(slots=1)

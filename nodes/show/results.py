@@ -202,19 +202,24 @@ def ego(
     exo_images = made_of.get("exo_images")
     clips = {"exo": exo_images, "prior": made_of.get("prior"), "ego": frames, "truth": truth}
     lines, curve, measure = [f"{count} frames of {width}x{height}"], None, None
-    followed = followed_path(decoded, made_of.get("scene"), trajectory)
+    followed, geometry = followed_path(
+        decoded, made_of.get("scene"), trajectory, made_of.get("depth"), exo_images
+    )
     if isinstance(followed, str):
         lines.append(followed)
     elif followed is not None:
         lines.append(followed.text())
         if bool(followed.judged.any()):
             measure, curve = f"{followed.median_deg:.1f}°", angle_curve(followed, count)
+        if geometry:
+            lines.append(geometry)
     if truth is not None and truth.shape[:3] == frames.shape[:3]:
         near_db, line = truth_psnr(frames, truth[..., :3], node_id)
         lines.append(line)
         measure = f"{near_db:.1f} dB"
     if observed is not None:
-        off_path = followed if isinstance(followed, PathError) else None
+        # The classes are of the prior's geometry, and stay where another one was judged by.
+        off_path = followed if isinstance(followed, PathError) and not geometry else None
         observed = observed.shown_as(off_path, lens, pinhole)
         lines.append(observed.text())
     # A pinhole view doesn't show the ego pixels that the model had.

@@ -104,7 +104,7 @@ def test_what_was_drawn_is_drawn_once(take, scene, monkeypatch):
     assert DRAWN_FROM[prior]["scene"] is scene and DRAWN_FROM[prior]["trajectory"] is path
     drawn, draw = [], judgement.PathViews.of
     monkeypatch.setattr(judgement.PathViews, "of", lambda *a, **k: drawn.append(1) or draw(*a, **k))
-    first, again = (judgement.followed_path(prior * gain, scene, path) for gain in (1.0, 0.5))
+    first, again = (judgement.followed_path(prior * gain, scene, path)[0] for gain in (1.0, 0.5))
     assert drawn == [1] and first.text().startswith("The view is") and again.step == 1
 
 
