@@ -37,6 +37,7 @@ from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
+from egox_core.video.clip import open_clip
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
 from egox_train.data.cache_store import INDEX, CacheReader
@@ -49,6 +50,7 @@ from egox_train.takes.head_files import read_keypoints
 from egox_train.takes.mask_files import find_mask, open_mask
 from egox_train.wan.weights import file_metadata, weights_hash
 from tests.core.robots.episodes import episode, hands
+from tests.core.video.test_timing import tone, with_sound
 from tests.damage import damaged
 from tests.frames_in_use import frames_in_use
 from tests.path_forms import FORMS, Poses
@@ -153,6 +155,18 @@ def videos(folder: Path) -> None:
         write_lamps(folder / name, (64, 32), [(20, 10)], 6, 10)
 
 
+def heard_videos(folder: Path) -> None:
+    for name, layout, codec in (
+        ("a.mp4", "7.1", "aac"),
+        ("a.mov", "7.1", "pcm_s16le"),
+        ("a.mkv", "quad", "flac"),
+        ("a.ts", "stereo", "mp2"),
+        ("a.avi", "mono", "libmp3lame"),
+    ):
+        channels = {"mono": 1, "stereo": 2, "quad": 4}.get(layout, 8)
+        with_sound(folder / name, tone(48000, channels), 48000, layout, codec)
+
+
 def write_exrs(folder: Path) -> None:
     """Colours and depth in layers, a window that is smaller, and two parts."""
     (folder / "d").mkdir()
@@ -182,6 +196,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "image_size": np.array([48, 84]),
     }
     movies = written(videos, folder / "videos")
+    heard = written(heard_videos, folder / "sounds")
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("take/depth.npz", npz(depth_m=depth))
@@ -239,6 +254,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         ),
     }
     return {
+        "sound": [{"f" + Path(name).suffix: content} for name, content in heard.items()],
         "video": [{"f" + Path(name).suffix: content} for name, content in movies.items()],
         "depth": [
             {"d.npz": npz(depth_m=depth, dynamic=moving)},
@@ -315,6 +331,12 @@ def read_videos(folder: Path) -> None:
     for file in folder.iterdir():
         info = probe_video(file)
         assert sum(1 for _ in decode_frames(file, info, list(range(min(8, info.frame_count)))))
+
+
+def read_sounds(folder: Path) -> None:
+    for file in folder.iterdir():
+        sound = open_clip(file, frame_count=None).sound()
+        assert sound is None or sound.waveform.isfinite().all()
 
 
 def read_depth(folder: Path) -> None:
@@ -411,6 +433,7 @@ def read_robots(folder: Path) -> None:
 
 READERS: dict[str, Callable[[Path], None]] = {
     "video": read_videos,
+    "sound": read_sounds,
     "depth": read_depth,
     "mask": read_masks,
     "meta": read_metas,

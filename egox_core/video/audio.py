@@ -27,6 +27,8 @@ LOUDEST = 8.0
 """Full scale is 1. More is damage, of which AAC refuses infinite and near infinite samples."""
 GAP_S = 0.03
 """Between time stamp and the end of what came before: less is rounding of the stamps."""
+LONGEST_S = 3600.0
+"""More is damage of time stamps."""
 LEAD_S = 1.0
 """Read before the first moment: sound straddles it, and decoders need a little to settle."""
 
@@ -73,7 +75,7 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
     if not info.has_audio:
         return None
     start = info.start_s + float(selection.times_s[0])
-    length = len(selection.times_s) / selection.fps
+    length = min(len(selection.times_s) / selection.fps, LONGEST_S)
     with open_video(source) as container:
         stream = chosen_track(container.streams.audio)
         if stream is None:
