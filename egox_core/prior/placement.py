@@ -31,26 +31,28 @@ EXO_HEIGHT, EGO_SIDE = 48, 16
 HEAD_M = 0.2
 """Metres around the head's line of sight within which the surface is its own; the ring from twice to
 four times that is what stands around it."""
-NOTHING, LITTLE = 0.005, 0.1
-"""Share of the ego picture that is no coverage, and little. Drawn takes have 0.2 or more."""
+NOTHING = 0.005
+"""Share of the ego picture that is no coverage."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
 RATIO = 2.0
 """The head's depth over that of the surface that exo sees there, or the inverse. Right takes have 0.9
 to 1.2 if drawn and 0.8 to 1.5 if estimated."""
+SCALE_OFF = 1.6
+"""A ratio from which on a factor is named: right takes with estimated depth have up to 1.5."""
 TOO_NEAR, STANDS_OUT = 0.05, 0.2
 """A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it: a
 smaller ratio without that is a path through a place where exo sees nobody."""
-UPSIDE_DOWN = -0.2
-"""Cosine between the down axes of both cameras: 0.5 or more where it is right."""
-ON_ITS_SIDE, FLAT = math.radians(50), 0.4
-"""Roll of the head against the exo camera: 40 degrees at most where it is right, as that looks down
-on it; not measured in a head that looks straight down."""
-LOOKS_UP, EXO_DOWN = 0.1, 0.5
-"""Sine of the gaze above the exo picture's horizon: hands are looked at from above. A head that looks
-away from an exo camera pitched by 30 degrees seems to look up by as much."""
-FITS, ALIKE, MOST = 1.5, 0.5, 3.0
-"""Misfit up to which a reading is named; by how much the second may be worse; most of one kind."""
+OWN_M, BODY_M, NO_BODY_M = 0.25, 1.0, 0.5
+"""Metres from the eyes from which on the wearer's body is rated, up to which it is his own, and within
+which some of it must be, as shoulders are: of 58 drawn right takes two have none."""
+LEAST_BODY = 4
+"""px of the thinned picture that a mask must have of a body."""
+FITS, MARGIN, MOST = 1.0, 1.5, 3.0
+"""Misfit up to which a reading is named, by how much it must be better than the files as they are, and
+most of one kind."""
+ALIKE = 0.3
+"""How much worse a second reading may be."""
 POSES = ("ego", "exo")
 SATURATED_M = 999.0
 """Aligned depth ends at 1000 m: of millimetres nothing is left to be measured."""
@@ -68,6 +70,7 @@ class SeenHead:
     exo: CameraPath  # of F frames, as ego
     rays: Tensor  # [N, 3] float32 to z = 1, NaN where the lens sees nothing
     depth_m: Tensor  # [F, N] float32, NaN invalid
+    body: Tensor  # [F, N] bool, of the mask of what moves
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
@@ -90,38 +93,34 @@ class Placement(NamedTuple):
     stands_out: float  # logarithm of the depth around over that of the surface; NaN as above
     covered: float  # share of the ego picture
     far: float  # distance to the nearest surface over the farthest depth
-    upright: float  # cosine between the down axes of both cameras
-    roll: float  # of the ego picture against exo's, radians, 0...π
-    looks_up: float  # beyond what the exo camera's own pitch explains
+    body_m: (
+        float  # from the eyes to the nearest masked surface; NaN: no mask, or not in the picture
+    )
+    below: float  # of the wearer's body in the head's own axes: sine downwards, less that sidewards
 
-    def words(self) -> tuple[list[str], bool]:
-        """Name all that is odd about the place; True where the head can't be there."""
-        least = 1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR
+    def words(self) -> list[str]:
+        """Name all that can't be, whatever the posture and wherever the camera is."""
+        off = self.ratio < (1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR)
+        off |= self.ratio > RATIO
         odd = {
-            f"it sees {100 * self.covered:.1f} % of its picture": self.covered < LITTLE,
             f"no surface is nearer than {self.far:.1f} times what exo sees": self.far > TOO_FAR,
-            "it is outside the exo picture, or behind that camera": self.inside < 0.5,
-            f"its depth is {self.ratio:.2g} times that of the surface exo sees there": self.ratio
-            < least
-            or self.ratio > RATIO,
-            "it is upside down": self.upright < UPSIDE_DOWN,
-            "its picture lies on its side": self.upright >= UPSIDE_DOWN and self.roll > ON_ITS_SIDE,
-            "it looks up, away from what it could work on": self.looks_up > LOOKS_UP,
+            f"its depth is {self.ratio:.2g} times that of the surface exo sees there": off
+            and not self.body_m < NO_BODY_M,
+            f"the nearest body is {self.body_m:.1f} m off": self.body_m > NO_BODY_M,
+            "the wearer's body is above its eyes or beside them": self.below < 0,
         }
-        impossible = self.covered < NOTHING or self.far > TOO_FAR
-        return [word for word, holds in odd.items() if holds], impossible
+        return [word for word, holds in odd.items() if holds]
 
     @property
     def misfit(self) -> float:
         """Distance from what right takes have, 0 where nothing is odd."""
         excess = (  # NaN is none
-            (4, 1 - self.inside),
-            (2, abs(math.log(self.ratio)) - 0.25),
+            (2, 1 - self.inside),
+            (2, abs(math.log(self.ratio)) - 0.35),
             (2, 0.3 - self.stands_out),
-            (3, 0.3 - self.upright),
-            (3, self.roll - 0.8 * ON_ITS_SIDE),
-            (6, self.looks_up),
-            (2, math.log(LITTLE / max(self.covered, NOTHING))),
+            (4, self.body_m - NO_BODY_M),
+            (4, -self.below),
+            (2, math.log(max(self.far, 1e-9) / TOO_FAR)),
         )
         return sum(weight * min(max(0.0, value), MOST) for weight, value in excess)
 
@@ -145,36 +144,55 @@ def check_placement(
     heads = seen_heads(scene, ego_in_scene(scene, trajectory))
     if not heads:
         return ()
-    words, impossible = measure(heads).words()
-    if not words:
+    seen = measure(heads)
+    words, nothing = seen.words(), seen.covered < NOTHING
+    if words and abs(math.log(seen.ratio)) <= math.log(SCALE_OFF):
+        # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
+        as_scaled = [head.read({"depth_m": scaled(seen.ratio)}) for head in heads]
+        words = words if measure(as_scaled).words() else []
+    if not words and not nothing and seen.inside >= 0.5:
         return ()
-    misfits = {}
-    for done, (name, changes) in enumerate(READINGS.items()):
-        progress(done, len(READINGS), "readings of poses and depth")
-        misfits[name] = measure([seen.read(changes) for seen in heads]).misfit
-    if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
-        misfits[MILLIMETRES] = 0.0
-    best = sorted(misfits, key=misfits.__getitem__)
-    most = min(FITS, misfits[best[0]] + ALIKE)
-    fitting = [
-        name  # units that are hardly apart can't be told apart
-        for place, name in enumerate(best)
-        if misfits[name] <= most and (place < 2 or {name, best[0]} <= DEPTH_UNITS.keys())
-    ]
-    if "take" not in (scene.exo.world, trajectory.ego.world):
+    fitting = _readings(heads, seen, progress)
+    if "take" not in (scene.exo.world, trajectory.ego.world) and words:
         fitting = [*fitting[:1], EXO_MISSING]
-    got = ", ".join(words)
-    fix = f"it would be right with {', or '.join(fitting or ['other poses or depth'])}"
-    if impossible and not draw_anyway:
+    got = ", ".join([*words, *(["it sees nothing of what exo sees"] if nothing else [])])
+    if not fitting and not words:
+        if not nothing:
+            return ()
+        said = "exo sees nothing of what the wearer looks at: the prior will be nearly black"
+        return (Remark(f"warning: {said}", RemarkKind.WARNING),)
+    fix = f"it would be right with {', or '.join(fitting)}"
+    if (nothing or seen.far > TOO_FAR) and fitting and not draw_anyway:
         raise EgoXInputError(
             "place of the ego camera",
             got=got,
             expected="a head that exo sees, or nearly",
             fix=f"{fix}; draw_anyway draws it as it is",
         )
-    how = "can't" if impossible else "hardly can"
-    said = f"warning: the ego camera {how} be where it is: {got}; {fix}"
-    return (Remark(said, RemarkKind.STRANGE_PLACE),)
+    how = "can't" if nothing and fitting else "hardly can"
+    got = got or "it is outside the exo picture, or behind that camera"
+    said = f"warning: the ego camera {how} be where it is: {got}"
+    return (Remark(f"{said}; {fix}" if fitting else said, RemarkKind.STRANGE_PLACE),)
+
+
+def _readings(heads: Sequence[SeenHead], seen: Placement, progress: Progress) -> list[str]:
+    """Name the readings of the files that fit by far better than the files as they are."""
+    readings, misfits = dict(READINGS), {}
+    if abs(math.log(seen.ratio)) > math.log(SCALE_OFF) and not math.isnan(seen.body_m):
+        name = f"depth in another unit or of another lens: scale it by {seen.ratio:.2g}"
+        readings[name] = {"depth_m": scaled(seen.ratio)}
+    for done, (name, changes) in enumerate(readings.items()):
+        progress(done, len(readings), "readings of poses and depth")
+        misfits[name] = measure([head.read(changes) for head in heads]).misfit
+    if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
+        misfits[MILLIMETRES] = 0.0
+    best = sorted(misfits, key=misfits.__getitem__)
+    least = misfits[best[0]]
+    if least > FITS or least > seen.misfit - MARGIN:
+        return []
+    alike = [name for name in best[:2] if misfits[name] <= min(FITS, least + ALIKE)]
+    known = [name for name in alike if name in READINGS]
+    return known or alike
 
 
 def seen_heads(
@@ -195,6 +213,11 @@ def seen_heads(
         maps = torch.nn.functional.interpolate(
             depth.depth_m[frames][None].float(), size, mode="nearest-exact"
         )[0]
+        body = torch.zeros(maps.shape, dtype=torch.bool)
+        if depth.dynamic is not None:
+            body = torch.nn.functional.interpolate(
+                depth.dynamic[frames][None].float(), size, mode="nearest-exact"
+            )[0].bool()
         heads.append(
             SeenHead(
                 exo=CameraPath(
@@ -204,6 +227,7 @@ def seen_heads(
                 ),
                 rays=rays.flatten(0, 1),
                 depth_m=(maps * rays[..., 2]).flatten(1),
+                body=body.flatten(1),
                 ego=ego.resized(EGO_SIDE, EGO_SIDE).of(torch.tensor(frames)),
             )
         )
@@ -230,27 +254,36 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
         own = depth.masked_fill((off > reach) | ~inside, torch.nan)
         surface = own.nanquantile(0.1, 1, keepdim=True)
         ring = depth.masked_fill((off < 2 * reach) | (off > 4 * reach), torch.nan)
+        mask = seen_head.body & depth.isfinite()
+        own = transform(
+            compose(seen_head.ego.upright_w2c, invert(exo.w2c)).float(), rays * depth[..., None]
+        )
+        off = own.norm(dim=-1).masked_fill(~mask, torch.nan)
+        known = (mask.sum(1, keepdim=True) >= LEAST_BODY) & inside
+        body = off.nan_to_num(math.inf).amin(1, keepdim=True).where(known, torch.nan)
+        lower = own[..., 1] / off - (own[..., 0] / off).abs()
+        lower = lower.masked_fill((off < OWN_M) | (off > BODY_M), torch.nan)
+        enough = (lower.isfinite().sum(1, keepdim=True) >= LEAST_BODY) & known & (body < NO_BODY_M)
+        lower = lower.nanmedian(1, keepdim=True).values.where(enough, torch.nan)
         rows.append(
             (
                 inside,
                 z / surface,
                 ring.nanquantile(0.5, 1, keepdim=True) / surface,
                 distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
-                compose(seen_head.ego.upright_w2c, invert(exo.upright_w2c))[:, None, :, :3],
+                body,
+                lower,
             )
         )
-    inside, ratio, out, far, axes = map(torch.stack, zip(*rows, strict=True))
-    right, upright, gaze = axes[..., 0, 1], axes[..., 1, 1], axes[..., 2, :]
-    roll = torch.atan2(right.abs(), upright) * (right.hypot(upright) > FLAT)
+    inside, ratio, out, far, body, lower = map(torch.stack, zip(*rows, strict=True))
     measured = (
         inside.double().mean((1, 2)).max(),
         ratio.nanmedian(),
         out.nanmedian().log(),
         cells.mean(),
         far.amin(0).median(),
-        upright.mean(),
-        roll.mean(),
-        (-gaze[..., 1] - EXO_DOWN * gaze[..., 2].clamp_min(0)).mean(),
+        body.nanmedian(),
+        lower.nanmedian(),
     )
     return Placement(*map(float, measured))
 

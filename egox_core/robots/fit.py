@@ -61,7 +61,8 @@ def camera_fit(
         EgoXInputError: another count of frames than the scene's, or other moments.
     """
     trajectory.check_moments(scene.frames, "scene")
-    odd = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
+    place = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
+    odd = [note for note in place if note.kind == RemarkKind.STRANGE_PLACE]
     found = PathViews.of(scene, trajectory, progress=progress).error(ego)
     score = float(found.score.median())
     if not generated and score < LEAST_SCORE:
@@ -74,7 +75,7 @@ def camera_fit(
     # It doesn't decide: depth of a few other takes fits by chance, too.
     strange = [note for note in scene.notes if note.kind == RemarkKind.STRANGE_DEPTH]
     other = trajectory.other_exo(*scene.exos)
-    fits, notes = NOT_TESTABLE, [*odd, *strange, *other, Remark(found.text())]
+    fits, notes = NOT_TESTABLE, [*place, *strange, *other, Remark(found.text())]
     if odd:
         fits = WRONG
     elif not generated and found.median_deg is not None and score >= LEAST_SCORE:

@@ -126,9 +126,7 @@ def test_depth_of_another_take_and_a_head_in_a_wrong_place_have_a_badge(take, sc
         preview = of.ui["egox_preview"][0]
         assert preview["badge"] == badge and all(note.text in preview["text"] for note in notes)
     lost = with_ego(path, w2c=path.ego.w2c * torch.tensor([1.0, 1, 1, 99]))
-    with refuses("draw_anyway"):
-        EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene)
-    of = EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene, draw_anyway=True)
+    of = EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene)
     assert of.ui["egox_preview"][0]["badge"] == "strangePlace"
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from egox_core.cameras.model import CameraModel
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert
 from egox_core.prior.placement import check_placement, flipped, rolled, scaled
 from egox_core.scene.fusion import fuse_scenes
@@ -64,6 +66,8 @@ def test_a_wrong_reading_is_told_and_named(take, named):
 @pytest.mark.parametrize("named", EGO)
 def test_a_wrong_reading_of_the_ego_poses_alone_is_named(take, named):
     path = take.trajectory()
+    if EGO[named] is flipped:  # of a turned sensor it is a turn about the vertical, as a head makes
+        path = replace(path, ego=path.ego.upright)
     seen, _ = scene(take.exo_rgb, take.depth_video())
     words = check_placement(seen, with_ego(path, w2c=EGO[named](path.ego.w2c)))[0].text
     assert re.search(named, words.split("; it would be right with ")[1])
@@ -88,25 +92,62 @@ def test_right_takes_of_several_and_moving_cameras_pass(take):
     assert words_of(take, poses=lambda w2c: compose(w2c.expand(3, 3, 4), moved)) == ()
 
 
-def test_a_wearer_outside_the_picture_is_only_warned_of(take):
+def test_a_wearer_outside_the_picture_is_right(take):
     depth, left = take.depth_video(), 84  # px, beyond the head
     cut = {"depth_m": depth.depth_m[..., left:], "dynamic": None}
     camera = depth.exo.camera.crop(left, 0, 128 - left, 64)
     exo = replace(depth.exo, lens=camera)
     seen, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, exo=exo))
-    words = check_placement(seen, take.trajectory())[0].text
-    assert "hardly" in words and "outside the exo picture" in words
+    assert check_placement(seen, take.trajectory()) == ()
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_a_right_head_is_silent_however_it_is_held(take, degrees):
+    """Exo is rolled as a phone, or hung upside down: the head lies, or stands on itself."""
+    angle = math.radians(degrees)
+    turn = torch.eye(3, 4, dtype=torch.float64)
+    turn[:2, :2] = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
+    seen, _ = scene(take.exo_rgb, take.depth_video())
+    assert check_placement(seen, take.trajectory()) == ()
+    depth = take.depth_video()
+    quarter = degrees // 90
+    maps = {name: getattr(depth, name).rot90(-quarter, (1, 2)) for name in ("depth_m", "dynamic")}
+    height, width = maps["depth_m"].shape[1:]
+    lens = CameraModel.pinhole(width, height, depth.exo.camera.fx)
+    rolled_exo = CameraPath.of_exo(lens, compose(turn, depth.exo.w2c[0]))
+    seen, _ = scene(take.exo_rgb.rot90(-quarter, (1, 2)), replace(depth, **maps, exo=rolled_exo))
+    path = replace(take.trajectory(), exo=rolled_exo)
+    assert check_placement(seen, path) == ()
+
+
+@pytest.mark.parametrize("factor", [1 / 1.4, 1.4])
+def test_a_scale_that_estimates_have_is_silent(take, factor):
+    assert words_of(take, depth=scaled(factor)) == ()
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5, 1 / 0.3048])
+def test_a_plain_scale_is_named_with_its_factor(take, factor):
+    words = words_of(take, depth=scaled(factor), draw_anyway=True)[0].text
+    named = float(re.search("scale it by ([0-9.]+)", words)[1])
+    assert named * factor == pytest.approx(1, rel=0.25) and "disparity" not in words
 
 
 def test_what_cannot_be_is_refused_unless_it_is_drawn_anyway(take, wordless):
     def stop(count, total, stage):
         raise InterruptedError(stage)
 
-    seen, _ = scene(take.exo_rgb, take.depth_video())
-    away = with_ego(take.trajectory(), w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
+    depth, path = take.depth_video(), take.trajectory()
+    vast, _ = scene(take.exo_rgb, replace(depth, depth_m=1000 * depth.depth_m))
     with pytest.raises(InterruptedError, match="readings"):
-        prior(seen, away, progress=stop)
+        prior(vast, path, progress=stop)
     with refuses("draw_anyway"):
-        prior(seen, away)
-    (warning,) = prior(seen, away, draw_anyway=True)[1].warnings()
+        prior(vast, path)
+    (warning,) = prior(vast, path, draw_anyway=True)[1].warnings()
     assert wordless or "can't" in warning
+    # Without a reading under which it would be right it goes on, and says what it sees.
+    seen, _ = scene(take.exo_rgb, depth)
+    away = with_ego(path, w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
+    (warning,) = prior(seen, away)[1].warnings()
+    assert wordless or "hardly can" in warning
