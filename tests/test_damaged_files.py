@@ -342,7 +342,7 @@ def read_sounds(folder: Path) -> None:
 def read_depth(folder: Path) -> None:
     for file in folder.iterdir():
         with open_depth(file) as depth:
-            frames = list(depth.read(list(range(min(8, depth.frame_count)))))
+            frames = list(depth.read(list(range(min(8, depth.numbering.count)))))
         assert all(frame.ndim == 2 and frame.dtype == np.float32 for frame, _ in frames)
 
 

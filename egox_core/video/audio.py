@@ -64,7 +64,7 @@ def host_sound(
 
 
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
-    """The sound from the first frame in use to one frame after the last; None where the file has none.
+    """The sound from the first frame in use to one frame after the last; None without any.
 
     Shorter than the picture where the sound track ends early. Packets that can't be decoded are
     silent, and its notes name them.

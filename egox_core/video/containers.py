@@ -1,6 +1,6 @@
 """What the bytes of a container say that FFmpeg doesn't hand out: whether a file is whole, by the
-length that it has by itself (of TS, and of a stream that was saved as it came, nothing can tell), and
-Matroska's crop."""
+length that it has by itself (of TS, and of a stream that was saved as it came, nothing can tell),
+and Matroska's crop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DISCARDED = 2  # flag of an entry of FFmpeg's index: cut away by an edit list
 
 
 def cut_off(source: Path | io.BytesIO) -> str:
-    """What is there of a file whose end is missing, in words; empty where nothing is known to be."""
+    """Say what is there of a file whose end is missing; empty where nothing is known to be."""
     with _opened(source) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -42,8 +42,7 @@ def cut_off(source: Path | io.BytesIO) -> str:
 
 
 def frames_of_index(stream: Any, size: int) -> int:
-    """Number of an MP4's frames by its index, if some lie behind the end of a file of ``size`` bytes;
-    else 0."""
+    """Count an MP4's frames by its index, if some lie behind the end of ``size`` bytes; else 0."""
     entries = [each for each in stream.index_entries if not each.flags & _DISCARDED]
     return len(entries) if any(each.pos + each.size > size for each in entries) else 0
 

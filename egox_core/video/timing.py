@@ -13,7 +13,7 @@ STANDARD_RATES = (
     *(60.0, 90.0, 100.0, 120.0, 240.0),
 )
 NEAR_STANDARD = 0.01
-"""Share by which times that scatter, or lack a frame, may at most be off the rate that was meant."""
+"""Share by which times that scatter, or lack a frame, may at most be off the rate meant."""
 MOST = 0.9
 """Share of frames on a line that a few at a cut, with gaps beside them, have left."""
 ROUNDING_S = 0.0006
@@ -30,8 +30,8 @@ def frame_rate(
 ) -> float:
     """Frames a second.
 
-    The stated rate where each frame lies within half a frame of its number over it, counted from the
-    first; else, from any beginning, that one or a standard one as near as the times scatter, or the
+    The stated rate where each frame lies within half a frame of its number over it, counted from
+    the first; else, from any beginning, that one or a standard one as near as the times scatter, or the
     slope of a line on which they lie; else the stated or the usual one if MOST do. Where they lie
     on no line (10 a second, then 30), frames over their time. 0: not known.
     """
@@ -66,8 +66,8 @@ def joined_times(
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Times from the first frame, where recordings were put end to end in their order.
 
-    Also the seconds added to the stamps of each that goes back by over JOIN_S. None where the stamps
-    make no times.
+    Also the seconds added to the stamps of each that goes back by over JOIN_S. None where the
+    stamps make no times.
     """
     stamps = np.asarray(stamps_s, dtype=np.float64)
     steps = np.diff(stamps)

@@ -22,8 +22,8 @@ REMARKS: Mapping[str, str] = {
     "cut": "{} frames that can't be decoded, such as those before the first whole one, are left out",
     "end": "the file is cut off: {}. Copy or download it again",
     "interlaced": "interlaced {}: lines of two moments are made one picture (bwdif)",
-    "crop": "the container shows {} of the picture, and so do the frames; depth and K are those of the "
-    "whole picture",
+    "crop": "the container shows {} of the picture, and so do the frames; depth and K are those of "
+    "the whole picture",
     "fields": "HEVC {}, of half the height: each is made a picture of its own",
     "gamut": "{} brought to sRGB",
     "matrix": "colours without a tag, taken as {}, which ComfyUI, diffusers and OpenCV write. If a "
@@ -33,8 +33,8 @@ REMARKS: Mapping[str, str] = {
     "dolby": "Dolby Vision profile {}, whose colours only its own players know (here they are green "
     "and purple): export the video as HDR10, HLG or SDR",
     "sound": "sound in a form that can't be decoded here ({}) is left out",
-    "fast": "{} frames a second: unless a high-speed camera recorded it, its times are wrong, as in an AVI "
-    "that another file was copied into. Give the frames as images, with images_fps",
+    "fast": "{} frames a second: unless a high-speed camera recorded it, its times are wrong, as in an "
+    "AVI that another file was copied into. Give the frames as images, with images_fps",
     "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
 }
 """Remark of :class:`.VideoInfo` -> a sentence with its value."""
@@ -68,8 +68,8 @@ def chosen_track(tracks: Any) -> Any:
     """The container's default track; None without any.
 
     A cover picture is none. Of several, and of a recorder's that are all the default, the colour
-    picture is taken, not depth or infrared: by their titles, else a compressed one before a raw one;
-    then the largest."""
+    picture is taken, not depth or infrared: by their titles, else a compressed one before a raw
+    one; then the largest."""
     return max(
         real_tracks(tracks),
         key=lambda s: (
@@ -140,8 +140,8 @@ def codec_letters(source: Any, stream: Any) -> str:
 
 
 def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
-    """The matrix (H.273; 2: FFmpeg's own, BT.601) of pictures that name none; and its name where that
-    is uncertain.
+    """The matrix (H.273; 2: FFmpeg's own, BT.601) of pictures that name none; and its name where
+    that is uncertain.
 
     Cameras write HD in BT.709, and libraries without a tag in BT.601."""
     if frame.colorspace != 2 or frame.height < HD_LINES or frame.format.is_rgb:
