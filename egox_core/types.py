@@ -75,7 +75,8 @@ class FrameSelection(Frames):
     resize: Resize  # how the aspect difference was taken up
     # (left, top, width, height) px of the source picture: all of it that the container shows
     part: tuple[int, int, int, int] | None = None
-    __eq__, __hash__ = Frames.__eq__, Frames.__hash__  # not those that a dataclass makes
+    # Not those that a dataclass makes.
+    __eq__, __hash__ = Frames.__eq__, Frames.__hash__
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:
@@ -112,6 +113,9 @@ class FrameSelection(Frames):
         """
         source.check_size("exo camera", *self.source_size)
         return source.crop(*self.rectangle).rescale(*self.size)
+
+
+setattr(FrameSelection, "__setstate__", getattr(Frames, "__setstate__"))  # noqa: B009, B010
 
 
 @frozen

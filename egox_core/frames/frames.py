@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -101,6 +102,10 @@ class Frames:
     def __hash__(self) -> int:
         return hash((type(self), len(self), self.rate, self.total, self.source))
 
+    def __reduce__(self) -> tuple:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return partial(type(self), **values), ()
+
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.indices)
@@ -155,6 +160,19 @@ class Frames:
             expected="both of the same frames",
             fix="give 'frames' of stages.load_clip to stages.align and stages.path",
         )
+
+
+def _refuse_older(frames: Frames, state: object) -> None:
+    """Refuse a pickled selection of a version whose values had other places."""
+    raise EgoXInputError(
+        f"kept {type(frames).__name__}",
+        got="one that EgoX 1.2 or older made",
+        expected="one of this version",
+        fix="empty the cache that kept it, so that it is made again",
+    )
+
+
+setattr(Frames, "__setstate__", _refuse_older)  # noqa: B010  after the dataclass has set its own
 
 
 def _alike(one: object, other: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -194,6 +194,16 @@ class HandTrack:
     ) -> tuple[Tensor, Tensor]:
         joints = transform(target_from_exo.unsqueeze(-3), self.joints)
         return joints, wrist_turns(joints)
+
+
+def _restore(track: HandTrack, state: list) -> None:
+    """Restore pickled hands; those of older versions had no frames."""
+    values = (*state, Frames.of_count(len(state[0])))
+    for each, value in zip(fields(HandTrack), values, strict=False):
+        object.__setattr__(track, each.name, value)
+
+
+setattr(HandTrack, "__setstate__", _restore)  # noqa: B010  after the dataclass has set its own
 
 
 def look_up_in(maps: Tensor, pixels: Tensor) -> Tensor:

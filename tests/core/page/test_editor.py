@@ -197,17 +197,6 @@ def test_imports_are_refused_with_a_reason():
             import_path({name: '{"x": "\ud800"}'}, EGO, CLIP)
     with refuses("form"):
         export_path("fbx", DOCUMENT, EGO, CLIP)
-    for moments in (
-        ([], []),
-        ([0, 1], [0]),
-        ([1, 0], [0, 1]),
-        ("x", [0]),
-        ([0], [float("nan")]),
-        ([-1], [0]),
-        ([10**12], [0]),
-    ):
-        with refuses("moments"):
-            Frames.stated(*moments)
 
 
 def test_keyframes_hold_at_their_ends_and_reach_every_frame():

@@ -1,0 +1,121 @@
+"""Frames are equal by value, compared by moments, kept and restored; numbers that forms state."""
+
+import copy
+import pickle
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from egox_core.frames import Frames, Numbering, entries_of
+from egox_core.hands import HandTrack
+from egox_core.types import FrameSelection
+from tests.frames_in_use import frames_in_use
+from tests.refusals import refuses
+
+CLIP = Frames.stated([4, 6, 8], [0.2, 0.3, 0.4], 20)
+
+
+def test_frames_are_equal_where_all_values_are():
+    assert replace(CLIP, times_s=CLIP.times_s + 1e-9) == CLIP
+    assert CLIP.rate == pytest.approx(20) and len(CLIP) == 3 and CLIP.last == 8
+    others = [
+        replace(CLIP, indices=CLIP.indices + 1),
+        replace(CLIP, times_s=CLIP.times_s + 0.01),
+        replace(CLIP, rate=21.0),
+        replace(CLIP, total=None),
+        replace(CLIP, counted=True),
+        CLIP.of(slice(2)),
+        CLIP.from_zero(),
+    ]
+    assert all(other != CLIP for other in others)
+    selection = frames_in_use([4, 6, 8], (8, 8), fps=20.0, total=20)
+    assert selection.bare == CLIP and selection != CLIP
+    assert replace(selection, size=(4, 4)) != selection
+
+
+def test_frames_come_back_and_those_of_older_versions_are_told():
+    selection = frames_in_use(range(4), (8, 8), total=9)
+    for each in (CLIP, selection):
+        assert pickle.loads(pickle.dumps(each)) == copy.deepcopy(each) == each
+    old = object.__new__(FrameSelection)
+    with refuses("kept FrameSelection: got one that EgoX 1.2"):
+        old.__setstate__([torch.arange(4), torch.arange(4) / 20, 20.0, 20.0])
+    track = HandTrack.unknown(3)
+    older = object.__new__(HandTrack)
+    older.__setstate__([getattr(track, each.name) for each in fields(track)][:4])
+    assert older.frames == track.frames == pickle.loads(pickle.dumps(track)).frames
+
+
+@pytest.mark.parametrize(
+    ("indices", "times_s"),
+    [
+        ([], []),
+        ([0, 1], [0]),
+        ([1, 0], [0, 1]),
+        ("x", [0]),
+        ([0], [float("nan")]),
+        ([-1], [0]),
+        ([10**12], [0]),
+    ],
+)
+def test_a_caller_states_rising_frames(indices, times_s):
+    with refuses("moments"):
+        Frames.stated(indices, times_s)
+
+
+def test_moments_are_those_of_both_to_half_a_frame():
+    CLIP.check_same(replace(CLIP, times_s=CLIP.times_s + 0.049), "a and b")
+    late = replace(CLIP, times_s=CLIP.times_s + 0.051)
+    with refuses("moments of a and b: got times from 0.2 s and from 0.251 s"):
+        CLIP.check_same(late, "a and b")
+    unsaid = Frames.of_count(3)
+    unsaid.check_same(late, "a and b")
+    CLIP.check_same(unsaid, "a and b", still=True)
+    CLIP.from_zero().of(slice(0, 1)).check_same(CLIP, "a and b")
+    with refuses("moments"):
+        CLIP.check_same(unsaid, "a and b")
+    with refuses("moments"):
+        CLIP.check_same(late, "a and b", still=True)
+    replace(CLIP, times_s=CLIP.times_s - 0.2).check_same(unsaid, "a and b")
+    one = CLIP.of(slice(1))
+    one.check_same(replace(one, times_s=one.times_s + 0.016), "a and b")
+    with refuses("moments"):
+        one.check_same(replace(one, times_s=one.times_s + 0.018), "a and b")
+
+
+def numbered(*numbers: int, **more) -> Numbering:
+    return Numbering(what="x", count=len(numbers), numbers=torch.tensor(numbers), **more)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "at"),
+    [
+        ((8, 6, 4), [2, 1, 0]),
+        ((4, 5, 6, 7, 8, 19), [0, 2, 4]),
+        ((4, 6), None),
+        ((4, 6, 8, 20), None),
+        ((4, 6, 6, 8), None),
+        (range(1, 21), [4, 6, 8]),
+        (range(20), [4, 6, 8]),
+        (range(2, 23), [4, 6, 8]),
+        (range(3, 22), [4, 6, 8]),
+        (range(2, 24), None),
+    ],
+)
+def test_stated_numbers(numbers, at):
+    """By number; as many as the source's without a gap, which run over its end, by their order."""
+    if at is None:
+        with refuses("x: got .* numbered"):
+            entries_of(CLIP, numbered(*numbers))
+    else:
+        entries = entries_of(CLIP, numbered(*numbers)).at
+        assert torch.arange(len(numbers))[entries].tolist() == at
+
+
+def test_where_nobody_was_seen_a_detector_has_no_entry():
+    assert entries_of(CLIP, numbered(4, 5, 8, sparse=True)).at.tolist() == [0, -1, 2]
+    exact = entries_of(CLIP.of(torch.tensor([0, 0, 2])), numbered(4, 4, 8))
+    assert exact.at == slice(3)
+    with refuses("file_frames: got 'all'"):
+        entries_of(CLIP, Numbering(what="x", count=3, file_frames="all"))  # ty: ignore
