@@ -15,6 +15,10 @@ DETAIL_PX = (
 )  # size of a detail, half a wavelength, in exo pixels where the exo camera sees the part
 
 
+PAPER_M, PAPER_WAVES, PAPER = (0.04, 0.6), 48, 0.16
+"""Wavelengths, number and contrast of the waves of a papered room's walls, floor and ceiling."""
+
+
 @frozen
 class LookSettings:
     """Standard deviations in display values."""
@@ -80,7 +84,12 @@ def draw_material(
         grain=grain,
     )
     pattern = _draw_pattern(rng, part, settings, edges, thin, exo_pixel_m)
-    if texture == "detailed":
+    if texture == "papered" and part.group == "room":
+        paper = draw_waves(
+            rng, count=PAPER_WAVES, lengths_m=PAPER_M, contrast=PAPER, tint=0.5, plane=thin
+        )
+        layers = [coarse, paper]
+    elif texture in ("detailed", "papered"):
         layers = [coarse, even, grained]
     else:
         layers = [coarse, grained] if texture == "soft" and settings.grain else [coarse]

@@ -8,7 +8,7 @@ from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE
 
-Texture = Literal["plain", "soft", "detailed"]
+Texture = Literal["plain", "soft", "detailed", "papered"]
 Clutter = Literal["calm", "normal"]
 Wearer = Literal["usual", "drawn"]
 ExoSide = Literal["front", "behind"]
@@ -55,7 +55,9 @@ class SyntheticSpec:
     exo_height: int = REFERENCE_SIZE
     ego_size: int = REFERENCE_SIZE  # the ego picture is square
     fps: float = 20.0
-    texture: Texture = "detailed"  # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours
+    # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours;
+    # papered: detailed, with walls, floor and ceiling that keypoint detectors find their way by
+    texture: Texture = "detailed"
     clutter: Clutter = "normal"
     # of the things on the table and in the hands: larger ones are readable at 64...128 px
     object_scale: float = 1.0
