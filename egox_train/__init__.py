@@ -6,6 +6,7 @@ Imports :mod:`egox_core` and no host; no node imports it. The rooms, each import
     train       LoRA training: samples, loss, loop, checkpoints, sampling
     metrics     scores of generated videos, tables and reports
     data        training sets: raw recordings to clips to a latent cache
+    calibrate   cameras and clocks of own recordings, and whether stated ones fit
     takes       files of head points and masks beside a take
     wan         text encoder, VAE and transformer by diffusers and transformers
     parallel, options, fingerprint, contact_sheet, video_writer: the ground

@@ -263,6 +263,27 @@ class GenerateOptions:
 
 
 @frozen
+class CalibrateOptions:
+    """What is known of a recording."""
+
+    ego_lens: str = argument(
+        "free",
+        "the head camera's: free, phone, fisheye, gopro-wide, gopro-linear, aria, or a JSON file "
+        "with a camera",
+    )
+    exo_lens: str = argument("free", "the fixed cameras', likewise")
+    path: Path | None = argument(
+        None, "poses of the head camera, in any file form that the pack reads", metavar="FILE"
+    )
+    offset_s: float | None = argument(
+        None, "seconds that a moment is later in ego than in exo; default: by sound", flag="offset"
+    )
+    eye_height_m: float = argument(
+        1.6, "of the head camera over the floor while the wearer stands, metres", flag="eye-height"
+    )
+
+
+@frozen
 class HeadOptions:
     """Options of estimating a take's head."""
 

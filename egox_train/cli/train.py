@@ -14,6 +14,7 @@ from egox_core.wan import told_by_metadata
 
 from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
 from .cache import cache_arguments, run_cache
+from .calibrate import calibrate_arguments, run_calibrate
 from .data import (
     EVERY_CLIP,
     add_run_arguments,
@@ -229,6 +230,11 @@ COMMANDS: Mapping[str, Command] = {
         "the wearer's camera from keypoints of the exo video, for takes without ego poses",
         headpose_arguments,
         run_headpose,
+    ),
+    "calibrate": Command(
+        "cameras and clocks of your own recording: two videos to takes for prepare",
+        calibrate_arguments,
+        run_calibrate,
     ),
     "prepare": Command(
         "raw takes to a training set: clips, manifest, splits, contact sheet, report",

@@ -154,7 +154,8 @@ def _from_meta(
             f"take {name}",
             got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
             expected="cameras of both views",
-            fix="complete its meta.json",
+            fix="complete its meta.json; docs/own_recordings.md tells how to find cameras of your own "
+            "recordings",
         )
     video = folder / EXO
     info = probe_video(video)

@@ -1,0 +1,103 @@
+"""Lenses of cameras that people have: by the camera's name, by a file, or free."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from egox_core.cameras import CAMERA_PRESETS, LENSES, CameraModel, raw_gopro
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import read_json
+
+NAMES = ("free", "phone", "fisheye", "gopro-wide", "gopro-linear", "aria")
+"""``free``: both kinds are tried, and the better one is taken."""
+FOCAL = {"phone": 0.8, "fisheye": 0.45, "gopro-linear": 0.54}
+"""Focal lengths in widths of the picture: a phone's video (64 degrees across), an action camera's
+(about 120), GoPro's linear mode (86)."""
+GOPRO_K = 1237.0
+"""Of Ego-Exo4D's GoPros, in their wide mode of 16:9: the K of the undistorted picture at 3840 px."""
+ARIA_FOCAL = 610.3 / 1408  # 0.5 % between two pairs of glasses
+
+
+def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, bool]:
+    """Give the lens of a picture, and whether all of its numbers are still free.
+
+    A named lens' focal length is free at the end alone.
+
+    Raises:
+        EgoXInputError: no such name and no such file, a file of another shape.
+    """
+    long = max(width, height)
+    plain = CameraModel.pinhole(width, height, FOCAL["phone"] * long)
+    if choice == "phone":
+        return replace(plain, lens="opencv", distortion=(0.0,) * 4), True
+    if choice == "fisheye":
+        focal = FOCAL["fisheye"] * long
+        fish = replace(plain, lens="opencv_fisheye", distortion=(0.0,) * 4, fx=focal, fy=focal)
+        return fish, True
+    if choice == "gopro-linear":
+        focal = FOCAL["gopro-linear"] * long
+        return replace(plain, fx=focal, fy=focal), False
+    if choice == "gopro-wide":
+        wide = raw_gopro(torch.tensor([[GOPRO_K, 0, 1920], [0, GOPRO_K, 1080]]))
+        return _of_shape(wide, width, height), False
+    if choice == "aria":
+        shape = CAMERA_PRESETS["aria_meta"].camera.rescale(width, height)
+        focal = ARIA_FOCAL * long
+        return replace(shape, fx=focal, fy=focal), False
+    path = Path(choice)
+    if path.suffix.lower() != ".json":
+        raise EgoXInputError(
+            "lens",
+            got=repr(choice)[:60],
+            expected=f"one of {', '.join(NAMES)}, or a JSON file with a camera",
+            fix="take free, if the camera has another name",
+        )
+    camera = CameraModel.from_json(read_json(path, "lens"), f"lens {path.name}")
+    own_width, own_height = camera.stored_size
+    if abs(own_width * height - own_height * width) > 0.02 * own_width * height:
+        raise EgoXInputError(
+            f"lens {path.name}",
+            got=f"one of {own_width}x{own_height} px",
+            expected=f"the shape of {width}x{height}",
+            fix="give the lens of this video's own mode",
+        )
+    return camera.rescale(width, height), False
+
+
+def _of_shape(camera: CameraModel, width: int, height: int) -> CameraModel:
+    """Scale a camera by the width, and crop its height."""
+    camera = camera.rescale(width, round(camera.height * width / camera.width))
+    return camera.crop(0, (camera.height - height) // 2, width, height)
+
+
+def to_colmap(camera: CameraModel) -> tuple[str, tuple[float, ...]]:
+    """Give COLMAP's model and numbers of an upright camera."""
+    camera = camera.upright()
+    if camera.lens == "opencv" and not any(camera.distortion):
+        # One picture of a fixed camera tells one number of distortion, not four.
+        return "SIMPLE_RADIAL", (camera.fx, camera.cx + 0.5, camera.cy + 0.5, 0.0)
+    lens = LENSES[camera.lens]
+    assert lens.colmap is not None  # every lens has one
+    distortion = camera.distortion or (0.0,) * lens.distortion_count
+    centre = camera.cx + 0.5, camera.cy + 0.5
+    return lens.colmap, (camera.fx, camera.fy, *centre, *distortion)
+
+
+def from_colmap(model: str, numbers: tuple[float, ...], width: int, height: int) -> CameraModel:
+    """Give the camera of COLMAP's model and numbers."""
+    if model == "SIMPLE_RADIAL":
+        focal, cx, cy, bend = numbers
+        model, numbers = "OPENCV", (focal, focal, cx, cy, bend, 0.0, 0.0, 0.0)
+    name = next(name for name, lens in LENSES.items() if lens.colmap == model)
+    fx, fy, cx, cy, *distortion = numbers
+    return CameraModel(
+        lens=name,
+        width=width,
+        height=height,
+        fx=fx,
+        fy=fy,
+        cx=cx - 0.5,
+        cy=cy - 0.5,
+        distortion=tuple(distortion),
+    )

@@ -1,0 +1,175 @@
+"""Where a fixed camera stands that sees a point whose path is known: a wearer's head by the ego
+path, a robot's gripper by its joints."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+from egox_core.cameras import CameraModel
+from egox_core.frozen import frozen
+
+SHARE, MOST_DEG = 0.1, 5.0
+"""Of the distance, and degrees: a camera with a larger sd is not solved."""
+LOSS_DEG = 0.7  # an ear's middle is off by so much; more counts less and less
+OFFSET_SD_M = 0.04
+"""Of where on the head the point is, along each axis: ears' middle against a mount that is not
+known."""
+LAG_SD_S = 0.5
+FEWEST = 12
+WIDEST_DEG = 80.0  # off the axis: a plane has no place for more
+
+
+@frozen
+class SolvedCamera:
+    """A camera, and how well it is known."""
+
+    w2c: np.ndarray  # [3, 4] camera_from_world
+    lag_s: float  # the point's path runs so much later than the pixels say
+    offset_m: np.ndarray  # [3] of the point in its carrier's frame, against what was given
+    sd_m: float  # of the camera's place
+    sd_deg: float
+    lag_sd_s: float
+    distance_m: float  # to the point's path, median
+    residual_deg: tuple[float, float]  # median and 90 %
+
+    @property
+    def solved(self) -> bool:
+        """True where place and turn are known well enough to be used."""
+        return self.sd_m <= SHARE * self.distance_m and self.sd_deg <= MOST_DEG
+
+
+Place = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Carrier's place [N, 3] metres and rotation world_from_carrier [N, 3, 3] at moments [N] seconds."""
+
+
+def camera_from_point(
+    camera: CameraModel,
+    uv: np.ndarray,  # [N, 2] stored pixels
+    times_s: np.ndarray,  # [N]
+    carrier: Place,
+    point_m: np.ndarray,  # [3] in the carrier's frame
+    *,
+    lags_s: np.ndarray | None = None,  # that are tried first; None: the clocks are known
+    lag_sd_s: float = 0.02,
+) -> SolvedCamera | None:
+    """Solve a fixed camera of known lens; None where the points don't tell one.
+
+    SQPNP at each lag, then robust least squares over pose, lag and the point's offset, which is
+    held by OFFSET_SD_M. The sd is inflated by how long errors last.
+    """
+    rays = _rays(camera, uv)
+    usable = rays[:, 2] > np.cos(np.radians(WIDEST_DEG))
+    rays, times_s = rays[usable], times_s[usable]
+    if len(rays) < FEWEST:
+        return None
+
+    def path(lag: float, offset: np.ndarray) -> np.ndarray:
+        place, turn = carrier(times_s + lag)
+        return place + turn @ (point_m + offset)
+
+    starts = []
+    for lag in np.zeros(1) if lags_s is None else lags_s:
+        pose = _sqpnp(path(float(lag), np.zeros(3)), rays)
+        if pose is not None:
+            starts.append((_cost(pose, path(float(lag), np.zeros(3)), rays), float(lag), pose))
+    if not starts:
+        return None
+    _, first, pose = min(starts, key=lambda start: start[0])
+    width = np.radians(LOSS_DEG)
+    spread = LAG_SD_S if lags_s is not None else lag_sd_s
+
+    def turned(small: np.ndarray) -> np.ndarray:
+        return Rotation.from_rotvec(small).as_matrix() @ pose[:, :3]
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        points = path(first + x[6], x[7:10])
+        local = points @ turned(x[:3]).T + x[3:6]
+        off = local / np.linalg.norm(local, axis=1, keepdims=True) - rays
+        size = np.linalg.norm(off, axis=1, keepdims=True) / width
+        robust = np.sqrt(2 * (np.sqrt(1 + size**2) - 1)) / np.maximum(size, 1e-9)
+        return np.concatenate(
+            [(off / width * robust).ravel(), x[6:7] / spread, x[7:] / OFFSET_SD_M]
+        )
+
+    start = np.concatenate([np.zeros(3), pose[:, 3], np.zeros(4)])
+    fit = least_squares(residuals, start, x_scale="jac", max_nfev=200)
+    points = path(first + fit.x[6], fit.x[7:])
+    turn = turned(fit.x[:3])
+    local = points @ turn.T + fit.x[3:6]
+    if np.median(local[:, 2]) <= 0:
+        return None
+    off = np.degrees(np.arccos(np.clip((unit(local) * rays).sum(1), -1, 1)))
+    return SolvedCamera(
+        w2c=np.concatenate([turn, fit.x[3:6, None]], axis=1),
+        lag_s=float(first + fit.x[6]),
+        offset_m=fit.x[7:],
+        distance_m=float(np.median(np.linalg.norm(local, axis=1))),
+        residual_deg=(float(np.median(off)), float(np.percentile(off, 90))),
+        **_sds(fit.jac, fit.fun, len(rays), turn, fit.x[3:6]),
+    )
+
+
+def _sds(
+    jacobian: np.ndarray, residuals: np.ndarray, count: int, turn: np.ndarray, shift: np.ndarray
+) -> dict[str, float]:
+    """Standard deviations of place, turn and lag, with errors that last from frame to frame."""
+    own = residuals[: 3 * count].reshape(count, 3)
+    power = max(float((own * own).sum()), 1e-12)
+    lasting = 1.0
+    for step in range(1, max(2, count // 3)):
+        share = float((own[step:] * own[:-step]).sum()) / power
+        if share < 0.05:
+            break
+        lasting += 2 * share
+    variance = max(power / (2 * count), 0.01) * lasting
+    weighted = jacobian.copy()
+    weighted[: 3 * count] /= np.sqrt(variance)
+    covariance = np.linalg.pinv(weighted.T @ weighted)
+    # centre = -R^T t; to first order in a turn of the camera about its own axes.
+    t = shift
+    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    to_centre = np.concatenate([-turn.T @ cross, -turn.T], axis=1)
+    place = to_centre @ covariance[:6, :6] @ to_centre.T
+    return {
+        "sd_m": float(np.sqrt(np.trace(place))),
+        "sd_deg": float(np.degrees(np.sqrt(np.trace(covariance[:3, :3])))),
+        "lag_sd_s": float(np.sqrt(covariance[6, 6])),
+    }
+
+
+def residual_deg(
+    w2c: np.ndarray,  # [3, 4]
+    camera: CameraModel,
+    uv: np.ndarray,  # [N, 2]
+    points: np.ndarray,  # [N, 3] metres, world
+) -> np.ndarray:  # [N] degrees
+    """Compare where a camera sees points with where they are."""
+    local = unit(points @ w2c[:, :3].T + w2c[:, 3])
+    return np.degrees(np.arccos(np.clip((local * _rays(camera, uv)).sum(1), -1, 1)))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
+    """Give the same directions at length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _rays(camera: CameraModel, uv: np.ndarray) -> np.ndarray:  # [N, 3] unit
+    rays, valid = camera.unproject(torch.from_numpy(np.asarray(uv, np.float64)))
+    return np.where(valid[:, None], rays, 0.0)
+
+
+def _sqpnp(points: np.ndarray, rays: np.ndarray) -> np.ndarray | None:  # [3, 4]
+    plane = rays[:, :2] / rays[:, 2:]
+    good, turn, shift = cv2.solvePnP(points, plane, np.eye(3), None, flags=cv2.SOLVEPNP_SQPNP)
+    if not good or not np.isfinite(turn).all() or not np.isfinite(shift).all():
+        return None
+    return np.concatenate([cv2.Rodrigues(turn)[0], shift], axis=1)
+
+
+def _cost(pose: np.ndarray, points: np.ndarray, rays: np.ndarray) -> float:
+    local = unit(points @ pose[:, :3].T + pose[:, 3])
+    return float(np.median(np.linalg.norm(local - rays, axis=1)))

@@ -1,0 +1,247 @@
+"""Cameras and points of a still scene by ``pycolmap``, in a process of its own: it may crash beside
+other libraries, and only a process can be ended at once."""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
+from egox_core.progress import Progress
+from egox_core.safe_files import write_json
+
+JOB, RESULT, DATABASE = "job.json", "structure.npz", "database.db"
+NEAR = (1, 2, 3, 4, 6, 9, 13, 19, 28)
+"""Pictures of the moving camera that are matched, by how many they are apart."""
+SEED = 1
+POLL_S = 0.5
+MOST_FEATURES = 3000
+
+
+@frozen
+class Structure:
+    """A reconstruction in a world and scale of its own; COLMAP's pixels (a centre is .5)."""
+
+    w2c: Mapping[str, np.ndarray]  # by picture, camera_from_world [3, 4]
+    cameras: Mapping[str, tuple[str, tuple[float, ...]]]  # by folder: COLMAP's model and numbers
+    points: np.ndarray  # [P, 3]
+    rows: Mapping[str, np.ndarray]  # by picture [N] int64: its points
+    pixels: Mapping[str, np.ndarray]  # by picture [N, 2]
+    error_px: float  # mean of the reprojection
+
+
+def solve_structure(
+    folder: Path,
+    pictures: Mapping[str, Sequence[str]],  # by folder: names within it, in order of time
+    # By folder: COLMAP's model and numbers (a guess, if free), size, whether all of them are free.
+    lenses: Mapping[str, tuple[str, Sequence[float], bool]],
+    moving: str,
+    progress: Progress,
+) -> Structure | None:
+    """Solve the pictures of ``folder``; None where nothing fits together.
+
+    A finished result of the same job is taken as it is.
+
+    Raises:
+        EgoXInputError: no pycolmap, or its process broke off.
+    """
+    require_pycolmap()
+    job = {
+        "pictures": {name: list(files) for name, files in pictures.items()},
+        "lenses": {name: [m, list(map(float, n)), free] for name, (m, n, free) in lenses.items()},
+        "moving": moving,
+    }
+    finished = folder / RESULT
+    file = folder / JOB
+    if not finished.is_file() or not file.is_file() or json.loads(file.read_text("utf-8")) != job:
+        finished.unlink(missing_ok=True)
+        write_json(file, job)
+        _run_apart(folder, progress)
+    return read_structure(finished)
+
+
+def require_pycolmap() -> None:
+    """Check that pycolmap is installed.
+
+    Raises:
+        EgoXInputError: it isn't.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("pycolmap") is None:
+        raise EgoXInputError(
+            "package pycolmap",
+            got="not installed",
+            expected="it, to find cameras by pictures",
+            fix='pip install -e ".[calibrate]"; or give the head camera\'s path and key points of '
+            "the exo video",
+        )
+
+
+def _run_apart(folder: Path, progress: Progress) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_solve, args=(str(folder),))
+    process.start()
+    try:
+        began = time.monotonic()
+        while process.is_alive():
+            process.join(POLL_S)
+            progress(int(time.monotonic() - began), 0, "cameras by pictures, seconds")
+    finally:
+        if process.is_alive():
+            process.kill()
+        process.join()
+    if process.exitcode != 0:
+        raise EgoXInputError(
+            "cameras by pictures",
+            got=f"a process that ended with {process.exitcode}",
+            expected="a solution",
+            fix=f"see its messages above; remove {folder.name} and start again",
+        )
+
+
+def _solve(place: str) -> None:
+    """Run in the process of its own: features, matches, cameras."""
+    import pycolmap
+
+    folder = Path(place)
+    job = json.loads((folder / JOB).read_text("utf-8"))
+    pycolmap.logging.minloglevel = 2
+    pycolmap.set_random_seed(SEED)
+    database = folder / DATABASE
+    database.unlink(missing_ok=True)
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.sift.max_num_features = MOST_FEATURES
+    for name, files in job["pictures"].items():
+        model, numbers, _ = job["lenses"][name]
+        reader = pycolmap.ImageReaderOptions()
+        reader.camera_model, reader.camera_params = model, ",".join(map(repr, numbers))
+        pycolmap.extract_features(
+            database,
+            folder,
+            image_names=[f"{name}/{file}" for file in files],
+            camera_mode=pycolmap.CameraMode.SINGLE,
+            reader_options=reader,
+            extraction_options=extraction,
+            device=pycolmap.Device.cpu,
+        )
+    pairs = folder / "pairs.txt"
+    pairs.write_text("\n".join(f"{a} {b}" for a, b in _pairs(job)) + "\n", "utf-8")
+    pairing = pycolmap.ImportedPairingOptions()
+    pairing.match_list_path = str(pairs)
+    pycolmap.match_image_pairs(database, pairing_options=pairing, device=pycolmap.Device.cpu)
+    solution = _map(folder, job)
+    if solution is None:
+        np.savez_compressed(folder / RESULT, empty=True)
+        return
+    cameras = {}
+    rows, pixels, poses = {}, {}, {}
+    numbers = {point: row for row, point in enumerate(solution.points3D)}
+    for image in solution.images.values():
+        if not image.has_pose:
+            continue
+        name = image.name
+        poses[name] = np.asarray(image.cam_from_world().matrix())
+        camera = solution.cameras[image.camera_id]
+        cameras[name.split("/")[0]] = [camera.model.name, list(map(float, camera.params))]
+        own = [p for p in image.points2D if p.has_point3D()]
+        rows[name] = np.array([numbers[p.point3D_id] for p in own], np.int64)
+        pixels[name] = np.array([p.xy for p in own], np.float64).reshape(-1, 2)
+    names = list(poses)
+    np.savez_compressed(
+        folder / RESULT,
+        empty=False,
+        names=names,
+        cameras=json.dumps(cameras),
+        w2c=np.stack([poses[name] for name in names]),
+        points=np.array([point.xyz for point in solution.points3D.values()]).reshape(-1, 3),
+        counts=[len(rows[name]) for name in names],
+        rows=np.concatenate([rows[name] for name in names]),
+        pixels=np.concatenate([pixels[name] for name in names]),
+        error_px=solution.compute_mean_reprojection_error(),
+    )
+
+
+def _pairs(job: dict) -> list[tuple[str, str]]:
+    named = {name: [f"{name}/{file}" for file in own] for name, own in job["pictures"].items()}
+    way = named.pop(job["moving"])
+    still = [file for own in named.values() for file in own]
+    pairs = [(way[i], way[i + n]) for n in NEAR for i in range(len(way) - n)]
+    pairs += [(one, other) for one in still for other in way]
+    return pairs + [(a, b) for i, a in enumerate(still) for b in still[i + 1 :]]
+
+
+def _map(folder: Path, job: dict):
+    """Give the largest reconstruction; None: there is none. Lenses are held while pictures are
+    added, and free at the end: those of a name their focal length alone."""
+    import pycolmap
+
+    with pycolmap.Database.open(folder / DATABASE) as database:
+        named = {
+            database.read_image_with_name(f"{name}/{files[0]}").camera_id
+            for name, files in job["pictures"].items()
+            if not job["lenses"][name][2]
+        }
+    best = None
+    for held in (True, False):
+        options = pycolmap.IncrementalPipelineOptions()
+        options.random_seed = SEED
+        options.multiple_models, options.min_model_size = False, 3
+        options.extract_colors = False
+        # Aria's own k1 to k6 are up to 2; the usual limit drops such pictures without a word.
+        options.max_extra_param = options.mapper.max_extra_param = 20.0
+        options.triangulation.max_extra_param = 20.0
+        # A head turns more than it moves: 20 cm of way before a wall at 3 m are 4 degrees.
+        options.mapper.init_min_tri_angle, options.mapper.init_min_num_inliers = 2.0, 50
+        options.mapper.filter_min_tri_angle = options.triangulation.min_angle = 0.75
+        options.mapper.ba_local_min_tri_angle = 2.0
+        options.mapper.abs_pose_min_num_inliers = 15
+        free = not held
+        options.ba_refine_focal_length = options.ba_refine_extra_params = free
+        options.mapper.abs_pose_refine_focal_length = free
+        options.mapper.abs_pose_refine_extra_params = free
+        options.constant_cameras = named
+        out = folder / "models"
+        out.mkdir(exist_ok=True)
+        found = pycolmap.incremental_mapping(folder / DATABASE, folder, out, options)
+        for each in found.values():
+            if best is None or each.num_reg_images() > best.num_reg_images():
+                best = each
+        wanted = sum(map(len, job["pictures"].values()))
+        if best is not None and best.num_reg_images() >= 0.7 * wanted:
+            break
+    if best is None:
+        return None
+    for extras in (True, False):
+        config = pycolmap.BundleAdjustmentConfig()
+        for image in best.reg_image_ids():
+            config.add_image(image)
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        for camera in named if extras else ():
+            config.set_constant_cam_intrinsics(camera)
+        final = pycolmap.BundleAdjustmentOptions()
+        final.refine_focal_length, final.refine_extra_params = True, extras
+        final.print_summary = False
+        final.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
+        pycolmap.create_default_bundle_adjuster(final, config, best).solve()
+    return best
+
+
+def read_structure(file: Path) -> Structure | None:
+    """Read what the process left; None where nothing fitted together."""
+    with np.load(file, allow_pickle=False) as content:
+        if bool(content["empty"]):
+            return None
+        names = [str(name) for name in content["names"]]
+        ends = np.cumsum(content["counts"])[:-1]
+        return Structure(
+            w2c=dict(zip(names, content["w2c"], strict=True)),
+            cameras={k: (m, tuple(n)) for k, (m, n) in json.loads(str(content["cameras"])).items()},
+            points=content["points"],
+            rows=dict(zip(names, np.split(content["rows"], ends), strict=True)),
+            pixels=dict(zip(names, np.split(content["pixels"], ends), strict=True)),
+            error_px=float(content["error_px"]),
+        )
