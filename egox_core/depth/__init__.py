@@ -18,5 +18,6 @@ from .sources import (
     camera_of_view,
     clean_depth,
     guessed_camera,
+    median_camera,
 )
 from .trust import with_trust

@@ -120,8 +120,7 @@ def median_camera(
     # Names the source in errors.
     name: str,
 ) -> tuple[CameraModel, tuple[Remark, ...]]:
-    """One camera for the clip: the median of the frames' intrinsics, because a video is taken with
-    one lens.
+    """Take the median of the frames' intrinsics: a video is recorded with one lens.
 
     Returns:
         The camera, and a note where the frames disagree by more than 5 %.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras import compose, invert
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
@@ -18,7 +19,11 @@ from ..remarks import Remark
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .take_cameras import exo_lens_of_size, exo_poses
+from .take_cameras import exo_lens_of_size, exo_poses, focal_difference
+from .vipe import standing
+
+OTHER_FOCAL = 0.02
+"""Share by which the focal lengths of two files differ from where on it is said."""
 
 
 def load_depth_file(
@@ -63,12 +68,21 @@ def load_depth_file(
     wanted = torch.arange(source.numbering.count)[entries.at]
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
     shown = window.picture or size
-    lens, note = (
-        exo_lens_of_size(meta, shown)
-        if meta is not None and (meta.exo_camera is not None or not guess_camera)
-        else (guessed_camera(*shown), "")
+    own, note = source.arrays.lens, ""
+    of_meta = meta is not None and (
+        meta.exo_camera is not None or (own is None and not guess_camera)
     )
-    lens = lens if shown == size else lens.rescale(*size)
+    if meta is not None and of_meta:
+        lens, note = exo_lens_of_size(meta, shown)
+        lens = lens if shown == size else lens.rescale(*size)
+        if own is not None and (off := focal_difference(own, lens)) > OTHER_FOCAL:
+            note += f"; K of {source.name} differs by {100 * off:.0f} %, the meta file's is used"
+            note = note.removeprefix("; ")
+    elif own is not None:
+        lens, note = own, f"exo camera: K of {source.name}, {own.words}"
+    else:
+        lens = guessed_camera(*shown)
+        lens = lens if shown == size else lens.rescale(*size)
     unique, places = torch.unique(
         wanted, return_inverse=True
     )  # uneven time stamps may use a frame twice
@@ -86,18 +100,23 @@ def load_depth_file(
             yield depth, dynamic
 
     depth_m, dynamic, invalid = window.fit_clip(maps(), len(ordered), source.name, progress)
+    exo = exo_poses(meta, of_maps)
+    if exo.world == "exo" and source.arrays.w2c is not None:
+        w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[wanted]
+        exo = replace(exo, w2c=standing(compose(w2c, invert(w2c[:1]))))
     video = DepthVideo(
         depth_m=_placed(depth_m, places),
         exo=replace(
-            exo_poses(meta, of_maps),
+            exo,
             lens=window.camera(lens),
-            lens_guessed=meta is None or meta.exo_camera is None,
+            lens_guessed=own is None and (meta is None or meta.exo_camera is None),
         ),
         dynamic=None if dynamic is None else _placed(dynamic, places),
     )
     said = f"{source.name}: {len(ordered)} frames, {100 * invalid:.1f} % of the pixels invalid"
     notes = tuple(map(Remark, filter(None, (said, note, window.note))))
-    return DepthSource(depth=video, name=source.name, notes=(*notes, entries.remark))
+    notes = (*notes, *source.arrays.notes, entries.remark)
+    return DepthSource(depth=video, name=source.name, notes=notes)
 
 
 def check_depth(

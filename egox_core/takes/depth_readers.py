@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,11 +32,12 @@ from ..errors import EgoXInputError
 from ..frames import Numbering
 from ..frozen import frozen
 from ..safe_files import require_file, visible_files
+from .depth_arrays import DepthArrays, read_depth_arrays
 from .exr_depth import decode_exr
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
-DEPTH_KEYS = ("depth_m", "depth", "data", "arr_0")
+DEPTH_KEYS = ("depth_m", "depth", "depths", "data", "arr_0")
 
 DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
@@ -49,6 +51,7 @@ class DepthFile:
     size: tuple[int, int]  # (width, height) px; of a folder, its first frame's
     # From ascending indices to (depth [H, W] float32, dynamic [H, W] bool or None).
     read: Callable[[list[int]], DepthFrames]
+    arrays: DepthArrays = DepthArrays(None, None, "", ())  # what the file says beside its maps
 
 
 @contextmanager
@@ -128,28 +131,37 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         )
     with open_member(archive, members[key], f"depth {name}") as stream:
         shape, _ = _frames_header(stream, f"depth {name}", archive.getinfo(members[key]).file_size)
-    masks = None
-    if "dynamic" in members:
-        size = archive.getinfo(members["dynamic"]).file_size
-        with open_member(archive, members["dynamic"], f"dynamic mask of {name}") as stream:
-            dynamic_shape, dynamic_dtype = read_npy_header(stream, f"dynamic mask of {name}", size)
-        if dynamic_shape not in (shape, shape[1:]) or dynamic_dtype.itemsize != 1:
+    others = {other: member for other, member in members.items() if other != key}
+    arrays = read_depth_arrays(archive, others, shape, name)
+
+    def mask_of(key: str) -> PackedFrames | None:
+        if key not in members:
+            return None
+        what, size = f"{key} mask of {name}", archive.getinfo(members[key]).file_size
+        with open_member(archive, members[key], what) as stream:
+            mask_shape, dtype = read_npy_header(stream, what, size)
+        if mask_shape not in (shape, shape[1:]) or dtype.itemsize != 1:
             raise EgoXInputError(
-                f"dynamic mask of {name}",
-                got=f"{dynamic_dtype} of shape {dynamic_shape}",
+                what,
+                got=f"{dtype} of shape {mask_shape}",
                 expected=f"bool of the depth's shape {shape}",
                 fix="save it as bool, one per frame",
             )
-        masks = PackedFrames(f"depth {name}", archive, members["dynamic"], shape, keep_bytes)
+        return PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
+    masks, valid = mask_of("dynamic"), mask_of(arrays.valid)
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
     def read(indices: list[int]) -> DepthFrames:
         moving = None if masks is None else masks.read(indices)
-        for depth in depths.read(indices):
-            yield depth.astype(np.float32), None if moving is None else next(moving).astype(bool)
+        known = None if valid is None else valid.read(indices)
+        for packed in depths.read(indices):
+            depth = packed.astype(np.float32)
+            if known is not None:
+                depth[next(known) == 0] = np.nan
+            yield depth, None if moving is None else next(moving).astype(bool)
 
-    return _file(name, shape[0], (shape[2], shape[1]), read)
+    return replace(_file(name, shape[0], (shape[2], shape[1]), read), arrays=arrays)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
+
 from ..arrays import Array, as_tensor
 from ..cameras import CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import depth_window
@@ -154,9 +156,22 @@ def check_same_lens(said: CameraModel, given: CameraModel) -> None:
 
 
 def same_lens(one: CameraModel, two: CameraModel) -> bool:
-    """Check whether two lenses of one picture are the same to half a pixel."""
+    """Check whether two lenses of one picture are the same to half a pixel, at its corners too."""
     alike = one.lens == two.lens and one.stored_size == two.stored_size
-    return alike and bool(((one.intrinsics - two.intrinsics).abs() <= SAME_PX).all())
+    if not alike or bool(((one.intrinsics - two.intrinsics).abs() > SAME_PX).any()):
+        return False
+    if one.distortion == two.distortion:
+        return True
+    across, down = (torch.linspace(0, side - 1, 9).double() for side in one.stored_size)
+    there = torch.cartesian_prod(across, down)
+    rays, both = one.unproject(there)
+    back, seen = two.project(rays[both])
+    return bool(seen.all()) and bool(((back - there[both]).abs() <= SAME_PX).all())
+
+
+def focal_difference(one: CameraModel, two: CameraModel) -> float:
+    """Give the share by which the focal lengths of two lenses of one picture differ at most."""
+    return max(abs(one.fx / two.fx - 1), abs(one.fy / two.fy - 1))
 
 
 def exo_lens(

@@ -44,7 +44,7 @@ def read_vipe(path: Path) -> TakeMeta:
     # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
     # not.
     extrinsics = (
-        _standing(read_poses(poses))
+        standing(read_poses(poses))
         if poses.is_file() and poses.resolve().parent == poses.parent.resolve()
         else None
     )
@@ -71,8 +71,8 @@ def read_poses(path: Path) -> Tensor:  # [T, 3, 4]
     return invert(validate_w2c(_read(path, (4, 4)), f"poses of {path.name}"))
 
 
-def _standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
-    """[3, 4] of a camera that stood still, else all."""
+def standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
+    """Give the one pose [3, 4] of a camera that stood still, else all."""
     c2w = invert(w2c)
     travel = (c2w[..., 3] - c2w[:1, :, 3]).norm(dim=-1).max()
     cosine = ((c2w[:, :, :3] * c2w[:1, :, :3]).sum((-1, -2)) - 1) / 2

@@ -1,0 +1,130 @@
+"""What an npz of depth has next to its maps: K, poses, a mask, a scale, as dumps of depth models do.
+
+K is used, and poses whose key says w2c or c2w. A mask has to say what it means. All else is named."""
+
+import zipfile
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..archives import read_array
+from ..arrays import as_tensor
+from ..cameras import CameraModel, invert, validate_w2c
+from ..depth import median_camera
+from ..errors import EgoXInputError
+from ..remarks import Remark
+from .meta import camera_of_k
+
+K_KEYS = ("intrinsics", "intrinsic", "camera_intrinsics", "cam_intrinsics", "K", "cam_K")
+WORLD_TO_CAMERA = ("w2c", "world2cam", "world_to_cam", "cam_from_world")
+CAMERA_TO_WORLD = ("c2w", "cam2world", "cam_to_world", "world_from_cam")
+POSE_KEYS = ("extrinsics", "extrinsic", "camera_extrinsics", "poses", "pose", "camera_poses")
+VALID_KEYS = ("valid", "valid_mask", "mask_valid")
+MOST_BYTES = 2**24
+"""Size of an array of K, poses or a scale: 49 hours of poses are more."""
+
+
+class DepthArrays(NamedTuple):
+    """What the arrays beside a file's maps say."""
+
+    lens: CameraModel | None  # in px of the maps
+    w2c: Tensor | None  # [T, 3, 4] or [1, 3, 4] float64, of a world that nobody knows
+    valid: str  # key of the mask of what is valid; empty without one
+    notes: tuple[Remark, ...]
+
+
+def read_depth_arrays(
+    archive: zipfile.ZipFile,
+    members: Mapping[str, str],  # key -> member, without the maps' own
+    shape: tuple[int, int, int],  # [T, H, W] of the maps
+    name: str,
+) -> DepthArrays:
+    """Read the arrays of an npz that say more of its maps.
+
+    Raises:
+        EgoXInputError: a mask of unknown meaning, no K, poses of another count.
+    """
+    if "mask" in members:
+        raise EgoXInputError(
+            f"depth {name}",
+            got="an array named mask, which may mean what is valid or what moves",
+            expected="its meaning in its name",
+            fix="rename it to valid, or to dynamic if it marks what moves",
+        )
+    count, height, width = shape
+    notes, used = [], {"dynamic"}
+
+    def read(key: str) -> np.ndarray:
+        used.add(key)
+        if archive.getinfo(members[key]).file_size > MOST_BYTES:
+            raise EgoXInputError(
+                f"{key} of {name}",
+                got="an array as large as maps",
+                expected="numbers of the camera",
+                fix="rename it where it is something else",
+            )
+        return read_array(archive, key, f"{key} of {name}")
+
+    lens = None
+    key = next((key for key in K_KEYS if key in members), None)
+    if key is not None:
+        lens, notes = _lens(read(key), (width, height), f"{key} of {name}")
+    poses = {key: _turned(key) for key in members if _turned(key) is not None}
+    w2c = None
+    if poses:
+        key, inverse = next(iter(poses.items()))
+        w2c = _poses(read(key), count, f"{key} of {name}", inverse=bool(inverse))
+        notes.append(Remark(f"{name}: {key} is used as the motion of the exo camera"))
+    for key in POSE_KEYS:
+        if key in members and key not in poses and key not in used:
+            used.add(key)
+            said = "rename it to w2c (as Depth Anything 3 and VGGT write) or c2w (as MegaSaM)"
+            notes.append(
+                Remark(f"{name}: {key} isn't used, since its direction is unknown; {said}")
+            )
+    if "scale" in members:
+        values = read("scale").reshape(-1)
+        shown = f" ({float(values[0]):.4g})" if values.size and values.dtype.kind in "fiu" else ""
+        notes.append(
+            Remark(f"{name}: scale{shown} isn't applied; the maps are taken to be in metres")
+        )
+    valid = next((key for key in VALID_KEYS if key in members), "")
+    others = sorted(members.keys() - used - {valid})
+    if others:
+        notes.append(Remark(f"{name}: not used: {', '.join(others[:8])}"))
+    return DepthArrays(lens, w2c, valid, tuple(notes))
+
+
+def _turned(key: str) -> bool | None:
+    """Whether a key's poses are camera-to-world; None where it doesn't say."""
+    words = key.lower()
+    for inverse, names in ((False, WORLD_TO_CAMERA), (True, CAMERA_TO_WORLD)):
+        if any(part in words for part in names):
+            return inverse
+    return None
+
+
+def _lens(values: np.ndarray, size: tuple[int, int], name: str) -> tuple[CameraModel, list[Remark]]:
+    """The camera of maps of a size (width, height): of K in their px, in those of another
+    resolution, or in shares of the sides."""
+    k = as_tensor(values.reshape(-1, *values.shape[-2:]).copy(), name, None, 3, 3).double()
+    if float(k[:, :2, 2].median()) <= 1:
+        k = k * torch.tensor([[size[0]], [size[1]], [1.0]], dtype=torch.float64)
+    median, notes = median_camera(k, *size, name)
+    lens, note = camera_of_k(median.intrinsics, size, name)
+    return lens, [*notes, *map(Remark, filter(None, [note]))]
+
+
+def _poses(values: np.ndarray, count: int, name: str, *, inverse: bool) -> Tensor:  # [T or 1, 3, 4]
+    poses = validate_w2c(values.reshape(-1, *values.shape[-2:]).copy(), name)
+    if len(poses) not in (1, count):
+        raise EgoXInputError(
+            name,
+            got=f"{len(poses)} poses for {count} maps",
+            expected="one per map",
+            fix="save the poses of these very maps",
+        )
+    return invert(poses) if inverse else poses
