@@ -121,6 +121,8 @@ def load_clip(
     ),
     # The frames are redrawn for a pinhole by it.
     undistortion: Undistortion | None = None,
+    # True: what looks like a cut is a lamp, a shadow or a person who comes close.
+    one_shot: bool = False,
     # Device of the frames.
     device: Device = None,
     progress: Progress = no_progress,
@@ -152,6 +154,7 @@ def load_clip(
         sound=sound,
         window_s=window_s,
         undistortion=undistortion,
+        one_shot=one_shot,
         progress=progress,
     )
     frames = chosen.read(progress)

@@ -140,6 +140,16 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Frames per second of 'images'.",
                 ),
+                io.Boolean.Input(
+                    "one_shot",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "The frames are one shot, though they look as if there were a cut: a lamp "
+                        "goes off, or a person fills the picture."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
@@ -188,6 +198,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         video=None,
         images=None,
         images_fps=UNTIMED_FPS,
+        one_shot=False,
     ) -> io.NodeOutput:
         if images is not None:
             video = native_video(images[..., :3], images_fps)
@@ -197,6 +208,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "target_fps": target_fps,
             "resize": resize,
             "size": (width, height),
+            "one_shot": one_shot,
             "progress": host_progress(frame_count),
         }
         check_side(max(width, height))

@@ -30,6 +30,7 @@ class VideoClip:
     first: int = 0  # source index that a user calls frame 0 (a trimmed video's)
     given_sound: Sound | None = None  # of the whole video, with frames in memory
     undistortion: Undistortion | None = None  # by which its pictures are redrawn
+    one_shot: bool = False  # said by the user: what looks like a cut is none
 
     @property
     def notes(self) -> tuple[Remark, ...]:
@@ -52,7 +53,8 @@ class VideoClip:
             EgoXInputError: a frame that can't be decoded, a cut between two.
         """
         frames = read_frames(self.source, self.info, self.selection, progress, self.undistortion)
-        refuse_cuts(frames, self.selection, self.info.name, self.first)
+        if not self.one_shot:
+            refuse_cuts(frames, self.selection, self.info.name, self.first)
         return frames
 
     def sound(self) -> Sound | None:
@@ -78,6 +80,8 @@ def open_clip(
     window_s: tuple[float, float] = (0.0, 0.0),
     # The pictures are redrawn by it.
     undistortion: Undistortion | None = None,
+    # Cuts aren't looked for.
+    one_shot: bool = False,
     # Called for a file whose frames must be decoded to know their number.
     progress: Progress = no_progress,
     # Arguments of select_frames.
@@ -117,4 +121,5 @@ def open_clip(
         first=first,
         given_sound=sound,
         undistortion=undistortion,
+        one_shot=one_shot,
     )

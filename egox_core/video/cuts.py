@@ -32,6 +32,9 @@ SWUNG_CELLS = 0.4
 across cuts."""
 SWUNG_SIZE = (320, 180)
 """px (width, height) at which corners are matched: a plain room has enough of them."""
+PUNCH, STAYS = 1.2, 0.1
+"""Zoom within one frame that is a cut to a part of the picture: editors crop by a fifth and more; the
+share of the width within which its middle stays, as in no pan of that size."""
 SAME_PATTERN = 0.65
 """Correlation of a cell that is kept. Measured: .82 and more in takes, .55 and less across cuts."""
 RELEASE_EVERY = 64
@@ -99,7 +102,8 @@ def refuse_cuts(
         got=f"a cut at frame {indices[place]} ({float(selection.times_s[place]):.2f} s){more}",
         fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) "
         f"or the part after it (start at frame {indices[place]}, "
-        f"{longest_clip(min(after, count))} frames)",
+        f"{longest_clip(min(after, count))} frames), or set one_shot where a lamp, a shadow or a person "
+        "made the change",
     )
 
 
@@ -131,11 +135,24 @@ def _swung(before: Tensor, after: Tensor) -> bool:  # [H, W, 3] each
     source = np.array([here[pair.queryIdx].pt for pair in pairs], np.float32)
     target = np.array([there[pair.trainIdx].pt for pair in pairs], np.float32)
     turn, _ = cv2.findHomography(source, target, cv2.RANSAC, 2.0)
-    if turn is None or turn[0, 0] <= abs(turn[1, 0]):
+    if turn is None or turn[0, 0] <= abs(turn[1, 0]) or _punched_in(turn):
         return False
     turned = cv2.warpPerspective(pictures[0], turn, SWUNG_SIZE, borderMode=cv2.BORDER_REPLICATE)
     patterns = [_pattern(torch.from_numpy(picture)) for picture in (turned, pictures[1])]
     return _alike(*patterns, SWUNG_CELLS)
+
+
+def _punched_in(turn: np.ndarray) -> bool:  # [3, 3] homography of SWUNG_SIZE
+    """Tell a zoom within one frame: the middle stays, what is around it is larger or smaller.
+
+    One K can't be of two focal lengths, and no lens zooms so fast.
+    """
+    middle = np.array(SWUNG_SIZE) / 2
+    corners = middle + np.array([[0, 0], [-1, -1], [1, -1], [1, 1], [-1, 1]]) * middle / 4
+    there = cv2.perspectiveTransform(corners[None].astype(np.float64), turn)[0]
+    zoom = (cv2.contourArea(there[1:].astype(np.float32)) / (middle / 2).prod()) ** 0.5
+    stays = np.linalg.norm(there[0] - middle) < STAYS * SWUNG_SIZE[0]
+    return bool(stays and max(zoom, 1 / max(zoom, 1e-9)) > PUNCH)
 
 
 def _alike(first: np.ndarray, second: np.ndarray, kept: float = KEPT_CELLS) -> bool:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from egox_core import stages
 from egox_core.types import FrameSelection
 from egox_core.video.clip import open_clip
 from egox_core.video.cuts import _alike, _pattern, find_cuts, refuse_cuts
@@ -139,3 +140,22 @@ def test_twenty_of_twenty_and_none_of_forty():
     uncut += [flicker(uncut[i]) for i in range(4)]
     uncut += [passer_by(uncut[i], uncut[i + 2][0]) for i in range(4, 8)]
     assert [find_cuts(take) for take in uncut] == [[]] * 40
+
+
+@pytest.mark.parametrize("zoom", [1.3, 1.6, 2.0])
+def test_a_punch_in_is_a_cut(two_rooms, zoom):
+    here = two_rooms[0][0][:8]
+    height, width = here.shape[1:3]
+    top, left = (round(side * (1 - 1 / zoom) / 2) for side in (height, width))
+    part = here[:, top : height - top, left : width - left].permute(0, 3, 1, 2).float()
+    closer = torch.nn.functional.interpolate(part, (height, width), mode="bilinear")
+    joined = torch.cat((here, closer.permute(0, 2, 3, 1).round().byte()))
+    assert find_cuts(joined) == [8]
+
+
+def test_what_is_said_to_be_one_shot_is_read(two_rooms):
+    joined = torch.cat((two_rooms[0][0][:5], two_rooms[1][0][:4]))
+    with refuses("one_shot"):
+        stages.load_clip(joined, frame_count=9, size=(176, 96))
+    clip, _ = stages.load_clip(joined, frame_count=9, one_shot=True, size=(176, 96))
+    assert len(clip.exo) == 9
