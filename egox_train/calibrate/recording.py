@@ -53,6 +53,8 @@ ALONE_M = 0.05
 """A head that moves by less (standard deviation) is no target."""
 SCAN_S, SCAN_STEP_S = 6.0, 0.1
 CLEAR_LAG = 1.3
+LEAST_PARALLAX = 0.01
+"""0.6 degrees; points are seen to 0.2."""
 DEPTH_SD = 0.03  # share, of a network's metric depth as a whole
 OFTEN = 4  # pictures that show a point, for it to tell the floor
 
@@ -104,11 +106,16 @@ def calibrate(
         if poses is None:
             raise
         notes.append(f"not by pictures: {error}")
+    if structure is not None and parallax(structure) < LEAST_PARALLAX:
+        said = "not by pictures: the head turns without moving, so that they tell no distances"
+        notes.append(said)
+        structure, lenses = None, {}
     if structure is None and poses is None:
         raise EgoXInputError(
             "head camera's path",
-            got=f"pictures of {ego_video.name} that don't fit together",
-            expected="a slow look around in a room with things in it, sharp pictures",
+            got=f"pictures of {ego_video.name} that don't fit together, or of a head that turns "
+            "without moving",
+            expected="a slow look around and a step aside in a room with things in it, sharp pictures",
             fix="see docs/own_recordings.md; or give --path",
         )
     depth = None if structure is None else _scale_by_depth(structure, exos, lenses)
@@ -620,6 +627,17 @@ def _scale_by_depth(
     spread = 1.48 * float(np.median(np.abs(every - middle))) / middle
     sd = math.hypot(1.25 * spread / math.sqrt(len(every)), DEPTH_SD)
     return middle, sd, f"by exo's metric depth at {len(every)} points, which differ by {spread:.0%}"
+
+
+def parallax(structure: Structure) -> float:
+    """Compare the way of the head camera (standard deviation) with the points' distance
+    (median)."""
+    own = [pose for name, pose in structure.w2c.items() if name.startswith(f"{EGO}/")]
+    if not own:
+        return 0.0
+    centres = _centres(np.stack(own))
+    distance = np.median(np.linalg.norm(structure.points - centres.mean(axis=0), axis=1))
+    return float(np.sqrt(centres.var(axis=0).sum()) / max(distance, 1e-12))
 
 
 def _often_seen(structure: Structure) -> np.ndarray:  # [P] bool

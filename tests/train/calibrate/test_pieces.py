@@ -8,8 +8,10 @@ from scipy.spatial.transform import Rotation
 from egox_core.cameras import CameraModel, look_at
 from egox_train.calibrate.lenses import NAMES, from_colmap, lens_of, to_colmap
 from egox_train.calibrate.moving_point import camera_from_point
+from egox_train.calibrate.recording import LEAST_PARALLAX, parallax
 from egox_train.calibrate.scale import floor_scale, similarity, upwards
 from egox_train.calibrate.sound import RATE, clocks_by_sound, read_mono
+from egox_train.calibrate.structure import Structure
 from tests.refusals import refuses
 from tests.train.drawn_recordings import SOUNDS, write_film
 
@@ -125,6 +127,15 @@ def test_named_lenses_come_back_from_colmap(name):
     assert torch.allclose(again.project(rays)[0], lens.upright().project(rays)[0], atol=1e-9)
     with refuses("lens: got 'gopro 5'; expected one of free, phone"):
         lens_of("gopro 5", 1920, 1080)
+
+
+def test_a_head_that_turns_without_moving_tells_no_distances():
+    points = np.random.default_rng(0).normal(size=(50, 3)) + [0, 0, 3]
+    for way_m, told in ((0.1, True), (1e-6, False)):
+        places = way_m * np.random.default_rng(1).normal(size=(20, 3))
+        poses = {f"ego/{i}.png": np.c_[np.eye(3), -place] for i, place in enumerate(places)}
+        still = Structure(w2c=poses, cameras={}, points=points, rows={}, pixels={}, error_px=0.3)
+        assert (parallax(still) > LEAST_PARALLAX) == told
 
 
 def test_up_and_the_floor():
