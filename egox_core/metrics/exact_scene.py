@@ -27,8 +27,10 @@ def exact_scene(
     *,
     progress: Progress = no_progress,
 ) -> tuple[PointCloud, str] | None:
-    """The scene with the raw lens that a take's K reveals, at the wearer's scale where that is seen,
-    and a note on both; None where no such lens is known, or the scene has it already."""
+    """Build the scene with the raw lens that a take's K reveals, at the wearer's scale where seen.
+
+    A note says both. None where no such lens is known, or the scene has it already.
+    """
     lens = raw_lens(depth)
     if lens is None or depth.kind != "metric z" or trajectory.guessed is not None:
         return None
