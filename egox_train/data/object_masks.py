@@ -93,7 +93,9 @@ def read_masks(
             expected="one size",
             fix="track both videos at the size of the true ego video",
         )
-    if not truth or (by_id and generated and not truth.keys() & generated.keys()):
+    if (not truth and protocol is None) or (
+        by_id and generated and not truth.keys() & generated.keys()
+    ):
         raise EgoXInputError(
             what,
             got=f"true objects {sorted(truth)}, generated {sorted(generated)}",

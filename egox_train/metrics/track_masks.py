@@ -150,7 +150,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
         )
     else:
         true, other = (tracker.follow(video, tracker.objects(video)) for video in (truth, made))
-    if not true:
+    if not true and job.options.protocol is None:
         raise EgoXInputError(
             f"objects of clip {job.record.clip}",
             got="none in the true video's first frame",
@@ -161,7 +161,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     write_masks(
         file,
         job.record.clip,
-        np.stack(list(true.values())),
+        np.stack(list(true.values())) if true else nothing,
         list(true),
         np.stack(list(other.values())) if other else nothing,
         list(other),

@@ -52,6 +52,14 @@ def write_dino(folder: Path, kind: str) -> None:
         ).save_pretrained(folder)
 
 
+def write_dino_processor(folder: Path) -> None:
+    """What prepares pictures for a DINOv3, as its folder has it."""
+    import transformers
+
+    processor = getattr(transformers, "DINOv3ViTImageProcessor", None)
+    (processor or transformers.DINOv3ViTImageProcessorFast)().save_pretrained(folder)
+
+
 def write_sam(folder: Path) -> Path:
     """A SAM 2 video model."""
     import transformers

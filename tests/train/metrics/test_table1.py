@@ -236,8 +236,7 @@ def test_masks_looks_and_pairs_from_two_commands(place, networks, tmp_path, monk
         pytest.skip("transformers is too old for SAM 2")
     sam, dino = networks.write_sam(tmp_path / "sam"), tmp_path / "dino"
     networks.write_dino(dino, "dinov3")
-    processor = getattr(transformers, "DINOv3ViTImageProcessor", None)
-    (processor or transformers.DINOv3ViTImageProcessorFast)().save_pretrained(dino)
+    networks.write_dino_processor(dino)
     for name, value in (("LEAST_IOU", -9), ("LEAST_STABILITY", 0.5), ("POINTS", 3)):
         monkeypatch.setattr(auto_masks, name, value)
     for folder in ("takes", "made"):  # the cut to the shorter keeps the tracking short
