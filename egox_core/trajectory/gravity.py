@@ -76,7 +76,7 @@ DEPTH_FRAMES = 3
 GRAVITY_WORLDS = 0.85
 """Share of takes' worlds with an axis along gravity: (5 + 1) / (5 + 2) of five real takes."""
 SAME_POSE = 1e-6
-"""Difference from the identity, in any number, of a camera that is its world's origin."""
+"""Difference of a turn from the identity, in any number, of a camera whose axes are its world's."""
 AXIS_ERROR_DEG = 1.0
 """Error of such an axis: trackers find gravity to tenths of a degree."""
 
@@ -173,13 +173,13 @@ def up_of_scene(
 
 
 def _may_have_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
-    """Tell whether an axis of the world may be up: no camera is its origin, no form forbids it."""
+    """Tell whether an axis of the world may be up: they are no camera's, no form forbids it."""
     cameras = [*exos, *([] if ego is None else [ego])]
-    own = torch.eye(3, 4, dtype=torch.float64)
+    own = torch.eye(3, dtype=torch.float64)
     return all(
         camera.gravity
         and camera.world == "take"
-        and float((camera.w2c - own).abs().amax((1, 2)).min()) > SAME_POSE
+        and float((camera.w2c[:, :, :3] - own).abs().amax((1, 2)).min()) > SAME_POSE
         for camera in cameras
     )
 
