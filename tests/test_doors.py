@@ -24,6 +24,7 @@ from egox_core.remarks import RemarkKind
 from egox_train.takes.head_files import _placed
 from egox_train.takes.mask_files import MASK_KEY, check_mask, find_mask, read_mask
 from tests.frames_in_use import frames_in_use
+from tests.refusals import refuses
 
 SIDE, TOTAL, FPS = 64, 60, 30.0
 USED = range(4, 21)
@@ -358,3 +359,10 @@ def test_each_door_is_opened():
         TIMES,
         OTHER_CLOCK,
     }
+
+
+def test_a_spacing_and_a_declaration_are_one_too_many(tmp_path):
+    file = blender(30, tmp_path, file_path=lambda number: f"i{number:04d}.png")
+    assert path(file, every_nth=-2)[0] == list(SECOND)
+    with refuses("every_nth -2 and file_frames 'source'"):
+        path(file, every_nth=-2, file_frames="source")
