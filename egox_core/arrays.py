@@ -20,13 +20,13 @@ def as_tensor(
     # One number per axis; None allows any length.
     *shape: int | None,
 ) -> Tensor:
-    """Turn numbers into a tensor of ``shape``; kind and device stay.
+    """Turn numbers into a tensor of ``shape`` without gradients; kind and device stay.
 
     Raises:
         EgoXInputError: no numbers, another shape.
     """
     try:
-        tensor = values if isinstance(values, Tensor) else _tensor(np.asarray(values))
+        tensor = values.detach() if isinstance(values, Tensor) else _tensor(np.asarray(values))
     except NO_NUMBERS as error:
         raise EgoXInputError(
             what, got=type(values).__name__, expected="numbers", fix="give an array of numbers"
@@ -57,7 +57,7 @@ def as_matrix(values: object, what: str, expected: str) -> Tensor:
         EgoXInputError: no numbers, rows of different length.
     """
     try:
-        return torch.as_tensor(values, dtype=torch.float64)
+        return torch.as_tensor(values, dtype=torch.float64).detach()
     except NO_NUMBERS as error:
         raise EgoXInputError(
             what,

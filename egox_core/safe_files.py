@@ -385,6 +385,6 @@ def write_json(path: Path, content: object, indent: int | None = 1) -> None:
     """Write ``content`` as UTF-8 JSON, whole or not at all, in one line without ``indent``. NaN is
     refused (ValueError): JSON has none."""
     with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False), "utf-8"
-        )
+        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+        # Bytes of a name that is no UTF-8 become \\udcXX, an escape of JSON, too.
+        temporary.write_text(text, "utf-8", "backslashreplace")

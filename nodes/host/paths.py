@@ -68,14 +68,15 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     Raises:
         EgoXInputError: empty, absolute, outside all of them, not there.
     """
-    if not name.strip() or "\0" in name:
+    name = name.strip().strip("\"'").strip()  # Windows' "Copy as path" adds quotes
+    if not name or "\0" in name:
         raise EgoXInputError(
             what,
-            got="no file name" if not name.strip() else repr(name),
+            got="no file name" if not name else repr(name),
             expected="a file",
             fix="choose one from the list, or upload one to the input folder",
         )
-    plain, annotated = folder_paths.annotated_filepath(name.strip())
+    plain, annotated = folder_paths.annotated_filepath(name)
     plain = plain.strip().replace("\\", "/")
     if ".." in PurePosixPath(plain).parts:
         raise _outside(name, what)

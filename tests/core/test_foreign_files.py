@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.arrays import as_frames, as_matrix, as_poses
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.foreign_files import FOREIGN
-from egox_core.safe_files import read_json
+from egox_core.safe_files import read_json, write_json
 from egox_core.takes import open_depth
 from egox_core.video import probe_video
 from egox_core.wan import read_header
@@ -135,3 +136,17 @@ def test_an_npz_of_other_arrays_is_no_path(tmp_path):
     np.savez(tmp_path / "a.npz", points=np.zeros(3))
     with refuses("camera path: got a.npz, an npz of points.*ViPE or GVHMR"):
         CameraFile.read(tmp_path / "a.npz")
+
+
+def test_names_and_arrays_of_other_worlds_are_taken(tmp_path):
+    name = b"caf\xe9".decode(
+        "utf-8", "surrogateescape"
+    )  # as Linux hands out a name that is no UTF-8
+    write_json(tmp_path / "report.json", {"take": name, "prompt": "厨房"})
+    assert read_json(tmp_path / "report.json") == {"take": name, "prompt": "厨房"}
+    assert "厨房" in (tmp_path / "report.json").read_text("utf-8")
+    frames = torch.rand(2, 8, 8, 3, requires_grad=True)
+    poses = torch.eye(4)[:3].repeat(2, 1, 1).requires_grad_()
+    assert not as_frames(frames, "frames").requires_grad
+    assert not as_poses(poses, "poses").requires_grad
+    assert not as_matrix(poses[0], "pose", "rows").requires_grad

@@ -96,6 +96,10 @@ class ApiClient:
             return False
         return True
 
+    def arguments(self) -> list[str]:
+        """Command line of the server that answers: it may be somebody else's."""
+        return [str(each) for each in self.get("/system_stats")["system"].get("argv", ())]
+
     def version(self) -> str:
         return str(self.get("/system_stats")["system"].get("comfyui_version", "unknown"))
 

@@ -130,7 +130,12 @@ class Server:
                     f"{self.log}:\n{self.log_tail()}"
                 )
             if self.client.is_up():
-                return
+                if str(self.base.root) in self.client.arguments():
+                    return
+                raise SetupError(
+                    f"Port {self.port} was taken by another server meanwhile. Give another --port, or "
+                    "none to have a free one chosen."
+                )
             time.sleep(0.15)
         raise SetupError(
             f"ComfyUI did not answer within {START_TIMEOUT_S:.0f} s. The end of {self.log}:\n"
