@@ -28,7 +28,7 @@ FROM_BAG = (
     "export the camera's stream as mp4 (foxglove, ros2 bag, or the camera's own converter), its \
 depth as 16-bit PNG or npz"
 )
-AS_TABLE = "export its arrays as npz, with the names in docs/conventions.md"
+AS_TABLE = "export its arrays as npz: depth as depth_m, z depth in metres"
 FOREIGN = (
     # what a download left in place of the file
     ForeignFile(

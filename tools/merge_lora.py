@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -53,6 +52,8 @@ WIDE: Mapping[str, torch.dtype] = {
 GROUPS = (256, 64, 16)
 """Columns that are rotated together before they are rounded, the largest that divides a matrix."""
 FORMS = ("int8_tensorwise", "float8_e4m3fn")
+AROUND = Path(__file__).absolute().parents[3]
+"""ComfyUI, where the pack is in its custom_nodes."""
 LOOKED_AT = 8
 """Matrices whose numbers are compared when the file is read back; how each is stored is for all."""
 ROUNDED = 0.1
@@ -193,6 +194,7 @@ def merge(
     strength: float = 1.0,
     form: str = "int8_tensorwise",
     tell: Callable[[str], None] = lambda words: None,
+    comfyui: Path = AROUND,
 ) -> None:
     """Write the merged file, whole or not at all; what a killed run has written is gone on from.
 
@@ -255,20 +257,20 @@ def merge(
             if number % 50 == 0:
                 tell(f"{number} of {len(names)} weights")
         os.fsync(stream.fileno())
-    tell(read_back(part, work))
+    tell(read_back(part, work, comfyui))
     os.replace(part, target)
     tell(f"{target}: {size / 1e9:.2f} GB, {form}, {work.metadata[f'{MERGED}_from']}")
 
 
-def read_back(file: Path, work: Merge) -> str:
-    """Read a merged file as ComfyUI's loader does, layer by layer; what there is to say of it.
+def read_back(file: Path, work: Merge, comfyui: Path = AROUND) -> str:
+    """Read a merged file as ComfyUI's loader does, layer by layer, and say what there is to say.
 
     Raises:
         EgoXInputError: ComfyUI reads other numbers than were written.
     """
-    host = host_code()
+    host = host_code(comfyui)
     if host is None:
-        return "not read back, since ComfyUI isn't here: set COMFYUI_DIR"
+        return "not read back, since ComfyUI isn't here: add --comfyui FOLDER"
     ops, utils = host
     header = read_header(file, "merged file")
     read = partial(read_tensor, file, header, what="merged file")
@@ -300,19 +302,20 @@ def read_back(file: Path, work: Merge) -> str:
     return f"read back by ComfyUI: {len(matrices)} matrices as written"
 
 
-def host_code() -> tuple[Any, Any] | None:
-    """ComfyUI's layers and reader; None where it isn't here."""
-    if "comfy" not in sys.modules:
-        named = [
-            os.environ[name] for name in ("EGOX_HOST_DIR", "COMFYUI_DIR") if name in os.environ
-        ]
-        around = Path(__file__).absolute().parents[3]  # the pack is in its custom_nodes
-        root = Path(named[0]).expanduser() if named else around
-        if not (root / "comfy" / "ops.py").is_file():
-            return None
-        sys.path.insert(0, str(root.absolute()))
-        importlib.import_module("comfy.cli_args").args.cpu = True  # before anything asks for a GPU
-    return importlib.import_module("comfy.ops"), importlib.import_module("comfy.utils")
+def host_code(comfyui: Path) -> tuple[Any, Any] | None:
+    """Import ComfyUI's layers and reader, from its folder where they aren't known yet; None where they
+    aren't there."""
+    if (comfyui / "comfy" / "ops.py").is_file() and str(comfyui) not in sys.path:
+        sys.path.append(str(comfyui))
+    try:
+        import comfy.cli_args
+
+        comfy.cli_args.args.cpu = True  # before anything asks for a GPU
+        import comfy.ops
+        import comfy.utils
+    except ImportError:
+        return None
+    return comfy.ops, comfy.utils
 
 
 def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
@@ -341,6 +344,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="a .safetensors file")
     parser.add_argument("--to", choices=FORMS, default="int8_tensorwise")
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument(
+        "--comfyui",
+        type=Path,
+        default=AROUND,
+        help="ComfyUI's folder, whose reader checks the file",
+    )
     options = parser.parse_args(arguments)
     try:
         merge(
@@ -350,6 +359,7 @@ def main(arguments: list[str] | None = None) -> int:
             strength=options.strength,
             form=options.to,
             tell=lambda words: print(words, flush=True),
+            comfyui=options.comfyui.expanduser().absolute(),
         )
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,7 +27,7 @@ REMARKS: Mapping[str, str] = {
     "fields": "HEVC {}, of half the height: each is made a picture of its own",
     "gamut": "{} brought to sRGB",
     "matrix": "colours without a tag, taken as {}, which ComfyUI, diffusers and OpenCV write. If a "
-    "camera's file was converted, it may be BT.709: tag it (ffmpeg -colorspace bt709)",
+    "camera's file was converted, it may be BT.709: tag it (in ffmpeg colorspace bt709)",
     "stereo": "stereo 3D, both eyes {}: cut one eye out first (side by side: ffmpeg's filter "
     "crop=iw/2:ih:0:0), or exo is a picture of two rooms",
     "dolby": "Dolby Vision profile {}, whose colours only its own players know (here they are green "
