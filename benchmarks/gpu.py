@@ -17,286 +17,74 @@ benchmarks/results/gpu_<name>.md, at the end .json too.
 the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.
 """
 
-import _thread
-import argparse
-import gc
 import os
-import re
 import shutil
 import sys
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
-from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from benchmarks.support import gpu_attention, gpu_card
-from benchmarks.support.gpu_row import Row, why
-from benchmarks.support.record import RESULTS, add_arguments, finish, machine, versions
-from egox_core.gga import BACKENDS
-from tools.rigs.wan_shapes import CLIPS, forward_flops
-from tools.setup.host import find_host
+from tools.setup.host import Host, find_host
 from tools.setup.layout import SetupError
 
-LARGE_BYTES = 40e9
-"""A card with as much runs and trains bf16 weights; others fp8 ones."""
-os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-# The host's allocator wants to be loaded before anything asks the driver.
 LEFT_OUT = {
     "triton": "the fastest kernel",
     "diffusers": "training steps",
     "pydantic": "training steps",
     "peft": "training steps",
+    "psutil": "training steps for 24 and 16 GB",
     "torchao": "training steps of fp8",
     "bitsandbytes": "8-bit Adam, for which AdamW steps in",
     "pytest": "the tests",
 }
 """Package -> what is left out where it is missing."""
-WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
-Parts = dict[str, Callable[[], Iterable[Row]]]
+MAIN_GB = {"24": 47, "16": 39}
+"""Main memory that the trainer predicts for the configuration for a card of so many GB."""
+DISK_GB = 2
+"""For compiled kernels and the server's folder."""
 
 
-@contextmanager
-def time_limit(seconds: float | None) -> Generator[None]:
-    """Raise TimeoutError in this, the main, thread after so many seconds; None: never.
-
-    Python is interrupted as by Ctrl-C, so that what waits in a library goes on until it returns.
-    """
-    if seconds is None:
-        yield
-        return
-    over = threading.Event()
-
-    def end() -> None:
-        over.set()
-        _thread.interrupt_main()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not over.is_set():
-            raise
-        raise TimeoutError from None
-    finally:
-        timer.cancel()
-
-
-@dataclass(slots=True)
-class Report:
-    """Rows so far; ``keep`` is called after each."""
-
-    rows: list[tuple[str, Row]] = field(default_factory=list)
-    not_run: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    card: dict[str, Any] = field(default_factory=dict)  # numbers of the device, once known
-    keep: Callable[[Row], None] = lambda row: None
-
-    def run(
-        self, part: str, rows: Callable[[], Iterable[Row]], seconds: float | None = None
-    ) -> None:
-        """One part, of so many seconds at most; where it fails or outruns them, a row says so."""
-        started = time.monotonic()
-        try:
-            with time_limit(seconds):
-                for row in rows():
-                    self.add(part, row)
-        except TimeoutError:
-            text = f"ended after {time.monotonic() - started:.0f} s, its share of the time"
-            self.add(part, Row(what=part, measured=text))
-        except (Exception, SetupError) as error:  # noqa: BLE001  (the other parts are wanted)
-            self.add(part, Row(what=part, measured=f"failed: {why(error)}", held=False))
-        self.seconds[part] = round(time.monotonic() - started, 1)
-        gc.collect()
-        if torch.cuda.is_available():
-            with suppress(RuntimeError):  # after an error of the card itself
-                torch.cuda.empty_cache()
-
-    def add(self, part: str, row: Row) -> None:
-        self.rows.append((part, row))
-        if row.what == "device":
-            self.card = row.numbers
-        self.keep(row)
-
-
-def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
-    """All parts but the device's, in the order in which the card's owner needs them."""
-    judged = size == "14b" and card["capability"] == [9, 0]
-    room = card.get("total_bytes", LARGE_BYTES)
-    weights = "bf16" if room >= LARGE_BYTES else "fp8"
-    limit_s = forward_flops(size, CLIPS[size].tokens) / card["matrix_flops_per_second"]
-    given = {"size": size, "total_bytes": card.get("total_bytes"), "judged": judged}
-    given["forward_limit_s"] = limit_s
-
-    def in_host(which: str) -> Callable[[], Iterable[Row]]:
-        def rows() -> Iterable[Row]:
-            from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
-
-            return host_rows(which, given)
-
-        return rows
-
-    def demo() -> list[Row]:
-        from benchmarks.support.gpu_demo import demo_row  # noqa: PLC0415
-
-        return [demo_row(size, judged)]
-
-    names = "auto", *BACKENDS
-
-    def kernels(dtype: str) -> Callable[[], Iterable[Row]]:
-        cases = [(dtype, batch) for batch in (1, 2)]
-        return partial(gpu_attention.kernel_rows, size, device, names, cases, judged)
-
-    parts: Parts = {"kernels bf16": kernels("bf16")}
-    if host:
-        parts[f"host {weights}"] = in_host(weights)
-    parts[f"train {weights}"] = lambda: [gpu_card.training_row(size, weights, device, judged)]
-    for gigabytes in ("24", "16"):
-        parts[f"train {gigabytes} GB"] = partial(gpu_card.offloaded_rows, size, gigabytes, device)
-    if host:
-        parts[f"host {weights} compiled"] = in_host(f"compiled {weights}")
-    parts["products"] = partial(gpu_card.product_rows, size, device)
-    parts["kernels fp16"] = kernels("fp16")
-    parts["tests"] = lambda: [gpu_card.tests_row(device)]
-    for held in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
-        if room > 0.95e9 * int(held[-2:]):
-            parts[f"host {held}"] = in_host(held)
-    return parts | ({"demo": demo} if host else {})
-
-
-SHARE = 0.34
-"""Most of the time that is left which one part may take."""
-LEAST_S = 20.0
-"""A part isn't begun with less."""
-
-
-def row_line(row: dict[str, Any]) -> str:
-    held = {True: "yes", False: "**NO**", None: ""}[row["held"]]
-    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {held} |"
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result as Markdown for a bug report: facts, rows, what held and didn't, what wasn't run."""
-    facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
-    judged = [row for row in result["rows"] if row["held"] is not None]
-    lines = [
-        f"**EgoX on {result['name']}**, {result['size']} size: {facts}\n",
-        "| what | measured | bar | held |\n|---|---|---|---|",
-        *map(row_line, result["rows"]),
-        f"\nHeld: {sum(row['held'] for row in judged)} of {len(judged)}.",
-    ]
-    for title, items in (
-        ("Did not hold", [row["what"] for row in judged if not row["held"]]),
-        ("Not run", [f"{part}: {reason}" for part, reason in result["not_run"].items()]),
-    ):
-        if items:
-            lines.append(f"{title}:\n" + "\n".join(f"- {item}" for item in items))
-    if result["size"] == "small":
-        lines.append(WITHOUT_A_GPU)
-    return "\n".join(lines)
-
-
-def unused_card() -> bool:
-    """Say whether an NVIDIA driver is installed while torch sees no GPU."""
-    return not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
-    parser.add_argument("--minutes", type=float, default=60.0, help="for all of it")
-    parser.add_argument("--out", type=Path, help="folder for the page, written after each row")
-    parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
-    add_arguments(parser)
-    args, start = parser.parse_args(), time.monotonic()
-    if not args.small and unused_card():
-        sys.exit(
-            "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
-            "(EGOX_TORCH_INDEX is its index), or a newer driver. (--small runs without it.)"
-        )
-    host, memory = None, ""
-    with suppress(SetupError):
-        host = find_host()
-    if host is not None and (not args.only or args.only.startswith(("host", "demo"))):
-        from benchmarks.support.gpu_host import start_host  # noqa: PLC0415
-
-        memory = start_host()  # before anything asks the driver
-    on_gpu = torch.cuda.is_available()
-    size = "14b" if on_gpu and not args.small else "small"
-    if size == "small":
-        torch.set_num_threads(1)  # work this small is only held up by a second thread
-    # By number, since not all of torch takes it without.
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    folder, args.save = args.out or RESULTS, args.save or size == "14b" or args.out is not None
-    folder.mkdir(parents=True, exist_ok=True)
-    packages = [name for name in ("triton", "diffusers") if find_spec(name)]
-    facts = {
-        **versions(),
-        "CUDA": torch.version.cuda or "none",
-        **{name: metadata.version(name) for name in packages},
-        "ComfyUI": f"{host.version_text} ({memory})" if host and memory else "none",
-        "system": machine()["system"],
-    }
-    report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
+def first_look() -> Host | None:
+    """Say, before torch is imported, what is there, missing and left out; the host."""
 
     def say(text: str) -> None:
-        if not args.json:
-            print(text, file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
-    def so_far() -> tuple[str, dict[str, Any]]:
-        name = report.card.get("name", "none")
-        rows = [{"part": part, **row.as_dict()} for part, row in report.rows]
-        return f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}" + "_small" * (
-            name != "none" and size == "small"
-        ), {
-            "name": name.replace("none", "a CPU"),
-            "size": size,
-            "facts": facts,
-            "rows": rows,
-            "not_run": report.not_run,
-            "part_seconds": report.seconds,
-            "seconds": round(time.monotonic() - start, 1),
-            "passed": bool(rows) and all(row["held"] is not False for row in rows),
-        }
-
-    def keep(row: Row) -> None:
-        say(row_line(row.as_dict()))
-        if args.save:
-            file, result = so_far()
-            (folder / f"{file}.md").write_text(table(result) + "\n", "utf-8")
-
-    report.keep = keep
+    host = None
+    try:
+        host = find_host()
+        without = "ComfyUI" if host is None else ""
+    except SetupError as error:
+        without = f"ComfyUI ({error})"
     for name, what in LEFT_OUT.items():
         if find_spec(name) is None:
             say(f"not installed: {name}, so without {what}")
-    try:
-        report.run("device", lambda: [gpu_card.device_row(device)])
-        for part, rows in parts_of(size, device, report.card, bool(memory)).items():
-            if not part.startswith(args.only):
-                continue
-            left = 60 * args.minutes - (time.monotonic() - start)
-            if left < min(LEAST_S, 30 * args.minutes):
-                report.not_run[part] = "the time was over"
-                continue
-            share = left * (1 if args.only else SHARE)
-            say(f"... {part}, {share:.0f} s at most")
-            report.run(part, rows, share)
-    except KeyboardInterrupt:
-        report.not_run["the rest"] = "ended by Ctrl-C"
-    file, result = so_far()
-    finish(file, result, args, table(result), folder=folder)
-    if args.save:
-        (folder / f"{file}.md").write_text(table(result) + "\n", "utf-8")
-    return 0 if result["passed"] else 1
+    if without:
+        say(f"not installed: {without}, so without its steps, and the demo, whose text it makes")
+    else:
+        say("ComfyUI is there, which makes the demo's text")
+    disk = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
+    short = f", too little for compiled steps and the demo: {DISK_GB}" if disk < DISK_GB else ""
+    say(f"disk: {disk:.1f} GB free{short}")
+    if find_spec("psutil") is not None:
+        import psutil  # noqa: PLC0415
+
+        memory = psutil.virtual_memory().available / 1e9
+        say(f"main memory: {memory:.1f} GB free")
+        for card, needed in MAIN_GB.items():
+            if memory < needed:
+                say(f"so without a training step of the 14B for {card} GB, which takes {needed}")
+    return host
+
+
+def main() -> int:
+    started = time.monotonic()
+    host = first_look()
+    # The host's allocator wants to be loaded before anything asks the driver.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    from benchmarks.support.gpu_run import run_bench  # noqa: PLC0415
+
+    return run_bench(host, started, __doc__.splitlines()[0])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import psutil
 import torch
 from diffusers import WanTransformer3DModel
 
+from egox_core.errors import EgoXInputError
 from egox_core.gga import GgaOptions
 from egox_core.types import GgaGeometry
 from egox_train.train.config import LoraSettings, TrainConfig, load_config, parse_config
@@ -43,7 +44,11 @@ def measure(base: str, small: bool) -> tuple[float, float]:
 
 def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     """As :func:`measure`, by the shipped configuration for a card of so many GB, whose 8-bit Adam
-    AdamW steps in for where bitsandbytes is missing; main memory is this process's."""
+    AdamW steps in for where bitsandbytes is missing; main memory is this process's.
+
+    Raises:
+        EgoXInputError: main memory is short.
+    """
     optimizer = "adamw8bit" if find_spec("bitsandbytes") is not None else "adamw"
     settings = ["gradient_accumulation=1", f"optimizer.name={optimizer}"]
     config = load_config(CONFIGS / f"train_14b_{gigabytes}gb.yaml", settings)
@@ -55,6 +60,13 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     model, grid, rank = meta_model(), (t, h // 2, w_exo // 2, w_ego // 2), config.lora.rank
     if small:
         model, grid, rank = meta_model(**SMALL_SIZES), SMALL_GRID, SMALL_RANK
+    elif (free := psutil.virtual_memory().available) < main.total:
+        raise EgoXInputError(
+            "main memory",
+            got=f"{free / 1e9:.1f} GB free",
+            expected=f"{main.total / 1e9:.1f} GB",
+            fix="close other programs",
+        )
     before = psutil.Process().memory_info().rss
     step = make_step("bfloat16", model, grid, rank, device, config)
     seconds, peak_gb = timed(step, device)

@@ -5,14 +5,14 @@
     python3 -m lab.small_model --join FOLDER [--out FOLDER]
 
 Processes draw and encode rooms while the base trains (image-to-video, and copying what is known),
-then the EgoX LoRA on it, both from the weights that ship. ``--minutes`` is all of it, imports included:
-waiting, base, LoRA and figures each have a share that no other eats. The folder is right at any
-moment: weights come every 20 s in parts of 15 MiB (``--join`` puts the newest whole save together),
-and ``figures.json`` says how far it got. At the end ``figures.md`` has it as a table (rooms, clips
-seen, held-out losses by noise level, figures on the test rooms) beside ``rooms.png``. No host,
-network or environment of ``run.py`` is needed; the packages of the extra `train` are, and the text
-embedding of the demo's graph, from a host or a file that ``python3 -m lab.small_model.lotus FILE``
-wrote.
+then the EgoX LoRA on it, both from the weights that ship. ``--minutes`` is all of it: imports have a
+share, and of the time that is left then waiting, base, LoRA and figures each one that no other eats.
+The folder is right at any moment: weights come every 20 s in parts of 15 MiB (``--join`` puts the
+newest whole save together), and ``figures.json`` says how far it got. At the end ``figures.md`` has it
+as a table (rooms, clips seen, held-out losses by noise level, figures on the test rooms) beside
+``rooms.png``. No host, network or environment of ``run.py`` is needed; the packages of the extra
+`train` are, and the text embedding of the demo's graph, from a host or a file that ``python3 -m
+lab.small_model.lotus FILE`` wrote.
 """
 
 import argparse
@@ -24,6 +24,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from .drawers import Drawing, drawing
+
 NEEDED = (
     "torch safetensors diffusers peft accelerate transformers pydantic yaml numpy cv2 scipy PIL "
     "torchmetrics psutil"
@@ -33,7 +35,8 @@ DISK_BYTES, WORKER_BYTES = 2e9, 1.5e9
 
 
 def first_look(text: Path | None, workers: int) -> int:
-    """Say in the first seconds what is missing; the number of processes that memory allows.
+    """Say in the first seconds what is there, missing and left out; the number of processes that
+    memory allows.
 
     Raises:
         SystemExit: something without which nothing can be made.
@@ -42,9 +45,9 @@ def first_look(text: Path | None, workers: int) -> int:
     problems = []
     if missing:
         problems.append(f"packages: {' '.join(missing)} (pip install -e '.[train]')")
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if free < DISK_BYTES:
-        problems.append(f"disk: {free / 1e9:.1f} GB free for rooms, {DISK_BYTES / 1e9:.0f} needed")
+    disk = shutil.disk_usage(tempfile.gettempdir()).free
+    if disk < DISK_BYTES:
+        problems.append(f"disk: {disk / 1e9:.1f} GB free for rooms, {DISK_BYTES / 1e9:.0f} needed")
     if text is None and "EGOX_HOST_DIR" not in os.environ:
         problems.append("text: no --text FILE, and no ComfyUI in EGOX_HOST_DIR to make it")
     if text is not None and not text.is_file():
@@ -53,10 +56,19 @@ def first_look(text: Path | None, workers: int) -> int:
         sys.exit("\n".join(["missing:", *problems]))
     import psutil
 
-    fitting = max(1, int(psutil.virtual_memory().available / WORKER_BYTES))
-    if fitting < workers:
-        print(f"main memory for {fitting} processes that draw, not {workers}", flush=True)
-    return min(fitting, workers)
+    memory = psutil.virtual_memory().available
+    fitting = max(1, min(workers, int(memory / WORKER_BYTES)))
+    source = "a file" if text else "the host"
+    print(
+        f"packages are there, text from {source}; disk {disk / 1e9:.1f} GB free, main memory "
+        f"{memory / 1e9:.1f}; {fitting} of {workers} processes draw",
+        flush=True,
+    )
+    if shutil.which("nvidia-smi") is None:
+        print(
+            "left out: no NVIDIA card, so a few steps for many; --small tries the way", flush=True
+        )
+    return fitting
 
 
 def main() -> int:
@@ -87,32 +99,27 @@ def main() -> int:
     if args.out is None:
         parser.error("give --out FOLDER")
     workers = first_look(args.text, args.workers)
-    import torch
-
-    from .run import train_small_model
-    from .settings import SMALL, DemoTraining
-
-    training = SMALL if args.small else DemoTraining()
-    shares = {
-        "first rooms": training.first_rooms_until,
-        "base": training.base.until,
-        "LoRA": training.lora.until,
-        "figures": training.figures_until,
-    }
-    plan = ", ".join(f"{name} until {60 * args.minutes * at:.0f} s" for name, at in shares.items())
-    print(f"{time.monotonic() - started:.1f} s: {plan}; {workers} processes draw", flush=True)
     with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work:
-        train_small_model(
-            args.out,
-            training,
-            minutes=args.minutes,
-            work=Path(work),
-            device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            workers=workers,
-            text=args.text,
-            started=started,
-            tell=lambda words: print(words, flush=True),
-        )
+        job = Drawing(Path(work), args.small, args.device, workers)
+        with drawing(job) as drawers:  # they import meanwhile
+            import torch
+
+            from .run import train_small_model
+            from .settings import SMALL, DemoTraining
+
+            train_small_model(
+                args.out,
+                SMALL if args.small else DemoTraining(),
+                drawers,
+                minutes=args.minutes,
+                work=Path(work),
+                device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                text=args.text,
+                started=started,
+                tell=lambda words: print(
+                    f"{time.monotonic() - started:.0f} s: {words}", flush=True
+                ),
+            )
     print(f"weights: python3 -m lab.small_model --join {args.out}", flush=True)
     return 0
 

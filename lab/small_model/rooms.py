@@ -3,12 +3,6 @@ trains."""
 
 from __future__ import annotations
 
-import multiprocessing
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -17,78 +11,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write
 from egox_core.types import GgaGeometry
 from egox_train.train.samples import TrainSample
 
 from .clips import draw_clip
+from .drawers import Drawing
 from .files import WorkFiles
 from .latents import DIRECTIONS, VARIANTS, LatentMaker
-from .settings import FIRST_SEED, DemoTraining, Split
+from .settings import FIRST_SEED, SMALL, DemoTraining, Split
 
 TEST_PICTURES = ("ego", "prior", "seen")
 
 
-@frozen
-class Drawing:
-    """Task of the processes that draw."""
-
-    folder: Path
-    training: DemoTraining
-    device: str
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drawers:
-    """Processes that draw."""
-
-    processes: list[BaseProcess]
-    enough: Event  # set: no more rooms to train on
-
-    def wait(self) -> None:
-        """Let them draw for a moment.
-
-        Raises:
-            EgoXInputError: all have ended, which they do after an error of their own.
-        """
-        time.sleep(0.2)
-        if not any(process.is_alive() for process in self.processes):
-            raise EgoXInputError(
-                "rooms",
-                got="no process that draws any more",
-                expected="some rooms of each split",
-                fix="see the error of a process above",
-            )
-
-
-@contextmanager
-def drawing(job: Drawing) -> Generator[Drawers]:
-    """Processes that draw until there are enough, or the block ends."""
-    context = multiprocessing.get_context("spawn")
-    enough = context.Event()
-    workers = [
-        context.Process(target=_draw, args=(number, job, enough), daemon=True)
-        for number in range(job.workers)
-    ]
-    for worker in workers:
-        worker.start()
-    try:
-        yield Drawers(workers, enough)
-    finally:
-        enough.set()
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join()
-
-
-def _draw(number: int, job: Drawing, enough: Event) -> None:
+def draw_rooms(number: int, job: Drawing, enough: Event) -> None:
     """Draw every ``workers``-th room: one to train on, those held out, then the others to train on."""
     torch.set_num_threads(1)
-    maker, training = LatentMaker(WorkFiles().vae, job.device), job.training
+    device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    maker, training = LatentMaker(WorkFiles().vae, device), SMALL if job.small else DemoTraining()
 
     def seeds(split: Split, count: int) -> range:
         return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, job.workers)
@@ -101,7 +42,7 @@ def _draw(number: int, job: Drawing, enough: Event) -> None:
     for split, seed in order:
         if split == "train" and seed != first and enough.is_set():
             return
-        write_room(job.folder, split, seed, training, maker, job.device)
+        write_room(job.folder, split, seed, training, maker, device)
 
 
 def write_room(

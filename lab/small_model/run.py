@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
+from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write, write_json
 from egox_train.train.config import TrainConfig
 from egox_train.wan.text import read_embedding
 
+from .drawers import Drawers
 from .files import WorkFiles
 from .lotus import save_text_embedding
 from .parts import keep_in_parts
 from .report import COLUMNS, report
-from .rooms import Drawing, Rooms, drawing
+from .rooms import Rooms
 from .settings import DemoTraining
 from .training import LEVELS, RESOLUTION, StageRun, train_stage
 from .transformer import base_values, lora_values, ship_base, ship_lora
@@ -26,12 +28,12 @@ from .transformer import base_values, lora_values, ship_base, ship_lora
 def train_small_model(
     out: Path,
     training: DemoTraining,
+    drawers: Drawers,
     *,
     minutes: float,
-    # Folder for rooms and runs.
+    # Folder for runs, in which the processes draw.
     work: Path,
     device: str = "cpu",
-    workers: int = 1,
     # None if the host makes it.
     text: Path | None = None,
     # Of time.monotonic, when the minutes began; None: now.
@@ -40,21 +42,35 @@ def train_small_model(
 ) -> dict[str, Any]:
     """Draw, train and measure; what ``figures.json`` holds.
 
+    The processes are ended before the figures.
+
     Raises:
-        EgoXInputError: no text embedding, processes that can't draw, a loss that isn't a number.
+        EgoXInputError: no text embedding, no time, processes that can't draw, a loss that isn't a
+            number.
     """
     started = time.monotonic() if started is None else started
     shipped, made = WorkFiles(), WorkFiles(work / "weights")
     out.mkdir(parents=True, exist_ok=True)
-
-    def at(share: float) -> float:
-        return started + 60 * minutes * share
 
     if text is None:
         text = work / "text.safetensors"
         save_text_embedding(text)
     where = torch.device(device)
     embedding = read_embedding(text).to(where)
+    ready = time.monotonic()
+    left = started + 60 * minutes - ready
+    if left <= 0:
+        raise EgoXInputError(
+            "minutes",
+            got=f"imports and text that took {ready - started:.0f} of {60 * minutes:.0f} s",
+            expected="time to train",
+            fix="give more --minutes",
+        )
+
+    def at(share: float) -> float:
+        return ready + left * share
+
+    tell(_plan(training, started, ready, left, minutes))
     rooms, held_out, tests = (
         Rooms(work, split, training, where) for split in ("train", "validation", "test")
     )
@@ -76,37 +92,41 @@ def train_small_model(
             made.lora,
         ),
     }
-    record: dict[str, Any] = {"device": _device_name(where), "minutes": minutes}
-    job = Drawing(folder=work, training=training, device=device, workers=workers)
-    with drawing(job) as drawers:
-        for name, (stage, conditions, values, ship, target) in plan.items():
-            config = TrainConfig(**values, cache=work, output=work / name, steps=RESOLUTION)
-            run = StageRun(
-                config=config,
-                stage=stage,
-                conditions=conditions,
-                batch=training.batch_on_cpu if where.type == "cpu" else stage.batch,
-                rooms_until=at(training.first_rooms_until),
-                until=at(stage.until),
-                ship=ship,
-                target=target,
-            )
+    record: dict[str, Any] = {
+        "device": _device_name(where),
+        "minutes": minutes,
+        "ready after seconds": round(ready - started, 1),
+    }
+    write_json(out / "figures.json", record)
+    for name, (stage, conditions, values, ship, target) in plan.items():
+        config = TrainConfig(**values, cache=work, output=work / name, steps=RESOLUTION)
+        run = StageRun(
+            config=config,
+            stage=stage,
+            conditions=conditions,
+            batch=training.batch_on_cpu if where.type == "cpu" else stage.batch,
+            rooms_until=at(training.first_rooms_until),
+            until=at(stage.until),
+            ship=ship,
+            target=target,
+        )
 
-            def draw_on() -> None:
-                if time.monotonic() > at(training.drawing_until):
-                    drawers.enough.set()
+        def draw_on() -> None:
+            if time.monotonic() > at(training.drawing_until):
+                drawers.enough.set()
 
-            def saved(step: int, name: str = name, target: Path = target) -> None:
-                keep_in_parts(target, out)
-                seconds = round(time.monotonic() - started, 1)
-                record[name] = {"steps": step, "saved after seconds": seconds}
-                write_json(out / "figures.json", record)
-
-            record[name] = train_stage(
-                run, rooms, held_out, embedding, tell, drawers.wait, draw_on, saved
-            )
+        def saved(step: int, name: str = name, target: Path = target) -> None:
+            keep_in_parts(target, out)
+            seconds = round(time.monotonic() - started, 1)
+            record[name] = {"steps": step, "saved after seconds": seconds}
             write_json(out / "figures.json", record)
-        record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
+
+        record[name] = train_stage(
+            run, rooms, held_out, embedding, tell, drawers.wait, draw_on, saved
+        )
+        write_json(out / "figures.json", record)
+    drawers.end()
+    record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
 
     def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
         record["test rooms"] = rows
@@ -123,6 +143,20 @@ def train_small_model(
     else:
         tell("no test room was drawn in time: no figures")
     return record
+
+
+def _plan(training: DemoTraining, started: float, ready: float, left: float, minutes: float) -> str:
+    """When each stage ends, in seconds from the start."""
+    taken, share = ready - started, 60 * minutes * training.ready_until
+    until = {
+        "first rooms": training.first_rooms_until,
+        "base": training.base.until,
+        "LoRA": training.lora.until,
+        "figures": training.figures_until,
+    }
+    stages = ", ".join(f"{name} until {taken + left * at:.0f} s" for name, at in until.items())
+    late = f", {share:.0f} were meant for it: all others have less" if taken > share else ""
+    return f"imports and text took {taken:.1f} s{late}; {stages}"
 
 
 def _device_name(device: torch.device) -> str:

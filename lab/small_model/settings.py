@@ -36,7 +36,7 @@ class Stage:
     """One of the two trainings: a short warm-up, then a cosine of the learning rate over its
     time."""
 
-    until: float  # share of the minutes at which it ends
+    until: float  # share of the time at which it ends, counted from when all is imported
     learning_rate: float
     optimizer: Literal["adamw", "muon"]
     batch: int  # on a card
@@ -44,13 +44,16 @@ class Stage:
 
 @frozen
 class DemoTraining:
-    """Both stages, from the weights that ship, each with a share of the minutes that no other eats."""
+    """Both stages, from the weights that ship, each with a share of the time that no other eats."""
 
     clips: ClipSettings = ClipSettings()
     rooms: int = MAX_ROOMS["train"]  # at most; drawing ends with its share of the time
     validation_rooms: int = 16
     test_rooms: int = 24
-    # Shares of the minutes: the first rooms are there or the run ends, drawing ends, figures end.
+    # Share of the minutes for imports and text; what they take more, all others have less.
+    ready_until: float = 0.2
+    # Shares of the time from then on: the first rooms are there or the run ends, drawing ends, figures
+    # end.
     first_rooms_until: float = 0.25
     drawing_until: float = 0.7
     figures_until: float = 0.97

@@ -1,6 +1,7 @@
 """``bench gpu`` without a GPU: the path at a small size, and what is told."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.support import gpu_attention
+from benchmarks.support import gpu_attention, gpu_run
 from benchmarks.support.gpu_host import random_model
 from benchmarks.support.gpu_row import Row, anonymous, why
 from tests.paths import ROOT
@@ -30,10 +30,10 @@ class Refuse(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Refuse())
 import json
 import torch
-from benchmarks import gpu
-report, device = gpu.Report(), torch.device("cpu")
-report.run("device", lambda: [gpu.gpu_card.device_row(device)])
-parts = gpu.parts_of("small", device, report.card, False)
+from benchmarks.support import gpu_run
+report, device = gpu_run.Report(), torch.device("cpu")
+report.run("device", lambda: [gpu_run.gpu_card.device_row(device)])
+parts = gpu_run.parts_of("small", device, report.card, False)
 for part in ("kernels bf16", "train bf16", "train 24 GB"):
     report.run(part, parts[part])
 print(json.dumps([row.as_dict() for _, row in report.rows]))
@@ -53,7 +53,7 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
         timeout=600,
     )
     result = json.loads(run.stdout)
-    assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
+    assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu_run.table(result)
     rows = {row["what"]: row for row in result["rows"]}
     assert rows["products of a block, int8"]["numbers"]["error"] < 0.03
     assert rows["CFG step, bf16, guided, compiled"]["numbers"]["seconds"]["eager"] > 0
@@ -71,8 +71,8 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
     for base in ("bf16", "24 GB", "16 GB"):
         assert rows[f"training step, {base}"]["numbers"]["seconds"] > 0
-    text = gpu.table(result)
-    assert gpu.WITHOUT_A_GPU in text and "Held:" in text
+    text = gpu_run.table(result)
+    assert gpu_run.WITHOUT_A_GPU in text and "Held:" in text
     assert str(ROOT) not in text and str(Path.home()) not in run.stdout
 
 
@@ -109,8 +109,26 @@ def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
         assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
 
 
+def test_what_is_missing_is_said_before_torch_is_imported():
+    code = (
+        "import sys; from benchmarks import gpu; host = gpu.first_look(); "
+        "assert 'torch' not in sys.modules and host is None"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("EGOX_HOST_DIR", "COMFYUI_DIR")}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment | {"COMFYUI_DIR": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert "not installed: ComfyUI (" in run.stderr and "the demo, whose text" in run.stderr
+    assert "disk: " in run.stderr and "main memory: " in run.stderr
+
+
 def test_a_part_that_fails_says_so_and_loses_nothing():
-    kept, report = [], gpu.Report()
+    kept, report = [], gpu_run.Report()
     report.keep = kept.append
 
     def dies():
@@ -134,7 +152,7 @@ def test_a_part_that_fails_says_so_and_loses_nothing():
 
 
 def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():
-    report = gpu.Report()
+    report = gpu_run.Report()
 
     def endless():
         yield Row(what="first", measured="x")
@@ -151,10 +169,10 @@ def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():
 
 def test_a_card_that_torch_cannot_use_is_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(gpu.shutil, "which", lambda name: "x" if name == "nvidia-smi" else None)
+    monkeypatch.setattr(gpu_run.shutil, "which", lambda name: "x" if name == "nvidia-smi" else None)
     monkeypatch.setattr(sys, "argv", ["gpu"])
     with pytest.raises(SystemExit, match="a torch with CUDA"):
-        gpu.main()
+        gpu_run.run_bench(None, time.monotonic(), "")
 
 
 def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
@@ -183,7 +201,9 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
         "not_run": {},
         "rows": [row.as_dict() for row in rows.values()],
     }
-    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in gpu.table(result)
+    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in gpu_run.table(
+        result
+    )
 
 
 def test_nothing_that_identifies_is_shown(monkeypatch):

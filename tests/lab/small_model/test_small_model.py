@@ -1,7 +1,10 @@
 """The small model's training, at a size that takes seconds."""
 
 import random
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -17,13 +20,14 @@ from egox_train.train.config import ConditioningConfig  # noqa: E402
 from egox_train.wan.vae import VaeEncoder  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
 from lab.small_model import __main__ as small_main  # noqa: E402
+from lab.small_model.drawers import Drawing, drawing  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
 from lab.small_model.parts import join_parts, keep_in_parts  # noqa: E402
 from lab.small_model.report import outlines  # noqa: E402
-from lab.small_model.rooms import Drawing, drawing  # noqa: E402
 from lab.small_model.run import train_small_model  # noqa: E402
 from lab.small_model.settings import SMALL  # noqa: E402
 from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
+from tests.paths import ROOT  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
 
@@ -38,14 +42,16 @@ def test_whole_clips_equal_the_chunks_of_the_host():
 
 def test_one_command_draws_trains_and_measures(tmp_path):
     """Its whole way, with a step or more of each stage in no time at all."""
-    patient = replace(SMALL, first_rooms_until=60_000.0, figures_until=60_000.0)
+    patient = replace(SMALL, first_rooms_until=12_000.0, figures_until=12_000.0)
     work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
     told, started = [], threading.active_count()
-    record = train_small_model(
-        out, patient, minutes=0.01, work=work, text=text, tell=told.append, workers=2
-    )
+    with drawing(Drawing(work, small=True, device="cpu", workers=2)) as drawers:
+        record = train_small_model(
+            out, patient, drawers, minutes=0.05, work=work, text=text, tell=told.append
+        )
+        assert not any(process.is_alive() for process in drawers.processes)
     assert threading.active_count() <= started + 1
     assert record == read_json(out / "figures.json")
     assert max(file.stat().st_size for file in out.iterdir()) <= 15 * 2**20
@@ -72,7 +78,7 @@ def test_one_command_draws_trains_and_measures(tmp_path):
 
 
 def test_processes_that_end_without_rooms_are_told(tmp_path):
-    job = Drawing(folder=tmp_path / "nowhere", training=SMALL, device="none", workers=1)
+    job = Drawing(tmp_path / "nowhere", small=True, device="none", workers=1)
     with drawing(job) as drawers, refuses("no process that draws"):
         for _ in range(600):
             drawers.wait()
@@ -114,3 +120,19 @@ def test_what_is_missing_is_told_in_the_first_seconds(monkeypatch, tmp_path):
     monkeypatch.setattr(small_main, "find_spec", lambda name: name != "diffusers" or None)
     with pytest.raises(SystemExit, match=r"packages: diffusers .*\n(disk.*\n)?text: no --text"):
         small_main.first_look(None, 1)
+
+
+def test_the_first_line_comes_before_torch():
+    code = "import sys, lab.small_model.__main__; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_imports_that_leave_no_time_are_refused(tmp_path):
+    text = tmp_path / "text.safetensors"
+    save_file({"embedding": torch.randn(1, 2, 1024)}, text)
+    given = {"work": tmp_path, "text": text, "tell": print, "started": time.monotonic() - 7}
+    with (
+        drawing(Drawing(tmp_path, small=True, device="cpu", workers=0)) as drawers,
+        refuses("imports and text that took 7 of 6 s"),
+    ):
+        train_small_model(tmp_path, SMALL, drawers, minutes=0.1, **given)

@@ -1,0 +1,79 @@
+"""Processes that draw rooms; they are begun before torch is imported, so that all import at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Task of the processes that draw."""
+
+    folder: Path
+    small: bool
+    device: str | None  # None: a GPU if there is one
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawers:
+    """Processes that draw."""
+
+    processes: list[BaseProcess]
+    enough: Event  # set: no more rooms to train on
+
+    def end(self) -> None:
+        """End them, whatever they are drawing."""
+        self.enough.set()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.join()
+
+    def wait(self) -> None:
+        """Let them draw for a moment.
+
+        Raises:
+            EgoXInputError: all have ended, which they do after an error of their own.
+        """
+        time.sleep(0.2)
+        if not any(process.is_alive() for process in self.processes):
+            from egox_core.errors import EgoXInputError
+
+            raise EgoXInputError(
+                "rooms",
+                got="no process that draws any more",
+                expected="some rooms of each split",
+                fix="see the error of a process above",
+            )
+
+
+@contextmanager
+def drawing(job: Drawing) -> Generator[Drawers]:
+    """Processes that draw until there are enough, or the block ends."""
+    context = multiprocessing.get_context("spawn")
+    enough = context.Event()
+    workers = [
+        context.Process(target=_draw, args=(number, job, enough), daemon=True)
+        for number in range(job.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    drawers = Drawers(workers, enough)
+    try:
+        yield drawers
+    finally:
+        drawers.end()
+
+
+def _draw(number: int, job: Drawing, enough: Event) -> None:
+    from .rooms import draw_rooms
+
+    draw_rooms(number, job, enough)
