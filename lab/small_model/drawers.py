@@ -76,4 +76,4 @@ def drawing(job: Drawing) -> Generator[Drawers]:
 def _draw(number: int, job: Drawing, enough: Event) -> None:
     from .rooms import draw_rooms
 
-    draw_rooms(number, job, enough)
+    draw_rooms(number, job.workers, job.folder, job.small, job.device, enough)

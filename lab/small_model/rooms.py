@@ -17,7 +17,6 @@ from egox_core.types import GgaGeometry
 from egox_train.train.samples import TrainSample
 
 from .clips import draw_clip
-from .drawers import Drawing
 from .files import WorkFiles
 from .latents import DIRECTIONS, VARIANTS, LatentMaker
 from .settings import FIRST_SEED, SMALL, DemoTraining, Split
@@ -25,14 +24,21 @@ from .settings import FIRST_SEED, SMALL, DemoTraining, Split
 TEST_PICTURES = ("ego", "prior", "seen")
 
 
-def draw_rooms(number: int, job: Drawing, enough: Event) -> None:
+def draw_rooms(
+    number: int,
+    workers: int,
+    folder: Path,
+    small: bool,
+    device: str | None,  # None: a GPU if there is one
+    enough: Event,
+) -> None:
     """Draw every ``workers``-th room: one to train on, those held out, then the others to train on."""
     torch.set_num_threads(1)
-    device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    maker, training = LatentMaker(WorkFiles().vae, device), SMALL if job.small else DemoTraining()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    maker, training = LatentMaker(WorkFiles().vae, device), SMALL if small else DemoTraining()
 
     def seeds(split: Split, count: int) -> range:
-        return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, job.workers)
+        return range(FIRST_SEED[split] + number, FIRST_SEED[split] + count, workers)
 
     first, *others = seeds("train", max(training.rooms, number + 1))
     order: list[tuple[Split, int]] = [("train", first)]
@@ -42,7 +48,7 @@ def draw_rooms(number: int, job: Drawing, enough: Event) -> None:
     for split, seed in order:
         if split == "train" and seed != first and enough.is_set():
             return
-        write_room(job.folder, split, seed, training, maker, device)
+        write_room(folder, split, seed, training, maker, device)
 
 
 def write_room(
