@@ -26,7 +26,9 @@ def as_tensor(
         EgoXInputError: no numbers, another shape.
     """
     try:
-        tensor = values.detach() if isinstance(values, Tensor) else _tensor(np.asarray(values))
+        tensor = values if isinstance(values, Tensor) else _tensor(np.asarray(values))
+        # The same object where there are no gradients: what was computed of it is remembered by it.
+        tensor = tensor.detach() if tensor.requires_grad else tensor
     except NO_NUMBERS as error:
         raise EgoXInputError(
             what, got=type(values).__name__, expected="numbers", fix="give an array of numbers"

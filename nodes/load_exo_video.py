@@ -140,11 +140,12 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Frames per second of 'images'.",
                 ),
+                # A socket: saved graphs have the upload button's value where a widget would be next.
                 io.Boolean.Input(
                     "one_shot",
                     default=False,
                     optional=True,
-                    advanced=True,
+                    force_input=True,
                     tooltip=(
                         "The frames are one shot, though they look as if there were a cut: a lamp "
                         "goes off, or a person fills the picture."

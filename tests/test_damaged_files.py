@@ -96,8 +96,8 @@ def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -
 npz, npy = partial(saved, np.savez_compressed), partial(saved, np.save)
 
 
-def png(dtype: type) -> bytes:
-    return cv2.imencode(".png", np.full((24, 42), 200, dtype))[1].tobytes()
+def png(dtype: type, value: int = 200) -> bytes:
+    return cv2.imencode(".png", np.full((24, 42), value, dtype))[1].tobytes()
 
 
 def text(content: object) -> bytes:
@@ -266,8 +266,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         ],
         "mask": [
             {"m.npz": npz(mask=moving)},
-            {f"m/{i}.png": png(np.uint8) for i in range(3)},
-            {"m.mp4": movies["a.mp4"]},
+            {f"m/{i}.png": png(np.uint8, 255) for i in range(3)},
         ],
         "meta": [
             {"meta.json": text(META)},
@@ -349,7 +348,7 @@ def read_depth(folder: Path) -> None:
 def read_masks(folder: Path) -> None:
     mask = find_mask(folder, "m")
     with open_mask(mask) as frames:
-        assert all(frame.ndim == 2 for frame in frames(list(range(min(8, mask.frame_count)))))
+        assert all(frame.ndim == 2 for frame in frames(list(range(min(8, mask.numbering.count)))))
 
 
 def read_metas(folder: Path) -> None:

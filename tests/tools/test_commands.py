@@ -195,13 +195,14 @@ def test_the_whole_process_tree_ends(tmp_path):
     root = tmp_path / "host"
     root.mkdir()
     (root / "main.py").write_text(
-        "import subprocess, sys, http.server\n"
+        "import json, subprocess, sys, http.server\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "open('child', 'w').write(str(child.pid))\n"
         "port = int(sys.argv[sys.argv.index('--port') + 1])\n"
         "class H(http.server.BaseHTTPRequestHandler):\n"
         "    def do_GET(self):\n"
-        "        self.send_response(200); self.end_headers(); self.wfile.write(b'{}')\n"
+        "        self.send_response(200); self.end_headers()\n"
+        "        self.wfile.write(json.dumps({'system': {'argv': sys.argv}}).encode())\n"
         "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n",
         "utf-8",
     )
