@@ -133,6 +133,42 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
         torch.testing.assert_close(ours.double(), product, atol=1e-5, rtol=1e-4)
 
 
+def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
+    """adapter_config.json names them; a diffusers file has no scale of its own."""
+    diffusers = pytest.importorskip("diffusers")
+    peft = pytest.importorskip("peft")
+    draw, folder = torch.Generator().manual_seed(7), tmp_path / "adapter"
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 48, "ffn_dim": 96, "num_layers": 1}
+    model = diffusers.WanTransformer3DModel(text_dim=8, **sizes)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state = {}
+    for number, name in enumerate(("attn1.to_q", "attn2.to_v", "ffn.net.2")):
+        fading = torch.arange(1, RANK + 1) ** -(0.3 + 0.6 * number)
+        state |= {
+            f"transformer.blocks.0.{name}.lora_A.weight": torch.randn(RANK, WIDTH, generator=draw),
+            f"transformer.blocks.0.{name}.lora_B.weight": fading
+            * torch.randn(WIDTH, RANK, generator=draw),
+        }
+    save_file(state, tmp_path / "whole.safetensors")
+    file = smaller(tmp_path / "whole.safetensors", "--energy", "0.95", "--to", "diffusers")
+    tensors = {k.removeprefix("transformer."): v for k, v in load_file(file).items()}
+    names = [k.removesuffix(".lora_A.weight") for k in tensors if k.endswith("lora_A.weight")]
+    ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
+    assert len(set(ranks.values())) == 3
+    settings = {"rank_pattern": ranks, "alpha_pattern": ranks, "target_modules": names}
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **settings}))
+    save_file(
+        {f"base_model.model.{k}": v for k, v in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
+    merged = peft.PeftModel.from_pretrained(model, str(folder)).merge_and_unload().state_dict()
+    for name, product in products(file).items():
+        part = f"{name.removeprefix('transformer.')}.weight"
+        delta = (merged[part] - before[part]).double()
+        torch.testing.assert_close(delta, product, atol=1e-5, rtol=1e-4)
+
+
 Q = "diffusion_model.blocks.0.self_attn.q"
 
 
