@@ -336,7 +336,9 @@ def path(
     if is_a(poses, CameraTrajectory):
         trajectory = adapted(_moved(poses, "cpu"), frames=frames)
     elif is_a(poses, TakeMeta):
-        trajectory, notes = meta_trajectory(poses, of_meta, in_use, file_frames)
+        trajectory, notes = meta_trajectory(
+            poses, of_meta, in_use, file_frames, declared=given is not None
+        )
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
             Path(poses),

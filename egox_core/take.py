@@ -14,7 +14,7 @@ from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
 from .safe_files import require_folder
 from .stages import align, path
-from .takes import DepthReport, find_depth, read_meta, with_exo_lens
+from .takes import DepthReport, ego_lens, find_depth, read_meta, with_exo_lens
 from .types import CameraTrajectory, DepthVideo, ExoLens, FrameSelection, ScaleSource, TakeNotes
 from .video import VideoClip, open_clip
 
@@ -56,7 +56,7 @@ def load_take(
     frame_count: int | None = DEFAULT_FRAMES,
     target_fps: float = 0.0,
     size: tuple[int, int] | None = None,
-    camera_preset: str = "aria_released",
+    camera_preset: str | None = None,
     ego_size: int | None = None,
     entry: str = "",
     meta_file: Path | None = None,
@@ -76,6 +76,8 @@ def load_take(
         size: (width, height) of the frames, multiples of 16; None: the video's own.
         ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states
             its own ego camera keeps that one.
+        camera_preset: of a take that states none; None is aria_released, with a remark in its notes
+            where K of the take is another camera's.
         entry: the take's name, where meta.json lists several.
         meta_file: meta.json or list that knows the take; None: the folder's own. In a list the
             entry counts that is called as the folder, unless ``entry`` names another.
@@ -104,12 +106,13 @@ def load_take(
         progress=progress,
     )
     frames = clip.selection
-    camera = preset_camera(camera_preset, ego_size or frames.size[1])
+    preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
+    camera, of_camera = ego_lens(meta, preset)
     estimated = folder / HEAD_TRAJECTORY
     poses = estimated if meta.ego is None and estimated.is_file() else meta
-    trajectory, notes = path(
-        poses, frames=frames, camera=meta.ego_lens or camera, file_frames=file_frames
-    )
+    trajectory, notes = path(poses, frames=frames, camera=camera, file_frames=file_frames)
+    if camera_preset is None and poses is meta:
+        notes = replace(notes, placed="; ".join(filter(None, (notes.placed, of_camera))))
     notes = replace(notes, prompt=meta.prompt)
     track = None
     if (hands := folder / HANDS).is_file():

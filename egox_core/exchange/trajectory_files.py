@@ -93,7 +93,7 @@ def read_trajectory(
         if form_of(content) is None:
             video = None if frames is None else frames.source
             meta = parse_meta(content, path, entry, video)
-            return meta_trajectory(meta, camera, frames, file_frames)
+            return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
         file = CameraFile.parse(content, path.name)
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()
     track, placed = file.track(frames, every_nth=every_nth, file_frames=file_frames)

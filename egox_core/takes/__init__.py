@@ -21,6 +21,7 @@ from .metric_scale import with_scale
 from .same_take import check_same_take
 from .take_cameras import (
     check_ego_count,
+    ego_lens,
     exo_lens_of_size,
     meta_trajectory,
     take_exo,

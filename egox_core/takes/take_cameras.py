@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..arrays import Array, as_tensor
-from ..cameras import CameraModel, CameraPath, raw_gopro_of, validate_w2c
+from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
 from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..frames import FileFrames, Frames, Numbering, entries_of
@@ -23,6 +24,11 @@ from .meta import OWN_SIZE, camera_of_k, depth_camera, picture_of_k
 
 SAME_PX = 0.5
 """Difference of two lenses of one picture, in any number, up to which they are the same."""
+OF_ARIA = "aria_released", "aria_meta"
+"""Presets whose K a take may state without its lens: the poses are of their turned sensor."""
+SAME_EGO = 0.005
+"""Difference of an ego K from a preset's, as shares of the picture's width: numbers of a picture of 100
+px that were rounded."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
@@ -265,15 +271,44 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
         poses_in_use(meta, meta.ego, "ego_extrinsics", frames.of(slice(1)))
 
 
+def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
+    """Give the take's ego camera, else ``camera``; and a remark where its K is of another one, since
+    K alone says neither lens nor turn."""
+    if meta.ego_lens is not None:
+        return meta.ego_lens, ""
+    k = meta.ego_intrinsics
+    if k is None or any(_same_shares(k, CAMERA_PRESETS[name].camera) for name in OF_ARIA):
+        return camera, ""
+    return camera, (
+        f"ego_intrinsics of {meta.name} (focal length {float(k[0, 0]):g}, centre {float(k[0, 2]):g}, "
+        f"{float(k[1, 2]):g} px) are of another camera than aria_released, and say neither lens nor "
+        "turn: the poses are taken as those of aria_released, whose sensor is turned by 90 degrees. "
+        "Give ego_camera in the meta file (lens, width, height, fx, fy, cx, cy; quarter_turns 0 for "
+        "poses of the upright picture), or camera"
+    )
+
+
+def _same_shares(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]
+    """Check whether K is a camera's at any size, by shares of the picture's width."""
+    shares = [
+        each.double()[[0, 1, 0, 1], [0, 1, 2, 2]] / (2 * float(each[0, 2]) + 1)
+        for each in (k, camera.intrinsics)
+    ]
+    return bool(((shares[0] - shares[1]).abs() <= SAME_EGO).all())
+
+
 def meta_trajectory(
     meta: TakeMeta,
     camera: CameraModel,
     frames: Frames | None = None,
     file_frames: FileFrames = "auto",
+    *,
+    declared: bool = False,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read the ego trajectory of a released meta.json, and what travels next to it.
 
-    A moving exo camera's poses follow the same frames; without any all poses are taken.
+    A moving exo camera's poses follow the same frames; without any all poses are taken. If
+    ``declared``, the ego camera is somebody's choice, and not asked for.
 
     Raises:
         EgoXInputError: no ego poses, poses that may be of other frames.
@@ -290,5 +325,7 @@ def meta_trajectory(
     ego, said = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
     exo = replace(_exo_beside(meta, frames, file_frames), frames=ego.frames)
     w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c
-    ego = replace(ego, lens=meta.ego_lens or camera, w2c=w2c, world=exo.world)
+    lens, of_lens = ego_lens(meta, camera)
+    ego = replace(ego, lens=lens, w2c=w2c, world=exo.world)
+    said = "; ".join(filter(None, (said, "" if declared else of_lens)))
     return CameraTrajectory(ego=ego, exo=exo), replace(meta.notes, placed=said)

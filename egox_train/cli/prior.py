@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="device that draws the points: cpu, cuda, xpu (default: auto, a GPU if there is one)",
     )
     parser.add_argument(
-        "--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera"
+        "--camera", choices=sorted(CAMERA_PRESETS), help="the ego camera, if the take states none"
     )
     parser.add_argument(
         "--start", type=int, default=0, metavar="N", help="first frame (default: 0)"
@@ -194,7 +194,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "take": take.name,
         "preset": args.preset,
         "hidden_lines": args.hidden_lines or chosen.hidden_lines,
-        "camera": args.camera,
+        "camera": args.camera or "aria_released",
         "exo_lens": take.lens_note,
         "scale": take.report.scale.content(),
         "exo_motion": motion.content(),
@@ -211,6 +211,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "system": platform.platform(),
         "notes": [
             take.lens_note,
+            *filter(None, [take.notes.placed]),
             take.report.scale.text(),
             *take.report.warnings(),
             *map(str, (*motion.notes, *seen.notes[1:])),

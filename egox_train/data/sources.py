@@ -17,6 +17,7 @@ from egox_core.takes import (
     LIST_KEYS,
     MAX_META_BYTES,
     check_ego_count,
+    ego_lens,
     exo_lens_of_size,
     find_depth,
     listed_takes,
@@ -186,6 +187,9 @@ def _from_meta(
         else torch.eye(3, dtype=torch.float64)
     )
     notes = () if exo_lens == "as given" else (Remark(note),)
+    lens, of_lens = ego_lens(meta, preset_camera("aria_released", info.height))
+    if of_lens:
+        notes += (Remark(of_lens, RemarkKind.WARNING),)
     if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
         try:
             points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
@@ -197,7 +201,7 @@ def _from_meta(
         name=name,
         layout=layout,
         ego_video=truth,
-        ego=replace(ego, lens=meta.ego_lens or preset_camera("aria_released", info.height)),
+        ego=replace(ego, lens=lens),
         meta_intrinsics=k,
         prompt=meta.prompt,
         pose_source=meta.pose_source,

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core import stages
 from egox_core.cameras import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.frames import Frames
 from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
+from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from tests.poses import still
 from tests.refusals import refuses
@@ -42,6 +44,38 @@ def folder(tmp_path_factory) -> Path:
         },
     )
     return folder
+
+
+@pytest.mark.parametrize(
+    ("focal", "centre", "told"),
+    [
+        (150, (255.5, 255.5), False),  # every released take's
+        (75, (127.5, 127.5), False),
+        (204.6, (224.0, 226.8), False),  # that of the priors' lens
+        (224, (223.5, 223.5), True),  # an upright 90 degree camera
+        (900, (959.5, 539.5), True),
+        (610, (703.5, 703.5), True),
+    ],
+)
+def test_a_take_that_states_only_k_of_another_ego_camera_is_told(
+    folder, tmp_path, focal, centre, told
+):
+    shutil.copytree(folder, tmp_path / "take")
+    content = read_json(folder / "meta.json")
+    content["ego_intrinsics"] = [[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]
+    write_json(tmp_path / "take/meta.json", content)
+    remarks = [load_take(tmp_path / "take", frame_count=5).notes.placed]
+    remarks.append(stages.path(tmp_path / "take/meta.json")[1].placed)
+    (raw,) = list_takes(tmp_path / "take", "auto", [])
+    remarks.append("; ".join(map(str, raw.notes)))
+    assert [("quarter_turns" in remark) for remark in remarks] == [told] * 3
+    declared = load_take(tmp_path / "take", frame_count=5, camera_preset="pinhole")
+    _, beside = stages.path(tmp_path / "take/meta.json", camera="aria_released")
+    assert "turns" not in declared.notes.placed + beside.placed
+    upright = preset_camera("pinhole", 448)
+    write_json(tmp_path / "take/meta.json", {**content, "ego_camera": upright.to_json()})
+    stated = load_take(tmp_path / "take", frame_count=5, ego_size=448)
+    assert "turns" not in stated.notes.placed and stated.trajectory.ego.camera == upright
 
 
 def test_all_parts_are_of_the_same_frames(folder):
