@@ -1,6 +1,7 @@
 """What an npz of depth has next to its maps: K, poses, a mask, a scale, as dumps of depth models do.
 
-K is used, and poses whose key says w2c or c2w. A mask has to say what it means. All else is named."""
+K is used, and poses whose key says w2c or c2w. A mask has to say what it means, unless it marks what
+the maps mark themselves. All else is named."""
 
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ WORLD_TO_CAMERA = ("w2c", "world2cam", "world_to_cam", "cam_from_world")
 CAMERA_TO_WORLD = ("c2w", "cam2world", "cam_to_world", "world_from_cam")
 POSE_KEYS = ("extrinsics", "extrinsic", "camera_extrinsics", "poses", "pose", "camera_poses")
 VALID_KEYS = ("valid", "valid_mask", "mask_valid")
+DYNAMIC_KEYS = ("dynamic", "dynamic_mask", "moving_mask")
+MASK_KEYS = ("mask", "masks")
+"""Masks of which the name doesn't say what they mark."""
 MOST_BYTES = 2**24
 """Size of an array of K, poses or a scale: 49 hours of poses are more."""
 
@@ -32,7 +36,10 @@ class DepthArrays(NamedTuple):
 
     lens: CameraModel | None  # in px of the maps
     w2c: Tensor | None  # [T, 3, 4] or [1, 3, 4] float64, of a world that nobody knows
-    valid: str  # key of the mask of what is valid; empty without one
+    # Keys of the masks of what is valid, of what moves, and of one of the two; empty without them.
+    valid: str
+    dynamic: str
+    mask: str
     notes: tuple[Remark, ...]
 
 
@@ -45,17 +52,14 @@ def read_depth_arrays(
     """Read the arrays of an npz that say more of its maps.
 
     Raises:
-        EgoXInputError: a mask of unknown meaning, no K, poses of another count.
+        EgoXInputError: no K, poses of another count.
     """
-    if "mask" in members:
-        raise EgoXInputError(
-            f"depth {name}",
-            got="an array named mask, which may mean what is valid or what moves",
-            expected="its meaning in its name",
-            fix="rename it to valid, or to dynamic if it marks what moves",
-        )
     count, height, width = shape
-    notes, used = [], {"dynamic"}
+    valid, dynamic, mask = (
+        next((key for key in keys if key in members), "")
+        for keys in (VALID_KEYS, DYNAMIC_KEYS, MASK_KEYS)
+    )
+    notes, used = [], {valid, dynamic, mask}
 
     def read(key: str) -> np.ndarray:
         used.add(key)
@@ -91,11 +95,33 @@ def read_depth_arrays(
         notes.append(
             Remark(f"{name}: scale{shown} isn't applied; the maps are taken to be in metres")
         )
-    valid = next((key for key in VALID_KEYS if key in members), "")
-    others = sorted(members.keys() - used - {valid})
+    if mask:
+        notes.append(Remark(f"{name}: {mask} leaves out what the maps leave out, and isn't used"))
+    others = sorted(members.keys() - used)
     if others:
         notes.append(Remark(f"{name}: not used: {', '.join(others[:8])}"))
-    return DepthArrays(lens, w2c, valid, tuple(notes))
+    return DepthArrays(lens, w2c, valid, dynamic, mask, tuple(notes))
+
+
+def check_mask(
+    mask: np.ndarray,  # [H, W], not 0: marked
+    depth: np.ndarray,  # [H, W] as stored
+    key: str,
+    name: str,
+) -> None:
+    """Refuse a mask that leaves out more than its map, since it may mean what is valid or what moves.
+
+    Raises:
+        EgoXInputError: a valid pixel that isn't marked.
+    """
+    if bool((np.isfinite(depth) & (depth > 0) & (mask == 0)).any()):
+        raise EgoXInputError(
+            f"{key} of {name}",
+            got="a mask that may mean what is valid or what moves",
+            expected="its meaning in its name, valid or dynamic",
+            fix="rename it: python -c \"import numpy; a = dict(numpy.load('depth.npz')); "
+            f"a['valid'] = a.pop('{key}'); numpy.savez_compressed('depth.npz', **a)\"",
+        )
 
 
 def _turned(key: str) -> bool | None:

@@ -32,7 +32,7 @@ from ..errors import EgoXInputError
 from ..frames import Numbering
 from ..frozen import frozen
 from ..safe_files import require_file, visible_files
-from .depth_arrays import DepthArrays, read_depth_arrays
+from .depth_arrays import DepthArrays, check_mask, read_depth_arrays
 from .exr_depth import decode_exr
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
@@ -51,7 +51,8 @@ class DepthFile:
     size: tuple[int, int]  # (width, height) px; of a folder, its first frame's
     # From ascending indices to (depth [H, W] float32, dynamic [H, W] bool or None).
     read: Callable[[list[int]], DepthFrames]
-    arrays: DepthArrays = DepthArrays(None, None, "", ())  # what the file says beside its maps
+    # What the file says beside its maps.
+    arrays: DepthArrays = DepthArrays(None, None, "", "", "", ())
 
 
 @contextmanager
@@ -149,14 +150,17 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
             )
         return PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
-    masks, valid = mask_of("dynamic"), mask_of(arrays.valid)
+    masks, valid, unsaid = map(mask_of, (arrays.dynamic, arrays.valid, arrays.mask))
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
     def read(indices: list[int]) -> DepthFrames:
         moving = None if masks is None else masks.read(indices)
         known = None if valid is None else valid.read(indices)
+        marked = None if unsaid is None else unsaid.read(indices)
         for packed in depths.read(indices):
             depth = packed.astype(np.float32)
+            if marked is not None:
+                check_mask(next(marked), depth, arrays.mask, name)
             if known is not None:
                 depth[next(known) == 0] = np.nan
             yield depth, None if moving is None else next(moving).astype(bool)

@@ -272,8 +272,10 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
-    """Give the take's ego camera, else ``camera``; and a remark where its K is of another one, since
-    K alone says neither lens nor turn."""
+    """Give the take's ego camera, else ``camera``; and a remark where its K is of another one.
+
+    K alone says neither lens nor turn.
+    """
     if meta.ego_lens is not None:
         return meta.ego_lens, ""
     k = meta.ego_intrinsics

@@ -79,8 +79,12 @@ def test_the_meta_file_wins_and_a_difference_is_named(tmp_path):
 def test_a_mask_says_what_it_means(tmp_path):
     mask = np.ones((T, H, W), bool)
     mask[:, :4] = False
-    with refuses("named mask.*rename it to valid, or to dynamic"):
-        load(tmp_path, mask=mask)
+    for key, dtype in (("mask", bool), ("mask", np.uint8), ("masks", bool)):
+        with refuses("may mean what is valid or what moves.*valid or dynamic.*a.pop"):
+            load(tmp_path, **{key: mask.astype(dtype)})
+    # As MoGe writes it: the map itself has no value there.
+    told, notes = load(tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf))
+    assert torch.equal(told.valid, torch.from_numpy(mask)) and "mask leaves out what" in notes
     known, _ = load(tmp_path, valid=mask)
     assert torch.equal(known.valid, torch.from_numpy(mask)) and known.dynamic is None
     moves, notes = load(tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH)
