@@ -11,8 +11,10 @@ from egox_core.frozen import frozen
 
 from .head import HeadForm, draw_head
 from .looks import draw_material
-from .parts import Part, placed, turn_z
+from .palettes import THINGS
+from .parts import Part, box, placed, turn_z
 from .person import Person, draw_person
+from .postures import draw_posture, posed, reaching
 from .prompt import write_prompt
 from .rig import draw_exo, ego_camera, handheld, reach_path, sway
 from .room import Room, draw_room
@@ -34,7 +36,12 @@ STREAMS = (
     "wearer",
     "",  # once a second person's; numbers are seeds
     *EXO_STREAMS[1:],
+    "posture",
 )
+AZIMUTHS_DEG = {"lying": (0.0, 180.0), "bent": (0.0, 180.0), "climbing": (80.0, 180.0)}
+"""Off the wearer's heading: all around, and not behind the climbing wall."""
+HIDING_M, HIDING_SHARE = (0.4, 0.04, 0.5), (0.4, 0.7)
+"""Size of what hides the head, and its share of the way from the exo camera."""
 BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
 QUARTERS_DEG = (180.0, 90.0, -90.0)
 """Directions of further exo cameras from the point that all look at, off the first one's."""
@@ -77,15 +84,21 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         scale=spec.object_scale,
     )
     form = draw_head(streams["wearer"], spec.wearer)
+    if spec.posture != "usual":
+        workspace = reaching(streams["posture"], workspace, spec.posture)
     person = _draw_moving_person(streams, spec, workspace, times_s, form)
     heading = float(streams["world"].uniform(-0.35, 0.35))
     free = [(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)]
     room = draw_room(streams["room"], spec.clutter, keep_free=free)
-    first = len(room.parts) + len(workspace.parts)
-    parts = [*room.parts, *placed(workspace.parts, heading, (0, 0, 0))]
+    carrying, aim = workspace.parts, np.array([0.0, 0.38, workspace.table_height + 0.15])
+    if spec.posture != "usual":
+        posture = draw_posture(streams["posture"], spec.posture, room.high[2])
+        person, carrying, aim = posed(person, posture), posture.parts, posture.target
+    first = len(room.parts) + len(carrying)
+    parts = [*room.parts, *placed(carrying, heading, (0, 0, 0))]
     parts += placed(person.parts, heading, (0, 0, 0))
     turn = turn_z(heading)
-    target = turn @ np.array([0.0, 0.38, workspace.table_height + 0.15])
+    of_person, target = range(first, len(parts)), turn @ aim
     exo = _draw_exo_cameras(
         streams,
         spec,
@@ -95,6 +108,8 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         landmarks=person.landmarks @ turn.T,
         facing=heading,
     )
+    if not spec.exo_sees_head:
+        parts.append(_hiding(streams["posture"], _centre(exo[0][1]), turn @ person.landmarks[0]))
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
     solids, poses = _solids(streams["looks"], spec, parts, _centre(exo[0][1]), exo[0][0].fx)
@@ -123,11 +138,11 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         ego=in_world(ego_camera(spec.ego_size), ego_from_room),
         exos=tuple(in_world(camera, pose) for camera, pose in exo),
     )
-    head = _drawn_head(person, turn, form, range(first, len(parts)), room_from_world)
+    head = _drawn_head(person, turn, form, of_person, room_from_world)
     hands = np.einsum("ij,tsnj->tsni", turn, person.hands)
     return Layout(
         scene=scene,
-        prompt=write_prompt(room, workspace, person),
+        prompt=write_prompt(room, workspace, person, spec.posture),
         head=head,
         hands=torch.from_numpy(hands @ room_from_world),
     )
@@ -153,9 +168,12 @@ def _draw_exo_cameras(
         high=room.high,
         parts=parts,
         target=target,
-        landmarks=landmarks,
+        landmarks=landmarks[1:] if spec.exo_place == "overhead" else landmarks,
+        place=spec.exo_place,
+        roll_deg=spec.exo_roll_deg,
     )
-    side = {"azimuths_deg": BEHIND_DEG} if spec.exo_side == "behind" else {}
+    azimuths = BEHIND_DEG if spec.exo_side == "behind" else AZIMUTHS_DEG.get(spec.posture)
+    side = {} if azimuths is None else {"azimuths_deg": azimuths}
     first = draw(streams[EXO_STREAMS[0]], heading=facing, **side)
     away = _centre(first[1]) - target
     azimuth = float(np.arctan2(-away[0], away[1]))
@@ -169,6 +187,14 @@ def _draw_exo_cameras(
         for name, quarter in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
     ]
     return [first, *further]
+
+
+def _hiding(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
+    """A board between an exo camera and the head, across that line."""
+    way = head - eye
+    place = eye + rng.uniform(*HIDING_SHARE) * way
+    angle = float(np.arctan2(-way[0], way[1]))
+    return box("board", HIDING_M, place, THINGS[0], "print", angle=angle)
 
 
 def _centre(camera_from_room: np.ndarray) -> np.ndarray:

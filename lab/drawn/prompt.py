@@ -2,6 +2,7 @@
 
 from .palettes import Colour, colour_name
 from .person import Person
+from .postures import PROMPTS
 from .room import Room
 from .workspace import Workspace
 
@@ -17,15 +18,21 @@ def _with_article(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
+def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str) -> str:
     """The take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]`` section."""
     wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
-    posture = "sits on a stool" if workspace.seated else "stands"
+    if posture != "usual":
+        return (
+            f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. "
+            f"A person in {_with_article(shirt)} shirt {PROMPTS[posture]}. "
+            f"[Ego view] **Scene Overview:** The person's hands in {shirt} sleeves before {wall} walls."
+        )
+    seat = "sits on a stool" if workspace.seated else "stands"
     things, load = _listed(workspace.objects), _listed(person.held)
     return (
         f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
-        f"{_with_article(shirt)} shirt wearing dark glasses {posture} at {_with_article(table)} table. "
+        f"{_with_article(shirt)} shirt wearing dark glasses {seat} at {_with_article(table)} table. "
         f"On the table: {things}. "
         f"**Action Analysis:** The person holds {load} and moves both hands over the table, lifting and putting down "
         "what they hold, while the head follows the hands. The camera and everything else stay still. "

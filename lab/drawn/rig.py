@@ -3,12 +3,14 @@ on the head, hands that rest and reach, sway of head and light. Times in seconds
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import CameraModel, look_at
+from egox_core.frozen import frozen
 from egox_core.sizes import REFERENCE_SIZE
 
 from .parts import Part
@@ -28,6 +30,7 @@ EGO_CAMERA = CameraModel(
 """Near the preset ``aria_released``, but not tied to it: ground truth must not move when the preset
 is fitted anew."""
 UP = (0.0, 0.0, 1.0)
+FLOOR_MARGIN_M = 0.05
 WALL_MARGIN_M = 0.2
 FREE_M = 0.35  # around a camera that is carried
 HAND = (0.012, 0.9)  # metres, degrees: of the hand that carries it
@@ -49,6 +52,24 @@ def sway(
         period = rng.uniform(fastest_s, slowest_s)
         value += rng.normal() * np.sin(2 * np.pi * times_s / period + rng.uniform(0, 2 * np.pi))
     return value * size / np.sqrt(2.0)
+
+
+@frozen
+class Seat:
+    """Where an exo camera may be, and its angle of view along the longer side."""
+
+    far_m: tuple[float, float]  # from what it looks at, along the floor
+    above: Literal["floor", "target", "ceiling"]
+    height_m: tuple[float, float]  # over that
+    view_deg: tuple[float, float] = (56, 70)
+
+
+SEATS = {
+    "usual": Seat(far_m=(1.6, 2.7), above="target", height_m=(0.45, 1.1)),
+    "low": Seat(far_m=(0.9, 2.5), above="floor", height_m=(0.08, 0.5), view_deg=(60, 80)),
+    "overhead": Seat(far_m=(0.0, 0.25), above="target", height_m=(0.9, 1.4), view_deg=(50, 80)),
+    "ceiling": Seat(far_m=(0.0, 1.2), above="ceiling", height_m=(-0.4, -0.21), view_deg=(80, 100)),
+}
 
 
 def ease(
@@ -144,25 +165,31 @@ def draw_exo(
     heading: float,
     # Angles off the heading, to either side.
     azimuths_deg: tuple[float, float] = (35, 125),
-    # Distances from the target, along the floor.
-    far_m: tuple[float, float] = (1.6, 2.7),
+    # One of SyntheticSpec.exo_place.
+    place: str = "usual",
+    # Distances from the target, along the floor, in place of the seat's.
+    far_m: tuple[float, float] | None = None,
+    # Standard deviation of its tilt.
+    roll_deg: float = 1.5,
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
     """A camera inside the room, off the furniture, with head and hands in free sight.
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""
-    parts = _furniture(parts)
+    parts, seat = _furniture(parts), SEATS[place]
     low, high = np.asarray(list(low)), np.asarray(list(high))
+    ground = {"floor": low[2], "target": target[2], "ceiling": high[2]}[seat.above]
+    margin = np.array([WALL_MARGIN_M, WALL_MARGIN_M, FLOOR_MARGIN_M])
     best: tuple[int, CameraModel, np.ndarray] | None = None
     for _ in range(60):
         azimuth = heading + rng.choice((-1.0, 1.0)) * np.radians(rng.uniform(*azimuths_deg))
-        far = rng.uniform(*far_m)
+        far = rng.uniform(*(far_m or seat.far_m))
         eye = target + far * np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-        eye[2] = target[2] + rng.uniform(0.45, 1.1)
+        eye[2] = min(ground + rng.uniform(*seat.height_m), high[2] - 1.05 * WALL_MARGIN_M)
         aim = target + rng.normal(size=3) * np.array([0.08, 0.08, 0.05])
-        pose = look_at(eye, aim, UP, roll_deg=rng.normal() * 1.5).numpy()
-        focal = 0.5 * width / np.tan(np.radians(rng.uniform(56, 70)) / 2)
-        if (eye < low + WALL_MARGIN_M).any() or (eye > high - WALL_MARGIN_M).any():
+        pose = look_at(eye, aim, UP, roll_deg=rng.normal() * roll_deg).numpy()
+        focal = 0.5 * max(width, height) / np.tan(np.radians(rng.uniform(*seat.view_deg)) / 2)
+        if (eye < low + margin).any() or (eye > high - WALL_MARGIN_M).any():
             continue
         if _nearest(parts, eye) < 0.35:
             continue

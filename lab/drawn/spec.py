@@ -13,6 +13,8 @@ Clutter = Literal["calm", "normal"]
 Wearer = Literal["usual", "drawn"]
 ExoSide = Literal["front", "behind"]
 ExoPath = Literal["shake", "pan", "dolly", "walk-around"]
+Posture = Literal["usual", "lying", "bent", "climbing"]
+ExoPlace = Literal["usual", "low", "overhead", "ceiling"]
 
 CHOICES = {
     "texture": get_args(Texture),
@@ -20,6 +22,8 @@ CHOICES = {
     "wearer": get_args(Wearer),
     "exo_side": get_args(ExoSide),
     "exo_path": get_args(ExoPath),
+    "posture": get_args(Posture),
+    "exo_place": get_args(ExoPlace),
 }
 
 RANGES = {
@@ -33,6 +37,7 @@ RANGES = {
     "exo_views": (1, 4),  # a camera has a quarter of the circle to itself
     "exo_motion": (0, 1),
     "exo_turn_deg": (0, 60),
+    "exo_roll_deg": (0, 30),
 }
 
 
@@ -74,6 +79,11 @@ class SyntheticSpec:
     wearer: Wearer = "usual"
     turning_deg: float = 0.0  # the head turns so far to both sides
     exo_side: ExoSide = "front"  # where the exo camera stands: behind, the wearer's back is seen
+    posture: Posture = "usual"  # else without a table: on a bed, over a crate, on a climbing wall
+    # low: near the floor, looks up; overhead: over the hands; ceiling: under it, looks down
+    exo_place: ExoPlace = "usual"
+    exo_roll_deg: float = 1.5  # standard deviation of the exo camera's tilt
+    exo_sees_head: bool = True  # else something stands between the first exo camera and the head
     exo_views: int = 1  # exo cameras: further ones stand opposite the first, then to both sides, each in its quarter
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.poses import camera_centre
+from egox_core.cameras.poses import camera_centre, transform
 from egox_core.safe_files import read_json
 from egox_core.take import load_take
 from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
@@ -160,6 +160,45 @@ def test_a_handheld_exo_camera_goes_its_way(path, size, metres, degrees):
     turn = Rotation.from_matrix((poses[:, :, :3] @ poses[0, :, :3].T).numpy())
     angle = np.degrees(turn.magnitude().max())
     assert metres[0] <= way <= metres[1] and degrees[0] <= angle <= degrees[1]
+
+
+POSTURES = {
+    "usual": (0.7, 1.0),
+    "lying": (-0.75, 0.75),
+    "bent": (-0.9, 0.6),
+    "climbing": (0.7, 1.0),
+}
+"""Height of the eyes over the neck, in shares of their distance."""
+EXO_DOWN = {"usual": (0.1, 0.7), "low": (-0.9, 0.3), "overhead": (0.9, 1.0), "ceiling": (0.7, 1.0)}
+
+
+@pytest.mark.parametrize("posture", POSTURES)
+def test_a_posture_turns_the_head_and_moves_all_of_the_person(posture):
+    for seed in range(6):
+        layout = draw_layout(replace(FEW, seed=seed, posture=posture))
+        neck, eyes = layout.head.marks["neck"][0], layout.head.world_from_eyes[0, :, 3]
+        least, most = POSTURES[posture]
+        assert least < (eyes - neck)[2] / np.linalg.norm(eyes - neck) < most
+        seen = transform(layout.scene.ego.w2c[:1], torch.from_numpy(np.stack((neck, eyes))))[0]
+        assert seen[0].norm() < 0.4 and seen[1].norm() < 0.1  # m, of the ego camera on the head
+        assert layout.head.world_from_eyes[..., 2, 3].min() > 0.1
+
+
+@pytest.mark.parametrize("place", EXO_DOWN)
+def test_an_exo_camera_looks_from_its_place(place):
+    for seed in range(6):
+        exo = draw_layout(replace(FEW, seed=seed, exo_place=place)).scene.exo
+        least, most = EXO_DOWN[place]
+        assert least <= -float(exo.w2c[0, 2, 2]) <= most
+        assert (float(camera_centre(exo.w2c[0])[2]) < 0.5) == (place == "low")
+
+
+def test_a_head_can_be_hidden_and_a_picture_upright():
+    spec = replace(FEW, exo_width=64, exo_height=112)
+    seen, hidden = make_take(spec), make_take(replace(spec, exo_sees_head=False))
+    assert seen.exo_rgb.shape[1:3] == (112, 64) and seen.exo == hidden.exo
+    heads = [take.scene.group_table("head")[take.exo_index.long()].sum() for take in (seen, hidden)]
+    assert heads[1] < 0.2 * heads[0]
 
 
 def test_wrong_specs_are_refused():

@@ -1,0 +1,135 @@
+"""Postures away from a table: the standing figure turned about its hips, and what it lies on or climbs.
+
+Body frame of ``person.py``: hips above the origin, facing +y, z up, metres."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from egox_core.frozen import frozen
+
+from .furniture import pick
+from .palettes import THINGS, WOODS
+from .parts import Part, ball, box, placed
+from .person import Person
+from .workspace import Workspace
+
+HIPS = np.array([0.0, 0.0, 0.92])
+BELOW_HIPS = ("hips", "thigh", "shin", "shoe")
+THICK_M = 0.14  # half of a trunk, with clothes
+PROMPTS = {
+    "lying": "lies, lifting both hands",
+    "bent": "bends over, both hands near the floor",
+    "climbing": "hangs on a climbing wall, both hands on its holds",
+}
+
+
+@frozen
+class Posture:
+    """A drawn posture. Body frame, metres."""
+
+    parts: tuple[Part, ...]  # what carries the body
+    body_from_trunk: np.ndarray  # [3, 4], of the figure as it stands
+    body_from_legs: np.ndarray  # [3, 4]
+    target: np.ndarray  # [3] what an exo camera looks at
+
+
+def draw_posture(rng: np.random.Generator, kind: str, ceiling_m: float) -> Posture:
+    """Draw a posture and what carries the body: ``lying``, ``bent`` or ``climbing``."""
+    return {"lying": _lying, "bent": _bent, "climbing": _climbing}[kind](rng, ceiling_m)
+
+
+def _lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
+    """On the back or a side, on a mat or a bed, the head anywhere."""
+    top, yaw, side = rng.uniform(0.06, 0.6), rng.uniform(-np.pi, np.pi), rng.uniform(-100, 100)
+    turn = Rotation.from_euler("ZXZ", [np.degrees(yaw), 90, side], degrees=True).as_matrix()
+    hips = turn @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, top + THICK_M])
+    pose = np.column_stack((turn, hips - turn @ HIPS))
+    bed = box("bed", (1.1, 2.1, top), (0.0, 0.0, top / 2), pick(rng, THINGS), "fabric")
+    return Posture(
+        parts=tuple(placed([bed], yaw, (0.0, 0.3, 0.0))),
+        body_from_trunk=pose,
+        body_from_legs=pose,
+        target=np.array([0.0, 0.3, top + 0.25]),
+    )
+
+
+def _bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
+    """Forward from the hips, over a box on the floor."""
+    turn = Rotation.from_euler("x", -rng.uniform(45, 85), degrees=True).as_matrix()
+    height = rng.uniform(0.1, 0.3)
+    crate = box("crate", (0.5, 0.35, height), (0, 0.85, height / 2), pick(rng, WOODS), "wood")
+    return Posture(
+        parts=(crate,),
+        body_from_trunk=np.column_stack((turn, HIPS - turn @ HIPS)),
+        body_from_legs=np.eye(3, 4),
+        target=np.array([0.0, 0.5, 0.8]),
+    )
+
+
+def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
+    """Off the floor, before a wall with holds."""
+    lift = np.eye(3, 4)
+    lift[2, 3] = rng.uniform(0.15, ceiling_m - 1.95)
+    wall = box("wall", (2.2, 0.1, ceiling_m), (0, 0.62, ceiling_m / 2), pick(rng, WOODS), "wood")
+    places = zip(rng.uniform(-1, 1, 14), rng.uniform(0.2, ceiling_m - 0.2, 14), strict=True)
+    holds = [
+        ball("hold", rng.uniform(0.03, 0.07), (x, 0.56, z), pick(rng, THINGS), "paint", "furniture")
+        for x, z in places
+    ]
+    return Posture(
+        parts=(wall, *holds),
+        body_from_trunk=lift,
+        body_from_legs=lift,
+        target=np.array([0.0, 0.2, 1.2 + lift[2, 3]]),
+    )
+
+
+def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Workspace:
+    """The workspace of a standing figure whose hands reach as a posture asks for, without a table."""
+    height = rng.uniform(1.7, 2.2) if kind == "climbing" else rng.uniform(0.75, 1.1)
+    up = np.array([0.0, 0.0, height - workspace.table_height])
+    return replace(
+        workspace,
+        seated=False,
+        parts=(),
+        objects=(),
+        table_height=height,
+        right_stops=workspace.right_stops + up,
+        left_stops=workspace.left_stops + up,
+    )
+
+
+def posed(person: Person, posture: Posture) -> Person:
+    """The standing figure in a posture."""
+    turn, shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
+
+    def moved(points: np.ndarray) -> np.ndarray:  # [..., 3]
+        return points @ turn.T + shift
+
+    def turned(pose: np.ndarray, by: np.ndarray) -> np.ndarray:  # [..., 3, 4], [3, 4]
+        rotation, centre = by[:, :3] @ pose[..., :3], pose[..., 3] @ by[:, :3].T + by[:, 3]
+        return np.concatenate([rotation, centre[..., None]], axis=-1)
+
+    rotation = person.ego_from_body[..., :3] @ turn.T
+    centre = person.ego_from_body[..., 3] - rotation @ shift
+    parts = tuple(
+        replace(
+            part,
+            pose=turned(
+                part.pose,
+                posture.body_from_legs if part.name in BELOW_HIPS else posture.body_from_trunk,
+            ),
+        )
+        for part in person.parts
+    )
+    return replace(
+        person,
+        parts=parts,
+        ego_from_body=np.concatenate([rotation, centre[..., None]], axis=-1),
+        landmarks=moved(person.landmarks),
+        body_from_eyes=turned(person.body_from_eyes, posture.body_from_trunk),
+        marks={name: moved(points) for name, points in person.marks.items()},
+        hands=moved(person.hands),
+    )
