@@ -59,7 +59,9 @@ _CLEAN = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 _OWN_COLOURS = (5, 10)
 """Profiles whose base layer, where it is compatible with nothing else, has Dolby's own colours."""
 _MOST_HEADER, _MOST_BEGINNING = 2**26, 2**16
-_OTHER_SIGHT = re.compile(r"\b(depth|ir|infrared|disparity|confidence|thermal)\b", re.IGNORECASE)
+_OTHER_SIGHT = re.compile(
+    r"\b(alpha|depth|ir|infrared|disparity|confidence|thermal)\b", re.IGNORECASE
+)
 """Titles of tracks whose pictures are none of colour."""
 _DEFAULT, _COVER = 1, 1024  # bits of a track's disposition
 
@@ -69,10 +71,11 @@ def chosen_track(tracks: Any) -> Any:
 
     A cover picture is none. Of several, and of a recorder's that are all the default, the colour
     picture is taken, not depth or infrared: by their titles, else a compressed one before a raw
-    one; then the largest."""
+    one; then the largest. A still one beside them, as of an AVIF or HEIF, comes last."""
     return max(
         real_tracks(tracks),
         key=lambda s: (
+            s.frames != 1,
             _OTHER_SIGHT.search(s.metadata.get("title", "")) is None,
             bool(s.disposition & _DEFAULT),
             s.codec_context.name != "rawvideo",

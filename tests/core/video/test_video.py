@@ -511,6 +511,22 @@ def test_the_colour_track_of_a_recorder_is_read(tmp_path):
         assert frames.shape == (1, 48, 80, 3) and remarks["tracks"] == "2"
 
 
+def test_a_still_beside_the_video_is_not_read(tmp_path):
+    """Animated AVIF has its first picture as a still, which is the default, too, and comes first."""
+    path = tmp_path / "poster.mp4"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=20) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height = 80, 48
+            stream.disposition = av.stream.Disposition.default
+        for stream, count in zip(streams, (1, 5), strict=True):
+            for picture in numbered_frames(count, 48, 80):
+                frame = av.VideoFrame.from_ndarray(picture.numpy(), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    assert probe_video(path).frame_count == 5
+
+
 def test_uneven_time_stamps(tmp_path):
     """Frames are chosen by the moment they are shown, not by counting."""
     chosen = open_clip(
