@@ -68,7 +68,9 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     Raises:
         EgoXInputError: empty, absolute, outside all of them, not there.
     """
-    name = name.strip().strip("\"'").strip()  # Windows' "Copy as path" adds quotes
+    name = name.strip()
+    if name[:1] in ('"', "'") and name[-1:] == name[:1]:  # Windows' "Copy as path" adds them
+        name = name[1:-1].strip()
     if not name or "\0" in name:
         raise EgoXInputError(
             what,

@@ -1,8 +1,12 @@
 """The harness itself: the real server, the pack in it, its API and its websocket."""
 
+import http.server
+import threading
+
 import pytest
 
-from tools.setup.api_client import PromptRefused
+from tools.setup.api_client import ApiClient, PromptRefused
+from tools.setup.base_dir import BaseDir
 from tools.setup.host import MINIMUM_VERSION, find_host
 from tools.setup.layout import SetupError
 from tools.setup.server import Server, check_port
@@ -39,6 +43,32 @@ def test_a_prompt_that_is_valid_in_part_only_is_refused(client):
 def test_a_busy_port_is_refused(server):
     with pytest.raises(SetupError, match=f"Port {server.port} can't be used"):
         check_port(server.port)
+
+
+def test_the_loser_of_a_port_does_not_take_the_winners_server(server, tmp_path):
+    """Both found it free; a host that can't have its port ends later than the other one answers."""
+    loser = Server(server.environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt")
+    loser.port, loser.client = server.port, server.client
+    with pytest.raises(SetupError, match=f"Port {server.port} was taken by another server"):
+        loser.start()
+    assert not loser.is_running() and server.client.is_up()
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b'{"system": {"argv": null}}'])
+def test_another_programs_server_has_no_command_line(answer):
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        assert ApiClient(f"http://127.0.0.1:{page.server_port}").arguments() == []
+        page.shutdown()
 
 
 def test_a_server_that_cannot_start_says_why(server, tmp_path):

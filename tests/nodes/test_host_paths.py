@@ -29,6 +29,10 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     monkeypatch.setattr(paths, "SAMPLE", sample)
     assert paths.resolve("takes/a/exo.mp4", "video") == (inside / "exo.mp4").resolve()
     assert paths.resolve("takes\\a\\exo.mp4", "video") == (inside / "exo.mp4").resolve()
+    for quoted in ('"takes/a/exo.mp4"', " 'takes\\a\\exo.mp4' ", '" takes/a/exo.mp4 "'):
+        assert paths.resolve(quoted, "video") == (inside / "exo.mp4").resolve()
+    (inside / "kids'").mkdir()
+    assert paths.resolve("takes/a/kids'", "take", folder_too=True).name == "kids'"
     assert (
         paths.resolve("path.json [output]", "json") == (comfy_host.output / "path.json").resolve()
     )
@@ -85,6 +89,8 @@ def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path):
     for name, message in (
         ("", "no file name"),
         ("none.json", "not there"),
+        ('""', "no file name"),
+        (f'"{outside}"', "absolute path.*copy the file"),
         (str(outside), "absolute path.*copy the file"),
         (str(comfy_host.input / "a" / "b.json"), "absolute path.*write 'a/b.json'"),
         ("a\0b", "leads out|expected a file"),

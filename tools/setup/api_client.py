@@ -97,8 +97,12 @@ class ApiClient:
         return True
 
     def arguments(self) -> list[str]:
-        """Command line of the server that answers: it may be somebody else's."""
-        return [str(each) for each in self.get("/system_stats")["system"].get("argv", ())]
+        """Command line of the server that answers, which may be somebody else's; empty if it is no
+        ComfyUI."""
+        answer = self.get("/system_stats")
+        system = answer.get("system") if isinstance(answer, dict) else None
+        words = system.get("argv") if isinstance(system, dict) else None
+        return [str(word) for word in words] if isinstance(words, list) else []
 
     def version(self) -> str:
         return str(self.get("/system_stats")["system"].get("comfyui_version", "unknown"))
