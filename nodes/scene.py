@@ -10,6 +10,7 @@ from ..egox_core.scene import fuse_scenes, viewer_ply
 from ..egox_core.types import Moving
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
+from .scene_splat import SceneSplat
 from .search_words import node_schema
 from .show import shown
 
@@ -69,6 +70,14 @@ class EgoXBuildScene(io.ComfyNode):
                         "Cloud. The exo camera is the origin."
                     ),
                 ),
+                io.Splat.Output(
+                    display_name="splat",
+                    tooltip=(
+                        "The points as flat Gaussians, an item of the batch for each frame if "
+                        "something moves, for Render Splat, Create 3D File and other nodes that "
+                        "take a SPLAT. The exo camera is the origin."
+                    ),
+                ),
             ],
         )
 
@@ -85,6 +94,7 @@ class EgoXBuildScene(io.ComfyNode):
         return io.NodeOutput(
             points,
             Types.File3D(viewer_ply(points), "ply"),
+            SceneSplat(points),
             ui=shown and shown.note(report.text()),
         )
 

@@ -8,6 +8,7 @@ from .build import build_scene
 from .camera_motion import camera_moves
 from .exo_motion import AGREES_PX, estimate_exo_motion
 from .fusion import fuse_scenes
+from .gaussians import Gaussians, scene_gaussians
 from .poses import ego_in_scene
 from .surface import lift
 from .viewer import viewer_camera, viewer_ply, write_ply

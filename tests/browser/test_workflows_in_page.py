@@ -20,9 +20,9 @@ SOCKETS = {
 """Of a blueprint: what graphs of one's own bring along, beside what it can't do without."""
 _SOCKETS = "() => app.graph.nodes[0].inputs.map((slot) => slot.name)"
 PACK = "comfyui-egox"
-OF_THE_PAGE = {*api_forms.OF_THE_PAGE, "filename_prefix"}
-"""Widgets that the page adds by itself and sends along, of which the server takes no notice; and
-the name into which it writes λ_g and seed."""
+OF_THE_PAGE = {*api_forms.OF_THE_PAGE, "filename_prefix", "viewport_state"}
+"""Widgets that the page adds by itself and sends along, of which the server takes no notice; the
+name into which it writes λ_g and seed; and what a 3D viewer was last looked at from."""
 MOST_ROWS, MOST_PROMOTED, MOST_IN_FORM, LEAST_ZOOM = 8, 6, 11, 0.6
 
 # Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the

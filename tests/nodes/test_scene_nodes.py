@@ -1,5 +1,6 @@
 """Build Scene, Render Ego Prior and Scene to Point Cloud as the host calls them."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -166,3 +167,47 @@ def test_host_masks_stand_in_for_the_depths_own(take):
         (take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum()
     )
     assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64
+
+
+def test_host_renders_the_splat_like_the_prior(pack, repo_root):
+    """Render Splat at the ego camera of calm_room, whose lens both draw as a pinhole."""
+    import comfy_extras.nodes_gaussian_splat as host
+    from egox_pack.egox_core import stages
+    from egox_pack.egox_core.cameras import CameraModel
+    from egox_pack.egox_core.scene import viewer_camera
+    from egox_pack.egox_core.take import load_take
+    from egox_pack.nodes.scene import EgoXBuildScene
+
+    take = load_take(repo_root / "sample" / "calm_room", frame_count=1)
+    scene, _, splat = EgoXBuildScene.execute(take.read_exo(), take.depth, "auto").args
+    path = take.trajectory.beside(take.depth.exo)
+    camera = viewer_camera(path)
+    size = 448
+    focal = size / 2 / math.tan(math.radians(camera["fov"]) / 2)
+    middle = size / 2 - 0.5
+    pinhole = CameraModel(
+        lens="pinhole", width=size, height=size, fx=focal, fy=focal, cx=middle, cy=middle
+    )
+    ego = replace(path.ego.upright, lens=pinhole)
+    prior, _ = stages.prior(scene, replace(path, ego=ego), preset="clean", draw_anyway=True)
+    images, _ = host.RenderSplat.execute(
+        splat, size, size, 1, 1.0, 2.0, 0.0, 0.0, "#000000", "color", camera
+    ).args
+    observed = prior.coverage[0]
+    error = (images[0] - prior.rgb[0])[observed].square().mean()
+    assert -10 * math.log10(error) > 29
+
+
+def test_splat_has_an_item_per_frame(take, scene):
+    from egox_pack.nodes.scene_splat import SceneSplat
+
+    splat = SceneSplat(scene)
+    assert "sh" not in vars(splat), "nothing is made before a node reads it"
+    moving = [len(scene.moving[frame]) for frame in range(5)]
+    assert min(moving) > 0
+    assert splat.counts.tolist() == [len(scene.static) + count for count in moving]
+    assert splat.positions.shape == (5, int(splat.counts.max()), 3)
+    last = scene.points(4)
+    exo_from_scene = scene.exo.at(0).float()
+    in_exo = last.xyz @ exo_from_scene[:, :3].T + exo_from_scene[:, 3]
+    assert torch.allclose(splat.positions[4, : len(last)], in_exo, atol=1e-5)

@@ -1,0 +1,39 @@
+"""The host's SPLAT of a scene, made when a node first reads it: most graphs never do."""
+
+import torch
+from comfy_api.latest import Types
+
+from ..egox_core.scene import scene_gaussians
+from ..egox_core.types import PointCloud
+
+FIELDS = {
+    "positions": "positions",
+    "scales": "scales",
+    "rotations": "rotations",
+    "opacities": "opacities",
+    "sh": "harmonics",
+}
+"""Tensors of a SPLAT, and those of Gaussians that they are made of."""
+
+
+class SceneSplat(Types.SPLAT):
+    """An item per frame; a single one if nothing moves."""
+
+    def __init__(self, scene: PointCloud) -> None:
+        self.scene = scene
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        """Make all tensors at the first read of one."""
+        if name not in FIELDS and name != "counts":
+            raise AttributeError(name)
+        frames = range(len(self.scene.moving))
+        moves = any(len(self.scene.moving[frame]) for frame in frames)
+        items = [scene_gaussians(self.scene, frame) for frame in (frames if moves else [0])]
+        padded = {
+            field: torch.nn.utils.rnn.pad_sequence(
+                [getattr(item, source) for item in items], batch_first=True
+            )
+            for field, source in FIELDS.items()
+        }
+        super().__init__(**padded, counts=torch.tensor([len(item) for item in items]))
+        return self.__dict__[name]
