@@ -8,22 +8,23 @@ steps of Wan 14B's shape with random weights through the host, beside 8.2 GB of 
 and 16 GB; then what has run on few cards or none: the steps compiled in turns with eager, the
 products of a block in bf16, fp8 and int8, kernels in fp16, the tests that take a device, fp8 steps and
 egox_fast with the device's memory held to 24 and 16 GB, egox_demo on the real server. Each row is
-printed, and the page written (--out names its folder), when it is there; a part that fails or outruns
-its share of --minutes says so, and the next runs. Times have a bar on 9.0, where they were measured.
-The page has no names of people, computers or folders, fit for a bug report:
-benchmarks/results/gpu_<name>.md, at the end .json too.
+printed, and the page written, when it is there; a part that fails or outruns its share of --minutes
+says so, and the next runs. Times have a bar on 9.0, where they were measured. The page has no names
+of people, computers or folders, fit for a bug report: benchmarks/results/gpu_<name>.md and .json, or
+gpu.md and gpu.json (some 30 KB) in the folder of --out, there from the first second on: what the
+machine has, what is left out, what runs now and what is to come.
 
 `python3 -m benchmarks.gpu` in a copy of the tree does the same without run.py's environment, with
 the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.
 """
 
+import argparse
 import os
-import shutil
 import sys
-import tempfile
 import time
-from importlib.util import find_spec
+from pathlib import Path
 
+from lab.first_look import missing_packages, this_machine, write_first
 from tools.setup.host import Host, find_host
 from tools.setup.layout import SetupError
 
@@ -44,47 +45,53 @@ DISK_GB = 2
 """For compiled kernels and the server's folder."""
 
 
-def first_look() -> Host | None:
-    """Say, before torch is imported, what is there, missing and left out; the host."""
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    host = None
+def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
+    """Say what the machine has and lacks, into the folder too; the host, and what is left out."""
+    host, machine = None, this_machine()
     try:
         host = find_host()
         without = "ComfyUI" if host is None else ""
     except SetupError as error:
         without = f"ComfyUI ({error})"
-    for name, what in LEFT_OUT.items():
-        if find_spec(name) is None:
-            say(f"not installed: {name}, so without {what}")
+    left_out = [
+        f"not installed: {name}, so without {LEFT_OUT[name]}" for name in missing_packages(LEFT_OUT)
+    ]
     if without:
-        say(f"not installed: {without}, so without its steps, and the demo, whose text it makes")
-    else:
-        say("ComfyUI is there, which makes the demo's text")
-    disk = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
-    short = f", too little for compiled steps and the demo: {DISK_GB}" if disk < DISK_GB else ""
-    say(f"disk: {disk:.1f} GB free{short}")
-    if find_spec("psutil") is not None:
-        import psutil  # noqa: PLC0415
-
-        memory = psutil.virtual_memory().available / 1e9
-        say(f"main memory: {memory:.1f} GB free")
-        for card, needed in MAIN_GB.items():
-            if memory < needed:
-                say(f"so without a training step of the 14B for {card} GB, which takes {needed}")
-    return host
+        text = "so without its steps, and the demo, whose text it makes"
+        left_out.append(f"not installed: {without}, {text}")
+    if machine["disk_gb"] < DISK_GB:
+        left_out.append(
+            f"disk: too little for compiled steps and the demo, which take {DISK_GB} GB"
+        )
+    left_out += [
+        f"main memory: too little for a training step of the 14B for {card} GB: {needed} GB"
+        for card, needed in MAIN_GB.items()
+        if machine["main_memory_gb"] is not None and machine["main_memory_gb"] < needed
+    ]
+    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+    print("\n".join([facts, *left_out]), file=sys.stderr, flush=True)
+    if out is not None:
+        record = {"machine": machine, "left_out": left_out, "running": "imports", "rows": []}
+        write_first(out / "gpu.json", {"benchmark": "gpu", **record})
+    return host, left_out
 
 
 def main() -> int:
     started = time.monotonic()
-    host = first_look()
+    parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for all of it")
+    parser.add_argument("--out", type=Path, help="folder for the page, written after each row")
+    parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--save", action="store_true", help="keep it, also where it is small")
+    args = parser.parse_args()
+    host, left_out = first_look(args.out)
     # The host's allocator wants to be loaded before anything asks the driver.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     from benchmarks.support.gpu_run import run_bench  # noqa: PLC0415
 
-    return run_bench(host, started, __doc__.splitlines()[0])
+    return run_bench(host, started, args, left_out)
 
 
 if __name__ == "__main__":

@@ -130,14 +130,14 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
         seconds, peak_gb = measure(stored, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
         return Row(what=what, measured=f"not run: {why(error)}")
-    text = f"{seconds:.2f} s, peak {peak_gb:.1f} GB of tensors"
+    text = f"{seconds:.2f} s, {peak_words(peak_gb)}"
     in_time = not timed or seconds <= TRAINING_BAR_S
     bar = f"<= {TRAINING_BAR_S:g} s, " * timed + f"peak <= {TRAINING_SLACK} of the prediction"
     return Row(
         what=what,
         measured=f"{text} (predicted {predicted_gb:.1f})",
         bar=bar if judged else "",
-        held=in_time and peak_gb <= TRAINING_SLACK * predicted_gb if judged else None,
+        held=in_time and peak_fits(peak_gb, predicted_gb) if judged else None,
         numbers={"seconds": seconds, "peak_gb": peak_gb, "predicted_gb": predicted_gb},
     )
 
@@ -156,13 +156,24 @@ def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[
     predicted_gb, main_gb = step["predicted_gb"], step["predicted_main_gb"]
     yield Row(
         what=what,
-        measured=f"{step['seconds']:.2f} s by {step['optimizer']}, peak {step['peak_gb']:.1f} GB of "
-        f"tensors (predicted {predicted_gb:.1f}), main memory {step['main_gb']:.1f} GB "
+        measured=f"{step['seconds']:.2f} s by {step['optimizer']}, {peak_words(step['peak_gb'])} "
+        f"(predicted {predicted_gb:.1f}), main memory {step['main_gb']:.1f} GB "
         f"(predicted {main_gb:.1f} with copies while saving)",
         bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
-        held=step["peak_gb"] <= TRAINING_SLACK * predicted_gb if judged else None,
+        held=peak_fits(step["peak_gb"], predicted_gb) if judged else None,
         numbers=step,
     )
+
+
+def peak_words(
+    peak_gb: float | None,  # of tensors
+) -> str:
+    return "peak not measured" if peak_gb is None else f"peak {peak_gb:.1f} GB of tensors"
+
+
+def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
+    """Say whether a peak was measured and is at most the prediction and its slack."""
+    return peak_gb is not None and peak_gb <= TRAINING_SLACK * predicted_gb
 
 
 def tests_row(device: torch.device) -> Row:

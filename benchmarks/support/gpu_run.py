@@ -2,9 +2,12 @@
 
 import _thread
 import argparse
+import faulthandler
 import gc
+import json
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -21,8 +24,9 @@ import torch
 
 from benchmarks.support import gpu_attention, gpu_card
 from benchmarks.support.gpu_row import Row, why
-from benchmarks.support.record import RESULTS, add_arguments, finish, machine, versions
+from benchmarks.support.record import RESULTS, full_record, machine, versions
 from egox_core.gga import BACKENDS
+from egox_core.safe_files import atomic_write, write_json
 from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.setup.host import Host
 from tools.setup.layout import SetupError
@@ -37,7 +41,8 @@ Parts = dict[str, Callable[[], Iterable[Row]]]
 def time_limit(seconds: float | None) -> Generator[None]:
     """Raise TimeoutError in this, the main, thread after so many seconds; None: never.
 
-    Python is interrupted as by Ctrl-C, so that what waits in a library goes on until it returns.
+    It is interrupted as by Ctrl-C, also behind ``nohup``, where Ctrl-C is ignored, and where it waits
+    for a lock or a process. What computes in a library goes on until it returns.
     """
     if seconds is None:
         yield
@@ -46,8 +51,12 @@ def time_limit(seconds: float | None) -> Generator[None]:
 
     def end() -> None:
         over.set()
-        _thread.interrupt_main()
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
@@ -59,6 +68,7 @@ def time_limit(seconds: float | None) -> Generator[None]:
         raise TimeoutError from None
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(slots=True)
@@ -147,6 +157,8 @@ SHARE = 0.34
 """Most of the time that is left which one part may take."""
 LEAST_S = 20.0
 """A part isn't begun with less."""
+OVERRUN = 1.05
+"""Share of --minutes after which the program ends whatever it is at."""
 
 
 def row_line(row: dict[str, Any]) -> str:
@@ -167,6 +179,9 @@ def table(result: dict[str, Any]) -> str:
     for title, items in (
         ("Did not hold", [row["what"] for row in judged if not row["held"]]),
         ("Not run", [f"{part}: {reason}" for part, reason in result["not_run"].items()]),
+        ("Left out", result["left_out"]),
+        ("Running when this was written", [result["running"]] if result["running"] else []),
+        ("To come", result["to_come"]),
     ):
         if items:
             lines.append(f"{title}:\n" + "\n".join(f"- {item}" for item in items))
@@ -183,21 +198,18 @@ def unused_card() -> bool:
 def run_bench(
     host: Host | None,
     started: float,  # of time.monotonic
-    description: str,
+    args: argparse.Namespace,
+    left_out: list[str],  # by the first look
 ) -> int:
     """Run the parts that the command line asks for; the exit code."""
-    parser = argparse.ArgumentParser(prog="gpu", description=description)
-    parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
-    parser.add_argument("--minutes", type=float, default=60.0, help="for all of it")
-    parser.add_argument("--out", type=Path, help="folder for the page, written after each row")
-    parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
-    add_arguments(parser)
-    args = parser.parse_args()
     if not args.small and unused_card():
         sys.exit(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
             "(EGOX_TORCH_INDEX is its index), or a newer driver. (--small runs without it.)"
         )
+    minutes_left = OVERRUN * args.minutes - (time.monotonic() - started) / 60
+    # Whatever still computes in a library then: all rows are on disk.
+    faulthandler.dump_traceback_later(max(1.0, 60 * minutes_left), exit=True)
     memory = ""
     if host is not None and (not args.only or args.only.startswith(("host", "demo"))):
         from benchmarks.support.gpu_host import start_host  # noqa: PLC0415
@@ -209,8 +221,7 @@ def run_bench(
         torch.set_num_threads(1)  # work this small is only held up by a second thread
     # By number, since not all of torch takes it without.
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    folder, args.save = args.out or RESULTS, args.save or size == "14b" or args.out is not None
-    folder.mkdir(parents=True, exist_ok=True)
+    saving = args.save or size == "14b" or args.out is not None
     packages = [name for name in ("triton", "diffusers") if find_spec(name)]
     facts = {
         **versions(),
@@ -220,50 +231,66 @@ def run_bench(
         "system": machine()["system"],
     }
     report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
+    running, to_come = "device", ["what the device is"]
 
     def say(text: str) -> None:
         if not args.json:
             print(text, file=sys.stderr, flush=True)
 
-    def so_far() -> tuple[str, dict[str, Any]]:
-        name = report.card.get("name", "none")
+    def so_far() -> dict[str, Any]:
         rows = [{"part": part, **row.as_dict()} for part, row in report.rows]
-        return f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}" + "_small" * (
-            name != "none" and size == "small"
-        ), {
-            "name": name.replace("none", "a CPU"),
+        return {
+            "name": report.card.get("name", "a CPU"),
             "size": size,
             "facts": facts,
+            "left_out": left_out,
             "rows": rows,
+            "running": running,
+            "to_come": to_come,
             "not_run": report.not_run,
             "part_seconds": report.seconds,
             "seconds": round(time.monotonic() - started, 1),
             "passed": bool(rows) and all(row["held"] is not False for row in rows),
         }
 
+    def write() -> None:
+        if saving:
+            write_result(args.out, so_far())
+
     def keep(row: Row) -> None:
         say(row_line(row.as_dict()))
-        if args.save:
-            file, result = so_far()
-            (folder / f"{file}.md").write_text(table(result) + "\n", "utf-8")
+        write()
 
     report.keep = keep
     try:
         report.run("device", lambda: [gpu_card.device_row(device)])
-        for part, rows in parts_of(size, device, report.card, bool(memory)).items():
-            if not part.startswith(args.only):
-                continue
+        parts = parts_of(size, device, report.card, bool(memory))
+        to_come = [part for part in parts if part.startswith(args.only)]
+        while to_come:
+            running, *to_come = to_come
             left = 60 * args.minutes - (time.monotonic() - started)
             if left < min(LEAST_S, 30 * args.minutes):
-                report.not_run[part] = "the time was over"
+                report.not_run[running] = "the time was over"
                 continue
             share = left * (1 if args.only else SHARE)
-            say(f"... {part}, {share:.0f} s at most")
-            report.run(part, rows, share)
+            say(f"... {running}, {share:.0f} s at most")
+            write()
+            report.run(running, parts[running], share)
     except KeyboardInterrupt:
-        report.not_run["the rest"] = "ended by Ctrl-C"
-    file, result = so_far()
-    finish(file, result, args, table(result), folder=folder)
-    if args.save:
-        (folder / f"{file}.md").write_text(table(result) + "\n", "utf-8")
+        report.not_run |= dict.fromkeys([running, *to_come], "ended by Ctrl-C")
+    running, to_come = "", []
+    result = so_far()
+    print(json.dumps(full_record("gpu", result), indent=1) if args.json else table(result))
+    write()
+    faulthandler.cancel_dump_traceback_later()
     return 0 if result["passed"] else 1
+
+
+def write_result(out: Path | None, result: dict[str, Any]) -> None:
+    """Write the page and its JSON, whole or not at all: to ``out``, or the folder of results."""
+    card = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
+    small = "_small" if result["size"] == "small" else ""
+    file = RESULTS / f"gpu_{card}{small}" if out is None else out / "gpu"
+    write_json(file.with_suffix(".json"), full_record("gpu", result))
+    with atomic_write(file.with_suffix(".md")) as temporary:
+        temporary.write_text(table(result) + "\n", "utf-8")

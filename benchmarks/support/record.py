@@ -86,22 +86,24 @@ def finish(
     args: argparse.Namespace,
     table: str,
     passed: bool = True,
-    folder: Path = RESULTS,
 ) -> int:
     """Print the result as asked, and keep it when asked; the script's exit code."""
-    record = {
+    text = json.dumps(full_record(name, result), indent=1, ensure_ascii=False)
+    print(text if args.json else table)
+    if args.save:
+        (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")
+    return 0 if passed else 1
+
+
+def full_record(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """A result with its name, date, machine and versions."""
+    return {
         "benchmark": name,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "machine": machine(),
         "versions": versions(),
         **result,
     }
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    print(text if args.json else table)
-    if args.save:
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.json").write_text(text + "\n", "utf-8")
-    return 0 if passed else 1
 
 
 def _processor() -> str:

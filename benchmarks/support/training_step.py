@@ -32,8 +32,8 @@ SMALL_GRID, SMALL_RANK = (2, 4, 6, 4), 8
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 
-def measure(base: str, small: bool) -> tuple[float, float]:
-    """Seconds of one optimizer step, and GB of tensors at its worst moment (NaN without a GPU);
+def measure(base: str, small: bool) -> tuple[float, float | None]:
+    """Seconds of one optimizer step, and GB of tensors at its worst moment (None without a GPU);
     ``small``: a few layers on whatever device there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, grid, rank = meta_model(), RELEASED_GRID, 256
@@ -81,8 +81,8 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     }
 
 
-def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """Seconds of the second step, and GB of tensors at the worst moment of both."""
+def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
+    """Seconds of the second step, and GB of tensors at the worst moment of both (None on a CPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -92,7 +92,7 @@ def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float]
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
+    peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
     return seconds[-1], peak
 
 

@@ -7,8 +7,9 @@
 Processes draw and encode rooms while the base trains (image-to-video, and copying what is known),
 then the EgoX LoRA on it, both from the weights that ship. ``--minutes`` is all of it: imports have a
 share, and of the time that is left then waiting, base, LoRA and figures each one that no other eats.
-The folder is right at any moment: weights come every 20 s in parts of 15 MiB (``--join`` puts the
-newest whole save together), and ``figures.json`` says how far it got. At the end ``figures.md`` has it
+The folder is right at any moment: ``figures.json`` says from the first second on what the machine has
+and lacks, what was asked for and how far it got; weights come every 20 s in parts of 15 MiB
+(``--join`` puts the newest whole save together). At the end ``figures.md`` has it
 as a table (rooms, clips seen, held-out losses by noise level, figures on the test rooms) beside
 ``rooms.png``. No host, network or environment of ``run.py`` is needed; the packages of the extra
 `train` are, and the text embedding of the demo's graph, from a host or a file that ``python3 -m
@@ -16,13 +17,15 @@ lab.small_model.lotus FILE`` wrote.
 """
 
 import argparse
+import faulthandler
 import os
-import shutil
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from lab.first_look import missing_packages, this_machine, write_first
 
 from .drawers import Drawing, drawing
 
@@ -30,45 +33,79 @@ NEEDED = (
     "torch safetensors diffusers peft accelerate transformers pydantic yaml numpy cv2 scipy PIL "
     "torchmetrics psutil"
 ).split()
-DISK_BYTES, WORKER_BYTES = 2e9, 1.5e9
+DISK_GB, WORKER_GB = 2, 1.5
 """Free disk that rooms and runs need, and main memory of a process that draws."""
+OVERRUN = 1.05
+"""Share of --minutes after which the program ends whatever it is at."""
 
 
-def first_look(text: Path | None, workers: int) -> int:
-    """Say in the first seconds what is there, missing and left out; the number of processes that
-    memory allows.
+def first_look(args: argparse.Namespace) -> dict[str, Any]:
+    """Say in the first seconds what the machine has, lacks and will do, into the folder too.
 
     Raises:
         SystemExit: something without which nothing can be made.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    problems = []
+    machine, problems = this_machine(), []
+    missing = missing_packages(NEEDED)
     if missing:
         problems.append(f"packages: {' '.join(missing)} (pip install -e '.[train]')")
-    disk = shutil.disk_usage(tempfile.gettempdir()).free
-    if disk < DISK_BYTES:
-        problems.append(f"disk: {disk / 1e9:.1f} GB free for rooms, {DISK_BYTES / 1e9:.0f} needed")
-    if text is None and "EGOX_HOST_DIR" not in os.environ:
+    if machine["disk_gb"] < DISK_GB:
+        problems.append(f"disk: {machine['disk_gb']} GB free for rooms, {DISK_GB} needed")
+    if args.text is None and "EGOX_HOST_DIR" not in os.environ:
         problems.append("text: no --text FILE, and no ComfyUI in EGOX_HOST_DIR to make it")
-    if text is not None and not text.is_file():
-        problems.append(f"text: no file {text.name}")
+    if args.text is not None and not args.text.is_file():
+        problems.append(f"text: no file {args.text.name}")
+    memory_gb = machine["main_memory_gb"] or 0.0
+    record = {
+        "machine": machine,
+        "missing": problems,
+        "minutes": args.minutes,
+        "size": "small" if args.small else "full",
+        "processes that draw": max(1, min(args.workers, int(memory_gb / WORKER_GB))),
+        "doing": "nothing: see what is missing" if problems else "imports",
+    }
+    write_first(args.out / "figures.json", record)
     if problems:
         sys.exit("\n".join(["missing:", *problems]))
-    import psutil
-
-    memory = psutil.virtual_memory().available
-    fitting = max(1, min(workers, int(memory / WORKER_BYTES)))
-    source = "a file" if text else "the host"
+    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     print(
-        f"packages are there, text from {source}; disk {disk / 1e9:.1f} GB free, main memory "
-        f"{memory / 1e9:.1f}; {fitting} of {workers} processes draw",
+        f"packages are there, text from {'a file' if args.text else 'the host'}; {facts}; "
+        f"{record['processes that draw']} of {args.workers} processes draw",
         flush=True,
     )
-    if shutil.which("nvidia-smi") is None:
+    if not machine["nvidia_driver"]:
         print(
             "left out: no NVIDIA card, so a few steps for many; --small tries the way", flush=True
         )
-    return fitting
+    return record
+
+
+def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> None:
+    """Import, draw, train and measure."""
+
+    def tell(words: str) -> None:
+        print(f"{time.monotonic() - started:.0f} s: {words}", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work:
+        job = Drawing(Path(work), args.small, args.device, record["processes that draw"])
+        with drawing(job) as drawers:  # they import meanwhile
+            import torch
+
+            from .run import train_small_model
+            from .settings import SMALL, DemoTraining
+
+            train_small_model(
+                args.out,
+                SMALL if args.small else DemoTraining(),
+                drawers,
+                record,
+                minutes=args.minutes,
+                work=Path(work),
+                device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                text=args.text,
+                started=started,
+                tell=tell,
+            )
 
 
 def main() -> int:
@@ -98,28 +135,16 @@ def main() -> int:
         return 0
     if args.out is None:
         parser.error("give --out FOLDER")
-    workers = first_look(args.text, args.workers)
-    with tempfile.TemporaryDirectory(prefix="egox_rooms_") as work:
-        job = Drawing(Path(work), args.small, args.device, workers)
-        with drawing(job) as drawers:  # they import meanwhile
-            import torch
-
-            from .run import train_small_model
-            from .settings import SMALL, DemoTraining
-
-            train_small_model(
-                args.out,
-                SMALL if args.small else DemoTraining(),
-                drawers,
-                minutes=args.minutes,
-                work=Path(work),
-                device=args.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-                text=args.text,
-                started=started,
-                tell=lambda words: print(
-                    f"{time.monotonic() - started:.0f} s: {words}", flush=True
-                ),
-            )
+    record = first_look(args)
+    # Whatever still computes in a library then: all is on disk.
+    faulthandler.dump_traceback_later(60 * OVERRUN * args.minutes, exit=True)
+    try:
+        run(args, record, started)
+    except Exception as error:
+        record["ended by"] = f"{type(error).__name__}: {error}"
+        write_first(args.out / "figures.json", record)
+        raise
+    faulthandler.cancel_dump_traceback_later()
     print(f"weights: python3 -m lab.small_model --join {args.out}", flush=True)
     return 0
 

@@ -29,6 +29,8 @@ def train_small_model(
     out: Path,
     training: DemoTraining,
     drawers: Drawers,
+    # Of the first look; figures are added, and each time ``figures.json`` is written.
+    record: dict[str, Any],
     *,
     minutes: float,
     # Folder for runs, in which the processes draw.
@@ -50,8 +52,13 @@ def train_small_model(
     """
     started = time.monotonic() if started is None else started
     shipped, made = WorkFiles(), WorkFiles(work / "weights")
-    out.mkdir(parents=True, exist_ok=True)
 
+    def write(doing: str) -> None:
+        record["doing"] = doing
+        record["seconds"] = round(time.monotonic() - started, 1)
+        write_json(out / "figures.json", record)
+
+    write("text")
     if text is None:
         text = work / "text.safetensors"
         save_text_embedding(text)
@@ -92,12 +99,7 @@ def train_small_model(
             made.lora,
         ),
     }
-    record: dict[str, Any] = {
-        "device": _device_name(where),
-        "minutes": minutes,
-        "ready after seconds": round(ready - started, 1),
-    }
-    write_json(out / "figures.json", record)
+    record |= {"device": _device_name(where), "ready after seconds": round(ready - started, 1)}
     for name, (stage, conditions, values, ship, target) in plan.items():
         config = TrainConfig(**values, cache=work, output=work / name, steps=RESOLUTION)
         run = StageRun(
@@ -111,6 +113,8 @@ def train_small_model(
             target=target,
         )
 
+        write(name)
+
         def draw_on() -> None:
             if time.monotonic() > at(training.drawing_until):
                 drawers.enough.set()
@@ -119,19 +123,17 @@ def train_small_model(
             keep_in_parts(target, out)
             seconds = round(time.monotonic() - started, 1)
             record[name] = {"steps": step, "saved after seconds": seconds}
-            write_json(out / "figures.json", record)
+            write(name)
 
         record[name] = train_stage(
             run, rooms, held_out, embedding, tell, drawers.wait, draw_on, saved
         )
-        write_json(out / "figures.json", record)
     drawers.end()
     record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
 
     def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
         record["test rooms"] = rows
-        record["seconds"] = round(time.monotonic() - started, 1)
-        write_json(out / "figures.json", record)
+        write("figures")
         with atomic_write(out / "figures.md") as temporary:
             temporary.write_text(_table(record), encoding="utf-8")
 
@@ -142,6 +144,7 @@ def train_small_model(
         report(models, tests, embedding, training, out, until, keep, tell)
     else:
         tell("no test room was drawn in time: no figures")
+    write("nothing: all is done")
     return record
 
 
@@ -165,7 +168,10 @@ def _device_name(device: torch.device) -> str:
 
 def _table(record: Mapping[str, Any]) -> str:
     """The record as Markdown."""
-    lines = [f"{record['device']}, {record['minutes']} minutes, rooms: {record['rooms drawn']}", ""]
+    lines = [
+        f"{record['device']}, {record['minutes']:g} minutes, rooms: {record['rooms drawn']}",
+        "",
+    ]
     for name in ("base", "lora"):
         stage = record[name]
         lines.append(

@@ -58,8 +58,8 @@ def train_stage(
     held_out: Rooms,
     text: Tensor,  # [tokens, text_dim], on the device
     tell: Callable[[str], None],
-    # Waits for the first rooms; raises if none will come.
-    wait: Callable[[], None],
+    # Waits a moment for the first rooms, and says whether any are still drawn.
+    wait: Callable[[], bool],
     # Called before each step.
     each_step: Callable[[], None],
     # Called with the steps so far after each save.
@@ -69,11 +69,19 @@ def train_stage(
     done.
 
     Raises:
-        EgoXInputError: a loss that isn't a number, no rooms in time.
+        EgoXInputError: a loss that isn't a number, no rooms in time, or ever.
     """
     started = told = time.monotonic()
+    drawn_on = True
     while not rooms.take_in() or not held_out.take_in():
-        wait()
+        if not drawn_on:  # before this look, so that the last rooms were in it
+            raise EgoXInputError(
+                "rooms",
+                got="no process that draws any more",
+                expected="some rooms of each split",
+                fix="see the error of a process above",
+            )
+        drawn_on = wait()
         if time.monotonic() > run.rooms_until:
             raise EgoXInputError(
                 "rooms",

@@ -2,17 +2,21 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import gpu
 from benchmarks.support import gpu_attention, gpu_run
 from benchmarks.support.gpu_host import random_model
 from benchmarks.support.gpu_row import Row, anonymous, why
+from egox_core.safe_files import read_json
 from tests.paths import ROOT
 from tools.rigs.wan_shapes import wan_model
 from tools.setup.layout import SetupError
@@ -109,14 +113,15 @@ def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch):
         assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
 
 
-def test_what_is_missing_is_said_before_torch_is_imported():
+def test_what_is_missing_is_said_and_written_before_torch_is_imported(tmp_path):
     code = (
-        "import sys; from benchmarks import gpu; host = gpu.first_look(); "
+        "import sys, pathlib; from benchmarks import gpu; "
+        "host, _ = gpu.first_look(pathlib.Path(sys.argv[1])); "
         "assert 'torch' not in sys.modules and host is None"
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("EGOX_HOST_DIR", "COMFYUI_DIR")}
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -124,7 +129,9 @@ def test_what_is_missing_is_said_before_torch_is_imported():
     )
     assert run.returncode == 0, run.stderr
     assert "not installed: ComfyUI (" in run.stderr and "the demo, whose text" in run.stderr
-    assert "disk: " in run.stderr and "main memory: " in run.stderr
+    record = read_json(tmp_path / "gpu.json")
+    assert record["machine"]["disk_gb"] > 0 and record["machine"]["main_memory_gb"] > 0
+    assert "ComfyUI (" in " ".join(record["left_out"]) and record["running"] == "imports"
 
 
 def test_a_part_that_fails_says_so_and_loses_nothing():
@@ -156,12 +163,14 @@ def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():
 
     def endless():
         yield Row(what="first", measured="x")
-        while True:
-            time.sleep(0.01)
+        while True:  # one wait, where it can be woken
+            threading.Event().wait(60 if hasattr(signal, "pthread_kill") else 0.01)
 
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as behind nohup
     started = time.monotonic()
     report.run("endless", endless, seconds=0.5)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
+    assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN
     report.run("next", lambda: [Row(what="last", measured="y")], seconds=30)
     assert [row.what for _, row in report.rows] == ["first", "endless", "last"]
     assert "its share of the time" in report.rows[1][1].measured
@@ -172,7 +181,7 @@ def test_a_card_that_torch_cannot_use_is_told(monkeypatch):
     monkeypatch.setattr(gpu_run.shutil, "which", lambda name: "x" if name == "nvidia-smi" else None)
     monkeypatch.setattr(sys, "argv", ["gpu"])
     with pytest.raises(SystemExit, match="a torch with CUDA"):
-        gpu_run.run_bench(None, time.monotonic(), "")
+        gpu.main()
 
 
 def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
@@ -198,12 +207,15 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
         "name": "x",
         "size": "small",
         "facts": {},
-        "not_run": {},
+        "left_out": [],
+        "not_run": {"host": "no ComfyUI"},
+        "running": "train bf16",
+        "to_come": ["demo"],
         "rows": [row.as_dict() for row in rows.values()],
     }
-    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in gpu_run.table(
-        result
-    )
+    text = gpu_run.table(result)
+    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in text
+    assert "Running when this was written:\n- train bf16\nTo come:\n- demo" in text
 
 
 def test_nothing_that_identifies_is_shown(monkeypatch):

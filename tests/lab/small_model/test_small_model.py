@@ -1,5 +1,6 @@
 """The small model's training, at a size that takes seconds."""
 
+import os
 import random
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +21,7 @@ from egox_core.safe_files import read_json  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
 from egox_train.wan.vae import VaeEncoder  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
+from lab import first_look  # noqa: E402
 from lab.small_model import __main__ as small_main  # noqa: E402
 from lab.small_model.drawers import Drawing, drawing  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
@@ -46,10 +49,10 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
-    told, started = [], threading.active_count()
+    told, started, look = [], threading.active_count(), {"minutes": 0.05}
     with drawing(Drawing(work, small=True, device="cpu", workers=2)) as drawers:
         record = train_small_model(
-            out, patient, drawers, minutes=0.05, work=work, text=text, tell=told.append
+            out, patient, drawers, look, minutes=0.05, work=work, text=text, tell=told.append
         )
         assert not any(process.is_alive() for process in drawers.processes)
     assert threading.active_count() <= started + 1
@@ -78,10 +81,42 @@ def test_one_command_draws_trains_and_measures(tmp_path):
 
 
 def test_processes_that_end_without_rooms_are_told(tmp_path):
-    job = Drawing(tmp_path / "nowhere", small=True, device="none", workers=1)
+    job, text = Drawing(tmp_path / "no", True, "none", workers=1), tmp_path / "text.safetensors"
+    save_file({"embedding": torch.randn(1, 2, 1024)}, text)
+    patient = replace(SMALL, first_rooms_until=12_000.0)
     with drawing(job) as drawers, refuses("no process that draws"):
-        for _ in range(600):
-            drawers.wait()
+        train_small_model(
+            tmp_path, patient, drawers, {}, minutes=0.1, work=tmp_path, text=text, tell=print
+        )
+    assert read_json(tmp_path / "figures.json")["doing"] == "base"
+
+
+ORPHAN = """
+import os, sys
+from pathlib import Path
+from lab.small_model.drawers import Drawing, drawing
+if __name__ == "__main__":
+    with drawing(Drawing(Path(sys.argv[1]), True, "cpu", 1)) as drawers:
+        print(drawers.processes[0].pid, flush=True)
+        os._exit(0)
+"""
+
+
+def test_processes_that_draw_end_with_a_killed_one(tmp_path):
+    (tmp_path / "orphan.py").write_text(ORPHAN)
+    run = subprocess.run(
+        [sys.executable, tmp_path / "orphan.py", tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    for _ in range(600):
+        if not psutil.pid_exists(int(run.stdout)):
+            return
+        time.sleep(0.1)
+    pytest.fail("it still draws")
 
 
 def test_outlines_are_a_share_of_the_truth():
@@ -117,9 +152,12 @@ def test_the_newest_whole_save_is_put_together(tmp_path):
 
 def test_what_is_missing_is_told_in_the_first_seconds(monkeypatch, tmp_path):
     monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
-    monkeypatch.setattr(small_main, "find_spec", lambda name: name != "diffusers" or None)
+    monkeypatch.setattr(first_look, "find_spec", lambda name: name != "diffusers" or None)
+    monkeypatch.setattr(sys, "argv", ["small_model", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"packages: diffusers .*\n(disk.*\n)?text: no --text"):
-        small_main.first_look(None, 1)
+        small_main.main()
+    record = read_json(tmp_path / "figures.json")
+    assert record["missing"][0].startswith("packages: diffusers") and record["machine"]["cores"]
 
 
 def test_the_first_line_comes_before_torch():
@@ -135,4 +173,4 @@ def test_imports_that_leave_no_time_are_refused(tmp_path):
         drawing(Drawing(tmp_path, small=True, device="cpu", workers=0)) as drawers,
         refuses("imports and text that took 7 of 6 s"),
     ):
-        train_small_model(tmp_path, SMALL, drawers, minutes=0.1, **given)
+        train_small_model(tmp_path, SMALL, drawers, {}, minutes=0.1, **given)

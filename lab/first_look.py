@@ -1,0 +1,43 @@
+"""What a script of some minutes finds before it imports torch, and its first file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def missing_packages(names: Iterable[str]) -> list[str]:
+    return [name for name in names if find_spec(name) is None]
+
+
+def this_machine() -> dict[str, Any]:
+    """System, cores, free disk and main memory in GB (None without psutil), NVIDIA's driver."""
+    memory_gb = None
+    if find_spec("psutil") is not None:
+        import psutil
+
+        memory_gb = round(psutil.virtual_memory().available / 1e9, 1)
+    return {
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "disk_gb": round(shutil.disk_usage(tempfile.gettempdir()).free / 1e9, 1),
+        "main_memory_gb": memory_gb,
+        "nvidia_driver": shutil.which("nvidia-smi") is not None,
+    }
+
+
+def write_first(file: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, whole or not at all; for later ones there is ``safe_files``, which
+    imports torch."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.first")
+    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+    os.replace(temporary, file)
