@@ -416,13 +416,13 @@ def scene(
         picture = pictures.shape[2], pictures.shape[1]
         depth, report = take_depth([source], None, None, lens=camera, picture=picture)
         notes = report.notes
-    depth = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
+    depth, of_masks = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
     text = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
     if device is not None:
         points = replace(points, static=_moved(points.static, device))
-    return points, StageReport(notes=(Remark(text), *notes, *points.notes))
+    return points, StageReport(notes=(Remark(text), *notes, *of_masks, *points.notes))
 
 
 @dataclass(frozen=True, kw_only=True)

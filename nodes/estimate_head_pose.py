@@ -2,7 +2,6 @@
 path."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -172,9 +171,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
     ) -> io.NodeOutput:
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
-        check_counts(count, depth, person_mask, frames)
+        in_use = moments(count, depth, frames)
         seen = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
-        points, mask, notes = points_of_wearer(seen, pictures.shape[:3], person, person_mask)
+        points, mask, notes = points_of_wearer(seen, in_use, (height, width), person, person_mask)
         if depth is None:
             exo, note = exo_without_depth(frames, (width, height))
             notes += (note,)
@@ -183,7 +182,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             notes += (note,) if note else ()
             exo = depth.exo
             mask = depth.dynamic if mask is None else mask
-        in_use = moments(count, depth, frames)
         depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
         evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": in_use.times_s}
         path = estimate_head(points, exo, **evidence)
@@ -207,20 +205,27 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 def points_of_wearer(
     # Points by the detector's payload.
     seen: dict[str, Any],
-    # Frames, height and width.
-    shape: Sequence[int],
+    # Of the pictures.
+    frames: Frames,
+    # Height and width.
+    size: tuple[int, int],
     # -1 if there is only one.
     person: int,
     person_mask: torch.Tensor | None,
 ):
-    """(points of the wearer's head, the mask in that shape or None where it is empty, notes)."""
-    mask = None
+    """(points of the wearer's head, the mask in that size or None where it is empty, notes).
+
+    Raises:
+        EgoXInputError: points or masks that may be of other frames.
+    """
+    if frames.counted:  # these pictures are all that anything can be of
+        frames = replace(frames, total=len(frames))
+    mask, of_mask = None, ()
     if person_mask is not None:
-        mask = fit_host_mask(
-            person_mask, Frames.of_count(shape[0]), *shape[1:], "mask of the wearer"
-        )
+        mask, of_mask = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
     chosen = None if person < 0 else person
-    points, notes = joined_points(seen, shape[0], person=chosen, mask=mask)
+    points, notes = joined_points(seen, frames, person=chosen, mask=mask)
+    notes += tuple(map(str, of_mask))
     if person_mask is not None and mask is None:
         notes += ("the mask of the wearer is empty: not used",)
     return points, mask, notes
@@ -234,37 +239,10 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """
     values = inputs_of(graph, node)
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
-        joined_points({}, 0)  # refuses it
+        joined_points({}, Frames.of_count(0))  # refuses it
     frames = frames_in_use(graph, node)
     if frames is not None and linked(graph, node, "depth") is None:
         exo_without_depth(frames, frames.size)
-
-
-def check_counts(
-    count: int, depth: DepthVideo | None, mask: torch.Tensor | None, frames: FrameSelection | None
-) -> None:
-    """Everything that is connected belongs to the same frames.
-
-    Raises:
-        EgoXInputError: another number of frames; depth that is not in metres.
-    """
-    others = {
-        "depth": None if depth is None else len(depth.depth_m),
-        "mask of the wearer": None
-        if mask is None or mask.dim() == 2 or len(mask) == 1
-        else len(mask),
-        "frames": None if frames is None else len(frames.times_s),
-    }
-    for name, number in others.items():
-        if number not in (None, count):
-            raise EgoXInputError(
-                name,
-                got=f"{number} frames",
-                expected=f"{count}, as exo_images",
-                fix="make all of the frames that one Load Exo Video gives",
-            )
-    if depth is not None:
-        depth.check_metric("depth for the head")
 
 
 def exo_without_depth(
@@ -280,7 +258,27 @@ def exo_without_depth(
 
 
 def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None) -> Frames:
-    """The frames of the clip."""
-    if frames is not None:
-        return frames
-    return Frames.of_count(count) if depth is None else depth.frames
+    """The frames of the pictures, which everything that is connected has to be of.
+
+    Raises:
+        EgoXInputError: another number of frames, other moments; depth that is not in metres.
+    """
+    counts = {
+        "depth": count if depth is None else len(depth.depth_m),
+        "frames": count if frames is None else len(frames),
+    }
+    for name, number in counts.items():
+        if number != count:
+            raise EgoXInputError(
+                name,
+                got=f"{number} frames",
+                expected=f"{count}, as exo_images",
+                fix="make all of the frames that one Load Exo Video gives",
+            )
+    if depth is None:
+        return Frames.of_count(count) if frames is None else frames
+    depth.check_metric("depth for the head")
+    if frames is None:
+        return depth.frames
+    depth.frames.check_same(frames, "depth and frames")
+    return frames

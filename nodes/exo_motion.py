@@ -121,8 +121,7 @@ class EgoXExoMotion(io.ComfyNode):
         file_frames="auto",
     ) -> io.NodeOutput:
         frames, progress = exo_images[..., :3].cpu(), host_progress()
-        if dynamic_mask is not None:
-            depth = with_host_masks(depth, dynamic=dynamic_mask, sky=None)
+        depth, of_mask = with_host_masks(depth, dynamic=dynamic_mask)
         path = None
         if poses_file.strip():
             path = CameraFile.read(resolve(poses_file, "poses file"))
@@ -133,6 +132,6 @@ class EgoXExoMotion(io.ComfyNode):
         if path is not None:
             given, placed = path.of(depth, every_nth=every_nth, file_frames=file_frames)
         depth, found = estimate_exo_motion(frames, depth, motion, given, progress=progress)
-        text = "\n".join(filter(None, (found.text(), placed)))
+        text = "\n".join(filter(None, (found.text(), placed, *map(str, of_mask))))
         ui = shown and shown.motion(frames, depth, found.sightings, text, progress)
         return io.NodeOutput(depth, text, ui=ui)

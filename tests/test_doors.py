@@ -16,13 +16,16 @@ import torch
 
 from egox_core import stages
 from egox_core.cameras import preset_camera
+from egox_core.depth import fit_host_mask
 from egox_core.errors import EgoXInputError
 from egox_core.exchange import CameraFile
 from egox_core.frames import FileFrames
-from egox_core.hands import HandTrack
+from egox_core.hands import HandTrack, read_hands, write_hands
 from egox_core.remarks import RemarkKind
+from egox_core.trajectory import joined_points
 from egox_train.takes.head_files import _placed
 from egox_train.takes.mask_files import MASK_KEY, check_mask, find_mask, read_mask
+from lab.drawn.person import HAND
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
@@ -54,6 +57,7 @@ OTHER_CLOCK = (
 )  # of another program: it has to end with the video
 SET_SOURCE = (NO, *(SOURCE,) * 12)
 SET_IN_USE = (IN_USE, *(NO,) * 12)
+HELD = ((*range(4, 17), *(16,) * 4), *(SOURCE,) * 12)  # a key's pose holds beyond the last
 ALL_NO = (NO,) * 13
 SET_WHOLE = (*(NO,) * 8, SOURCE, *(NO,) * 4)  # the numbers of all frames
 SET_ALL = OTHER_CLOCK  # all frames that there are entries for are in use
@@ -63,23 +67,29 @@ DECLARED = ALL_NO, ALL_NO  # moments that a form of ours declares leave nothing 
 NOTHING = MEMORY, MEMORY  # made of the frames in hand: there is nothing to set
 
 
+BY_COUNT = ("one for each frame in use", "entry i is frame i of the video")
+BY_NUMBER = (*BY_COUNT[1:], "read by number")
+BY_NAME = ("is the first frame",)
+BY_TIME = ("times from the video's start", "read by time")
+
+
 class Door(NamedTuple):
     """A door's rows: as it is, with the setting source, with in use."""
 
     auto: tuple
     source: tuple
     in_use: tuple
-    words: tuple[str, ...] = ("one for each frame in use", "entry i is frame i of the video")
+    words: tuple[str, ...] = BY_COUNT
 
 
-BY_NUMBER = ("read by number", "entry i is frame i of the video")
-BY_NAME = ("is the first frame",)
 DOORS: Mapping[str, Door] = {
     "ego poses in memory": Door(MEMORY, *AS_SET),
     "exo poses in memory": Door(MEMORY, *AS_SET),
     "depth in memory": Door(MEMORY, *AS_SET),
     "second depth in memory": Door(MEMORY, *AS_SET),
     "mask in memory": Door(MEMORY, *NOTHING),
+    "the wearer's mask": Door(MEMORY, *NOTHING),
+    "key points in memory": Door(MEMORY, *NOTHING),
     "depth.npz": Door(FILE, *AS_SET),
     "depth folder from 1": Door(FILE, *AS_SET),
     "depth folder from 0": Door(NUMBERS, NUMBERS, ALL_NO, BY_NUMBER),
@@ -93,8 +103,12 @@ DOORS: Mapping[str, Door] = {
     "ViPE's poses": Door(NUMBERS, NUMBERS, ALL_NO, BY_NUMBER),
     "transforms.json": Door(NAMES, *AS_SET, BY_NAME),
     "transforms.json with names": Door(NAMES, *AS_SET, BY_NAME),
-    "our trajectory": Door(TIMES, *DECLARED, ()),
-    "TUM's text": Door(OTHER_CLOCK, *AS_SET, ("times from the video's start",)),
+    "our trajectory": Door(TIMES, *DECLARED, BY_TIME),
+    "our trajectory, exo": Door(TIMES, *DECLARED, BY_TIME),
+    "TUM's text": Door(OTHER_CLOCK, *AS_SET, BY_TIME),
+    "transforms.json with times": Door(OTHER_CLOCK, *AS_SET, BY_TIME),
+    "GVHMR's poses in memory": Door(NAMES, *AS_SET, BY_NAME),
+    "keyframes": Door(HELD, *DECLARED, BY_NUMBER),
 }
 
 # --- The doors --------------------------------------------------------------------------------
@@ -188,8 +202,26 @@ def _(count, file_frames, folder):
 
 @door("mask in memory")
 def _(count, file_frames, folder):
-    made, _ = stages.align(maps(17), frames=FRAMES, camera=K, dynamic_mask=masks(count))
-    return column(made.dynamic), []
+    made, report = stages.align(maps(17), frames=FRAMES, camera=K, dynamic_mask=masks(count))
+    return column(made.dynamic), said(report.notes)
+
+
+@door("the wearer's mask")
+def _(count, file_frames, folder):
+    mask, notes = fit_host_mask(masks(count), FRAMES, SIDE, SIDE, "mask of the wearer")
+    return column(mask), said(notes)
+
+
+@door("key points in memory")
+def _(count, file_frames, folder):
+    bodies = []
+    for number in range(count):
+        body = [0.0] * 54
+        body[:3] = number, 0.5, 0.9  # the nose
+        people = [{"pose_keypoints_2d": body}]
+        bodies.append({"people": people, "canvas_width": 128, "canvas_height": 128})
+    points, notes = joined_points({"POSE_KEYPOINT": bodies}, FRAMES)
+    return points.uv[..., 0].nan_to_num(0).amax(1).tolist(), list(notes)
 
 
 @door("depth.npz")
@@ -218,8 +250,7 @@ def _(count, file_frames, folder):
 def _(count, file_frames, folder):
     np.savez(folder / "a.npz", **{MASK_KEY: masks(count)})
     mask = find_mask(folder, "a", file_frames)
-    check_mask(mask, FRAMES)
-    return column(read_mask(mask, FRAMES)), []
+    return column(read_mask(mask, FRAMES)), said([check_mask(mask, FRAMES)])
 
 
 def meta(count: int, exo_count: int, folder: Path, **more: Any) -> Path:
@@ -244,11 +275,18 @@ def _(count, file_frames, folder):
     return path(meta(count, 1, folder, pose_source="pose editor"), file_frames=file_frames)
 
 
+def hands_file(count: int, folder: Path) -> Path:
+    right = HAND[:, [1, 0, 2]] - HAND[0, [1, 0, 2]]
+    hands = np.tile(np.stack([right * [1, -1, 1], right]), (count, 1, 1, 1))
+    hands[..., 2] += 1 + np.arange(count)[:, None, None] / 64
+    write_hands(HandTrack.of_joints(torch.from_numpy(hands)), folder / "hands.json")
+    return folder / "hands.json"
+
+
 @door("hands")
 def _(count, file_frames, folder):
-    joints = torch.zeros(count, 2, 21, 3).double() + torch.arange(count)[:, None, None, None]
-    track = HandTrack.of_joints(joints).in_use(FRAMES, file_frames)
-    return track.joints[:, 0, 0, 0].tolist(), [track.note]
+    track = read_hands(hands_file(count, folder)).in_use(FRAMES, file_frames)
+    return (64 * (track.joints[:, 0, 0, 2] - 1)).tolist(), [track.note]
 
 
 def key_points(places: list, file_frames: FileFrames) -> Answer:
@@ -272,14 +310,18 @@ def _(count, file_frames, folder):
     return key_points(list(range(count)), file_frames)
 
 
+def exo_path(file: CameraFile, file_frames: FileFrames) -> Answer:
+    depth, _ = stages.align(maps(17), frames=FRAMES, camera=K)
+    made, note = file.of(depth, file_frames=file_frames)
+    return centres(made.w2c), [note]
+
+
 @door("ViPE's poses")
 def _(count, file_frames, folder):
     c2w = np.tile(np.eye(4), (count, 1, 1))
     c2w[:, 0, 3] = np.arange(count) / 64
     np.savez(folder / "a.npz", data=c2w, inds=np.arange(count))
-    depth, _ = stages.align(maps(17), frames=FRAMES, camera=K)
-    made, note = CameraFile.read(folder / "a.npz").of(depth, file_frames=file_frames)
-    return centres(made.w2c), [note]
+    return exo_path(CameraFile.read(folder / "a.npz"), file_frames)
 
 
 def blender(count: int, folder: Path, **named: Callable[[int], str]) -> Path:
@@ -295,6 +337,12 @@ def blender(count: int, folder: Path, **named: Callable[[int], str]) -> Path:
 @door("transforms.json")
 def _(count, file_frames, folder):
     return path(blender(count, folder), file_frames=file_frames)
+
+
+@door("transforms.json with times")
+def _(count, file_frames, folder):
+    file = blender(count, folder, time=lambda number: number / FPS)
+    return path(file, file_frames=file_frames)
 
 
 @door("transforms.json with names")
@@ -313,6 +361,29 @@ def _(count, file_frames, folder):
         "w2c": poses(count).tolist(),
     }
     return path(written(folder / "a.json", content), file_frames=file_frames)
+
+
+@door("our trajectory, exo")
+def _(count, file_frames, folder):
+    content = {"format": "egox_trajectory", "times_s": (np.arange(count) / FPS).tolist()}
+    file = written(folder / "a.json", content | {"exo_w2c": poses(count).tolist()})
+    return exo_path(CameraFile.read(file), file_frames)
+
+
+@door("GVHMR's poses in memory")
+def _(count, file_frames, folder):
+    w2c = poses(count)
+    track = {"R_w2c": w2c[:, :, :3], "t_w2c": w2c[:, :, 3]}
+    return exo_path(CameraFile.parse(track, "camera_track"), file_frames)
+
+
+@door("keyframes")
+def _(count, file_frames, folder):
+    keys = [{"frame": n, "w2c": w2c} for n, w2c in enumerate(poses(count).tolist())]
+    made, notes = stages.path(
+        written(folder / "a.json", keys), frames=FRAMES, file_frames=file_frames
+    )
+    return centres(made.ego.w2c), [notes.placed]
 
 
 @door("TUM's text")
@@ -334,9 +405,8 @@ def opened(name: str, count: int, file_frames: FileFrames, folder: Path) -> tupl
     except EgoXInputError as error:
         assert "ix:" in str(error)
         return None
-    words = DOORS[name].words if file_frames == "auto" or name == "our trajectory" else ()
-    assert not words or not notes or any(word in note for note in notes for word in words)
-    assert notes or "mask" in name
+    words = DOORS[name].words if file_frames == "auto" else (*BY_COUNT, *BY_NUMBER)
+    assert any(word in note for note in notes for word in words), notes
     return tuple(round(entry, 2) for entry in entries)
 
 
@@ -358,6 +428,7 @@ def test_each_door_is_opened():
         NUMBERS,
         TIMES,
         OTHER_CLOCK,
+        HELD,
     }
 
 

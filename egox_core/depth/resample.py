@@ -27,6 +27,7 @@ from ..frame_store import FrameStore, store_frames
 from ..frames import Frames, Numbering, entries_of
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from ..remarks import Remark
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
 from .valid import check_valid_shares, mark_invalid
@@ -314,8 +315,8 @@ def fit_host_mask(
     width: int,
     # Names the mask in messages: "dynamic mask", "sky mask".
     name: str,
-) -> Tensor | None:
-    """The mask at a depth's frames and size; None for an empty mask.
+) -> tuple[Tensor | None, tuple[Remark, ...]]:  # [T, height, width] bool
+    """The mask at a depth's frames and size, and how its frames were read; None for an empty mask.
 
     - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
     - one frame: it holds for the whole clip;
@@ -327,11 +328,13 @@ def fit_host_mask(
     """
     mask = as_mask(mask, name).detach()
     if not any(bool((frame >= 0.5).any()) for frame in mask):
-        return None
+        return None, ()
     count, h, w = mask.shape
+    notes: tuple[Remark, ...] = ()
     if count != 1:
         numbering = Numbering(what=name, count=count, in_memory=True)
-        mask = mask[entries_of(frames, numbering).at]
+        entries = entries_of(frames, numbering)
+        mask, notes = mask[entries.at], (entries.remark,)
     left = centre_crop_left((w, h), (width, height))
     if left is not None:
         mask = mask[:, :, left : left + width]
@@ -362,7 +365,7 @@ def fit_host_mask(
             expected="some pixels left",
             fix="invert the mask if it marks the part to keep",
         )
-    return marked if count != 1 else marked.expand(len(frames), -1, -1)
+    return marked if count != 1 else marked.expand(len(frames), -1, -1), notes
 
 
 def frames_of_size(
@@ -389,16 +392,21 @@ def with_host_masks(
     *,
     dynamic: Array | None = None,  # [B, h, w] host MASK
     sky: Array | None = None,  # [B, h, w] host MASK
-) -> DepthVideo:
-    """The depth with the host's masks in place of its own; an empty or missing one leaves its own.
+) -> tuple[DepthVideo, tuple[Remark, ...]]:
+    """The depth with the host's masks in place of its own, and how their frames were read.
+
+    An empty or missing one leaves its own.
 
     Raises:
         EgoXInputError: as :func:`fit_host_mask`.
     """
+    notes: list[Remark] = []
     for name, mask in (("dynamic", dynamic), ("sky", sky)):
-        size, fitted = depth.depth_m.shape[1:], None
-        if mask is not None:
-            fitted = fit_host_mask(mask, depth.frames, *size, f"{name} mask")
+        if mask is None:
+            continue
+        size = depth.depth_m.shape[1:]
+        fitted, read = fit_host_mask(mask, depth.frames, *size, f"{name} mask")
+        notes += read
         if fitted is not None:
             depth = replace(depth, **{name: fitted})
-    return depth
+    return depth, tuple(notes)

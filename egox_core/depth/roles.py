@@ -129,8 +129,14 @@ def align_sources(
         said += map(Remark, filter(None, [note]))
         return replace(source, depth=depth, notes=(*source.notes, *said))
 
+    mask_notes: list[Remark] = []
+
     def marked(mask: Array | None, what: str) -> Tensor | None:
-        return None if mask is None else fit_host_mask(mask, of_maps, height, width, what)
+        if mask is None:
+            return None
+        fitted, read = fit_host_mask(mask, of_maps, height, width, what)
+        mask_notes.extend(read)
+        return fitted
 
     used = [fit(source) for source in used]
     metric, *videos = (source.depth for source in used)
@@ -165,6 +171,7 @@ def align_sources(
             *unmasked,
             *(Remark(f"{source.name} is not used") for source in unused),
             *(note for source in used for note in source.notes),
+            *mask_notes,
             *camera_notes,
             *scale_notes(metric),
             *alone,

@@ -100,7 +100,8 @@ class CameraFile:
         if read is not None:
             return read(content, name)
         if content.get("format") == FORMAT:
-            said["times_s"] = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
+            times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
+            said |= {"times_s": times_s, "times_of_video": True}
             w2c = given(content, name, "exo_w2c", validate_w2c)
         elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose

@@ -22,6 +22,7 @@ from ..trajectory import (
     flags_at,
     has_w2c,
     keyframe_track,
+    states_moments,
     with_looks,
 )
 from ..types import CameraTrajectory, TakeNotes
@@ -77,19 +78,18 @@ def read_trajectory(
     else:
         content = read_json(path, "trajectory file", MAX_META_BYTES)
         if file_frames != "auto" and _states_frames(content):
-            raise EgoXInputError(
-                f"file_frames of {path.name}",
-                got=repr(file_frames),
-                expected="'auto': the file states the moments of its poses",
-                fix="leave file_frames at 'auto'",
-            )
+            raise states_moments(path.name, file_frames)
         if isinstance(content, dict) and content.get("format") == FORMAT:
             return parse_trajectory(content, path.name, frames)
         if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
             check_made_on(content, video_mark(None if frames is None else frames.source))
             track = keyframe_track(content, camera, path.name)
-            said = OF_SENSOR if has_w2c(content) else ""
-            return track.trajectory(camera, frames), TakeNotes(source=path.name, placed=said)
+            clock = "number" if track.clock == "index" else "time"
+            said = [f"{len(track.moments)} keyframes: read by {clock}"]
+            if has_w2c(content):
+                said.append(OF_SENSOR)
+            notes = TakeNotes(source=path.name, placed="; ".join(said))
+            return track.trajectory(camera, frames), notes
         if form_of(content) is None:
             video = None if frames is None else frames.source
             meta = parse_meta(content, path, entry, video)
@@ -200,6 +200,7 @@ def parse_trajectory(
         prompt=str(content.get("prompt", "")),
         meta_intrinsics=value("meta_intrinsics", partial(_numbers, shape=(3, 3))),
         source=str(content.get("source") or name),
+        placed=f"{name}: {len(times)} poses: read by time",
     )
 
 

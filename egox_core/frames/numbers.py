@@ -77,6 +77,11 @@ def place(numbering: Numbering, frames: Frames | None) -> Placed:
     Raises:
         EgoXInputError: as :func:`place_values`; names without one number that changes.
     """
+    if numbering.times_of_video and numbering.times_s is not None:
+        order, words = torch.arange(numbering.count), f"{numbering.what}: {numbering.count} poses"
+        if frames is not None and frames.counted:  # whose times nobody knows
+            return Placed(order, order.double(), "index", f"{words}: the first ones are used")
+        return Placed(order, numbering.times_s, "seconds", f"{words}: read by time")
     if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
         values, clock = numbering.times_s, "seconds"
     elif numbering.numbers is not None:

@@ -32,6 +32,7 @@ class Numbering:
     numbers: Tensor | None = None
     # [count] times of the entries, in any unit and from any moment on
     times_s: Tensor | None = None
+    times_of_video: bool = False  # they are seconds from the video's start: the form says so
     names: tuple[object, ...] = ()  # of the pictures of another program, or none
     # the names' numbers are frames of the source: the file says so, as this pack writes it
     frames_named: bool = False

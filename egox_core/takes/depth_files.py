@@ -127,13 +127,13 @@ def check_depth(
     # True if the exo picture has another camera than the video.
     redrawn: bool = False,
     file_frames: FileFrames = "auto",
-) -> None:
-    """Refuse depth of another video, before anything is decoded.
+) -> Remark:
+    """Refuse depth of another video, before anything is decoded; how its frames are read.
 
     Raises:
         EgoXInputError: maps that may be of other frames, another aspect.
     """
-    entries_of(frames, source.numbering.declared(file_frames))
+    entries = entries_of(frames, source.numbering.declared(file_frames))
     what = f"depth {source.name}"
     depth_window(source.size, frames, what)
     if redrawn and not same_aspect(
@@ -145,6 +145,7 @@ def check_depth(
             expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
             fix="make it from the undistorted video, not the one as filmed",
         )
+    return entries.remark
 
 
 def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..cameras import LENSES, CameraModel
 from ..errors import EgoXInputError
+from ..frames import Frames, Numbering, entries_of
 from .head_payloads import mhr_people, openpose_people
 from .head_points import HeadPoints, People, choose_person
 
@@ -32,38 +33,33 @@ def no_detector() -> EgoXInputError:
 
 def joined_points(
     payloads: Mapping[str, Any],  # by the keys of HEAD_SOURCES; None: that detector did not run
-    count: int,  # frames in use
+    frames: Frames,  # in use
     *,
     person: int | None = None,  # in the first detector's first frame with so many people
     mask: Tensor | None = None,  # [T, h, w] bool, the wearer
 ) -> tuple[HeadPoints, tuple[str, ...]]:
-    """(one person's points, notes on detectors that saw nobody).
+    """(one person's points, notes on detectors that saw nobody and on how their frames were read).
 
     Points are those of the first detector that has the person in a frame: a body model, then keypoints.
 
     Raises:
-        EgoXInputError: no detector, another number of frames, pictures of different shapes, and what
-            :func:`~.head_points.choose_person` raises.
+        EgoXInputError: no detector, points that may be of other frames, pictures of different shapes,
+            and what :func:`~.head_points.choose_person` raises.
     """
-    people = {
-        name: read(payloads[name])
-        for name, read in HEAD_SOURCES.items()
-        if payloads.get(name) is not None
-    }
+    people, notes = [], []
+    for name, read in HEAD_SOURCES.items():
+        if payloads.get(name) is None:
+            continue
+        each = read(payloads[name])
+        numbering = Numbering(what=each.source, count=len(each.frames), in_memory=True)
+        entries = entries_of(frames, numbering)
+        at = torch.arange(len(each.frames))[entries.at].tolist()
+        people.append(replace(each, frames=tuple(each.frames[entry] for entry in at)))
+        notes.append(str(entries.remark))
     if not people:
         raise no_detector()
-    for each in people.values():
-        if len(each.frames) != count:
-            raise EgoXInputError(
-                each.source,
-                got=f"{len(each.frames)} frames",
-                expected=f"{count}, the frames in use",
-                fix="run the detector on the very frames of stages.load_clip",
-            )
-    notes = tuple(
-        f"{each.source}: nobody in any frame" for each in people.values() if not each.most
-    )
-    first, *others = [each for each in people.values() if each.most] or people.values()
+    notes += (f"{each.source}: nobody in any frame" for each in people if not each.most)
+    first, *others = [each for each in people if each.most] or people
     points = choose_person(first, index=person, mask=mask)
     for each in others:
         (width, height), (own_width, own_height) = points.picture, each.picture
@@ -76,7 +72,7 @@ def joined_points(
             )
         other = choose_person(each, mask=mask, like=points).resized(points.picture)
         points = _filled(points, other) if other.metres is None else _filled(other, points)
-    return points, notes
+    return points, tuple(notes)
 
 
 def _filled(points: HeadPoints, other: HeadPoints) -> HeadPoints:

@@ -275,6 +275,8 @@ def placed_track(
         EgoXInputError: moments that can't be told, or that the user declares in two ways.
     """
     name = numbering.what
+    if numbering.times_of_video and numbering.file_frames != "auto":
+        raise states_moments(name, numbering.file_frames)
     if frames is not None and numbering.every_nth and numbering.file_frames != "auto":
         raise EgoXInputError(
             f"frames of {name}",
@@ -299,6 +301,16 @@ def placed_track(
         name=name,
     )
     return track, str(entries.remark)
+
+
+def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
+    """Advice for frames that are set beside a form that states the moments of its poses."""
+    return EgoXInputError(
+        f"file_frames of {name}",
+        got=repr(file_frames),
+        expected="'auto': the file states the moments of its poses",
+        fix="leave file_frames at 'auto'",
+    )
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from egox_core.remarks import Remark
 from egox_core.safe_files import require_folder
 
 from ..parallel import on_device
@@ -29,18 +30,20 @@ def check_mask_source(options: PrepareOptions) -> None:
         load_mask_model(options, options.local_device)
 
 
-def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
-    """The view with its mask file, where there is a folder of them.
+def with_mask(
+    view: ExoView, take: RawTake, options: PrepareOptions
+) -> tuple[ExoView, tuple[Remark, ...]]:
+    """The view with its mask file, where there is a folder of them, and how its frames are read.
 
     Raises:
         EgoXInputError: none for this view, or one of another length or shape than its video.
     """
     if options.mask_root is None:
-        return view
+        return view, ()
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}", options.file_frames)
     pictures = exo_pictures(view, take.layout, options)
-    check_mask(mask, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
-    return replace(view, mask=mask)
+    remark = check_mask(mask, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
+    return replace(view, mask=mask), (remark,)
 
 
 def moving_in_clip(

@@ -129,14 +129,16 @@ def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str,
     return {take: (old, new) for take, (old, new) in lenses.items() if old != new}
 
 
-def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict[str, str]:
-    """Clips of one view whose depth file is missing, too short or of another size, and why; no map
-    is read."""
+def clips_without_depth(
+    clips: Sequence[ClipJob], pictures: ExoPictures
+) -> tuple[dict[str, str], set[str]]:
+    """Clips of one view whose depth file is missing, too short or of another size, and why; and how
+    the others' frames are read. No map is read."""
     options, take, view = clips[0].options, clips[0].take, clips[0].view
     if options.depth != "files":
-        return {}
+        return {}, set()
     name = f"{take.name}__{view.name}"
-    problems: dict[str, str] = {}
+    problems, readings = {}, set()
     try:
         if view.depth is None and options.depth_root is not None:
             raise EgoXInputError(
@@ -155,17 +157,18 @@ def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict
         with open_depth(view.depth) as source:
             for clip in clips:
                 try:
-                    check_depth(
+                    remark = check_depth(
                         source,
                         pictures.maps(clip.window),
                         redrawn=pictures.redrawn is not None,
                         file_frames=options.file_frames,
                     )
+                    readings.add(remark.text)
                 except EgoXInputError as error:
                     problems[clip.name] = str(error)
     except EgoXInputError as error:
-        return {clip.name: str(error) for clip in clips}
-    return problems
+        return {clip.name: str(error) for clip in clips}, set()
+    return problems, readings
 
 
 class OpenMaps:

@@ -85,10 +85,11 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         try:
             if options.depth_root is not None:
                 view = replace(view, depth=_named_after(options.depth_root, take, view))
-            view = with_mask(view, take, options)
+            view, of_mask = with_mask(view, take, options)
         except EgoXInputError as error:
             unread.append((f"{take.name}__{view.name}", str(error)))
             continue
+        notes += map(str, of_mask)
         of_view = [
             ClipJob(
                 take=take,
@@ -102,7 +103,8 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         ]
         if not of_view:
             continue
-        lacking = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
+        lacking, of_depth = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
+        notes += sorted(of_depth)
         unread += lacking.items()
         clips += [clip for clip in of_view if clip.name not in lacking]
     return TakePlan(

@@ -81,7 +81,7 @@ def estimate_take(
     frames = frames.of(slice(count))
     wearer = None
     if mask is not None:
-        check_mask(mask, frames)
+        said += (check_mask(mask, frames),)
         wearer = read_mask(mask, frames, progress)
     depth_m = None
     depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
@@ -99,7 +99,7 @@ def estimate_take(
             )
         exo = take_exo(meta, frames)
     by_mask = None if mask is None else wearer
-    points, _ = joined_points(payload, count, person=options.person, mask=by_mask)
+    points, _ = joined_points(payload, frames, person=options.person, mask=by_mask)
     path = estimate_head(
         points,
         exo,
@@ -213,7 +213,7 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
         EgoXInputError: no such file, another form, see ``joined_points``.
     """
     payload, count, _ = _payload(path, frames)
-    points, _ = joined_points(payload, count, person=person)
+    points, _ = joined_points(payload, frames.of(slice(count)), person=person)
     return points
 
 

@@ -32,6 +32,7 @@ from egox_core.frame_store import FrameStore
 from egox_core.frames import FileFrames, Numbering, entries_of
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
+from egox_core.remarks import Remark
 from egox_core.safe_files import visible_files
 from egox_core.sizes import same_aspect
 from egox_core.types import FrameSelection
@@ -113,13 +114,13 @@ def check_mask(
     frames: FrameSelection,  # as the mask will be read
     *,
     redrawn: bool = False,  # the exo picture is another camera's than the video's
-) -> None:
-    """Refuse a mask of another video, before anything is decoded.
+) -> Remark:
+    """Refuse a mask of another video, before anything is decoded; how its frames are read.
 
     Raises:
         EgoXInputError: masks that may be of other frames, another shape.
     """
-    entries_of(frames, mask.numbering)
+    entries = entries_of(frames, mask.numbering)
     depth_window(mask.size, frames, mask.what)
     if redrawn and not same_aspect(
         mask.size, frames.size
@@ -130,6 +131,7 @@ def check_mask(
             expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
             fix="segment the video that `train_egox.py undistort` writes, not the one as filmed",
         )
+    return entries.remark
 
 
 @contextmanager

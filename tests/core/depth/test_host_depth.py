@@ -20,6 +20,7 @@ from egox_core.depth.sources import (
 )
 from egox_core.frames import Frames
 from egox_core.page.maps import depth_preview
+from egox_core.remarks import RemarkKind
 from egox_core.types import DepthVideo
 from tests.refusals import refuses
 
@@ -185,10 +186,10 @@ FRAMES = Frames.of_count(T)
 
 
 def test_masks_follow_the_rules():
-    assert fit_host_mask(torch.zeros(1, 64, 64), FRAMES, H, W, "sky mask") is None
+    assert fit_host_mask(torch.zeros(1, 64, 64), FRAMES, H, W, "sky mask") == (None, ())
     one = torch.zeros(1, 2 * H, 2 * W)
     one[:, :H] = 1
-    fitted = fit_host_mask(one, FRAMES, H, W, "sky mask")
+    fitted, _ = fit_host_mask(one, FRAMES, H, W, "sky mask")
     assert (
         fitted.shape == (T, H, W)
         and bool(fitted[:, : H // 2].all())
@@ -197,7 +198,8 @@ def test_masks_follow_the_rules():
     assert mask_share(fitted) == pytest.approx(0.5, abs=0.02) and mask_share(None) == 0
     wide = torch.zeros(T + 1, H, W + 12)
     wide[:, :, 6] = 1
-    assert bool(fit_host_mask(wide, FRAMES, H, W, "dynamic mask")[:, :, 0].all())
+    fitted, (remark,) = fit_host_mask(wide, FRAMES, H, W, "dynamic mask")
+    assert bool(fitted[:, :, 0].all()) and remark.kind == RemarkKind.FRAMES
     for mask, match in (
         (torch.ones(T, H, W), "masked all over"),
         (one.expand(2, -1, -1), "2 frames"),

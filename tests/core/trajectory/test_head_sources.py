@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from egox_core.cameras.model import CameraModel
+from egox_core.frames import Frames
 from egox_core.trajectory import joined_points
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_sources import lens_note
@@ -50,6 +51,9 @@ def model(left: float, factor: float = 1.0) -> dict:
     }
 
 
+FRAMES = Frames.of_count(3)
+
+
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_each_frame_is_of_the_first_detector_that_has_the_person(factor):
     """The second picture may be larger."""
@@ -57,10 +61,10 @@ def test_each_frame_is_of_the_first_detector_that_has_the_person(factor):
         "frames": [[model(20, factor)], [], [model(20, factor)]],
         "image_size": (int(100 * factor), int(200 * factor)),
     }
-    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": models}, 3)
-    alone, _ = joined_points({"POSE_KEYPOINT": keypoints(20)}, 3)
+    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": models}, FRAMES)
+    alone, _ = joined_points({"POSE_KEYPOINT": keypoints(20)}, FRAMES)
     moved = (points.uv - alone.uv)[..., 0]
-    assert moved[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and notes == ()
+    assert moved[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and len(notes) == 2
     assert points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
 
 
@@ -69,25 +73,27 @@ def test_another_persons_body_is_left_out():
     models = {"frames": [[], [model(140), model(20)], [model(140)]], "image_size": (100, 200)}
     bodies = keypoints(20, 140)
     bodies[1]["people"] = bodies[2]["people"] = []
-    points, _ = joined_points({"POSE_KEYPOINT": bodies, "MHR_POSE_DATA": models}, 3, person=0)
+    points, _ = joined_points({"POSE_KEYPOINT": bodies, "MHR_POSE_DATA": models}, FRAMES, person=0)
     assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 0.9, 0.0])
     assert float(points.uv[:2, NOSE, 0].max()) < 60
 
 
 def test_who_saw_nobody_is_told_and_left_out():
     nobody = {"frames": [[], [], []], "image_size": (100, 200)}
-    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": nobody}, 3)
-    assert points.source == "keypoints (OpenPose)" and notes == ("pose (MHR): nobody in any frame",)
+    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": nobody}, FRAMES)
+    assert points.source == "keypoints (OpenPose)" and notes[2:] == (
+        "pose (MHR): nobody in any frame",
+    )
     with refuses("no person in any frame"):
-        joined_points({"MHR_POSE_DATA": nobody}, 3)
+        joined_points({"MHR_POSE_DATA": nobody}, FRAMES)
     with refuses("no output of a detector"):
-        joined_points({"MHR_POSE_DATA": None}, 3)
+        joined_points({"MHR_POSE_DATA": None}, FRAMES)
     with refuses("got 3 frames"):
-        joined_points({"POSE_KEYPOINT": keypoints(20)}, 4)
+        joined_points({"POSE_KEYPOINT": keypoints(20)}, Frames.of_count(4))
     flat = model(20) | {"pred_keypoints_2d": None, "focal_length": 100.0}
     square = {"frames": [[flat]] * 3, "image_size": (100, 100)}
     with refuses("the shape of 200x100"):
-        joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": square}, 3)
+        joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": square}, FRAMES)
 
 
 def test_which_pictures_a_body_model_expects():
