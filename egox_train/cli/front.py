@@ -1,6 +1,7 @@
 """The front of ``train_egox.py``: its subcommands, and exit codes for what they raise."""
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
             commands.add_parser(name, help=command.help, description=command.help)
         )
     args = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the console lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         looks = getattr(args, "dry_run", False) or getattr(args, "check", False)
         if isinstance(getattr(args, "out", None), Path) and not looks:

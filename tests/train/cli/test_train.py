@@ -2,6 +2,8 @@
 what to do."""
 
 import argparse
+import io
+import sys
 
 import pytest
 import yaml
@@ -30,6 +32,17 @@ def test_bad_input_is_refused_with_a_fix(arguments, capsys):
     # Libraries may have said something of their own while they were imported.
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and "Fix: " in line
+
+
+def test_a_name_that_the_console_lacks_is_printed(tmp_path, monkeypatch):
+    """One of another code page, or on Linux of no UTF-8."""
+    pytest.importorskip("av", reason="decodes video")
+    console = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, "cp1252"))
+    take, out = ROOT / "sample/calm_room", tmp_path / "厨房"
+    assert main(["undistort", str(take), str(out)]) == 0
+    sys.stdout.flush()
+    assert rb"\u53a8\u623f" in console.getvalue() and list(out.rglob("*.mp4"))
 
 
 def test_arguments_fill_the_dataclass_that_they_are_made_of():
