@@ -26,12 +26,10 @@ def as_tensor(
         EgoXInputError: no numbers, another shape.
     """
     try:
-        tensor = values if isinstance(values, Tensor) else _tensor(np.asarray(values))
-        # The same object where there are no gradients: what was computed of it is remembered by it.
-        tensor = tensor.detach() if tensor.requires_grad else tensor
+        tensor = _tensor(values)
     except NO_NUMBERS as error:
         raise EgoXInputError(
-            what, got=type(values).__name__, expected="numbers", fix="give an array of numbers"
+            what, got=_kind(values), expected="numbers", fix="give an array of numbers"
         ) from error
     fits = tensor.ndim == len(shape) and all(
         asked in (None, have) for asked, have in zip(shape, tensor.shape, strict=True)
@@ -47,9 +45,24 @@ def as_tensor(
     return tensor
 
 
-def _tensor(values: np.ndarray) -> Tensor:
-    """A tensor of an array's values: views of any stride, and numbers of either byte order."""
-    return torch.from_numpy(np.asarray(values, values.dtype.newbyteorder("="), order="C"))
+def _tensor(values: object) -> Tensor:
+    """A dense tensor of an array's values without gradients: views of any stride, numbers of either
+    byte order and of more than 64 bits."""
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        kind = np.dtype(np.float64) if array.dtype.char in "gO" else array.dtype.newbyteorder("=")
+        return torch.from_numpy(np.asarray(array, kind, order="C"))
+    if values.is_meta:
+        raise TypeError("a tensor on the device meta has no values")
+    dense = values if values.layout == torch.strided else values.to_dense()
+    # The same object where there are no gradients: what was computed of it is remembered by it.
+    return dense.detach() if dense.requires_grad else dense
+
+
+def _kind(values: object) -> str:
+    """Name what was given in an error."""
+    name, kind = type(values).__name__, getattr(values, "dtype", None)
+    return name if kind is None else f"{name} of {kind}"
 
 
 def as_matrix(values: object, what: str, expected: str) -> Tensor:
@@ -59,11 +72,14 @@ def as_matrix(values: object, what: str, expected: str) -> Tensor:
         EgoXInputError: no numbers, rows of different length.
     """
     try:
-        return torch.as_tensor(values, dtype=torch.float64).detach()
+        tensor = _tensor(values)
+        if tensor.is_complex():
+            raise TypeError("complex numbers")
+        return tensor.double()
     except NO_NUMBERS as error:
         raise EgoXInputError(
             what,
-            got=f"{type(values).__name__} ({error})",
+            got=f"{_kind(values)} ({error})",
             expected=expected,
             fix="give rows of numbers of equal length",
         ) from error

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.arrays import as_frames, as_matrix, as_poses
+from egox_core.arrays import as_frames, as_matrix, as_poses, as_tensor
 from egox_core.exchange.camera_files import CameraFile
 from egox_core.foreign_files import FOREIGN
 from egox_core.safe_files import read_json, write_json
@@ -150,3 +150,12 @@ def test_names_and_arrays_of_other_worlds_are_taken(tmp_path):
     assert not as_frames(frames, "frames").requires_grad
     assert not as_poses(poses, "poses").requires_grad
     assert not as_matrix(poses[0], "pose", "rows").requires_grad
+    for values in (
+        np.eye(3, dtype=np.longdouble),
+        np.eye(3, dtype=object),
+        torch.eye(3).to_sparse(),
+    ):
+        assert torch.equal(as_tensor(values, "K", 3, 3).double(), torch.eye(3).double())
+    for values in (torch.eye(3, device="meta"), np.array([["1"]]), np.array([[{}]])):
+        with refuses("K: got .* of .*; expected numbers"):
+            as_tensor(values, "K", None, None)
