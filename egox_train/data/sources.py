@@ -1,6 +1,7 @@
 """Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or
 take folders."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,13 @@ def _from_meta(
     layout: SourceLayout,
     exo_lens: ExoLens,
 ) -> RawTake:
+    if re.search("[\ud800-\udfff]", name):  # Linux hands out other bytes so
+        raise EgoXInputError(
+            f"take {name!r}",
+            got="a folder name that is no Unicode",
+            expected="a name that a training set can list",
+            fix="rename the folder",
+        )
     if meta.ego is None or meta.exo.world != "take" or meta.exo_camera is None:
         raise EgoXInputError(
             f"take {name}",

@@ -143,7 +143,8 @@ def fingerprint(name: str | Path) -> str:
         held = [p.stat().st_mtime_ns for p in path.iterdir()] if path.is_dir() else []
         seen = [max(held, default=state.st_mtime_ns), state.st_size]
     own = name if isinstance(name, str) else name.name
-    return hashlib.sha256(f"{own}|{seen}".encode()).hexdigest()[:32]
+    # A name may be no Unicode.
+    return hashlib.sha256(f"{own}|{seen}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def list_files(suffixes: tuple[str, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     assert not any("output" in name for name in paths.list_files((".json",)))
     listed = paths.list_files((".mp4",))
     assert listed[0] == "sample/exo.mp4" and "takes/a/exo.mp4" in listed
+    if sys.platform == "linux":  # where names are bytes
+        Path(os.fsdecode(os.fsencode(inside) + b"/caf\xe9.mp4")).write_bytes(b"3")
+        (bytewise,) = (name for name in paths.list_files((".mp4",)) if "caf" in name)
+        assert paths.resolve(bytewise, "video").read_bytes() == b"3"
+        assert paths.fingerprint(bytewise) != paths.fingerprint(bytewise + "0")
     before = paths.fingerprint("takes/a/exo.mp4")
     os.utime(inside / "exo.mp4", (1, 1))
     after = paths.fingerprint("takes/a/exo.mp4")

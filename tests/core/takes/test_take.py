@@ -1,6 +1,8 @@
 """A take folder loaded as a whole: the same frames everywhere, whatever start and rate."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,15 @@ def test_a_take_that_states_only_k_of_another_ego_camera_is_told(
     write_json(tmp_path / "take/meta.json", {**content, "ego_camera": upright.to_json()})
     stated = load_take(tmp_path / "take", frame_count=5, ego_size=448)
     assert "turns" not in stated.notes.placed and stated.trajectory.ego.camera == upright
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+def test_a_folder_name_that_is_no_unicode_makes_no_training_set(folder, tmp_path):
+    take = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    shutil.copytree(folder, take)
+    assert load_take(take, frame_count=5).name == take.name
+    skipped: list[tuple[str, str]] = []
+    assert not list(list_takes(take, "auto", skipped)) and "no Unicode" in skipped[0][1]
 
 
 def test_all_parts_are_of_the_same_frames(folder):
