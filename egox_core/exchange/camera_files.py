@@ -177,9 +177,15 @@ def _text_lines(path: Path) -> list[str]:
 
 def _colmap(path: Path) -> CameraFile:
     lens, poses, names = read_pictures(path)
-    return CameraFile.of_poses(
+    file = CameraFile.of_poses(
         path.parent.name, poses, names=names, frames_named=names_frames(path), lens=lens
     )
+    return _unlevelled(file)
+
+
+def _unlevelled(file: CameraFile) -> CameraFile:
+    """Mark a file's world as one that nobody turned along gravity."""
+    return replace(file, path=replace(file.path, gravity=False))
 
 
 def _text(path: Path) -> CameraFile:
@@ -224,7 +230,7 @@ def _npz(path: Path) -> CameraFile:
             return _gvhmr(arrays, path.name)
     w2c = read_poses(path)
     file = CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
-    return replace(file, path=replace(file.path, gravity=False))
+    return _unlevelled(file)
 
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {

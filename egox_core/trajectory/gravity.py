@@ -30,11 +30,12 @@ SHARE = 0.9
 KNOWN_DEG = 30.0
 """An answer that is less sure than this is none: it doesn't tell a head that stands from one that
 lies on its side."""
-AXIS_DEG = 20.0
-"""Most that a world axis is off the answer of all else, and that is unsure, where its better half of the
-chance is enough; elsewhere it takes nine tenths."""
+AXIS_DEG = 10.0
+"""Most that a world axis is off the answer of all else where it is likelier than not; farther off it takes nine
+tenths. By chance 4.6 % of directions are so near to one."""
 EXO_LEVEL = ((0.6, math.radians(1.5)), (0.4, math.radians(8.0)))
-"""Share and standard deviation of exo cameras' roll: on a tripod, and in a hand or wedged."""
+"""Share and standard deviation of exo cameras' roll: on a tripod, as drawn takes have it, and in a hand or
+wedged (judged)."""
 EXO_PITCH = math.radians(-15.0), math.radians(35.0)
 """Mean and spread of exo cameras' pitch: judged, wide enough for a low phone and a high corner."""
 NO_EXO = 1e-4
@@ -54,16 +55,15 @@ PATCH_PX, PATCHES = 4, 40
 """Side of a patch in px of the thinned depth, and patches across a picture."""
 FLAT = 0.01
 """Relative residual of inverse depth over a patch of one surface; a network's outlines bleed more."""
-SURFACES = 16.0
-"""Independent surfaces of a picture: a network's depth errors stay alike over a quarter of its height
-(``lab/drawn/depth_errors.py``), and walls are few."""
+SURFACES = 25.0
+"""Independent surfaces of a picture: as many as the errors of planes in drawn takes have, whose depth errors
+stay alike over a quarter of the height (``lab/drawn/depth_errors.py``)."""
+SLANT, SLANTS = ((0.8, 0.06), (0.2, 0.3)), 61
+"""Share and standard deviation (a tangent) of the slant that a network's shift of inverse depth, or a wrong
+lens, gives all surfaces alike; and how many are tried. The first is what a shift by a tenth of the median does
+to the drawn takes' floors, the second is judged: depth by whose surfaces nothing can be told."""
 FLOOR, CEILING = 0.45, 0.1
 """Share of the planes of a picture that face up, and down; the others stand."""
-SURFACE_ERRORS = ((0.7, 1.0), (0.3, 4.0))
-"""Share of planes whose direction is off by what their normals' spread tells, and by how many times that
-the others are: a wrong lens or a network's slope turns a whole surface."""
-ALIKE = 0.25
-"""Share of the variance of a plane's normals by which all of them are off alike."""
 SURE, SMALL = 0.9, 0.04
 """Share of large planes that are level or standing, and the share of all surface at which it is half of
 that: small ones are slopes, backs of chairs, a network's blobs."""
@@ -73,8 +73,8 @@ SAME_DEG = 8.0
 LEAST_DEG = 0.3
 """Error of a plane's direction however exact its depth is."""
 DEPTH_FRAMES = 3
-GRAVITY_WORLDS = 0.85
-"""Share of takes' worlds with an axis along gravity: (5 + 1) / (5 + 2) of five real takes."""
+GRAVITY_WORLDS = 2 / 3
+"""Share of worlds with an axis along gravity, where the form doesn't tell: judged, as in the drawn takes."""
 SAME_POSE = 1e-6
 """Difference of a turn from the identity, in any number, of a camera whose axes are its world's."""
 AXIS_ERROR_DEG = 1.0
@@ -111,14 +111,15 @@ def find_up(
     depths: Sequence[DepthVideo] = (),
 ) -> Up:
     """Find the upward direction of a world by cameras and surfaces in it."""
-    planes = _planes(depths)
+    surfaces = [(_planes(depth), depth.exo.w2c[0, 2, :3]) for depth in depths]
 
     def rate(at: Tensor, step: float) -> dict[str, Tensor]:  # [N, 3], their distance -> [N] each
         rated = {"the exo camera's level": _by_exos(at, exos, step)} if exos else {}
         if ego is not None:
             rated["the head's path"] = _by_head(at, ego)
-        if planes:
-            rated["floor, tables and walls"] = _by_surfaces(at, planes, step)
+        if any(planes for planes, _ in surfaces):
+            by_depth = [_by_surfaces(at, planes, ahead, step) for planes, ahead in surfaces]
+            rated["floor, tables and walls"] = torch.stack(by_depth).sum(0)
         return rated
 
     directions, areas = _sphere()
@@ -150,10 +151,13 @@ def find_up(
     if _may_have_axis(exos, ego):
         axis, chance = _axis(rate, areas, ratings)
         off = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
-        if chance > (0.5 if max(off, within) <= AXIS_DEG else SHARE):
+        if chance > (0.5 if off <= AXIS_DEG else SHARE):
             name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
-            within = AXIS_ERROR_DEG if chance > SHARE else within + off
             direction, evidence = axis, [*evidence, f"the world's axis {name}"]
+            within = AXIS_ERROR_DEG
+            if chance < SHARE:
+                rest = (SHARE - chance) / (1 - chance)
+                within = _answer(directions, areas, ratings, axis, rest)[1]
     return Up(direction=direction, within_deg=within, evidence=tuple(evidence or ratings))
 
 
@@ -203,8 +207,9 @@ def _answer(
     areas: Tensor,
     ratings: dict[str, Tensor],
     direction: Tensor | None = None,
+    share: float = SHARE,
 ) -> tuple[Tensor, float]:
-    """(the likeliest direction, degrees around it, or the given one, that hold nine tenths)."""
+    """(the likeliest direction, degrees around it, or the given one, that hold that share)."""
     total = sum(ratings.values(), areas.log())
     chance = (total - total.max()).exp()
     chance = chance / chance.sum()
@@ -216,7 +221,7 @@ def _answer(
         direction = mean / mean.norm()
     apart = (directions @ direction).clamp(-1, 1).acos()
     order = apart.argsort()
-    place = int((chance[order].cumsum(0) >= SHARE).int().argmax())
+    place = int((chance[order].cumsum(0) >= share).int().argmax())
     return direction, math.degrees(float(apart[order][place]))
 
 
@@ -290,20 +295,39 @@ def _by_head(at: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [N]
     return ((1 - LYING) * upright + LYING).log()
 
 
-def _by_surfaces(at: Tensor, planes: Sequence[Plane], step: float) -> Tensor:  # [N, 3] -> [N]
-    rated = at.new_zeros(len(at))
-    for plane in planes:
-        cosine = (at @ plane.normal).clamp(-1, 1)
-        facing = torch.where(cosine > 0, FLOOR, CEILING)
-        known = torch.zeros_like(cosine)
-        for share, times in SURFACE_ERRORS:
-            sigma = math.hypot(times * plane.sigma, step / 2)
+def _by_surfaces(
+    at: Tensor,  # [N, 3]
+    planes: Sequence[Plane],
+    ahead: Tensor,  # [3] of the camera that saw them
+    step: float,
+) -> Tensor:  # [N]
+    """Planes that stand or are level, under each slant that a wrong depth may have given all of them."""
+    rated = []
+    for share, slant, gap in _slants():
+        of_planes = at.new_full((len(at),), math.log(share))
+        for plane in planes:
+            straight = plane.normal - slant * ahead
+            cosine = (at @ (straight / straight.norm())).clamp(-1, 1)
+            sigma = math.hypot(plane.sigma, step / 2, gap / 2)
             level = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
             standing = _normal(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
-            known = known + share * (facing * level + standing)
-        sure = SURE * plane.share / (plane.share + SMALL)
-        rated = rated + (sure * known + 1 - sure).log()
-    return rated
+            sure = SURE * plane.share / (plane.share + SMALL)
+            facing = torch.where(cosine > 0, FLOOR, CEILING)
+            of_planes = of_planes + (sure * (facing * level + standing) + 1 - sure).log()
+        rated.append(of_planes)
+    return torch.stack(rated).logsumexp(0)
+
+
+@cache
+def _slants() -> tuple[tuple[float, float, float], ...]:
+    """Slants of all surfaces of a depth towards its camera (a tangent), closer around none: (share, slant,
+    distance to the next)."""
+    run = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
+    scale = 3 * max(sigma for _, sigma in SLANT) / math.sinh(5)
+    slants, gaps = scale * run.sinh(), scale * run.cosh() * (10 / (SLANTS - 1))
+    density = sum(part / sigma * (-0.5 * (slants / sigma).square()).exp() for part, sigma in SLANT)
+    shares = density * gaps / (density * gaps).sum()
+    return tuple(zip(shares.tolist(), slants.tolist(), gaps.tolist(), strict=True))
 
 
 @frozen
@@ -315,24 +339,23 @@ class Plane:
     share: float  # of all surface
 
 
-def _planes(depths: Sequence[DepthVideo]) -> list[Plane]:
+def _planes(depth: DepthVideo) -> list[Plane]:
     """The directions that most of the surface faces: floor and tables, each wall."""
     normals, areas = [torch.zeros(0, 3, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
-    for depth in depths:
-        width, height = depth.exo.camera.stored_size
-        step = max(1, width // (PATCHES * PATCH_PX))
-        columns = torch.arange(step // 2, width, step)
-        rows = torch.arange(step // 2, height, step)
-        rays = depth.exo.camera.depth_rays()[rows][:, columns].double()
-        for frame in sample_frames(len(depth.depth_m), DEPTH_FRAMES):
-            z = depth.depth_m[frame][rows][:, columns].double()
-            if depth.dynamic is not None:
-                z = z.masked_fill(depth.dynamic[frame][rows][:, columns], math.nan)
-            normal, area = _patches(rays, z)
-            if len(normal) < LEAST_SHARE * z.numel() / PATCH_PX**2:
-                continue
-            normals.append(normal @ depth.exo.at(frame)[:, :3])
-            areas.append(area / area.sum().clamp_min(1e-9))
+    width, height = depth.exo.camera.stored_size
+    step = max(1, width // (PATCHES * PATCH_PX))
+    columns = torch.arange(step // 2, width, step)
+    rows = torch.arange(step // 2, height, step)
+    rays = depth.exo.camera.depth_rays()[rows][:, columns].double()
+    for frame in sample_frames(len(depth.depth_m), DEPTH_FRAMES):
+        z = depth.depth_m[frame][rows][:, columns].double()
+        if depth.dynamic is not None:
+            z = z.masked_fill(depth.dynamic[frame][rows][:, columns], math.nan)
+        normal, area = _patches(rays, z)
+        if len(normal) < LEAST_SHARE * z.numel() / PATCH_PX**2:
+            continue
+        normals.append(normal @ depth.exo.at(frame)[:, :3])
+        areas.append(area / area.sum().clamp_min(1e-9))
     normal, area = torch.cat(normals), torch.cat(areas)
     area, planes = area / area.sum().clamp_min(1e-9), []
     while float(area.sum()) > LEAST_SHARE:
@@ -351,7 +374,7 @@ def _planes(depths: Sequence[DepthVideo]) -> list[Plane]:
         if share < LEAST_SHARE:
             break
         alone = max(1.0, SURFACES * share)
-        sigma = math.sqrt(spread**2 * (1 / alone + ALIKE) + math.radians(LEAST_DEG) ** 2)
+        sigma = math.sqrt(spread**2 / alone + math.radians(LEAST_DEG) ** 2)
         planes.append(Plane(normal=middle, sigma=sigma, share=share))
         area = area.masked_fill(taken, 0.0)
     return planes

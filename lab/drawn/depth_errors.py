@@ -23,6 +23,7 @@ from egox_core.types import DepthVideo
 CORRELATION_HEIGHTS = 0.25  # picture heights over which the slow error falls to e^-1/2 of itself
 # seconds over which it does: what stands still is mistaken alike in neighbouring frames
 CORRELATION_S = 1.0
+LEAST_INVERSE = 0.01  # 1/m, of depth that is bent to beyond all
 FALLBACK_FPS = 30.0  # of depth without times
 
 
@@ -39,13 +40,16 @@ class DepthErrors:
     bleed_px: float = 2.0
     # standard deviation of the logarithm of a frame's scale, drawn anew in every frame
     flicker: float = 0.01
+    # standard deviation of a shift of inverse depth, in shares of its median: it slants all surfaces
+    # towards the camera or away, as a wrong lens does
+    bend: float = 0.0
 
     def __post_init__(self) -> None:
-        amounts = (self.low_frequency, self.bleed_px, self.flicker)
+        amounts = (self.low_frequency, self.bleed_px, self.flicker, self.bend)
         if not all(math.isfinite(amount) and amount >= 0 for amount in amounts):
             raise EgoXInputError(
                 "depth errors",
-                got=f"low_frequency, bleed_px, flicker = {amounts}",
+                got=f"low_frequency, bleed_px, flicker, bend = {amounts}",
                 expected="finite numbers, 0 or more",
                 fix="0 switches an error off",
             )
@@ -84,6 +88,8 @@ def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo
         * (errors.low_frequency * (over_rows @ coarse @ over_columns.T) + shift).exp()
         for frame, coarse, shift in zip(maps, knots, scale, strict=True)
     ]
+    shift = errors.bend * float(torch.randn((), generator=draw)) / float(maps.nanmedian())
+    wrong = [1 / (1 / frame + shift).clamp_min(LEAST_INVERSE) for frame in wrong]
     return replace(depth, depth_m=torch.stack(wrong).to(maps.dtype))
 
 

@@ -236,6 +236,7 @@ def test_files_go_by_names_and_times(tmp_path):
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)
             assert torch.equal(ego.ego.w2c, exo.w2c) and note == notes.placed
+        assert exo.gravity == (path.name != "images.txt")  # nobody turns COLMAP's world
 
 
 def test_pictures_of_every_second_frame_may_be_the_first_half():

@@ -42,8 +42,34 @@ def test_floor_and_cameras_tell_what_is_up(takes, world):
         exact = find_up([exo], ego, [depth])
         assert off_deg(exact, truth) < 1 and exact.within_deg < 3
         assert ("world's axis +z" in exact.text()) == (world == "z up")
-        bent = find_up([exo], ego, [with_errors(depth, DepthErrors(), seed=take.spec.seed)])
+        bent = find_up([exo], ego, [with_errors(depth, DepthErrors(bend=0.1), seed=take.spec.seed)])
         assert off_deg(bent, truth) < min(7, max(1, bent.within_deg))
+
+
+@pytest.mark.parametrize("degrees", [15, 40])
+def test_a_world_that_is_off_gravity_has_no_axis(takes, degrees):
+    angle = math.radians(degrees)
+    turn = torch.eye(3, 4, dtype=torch.float64)
+    turn[1:, 1:3] = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
+    for take in takes:
+        exo, ego, depth, truth = in_world_of(take, turn)
+        up = find_up([exo], ego, [depth])
+        assert "axis" not in up.text() and off_deg(up, truth) < 1
+        cameras = find_up([exo], ego)
+        assert off_deg(cameras, truth) < cameras.within_deg
+
+
+@pytest.mark.parametrize("posture", ["lying", "bent", "climbing"])
+@pytest.mark.parametrize("place", ["low", "overhead", "ceiling"])
+def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
+    for seed in (6201, 6202):
+        spec = SyntheticSpec(seed=seed, edge_samples=1, posture=posture, exo_place=place, **SMALL)
+        take = make_take(spec)
+        exo, ego, depth, truth = in_world_of(take, take.exo.w2c[0])
+        up = find_up([exo], ego, [depth])
+        assert off_deg(up, truth) < max(1, up.within_deg) or not up.known
 
 
 def test_a_form_that_nobody_levels_has_no_axis(takes):
