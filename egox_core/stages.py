@@ -491,6 +491,11 @@ def prior(
     said = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
     if drawn.seen is not None:
         said.append(seen_text(seen_shares(drawn.seen)))
+    if (poses := len(trajectory.frames)) > len(covered) and trajectory.ego.moves:
+        said.append(
+            f"the path has {poses} poses, the scene {len(covered)} frames: the first {len(covered)} "
+            "are drawn. To see one moment from many places, draw a scene of one frame for each pose"
+        )
     said += [taken.placed] * bool(taken.placed)
     notes = (*map(Remark, said), *odd, *scene.notes)
     return drawn, PriorReport(notes=notes, covered=covered)

@@ -162,6 +162,12 @@ class TrainingSetOptions:
     """Choices for a training set made of a source: layout, captions and splits."""
 
     layout: Layout = argument("auto")
+    ego_path: Path | None = argument(
+        None,
+        "poses of the wearer's camera where meta.json has none: a file in each take's folder, such "
+        "as poses.tum, in any form that Ego Pose Input reads and in the world of camera_extrinsics",
+        metavar="FILE",
+    )
     captions: Path | None = argument(None, "JSON: prompt by clip or take name")
     clip_lists: tuple[Path, ...] = argument(
         (),

@@ -20,11 +20,12 @@ class DrawingDevice:
     It can't without float64 (Apple's MPS), and from the moment its memory runs out.
 
     Attributes:
-        notes: why it is the CPU instead; empty where it isn't.
+        notes: what was odd about the drawing, such as why it is the CPU instead.
     """
 
     def __init__(self, options: PriorOptions) -> None:
-        self._now, self.notes = options.torch_device(), ()
+        self._now = options.torch_device()
+        self.notes: tuple[Remark, ...] = ()
         try:
             torch.ones(1, device=self._now).double().add_(1)
         except (RuntimeError, TypeError, AssertionError) as error:  # the last: a torch without CUDA
@@ -44,5 +45,5 @@ class DrawingDevice:
     def _give_up(self, error: Exception) -> None:
         why = str(error).splitlines()[0].partition(". ")[0]
         said = f"the prior is drawn on the CPU, not on {self._now}: {why}"
-        self._now, self.notes = CPU, (Remark(said, RemarkKind.WARNING),)
+        self._now, self.notes = CPU, (*self.notes, Remark(said, RemarkKind.WARNING))
         log.warning("EgoX: %s", said)

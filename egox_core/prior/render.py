@@ -13,7 +13,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..remarks import Remark
+from ..remarks import Remark, RemarkKind
 from ..scene import ego_in_scene
 from ..takes import meets_head
 from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
@@ -103,6 +103,7 @@ def iter_ego_prior(
         rays, inside_lens = ego.camera.pixel_rays()
         ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
+        on.notes += _filtered(static, options)
         static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
         for done, t in enumerate(frames):
             progress(done, len(frames), "render the ego prior")
@@ -174,13 +175,32 @@ def _visible_points(
 
 
 def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
-    """The points that are near no depth edge; of a coarse picture a fraction of them."""
-    keep = (
+    """Select the points that are near no depth edge, of a coarse picture a fraction of them."""
+    keep = _off_edges(points, options)
+    return points.select(keep & points.coarse if options.coarse else keep)
+
+
+def _off_edges(points: PointSet, options: PriorOptions) -> Tensor:  # [N] bool
+    """Check which points are near no depth edge, as far as the options ask for it."""
+    return (
         (points.edge <= options.max_edge)
         & (points.stray <= options.max_stray)
         & (points.depth_range <= options.max_range)
     )
-    return points.select(keep & points.coarse if options.coarse else keep)
+
+
+def _filtered(static: PointSet, options: PriorOptions) -> tuple[Remark, ...]:
+    """Name a filter of depth edges that takes most points, as it does where depth is noisy."""
+    if len(static) == 0:
+        return ()
+    share = 1 - float(_off_edges(static, options).double().mean())
+    if share <= 0.5:
+        return ()
+    said = (
+        f"warning: the preset leaves out {share:.0%} of the points, since depth changes by too much "
+        "around them, so it is noisy. Smoother depth keeps them, and so does preset clean"
+    )
+    return (Remark(said, RemarkKind.WARNING),)
 
 
 def _moving_points(

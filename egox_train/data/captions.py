@@ -68,23 +68,28 @@ _HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECAS
 
 
 def check_caption(prompt: str, what: str) -> str:
-    """The prompt, if it has both sections, each with text, exo first.
+    """Return the prompt, if it has both sections, each with text, exo first, or no mark at all.
 
     Raises:
-        EgoXInputError: a section missing, empty or in the wrong order.
+        EgoXInputError: no text, or one section missing, empty or in the wrong order.
     """
     try:
-        complete = all(split_sections(prompt))
+        complete = all(split_sections(prompt)) or bool(prompt.strip()) and is_plain(prompt)
     except EgoXInputError:
         complete = False
     if not complete:
         raise EgoXInputError(
             what,
             got=repr(prompt[:60]),
-            expected="[Exo view] text [Ego view] text",
+            expected="[Exo view] text [Ego view] text, or a text without these marks",
             fix="write both sections; the model was trained with them",
         )
     return prompt
+
+
+def is_plain(prompt: str) -> bool:
+    """Check whether a prompt has neither of the sections' marks."""
+    return split_sections(prompt) == (prompt.strip(), "")
 
 
 def read_captions(file: Path) -> Mapping[str, str]:

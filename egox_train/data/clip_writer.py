@@ -39,7 +39,7 @@ from ..fingerprint import fingerprint
 from ..parallel import made_once, on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..video_writer import write_levels, write_video
-from .captions import caption_for
+from .captions import caption_for, is_plain
 from .clip_files import ClipWindow
 from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
@@ -49,6 +49,10 @@ from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
 logger = logging.getLogger(__name__)
+PLAIN_PROMPT = (
+    "its prompt has no [Exo view] and [Ego view] sections, with which the released model was "
+    "trained: it is used as written"
+)
 RECORD = "clip.json"
 KEPT_BYTES = 256 * 2**20
 """Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of
@@ -388,6 +392,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
             *aligned.warnings(),
             *map(str, motion.notes),
             *report.warnings(),
+            *((PLAIN_PROMPT,) if is_plain(prompt) else ()),
         ),
         caption=caption,
         rank=job.rank,

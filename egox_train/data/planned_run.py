@@ -64,7 +64,16 @@ def plan_run(
         takes, listed = takes_of_lists(source, clips, span, skipped, lens)
         prompts = {n: clip.caption for n, clip in listed.items() if clip.caption} | dict(prompts)
     else:
-        takes = list(list_takes(source, chosen.layout, skipped, options.source_lens))
+        takes = list(
+            list_takes(
+                source,
+                chosen.layout,
+                skipped,
+                options.source_lens,
+                chosen.ego_path,
+                options.file_frames,
+            )
+        )
     if not takes:
         raise EgoXInputError(
             "source",
@@ -115,6 +124,11 @@ def plan_run(
             unread += plan.unread
             if plan.notes:
                 own.notes[name] = list(map(str, plan.notes))
+                own.warnings[name] = [
+                    note.text
+                    for note in plan.notes
+                    if note.kind is RemarkKind.WARNING and note.text != NO_TASK
+                ]
         progress(count, len(takes), "takes checked")
     if unread:
         logger.warning(

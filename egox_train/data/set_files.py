@@ -26,6 +26,8 @@ from .clip_writer import finished_clips, record_of
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
 
+MOST_SAID = 10
+"""Warnings of takes and clips that a run prints; the report has all."""
 MANIFEST, REPORT, SHEET, PARTS = "manifest.jsonl", "report.json", "contact_sheet.png", "parts"
 SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
 SHEET_DARK = 12  # clips shown that are left out
@@ -45,6 +47,7 @@ class Part:
     dark: list[str] = field(default_factory=list)  # clips left out for what their prior covers
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
     notes: dict[str, list[str]] = field(default_factory=dict)  # by take
+    warnings: dict[str, list[str]] = field(default_factory=dict)  # by take, those of the notes
     new: int = 0  # clips made by this call; the others were there
     seconds: float = 0.0
     clips: dict[str, str] = field(default_factory=dict)  # fingerprint by name, of those there
@@ -105,6 +108,7 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
             )
         whole.takes |= part.takes
         whole.notes |= part.notes
+        whole.warnings |= part.warnings
         whole.splits |= part.splits
         whole.dark = sorted({*whole.dark, *part.dark})
         whole.skipped = sorted({*whole.skipped, *part.skipped})
@@ -218,6 +222,12 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
             "change, "
             "which is poor on real footage: give --mask-root or --mask-model"
         )
+    of_takes = [(take, note) for take, notes in part.warnings.items() for note in notes]
+    of_clips = [(record.clip, note) for record in records for note in record.notes]
+    warnings = each_once(of_takes) + each_once(of_clips)
+    said += warnings[:MOST_SAID]
+    if len(warnings) > MOST_SAID:
+        said.append(f"{len(warnings) - MOST_SAID} more warnings of takes and clips: see {REPORT}")
     return tuple(Remark(words, RemarkKind.WARNING) for words in said)
 
 

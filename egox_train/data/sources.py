@@ -12,8 +12,10 @@ import torch
 from egox_core.cameras import preset_camera, validate_w2c
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
+from egox_core.frames import FileFrames
 from egox_core.remarks import Remark, RemarkKind
 from egox_core.safe_files import read_json, require_folder, require_safe_name
+from egox_core.stages import path
 from egox_core.takes import (
     LIST_KEYS,
     MAX_META_BYTES,
@@ -41,20 +43,36 @@ TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
 
 
 def list_takes(
-    root: Path, layout: str, skipped: list[tuple[str, str]], exo_lens: ExoLens | None = None
+    root: Path,
+    layout: str,
+    skipped: list[tuple[str, str]],
+    exo_lens: ExoLens | None = None,
+    ego_path: Path | None = None,
+    file_frames: FileFrames = "auto",
 ) -> Iterator[RawTake]:
     """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
 
     Args:
         exo_lens: see :func:`egox_core.takes.with_exo_lens`. None: raw for Ego-Exo4D's own
             folders, as given else.
+        ego_path: file in each take's folder with the wearer's poses, for takes whose meta.json has
+            none.
+        file_frames: of which frames its entries are, where it doesn't state them.
 
     Raises:
-        EgoXInputError: no such folder, unknown layout, nothing in it that is a take.
+        EgoXInputError: no such folder, unknown layout, nothing in it that is a take, an
+            ``ego_path`` for takes that have poses of their own.
     """
     check_choice("layout", layout, get_args(Layout))
     require_folder(root, "source", "a folder of takes")
     layout = _detect(root) if layout == "auto" else layout
+    if ego_path is not None and layout != "take":
+        raise EgoXInputError(
+            "--ego-path",
+            got=f"it with takes in the layout {layout}",
+            expected="take folders, whose meta.json has no ego_extrinsics",
+            fix="leave it out: this layout brings the wearer's poses along",
+        )
     if layout == "egoexo4d":
         yield from read_egoexo4d(root, skipped, exo_lens or "raw")
     elif layout == "released":
@@ -72,13 +90,11 @@ def list_takes(
             )
         for folder in folders:
             try:
+                meta, notes = read_meta(folder / META), ()
+                if ego_path is not None:
+                    meta, notes = _with_ego_path(meta, folder, ego_path, file_frames)
                 take = _from_meta(
-                    folder.name,
-                    folder,
-                    None,
-                    read_meta(folder / META),
-                    "take",
-                    exo_lens or "as given",
+                    folder.name, folder, None, meta, "take", exo_lens or "as given", notes
                 )
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
@@ -143,6 +159,30 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
             yield take
 
 
+def _with_ego_path(
+    meta: TakeMeta, folder: Path, ego_path: Path, file_frames: FileFrames
+) -> tuple[TakeMeta, tuple[Remark, ...]]:
+    """Take the wearer's poses, and the lens if it states one, from a file beside meta.json."""
+    if meta.ego is not None:
+        raise EgoXInputError(
+            f"take {folder.name}",
+            got=f"ego_extrinsics in its {META} and --ego-path {ego_path}",
+            expected="the wearer's poses once",
+            fix=f"leave --ego-path out, or take ego_extrinsics out of {META}",
+        )
+    video = folder / EXO
+    trajectory, read = path(
+        folder / ego_path,
+        frames=all_frames(probe_video(video), video),
+        camera=meta.ego_lens,
+        file_frames=file_frames,
+    )
+    ego = trajectory.tied(meta.exo).ego
+    named = trajectory.other_exo(meta.exo)
+    said = (Remark(f"{ego_path.name}: {read.placed}"),) if read.placed else ()
+    return replace(meta, ego=ego, ego_lens=ego.camera), (*said, *named)
+
+
 def _from_meta(
     name: str,
     folder: Path,
@@ -150,6 +190,7 @@ def _from_meta(
     meta: TakeMeta,
     layout: SourceLayout,
     exo_lens: ExoLens,
+    notes: tuple[Remark, ...] = (),
 ) -> RawTake:
     if re.search("[\ud800-\udfff]", name):  # Linux hands out other bytes so
         raise EgoXInputError(
@@ -163,8 +204,8 @@ def _from_meta(
             f"take {name}",
             got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
             expected="cameras of both views",
-            fix="complete its meta.json; docs/own_recordings.md tells how to find cameras of your own "
-            "recordings",
+            fix="complete its meta.json, or give a file of the wearer's poses as --ego-path; "
+            "docs/own_recordings.md tells how to find cameras of your own recordings",
         )
     video = folder / EXO
     info = probe_video(video)
@@ -194,7 +235,8 @@ def _from_meta(
         if meta.ego_intrinsics is not None
         else torch.eye(3, dtype=torch.float64)
     )
-    notes = () if exo_lens == "as given" else (Remark(note),)
+    if exo_lens != "as given":
+        notes += (Remark(note),)
     lens, of_lens = ego_lens(meta, preset_camera("aria_released", info.height))
     if of_lens:
         notes += (Remark(of_lens, RemarkKind.WARNING),)

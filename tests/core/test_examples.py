@@ -55,7 +55,7 @@ def test_they_run(scripts, monkeypatch, capsys):
     for script in scripts:
         monkeypatch.setattr(sys, "argv", script)
         runpy.run_path(script[0])
-    assert len(os.listdir("out")) == 9
+    assert len(os.listdir("out")) == 9 + 1, "pictures and points"
     assert "warning" not in capsys.readouterr().out
 
 

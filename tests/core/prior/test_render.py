@@ -165,6 +165,25 @@ def test_dynamic_handling(take, scene):
     ).coverage.any()
 
 
+def test_a_filter_that_takes_most_points_is_named(take):
+    """Depth with 5 % of noise, of which the released preset draws nothing."""
+    depth = take.depth_video()
+    noise = torch.randn(depth.depth_m.shape, generator=torch.Generator().manual_seed(0))
+    noisy = build_scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m * (1 + 0.05 * noise)))
+    path = take.trajectory()
+    for points, preset, named in ((noisy, "released", True), (noisy, "clean", False)):
+        _, report = stages.prior(points, path, preset=preset, draw_anyway=True)
+        assert any("it is noisy" in words for words in report.warnings()) is named
+
+
+def test_poses_that_are_not_drawn_are_counted(take, scene):
+    path = take.trajectory()
+    twice = path.ego.w2c.repeat(2, 1, 1)
+    longer, _ = stages.path(twice, camera=path.ego.camera, exo_w2c=path.exo.pose)
+    _, report = stages.prior(scene, longer, preset="clean")
+    assert "the path has 10 poses, the scene 5 frames" in report.text()
+
+
 def test_near_and_far(monkeypatch):
     monkeypatch.setattr(drawing, "NEAR_M", 1.0)
     scene = cloud(points_at([[0.0, 0.0, 0.5], [0.4, 0.0, 2.0], [-0.9, 0.0, 6.0]]))

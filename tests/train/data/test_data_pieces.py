@@ -85,10 +85,12 @@ def test_no_split_that_was_asked_for_is_empty_where_takes_are_enough(takes, fill
     assert not split_lists({n: [n] for n in names}, {}, seed)["validation"]
 
 
-def test_captions_need_both_sections():
-    assert check_caption(NO_CAPTION, "x") == NO_CAPTION
+def test_captions_have_both_sections_or_no_marks():
+    for good in (NO_CAPTION, "a person cuts bread"):
+        assert check_caption(good, "x") == good
     for bad in (
         "",
+        " ",
         "[Exo view] a",
         "[Ego view] b [Exo view] a",
         "[Exo view][Ego view] b",

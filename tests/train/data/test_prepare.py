@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import train_egox
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre
@@ -281,13 +282,40 @@ def test_a_set_with_another_lens_of_the_wearer_is_continued_only_if_that_is_want
 
 def test_captions_and_wrong_ones(synthetic_takes, tmp_path):
     file, name = tmp_path / "captions.json", min(synthetic_takes.iterdir()).name
-    for text, kept in (("[Exo view] mine [Ego view] too", 4), ("no sections", 3)):
+    for text, kept in (("[Exo view] mine [Ego view] too", 4), ("[Ego view] one section", 3)):
         write_json(file, {name: text})
         records, report = prepared(synthetic_takes, tmp_path / "set", captions=file)
         assert len(records) == kept
         own = [r for r in records if r.caption == "file"]
         assert {r.take for r in own} == {name} if kept == 4 else not own
     assert "[Ego view]" in report["skipped"][0]["why"]
+
+
+def test_the_wearers_poses_are_those_of_a_file(synthetic_takes, tmp_path):
+    """Equal to those of meta.json, which has none any more."""
+    records, _ = prepared(synthetic_takes, tmp_path / "set")
+    source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
+    for meta in sorted(source.glob("*/meta.json")):
+        content = read_json(meta, "meta")
+        write_json(meta.with_name("poses.json"), content)
+        content.pop("ego_extrinsics")
+        write_json(meta, content)
+    with refuses("--ego-path"):
+        prepared(source, tmp_path / "none")
+    again, _ = prepared(source, tmp_path / "again", ego_path=Path("poses.json"))
+    for one, other in zip(records, again, strict=True):
+        assert one.files == other.files
+    with refuses("the wearer's poses once"):
+        prepared(synthetic_takes, tmp_path / "twice", ego_path=Path("poses.json"))
+
+
+def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
+    source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
+    meta = min(source.glob("*/meta.json"))
+    write_json(meta, {**read_json(meta, "meta"), "prompt": "a person cuts bread"})
+    how = ["--frames", "5", "--size", "64x32"]
+    assert train_egox.main(["prepare", str(source), str(tmp_path / "set"), *how]) == 0
+    assert "it is used as written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
