@@ -316,6 +316,17 @@ class PictureMatch:
             * (inside.mean(1) > 0.35)
         )
 
+    def drawn_over(
+        self,
+        t: int,
+        rotation: np.ndarray,  # [3, 3] of the video's camera, as _Pose has it
+        shift: np.ndarray,  # [3] metres
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
+        """Draw the video into the scene's picture; both of even contrast, and where both are."""
+        view = _View.of(self, t, FINE)
+        _, mask, seen, scene = view.over(rotation, shift, FINE)
+        return seen.astype(np.float32), scene.astype(np.float32), mask
+
 
 def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
     """Find the best turns on a grid, by correlation of blurred pictures."""
@@ -385,23 +396,41 @@ class _View:
             slope=np.concatenate((by_turn, by_point / metres[..., None]), -1),
         )
 
+    def over(
+        self, rotation: np.ndarray, shift: np.ndarray, level: _Level
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Draw the video into the scene's picture.
+
+        Which points the video has [n], the same in the picture [s, s], and both pictures [s, s, 3],
+        of even contrast.
+        """
+        points = ((self.points + shift) @ rotation.T).astype(np.float32)
+        uv, valid = (each.numpy() for each in self.camera.project(torch.from_numpy(points)))
+        height, width = self.lens.shape
+        valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
+        column, row = np.rint(uv[valid]).astype(np.int64).T
+        valid[valid] = self.lens[row, column] > 0.5
+        places = np.full((*self.on.shape, 2), -9.0, np.float32)
+        places[self.on] = np.where(valid[:, None], uv, -9.0)
+        mask = np.zeros(self.on.shape, np.float32)
+        mask[self.on] = valid
+        # OpenCV takes None for the second map, which its stubs don't know.
+        seen = cv2.remap(  # ty: ignore[no-matching-overload]
+            self.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        seen, scene = (
+            _even_contrast(picture, mask, LOCAL_PX / level.stride) for picture in (seen, self.scene)
+        )
+        return valid, mask, seen, scene
+
 
 def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
     """Gauss-Newton over turn and shift on pictures of even contrast, with a weak prior on the
     shift."""
     rotation, shift = pose.rotation, pose.shift
-    places = np.full((*view.on.shape, 2), -9.0, np.float32)
-    height, width = view.lens.shape
     hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
     for last in [False] * level.rounds + [True]:
-        points = ((view.points + shift) @ rotation.T).astype(np.float32)
-        uv, valid = (each.numpy() for each in view.camera.project(torch.from_numpy(points)))
-        valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
-        column, row = np.rint(uv[valid]).astype(np.int64).T
-        valid[valid] = view.lens[row, column] > 0.5
-        places[view.on] = np.where(valid[:, None], uv, -9.0)
-        mask = np.zeros(view.on.shape, np.float32)
-        mask[view.on] = valid
+        valid, mask, seen, scene = view.over(rotation, shift, level)
         used = (
             cv2.erode(
                 mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
@@ -410,13 +439,6 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         )
         if valid.mean() < LEAST_OVERLAP or used.sum() < 20:
             return _Pose(rotation, shift)
-        # OpenCV takes None for the second map, which its stubs don't know.
-        seen = cv2.remap(  # ty: ignore[no-matching-overload]
-            view.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
-        seen, scene = (
-            _even_contrast(picture, mask, LOCAL_PX / level.stride) for picture in (seen, view.scene)
-        )
         off = (seen - scene)[used]
         error = np.square(off).mean(1)
         weight = 1 / np.square(1 + error / level.half)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from egox_core.cameras import CameraModel
 from egox_core.progress import Progress
@@ -101,7 +101,7 @@ def track_poses(
             pose, points, pixels = solved[index]
             uv, since = pixels.astype(np.float32), 0
         elif pose is not None and before is not None:
-            uv, points = _tracked(before, grey, uv, points)
+            uv, points = tracked(before, grey, uv, points)
             since += 1
             pose, uv, points = _refined(pose, camera, uv, points)
             if since > LOST_S * info.fps:
@@ -113,9 +113,10 @@ def track_poses(
     return poses
 
 
-def _tracked(
+def tracked(
     before: np.ndarray, now: np.ndarray, uv: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Track pixels [N, 2] to the next picture; those that come back on their way, and their points."""
     if not len(uv):
         return uv, points
     start = uv[:, None]
@@ -193,3 +194,20 @@ def nearest_frames(
     times = np.asarray(times_s)
     after = np.clip(np.searchsorted(times, wanted_s), 1, len(times) - 1)
     return np.where(wanted_s - times[after - 1] < times[after] - wanted_s, after - 1, after)
+
+
+def poses_at(
+    times_s: np.ndarray,  # [T] rising
+    w2c: np.ndarray,  # [T, 3, 4], NaN where it isn't known
+    moments_s: np.ndarray,  # [N]
+) -> np.ndarray:  # [N, 3, 4]
+    """Give the poses of other moments; beyond the known ones the end poses hold."""
+    known = np.isfinite(w2c).all(axis=(1, 2))
+    times, poses = times_s[known], w2c[known]
+    if len(poses) == 1:
+        return np.repeat(poses, len(moments_s), axis=0)
+    moments = np.clip(moments_s, times[0], times[-1])
+    turns = Slerp(times, Rotation.from_matrix(poses[:, :, :3]))(moments).as_matrix()
+    centres = -np.einsum("tji,tj->ti", poses[:, :, :3], poses[:, :, 3])
+    where = np.stack([np.interp(moments, times, axis) for axis in centres.T], axis=1)
+    return np.concatenate([turns, -turns @ where[:, :, None]], axis=2)

@@ -4,9 +4,13 @@ import argparse
 import math
 from pathlib import Path
 
+from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
+from egox_core.safe_files import write_json
 
 from ..options import CalibrateOptions, add_dataclass_arguments, from_arguments
+
+CHECK = "check.json"
 
 
 def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +20,37 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with ego.mp4, exo.mp4 (or exo1.mp4, exo2.mp4, ...) and, if there are any, "
         "key points exo_keypoints.json",
     )
-    parser.add_argument("out", type=Path, help="folder for the takes")
+    parser.add_argument(
+        "out",
+        type=Path,
+        nargs="?",
+        help=f"folder for the takes; with --check, for {CHECK}, if it is wanted",
+    )
     add_dataclass_arguments(parser, CalibrateOptions)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="the first folder is a set that has cameras (take folders, Ego-Exo4D, a set of prepare, "
+        "a LeRobot set of ours): tell which episodes' clocks, turns and places are wrong",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="with --check: mend the meta.json of take folders whose fault is sure; what was stated "
+        "stays beside it",
+    )
 
 
 def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
+    if args.check:
+        return _check(args, progress)
+    if args.out is None or args.write:
+        raise EgoXInputError(
+            "calibrate",
+            got="--write without --check" if args.write else "no folder for the takes",
+            expected="RECORDING OUT, or SET --check",
+            fix="see docs/own_recordings.md",
+        )
     from ..calibrate.recording import calibrate
 
     options = from_arguments(CalibrateOptions, args)
@@ -42,3 +72,18 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
             print(f"{exo.name}: {note}")
     print(f"{len(outcome.takes)} takes: {args.out}")
     return 0 if outcome.takes else 2
+
+
+def _check(args: argparse.Namespace, progress: Progress) -> int:
+    """Print a line for each episode; 1 where a fault was found."""
+    from ..calibrate.check import check_set, table
+
+    rows = check_set(args.recording, args.write, progress)
+    for line in table(rows):
+        print(line)
+    wrong = sum(row.wrong for row in rows)
+    mended = sum(row.wrong and row.mendable for row in rows) if args.write else 0
+    print(f"{wrong} of {len(rows)} episodes are wrong" + (f", {mended} mended" if mended else ""))
+    if args.out is not None:
+        write_json(args.out / CHECK, [row.to_json() for row in rows])
+    return 1 if wrong > mended else 0

@@ -1,0 +1,74 @@
+"""Episodes of a LeRobot v3 data set that states the head camera in ``egox`` columns."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from egox_core.cameras import CameraModel, CameraPath, validate_w2c
+from egox_core.errors import EgoXInputError, intact
+from egox_core.robots import require_pyarrow
+from egox_core.safe_files import read_json_object
+
+from .stated import Stated
+
+INFO = "meta/info.json"
+VIDEO = "observation.images.ego"
+POSES = "egox.ego_w2c"
+FILE = "chunk-{:03d}/file-{:03d}"
+
+
+def is_robot_set(root: Path) -> bool:
+    """Check whether a folder is a LeRobot data set."""
+    return (root / INFO).is_file()
+
+
+def robot_episodes(root: Path) -> Iterator[Stated]:
+    """Read the poses of every episode.
+
+    Raises:
+        EgoXInputError: no pyarrow, a damaged set, none of our columns.
+    """
+    require_pyarrow()
+    import pyarrow.parquet as pq
+
+    info = read_json_object(root / INFO, "info.json of the robot data set")
+    if POSES not in info.get("features", {}):
+        raise EgoXInputError(
+            f"robot data set {root.name!r}",
+            got=f"no column {POSES}",
+            expected="the poses of its head camera, as `train_egox.py lerobot` writes them",
+            fix="check the takes that it was made from",
+        )
+    wrong = (AttributeError, LookupError, TypeError, ValueError)
+    with intact(f"robot data set {root.name!r}", wrong, expected="a whole set"):
+        for file in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
+            for row in pq.read_table(file).to_pylist():
+                yield _episode(root, row, float(info["fps"]))
+
+
+def _episode(root: Path, row: dict, fps: float) -> Stated:
+    import pyarrow.parquet as pq
+
+    number = row["episode_index"]
+    place = FILE.format(row["data/chunk_index"], row["data/file_index"])
+    columns = pq.read_table(
+        root / "data" / f"{place}.parquet",
+        columns=[POSES, "frame_index"],
+        filters=[("episode_index", "=", number)],
+    ).to_pydict()
+    order = np.argsort(columns["frame_index"])
+    poses = np.array(columns[POSES], np.float64).reshape(-1, 4, 4)[order, :3]
+    name = row.get("egox/name") or f"episode {number}"
+    place = FILE.format(row[f"videos/{VIDEO}/chunk_index"], row[f"videos/{VIDEO}/file_index"])
+    camera = CameraModel.from_json(json.loads(row["egox/ego_camera"]), f"ego camera of {name}")
+    return Stated(
+        name=name,
+        ego_video=root / "videos" / VIDEO / f"{place}.mp4",
+        first=round(row[f"videos/{VIDEO}/from_timestamp"] * fps),
+        ego=CameraPath(
+            lens=camera, w2c=validate_w2c(torch.from_numpy(poses), f"poses of {name}"), world="take"
+        ),
+    )

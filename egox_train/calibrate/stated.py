@@ -1,0 +1,19 @@
+"""An episode whose cameras somebody stated."""
+
+from pathlib import Path
+
+from egox_core.cameras import CameraPath
+from egox_core.frozen import frozen
+
+
+@frozen
+class Stated:
+    """One episode's head camera: its video, its poses, and the take folder that has more."""
+
+    name: str
+    ego_video: Path | None
+    first: int = 0  # frame of the ego video that the first pose belongs to
+    ego: CameraPath | None = None  # None: that of the take folder
+    folder: Path | None = None  # with exo video and, perhaps, depth
+    frames: int | None = None  # of the take folder; None: as many as the video has
+    problem: str = ""

@@ -1,0 +1,142 @@
+"""``calibrate --check``: known faults of drawn sets are found and mended, right ones stay as they
+are."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+import train_egox
+from egox_core.file_names import DEPTH, EXO, META, TRUTH
+from egox_core.safe_files import read_json, write_json
+from egox_core.video import decode_frames, probe_video
+from egox_train.calibrate.check import check_set
+from egox_train.data.robot_clips import write_robots
+from egox_train.options import RobotOptions
+from egox_train.video_writer import write_video
+from lab.drawn import SyntheticSpec, make_take, write_take
+from tests.refusals import refuses
+
+FRAMES = 33
+TURN = Rotation.from_rotvec([1.5, -2.0, 1.7], degrees=True).as_matrix()  # 3 degrees
+SHIFT = np.array([0.06, -0.05, 0.06])  # 10 cm
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory) -> Path:
+    """Two drawn takes, ``one`` and ``another``."""
+    folder = tmp_path_factory.mktemp("takes")
+    for seed, name in ((71, "one"), (72, "another")):
+        spec = SyntheticSpec(
+            seed=seed,
+            frames=FRAMES,
+            exo_width=224,
+            exo_height=128,
+            ego_size=128,
+            edge_samples=1,
+        )
+        write_take(make_take(spec), folder / name)
+    return folder
+
+
+def copied(takes: Path, folder: Path, **changes) -> dict:
+    """Copy one take, with other entries of its meta.json; the entries that it had."""
+    shutil.copytree(takes / "one", folder)
+    meta = read_json(folder / META)
+    write_json(folder / META, meta | {key: np.array(x).tolist() for key, x in changes.items()})
+    return meta
+
+
+def poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Stated poses of the head camera and of exo."""
+    meta = read_json(take / META)
+    return np.array(meta["ego_extrinsics"]), np.array(meta["camera_extrinsics"])
+
+
+def test_right_takes_are_not_accused(takes, tmp_path, capsys):
+    assert train_egox.main(["calibrate", str(takes), str(tmp_path), "--check"]) == 0
+    assert "0 of 2 episodes are wrong" in capsys.readouterr().out
+    for row in json.loads((tmp_path / "check.json").read_text("utf-8")):
+        assert row["sigmas"] < 3 and abs(row["late_s"]) < 0.05
+        assert np.linalg.norm(row["turn_deg"]) < 0.7 and np.linalg.norm(row["shift_m"]) < 0.015
+
+
+@pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
+def test_a_fault_is_measured_and_mended(takes, tmp_path, fault, capsys):
+    """What is written back is what was true, and what was stated stays beside it."""
+    ego, exo = poses(takes / "one")
+    wrong = {"ego_extrinsics": ego, "camera_extrinsics": exo}
+    if fault == "turned head":
+        wrong["ego_extrinsics"] = TURN @ ego
+    elif fault == "moved exo":
+        wrong["camera_extrinsics"] = np.c_[exo[:, :3], exo[:, 3] - exo[:, :3] @ SHIFT]
+    else:
+        wrong["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
+    copied(takes, tmp_path / "set" / "one", **wrong)
+    stated = (tmp_path / "set" / "one" / META).read_bytes()
+    (row,) = check_set(tmp_path / "set")
+    assert row.wrong and row.sigmas > 3.5
+    if fault == "late":
+        assert row.lag_s == pytest.approx(0.1, abs=0.03)
+    else:
+        assert row.deviation is not None
+        size = row.deviation.turn_deg, row.deviation.shift_m
+        assert size == pytest.approx((3.0, 0.0) if fault == "turned head" else (0, 0.1), abs=0.6)
+    assert (tmp_path / "set" / "one" / META).read_bytes() == stated
+    assert train_egox.main(["calibrate", str(tmp_path / "set"), "--check", "--write"]) == 0
+    assert "1 of 1 episodes are wrong, 1 mended" in capsys.readouterr().out
+    assert (tmp_path / "set" / "one" / "meta_as_stated.json").read_bytes() == stated
+    mended = poses(tmp_path / "set" / "one")
+    inside = slice(3, -3)
+    relative = [
+        Rotation.from_matrix(e[inside, :, :3] @ x[:, :3].T) for e, x in ((ego, exo), mended)
+    ]
+    assert np.degrees((relative[0] * relative[1].inv()).magnitude()).max() < 1
+    (again,) = check_set(tmp_path / "set")
+    assert not again.wrong
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("other poses", "other poses: "),
+        (TRUTH, "mirrored: the head turns to the left in its pictures"),
+        (EXO, "mirrored: exo's picture"),
+    ],
+)
+def test_what_cant_be_mended_is_said(takes, tmp_path, what, words):
+    """Another take's poses, and pictures whose left is right; nothing is written."""
+    folder = tmp_path / "set" / "one"
+    copied(takes, folder, ego_extrinsics=poses(takes / "another")[0])
+    if what != "other poses":
+        shutil.copyfile(takes / "one" / META, folder / META)
+        source, file = takes / "one" / what, folder / what
+        info = probe_video(source)
+        frames = decode_frames(source, info, range(FRAMES))
+        pictures = [picture[:, ::-1] for _, picture in frames]
+        write_video(file, torch.from_numpy(np.stack(pictures)), info.fps)
+    stated = (folder / META).read_bytes()
+    (row,) = check_set(tmp_path / "set", write=True)
+    assert row.wrong and not row.mendable and row.words.startswith(words)
+    assert (folder / META).read_bytes() == stated
+
+
+def test_sets_of_other_forms(takes, tmp_path):
+    """A LeRobot set tells its clock; without depth, turn and shift are left open."""
+    pytest.importorskip("pyarrow", reason="reads parquet")
+    ego, _ = poses(takes / "one")
+    copied(takes, tmp_path / "takes" / "late", ego_extrinsics=np.r_[ego[:1], ego[:1], ego[:-2]])
+    shutil.copytree(takes / "one", tmp_path / "takes" / "right")
+    list(write_robots(RobotOptions(clips=tmp_path / "takes", out=tmp_path / "robots", task="x")))
+    late, right = check_set(tmp_path / "robots")
+    assert (late.name, late.wrong, right.name, right.wrong) == ("late", True, "right", False)
+    assert late.lag_s == pytest.approx(0.1, abs=0.03) and "no depth" in right.words
+    with refuses("--write.*take folders"):
+        check_set(tmp_path / "robots", write=True)
+    (tmp_path / "takes" / "right" / DEPTH).unlink()
+    rows = {row.name: row for row in check_set(tmp_path / "takes")}
+    assert "not testable" in rows["right"].words and not rows["right"].wrong
