@@ -5,7 +5,6 @@ In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and i
 degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and LoRA strength.
 """
 
-from .deviation import Deviation, path_deviation
 from .exact_scene import exact_scene
 from .exo_turn import exo_turned_error
 from .image import (
@@ -17,6 +16,6 @@ from .image import (
     squared_error,
     ssim_map,
 )
-from .off_path import PathError, PathViews
+from .off_path import PathError, PathViews, PictureMatch
 from .redrawn import keep_observed
 from .sweep import sweep_points

@@ -19,7 +19,7 @@ from egox_core.cameras import CameraPath, sensor_from_upright
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import META, TRUTH
 from egox_core.frozen import frozen
-from egox_core.metrics import Deviation, PathViews, exo_turned_error, path_deviation
+from egox_core.metrics import PathViews, exo_turned_error
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json_object, write_json
 from egox_core.stages import scene
@@ -29,6 +29,7 @@ from egox_core.video import decode_frames, probe_video
 
 from ..data.manifest import read_manifest
 from ..data.sources import list_takes
+from .deviation import Deviation, path_deviation
 from .frames import poses_at
 from .robot_episodes import is_robot_set, robot_episodes
 from .stated import Stated

@@ -182,7 +182,7 @@ def compare_turns(
     noise = max(math.sqrt(float(np.square(turns.noise[inside]).mean())), 1e-9)
     left = _cost(seen, stated(lag_as_stated))
     return Motion(
-        lag_s=lag,
+        lag_s=float(lag),
         lag_sd_s=math.hypot(sd, LAG_FLOOR_FRAMES * frame_s),
         explained=1 - _cost(rest, np.zeros(3)) / max(power, 1e-30),
         seen=math.sqrt(power / 3) / noise,

@@ -14,10 +14,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cameras import sensor_from_upright
-from ..frozen import frozen
-from ..types import CameraTrajectory
-from .off_path import PathError, PathViews, PictureMatch
+from egox_core.cameras import sensor_from_upright
+from egox_core.frozen import frozen
+from egox_core.metrics import PathError, PathViews, PictureMatch
+from egox_core.types import CameraTrajectory
 
 PATCH, REACH = 16, 6
 """Side of a patch, and how far it is searched, px of the compared pictures (about a degree each)."""
