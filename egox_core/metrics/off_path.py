@@ -269,6 +269,7 @@ class PictureMatch:
 
     @staticmethod
     def of(video: Tensor, views: PathViews) -> PictureMatch:
+        """Make the pictures of a video [T, H, W, 3] that views are compared with."""
         camera = views.camera.rescale(video.shape[2], video.shape[1])
         scale = min(1.0, FOCAL / camera.fx)
         height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
@@ -287,6 +288,7 @@ class PictureMatch:
         self,
         points: np.ndarray,  # [G, n, 3] in the video's camera
     ) -> tuple[np.ndarray, np.ndarray]:  # [G, n] number of the pixel, and whether the lens sees it
+        """Find the pixels that points lie at."""
         found = self.camera.look_up(torch.from_numpy(points.astype(np.float32)))
         flat, valid = (each.numpy() for each in found[1:])
         return flat, valid & (self.lens.ravel()[flat] > 0.5)
