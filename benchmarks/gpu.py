@@ -47,18 +47,18 @@ DISK_GB = 2
 
 def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
     """Say what the machine has and lacks, into the folder too; the host, and what is left out."""
-    host, machine = None, this_machine()
+    host, machine, words = None, this_machine(), ""
     try:
         host = find_host()
-        without = "ComfyUI" if host is None else ""
-    except SetupError as error:
-        without = f"ComfyUI ({error})"
+    except SetupError as error:  # names its folder, which the page doesn't
+        words = str(error)
     left_out = [
         f"not installed: {name}, so without {LEFT_OUT[name]}" for name in missing_packages(LEFT_OUT)
     ]
-    if without:
-        text = "so without its steps, and the demo, whose text it makes"
-        left_out.append(f"not installed: {without}, {text}")
+    if host is None:
+        left_out.append(
+            "not installed: ComfyUI, so without its steps, and the demo, whose text it makes"
+        )
     if machine["disk_gb"] < DISK_GB:
         left_out.append(
             f"disk: too little for compiled steps and the demo, which take {DISK_GB} GB"
@@ -69,7 +69,7 @@ def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
         if machine["main_memory_gb"] is not None and machine["main_memory_gb"] < needed
     ]
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
-    print("\n".join([facts, *left_out]), file=sys.stderr, flush=True)
+    print("\n".join(filter(None, [facts, words, *left_out])), file=sys.stderr, flush=True)
     if out is not None:
         record = {"machine": machine, "left_out": left_out, "running": "imports", "rows": []}
         write_first(out / "gpu.json", {"benchmark": "gpu", **record})

@@ -128,10 +128,11 @@ def test_what_is_missing_is_said_and_written_before_torch_is_imported(tmp_path):
         env=environment | {"COMFYUI_DIR": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr
-    assert "not installed: ComfyUI (" in run.stderr and "the demo, whose text" in run.stderr
+    assert f"{ROOT} is not a ComfyUI" in run.stderr and "the demo, whose text" in run.stderr
     record = read_json(tmp_path / "gpu.json")
     assert record["machine"]["disk_gb"] > 0 and record["machine"]["main_memory_gb"] > 0
-    assert "ComfyUI (" in " ".join(record["left_out"]) and record["running"] == "imports"
+    assert record["running"] == "imports" and str(ROOT) not in str(record)
+    assert "not installed: ComfyUI" in " ".join(record["left_out"])
 
 
 def test_a_part_that_fails_says_so_and_loses_nothing():
