@@ -49,7 +49,8 @@ MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
 """Ascending indices -> what moves in each frame, [H, W] bool."""
 WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
 DARK, COLOUR = 48, 64  # what lossy videos and soft edges leave of black, and of grey
-MOST_BETWEEN = 0.2  # share of pixels, of a mask with soft edges; of photos most
+MOST_BETWEEN = 0.2  # share of pixels: blurred silhouettes have up to .12, photos .5 and more
+MOST_LABELS = 256  # colours of a picture that was drawn, not filmed
 
 
 @frozen
@@ -250,7 +251,7 @@ def moving_part(
     """Read what moves out of a picture of a mask: of brightness and alpha, the one that varies.
 
     Raises:
-        EgoXInputError: both vary and differ, or colours, a photo, a map of labels.
+        EgoXInputError: both vary and differ, or several colours, a photo, a map of labels.
     """
     channels = picture.reshape(*picture.shape[:2], -1)
     colours, alpha = channels[..., :3], channels[..., 3:]
@@ -261,9 +262,15 @@ def moving_part(
             raise _no_mask(what, "a picture with transparent parts")
         return opaque
     coloured = float((np.ptp(colours, -1) > COLOUR).mean())
+    between = float(((grey > DARK) & (grey < 255 - DARK)).mean())
+    if coloured or between > MOST_BETWEEN:
+        marks = np.unique(colours[grey > DARK], axis=0)
+        if len(marks) == 1 and marks.max() >= WHITE:
+            return grey > DARK
+        if coloured and len(marks) < MOST_LABELS:
+            raise _no_mask(what, f"{len(marks)} colours, which may be labels")
     if coloured > MOST_BETWEEN:
         raise _no_mask(what, f"colours in {100 * coloured:.0f} % of its pixels")
-    between = float(((grey > DARK) & (grey < 255 - DARK)).mean())
     brightest = int(grey.max())
     if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
         raise _no_mask(what, f"values up to {brightest}")

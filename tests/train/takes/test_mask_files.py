@@ -100,6 +100,11 @@ TINTED = np.where(moving()[0][..., None], PHOTO // 2 + (0, 120, 0), PHOTO).astyp
         (np.dstack([PHOTO, GREY]), "transparent parts"),
         (np.dstack([GREY, GREY, GREY, 255 - GREY]), "transparent parts"),
         (TINTED, "colours in"),
+        (np.dstack([0 * GREY, 0 * GREY, GREY]), None),  # one colour on black, of any share
+        (np.dstack([0 * GREY, 0 * GREY, GREY // 2 + GREY // 255]), None),  # as DAVIS has it
+        (np.uint8(200) * moving()[0], None),
+        (np.dstack([0 * GREY, np.roll(GREY, 9, 0), GREY]), "2 colours, which may be labels"),
+        (np.dstack([np.full_like(GREY, 255), GREY, GREY]), "2 colours, which may be labels"),
         (PHOTO[..., 0], "neither black nor white"),
     ],
 )
