@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy
@@ -96,10 +96,10 @@ class CameraFile:
         """
         if not isinstance(content, Mapping):
             raise _unknown(name)
-        read, said = form_of(content), {}
-        if read is not None:
-            return read(content, name)
-        if content.get("format") == FORMAT:
+        form, said = form_of(content), {}
+        if callable(form):
+            return form(content, name)
+        if form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
             said |= {"times_s": times_s, "times_of_video": True}
             w2c = given(content, name, "exo_w2c", validate_w2c)
@@ -242,15 +242,23 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 """By the end of a file's name."""
 
 
-def form_of(content: object) -> Callable[[Mapping, str], CameraFile] | None:
-    """The reader of another program's JSON; None for ours, a meta.json and all else."""
+def form_of(
+    content: object,
+) -> Callable[[Mapping, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
+    """Tell a path's JSON: the reader of another program's, or one of ours; all else is a meta.json's."""
+    if isinstance(content, list):
+        return "keyframes"
     if not isinstance(content, Mapping):
-        return None
+        return "meta"
+    if content.get("format") == FORMAT:
+        return "ours"
+    if "keyframes" in content:
+        return "keyframes"
     if "R_w2c" in content:
         return _gvhmr
     if "cameras" in content and "timeline" in content:
         return _omnicam
-    return _transforms if isinstance(content.get("frames"), list) else None
+    return _transforms if isinstance(content.get("frames"), list) else "meta"
 
 
 def _transforms(content: Mapping, name: str) -> CameraFile:

@@ -17,6 +17,7 @@ from ..file_names import META
 from ..frames import FileFrames, Frames
 from ..safe_files import read_json, safe_name, write_json
 from ..scene import ego_in_scene
+from ..takes import MAX_META_BYTES
 from ..trajectory import (
     PoseTrack,
     adapted,
@@ -27,7 +28,7 @@ from ..trajectory import (
 )
 from ..types import FROM_EDITOR, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
-from .camera_files import write_chan
+from .camera_files import form_of, write_chan
 from .colmap import write_colmap
 from .trajectory_files import read_trajectory, write_trajectory
 
@@ -57,10 +58,13 @@ def import_path(
         with tempfile.TemporaryDirectory(prefix="egox_") as folder:
             main = _written(source, Path(folder))
             return import_path(main, camera, clip, scene, up, entry, every_nth, file_frames)
-    content = _keyframe_document(source)
-    if content is not None:
-        keyframe_track(content, camera, source.name)
-        return content, f"{len(content['keyframes'])} keyframes"
+    content = None
+    if source.suffix.lower() == ".json":
+        content = read_json(source, "trajectory file", MAX_META_BYTES)
+        if form_of(content) == "keyframes":
+            document = content if isinstance(content, dict) else {"keyframes": content}
+            keyframe_track(document, camera, source.name)
+            return document, f"{len(document['keyframes'])} keyframes"
     read, notes = read_trajectory(
         source,
         camera,
@@ -69,13 +73,15 @@ def import_path(
         lens=False,
         every_nth=every_nth,
         file_frames=file_frames,
+        content=content,
     )
     trajectory = adapted(read, camera=camera)
+    others = () if scene is None else trajectory.other_exo(*scene.exos)
     ego = trajectory.ego if scene is None else ego_in_scene(scene, trajectory)
     count = min(len(ego), len(clip))
     cut = clip.of(slice(count))
     document, note = keyframes_of_path(ego.upright_w2c[:count], cut, direction(up, "up").tolist())
-    note = "; ".join(filter(None, (note, notes.placed)))
+    note = "; ".join(filter(None, (note, notes.placed, *map(str, others))))
     if scene is None and trajectory.ego.world == "take":
         note += "; no scene is loaded, so the poses are in the file's own world"
     return document, note
@@ -99,22 +105,6 @@ def _written(files: Mapping[str, str], folder: Path) -> Path:
     for path, text in zip(paths, files.values(), strict=True):
         path.write_text(text, "utf-8", errors="replace")
     return next((p for p in paths if p.name == "images.txt"), paths[0])
-
-
-def _keyframe_document(path: Path) -> dict | None:
-    if path.suffix.lower() != ".json":
-        return None
-    try:
-        content = read_json(path, "trajectory file")
-    except EgoXInputError:
-        return None  # the reader says what is wrong with it
-    if isinstance(content, list):
-        content = {"keyframes": content}
-    return (
-        content
-        if isinstance(content, dict) and isinstance(content.get("keyframes"), list)
-        else None
-    )
 
 
 def trajectory_of_keyframes(

@@ -51,6 +51,7 @@ def read_trajectory(
     lens: bool = True,
     every_nth: int = 0,
     file_frames: FileFrames = "auto",
+    content: object = None,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory, and the notes that its file has next to it.
 
@@ -69,6 +70,7 @@ def read_trajectory(
             ``camera``, upright.
         every_nth: of those files, as in :func:`.frames.place`.
         file_frames: of which frames the entries are, where the file doesn't state it.
+        content: what a JSON file holds, where it was read already.
 
     Raises:
         EgoXInputError: unknown form or lens, frames that can't be told, bad matrices, shorter than the frames in use.
@@ -76,12 +78,14 @@ def read_trajectory(
     if path.suffix.lower() != ".json":
         file = CameraFile.read(path, "trajectory file")
     else:
-        content = read_json(path, "trajectory file", MAX_META_BYTES)
-        if file_frames != "auto" and _states_frames(content):
+        if content is None:
+            content = read_json(path, "trajectory file", MAX_META_BYTES)
+        form = form_of(content)
+        if file_frames != "auto" and form in ("ours", "keyframes"):
             raise states_moments(path.name, file_frames)
-        if isinstance(content, dict) and content.get("format") == FORMAT:
+        if form == "ours" and isinstance(content, dict):
             return parse_trajectory(content, path.name, frames)
-        if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
+        if form == "keyframes":
             check_made_on(content, video_mark(None if frames is None else frames.source))
             track = keyframe_track(content, camera, path.name)
             clock = "number" if track.clock == "index" else "time"
@@ -90,7 +94,7 @@ def read_trajectory(
                 said.append(OF_SENSOR)
             notes = TakeNotes(source=path.name, placed="; ".join(said))
             return track.trajectory(camera, frames), notes
-        if form_of(content) is None:
+        if form == "meta":
             video = None if frames is None else frames.source
             meta = parse_meta(content, path, entry, video)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
@@ -99,13 +103,6 @@ def read_trajectory(
     track, placed = file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
     return trajectory, TakeNotes(source=file.name, placed=placed)
-
-
-def _states_frames(content: object) -> bool:
-    """Check for our own trajectory or for keyframes."""
-    if isinstance(content, dict):
-        return content.get("format") == FORMAT or "keyframes" in content
-    return isinstance(content, list)
 
 
 def write_trajectory(
