@@ -203,6 +203,19 @@ class DepthVideo(Kept):
         return torch.isfinite(self.depth_m)
 
 
+def _other_video(own: Frames, *others: Frames) -> tuple[Remark, ...]:
+    """Remark that a path's frames are of none of these videos, the scene's or the hands'."""
+    if own.source is None or not all(own.of_other_video(each) for each in others):
+        return ()
+    names = {"/".join(each.source.parts[-2:]) for each in others if each.source is not None}
+    said = (
+        f"warning: the path is of {'/'.join(own.source.parts[-2:])}, all else of "
+        f"{', '.join(sorted(names))}. If these are two cameras, give depth and path the exo pose of "
+        "each, in one world; if they show the same, all is right"
+    )
+    return (Remark(said, RemarkKind.WARNING),)
+
+
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class CameraTrajectory(Kept):
     """The ego camera over time, and the exo camera in the same world.
@@ -264,11 +277,11 @@ class CameraTrajectory(Kept):
     def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
         """Remark that the exo camera of the path's file is none of these, the scene's or the depth's.
 
-        Theirs is used. Where only one side says a pose there is nothing to compare.
+        Theirs is used. Where only one side says a pose, the videos are compared.
         """
         own = self.exo
         if own is None or own.world != "take" or any(each.world != "take" for each in owners):
-            return ()
+            return _other_video(self.frames, *(each.frames for each in owners))
         if any(each.begins_as(own) for each in owners):
             return ()
         said = (
@@ -278,6 +291,10 @@ class CameraTrajectory(Kept):
             "the depth no exo pose, so that the path's ties it"
         )
         return (Remark(said, RemarkKind.WARNING),)
+
+    def other_hands(self, frames: Frames) -> tuple[Remark, ...]:
+        """Remark that hands are of another video than the path's exo camera, in whose axes they are."""
+        return () if self.exo is None else _other_video(self.exo.frames, frames)
 
     def exo_of(self, exo: CameraPath) -> CameraPath:
         """The exo camera of a depth in the path's world: its own poses, if that is known.

@@ -81,8 +81,9 @@ class EgoXDrawHands(io.ComfyNode):
         track = hands_in_use(frames, file_frames) if hands is None else hands
         path = trajectory if depth is None else seen_by(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
+        text = "\n".join([track.text(), *map(str, path.other_hands(track.frames))])
         drawn, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
-        return io.NodeOutput(drawn, mask, track, ui=shown and shown.note(track.text()))
+        return io.NodeOutput(drawn, mask, track, ui=shown and shown.note(text))
 
 
 def hands_in_use(frames: FrameSelection | None, file_frames: FileFrames = "auto") -> HandTrack:

@@ -226,10 +226,13 @@ class CameraPath:
 
     def begins_as(self, other: CameraPath) -> bool:
         """True where both have one pose in their first frame: motion that was estimated starts there."""
-        one, two = (invert(each.at(0)) for each in (self, other))
-        far = SAME_M + SAME_SHARE * float(two[:, 3].norm())
-        turned, apart = (one[:, :3] - two[:, :3]).abs().max(), (one - two)[:, 3].norm()
-        return float(turned) <= SAME_TURN and float(apart) <= far
+        one, two = self.at(0), other.at(0)
+        turned = float((one[:, :3] - two[:, :3]).abs().max())
+        # Far from the origin a rounded turn moves the place, of the file's pose or of its inverse.
+        places = [torch.linalg.solve(each[:, :3], each[:, 3]) for each in (one, two)]
+        moved = (one - two)[:, 3], places[0] - places[1]
+        apart, far = min(float(each.norm()) for each in moved), float(two[:, 3].norm())
+        return turned <= SAME_TURN and apart <= SAME_M + SAME_SHARE * far
 
     @property
     def first_words(self) -> str:

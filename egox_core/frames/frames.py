@@ -112,12 +112,13 @@ class Frames:
 
     @property
     def bare(self) -> Frames:
-        """The frames as a payload holds them: without their pictures' sizes and the video's file."""
+        """The frames as a payload holds them: without their pictures' sizes."""
         return Frames(
             indices=self.indices,
             times_s=self.times_s,
             rate=self.rate,
             total=self.total,
+            source=self.source,
             counted=self.counted,
         )
 
@@ -134,6 +135,13 @@ class Frames:
     def from_zero(self: SomeFrames) -> SomeFrames:
         """The same moments, numbered one after the other from 0."""
         return replace(self, indices=torch.arange(len(self)))
+
+    def of_other_video(self, other: Frames) -> bool:
+        """True where both are of a video's file, and these differ; a copy counts as the same."""
+        if self.source is None or other.source is None or self.source == other.source:
+            return False
+        sizes = [each.stat().st_size for each in (self.source, other.source) if each.is_file()]
+        return len(sizes) == 2 and sizes[0] != sizes[1]
 
     def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
         """Refuse a payload of other moments than these, the maps' or the scene's.

@@ -164,6 +164,7 @@ def make_episodes(
         )
     if hands is not None:
         trajectory.check_moments(hands.frames, "hands")
+        fit = replace(fit, notes=(*fit.notes, *trajectory.other_hands(hands.frames)))
     times_s = trajectory.frames.times_s
     picked = frames_at(times_s, fps, resample, name)
     if (seconds := len(picked) / fps) > MOST_S:

@@ -321,6 +321,8 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
     """
     times, name = trajectory.frames.times_s, "path"
     later = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
+    if trajectory.frames.source is not None:  # it stays a path of its own video
+        frames = replace(frames.bare, source=trajectory.frames.source)
 
     def resampled(camera: CameraPath) -> CameraPath:
         if not camera.stands:

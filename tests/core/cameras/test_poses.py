@@ -1,9 +1,11 @@
 """Poses: checks with the defect named, inverse, composition, centre."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose, invert, look_at, transform, validate_w2c
 from tests.refusals import refuses
 
@@ -72,3 +74,19 @@ def test_look_at():
     for target in ((0.0, 0, 0), (0.0, -2, 0)):
         with refuses("look_at"):
             look_at((0.0, 0, 0), target)
+
+
+@pytest.mark.parametrize("away", [0.0, 3000.0])
+def test_a_pose_that_a_file_rounds_stays_the_same_one(away):
+    """To four digits, as the camera's pose or as its inverse, or to half the bits; not in a world of its own."""
+    turns = torch.from_numpy(Rotation.random(20, random_state=5).as_matrix())
+    places = away + torch.randn(20, 3, 1, generator=torch.Generator().manual_seed(5)).double()
+    small = torch.from_numpy(Rotation.from_rotvec([0, 0.01, 0]).as_matrix())
+    for w2c in torch.cat((turns, places), 2):
+        own = CameraPath.of_exo(None, w2c)
+        rounded = [w2c.round(decimals=4), invert(invert(w2c).round(decimals=4)), w2c.float()]
+        assert all(CameraPath.of_exo(None, each).begins_as(own) for each in rounded)
+        shifted, turned = w2c.clone(), w2c.clone()
+        shifted[:, 3] += w2c[:, :3] @ torch.tensor([0.01, 0.0, 0.0]).double()
+        turned[:, :3] = w2c[:, :3] @ small
+        assert not any(CameraPath.of_exo(None, each).begins_as(own) for each in (shifted, turned))
