@@ -50,6 +50,8 @@ def _tensor(values: object) -> Tensor:
     byte order and of more than 64 bits."""
     if not isinstance(values, Tensor):
         array = np.asarray(values)
+        if array.dtype.char == "O" and any(each is None for each in array.flat):
+            raise TypeError("None in place of a number")
         kind = np.dtype(np.float64) if array.dtype.char in "gO" else array.dtype.newbyteorder("=")
         return torch.from_numpy(np.asarray(array, kind, order="C"))
     if values.is_meta:
