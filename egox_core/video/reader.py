@@ -33,6 +33,7 @@ from .selection import VideoInfo
 from .timing import frame_rate, joined_times
 from .tracks import (
     FAST,
+    UNREAD_MATRICES,
     chosen_track,
     codec_letters,
     container_crop,
@@ -234,6 +235,13 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
                 expected="the image of a single lens",
                 fix="cut a plain view out of it, by the camera's own program or ffmpeg's filter "
                 "v360=e:flat:h_fov=90:v_fov=60",
+            )
+        if int(first.colorspace) in UNREAD_MATRICES and not first.format.is_rgb:
+            raise EgoXInputError(
+                f"video {name}",
+                got=f"colours in {UNREAD_MATRICES[int(first.colorspace)]}",
+                expected="colours that FFmpeg makes RGB of, as BT.709",
+                fix="convert it with ffmpeg's filter zscale=matrix=709:range=limited,format=yuv420p",
             )
         coded = stream.codec_context
         aspect, turn = _pixel_aspect(stream), display_turn(first)

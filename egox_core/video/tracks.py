@@ -38,6 +38,12 @@ REMARKS: Mapping[str, str] = {
     "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
 }
 """Remark of :class:`.VideoInfo` -> a sentence with its value."""
+UNREAD_MATRICES: Mapping[int, str] = {
+    **{8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2"},
+    **{12: "a matrix of its primaries", 13: "one of constant luminance", 16: "YCgCo-Re"},
+    17: "YCgCo-Ro",
+}
+"""By their numbers in H.273: FFmpeg decodes their planes and can't make RGB of them."""
 FAST = 300.0
 """Frames a second that phones don't reach."""
 HD_LINES = 720

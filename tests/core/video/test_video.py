@@ -109,6 +109,14 @@ def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, expec
     assert np.ptp(off, axis=1).max() <= 2, "grey stays grey"
 
 
+def test_a_matrix_that_ffmpeg_lacks_is_named(tmp_path):
+    pictures = np.full((1, 32, 64, 3), 90, np.uint8)
+    for matrix, words in ((8, "YCgCo"), (14, "ICtCp"), (13, "constant luminance")):
+        encode(tmp_path / "odd.mkv", pictures, "ffv1", "yuv444p", colorspace=matrix)
+        with refuses(f"colours in .*{words}.*zscale"):
+            probe_video(tmp_path / "odd.mkv")
+
+
 def grey(frames: torch.Tensor) -> list[int]:
     return (frames[:, 24, 40].float().mean(-1) / 4).round().int().tolist()
 
