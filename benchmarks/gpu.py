@@ -33,6 +33,7 @@ LEFT_OUT = {
     "diffusers": "training steps",
     "pydantic": "training steps",
     "peft": "training steps",
+    "cv2": "training steps",
     "psutil": "training steps for 24 and 16 GB",
     "torchao": "training steps of fp8",
     "bitsandbytes": "8-bit Adam, for which AdamW steps in",

@@ -20,7 +20,6 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-import cv2
 import numpy as np
 
 from .errors import EgoXInputError, intact
@@ -406,6 +405,8 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
             expected=f"at most {MAX_FRAME_BYTES // 2} px",
             fix="write it again",
         )
+    import cv2  # here, since kernels are measured where it is missing
+
     with intact(what, (cv2.error, MemoryError)):
         return cv2.imdecode(np.frombuffer(content, np.uint8), mode)
 

@@ -5,7 +5,6 @@ camera matrix, with balance 0.8, for the raw lens and the four distortion number
 which are the raw lens' own. The new focal length grows with the raw one, so the raw one is
 found by bisection."""
 
-import cv2
 import numpy as np
 from torch import Tensor
 
@@ -33,6 +32,8 @@ def undistorted_focal(
 ) -> float:
     """fx of the new camera matrix that the dataset's tool makes of a raw lens of focal length
     ``focal``; px."""
+    import cv2  # here, since kernels are measured where it is missing
+
     width, height = size
     k = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(

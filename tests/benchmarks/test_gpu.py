@@ -42,7 +42,8 @@ for part in ("kernels bf16", "train bf16", "train 24 GB"):
     report.run(part, parts[part])
 print(json.dumps([row.as_dict() for _, row in report.rows]))
 """
-OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av imageio scipy comfy torchao"
+OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av cv2"
+OTHERS += " filelock imageio scipy comfy torchao"
 
 
 @pytest.mark.slow
