@@ -31,15 +31,16 @@ EXO_HEIGHT, EGO_SIDE = 48, 16
 HEAD_M = 0.2
 """Metres around the head's line of sight within which the surface is its own; the ring from twice to
 four times that is what stands around it."""
-NOTHING = 0.005
-"""Share of the ego picture that is no coverage."""
+NOTHING, LITTLE = 0.005, 0.2
+"""Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is hidden."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
 RATIO = 2.0
 """The head's depth over that of the surface that exo sees there, or the inverse. Right takes have 0.9
 to 1.2 if drawn and 0.8 to 1.5 if estimated."""
-SCALE_OFF = 1.6
-"""A ratio from which on a factor is named: right takes with estimated depth have up to 1.5."""
+SCALE_OFF, PLAIN = 1.6, 8.0
+"""A ratio from which on a factor is named: right takes with estimated depth have up to 1.5. Up to which a
+factor that fits is the simplest reading: feet, or a lens, are taken for no file's unit."""
 TOO_NEAR, STANDS_OUT = 0.05, 0.2
 """A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it: a
 smaller ratio without that is a path through a place where exo sees nobody."""
@@ -101,7 +102,8 @@ class Placement(NamedTuple):
     def words(self) -> list[str]:
         """Name all that can't be, whatever the posture and wherever the camera is."""
         off = self.ratio < (1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR)
-        off |= self.ratio > RATIO
+        # Something nearer may hide the head, unless a body is seen elsewhere or hardly anything is.
+        off |= self.ratio > RATIO and (self.body_m > NO_BODY_M or self.covered < LITTLE)
         odd = {
             f"no surface is nearer than {self.far:.1f} times what exo sees": self.far > TOO_FAR,
             f"its depth is {self.ratio:.2g} times that of the surface exo sees there": off
@@ -172,27 +174,31 @@ def check_placement(
     how = "can't" if nothing and fitting else "hardly can"
     got = got or "it is outside the exo picture, or behind that camera"
     said = f"warning: the ego camera {how} be where it is: {got}"
-    return (Remark(f"{said}; {fix}" if fitting else said, RemarkKind.STRANGE_PLACE),)
+    sure = fitting or nothing or seen.far > TOO_FAR  # another place is unusual, and may be right
+    kind = RemarkKind.STRANGE_PLACE if sure else RemarkKind.WARNING
+    return (Remark(f"{said}; {fix}" if fitting else said, kind),)
 
 
 def _readings(heads: Sequence[SeenHead], seen: Placement, progress: Progress) -> list[str]:
     """Name the readings of the files that fit by far better than the files as they are."""
     readings, misfits = dict(READINGS), {}
-    if abs(math.log(seen.ratio)) > math.log(SCALE_OFF) and not math.isnan(seen.body_m):
-        name = f"depth in another unit or of another lens: scale it by {seen.ratio:.2g}"
-        readings[name] = {"depth_m": scaled(seen.ratio)}
+    plain = f"depth in another unit or of another lens: scale it by {seen.ratio:.2g}"
+    if math.log(SCALE_OFF) < abs(math.log(seen.ratio)) < math.log(PLAIN):
+        readings[plain] = {"depth_m": scaled(seen.ratio)}
     for done, (name, changes) in enumerate(readings.items()):
         progress(done, len(readings), "readings of poses and depth")
         misfits[name] = measure([head.read(changes) for head in heads]).misfit
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
         misfits[MILLIMETRES] = 0.0
+    most = min(FITS, seen.misfit - MARGIN)
+    if misfits.get(plain, math.inf) <= most:
+        return [plain]
     best = sorted(misfits, key=misfits.__getitem__)
-    least = misfits[best[0]]
-    if least > FITS or least > seen.misfit - MARGIN:
+    if misfits[best[0]] > most:
         return []
-    alike = [name for name in best[:2] if misfits[name] <= min(FITS, least + ALIKE)]
-    known = [name for name in alike if name in READINGS]
-    return known or alike
+    if best[0] in INVERSE:
+        return list(INVERSE)
+    return [name for name in best[:2] if misfits[name] <= min(FITS, misfits[best[0]] + ALIKE)]
 
 
 def seen_heads(
@@ -326,11 +332,14 @@ DEPTH_UNITS: Mapping[str, Mapping[str, Change]] = {
     f"depth in {unit}: scale it by {factor:g}": {"depth_m": scaled(factor)}
     for unit, factor in UNITS
 }
-READINGS: Mapping[str, Mapping[str, Change]] = {
+INVERSE: Mapping[str, Mapping[str, Change]] = {
     "depth that is inverse (1/m): give one over it": {"depth_m": torch.reciprocal},
     "depth that is disparity: give it as video depth, together with a metric one": {
         "depth_m": lambda d: 2 / (d / d.nanquantile(0.95) + 0.2)  # 1.7 to 10 m
     },
+}
+READINGS: Mapping[str, Mapping[str, Change]] = {
+    **INVERSE,
     **{
         f"{prefix}poses {words}": dict.fromkeys(whose, change)
         for words, change in AXES.items()

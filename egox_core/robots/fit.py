@@ -76,10 +76,10 @@ def camera_fit(
     strange = [note for note in scene.notes if note.kind == RemarkKind.STRANGE_DEPTH]
     other = trajectory.other_exo(*scene.exos)
     fits, notes = NOT_TESTABLE, [*place, *strange, *other, Remark(found.text())]
-    if odd:
-        fits = WRONG
-    elif not generated and found.median_deg is not None and score >= LEAST_SCORE:
+    if not generated and found.median_deg is not None and score >= LEAST_SCORE:
         shift_m = float(found.shift_m.nanmedian(0).values.norm())
         fits = RIGHT if found.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
         notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
+    elif odd:
+        fits = WRONG
     return CameraFit(path_deg=path_deg, fits=fits, notes=tuple(notes))

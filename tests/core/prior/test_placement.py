@@ -22,10 +22,7 @@ SMALL = {"frames": 3, "fps": 2.0, "exo_width": 128, "exo_height": 64, "ego_size"
 DEPTH = {
     "depth in millimetres": scaled(1000),
     "depth in centimetres": scaled(100),
-    "depth in 1/256 m": scaled(0.256),
-    "depth in 1/5000 m": scaled(5),
-    "depth in 1/4000 m: scale it by 0.25": scaled(4.5),
-    "depth in 1/5000 m: scale it by 0.2": scaled(4.5),
+    "depth in 1/256 m": scaled(256),
     "depth in 1/4000 m: scale it by 0.00025": scaled(4000),
     "depth that is inverse": torch.reciprocal,
     "depth that is disparity": lambda depth_m: 40 / depth_m,
@@ -127,7 +124,7 @@ def test_a_scale_that_estimates_have_is_silent(take, factor):
     assert words_of(take, depth=scaled(factor)) == ()
 
 
-@pytest.mark.parametrize("factor", [2.0, 0.5, 1 / 0.3048])
+@pytest.mark.parametrize("factor", [2.0, 0.5, 1 / 0.3048, 0.256, 5.0])
 def test_a_plain_scale_is_named_with_its_factor(take, factor):
     words = words_of(take, depth=scaled(factor), draw_anyway=True)[0].text
     named = float(re.search("scale it by ([0-9.]+)", words)[1])
