@@ -60,7 +60,8 @@ def validate_w2c(
         .abs()
         .amax(dim=(-1, -2))
     )
-    determinant = torch.linalg.det(rotation)
+    right, down, ahead = rotation.unbind(-2)  # linalg.det asks LAPACK, once per list entry
+    determinant = (torch.linalg.cross(right, down) * ahead).sum(-1)
     worst = int(error.argmax()) if pose.ndim == 3 else 0
     where = f" (frame {worst})" if pose.ndim == 3 else ""
     if float(error.max()) > ROTATION_TOLERANCE:

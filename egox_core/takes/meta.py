@@ -118,10 +118,11 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
             return entries[number]
     if not entry and len(entries) == 1:
         return entries[0]
+    near = [name for name in names if entry in name] or names
     raise EgoXInputError(
         f"meta file {path.name}",
         got=f"{len(entries)} takes and the entry {entry!r}",
-        expected=f"one of {names[:20]}, or its number",
+        expected=f"one of {near[:20]}, or its number",
         fix="name the take to use",
     )
 

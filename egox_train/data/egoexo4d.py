@@ -121,9 +121,17 @@ def read_take(
 
 
 def take_of_annotation(
-    root: Path, annotation: Mapping, exo_lens: ExoLens, listed: Mapping[str, ListedTake]
+    root: Path,
+    annotation: Mapping,
+    exo_lens: ExoLens,
+    listed: Mapping[str, ListedTake],
+    *,
+    every_frame: bool = True,
 ) -> RawTake:
-    """The take of a camera-pose annotation, or of a list's entries in its form.
+    """Read the take of a camera-pose annotation, or of a list's entries in its form.
+
+    Args:
+        every_frame: note how many frames have no pose; a list has those of its clips alone.
 
     Raises:
         EgoXInputError: as :func:`read_take`.
@@ -149,7 +157,7 @@ def take_of_annotation(
             fix="leave this take out",
         )
     ego = _camera_entry(annotation, ego_name, name)
-    w2c = _ego_poses(ego, name, notes)
+    w2c = _ego_poses(ego, name, notes if every_frame else [])
     CameraModel.from_intrinsics(
         ego["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}"
     )

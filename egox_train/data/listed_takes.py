@@ -135,7 +135,7 @@ def _of_entries(
         }
         k = entry.get("ego_intrinsics")
         annotation[ego] = {"camera_intrinsics": k, "camera_extrinsics": poses}
-    take = take_of_annotation(root, annotation, exo_lens, listed)
+    take = take_of_annotation(root, annotation, exo_lens, listed, every_frame=False)
     count = max(probe_video(view.video).frame_count for view in take.exos)
     if count > len(take.ego.w2c):
         blank = torch.full((count - len(take.ego.w2c), 3, 4), torch.nan, dtype=torch.float64)

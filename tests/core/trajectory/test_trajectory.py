@@ -147,6 +147,8 @@ def test_released_meta_in_both_forms(tmp_path):
     assert read_meta(folder / "list.json", "0").prompt == "other"
     with refuses("'garden', 'kitchen'"):
         read_meta(folder / "list.json", "cellar")
+    with refuses(r"one of \['garden'\]"):
+        read_meta(folder / "list.json", "gard")
     write_json(tmp_path / "list.json", {"test_datasets": [other, wanted]})
     with refuses("name the take"):
         read_meta(tmp_path / "list.json")

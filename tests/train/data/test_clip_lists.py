@@ -82,6 +82,7 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
     meta = read_json(tmp_path / "set" / records[0].folder / "meta.json")
     assert meta["prompt"] == f"[Exo view] {take} 3 [Ego view] b" and records[0].caption == "file"
     assert meta["camera_extrinsics"] == EXO_POSE and len(meta["ego_extrinsics"]) == 5
+    assert "poses lost" not in json.dumps(report), "a list knows its clips' frames alone"
     why = reasons(report)
     assert "frame 1: got null" in why["meta_seen.json, lab_1_2_8_12"]
     assert "frame 4" in why["meta_seen.json, lab_1_2_13_17"]
