@@ -17,5 +17,6 @@ from .image import (
     ssim_map,
 )
 from .off_path import PathError, PathViews, PictureMatch
+from .path_lag import PathLag, path_lag
 from .redrawn import keep_observed
 from .sweep import sweep_points

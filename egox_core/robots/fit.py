@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..frozen import frozen
-from ..metrics import PathViews, exo_turned_error
+from ..metrics import PathViews, exo_turned_error, path_lag
 from ..prior import check_placement
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind, StageReport
@@ -79,7 +79,9 @@ def camera_fit(
     if not generated and found.median_deg is not None and score >= LEAST_SCORE:
         shift_m = float(found.shift_m.nanmedian(0).values.norm())
         fits = RIGHT if found.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
-        notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
+        lag = path_lag(found, trajectory.ego)
+        off = f"Its camera is {100 * shift_m:.0f} cm off" if lag is None else lag.text()
+        notes.append(Remark(off))
     elif odd:
         fits = WRONG
     return CameraFit(path_deg=path_deg, fits=fits, notes=tuple(notes))

@@ -249,3 +249,21 @@ def test_a_true_video_tells_of_a_camera_that_is_wrong():
     foreign, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
     generated = camera_fit(foreign, path, ego, generated=True)
     assert generated.fits == -1 and "the depth doesn't fit" in generated.text()
+
+
+def test_a_late_ego_video_is_named_as_that():
+    """Not as a wrong camera, which a turned one is."""
+    spec = SyntheticSpec(seed=6, frames=33, exo_width=128, exo_height=80, ego_size=96)
+    take = make_take(spec)
+    path, ego = take.trajectory(), take.ego_frames()
+    points, _ = scene(take.exo_rgb, take.depth_video())
+    late = torch.cat([ego[:1], ego[:1], ego[:1], ego[:-3]])
+    turn = torch.from_numpy(Rotation.from_rotvec([3, 2, 4], degrees=True).as_matrix())
+    turned = with_ego(path, w2c=turn @ path.ego.w2c)
+    right, lagging, wrong = (
+        camera_fit(points, *each, generated=False)
+        for each in ((path, ego), (path, late), (turned, ego))
+    )
+    assert right.fits == 1 and lagging.fits == wrong.fits == 0
+    assert "about 3 frames late" in lagging.text()
+    assert "late" not in right.text() + wrong.text()

@@ -1,0 +1,70 @@
+"""How late an ego video is on its path.
+
+The views that the path meter found are held against the path at other moments. A camera that is
+turned explains them, too, by one turn for the whole clip: a lag is named only where it explains them
+better than any such turn.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..cameras import CameraPath
+from ..frozen import frozen
+from .off_path import PathError
+
+LONGEST_FRAMES, STEP_FRAMES = 8.0, 0.25
+LEAST_FRAMES = 0.75
+"""A lag below is none that anybody could mend."""
+LEFT_SHARE = 0.5
+"""Of what is off as the path is stated, and as one turn leaves it, at most so much may be left."""
+LEAST_JUDGED = 4
+
+
+@frozen
+class PathLag:
+    """A lag in frames, positive where the ego video is late, and the angle that it leaves."""
+
+    frames: float
+    left_deg: float  # median over the judged frames
+
+    def text(self) -> str:
+        """One line for a person."""
+        way = "late" if self.frames > 0 else "early"
+        return (
+            f"The ego video is about {abs(self.frames):.0f} frames {way}: against the path of those "
+            f"moments its view is {self.left_deg:.1f}° off. Cut it to the exo video's moments"
+        )
+
+
+def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
+    """Find the lag that explains how a video is off its path; None where none does.
+
+    Args:
+        ego: the ordered path.
+    """
+    from scipy.spatial.transform import Rotation, Slerp
+
+    judged = np.flatnonzero(error.judged.numpy())
+    if len(judged) < LEAST_JUDGED or not ego.moves:
+        return None
+    path = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
+    numbers, last = judged * error.step, len(path) - 1
+    off = Rotation.from_rotvec(error.turn_deg[judged].numpy(), degrees=True)
+    shown = off * path[numbers]
+    between = Slerp(np.arange(len(path)), path)
+    lags = np.arange(-LONGEST_FRAMES, LONGEST_FRAMES + STEP_FRAMES, STEP_FRAMES)
+    lefts = []
+    for lag in lags:
+        # Where the path has no moment, nothing is known.
+        known = (numbers - lag >= 0) & (numbers - lag <= last)
+        left = shown[known] * between(numbers[known] - lag).inv()
+        enough = known.sum() >= LEAST_JUDGED
+        lefts.append(np.median(left.magnitude()) if enough else math.inf)
+    best = int(np.argmin(lefts))
+    stated, turned = (np.median(each.magnitude()) for each in (off, off * off.mean().inv()))
+    if abs(lags[best]) < LEAST_FRAMES or lefts[best] > LEFT_SHARE * min(stated, turned):
+        return None
+    return PathLag(frames=float(lags[best]), left_deg=math.degrees(lefts[best]))
