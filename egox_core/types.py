@@ -154,10 +154,11 @@ def _check_version(value: object, kind: type[Kept], made_by: str) -> None:
     cameras = [part for part in vars(value).values() if type(part).__name__ == CameraPath.__name__]
     old = any(type(getattr(each, "frames", None)).__name__ != Frames.__name__ for each in cameras)
     if old or any(not hasattr(value, field.name) for field in fields(kind)):
+        version = Kept.version()
         raise EgoXInputError(
             f"kept {kind.__name__}",
             got=f"one that EgoX {made_by} made",
-            expected=f"one of {Kept.version()}",
+            expected=f"one of {version}" + (" in its present state" if made_by == version else ""),
             fix="empty the cache that kept it, so that it is made again",
         )
 

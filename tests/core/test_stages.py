@@ -129,6 +129,8 @@ def test_payloads_of_another_version_are_refused_with_both():
     old = {"depth_m": torch.from_numpy(DEPTH), "camera": depth.exo.camera, "exo_w2c": None}
     with refuses(f"kept DepthVideo: got one that EgoX 1.1 or older .*one of {__version__}"):
         DepthVideo.__new__(DepthVideo).__setstate__(old)
+    with refuses(f"EgoX {__version__} made; expected one of {__version__} in its present state"):
+        DepthVideo.__new__(DepthVideo).__setstate__(old | {"egox_core": __version__})
     with refuses(f"kept DepthVideo: .*one of {__version__}"):
         scene(VIDEO, type("DepthVideo", (), old)())
 
