@@ -37,7 +37,7 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory, trajectory_of_keyframes
-from .frames import UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
+from .frames import UNSAID, UNTIMED_FPS, FileFrames, Frames, Numbering, entries_of
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
@@ -46,7 +46,7 @@ from .remarks import Remark, StageReport
 from .scene import build_scene
 from .sizes import REFERENCE_SIZE
 from .takes import DepthReport, meta_trajectory, take_depth
-from .trajectory import adapted, check_made_on, has_w2c, trajectory_of_array
+from .trajectory import adapted, check_made_on, has_w2c, resample, trajectory_of_array
 from .types import (
     AlignMode,
     CameraTrajectory,
@@ -173,7 +173,7 @@ def align(
     depth: Path | str | Array | DepthVideo | None = None,
     *,
     # The frames in use; None takes those of the depth.
-    frames: FrameSelection | None = None,
+    frames: Frames | None = None,
     # The exo camera as a take's file gives it.
     meta: TakeMeta | None = None,
     # The exo camera, or its K [3, 3], in px of the source video, the frames in use or the
@@ -225,7 +225,7 @@ def align(
     aligned, report = take_depth(
         source,
         meta,
-        frames,
+        Frames.given(frames),
         sockets,
         lens=camera,
         fov_deg=fov_deg,
@@ -286,7 +286,7 @@ def path(
     poses: Path | str | Array | Sequence[Mapping] | Mapping | CameraTrajectory | TakeMeta,
     *,
     # The frames in use; None takes as many as there are poses.
-    frames: FrameSelection | None = None,
+    frames: Frames | None = None,
     # Number of frames in use, if ``frames`` is None.
     count: int | None = None,
     # The ego camera, or a preset; None takes the file's, or else aria_released.
@@ -323,18 +323,18 @@ def path(
         EgoXInputError: a file that can't be read, matrices that are no poses, fewer poses than
             frames in use, keyframes of another video.
     """
-    size = ego_size or (REFERENCE_SIZE if frames is None else frames.size[1])
+    frames = Frames.given(frames)
+    in_use = frames.or_those(Frames.of_count(count))
+    size = ego_size or in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
     given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
     of_meta, notes = preset_camera("aria_released", size), TakeNotes()
     default = given or of_meta
     progress(0, 1, "ego path")
-    video = video_mark(None if frames is None else frames.source)
-    in_use = frames or (None if count is None else Frames.of_count(count))
     if not isinstance(poses, (str, Path)):
         _refuse("path", "a file as poses", entry=entry or None, every_nth=every_nth or None)
     if is_a(poses, CameraTrajectory):
-        trajectory = adapted(_moved(poses, "cpu"), frames=frames)
+        trajectory = resample(_moved(poses, "cpu"), frames)
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
             poses, of_meta, in_use, file_frames, declared=given is not None
@@ -352,9 +352,7 @@ def path(
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
-        check_made_on(poses, video)
-        if frames is None and scene is not None:
-            in_use = scene.frames.from_zero().of(slice(count))
+        check_made_on(poses, video_mark(in_use.source))
         trajectory = trajectory_of_keyframes(poses, default, in_use, scene)
         if given is None and has_w2c(poses):
             notes = replace(notes, placed=OF_TURNED)
@@ -414,7 +412,7 @@ def scene(
     if not is_a(depth, DepthVideo) or camera is not None:
         source = _source(depth)
         picture = pictures.shape[2], pictures.shape[1]
-        depth, report = take_depth([source], None, None, lens=camera, picture=picture)
+        depth, report = take_depth([source], None, UNSAID, lens=camera, picture=picture)
         notes = report.notes
     depth, of_masks = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])

@@ -99,6 +99,23 @@ class FrameSelection(Frames):
             rect_height,
         )
 
+    def sizes(self, own: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(Width, height) of the source's picture and of that handed on, px."""
+        return self.source_size, self.size
+
+    def window(self, whole: Any) -> Any:
+        """What the frames show of a window [px of a map] that shows the source's whole picture."""
+        left, top, width, height = self.rectangle
+        x, y = whole.width / self.source_size[0], whole.height / self.source_size[1]
+        return replace(
+            whole,
+            left=whole.left + left * x,
+            top=top * y,
+            width=width * x,
+            height=height * y,
+            size=self.size,
+        )
+
     def shown(self, exo: CameraPath) -> CameraPath:
         """Add the frames and their part of the source's picture to an exo camera of their lens."""
         return replace(exo, frames=self.bare, part=(self.source_size, self.rectangle))

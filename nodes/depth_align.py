@@ -14,6 +14,7 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
+from ..egox_core.frames import Frames
 from ..egox_core.prior import PRIOR_PRESETS
 from ..egox_core.remarks import Remark
 from ..egox_core.stages import align
@@ -23,7 +24,7 @@ from ..egox_core.takes import (
     read_meta,
     with_exo_lens,
 )
-from ..egox_core.types import ALIGN_MODES, FrameSelection, TakeMeta
+from ..egox_core.types import ALIGN_MODES, TakeMeta
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
@@ -240,7 +241,7 @@ class EgoXDepthAlign(io.ComfyNode):
         sky_mask=None,
         file_frames="auto",
     ) -> io.NodeOutput:
-        scale = PRIOR_PRESETS[preset].scale or "as is"
+        frames, scale = Frames.given(frames), PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
         sockets = connected(
             moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image
@@ -296,13 +297,13 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
         return
     frames = frames_in_use(graph, node)
     path = _file_path(depth_file, frames)
-    if path is not None and frames is not None:
+    if path is not None:
         check_depth_file(path, frames, values.get("file_frames") or "auto")
-    if isinstance(camera_file, str) and frames is not None:
+    if isinstance(camera_file, str):
         exo_meta(camera_file, path, frames, str(values.get("preset")))
 
 
-def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
+def _file_path(name: str, frames: Frames) -> Path | None:
     """The named depth file, else the one beside the video; None where there is neither."""
     if not name.strip():
         return beside_video(frames, DEPTH)
@@ -313,7 +314,7 @@ def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
 def exo_meta(
     camera_file: str,
     depth_path: Path | None,
-    frames: FrameSelection | None,
+    frames: Frames,
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
     """Exo camera as far as it is known, and a note on its lens.
@@ -325,12 +326,11 @@ def exo_meta(
     if path is not None:
         chosen = PRIOR_PRESETS.get(preset)
         lens = chosen.exo_lens if chosen is not None else None
-        video = None if frames is None else frames.source
-        return with_exo_lens(read_meta(path, video=video), lens or "as given")
+        return with_exo_lens(read_meta(path, video=frames.source), lens or "as given")
     return None, "exo lens as given"
 
 
-def _meta_path(name: str, depth_path: Path | None, frames: FrameSelection | None) -> Path | None:
+def _meta_path(name: str, depth_path: Path | None, frames: Frames) -> Path | None:
     """The named camera file, else the meta.json beside the depth file, else the one beside the
     video."""
     if name.strip():

@@ -7,9 +7,9 @@ from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import HANDS
-from ..egox_core.frames import FileFrames
+from ..egox_core.frames import FileFrames, Frames
 from ..egox_core.hands import HandTrack, draw_hands, read_hands
-from ..egox_core.types import CameraTrajectory, DepthVideo, FrameSelection
+from ..egox_core.types import CameraTrajectory, DepthVideo
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
@@ -78,7 +78,7 @@ class EgoXDrawHands(io.ComfyNode):
     def execute(
         cls, trajectory, depth=None, hands=None, frames=None, file_frames="auto"
     ) -> io.NodeOutput:
-        track = hands_in_use(frames, file_frames) if hands is None else hands
+        track = hands_in_use(Frames.given(frames), file_frames) if hands is None else hands
         path = trajectory if depth is None else seen_by(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         text = "\n".join([track.text(), *map(str, path.other_hands(track.frames))])
@@ -86,14 +86,14 @@ class EgoXDrawHands(io.ComfyNode):
         return io.NodeOutput(drawn, mask, track, ui=shown and shown.note(text))
 
 
-def hands_in_use(frames: FrameSelection | None, file_frames: FileFrames = "auto") -> HandTrack:
+def hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
     """The hands of hands.json beside the exo video, in the frames in use.
 
     Raises:
         EgoXInputError: no such file, a bad one, fewer frames.
     """
     path = beside_video(frames, HANDS)
-    if frames is None or path is None:
+    if path is None:
         raise EgoXInputError(
             "hands",
             got=f"neither hands nor {HANDS} next to the exo video",

@@ -9,13 +9,14 @@ from ..egox_core.cameras import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.exchange import read_trajectory
 from ..egox_core.file_names import META
+from ..egox_core.frames import Frames
 from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
 from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
-from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
+from ..egox_core.types import CameraTrajectory, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
@@ -213,8 +214,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
         count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
         if exo_images is not None:
             count, size = len(exo_images), exo_images.shape[1]
-        if frames is not None:
-            size = frames.size[1]
+        frames = Frames.given(frames)
+        _, (_, size) = frames.sizes((size, size))
         if source == "estimated" and base is None and estimated is None:
             raise nothing_estimated()
         if base is not None or source == "estimated":
@@ -257,10 +258,10 @@ def check_poses(graph: Graph, node: str) -> None:
         return
     if source == "file" and file == BESIDE:
         if sidecar_missing(graph, node, META):
-            raise no_poses_beside("frames" in values)
+            raise no_poses_beside()
     if source == "file" and isinstance(file, str):
         frames, entry = frames_in_use(graph, node), values.get("entry")
-        if (file != BESIDE or frames is not None) and isinstance(entry, str):
+        if (file != BESIDE or frames.source is not None) and isinstance(entry, str):
             read_trajectory(
                 trajectory_file(file, frames),
                 preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
@@ -296,19 +297,18 @@ def nothing_estimated() -> EgoXInputError:
     )
 
 
-def no_poses_beside(has_frames: bool) -> EgoXInputError:
+def no_poses_beside() -> EgoXInputError:
     """Advice for a take without poses."""
     return EgoXInputError(
         "ego poses",
-        got=f"no {META} next to the exo video" if has_frames else "no frames connected",
+        got=f"no {META} next to the exo video of 'frames'",
         expected="a take's meta.json, or poses from a different source",
         fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or press "
-        "'Upload own files' and add its meta.json"
-        + ("" if has_frames else "; or connect 'frames' from Load Exo Video"),
+        "'Upload own files' and add its meta.json; or connect 'frames' from Load Exo Video",
     )
 
 
-def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
+def trajectory_file(file: str, frames: Frames) -> Path:
     """The file that the widget stands for.
 
     Raises:
@@ -316,9 +316,9 @@ def trajectory_file(file: str, frames: FrameSelection | None) -> Path:
     """
     if file != BESIDE:
         path = resolve(file, "trajectory file")
-        check_same_take("poses", path, None if frames is None else frames.source)
+        check_same_take("poses", path, frames.source)
         return path
     path = beside_video(frames, META)
     if path is None:
-        raise no_poses_beside(frames is not None)
+        raise no_poses_beside()
     return path

@@ -17,11 +17,11 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.frames import Frames
+from ..egox_core.frames import UNSAID, Frames
 from ..egox_core.hands import judged_hands
 from ..egox_core.takes import read_meta, take_exo
 from ..egox_core.trajectory import estimate_head, joined_points, keyframes_of_path
-from ..egox_core.types import DepthVideo, FrameSelection
+from ..egox_core.types import DepthVideo
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
 from .host.progress import host_progress
@@ -171,6 +171,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
     ) -> io.NodeOutput:
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
+        frames = Frames.given(frames)
         in_use = moments(count, depth, frames)
         seen = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
         points, mask, notes = points_of_wearer(seen, in_use, (height, width), person, person_mask)
@@ -239,46 +240,40 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """
     values = inputs_of(graph, node)
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
-        joined_points({}, Frames.of_count(0))  # refuses it
+        joined_points({}, UNSAID)  # refuses it
     frames = frames_in_use(graph, node)
-    if frames is not None and linked(graph, node, "depth") is None:
-        exo_without_depth(frames, frames.size)
+    if linked(graph, node, "depth") is None:
+        exo_without_depth(frames, (1, 1))
 
 
-def exo_without_depth(
-    frames: FrameSelection | None, size: tuple[int, int]
-) -> tuple[CameraPath, str]:
+def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
     """(The exo camera in px of the frames, a note on where it is from)."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
-    if meta is not None and frames is not None and meta.exo_camera is not None:
+    if meta is not None and meta.exo_camera is not None:
         note = f"exo camera: {META} next to the video"
-        return take_exo(meta, frames, size), note
+        return take_exo(meta, frames), note
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
-def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None) -> Frames:
+def moments(count: int, depth: DepthVideo | None, frames: Frames) -> Frames:
     """The frames of the pictures, which everything that is connected has to be of.
 
     Raises:
         EgoXInputError: another number of frames, other moments; depth that is not in metres.
     """
-    counts = {
-        "depth": count if depth is None else len(depth.depth_m),
-        "frames": count if frames is None else len(frames),
-    }
-    for name, number in counts.items():
-        if number != count:
+    of_depth = Frames.of_count(count) if depth is None else depth.frames
+    in_use = frames.or_those(of_depth)
+    maps = of_depth if depth is None else depth.depth_m
+    for name, each in {"depth": maps, "frames": in_use}.items():
+        if len(each) != count:
             raise EgoXInputError(
                 name,
-                got=f"{number} frames",
+                got=f"{len(each)} frames",
                 expected=f"{count}, as exo_images",
                 fix="make all of the frames that one Load Exo Video gives",
             )
-    if depth is None:
-        return Frames.of_count(count) if frames is None else frames
-    depth.check_metric("depth for the head")
-    if frames is None:
-        return depth.frames
-    depth.frames.check_same(frames, "depth and frames")
-    return frames
+    if depth is not None:
+        depth.check_metric("depth for the head")
+        of_depth.check_same(in_use, "depth and frames")
+    return in_use

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..frames import Frames
+from ..frames import UNSAID, Frames
 from ..frozen import frozen
 from .model import CameraModel, sensor_from_upright
 from .poses import compose, invert, validate_w2c
@@ -19,8 +19,6 @@ from .poses import compose, invert, validate_w2c
 World = Literal["exo", "take", "unknown"]
 """The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
 take's; or that of a file of another program, until a scene, a take or a pose ties it."""
-UNSAID = Frames.of_count(0)
-"""Frames of a camera that is made without: as many as its poses, of which nothing else is known."""
 MOVES = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 SAME_TURN, SAME_M, SAME_SHARE = 2e-3, 2e-3, 1e-6
@@ -64,8 +62,7 @@ class CameraPath:
             validate_w2c(w2c, "poses of a camera path")  # names the shape
         w2c = w2c[None] if w2c.ndim == 2 else w2c
         object.__setattr__(self, "w2c", w2c)
-        if not len(self.frames):
-            object.__setattr__(self, "frames", Frames.of_count(len(w2c)))
+        object.__setattr__(self, "frames", self.frames.or_those(Frames.of_count(len(w2c))))
 
     @classmethod
     def of_exo(

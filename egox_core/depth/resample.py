@@ -24,12 +24,12 @@ from ..arrays import Array, as_floats, as_mask, rectangle
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
-from ..frames import Frames, Numbering, entries_of
+from ..frames import UNSAID, Frames, Numbering, entries_of
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..sizes import centre_crop_left, same_aspect
-from ..types import DepthVideo, FrameSelection
+from ..types import DepthVideo
 from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
@@ -171,19 +171,18 @@ class DepthWindow:
 
 
 def depth_window(
-    depth_size: tuple[int, int], frames: FrameSelection | None, what: str
+    depth_size: tuple[int, int], frames: Frames, what: str, own: tuple[int, int] | None = None
 ) -> DepthWindow:
     """Find the part of a depth map that shows the frames in use, and its size.
 
-    Sizes are (width, height); ``what`` names the map in errors.
+    Sizes are (width, height); ``what`` names the map in errors, ``own`` is the size of pictures
+    that frames don't say (default: the map's).
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rules 1 and 4.
     """
     width, height = depth_size
-    if frames is None:
-        return DepthWindow(left=0, top=0, width=width, height=height, size=depth_size)
-    source, used = frames.source_size, frames.size
+    source, used = frames.sizes(own or depth_size)
     whole, fitted = _window(depth_size, source), _window(depth_size, used)
     if whole is None and fitted is None:
         rounded = [_rounded_window(depth_size, size) for size in (source, used)]
@@ -192,16 +191,7 @@ def depth_window(
             aspects = [abs(math.log(width * h / (height * w))) for w, h in (source, used)]
             whole = None if aspects[1] < aspects[0] else whole
     if whole is not None:
-        left, top, part_width, part_height = frames.rectangle
-        x, y = whole.width / source[0], whole.height / source[1]
-        return replace(
-            whole,
-            left=whole.left + left * x,
-            top=top * y,
-            width=part_width * x,
-            height=part_height * y,
-            size=used,
-        )
+        return frames.window(whole)
     if fitted is not None:
         return fitted
     raise _other_shape(what, depth_size, source)
@@ -266,7 +256,7 @@ def fit_depth_size(
     height: int,
     name: str = "depth",
     # The frames of that size; the maps may belong to their source.
-    frames: FrameSelection | None = None,
+    frames: Frames = UNSAID,
 ) -> tuple[DepthVideo, str]:
     """The depth, its masks and its camera at ``width`` x ``height``, and a note on rounded sides.
 
@@ -280,15 +270,7 @@ def fit_depth_size(
     size, depth_size = (width, height), (depth_width, depth_height)
     if depth_size == size:
         return depth, ""
-    window = _window(depth_size, size)
-    if window is None:
-        window = (
-            _rounded_window(depth_size, size)
-            if frames is None
-            else depth_window(depth_size, frames, name)
-        )
-    if window is None:
-        raise _other_shape(name, depth_size, size)
+    window = _window(depth_size, size) or depth_window(depth_size, frames, name, size)
 
     def each(values: Tensor | None, fit) -> Tensor | None:
         return (

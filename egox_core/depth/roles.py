@@ -9,10 +9,10 @@ from torch import Tensor
 from ..arrays import Array
 from ..cameras import CameraModel, CameraPath
 from ..errors import EgoXInputError
-from ..frames import FileFrames, Numbering, entries_of
+from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
-from ..types import AlignMode, DepthVideo, FrameSelection, of_frames
+from ..types import AlignMode, DepthVideo, of_frames
 from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
 from .report import AlignReport
@@ -85,8 +85,8 @@ def align_sources(
     # They are sorted by priority; sizes and lengths may differ, by the rules below.
     sources: Sequence[DepthSource],
     *,
-    # The exo frames in use; None takes the metric depth's own number and size.
-    frames: FrameSelection | None = None,
+    # The exo frames in use; without, the metric depth's own number and size.
+    frames: Frames = UNSAID,
     # Lens and poses of the exo camera at the frames' size, as far as they are known.
     exo: CameraPath | None = None,
     dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
@@ -107,9 +107,8 @@ def align_sources(
     """
     used, unused = choose_roles(sources)
     height, width = used[0].depth.depth_m.shape[1:]
-    of_maps = used[0].depth.frames if frames is None else frames
-    if frames is not None:
-        width, height = frames.size
+    of_maps = frames.or_those(used[0].depth.frames)
+    _, (width, height) = of_maps.sizes((width, height))
 
     def fit(source: DepthSource) -> DepthSource:
         depth, what = source.depth, f"depth of {source.name}"
@@ -125,7 +124,7 @@ def align_sources(
             entries = entries_of(of_maps, numbering)
             depth = of_frames(depth, entries.at)
             said += [entries.remark]
-        depth, note = fit_depth_size(depth, width, height, what, frames)
+        depth, note = fit_depth_size(depth, width, height, what, of_maps)
         said += map(Remark, filter(None, [note]))
         return replace(source, depth=depth, notes=(*source.notes, *said))
 
@@ -144,8 +143,8 @@ def align_sources(
         used, None if exo is None else exo.lens, width, height
     )
     placed = exo if exo is not None and exo.world == "take" else metric.exo
-    placed = replace(placed, lens=lens, lens_guessed=guessed, frames=of_maps.bare)
-    metric = replace(metric, exo=placed if frames is None else frames.shown(placed))
+    placed = of_maps.shown(replace(placed, lens=lens, lens_guessed=guessed))
+    metric = replace(metric, exo=placed)
     dynamic, sky = marked(dynamic_mask, "dynamic mask"), marked(sky_mask, "sky mask")
     if dynamic is not None:
         metric, *videos = (replace(depth, dynamic=None) for depth in (metric, *videos))

@@ -111,7 +111,7 @@ class CameraFile:
             raise _unknown(name)
         return cls.of_poses(name, w2c, "take", **said)
 
-    def track(self, frames: Frames | None, **declared: Any) -> tuple[PoseTrack, str]:
+    def track(self, frames: Frames, **declared: Any) -> tuple[PoseTrack, str]:
         """The poses at their moments in the video, and how these were found.
 
         ``declared`` are fields of Numbering that the user sets.

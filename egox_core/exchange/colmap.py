@@ -38,7 +38,7 @@ BINARY_MODELS = (
 """Models by their number in binary files, and how many numbers each has."""
 
 
-def write_colmap(folder: Path, path: CameraPath, frames: Tensor | None = None) -> None:
+def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
     """Write cameras.txt, images.txt and an empty points3D.txt.
 
     Pictures are named by ``frames`` [T] of the source video, and the file says so.
@@ -64,9 +64,10 @@ def write_colmap(folder: Path, path: CameraPath, frames: Tensor | None = None) -
     )
     _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
-    numbers = range(len(path.w2c)) if frames is None else frames.long().tolist()
-    lines += [] if frames is None else [NAMES_FRAMES]
-    for index, (number, pose) in enumerate(zip(numbers, path.upright_w2c, strict=True)):
+    lines.append(NAMES_FRAMES)
+    for index, (number, pose) in enumerate(
+        zip(frames.long().tolist(), path.upright_w2c, strict=True)
+    ):
         x, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
         values = " ".join(repr(float(v)) for v in (w, x, y, z, *pose[:, 3].tolist()))
         lines += [f"{index + 1} {values} 1 frame_{number:06d}.png", ""]

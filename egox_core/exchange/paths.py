@@ -110,8 +110,8 @@ def _written(files: Mapping[str, str], folder: Path) -> Path:
 def trajectory_of_keyframes(
     document: object,
     camera: CameraModel,
-    # The frames in use; None takes those of the scene, numbered from 0.
-    frames: Frames | None,
+    # The frames in use; of a count alone, so many of the scene's, numbered from 0.
+    frames: Frames,
     # Gives keyframes their world.
     scene: PointCloud | None = None,
 ) -> CameraTrajectory:
@@ -124,7 +124,7 @@ def trajectory_of_keyframes(
         return keyframe_track(document, camera).trajectory(camera, frames)
     rest = scene.exo.upright.at(0)  # of a path without keyframes: at the exo camera
     track = keyframe_track(document, camera, rest=rest)
-    return track.trajectory(camera, frames or scene.frames.from_zero(), exo=scene.exo)
+    return track.trajectory(camera, frames.moments_of(scene.frames.from_zero()), exo=scene.exo)
 
 
 def export_path(

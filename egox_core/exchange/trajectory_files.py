@@ -12,7 +12,7 @@ from torch import Tensor
 from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
-from ..frames import FileFrames, Frames
+from ..frames import UNSAID, FileFrames, Frames, states_moments
 from ..safe_files import given, read_json, write_json
 from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
 from ..trajectory import (
@@ -22,7 +22,6 @@ from ..trajectory import (
     flags_at,
     has_w2c,
     keyframe_track,
-    states_moments,
     with_looks,
 )
 from ..types import CameraTrajectory, TakeNotes
@@ -45,7 +44,7 @@ OF_SENSOR = (
 def read_trajectory(
     path: Path,
     camera: CameraModel,
-    frames: Frames | None = None,
+    frames: Frames = UNSAID,
     *,
     entry: str = "",
     lens: bool = True,
@@ -63,8 +62,8 @@ def read_trajectory(
         camera: what the prior is drawn with, unless the file carries its own ego camera (another
             one is put in afterwards by :func:`trajectory.adapted`). Its quarter turns are those
             of a meta.json's sensor.
-        frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of
-            the file; a count alone: its first ones.
+        frames: the frames in use; poses follow their index (meta.json) or time. A count alone:
+            the file's first poses; :data:`.frames.UNSAID`: all.
         entry: the take, where a meta.json lists several.
         lens: read the file's lens, where it has one; else it may be any, and the path has
             ``camera``, upright.
@@ -86,7 +85,7 @@ def read_trajectory(
         if form == "ours" and isinstance(content, dict):
             return parse_trajectory(content, path.name, frames)
         if form == "keyframes":
-            check_made_on(content, video_mark(None if frames is None else frames.source))
+            check_made_on(content, video_mark(frames.source))
             track = keyframe_track(content, camera, path.name)
             clock = "number" if track.clock == "index" else "time"
             said = [f"{len(track.moments)} keyframes: read by {clock}"]
@@ -95,8 +94,7 @@ def read_trajectory(
             notes = TakeNotes(source=path.name, placed="; ".join(said))
             return track.trajectory(camera, frames), notes
         if form == "meta":
-            video = None if frames is None else frames.source
-            meta = parse_meta(content, path, entry, video)
+            meta = parse_meta(content, path, entry, frames.source)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
         file = CameraFile.parse(content, path.name)
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()
@@ -141,7 +139,7 @@ def write_trajectory(
 
 
 def parse_trajectory(
-    content: dict, name: str, frames: Frames | None = None
+    content: dict, name: str, frames: Frames = UNSAID
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Our own JSON, parsed; resampled to ``frames`` by time, or cut after a count alone.
 
@@ -182,9 +180,9 @@ def parse_trajectory(
     exo = CameraPath.of_exo(
         value("exo_camera", CameraModel.from_json), value("exo_w2c", validate_w2c)
     )
-    if frames is not None and frames.counted and not ego.stands:
-        frames = _first_moments(times, len(frames), name)
-    if not exo.stands and frames is not None:
+    if not ego.stands:
+        frames = _moments_in_use(times, frames, name)
+    if not exo.stands:
         name_of_exo = f"exo_w2c of {name}"
         own = PoseTrack(
             w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=ego.stands
@@ -201,20 +199,21 @@ def parse_trajectory(
     )
 
 
-def _first_moments(times_s: Tensor, count: int, name: str) -> Frames:
-    """The first moments of a file, as many as frames in use.
+def _moments_in_use(times_s: Tensor, frames: Frames, name: str) -> Frames:
+    """The frames in use; of a count alone, so many of the file's first moments.
 
     Raises:
         EgoXInputError: fewer.
     """
-    if len(times_s) < count:
+    in_use = frames.moments_of(Frames.timed(times_s))
+    if len(in_use) < len(frames):
         raise EgoXInputError(
             f"trajectory {name}",
             got=f"{len(times_s)} poses",
-            expected=f"at least {count}, the frames in use",
+            expected=f"at least {len(frames)}, the frames in use",
             fix="use fewer frames, or a longer trajectory",
         )
-    return Frames.timed(times_s[:count])
+    return in_use
 
 
 def _timed_looks(looks: object, times: Tensor, name: str) -> object:
@@ -229,13 +228,12 @@ def _timed_looks(looks: object, times: Tensor, name: str) -> object:
     return result
 
 
-def _guessed(content: dict, times: Tensor, name: str, frames: Frames | None) -> Tensor | None:
+def _guessed(content: dict, times: Tensor, name: str, frames: Frames) -> Tensor | None:
     """[T] bool of the frames in use."""
     numbers = given(content, name, "guessed", partial(_numbers, shape=tuple(times.shape)))
     if numbers is None:
         return None
-    flags = numbers > 0
-    return flags if frames is None else flags_at(flags, times, frames.times_s)
+    return flags_at(numbers > 0, times, frames.on("seconds", times))
 
 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -4,6 +4,6 @@ In: what a reader says of its entries (:class:`Numbering`), and the frames in us
 frame, and one remark that names the reading; or one refusal that says what to declare.
 """
 
-from .frames import UNTIMED_FPS, Frames
-from .numbers import place
+from .frames import UNSAID, UNTIMED_FPS, Clock, Frames
+from .numbers import Placed, place, states_moments
 from .rule import FILE_FRAMES, FileFrames, Numbering, entries_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..arrays import as_tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 
+Clock = Literal["index", "seconds"]
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 NEAR_S = 1e-6
@@ -22,6 +23,7 @@ MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
 """Bounds of what a caller may state: a meta.json has a pose for every source frame (two hours at 30
 a second)."""
 SomeFrames = TypeVar("SomeFrames", bound="Frames")
+Size = tuple[int, int]
 
 
 @frozen
@@ -54,10 +56,15 @@ class Frames:
             )
 
     @staticmethod
-    def of_count(count: int) -> Frames:
-        """So many frames of which nothing else is known."""
-        indices = torch.arange(count)
+    def of_count(count: int | None) -> Frames:
+        """So many frames of which nothing else is known; None: not even that (:data:`UNSAID`)."""
+        indices = torch.arange(count or 0)
         return Frames(indices=indices, times_s=indices.double() / UNTIMED_FPS, counted=True)
+
+    @staticmethod
+    def given(frames: Frames | None) -> Frames:
+        """The frames that a caller names, if any."""
+        return UNSAID if frames is None else frames
 
     @staticmethod
     def timed(times_s: Tensor, total: int | None = None) -> Frames:  # [T]
@@ -132,6 +139,35 @@ class Frames:
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
+    def or_those(self, own: Frames) -> Frames:
+        """These frames; where nobody said any, those that a payload has of its own."""
+        return self if len(self) else own
+
+    def moments_of(self, own: Frames) -> Frames:
+        """These frames; of a count alone, so many of a payload's own, or all where nobody said any."""
+        return own.of(slice(len(self) or None)) if self.counted else self
+
+    def on(self, clock: Clock, own: Tensor) -> Tensor:  # [N] -> [T] float64
+        """The frames' numbers, or their times; where nobody said any, moments of a payload's own."""
+        moments = self.indices.double() if clock == "index" else self.times_s
+        return moments if len(self) else own
+
+    def sizes(self, own: Size) -> tuple[Size, Size]:
+        """(Width, height) of the source's picture and of that handed on; a payload's own without."""
+        return own, own
+
+    def shown(self, exo: Any) -> Any:
+        """An exo camera's path of these frames."""
+        return replace(exo, frames=self.bare)
+
+    def camera(self, source: Any) -> Any:
+        """The camera of what the frames show, from that of the source's whole picture."""
+        return source
+
+    def window(self, whole: Any) -> Any:
+        """What the frames show of a window that shows the source's whole picture."""
+        return whole
+
     def from_zero(self: SomeFrames) -> SomeFrames:
         """The same moments, numbered one after the other from 0."""
         return replace(self, indices=torch.arange(len(self)))
@@ -168,6 +204,10 @@ class Frames:
             expected="both of the same frames",
             fix="give 'frames' of stages.load_clip to stages.align and stages.path",
         )
+
+
+UNSAID = Frames.of_count(None)
+"""Frames of which nobody said anything: those that the values have."""
 
 
 def _refuse_older(frames: Frames, state: object) -> None:

@@ -8,7 +8,7 @@ or a second one that loses at most one more, is refused."""
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor
 from ..archives import changing_number
 from ..errors import EgoXInputError
 from ..sizes import spare_frames
-from .frames import Frames
-from .rule import Numbering
+from .frames import Clock, Frames
+from .rule import FileFrames, Numbering, entries_of
 
 MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing
 MAX_GAP_S = 1.0  # between two known poses; the frames between are interpolated
@@ -31,7 +31,7 @@ class Placed(NamedTuple):
 
     order: Tensor  # [N] int64 of the poses, by number
     moments: Tensor  # [N] float64, of the poses in that order
-    clock: Literal["index", "seconds"]
+    clock: Clock
     words: str  # how they were found
 
 
@@ -45,7 +45,7 @@ class Reading(NamedTuple):
     setting: str = "other times"  # makes it the only reading
     note: str = ""
     nth: bool = False
-    clock: Literal["index", "seconds"] = "index"
+    clock: Clock = "index"
 
 
 def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
@@ -71,30 +71,61 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     return torch.from_numpy(found)
 
 
-def place(numbering: Numbering, frames: Frames | None) -> Placed:
-    """Find the moments of poses: what their file says or, without frames, one after the other.
+def place(numbering: Numbering, frames: Frames) -> Placed:
+    """Find the moments of poses: what their file says or, where no frames are in use, one after the other.
+
+    Numbers that a form states, and what the user declares, go by the rule; pictures and times of
+    other programs by :func:`place_values`.
 
     Raises:
-        EgoXInputError: as :func:`place_values`; names without one number that changes.
+        EgoXInputError: as there and as :func:`.rule.entries_of`; moments that the user declares in
+            two ways; names without one number that changes.
     """
+    declared, name = numbering.file_frames != "auto", numbering.what
+    if numbering.times_of_video and declared:
+        raise states_moments(name, numbering.file_frames)
+    if numbering.every_nth and declared:
+        raise EgoXInputError(
+            f"frames of {name}",
+            got=f"every_nth {numbering.every_nth} and file_frames {numbering.file_frames!r}",
+            expected="one of them",
+            fix="leave every_nth at 0, or file_frames at 'auto'",
+        )
     if numbering.times_of_video and numbering.times_s is not None:
-        order, words = torch.arange(numbering.count), f"{numbering.what}: {numbering.count} poses"
-        if frames is not None and frames.counted:  # whose times nobody knows
+        order, words = torch.arange(numbering.count), f"{name}: {numbering.count} poses"
+        if frames.counted and len(frames):  # whose times nobody knows
             return Placed(order, order.double(), "index", f"{words}: the first ones are used")
         return Placed(order, numbering.times_s, "seconds", f"{words}: read by time")
+    stated = numbering.numbers is not None
     if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
         values, clock = numbering.times_s, "seconds"
-    elif numbering.numbers is not None:
+    elif stated:
         values, clock = numbering.numbers.double(), "index"
     else:
         names = numbering.names or (None,) * numbering.count
-        values, clock = numbers_of(names, numbering.what), "index"
-    if frames is not None:
-        named = -1 if numbering.frames_named else 0
-        return place_values(values, frames, numbering.what, numbering.every_nth or named)
+        values, clock = numbers_of(names, name), "index"
     order = values.argsort()
-    moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
-    return Placed(order, moments, clock, "")
+    if not len(frames):
+        moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
+        return Placed(order, moments, clock, "")
+    if not (stated or declared):
+        named = -1 if numbering.frames_named else 0
+        return place_values(values, frames, name, numbering.every_nth or named)
+    entries = entries_of(frames, numbering)
+    indices, first = np.unique(frames.indices.numpy(), return_index=True)
+    order = (torch.arange(len(order)) if stated else order)[entries.at]
+    moments = torch.from_numpy(indices).double()
+    return Placed(order[torch.from_numpy(first)], moments, "index", str(entries.remark))
+
+
+def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
+    """Advice for frames that are set beside a form that states the moments of its poses."""
+    return EgoXInputError(
+        f"file_frames of {name}",
+        got=repr(file_frames),
+        expected="'auto': the file states the moments of its poses",
+        fix="leave file_frames at 'auto'",
+    )
 
 
 def place_values(

@@ -13,11 +13,11 @@ from ..cameras import compose, invert
 from ..depth import DepthSource, depth_window, guessed_camera
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
-from ..frames import FileFrames, Frames, entries_of
+from ..frames import UNSAID, FileFrames, Frames, entries_of
 from ..progress import Progress, no_progress
 from ..remarks import Remark
 from ..sizes import same_aspect
-from ..types import DepthVideo, FrameSelection, TakeMeta
+from ..types import DepthVideo, TakeMeta
 from .depth_readers import DepthFile, open_depth
 from .take_cameras import exo_lens_of_size, exo_poses, focal_difference
 from .vipe import standing
@@ -32,8 +32,8 @@ def load_depth_file(
     path: Path | DepthFile,
     # Intrinsics and pose of exo; None: both are unknown, and the camera is a guess.
     meta: TakeMeta | None,
-    # The frames in use; None takes every frame, at the file's own size.
-    frames: FrameSelection | None = None,
+    # The frames in use; without, every frame at the file's own size.
+    frames: Frames = UNSAID,
     *,
     # A meta without intrinsics gets a guess, too, instead of being refused.
     guess_camera: bool = False,
@@ -63,7 +63,7 @@ def load_depth_file(
                 progress=progress,
             )
     source = path
-    of_maps = Frames.of_count(source.numbering.count) if frames is None else frames.bare
+    of_maps = frames.or_those(Frames.of_count(source.numbering.count))
     entries = entries_of(of_maps, source.numbering.declared(file_frames))
     wanted = torch.arange(source.numbering.count)[entries.at]
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
@@ -122,7 +122,7 @@ def load_depth_file(
 def check_depth(
     source: DepthFile,
     # The frames for which the depth will be read.
-    frames: FrameSelection,
+    frames: Frames,
     *,
     # True if the exo picture has another camera than the video.
     redrawn: bool = False,
@@ -133,16 +133,16 @@ def check_depth(
     Raises:
         EgoXInputError: maps that may be of other frames, another aspect.
     """
-    entries = entries_of(frames, source.numbering.declared(file_frames))
+    numbering, (_, size) = source.numbering, frames.sizes(source.size)
+    of_maps = frames.or_those(Frames.of_count(numbering.count))
+    entries = entries_of(of_maps, numbering.declared(file_frames))
     what = f"depth {source.name}"
     depth_window(source.size, frames, what)
-    if redrawn and not same_aspect(
-        source.size, frames.size
-    ):  # the rule for wider maps is for videos as filmed
+    if redrawn and not same_aspect(source.size, size):  # wider maps are of videos as filmed
         raise EgoXInputError(
             what,
             got=f"{source.size[0]}x{source.size[1]} px",
-            expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
+            expected=f"the shape of the undistorted image, {size[0]}x{size[1]}",
             fix="make it from the undistorted video, not the one as filmed",
         )
     return entries.remark

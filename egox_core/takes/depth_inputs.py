@@ -21,10 +21,10 @@ from ..depth import (
 )
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
-from ..frames import FileFrames, Frames
+from ..frames import UNSAID, FileFrames, Frames
 from ..progress import Progress, no_progress
 from ..remarks import Remark, StageReport
-from ..types import AlignMode, DepthVideo, FrameSelection, ScaleSource, TakeMeta
+from ..types import AlignMode, DepthVideo, ScaleSource, TakeMeta
 from .depth_files import check_depth, load_depth_file
 from .depth_readers import open_depth
 from .metric_scale import ScaleReport, with_takes_scale
@@ -45,8 +45,8 @@ def take_depth(
     source: Path | Sequence[DepthSource] | None,
     # The exo camera, as far as it is known.
     meta: TakeMeta | None,
-    # The frames in use; None takes those of the depth.
-    frames: FrameSelection | None,
+    # The frames in use; without, those of the depth.
+    frames: Frames,
     # Payloads of the connected sockets, see depth.adapters.
     sockets: Mapping[str, Any] | None = None,
     *,
@@ -74,8 +74,10 @@ def take_depth(
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
     camera, lens_note = None, ""
-    if frames is not None and sockets:
-        camera, lens_note = _exo_lens(meta, frames, (frames.size, None), fov_deg, lens)
+    shown_first = bool(sockets) and len(frames) > 0
+    if shown_first:
+        _, size = frames.sizes((0, 0))  # known before the sockets' maps are
+        camera, lens_note = _exo_lens(meta, frames, (size, None), fov_deg, lens)
     loaded = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets, camera))
@@ -92,7 +94,7 @@ def take_depth(
         ]
     else:
         sources = list(source or ())
-    if sources and not (sockets and frames):
+    if sources and not shown_first:
         said = sources[0].depth.exo
         known, own = not (said.lens_guessed or sockets), said.camera.stored_size
         fov_deg = 0.0 if known else fov_deg
@@ -117,15 +119,13 @@ def take_depth(
     return depth, DepthReport(notes=(*notes, Remark(scaled.text())), fit=fit, scale=scaled)
 
 
-def _posed(
-    meta: TakeMeta | None, frames: FrameSelection | None, sources: Sequence[DepthSource]
-) -> CameraPath:
+def _posed(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSource]) -> CameraPath:
     """The take's exo poses in the frames in use, or in the maps' without a selection.
 
     Raises:
         EgoXInputError: a pose per frame, and nobody knows which frames are in use.
     """
-    if frames is None and meta is not None and not meta.exo.stands:
+    if not len(frames) and meta is not None and not meta.exo.stands:
         raise EgoXInputError(
             f"camera_extrinsics of {meta.name}",
             got="a pose per frame, without knowing which frames are in use",
@@ -133,29 +133,27 @@ def _posed(
             fix="give 'frames'",
         )
     of_maps = sources[0].depth.frames if sources else Frames.of_count(1)
-    return exo_poses(meta, of_maps if frames is None else frames)
+    return exo_poses(meta, frames.or_those(of_maps))
 
 
 def _exo_lens(
     meta: TakeMeta | None,
-    frames: FrameSelection | None,
+    frames: Frames,
     sizes: tuple[tuple[int, int], tuple[int, int] | None],  # (width, height) of maps, of a picture
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> tuple[CameraModel | None, str]:
     """The exo lens in the frames in use, or in the maps without them, and a note on its K."""
     own, picture = sizes
-    size = own if frames is None else frames.size
+    source, size = frames.sizes(own)
     known, given, note = None, None, ""
     if meta is not None and meta.exo_camera is not None:
         known = exo_lens(meta, frames, size)
-        _, note = exo_lens_of_size(meta, size if frames is None else frames.source_size)
+        _, note = exo_lens_of_size(meta, source)
     if lens is not None:
         pictures: dict = {picture or own: lambda camera: camera.rescale(*own)}
-        pictures[own] = lambda camera: camera
-        if frames is not None:
-            of_maps = depth_window(own, frames, "depth").camera
-            pictures = {own: of_maps, frames.source_size: frames.camera, size: pictures[own]}
+        pictures |= {own: depth_window(own, frames, "depth").camera, source: frames.camera}
+        pictures[size] = lambda camera: camera
         given, note = given_lens(lens, pictures)
         if known is not None:
             check_same_lens(known, given)
@@ -184,7 +182,7 @@ def file_source(
     path: Path,
     # Without intrinsics the camera is a guess.
     meta: TakeMeta | None,
-    frames: FrameSelection | None = None,
+    frames: Frames = UNSAID,
     *,
     guess_camera: bool = True,
     file_frames: FileFrames = "auto",
@@ -196,8 +194,7 @@ def file_source(
         EgoXInputError: as :func:`check_depth_file` and :func:`depth_files.load_depth_file`.
     """
     with depth_advice(), open_depth(path) as file:
-        if frames is not None:
-            check_same_take("depth", path, frames.source)
+        check_same_take("depth", path, frames.source)
         return load_depth_file(
             file,
             meta,
@@ -208,7 +205,7 @@ def file_source(
         )
 
 
-def check_depth_file(path: Path, frames: FrameSelection, file_frames: FileFrames = "auto") -> None:
+def check_depth_file(path: Path, frames: Frames, file_frames: FileFrames = "auto") -> None:
     """Refuse the depth of another video, before anything is decoded.
 
     A workflow that was opened with its sample keeps naming the sample's depth when the user chooses

@@ -7,10 +7,11 @@ from dataclasses import replace
 from ..cameras import CameraPath, preset_camera
 from ..errors import EgoXInputError
 from ..frame_store import drop_pages, store_frames
+from ..frames import Frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
-from ..types import FROM_HEAD_KEYPOINTS, DepthVideo, FrameSelection, ScaleSource, TakeMeta
+from ..types import FROM_HEAD_KEYPOINTS, DepthVideo, ScaleSource, TakeMeta
 from .body_scale import WearerScale, wearer_scale
 from .meta import META_PRESET
 from .take_cameras import meta_trajectory
@@ -100,7 +101,7 @@ def with_takes_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
     meta: TakeMeta | None,
-    frames: FrameSelection | None,
+    frames: Frames,
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
@@ -115,7 +116,7 @@ def with_takes_scale(
         return with_scale(depth, source, None, progress=progress)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
-    in_use = frames or depth.frames
+    in_use = frames.or_those(depth.frames)
     path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), in_use)
     return with_scale(
         depth,

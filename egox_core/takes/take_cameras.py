@@ -8,9 +8,8 @@ from torch import Tensor
 
 from ..arrays import Array, as_tensor
 from ..cameras import CAMERA_PRESETS, CameraModel, CameraPath, raw_gopro_of, validate_w2c
-from ..depth import depth_window
 from ..errors import EgoXInputError
-from ..frames import FileFrames, Frames, Numbering, entries_of
+from ..frames import UNSAID, FileFrames, Frames, Numbering, entries_of
 from ..sizes import centre_crop_left, same_aspect
 from ..types import (
     CameraTrajectory,
@@ -182,18 +181,16 @@ def focal_difference(one: CameraModel, two: CameraModel) -> float:
 
 def exo_lens(
     meta: TakeMeta,
-    frames: FrameSelection | None,
-    size: tuple[int, int],  # (width, height) px of the whole picture, where there are no frames
+    frames: Frames,
+    size: tuple[int, int],  # (width, height) px of the whole picture, where frames have none
 ) -> CameraModel:
     """The take's exo lens in pixels of the frames in use, or of a picture without them.
 
     Raises:
-        EgoXInputError: as :func:`exo_lens_of_size`; a picture of another shape than the frames'.
+        EgoXInputError: as :func:`exo_lens_of_size`.
     """
-    if frames is None:
-        return exo_lens_of_size(meta, size)[0]
-    whole, _ = exo_lens_of_size(meta, frames.source_size)
-    return depth_window(frames.source_size, frames, f"depth {meta.name}").camera(whole)
+    whole, _ = frames.sizes(size)
+    return frames.camera(exo_lens_of_size(meta, whole)[0])
 
 
 def exo_poses(
@@ -238,7 +235,6 @@ def poses_in_use(
 def take_exo(
     meta: TakeMeta,
     frames: Frames,
-    size: tuple[int, int] | None = None,  # (width, height) px of the picture, without a selection
     file_frames: FileFrames = "auto",
 ) -> CameraPath:
     """The take's exo camera in the frames in use, its lens that of their pictures.
@@ -246,17 +242,16 @@ def take_exo(
     Raises:
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
     """
-    lens, shown = meta.exo_camera, frames if is_a(frames, FrameSelection) else None
-    if lens is not None and (shown is not None or size is not None):
-        lens = exo_lens(meta, shown, size or lens.stored_size)
-    exo = replace(exo_poses(meta, frames, file_frames), lens=lens)
-    return exo if shown is None else shown.shown(exo)
+    lens = meta.exo_camera
+    if lens is not None and is_a(frames, FrameSelection):
+        lens = exo_lens(meta, frames, lens.stored_size)
+    return frames.shown(replace(exo_poses(meta, frames, file_frames), lens=lens))
 
 
 def _exo_beside(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
     """As :func:`take_exo`; a K that can't be of these pictures is refused where a lens is used."""
     try:
-        return take_exo(meta, frames, file_frames=file_frames)
+        return take_exo(meta, frames, file_frames)
     except EgoXInputError:
         return replace(exo_poses(meta, frames, file_frames), lens=None)
 
@@ -302,7 +297,7 @@ def _same_shares(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]
 def meta_trajectory(
     meta: TakeMeta,
     camera: CameraModel,
-    frames: Frames | None = None,
+    frames: Frames = UNSAID,
     file_frames: FileFrames = "auto",
     *,
     declared: bool = False,
@@ -322,8 +317,7 @@ def meta_trajectory(
             expected="one w2c per frame",
             fix="add them, or make a path",
         )
-    if frames is None:
-        frames = Frames.of_count(max(len(meta.ego), len(meta.exo)))
+    frames = frames.or_those(Frames.of_count(max(len(meta.ego), len(meta.exo))))
     ego, said = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
     exo = replace(_exo_beside(meta, frames, file_frames), frames=ego.frames)
     w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c

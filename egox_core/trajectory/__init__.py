@@ -22,4 +22,4 @@ from .keyframes import (
     of_any_sensor,
     with_looks,
 )
-from .path import PoseTrack, adapted, flags_at, placed_track, states_moments, trajectory_of_array
+from .path import PoseTrack, adapted, flags_at, placed_track, resample, trajectory_of_array

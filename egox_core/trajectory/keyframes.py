@@ -40,7 +40,8 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError, check_choice
-from .path import Between, Clock, PoseTrack, bends_to
+from ..frames import Clock
+from .path import Between, PoseTrack, bends_to
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})

@@ -25,11 +25,10 @@ from ..cameras import (
     validate_w2c,
 )
 from ..errors import EgoXInputError
-from ..frames import FileFrames, Frames, Numbering, entries_of, place
+from ..frames import UNSAID, Clock, FileFrames, Frames, Numbering, entries_of, place
 from ..frozen import frozen
 from ..types import CameraTrajectory
 
-Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
 """Ways of a camera from one pose to the next: on a smooth curve, straight, or not at all until the
 next one."""
@@ -70,14 +69,14 @@ class PoseTrack:
         return poses if self.bends is None else bent(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
-        """Compute the poses at the frames in use: by source index where numbered, else by time.
+        """Compute the poses at the frames in use, by source index where numbered, else by time; without, its own.
 
         Raises:
             EgoXInputError: the track ends before the last frame in use, or begins after the first,
                 and its ends don't hold.
         """
         numbered = self.clock == "index"
-        moments = frames.indices.double() if numbered else frames.times_s
+        moments = frames.on(self.clock, self.moments)
         unit = "" if numbered else " s"
         # Timed tracks may end within half a source frame: time stamps are rounded differently by
         # every writer.
@@ -96,7 +95,7 @@ class PoseTrack:
     def trajectory(
         self,
         camera: CameraModel,
-        frames: Frames | None = None,
+        frames: Frames = UNSAID,
         *,
         # The exo camera in the track's world; None: that world is the exo camera's frame.
         exo: CameraPath | None = None,
@@ -109,18 +108,16 @@ class PoseTrack:
         Raises:
             EgoXInputError: track shorter than the frames in use.
         """
-        if frames is None:
-            timed = self.clock == "seconds" and not self.constant
-            frames = Frames.timed(self.moments) if timed else Frames.of_count(len(self.w2c))
-            w2c = self.at(self.moments)
-        else:
-            w2c = self.of_frames(frames)
+        w2c = self.of_frames(frames)
+        timed = self.clock == "seconds" and not self.constant
+        own = Frames.timed(self.moments) if timed else Frames.of_count(len(self.w2c))
+        frames = frames.or_those(own).bare
         exo = CameraPath.of_exo(None) if exo is None else exo
-        exo = None if world == "unknown" else replace(exo, frames=frames.bare)
+        exo = None if world == "unknown" else replace(exo, frames=frames)
         ego = CameraPath(
             lens=camera,
             w2c=w2c,
-            frames=frames.bare,
+            frames=frames,
             world="unknown" if exo is None else exo.world,
         )
         return CameraTrajectory(ego=ego, exo=exo, guessed=guessed)
@@ -229,7 +226,7 @@ def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T
 def trajectory_of_array(
     w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
     camera: CameraModel,
-    frames: Frames | None = None,
+    frames: Frames = UNSAID,
     *,
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
     file_frames: FileFrames = "auto",
@@ -246,14 +243,13 @@ def trajectory_of_array(
 
     def in_use(values: object, what: str) -> CameraPath:
         path = CameraPath.of_exo(None, validate_w2c(as_poses(values, what), what))
-        if frames is None:
-            return path
+        of_poses = frames.or_those(path.frames)
         if path.stands:
-            return replace(path, frames=frames.bare)
+            return replace(path, frames=of_poses.bare)
         numbering = Numbering(what=what, count=len(path), in_memory=True, file_frames=file_frames)
-        entries = entries_of(frames, numbering)
+        entries = entries_of(of_poses, numbering)
         notes.append(str(entries.remark))
-        return replace(path, w2c=path.w2c[entries.at], frames=frames.bare)
+        return replace(path, w2c=path.w2c[entries.at], frames=of_poses.bare)
 
     exo = CameraPath.of_exo(None) if exo_w2c is None else in_use(exo_w2c, "exo_w2c")
     ego = in_use(w2c, "ego poses")
@@ -265,60 +261,29 @@ def trajectory_of_array(
 def placed_track(
     w2c: Tensor,  # [N, 3, 4]
     numbering: Numbering,
-    frames: Frames | None,
+    frames: Frames,
 ) -> tuple[PoseTrack, str]:
-    """Poses at the moments that their file says, and how these were read; None: at all of its own.
-
-    Poses of other programs' pictures and times go by :func:`.frames.place`, all others by the rule.
+    """Poses at the moments that :func:`.frames.place` finds, and how these were read.
 
     Raises:
-        EgoXInputError: moments that can't be told, or that the user declares in two ways.
+        EgoXInputError: as there.
     """
-    name = numbering.what
-    if numbering.times_of_video and numbering.file_frames != "auto":
-        raise states_moments(name, numbering.file_frames)
-    if frames is not None and numbering.every_nth and numbering.file_frames != "auto":
-        raise EgoXInputError(
-            f"frames of {name}",
-            got=f"every_nth {numbering.every_nth} and file_frames {numbering.file_frames!r}",
-            expected="one of them",
-            fix="leave every_nth at 0, or file_frames at 'auto'",
-        )
-    ruled = numbering.numbers is not None or numbering.file_frames != "auto"
-    placed = place(numbering, None if ruled else frames)
-    if frames is None or not ruled:
-        track = PoseTrack(
-            w2c=w2c[placed.order], moments=placed.moments, clock=placed.clock, name=name
-        )
-        return track, placed.words
-    entries = entries_of(frames, numbering)
-    poses = w2c if numbering.numbers is not None else w2c[placed.order]
-    indices, first = np.unique(frames.indices.numpy(), return_index=True)
+    placed = place(numbering, frames)
     track = PoseTrack(
-        w2c=poses[entries.at][torch.from_numpy(first)],
-        moments=torch.from_numpy(indices).double(),
-        clock="index",
-        name=name,
+        w2c=w2c[placed.order], moments=placed.moments, clock=placed.clock, name=numbering.what
     )
-    return track, str(entries.remark)
-
-
-def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
-    """Advice for frames that are set beside a form that states the moments of its poses."""
-    return EgoXInputError(
-        f"file_frames of {name}",
-        got=repr(file_frames),
-        expected="'auto': the file states the moments of its poses",
-        fix="leave file_frames at 'auto'",
-    )
+    return track, placed.words
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
-    """Take the path at the times of other frames.
+    """Take the path at the times of other frames; as it is where nobody said any.
 
     Raises:
         EgoXInputError: the path does not reach over them.
     """
+    frames = frames.or_those(trajectory.frames)
+    if frames is trajectory.frames:
+        return trajectory
     times, name = trajectory.frames.times_s, "path"
     later = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
     if trajectory.frames.source is not None:  # it stays a path of its own video
@@ -349,19 +314,13 @@ def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
 def adapted(
     trajectory: CameraTrajectory,
     *,
-    frames: Frames | None = None,
     camera: CameraModel | None = None,
     smooth_s: float = 0.0,
 ) -> CameraTrajectory:
-    """Take the path at the times of other frames, seen by another ego camera, smoothed.
+    """The path seen by another ego camera, smoothed.
 
     Where that camera is turned differently, the picture stays upright.
-
-    Raises:
-        EgoXInputError: the path does not reach over the frames.
     """
-    if frames is not None:
-        trajectory = resample(trajectory, frames)
     if camera is not None:
         trajectory = replace(trajectory, ego=trajectory.ego.through(camera))
     return smoothed(trajectory, smooth_s) if smooth_s > 0 else trajectory

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import folder_paths
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.frames import Frames
 from ...egox_core.types import FrameSelection
 from ...egox_core.video import probe_video, select_frames
 from ...egox_core.wan import check_weights
@@ -231,19 +232,16 @@ def exo_video(graph: Graph, node_id: str) -> Path | None:
     return _path(name)
 
 
-def frames_in_use(graph: Graph, node_id: str) -> FrameSelection | None:
-    """The frames that the Load Exo Video behind ``frames`` will give; None where they aren't known
+def frames_in_use(graph: Graph, node_id: str) -> Frames:
+    """The frames that the Load Exo Video behind ``frames`` will give, as far as they are known
     before a run.
 
     Raises:
         EgoXInputError: as :func:`selection_of`.
     """
     loader = linked(graph, node_id, "frames")
-    return (
-        selection_of(graph, loader)
-        if loader is not None and graph[loader].get("class_type") == LOADER
-        else None
-    )
+    known = loader is not None and graph[loader].get("class_type") == LOADER
+    return Frames.given(selection_of(graph, loader) if known else None)
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:

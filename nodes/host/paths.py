@@ -16,8 +16,8 @@ import folder_paths
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import DEPTH, HANDS, META
+from ...egox_core.frames import Frames
 from ...egox_core.safe_files import NO_NAMES
-from ...egox_core.types import FrameSelection
 
 PACK_ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = PACK_ROOT / "sample"
@@ -192,13 +192,13 @@ def _absolute(name: str, what: str) -> EgoXInputError:
     )
 
 
-def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
+def beside_video(frames: Frames, name: str) -> Path | None:
     """Find the file ``name`` in the folder of the exo video, or None where there is none.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).
     """
-    if frames is None or frames.source is None:
+    if frames.source is None:
         return None
     path = Path(frames.source).parent / name
     return inside(path, name) if path.is_file() else None

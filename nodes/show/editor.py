@@ -5,7 +5,7 @@ from torch import Tensor
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.frames import Frames
 from ...egox_core.scene import ego_in_scene
-from ...egox_core.types import CameraTrajectory, FrameSelection, PointCloud
+from ...egox_core.types import CameraTrajectory, PointCloud
 from ...egox_core.video import video_mark
 from ..io_types import notes_of
 from ..page.scenes import SCENES
@@ -16,7 +16,7 @@ DIGITS = 6
 
 def editor_data(
     trajectory: CameraTrajectory,
-    frames: FrameSelection | None,
+    frames: Frames,
     scene: PointCloud | None,
     exo_images: Tensor | None,  # [T, H, W, 3]
     # The id by which a run knows the node (in a subgraph this isn't the page's own number).
@@ -37,10 +37,10 @@ def editor_data(
         "prompt": notes_of(trajectory).prompt,
         "node": node,
         "note": notes_of(trajectory).placed,
-        "source_frames": None if frames is None else frames.total,
+        "source_frames": frames.total,
         "camera": trajectory.ego.camera.to_json(),
         "scene": None,
-        "video": video_mark(None if frames is None else frames.source),
+        "video": video_mark(frames.source),
         "guessed": []
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),
@@ -60,15 +60,13 @@ def editor_data(
 
 
 def clip_of(
-    trajectory: CameraTrajectory, frames: FrameSelection | None, scene: PointCloud | None
+    trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
 ) -> tuple[list[float], list[float]]:
     """(indices, times_s) of the frames in use, as keyframes count them."""
     count = len(trajectory)
-    if frames is None:
-        timed = scene is not None and scene.frame_count >= count
-        in_use = scene.frames.from_zero().of(slice(count)) if timed else Frames.of_count(count)
-    else:
-        in_use = frames
+    timed = scene is not None and scene.frame_count >= count
+    own = scene.frames.from_zero().of(slice(count)) if timed else Frames.of_count(count)
+    in_use = frames.or_those(own)
     return in_use.indices.tolist(), in_use.times_s.tolist()
 
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...egox_core.cameras import CameraModel
-from ...egox_core.frames import UNTIMED_FPS
+from ...egox_core.frames import UNTIMED_FPS, Frames
 from ...egox_core.metrics import PathError
 from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress
@@ -17,7 +17,6 @@ from ...egox_core.types import (
     CameraTrajectory,
     DepthVideo,
     EgoPrior,
-    FrameSelection,
     PointCloud,
 )
 from ...egox_core.video import side_by_side
@@ -123,7 +122,7 @@ def head(
 def path(
     node: Node,
     path: CameraTrajectory,
-    frames: FrameSelection | None,
+    frames: Frames,
     scene: PointCloud | None,
     exo_images: Tensor | None,  # [T, H, W, 3]
 ) -> Ui:

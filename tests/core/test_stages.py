@@ -138,7 +138,7 @@ def test_payloads_of_another_version_are_refused_with_both():
 def test_a_path_of_keyframes_and_a_path_go_in():
     key = {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]}
     assert "turned by 90 degrees" in prior(a_scene(), STILL)[1].text()
-    assert not path(STILL, camera="pinhole")[1].placed
+    assert "turned" not in path(STILL, camera="pinhole")[1].placed
     trajectory, notes = path([key], count=FRAMES, scene=a_scene())
     assert trajectory.ego.w2c.shape == (FRAMES, 3, 4) and notes.prompt == ""
     smaller, _ = path(trajectory, camera="pinhole", ego_size=16)

@@ -248,7 +248,7 @@ def test_bad_poses_are_refused(meta, clip):
 
     for changes, message in (
         ({"file": "../meta.json"}, "leads out"),
-        ({"file": BESIDE}, "no frames connected.*; or connect"),
+        ({"file": BESIDE}, "next to the exo video of 'frames'.*; or connect"),
         ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 frames; expected at least 37"),
         ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
     ):

@@ -76,7 +76,7 @@ def test_project_unproject_json_and_refusals(camera, device):
 def test_colmap_and_blender(camera, tmp_path):
     w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(3)])
     path = path_of(w2c, camera)
-    write_colmap(tmp_path / "colmap", path.ego)
+    write_colmap(tmp_path / "colmap", path.ego, path.frames.indices)
     assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
     assert read_pictures(tmp_path / "colmap" / "images.txt")[0]() == camera
     write_blender(tmp_path / "transforms.json", path.ego)
@@ -109,4 +109,4 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
             theirs.write_text(file.read_text("utf-8").replace("egox_camera", "other"), "utf-8")
             assert read_trajectory(theirs, camera)[0].ego.camera.lens == read
         with refuses("COLMAP.*one of OPENCV, OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
-            write_colmap(tmp_path, path.ego)
+            write_colmap(tmp_path, path.ego, path.frames.indices)

@@ -41,7 +41,7 @@ def transforms(folder: Path, words: str) -> Path:
 
 def colmap(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
     """COLMAP's text with this camera, and this text between the lines of pictures."""
-    write_colmap(folder, trajectory().ego)
+    write_colmap(folder, trajectory().ego, trajectory().frames.indices)
     file = folder / "images.txt"
     file.write_text("\ufeff" + file.read_text("utf-8").replace("\n\n", points), "utf-8")
     (folder / "cameras.txt").write_text("\ufeff1 " + camera, "utf-8")

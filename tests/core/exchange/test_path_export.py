@@ -42,7 +42,7 @@ def looking(camera: CameraModel) -> CameraTrajectory:
 )
 def test_colmap_round_trip(tmp_path, camera):
     before = looking(camera)
-    write_colmap(tmp_path / "sparse", before.ego)
+    write_colmap(tmp_path / "sparse", before.ego, before.frames.indices)
     lens, poses, names = read_pictures(tmp_path / "sparse" / "images.txt")
     read = lens()
     assert (
@@ -59,7 +59,8 @@ def test_colmap_round_trip(tmp_path, camera):
 
 
 def test_bad_colmap_folders_are_refused(tmp_path):
-    write_colmap(tmp_path, looking(FISHEYE).ego)
+    path = looking(FISHEYE)
+    write_colmap(tmp_path, path.ego, path.frames.indices)
     images = (tmp_path / "images.txt").read_bytes()
     without_camera = images.replace(b" 1 frame_000003.png", b" frame_000003.png")
     for name, content, words in (

@@ -10,6 +10,7 @@ import torch
 from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
+from egox_core.frames import UNSAID
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection
 from tests.core.takes.test_depth_files import meta_of
@@ -66,12 +67,12 @@ def test_the_first_known_camera_is_handed_to_later_sockets():
 
 
 def test_without_frames_the_takes_camera_has_the_first_sources_size():
-    depth, *_ = take_depth(None, meta_of(K), None, {"moge_geometry": moge(size=(2 * W, 2 * H))})
+    depth, *_ = take_depth(None, meta_of(K), UNSAID, {"moge_geometry": moge(size=(2 * W, 2 * H))})
     assert depth.exo.camera.stored_size == (2 * W, 2 * H)
     assert depth.exo.camera.fx == pytest.approx(2 * FOCAL)
     moving = meta_of(K, exo=CameraPath.of_exo(None, torch.eye(3, 4).expand(T, 3, 4)))
     with refuses("give 'frames'"):
-        take_depth(None, moving, None, {"moge_geometry": moge()})
+        take_depth(None, moving, UNSAID, {"moge_geometry": moge()})
 
 
 def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file, tmp_path):

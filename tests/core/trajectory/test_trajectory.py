@@ -16,7 +16,7 @@ from egox_core.frames import Frames
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import read_meta
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
-from egox_core.trajectory.path import PoseTrack, adapted, interpolate_poses
+from egox_core.trajectory.path import PoseTrack, adapted, interpolate_poses, resample
 from egox_core.types import FrameSelection, TakeNotes
 from tests.frames_in_use import frames_in_use
 from tests.poses import path_of
@@ -211,9 +211,9 @@ def test_own_format_round_trip(tmp_path):
     assert (after.ego, after.exo) == (before.ego, before.exo)
     half, _ = read_trajectory(path, CAMERA, selection([0, 2, 4]))
     assert torch.allclose(half.ego.w2c, before.ego.w2c[[0, 2, 4]], atol=1e-12)
-    twice = adapted(before, frames=selection([0, 2, 2, 4]))
+    twice = resample(before, selection([0, 2, 2, 4]))
     for uneven in (before, twice):
-        again = adapted(uneven, frames=selection([0, 2, 4]))
+        again = resample(uneven, selection([0, 2, 4]))
         assert torch.allclose(again.ego.w2c, half.ego.w2c)
     content = read_json(path)
     point = (camera_centre(before.ego.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
