@@ -188,6 +188,7 @@ def _done(
         of_ego = replace(take.frames, total=info.frame_count)
         hands = read_hands(options.detected / f"{source.name}.json")
         detected = hands.in_use(of_ego, options.file_frames)
+        parts.append(f"detected {detected.note}")
     episodes = make_episodes(
         source.name,
         source.task or take.notes.prompt,

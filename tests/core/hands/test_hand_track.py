@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from egox_core.cameras import look_at, preset_camera
 from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
 from egox_core.hands.track import PALM, PALMS, wrist_turns
 from lab.drawn.person import HAND
-from tests.frames_in_use import frames_in_use
 from tests.poses import path_of
 from tests.refusals import refuses
 
@@ -76,18 +74,6 @@ def test_file(tmp_path):
     assert again.reason.equal(track.reason)
     some = again.select(torch.tensor([3, 0]))
     assert some.valid.tolist() == [[True, False], [True, False]]
-
-
-@pytest.mark.parametrize(
-    ("video_frames", "fits"), [(40, True), (39, True), (41, True)]
-    + [(20, False), (60, False), (80, False), (79, False), (120, False), (200, False)],
-)  # fmt: skip
-def test_as_many_hands_as_the_video_has_frames(video_frames, fits):
-    """A spare one passes; not every n-th frame, nor the first part of a longer video."""
-    track = HandTrack.of_joints(palms(random_turns(40)))
-    frames = frames_in_use(range(9), (64, 64), total=video_frames)
-    with nullcontext() if fits else refuses(f"40 frames for a video of {video_frames}"):
-        assert len(track.in_use(frames)) == 9
 
 
 def absent(number: float) -> Callable:

@@ -182,8 +182,6 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
     ("entries", "outcome"),
     [
         (lambda all_: all_, "entry i is frame i"),
-        (lambda all_: all_ + all_[-1:], "entry i is frame i"),
-        (lambda all_: all_[:8], "entry i is frame i"),
         (lambda all_: all_[:6], "got 6 frames for a video of 9"),
         (
             lambda all_: numbered(all_[::2], 0, 2, 4, 6, 8),
@@ -194,8 +192,6 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
             "6 entries for 9 frames, numbered 1 to 6",
         ),
         (lambda all_: numbered(all_, *range(1, 10)), "entry i is frame i"),
-        (lambda all_: all_[::2], "got 5 frames for a video of 9"),
-        (lambda all_: all_[::3], "got 3 frames for a video of 9"),
         (lambda all_: numbered(all_[::2], 1, 3, 5, 7, 9), "got 5 frames, numbered 1 to 9"),
         (
             lambda all_: numbered(all_[::2], 0, 0, 4, 6, 8),
