@@ -89,6 +89,17 @@ def test_figures_are_scikit_images_of_luma(place):
         assert values["temporal_flickering"] == pytest.approx(1 - change / 255, abs=1e-6)
 
 
+def test_takes_may_be_links_to_where_they_lie(place):
+    (place / "links").mkdir()
+    for clip in ("a_b_7_56", "c"):
+        try:
+            (place / "links" / clip).symlink_to(place / "takes" / clip, target_is_directory=True)
+        except OSError:
+            pytest.skip("no right to make links")
+    linked = {clip: row["metrics"] for clip, row in rows_of(place, "links").items()}
+    assert linked == {clip: row["metrics"] for clip, row in rows_of(place).items()}
+
+
 def test_plain_videos_are_taken_and_without_exo_there_is_no_canvas(place):
     for clip in ("a_b_7_56", "c"):
         (place / "plain").mkdir(exist_ok=True)
