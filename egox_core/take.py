@@ -63,6 +63,7 @@ def load_take(
     exo_lens: ExoLens = "as given",
     scale: ScaleSource | float = "as is",
     file_frames: FileFrames = "auto",
+    one_shot: bool = False,
     progress: Progress = no_progress,
 ) -> Take:
     """Load a take folder.
@@ -85,6 +86,7 @@ def load_take(
         scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's
             own.
         file_frames: of which frames the entries of its files are that don't state it.
+        one_shot: what looks like a cut is none.
 
     Raises:
         EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that
@@ -103,6 +105,7 @@ def load_take(
         target_fps=target_fps,
         width=width,
         height=height,
+        one_shot=one_shot,
         progress=progress,
     )
     frames = clip.selection

@@ -31,7 +31,7 @@ EXO_HEIGHT, EGO_SIDE = 48, 16
 HEAD_M = 0.2
 """Metres around the head's line of sight within which the surface is its own; the ring from twice to
 four times that is what stands around it."""
-NOTHING, LITTLE = 0.005, 0.2
+NOTHING, LITTLE = 0.005, 0.1
 """Share of the ego picture that is no coverage, and that is less than drawn takes have whose head is hidden."""
 TOO_FAR = 2.0
 """Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
@@ -94,24 +94,27 @@ class Placement(NamedTuple):
     stands_out: float  # logarithm of the depth around over that of the surface; NaN as above
     covered: float  # share of the ego picture
     far: float  # distance to the nearest surface over the farthest depth
-    body_m: (
-        float  # from the eyes to the nearest masked surface; NaN: no mask, or not in the picture
-    )
+    body_m: float  # from the eyes to the nearest masked surface; NaN: no mask
     below: float  # of the wearer's body in the head's own axes: sine downwards, less that sidewards
 
     def words(self) -> list[str]:
         """Name all that can't be, whatever the posture and wherever the camera is."""
         off = self.ratio < (1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR)
         # Something nearer may hide the head, unless a body is seen elsewhere or hardly anything is.
-        off |= self.ratio > RATIO and (self.body_m > NO_BODY_M or self.covered < LITTLE)
+        off |= self.ratio > RATIO and (self.bodiless_m > 0 or self.covered < LITTLE)
         odd = {
             f"no surface is nearer than {self.far:.1f} times what exo sees": self.far > TOO_FAR,
             f"its depth is {self.ratio:.2g} times that of the surface exo sees there": off
             and not self.body_m < NO_BODY_M,
-            f"the nearest body is {self.body_m:.1f} m off": self.body_m > NO_BODY_M,
+            f"the nearest body is {self.body_m:.1f} m off": self.bodiless_m > 0,
             "the wearer's body is above its eyes or beside them": self.below < 0,
         }
         return [word for word, holds in odd.items() if holds]
+
+    @property
+    def bodiless_m(self) -> float:
+        """How much too far off the nearest body is, of a head in the picture."""
+        return self.body_m - NO_BODY_M if self.inside >= 0.5 else 0.0
 
     @property
     def misfit(self) -> float:
@@ -120,7 +123,7 @@ class Placement(NamedTuple):
             (2, 1 - self.inside),
             (2, abs(math.log(self.ratio)) - 0.35),
             (2, 0.3 - self.stands_out),
-            (4, self.body_m - NO_BODY_M),
+            (4, self.bodiless_m),
             (4, -self.below),
             (2, math.log(max(self.far, 1e-9) / TOO_FAR)),
         )
@@ -152,7 +155,7 @@ def check_placement(
         # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
         as_scaled = [head.read({"depth_m": scaled(seen.ratio)}) for head in heads]
         words = words if measure(as_scaled).words() else []
-    if not words and not nothing and seen.inside >= 0.5:
+    if not words and not nothing and (seen.inside >= 0.5 or seen.body_m < NO_BODY_M):
         return ()
     fitting = _readings(heads, seen, progress)
     if "take" not in (scene.exo.world, trajectory.ego.world) and words:
@@ -265,11 +268,16 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
             compose(seen_head.ego.upright_w2c, invert(exo.w2c)).float(), rays * depth[..., None]
         )
         off = own.norm(dim=-1).masked_fill(~mask, torch.nan)
-        known = (mask.sum(1, keepdim=True) >= LEAST_BODY) & inside
+        known = mask.sum(1, keepdim=True) >= LEAST_BODY
         body = off.nan_to_num(math.inf).amin(1, keepdim=True).where(known, torch.nan)
         lower = own[..., 1] / off - (own[..., 0] / off).abs()
         lower = lower.masked_fill((off < OWN_M) | (off > BODY_M), torch.nan)
-        enough = (lower.isfinite().sum(1, keepdim=True) >= LEAST_BODY) & known & (body < NO_BODY_M)
+        enough = (
+            (lower.isfinite().sum(1, keepdim=True) >= LEAST_BODY)
+            & known
+            & inside
+            & (body < NO_BODY_M)
+        )
         lower = lower.nanmedian(1, keepdim=True).values.where(enough, torch.nan)
         rows.append(
             (

@@ -113,6 +113,11 @@ def main(arguments: list[str] | None = None) -> int:
         "(source), or of the i-th frame in use; auto goes by their count",
     )
     parser.add_argument(
+        "--one-shot",
+        action="store_true",
+        help="take what looks like a cut as none: a lamp, a shadow or a person made the change",
+    )
+    parser.add_argument(
         "--draw-anyway",
         action="store_true",
         help="also where the ego camera can't be, seen from exo; the notes then report it",
@@ -161,6 +166,7 @@ def render_take(args: argparse.Namespace) -> dict:
         exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else exo_lens,
         scale=parse_scale(args.scale) if args.scale else scale,
         file_frames=args.file_frames,
+        one_shot=args.one_shot,
         progress=show,
     )
     frames = take.read_exo(show)

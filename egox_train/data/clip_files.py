@@ -40,7 +40,11 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
     """
     folder = root / record.folder
     take = load_take(
-        folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0]
+        folder,
+        frame_count=record.frames,
+        size=record.exo_size,
+        ego_size=record.ego_size[0],
+        one_shot=True,  # cuts were looked for when it was prepared
     )
     exo = take.read_exo()
     prior = read_all(folder / PRIOR, record.frames, record.ego_size)

@@ -307,6 +307,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         resize=pictures.resize,
         size=pictures.size,
         undistortion=pictures.redrawn,
+        one_shot=options.one_shot,
     )
     frames, camera = clip.exo, pictures.camera
     write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
@@ -345,7 +346,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
             read_hands(job.hands).in_use(clip.selection, options.file_frames), folder / HANDS
         )
     # As the clip's readers will have them: the decoded exo, depth in half floats.
-    decoded, _ = load_clip(folder / EXO, frame_count=options.frames)
+    decoded, _ = load_clip(folder / EXO, frame_count=options.frames, one_shot=True)
     depth_m, _ = clean_depth(half, job.name)
     depth, aligned = align(replace(depth, depth_m=depth_m), frames=decoded.selection)
     trajectory, _ = path(

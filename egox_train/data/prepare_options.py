@@ -189,6 +189,9 @@ class PrepareOptions:
         "frames of depth, masks and hands that don't state them; source: the i-th is of frame i, also "
         "where a file ends before its video",
     )
+    one_shot: bool = argument(
+        False, "take what looks like a cut as none: a lamp, a shadow or a person made the change"
+    )
     draw_anyway: bool = argument(
         False,
         "draw priors also where the ego camera can't be, seen from exo; the notes then report it",
@@ -309,7 +312,7 @@ class PrepareOptions:
             field.name: getattr(self, field.name)
             for field in fields(self)
             if field.name not in CHOOSES_CLIPS
-            and field.name not in ("depth_root", "mask_root", "device", "draw_anyway")
+            and field.name not in ("depth_root", "mask_root", "device", "draw_anyway", "one_shot")
         }
         for key in ("depth_model", "caption_model", "relative_depth_model", "mask_model"):
             kept[key] = kept[key].name if kept[key] else None

@@ -141,7 +141,11 @@ def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
         return None
     record = files.record
     take = load_take(
-        files.folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0]
+        files.folder,
+        frame_count=record.frames,
+        size=record.exo_size,
+        ego_size=record.ego_size[0],
+        one_shot=True,  # cuts were looked for when it was prepared
     )
     points, _ = scene(take.read_exo().float() / 255, take.depth)
     return points, take.trajectory

@@ -244,6 +244,9 @@ def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
     assert "exo.mp4" in why[cut.name] and "no depth" in why[bare.name] and huge.name in why
     assert "a cut at frame 3 " in why[other.name]
     assert "got 3 frames for a video of 5 frames" in why[short.name]
+    records, _ = prepared(source, tmp_path / "one shot", replace(SMALL, one_shot=True))
+    assert [r.take for r in records] == [whole.name, other.name]
+    read_clip(tmp_path / "one shot", records[1])
 
 
 def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path):
