@@ -152,8 +152,11 @@ def _guided_rows(
     recompute: bool,
     used: KernelsUsed,
 ) -> tuple[Callable[[Tensor, slice], Tensor], int, Choice]:
-    """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a
-    chunk at most; the kernels."""
+    """Build the guided attention of one call from its kernels.
+
+    The function attend(queries [B, rows, w_ego, heads * d], image rows) keeps the queries'
+    shape. After it come the image rows of a chunk at most, and the kernels.
+    """
     keep_graph, w_ego = keeps_graph(q, k, v), geometry.grid[3]
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes

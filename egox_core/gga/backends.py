@@ -128,7 +128,7 @@ class KernelsUsed(Choosing):
 
     @property
     def name(self) -> str:
-        """The kernel in use, for the run that will be resumed; empty where none is."""
+        """Name the kernel in use for the run that will be resumed, or nothing where none is."""
         return next((name for choice in self._choices for name in choice.names), self.first)
 
     @property
@@ -137,7 +137,7 @@ class KernelsUsed(Choosing):
         return any(choice.refused for choice in self._choices)
 
     def words(self) -> str:
-        """For people, as things stand now; empty where no attention was guided."""
+        """Tell people which kernels guided the attention so far, or nothing where none did."""
         if not self._choices:
             return ""
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
@@ -156,8 +156,11 @@ def forget_lost() -> None:
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
-    """Names that ``auto`` may choose from on this device, where the table has no reason against;
-    those that need rows of bias are timed, where there are two."""
+    """Name the kernels that ``auto`` may choose from on this device.
+
+    The table has nothing against them there. Those that need rows of bias are timed where there
+    are two.
+    """
     if device.type != "cuda":
         return ("sdpa",)
     listed = card_of(device) in (_limits("triton").measured_on or ())
@@ -208,8 +211,10 @@ def choose_backend(
 
 @dataclass
 class Chosen:
-    """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the
-    same queries, or, where it was asked for by name, the run ends with a word on what to choose.
+    """Run the first kernel of a choice and drop one that raises.
+
+    The next one takes the same queries. Where the kernel was asked for by name, the run ends
+    with a word on what to choose.
 
     The mathematical form does the work once none is left, and in a call that gave the lost kernel
     more queries than others take. Memory that runs out is raised: no kernel's fault. Nor is what
@@ -304,8 +309,7 @@ def _choice(
     call: tuple[Tensor, Tensor, Tensor, int, BiasRows],
     choosing: KernelsUsed,
 ) -> Choice:
-    """Kernels for a name that the table lets pass, after comparing with the twin on some queries;
-    remembered by shape.
+    """Choose kernels for a name after comparing them with the twin, and remember them by shape.
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """

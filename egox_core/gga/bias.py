@@ -32,8 +32,10 @@ def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
-    """Cosine of every ego query of one latent frame against every token's direction; 0 for ego
-    keys."""
+    """Compute the cosine of each ego query of one latent frame with each token's direction.
+
+    Ego keys get 0.
+    """
     with without_autocast(geometry.key_dirs.device):
         return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
 

@@ -34,8 +34,9 @@ class Memory(Protocol):
         """Have so many bytes of :meth:`room` be free: others give theirs up."""
 
     def pin(self, tensor: Tensor) -> bool:
-        """Lock a tensor in main memory, so that a GPU can fetch it while it computes; False:
-        not.
+        """Lock a tensor in main memory so that a GPU can fetch it while it computes.
+
+        False where it can't be locked.
         """
 
     def unpin(self, tensor: Tensor) -> None:

@@ -1,5 +1,5 @@
-"""From depth and poses to the directions that geometry-guided attention compares (paper 3.2; quirks
-1 to 11).
+"""Compute the directions that geometry-guided attention compares, from depth and poses (paper 3.2,
+quirks 1 to 11).
 
 Steps, as in the released inference: exo pixels to world points, cropped and sampled to latents; for
 every ego frame the unit directions from its camera centre to the points of every frame; ego
@@ -45,7 +45,7 @@ def gga_geometry(
     meta_intrinsics: Tensor | None = None,  # [3, 3] of the take's file, for released rays
     progress: Progress = no_progress,
 ) -> GgaGeometry:
-    """Directions of all tokens of a canvas; a few MB, to be computed once per sampling run.
+    """Compute the directions of all tokens of a canvas (a few MB), once per sampling run.
 
     Depth frames 0, 4, 8, ... are used, as released. Depth wider than the canvas' aspect is
     centre-cropped; other sizes of the same aspect are sampled. Latents without valid depth get the
@@ -169,7 +169,7 @@ def pool_tokens(
     directions: Tensor,  # [t, 2h, 2w, 3]
     trust: Tensor,  # [t, 2h, 2w] 0...1
 ) -> tuple[Tensor, Tensor]:  # [t, h, w, 3], [t, h, w]
-    """Average over the 2x2 latents of a token, leaving out those of trust 0; |dir| <= 1."""
+    """Average each token's 2x2 latents, without those of trust 0, so that |dir| <= 1."""
     has_geometry = (trust > 0).to(directions)[..., None]
     count = _sum_patches(has_geometry)
     mean = _sum_patches(directions * has_geometry) / count.clamp_min(1)

@@ -35,7 +35,7 @@ def agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d]
 
 
 def fault_of(run: Callable[..., Tensor], args: tuple, twin: Tensor, heads: int) -> str:
-    """Reason why a kernel can't be taken; empty where it runs and agrees with the twin."""
+    """Say why a kernel can't be taken, or nothing where it runs and agrees with the twin."""
     try:
         return "" if agrees(run(*args), twin, heads) else WRONG
     except Exception as error:  # compilers of kernels raise anything
@@ -45,7 +45,7 @@ def fault_of(run: Callable[..., Tensor], args: tuple, twin: Tensor, heads: int) 
 
 
 def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
-    """Best of a few runs after a warm-up; infinite where one of them fails."""
+    """Time a kernel by the best of a few runs after a warm-up, infinite where one fails."""
     best, device = math.inf, args[0].device
     try:
         with torch.no_grad():

@@ -32,7 +32,7 @@ class Asked:
 
 @frozen
 class Limits:
-    """What a kernel takes; without any it takes all."""
+    """List what a kernel can take, where an empty field sets no limit."""
 
     dtypes: tuple[torch.dtype, ...] = ()
     widest_head: int | None = None
@@ -44,7 +44,7 @@ class Limits:
     why: str = ""
 
     def refusal(self, asked: Asked) -> str:
-        """Why it can't or won't do this; empty where it does."""
+        """Say why the kernel can't or won't take this call, or nothing where it does."""
         card, triton = card_of(asked.device), self.least_triton
         measured = self.gradients_on if asked.gradients else self.measured_on
         what = "its gradients were" if asked.gradients else "was"
@@ -128,7 +128,7 @@ def name_of(device: torch.device) -> str:
 
 @cache
 def triton_version() -> Card:
-    """Of the installed Triton; (0, 0) without one."""
+    """Read the version of the installed Triton, (0, 0) without one."""
     if find_spec("triton") is None:
         return 0, 0
     import triton

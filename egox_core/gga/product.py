@@ -96,8 +96,11 @@ def _halves(x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
 def weight_inputs(
     bias_rows: BiasRows, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, tuple[float, float, float], bool]:
-    """Columns of queries and keys; slope and offset below cosine 0, and floor, in their unit;
-    whether there is such a slope."""
+    """Prepare what a kernel computes the geometry's weights from.
+
+    These are the columns of queries and keys, then slope and offset below cosine 0 and the
+    floor in their unit, and whether there is such a slope.
+    """
     options, (scale, factor) = bias_rows.options, _strengths(bias_rows.options)
     unit = math.ldexp(1.0, 2 * LARGEST - sum(_powers(options)))
     above, floor = (1 + LOG_FLOOR) * (1 - 1 / scale) * unit, LOG_FLOOR * min(factor, 1.0) * unit
@@ -106,7 +109,10 @@ def weight_inputs(
 
 
 def constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
-    """Numbers that a kernel is compiled for; ``sizes``: queries, keys, warps, in flight."""
+    """Name the numbers that a kernel is compiled for.
+
+    ``sizes``: queries, keys, warps, in flight.
+    """
     names = "block_queries", "block_keys", "num_warps", "in_flight"
     fixed = {"steep": steep, "dim": dim, "block_dim": _padded(dim), "depth": DEPTH}
     return fixed | dict(zip(names, sizes, strict=True))
@@ -126,7 +132,7 @@ def guided_product(
     queries: slice,
     sums: Tensor | None = None,  # float32 [B, heads, frames of these queries, per frame or more]
 ) -> Tensor:  # as q
-    """Attention of these ego queries, all in one launch; what it takes is in :mod:`.kernel_table`.
+    """Compute the attention of these ego queries in one launch, within :mod:`.kernel_table`.
 
     ``sums`` gets the logarithms of the queries' sums, which :mod:`.product_gradient` needs.
 

@@ -120,8 +120,8 @@ def trainer_rays(
     h: int,  # latents
     w: int,  # latents
 ) -> Tensor:  # [t, h, w, 3] float64, unit length
-    """Ego rays in world axes as the released trainer makes them; only for LoRAs trained its way
-    (quirks 36).
+    """Compute ego rays in world axes as the released trainer does, for LoRAs trained so (quirks
+    36).
 
     Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its
     inverse; then (x, y) of the result turned to (-y, x). No lens, no turn of the picture.
@@ -155,8 +155,7 @@ def _latent_pixels(h: int, w: int) -> Tensor:  # [h, w, 2] float64 (column, row)
 
 
 def released_intrinsics(meta_intrinsics: Tensor | None) -> Tensor:  # [3, 3] float64
-    """K of ``meta.json``; that of every released take if the path was made by hand and no file
-    gave one."""
+    """Choose the K of ``meta.json``, or that of all released takes where there is none."""
     return RELEASED_K if meta_intrinsics is None else meta_intrinsics.to("cpu", torch.float64)
 
 
@@ -178,7 +177,7 @@ def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -
 
 
 def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
-    """Note on the K that released rays are made from; empty where all is as released."""
+    """Note which K the released rays are made from, or nothing where all is as released."""
     width, px = camera.width, released_k_picture_px(camera, meta_intrinsics)
     if has_released_k(meta_intrinsics):
         return (

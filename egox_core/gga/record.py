@@ -149,7 +149,7 @@ class AttentionRecord:
 
 @frozen
 class AttentionRows:
-    """Attention of some queries, mean over heads; each row sums to 1."""
+    """Hold the attention of some queries as a mean over heads, where each row sums to 1."""
 
     without: Tensor  # [n, tokens] float32, plain
     # Rows [n, tokens] float32 with the geometry's bias; None without geometry.

@@ -73,7 +73,7 @@ class BiasRows:
 
     @property
     def scratch_bytes(self) -> int:
-        """The fixed scratch; float32 is computed in place."""
+        """Count the bytes of the fixed scratch, 0 in float32, which is computed in place."""
         in_place = self.dtype == torch.float32
         return 0 if in_place else 4 * self._work_rows * self.geometry.tokens
 
@@ -126,7 +126,7 @@ class BiasRows:
             out.add_(self.offset)
 
     def _rows(self, rows: int) -> Tensor:
-        """[rows, tokens] with an aligned row stride."""
+        """Provide a buffer [rows, tokens] with an aligned row stride."""
         buffer = self._buffer
         if buffer is None or len(buffer) < rows:
             stride = -(-self.geometry.tokens // ROW_ALIGNMENT) * ROW_ALIGNMENT
@@ -154,8 +154,9 @@ def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
 
 
 def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
-    """(gain, offset) [tokens] each: power's strength and trust multiply, paper's log lambda_g adds;
-    None: 1 and 0.
+    """Compute the gain and the offset of each key's bias, [tokens] each, None for 1 and 0.
+
+    Mode power's strength and trust multiply, mode paper's log lambda_g adds.
 
     Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and
     the twin keeps it."""

@@ -1,4 +1,4 @@
-"""Triton kernels of the backward pass of :mod:`.product`; imported only where Triton is.
+"""Triton kernels of the backward pass of :mod:`.product`, imported only where Triton is.
 
 Shares are made again from scores, weights and the forward's sums. Weights carry no gradient. One
 kernel goes over all keys for some queries, one over all queries for some keys, so that each result
@@ -114,7 +114,10 @@ def key_gradients_kernel(
     depth: tl.constexpr,
     in_flight: tl.constexpr,
 ):
-    """Gradients of a block of keys and values, one head and one sample; scores are transposed."""
+    """Compute the gradients of a block of keys and values, for one head and one sample.
+
+    The scores are transposed.
+    """
     first_key, key = tl.program_id(0).to(tl.int64) * block_keys, tl.arange(0, block_keys)
     head, heads, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     row, channel = tl.arange(0, block_queries), tl.arange(0, block_dim)

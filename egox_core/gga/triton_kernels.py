@@ -1,4 +1,4 @@
-"""Triton kernels of guided attention; imported only where Triton is.
+"""Triton kernels of guided attention, imported only where Triton is.
 
 The names of Triton stand at module level, where versions before 3.4 look them up. The formula of
 :func:`.bias.bias_from_cosine` stands here twice more, because a kernel can't call torch.

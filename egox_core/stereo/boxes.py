@@ -19,7 +19,7 @@ QUARTER = 2**30
 
 
 def mark_stereo(path: Path, *, half_sphere: bool) -> None:
-    """Mark an mp4 as left and right eye side by side; its index comes to the front.
+    """Mark an mp4 as left and right eye side by side, and put its index first.
 
     The file is written anew, whole or not at all; pictures and sound stay as they are.
 
@@ -62,7 +62,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _boxes(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, int, int, int]]:
-    """(letters, begin, begin of the content, end) of boxes one after the other."""
+    """Yield (letters, begin, begin of the content, end) of each box in turn."""
     begin = 0
     while begin + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, begin)

@@ -76,7 +76,7 @@ class StereoForm:
         return upright @ torch.stack((x, torch.linalg.cross(z, x), z), -1)
 
     def word(self, up: Up) -> str:
-        """Remark on how level ``upright`` is; empty elsewhere."""
+        """Remark how level ``upright`` is, or nothing for any other setting."""
         if self.layout == "flat" or self.stabilise != "upright":
             return ""
         kept = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
@@ -113,7 +113,7 @@ def stereo_pictures(
     up: Up | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Tensor]:  # of [S, 2 S, 3] float32
-    """Both eyes side by side, the left one first; black where the lens saw nothing."""
+    """Draw both eyes side by side, the left one first, black where the lens saw nothing."""
     _, height, width, _ = left.shape
     lens = trajectory.ego.camera.rescale(width, height).upright()
     rays = form.rays(lens)

@@ -116,7 +116,7 @@ def _up_of_path(scene: PointCloud, trajectory: CameraTrajectory) -> Up:
 
 
 def _found(path: PathError, count: int) -> tuple[Tensor, Tensor]:  # [T, 3, 3], [T, 3] float64
-    """Turn and shift in metres of every frame; where they can't be judged, as in those around."""
+    """Interpolate turn and shift in metres for each frame from those that could be judged."""
     from scipy.spatial.transform import Rotation  # half of torch's time
 
     used = path.judged | ~path.judged.any()

@@ -82,7 +82,7 @@ def move(
     nearness: Tensor,  # [H, W] float32, 1/m
     eye: Tensor,  # [3] metres, place of the second eye, to the right, in the first one's camera
 ) -> tuple[Tensor, Tensor]:
-    """Find each pixel of the second eye's picture in the first one's; of several the nearest.
+    """Find each pixel of the second eye's picture in the first one's, the nearest of several.
 
     Returns:
         Places in the first picture, px [H, W, 2], and their nearness [H, W]; NaN where the first
@@ -113,7 +113,7 @@ def sample_at(
     picture: Tensor,  # [H, W, 3] float
     places: Tensor,  # [h, w, 2] px, NaN: nowhere
 ) -> Tensor:  # [h, w, 3]
-    """Colours between pixels, by cubic interpolation; 0 where there is no place."""
+    """Sample colours between pixels by cubic interpolation, 0 where there is no place."""
     last = places.new_tensor(picture.shape[1::-1]) - 1
     drawn = F.grid_sample(
         picture.movedim(-1, 0)[None],

@@ -64,7 +64,7 @@ def host_sound(
 
 
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
-    """The sound from the first frame in use to one frame after the last; None without any.
+    """Read the sound from the first frame in use to one frame after the last, None without any.
 
     Shorter than the picture where the sound track ends early. Packets that can't be decoded are
     silent, and its notes name them.
@@ -106,7 +106,7 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
 
 
 def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
-    """The part of a whole video's sound that belongs to the frames in use."""
+    """Cut a whole video's sound to the frames in use."""
     if sound is None:
         return None
     first = round(float(selection.times_s[0]) * sound.sample_rate)
@@ -135,7 +135,7 @@ class _HostForm:
         self._resampler: Any = None
 
     def pieces(self, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:  # [1 or 2, N]
-        """Convert a frame to the samples that are ready; None, the end, gives those that remain."""
+        """Convert a frame to the samples that are ready, or None, the end, to those that remain."""
         for piece in self._resampled(frame):
             channels = piece.layout.nb_channels
             samples = piece.to_ndarray().reshape(-1, channels).T
@@ -171,7 +171,7 @@ class _Placed:
         self._latest, self._joined, self._beyond = -np.inf, 0, 0
 
     def add(self, frame: av.AudioFrame) -> bool:
-        """Place a frame; False where the wanted part has ended."""
+        """Place a frame, and tell whether more of the wanted part may follow."""
         if frame.sample_rate < 1 or frame.layout.nb_channels < 1 or frame.samples < 1:
             return True
         self.rate = self.rate or _host_rate(frame.sample_rate)

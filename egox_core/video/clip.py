@@ -58,7 +58,7 @@ class VideoClip:
         return frames
 
     def sound(self) -> Sound | None:
-        """Read the sound of these frames; None without any.
+        """Read the sound of these frames, None without any.
 
         Raises:
             EgoXInputError: a file that can't be decoded.

@@ -22,7 +22,7 @@ _DISCARDED = 2  # flag of an entry of FFmpeg's index: cut away by an edit list
 
 
 def cut_off(source: Path | io.BytesIO) -> str:
-    """Say what is there of a file whose end is missing; empty where nothing is known to be."""
+    """Say what a file whose end is missing still holds, or nothing of one that isn't cut off."""
     with _opened(source) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -42,7 +42,7 @@ def cut_off(source: Path | io.BytesIO) -> str:
 
 
 def frames_of_index(stream: Any, size: int) -> int:
-    """Count an MP4's frames by its index, if some lie behind the end of ``size`` bytes; else 0."""
+    """Count an MP4's frames by its index if some lie behind the end of ``size`` bytes, else 0."""
     entries = [each for each in stream.index_entries if not each.flags & _DISCARDED]
     return len(entries) if any(each.pos + each.size > size for each in entries) else 0
 
@@ -52,7 +52,7 @@ def _opened(source: Path | io.BytesIO) -> AbstractContextManager[IO[bytes]]:
 
 
 def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """The kind and end of each box at the top; an end of 0 is the file's."""
+    """Yield the kind and end of each box at the top, with 0 for an end at the file's."""
     place = 0
     while True:
         file.seek(place)
@@ -89,7 +89,7 @@ def _matroska_length(file: IO[bytes]) -> int:
 def matroska_crop(
     beginning: bytes, number: int
 ) -> tuple[int, int, int, int]:  # px: bottom, top, left, right
-    """What a Matroska says not to show of the pictures of a track."""
+    """Read which margins of a track's pictures a Matroska says not to show."""
     file, within = io.BytesIO(beginning), [(0, len(beginning))]
     for names in ((_SEGMENT,), (_TRACKS,), (_TRACK,), (_VIDEO,)):
         within = [
@@ -112,7 +112,7 @@ def matroska_crop(
 def _elements(
     file: IO[bytes], place: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, int, int | None]]:
-    """Name, first byte and end of each element of a part of a Matroska; None is an unknown end."""
+    """Yield name, first byte and end (None if unknown) of each element in part of a Matroska."""
     while stop is None or place < stop:
         file.seek(place)
         name, length = _vint(file, keep=True), _vint(file)
@@ -126,7 +126,7 @@ def _elements(
 
 
 def _vint(file: IO[bytes], keep: bool = False) -> int | None:
-    """Number of Matroska, with its mark of length if ``keep``; None for an unknown one."""
+    """Read a number of a Matroska, with its mark of length if ``keep``, or None if unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -108,7 +108,7 @@ def refuse_cuts(
 
 
 def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
-    """A small grey picture, without fine noise and without slow shading."""
+    """Reduce a frame to a small grey picture without fine noise and slow shading."""
     small = cv2.resize(frame.cpu().numpy(), SIZE, interpolation=cv2.INTER_AREA)
     scale = 1 if frame.dtype == torch.uint8 else 255
     grey = cv2.cvtColor(small.astype(np.float32), cv2.COLOR_RGB2GRAY) * scale
@@ -156,7 +156,7 @@ def _punched_in(turn: np.ndarray) -> bool:  # [3, 3] homography of SWUNG_SIZE
 
 
 def _alike(first: np.ndarray, second: np.ndarray, kept: float = KEPT_CELLS) -> bool:
-    """Find enough cells of one pattern in the other; two plain pictures are alike."""
+    """Find enough cells of one pattern in the other, where two plain pictures are alike."""
     around = cv2.copyMakeBorder(second, SHIFT, SHIFT, SHIFT, SHIFT, cv2.BORDER_REFLECT)
     (width, height), same = CELL, []
     for y in range(0, SIZE[1], height):

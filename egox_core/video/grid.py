@@ -133,7 +133,7 @@ def label_height(picture_height: int) -> int:
 
 
 def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height, width, 3] uint8
-    """A name in light letters, made smaller until it fits."""
+    """Draw a name in light letters, made smaller until it fits."""
     strip = np.full((height, width, 3), PAPER, np.uint8)
     # The letters that the drawing library has are plain ASCII.
     text = name.replace("λ", "lambda").encode("ascii", "replace").decode("ascii")

@@ -46,8 +46,7 @@ _MOST = 16.0
 
 
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """A frame of the transfer ``HLG``, ``PQ`` or, of a wide gamut, a display's gamma, as a picture of
-    the standard range."""
+    """Convert a frame of transfer ``HLG``, ``PQ`` or a display's gamma to the standard range."""
     codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
     light = _light(transfer)[codes]
     _, to_709 = GAMUTS.get(int(frame.color_primaries), GAMUTS[9])
@@ -80,7 +79,7 @@ def _light(transfer: str) -> np.ndarray:  # [65536] float32
 
 @lru_cache(maxsize=1)
 def _shown() -> np.ndarray:  # [65536] uint8
-    """The sRGB code of each linear light from 0 to _MOST reference whites."""
+    """Tabulate the sRGB code of each linear light from 0 to _MOST reference whites."""
     light = np.linspace(0, _MOST, _CODES)
     rolled = np.where(light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE)))
     code = np.where(

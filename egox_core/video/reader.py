@@ -73,7 +73,7 @@ SEEK_GAP = 8
 
 
 def video_mark(path: Path | None) -> dict[str, str] | None:
-    """Mark by which a path remembers its video; None if it isn't a file that exists.
+    """Compute the mark by which a path remembers its video, None where there is no file.
 
     It has the names of the folder and file (``video``) and a digest of the first and last bytes and
     their count (``id``).
@@ -93,7 +93,7 @@ def video_mark(path: Path | None) -> dict[str, str] | None:
 
 @contextmanager
 def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
-    """A container opened for reading, its errors turned into ours.
+    """Open a container for reading, and turn its errors into ours.
 
     Raises:
         EgoXInputError: missing, corrupt, none of FORMATS, no video stream.
@@ -167,7 +167,7 @@ def video_name(source: VideoSource) -> str:
 
 
 def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoInfo:
-    """Size, rate and time stamps of a video; a file's are remembered until it changes.
+    """Read size, rate and time stamps of a video, and remember a file's until it changes.
 
     Packets are listed, and only the first frames are decoded; all of them once, where the packets'
     stamps aren't those of the frames that come out.
@@ -298,7 +298,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
 
 
 def _decoded_stamps(source: VideoSource, packets: int, progress: Progress) -> tuple:
-    """Stamps of all frames in the order in which they come out; a frame may have None."""
+    """Read the stamps of all frames, None where a frame has none, in the order of decoding."""
     stamps = []
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
@@ -318,7 +318,7 @@ def read_frames(
     # Redraws a picture for another lens.
     redrawn: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:  # [T, H, W, 3] of the same kind; RGB, of a long clip mapped from the disk
-    """The frames in use, cropped or padded and scaled.
+    """Read the frames in use, cropped or padded and scaled.
 
     Raises:
         EgoXInputError: one of them can't be decoded.
@@ -386,7 +386,7 @@ def decode_frames(
 def _walk(
     container, stream, info: VideoInfo, indices: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The wanted frames in order. Stops early where one can't be had."""
+    """Decode the wanted frames in order, and stop early where one can't be had."""
     index_of = {pts: i for i, pts in enumerate(info.pts)}
 
     def begun() -> Iterator[tuple[int | None, av.VideoFrame]]:
@@ -434,7 +434,7 @@ def _gamut(frame: av.VideoFrame) -> str:
 
 
 def _rgb_picture(frame: av.VideoFrame, matrix: int) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """A frame as a picture; where it names no matrix, by ``matrix`` or its wide gamut's."""
+    """Convert a frame to sRGB, by ``matrix`` or its wide gamut's where it names no matrix."""
     transfer = TRANSFERS.get(int(frame.color_trc))
     if transfer is None and _gamut(frame):
         transfer = GAMMAS.get(int(frame.color_trc), "2.4")
@@ -467,7 +467,7 @@ def _shown_picture(
 
 
 def _alone(picture: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
-    """The picture, black outside of a part (left, top, width, height) of it."""
+    """Black out all of a picture but a part (left, top, width, height)."""
     left, top, width, height = part
     inside = np.zeros_like(picture)
     inside[top : top + height, left : left + width] = picture[
@@ -481,7 +481,7 @@ def fit_picture(
     part: tuple[int, int, int, int],  # (left, top, width, height) px
     size: tuple[int, int],  # (width, height) px of the result
 ) -> np.ndarray:  # [height, width, 3]
-    """A rectangle of a picture, black outside of it, scaled to ``size``."""
+    """Cut a rectangle from a picture, black outside of it, and scale it to ``size``."""
     return resize_picture(rectangle(picture, *part), *size)
 
 

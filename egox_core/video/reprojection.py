@@ -167,7 +167,7 @@ class Undistortion:
         return drawn if scale == 1 else (drawn.clamp(0, 1) * 255).round().to(torch.uint8)
 
     def shown(self, info: VideoInfo) -> VideoInfo:
-        """The video as it is redrawn.
+        """Describe the video as it is redrawn.
 
         Raises:
             EgoXInputError: of another size than the source.
@@ -201,7 +201,7 @@ def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
 
 
 def _outline(camera: CameraModel) -> Tensor:  # [N, 2] float64, stored pixels
-    """The pixels of the picture's rim."""
+    """List the pixels of the picture's rim."""
     rim = torch.zeros(camera.stored_size[::-1], dtype=torch.bool)
     rim[[0, -1]] = rim[:, [0, -1]] = True
     return rim.nonzero().flip(-1).double()

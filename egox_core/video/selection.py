@@ -1,5 +1,4 @@
-"""Choice of a video's frames and the crop or padding of its picture; cameras and depth follow the
-same choice.
+"""Choose a video's frames and the crop or padding of its picture, which cameras and depth follow.
 
 Frames are named by source index. The picture change is one rectangle of the source (in square
 pixels, reaching outside where it is padded) mapped onto the frames handed on, so intrinsics follow
@@ -43,15 +42,16 @@ class VideoInfo:
 
     @property
     def uneven_times(self) -> list[float] | None:
-        """Seconds of every frame; None where counting by the rate is at most half a frame off."""
+        """List the seconds of each frame, None where the rate tells them to half a frame."""
         times = [round(t, 4) for t in self.times_s]
         even = all(abs(t * self.fps - frame) <= 0.5 for frame, t in enumerate(times))
         return None if even else times
 
 
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
-    """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and
-    its first frame.
+    """Cut a video to the host's Trim Video window, and find the window's first frame.
+
+    A duration of 0 reaches to the end.
 
     Indices keep counting from the file's first frame: depth and poses know nothing of the trim.
 

@@ -64,7 +64,7 @@ def frame_rate(
 def joined_times(
     stamps_s: Sequence[float],  # [T] in the order in which the frames are shown
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Times from the first frame, where recordings were put end to end in their order.
+    """Count times from the first frame where recordings were put end to end in their order.
 
     Also the seconds added to the stamps of each that goes back by over JOIN_S. None where the
     stamps make no times.

@@ -73,7 +73,7 @@ _DEFAULT, _COVER = 1, 1024  # bits of a track's disposition
 
 
 def chosen_track(tracks: Any) -> Any:
-    """The container's default track; None without any.
+    """Choose the container's default track, None without any.
 
     A cover picture is none. Of several, and of a recorder's that are all the default, the colour
     picture is taken, not depth or infrared: by their titles, else a compressed one before a raw
@@ -99,8 +99,7 @@ def real_tracks(tracks: Any) -> list:
 def container_crop(
     source: Any, format_name: str, stream: Any
 ) -> tuple[int, int, int, int] | None:  # (left, top, width, height), px as coded
-    """The part of a track's picture that the container says to show: MP4's clean aperture, or
-    Matroska's crop."""
+    """Read which part of a track's picture to show, by MP4's clean aperture or Matroska's crop."""
     size = width, height = stream.codec_context.width, stream.codec_context.height
     part = None
     if "mp4" in format_name:
@@ -128,7 +127,7 @@ def shown_part(
     aspect: float,  # of its pixels
     turn: tuple[bool, int, int],  # see display_turn
 ) -> tuple[int, int, int, int]:
-    """The same part of the picture as it is shown."""
+    """Turn and scale a part of the coded picture to the picture as it is shown."""
     transposed, down, right = turn
     left, width, whole = (round(each * aspect) for each in (part[0], part[2], size[0]))
     across, along = (left, width, whole), (part[1], part[3], size[1])
@@ -141,16 +140,16 @@ def shown_part(
 
 
 def codec_letters(source: Any, stream: Any) -> str:
-    """Give the four letters by which an MP4 or MOV names the form of a track's pictures; empty where
-    they can't be found."""
+    """Read the four letters that name a track's codec in an MP4 or MOV, or nothing without any."""
     tracks = _mp4_header(source).split(b"trak")[1:]
     entry = b"".join(tracks[stream.index : stream.index + 1]).partition(b"stsd")[2]
     return entry[12:16].decode("latin-1") if entry[12:16].isalnum() else ""
 
 
 def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
-    """The matrix (H.273; 2: FFmpeg's own, BT.601) of pictures that name none; and its name where
-    that is uncertain.
+    """Choose the matrix of pictures that name none, and name it where that is uncertain.
+
+    The number is that of H.273, where 2 is FFmpeg's default, BT.601.
 
     Cameras write HD in BT.709, and libraries without a tag in BT.601."""
     if frame.colorspace != 2 or frame.height < HD_LINES or frame.format.is_rgb:
@@ -162,7 +161,7 @@ def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
 
 
 def made_safe(stream: Any) -> tuple[int, bool]:
-    """Number of a sound track's channels, and whether each was named by the container.
+    """Count a sound track's channels, and tell whether the container named each.
 
     It must be asked before the first packet is decoded. PyAV (18) frees the names of such channels
     with every layout that it hands out, of the track's and of each frame: the process ends. So they
@@ -177,14 +176,17 @@ def made_safe(stream: Any) -> tuple[int, bool]:
 
 
 def unknown_sound(container: Any) -> str:
-    """Number of tracks of sound where none can be decoded; empty otherwise."""
+    """Count the sound tracks in words where none can be decoded, or say nothing."""
     tracks = container.streams.audio
     return f"{len(tracks)} of {len(tracks)} tracks" if tracks and not real_tracks(tracks) else ""
 
 
 def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
-    """The display matrix of a frame as the nearest quarter turn, mirrored or not: True where rows
-    become columns, then 1 or -1 for the order of the new rows, of the new columns."""
+    """Round a frame's display matrix to the nearest quarter turn, mirrored or not.
+
+    True where rows become columns, then 1 or -1 for the order of the new rows, of the new
+    columns.
+    """
     matrix = _side_data(frame, "DISPLAYMATRIX")
     # x' = a x + c y, y' = b x + d y
     a, b, _, c, d = struct.unpack("=5i", matrix[:20]) if matrix else (1, 0, 0, 0, 1)
@@ -194,7 +196,7 @@ def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
 
 
 def is_panorama(source: Any, format_name: str, frame: av.VideoFrame) -> bool:
-    """True where the file says that its picture shows all around."""
+    """Tell whether the file says that its picture shows all around."""
     return bool(
         _side_data(frame, "SPHERICAL")
         or ("mp4" in format_name and _AROUND.search(_mp4_header(source)))
@@ -202,7 +204,7 @@ def is_panorama(source: Any, format_name: str, frame: av.VideoFrame) -> bool:
 
 
 def stereo_layout(frame: av.VideoFrame, codec: str) -> str:
-    """Place of both eyes in the pictures; empty where they show one.
+    """Name how both eyes lie in the pictures, or nothing where they show one.
 
     Spatial video of phones (MV-HEVC) is said to alternate, but one eye alone is decoded."""
     data = _side_data(frame, "STEREO3D")
@@ -211,7 +213,7 @@ def stereo_layout(frame: av.VideoFrame, codec: str) -> str:
 
 
 def dolby_profile(source: Any, format_name: str) -> str:
-    """Profile of Dolby Vision whose colours others can't show; empty for others."""
+    """Name the profile of Dolby Vision whose colours others can't show, or nothing."""
     if "mp4" not in format_name and "matroska" not in format_name:
         return ""
     header = _mp4_header(source) if "mp4" in format_name else _beginning(source)
@@ -233,7 +235,7 @@ def _beginning(source: Any) -> bytes:
 
 
 def _mp4_header(source: Any) -> bytes:
-    """The box ``moov``."""
+    """Read an MP4's box ``moov``, empty without one."""
     with nullcontext(source) if hasattr(source, "getbuffer") else source.open("rb") as file:
         file.seek(0)
         while len(head := file.read(8)) == 8:
@@ -249,7 +251,7 @@ def _mp4_header(source: Any) -> bytes:
 
 
 def readable_packets(container: Any, stream: Any) -> Iterator[av.Packet]:
-    """The packets of a stream; what can't be read between them is passed over."""
+    """Read a stream's packets, and pass over what can't be read between them."""
     import av
 
     reached = True
@@ -265,7 +267,7 @@ def readable_packets(container: Any, stream: Any) -> Iterator[av.Packet]:
 
 
 def decoded_frames(container: Any, stream: Any, lost: list[av.Packet]) -> Iterator[Any]:
-    """The frames of a stream; packets that can't be decoded are added to ``lost``."""
+    """Decode a stream's frames, and add packets that can't be decoded to ``lost``."""
     import av
 
     for packet in readable_packets(container, stream):
@@ -281,8 +283,11 @@ def of_fields(stream: Any, frame: av.VideoFrame) -> bool:
 
 
 def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    """The stream's frames from here on, interlaced ones with the lines of their first moment and
-    bwdif's between them; fields as they are."""
+    """Read the stream's frames from here on, and deinterlace those that need it by bwdif.
+
+    Interlaced frames keep the lines of their first moment and get bwdif's between them. Single
+    fields stay as they are.
+    """
     from av.filter import Graph
 
     graph, stamps = None, deque()

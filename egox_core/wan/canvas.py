@@ -115,7 +115,7 @@ def check_pictures(
     exo_images: Tensor,  # [T, H, W, 3]
     prior: Tensor,  # [T or more, H, W_ego, 3]
 ) -> tuple[int, Tensor]:  # T, prior [T, H, W_ego, 3]
-    """Check exo frames and prior; return the frame count, and the prior cut to it.
+    """Check exo frames and prior, count the frames and cut the prior to that count.
 
     Everything that can be wrong is refused before the VAE runs.
 

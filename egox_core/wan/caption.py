@@ -246,7 +246,7 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
 
 
 def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
-    """(scene, actions) of a section; what stands before the first heading belongs to the scene."""
+    """Part a section into its scene, with what stands before any heading, and its actions."""
     found = list(_HEADING.finditer(part))
     if any(match.group(0).strip() not in (SCENE, ACTION) for match in found):
         notes.append("headings put right")

@@ -181,7 +181,7 @@ class ChunkFiles:
 
 
 class ChunkMemory(Protocol):
-    """Memory of what earlier chunks made; see :mod:`egox_core.prior.look_away`."""
+    """Remember what earlier chunks made (see :mod:`egox_core.prior.look_away`)."""
 
     def fill(
         self, exo: Tensor, prior: Tensor, depth: DepthVideo, trajectory: CameraTrajectory

@@ -103,7 +103,7 @@ class WeightFile:
 
 
 def weight_file(file: Path, what: str) -> WeightFile:
-    """Ask a file of weights what it carries; ``what`` names it in errors.
+    """Read what a file of weights carries, called ``what`` in errors.
 
     Raises:
         EgoXInputError: as :func:`~egox_core.wan.weights.read_header`.
@@ -148,7 +148,7 @@ def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
 
 
 def kind_of(header: Mapping) -> tuple[str | None, str]:
-    """The place that a file fits ("": none here; None: nobody knows), and the file in words."""
+    """Find the place that a file fits ("" for none here, None if unknown), and describe it."""
     shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
     place, words = next(

@@ -56,7 +56,7 @@ RIDGE = 1e-3
 
 
 def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] raw -> the same, model space
-    """(raw - mean) / std, channel by channel."""
+    """Subtract the mean of each channel and divide by its standard deviation."""
     mean, std = _statistics(raw)
     return (raw - mean) / std
 

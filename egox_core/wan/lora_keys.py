@@ -197,8 +197,9 @@ class LoraConversion:
         return "; ".join(note for note in notes if note)
 
     def _released_note(self, file_name: str) -> str | None:
-        """Difference of a file under the release's name to the release; empty where it holds the same
-        parts, None under another name.
+        """Compare a file that has the release's name with the release, and say what differs.
+
+        Empty where it holds the same parts, None for a file of another name.
 
         Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
         """
@@ -218,8 +219,9 @@ class LoraConversion:
         )
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-        """Parts that the model doesn't have; ``shapes``: native weight name -> shape,
-        without prefix.
+        """List this LoRA's parts that a model with weights of these ``shapes`` lacks.
+
+        ``shapes``: native weight name -> shape, without prefix.
 
         Raises:
             EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
@@ -421,7 +423,7 @@ def convert_transformer(
 
 
 def rename_parameter(key: str, to: Naming = "native") -> str | None:
-    """Rename a parameter; None if it isn't in the model.
+    """Rename a parameter of the model, and answer None for any other.
 
     It is a part with .weight, .bias or nothing, under a prefix as LoRA files have it.
     """
@@ -598,7 +600,7 @@ def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str
 
 
 def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | None:
-    """alpha / rank of a module by PEFT's settings; ``rank``: that of its matrices.
+    """Compute alpha / rank of a module by PEFT's settings, from ``rank`` where they state none.
 
     Raises:
         EgoXInputError: a pattern for single modules that can't be followed.

@@ -62,7 +62,7 @@ def read_header(file: Path, what: str) -> dict:
 
 
 def read_tensor(file: Path, header: Mapping, name: str, what: str) -> Tensor:
-    """One tensor of a safetensors file whose :func:`read_header` this is; the file isn't mapped.
+    """Read one tensor of a safetensors file without mapping it, by its :func:`read_header`.
 
     Raises:
         EgoXInputError: of a type that isn't known.
