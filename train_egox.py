@@ -17,7 +17,15 @@ if not (ROOT / "egox_train").is_dir():
         'repository and run there: pip install -e ".[train]"'
     )
 
-from egox_train.cli.front import main  # noqa: E402
+try:
+    from egox_train.cli.front import main
+except ModuleNotFoundError as error:
+    if str(error.name).startswith("egox"):
+        raise
+    sys.exit(
+        f"The package {error.name} is not installed for {sys.executable}. Use the Python that has "
+        f'torch, and install there: pip install -e "{ROOT}[train]"'
+    )
 
 if __name__ == "__main__":  # workers of `prepare` and `cache` import this file anew
     sys.exit(main())

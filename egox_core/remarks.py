@@ -10,6 +10,7 @@ class RemarkKind(str, Enum):
     NOTE = "note"
     WARNING = "warning"  # something to look at
     STRANGE_DEPTH = "strangeDepth"  # depth and frames may be of two takes
+    HEAD_VIDEO = "headVideo"  # a wearer's own video may stand in exo's place
     STRANGE_PLACE = "strangePlace"  # the ego camera hardly is where it is
     FRAMES = "frames"  # of which frames the entries of a file, array or socket are
 

@@ -29,6 +29,8 @@ from .host.video import audio_of, native_video
 from .io_types import EgoXFrames
 from .search_words import node_schema
 
+FIRST_VIDEO = "sample/synthetic_room/exo.mp4"
+"""A sample that has as many frames as a new node asks for."""
 MAX_SIDE = 4096
 """Pixels of a frame's width or height."""
 MANY_CHANNELS = 8
@@ -52,6 +54,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=list_files(VIDEO_SUFFIXES),
+                    default=FIRST_VIDEO,
                     upload=io.UploadType.video,
                     tooltip=(
                         "A video in the input folder, or one of the pack's samples. Ignored if "

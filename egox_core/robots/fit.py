@@ -12,6 +12,7 @@ from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind, StageReport
 from ..types import CameraTrajectory, PointCloud
 
+MISFITS = (RemarkKind.STRANGE_DEPTH, RemarkKind.HEAD_VIDEO)
 NOT_TESTABLE, WRONG, RIGHT = -1, 0, 1
 WORDS = {
     NOT_TESTABLE: "Whether the cameras fit is not testable",
@@ -73,7 +74,7 @@ def camera_fit(
     path_deg = CameraFit.untested(len(ego)).path_deg
     path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
     # It doesn't decide: depth of a few other takes fits by chance, too.
-    strange = [note for note in scene.notes if note.kind == RemarkKind.STRANGE_DEPTH]
+    strange = [note for note in scene.notes if note.kind in MISFITS]
     other = trajectory.other_exo(*scene.exos)
     fits, notes = NOT_TESTABLE, [*place, *strange, *other, Remark(found.text())]
     if not generated and found.median_deg is not None and score >= LEAST_SCORE:

@@ -21,7 +21,7 @@ from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, unsteady_pixels
 from .edges import stray_step
 from .moving_camera import cloud_background, fuse_moving
-from .own_take import strange_depth
+from .own_take import HEAD_VIDEO, strange_depth
 from .surface import ClipFrames
 
 FAR_M = 10_000.0
@@ -141,6 +141,7 @@ def build_scene(
     clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.exo.camera.depth_rays())
     masks = StillMasks(depth, dynamic)
     derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
+    strange = strange_depth(exo_frames, depth.depth_m)
     seen_m = None
     if depth.exo.moves:
         static, tolerance, noise = fuse_moving(clip, masks, progress)
@@ -158,7 +159,9 @@ def build_scene(
                 background, depth_m=background.depth_m.masked_fill(hidden, torch.nan)
             )
         moved = camera_motion(exo_frames, masks)
-        if moved is not None:
+        if moved is not None and strange:
+            strange = (HEAD_VIDEO,)
+        elif moved is not None:
             pixels, frame = moved
             how = (
                 f"it moves, how far isn't known (at frame {frame} the background of frame 0 is no "
@@ -177,7 +180,7 @@ def build_scene(
         static=static,
         moving=moving,
         exo=depth.exo,
-        notes=(*notes, *strange_depth(exo_frames, depth.depth_m)),
+        notes=(*notes, *strange),
         mean_static=None if background is None else moving.mean_static,
         sight=ExoSight(
             depth=depth,

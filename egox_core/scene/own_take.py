@@ -25,6 +25,11 @@ WARNING = Remark(
     "Is it of another take?",
     RemarkKind.STRANGE_DEPTH,
 )
+HEAD_VIDEO = Remark(
+    "this looks like a head camera's video: its camera moves, the depth's stands, and the two don't "
+    "fit. Choose the video of the third-person camera",
+    RemarkKind.HEAD_VIDEO,
+)
 
 
 def strange_depth(

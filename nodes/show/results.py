@@ -33,7 +33,7 @@ from .temp_files import temp_video
 
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 LENS_GUESSED = "lensGuessed"
-STRANGE = (RemarkKind.STRANGE_DEPTH, RemarkKind.STRANGE_PLACE)
+STRANGE = (RemarkKind.HEAD_VIDEO, RemarkKind.STRANGE_DEPTH, RemarkKind.STRANGE_PLACE)
 Node = type[io.ComfyNode]
 
 

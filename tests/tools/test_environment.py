@@ -136,6 +136,10 @@ def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch)
     (layout.repo / "requirements.txt").write_text("numpy\negox-does-not-exist>=3\n", "utf-8")
     with pytest.raises(SetupError, match=r'" -m pip install "egox-does-not-exist>=3"$'):
         check_requirements(environment, "demo")
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    (layout.repo / "requirements.txt").write_text('numpy>=1; os_name != "x"\n', "utf-8")
+    with pytest.raises(SetupError, match=r'-m pip install "packaging" "numpy>=1"$'):
+        check_requirements(environment, "train-demo")
     assert sorted(tmp_path.rglob("*")) == before and not pip_calls
 
 

@@ -4,8 +4,6 @@ import os
 import re
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.requirements import Requirement
-
 from .environment import TORCH_PINS, Environment, install
 from .layout import Layout, SetupError
 
@@ -24,11 +22,14 @@ def check_requirements(environment: Environment, command: str) -> None:
     wanted = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
     if command == "test" or owned and command not in USERS:
         wanted += extra_requirements(layout, "dev")
-    missing = [line for line in wanted if not is_met(line)]
+    try:
+        missing = [line for line in wanted if not is_met(line)]
+    except ModuleNotFoundError:  # an environment of uv's has neither pip nor packaging
+        missing = ["packaging", *wanted]
     if not missing:
         return
     if not owned or os.environ.get("EGOX_NO_SETUP") == "1":
-        packages = " ".join(f'"{line}"' for line in missing)
+        packages = " ".join(f'"{line.partition(";")[0]}"' for line in missing)
         raise SetupError(
             "Packages are missing here. Install them with\n"
             f'  "{environment.python}" -m pip install {packages}'
@@ -46,6 +47,8 @@ def check_requirements(environment: Environment, command: str) -> None:
 def is_met(line: str) -> bool:
     """Check whether a requirement, such as "name>=version", is installed in this environment, or
     isn't for machines of this kind."""
+    from packaging.requirements import Requirement
+
     wish = Requirement(line)
     if wish.marker and not wish.marker.evaluate():
         return True

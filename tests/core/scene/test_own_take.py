@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from egox_core.scene.own_take import WARNING, strange_depth
+from egox_core import stages
+from egox_core.scene.own_take import HEAD_VIDEO, WARNING, strange_depth
 from egox_core.take import load_take
+from egox_core.takes import read_meta
+from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +32,14 @@ def test_depth_of_another_take_is_told(room):
         (frames, torch.ones_like(depth), ()),
     ):
         assert strange_depth(clip, maps) == says
+
+
+@pytest.mark.parametrize("name", ["synthetic_room", "calm_room"])
+def test_a_head_camera_s_video_in_exo_s_place_is_named(name):
+    take = ROOT / "sample" / name
+    meta = read_meta(take / "meta.json")
+    for video, is_head in (("exo.mp4", False), ("ego_ground_truth.mp4", True)):
+        clip, _ = stages.load_clip(take / video, frame_count=9)
+        depth, _ = stages.align(take / "depth.npz", frames=clip.selection, meta=meta)
+        notes = stages.scene(clip.exo, depth)[0].notes
+        assert notes == ((HEAD_VIDEO,) if is_head else ()), video
