@@ -1,4 +1,5 @@
-"""One script per claim: ``run.py bench NAME`` measures it and says whether its bars hold;
+"""Measure one claim a script: ``run.py bench NAME`` says whether its bars hold.
+
 ``results/`` keeps figures, those of benches that are gone with the commit at which they stood
 (``bench_stood_at``).
 

@@ -31,7 +31,7 @@ NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
 
 
 def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
-    """The kernel for one card, as Triton's launcher would specialise it."""
+    """Compile the kernel for one card, as Triton's launcher would specialise it."""
     names, warps = kernel.arg_names, constants.pop("num_warps")
     kinds = dict.fromkeys(names, "i32") | dict.fromkeys(FLOATS, "fp32")
     kinds |= dict.fromkeys("q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype])
@@ -49,7 +49,7 @@ def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
 
 
 def usage(cubin: bytes) -> tuple[int, int]:
-    """Registers of a thread, bytes that it spills."""
+    """Count the registers of a thread and the bytes that it spills."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -73,7 +73,7 @@ def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]
 
 
 def main() -> int:
-    """Print the page, or keep it; 1 where a kernel takes too much."""
+    """Print the page or save it, and exit with 1 where a kernel takes too much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
     save = parser.parse_args().save

@@ -19,7 +19,7 @@ TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 
 
 def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
-    """Every comparison; those of takes only where their numbers are."""
+    """Run every comparison, those of takes only where their numbers are."""
     from benchmarks.support import fidelity_core, fidelity_model
 
     if take_goldens is not None:

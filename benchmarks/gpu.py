@@ -47,7 +47,10 @@ DISK_GB = 2
 
 
 def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
-    """Say what the machine has and lacks, into the folder too; the host, and what is left out."""
+    """Find the host, say what the machine has and lacks, and list what is left out.
+
+    The same is written into the folder.
+    """
     host, machine, words = None, this_machine(), ""
     try:
         host = find_host()

@@ -82,7 +82,7 @@ def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Te
 
 
 def away_from_outlines(index: Tensor) -> Tensor:
-    """[H, W] numbers of solids, or bool -> [H, W] bool: nothing else within 3 px."""
+    """Mark pixels [H, W] bool with no other solid within 3 px, by numbers of solids or bool [H, W]."""
     solids = index.float()[None, None]
     highest, lowest = (
         sign * torch.nn.functional.max_pool2d(sign * solids, 7, 1, 3) for sign in (1, -1)
@@ -140,7 +140,7 @@ def measure_seed(spec: SyntheticSpec, every: int) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """The result for people."""
+    """Format the result for people."""
     lines = [
         f"{'':>10} {'depth':>6} {'preset':>13} {'static dB':>9} {'moving dB':>9} {'change':>8}"
     ]

@@ -52,7 +52,8 @@ TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 def released_prompt(
     options: DemoOptions, staged: str, stand_in: bool, repo: Path
 ) -> dict[str, Any]:
-    """The graph for the real weights, or with stand-ins the demo's, as the public run was set."""
+    """Prepare the graph for the real weights, or the demo's with stand-ins, as the public run was
+    set."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_all(apply_options(prompt, options, staged))
     for kind, values in {
@@ -64,7 +65,7 @@ def released_prompt(
 
 
 def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> tuple[Path, float]:
-    """The folder with ego.mp4, and the seconds of the whole graph.
+    """Run the graph, find its folder with ego.mp4, and measure its seconds.
 
     Raises:
         SetupError: no take, the server did not start, weights are missing, the graph failed.
@@ -85,7 +86,7 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
 
 
 def compare(ego: Path, truth: Path) -> dict[str, float]:
-    """PSNR and SSIM of a generated video; the true one is scaled to its size."""
+    """Measure PSNR and SSIM of a generated video against the true one scaled to its size."""
     ours = read_frames(ego)
     height, width = ours.shape[1:3]
     true = read_frames(truth)[: len(ours)]
@@ -102,7 +103,7 @@ def verdict(values: dict[str, float]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result for people."""
+    """Format the result for people."""
     lines = [
         f"{result['take']}: {result['steps']} steps in {result['minutes']:.1f} min",
         "| | here | public run | off by | near is |",

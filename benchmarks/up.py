@@ -76,7 +76,7 @@ def draw_clip(group: str, seed: int) -> Clip:
 
 
 def _rolled(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
-    """An upright path with a head's roll, which wanders from second to second."""
+    """Roll an upright path as a head does, by an angle that wanders from second to second."""
     times_s, knots_s = ego.frames.times_s, np.arange(0.0, 60.0)
     roll = rng.normal() * ROLLED_DEG[0] + np.interp(
         times_s, knots_s, rng.normal(size=len(knots_s)) * ROLLED_DEG[1]
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """The figures for people."""
+    """Format the figures for people."""
     names = list(next(iter(rows.values())))
     lines = ["| group | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for group, figures in rows.items():

@@ -18,7 +18,7 @@ All that files and rooms of `egox_core` hand out. Made by `python3 run.py make a
 
 
 def page() -> str:
-    """The whole page: files, then rooms."""
+    """Write the whole page: files, then rooms."""
     parts = []
     for name in (*FILES, *sorted(path.parent.name for path in CORE.glob("*/__init__.py"))):
         is_room = (CORE / name).is_dir()
@@ -49,7 +49,7 @@ def _entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
 
 
 def _head(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> list[str]:
-    """A definition down to its docstring; of a class fields and methods, too."""
+    """Show a definition down to its docstring, with fields and methods of a class."""
     docstring = node.body[0]
     shown = lines[node.lineno - 1 : docstring.lineno - 1]
     if isinstance(node, ast.ClassDef):
@@ -62,7 +62,7 @@ def _head(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> list[str]:
 
 
 def _first(docstring: str | None) -> str:
-    """The first paragraph, in Markdown."""
+    """Format the first paragraph as Markdown."""
     return re.sub(r":\w+:(?=`)", "", (docstring or "").split("\n\n")[0]).replace("``", "`")
 
 

@@ -157,7 +157,7 @@ class SmallerLora:
         return read_tensor(self.source, self.header, name, "LoRA file")
 
     def _pair(self, part: str) -> tuple[Tensor, Tensor]:
-        """A [r, ...] and B [out, r, ...] in the file's type.
+        """Read A [r, ...] and B [out, r, ...] in the file's type.
 
         Raises:
             EgoXInputError: NaN or infinity.
@@ -173,7 +173,7 @@ class SmallerLora:
         return pair[0], pair[1]
 
     def _size(self, part: str) -> Smaller:
-        """The rank that is asked for, and the energy that it keeps."""
+        """Find the rank that is asked for, and the energy that it keeps."""
         down, up = (matrix.flatten(1).float() for matrix in self._pair(part))
         triangles = torch.linalg.qr(up, "r").R, torch.linalg.qr(down.T, "r").R
         squares = torch.linalg.svdvals(triangles[0] @ triangles[1].T).double().square()
@@ -185,8 +185,10 @@ class SmallerLora:
         return Smaller(rank=rank, energy=float(shares[rank - 1]))
 
     def _matrices(self, part: str) -> tuple[Tensor, Tensor]:
-        """A and B as they are written, before their type changes; of a smaller product each holds
-        half of its size."""
+        """Compute A and B as they are written, before their type changes.
+
+        Of a smaller product each holds half of its size.
+        """
         down, up = self._pair(part)
         if not self.resized:
             return down, up
@@ -217,7 +219,10 @@ class SmallerLora:
         return stored
 
     def _scale(self, part: str, rank: int) -> float:
-        """alpha / rank of the file; a smaller product has it inside, and 1 beside it."""
+        """Compute alpha / rank of the file.
+
+        A smaller product has it inside, and 1 beside it.
+        """
         alpha = self.lora.tensors.get(f"{part}.alpha")
         return 1.0 if alpha is None else float(alpha) / rank
 
@@ -258,7 +263,7 @@ class SmallerLora:
 
 
 def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...]]:
-    """Write a LoRA or transformer under other names; a report, and keys that have no place."""
+    """Write a LoRA or transformer under other names, report, and list keys that have no place."""
     content, state = weight_file(source, "weights file"), load_file(source)
     if content.place == "LoRA":
         native = naming == "native"
@@ -290,7 +295,7 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
 
 
 def in_range(kind: type, text: str) -> Any:
-    """A number of the command line; argparse says what is wrong with another."""
+    """Read a number of the command line, and let argparse say what is wrong with it."""
     value = kind(text)
     if not (0 < value <= 1 if kind is float else value >= 1):
         raise argparse.ArgumentTypeError(

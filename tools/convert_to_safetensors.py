@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 
 def find_tensors(content: object) -> dict[str, torch.Tensor]:
-    """The state dictionary in what torch.load gave.
+    """Find the state dictionary in what torch.load gave.
 
     Raises:
         ValueError: none found.
@@ -32,8 +32,7 @@ def find_tensors(content: object) -> dict[str, torch.Tensor]:
 
 
 def convert(source: Path) -> Path:
-    """Write SOURCE with the suffix .safetensors and return its path; an existing one is not
-    overwritten."""
+    """Write SOURCE with the suffix .safetensors unless that file exists, and hand back its path."""
     target = source.with_suffix(".safetensors")
     if target.exists():
         raise FileExistsError(f"{target} exists already")

@@ -61,7 +61,7 @@ ROUNDED = 0.1
 
 
 def layer_config(form: str, shape: list[int]) -> dict[str, Any]:
-    """Description of a matrix [rows, columns] in 8 bits, as the host reads it."""
+    """Describe a matrix [rows, columns] in 8 bits, as the host reads it."""
     group = next((size for size in GROUPS if shape[1] % size == 0), 0)
     if form == "int8_tensorwise" and group:
         return {"format": form, "convrot": True, "convrot_groupsize": group}
@@ -73,8 +73,10 @@ def in_eight_bits(
     # The result of layer_config.
     config: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """The host's tensors of a matrix, by the end of their names: whole numbers with a scale for
-    each row, or 8-bit floats with one."""
+    """Quantise a matrix to the host's tensors, by the end of their names.
+
+    They are whole numbers with a scale for each row, or 8-bit floats with one.
+    """
     from comfy_kitchen import tensor as layouts
 
     how = {key: value for key, value in config.items() if key != "format"}
@@ -122,11 +124,11 @@ class Merge:
         }
 
     def read(self, source: str) -> Tensor:
-        """A tensor of the base's file."""
+        """Read a tensor of the base's file."""
         return read_tensor(self.base, self.header, source, "base model")
 
     def config(self, name: str) -> dict[str, Any] | None:
-        """Form of a weight in 8 bits; None: it stays, as all but the blocks' matrices."""
+        """Choose the form of a weight in 8 bits, None for all but the blocks' matrices, which stay."""
         shape = self.header[self.names[name]]["shape"]
         matrix = name.startswith("blocks.") and name.endswith(".weight") and len(shape) == 2
         return layer_config(self.form, shape) if matrix else None
@@ -196,7 +198,7 @@ def merge(
     tell: Callable[[str], None] = lambda words: None,
     comfyui: Path = AROUND,
 ) -> None:
-    """Write the merged file, whole or not at all; what a killed run has written is gone on from.
+    """Write the merged file whole or not at all, and go on from what a killed run has written.
 
     Raises:
         EgoXInputError: see :class:`Merge`; comfy-kitchen missing or too old, a full disk, a target
@@ -303,8 +305,10 @@ def read_back(file: Path, work: Merge, comfyui: Path = AROUND) -> str:
 
 
 def host_code(comfyui: Path) -> tuple[Any, Any] | None:
-    """Import ComfyUI's layers and reader, from its folder where they aren't known yet; None where they
-    aren't there."""
+    """Import ComfyUI's layers and reader, from its folder where they aren't known yet.
+
+    None where they aren't there.
+    """
     if (comfyui / "comfy" / "ops.py").is_file() and str(comfyui) not in sys.path:
         sys.path.append(str(comfyui))
     try:
@@ -319,7 +323,7 @@ def host_code(comfyui: Path) -> tuple[Any, Any] | None:
 
 
 def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
-    """Length and header of the file; a digest in it tells the sources and settings apart."""
+    """Build length and header of the file, with a digest that tells the sources and settings apart."""
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
     asked = json.dumps([state, work.strength, work.form])
     state_digest = hashlib.sha256(asked.encode()).hexdigest()[:16]

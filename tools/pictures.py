@@ -80,8 +80,10 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The demo with a sweep over both values, as the player's own button asks for it; it saves each
-    ego video."""
+    """Change the demo to a sweep over both values that saves each ego video.
+
+    The player's own button asks for the same sweep.
+    """
     kinds = {node["class_type"]: name for name, node in prompt.items()}
     kept = {
         name: node

@@ -40,7 +40,7 @@ def faults(repo: Path, tag: str) -> list[str]:
 
 
 def list_entry(repo: Path) -> dict[str, str | list[str]]:
-    """The pack's entry in the Manager's own list, for a pull request there.
+    """Write the pack's entry in the Manager's own list, for a pull request there.
 
     By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
     """

@@ -70,7 +70,7 @@ def bundle(data: dict) -> None:
 
 
 def edit(data: dict, three: Path) -> None:
-    """Apply the edits to the library's files; each must still find its place."""
+    """Apply the edits to the library's files, each of which must still find its place."""
     files = {
         path: path.read_text("utf-8")
         for path in (
@@ -102,7 +102,7 @@ def banner(data: dict) -> str:
 
 
 def entry(data: dict) -> str:
-    """The module that is bundled: everything else of the library is left out."""
+    """Write the module that is bundled, which leaves out everything else of the library."""
     lines = [f'export {{ {", ".join(data["core"])} }} from "three/src/Three.js";']
     lines += [
         f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()

@@ -69,7 +69,7 @@ def make_case(
     device: torch.device,
     batch: int = 1,
 ) -> Case:
-    """Unit normal q, k, v (what the model's norms leave) and random unit directions."""
+    """Draw unit normal q, k, v (what the model's norms leave) and random unit directions."""
     geometry = random_geometry(latents, torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device=device).manual_seed(
         0
@@ -94,9 +94,11 @@ def kernel(name: str) -> Iterator[None]:
 def in_turns(
     works: dict[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Median seconds of each, measured in turns after one warm-up, each turn in another order, since
-    a card is slower after what heats it; those that don't run here, or for which memory is short,
-    are left out."""
+    """Measure the median seconds of each work, in turns after one warm-up.
+
+    Each turn has another order, since a card is slower after what heats it. Works that don't
+    run here, or for which memory is short, are left out.
+    """
     taken: dict[str, list[float]] = {}
     for name, work in works.items():
         with suppress(RuntimeError, ImportError):
@@ -112,7 +114,10 @@ def in_turns(
 def exact_rows(
     case: Case, options: GgaOptions | None
 ) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
-    """Sampled ego tokens of three frames, and their attention in float64; without bias where ``options`` is None."""
+    """Sample ego tokens of three frames, and compute their attention in float64.
+
+    There is no bias where ``options`` is None.
+    """
     geometry, generator = case.geometry, torch.Generator().manual_seed(1)
     t, h, w_exo, w_ego = geometry.grid
     picked = [
@@ -149,8 +154,10 @@ def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
 
 
 def peak_tensor_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes of tensors alive at the worst moment of ``work`` on a GPU, beyond those alive before it;
-    its result counts. 0 on a CPU."""
+    """Measure the most bytes of tensors that ``work`` adds at once on a GPU, with its result.
+
+    0 on a CPU.
+    """
     if device.type != "cuda":
         return 0
     torch.cuda.synchronize(device)

@@ -44,8 +44,7 @@ class Check:
 
 
 def worst(ours: Tensor, theirs: Tensor) -> float:
-    """Largest absolute difference; infinite where a number is missing, which a comparison must not
-    forget."""
+    """Find the largest absolute difference, infinite where a number is missing."""
     return float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
 
 
@@ -100,7 +99,7 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
 def bias_checks(
     name: str, geometry: GgaGeometry, tensors: dict[str, Tensor], lambda_g: float
 ) -> Iterator[Check]:
-    """The rows that attention really uses, made by the same object."""
+    """Compare the rows that attention really uses, made by the same object."""
     options = GgaOptions(lambda_g=lambda_g)
     rows = BiasRows(geometry, options, torch.float32, reuse=True)
     is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS

@@ -24,7 +24,7 @@ STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0
 
 
 def nodes(pack: ModuleType, name: str) -> ModuleType:
-    """A module of the pack's nodes."""
+    """Import a module of the pack's nodes."""
     return importlib.import_module(f"{pack.__name__}.nodes.{name}")
 
 
@@ -35,8 +35,9 @@ def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
 
 
 def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
-    """The golden forward through ``apply_model`` of the host, with our widening and guidance: [1,
-    16, t, h, w] whole.
+    """Run the golden forward through the host's ``apply_model``, with our widening and guidance.
+
+    The whole result is [1, 16, t, h, w].
 
     The golden input is random in every channel, the exo half's noise and condition too, so the
     widening wrapper is given both. A wrapper further in sees the whole output before it is cropped.
@@ -201,8 +202,7 @@ def embedding_picture_checks() -> Iterator[Check]:
 
 
 def noise_checks(pack: ModuleType) -> Iterator[Check]:
-    """The authors' bfloat16 noise of their scripts' seeds, as NOISE and as the picture embedding
-    has it."""
+    """Compare the authors' bfloat16 noise of their seeds with NOISE and the picture embedding's."""
     latent = torch.zeros(1, 16, 13, 56, 56)
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -258,7 +258,7 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
 
 
 def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
-    """Largest difference of token ids; infinite where the lengths differ."""
+    """Find the largest difference of token ids, infinite where the lengths differ."""
     if len(row) != len(expected):
         return math.inf
     return float(max(abs(token - other) for (token, _), other in zip(row, expected, strict=True)))

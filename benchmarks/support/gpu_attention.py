@@ -129,7 +129,7 @@ def _sage(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def _dense(case: rig.Case) -> Callable[[], Tensor]:
-    """The authors' way: the whole map as a mask of all queries."""
+    """Attend as the authors do, with the whole map as a mask of all queries."""
     q, k, v = (x.unflatten(-1, (case.heads, -1)).transpose(1, 2) for x in (case.q, case.k, case.v))
     made: list[Tensor] = []
 

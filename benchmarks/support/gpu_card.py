@@ -24,7 +24,7 @@ LARGEST_FP8, LARGEST_INT8 = 448.0, 127.0
 
 
 def device_row(device: torch.device) -> Row:
-    """The card, and what it reaches in one large product."""
+    """Describe the card, and what it reaches in one large product."""
     rate = matrix_rate(device)
     facts = {"matrix_flops_per_second": rate}
     text = f"{rate / 1e12:.1f} TFLOP/s of one large matrix product"
@@ -42,8 +42,11 @@ def device_row(device: torch.device) -> Row:
 
 
 def product_rows(size: str, device: torch.device) -> Iterator[Row]:
-    """The matrix products of one block for both conditions, activations cast as files of that kind
-    have it: fp8 at scale 1 (clipped at 448), int8 by rows of both."""
+    """Time the matrix products of one block for both conditions.
+
+    Activations are cast as files of that kind have it: fp8 at scale 1 (clipped at 448), int8 by
+    rows of both.
+    """
     dim, ffn = SIZES[size]["dim"], SIZES[size]["ffn_dim"]
     # A CPU multiplies 8-bit floats one by one.
     tokens = 2 * CLIPS[size].tokens if device.type == "cuda" else 32

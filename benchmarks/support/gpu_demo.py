@@ -16,7 +16,7 @@ SECOND_BAR_S = 2.5
 
 
 def demo_row(size: str, judged: bool) -> Row:
-    """The first run, and one with another seed; small: with few pixels."""
+    """Time the first run and one with another seed, with few pixels at the small size."""
     from tools.setup.demo import DemoOptions, apply_options, of_type, run_prompt
 
     environment, taken = this_environment(), []

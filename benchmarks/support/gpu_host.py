@@ -1,5 +1,8 @@
-"""``bench gpu``: the full-size transformer and VAE with random weights, through the host's own
-loader, patcher, sampler and memory management; all in one process, which starts the host once."""
+"""Run the full-size transformer and VAE with random weights for ``bench gpu``.
+
+They go through the host's loader, patcher, sampler and memory management, all in one process, which
+starts the host once.
+"""
 
 import functools
 import gc
@@ -36,7 +39,7 @@ _base = None
 
 @functools.cache
 def start_host() -> str:
-    """Import the host as its main.py sets it up, and the pack; in words, which memory is managed.
+    """Import the host as its main.py sets it up, and the pack, and say which memory is managed.
 
     The host's dynamic memory is on where main.py turns it on: NVIDIA, torch from 2.8 on, not in
     WSL. Without a device the same switch is thrown: then modules have no weights until a state dict
@@ -107,8 +110,11 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
 def step_rows(
     weights: str, name: str, memory: Callable[[], str], given: dict[str, Any], held: bool
 ) -> Iterator[Row]:
-    """Steps with CFG: guided; where memory isn't held, beside a text encoder that stays, with exo
-    kept, and plain."""
+    """Time guided steps with CFG.
+
+    Where memory isn't held, a text encoder stays beside them, and steps with exo kept and plain
+    ones follow.
+    """
     size, judged = given["size"], given["judged"] and weights == "bf16"
     encoder = None if held else resident_encoder(size)
     plain, guided, kept = patched_models(random_model(size, WEIGHTS[weights]), size)
@@ -154,7 +160,7 @@ def step_rows(
 
 
 def resident_encoder(size: str) -> Any:
-    """A model of 8.2 GB (umT5, CLIP and VAE together) that has run and stays, as in a graph."""
+    """Load a model of 8.2 GB (umT5, CLIP and VAE together) that has run and stays, as in a graph."""
     import comfy.model_management
     import comfy.model_patcher
     import comfy.ops
@@ -189,8 +195,10 @@ def kept_where(kept: Any, size: str) -> str:
 
 
 def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
-    """Steps of the host's *TorchCompileModel* in turns with eager ones, of one model without dynamic
-    memory, and what the first two take."""
+    """Time steps of the host's *TorchCompileModel* in turns with eager ones, and the first two.
+
+    It is one model without dynamic memory.
+    """
     from comfy_extras.nodes_torch_compile import TorchCompileModel
 
     # A CPU's compiler takes minutes, and tells nothing of a card's.
@@ -222,7 +230,7 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
 
 
 def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
-    """A whole run of the workflow egox_fast with random weights: VAE, steps, VAE."""
+    """Time a whole run of the workflow egox_fast with random weights: VAE, steps, VAE."""
     clip, vae = CLIPS[size], random_vae(size)
     guided, stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
     stamps.append(time.perf_counter())
@@ -246,8 +254,10 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
 
 
 def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False) -> Any:
-    """A ModelPatcher of the host that its own loading has filled; also where the host asks for it
-    anew, without dynamic memory."""
+    """Fill a ModelPatcher by the host's loading, also where the host asks for it anew.
+
+    Then it has no dynamic memory.
+    """
     import comfy.model_management
     import comfy.model_patcher
 
@@ -266,7 +276,7 @@ def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False)
 
 
 def random_vae(size: str) -> Any:
-    """The host's VAE, from the shapes of its own module."""
+    """Build the host's VAE from the shapes of its own module."""
     import comfy.ldm.wan.vae
     import comfy.model_management
     import comfy.sd
@@ -281,8 +291,10 @@ def random_vae(size: str) -> Any:
 def random_state(
     module: torch.nn.Module, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
-    """A state dict for ``module``; one tensor of each shape, drawn on ``device``, that all of its
-    shape share, since no time depends on their values."""
+    """Draw a state dict for ``module`` on ``device``, one tensor for all weights of a shape.
+
+    No time depends on their values.
+    """
     generator, drawn, state = torch.Generator(device=device).manual_seed(0), {}, {}
     for place, part in module.named_modules():
         shapes = {name: value.shape for name, value in part.named_parameters(recurse=False)}
@@ -298,8 +310,10 @@ def random_state(
 
 
 def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
-    """One model without geometry, with it, and with it and exo kept; all widen, so all see the
-    whole canvas."""
+    """Patch a model without geometry, with it, and with it and exo kept.
+
+    All widen, so all see the whole canvas.
+    """
     pack, clip = load_pack(), CLIPS[size]
     options = core(pack, "gga").GgaOptions
     t, h, w_exo, w_ego = clip.grid
@@ -325,7 +339,10 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
 
 
 def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Tensor]:
-    """Seconds of the best step but the first, and the ego latent; by the host's sampler."""
+    """Sample by the host's sampler, and time the best step but the first.
+
+    With the time comes the ego latent.
+    """
     import comfy.clip_vision
     import comfy.sample
 

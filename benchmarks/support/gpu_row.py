@@ -18,7 +18,7 @@ PACK = Path(__file__).resolve().parent.parent.parent
 
 @frozen
 class Row:
-    """One line of the table; ``numbers`` is the same for machines."""
+    """Hold one line of the table, with ``numbers`` that say the same to machines."""
 
     what: str
     measured: str
@@ -44,7 +44,7 @@ def anonymous(text: str) -> str:
 
 
 def why(error: BaseException) -> str:
-    """An exception in one line for the table."""
+    """Shorten an exception to one line for the table."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[
         :LONGEST_REASON

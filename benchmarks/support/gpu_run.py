@@ -39,7 +39,7 @@ Parts = dict[str, Callable[[], Iterable[Row]]]
 
 @contextmanager
 def time_limit(seconds: float | None) -> Generator[None]:
-    """Raise TimeoutError in this, the main, thread after so many seconds; None: never.
+    """Raise TimeoutError in this, the main, thread after so many seconds, never for None.
 
     It is interrupted as by Ctrl-C, also behind ``nohup``, where Ctrl-C is ignored, and where it waits
     for a lock or a process. What computes in a library goes on until it returns.
@@ -73,7 +73,7 @@ def time_limit(seconds: float | None) -> Generator[None]:
 
 @dataclass(slots=True)
 class Report:
-    """Rows so far; ``keep`` is called after each."""
+    """Collect rows, and call ``keep`` after each."""
 
     rows: list[tuple[str, Row]] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,8 @@ class Report:
     def run(
         self, part: str, rows: Callable[[], Iterable[Row]], seconds: float | None = None
     ) -> None:
-        """One part, of so many seconds at most; where it fails or outruns them, a row says so."""
+        """Run one part within so many seconds, with a row that says so where it fails or outruns
+        them."""
         started = time.monotonic()
         try:
             with time_limit(seconds):
@@ -167,7 +168,8 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown for a bug report: facts, rows, what held and didn't, what wasn't run."""
+    """Format the result as Markdown for a bug report: facts, rows, what held and didn't, what
+    wasn't run."""
     facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
     judged = [row for row in result["rows"] if row["held"] is not None]
     lines = [
@@ -201,7 +203,7 @@ def run_bench(
     args: argparse.Namespace,
     left_out: list[str],  # by the first look
 ) -> int:
-    """Run the parts that the command line asks for; the exit code."""
+    """Run the parts that the command line asks for, and answer the exit code."""
     if not args.small and unused_card():
         sys.exit(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "

@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The two options that all benchmarks share."""
+    """Add the two options that all benchmarks share."""
     parser.add_argument(
         "--json", action="store_true", help="print the result as JSON instead of a table"
     )
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bench_parser(account: str) -> argparse.ArgumentParser:
-    """A parser with the two options; its help is the script's own account of itself."""
+    """Build a parser with the two options, whose help is the script's own account of itself."""
     parser = argparse.ArgumentParser(
         description=account, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,7 +87,7 @@ def finish(
     table: str,
     passed: bool = True,
 ) -> int:
-    """Print the result as asked, and keep it when asked; the script's exit code."""
+    """Print the result as asked, save it when asked, and answer the script's exit code."""
     text = json.dumps(full_record(name, result), indent=1, ensure_ascii=False)
     print(text if args.json else table)
     if args.save:
@@ -96,7 +96,7 @@ def finish(
 
 
 def full_record(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """A result with its name, date, machine and versions."""
+    """Add name, date, machine and versions to a result."""
     return {
         "benchmark": name,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),

@@ -33,8 +33,10 @@ CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 
 def measure(base: str, small: bool) -> tuple[float, float | None]:
-    """Seconds of one optimizer step, and GB of tensors at its worst moment (None without a GPU);
-    ``small``: a few layers on whatever device there is."""
+    """Time one optimizer step, and measure GB of tensors at its worst moment (None without a GPU).
+
+    ``small``: a few layers on whatever device there is.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, grid, rank = meta_model(), RELEASED_GRID, 256
     if small:
@@ -43,8 +45,10 @@ def measure(base: str, small: bool) -> tuple[float, float | None]:
 
 
 def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
-    """As :func:`measure`, by the shipped configuration for a card of so many GB, whose 8-bit Adam
-    AdamW steps in for where bitsandbytes is missing; main memory is this process's.
+    """Measure as :func:`measure`, by the shipped configuration for a card of so many GB.
+
+    AdamW steps in for its 8-bit Adam where bitsandbytes is missing. Main memory is this
+    process's.
 
     Raises:
         EgoXInputError: main memory is short.
@@ -115,7 +119,10 @@ def make_step(
     # Its optimizer, and its blocks and checkpoints in main memory; None: AdamW, all on the device.
     offloaded: TrainConfig | None = None,
 ) -> Callable[[], None]:
-    """A step of the trainer's model; inputs, and weights that aren't offloaded, are on the device."""
+    """Make a step of the trainer's model.
+
+    Inputs, and weights that aren't offloaded, are on the device.
+    """
     t, h, w_exo, w_ego = grid
     sizes = model.config
     model.rope = type(model.rope)(sizes.attention_head_dim, sizes.patch_size, 1024)

@@ -81,7 +81,7 @@ class AutoMasks:
             yield masks[there], sure[sure > LEAST_IOU][steady][there]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
-        """The picture squeezed to the model's square, as sam2 does it."""
+        """Squeeze the picture to the model's square, as sam2 does it."""
         pixels = torch.nn.functional.interpolate(
             picture.movedim(-1, 0)[None],
             (self.side_px, self.side_px),
@@ -96,7 +96,7 @@ class AutoMasks:
 def stability(
     logits: Tensor,  # [N, H, W]
 ) -> Tensor:  # [N] 0...1
-    """Overlap of the masks at thresholds an offset above and below; 0 of an empty one."""
+    """Measure how much the masks at an offset above and below overlap, 0 of an empty one."""
     inner, outer = ((logits > edge).flatten(1).sum(dim=1) for edge in (OFFSET, -OFFSET))
     return inner / outer.clamp(min=1)
 

@@ -23,7 +23,7 @@ def prior_alone(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """The prior as it is, holes black."""
+    """Take the prior as it is, with black holes."""
     return prior * coverage[..., None]
 
 
@@ -32,7 +32,8 @@ def prior_telea(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """The prior, holes filled frame by frame by inpainting; a frame without coverage stays black.
+    """Fill the prior's holes frame by frame by inpainting, where a frame without coverage stays
+    black.
 
     Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
     it."""
@@ -51,7 +52,7 @@ def exo_resized(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """The exo picture squeezed to the ego size."""
+    """Squeeze the exo picture to the ego size."""
     height, width = prior.shape[1:3]
     return torch.from_numpy(
         np.stack([resize_picture(f, width, height) for f in exo.float().cpu().numpy()])

@@ -27,7 +27,9 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | None:
-    """Mean of ``values`` with the 95 % interval from drawing takes with replacement; None without values.
+    """Average ``values`` with the 95 % interval from drawing takes with replacement.
+
+    None without values.
 
     The same in each run. With a single take the interval has no width, since nothing is known of other takes.
     """

@@ -116,7 +116,7 @@ def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 
 
 
 def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1
-    """The exo frames.
+    """Read the exo frames.
 
     Raises:
         EgoXInputError: missing, corrupt, too short.
@@ -126,13 +126,13 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
 
 
 def _frames(file: Path, info: VideoInfo, count: int) -> Tensor:
-    """The first frames; any count, of which a clip for the model has 4n+1."""
+    """Read the first ``count`` frames, which need not be the 4n+1 of a clip for the model."""
     pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
 def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
-    """Scene and path of a clip; None where its folder has no depth or no poses.
+    """Load scene and path of a clip, None where its folder has no depth or no poses.
 
     Raises:
         EgoXInputError: files that can't be read, or that don't fit each other.
@@ -155,7 +155,9 @@ def read_coverage(
     folder: Path,
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> tuple[Tensor, str]:  # [T, H, W] bool
-    """(coverage, where it is from: "renderer", or "picture" where there is no such file).
+    """Read the coverage and name its source.
+
+    The source is "renderer", or "picture" where there is no such file.
 
     Raises:
         EgoXInputError: a coverage.npz that can't be read or doesn't fit the prior.
@@ -176,5 +178,5 @@ def read_coverage(
 
 
 def content_hash(files: list[Path]) -> list[str]:
-    """sha256 of each file; "" for one that is not there."""
+    """Compute the sha256 of each file, "" for one that is not there."""
     return [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for f in files]

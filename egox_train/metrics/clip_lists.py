@@ -15,7 +15,7 @@ from .table1 import SPLITS
 def clips_of(
     source: Path, split: str, protocol: ProtocolName | None
 ) -> tuple[list[ClipRecord], Path, list[ClipRecord]]:
-    """(all clips, the folder that theirs lie in, the clips of ``split``).
+    """List all clips, the folder that theirs lie in, and the clips of ``split``.
 
     Args:
         source: a manifest. A protocol that needs nothing else takes a folder, too: of takes (each
@@ -48,7 +48,7 @@ def clips_of(
 
 
 def _record(clip: str, folder: str) -> ClipRecord:
-    """A clip of which nothing is known but its videos, and its take by its name."""
+    """Describe a clip of which nothing is known but its videos, and its take by its name."""
     return ClipRecord(
         clip=clip,
         take=take_of_clip(clip),
@@ -74,6 +74,6 @@ def _record(clip: str, folder: str) -> ClipRecord:
 
 
 def take_of_clip(clip: str) -> str:
-    """The take of a clip that is named <take>_<first frame>_<last frame>; the clip without them."""
+    """Find the take in a name <take>_<first frame>_<last frame>, or take the whole name."""
     named = re.fullmatch(r"(.+)_\d+_\d+", clip)
     return clip if named is None else named[1]

@@ -67,7 +67,7 @@ class RowJob:
 
 
 def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | str:
-    """The clip's row: ``clip``, ``take``, ``metrics`` by method; as :func:`made_once`.
+    """Make the clip's row (``clip``, ``take``, ``metrics`` by method) as :func:`made_once` does.
 
     Args:
         device: of the networks.
@@ -105,7 +105,7 @@ def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, 
 
 @lru_cache(maxsize=len(WEIGHTS))
 def network(name: str, file: Path, device: str) -> Callable[..., Any]:
-    """The network of columns.WEIGHTS from its file or folder, read once a process.
+    """Load the network of columns.WEIGHTS from its file or folder, once a process.
 
     Raises:
         EgoXInputError: the file missing or of another model, a package missing.

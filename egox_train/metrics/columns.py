@@ -275,10 +275,10 @@ PER_CLIP = tuple(m for m in METRICS if m.family != "set")
 
 
 def of_family(*families: Family) -> Sequence[Metric]:
-    """The metrics of these families, in table order."""
+    """List the metrics of these families, in table order."""
     return [m for m in METRICS if m.family in families]
 
 
 def of_table(table: Table) -> Sequence[Metric]:
-    """The metrics of one table, in its order."""
+    """List the metrics of one table, in its order."""
     return [m for m in METRICS if table in m.tables]

@@ -120,8 +120,9 @@ def looks(
     masks: np.ndarray,  # [N, T, H, W] bool
     features: Tensor,  # [T, h, w, d] of patches
 ) -> np.ndarray:  # [N, d] float64
-    """One unit vector an object: the mean feature of its patches over all frames; zero where it has
-    none.
+    """Average the features of each object's patches over all frames to a unit vector.
+
+    It is zero where an object has no patch.
 
     A patch counts by the share of it that the mask covers.
     """
@@ -144,9 +145,10 @@ def match_by_looks(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     dino: Callable[[Tensor], Tensor],  # DinoFeatures
 ) -> ObjectMasks:
-    """The same true objects with the generated masks that look most like each: the assignment with
-    the greatest sum of cosines. True objects that are left over get empty masks; generated ones
-    that are left over are dropped.
+    """Match the true objects with the generated masks that look most like each.
+
+    The assignment has the greatest sum of cosines. True objects that are left over get empty
+    masks. Generated ones that are left over are dropped.
 
     ``masks.truth`` [N, ...] and ``masks.generated`` [M, ...] need not correspond.
     """

@@ -65,8 +65,9 @@ def evaluate(
     *,
     progress: Progress = no_progress,
 ) -> EvaluateOutcome | RunSums:
-    """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and
-    contact_sheet.png to ``out``.
+    """Evaluate ``generated``/<clip>.mp4 of every clip.
+
+    Writes report.json, report.md and contact_sheet.png to ``out``.
 
     Finished rows stay in ``out``/rows and are taken as they are while their files and settings are
     the same, so a call that was killed goes on, and gives the report that it would have given. A
@@ -152,7 +153,7 @@ def evaluate(
 
 
 def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
-    """Middle frames of a clip; the ego ones pixel by pixel, exo scaled to their height."""
+    """Choose the middle frames of a clip, the ego ones pixel by pixel, exo scaled to their height."""
     folder = root / record.folder
     files = (folder / EXO, folder / PRIOR, generated / f"{record.clip}.mp4", folder / TRUTH)
     return SheetRow(
@@ -162,7 +163,7 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
 
 
 def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
-    """The videos of further seeds under names of their own."""
+    """Give the videos of further seeds names of their own."""
     names = [name for name, _ in videos]
     return tuple(
         (seed_name(name, 1 + names[:place].count(name)), folder)
@@ -173,7 +174,10 @@ def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...
 def _groups(
     everyone: Sequence[ClipRecord], records: Sequence[ClipRecord], split_of: Mapping[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Clips by kind of group and name, where there are several; not those of which it isn't known."""
+    """Group the clips by kind of group and name, where there are several.
+
+    Clips whose group isn't known are left out.
+    """
     trained = {r.room for r in everyone if split_of.get(r.clip) == "train"}
     groups: dict[str, dict[str, list[str]]] = {}
     for record in records:
@@ -227,7 +231,7 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
 
 
 def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
-    """Options as the report has them; without paths, which mean nothing elsewhere."""
+    """List the options for the report, without paths, which mean nothing elsewhere."""
     return {
         "split": options.split or "all",
         **({"clips": run.clips} if run.clips else {}),
@@ -246,8 +250,10 @@ def _features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, n
 def _set_distances(
     kept: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
 ) -> dict[str, dict[str, float]]:
-    """By column and method whose videos were given; the baselines' would take as long again for
-    each."""
+    """Compute the distances of sets by column and method whose videos were given.
+
+    The baselines' would take as long again for each.
+    """
     if len(kept) < 2:
         return {}
     from .fvd import frechet_distance

@@ -50,7 +50,7 @@ class VideoFeatures:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> np.ndarray:  # [400] float32
-        """The features of one video.
+        """Compute the features of one video.
 
         Raises:
             EgoXInputError: fewer than 9 frames.
@@ -99,7 +99,7 @@ class MotionFeatures:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> np.ndarray:  # [1408] float32
-        """The features of one video.
+        """Compute the features of one video.
 
         Raises:
             EgoXInputError: fewer than 16 frames.
@@ -132,7 +132,7 @@ def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
 
 
 def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
-    """|mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) of two sets of features [n][d]; 0 for equal sets.
+    """Compute |mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) of two sets of features [n][d].
 
     Covariances divide by n, as cd-fvd's. With fewer videos than features they are singular, and
     the value depends on their number: only sets of the same size compare.

@@ -17,7 +17,7 @@ def object_rows(
     masks: ObjectMasks,
     truth: Tensor,  # [T, H, W, 3]
 ) -> dict[str, float | None]:
-    """Means over all frames and objects with a true mask; None where there is nothing to average.
+    """Average over all frames and objects with a true mask, None where there is nothing to average.
 
     An object without a mask in the generated video counts as missing: IoU and contour accuracy are
     0 for it by their definitions, and it has no location, so it is left out of the location error
@@ -60,13 +60,16 @@ def check_sizes(
 
 
 def iou(true: np.ndarray, guess: np.ndarray) -> float:
-    """Intersection over union of two [H, W] bool; 1 where both are empty."""
+    """Compute intersection over union of two [H, W] bool, 1 where both are empty."""
     union = np.count_nonzero(true | guess)
     return 1.0 if not union else np.count_nonzero(true & guess) / union
 
 
 def location_error_px(true: np.ndarray, guess: np.ndarray) -> float:
-    """Distance of the mean points of the largest outlines, px; both masks must hold something."""
+    """Measure how far apart the mean points of the largest outlines lie, px.
+
+    Both masks must hold something.
+    """
     return float(np.linalg.norm(_outline_mean(true) - _outline_mean(guess)))
 
 
@@ -76,16 +79,20 @@ def _outline_mean(mask: np.ndarray) -> np.ndarray:
 
 
 def contour_accuracy(true: np.ndarray, guess: np.ndarray) -> float:
-    """F-measure of boundary pixels that have one of the other mask within the bound; 1 where both
-    have none."""
+    """Compute the F-measure of boundary pixels within the bound of the other mask's.
+
+    1 where both have none.
+    """
     return boundary_f(
         boundary(true), boundary(guess), int(np.ceil(BOUND * np.linalg.norm(true.shape)))
     )
 
 
 def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
-    """F-measure of boundary pixels ([H, W] bool each) that have one of the other within ``radius``
-    px; 1 of none."""
+    """Compute the F-measure of boundary pixels that have one of the other within ``radius`` px.
+
+    Both are [H, W] bool. 1 where neither has any.
+    """
     row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (row**2 + column**2 <= radius**2).astype(np.uint8)
     near_true, near_guess = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true, guess))
@@ -96,8 +103,8 @@ def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels that differ from the one to the right, below, or right below (as DAVIS
-    draws it)."""
+    """Mark pixels [H, W] bool that differ from the one to the right, below, or right below (as
+    DAVIS)."""
     grown = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
     own, right, below, across = grown[:-1, :-1], grown[:-1, 1:], grown[1:, :-1], grown[1:, 1:]
     return (own != right) | (own != below) | (own != across)

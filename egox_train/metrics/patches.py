@@ -16,8 +16,9 @@ def patch_zncc(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float | None:
-    """Mean correlation of luma over squares of :data:`PATCH` px from the top left on; smaller
-    pictures are one.
+    """Average the correlation of luma over squares of :data:`PATCH` px from the top left on.
+
+    A smaller picture is one square.
 
     A square that is flat in ``generated`` alone has 0; None where the truth shows nothing."""
     check_pair(generated, truth)

@@ -1,4 +1,4 @@
-"""LPIPS and CLIP-I. Both need weights; a path to them is given, nothing is downloaded."""
+"""Measure LPIPS and CLIP-I with weights from a path that is given, since nothing is downloaded."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Lpips:
         truth: Tensor,  # [T, H, W, 3] float 0...1
         spatial: bool = False,
     ) -> Tensor:  # [T]; spatial: [T, H, W]
-        """Distance of each frame, or around each pixel; 0 for equal ones.
+        """Measure the distance of each frame, or around each pixel, 0 for equal ones.
 
         Raises:
             EgoXInputError: see image.check_pair; pictures under 63 px.

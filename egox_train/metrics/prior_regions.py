@@ -22,7 +22,7 @@ def region_rows(
     error: Tensor,  # [T, H, W] of image.squared_error
     coverage: Tensor,  # [T, H, W] bool
 ) -> dict[str, float | None]:
-    """PSNR inside and outside, and the covered share; None where a region is empty."""
+    """Compute PSNR inside and outside, and the covered share, None where a region is empty."""
     return {
         "psnr_inside": region_psnr(error, coverage),
         "psnr_outside": region_psnr(error, ~coverage),
@@ -35,7 +35,7 @@ def class_rows(
     error: Tensor | None = None,  # [T, H, W] of image.squared_error
     **maps: Tensor,  # [T, H, W] by name of the metric, of which the mean counts
 ) -> dict[str, float | None]:
-    """Figures by class; None where a clip has no such pixel."""
+    """Compute the figures by class, None where a clip has no such pixel."""
     rows: dict[str, float | None] = {}
     for name, kind in SEEN_KINDS.items():
         region = seen == kind

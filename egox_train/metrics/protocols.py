@@ -88,5 +88,5 @@ TABLE1 = Protocol(
 
 
 def protocol_named(name: ProtocolName | None) -> Protocol:
-    """The protocol of that name; our own without one."""
+    """Choose the protocol of that name, or our own without a name."""
     return OWN if name is None else TABLE1

@@ -45,9 +45,11 @@ def build_report(
     columns: Sequence[Metric] = METRICS,
     references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All of it; the same rows give the same report. ``rows`` in the order of clips;
-    ``sets_of``: figures of the set of some clips; ``groups``: clips by kind of group and name;
-    ``columns``: of the protocol; ``references``: published rows (:func:`references_of`).
+    """Build the whole report, which is the same for the same rows.
+
+    ``rows`` in the order of clips. ``sets_of``: figures of the set of some clips. ``groups``:
+    clips by kind of group and name. ``columns``: of the protocol. ``references``: published
+    rows (:func:`references_of`).
     """
     seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
     means = _means(rows, seeds)
@@ -133,8 +135,10 @@ def protocol_of(
 
 
 def references_of(split: str) -> dict[str, Any]:
-    """The published rows of a split of the paper, seen or unseen (or a manifest's name of it); none
-    of another."""
+    """Look up the published rows of a split of the paper, none for another split.
+
+    The splits are seen and unseen, or a manifest's names of them.
+    """
     for name, own in table1.SPLITS.items():
         if split in (name, own):
             return {
@@ -175,8 +179,11 @@ def _of_clip(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float 
 
 
 def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """By method and metric: mean, clips, takes; the interval where there are takes enough; over
-    several seeds the standard deviation of the mean."""
+    """Compute mean, clips and takes by method and metric.
+
+    The interval is added where there are takes enough, and over several seeds the standard
+    deviation of the mean.
+    """
     take_of, means = _take_of(rows), {}
     for method, keys in seeds.items():
         means[method] = found = {}
@@ -216,7 +223,7 @@ def _differences(
 
 
 def _correct(paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]) -> None:
-    """Puts Holm's p beside each, of all comparisons that one table shows."""
+    """Add Holm's p to each of all comparisons that one table shows."""
     shown = {
         (name, m.key): paired[name][m.key]
         for name in paired
@@ -241,7 +248,7 @@ def _not_computed(
 
 
 def markdown_report(report: Mapping[str, Any]) -> str:
-    """Everything of the report that a person reads; '–' stands where a value couldn't be had."""
+    """Write all of the report that a person reads, with '–' where a value couldn't be had."""
     own = "name" not in report["protocol"]
     lines = [
         "# Evaluation",
@@ -333,7 +340,7 @@ def _comparison(
 def _remainders(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """What could not be evaluated or computed, and what the columns mean."""
+    """List what could not be evaluated or computed, and what the columns mean."""
     if report["errors"]:
         yield "Not evaluated", [f"- {line}" for line in each_once(sorted(report["errors"].items()))]
     yield "Not computed", [f"- {name}: {why}" for name, why in report["not_computed"].items()]
@@ -366,7 +373,7 @@ def _paper_table(
     seeds: Mapping[str, Sequence[str]],
     columns: Sequence[Metric] = PAPER,
 ) -> list[str]:
-    """A row for each group ("": all clips) and method."""
+    """Make a row for each group ("" for all clips) and method."""
     rows = {}
     for name, group in groups.items():
         for method, values in group["means"].items():
@@ -390,7 +397,7 @@ def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[st
 
 
 def _count(values: Mapping[str, Any]) -> str:
-    """Clips and takes of the row; single metrics may have fewer."""
+    """Count clips and takes of the row, of which single metrics may have fewer."""
     counts = [(v["clips"], v["takes"]) for v in values.values() if "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
 

@@ -39,7 +39,7 @@ MOVING_PAIRS, OF_FRAMES = 4, 16
 def temporal_flickering(
     frames: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float:
-    """1 - mean |following frame - frame|, in 0...1; 1: nothing changes.
+    """Compute 1 - mean |following frame - frame|, in 0...1, where 1 means that nothing changes.
 
     vbench's measure (255 - mean difference) / 255. It is meant for still scenes: a moving head
     lowers it as flicker does, so it only means something beside the true video's own value.
@@ -61,8 +61,10 @@ def motion_smoothness(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     between: Between,
 ) -> float:
-    """1 - mean absolute difference of the odd frames to what is between their neighbours, in 0...1;
-    1: all motion is as even as the interpolation. A last frame without a successor is left out.
+    """Compute 1 - mean absolute difference of odd frames to an interpolation of their neighbours.
+
+    In 0...1, where 1 means that all motion is as even as the interpolation. A last frame
+    without a successor is left out.
 
     Raises:
         EgoXInputError: fewer than three frames, pictures under 128 px.
@@ -106,7 +108,7 @@ class AmtBetween:
         before: Tensor,  # [1, 3, H, W] float 0...1
         after: Tensor,  # [1, 3, H, W] float 0...1
     ) -> Tensor:  # [1, 3, H, W]
-        """The frame half way between the two."""
+        """Interpolate the frame half way between the two."""
         first, second = (_padded(frame, AMT_STEP).to(self.device) for frame in (before, after))
         half_way = torch.full((1, 1, 1, 1), 0.5, device=self.device)
         picture = self.model(first, second, half_way, scale_factor=1.0, eval=True)["imgt_pred"]
@@ -173,7 +175,7 @@ class RaftFlow:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T-1] px
-        """The motion between following frames (see TOP_SHARE).
+        """Measure the motion between following frames (see TOP_SHARE).
 
         Raises:
             EgoXInputError: under 128 px.
@@ -232,8 +234,8 @@ def is_dynamic(
 
 
 def _padded(pictures: Tensor, step: int) -> Tensor:
-    """[..., H, W] with sides that are multiples of ``step``, the picture in the middle, its edges
-    repeated."""
+    """Pad [..., H, W] by its edges to sides that are multiples of ``step``, the picture in the
+    middle."""
     down, right = (-side % step for side in pictures.shape[-2:])
     return torch.nn.functional.pad(
         pictures, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate"
@@ -241,7 +243,7 @@ def _padded(pictures: Tensor, step: int) -> Tensor:
 
 
 def _unpadded(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The middle (height, width) of what :func:`_padded` has enlarged."""
+    """Cut out the middle (height, width) of what :func:`_padded` has enlarged."""
     top, left = (
         (side - wanted) // 2 for side, wanted in zip(pictures.shape[-2:], size, strict=True)
     )

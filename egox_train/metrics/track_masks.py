@@ -72,8 +72,9 @@ def track_masks(
     *,
     progress: Progress = no_progress,
 ) -> dict[str, str] | RunSums:
-    """Writes ``out``/<clip>.npz for every clip of a manifest; returns why some have none. Files
-    that are there stay, and several processes share a folder.
+    """Write ``out``/<clip>.npz for every clip of a manifest, and say why some have none.
+
+    Files that are there stay, and several processes share a folder.
 
     Args:
         generated: folder with <clip>.mp4.
@@ -171,7 +172,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
 
 
 def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  # by id, [H, W] bool
-    """The objects of the true video's first frame, where somebody said them.
+    """Read the objects of the true video's first frame, where somebody said them.
 
     Raises:
         EgoXInputError: a picture that can't be read or is of another size.
@@ -221,7 +222,7 @@ class Tracker:
         # Masks [H, W] bool by the object's id.
         first: Mapping[str, np.ndarray],
     ) -> Masks:
-        """The objects through the video; one that is lost has empty masks."""
+        """Follow the objects through the video, where one that is lost has empty masks."""
         if not first:
             return {}
         session, names = self._session(video), list(first)

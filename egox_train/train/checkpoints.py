@@ -1,5 +1,5 @@
-"""Checkpoints: whole or not at all, the last N kept, on a CPU resumed bit for bit; and the request
-to stop.
+"""Write checkpoints whole or not at all, keep the last N, resume bit for bit on a CPU, and hear
+requests to stop.
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
                               optimizer.pt            optimizer and EMA state (tensors only: read
@@ -241,8 +241,11 @@ def check_resumable(
 
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file while the ``with`` block runs; the
-    handlers of before come back afterwards."""
+    """Note a request to stop by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file in a ``with``
+    block.
+
+    The earlier signal handlers come back after the block.
+    """
 
     def __init__(self) -> None:
         self._asked = False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compile_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
-    """Compiles each block where it stands; all share one program a shape of the batch.
+    """Compile each block in place, so that all share one program per shape of the batch.
 
     The guided attention stays as it is: its bias is another at each step (:mod:`..wan.diffusers_processor`).
 

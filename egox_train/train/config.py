@@ -84,7 +84,7 @@ class _Strict(BaseModel):
 
 
 def _mode_of(conditioning: Any) -> str:
-    """The mode of a section, whose defaults count; "" of what is refused later."""
+    """Find the mode whose defaults a section gets, "" for a value that is refused later."""
     if not isinstance(conditioning, Mapping):
         return getattr(conditioning, "mode", "")
     mode = conditioning.get("mode", "released")
@@ -92,7 +92,7 @@ def _mode_of(conditioning: Any) -> str:
 
 
 class ConditioningConfig(_Strict):
-    """Conditioning by exo, prior and geometry; unset fields follow ``mode``."""
+    """Choose the conditioning by exo, prior and geometry, where unset fields follow ``mode``."""
 
     mode: Mode = "released"
     mask_mode: MaskMode = OF_MODE
@@ -148,8 +148,8 @@ class ConditioningConfig(_Strict):
     def from_lora(
         cls, metadata: Mapping[str, str], *, mode: str | None = None, **instead: Any
     ) -> ConditioningConfig:
-        """Read a LoRA's conditioning from its file's metadata; a file without any counts as the
-        released one.
+        """Read a LoRA's conditioning from its file's metadata, or the released one where it has
+        none.
 
         Args:
             mode: another mode than its own, of which only what the LoRA was trained without is then
@@ -167,8 +167,7 @@ class ConditioningConfig(_Strict):
         )
 
     def gga_options(self) -> GgaOptions:
-        """The nodes' options with the same meaning; without the trust mask, as the released
-        code."""
+        """Translate to the nodes' options, without the trust mask as in the released code."""
         return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g)
 
 
@@ -212,8 +211,7 @@ class OptimizerConfig(_Strict):
 
 
 class MemoryConfig(_Strict):
-    """Options that trade time for memory; ``train`` says the predicted peak before its first
-    step."""
+    """Trade time for memory, with the peak that ``train`` predicts before its first step."""
 
     gradient_checkpointing: bool = True
     base_dtype: Literal["float32", "bfloat16", "float8"] = "bfloat16"
@@ -311,8 +309,7 @@ class TrainConfig(SamplesConfig):
 def load_config(
     file: Path | None, overrides: Sequence[str] = (), *, more: Sequence[Path] = ()
 ) -> TrainConfig:
-    """The configuration of a YAML file, with further files (``more``) and then ``a.b=value``
-    overrides (values read as YAML) on top.
+    """Load a YAML file, then further ones (``more``), then ``a.b=value`` overrides read as YAML.
 
     Raises:
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
@@ -360,13 +357,12 @@ def parse_config(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def dump_config(config: TrainConfig) -> str:
-    """The resolved configuration as YAML, every default written out."""
+    """Write the resolved configuration as YAML with every default."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def config_to_share(config: TrainConfig) -> dict[str, Any]:
-    """Settings for others to read: files and folders by name, not where they lay on the trainer's
-    machine."""
+    """Dump the settings for others to read, with names in place of the trainer's paths."""
 
     def named(own: Any, written: Any) -> Any:
         if isinstance(own, Mapping):
@@ -404,7 +400,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Values of ``above``, and of ``below`` what they leave; sections likewise."""
+    """Merge ``above`` over ``below``, section by section."""
     sections = {
         key: _on_top(below[key], value)
         for key, value in above.items()

@@ -44,8 +44,7 @@ def write_results(
     trainable: TrainableModel,
     step: int,
 ) -> Path:
-    """Write the files that a run leaves beside its checkpoints: ``lora.safetensors`` in the
-    released naming; or a trained base."""
+    """Write the LoRA in the released naming, or the trained base, beside the checkpoints."""
     output = Path(config.output)
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
@@ -65,7 +64,8 @@ def export(
     strength: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, str]:
-    """Writes a LoRA (or a training run's last checkpoint) in another form; its metadata.
+    """Write a LoRA (or a training run's last checkpoint) in another form, and hand back its
+    metadata.
 
     Args:
         source: a LoRA file, or an output folder of ``train``.
@@ -116,7 +116,7 @@ def _write_fused(
     metadata: Mapping[str, str],
     dtype: torch.dtype,
 ) -> None:
-    """The base with the LoRA in it, one weight after the other: no more than one is in memory."""
+    """Write the base with the LoRA in it, with one weight at a time in memory."""
     form = base_form(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
     shapes = weights.shapes()

@@ -1,5 +1,4 @@
-"""``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a
-clip."""
+"""Generate ego videos for a whole cache, one file a clip, so that a killed run resumes."""
 
 import json
 import logging
@@ -285,7 +284,7 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
 
 
 def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
-    """Write both eyes of a clip as VR180; depth and path are those of the manifest's clip."""
+    """Write both eyes of a clip as VR180, from the depth and path of the manifest's clip."""
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
     known = job.clip in records and clip_scene(
         clip_files(manifest.parent, records[job.clip], (), None)

@@ -316,7 +316,7 @@ class _Run:
         return self.config.batch_size * self.accumulation * self.accelerator.num_processes
 
     def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
-        """Noise levels [B] and loss of these items; each draws from its own sample number."""
+        """Compute noise levels [B] and loss of these items, each drawn from its own sample number."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
         clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []

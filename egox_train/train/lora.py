@@ -299,7 +299,7 @@ def fuse(
 def matrix_pairs(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Name of a weight -> A and B of its change; ``shapes`` of the model's weights.
+    """Pair the matrices A and B of each weight's change, for a model with these ``shapes``.
 
     Raises:
         EgoXInputError: as :func:`fuse`.

@@ -126,7 +126,7 @@ def predict(
     *,
     shards: int = 1,  # processes that weights are spread over
 ) -> MemoryEstimate | None:
-    """Predict the peak of one process; None where all weights are trained, or single modules."""
+    """Predict the peak of one process, None where all weights are trained, or single modules."""
     memory, targets = config.memory, config.lora.targets
     if not config.trains_lora or not set(targets) <= set(TARGET_GROUPS):
         return None
@@ -249,7 +249,7 @@ def predict_main(
     # The base's file has the type in which it is kept, so that its pages are the system's to drop.
     mapped: bool = True,
 ) -> MainMemory | None:
-    """Predict one process's main memory; None where :func:`predict` knows none."""
+    """Predict one process's main memory, None where :func:`predict` knows none."""
     memory, step = config.memory, predict(config, model, grid)
     if step is None:
         return None
@@ -294,7 +294,7 @@ def check_memory(
     shards: int = 1,
     mapped: bool = True,
 ) -> list[str]:
-    """Say what a step takes on the card and in main memory; nothing where :func:`predict` knows none.
+    """Say what a step takes on the card and in main memory, where :func:`predict` knows it.
 
     Raises:
         EgoXInputError: more than the machine has, with the switches that would fit.
@@ -334,7 +334,7 @@ def fitting_switches(
     machine: Machine,
     mapped: bool = True,
 ) -> str:
-    """The first settings in place of the configuration's that fit; empty where none do."""
+    """Find the first settings that make the run fit, in words, or nothing where none do."""
     ranks = [rank for rank in RANKS if rank < config.lora.rank]
     smaller: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
     smaller += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
@@ -354,7 +354,7 @@ def fitting_switches(
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with other values, by the names that ``--set`` takes."""
+    """Change values of a configuration by the names that ``--set`` takes."""
     values = config.model_dump()
     for name, value in settings.items():
         *sections, key = name.split(".")
@@ -370,8 +370,7 @@ def _yaml(value: Any) -> str:
 
 
 def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
-    """A Wan image-to-video model without weights, of other ``sizes`` than the base's where they are
-    given."""
+    """Build a Wan image-to-video model without weights, of the base's sizes but for ``sizes``."""
     from diffusers import WanTransformer3DModel
 
     sizes = {**BASES[base], **sizes}

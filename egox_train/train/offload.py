@@ -39,8 +39,7 @@ def store_base(model: WanTransformer3DModel, kind: str) -> None:
 
 
 class VisitingForward:
-    """The forward of a block whose frozen weights stay on the CPU; each call copies them over and
-    lets them go.
+    """Run a block whose frozen weights stay on the CPU and are copied over for each call.
 
     With gradient checkpointing the copy lives for one block's forward, and again for its backward;
     the trained (LoRA) weights stay on the accelerator throughout."""

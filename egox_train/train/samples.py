@@ -60,12 +60,13 @@ class TrainSample:
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
-        """(t, h, w_exo, w_ego) in latents."""
+        """Measure the canvas (t, h, w_exo, w_ego) in latents."""
         _, _, t, h, w_ego = self.ego.shape
         return t, h, self.exo.shape[-1], w_ego
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
-        """Latents and embeddings moved and cast; geometry moves but stays float32 (a logarithm)."""
+        """Move and cast latents and embeddings, and move geometry, which stays float32 (a
+        logarithm)."""
         moved = {
             f.name: getattr(self, f.name).to(device=device, dtype=dtype)
             for f in fields(self)

@@ -26,8 +26,10 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
-    """State as one process would have it; of a spread model whole tensors by name, on rank 0
-    alone."""
+    """Gather the state as one process would have it.
+
+    Of a spread model these are whole tensors by name, on rank 0 alone.
+    """
     if not is_sharded(model):
         return optimizer.state_dict()
     return get_optimizer_state_dict(

@@ -28,8 +28,10 @@ class Tracker(Protocol):
 
 
 class StepLog:
-    """Writes ``metrics.jsonl``; a resumed run first drops the lines behind its checkpoint, so no
-    step stands twice."""
+    """Write ``metrics.jsonl``, where each step stands once.
+
+    A resumed run first drops the lines behind its checkpoint.
+    """
 
     def __init__(self, config: TrainConfig, first_step: int, active: bool) -> None:
         self.file = Path(config.output) / "metrics.jsonl"
@@ -62,7 +64,7 @@ class StepLog:
             tracker.write(step, values)
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Sample videos, to the trackers; the files are in the run's folder anyhow."""
+        """Show sample videos in the trackers, besides the files in the run's folder."""
         for tracker in self.trackers:
             tracker.show(step, videos)
 
@@ -77,8 +79,10 @@ class StepLog:
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:
-        """Hands over what trackers still hold; a process that is killed loses their last lines,
-        never the file's."""
+        """Hand over what trackers still hold.
+
+        A process that is killed loses their last lines, never the file's.
+        """
         for tracker in self.trackers:
             tracker.close()
         self.trackers = []
@@ -87,8 +91,10 @@ class StepLog:
 def bucket_losses(
     sigmas: Sequence[float], losses: Sequence[float], buckets: int
 ) -> dict[str, float]:
-    """Mean loss by range of noise level: ``loss/sigma_0.25-0.50`` and so on; empty ranges are left
-    out."""
+    """Average the loss by range of noise level.
+
+    The names are ``loss/sigma_0.25-0.50`` and so on. Empty ranges are left out.
+    """
     sums: dict[int, list[float]] = {}
     for sigma, loss in zip(sigmas, losses, strict=True):
         sums.setdefault(min(int(sigma * buckets), buckets - 1), []).append(loss)
@@ -105,8 +111,7 @@ def _folder(config: TrainConfig) -> Path:
 
 
 class TensorBoard:
-    """Events in ``log/``; a resumed run hides the steps behind its checkpoint, which it takes
-    again."""
+    """Write events to ``log/``, and hide the steps behind the checkpoint of a resumed run."""
 
     def __init__(self, config: TrainConfig, first_step: int) -> None:
         with needs_package(

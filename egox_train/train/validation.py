@@ -230,8 +230,10 @@ class HeldOut:
     def _write(
         self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor, step: int
     ) -> tuple[float, float]:
-        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows exo, prior, sample and
-        truth."""
+        """Write exo, prior, sample and truth side by side to a video, and measure PSNR and SSIM.
+
+        The video is ``samples/step-N/<clip>.mp4``.
+        """
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
         given = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
         file = self._folder(step) / f"{item.clip}.mp4"
@@ -248,7 +250,7 @@ class HeldOut:
     def values(
         self, rows: Tensor
     ) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
-        """Means by the name that they have in the log; None where a clip was not scored."""
+        """Average the columns by their names in the log, None where a clip was not scored."""
         if not bool((rows[:, 0] == 1).all()):
             return None
         count = len(COLUMNS) if self.samples_wanted else 2

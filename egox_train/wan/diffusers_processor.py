@@ -43,8 +43,10 @@ small kernels a step less. The released size (3.1 GB a clip) is far above it."""
 
 
 class GgaScope:
-    """Geometry of the forward and of its recomputation in backward; one per instance of the
-    model."""
+    """Hold a model's geometry for the forward and for its recomputation in backward.
+
+    Each instance of the model has one.
+    """
 
     def __init__(self) -> None:
         self.geometry: tuple[
@@ -78,7 +80,7 @@ class GgaScope:
 
     @property
     def note(self) -> str:
-        """For people: the stand-in for a first kernel that is wrong or fails; else empty."""
+        """Tell people what stands in for a kernel that is wrong or fails, or nothing."""
         return self.kernels.words() if self.kernels.lost else ""
 
     def shared_bias(
@@ -101,7 +103,7 @@ class GgaScope:
 
 
 class GgaAttnProcessor(WanAttnProcessor):
-    """Self-attention with the bias of ``scope``; without one, diffusers' own path bit for bit."""
+    """Attend with the bias of ``scope``, or without one as diffusers does, bit for bit."""
 
     def __init__(self, scope: GgaScope, block: int) -> None:
         super().__init__()

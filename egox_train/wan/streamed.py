@@ -11,7 +11,7 @@ from .weights import unscaled
 
 
 class StreamedWeights:
-    """Weights of one or several safetensors files; one of scaled float8 comes times its scale.
+    """Read weights of safetensors files one by one, those of scaled float8 times their scale.
 
     Args:
         what: names the files in errors.

@@ -123,8 +123,10 @@ def transformer_config(
     weights: Mapping[str, Tensor],  # by diffusers' names
     metadata: Mapping[str, str],
 ) -> dict[str, Any]:
-    """diffusers' configuration from tensor shapes; heads from the file's metadata where they aren't
-    dim / 128."""
+    """Derive diffusers' configuration from tensor shapes.
+
+    The file's metadata says the number of heads where it isn't dim / 128.
+    """
     patch = weights["patch_embedding.weight"]
     dim = patch.shape[0]
     settings = json.loads(metadata.get("config", "{}")).get("transformer", {})

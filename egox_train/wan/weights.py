@@ -74,7 +74,9 @@ def file_metadata(file: Path, what: str) -> dict[str, str]:
 
 
 def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> dict[str, Tensor]:
-    """Weights of a scaled float8 file times their scales, in ``dtype``; others as they are.
+    """Multiply weights of a scaled float8 file by their scales, in ``dtype``.
+
+    Others are as they are.
 
     Raises:
         EgoXInputError: weights that are quantised otherwise.
@@ -177,8 +179,9 @@ def open_model_folder(
 
 @cache
 def model_on(device: str | None, folder: Path, *class_names: str, **words: str) -> tuple[Any, ...]:
-    """As :func:`open_model_folder`, the model on a device (None: a GPU where there is one); loaded
-    once a process and device.
+    """Load as :func:`open_model_folder`, with the model on a device, once a process and device.
+
+    ``device`` None is a GPU where there is one.
 
     Raises:
         EgoXInputError: as :func:`open_model_folder`; no such device here.

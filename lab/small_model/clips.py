@@ -27,7 +27,7 @@ class DemoClip:
 
 
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
-    """The scene of a seed; object size and motion are drawn from the settings' ranges."""
+    """Describe the scene of a seed, with object size and motion drawn from the settings' ranges."""
     draw = np.random.default_rng(seed)
     return SyntheticSpec(
         seed=seed,
@@ -52,7 +52,7 @@ def draw_clip(
     # Rays are cast and points drawn on it.
     device: str = "cpu",
 ) -> tuple[DemoClip, SyntheticTake]:
-    """The clip of a seed, from exact poses and :func:`clip_depth`, and its take; on the CPU."""
+    """Draw the clip of a seed, from exact poses and :func:`clip_depth`, and its take, on the CPU."""
     take = make_take(clip_spec(seed, settings), device=device)
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     points, _ = scene(take.exo_frames(), depth)
@@ -78,7 +78,7 @@ def draw_clip(
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
-    """The exact depth, or in a share of the clips a network's, drawn from the clip's seed."""
+    """Make the exact depth, or in a share of the clips a network's, drawn from the clip's seed."""
     draw = np.random.default_rng((take.spec.seed, 1))
     if draw.random() >= settings.depth_errors:
         return take.depth_video()

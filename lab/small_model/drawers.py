@@ -1,4 +1,4 @@
-"""Processes that draw rooms; they are begun before torch is imported, so that all import at once."""
+"""Start processes that draw rooms before torch is imported, so that all import at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Drawers:
 
 @contextmanager
 def drawing(job: Drawing) -> Generator[Drawers]:
-    """Processes that draw until there are enough, or the block ends."""
+    """Run processes that draw until there are enough rooms, or the block ends."""
     context = multiprocessing.get_context("spawn")
     enough = context.Event()
     workers = [

@@ -47,7 +47,7 @@ class LatentMaker:
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
-        """[T, H, W, 3] uint8 each -> [B, 16, t, h, w] in model space, on the device."""
+        """Encode videos [T, H, W, 3] uint8 to [B, 16, t, h, w] in model space, on the device."""
         made = []
         at_once = ENCODED_AT_ONCE.get(self.device.type, 2)
         for first in range(0, len(videos), at_once):
@@ -80,8 +80,7 @@ class LatentMaker:
 
 
 def mirrored(geometry: GgaGeometry) -> GgaGeometry:
-    """The directions of the clip whose videos are mirrored: the tokens of each half in the opposite
-    order.
+    """Mirror the directions of a clip: the tokens of each half in the opposite order.
 
     The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles
     alone.
@@ -99,7 +98,7 @@ def mirrored(geometry: GgaGeometry) -> GgaGeometry:
 
 
 def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:
-    """[T, H, W, 3], the same change for all videos of a clip."""
+    """Apply a variant to a video [T, H, W, 3], the same for all videos of a clip."""
     if variant.mirrored:
         video = video.flip(-2)
     if variant.recoloured:

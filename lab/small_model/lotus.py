@@ -23,8 +23,7 @@ save_file({"embedding": LotusConditioning.execute().result[0][0][0].float().cpu(
 
 
 def save_text_embedding(file: Path) -> None:
-    """Writes ``embedding`` [tokens, width] as the stock node gives it, so that training and
-    sampling share it.
+    """Write ``embedding`` [tokens, width] as the stock node gives it, for training and sampling.
 
     Raises:
         EgoXInputError: no host (``run.py`` names it in EGOX_HOST_DIR), or one that can't run the

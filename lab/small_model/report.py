@@ -137,7 +137,8 @@ def _sampled(
 
 
 def _pictures(file: Path) -> dict[str, Tensor]:
-    """True ego video and prior [T, H, W, 3] float 0...1, and the classes of the prior's pixels."""
+    """Load true ego video and prior [T, H, W, 3] float 0...1, and the classes of the prior's
+    pixels."""
     held = load_file(file)
     return {
         "truth": held["pictures/ego"].float() / 255,
@@ -169,7 +170,7 @@ def _mean(figures: list[dict[str, float | None]], column: str) -> float:
 
 
 def _write_sheet(file: Path, videos: Mapping[str, list[Tensor]]) -> None:
-    """The middle frame of some rooms: prior, each model, truth."""
+    """Write the middle frame of some rooms as prior, each model, truth."""
     names = tuple(videos)
     rows = [
         SheetRow(

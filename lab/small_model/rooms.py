@@ -59,7 +59,7 @@ def write_room(
     maker: LatentMaker,
     device: str = "cpu",
 ) -> Path:
-    """Draw a room into a file: its clips as they are trained on; of a test room pictures, too."""
+    """Draw a room's clips into a file, as they are trained on, and pictures of a test room."""
     clip, _ = draw_clip(seed, training.clips, classes=split == "test", device=device)
     tensors = {
         f"{number}/{name}": tensor.contiguous()
@@ -84,7 +84,7 @@ class StoredClip:
 
 
 class Rooms:
-    """Rooms of one split on a device; more are taken in as they are drawn."""
+    """Hold the rooms of one split on a device, and take in more as they are drawn."""
 
     def __init__(
         self, folder: Path, split: Split, training: DemoTraining, device: torch.device
@@ -103,7 +103,7 @@ class Rooms:
         self.files: list[Path] = []
 
     def take_in(self) -> int:
-        """Read the rooms that have come since; the number of rooms now."""
+        """Read the rooms that have come since, and count all of them."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:
                 held = load_file(file, device=str(self.device))
@@ -128,7 +128,7 @@ class Rooms:
         chosen: list[int],
         text: Tensor,  # [tokens, text_dim]
     ) -> TrainSample:
-        """A batch of clips."""
+        """Stack clips to a batch."""
         clips = [self.clips[i] for i in chosen]
         exo, ego, shown = (
             torch.stack([clip.latents[name] for clip in clips])

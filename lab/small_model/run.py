@@ -42,7 +42,7 @@ def train_small_model(
     started: float | None = None,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Draw, train and measure; what ``figures.json`` holds.
+    """Draw, train and measure, and collect what ``figures.json`` holds.
 
     The processes are ended before the figures.
 
@@ -167,7 +167,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _table(record: Mapping[str, Any]) -> str:
-    """The record as Markdown."""
+    """Format the record as Markdown."""
     lines = [
         f"{record['device']}, {record['minutes']:g} minutes, rooms: {record['rooms drawn']}",
         "",

@@ -65,8 +65,7 @@ def train_stage(
     # Called with the steps so far after each save.
     saved: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Train until the stage's end, one step at least, and write its file; figures of what was
-    done.
+    """Train until the stage's end, one step at least, write its file and collect its figures.
 
     Raises:
         EgoXInputError: a loss that isn't a number, no rooms in time, or ever.

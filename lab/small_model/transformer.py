@@ -66,7 +66,7 @@ def _values(training: DemoTraining, stage: Stage, base_dtype: str) -> dict[str, 
 
 
 def ship_base(run: Path, target: Path) -> None:
-    """Writes the base in float16, in ComfyUI's naming."""
+    """Write the base in float16, in ComfyUI's naming."""
     source = run / "base.safetensors"
     with safe_open(source, "pt") as stream:
         metadata = dict(stream.metadata())
@@ -76,5 +76,5 @@ def ship_base(run: Path, target: Path) -> None:
 
 
 def ship_lora(run: Path, target: Path) -> None:
-    """Writes the LoRA in float16, in the naming that stock loaders take too."""
+    """Write the LoRA in float16, in the naming that stock loaders take too."""
     export(run / "lora.safetensors", target, "native", dtype=torch.float16)

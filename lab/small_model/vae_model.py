@@ -11,8 +11,9 @@ from egox_core.sizes import CHANNELS
 
 
 def whole_clips(model: AutoencoderKLWan) -> AutoencoderKLWan:
-    """The same network, whose encoder takes all frames at once: equal to its own pieces of four
-    frames, and much faster.
+    """Let the encoder take all frames at once.
+
+    The result equals that of its own pieces of four frames, and comes much faster.
 
     Only for :func:`encode`: the model's own methods no longer work.
     """
@@ -23,7 +24,8 @@ def whole_clips(model: AutoencoderKLWan) -> AutoencoderKLWan:
 
 
 def encode(model: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """[B, 3, T, H, W] in -1...1 -> raw latents [B, 16, t, H / 8, W / 8] (the posterior's mean)."""
+    """Encode [B, 3, T, H, W] in -1...1 to raw latents [B, 16, t, H / 8, W / 8], the posterior's
+    mean."""
     return model.quant_conv(model.encoder(video))[:, :CHANNELS]
 
 

@@ -404,7 +404,7 @@ class PatchCalls:
 
     @property
     def lost(self) -> str | None:
-        """The part of the patch that a step went without; None where all is well."""
+        """Name the part of the patch that a step went without, None where all is well."""
         if not self.widened:
             return "the exo half: the model ran without the EgoX canvas"
         if self.guided and not self.attended:
@@ -412,8 +412,7 @@ class PatchCalls:
         return None
 
     def missed(self) -> str:
-        """Self-attentions that went without geometry after the first step, in words; empty where
-        none did."""
+        """Tell how many self-attentions went without geometry after the first step, or nothing."""
         if self.attended >= self.to_attend:
             return ""
         return (
@@ -514,8 +513,7 @@ def time_words(calls: PatchCalls) -> str:
 
 
 def suspects(model: ModelPatcher) -> str:
-    """Code of other packs that stands between sampler and transformer, in words; empty where none
-    shows."""
+    """Name the code of other packs that stands between sampler and transformer, or nothing."""
     functions = [model.model_options.get("model_function_wrapper")]
     functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")

@@ -192,8 +192,10 @@ def name_asked(
 def with_inputs(
     options: dict[str, Any], exo: ExoForward, executor: WrapperExecutor, seconds: PartSeconds
 ) -> dict[str, Any]:
-    """``options`` with which each block's input is kept in 8 bits, or exo's keys and values are
-    projected anew; as they are where these are kept themselves."""
+    """Add to ``options`` what keeps each block's input in 8 bits or projects exo anew.
+
+    The options stay as they are where exo's keys and values are kept themselves.
+    """
     if not exo.packed:
         return options
     slots = options.get(SLOTS) or {}

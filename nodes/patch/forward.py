@@ -347,7 +347,7 @@ def geometry_bytes(geometry: GgaGeometry) -> int:
 
 
 class AttentionOverride:
-    """Biases self-attention; all other calls, and the exo queries, go the way they went before.
+    """Bias self-attention, and pass all other calls and the exo queries on as before.
 
     With an exo cache, exo's keys and values are stored in a full forward and joined in a kept one.
     """
@@ -448,8 +448,9 @@ def window_frames(
     # Number of latent frames of this call.
     call: int,
 ) -> list[int] | None:
-    """Latent frames of the context window, place by place; None where the call is about the clip as
-    it is.
+    """List the latent frames of the context window, place by place.
+
+    None where the call is about the clip as it is.
 
     A looped window with the host's anchor frame before it may be as long as the clip and yet begin
     in its middle. In a retained place all of the exo half is of the retained frame, as the ego

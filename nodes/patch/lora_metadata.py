@@ -61,8 +61,8 @@ def _merged(file: Path, changed_ns: int) -> Mapping[str, str]:
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
-    """Add a LoRA's ``egox.*`` metadata to a cloned model; the names on which it contradicts an
-    earlier LoRA."""
+    """Add a LoRA's ``egox.*`` metadata to a cloned model, and name what contradicts an earlier
+    LoRA."""
     earlier = dict(lora_metadata(model))
     ours = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
     contradicting = sorted(

@@ -209,7 +209,7 @@ def clip_geometry(
 
 
 def intrinsics_beside(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
-    """K that a path's file has next to it; None: it has none."""
+    """Look up the K that a path's file has next to it, None without any."""
     known = isinstance(trajectory, TrajectoryWithNotes)
     return trajectory.notes.meta_intrinsics if known else None
 

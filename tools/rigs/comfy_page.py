@@ -120,8 +120,11 @@ def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
 
 
 class ComfyPage:
-    """One page of the running server. What it asked for outside this machine is in ``outside``, its
-    faults in ``faults``; a test looks at both at its end (:meth:`check`)."""
+    """Drive one page of the running server.
+
+    What it asked for outside this machine is in ``outside``, its faults in ``faults``. A test
+    looks at both at its end (:meth:`check`).
+    """
 
     def __init__(
         self,
@@ -180,7 +183,8 @@ class ComfyPage:
         return self
 
     def close(self) -> None:
-        """Leave the page to the next; errors while it is emptied are nobody's."""
+        """Hand the page on without its listeners, so that errors while it is emptied count for
+        nobody."""
         for event, listener in self._listeners.items():
             self.page.remove_listener(event, listener)
         self._give_back()
@@ -268,21 +272,25 @@ class ComfyPage:
     # -- looking
 
     def graph_bounds(self) -> tuple[float, float, float, float]:
-        """(x, y, width, height) of all nodes and groups, in the graph's own units."""
+        """Measure (x, y, width, height) of all nodes and groups, in the graph's own units."""
         return tuple(self.evaluate(_BOUNDS))
 
     def show(
         self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0
     ) -> float:
-        """Pan and zoom so that a part of the graph (x, y, width, height; all of it) fills the page;
-        the zoom."""
+        """Pan and zoom to fill the page with a part of the graph, and answer the zoom.
+
+        The part is (x, y, width, height), or all of the graph.
+        """
         scale = self.evaluate(_SHOW, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
         return scale
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
-        """(x, y, width, height) of the one node of a type, in the graph's own units, title
-        included."""
+        """Measure (x, y, width, height) of the one node of a type.
+
+        In the graph's own units, title included.
+        """
         nodes = self.evaluate(
             "(kind) => app.graph.nodes.filter((n) => n.type === kind)"
             ".map((n) => [...(n.boundingRect ?? n.getBounding())])",

@@ -112,7 +112,7 @@ class ModelRig:
         seed: int = 5,
         **changes: Any,
     ) -> torch.Tensor:
-        """Wan EgoX Sampler with its defaults; the sampled latent."""
+        """Sample a latent by Wan EgoX Sampler with its defaults."""
         inputs = {
             "positive": self.positive,
             "negative": self.negative,

@@ -1,4 +1,5 @@
-"""The host and the pack imported into this process, for tests and benchmarks; a server is tools.setup.server."""
+"""Import the host and the pack into this process, for tests and benchmarks (tools.setup.server
+starts a server)."""
 
 import importlib
 import importlib.util

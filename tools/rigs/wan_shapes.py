@@ -42,7 +42,7 @@ class Clip:
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
-        """(t, h, w_exo, w_ego) in tokens."""
+        """Count (t, h, w_exo, w_ego) in tokens."""
         h, w_exo, w_ego = (
             side // PIXEL_STEP for side in (self.height, self.exo_width, self.ego_width)
         )

@@ -37,7 +37,7 @@ def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
 
 
 class PromptRefused(RuntimeError):
-    """The host did not accept a prompt; its own account is the message."""
+    """Report, in the host's own words, that it did not accept a prompt."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         said = [str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))]
@@ -97,8 +97,7 @@ class ApiClient:
         return True
 
     def arguments(self) -> list[str]:
-        """Command line of the server that answers, which may be somebody else's; empty if it is no
-        ComfyUI."""
+        """Ask the server, perhaps somebody else's, for its command line, empty if it is no ComfyUI."""
         answer = self.get("/system_stats")
         system = answer.get("system") if isinstance(answer, dict) else None
         words = system.get("argv") if isinstance(system, dict) else None
@@ -112,7 +111,7 @@ class ApiClient:
         return self.get("/object_info", timeout=120.0)
 
     def queue(self, prompt: dict[str, Any], client_id: str) -> str:
-        """Queue an API prompt; its id.
+        """Queue an API prompt, and answer its id.
 
         Raises:
             PromptRefused: the host found it invalid, or a part of it (the host would run the rest).

@@ -48,8 +48,10 @@ def link_folder(source: Path, place: Path) -> None:
 
 
 def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
-    """Arguments that let the server also read the models of the user's own host; none for a host of
-    run.py's."""
+    """Let the server also read the models of the user's own host, by these arguments.
+
+    None are needed for a host of run.py's.
+    """
     models = host.root / "models"
     return () if host.owned or not models.is_dir() else read_models(models, base, "host")
 

@@ -47,7 +47,9 @@ INSIDE = "EGOX_INSIDE"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one sub-command; the exit code. Errors that the user can act on come without a traceback.
+    """Run one sub-command, and answer its exit code.
+
+    Errors that the user can act on come without a traceback.
 
     A polite kill or a closed terminal unwinds like Ctrl-C does, so that a server is ended.
     """

@@ -30,7 +30,7 @@ STANDINS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Changes of the demo graph by the command line; None leaves the workflow's own value."""
+    """Change the demo graph by the command line, where None leaves the workflow's own value."""
 
     take: Path | None = None
     frames: int | None = None
@@ -43,7 +43,7 @@ class DemoOptions:
 
 
 def run_demo(environment: Environment, options: DemoOptions) -> int:
-    """Make output/egox_demo/{ego,prior,side_by_side}.mp4; the exit code.
+    """Make output/egox_demo/{ego,prior,side_by_side}.mp4, and answer the exit code.
 
     Raises:
         SetupError: the take is no take, the server did not start, or the prompt was refused or
@@ -104,7 +104,7 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
 
 
 def check_options(options: DemoOptions) -> None:
-    """Refuse before the server starts what no node would see; the nodes refuse the rest."""
+    """Refuse before the server starts what no node would see, and leave the rest to the nodes."""
     if options.take is not None:
         missing = [name for name in (EXO, DEPTH, META) if not (options.take / name).is_file()]
         if missing:
@@ -112,7 +112,7 @@ def check_options(options: DemoOptions) -> None:
 
 
 def stage_take(take: Path, base: BaseDir) -> str:
-    """Copy a take into the demo host's own input folder; its folder's name there."""
+    """Copy a take into the demo host's own input folder, and name its folder there."""
     name = "take_" + "".join(c if c.isalnum() or c in "-_." else "_" for c in take.resolve().name)
     target = base.input / name
     shutil.rmtree(target, ignore_errors=True)
@@ -194,7 +194,7 @@ def _set(prompt: dict[str, Any], kind: str, name: str, value: Any) -> None:
 
 
 def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target: Path) -> Path:
-    """Move what the SaveVideo nodes wrote to ``target``/NAME.mp4; that folder."""
+    """Move what the SaveVideo nodes wrote to ``target``/NAME.mp4."""
     target.mkdir(parents=True, exist_ok=True)
     for node_id, output in outcome.outputs.items():
         prefix = prompt[node_id]["inputs"].get("filename_prefix")

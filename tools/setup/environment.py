@@ -81,7 +81,7 @@ class Environment:
         }
 
     def run(self, arguments: list[str]) -> int:
-        """Run this Python with ``arguments`` in the repository; the exit code."""
+        """Run this Python with ``arguments`` in the repository, and answer its exit code."""
         command = [str(self.python), *arguments]
         return subprocess.call(command, cwd=self.layout.repo, env=self.variables())
 
@@ -200,7 +200,9 @@ def find_host_python(host: Host) -> Path:
 
 
 def install(layout: Layout, python: Path, what: str, arguments: list[str], say=print) -> None:
-    """Install ``arguments``, written as for pip, by uv or by pip; both write to logs/pip.log.
+    """Install ``arguments``, written as for pip, by uv or by pip.
+
+    Both write to logs/pip.log.
 
     uv takes a third of pip's time. It is used where each setting of pip has a counterpart, and
     is put below ``.egox``, with what it keeps, never into ``python``.
@@ -246,8 +248,10 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
 
 
 def uv_settings(listed: str) -> tuple[dict[str, str], list[str]] | None:
-    """Variables and words that say to uv what ``pip config list`` lists; None: it can't all be
-    said."""
+    """Translate what ``pip config list`` lists to uv's variables and words.
+
+    None where it can't all be said.
+    """
     lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", listed, re.M)
     lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
     settings = {name: value for _, name, said in lines if (value := ast.literal_eval(said))}

@@ -144,7 +144,7 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
 
 
 def _from_sdist(release: Release, part: Path, python: Path) -> str:
-    """Unpack the host out of the sdist into ``part``; the problem, if there is one.
+    """Unpack the host out of the sdist into ``part``, and say what went wrong, if anything.
 
     To download a source package, pip runs code of it; given a hash, it first compares the file.
     """
@@ -177,7 +177,8 @@ def _from_sdist(release: Release, part: Path, python: Path) -> str:
 
 
 def _clone(release: Release, part: Path, python: Path) -> str:
-    """Clone the tag into ``part`` if its content is the known one; the problem, if there is one."""
+    """Clone the tag into ``part`` if its content is the known one, and say what went wrong, if
+    anything."""
     git = ["git", "-C", part, "-c", "core.autocrlf=false"]
     problem = failure([*git, "clone", "-n", "--depth=1", "--branch", release.tag, REPOSITORY])
     git[2] = part / "ComfyUI"
@@ -187,7 +188,7 @@ def _clone(release: Release, part: Path, python: Path) -> str:
 
 
 def failure(command: list[str | Path]) -> str:
-    """Run a command; what it says if it fails, else nothing."""
+    """Run a command, and repeat what it says if it fails."""
     try:
         run = subprocess.run(
             list(map(str, command)),

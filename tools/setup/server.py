@@ -40,7 +40,7 @@ def check_port(port: int) -> int:
 
 
 class Server:
-    """The host's own ``main.py`` in a process of its own; use as a context manager."""
+    """Run the host's own ``main.py`` in a process of its own, as a context manager."""
 
     def __init__(
         self,

@@ -94,8 +94,10 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
 
 
 def newest_frontend(environment: Environment) -> str | None:
-    """Version of the newest page on PyPI; without a network the newest that was installed before,
-    None if none was."""
+    """Look up the version of the newest page on PyPI.
+
+    Without a network it is the newest that was installed before, None if none was.
+    """
     if os.environ.get("EGOX_NO_SETUP") != "1":
         said = subprocess.run(
             [str(environment.python), "-m", "pip", "index", "versions", FRONTEND],
@@ -121,7 +123,7 @@ def check_gates(environment: Environment) -> int:
 
 
 def check_types(environment: Environment) -> int:
-    """Check the types of core, trainer and nodes; the exit code.
+    """Check the types of core, trainer and nodes, and answer the exit code.
 
     Nodes import the core as a neighbour in one package (``..egox_core``), so ty looks at the
     repository through a link whose name can be a package's.

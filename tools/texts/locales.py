@@ -87,13 +87,13 @@ def locale_file(language: str, name: str = NODES) -> Path:
 
 
 def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
-    """A language's texts; empty where there is no file yet."""
+    """Read a language's texts, empty where there is no file yet."""
     path = locale_file(language, name)
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
-    """The English texts of the host's schemas, in the front end's layout."""
+    """List the English texts of the host's schemas, in the front end's layout."""
     return {
         schema.node_id: {
             "display_name": schema.display_name,
