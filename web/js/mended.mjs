@@ -9,7 +9,9 @@ let takeMessage = null; // away, of the last run's faults
 const leadingTo = (id, prompt) => JSON.stringify([...behind(prompt, id)].map((each) => prompt[each]));
 
 export function noteFaults(ids, prompt, takeAway) {
+  takeMessage?.(); // of the run before
   takeMessage = takeAway;
+  marked.clear();
   for (const id of ids) marked.set(String(id), leadingTo(String(id), prompt));
 }
 

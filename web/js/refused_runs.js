@@ -7,26 +7,28 @@ import { forgetMended, noteFaults } from "./mended.mjs";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
 import { behind } from "./prompts.mjs";
-import { LIFE, toast } from "./toasts.mjs";
+import { toast } from "./toasts.mjs";
 
-// GB of the files that the shipped graphs name (docs/weights.md).
-const SIZES = {
-  sam3: 1.75,
-  sdpose: 1.9,
-  moge: 0.66,
-  depth_anything_3_base: 0.54,
-  "wan2.1_i2v_480p_14B_fp8": 16.4,
-  umt5_xxl_fp8: 6.7,
-  "wan_2.1_vae": 0.25,
-  clip_vision_h: 1.3,
-  pytorch_lora_weights: 3.4,
-  qwen3vl_4b: 5.2,
-  lightx2v: 0.74,
+// Of the files that the shipped graphs name: GB, folder, place on Hugging Face (docs/weights.md).
+const WAN = "Comfy-Org/Wan_2.1_ComfyUI_repackaged";
+const FILES = {
+  sam3: [1.75, "checkpoints", "Comfy-Org/sam3.1"],
+  sdpose: [1.9, "checkpoints", "Comfy-Org/SDPose"],
+  moge: [0.66, "geometry_estimation", "Comfy-Org/MoGe"],
+  depth_anything_3_base: [0.54, "geometry_estimation", "Comfy-Org/Depth-Anything-3"],
+  "wan2.1_i2v_480p_14B_fp8": [16.4, "diffusion_models", WAN],
+  "wan2.1_vace_14B": [34.7, "diffusion_models", WAN],
+  "wan2.1_fun_control_1.3B": [0, "diffusion_models", WAN],
+  umt5_xxl_fp8: [6.7, "text_encoders", WAN],
+  "wan_2.1_vae": [0.25, "vae", WAN],
+  clip_vision_h: [1.3, "clip_vision", WAN],
+  pytorch_lora_weights: [3.4, "loras", "DAVIAN-Robotics/EgoX"],
+  qwen3vl_4b: [5.2, "text_encoders", "Comfy-Org/Qwen3-VL"],
+  lightx2v: [0.74, "loras", "Kijai/WanVideo_comfy"],
 };
 
 const ORDER = ["EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"]; // what to mend first
 const PRIOR = "EgoXRenderEgoPrior";
-const NAMED = 4; // missing files: the others only count
 const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whose model is ours
 
 app.registerExtension({
@@ -47,7 +49,10 @@ app.registerExtension({
         .json()
         .catch(() => null);
       const faults = Object.entries(said?.node_errors ?? {});
-      if (!faults.length) return answer;
+      if (!faults.length) {
+        noteFaults([], {}, null);
+        return answer;
+      }
       const { prompt } = JSON.parse(options.body);
       for (const [id, fault] of faults) fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
       const takeAway = tell(answer.ok, faults, prompt ?? {});
@@ -79,7 +84,7 @@ function tellFault({ node_id: id, node_type: kind, exception_type: type, excepti
   const isRefusal = type?.endsWith(REFUSAL);
   if (!isRefusal && !kind?.startsWith("EgoX")) return;
   const said = isRefusal ? message.trim() : `${type}: ${message.trim()}`;
-  return toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`, LIFE);
+  return toast(app, "error", `${findNode(app, id)?.title ?? kind}: ${said}`);
 }
 
 // One message of a press of Run. isPart: something is made all the same.
@@ -91,7 +96,7 @@ function tell(isPart, faults, prompt) {
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   const lines = [...own, ...missing(before.length ? before : faults, before.length > 0, isPart)];
-  return lines.length ? toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), LIFE) : null;
+  return lines.length ? toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), Infinity) : null;
 }
 
 function ownFaults(faults) {
@@ -131,11 +136,16 @@ function missing(faults, forPrior, priorMade) {
   const lacking = errors.filter(({ type, extra_info: info }) => type === "value_not_in_list" && isWeights(info));
   const files = [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
   if (!files.length) return [];
-  const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1] ?? 0;
+  const known = (name) => Object.entries(FILES).find(([stem]) => name.startsWith(stem))?.[1] ?? [0];
+  const sizeOf = (name) => known(name)[0];
   files.sort((a, b) => sizeOf(b) - sizeOf(a));
-  const named = files.slice(0, NAMED).map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name));
+  const lineOf = (name) => {
+    const [size, folder, source] = known(name);
+    const where = folder ? `models/${folder}, https://huggingface.co/${source}` : "";
+    return `\n${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(" ()", "");
+  };
   const say = sayerOf("previews");
   const all = { count: files.length, size: files.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0) };
-  const names = named.join(", ") + (files.length > NAMED ? `, … ${say("inAll", all)}` : "");
+  const names = (files.length > 1 ? say("inAll", all) : "") + files.map(lineOf).join("");
   return [say(forPrior ? "missingForPrior" : "missing", { names }), ...(priorMade ? [say("priorMade")] : [])];
 }

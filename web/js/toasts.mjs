@@ -2,15 +2,15 @@
 
 export const LIFE = 20000; // ms, of what has to be read
 
-// Gives a function that takes the message away.
-export function toast(app, severity, detail, life = severity === "error" ? LIFE : 8000) {
+// An error stays until it is closed or mended. Gives a function that takes the message away.
+export function toast(app, severity, detail, life = severity === "error" ? Infinity : 8000) {
   keepOffForm();
   const { toast: shown } = app.extensionManager;
   if (shown.dismiss) {
     const id = shown[severity === "warn" ? "warning" : severity]("EgoX", { description: detail, duration: life });
     return () => shown.dismiss(id);
   }
-  const message = { severity, summary: "EgoX", detail, life };
+  const message = { severity, summary: "EgoX", detail, ...(life < Infinity ? { life } : {}) }; // without one it stays
   shown.add(message);
   return () => shown.remove?.(message);
 }
