@@ -117,7 +117,7 @@ def align_sources(
             numbering = Numbering(
                 what=what,
                 count=len(depth.depth_m),
-                numbers=None if own.counted else own.indices,
+                numbers=own.numbers,
                 in_memory=True,
                 file_frames=file_frames if own.counted else "auto",
             )

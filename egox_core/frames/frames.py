@@ -134,6 +134,16 @@ class Frames:
         """Index of the latest frame."""
         return int(self.indices.max())
 
+    @property
+    def numbers(self) -> Tensor | None:  # [T] int64
+        """Indices that somebody said; None: they were counted."""
+        return None if self.counted else self.indices
+
+    @property
+    def end(self) -> int:
+        """Number of the source's frames, as far as they are known."""
+        return self.total or self.last + 1
+
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
         """Some of the frames."""
         part = part.cpu() if isinstance(part, Tensor) else part

@@ -224,9 +224,10 @@ def poses_in_use(
     """
     if camera.stands:
         return replace(camera, frames=frames.bare), ""
-    name, count = f"{key} of {meta.name}", len(camera.w2c)
-    numbers = None if camera.frames.counted else camera.frames.indices
-    numbering = Numbering(what=name, count=count, numbers=numbers, file_frames=file_frames)
+    name = f"{key} of {meta.name}"
+    numbering = Numbering(
+        what=name, count=len(camera.w2c), numbers=camera.frames.numbers, file_frames=file_frames
+    )
     entries = entries_of(frames, numbering)
     w2c = validate_w2c(camera.w2c, name)[entries.at]
     return replace(camera, w2c=w2c, frames=frames.bare), str(entries.remark)

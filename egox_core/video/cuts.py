@@ -91,10 +91,10 @@ def refuse_cuts(
     step = (indices[-1] - indices[0]) / (count - 1)
     if len(cuts) > 1:
         after = cuts[1] - place
-    elif selection.total is None or step == 0:
+    elif step == 0:
         after = count - place
     else:  # what is behind the frames in use was not looked at
-        after = int((selection.total - first - 1 - indices[place]) / step) + 1
+        after = int((selection.end - first - 1 - indices[place]) / step) + 1
     more = f" and at {len(cuts) - 1} more frames" if len(cuts) > 1 else ""
     raise EgoXInputError(
         f"video {name}",
