@@ -170,8 +170,8 @@ def place_values(
 
 
 def _numbered(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
-    used, total = frames.indices.double().numpy(), frames.total
-    first, last, spare = values[0], values[-1], spare_frames(total or 0)
+    used, total = frames.indices.double().numpy(), frames.total or 0
+    first, last, spare = values[0], values[-1], spare_frames(total)
     step = np.diff(values).min(initial=np.inf)
     bases = (0, 1)[: int(first) + 1]
     if beyond := first > (total or 1000):  # as Nuke's 1001
@@ -188,17 +188,17 @@ def _numbered(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Re
             note = f"; every_nth -{n} where number 0 is" if other else ""
             yield Reading(said, at * (n if (at % n).any() else 1), note=note)
             continue
-        left = (total or 0) - 1 - end
+        left = total - 1 - end
         lost = at[0] // step + abs(left) // step
         fits = left < spare + step
-        if total is None:
+        if not total:
             lost = float((~np.isin(used, at)).sum())
             fits = at[0] <= used.min() and left <= -1 - used.max()
         elif beyond:
             fits = left == 0
         if exact := at[0] == used.min() and end == used.max():
             lost, fits = 0.0, True
-        if exact or total is None or -left <= spare * (base == first):
+        if exact or not total or -left <= spare * (base == first):
             yield Reading(said, at, lost, fits, f"every_nth {sign}1")
         if end == len(used) - 1:
             named = f"image names {used[0]:g} to {used[-1]:g}"
@@ -206,8 +206,8 @@ def _numbered(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Re
         alone = ""
         if at[0] <= used.min() and end >= used.max():
             alone = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
-        for n in range(2, int((total or 0) / max(end, 2)) + 2):
-            lost = math.ceil((total or 0) / n) - 1 - end
+        for n in range(2, int(total / max(end, 2)) + 2):
+            lost = math.ceil(total / n) - 1 - end
             if lost == 0 or (lost > 0 and not in_use):
                 words, setting = f"{said}, and one in {n} has a pose", f"every_nth {sign}{n}"
                 yield Reading(words, at * n, lost + at[0], lost == 0, setting, alone, True)

@@ -140,7 +140,7 @@ def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(
 @pytest.mark.parametrize(
     "case",
     [
-        # numbers of the pictures, or times from a start on in a unit; frames of the video, which is in use
+        # numbers of the pictures, or times from a start on in a unit; frames of the video (0: unknown), in use
         # from first to last (and every_nth): the poses' frames, or words of the refusal
         "0-11; 12 -> 0-11",
         "1-12; 12 -> 0-11",
@@ -155,6 +155,7 @@ def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(
         "1-6; 33 0 25 -> refused every_nth -5 where number 0 .*, or every_nth 5 where number 1",
         "1-6; 33 5 30 -5 -> 5 10 15 20 25 30",
         "0-8; 46 10 18 -> 10-18",
+        "0-8; 45 10 18 -> refused image names 10 to 18 where number 0 is .*, or every_nth 5 where",
         "0-11; 68 0 55 -> refused every_nth 6 where .*, or every_nth 5 where",
         "1-12; 30 -> refused number 1 is the first frame, and one in 2",
         "5 10 15; 30 5 15 5 -> 5 10 15",
@@ -166,6 +167,9 @@ def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(
         "0-8; 30 0 8 -> 0-8",
         "0-11; 99 40 51 -> 40-51",
         "1001-1012; 12 -> 0-11",
+        "1001-1012; 0 0 11 -> 0-11",
+        "0 5 10 15; 0 0 15 -> 0 5 10 15",
+        "0-4; 0 30 90 -> refused frames of x: got 5 poses",
         "0 40; 41 -> refused 1.3 s without a pose",
         "1-520; 17 -> refused 520 poses, numbered 1 to 520, for a video of 17",
         "0-2 6-11 @ 1000 1; 12 -> 0-2 6-11",
@@ -204,7 +208,7 @@ def test_a_pose_belongs_to_its_frame(case, tmp_path):
 
 def clip_of(whole: int, used: range):
     moments = torch.tensor(used).double()
-    return Frames.stated(moments, moments / 30, whole)
+    return Frames.stated(moments, moments / 30, whole or None)
 
 
 def spans(words: str) -> list[int]:
@@ -245,6 +249,9 @@ def test_pictures_of_every_second_frame_may_be_the_first_half():
     for count, words in ((70, "; every_nth -5 where number 0 is"), (60, "")):
         note = place_values(1 + torch.arange(N), clip_of(count, range(50)), "x", 5).words
         assert note.endswith(words or "interpolated")
+    # Of the whole video, though a part is in use.
+    stamps = 14e8 + torch.arange(N).double() / 30
+    assert "from 1400000000" in place_values(stamps, clip_of(N, range(4, 9)), "x").words
     # Not milliseconds, though these would span the frames in use.
     assert "number 0" in place_values(10 * torch.arange(N), clip_of(120, range(4)), "x").words
 

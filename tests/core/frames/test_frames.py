@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from egox_core.frames import Frames, Numbering, entries_of
+from egox_core.frames import UNSAID, Frames, Numbering, entries_of
+from egox_core.frames.frames import MAX_CLIP_FRAMES
 from egox_core.hands import HandTrack
 from egox_core.types import FrameSelection
 from tests.frames_in_use import frames_in_use
@@ -32,6 +33,33 @@ def test_frames_are_equal_where_all_values_are():
     selection = frames_in_use([4, 6, 8], (8, 8), fps=20.0, total=20)
     assert selection.bare == CLIP and selection != CLIP
     assert replace(selection, size=(4, 4)) != selection
+
+
+def test_what_nobody_said_is_the_values_own():
+    count = Frames.of_count(2)
+    assert UNSAID.or_those(CLIP) is CLIP and CLIP.or_those(count) is CLIP
+    assert UNSAID.moments_of(CLIP) == CLIP == CLIP.moments_of(count)
+    assert count.moments_of(CLIP) == CLIP.of(slice(2)) and count.or_those(CLIP) is count
+    assert (CLIP.end, replace(CLIP, total=None).end) == (20, 9)
+    assert CLIP.numbers is CLIP.indices and count.numbers is None
+    assert len(Frames.stated(range(MAX_CLIP_FRAMES), range(MAX_CLIP_FRAMES))) == MAX_CLIP_FRAMES
+
+
+def test_videos_differ_by_their_files_sizes(tmp_path):
+    first, copied, other, lost = (
+        replace(CLIP, source=tmp_path / name) for name in ("a", "b", "c", "d")
+    )
+    for frames, content in ((first, "x"), (copied, "y"), (other, "long")):
+        frames.source.write_text(content, "utf-8")
+    differ = [first.of_other_video(each) for each in (first, copied, other, lost, CLIP)]
+    assert differ == [False, False, True, False, False]
+
+
+def test_one_more_in_memory_than_in_use_is_left_over():
+    for total, count in ((60, 41), (None, 60)):
+        frames = replace(Frames.of_count(40), total=total)
+        entries = entries_of(frames, Numbering(what="x", count=count, in_memory=True))
+        assert entries.at == slice(40) and "the first 40 are used" in str(entries.remark)
 
 
 def test_frames_come_back_and_those_of_older_versions_are_told():

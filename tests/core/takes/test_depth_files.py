@@ -17,7 +17,7 @@ from egox_core.cameras.path import CameraPath
 from egox_core.depth.resample import depth_window, fit_depth_size
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
 from egox_core.remarks import Remark, RemarkKind
-from egox_core.takes.depth_files import load_depth_file
+from egox_core.takes.depth_files import check_depth, load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import DepthVideo, FrameSelection, TakeMeta
 from tests.frames_in_use import frames_in_use
@@ -193,6 +193,15 @@ def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
         fitted, note = fit_depth_size(host, *used, frames=frames)
         assert torch.equal(fitted.depth_m, read.depth.depth_m) and note == read.notes[1].text
         assert torch.allclose(fitted.exo.camera.intrinsics, camera)
+
+
+def test_wider_maps_are_of_videos_as_filmed(tmp_path):
+    narrow = (WIDTH - 16, HEIGHT)
+    frames = selection([0], narrow, narrow)
+    with open_depth(npz(tmp_path)) as depth:
+        assert "frame i of the video" in str(check_depth(depth, frames))
+        with refuses(f"got {WIDTH}x{HEIGHT} px; .*undistorted image, {WIDTH - 16}x{HEIGHT}"):
+            check_depth(depth, frames, redrawn=True)
 
 
 def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
