@@ -284,6 +284,11 @@ class CalibrateOptions:
     offset_s: float | None = argument(
         None, "seconds that a moment is later in ego than in exo; default: by sound", flag="offset"
     )
+    depth_model: Path | None = argument(
+        None,
+        "folder of a metric depth model (as for prepare), which tells the scale by exo's picture",
+        metavar="FOLDER",
+    )
     eye_height_m: float = argument(
         1.6, "of the head camera over the floor while the wearer stands, metres", flag="eye-height"
     )

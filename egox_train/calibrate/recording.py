@@ -20,22 +20,22 @@ from egox_core.safe_files import require_folder
 from egox_core.trajectory import worn_points
 from egox_core.video import VideoInfo, probe_video
 
+from ..data.depth_model import metric_depth, require_metric
 from ..fingerprint import fingerprint
 from ..options import CalibrateOptions
 from ..takes.head_files import all_frames, read_keypoints
 from .frames import (
     EGO_SIDE,
     EXO_SIDE,
-    fit_pose,
     nearest_frames,
     picture_size,
-    pose_equations,
     track_poses,
     write_moving,
     write_still,
 )
 from .lenses import from_colmap, lens_of, to_colmap
-from .moving_point import Place, SolvedCamera, camera_from_point, residual_deg
+from .moving_point import MOST_DEG, SHARE, Place, SolvedCamera, camera_from_point, residual_deg
+from .picture_sd import picture_sds
 from .results import Outcome, SolvedExo
 from .scale import Scale, floor_scale, similarity, upwards
 from .sound import Clocks, clocks_by_sound, read_mono, way_sd_s
@@ -55,6 +55,7 @@ SCAN_S, SCAN_STEP_S = 6.0, 0.1
 CLEAR_LAG = 1.3
 LEAST_PARALLAX = 0.01
 """0.6 degrees; points are seen to 0.2."""
+USUAL_WAY_M = 5.0  # of sound, to a camera whose distance isn't known
 DEPTH_SD = 0.03  # share, of a network's metric depth as a whole
 OFTEN = 4  # pictures that show a point, for it to tell the floor
 
@@ -92,6 +93,8 @@ def calibrate(
                 fix="calibrate the whole recording, not a clip of it: in a short one the head "
                 "moves too little for the cameras to be known",
             )
+    if options.depth_model is not None:
+        require_metric(options.depth_model, None)
     notes: list[str] = []
     clocks = {exo.name: _clocks(exo, ego_video, options, progress) for exo in exos}
     structure, ego_lens, poses = None, None, None
@@ -118,7 +121,11 @@ def calibrate(
             expected="a slow look around and a step aside in a room with things in it, sharp pictures",
             fix="see docs/own_recordings.md; or give --path",
         )
-    depth = None if structure is None else _scale_by_depth(structure, exos, lenses)
+    depth = (
+        None
+        if structure is None
+        else _scale_by_depth(structure, exos, lenses, options, out / "work")
+    )
     world = _World.of(structure, poses, ego, ego_video, lenses, options, depth, progress)
     if world.notes:
         notes.extend(world.notes)
@@ -457,6 +464,7 @@ def _exo(
     structure = world.structure
     count = 0 if structure is None else len(structure.rows.get(name, ()))
     notes = []
+    shown = f"{count} points by pictures, {FEWEST_POINTS} needed" if count else "not by pictures"
     if clocks is None:
         return SolvedExo(
             name=exo.name,
@@ -469,7 +477,10 @@ def _exo(
         pose = world.pose_of(structure.w2c[name])
         heads = _centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
         distance = float(np.median(np.linalg.norm(heads - _centres(pose[None])[0], axis=1)))
-        sd_m, sd_deg = _picture_sds(world, structure, name, lenses[exo.name], distance)
+        free = options.exo_lens in ("free", "phone", "fisheye")
+        sd_units, sd_deg = picture_sds(structure, name, f"{EGO}/", lenses[exo.name], free)
+        sd_m = sd_units * world.from_structure[0]
+        by_scale = 0.0 if world.scale.metres is None else world.scale.sd * distance
         fits = _ears_off(exo, world, clocks, pose, lens)
         if fits is not None:
             notes.append(f"the ears are off by {fits[0]:.1f} / {fits[1]:.1f} degrees (90 %)")
@@ -481,18 +492,22 @@ def _exo(
                 clocks=clocks,
                 how=f"pictures and the wearer's head don't agree ({notes[-1]})",
             )
-        return SolvedExo(
-            name=exo.name,
-            w2c=pose,
-            lens=lens,
-            clocks=_with_way(clocks, distance),
-            how=f"by pictures, {count} points",
-            sd_m=sd_m,
-            sd_deg=sd_deg,
-            distance_m=distance,
-            notes=tuple(notes),
+        if sd_m <= SHARE * distance and sd_deg <= MOST_DEG:
+            return SolvedExo(
+                name=exo.name,
+                w2c=pose,
+                lens=lens,
+                clocks=_with_way(clocks, distance),
+                how=f"by pictures, {count} points",
+                sd_m=math.hypot(sd_m, by_scale),
+                sd_deg=sd_deg,
+                distance_m=distance,
+                notes=tuple(notes),
+            )
+        shown = (
+            f"{count} points by pictures tell it to {100 * sd_m / distance:.0f} % of its distance and "
+            f"{sd_deg:.1f} degrees (sd) only"
         )
-    shown = f"{count} points by pictures, {FEWEST_POINTS} needed" if count else "not by pictures"
     if by_head is not None and by_head.solved:
         return SolvedExo(
             name=exo.name,
@@ -506,7 +521,11 @@ def _exo(
             notes=(f"ears off by {by_head.residual_deg[0]:.1f} degrees (median)",),
         )
     return SolvedExo(
-        name=exo.name, w2c=None, lens=lens, clocks=clocks, how=f"not known: {shown}, and {why}"
+        name=exo.name,
+        w2c=None,
+        lens=lens,
+        clocks=clocks and _with_way(clocks, USUAL_WAY_M),
+        how=f"not known: {shown}, and {why}",
     )
 
 
@@ -577,41 +596,29 @@ def _ears_off(
     return float(np.median(off)), float(np.percentile(off, 90))
 
 
-def _picture_sds(
-    world: _World, structure: Structure, name: str, lens: CameraModel, distance_m: float
-) -> tuple[float, float]:
-    """Standard deviations of place (metres) and turn (degrees) by the points' own errors, the
-    points' common errors and the scale's."""
-    rays, _ = lens.unproject(torch.from_numpy(structure.pixels[name] - 0.5))
-    points = structure.points[structure.rows[name]]
-    pose, off = fit_pose(structure.w2c[name], rays.numpy(), points)
-    width = max(1.48 * float(np.median(off)), 0.5 / lens.fx)
-    normal, _, _ = pose_equations(pose, rays.numpy(), points, 3 * width)
-    covariance = np.linalg.pinv(normal) * width**2 / 2
-    t = pose[:, 3]
-    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    to_centre = np.concatenate([-pose[:, :3].T @ cross, -pose[:, :3].T], axis=1)
-    place = np.sqrt(np.trace(to_centre @ covariance @ to_centre.T)) * world.from_structure[0]
-    turn = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
-    # Points are off together where the path is short, which their own errors don't show.
-    shared = 0.01 * distance_m
-    return (
-        float(np.sqrt((2 * place) ** 2 + shared**2 + (world.scale.sd * distance_m) ** 2)),
-        float(np.sqrt((2 * turn) ** 2 + 0.2**2)),
-    )
-
-
 def _scale_by_depth(
-    structure: Structure, exos: Sequence[ExoFile], lenses: Mapping[str, CameraModel]
+    structure: Structure,
+    exos: Sequence[ExoFile],
+    lenses: Mapping[str, CameraModel],
+    options: CalibrateOptions,
+    work: Path,
 ) -> tuple[float, float, str] | None:
     """Compare the points that a fixed camera shows with its metric depth: metres of a unit, sd
     (share), in words."""
     shares = []
     for exo in exos:
         name = f"{exo.name}/still.png"
-        if exo.depth is None or len(structure.rows.get(name, ())) < FEWEST_POINTS:
+        if len(structure.rows.get(name, ())) < FEWEST_POINTS:
             continue
-        depth = still_depth(exo.depth)
+        if exo.depth is not None:
+            depth = still_depth(exo.depth)
+        elif options.depth_model is not None:
+            frames = range(exo.info.frame_count)
+            still = write_still(exo.video, exo.info, frames, work / f"{exo.name}_still.png")
+            (of_model,) = metric_depth(options.depth_model, torch.from_numpy(still)[None], None)
+            depth = of_model.numpy()
+        else:
+            continue
         size = lenses[exo.name].stored_size
         scale = np.array([depth.shape[1], depth.shape[0]]) / np.array(size)
         column, row = np.floor(structure.pixels[name] * scale).astype(int).T

@@ -98,3 +98,17 @@ def similarity(
     turn = left @ sign @ right
     scale = float((sizes * np.diag(sign)).sum() / (from_middle**2).sum())
     return scale, turn, target.mean(0) - scale * turn @ source.mean(0)
+
+
+def robust_similarity(
+    source: np.ndarray,  # [N, 3]
+    target: np.ndarray,  # [N, 3]
+) -> tuple[float, np.ndarray, np.ndarray]:  # scale, [3, 3], [3]
+    """Fit a similarity to the half of the points that it fits best, some of which are far off."""
+    far = np.linalg.norm(source - np.median(source, axis=0), axis=1)
+    chosen = far <= np.median(far)
+    for _ in range(5):
+        scale, turn, shift = similarity(source[chosen], target[chosen])
+        off = np.linalg.norm(scale * source @ turn.T + shift - target, axis=1)
+        chosen = off <= np.median(off)
+    return scale, turn, shift

@@ -14,12 +14,17 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress
 from egox_core.safe_files import write_json
 
+from .scale import robust_similarity
+
 JOB, RESULT, DATABASE = "job.json", "structure.npz", "database.db"
 NEAR = (1, 2, 3, 4, 6, 9, 13, 19, 28)
 """Pictures of the moving camera that are matched, by how many they are apart."""
 SEED = 1
 POLL_S = 0.5
 MOST_FEATURES = 3000
+PARTS = 5
+"""Of the moving camera's time: the solution is refined without one of them, again and again (a
+jackknife), for how well it is known."""
 
 
 @frozen
@@ -32,6 +37,9 @@ class Structure:
     rows: Mapping[str, np.ndarray]  # by picture [N] int64: its points
     pixels: Mapping[str, np.ndarray]  # by picture [N, 2]
     error_px: float  # mean of the reprojection
+    # By picture [PARTS, 3, 4]: its pose without each part, where the points are as in the whole; NaN
+    # where the picture is in that part.
+    without: Mapping[str, np.ndarray]
 
 
 def solve_structure(
@@ -54,6 +62,7 @@ def solve_structure(
         "pictures": {name: list(files) for name, files in pictures.items()},
         "lenses": {name: [m, list(map(float, n)), free] for name, (m, n, free) in lenses.items()},
         "moving": moving,
+        "parts": PARTS,
     }
     finished = folder / RESULT
     file = folder / JOB
@@ -162,6 +171,7 @@ def _solve(place: str) -> None:
         rows=np.concatenate([rows[name] for name in names]),
         pixels=np.concatenate([pixels[name] for name in names]),
         error_px=solution.compute_mean_reprojection_error(),
+        without=_without(solution, job, names),
     )
 
 
@@ -215,9 +225,17 @@ def _map(folder: Path, job: dict):
             break
     if best is None:
         return None
+    _refine(best, named)
+    return best
+
+
+def _refine(solution, named: set[int]) -> None:
+    """Adjust poses, points and lenses; of the lenses ``named`` the focal length alone."""
+    import pycolmap
+
     for extras in (True, False):
         config = pycolmap.BundleAdjustmentConfig()
-        for image in best.reg_image_ids():
+        for image in solution.reg_image_ids():
             config.add_image(image)
         config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         for camera in named if extras else ():
@@ -226,8 +244,42 @@ def _map(folder: Path, job: dict):
         final.refine_focal_length, final.refine_extra_params = True, extras
         final.print_summary = False
         final.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
-        pycolmap.create_default_bundle_adjuster(final, config, best).solve()
-    return best
+        pycolmap.create_default_bundle_adjuster(final, config, solution).solve()
+
+
+def _named(solution, job: dict) -> set[int]:
+    """Find the cameras whose lens has a name."""
+    held = {name for name, (_, _, free) in job["lenses"].items() if not free}
+    images = solution.images.values()
+    return {image.camera_id for image in images if image.name.split("/")[0] in held}
+
+
+def _without(solution, job: dict, names: list[str]) -> np.ndarray:  # [N, PARTS, 3, 4]
+    """Refine the solution without each part, and bring it to the whole one's points."""
+    import pycolmap
+
+    poses = np.full((len(names), PARTS, 3, 4), np.nan)
+    images = {image.name: image.image_id for image in solution.images.values() if image.has_pose}
+    moving = sorted(name for name in images if name.split("/")[0] == job["moving"])
+    for part in range(PARTS):
+        rest = pycolmap.Reconstruction(solution)
+        for name in moving[part * len(moving) // PARTS : (part + 1) * len(moving) // PARTS]:
+            rest.deregister_frame(rest.images[images[name]].frame_id)
+        if rest.num_points3D() < 10 or rest.num_reg_images() < 3:
+            continue
+        _refine(rest, _named(solution, job))
+        shared = [number for number in rest.points3D if number in solution.points3D]
+        before = np.array([rest.points3D[number].xyz for number in shared])
+        after = np.array([solution.points3D[number].xyz for number in shared])
+        scale, turn, shift = robust_similarity(before, after)
+        for row, name in enumerate(names):
+            image = rest.images[images[name]]
+            if not image.has_pose:
+                continue
+            pose = np.asarray(image.cam_from_world().matrix())
+            rotation = pose[:, :3] @ turn.T
+            poses[row, part] = np.c_[rotation, scale * pose[:, 3] - rotation @ shift]
+    return poses
 
 
 def read_structure(file: Path) -> Structure | None:
@@ -244,4 +296,5 @@ def read_structure(file: Path) -> Structure | None:
             rows=dict(zip(names, np.split(content["rows"], ends), strict=True)),
             pixels=dict(zip(names, np.split(content["pixels"], ends), strict=True)),
             error_px=float(content["error_px"]),
+            without=dict(zip(names, content["without"], strict=True)),
         )

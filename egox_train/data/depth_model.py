@@ -39,17 +39,10 @@ def check_models(options: PrepareOptions) -> None:
         EgoXInputError: no transformers, no such model or device; the first one isn't metric, the
             second one is.
     """
-    folder, device = options.depth_model, options.local_device
-    assert folder is not None  # PrepareOptions refuses depth model without
-    if not _is_metric(_load(folder, device)):
-        raise EgoXInputError(
-            f"depth model {folder.name}",
-            got="relative depth",
-            expected="metric depth",
-            fix="give its metric variant; a relative one may only follow a metric one",
-        )
+    assert options.depth_model is not None  # PrepareOptions refuses depth model without
+    require_metric(options.depth_model, options.local_device)
     if options.relative_depth_model is not None and _is_metric(
-        _load(options.relative_depth_model, device)
+        _load(options.relative_depth_model, options.local_device)
     ):
         raise EgoXInputError(
             f"depth model {options.relative_depth_model.name}",
@@ -75,8 +68,7 @@ def model_depth(
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
     """
     assert options.depth_model is not None  # PrepareOptions refuses depth model without
-    metric_m = run_model(_load(options.depth_model, device), frames)
-    metric_m = torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
+    metric_m = metric_depth(options.depth_model, frames, device)
     if options.relative_depth_model is None:
         return metric_m
     model = _load(options.relative_depth_model, device)
@@ -89,6 +81,32 @@ def model_depth(
         dynamic,
     )
     return torch.where(aligned.depth_m < FAR_M, aligned.depth_m, math.nan)
+
+
+def require_metric(folder: Path, device: str | None) -> None:
+    """Load a model of metric depth.
+
+    Raises:
+        EgoXInputError: no transformers, no such model or device, relative depth.
+    """
+    if not _is_metric(_load(folder, device)):
+        raise EgoXInputError(
+            f"depth model {folder.name}",
+            got="relative depth",
+            expected="metric depth",
+            fix="give its metric variant; a relative one may only follow a metric one",
+        )
+
+
+def metric_depth(
+    folder: Path,
+    frames: Tensor,  # [T, H, W, 3] uint8
+    # None takes a GPU if there is one.
+    device: str | None,
+) -> Tensor:  # [T, H, W] float32 metres
+    """Compute z depth of every frame by one metric model, NaN beyond 80 m."""
+    metric_m = run_model(_load(folder, device), frames)
+    return torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
 
 
 @torch.no_grad()

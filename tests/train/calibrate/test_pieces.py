@@ -134,7 +134,9 @@ def test_a_head_that_turns_without_moving_tells_no_distances():
     for way_m, told in ((0.1, True), (1e-6, False)):
         places = way_m * np.random.default_rng(1).normal(size=(20, 3))
         poses = {f"ego/{i}.png": np.c_[np.eye(3), -place] for i, place in enumerate(places)}
-        still = Structure(w2c=poses, cameras={}, points=points, rows={}, pixels={}, error_px=0.3)
+        still = Structure(
+            w2c=poses, cameras={}, points=points, rows={}, pixels={}, error_px=0.3, without={}
+        )
         assert (parallax(still) > LEAST_PARALLAX) == told
 
 

@@ -1,0 +1,109 @@
+"""How well a fixed camera's place and turn are known that pictures told."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from egox_core.cameras import CameraModel
+
+from .structure import Structure
+
+TOGETHER = 2.0
+"""Errors of neighbouring points go together; so much larger is their effect than that of chance."""
+LEAST_DEG = 0.2
+
+
+def picture_sds(
+    structure: Structure,
+    name: str,
+    # Beginning of the names of the head camera's pictures.
+    moving: str,
+    lens: CameraModel,
+    free: bool,
+) -> tuple[float, float]:
+    """Find the standard deviations of place (units of the structure) and turn (degrees).
+
+    By the points' own errors, where the lens is unknown, too, and by what parts of the head camera's
+    pictures tell apart.
+
+    Args:
+        free: distortion was free, not the focal length alone.
+    """
+    covariance = _lens_covariance(structure, name, lens, free)
+    pose = structure.w2c[name]
+    t = pose[:, 3]
+    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    to_centre = np.concatenate([-pose[:, :3].T @ cross, -pose[:, :3].T], axis=1)
+    place = np.sqrt(np.trace(to_centre @ covariance @ to_centre.T))
+    turn = np.degrees(np.sqrt(np.trace(covariance[:3, :3])))
+    far, off_deg = _jackknife(structure, name, moving)
+    own_deg = math.hypot(TOGETHER * float(turn), LEAST_DEG)
+    return math.hypot(TOGETHER * float(place), far), math.hypot(own_deg, off_deg)
+
+
+def _lens_covariance(
+    structure: Structure, name: str, lens: CameraModel, free: bool
+) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
+    """Fit turn, shift, focal length and free distortion to the pixels; the pose's part."""
+    pose = structure.w2c[name]
+    points = structure.points[structure.rows[name]]
+    wanted = structure.pixels[name] - 0.5
+    bends = len(lens.distortion) if free else 0
+    if lens.lens == "opencv":
+        bends = min(bends, 1)  # as SIMPLE_RADIAL has it
+
+    def pixels(x: np.ndarray) -> np.ndarray:  # [N, 2]
+        turn = Rotation.from_rotvec(x[:3]).as_matrix() @ pose[:, :3]
+        shift = Rotation.from_rotvec(x[:3]).apply(pose[:, 3]) + x[3:6]
+        bent = np.array(lens.distortion)
+        bent[:bends] += x[7:]
+        camera = replace(
+            lens,
+            fx=lens.fx * (1 + x[6]),
+            fy=lens.fy * (1 + x[6]),
+            distortion=tuple(map(float, bent)),
+        )
+        return camera.project(torch.from_numpy(points @ turn.T + shift))[0].numpy()
+
+    far = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
+    steps = np.array([1e-5] * 3 + [1e-5 * far] * 3 + [1e-5] * (1 + bends))
+    off = np.linalg.norm(pixels(np.zeros(len(steps))) - wanted, axis=1)
+    width = max(1.48 * float(np.median(off)), 0.5)
+    weight = 1 / (1 + (off / (3 * width)) ** 2)
+    jacobian = np.stack(
+        [(pixels(step) - pixels(-step)) / (2 * step.sum()) for step in np.diag(steps)], axis=2
+    )
+    usable = np.isfinite(jacobian).all(axis=(1, 2))
+    jacobian, weight = jacobian[usable], weight[usable]
+    normal = np.einsum("n,nij,nik->jk", weight, jacobian, jacobian)
+    # As many numbers as were fitted are missing from the pixels' errors.
+    count = 2 * len(jacobian)
+    variance = width**2 / 2 * count / max(count - len(steps), 1)
+    return (np.linalg.pinv(normal, rcond=1e-12) * variance)[:6, :6]
+
+
+def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, float]:
+    """Standard deviations of a fixed camera's place (units of the structure) and turn (degrees)
+    against the head camera's path, by solutions that lack a part of the pictures each."""
+    whole = structure.w2c[name]
+    centres, turns = [], []
+    heads = [each for each in structure.w2c if each.startswith(moving)]
+    for part, pose in enumerate(structure.without[name]):
+        pairs = [(structure.w2c[each], structure.without[each][part]) for each in heads]
+        pairs = [pair for pair in pairs if np.isfinite(pair[1]).all()]
+        if not np.isfinite(pose).all() or not pairs:
+            continue
+        # From the part's world to the whole's, by the head camera.
+        back = [(w[:, :3].T @ p[:, :3], w[:, :3].T @ (p[:, 3] - w[:, 3])) for w, p in pairs]
+        turn = Rotation.from_matrix([each for each, _ in back]).mean().as_matrix()
+        shift = np.mean([each for _, each in back], axis=0)
+        centres.append(turn @ (-pose[:, :3].T @ pose[:, 3]) + shift)
+        turns.append(Rotation.from_matrix(whole[:, :3] @ turn @ pose[:, :3].T).as_rotvec())
+    if len(centres) < 2:
+        return math.inf, math.inf
+    count = len(centres)
+    spread = [(count - 1) * np.var(values, axis=0).sum() for values in (centres, turns)]
+    return math.sqrt(spread[0]), math.degrees(math.sqrt(spread[1]))
