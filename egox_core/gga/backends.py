@@ -120,10 +120,10 @@ class KernelsUsed(Choosing):
         geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, backend: str
     ) -> None:
         """Make what a kernel of this backend keeps of a geometry, before the first call needs it."""
-        asked = _asked(
+        request = _asked(
             BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
         )
-        if backend in ("auto", "triton") and not _limits("triton").refusal(asked):
+        if backend in ("auto", "triton") and not _limits("triton").refusal(request):
             columns(geometry, options, dtype)
 
     @property
@@ -321,8 +321,8 @@ def _choice(
         able = {first, "sdpa", *names} - {""}
         names = tuple(other for other in dict.fromkeys((first, *STEADY, *names)) if other in able)
     keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
-    asked = _asked(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
-    refused = {other: why for other in names if (why := _limits(other).refusal(asked))}
+    request = _asked(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
+    refused = {other: why for other in names if (why := _limits(other).refusal(request))}
     names = tuple(other for other in names if other not in refused)
     if steady:  # others were not meant to
         refused = {other: why for other, why in refused.items() if other == first}

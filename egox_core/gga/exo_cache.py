@@ -273,12 +273,14 @@ class ExoCache:
         names = [(key, condition) for condition in conditions]
         entries = [self._entries[name] for name in names if name in self._entries]
         one_home = len({(entry.home, entry.packed) for entry in entries}) == 1
-        there = len(entries) == len(names) and one_home
-        if there and all(self._still_good(entry, step, sigma, weights) for entry in entries):
+        blocks_stored = len(entries) == len(names) and one_home
+        if blocks_stored and all(
+            self._still_good(entry, step, sigma, weights) for entry in entries
+        ):
             self.kept += 1
             return ExoForward(self, entries, grid, device, kept=True)
         self.full += 1
-        if not there:
+        if not blocks_stored:
             for entry in entries:
                 self._free(entry)
             home = self._home(exact_bytes, packed_bytes, device)
@@ -337,12 +339,12 @@ class ExoCache:
                 old.copy_(new, non_blocking=True)
             return
         keys, values = (torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
-        kept = keys, values
-        for old, new in zip(kept, pair, strict=True):
+        stored_pair = keys, values
+        for old, new in zip(stored_pair, pair, strict=True):
             if new.is_cuda and entry.home.type == "cpu" and self.memory.pin(old):
                 entry.pinned.append(old)
             old.copy_(new, non_blocking=True)
-        entry.blocks[block] = kept
+        entry.blocks[block] = stored_pair
 
     def fetch(self, entry: _Entry, block: int, device: torch.device) -> Transfer:
         """Start to bring a block's pair to the device, beside what it computes."""
@@ -353,8 +355,8 @@ class ExoCache:
             self._lane = torch.cuda.Stream(device)
         self._lane.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._lane):
-            there = first.to(device, non_blocking=True), second.to(device, non_blocking=True)
-            return Transfer(there, self._lane.record_event())
+            device_pair = first.to(device, non_blocking=True), second.to(device, non_blocking=True)
+            return Transfer(device_pair, self._lane.record_event())
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,8 +437,8 @@ class ExoForward:
         """
         if not self._given:
             exo_rotations = self._exo(rotations).flatten(1, 2).clone()
-            for entry, own in zip(self.entries, self._parts(modulation), strict=True):
-                entry.beside = own.clone(), exo_rotations
+            for entry, entry_modulation in zip(self.entries, self._parts(modulation), strict=True):
+                entry.beside = entry_modulation.clone(), exo_rotations
         self._store(block, *pack(self._exo(x)))
         self._given.add(block)
 
@@ -446,11 +448,11 @@ class ExoForward:
         """Give back the input kept by :meth:`keep_input`."""
         codes, scale = zip(*self._fetched(block), strict=True)
         x = unpack(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
-        beside = [entry.beside for entry in self.entries if entry.beside is not None]
-        if not beside:
+        stored_inputs = [entry.beside for entry in self.entries if entry.beside is not None]
+        if not stored_inputs:
             raise RuntimeError("a kept forward before a full one")
-        modulation = torch.cat([own for own, _ in beside])
-        return x, modulation.to(self.device), beside[0][1].to(self.device)
+        modulation = torch.cat([entry_modulation for entry_modulation, _ in stored_inputs])
+        return x, modulation.to(self.device), stored_inputs[0][1].to(self.device)
 
     def put_projected(self, block: int, *pair: Tensor) -> None:
         """Keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""
@@ -466,8 +468,8 @@ class ExoForward:
         return x.chunk(len(self.entries))
 
     def _store(self, block: int, *pair: Tensor) -> None:
-        for entry, *own in zip(self.entries, *map(self._parts, pair), strict=True):
-            self.cache.store(entry, block, (own[0], own[1]))
+        for entry, *entry_pair in zip(self.entries, *map(self._parts, pair), strict=True):
+            self.cache.store(entry, block, (entry_pair[0], entry_pair[1]))
 
     def _joined(
         self,
@@ -478,8 +480,8 @@ class ExoForward:
         t, h, w_exo, w_ego = self.grid
         out = ego.new_empty(len(ego), t * h, w_exo + w_ego, ego.shape[-1])
         out[:, :, w_exo:] = ego.unflatten(1, (t * h, w_ego))
-        for rows, own in zip(out.chunk(len(exo)), exo, strict=True):
-            rows[:, :, :w_exo] = own
+        for rows, exo_rows in zip(out.chunk(len(exo)), exo, strict=True):
+            rows[:, :, :w_exo] = exo_rows
         return out.flatten(1, 2)
 
     def _fetched(self, block: int) -> list[tuple[Tensor, Tensor]]:

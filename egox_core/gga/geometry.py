@@ -124,10 +124,10 @@ def exo_points(
     448 px the mean of the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are
     left out of that mean. Trust is the share of valid pixels times their mean ``depth.trust``;
     points without valid pixels are 0 with trust 0."""
-    rays, seen = depth.exo.camera.pixel_rays(dtype=torch.float64)
+    rays, in_picture = depth.exo.camera.pixel_rays(dtype=torch.float64)
     rays = rays / rays[..., 2:].clamp_min(1e-9)
     sampled = [
-        _sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)
+        _sample_latents(depth, int(frame), rays, in_picture, world_from_exo, exo_size)
         for frame, world_from_exo in zip(
             frame_indices, _world_from_exo(depth, trajectory, frame_indices), strict=True
         )
@@ -202,16 +202,16 @@ def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t,
     """Cuts the sides off values that are wider than the canvas, at their own resolution (796 -> 784
     at 448)."""
     height, width = values.shape[-2:]
-    wanted = round(height * exo_size[0] / exo_size[1])
-    if width < wanted and not same_aspect((width, height), (wanted, height)):
+    crop_width = round(height * exo_size[0] / exo_size[1])
+    if width < crop_width and not same_aspect((width, height), (crop_width, height)):
         raise EgoXInputError(
             "depth size",
             got=f"{width}x{height}",
             expected=f"the aspect ratio of {exo_size[0]}x{exo_size[1]}, or wider",
             fix="give the depth of the whole exo image; only wider depth can be cropped",
         )
-    left = centre_crop_left((width, height), (wanted, height)) or 0
-    return values[..., left : left + min(wanted, width)]
+    left = centre_crop_left((width, height), (crop_width, height)) or 0
+    return values[..., left : left + min(crop_width, width)]
 
 
 def _check_length(what: str, have: int, frames: int) -> None:

@@ -47,7 +47,7 @@ class Limits:
         """Say why the kernel can't or won't take this call, or nothing where it does."""
         card, triton = card_of(asked.device), self.least_triton
         measured = self.gradients_on if asked.gradients else self.measured_on
-        what = "its gradients were" if asked.gradients else "was"
+        subject = "its gradients were" if asked.gradients else "was"
         checks = (
             (self.dtypes and asked.dtype not in self.dtypes, f"takes no {asked.dtype}"),
             (
@@ -69,7 +69,7 @@ class Limits:
             ),
             (
                 not asked.by_name and measured is not None and card not in measured,
-                f"{what} never measured on a card of {_dotted(card)}: choose it by name",
+                f"{subject} never measured on a card of {_dotted(card)}: choose it by name",
             ),
         )
         return next((words for wrong, words in checks if wrong), "")

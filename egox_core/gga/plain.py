@@ -54,9 +54,9 @@ def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
 
     def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         card = card_of(q.device)
-        asked = Asked(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)
+        request = Asked(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)
         unlisted = card not in FASTER_ON
-        if KERNELS["cudnn"].refusal(asked) or (unlisted and keeps_graph(q, k, v)):
+        if KERNELS["cudnn"].refusal(request) or (unlisted and keeps_graph(q, k, v)):
             return own(q, k, v, heads)
         key = name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
         if key not in _takes_cudnn:

@@ -205,7 +205,7 @@ def tile(
     """Choose a line of :data:`TILES` or its like."""
     card = card or (8, 0)
     of_cards = tiles[dtype != torch.float32, max(64, _padded(dim))]
-    return of_cards[max(known for known in of_cards if known <= card)]
+    return of_cards[max(listed_card for listed_card in of_cards if listed_card <= card)]
 
 
 def _strides(x: Tensor, width: int) -> tuple[int, int, int]:

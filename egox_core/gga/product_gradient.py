@@ -92,7 +92,7 @@ def _gradients(
     dots = by_frame(dots.flatten(1, -2)).mT.contiguous()
     rows, grad = (by_frame(x.flatten(1, -2)) for x in (q, grad))
     q_grad, k_grad, v_grad = (x.new_empty(x.shape) for x in (rows, k, v))
-    given = rows, k.contiguous(), v.contiguous(), grad, sums, dots
+    tensors = rows, k.contiguous(), v.contiguous(), grad, sums, dots
     query_columns, key_columns, limits, steep = weight_inputs(bias_rows, q.dtype)
     columns = pad(query_columns[first:], (0, 0, 0, padded - per_frame)), key_columns[first:]
     numbers = tokens, key_columns.stride(1), dim**-0.5 / math.log(2), *limits, dim**-0.5
@@ -102,10 +102,10 @@ def _gradients(
     )
     with torch.cuda.device_of(q):
         of_query[frames * blocks[2], heads, batch](
-            *(*given, q_grad, *columns, *blocks, *numbers), **constants(sizes, dim, steep)
+            *(*tensors, q_grad, *columns, *blocks, *numbers), **constants(sizes, dim, steep)
         )
         of_keys[-(-tokens // sizes_of_keys[1]), heads, batch](
-            *(*given, k_grad, v_grad, *columns, *blocks_of_keys, *numbers),
+            *(*tensors, k_grad, v_grad, *columns, *blocks_of_keys, *numbers),
             **constants(sizes_of_keys, dim, steep),
         )
     q_grad = q_grad.unflatten(1, (frames, padded))[:, :, :per_frame].flatten(1, 2)
@@ -132,11 +132,11 @@ def product_kernels(
         ImportError: no Triton.
     """
     *sizes, apart = tile(FORWARD, card, dtype, dim)
-    found = {}
+    kernels = {}
     for frames in (1,) if dtype == torch.float32 else (1, 2):
         fixed = constants(sizes, dim, steep=True) | {"apart": apart, "frames": frames}
-        found[f"results, frames: {frames}"] = product_kernel(), fixed | {"sums": None}
-        found[f"results and sums, frames: {frames}"] = product_kernel(), fixed
+        kernels[f"results, frames: {frames}"] = product_kernel(), fixed | {"sums": None}
+        kernels[f"results and sums, frames: {frames}"] = product_kernel(), fixed
     backward = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
     of_queries, of_keys = ((kernel, constants(sizes, dim, True)) for kernel, sizes in backward)
-    return found | {"gradient of q": of_queries, "gradients of k, v": of_keys}
+    return kernels | {"gradient of q": of_queries, "gradients of k, v": of_keys}

@@ -171,8 +171,8 @@ def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -
     ego size and scaled with it, at 512 px too. Another K that fits the ego camera is taken at
     that camera's width, and one that fits neither at 448 px."""
     width = camera.width
-    own = abs(2 * float(released_intrinsics(meta_intrinsics)[0, 2]) + 1 - width)
-    fits = own <= OFF_CENTRE * width and not has_released_k(meta_intrinsics)
+    off_centre_px = abs(2 * float(released_intrinsics(meta_intrinsics)[0, 2]) + 1 - width)
+    fits = off_centre_px <= OFF_CENTRE * width and not has_released_k(meta_intrinsics)
     return width if fits else REFERENCE_SIZE
 
 

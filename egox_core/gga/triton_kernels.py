@@ -61,10 +61,12 @@ def _add_keys(
         scores = tl.where(key_in[None, :], scores, float("-inf"))
     new = tl.maximum(largest, tl.max(scores, 1) * score_scale + shift)
     shares = tl.exp2(scores * score_scale - new[:, None]) * weights
-    kept = tl.exp2(largest - new)
+    old_share = tl.exp2(largest - new)
     values = load_block(v, key_in, channel_in, cut, padded)
-    mixed = tl.dot(shares.to(values.dtype), values, mixed * kept[:, None], input_precision="ieee")
-    return new, total * kept + tl.sum(shares, 1), mixed
+    mixed = tl.dot(
+        shares.to(values.dtype), values, mixed * old_share[:, None], input_precision="ieee"
+    )
+    return new, total * old_share + tl.sum(shares, 1), mixed
 
 
 @triton.jit

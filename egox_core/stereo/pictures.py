@@ -79,8 +79,8 @@ class StereoForm:
         """Remark how level ``upright`` is, or nothing for any other setting."""
         if self.layout == "flat" or self.stabilise != "upright":
             return ""
-        kept = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
-        return f"{up.text()}{kept}"
+        pitch_words = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
+        return f"{up.text()}{pitch_words}"
 
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
         """Rays of the written pictures, float64."""

@@ -99,8 +99,8 @@ def second_eye(
         if off_px > OFF_PX * width / REFERENCE_SIZE:
             apart = f"Warning: {apart}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING
-    said = f"{filled:.1%} of the right eye's picture is filled"
-    notes = [Remark(said), Remark(apart, kind), *trajectory.other_exo(*scene.exos)]
+    filled_words = f"{filled:.1%} of the right eye's picture is filled"
+    notes = [Remark(filled_words), Remark(apart, kind), *trajectory.other_exo(*scene.exos)]
     if too_near > 0.5:
         near = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
         notes.append(Remark(near, RemarkKind.WARNING))
@@ -119,10 +119,10 @@ def _found(path: PathError, count: int) -> tuple[Tensor, Tensor]:  # [T, 3, 3], 
     """Interpolate turn and shift in metres for each frame from those that could be judged."""
     from scipy.spatial.transform import Rotation  # half of torch's time
 
-    used = path.judged | ~path.judged.any()
-    found = torch.cat((path.turn_deg, path.shift_m), 1).nan_to_num(0.0)[used].double().numpy()
-    at = path.step * np.flatnonzero(used)
-    every = np.stack([np.interp(range(count), at, part) for part in found.T], 1)
+    judged = path.judged | ~path.judged.any()
+    motion = torch.cat((path.turn_deg, path.shift_m), 1).nan_to_num(0.0)[judged].double().numpy()
+    at = path.step * np.flatnonzero(judged)
+    every = np.stack([np.interp(range(count), at, part) for part in motion.T], 1)
     turns = Rotation.from_rotvec(every[:, :3], degrees=True).as_matrix()
     return torch.from_numpy(turns), torch.from_numpy(every[:, 3:])
 
@@ -139,8 +139,8 @@ def iter_second_eye(
     """Make the right eye frame by frame, by the depth along the path as it is, see
     :func:`second_eye`."""
     ego = trajectory.ego.upright
-    camera, there = ego.camera, ego.w2c.clone()
-    there[..., 3] -= eyes
+    camera, right_w2c = ego.camera, ego.w2c.clone()
+    right_w2c[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)
     lefts, rights = (
         iter_ego_prior(
@@ -150,19 +150,20 @@ def iter_second_eye(
             classes=True,
             progress=progress,
         )
-        for each in (ego.w2c, there)
+        for each in (ego.w2c, right_w2c)
     )
     for picture, eye, left, right in zip(video, eyes, lefts, rights, strict=True):
         picture = picture.float().cpu()
-        (nearness, observed), (beside, own) = (
+        (nearness, observed), (right_nearness, right_observed) = (
             (1 / (prior.depth_m * metres_of_z), torch.as_tensor(prior.seen) >= EARLIER)
             for prior in (left, right)
         )
         observed &= nearness.isfinite()
         nearness = snap_edges(whole_nearness(nearness, observed), observed, picture)
         source, moved = move(camera, nearness, eye)
-        own &= wide_parts(moved.isnan())
+        right_observed &= wide_parts(moved.isnan())
         rgb = fill_holes(
-            right.rgb.where(own[..., None], sample_at(picture, source)), beside.where(own, moved)
+            right.rgb.where(right_observed[..., None], sample_at(picture, source)),
+            right_nearness.where(right_observed, moved),
         )
         yield EyeFrame(rgb=rgb, source=source, observed=observed, nearness=nearness)

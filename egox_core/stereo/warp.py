@@ -36,14 +36,14 @@ def whole_nearness(
 
     The fill is no nearer than 40 cm.
     """
-    known = torch.stack((nearness.where(observed, 0.0), observed.float()))[None]
-    whole, side = nearness.where(observed, torch.nan), 1
-    while bool(whole.isnan().any()) and side < max(whole.shape):
+    layers = torch.stack((nearness.where(observed, 0.0), observed.float()))[None]
+    filled, side = nearness.where(observed, torch.nan), 1
+    while bool(filled.isnan().any()) and side < max(filled.shape):
         side *= 2
-        blocks = F.avg_pool2d(known, side, ceil_mode=True)
-        values, share = F.interpolate(blocks, whole.shape, mode="bilinear")[0]
-        whole = whole.where(~whole.isnan(), (values / share).clamp(max=1 / NEAREST_FILL_M))
-    return whole.nan_to_num(0.0)
+        blocks = F.avg_pool2d(layers, side, ceil_mode=True)
+        values, share = F.interpolate(blocks, filled.shape, mode="bilinear")[0]
+        filled = filled.where(~filled.isnan(), (values / share).clamp(max=1 / NEAREST_FILL_M))
+    return filled.nan_to_num(0.0)
 
 
 def snap_edges(
@@ -65,16 +65,16 @@ def snap_edges(
     padded = F.pad(layers, (reach, reach, reach, reach))
     for axis in (1, 2):
         padded = padded.unfold(axis, 2 * reach + 1, 1)
-    beside, sure, *colours = padded[:, unsure].flatten(2)  # [N, places]
-    own = nearness[unsure][:, None]
-    other = (beside - own).abs() > STEP * own
+    neighbours, sure, *colours = padded[:, unsure].flatten(2)  # [N, places]
+    edge_nearness = nearness[unsure][:, None]
+    other = (neighbours - edge_nearness).abs() > STEP * edge_nearness
     place = torch.arange(-reach, reach + 1)
     cost = (place[:, None] ** 2 + place**2).flatten() / WAY_PX**2 + STAY * other
     for theirs, ours in zip(colours, picture[unsure].T, strict=True):
         cost += ((theirs - ours[:, None]) / COLOUR) ** 2
     best = cost.where(sure > 0, torch.inf).argmin(1, keepdim=True)
-    taken = (other & (sure > 0)).gather(1, best)
-    return nearness.masked_scatter(unsure, beside.gather(1, best).where(taken, own))
+    snaps = (other & (sure > 0)).gather(1, best)
+    return nearness.masked_scatter(unsure, neighbours.gather(1, best).where(snaps, edge_nearness))
 
 
 def move(
@@ -90,16 +90,16 @@ def move(
     """
     (height, width), grid = nearness.shape, camera.pixel_grid()
     rays, inside = camera.pixel_rays()
-    place, seen = camera.project(rays - nearness[..., None] * eye.float())
-    beside = F.pad(nearness[None, None], (RIM_PX, 0, 0, 0))
-    pure = (1 - STEP) * F.max_pool2d(beside, (1, RIM_PX + 1), 1)[0, 0] <= nearness
+    place, in_lens = camera.project(rays - nearness[..., None] * eye.float())
+    padded = F.pad(nearness[None, None], (RIM_PX, 0, 0, 0))
+    pure = (1 - STEP) * F.max_pool2d(padded, (1, RIM_PX + 1), 1)[0, 0] <= nearness
     # The bits of a positive float are in the order of its value; the pixel's number goes below.
     number = torch.arange(height * width).view(height, width)
     key = nearness.contiguous().view(torch.int32).long() << 32 | number
     first = torch.full((height * width,), -1)
     for offset in OFFSETS:
         landing = place + torch.tensor(offset)
-        lands = inside & seen & pure & camera.inside(landing)
+        lands = inside & in_lens & pure & camera.inside(landing)
         column, row = landing[lands].round().long().unbind(-1)
         first.scatter_reduce_(0, row * width + column, key[lands], "amax")
     first = first.view(height, width)
@@ -146,8 +146,11 @@ def fill_holes(
     left = column.where(~hole, 0).cummax(1).values
     right = column.where(~hole, last).flip(1).cummin(1).values.flip(1)
     before, behind = (nearness.gather(1, at).nan_to_num(torch.inf) for at in (left, right))
-    chosen = left.where(before < behind, right)
-    filled = picture.gather(1, chosen[..., None].expand_as(picture)), torch.ones_like(picture)
+    source_column = left.where(before < behind, right)
+    filled = (
+        picture.gather(1, source_column[..., None].expand_as(picture)),
+        torch.ones_like(picture),
+    )
     even, share = (
         F.avg_pool2d((part * hole[..., None]).movedim(-1, 0), (5, 1), 1, (2, 0)).movedim(0, -1)
         for part in filled

@@ -84,24 +84,24 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
         if start > LEAD_S and stream.time_base and info.pts:
             container.seek(int((start - LEAD_S) / stream.time_base), stream=stream)
         lost: list[av.Packet] = []
-        placed = _Placed(start, length, info.joins_s)
+        track = _Placed(start, length, info.joins_s)
         for frame in decoded_frames(container, stream, lost):
-            if not placed.add(frame):
+            if not track.add(frame):
                 break
-        placed.end_run()
+        track.end_run()
     moments = [None if p.pts is None else float(p.pts * p.time_base) - start for p in lost]
     damaged = [at for at in moments if at is None or -GAP_S < at < length]
     notes = ()
     if damaged:
         notes = (Remark(f"{len(damaged)} packets of its sound are damaged and left silent"),)
-    if not placed.end and not damaged:
+    if not track.end and not damaged:
         return None
-    rate, heard = placed.rate, placed.samples
-    if not placed.end or heard is None:
+    rate, heard = track.rate, track.samples
+    if not track.end or heard is None:
         rate = RATES[-1]
         heard = np.zeros((1, round(length * rate)), np.float32)
     else:
-        heard = heard[:, : placed.end]
+        heard = heard[:, : track.end]
     return Sound(waveform=_finite(torch.from_numpy(heard)), sample_rate=rate, notes=notes)
 
 

@@ -39,12 +39,12 @@ class VideoClip:
             f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average, "
             f"and {self.selection.fps:.4g} that of the frames in use"
         )
-        said = (
+        words = (
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
             *(REMARKS[key].format(value) for key, value in self.info.remarks),
             *([uneven] if self.info.uneven_times else ()),
         )
-        return tuple(map(Remark, said))
+        return tuple(map(Remark, words))
 
     def read(self, progress: Progress = no_progress) -> Tensor:
         """Read the frames in use [T, H, W, 3]: uint8, or float32 0...1 of floats in memory.
@@ -98,11 +98,11 @@ def open_clip(
         EgoXInputError: no video, frames that it doesn't have.
     """
     if isinstance(source, Tensor):
-        whole = memory_info(source, fps, sound is not None)
+        info = memory_info(source, fps, sound is not None)
     else:
-        whole = probe_video(source, progress)
-    trimmed, first = trim_info(whole, *window_s)
-    chosen = select_frames(
+        info = probe_video(source, progress)
+    trimmed, first = trim_info(info, *window_s)
+    frames_in_use = select_frames(
         trimmed if undistortion is None else undistortion.shown(trimmed),
         start_frame=start_frame + first,
         frame_count=longest_clip(trimmed.frame_count - first - start_frame)
@@ -114,9 +114,9 @@ def open_clip(
         source=source,
         info=trimmed,
         selection=replace(
-            chosen,
+            frames_in_use,
             source=source if isinstance(source, Path) else None,
-            total=whole.frame_count,
+            total=info.frame_count,
         ),
         first=first,
         given_sound=sound,

@@ -28,17 +28,17 @@ def cut_off(source: Path | io.BytesIO) -> str:
         file.seek(0)
         start = file.read(12)
         file.seek(0)
-        whole = 0
+        full_size = 0
         if start[4:8] in _BOXES:
             boxes = dict(_boxes(file))
             if b"mdat" in boxes and not boxes.keys() & {b"moov", b"moof"}:
                 return "its index (moov) is missing"
-            whole = max((end for kind, end in boxes.items() if kind in _NEEDED), default=0)
+            full_size = max((end for kind, end in boxes.items() if kind in _NEEDED), default=0)
         elif start[:4] == b"RIFF" and start[8:] == b"AVI ":
-            whole = _riff_length(file, size)
+            full_size = _riff_length(file, size)
         elif int.from_bytes(start[:4], "big") == _EBML:
-            whole = _matroska_length(file)
-    return f"{size / 1e6:.3g} of {whole / 1e6:.3g} MB are there" if whole > size + 1 else ""
+            full_size = _matroska_length(file)
+    return f"{size / 1e6:.3g} of {full_size / 1e6:.3g} MB are there" if full_size > size + 1 else ""
 
 
 def frames_of_index(stream: Any, size: int) -> int:

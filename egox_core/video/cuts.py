@@ -126,14 +126,14 @@ def _swung(before: Tensor, after: Tensor) -> bool:  # [H, W, 3] each
         pictures.append(cv2.resize(picture, SWUNG_SIZE, interpolation=cv2.INTER_AREA))
         grey = cv2.cvtColor(pictures[-1], cv2.COLOR_RGB2GRAY)
         corners.append(finder.detectAndCompute(grey, None))
-    (here, first), (there, second) = corners
+    (here, first), (second_corners, second) = corners
     if first is None or second is None:
         return False
     pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(first, second)
     if len(pairs) < 4:  # a homography takes four
         return False
     source = np.array([here[pair.queryIdx].pt for pair in pairs], np.float32)
-    target = np.array([there[pair.trainIdx].pt for pair in pairs], np.float32)
+    target = np.array([second_corners[pair.trainIdx].pt for pair in pairs], np.float32)
     turn, _ = cv2.findHomography(source, target, cv2.RANSAC, 2.0)
     if turn is None or turn[0, 0] <= abs(turn[1, 0]) or _punched_in(turn):
         return False
@@ -149,9 +149,9 @@ def _punched_in(turn: np.ndarray) -> bool:  # [3, 3] homography of SWUNG_SIZE
     """
     middle = np.array(SWUNG_SIZE) / 2
     corners = middle + np.array([[0, 0], [-1, -1], [1, -1], [1, 1], [-1, 1]]) * middle / 4
-    there = cv2.perspectiveTransform(corners[None].astype(np.float64), turn)[0]
-    zoom = (cv2.contourArea(there[1:].astype(np.float32)) / (middle / 2).prod()) ** 0.5
-    stays = np.linalg.norm(there[0] - middle) < STAYS * SWUNG_SIZE[0]
+    moved_corners = cv2.perspectiveTransform(corners[None].astype(np.float64), turn)[0]
+    zoom = (cv2.contourArea(moved_corners[1:].astype(np.float32)) / (middle / 2).prod()) ** 0.5
+    stays = np.linalg.norm(moved_corners[0] - middle) < STAYS * SWUNG_SIZE[0]
     return bool(stays and max(zoom, 1 / max(zoom, 1e-9)) > PUNCH)
 
 

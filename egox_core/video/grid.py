@@ -79,16 +79,16 @@ def side_by_side(
     """
     check_videos(videos)
     height = videos[-1].shape[1]
-    shown = range(0, max(video.shape[0] for video in videos), step)
+    frames = range(0, max(video.shape[0] for video in videos), step)
     result = torch.empty(0)
-    for number, t in enumerate(shown):
+    for number, t in enumerate(frames):
         pictures = [_picture(video[min(t, video.shape[0] - 1)]) for video in videos]
         row = picture_row(pictures, labels, height)
         row = np.pad(row, ((0, len(row) % 2), (0, 0), (0, 0)), constant_values=GAP_GREY)
         if not number:
-            result = torch.empty((len(shown), *row.shape), dtype=torch.float16)
+            result = torch.empty((len(frames), *row.shape), dtype=torch.float16)
         result[number] = torch.from_numpy(row) / 255
-        progress(number + 1, len(shown), "side by side")
+        progress(number + 1, len(frames), "side by side")
     return result
 
 
@@ -100,11 +100,11 @@ def picture_row(
 ) -> np.ndarray:  # [height and a strip, W, 3] uint8, W even
     """Pictures side by side, each as wide as its own shape asks for."""
     widths = [max(2, round(p.shape[1] * height / p.shape[0] / 2) * 2) for p in pictures]
-    whole, strip = sum(widths) + GAP * (len(widths) - 1), label_height(height) if labels else 0
-    canvas, left = np.full((strip + height, whole, 3), GAP_GREY, np.uint8), 0
+    row_width, strip = sum(widths) + GAP * (len(widths) - 1), label_height(height) if labels else 0
+    canvas, left = np.full((strip + height, row_width, 3), GAP_GREY, np.uint8), 0
     for number, (picture, width) in enumerate(zip(pictures, widths, strict=True)):
         if number < len(labels):
-            right = whole if len(labels) == 1 else left + width
+            right = row_width if len(labels) == 1 else left + width
             canvas[:strip, left:right] = label_strip(labels[number], right - left, strip)
         canvas[strip:, left : left + width] = _fitted(picture, width, height)
         left += width + GAP
@@ -170,7 +170,7 @@ def _fitted(
         )
     if size == (width, height):
         return picture
-    whole = np.zeros((height, width, 3), np.uint8)
+    canvas = np.zeros((height, width, 3), np.uint8)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    whole[top : top + size[1], left : left + size[0]] = picture
-    return whole
+    canvas[top : top + size[1], left : left + size[0]] = picture
+    return canvas

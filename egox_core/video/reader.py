@@ -213,9 +213,9 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         ):
             pts = _decoded_stamps(source, len(listed), progress)
         count = len(pts)
-        known = scale is not None and None not in pts
-        timed = joined_times([float(p * scale) for p in pts]) if known else None
-        start = float(min(pts) * scale) if known else 0.0
+        has_stamps = scale is not None and None not in pts
+        timed = joined_times([float(p * scale) for p in pts]) if has_stamps else None
+        start = float(min(pts) * scale) if has_stamps else 0.0
         if timed is None:
             joins, fps = (), stated if stated > 0 else UNTIMED_FPS
             times = tuple(i / fps for i in range(count))

@@ -55,7 +55,7 @@ class _Sampling:
 
     def __init__(self, source: CameraModel, target: CameraModel, mode: str = "bilinear") -> None:
         self._mode = mode
-        rays, seen = target.pixel_rays(torch.float64)
+        rays, in_target = target.pixel_rays(torch.float64)
         uv, in_lens = source.project(rays)
         width, height = source.stored_size
         # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's
@@ -63,7 +63,7 @@ class _Sampling:
         self._grid = (uv / uv.new_tensor((max(width - 1, 1), max(height - 1, 1))) * 2 - 1).float()[
             None
         ]
-        self._visible = (seen & in_lens)[..., None]
+        self._visible = (in_target & in_lens)[..., None]
 
     def __call__(self, frame: Tensor) -> Tensor:  # [H, W, C] -> [H', W', C] float32
         self._grid, self._visible = self._grid.to(frame.device), self._visible.to(frame.device)

@@ -132,15 +132,15 @@ def select_frames(
         # Half a source frame of slack: the last wanted moment may fall just behind the last frame's
         # time stamp.
         available = int((times[-1] - times[start_frame] + 0.5 / info.fps) * fps + 1e-9) + 1
-        wanted = (
+        target_s = (
             times[start_frame]
             + torch.arange(min(frame_count, available), dtype=torch.float64) / fps
         )
-        right = torch.searchsorted(times, wanted - 1e-9).clamp(1, info.frame_count - 1)
+        right = torch.searchsorted(times, target_s - 1e-9).clamp(1, info.frame_count - 1)
         # A tie takes the earlier frame, so that a rate of one half takes every second frame
         # exactly.
         indices = torch.where(
-            wanted - times[right - 1] <= times[right] - wanted + 1e-9, right - 1, right
+            target_s - times[right - 1] <= times[right] - target_s + 1e-9, right - 1, right
         )
     if available < frame_count:
         raise EgoXInputError(

@@ -129,8 +129,8 @@ def shown_part(
 ) -> tuple[int, int, int, int]:
     """Turn and scale a part of the coded picture to the picture as it is shown."""
     transposed, down, right = turn
-    left, width, whole = (round(each * aspect) for each in (part[0], part[2], size[0]))
-    across, along = (left, width, whole), (part[1], part[3], size[1])
+    left, width, picture_width = (round(each * aspect) for each in (part[0], part[2], size[0]))
+    across, along = (left, width, picture_width), (part[1], part[3], size[1])
     if transposed:
         across, along = along, across
     (left, width, whole_width), (top, height, whole_height) = across, along
@@ -217,15 +217,15 @@ def dolby_profile(source: Any, format_name: str) -> str:
     if "mp4" not in format_name and "matroska" not in format_name:
         return ""
     header = _mp4_header(source) if "mp4" in format_name else _beginning(source)
-    found = _DOLBY.search(header)
-    profile, compatible = (found[1][2] >> 1, found[1][4] >> 4) if found else (0, 0)
+    record = _DOLBY.search(header)
+    profile, compatible = (record[1][2] >> 1, record[1][4] >> 4) if record else (0, 0)
     return str(profile) if profile in _OWN_COLOURS and not compatible else ""
 
 
 def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
     """Only of single frames: PyAV keeps a frame of which it was asked until the next collection."""
-    found: Any = frame.side_data  # typed as a mapping of its names
-    return next((bytes(data) for data in found if data.type.name == name), None)
+    entries: Any = frame.side_data  # typed as a mapping of its names
+    return next((bytes(data) for data in entries if data.type.name == name), None)
 
 
 def _beginning(source: Any) -> bytes:
@@ -308,8 +308,8 @@ def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
         graph.push(frame)
         while True:
             try:
-                made: Any = graph.pull()
+                frame_out: Any = graph.pull()
             except (BlockingIOError, EOFError):
                 break
-            made.pts = stamps.popleft()
-            yield made
+            frame_out.pts = stamps.popleft()
+            yield frame_out

@@ -216,7 +216,7 @@ def _without_thinking(answer: str, notes: list[str]) -> str:
 
 def _sections(text: str, notes: list[str]) -> dict[str, str]:
     """Mark -> text of both sections, in the order in which they came."""
-    found = [
+    marks = [
         (
             EXO_MARK
             if (m["mark"] or m["words"]).lower().startswith(("exo", "third"))
@@ -227,7 +227,7 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
     ]
     parts: dict[str, str] = {}
     for (mark, match), after in zip(
-        found, [*(m.start() for _, m in found), len(text)][1:], strict=True
+        marks, [*(m.start() for _, m in marks), len(text)][1:], strict=True
     ):
         if mark in parts:
             notes.append(f"{mark} comes twice: the first is kept")
@@ -236,9 +236,9 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
     for mark in (EXO_MARK, EGO_MARK):
         if not parts.get(mark):
             raise _lacking(mark, text)
-    if found[0][1].start() > 0:
-        notes.append(f"words before {found[0][0]} left out")
-    if any(match.group(0).strip() != mark for mark, match in found):
+    if marks[0][1].start() > 0:
+        notes.append(f"words before {marks[0][0]} left out")
+    if any(match.group(0).strip() != mark for mark, match in marks):
         notes.append("headings put right")
     if list(parts) != [EXO_MARK, EGO_MARK]:
         notes.append("sections put in order")
@@ -247,11 +247,14 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
 
 def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
     """Part a section into its scene, with what stands before any heading, and its actions."""
-    found = list(_HEADING.finditer(part))
-    if any(match.group(0).strip() not in (SCENE, ACTION) for match in found):
+    headings = list(_HEADING.finditer(part))
+    if any(match.group(0).strip() not in (SCENE, ACTION) for match in headings):
         notes.append("headings put right")
-    bodies = {"scene overview": part[: found[0].start()] if found else part, "action analysis": ""}
-    for match, after in zip(found, [*(m.start() for m in found), len(part)][1:], strict=True):
+    bodies = {
+        "scene overview": part[: headings[0].start()] if headings else part,
+        "action analysis": "",
+    }
+    for match, after in zip(headings, [*(m.start() for m in headings), len(part)][1:], strict=True):
         bodies[match["which"].lower()] += " " + part[match.end() : after]
     return bodies["scene overview"], bodies["action analysis"]
 

@@ -88,20 +88,20 @@ def check_covers(
         EgoXInputError: depth or poses for fewer frames than the video has; none for look-away
             memory.
     """
-    for what, source, have in (
+    for input_name, source, have in (
         ("depth", "stages.align", None if depth is None else len(depth.depth_m)),
         ("ego trajectory", "stages.path", None if trajectory is None else len(trajectory)),
     ):
         if have is None and needed:
             raise EgoXInputError(
                 "look-away memory",
-                got=f"no {what}",
+                got=f"no {input_name}",
                 expected="depth and trajectory",
-                fix=f"give {what} of {source}, or switch look_away_memory off",
+                fix=f"give {input_name} of {source}, or switch look_away_memory off",
             )
         if have is not None and have < frames:
             raise EgoXInputError(
-                what,
+                input_name,
                 got=f"{have} frames",
                 expected=f"the video's {frames} frames",
                 fix=f"give the frames of stages.load_clip to {source}, or load a shorter video",
@@ -114,7 +114,7 @@ def hold_colours(
 ) -> Tensor:  # [T, H, W, 3] float32
     """Mean and spread of the overlap's Lab channels as they were before (Reinhard's colour
     transfer)."""
-    (mean, spread), (wanted, spread_wanted) = (
+    (mean, spread), (target_mean, spread_wanted) = (
         _lab_statistics(frames[: len(before)]),
         _lab_statistics(before),
     )
@@ -123,14 +123,14 @@ def hold_colours(
         spread_wanted / np.maximum(spread, SMALLEST_SPREAD),
         1,
     ).astype(np.float32)
-    held = torch.empty(frames.shape, dtype=torch.float32)
+    result = torch.empty(frames.shape, dtype=torch.float32)
     for at, frame in enumerate(frames):
         was = _lab(frame)
-        moved = ((was - mean) * scale + wanted).astype(np.float32)
+        moved = ((was - mean) * scale + target_mean).astype(np.float32)
         # OpenCV goes to Lab and back to 2e-3 only; in the difference that cancels.
         change = cv2.cvtColor(moved, cv2.COLOR_Lab2RGB) - cv2.cvtColor(was, cv2.COLOR_Lab2RGB)
-        held[at] = (frame.detach().cpu().float() + torch.from_numpy(change)).clamp(0, 1)
-    return held
+        result[at] = (frame.detach().cpu().float() + torch.from_numpy(change)).clamp(0, 1)
+    return result
 
 
 def _lab(frame: Tensor) -> np.ndarray:  # [H, W, 3] 0...1 -> the same, L 0...100

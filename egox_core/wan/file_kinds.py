@@ -226,10 +226,10 @@ def check_lora(file: Path, base: Path | None = None) -> None:
         if model is not None:
             lora.check_fits(model.shapes)
     except EgoXInputError as error:
-        beside = "" if model is None else f", on {model.file.name!r}: {model.words}"
+        model_words = "" if model is None else f", on {model.file.name!r}: {model.words}"
         raise EgoXInputError(
             error.what,
-            got=f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: {kind_of(header)[1]}{beside}",
+            got=f"{error.got} in {file.name!r} of {size_words(file.stat().st_size)}: {kind_of(header)[1]}{model_words}",
             expected=error.expected,
             fix=error.fix,
         ) from error

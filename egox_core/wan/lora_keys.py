@@ -207,15 +207,15 @@ class LoraConversion:
             return None
         parts = self._sizes().keys()
         blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
-        wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
-        other = sorted(parts ^ wanted) + sorted(self.unmatched)
+        released_parts = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
+        other = sorted(parts ^ released_parts) + sorted(self.unmatched)
         if self.ranks == (RELEASED_RANK,) and not other:
             return ""
-        found = f"rank {', '.join(map(str, self.ranks))}"
-        found += f"; other parts: {', '.join(other[:3])}" if other else ""
+        differences = f"rank {', '.join(map(str, self.ranks))}"
+        differences += f"; other parts: {', '.join(other[:3])}" if other else ""
         return (
             f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both "
-            f"attentions: {found}"
+            f"attentions: {differences}"
         )
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
@@ -295,14 +295,14 @@ def convert_lora(
     left_out = {module for module, suffix in split.values() if suffix == MID_SUFFIX}
     # An alpha may also belong to another kind of matrices, which the host knows.
     low_rank = {module for module, suffix in split.values() if suffix.startswith(".lora_")}
-    tensors, unmatched, others, of_others, origin, own = {}, [], {}, {}, {}, {}
+    tensors, unmatched, others, of_others, origin, module_of = {}, [], {}, {}, {}, {}
     for key, tensor in state.items():
         module, suffix = split[key]
         part = natives.get(module)
         if suffix in SCALES and module in state:
             continue  # goes with its matrix
-        taken = module in low_rank and module not in left_out and suffix in LORA_SUFFIXES.values()
-        if part is None or not taken:
+        is_used = module in low_rank and module not in left_out and suffix in LORA_SUFFIXES.values()
+        if part is None or not is_used:
             unmatched.append(key)
             if module not in left_out:
                 name = key if part is None else NATIVE_PREFIX + part + suffix
@@ -324,7 +324,7 @@ def convert_lora(
                 fix="give the file of one model; this one may contain both models of Wan 2.2",
             )
         place = _PLACE.fullmatch(module)
-        origin[name], own[name.removesuffix(suffix)] = key, place[2] if place else module
+        origin[name], module_of[name.removesuffix(suffix)] = key, place[2] if place else module
         tensors[name] = _whole(key, tensor, state, suffix)
     matched = len(tensors)
     alone = products and any(product_of(name) for name in others if name.startswith(NATIVE_PREFIX))
@@ -332,9 +332,9 @@ def convert_lora(
         raise _without_pairs(unmatched, len(state))
     peft = _peft_entries(metadata or {}, file)
     ranks, scales = set(), set()
-    for part in own:
+    for part in module_of:
         rank = _checked_rank(part, tensors)
-        alpha, scale = tensors.get(part + ".alpha"), _peft_scale(peft, own[part], rank)
+        alpha, scale = tensors.get(part + ".alpha"), _peft_scale(peft, module_of[part], rank)
         if alpha is None and scale is not None:
             alpha = tensors[part + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)
@@ -347,7 +347,7 @@ def convert_lora(
         sources={**of_others, **origin},
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
-        remark=_remark(tensors, others, own) or _without_alpha(state, tensors),
+        remark=_remark(tensors, others, module_of) or _without_alpha(state, tensors),
     )
 
 
@@ -355,13 +355,13 @@ def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
     """Refuse a file of ``count`` tensors, none of which is of a pair for a Wan transformer."""
     products = sorted({words for key in unmatched if (words := product_of(key))})
     if products:
-        known = any(OF_HOSTS.match(key) for key in unmatched)
+        host_knows = any(OF_HOSTS.match(key) for key in unmatched)
         convert = "convert it to names as diffusion_model.blocks.0.self_attn.q; "
         return EgoXInputError(
             "LoRA file",
             got=f"{count} tensors of a {' and '.join(products)}",
             expected="pairs of lora_A and lora_B",
-            fix=f"{'' if known else convert}load it with ComfyUI's own Load LoRA, which knows this "
+            fix=f"{'' if host_knows else convert}load it with ComfyUI's own Load LoRA, which knows this "
             "kind",
         )
     stems = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
@@ -593,9 +593,9 @@ def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str
         contents.append(read_json(file.with_name(settings), settings))
     for content in reversed(contents):
         if isinstance(content, Mapping):
-            own = {k.rpartition(".")[2]: v for k, v in content.items() if k[:5] != "text_"}
-            if "lora_alpha" in own:
-                return own
+            lora_entries = {k.rpartition(".")[2]: v for k, v in content.items() if k[:5] != "text_"}
+            if "lora_alpha" in lora_entries:
+                return lora_entries
     return {}
 
 

@@ -99,16 +99,16 @@ def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str
         if trained.get(name, usual) != usual
     ]
     for name, value in inputs.items():
-        own = trained.get(name)
-        if own is None or (name in CHOICES and own not in CHOICES[name]):
+        trained_value = trained.get(name)
+        if trained_value is None or (name in CHOICES and trained_value not in CHOICES[name]):
             continue
         if name == "lambda_g":
             try:
-                same = float(own) == float(value) or trained.get("mode") == "trainer"
+                same = float(trained_value) == float(value) or trained.get("mode") == "trainer"
             except ValueError:  # a word of a newer trainer, as with the choices above
                 continue
         else:
-            same = own == value
+            same = trained_value == value
         if not same:
-            sentences.append(f"the LoRA was trained with {name} {own}, not {value}")
+            sentences.append(f"the LoRA was trained with {name} {trained_value}, not {value}")
     return sentences

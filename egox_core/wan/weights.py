@@ -49,15 +49,15 @@ def read_header(file: Path, what: str) -> dict:
         header = parse_json(stream.read(length), f"{what} {file.name!r}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
         raise _no_safetensors(what, file, "a header that is no object")
-    whole = 8 + length
+    needed_bytes = 8 + length
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         if not _is_entry(entry):
             raise _no_safetensors(what, file, f"{name[:80]!r} malformed")
-        whole = max(whole, 8 + length + entry["data_offsets"][1])
-    if whole > size:
-        raise _no_safetensors(what, file, f"cut off: {size_words(whole)} belong to it")
+        needed_bytes = max(needed_bytes, 8 + length + entry["data_offsets"][1])
+    if needed_bytes > size:
+        raise _no_safetensors(what, file, f"cut off: {size_words(needed_bytes)} belong to it")
     return header
 
 

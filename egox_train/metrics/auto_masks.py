@@ -77,8 +77,8 @@ class AutoMasks:
             )[:, 0]
             steady = stability(logits) >= LEAST_STABILITY
             masks = logits[steady] > 0
-            there = masks.flatten(1).any(dim=1)
-            yield masks[there], sure[sure > LEAST_IOU][steady][there]
+            not_empty = masks.flatten(1).any(dim=1)
+            yield masks[not_empty], sure[sure > LEAST_IOU][steady][not_empty]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
         """Squeeze the picture to the model's square, as sam2 does it."""

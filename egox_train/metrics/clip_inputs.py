@@ -36,8 +36,8 @@ class ClipFiles:
     @property
     def truth(self) -> Path:
         """The true ego video: of a clip's folder, or beside others under the clip's name."""
-        beside = self.folder / f"{self.record.clip}.mp4"
-        return beside if beside.is_file() else self.folder / TRUTH
+        true_video = self.folder / f"{self.record.clip}.mp4"
+        return true_video if true_video.is_file() else self.folder / TRUTH
 
     @property
     def has_scene(self) -> bool:
@@ -51,8 +51,8 @@ class ClipFiles:
             return [self.truth, *(file for _, file in self.videos), *more]
         names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
         names += [DEPTH, META] if self.has_scene else []
-        own = (self.folder / COVERAGE, self.folder / SEEN, self.masks)
-        more = [p for p in own if p is not None and p.is_file()]
+        optional_files = (self.folder / COVERAGE, self.folder / SEEN, self.masks)
+        more = [p for p in optional_files if p is not None and p.is_file()]
         return [*(self.folder / name for name in names), *(file for _, file in self.videos), *more]
 
 

@@ -142,35 +142,35 @@ def _compute(
     truth = protocol.read(files.truth, record, "ground truth")
     videos = {name: protocol.read(file, record, f"{name} video") for name, file in files.videos}
     row = {"clip": record.clip, "take": record.take, "truth": content_hash([files.truth])[0]}
-    sampled, maps, seen, views = set(videos), {}, None, None
+    sampled, maps, classes, views = set(videos), {}, None, None
     if protocol.with_prior:
         prior = read_ego(files.folder / PRIOR, record, "prior")
         coverage, row["coverage_from"] = read_coverage(files.folder, prior)
         if (files.folder / SEEN).is_file():
-            seen = read_classes(files.folder / SEEN, record.frames, record.ego_size)
-        maps, scene = {"coverage": coverage, "seen": seen}, clip_scene(files)
+            classes = read_classes(files.folder / SEEN, record.frames, record.ego_size)
+        maps, scene = {"coverage": coverage, "seen": classes}, clip_scene(files)
         views = None if scene is None else PathViews.of(*scene)
         if options.baselines:
             exo = read_exo(files.folder, record)
             videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
     else:
-        made, _ = protocol.pair(videos[GENERATED], truth)
-        row |= {"frames": len(made), "size": f"{made.shape[2]}x{made.shape[1]}"}
-    metrics, kept = {}, {}
+        generated, _ = protocol.pair(videos[GENERATED], truth)
+        row |= {"frames": len(generated), "size": f"{generated.shape[2]}x{generated.shape[1]}"}
+    metrics, set_features = {}, {}
     for name, frames in videos.items():
-        made, true = protocol.pair(frames, truth)
-        values = protocol.frame_metrics(made, true, **maps)
+        generated, true = protocol.pair(frames, truth)
+        values = protocol.frame_metrics(generated, true, **maps)
         if name == GENERATED and files.masks is not None:
             dino = options.weights.get("dino")
             look = None if dino is None else network(protocol.looks, dino, device)
-            values.update(protocol.object_metrics(files.masks, record.clip, made, true, look))
+            values.update(protocol.object_metrics(files.masks, record.clip, generated, true, look))
         if views is not None and name in sampled:
             followed = views.error(frames)
             values.update(
                 path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
             )
-        values.update(_perceptual(made, true, options.weights, device, seen))
-        moving = made
+        values.update(_perceptual(generated, true, options.weights, device, classes))
+        moving = generated
         if protocol.canvas is not None:
             moving = protocol.canvas(frames, truth, files)
             values["temporal_flickering"] = None if moving is None else temporal_flickering(moving)
@@ -181,8 +181,8 @@ def _compute(
     for column in SETS & options.weights.keys():
         features = network(column, options.weights[column], device)
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
-            kept[features_key(column, name)] = features(protocol.set_frames(frames))
-    return {**row, "metrics": metrics}, kept
+            set_features[features_key(column, name)] = features(protocol.set_frames(frames))
+    return {**row, "metrics": metrics}, set_features
 
 
 def _perceptual(
@@ -245,7 +245,7 @@ def _finished(job: RowJob, key: str) -> dict[str, Any] | None:
         packed = features_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None
-    whole = (
+    is_complete = (
         row.get("fingerprint") == key and row.get("features") == hashlib.sha256(packed).hexdigest()
     )
-    return row if whole else None
+    return row if is_complete else None

@@ -154,13 +154,15 @@ def match_by_looks(
     """
     from scipy.optimize import linear_sum_assignment
 
-    made = masks.generated
+    generated_masks = masks.generated
     picked = sample_frames(len(truth), FRAMES)
     own_looks, other_looks = (
         looks(side[:, picked], dino(frames[picked]))
-        for side, frames in ((masks.truth, truth), (made, generated))
+        for side, frames in ((masks.truth, truth), (generated_masks, generated))
     )
     matched = np.zeros_like(masks.truth)
-    for own, other in zip(*linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True):
-        matched[own] = made[other]
+    for true_object, other in zip(
+        *linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True
+    ):
+        matched[true_object] = generated_masks[other]
     return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched)

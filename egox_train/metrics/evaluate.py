@@ -91,8 +91,8 @@ def evaluate(
     alone = places.in_this_process
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
     for name, file in options.weights.items():  # a wrong one must not cost a day of rows
-        wanted = protocol.looks if name == "dino" else name
-        network(wanted, file, places.devices[0] if alone else "cpu")
+        network_name = protocol.looks if name == "dino" else name
+        network(network_name, file, places.devices[0] if alone else "cpu")
         if not alone:  # the workers open their own
             network.cache_clear()
     jobs = [
@@ -111,13 +111,13 @@ def evaluate(
         return run_sums(make_row, jobs, "rows", places)
     names = [record.clip for record in records]
     clear_leftovers(out / ROWS, names=set(names))
-    errors, found = run_all(
+    errors, results = run_all(
         make_row, jobs, names, places, stage="evaluating clips", progress=progress
     )
-    rows = sorted((row for row, _ in found), key=lambda row: row["clip"])
-    kept = sum(not new for _, new in found)
+    rows = sorted((row for row, _ in results), key=lambda row: row["clip"])
+    reused_count = sum(not new for _, new in results)
     if run.part != (0, 1):
-        return EvaluateOutcome(report={}, clips=len(records), kept=kept, errors=errors)
+        return EvaluateOutcome(report={}, clips=len(records), kept=reused_count, errors=errors)
     features = _features(rows, out / ROWS) if SETS & options.weights.keys() else {}
     report = build_report(
         rows,
@@ -139,17 +139,17 @@ def evaluate(
         temporary.write_text(markdown_report(report), "utf-8")
     if options.sheet_clips > 0 and rows:
         good = {row["clip"] for row in rows}
-        shown = [r for r in records if r.clip in good]
+        good_records = [r for r in records if r.clip in good]
         write_png(
             out / SHEET,
             make_contact_sheet(
                 [
-                    _sheet_row(manifest.parent, shown[index], generated)
-                    for index in sample_frames(len(shown), options.sheet_clips)
+                    _sheet_row(manifest.parent, good_records[index], generated)
+                    for index in sample_frames(len(good_records), options.sheet_clips)
                 ]
             ),
         )
-    return EvaluateOutcome(report=report, clips=len(records), kept=kept, errors=errors)
+    return EvaluateOutcome(report=report, clips=len(records), kept=reused_count, errors=errors)
 
 
 def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
@@ -181,10 +181,10 @@ def _groups(
     trained = {r.room for r in everyone if split_of.get(r.clip) == "train"}
     groups: dict[str, dict[str, list[str]]] = {}
     for record in records:
-        seen = "seen in training" if record.room in trained else "unseen"
+        scene_group = "seen in training" if record.room in trained else "unseen"
         names = {
             "split": split_of.get(record.clip, ""),
-            "seen and unseen scenes": seen if record.room else "",
+            "seen and unseen scenes": scene_group if record.room else "",
             "scene": record.room,
             "task": record.task,
         }
@@ -218,16 +218,16 @@ def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
 
 
 def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:
-    taken = {TRUE, *BASELINES}
-    if any(n in taken or not n.strip() or SEED in n for n, _ in options.also):
+    reserved_names = {TRUE, *BASELINES}
+    if any(n in reserved_names or not n.strip() or SEED in n for n, _ in options.also):
         raise EgoXInputError(
             "--also",
             got=", ".join(n for n, _ in options.also),
             expected=f"{GENERATED}, or names of their own",
-            fix=f"don't use {', '.join(sorted(taken))}",
+            fix=f"don't use {', '.join(sorted(reserved_names))}",
         )
-    for what, folder in (*videos, ("masks", options.masks)):
-        require_folder(folder, f"folder of {what}", "a folder with one file per clip")
+    for folder_name, folder in (*videos, ("masks", options.masks)):
+        require_folder(folder, f"folder of {folder_name}", "a folder with one file per clip")
 
 
 def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
@@ -240,11 +240,11 @@ def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
 
 
 def _features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    kept = {}
+    features = {}
     for row in rows:
         with np.load(features_file(folder, row["clip"]), allow_pickle=False) as archive:
-            kept[row["clip"]] = {name: archive[name] for name in archive.files}
-    return kept
+            features[row["clip"]] = {name: archive[name] for name in archive.files}
+    return features
 
 
 def _set_distances(

@@ -106,8 +106,8 @@ def boundary(mask: np.ndarray) -> np.ndarray:
     """Mark pixels [H, W] bool that differ from the one to the right, below, or right below (as
     DAVIS)."""
     grown = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
-    own, right, below, across = grown[:-1, :-1], grown[:-1, 1:], grown[1:, :-1], grown[1:, 1:]
-    return (own != right) | (own != below) | (own != across)
+    pixel, right, below, across = grown[:-1, :-1], grown[:-1, 1:], grown[1:, :-1], grown[1:, 1:]
+    return (pixel != right) | (pixel != below) | (pixel != across)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -29,9 +29,9 @@ def patch_zncc(
         for x in (generated, truth)
     )
     first, second = (x - x.mean(dim=1, keepdim=True) for x in (first, second))
-    own, others = first.square().mean(dim=1), second.square().mean(dim=1)
-    shown = others > FLAT
-    if not bool(shown.any()):
+    generated_variance, others = first.square().mean(dim=1), second.square().mean(dim=1)
+    has_texture = others > FLAT
+    if not bool(has_texture.any()):
         return None
-    spread = (own * others).sqrt().clamp(min=FLAT)
-    return float(((first * second).mean(dim=1) / spread)[shown].mean())
+    spread = (generated_variance * others).sqrt().clamp(min=FLAT)
+    return float(((first * second).mean(dim=1) / spread)[has_texture].mean())

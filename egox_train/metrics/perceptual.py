@@ -33,12 +33,12 @@ class Lpips:
         # Most of the file is the classifier, which LPIPS has no use for.
         features = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
         self.model = _LPIPS(net="alex", pretrained=True, pnet_rand=True)
-        wanted = {
+        layer_names = {
             k: k.split(".", 1)[1] for k in self.model.net.state_dict()
         }  # slice2.3.weight -> 3.weight
         try:
             self.model.net.load_state_dict(
-                {k: features[f"features.{short}"].float() for k, short in wanted.items()}
+                {k: features[f"features.{short}"].float() for k, short in layer_names.items()}
             )
         except (KeyError, RuntimeError) as error:
             raise EgoXInputError(
@@ -72,8 +72,8 @@ class Lpips:
         self.model.spatial = spatial
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
         moved = ([x.to(self.device).float().movedim(-1, 1) for x in pair] for pair in pairs)
-        found = torch.cat([self.model(*pair, normalize=True).cpu() for pair in moved])
-        return found[:, 0] if spatial else found.flatten()
+        distances = torch.cat([self.model(*pair, normalize=True).cpu() for pair in moved])
+        return distances[:, 0] if spatial else distances.flatten()
 
 
 class ClipImage:

@@ -61,7 +61,7 @@ def build_report(
         if method != GENERATED
     }
     _correct(paired, columns)
-    given = {name: keys for name, keys in seeds.items() if name not in BASELINES}
+    seeds_of_videos = {name: keys for name, keys in seeds.items() if name not in BASELINES}
     return {
         "format": FORMAT,
         "metrics_version": VERSION,
@@ -82,7 +82,7 @@ def build_report(
         "groups": {
             kind: {
                 name: {
-                    "means": _means([r for r in rows if r["clip"] in clips], given),
+                    "means": _means([r for r in rows if r["clip"] in clips], seeds_of_videos),
                     "sets": sets_of(clips),
                 }
                 for name, clips in by_name.items()
@@ -139,8 +139,8 @@ def references_of(split: str) -> dict[str, Any]:
 
     The splits are seen and unseen, or a manifest's names of them.
     """
-    for name, own in table1.SPLITS.items():
-        if split in (name, own):
+    for name, paper_split in table1.SPLITS.items():
+        if split in (name, paper_split):
             return {
                 "split": name,
                 "clips": table1.REFERENCE_CLIPS[name],
@@ -173,8 +173,8 @@ def _columns(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | Non
 
 
 def _of_clip(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float | None:
-    given = (row["metrics"].get(key, {}).get(metric) for key in keys)
-    values = [value for value in given if value is not None]
+    by_seed = (row["metrics"].get(key, {}).get(metric) for key in keys)
+    values = [value for value in by_seed if value is not None]
     return fmean(values) if values else None
 
 
@@ -186,20 +186,20 @@ def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str
     """
     take_of, means = _take_of(rows), {}
     for method, keys in seeds.items():
-        means[method] = found = {}
+        means[method] = figures = {}
         each = [_columns(rows, [key]) for key in keys]
         for metric, column in _columns(rows, keys).items():
-            known = {clip: value for clip, value in column.items() if value is not None}
-            takes = [take_of[clip] for clip in known]
-            estimate = bootstrap_mean(list(known.values()), takes)
+            value_of = {clip: value for clip, value in column.items() if value is not None}
+            takes = [take_of[clip] for clip in value_of]
+            estimate = bootstrap_mean(list(value_of.values()), takes)
             if estimate is not None:
-                found[metric] = _shown(estimate)
-                by_seed = [[one[metric][clip] for clip in known] for one in each]
+                figures[metric] = _shown(estimate)
+                by_seed = [[one[metric][clip] for clip in value_of] for one in each]
                 of_all = [
                     fmean(v for v in some if v is not None) for some in by_seed if None not in some
                 ]
                 if len(of_all) > 1:
-                    found[metric]["spread"] = round(stdev(of_all), 6)
+                    figures[metric]["spread"] = round(stdev(of_all), 6)
     return means
 
 
@@ -214,24 +214,24 @@ def _differences(
     theirs: Mapping[str, Mapping[str, float | None]],
     take_of: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    found = {}
+    differences = {}
     for key, column in ours.items():
         estimate, p = paired_difference(column, theirs[key], take_of)
         if estimate is not None:
-            found[key] = {**_shown(estimate), **({} if p is None else {"p": p})}
-    return found
+            differences[key] = {**_shown(estimate), **({} if p is None else {"p": p})}
+    return differences
 
 
 def _correct(paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]) -> None:
     """Add Holm's p to each of all comparisons that one table shows."""
-    shown = {
+    comparisons = {
         (name, m.key): paired[name][m.key]
         for name in paired
         for m in columns
         if "paired" in m.tables and "p" in paired[name].get(m.key, {})
     }
-    for place, p in holm({place: values["p"] for place, values in shown.items()}).items():
-        shown[place]["p_holm"] = round(p, 6)
+    for place, p in holm({place: values["p"] for place, values in comparisons.items()}).items():
+        comparisons[place]["p_holm"] = round(p, 6)
 
 
 def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
@@ -249,21 +249,21 @@ def _not_computed(
 
 def markdown_report(report: Mapping[str, Any]) -> str:
     """Write all of the report that a person reads, with '–' where a value couldn't be had."""
-    own = "name" not in report["protocol"]
+    is_ours = "name" not in report["protocol"]
     lines = [
         "# Evaluation",
         "",
         f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
         "Means with 95 % bootstrap intervals over takes, where there are five or more.",
         "",
-        _protocol_line(report["protocol"]) if own else _named_protocol(report["protocol"]),
+        _protocol_line(report["protocol"]) if is_ours else _named_protocol(report["protocol"]),
         "",
     ]
-    for title, body in _sections(report) if own else _table1_sections(report):
+    for title, body in _sections(report) if is_ours else _table1_sections(report):
         lines += [f"## {title}", "", *body, ""]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     covered = ", ".join(report["coverage_from"]) or "–"
-    end = f"Coverage taken from: {covered}. " if own else ""
+    end = f"Coverage taken from: {covered}. " if is_ours else ""
     return "\n".join([*lines, f"{end}Versions: {versions}.", ""])
 
 
@@ -377,12 +377,12 @@ def _paper_table(
     rows = {}
     for name, group in groups.items():
         for method, values in group["means"].items():
-            own = rows[", ".join(filter(None, (name, method)))] = dict(values)
+            row = rows[", ".join(filter(None, (name, method)))] = dict(values)
             for column, by_video in group["sets"].items():
-                known = [by_video[k] for k in seeds.get(method, [method]) if k in by_video]
-                if known:
-                    spread = {"spread": stdev(known)} if len(known) > 1 else {}
-                    own[column] = {"mean": fmean(known), **spread}
+                set_values = [by_video[k] for k in seeds.get(method, [method]) if k in by_video]
+                if set_values:
+                    spread = {"spread": stdev(set_values)} if len(set_values) > 1 else {}
+                    row[column] = {"mean": fmean(set_values), **spread}
     return _means_table(rows, columns)
 
 

@@ -245,6 +245,6 @@ def _padded(pictures: Tensor, step: int) -> Tensor:
 def _unpadded(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
     """Cut out the middle (height, width) of what :func:`_padded` has enlarged."""
     top, left = (
-        (side - wanted) // 2 for side, wanted in zip(pictures.shape[-2:], size, strict=True)
+        (side - inner_side) // 2 for side, inner_side in zip(pictures.shape[-2:], size, strict=True)
     )
     return pictures[..., top : top + size[0], left : left + size[1]]

@@ -92,8 +92,8 @@ def track_masks(
     _, root, records = clips_of(manifest, options.split, options.protocol)
     records = part_of(records, run.part, run.clips)
     weights_hash(options.model, "SAM 2")
-    for what, folder in (("generated videos", generated), ("first masks", options.first)):
-        require_folder(folder, f"folder of {what}", "a folder with one file per clip")
+    for folder_name, folder in (("generated videos", generated), ("first masks", options.first)):
+        require_folder(folder, f"folder of {folder_name}", "a folder with one file per clip")
     out.mkdir(parents=True, exist_ok=True)
     jobs = [
         MaskJob(
@@ -135,22 +135,24 @@ def _track_clip(job: MaskJob, device: str) -> tuple[Path, bool] | str:
 def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
     protocol = protocol_named(job.options.protocol)
-    made, truth = protocol.pair(
+    generated, truth = protocol.pair(
         protocol.read(files.videos[0][1], job.record, "generated video"),
         protocol.read(files.truth, job.record, "ground truth"),
     )
     tracker = tracker_of(job.options.model, device)
     shared = first_masks(job, (truth.shape[1], truth.shape[2]))
     if shared:
-        true, other = tracker.follow(truth, shared), tracker.follow(made, shared)
+        true, other = tracker.follow(truth, shared), tracker.follow(generated, shared)
     elif job.options.protocol is not None:
         finder = finder_of(job.options.model, device, SAM_WEIGHTS)
         true, other = (
             tracker.follow(video, {str(n): mask for n, mask in enumerate(finder(video[0]))})
-            for video in (truth, made)
+            for video in (truth, generated)
         )
     else:
-        true, other = (tracker.follow(video, tracker.objects(video)) for video in (truth, made))
+        true, other = (
+            tracker.follow(video, tracker.objects(video)) for video in (truth, generated)
+        )
     if not true and job.options.protocol is None:
         raise EgoXInputError(
             f"objects of clip {job.record.clip}",
@@ -257,12 +259,14 @@ class Tracker:
             input_labels=[[[1] for _ in points]],
         )
         hit = self._masks(self.model(inference_session=session, frame_idx=0).pred_masks, video)
-        kept: list[np.ndarray] = []
+        distinct: list[np.ndarray] = []
         for mask in sorted(hit, key=lambda m: -int(m.sum())):
             fits = SMALLEST <= mask.mean() <= LARGEST
-            if fits and all((mask & other).sum() < SAME * (mask | other).sum() for other in kept):
-                kept.append(mask)
-        return {str(number): mask for number, mask in enumerate(kept, start=1)}
+            if fits and all(
+                (mask & other).sum() < SAME * (mask | other).sum() for other in distinct
+            ):
+                distinct.append(mask)
+        return {str(number): mask for number, mask in enumerate(distinct, start=1)}
 
     def _masks(self, logits: Tensor, video: Tensor) -> np.ndarray:  # [N, H, W] bool
         size = [list(video.shape[1:3])]

@@ -130,8 +130,8 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
                     {k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights
                 )
             torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
-            told = {name: getattr(state, name) for name in TOLD}
-            (temporary / "state.json").write_text(json.dumps(told, indent=1), "utf-8")
+            state_fields = {name: getattr(state, name) for name in TOLD}
+            (temporary / "state.json").write_text(json.dumps(state_fields, indent=1), "utf-8")
             replace_folder(temporary, folder)
     except (
         Exception
@@ -156,13 +156,16 @@ def load_checkpoint(folder: Path) -> TrainState:
     Raises:
         EgoXInputError: something in it can't be read.
     """
-    what, fix = (
+    file_words, fix = (
         f"checkpoint {folder.name}",
         "training continues from the one before; remove this folder",
     )
     # Older ones had no other kernel.
-    state: dict[str, Any] = {"kernel": "sdpa", **read_json_object(folder / "state.json", what)}
-    with intact(what, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
+    state: dict[str, Any] = {
+        "kernel": "sdpa",
+        **read_json_object(folder / "state.json", file_words),
+    }
+    with intact(file_words, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     if (
@@ -171,7 +174,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         or not isinstance(more.get("optimizer"), dict)
     ):
         raise EgoXInputError(
-            what,
+            file_words,
             got="a checkpoint file of a different form",
             expected="a whole checkpoint",
             fix=fix,

@@ -99,12 +99,12 @@ def export(
         )
     check_run_files(base, of_file)
     lora = of_file or source / LORA_FILE
-    own = {
+    fused_metadata = {
         **{k: v for k, v in metadata.items() if k != "format"},
         MERGED: file_digest(lora) if lora.is_file() else metadata["egox.steps"],
         f"{MERGED}_from": f"{base.name} + {strength:g} x {source.name}",
     }
-    _write_fused(base, tensors, strength, file, own, dtype)
+    _write_fused(base, tensors, strength, file, fused_metadata, dtype)
     return metadata
 
 
@@ -196,5 +196,5 @@ def inspect(file: Path) -> dict[str, str]:
             iter({e["dtype"] for k, e in read_header(file, "LoRA").items() if k != "__metadata__"})
         ),
     }
-    own = {k: v for k, v in metadata.items() if k.startswith(PREFIX)}
-    return {**facts, **dict(sorted(own.items()))}
+    egox_metadata = {k: v for k, v in metadata.items() if k.startswith(PREFIX)}
+    return {**facts, **dict(sorted(egox_metadata.items()))}

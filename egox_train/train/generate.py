@@ -205,11 +205,11 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
         )
     cached = reader.index.models.get("text")
     file = options.text_file
-    own = options.text if file is None else weights_hash(file, "text encoder")
-    if cached is not None and own != cached:
+    encoder_hash = options.text if file is None else weights_hash(file, "text encoder")
+    if cached is not None and encoder_hash != cached:
         raise EgoXInputError(
             "text encoder of the negative prompt",
-            got=own,
+            got=encoder_hash,
             expected=f"that of the cache, {cached}",
             fix="give the encoder that the cache was made with",
         )
@@ -258,10 +258,10 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
     def make() -> bool:
         started = time.monotonic()
         frames = _sampled(job, device)
-        if known := _observed(job, frames):
-            prior, seen = known
+        if observed_prior := _observed(job, frames):
+            prior, classes = observed_prior
             keep = job.options.keep_observed
-            frames, redrawn, kept, judged = keep_observed(frames, prior, seen, keep)
+            frames, redrawn, kept_pixels, judged = keep_observed(frames, prior, classes, keep)
             if not bool(judged.all()):
                 unknown = int((~judged).sum())
                 logger.info(
@@ -269,15 +269,15 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
                     "there (its depth is off, or all of it was redrawn)",
                     *(job.clip, unknown, len(judged)),
                 )
-            kinds = video_classes(seen, redrawn, kept)
+            kinds = video_classes(classes, redrawn, kept_pixels)
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
         write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:
             _write_pair(
                 job, frames, job.options.stereo, StereoForm(stabilise=job.options.stabilise)
             )
-        taken = round(time.monotonic() - started, 1)
-        write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": taken})
+        clip_seconds = round(time.monotonic() - started, 1)
+        write_json(job.note, {"clip": job.clip, "made_from": job.key, "seconds": clip_seconds})
         return True
 
     return made_once(job.out / job.clip, lambda: _is_done(job) or None, make, job.wait)
@@ -286,17 +286,17 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
 def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
     """Write both eyes of a clip as VR180, from the depth and path of the manifest's clip."""
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
-    known = job.clip in records and clip_scene(
+    clip_geometry = job.clip in records and clip_scene(
         clip_files(manifest.parent, records[job.clip], (), None)
     )
-    if not known:
+    if not clip_geometry:
         raise EgoXInputError(
             f"second eye of {job.clip}",
             got=f"no scene in {manifest.name}",
             expected="the clip, with depth and poses",
             fix="give the manifest that the cache was made from",
         )
-    points, path = known
+    points, path = clip_geometry
     eye = second_eye(video, points, path, form)
     logger.info(
         "%s: %s", job.clip, "; ".join(filter(None, [*map(str, eye.notes), form.word(eye.up)]))
@@ -351,6 +351,6 @@ def _observed(
             )
         return None
     length, (height, width) = len(frames), frames.shape[1:3]
-    prior, seen = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
+    prior, classes_file = (BytesIO(files[name].numpy().tobytes()) for name in (PRIOR, SEEN))
     size = (width, height)
-    return read_all(prior, length, size).float() / 255, read_classes(seen, length, size)
+    return read_all(prior, length, size).float() / 255, read_classes(classes_file, length, size)

@@ -133,17 +133,17 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
         EgoXInputError: the global batch can't be split like that, or the configuration asks for
             another one.
     """
-    own = config.batch_size * config.gradient_accumulation * processes
-    if state is None or state.global_batch == own:
+    clips_per_step = config.batch_size * config.gradient_accumulation * processes
+    if state is None or state.global_batch == clips_per_step:
         return config.gradient_accumulation
-    asked = (config.batch_size, config.gradient_accumulation)
+    configured = (config.batch_size, config.gradient_accumulation)
     before = (state.config.get("batch_size", 1), state.config.get("gradient_accumulation", 1))
-    if asked != before:
+    if configured != before:
         raise EgoXInputError(
             "resumed training",
             got="other batch_size, gradient_accumulation than the checkpoint "
-            f"({asked[0]}, {asked[1]}; then {before[0]}, {before[1]}): "
-            f"{own} clips per step on {processes} processes instead of "
+            f"({configured[0]}, {configured[1]}; then {before[0]}, {before[1]}): "
+            f"{clips_per_step} clips per step on {processes} processes instead of "
             f"{state.global_batch}",
             expected="the same global batch",
             fix="restore them, or train into a different output folder",
@@ -166,11 +166,11 @@ def resume_notes(
     """Differences from the checkpoint's run that don't keep it from going on, for the user to
     read."""
     notes = []
-    own = config.batch_size * accumulation * processes
+    clips_per_step = config.batch_size * accumulation * processes
     if accumulation != config.gradient_accumulation:
         notes.append(
             f"processes: {processes}; gradient_accumulation {accumulation} instead of "
-            f"{config.gradient_accumulation} keeps the checkpoint's {own} clips per step"
+            f"{config.gradient_accumulation} keeps the checkpoint's {clips_per_step} clips per step"
         )
     before = state.config.get("steps")
     if config.optimizer.decay == "cosine" and before != config.steps:

@@ -439,8 +439,8 @@ class _Run:
         """Of each flag, whether any process has it set."""
         if self.accelerator.num_processes == 1:
             return list(flags)
-        own = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)
-        return self.accelerator.gather(own).any(dim=0).tolist()
+        local_flags = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)
+        return self.accelerator.gather(local_flags).any(dim=0).tolist()
 
 
 def _dropout_seed(seed: int, step: int, process: int) -> int:

@@ -138,11 +138,11 @@ def put_lora_tensors(
         k for k in have if k in tensors and have[k].shape != tensors[k].shape
     ]
     if wrong:
-        shown = wrong[0]
-        got = f"{tuple(tensors[shown].shape)}" if shown in tensors else "nothing"
-        expected = f"{tuple(have[shown].shape)}" if shown in have else "nothing"
+        first_wrong = wrong[0]
+        got = f"{tuple(tensors[first_wrong].shape)}" if first_wrong in tensors else "nothing"
+        expected = f"{tuple(have[first_wrong].shape)}" if first_wrong in have else "nothing"
         raise EgoXInputError(
-            f"{what}: {len(wrong)} tensors, first {shown}",
+            f"{what}: {len(wrong)} tensors, first {first_wrong}",
             got=got,
             expected=expected,
             fix="give the file that was trained here; this one has a different model, rank or targets",

@@ -136,7 +136,7 @@ def flow_loss(
     packed = noised_input(sample, noise, sigmas, conditioning)
     geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
     scope.set(geometry, conditioning.gga_options())
-    shown = {
+    conditions = {
         "encoder_hidden_states": sample.text,
         "encoder_hidden_states_image": sample.image,
         "return_dict": False,
@@ -151,10 +151,10 @@ def flow_loss(
                 fix="cache the exo videos at their own width",
             )
         scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
-        model(hidden_states=packed[..., :w_exo], timestep=torch.zeros_like(timestep), **shown)
+        model(hidden_states=packed[..., :w_exo], timestep=torch.zeros_like(timestep), **conditions)
         scope.exo.kept = True
         packed = packed[..., w_exo:]
-    output = model(hidden_states=packed, timestep=timestep, **shown)[0]
+    output = model(hidden_states=packed, timestep=timestep, **conditions)[0]
     prediction = output[..., -w_ego:].float()
     target = noise[..., -w_ego:].float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)

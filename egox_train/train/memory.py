@@ -210,8 +210,8 @@ def _block_activations(
     cross = (3 + image) * hidden
     feed_forward = ffn  # input of the activation function
     # (inputs of the LoRA's A matrices that others don't keep, matrices of token length; text is short)
-    kept = {"attn1": (1, 4), "attn2": (2, 2), "attn2_image": (0, 0), "ffn": (1, 2)}
-    lora = sum(kept[t][0] * hidden + kept[t][1] * low_rank for t in targets)
+    stored_widths = {"attn1": (1, 4), "attn2": (2, 2), "attn2_image": (0, 0), "ffn": (1, 2)}
+    lora = sum(stored_widths[t][0] * hidden + stored_widths[t][1] * low_rank for t in targets)
     if "ffn" in targets:
         lora += ffn
     backward = 2 * ffn + 2 * full  # on both sides of the feed-forward, and of the residual stream
@@ -255,9 +255,9 @@ def predict_main(
         return None
     sizes: Any = model.config
     linear = sum(m.weight.numel() for m in model.blocks.modules() if isinstance(m, nn.Linear))
-    whole = sum(p.numel() for p in model.parameters())
+    parameter_count = sum(p.numel() for p in model.parameters())
     stored = BYTES["float32" if memory.base_dtype == "float32" else "bfloat16"]
-    reading = 0.0 if mapped else whole * stored
+    reading = 0.0 if mapped else parameter_count * stored
     if memory.base_dtype == "float8":  # made of the mapped file before it goes to the card
         reading += linear * BYTES["float8"]
     t, h, w_exo, w_ego = grid

@@ -132,8 +132,8 @@ class CachedSamples:
         views: tuple[str, ...] = ("canvas",)
         if config.task == "base_i2v":
             # A cache may name its views: without exo, or with the ego view known in parts.
-            own = self.reader.index.settings["views"]
-            views = ("exo", "ego") if own is True else tuple(own)
+            cached_views = self.reader.index.settings["views"]
+            views = ("exo", "ego") if cached_views is True else tuple(cached_views)
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
 
     @property
@@ -145,7 +145,7 @@ class CachedSamples:
         )[:16]
 
     def _check_settings(self) -> None:
-        cached, own = self.reader.index.settings, self.config.conditioning
+        cached, conditioning = self.reader.index.settings, self.config.conditioning
         if self.config.task == "base_i2v":
             if not cached.get("views"):
                 raise EgoXInputError(
@@ -160,14 +160,14 @@ class CachedSamples:
         if self.reader.index.models.get("text", "zeros:").startswith("zeros"):
             checked.remove("text_encoding")
         for key in checked:
-            have, wanted = cached.get(key, usual.get(key)), getattr(own, key)
-            if have not in (None, "none", wanted):
-                made = "prepare the clips" if key == "hidden_lines" else "make the cache"
+            have, configured = cached.get(key, usual.get(key)), getattr(conditioning, key)
+            if have not in (None, "none", configured):
+                step_words = "prepare the clips" if key == "hidden_lines" else "make the cache"
                 raise EgoXInputError(
                     f"cache setting {key}",
                     got=repr(have),
-                    expected=repr(wanted),
-                    fix=f"{made} again with --{key.replace('_', '-')}, or train with "
+                    expected=repr(configured),
+                    fix=f"{step_words} again with --{key.replace('_', '-')}, or train with "
                     f"conditioning.{key}={have!r}",
                 )
 

@@ -44,11 +44,11 @@ def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, An
         return
     # Rank 0 alone holds the whole state when it comes from optimizer_state, so it is rank 0's that
     # is handed out.
-    own = dict(state) if torch.distributed.get_rank() == 0 else {}
+    rank_state = dict(state) if torch.distributed.get_rank() == 0 else {}
     set_optimizer_state_dict(
         model,
         _plain(optimizer),
-        own,
+        rank_state,
         options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True),
     )
 

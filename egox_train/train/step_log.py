@@ -151,15 +151,15 @@ class WeightsAndBiases:
         ):
             import wandb
         folder = _folder(config)
-        known = folder / "wandb_run_id"
-        if not known.is_file():
-            with atomic_write(known) as temporary:
+        id_file = folder / "wandb_run_id"
+        if not id_file.is_file():
+            with atomic_write(id_file) as temporary:
                 temporary.write_text(uuid.uuid4().hex[:12], "utf-8")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "egox"),
             dir=str(folder),
             resume="allow",
-            id=known.read_text("utf-8").strip(),
+            id=id_file.read_text("utf-8").strip(),
             config=config_to_share(config),
             name=os.environ.get("WANDB_NAME", Path(config.output).name),
         )

@@ -122,9 +122,13 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     takes = _evenly(list(by_take.values()), min(count, len(by_take)))
     shares = [0] * len(takes)
     while sum(shares) < min(count, sum(map(len, takes))):
-        for number, own in enumerate(takes):
-            shares[number] += shares[number] < len(own) and sum(shares) < count
-    return [item for own, share in zip(takes, shares, strict=True) for item in _evenly(own, share)]
+        for number, take_items in enumerate(takes):
+            shares[number] += shares[number] < len(take_items) and sum(shares) < count
+    return [
+        item
+        for take_items, share in zip(takes, shares, strict=True)
+        for item in _evenly(take_items, share)
+    ]
 
 
 def _evenly(things: Sequence[Thing], count: int) -> list[Thing]:
@@ -235,9 +239,9 @@ class HeldOut:
         The video is ``samples/step-N/<clip>.mp4``.
         """
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
-        given = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
+        inputs = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
         file = self._folder(step) / f"{item.clip}.mp4"
-        write_video(file, torch.cat((*given, video, truth), dim=2), FPS, threads=1)
+        write_video(file, torch.cat((*inputs, video, truth), dim=2), FPS, threads=1)
         return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
 
     def _folder(self, step: int) -> Path:

@@ -152,7 +152,7 @@ class GgaAttnProcessor(WanAttnProcessor):
             exo is not None and k.shape[1] < self.scope.geometry[0].tokens
         ):
             return plain_attention(q, k, v, heads)  # of exo alone, too
-        bias, kept = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
+        bias, ego_alone = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
         if bias is None:
             return torch.cat(
                 [
@@ -171,7 +171,7 @@ class GgaAttnProcessor(WanAttnProcessor):
                     for b, geometry in enumerate(self.scope.geometry)
                 ]
             )
-        if kept:
+        if ego_alone:
             bias = ego_tokens(bias, self.scope.geometry[0].grid, 2)
         else:
             check_tokens(q, k, self.scope.geometry[0])

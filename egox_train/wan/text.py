@@ -139,22 +139,25 @@ def _umt5_folder(path: Path, dtype: torch.dtype):
 
 def _umt5_file(path: Path, dtype: torch.dtype):
     transformers = _transformers()
-    what = f"text encoder {path.name}"
+    file_words = f"text encoder {path.name}"
     check_weights(path, "text encoder")
-    with needs_package("sentencepiece", what, expected="the train extra"):
+    with needs_package("sentencepiece", file_words, expected="the train extra"):
         import sentencepiece
     weights = load_file(path)
     pieces = sentencepiece.SentencePieceProcessor(
         model_proto=bytes(weights.pop("spiece_model").numpy().tobytes())
     )
-    weights = unscaled(weights, dtype, what)
+    weights = unscaled(weights, dtype, file_words)
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
     encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
     missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys
     missing = [k for k in missing if k != "encoder.embed_tokens.weight"]
     if missing:
         raise EgoXInputError(
-            what, got=f"no {missing[0]}", expected="all tensors of umT5", fix="download it again"
+            file_words,
+            got=f"no {missing[0]}",
+            expected="all tensors of umT5",
+            fix="download it again",
         )
     return model, lambda text: [*pieces.encode(text), 1]  # 1: end of sequence
 

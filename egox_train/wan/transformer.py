@@ -56,32 +56,33 @@ def base_form(path: Path) -> WanTransformer3DModel:
         EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
             image-to-video one.
     """
-    what = f"base model {path.name}"
+    file_words = f"base model {path.name}"
     if path.is_dir():
         config = _config_of(path)
     else:
         check_weights(path, "model")
         shapes: dict[str, Any] = {
-            n: SimpleNamespace(shape=s) for n, s in StreamedWeights([path], what).shapes().items()
+            n: SimpleNamespace(shape=s)
+            for n, s in StreamedWeights([path], file_words).shapes().items()
         }
         weights, unknown = convert_transformer(shapes, "diffusers")
         if unknown:
             raise EgoXInputError(
-                what,
+                file_words,
                 got=f"{len(unknown)} tensors such as {unknown[0]}",
                 expected="a plain Wan transformer",
                 fix="camera, VACE and other variants can't be trained; give plain Wan I2V",
             )
         try:
-            config = transformer_config(weights, file_metadata(path, what))
+            config = transformer_config(weights, file_metadata(path, file_words))
         except (KeyError, ValueError) as error:
-            raise _incomplete(what, error) from error
+            raise _incomplete(file_words, error) from error
     with torch.device("meta"):
         model: Any = WanTransformer3DModel.from_config(config)
     form = model.config
     if form.in_channels != MODEL_CHANNELS:
         raise EgoXInputError(
-            what,
+            file_words,
             got=f"{form.in_channels} input channels",
             expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
             fix="give Wan 2.1 I2V 14B, Wan 2.1 Fun InP or Wan 2.2 I2V; text-to-video and Fun Control "
@@ -209,14 +210,14 @@ def _no_folder(path: Path, error: Exception) -> EgoXInputError:
 def _read_file(
     model: WanTransformer3DModel, path: Path, dtype: torch.dtype
 ) -> WanTransformer3DModel:
-    what = f"base model {path.name}"
-    weights, _ = convert_transformer(unscaled(load_file(path), dtype, what), "diffusers")
+    file_words = f"base model {path.name}"
+    weights, _ = convert_transformer(unscaled(load_file(path), dtype, file_words), "diffusers")
     # Not through float32: any dtype holds float8 exactly.
     weights = {k: v.to(dtype) if v.element_size() < 2 else v for k, v in weights.items()}
     try:
         model.load_state_dict(weights, strict=True, assign=True)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise _incomplete(what, error) from error
+        raise _incomplete(file_words, error) from error
     _materialise_buffers(model)
     return model
 

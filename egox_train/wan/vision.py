@@ -84,10 +84,10 @@ def _load(path: Path):
                 expected="a CLIP vision model",
                 fix="give the diffusers folder of Wan I2V",
             ) from error
-    what = f"CLIP vision {path.name}"
-    if "vision_model.embeddings.class_embedding" not in read_header(path, what):
+    file_words = f"CLIP vision {path.name}"
+    if "vision_model.embeddings.class_embedding" not in read_header(path, file_words):
         raise EgoXInputError(
-            what,
+            file_words,
             got="tensors of a different model",
             expected="clip_vision_h.safetensors",
             fix="give the file of ComfyUI's models/clip_vision folder",
@@ -115,7 +115,7 @@ def _load(path: Path):
     missing = [k for k in missing if not k.endswith("position_ids")]
     if missing:
         raise EgoXInputError(
-            what,
+            file_words,
             got=f"no {missing[0]}",
             expected="all tensors of the model",
             fix="download it again",

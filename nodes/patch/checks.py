@@ -304,9 +304,9 @@ def is_part(
     count = len(numbers) // 2
     if shares and count < len(size):
         return True
-    whole = size[len(size) - count :]
-    spans = [round(x * n) if shares else x for x, n in zip(numbers, whole, strict=False)]
-    return any(numbers[count:]) or any(x < n for x, n in zip(spans, whole, strict=True))
+    canvas_sizes = size[len(size) - count :]
+    spans = [round(x * n) if shares else x for x, n in zip(numbers, canvas_sizes, strict=False)]
+    return any(numbers[count:]) or any(x < n for x, n in zip(spans, canvas_sizes, strict=True))
 
 
 def check_patches(model_options: Mapping[str, Any]) -> None:
@@ -499,8 +499,10 @@ def time_words(calls: PatchCalls) -> str:
     if not calls.steps or total == 0:
         return ""
     words = f"{total / calls.steps:.3g} s per step in the model"
-    if kept := calls.seconds.mean(KEPT):
-        words += f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept:.3g} s)"
+    if kept_seconds := calls.seconds.mean(KEPT):
+        words += (
+            f" (a forward {calls.seconds.mean(FULL):.3g} s, with exo kept {kept_seconds:.3g} s)"
+        )
     if attention := calls.seconds.total(ATTENTION):
         words += f", {100 * attention / total:.0f} % of it in self-attention"
     if stored := calls.seconds.total(CACHE):

@@ -108,7 +108,7 @@ def told_digests(told: Sequence[Tensor], rows: int, batch: int) -> tuple:
     """Names of a batch's conditions by what the model is told of each."""
     count = rows // batch if batch and rows % batch == 0 else 1
     parts = [x.chunk(count) for x in told]
-    return tuple(content_digest(*own) for own in zip(*parts, strict=True))
+    return tuple(content_digest(*part_tensors) for part_tensors in zip(*parts, strict=True))
 
 
 @torch.compiler.disable
@@ -154,7 +154,7 @@ def forward_apart(
     """Compute a stack's conditions by one forward for each group of places, and put them in their
     order again."""
     count = sum(map(len, groups))
-    made: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     for places in groups:
         parts = [None if x is None else x.chunk(count) for x in batched]
         rows = [None if x is None else torch.cat([x[place] for place in places]) for x in parts]
@@ -164,8 +164,8 @@ def forward_apart(
             if len(options.get(name) or ()) == count
         }
         out = forward(*rows, {**options, **named})
-        made |= dict(zip(places, out.chunk(len(places)), strict=True))
-    return torch.cat([made[place] for place in range(count)])
+        outputs |= dict(zip(places, out.chunk(len(places)), strict=True))
+    return torch.cat([outputs[place] for place in range(count)])
 
 
 def name_asked(
@@ -178,13 +178,13 @@ def name_asked(
 ) -> Any:
     """Tell each forward, as a CALC_COND_BATCH wrapper, which conditions are asked for beside its
     own, since the host stacks them as its memory allows."""
-    asked = frozenset(
+    condition_ids = frozenset(
         (side, cond["uuid"])
         for side, entries in enumerate(conds)
         for cond in entries or ()
         if get_area_and_mult(cond, x, timestep) is not None
     )
-    options = {**model_options.get("transformer_options", {}), ASKED: asked}
+    options = {**model_options.get("transformer_options", {}), ASKED: condition_ids}
     return executor(model, conds, x, timestep, {**model_options, "transformer_options": options})
 
 

@@ -168,8 +168,10 @@ class WideningWrapper:
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
         call = None
         if cache is not None:
-            told = [part for part in (context, clip_fea) if part is not None]
-            call = exo_call(cache, executor, x, told, options, frames, self.calls.batch)
+            condition_tensors = [part for part in (context, clip_fea) if part is not None]
+            call = exo_call(
+                cache, executor, x, condition_tensors, options, frames, self.calls.batch
+            )
         if cache is not None and call is not None:
             groups = alike(cache, call)
             if len(groups) > 1:
@@ -214,37 +216,37 @@ class WideningWrapper:
             options[OVERRIDE] = AttentionOverride(
                 geometry, self.guidance, options.get(OVERRIDE), others, self.calls, exo_forward
             )
-        kept = exo_forward is not None and exo_forward.kept
+        uses_cache = exo_forward is not None and exo_forward.kept
         if exo_forward is not None:
             options = with_inputs(options, exo_forward, executor, self.calls.seconds)
-            if not kept:
+            if not uses_cache:
                 kwargs[STORED_MARK] = None
-        if kept:
+        if uses_cache:
             kwargs[KEPT_MARK] = None
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
-            shown = x
+            model_input = x
         else:
-            shown = untraced_widen(x, exo, mask_exo, cond_exo)
-            self.calls.ego_share = x.shape[-1] / shown.shape[-1]
+            model_input = untraced_widen(x, exo, mask_exo, cond_exo)
+            self.calls.ego_share = x.shape[-1] / model_input.shape[-1]
 
         # No function of ours, which compiling hosts would trace.
         forward = partial(
-            executor, shown, timestep, context, clip_fea, time_dim_concat, options, **kwargs
+            executor, model_input, timestep, context, clip_fea, time_dim_concat, options, **kwargs
         )
         attended = self.calls.attended
-        with self.calls.seconds.of(KEPT if kept else FULL, x.device):
+        with self.calls.seconds.of(KEPT if uses_cache else FULL, x.device):
             out = forward()
         if geometry is not None and (self.calls.attended > attended or not host_skips(executor)):
             self.calls.to_attend += layers
-        ego = out if kept else out[..., exo.shape[-1] :]
+        ego = out if uses_cache else out[..., exo.shape[-1] :]
         torch.compiler.disable(check_finite)(
             ego,
             self.calls.steps + 1,
-            {"the latent": shown, "the text": context, "the picture embedding": clip_fea},
+            {"the latent": model_input, "the text": context, "the picture embedding": clip_fea},
             executor.class_obj.blocks,
             forward,
         )
-        if exo_forward is not None and not kept:
+        if exo_forward is not None and not uses_cache:
             exo_forward.finish(len(executor.class_obj.blocks))
         return ego
 
@@ -316,26 +318,26 @@ class GeometryGuidance:
         if frames is None and device == self.geometry.key_dirs.device:
             return self.geometry
         key = (device, None if frames is None else tuple(frames))
-        placed = self._placed.pop(key, None)
-        if placed is None:
+        device_geometry = self._placed.pop(key, None)
+        if device_geometry is None:
             # Kept from call to call, so it may not be in memory that a compiling host takes back
             # after the forward.
             with pause_malloc_graph():
                 geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
-                placed = geometry.to(device)
-                KernelsUsed.prepare(placed, self.options, dtype, self.backend)
-        while self._placed and self.placed_bytes + geometry_bytes(placed) > PLACED_BYTES:
+                device_geometry = geometry.to(device)
+                KernelsUsed.prepare(device_geometry, self.options, dtype, self.backend)
+        while self._placed and self.placed_bytes + geometry_bytes(device_geometry) > PLACED_BYTES:
             del self._placed[
                 next(iter(self._placed))
             ]  # a dict is in order of insertion: the one unused for longest
-        if geometry_bytes(placed) <= PLACED_BYTES:
-            self._placed[key] = placed
-        return placed
+        if geometry_bytes(device_geometry) <= PLACED_BYTES:
+            self._placed[key] = device_geometry
+        return device_geometry
 
     @property
     def placed_bytes(self) -> int:
         """Memory of the directions that are kept where the model runs."""
-        return sum(geometry_bytes(placed) for placed in self._placed.values())
+        return sum(geometry_bytes(device_geometry) for device_geometry in self._placed.values())
 
 
 def geometry_bytes(geometry: GgaGeometry) -> int:
@@ -367,9 +369,9 @@ class AttentionOverride:
         self.previous = previous
         self.calls = calls
         self.exo = exo
-        whole = geometry if exo is None else exo
-        assert whole is not None  # or there is nothing to override
-        self.tokens = whole.tokens  # that go through the model
+        sizes = geometry if exo is None else exo
+        assert sizes is not None  # or there is nothing to override
+        self.tokens = sizes.tokens  # that go through the model
         # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512
         # or 257 tokens), the first call of a block is the self-attention.
         self.ambiguous = self.tokens in cross_lengths

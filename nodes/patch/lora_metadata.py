@@ -47,8 +47,8 @@ def merged_metadata(model: ModelPatcher) -> Mapping[str, str]:
     loader, values, *_ = getattr(model, "cached_patcher_init", None) or (None, ("",))
     file = Path(str(values[0]))
     of_file = getattr(loader, "__name__", "") == "load_diffusion_model" and file.is_file()
-    known = of_file and file.suffix == ".safetensors"
-    return _merged(file, file.stat().st_mtime_ns) if known else {}
+    can_read = of_file and file.suffix == ".safetensors"
+    return _merged(file, file.stat().st_mtime_ns) if can_read else {}
 
 
 @lru_cache(maxsize=4)
@@ -56,8 +56,8 @@ def _merged(file: Path, changed_ns: int) -> Mapping[str, str]:
     """Read once for each state of the file."""
     del changed_ns
     metadata = read_header(file, "model").get("__metadata__") or {}
-    own = {name: text for name, text in metadata.items() if name.startswith(PREFIX)}
-    return own if MERGED in own else {}
+    egox_metadata = {name: text for name, text in metadata.items() if name.startswith(PREFIX)}
+    return egox_metadata if MERGED in egox_metadata else {}
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:

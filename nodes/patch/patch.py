@@ -101,8 +101,8 @@ def patch_with_geometry(
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
     merged = merged_metadata(model)
-    told = "rope_options" in model.model_options["transformer_options"]
-    if position_scale(model) != 1 and not told:
+    rope_is_set = "rope_options" in model.model_options["transformer_options"]
+    if position_scale(model) != 1 and not rope_is_set:
         set_positions(patched)
     if merged:
         notes.append(f"with a LoRA in it: {merged.get(f'{MERGED}_from', 'of an unknown name')}")
@@ -147,8 +147,12 @@ def arithmetic_notes(model: ModelPatcher) -> list[str]:
         return [f"{kind} weights and matrix products"]
     words = f"{kind or dtype} weights, matrix products in {compute}".replace("torch.", "")
     if kind is not None:
-        asked = layer._full_precision_mm_config
-        words += ", as the file asks" if asked else ", since this device has none of that format"
+        full_precision = layer._full_precision_mm_config
+        words += (
+            ", as the file asks"
+            if full_precision
+            else ", since this device has none of that format"
+        )
     device = model.load_device
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         words += (
@@ -210,8 +214,8 @@ def clip_geometry(
 
 def intrinsics_beside(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
     """Look up the K that a path's file has next to it, None without any."""
-    known = isinstance(trajectory, TrajectoryWithNotes)
-    return trajectory.notes.meta_intrinsics if known else None
+    has_notes = isinstance(trajectory, TrajectoryWithNotes)
+    return trajectory.notes.meta_intrinsics if has_notes else None
 
 
 def no_geometry(name: str) -> EgoXInputError:
