@@ -54,8 +54,8 @@ def usage(cubin: bytes) -> tuple[int, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        shown = [tool, "-res-usage", file.name]
-        text = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+        command = [tool, "-res-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     registers, spilled = re.findall(r"REG:(\d+) STACK:(\d+)", text)[0]
     return int(registers), int(spilled)
 
@@ -86,17 +86,17 @@ def main() -> int:
         f"| head | kernel | {' | '.join(cards)} |",
         f"|{'---|' * (2 + len(cards))}",
     ]
-    held = True
+    bars_hold = True
     print(*lines, sep="\n")
     for dtype, dim in ((dtype, dim) for dtype in NAMES for dim in (64, 128)):
         for name in product_kernels((8, 0), dtype, dim):
             texts, good = zip(*(cell(card, dtype, dim, name) for card in SHARED_KB), strict=True)
             lines.append(f"| {' | '.join((f'{NAMES[dtype]} {dim}', name, *texts))} |")
             print(lines[-1] + ("" if all(good) else "  <-- too much"), flush=True)
-            held &= all(good)
+            bars_hold &= all(good)
     if save:
         PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return 0 if held else 1
+    return 0 if bars_hold else 1
 
 
 if __name__ == "__main__":

@@ -103,21 +103,21 @@ def measure_drawn(
     for t, frame in zip(frames, drawn(scene, take.trajectory(), options, frames), strict=True):
         if t % every == 0:
             masks, truth = covisible(take, t), take.ego_rgb[t].float() / 255
-            for name, found in errors.items():
+            for name, frame_errors in errors.items():
                 where = getattr(masks, name)
-                found.append((frame.rgb[where] - truth[where]).double().square().flatten())
+                frame_errors.append((frame.rgb[where] - truth[where]).double().square().flatten())
             if before is not None:
                 drawn_then = (away_from_outlines(before.coverage) & before.coverage)[..., None]
-                earlier, known = warped(take, t, torch.cat((before.rgb, drawn_then), -1))
-                inside = masks.static & known & frame.coverage & (earlier[..., 3] > 0.9)
+                earlier, was_in_view = warped(take, t, torch.cat((before.rgb, drawn_then), -1))
+                inside = masks.static & was_in_view & frame.coverage & (earlier[..., 3] > 0.9)
                 inside &= away_from_outlines(frame.coverage) & away_from_outlines(take.ego_index[t])
                 change.append((frame.rgb - earlier[..., :3])[inside].abs().flatten())
         before = frame if (t + 1) % every == 0 else None
     return {
         "change_inside": float(torch.cat(change).mean()),
         **{
-            f"psnr_{name}": float(-10 * torch.cat(found).mean().log10())
-            for name, found in errors.items()
+            f"psnr_{name}": float(-10 * torch.cat(frame_errors).mean().log10())
+            for name, frame_errors in errors.items()
         },
     }
 

@@ -137,11 +137,11 @@ def main() -> int:
         )
     add_arguments(parser)
     args = parser.parse_args()
-    found = [args.truth] if args.truth else [args.take / name for name in TRUTHS]
-    truth = next((file for file in found if file.is_file()), None)
+    truth_files = [args.truth] if args.truth else [args.take / name for name in TRUTHS]
+    truth = next((file for file in truth_files if file.is_file()), None)
     if truth is None:
         sys.exit(
-            f"bench released: no true ego video; looked for {', '.join(f.name for f in found)}"
+            f"bench released: no true ego video; looked for {', '.join(f.name for f in truth_files)}"
             f" beside {EXO}. Give it with --truth."
         )
     environment = this_environment(Layout())

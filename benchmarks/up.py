@@ -98,19 +98,19 @@ def row(clips: list[Clip]) -> dict[str, float]:
     answers = [(find_up([exo], ego, depths), truth) for exo, ego, depths, truth in clips]
     off = np.array([off_deg(up, truth) for up, truth in answers])
     within = np.array([up.within_deg for up, _ in answers])
-    known = np.array([up.known for up, _ in answers])
-    own = np.arange(len(clips)) % 3 == 2
+    up_known = np.array([up.known for up, _ in answers])
+    in_own_world = np.arange(len(clips)) % 3 == 2
     return {
         "median": float(np.median(off)),
         "95th": float(np.quantile(off, 0.95)),
         "stated": float(np.median(within)),
         "inside": float((off <= within).mean()),
-        "inside or not known": float(((off <= within) | ~known).mean()),
-        "known": float(known.mean()),
-        "median, own world": float(np.median(off[own])),
-        "95th, own world": float(np.quantile(off[own], 0.95)),
-        "stated, own world": float(np.median(within[own])),
-        "inside, own world": float((off <= within)[own].mean()),
+        "inside or not known": float(((off <= within) | ~up_known).mean()),
+        "known": float(up_known.mean()),
+        "median, own world": float(np.median(off[in_own_world])),
+        "95th, own world": float(np.quantile(off[in_own_world], 0.95)),
+        "stated, own world": float(np.median(within[in_own_world])),
+        "inside, own world": float((off <= within)[in_own_world].mean()),
     }
 
 

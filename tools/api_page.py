@@ -51,14 +51,14 @@ def _entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
 def _head(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> list[str]:
     """Show a definition down to its docstring, with fields and methods of a class."""
     docstring = node.body[0]
-    shown = lines[node.lineno - 1 : docstring.lineno - 1]
+    head_lines = lines[node.lineno - 1 : docstring.lineno - 1]
     if isinstance(node, ast.ClassDef):
         fields = [part.end_lineno for part in node.body if isinstance(part, ast.AnnAssign)]
-        shown += filter(None, lines[docstring.end_lineno : max(fields, default=0)])
+        head_lines += filter(None, lines[docstring.end_lineno : max(fields, default=0)])
         for part in node.body:
             if isinstance(part, ast.FunctionDef) and part.name[0] != "_":
-                shown += _head(part, lines)
-    return shown
+                head_lines += _head(part, lines)
+    return head_lines
 
 
 def _first(docstring: str | None) -> str:

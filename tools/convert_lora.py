@@ -110,11 +110,13 @@ class SmallerLora:
                 self.sizes[part] = self._size(part)
             self._forget_old_rank()
         entries = dict(self._entries())
-        held: dict[str, Tensor] = {}  # the second matrix of the part that is being written
+        second_matrices: dict[
+            str, Tensor
+        ] = {}  # the second matrix of the part that is being written
 
         def tensor_of(name: str) -> Tensor:
-            if name in held:
-                return held.pop(name)
+            if name in second_matrices:
+                return second_matrices.pop(name)
             part = name.removesuffix(MATRICES[0])
             if part == name:
                 return self._alpha(name)
@@ -122,7 +124,7 @@ class SmallerLora:
             if number % REPORT_EVERY == 0:
                 tell(f"{number} of {len(self.parts)} matrices written")
             down, up = (self._stored(part, each, entries) for each in self._matrices(part))
-            held[part + MATRICES[1]] = up
+            second_matrices[part + MATRICES[1]] = up
             return down
 
         write_streamed(target, entries, tensor_of, self.metadata)
@@ -239,8 +241,8 @@ class SmallerLora:
             if self.resized:
                 shapes[0][0] = shapes[1][1] = self.sizes[part].rank
             for end, shape in zip(MATRICES, shapes, strict=True):
-                own = self._read_dtype(part + end)
-                yield part + end, (tuple(shape), self.dtype or own)
+                file_dtype = self._read_dtype(part + end)
+                yield part + end, (tuple(shape), self.dtype or file_dtype)
             # Readers of diffusers' names take the rank for alpha where there is none.
             if f"{part}.alpha" in self.lora.tensors and not self.resized:
                 yield f"{part}.alpha", ((), torch.float32)

@@ -101,9 +101,9 @@ class Merge:
         self.base, self.header, self.form = base, read_header(base, "model"), form
         model = weight_file(base, "model")
         self.names = model.names
-        with safe_open(lora, "pt") as held:
-            settings = held.metadata() or {}
-            state = {name: held.get_tensor(name) for name in held.keys()}
+        with safe_open(lora, "pt") as stream:
+            settings = stream.metadata() or {}
+            state = {name: stream.get_tensor(name) for name in stream.keys()}
         converted = convert_lora(state, settings, file=lora)
         others = [*converted.others, *(n for n in converted.tensors if n.endswith(".dora_scale"))]
         if others or converted.unmatched:
@@ -184,8 +184,8 @@ class Merge:
         if config is None:
             return {name: weight.to(WIDE[self.entries(name)[name][0]])}
         # bfloat16 first, as the host would hold it before it rounds.
-        made = in_eight_bits(weight.to(torch.bfloat16), config)
-        return {name.removesuffix("weight") + end: tensor for end, tensor in made.items()}
+        tensors = in_eight_bits(weight.to(torch.bfloat16), config)
+        return {name.removesuffix("weight") + end: tensor for end, tensor in tensors.items()}
 
 
 def merge(
@@ -291,9 +291,9 @@ def read_back(file: Path, work: Merge, comfyui: Path = AROUND) -> str:
         if as_written and name in looked_at:
             parts = {end: read(stem + end) for end in ("weight", "weight_scale")}
             layer.load_state_dict({**parts, "comfy_quant": quant})
-            wanted = work.weight(name).float()
-            error = layer.weight.dequantize().float() - wanted
-            as_written = bool(error.norm() <= ROUNDED * wanted.norm())
+            expected = work.weight(name).float()
+            error = layer.weight.dequantize().float() - expected
+            as_written = bool(error.norm() <= ROUNDED * expected.norm())
         if not as_written:
             raise EgoXInputError(
                 "merged file",
@@ -325,8 +325,8 @@ def host_code(comfyui: Path) -> tuple[Any, Any] | None:
 def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
     """Build length and header of the file, with a digest that tells the sources and settings apart."""
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
-    asked = json.dumps([state, work.strength, work.form])
-    state_digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    state_text = json.dumps([state, work.strength, work.form])
+    state_digest = hashlib.sha256(state_text.encode()).hexdigest()[:16]
     header: dict[str, Any] = {"__metadata__": {**work.metadata, f"{MERGED}_state": state_digest}}
     end = 0
     for name in names:

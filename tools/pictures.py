@@ -85,7 +85,7 @@ def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
     The player's own button asks for the same sweep.
     """
     kinds = {node["class_type"]: name for name, node in prompt.items()}
-    kept = {
+    nodes = {
         name: node
         for name, node in prompt.items()
         if node["class_type"] not in ("CreateVideo", "SaveVideo")
@@ -95,12 +95,12 @@ def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
         "strength": ", ".join(map(str, STRENGTHS)),
     }
     # The conditioning keeps the LoRA that it had: of the model it reads what the LoRA says of itself.
-    lora = kept[kinds["EgoXLoadLora"]]
-    sampler = kept[kinds["EgoXWanSampler"]]
+    lora = nodes[kinds["EgoXLoadLora"]]
+    sampler = nodes[kinds["EgoXWanSampler"]]
     sampler["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}
     saved = {"filename_prefix": "strip", "format": "mp4", "codec": "h264", "video": ["video", 0]}
     decoded = {"images": [kinds["EgoXDecodeEgoHalf"], 0], "fps": float(FPS)}
-    return kept | {
+    return nodes | {
         "sweep": {"class_type": "EgoXSweep", "inputs": values},
         "lora": {**lora, "inputs": {**lora["inputs"], "strength": ["sweep", 1]}},
         "video": {"class_type": "CreateVideo", "inputs": decoded},

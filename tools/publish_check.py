@@ -19,24 +19,24 @@ def faults(repo: Path, tag: str) -> list[str]:
     """List the reasons not to publish this tag."""
     data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
     project, comfy = data["project"], data["tool"]["comfy"]
-    given = {
+    required = {
         "[project.urls] Repository": project.get("urls", {}).get("Repository", ""),
         "[tool.comfy] PublisherId": comfy["PublisherId"],
         "[tool.comfy] Icon": comfy["Icon"],
         "[tool.comfy] Banner": comfy["Banner"],
     }
-    found = [f"pyproject.toml: {name} is empty" for name, value in given.items() if not value]
+    messages = [f"pyproject.toml: {name} is empty" for name, value in required.items() if not value]
     version = project["version"]
     if tag != f"v{version}":
-        found.append(f"the tag is {tag}, pyproject.toml has version {version}")
+        messages.append(f"the tag is {tag}, pyproject.toml has version {version}")
     for file, words in (
         ("CHANGELOG.md", f"## {version}"),
         ("CITATION.cff", f"version: {version}"),
         ("egox_core/__init__.py", f'__version__ = "{version}"'),
     ):
         if not re.search(rf"(?m)^{re.escape(words)}$", (repo / file).read_text("utf-8")):
-            found.append(f"{file} has no line {words!r}")
-    return found
+            messages.append(f"{file} has no line {words!r}")
+    return messages
 
 
 def list_entry(repo: Path) -> dict[str, str | list[str]]:

@@ -99,16 +99,16 @@ def in_turns(
     Each turn has another order, since a card is slower after what heats it. Works that don't
     run here, or for which memory is short, are left out.
     """
-    taken: dict[str, list[float]] = {}
+    times_of: dict[str, list[float]] = {}
     for name, work in works.items():
         with suppress(RuntimeError, ImportError):
             work()
-            taken[name] = []
+            times_of[name] = []
     order = random.Random(0)
     for _ in range(rounds):
-        for name in order.sample(list(taken), len(taken)):
-            taken[name].append(seconds(works[name], device))
-    return {name: statistics.median(times) for name, times in taken.items()}
+        for name in order.sample(list(times_of), len(times_of)):
+            times_of[name].append(seconds(works[name], device))
+    return {name: statistics.median(times) for name, times in times_of.items()}
 
 
 def exact_rows(

@@ -57,11 +57,11 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     widening = nodes(pack, "patch.forward").WideningWrapper(
         exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:]
     )
-    whole: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def keep_whole(executor, *args, **kwargs):
-        whole.append(executor(*args, **kwargs))
-        return whole[-1]
+        outputs.append(executor(*args, **kwargs))
+        return outputs[-1]
 
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "egox", widening)
@@ -78,7 +78,7 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
         clip_fea=tensors["in.image_embeds"].to(device),
         transformer_options=options,
     )
-    return whole[0].float().cpu()
+    return outputs[0].float().cpu()
 
 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
@@ -242,8 +242,8 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
         text = nodes(pack, "text").EgoXText
         tokens, empty, _, _, note = text.execute(clip, prompt, "", "as written").result
         (row,), (empty_row,) = tokens["umt5xxl"], empty["umt5xxl"]
-        whole = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
-        expected = [*whole[:511], 1] + [0] * (511 - len(whole[:511]))
+        all_ids = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
+        expected = [*all_ids[:511], 1] + [0] * (511 - len(all_ids[:511]))
         yield Check(f"text, {name}: tokens", float(abs(len(row) - 512)), 0.0)
         yield Check(
             f"text, {name}: ids, cut where the released ones are", worst_ids(row, expected), 0.0
@@ -252,7 +252,7 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
         yield Check(f"text, {name}: empty negative", worst_ids(empty_row, [1] + [0] * 511), 0.0)
         yield Check(
             f"text, {name}: the note tells of a cut",
-            float(("cut off, inside [Ego view]" in note) != (len(whole) > 511)),
+            float(("cut off, inside [Ego view]" in note) != (len(all_ids) > 511)),
             0.0,
         )
 

@@ -62,14 +62,14 @@ def _case_rows(
     exact = rig.exact_rows(case, GgaOptions())
     guided, errors = {}, {}
     for name in names:
-        run, what = _guided(case, name), f"guided by {name}, {where}"
+        run, label = _guided(case, name), f"guided by {name}, {where}"
         try:
-            errors[what] = rig.row_error(run(), exact)
-            guided[what] = run
+            errors[label] = rig.row_error(run(), exact)
+            guided[label] = run
         except Exception as failure:  # noqa: BLE001  (a kernel may refuse in any way)
             refused = name in FOR_GPUS and "CUDA error" not in str(failure)
             words = f"does not run here: {why(failure)}"
-            yield Row(what=what, measured=words, held=None if refused else False)
+            yield Row(what=label, measured=words, held=None if refused else False)
     forms = plain | {DENSE: _dense(case)}
     if device.type == "cuda" and find_spec(SAGE) is not None:  # for all that carries no bias
         forms |= {SAGE: partial(_sage, *case.inputs)}
@@ -83,18 +83,18 @@ def _case_rows(
         numbers={"kernel": best, "error": plain_error, "seconds": times},
     )
     base_bytes = rig.peak_tensor_bytes(plain[best], device)
-    for what, run in guided.items():
-        ratio, share = times[what] / times[best], errors[what] / plain_error
+    for label, run in guided.items():
+        ratio, share = times[label] / times[best], errors[label] / plain_error
         # Only what users get is held to the time.
-        bar = time_bar if what.startswith("guided by auto") else None
+        bar = time_bar if label.startswith("guided by auto") else None
         extra_mb = (rig.peak_tensor_bytes(run, device) - base_bytes) / 2**20
         yield Row(
-            what=what,
+            what=label,
             bar=f"error <= {ERROR_BAR} of plain's" + (f", time <= {bar} of plain's" if bar else ""),
-            measured=f"error {errors[what]:.1e} ({share:.2f} of plain's), {times[what] * 1e3:.1f} "
+            measured=f"error {errors[label]:.1e} ({share:.2f} of plain's), {times[label] * 1e3:.1f} "
             f"ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB",
             held=share <= ERROR_BAR and (bar is None or ratio <= bar),
-            numbers={"error": errors[what], "ratio": ratio, "seconds": times[what]},
+            numbers={"error": errors[label], "ratio": ratio, "seconds": times[label]},
         )
 
 
@@ -131,11 +131,11 @@ def _sage(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 def _dense(case: rig.Case) -> Callable[[], Tensor]:
     """Attend as the authors do, with the whole map as a mask of all queries."""
     q, k, v = (x.unflatten(-1, (case.heads, -1)).transpose(1, 2) for x in (case.q, case.k, case.v))
-    made: list[Tensor] = []
+    mask: list[Tensor] = []
 
     def run() -> Tensor:
-        if not made:
-            made.append(dense_bias(case.geometry, GgaOptions(), q.dtype)[None, None])
-        return scaled_dot_product_attention(q, k, v, attn_mask=made[0])
+        if not mask:
+            mask.append(dense_bias(case.geometry, GgaOptions(), q.dtype)[None, None])
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask[0])
 
     return run

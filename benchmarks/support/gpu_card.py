@@ -57,13 +57,13 @@ def product_rows(size: str, device: torch.device) -> Iterator[Row]:
 
     # Of self- and cross-attention q and o, of self-attention k and v, and the feed-forward pair.
     shapes = [(dim, dim)] * 6 + [(dim, ffn), (ffn, dim)]
-    given = {width: random(tokens, width) for width in {dim, ffn}}
-    weights = [(given[wide], random(out, wide) * wide**-0.5) for wide, out in shapes]
+    activations = {width: random(tokens, width) for width in {dim, ffn}}
+    weights = [(activations[wide], random(out, wide) * wide**-0.5) for wide, out in shapes]
     with torch.inference_mode():
         exact = [x[:256].float() @ w.float().T for x, w in weights]
         forms = {
-            name: [partial(product, x, *kept(w)) for x, w in weights]
-            for name, kept, product in (
+            name: [partial(product, x, *stored_as(w)) for x, w in weights]
+            for name, stored_as, product in (
                 ("bf16", lambda w: (w,), bf16_product),
                 ("fp8", fp8_weight, fp8_product),
                 ("int8", int8_weight, int8_product),
@@ -114,8 +114,8 @@ def int8_weight(w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
-    codes, own = int8_weight(x)
-    return (torch._int_mm(codes, w.T) * own * scale.T).to(x.dtype)
+    codes, row_scale = int8_weight(x)
+    return (torch._int_mm(codes, w.T) * row_scale * scale.T).to(x.dtype)
 
 
 def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:

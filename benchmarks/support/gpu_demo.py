@@ -19,7 +19,7 @@ def demo_row(size: str, judged: bool) -> Row:
     """Time the first run and one with another seed, with few pixels at the small size."""
     from tools.setup.demo import DemoOptions, apply_options, of_type, run_prompt
 
-    environment, taken = this_environment(), []
+    environment, run_seconds = this_environment(), []
     small = DemoOptions(frames=5, size=64, steps=1)
     prompt = apply_options(
         read_prompt("egox_demo"), small if size == "small" else DemoOptions(), None
@@ -37,11 +37,11 @@ def demo_row(size: str, judged: bool) -> Row:
                 of_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
                 began = time.perf_counter()
                 run_prompt(server, prompt)
-                taken.append(time.perf_counter() - began)
+                run_seconds.append(time.perf_counter() - began)
     return Row(
         what="egox_demo on the server",
-        measured="first run {:.1f} s, second {:.2f} s".format(*taken),
+        measured="first run {:.1f} s, second {:.2f} s".format(*run_seconds),
         bar=f"second <= {SECOND_BAR_S} s" if judged else "",
-        held=taken[1] <= SECOND_BAR_S if judged else None,
-        numbers={"seconds": taken},
+        held=run_seconds[1] <= SECOND_BAR_S if judged else None,
+        numbers={"seconds": run_seconds},
     )

@@ -117,7 +117,7 @@ def step_rows(
     """
     size, judged = given["size"], given["judged"] and weights == "bf16"
     encoder = None if held else resident_encoder(size)
-    plain, guided, kept = patched_models(random_model(size, WEIGHTS[weights]), size)
+    plain, guided, exo_kept = patched_models(random_model(size, WEIGHTS[weights]), size)
     sampled(guided, size, 1, CFG)  # loads, chooses kernels
     step_s, out = sampled(guided, size, STEPS, CFG)
     (wrapper,) = guided.get_wrappers("diffusion_model", "egox")
@@ -140,7 +140,7 @@ def step_rows(
             measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
             numbers={"seconds": plain_s},
         )
-        kept_s, home = sampled(kept, size, STEPS, CFG)[0], kept_where(kept, size)
+        kept_s, home = sampled(exo_kept, size, STEPS, CFG)[0], kept_where(exo_kept, size)
         minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
         yield Row(
             what=f"CFG step, {name}, exo kept",
@@ -180,17 +180,17 @@ def resident_encoder(size: str) -> Any:
 def kept_where(kept: Any, size: str) -> str:
     """Place and exactness of a run's kept exo, in words."""
     (wrapper,) = kept.get_wrappers("diffusion_model", "egox")
-    cache, found = wrapper.calls.exo_cache, set()
+    cache, places = wrapper.calls.exo_cache, set()
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
         out = executor(*args, **kwargs)
-        found.update((entry.home.type, entry.packed) for entry in cache._entries.values())
+        places.update((entry.home.type, entry.packed) for entry in cache._entries.values())
         return out
 
     watched = kept.clone()
     watched.add_wrapper_with_key("apply_model", "look", look)
     sampled(watched, size, 1, CFG)
-    words = [f"{'in 8 bits' if packed else 'exactly'} on {home}" for home, packed in sorted(found)]
+    words = [f"{'in 8 bits' if packed else 'exactly'} on {home}" for home, packed in sorted(places)]
     return ", ".join(words) or "nowhere"
 
 
@@ -378,5 +378,5 @@ def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Ten
         callback=stamp,
         disable_pbar=True,
     )
-    taken = (b - a for a, b in zip(stamps, stamps[1:], strict=False))
-    return min(taken, default=float("nan")), latent.float().cpu()
+    step_seconds = (b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    return min(step_seconds, default=float("nan")), latent.float().cpu()

@@ -148,9 +148,9 @@ def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) 
     parts["products"] = partial(gpu_card.product_rows, size, device)
     parts["kernels fp16"] = kernels("fp16")
     parts["tests"] = lambda: [gpu_card.tests_row(device)]
-    for held in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
-        if room > 0.95e9 * int(held[-2:]):
-            parts[f"host {held}"] = in_host(held)
+    for held_memory in ("fp8 24", "fp8 16", "fast 24", "fast 16") if host else ():
+        if room > 0.95e9 * int(held_memory[-2:]):
+            parts[f"host {held_memory}"] = in_host(held_memory)
     return parts | ({"demo": demo} if host else {})
 
 
@@ -163,8 +163,8 @@ OVERRUN = 1.05
 
 
 def row_line(row: dict[str, Any]) -> str:
-    held = {True: "yes", False: "**NO**", None: ""}[row["held"]]
-    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {held} |"
+    verdict = {True: "yes", False: "**NO**", None: ""}[row["held"]]
+    return f"| {row['what']} | {row['measured'].replace('|', '/')} | {row['bar']} | {verdict} |"
 
 
 def table(result: dict[str, Any]) -> str:

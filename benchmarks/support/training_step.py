@@ -74,12 +74,12 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
     before = psutil.Process().memory_info().rss
     step = make_step("bfloat16", model, grid, rank, device, config)
     seconds, peak_gb = timed(step, device)
-    taken = psutil.Process().memory_info().rss - before
+    main_bytes = psutil.Process().memory_info().rss - before
     return {
         "seconds": seconds,
         "peak_gb": peak_gb,
         "predicted_gb": predicted.total / 1e9,
-        "main_gb": taken / 1e9,
+        "main_gb": main_bytes / 1e9,
         "predicted_main_gb": main.total / 1e9,
         "optimizer": optimizer,
     }

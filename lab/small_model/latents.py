@@ -48,7 +48,7 @@ class LatentMaker:
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
         """Encode videos [T, H, W, 3] uint8 to [B, 16, t, h, w] in model space, on the device."""
-        made = []
+        batches = []
         at_once = ENCODED_AT_ONCE.get(self.device.type, 2)
         for first in range(0, len(videos), at_once):
             pictures = torch.stack(videos[first : first + at_once]).movedim(-1, 1)
@@ -56,8 +56,8 @@ class LatentMaker:
                 memory_format=torch.channels_last_3d
             )
             with torch.autocast(self.device.type, torch.bfloat16):
-                made.append(encode(self.model, batch).float())
-        return normalise_latent(torch.cat(made))
+                batches.append(encode(self.model, batch).float())
+        return normalise_latent(torch.cat(batches))
 
     def tensors(self, clip: DemoClip, variant: Variant) -> dict[str, Tensor]:
         """Tensors of a clip, on the CPU: those of EgoX, and the ego view's two conditions for the

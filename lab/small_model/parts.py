@@ -35,7 +35,7 @@ def join_parts(folder: Path, target: Path) -> list[Path]:
     Raises:
         EgoXInputError: no save is whole.
     """
-    places, made = WorkFiles(target), []
+    places, joined_files = WorkFiles(target), []
     for name, file in ((BASE_FILE, places.base), (LORA_FILE, places.lora)):
         saves: dict[str, list[tuple[int, Path]]] = {}
         counts = {}
@@ -45,22 +45,22 @@ def join_parts(folder: Path, target: Path) -> list[Path]:
             counts[key] = int(match["count"])
         for key in sorted(saves, reverse=True):
             data = b"".join(path.read_bytes() for _, path in sorted(saves[key]))
-            whole = hashlib.sha256(data).hexdigest()[:8] == key.rpartition("-")[2]
-            if len(saves[key]) == counts[key] and whole:
+            is_intact = hashlib.sha256(data).hexdigest()[:8] == key.rpartition("-")[2]
+            if len(saves[key]) == counts[key] and is_intact:
                 with atomic_write(file) as temporary:
                     temporary.write_bytes(data)
-                made.append(file)
+                joined_files.append(file)
                 break
-    if not made:
+    if not joined_files:
         raise EgoXInputError(
             "parts of weights",
             got=f"no whole save in {folder}",
             expected="files that end in 0001-1of2-… and the like",
             fix="give the folder that --out named",
         )
-    return made
+    return joined_files
 
 
 def _parts_of(folder: Path, name: str) -> list[tuple[Path, re.Match[str]]]:
-    found = ((path, PART.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
-    return [(path, match) for path, match in found if match and match["name"] == name]
+    matches = ((path, PART.fullmatch(path.name)) for path in folder.glob(f"{name}.*"))
+    return [(path, match) for path, match in matches if match and match["name"] == name]

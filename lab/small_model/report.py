@@ -118,9 +118,9 @@ def _sampled(
         for layer in model.model.modules():
             if isinstance(layer, BaseTunerLayer):
                 layer.enable_adapters(False)
-    made = []
+    videos = []
     for number in range(len(rooms.files)):
-        if made and time.monotonic() > until:
+        if videos and time.monotonic() > until:
             break
         sample = rooms.sample("prior", [number], text).to(text.device, model.compute_dtype)
         latent = sample_ego(
@@ -132,18 +132,18 @@ def _sampled(
             shift=training.shift,
             autocast=True,
         )
-        made.append(vae.decode(latent[0].float()))
-    return made
+        videos.append(vae.decode(latent[0].float()))
+    return videos
 
 
 def _pictures(file: Path) -> dict[str, Tensor]:
     """Load true ego video and prior [T, H, W, 3] float 0...1, and the classes of the prior's
     pixels."""
-    held = load_file(file)
+    tensors = load_file(file)
     return {
-        "truth": held["pictures/ego"].float() / 255,
-        "prior": held["pictures/prior"].float() / 255,
-        "seen": held["pictures/seen"],
+        "truth": tensors["pictures/ego"].float() / 255,
+        "prior": tensors["pictures/prior"].float() / 255,
+        "seen": tensors["pictures/seen"],
     }
 
 

@@ -106,19 +106,19 @@ class Rooms:
         """Read the rooms that have come since, and count all of them."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:
-                held = load_file(file, device=str(self.device))
+                tensors = load_file(file, device=str(self.device))
             except (OSError, SafetensorError):  # still being written on a system without renames
                 continue
             self.files.append(file)
-            for number in sorted({name.split("/")[0] for name in held} - {"pictures"}):
-                own = {
+            for number in sorted({name.split("/")[0] for name in tensors} - {"pictures"}):
+                clip_tensors = {
                     name.split("/")[1]: tensor
-                    for name, tensor in held.items()
+                    for name, tensor in tensors.items()
                     if name.startswith(f"{number}/")
                 }
-                directions = {name: own.pop(name) for name in DIRECTIONS}
+                directions = {name: clip_tensors.pop(name) for name in DIRECTIONS}
                 geometry = GgaGeometry(grid=self.grid, rays=self.rays, **directions)
-                self.clips.append(StoredClip(latents=own, geometry=geometry))
+                self.clips.append(StoredClip(latents=clip_tensors, geometry=geometry))
         return len(self.files)
 
     def sample(
@@ -130,7 +130,7 @@ class Rooms:
     ) -> TrainSample:
         """Stack clips to a batch."""
         clips = [self.clips[i] for i in chosen]
-        exo, ego, shown = (
+        exo, ego, condition_latents = (
             torch.stack([clip.latents[name] for clip in clips])
             for name in ("exo", "ego", condition)
         )
@@ -139,7 +139,7 @@ class Rooms:
             clips=tuple(map(str, chosen)),
             exo=exo[..., :0] if alone else exo,
             ego=ego,
-            cond_ego=shown,
+            cond_ego=condition_latents,
             text=text.expand(len(chosen), -1, -1),
             geometry=() if alone else tuple(clip.geometry for clip in clips),
             first_known=condition != "partial",

@@ -51,7 +51,7 @@ def train_small_model(
             number.
     """
     started = time.monotonic() if started is None else started
-    shipped, made = WorkFiles(), WorkFiles(work / "weights")
+    shipped, new_files = WorkFiles(), WorkFiles(work / "weights")
 
     def write(doing: str) -> None:
         record["doing"] = doing
@@ -81,7 +81,7 @@ def train_small_model(
     rooms, held_out, tests = (
         Rooms(work, split, training, where) for split in ("train", "validation", "test")
     )
-    for file in (made.base, made.lora):
+    for file in (new_files.base, new_files.lora):
         file.parent.mkdir(parents=True, exist_ok=True)
     plan = {
         "base": (
@@ -89,14 +89,14 @@ def train_small_model(
             ("partial", "ego_first"),
             base_values(shipped.base, training),
             ship_base,
-            made.base,
+            new_files.base,
         ),
         "lora": (
             training.lora,
             ("prior",),
-            lora_values(made.base, shipped.lora, training),
+            lora_values(new_files.base, shipped.lora, training),
             ship_lora,
-            made.lora,
+            new_files.lora,
         ),
     }
     record |= {"device": _device_name(where), "ready after seconds": round(ready - started, 1)}
@@ -138,7 +138,7 @@ def train_small_model(
             temporary.write_text(_table(record), encoding="utf-8")
 
     keep({})
-    models = {"new": made, "shipped": shipped}
+    models = {"new": new_files, "shipped": shipped}
     if tests.files:
         until = at(training.figures_until)
         report(models, tests, embedding, training, out, until, keep, tell)
@@ -150,16 +150,18 @@ def train_small_model(
 
 def _plan(training: DemoTraining, started: float, ready: float, left: float, minutes: float) -> str:
     """When each stage ends, in seconds from the start."""
-    taken, share = ready - started, 60 * minutes * training.ready_until
+    start_seconds, share = ready - started, 60 * minutes * training.ready_until
     until = {
         "first rooms": training.first_rooms_until,
         "base": training.base.until,
         "LoRA": training.lora.until,
         "figures": training.figures_until,
     }
-    stages = ", ".join(f"{name} until {taken + left * at:.0f} s" for name, at in until.items())
-    late = f", {share:.0f} were meant for it: all others have less" if taken > share else ""
-    return f"imports and text took {taken:.1f} s{late}; {stages}"
+    stages = ", ".join(
+        f"{name} until {start_seconds + left * at:.0f} s" for name, at in until.items()
+    )
+    late = f", {share:.0f} were meant for it: all others have less" if start_seconds > share else ""
+    return f"imports and text took {start_seconds:.1f} s{late}; {stages}"
 
 
 def _device_name(device: torch.device) -> str:

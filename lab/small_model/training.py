@@ -70,7 +70,7 @@ def train_stage(
     Raises:
         EgoXInputError: a loss that isn't a number, no rooms in time, or ever.
     """
-    started = told = time.monotonic()
+    started = told_at = time.monotonic()
     drawn_on = True
     while not rooms.take_in() or not held_out.take_in():
         if not drawn_on:  # before this look, so that the last rooms were in it
@@ -88,10 +88,10 @@ def train_stage(
                 expected="one of each before the share of waiting is over",
                 fix="give more --minutes, or fewer --workers where the machine has few cores",
             )
-        if time.monotonic() - told > TOLD_EVERY_S:
-            told = time.monotonic()
-            left = run.rooms_until - told
-            tell(f"waiting for the first rooms: {told - started:.0f} s, at most {left:.0f} more")
+        if time.monotonic() - told_at > TOLD_EVERY_S:
+            told_at = time.monotonic()
+            left = run.rooms_until - told_at
+            tell(f"waiting for the first rooms: {told_at - started:.0f} s, at most {left:.0f} more")
     waited = time.monotonic() - started
     config, device = run.config, text.device
     model = make_trainable(config, device)
@@ -132,8 +132,8 @@ def train_stage(
         rooms.take_in()
         kind = run.conditions[step % len(run.conditions)]
         count = min(run.batch, len(rooms.clips))
-        chosen = torch.randint(0, len(rooms.clips), (count,), generator=draw).tolist()
-        sample = rooms.sample(kind, chosen, text)
+        clip_numbers = torch.randint(0, len(rooms.clips), (count,), generator=draw).tolist()
+        sample = rooms.sample(kind, clip_numbers, text)
         sigmas = draw_sigmas(config.timesteps, count, draw).to(device)
         noise = torch.randn(sample.ego.shape, generator=noises, device=device)
         rate = learning_rate(config.optimizer, round(share * RESOLUTION), RESOLUTION)

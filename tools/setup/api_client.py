@@ -40,13 +40,13 @@ class PromptRefused(RuntimeError):
     """Report, in the host's own words, that it did not accept a prompt."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
-        said = [str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))]
+        lines = [str((answer.get("error") or {}).get("message", "a part of the graph is invalid"))]
         for node_id, account in (answer.get("node_errors") or {}).items():
-            said += [
+            lines += [
                 f"node {node_id} ({account.get('class_type')}): {error.get('message')}: {error.get('details')}"
                 for error in account.get("errors", [])
             ]
-        super().__init__("\n".join(said))
+        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Outcome:
 
     @property
     def error_text(self) -> str:
-        said = self.error.get("exception_message", "interrupted")
-        return f"{self.error.get('node_type')}: {said}"
+        message = self.error.get("exception_message", "interrupted")
+        return f"{self.error.get('node_type')}: {message}"
 
 
 class ApiClient:

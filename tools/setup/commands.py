@@ -122,7 +122,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     ui = commands.add_parser("ui", help="start the server and print its address")
     for command in (demo, ui):
         command.add_argument("--port", type=int, help="port of the server (default: a free one)")
-    own = {
+    own_commands = {
         "test": "ruff, ty and pytest (further arguments go to pytest; --gates: no pytest; --all: the "
         "slow ones too; --browser: only those in a browser; --device cuda: those of a card; "
         "--screenshots: these remake docs/img; --host VERSION, "
@@ -131,10 +131,10 @@ def parse(words: list[str]) -> argparse.Namespace:
         "make": f"make what ships anew: {', '.join(MAKERS)}",
         **{name: about for name, (_, about) in MODULES.items()},
     }
-    for name, about in own.items():
+    for name, about in own_commands.items():
         commands.add_parser(name, help=about, add_help=False)
     args, rest = parser.parse_known_args(words)
-    if rest and args.command not in own:
+    if rest and args.command not in own_commands:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     args.rest = words[words.index(args.command) + 1 :]  # in its own order
     return args

@@ -111,17 +111,19 @@ def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
     Raises:
         SetupError: no network, too little disk, a host too old, no Python of the user's own host.
     """
-    host, own = find_host(layout), venv_python(layout.venv)
+    host, own_python = find_host(layout), venv_python(layout.venv)
     if os.environ.get("EGOX_NO_SETUP") == "1":
-        return Environment(host, own if own.is_file() else Path(sys.executable), layout)
+        return Environment(
+            host, own_python if own_python.is_file() else Path(sys.executable), layout
+        )
     if host is None:
         make_venv(layout, say)
         say("No ComfyUI found: fetching one")
-        host = fetch_host(PINNED, layout.host, own, say)
+        host = fetch_host(PINNED, layout.host, own_python, say)
     say(f"Host: ComfyUI {host.version_text} in {host.root} ({host.source})")
     if host.owned:
         _prepare_own(layout, host, say, small)
-        return Environment(host, own, layout)
+        return Environment(host, own_python, layout)
     python = find_host_python(host)
     say(f"Python: {python} (the host's own; nothing in it is changed)")
     return Environment(host, python, layout)
@@ -151,13 +153,16 @@ def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
     """Install into ``.venv`` what is not there yet, or was there from other requirements."""
     python, stamp = venv_python(layout.venv), layout.venv / ".egox_installed.json"
     files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
-    asked = repr([TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in files)])
+    request = repr([TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in files)])
     index = os.environ.get("EGOX_TORCH_INDEX", "")
     have = json.loads(stamp.read_text("utf-8")) if stamp.is_file() and python.is_file() else {}
     if small and not index and have.get("torch_index", CPU) == CPU:
         index = CPU
-    wanted = {"requirements": hashlib.sha256(asked.encode()).hexdigest(), "torch_index": index}
-    if have == wanted or small and have.get("requirements") == wanted["requirements"]:
+    target_state = {
+        "requirements": hashlib.sha256(request.encode()).hexdigest(),
+        "torch_index": index,
+    }
+    if have == target_state or small and have.get("requirements") == target_state["requirements"]:
         return
     make_venv(layout, say)
     if os.name == "nt" and not index and shutil.which("nvidia-smi"):
@@ -178,7 +183,7 @@ def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
     # The pins go along with every call, so that no other requirement can pull in another torch.
     listed = [word for path in files for word in ("-r", str(path))]
     install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say)
-    stamp.write_text(json.dumps(wanted), "utf-8")
+    stamp.write_text(json.dumps(target_state), "utf-8")
 
 
 def find_host_python(host: Host) -> Path:
@@ -190,13 +195,13 @@ def find_host_python(host: Host) -> Path:
     around = (host.root, host.root.parent)
     places = [venv_python(folder / name) for folder in around for name in ("venv", ".venv")]
     places += [folder / "python_embeded" / "python.exe" for folder in around]
-    found = [place for place in places if place.is_file()]
-    if not found and importlib.util.find_spec("torch") is None:
+    pythons = [place for place in places if place.is_file()]
+    if not pythons and importlib.util.find_spec("torch") is None:
         raise SetupError(
             f"No Python was found for the ComfyUI in {host.root} (venv, .venv, "
             "python_embeded). Run this with its own: /path/to/its/python run.py demo"
         )
-    return found[0] if found else Path(sys.executable)
+    return pythons[0] if pythons else Path(sys.executable)
 
 
 def install(layout: Layout, python: Path, what: str, arguments: list[str], say=print) -> None:
@@ -220,8 +225,8 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
     ways = [([*pip, "install", "--progress-bar", "off", "--no-compile"], {})]
     utf8 = {"env": {**os.environ, "PYTHONUTF8": "1"}, "encoding": "utf-8"}
-    said = subprocess.run([*pip, "config", "list"], capture_output=True, **utf8).stdout
-    settings = uv_settings(said)
+    output = subprocess.run([*pip, "config", "list"], capture_output=True, **utf8).stdout
+    settings = uv_settings(output)
     fetch = [*pip, "install", "--upgrade", "--target", uv.parent.parent, "uv"]
     if settings and (uv.is_file() or not failure(fetch)):
         variables, words = settings
@@ -239,11 +244,11 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
         )
     shutil.rmtree(temporary, ignore_errors=True)
     if failed:
-        said = log.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
+        output = log.read_text("utf-8", errors="replace").strip().splitlines()[-6:]
         raise SetupError(
             f"Installing {what} failed. Is there a network (a COMFYUI_DIR of your own needs none), "
             "and room on the disk? Then run this again: it continues where it stopped.\n"
-            f"The end of {log}:\n" + "\n".join("  " + line for line in said)
+            f"The end of {log}:\n" + "\n".join("  " + line for line in output)
         )
 
 
@@ -254,7 +259,7 @@ def uv_settings(listed: str) -> tuple[dict[str, str], list[str]] | None:
     """
     lines = re.findall(r"^(global|install|:env:)\.([\w-]+)=(.+)$", listed, re.M)
     lines.sort(key=lambda line: ("global", "install", ":env:").index(line[0]))
-    settings = {name: value for _, name, said in lines if (value := ast.literal_eval(said))}
+    settings = {name: value for _, name, text in lines if (value := ast.literal_eval(text))}
     # pip takes the newest of all its indexes.
     variables, words = {"UV_INDEX_STRATEGY": "unsafe-best-match"}, []
     for name, value in settings.items():

@@ -201,5 +201,5 @@ def failure(command: list[str | Path]) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    said = (run.stdout + run.stderr).strip() or "it failed without a message"
-    return said if run.returncode else ""
+    output = (run.stdout + run.stderr).strip() or "it failed without a message"
+    return output if run.returncode else ""

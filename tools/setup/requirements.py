@@ -19,13 +19,13 @@ def check_requirements(environment: Environment, command: str) -> None:
         SetupError: something is missing in an environment of the user's, or may not be installed.
     """
     layout, owned = environment.layout, environment.host.owned
-    wanted = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
+    lines = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
     if command == "test" or owned and command not in USERS:
-        wanted += extra_requirements(layout, "dev")
+        lines += extra_requirements(layout, "dev")
     try:
-        missing = [line for line in wanted if not is_met(line)]
+        missing = [line for line in lines if not is_met(line)]
     except ModuleNotFoundError:  # an environment of uv's has neither pip nor packaging
-        missing = ["packaging", *wanted]
+        missing = ["packaging", *lines]
     if not missing:
         return
     if not owned or os.environ.get("EGOX_NO_SETUP") == "1":
@@ -35,7 +35,7 @@ def check_requirements(environment: Environment, command: str) -> None:
             f'  "{environment.python}" -m pip install {packages}'
         )
     # The pins go along, so that no other requirement can pull in another torch.
-    install(layout, environment.python, "what tests and benches need", [*wanted, *TORCH_PINS])
+    install(layout, environment.python, "what tests and benches need", [*lines, *TORCH_PINS])
     for package in extra_requirements(layout, "checks"):
         try:  # never built here: that would take a compiler and many minutes
             words = ["--only-binary", ":all:", package, *TORCH_PINS]

@@ -99,17 +99,19 @@ def newest_frontend(environment: Environment) -> str | None:
     Without a network it is the newest that was installed before, None if none was.
     """
     if os.environ.get("EGOX_NO_SETUP") != "1":
-        said = subprocess.run(
+        output = subprocess.run(
             [str(environment.python), "-m", "pip", "index", "versions", FRONTEND],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
         ).stdout
-        if match := re.match(rf"{FRONTEND} \(([\d.]+)\)", said):
+        if match := re.match(rf"{FRONTEND} \(([\d.]+)\)", output):
             return match[1]
     folder = environment.layout.state / "hosts" / environment.host.version_text
-    there = [path.name.removeprefix("packages_") for path in folder.glob("packages_[0-9]*[0-9]")]
-    return max(there, key=lambda version: [int(part) for part in version.split(".")], default=None)
+    versions = [path.name.removeprefix("packages_") for path in folder.glob("packages_[0-9]*[0-9]")]
+    return max(
+        versions, key=lambda version: [int(part) for part in version.split(".")], default=None
+    )
 
 
 def check_gates(environment: Environment) -> int:
@@ -209,11 +211,11 @@ def other_host(environment: Environment, version: str | None, frontend: str | No
         part = packages.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        wanted = requirement_lines((host.root / "requirements.txt").read_text("utf-8"))
+        lines = requirement_lines((host.root / "requirements.txt").read_text("utf-8"))
         if frontend is not None:
-            wanted = [line for line in wanted if not line.startswith(FRONTEND)]
-            wanted.append(f"{FRONTEND}=={frontend}")
-        if missing := [line for line in wanted if not is_met(line)]:
+            lines = [line for line in lines if not line.startswith(FRONTEND)]
+            lines.append(f"{FRONTEND}=={frontend}")
+        if missing := [line for line in lines if not is_met(line)]:
             install(
                 layout,
                 environment.python,
