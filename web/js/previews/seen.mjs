@@ -26,14 +26,17 @@ export class SeenMarks {
     Object.assign(this, { clip, shares, redrawn });
   }
 
-  // The legend of the marks, with the shares of a frame in percent.
+  // One sentence: the legend of the marks, with the shares of the whole frame in percent; what was redrawn is a part of seen.
   about(frame, say) {
     const percent = (values) => Math.round(100 * (values[frame] ?? 0));
     const shares = Object.entries(this.shares).map(([name, values]) => [name, percent(values)]);
-    const said = [say("seenShares", Object.fromEntries(shares))];
-    if (this.redrawn?.[frame] === null) said.push(say("seenUnjudged"));
-    else if (this.redrawn) said.push(say("seenRedrawn", { redrawn: percent(this.redrawn) }));
-    return said.join(" · ");
+    const redrawn =
+      this.redrawn?.[frame] === null
+        ? say("seenUnjudged")
+        : this.redrawn
+          ? say("seenRedrawn", { redrawn: percent(this.redrawn) })
+          : "";
+    return say("seenShares", { ...Object.fromEntries(shares), redrawn });
   }
 
   draw(context, number, [x, y, w, h]) {
