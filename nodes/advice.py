@@ -4,10 +4,10 @@ from ..egox_core.errors import WORDS
 
 WORDS.update(
     {
-        "give the video's own depth: a file, or the output of MoGe": "for your own video press "
-        "'Upload own files' on Load Exo Video and add its depth; or fetch "
-        "moge_2_vitl_normal_fp16.safetensors (0.66 GB) and depth_anything_3_base.safetensors "
-        "(0.54 GB), all that the prior needs, and un-bypass the depth group",
+        "give the video's own depth: a file, or the output of MoGe": "for a video alone open "
+        "the template egox_one_video; where you have its depth press 'Upload own files' on Load Exo "
+        "Video and add it; or fetch moge_2_vitl_normal_fp16.safetensors (0.66 GB) and "
+        "depth_anything_3_base.safetensors (0.54 GB), all that the prior needs, and un-bypass the depth group",
         "the output of MoGe": "the output of Run MoGe Inference",
         "the output of Depth Anything 3": "the output of Run Depth Anything 3",
         "stages.align": "Depth Align",
