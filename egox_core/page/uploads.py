@@ -54,7 +54,8 @@ class TakeFiles:
     frames: int = 0  # of the video
     depth_frames: int = 0
     turning: Path | None = None  # a second video, whose camera moves: perhaps the wearer's own view
-    unused: tuple[str, ...] = ()  # names of files that are none of these: videos, JSON
+    truth: Path | None = None  # the wearer's own video, by its usual name
+    unused: tuple[str, ...] = ()  # names of files that are none of these: videos, depth, JSON
 
 
 @frozen
@@ -86,7 +87,7 @@ def take_in(upload: Path, root: Path, names: Iterable[str]) -> tuple[Placed, Tak
     placed = place_upload(inside, root, name_of_upload(firsts))
     moved = {
         name: placed.folder / path.relative_to(inside)
-        for name in ("video", "depth", "camera", "poses", "turning")
+        for name in ("video", "depth", "camera", "poses", "turning", "truth")
         if (path := getattr(files, name)) is not None
     }
     return placed, replace(files, **moved)
@@ -114,34 +115,36 @@ def told_apart(folder: Path) -> TakeFiles:
         EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
     """
     files = visible_files(folder, nested=True)
-    videos = [
-        p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.name not in (TRUTH, PRIOR)
-    ]
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    candidates = [p for p in videos if p.name not in (TRUTH, PRIOR)]
     video, turning = _exo_and_turning(
-        [p for p in videos if p.suffix.lower() not in CAMERAS_OWN] or videos
+        [p for p in candidates if p.suffix.lower() not in CAMERAS_OWN] or candidates
     )
-    depth = _only("depth", _depths(folder, files), DEPTH_NAMES)
+    truths = [p for p in videos if p.name == TRUTH and (video is None or p.parent == video.parent)]
+    depths = _depths(folder, files)
     cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
     poses = [p for p in files if p.name == COLMAP_POSES]
-    unused = [path.name for path in videos if path not in (video, turning)]
     texts = [p for p in files if p.suffix.lower() == ".json" and p.name != HANDS]
     for text in texts:
         knows_camera, has_poses = _of_json(text, strict=len(files) == 1 or text.name == META)
         cameras += [text] * knows_camera
         poses += [text] * has_poses
-        unused += [text.name] * (not knows_camera and not has_poses)
     found = TakeFiles(
         video=video,
-        depth=depth,
+        depth=_only("depth", depths, DEPTH_NAMES),
         camera=_only("camera file", cameras, (META,)),
         poses=_only("ego poses", poses, (META,)),
         turning=turning,
-        unused=tuple(unused),
+        truth=next(iter(truths), None),
     )
+    used = {video, turning, found.depth, found.camera, found.poses}
+    used |= {found.truth} if video is not None else set()
+    unused = [path.name for path in (*videos, *depths, *texts) if path not in used]
+    found = replace(found, unused=tuple(unused))
     if not (found.video or found.depth or found.camera or found.poses):
         raise EgoXInputError(
             "upload",
-            got=f"{', '.join(unused[:3]) or 'no file'} of no use here",
+            got=", ".join(unused[:3]) or "no file of a take",
             expected="a video, depth (.npz, .npy, EXR, 16-bit PNG), meta.json, a trajectory, or a zip "
             "of them",
             fix="choose other files",

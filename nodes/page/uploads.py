@@ -135,6 +135,7 @@ def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
         "frames": files.frames,
         "depth_frames": files.depth_frames,
         "turning": named(files.turning),
+        "truth": named(files.truth),
         "unused": files.unused,
     }
 

@@ -15,17 +15,31 @@ from tests.browser.upload_page import (
     value,
 )
 
+WIDGETS = ((LOADER, "file"), (DEPTH, "depth_file"), (DEPTH, "camera_file"), (POSES, "file"))
+
 
 def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo_root, tmp_path):
     take = Path(shutil.copytree(repo_root / "sample" / "synthetic_room", tmp_path / "take"))
     page = open_page(vue_nodes=True, size=(1400, 900))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
+    of_the_sample = [value(page, *widget) for widget in WIDGETS]
+    for more in ((), (take / "ego_ground_truth.mp4",)):
+        choose(page, DEPTH, take / "depth.npz", take / "meta.json", *more)
+        refusal = told(page, DEPTH, "ego_ground_truth.mp4 is the head" if more else "no exo video")
+        assert "Nothing was set (depth (49 frames), exo camera, ego poses)" in refusal
+        assert [value(page, *widget) for widget in WIDGETS] == of_the_sample
+    page.show(page.node_bounds(LOADER))
+    choose(page, LOADER, take / "exo.mp4", take / "ego_ground_truth.mp4")
+    assert "video (49 frames), ground truth" in told(page, LOADER, "Set in")
+    page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
-    assert "depth (49 frames), exo camera, ego poses" in told(page, DEPTH, "Set in")
+    said = told(page, DEPTH, "Set in")
+    assert "depth (49 frames), exo camera, ego poses" in said
+    assert "they are used with egox/exo/exo.mp4" in said
     assert value(page, DEPTH, "depth_file") == "egox/depth/depth.npz"
     assert value(page, POSES, "file") == "egox/depth/meta.json"
-    assert value(page, LOADER, "file").startswith("sample/")
+    assert value(page, LOADER, "file") == "egox/exo/exo.mp4"
 
     room = tmp_path / "my room"
     (room / "maps").mkdir(parents=True)
@@ -62,7 +76,7 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
         page.page.get_by_test_id(f"egox-{answer}").locator("visible=true").click()
         told(page, LOADER, said)
         assert page.page.get_by_test_id("egox-upload").first.is_visible()
-    assert len(list(uploads.rglob("ego_ground_truth.mp4"))) == 1
+    assert len(list(uploads.glob("exo*/ego_ground_truth.mp4"))) == 2
     assert "egox_upload" not in str(page.to_prompt())
     assert len(page.saved()["nodes"]) == len(unpacked("egox_demo")["nodes"])
 

@@ -4,6 +4,7 @@ import test from "node:test";
 import { chunksOf } from "../../web/js/uploads/chunks.mjs";
 import { countFor, frameAt, mostFrames, secondsOf, timeOf } from "../../web/js/uploads/seconds.mjs";
 import { entriesOf, filesIn } from "../../web/js/uploads/folders.mjs";
+import { otherTakesVideo } from "../../web/js/uploads/place.mjs";
 import { carriesWorkflow } from "../../web/js/uploads/workflows.mjs";
 
 // As a browser gives them: a file's content on request, a folder's entries some at a time.
@@ -116,4 +117,17 @@ test("seconds become frames by the video's own rate, and by its own times where 
     ["0.520", "0.217", "0.633"],
   );
   assert.equal(secondsOf(clips[2], 10, 13, 10), 1.3);
+});
+
+test("files without an exo video are not put beside another take's video", () => {
+  const [sample, own] = ["sample/room/exo.mp4", "egox/hall/exo.mp4"];
+  for (const [answer, files, wanted] of [
+    [{ depth: "d", camera: "m", truth: "t" }, [own], own],
+    [{ depth: "d", camera: "m" }, [sample], sample],
+    [{ depth: "d" }, [own], null], // the second step of an upload in two
+    [{ poses: "p" }, [sample], null], // a path of one's own for the sample
+    [{ video: "v", depth: "d", truth: "t" }, [sample], null],
+    [{ depth: "d", truth: "t" }, [], null], // a graph without a video
+  ])
+    assert.equal(otherTakesVideo(answer, files), wanted);
 });

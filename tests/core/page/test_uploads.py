@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.file_names import TRUTH
+from egox_core.file_names import PRIOR, TRUTH
 from egox_core.page.uploads import name_of_upload, told_apart, use_as_truth
 from egox_core.safe_files import write_json
 from egox_core.takes.depth_readers import open_depth
@@ -94,8 +94,15 @@ def test_files_are_told_apart(tmp_path, names, found):
     if "depth" in found:
         with open_depth(files.depth) as depth:
             assert files.depth_frames == depth.numbering.count > 1
-    unused = ("GL010001.lrv", "second.mp4", "config.json")
+    unused = ("GL010001.lrv", PRIOR, "second.mp4", "other.npz", "config.json")
     assert files.unused == tuple(n for n in unused if n in names and n != found.get("video"))
+
+
+def test_a_head_video_without_an_exo_video_is_named(tmp_path):
+    files = told_apart(write(tmp_path / "take", TRUTH, "depth.npz", "meta.json"))
+    assert files.video is None and files.truth.name == TRUTH and files.unused == (TRUTH,)
+    with refuses(TRUTH):
+        told_apart(write(tmp_path / "alone", TRUTH))
 
 
 @pytest.mark.parametrize("names", [("kitchen.mp4", "a head.mp4"), ("exo.mp4", "ego.mp4")])
@@ -129,7 +136,7 @@ def test_what_is_no_take_is_refused(tmp_path):
     (text / "clip.mp4").write_text("no video", "utf-8")
     for folder, message in (
         (pickled, "pickled"),
-        (tmp_path / "empty", "no file of no use"),
+        (tmp_path / "empty", "no file of a take"),
         (broken, "not JSON"),
         (grey, "16 bits"),
         (text, "video"),

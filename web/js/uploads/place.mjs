@@ -25,6 +25,15 @@ const VALUES = {
 
 export const NODES = Object.keys(VALUES);
 
+const SAMPLE = /^sample\//;
+
+// The video in use, where files that came without an exo video surely belong to a different one: they came with the
+// wearer's own video, or what is in use is a sample. A path alone may be meant for any video.
+export function otherTakesVideo({ video, depth, camera, truth }, files) {
+  if (video || !(depth || camera || truth)) return null;
+  return files.find((file) => file && (truth || SAMPLE.test(file))) ?? null;
+}
+
 // The titles of nodes that were given something, and of kinds that would have got something if there were one alone.
 export function placeUpload(app, taker, answer) {
   const [given, several] = [[], []];

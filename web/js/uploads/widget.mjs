@@ -7,7 +7,7 @@ import { postForm } from "../post_form.mjs";
 import { toast } from "../toasts.mjs";
 import { entriesOf, filesIn } from "./folders.mjs";
 import { UPLOAD, megabytes, sizeOf, takenBy, tooLarge } from "./limit.mjs";
-import { placeUpload } from "./place.mjs";
+import { otherTakesVideo, placeUpload } from "./place.mjs";
 import { framesSaid } from "./seconds.mjs";
 import { trimBar } from "./trim.mjs";
 import { carriesWorkflow, keptDrop, loneFile } from "./workflows.mjs";
@@ -43,7 +43,7 @@ export function attachUpload(app, api, node, say) {
   };
   // Whether the second video of an upload, whose camera turns, is the wearer's own view.
   const askOf = ({ turning, video }) => {
-    const name = turning.split("/").pop();
+    const name = lastOf(turning);
     const useIt = () =>
       postForm(api, `${UPLOAD}/truth`, JSON.stringify({ ego: turning, exo: video })).then(
         () => tell(say("isTruth", { name }), "success"),
@@ -65,11 +65,19 @@ export function attachUpload(app, api, node, say) {
       const size = sizeOf(files.map(({ file }) => file));
       tell(say("sending", { size: megabytes(size) }));
       const answer = await send(api, files, size, say);
+      const other = otherTakesVideo(answer, filesOf(app));
+      if (other) {
+        const head = answer.truth && say("headVideo", { name: lastOf(answer.truth) });
+        const missing = say("noExo", { parts: partsOf(answer, say).join(", "), video: other });
+        throw new Error([head, missing].filter((text) => text).join(" "));
+      }
       const placed = placeUpload(app, node, answer);
-      const differ = otherNames(answer.depth, answer.video ?? filesOf(app)[0]);
-      const asked = answer.turning && say("turns", { name: answer.turning.split("/").pop() });
-      const said = [asked, outcome(answer, placed, say), differ && say("otherName", differ)];
-      tell(said.filter(Boolean).join(" "), differ || asked ? "warn" : "success");
+      const before = filesOf(app)[0];
+      const differ = otherNames(answer.depth, answer.video ?? before);
+      const asked = answer.turning && say("turns", { name: lastOf(answer.turning) });
+      const kept = !answer.video && (answer.depth || answer.camera) && before && say("videoKept", { video: before });
+      const said = [asked, outcome(answer, placed, say), kept, differ && say("otherName", differ)];
+      tell(said.filter(Boolean).join(" "), differ || asked || kept ? "warn" : "success");
       if (asked) askOf(answer);
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
@@ -120,6 +128,8 @@ async function send(api, files, size, say) {
   return postForm(api, UPLOAD, body);
 }
 
+const lastOf = (path) => path.split("/").pop();
+
 // The two files' names where neither is in the other, but for words that say what the file is.
 function otherNames(...paths) {
   const [depth, video] = paths.map((path) => path?.split("/").pop());
@@ -132,15 +142,19 @@ function otherNames(...paths) {
   return a && b && !a.includes(b) && !b.includes(a) ? { depth, video } : null;
 }
 
-// In words: what it was, whether its name was taken, and where it went.
-function outcome(answer, { given, several, out }, say) {
-  const { folder, name, video, depth, camera, poses, unused } = answer;
-  const parts = [
-    video && say("video", { frames: framesSaid(say, answer.frames) }),
-    depth && say("depth", { frames: framesSaid(say, answer.depth_frames) }),
+function partsOf({ video, depth, camera, poses, truth, frames, depth_frames: depthFrames }, say) {
+  return [
+    video && say("video", { frames: framesSaid(say, frames) }),
+    depth && say("depth", { frames: framesSaid(say, depthFrames) }),
     camera && say("camera"),
     poses && say("poses"),
-  ].filter(Boolean);
+    video && truth && say("truth"),
+  ].filter((part) => part);
+}
+
+// In words: what it was, whether its name was taken, and where it went.
+function outcome(answer, { given, several, out }, say) {
+  const { folder, name, unused } = answer;
   const sentences = [
     answer.reused ? say("reused", { folder }) : folder === name ? "" : say("renamed", { folder, name }),
     given.length ? say("given", { nodes: given.join(", ") }) : "",
@@ -148,5 +162,5 @@ function outcome(answer, { given, several, out }, say) {
     out.length ? say("leftOut", { nodes: out.join(", ") }) : "",
     unused.length ? say("unused", { names: unused.join(", ") }) : "",
   ];
-  return [`${folder}: ${parts.join(", ")}.`, ...sentences.filter(Boolean)].join(" ");
+  return [`${folder}: ${partsOf(answer, say).join(", ")}.`, ...sentences.filter(Boolean)].join(" ");
 }
