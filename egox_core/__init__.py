@@ -45,4 +45,4 @@ from .types import (
     TakeMeta,
 )
 
-__version__ = "1.2.0"
+__version__ = "1.3.0"

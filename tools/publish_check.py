@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Refuse to publish while something is empty that only the owner can give, or while versions differ.
 
-python tools/publish_check.py v1.2.0      # the tag; run by .github/workflows/publish.yml
+python tools/publish_check.py v1.3.0      # the tag; run by .github/workflows/publish.yml
 python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's custom-node-list.json
 """
 

@@ -119,8 +119,8 @@ def check_mask(
             f"{key} of {name}",
             got="a mask that may mean what is valid or what moves",
             expected="its meaning in its name, valid or dynamic",
-            fix="rename it: python -c \"import numpy; a = dict(numpy.load('depth.npz')); "
-            f"a['valid'] = a.pop('{key}'); numpy.savez_compressed('depth.npz', **a)\"",
+            fix="rename it, in Python: a = dict(numpy.load('depth.npz')); "
+            f"a['valid'] = a.pop('{key}'); numpy.savez_compressed('depth.npz', **a)",
         )
 
 

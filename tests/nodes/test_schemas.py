@@ -8,7 +8,7 @@ import pytest
 
 from egox_core.safe_files import read_json
 
-VERSIONS = ("version_1_0", "version_1_1", "version_1_2")
+VERSIONS = ("version_1_0", "version_1_1", "version_1_2", "version_1_3")
 """Files with the inputs, their choices, defaults and limits, and the outputs of each version. They
 never change; what is added later isn't in them."""
 
