@@ -5,6 +5,7 @@ import argparse
 import faulthandler
 import gc
 import json
+import math
 import re
 import shutil
 import signal
@@ -288,11 +289,20 @@ def run_bench(
     return 0 if result["passed"] else 1
 
 
+def _of_json(value: Any) -> Any:
+    """Put None in the place of numbers that JSON lacks."""
+    if isinstance(value, dict):
+        return {name: _of_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_of_json(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_result(out: Path | None, result: dict[str, Any]) -> None:
     """Write the page and its JSON, whole or not at all: to ``out``, or the folder of results."""
     card = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
     small = "_small" if result["size"] == "small" else ""
     file = RESULTS / f"gpu_{card}{small}" if out is None else out / "gpu"
-    write_json(file.with_suffix(".json"), full_record("gpu", result))
+    write_json(file.with_suffix(".json"), full_record("gpu", _of_json(result)))
     with atomic_write(file.with_suffix(".md")) as temporary:
         temporary.write_text(table(result) + "\n", "utf-8")

@@ -62,9 +62,14 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
         known = (numbers - lag >= 0) & (numbers - lag <= last)
         left = shown[known] * between(numbers[known] - lag).inv()
         enough = known.sum() >= LEAST_JUDGED
-        lefts.append(np.median(left.magnitude()) if enough else math.inf)
+        lefts.append(float(np.median(left.magnitude())) if enough else math.inf)
     best = int(np.argmin(lefts))
-    stated, turned = (np.median(each.magnitude()) for each in (off, off * off.mean().inv()))
-    if abs(lags[best]) < LEAST_FRAMES or lefts[best] > LEFT_SHARE * min(stated, turned):
+    lag, tried = float(lags[best]), lags[np.isfinite(lefts)]
+    # The least at a border of the search is none.
+    if abs(lag) < LEAST_FRAMES or lag in (tried.min(), tried.max()):
         return None
-    return PathLag(frames=float(lags[best]), left_deg=math.degrees(lefts[best]))
+    off = off[(numbers - lag >= 0) & (numbers - lag <= last)]
+    stated, turned = (np.median(each.magnitude()) for each in (off, off * off.mean().inv()))
+    if lefts[best] > LEFT_SHARE * min(stated, turned):
+        return None
+    return PathLag(frames=lag, left_deg=math.degrees(lefts[best]))

@@ -81,8 +81,10 @@ def camera_fit(
         shift_m = float(found.shift_m.nanmedian(0).values.norm())
         fits = RIGHT if found.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
         lag = path_lag(found, trajectory.ego)
-        off = f"Its camera is {100 * shift_m:.0f} cm off" if lag is None else lag.text()
-        notes.append(Remark(off))
+        if lag is not None:
+            notes.append(Remark(lag.text()))
+        if lag is None or shift_m > MOST_M:
+            notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
     elif odd:
         fits = WRONG
     return CameraFit(path_deg=path_deg, fits=fits, notes=tuple(notes))

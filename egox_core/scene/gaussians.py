@@ -15,7 +15,8 @@ FLATNESS = 0.05
 OPACITY = 0.999
 DC_SHARE = 0.28209479177387814
 """Y_00, the constant spherical harmonic."""
-LEAST_M = 1e-6
+LEAST_M, LEAST_SHARE = 1e-6, 1e-3
+"""A step that is none, in metres and of the other one."""
 
 
 @frozen
@@ -39,7 +40,7 @@ def scene_gaussians(scene: PointCloud, frame: int) -> Gaussians:
     The exo camera of frame 0 is the origin in every frame, as for
     :func:`~egox_core.scene.viewer_ply`.
     """
-    points, exo_from_scene = scene.points(frame), scene.exo.at(0)
+    points, exo_from_scene = scene.points(frame).to(torch.device("cpu")), scene.exo.at(0).cpu()
     axes, sigmas = _patches(points, exo_from_scene[:, :3].float())
     return Gaussians(
         positions=transform(exo_from_scene, points.xyz.double()).float(),
@@ -57,13 +58,22 @@ def _patches(
     """Find the axes of each point's patch of surface and the sizes along them."""
     right, down = (turn @ points.steps).unbind(-1)
     width = right.norm(dim=-1, keepdim=True).clamp_min(LEAST_M)
-    x_axis = right / width
+    x_axis = torch.where(width > LEAST_M, right / width, torch.eye(3)[0])
     down = down - (down * x_axis).sum(-1, keepdim=True) * x_axis
     height = down.norm(dim=-1, keepdim=True).clamp_min(LEAST_M)
-    y_axis = down / height
+    # At the rim of a lens' image circle a step may be missing, or lie along the other.
+    is_step = height > (LEAST_SHARE * width).clamp_min(LEAST_M)
+    y_axis = torch.where(is_step, down / height, _across(x_axis))
     axes = torch.stack((x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)), dim=-1)
     thickness = FLATNESS * torch.minimum(width, height)
     return axes, torch.cat((SIGMA_STEPS * width, SIGMA_STEPS * height, thickness), dim=-1)
+
+
+def _across(x_axis: Tensor) -> Tensor:  # [N, 3] unit vectors, both
+    """Give any direction at a right angle to each axis."""
+    least = torch.eye(3)[x_axis.abs().argmin(-1)]
+    across = torch.linalg.cross(x_axis, least)
+    return across / across.norm(dim=-1, keepdim=True)
 
 
 def _quaternions(axes: Tensor) -> Tensor:  # [N, 3, 3] rotations -> [N, 4] w, x, y, z

@@ -159,10 +159,10 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         marked = None if unsaid is None else unsaid.read(indices)
         for packed in depths.read(indices):
             depth = packed.astype(np.float32)
-            if marked is not None:
-                check_mask(next(marked), depth, arrays.mask, name)
             if known is not None:
                 depth[next(known) == 0] = np.nan
+            if marked is not None:
+                check_mask(next(marked), depth, arrays.mask, name)
             yield depth, None if moving is None else next(moving).astype(bool)
 
     return replace(_file(name, shape[0], (shape[2], shape[1]), read), arrays=arrays)

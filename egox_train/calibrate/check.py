@@ -101,9 +101,16 @@ def check_set(root: Path, write: bool = False, progress: Progress = no_progress)
         write: mend the poses in the ``meta.json`` of take folders whose fault is sure.
 
     Raises:
-        EgoXInputError: no set, ``write`` with another than take folders.
+        EgoXInputError: no set, none with an ego video, ``write`` with another than take folders.
     """
     stated = tuple(_stated(root, write))
+    if not stated:
+        raise EgoXInputError(
+            "set",
+            got=f"no episode with an ego video in {root.name!r}",
+            expected="takes, clips or episodes with the wearer's own video",
+            fix="give the takes that the set was made from",
+        )
     rows = []
     for number, each in enumerate(stated):
         progress(number, len(stated), f"cameras of {each.name}")
@@ -177,14 +184,16 @@ def _checked(stated: Stated, progress: Progress) -> Row:
     if ego is None:
         return Row(name=stated.name, wrong=False, sigmas=0.0, words=f"not testable: {why}")
     info = probe_video(stated.ego_video)
-    first, count = stated.first, min(info.frame_count - stated.first, len(ego), MOST_TURNS)
+    first = stated.first
+    posed = min(info.frame_count - first, len(ego))
+    times_s = np.asarray(info.times_s[first : first + posed])
+    count = min(posed, MOST_TURNS)
     numbers = range(first, first + count)
-    times_s = np.asarray(info.times_s[first : first + count])
     upright = ego.upright
     pictures = (picture for _, picture in decode_frames(stated.ego_video, info, numbers))
     turns = picture_turns(pictures, upright.camera.rescale(info.width, info.height), progress)
-    w2c = upright.poses(len(ego)).numpy()[:count]
-    motion = compare_turns(turns, times_s, w2c)
+    w2c = upright.poses(len(ego)).numpy()[:posed]
+    motion = compare_turns(turns, times_s[:count], w2c[:count])
     frame_s = float(np.median(np.diff(times_s))) if count > 1 else math.nan
     row = Row(
         name=stated.name,
@@ -196,7 +205,9 @@ def _checked(stated: Stated, progress: Progress) -> Row:
         folder=stated.folder,
     )
     notes, lag_s = [], 0.0
-    if motion is None or not motion.told:
+    if motion is None:
+        notes.append("its clock is not testable: too few frames with poses")
+    elif not motion.told:
         notes.append("the head hardly turns: its clock is not testable")
     elif motion.mirrored:
         words = "mirrored: the head turns to the left in its pictures and to the right in its poses"
@@ -207,11 +218,14 @@ def _checked(stated: Stated, progress: Progress) -> Row:
     elif motion.lag_known:
         sigmas = abs(motion.lag_s) / motion.lag_sd_s
         late = sigmas >= SURE and abs(motion.lag_s) >= LEAST_FRAMES * frame_s
-        row = replace(row, sigmas=sigmas, wrong=late, mendable=late)
+        mendable = late and stated.folder is not None
+        row = replace(row, sigmas=sigmas, wrong=late, mendable=mendable)
         if late:
             lag_s = motion.lag_s
             notes.append("late" if lag_s > 0 else "early")
             row = replace(row, lag_s=lag_s)
+    else:
+        notes.append("its clock is not testable: pictures and poses turn too differently")
     if take is None:
         notes.append(f"turn and shift are not testable: {why}")
     else:
@@ -225,7 +239,14 @@ def _loaded(folder: Path, stated: Stated, progress: Progress) -> Take:
     info = probe_video(folder / "exo.mp4")
     count = stated.frames or info.frame_count
     fps = 0.0 if count <= MOST_VIEWS else info.fps * MOST_VIEWS / count
-    return load_take(folder, frame_count=None, target_fps=fps, progress=progress)
+    return load_take(
+        folder,
+        frame_count=None,
+        target_fps=fps,
+        # A clip of a set was judged when it was made.
+        one_shot=stated.frames is not None,
+        progress=progress,
+    )
 
 
 def _by_view(
@@ -277,8 +298,7 @@ def _by_view(
     of_exo = _size(as_exo) < _size(deviation)
     shown = as_exo if of_exo else deviation
     sigmas = deviation.sigmas
-    matters = shown.turn_deg >= LEAST_DEG or shown.shift_m >= LEAST_M
-    wrong = sigmas >= SURE and matters
+    wrong = sigmas >= SURE and _matters(shown)
     row = replace(
         row,
         deviation=shown,
@@ -370,6 +390,11 @@ def _sensor(ego: CameraPath, upright: Tensor) -> Tensor:  # [N, 3, 4]
     return turn @ upright
 
 
+def _matters(off: Deviation) -> bool:
+    """Check whether a deviation is large enough to mend."""
+    return off.turn_deg >= LEAST_DEG or off.shift_m >= LEAST_M
+
+
 def _mend(row: Row, folder: Path) -> None:
     """Write better poses into a take's meta.json; what was stated is kept beside it."""
     file = folder / META
@@ -379,14 +404,14 @@ def _mend(row: Row, folder: Path) -> None:
     (take,) = list_takes(folder, "take", [])
     ego, exo = take.ego, take.exos[0].exo
     poses = ego.upright_w2c.numpy()
-    if row.lag_s:
-        times = np.asarray(probe_video(folder / TRUTH).times_s)
+    if row.lag_s and take.ego_video is not None:
+        times = np.asarray(probe_video(take.ego_video).times_s)
         times = np.arange(len(poses)) * row.frame_s if len(times) < len(poses) else times
         times = times[: len(poses)]
         moved = poses_at(times, poses, times + row.lag_s)
         poses = np.where(np.isfinite(poses), moved, poses)
     off = row.deviation
-    if off is not None and off.sigmas >= SURE:
+    if off is not None and off.sigmas >= SURE and _matters(off):
         if row.of_exo:
             stated = exo.upright_w2c.numpy()
             better = _moved(stated, _inverse(off.value))

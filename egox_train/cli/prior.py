@@ -200,7 +200,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "take": take.name,
         "preset": args.preset,
         "hidden_lines": args.hidden_lines or chosen.hidden_lines,
-        "camera": args.camera or "aria_released",
+        "camera": args.camera or "the take's own, else aria_released",
         "exo_lens": take.lens_note,
         "scale": take.report.scale.content(),
         "exo_motion": motion.content(),

@@ -47,7 +47,7 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
     """
     skipped: list[Skipped] = []
     unread: list[Skipped] = []
-    notes = list(map(str, take.notes))
+    notes = list(take.notes)
     clips = []
     views = _usable_views(take, options, skipped, notes)
     for rank, (coverage, view, span) in enumerate(_ranked(take, views), start=1):
@@ -78,10 +78,11 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
             for start in lost
         ]
         if not windows:
-            notes.append(
+            said = (
                 f"{view.name}: no window of {options.frames} frames (longest run of known poses "
                 f"{longest_known(take.pose_known)}, video {span.stop - span.start})"
             )
+            notes.append(Remark(said))
         try:
             if options.depth_root is not None:
                 view = replace(view, depth=_named_after(options.depth_root, take, view))
@@ -89,7 +90,7 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         except EgoXInputError as error:
             unread.append((f"{take.name}__{view.name}", str(error)))
             continue
-        notes += map(str, of_mask)
+        notes += of_mask
         of_view = [
             ClipJob(
                 take=take,
@@ -104,14 +105,14 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         if not of_view:
             continue
         lacking, of_depth = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
-        notes += sorted(of_depth)
+        notes += map(Remark, sorted(of_depth))
         unread += lacking.items()
         clips += [clip for clip in of_view if clip.name not in lacking]
     return TakePlan(
         clips=_drawn_clips(clips, options),
         skipped=tuple(skipped),
         unread=tuple(unread),
-        notes=tuple(map(Remark, notes)),
+        notes=tuple(notes),
     )
 
 
@@ -178,7 +179,7 @@ def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> li
 
 
 def _usable_views(
-    take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[str]
+    take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[Remark]
 ) -> list[tuple[ExoView, range]]:
     """Exo cameras whose video can be read, and the frames that all of a clip's sources have within
     the task."""
@@ -191,27 +192,28 @@ def _usable_views(
             skipped.append((f"{take.name}__{view.name}", str(error)))
             continue
         if turned_against(info, options.exo_size):
-            notes.append(
+            said = (
                 f"{view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
-                "clip's, "
-                "with black bars"
+                "clip's, with black bars"
             )
+            notes.append(Remark(said))
         counts = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
         counts |= {} if ego_frames is None else {"ego": ego_frames}
         if len(set(counts.values())) > 1:
-            notes.append(
-                f"{view.name}: lengths differ "
-                f"({', '.join(f'{k} {v}' for k, v in counts.items())}), "
-                f"the first {min(counts.values())} frames are used"
+            lengths = ", ".join(f"{k} {v}" for k, v in counts.items())
+            said = (
+                f"{view.name}: lengths differ ({lengths}), the first {min(counts.values())} frames "
+                "are used"
             )
+            notes.append(Remark(said))
         frames = range(min(counts.values()))
         if take.task_s is not None:
             frames = _frames_of_task(info, take.task_s, len(frames))
-            notes.append(
-                f"{view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, "
-                f"frames {frames.start} to "
-                f"{frames.stop - 1} of {min(counts.values())}"
+            said = (
+                f"{view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
+                f"{frames.start} to {frames.stop - 1} of {min(counts.values())}"
             )
+            notes.append(Remark(said))
         out.append((view, frames))
     if not out:
         raise EgoXInputError(

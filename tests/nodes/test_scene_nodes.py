@@ -211,3 +211,17 @@ def test_splat_has_an_item_per_frame(take, scene):
     exo_from_scene = scene.exo.at(0).float()
     in_exo = last.xyz @ exo_from_scene[:, :3].T + exo_from_scene[:, 3]
     assert torch.allclose(splat.positions[4, : len(last)], in_exo, atol=1e-5)
+
+
+def test_splat_of_a_rim_has_axes():
+    """Steps that are missing, or lie along each other, as at the rim of a fisheye's image circle."""
+    from egox_core.scene import gaussians
+
+    steps = torch.tensor(
+        [[[0, 0], [0, 0], [0, 0]], [[1, 2], [0, 0], [0, 0]], [[0, 1], [0, 0], [0, 0]]]
+    )
+    right, down = steps.float().unbind(-1)
+    points = type("Points", (), {"steps": torch.stack((right, down), -1)})
+    axes, sigmas = gaussians._patches(points, torch.eye(3))
+    assert torch.allclose(axes @ axes.mT, torch.eye(3).expand(3, 3, 3), atol=1e-6)
+    assert (sigmas > 0).all() and torch.isfinite(gaussians._quaternions(axes)).all()

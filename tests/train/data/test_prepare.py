@@ -315,10 +315,14 @@ def test_the_wearers_poses_are_those_of_a_file(synthetic_takes, tmp_path):
 def test_warnings_are_printed(synthetic_takes, tmp_path, capsys):
     source = Path(shutil.copytree(synthetic_takes, tmp_path / "source"))
     meta = min(source.glob("*/meta.json"))
-    write_json(meta, {**read_json(meta, "meta"), "prompt": "a person cuts bread"})
+    content = {**read_json(meta, "meta"), "prompt": "a person cuts bread"}
+    content.pop("ego_camera", None)
+    content["ego_intrinsics"] = [[20.0, 0.0, 15.5], [0.0, 20.0, 15.5], [0.0, 0.0, 1.0]]
+    write_json(meta, content)
     how = ["--frames", "5", "--size", "64x32"]
     assert train_egox.main(["prepare", str(source), str(tmp_path / "set"), *how]) == 0
-    assert "it is used as written" in capsys.readouterr().out
+    words = capsys.readouterr().out
+    assert "it is used as written" in words and "are of another camera" in words
 
 
 @pytest.mark.parametrize(
