@@ -21,8 +21,8 @@ MAX_LINE_BYTES = 4 * 2**20
 
 
 def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
-    """Read the colour camera by the first line, the take's first moment; over a take it drifts by
-    less than a pixel at 448.
+    """Read the colour camera of the take's first moment, from the file's first line. Over a take
+    the calibration drifts by less than a pixel at 448.
 
     Args:
         side: px of the video. 2880 is the whole sensor; any other is a recording of 1408 px or made

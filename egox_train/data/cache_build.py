@@ -62,8 +62,8 @@ class _Shard:
     wait: bool = False  # for another process that makes this very shard
 
     def fits(self) -> bool:
-        """True with a file of these clips. One that lacks a clip which can be read by now is
-        none."""
+        """Check that the shard's file holds these clips and leaves out none that can be read by
+        now."""
         actual, left_out = shard_header(self.file)
         return actual == self.fingerprint and not any(
             _is_readable(self.root, record) for record in self.records if record.clip in left_out
@@ -78,7 +78,7 @@ def build_cache(
     *,
     progress: Progress = no_progress,
 ) -> CacheOutcome:
-    """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
+    """Make or complete the cache of a manifest, keeping shards that fit their fingerprint.
 
     Several processes, on several machines too, may work on one folder: none makes a shard that
     another one makes.
@@ -190,7 +190,7 @@ def _shards(
     settings: CacheSettings,
     models: dict[str, str],
 ) -> list[_Shard]:
-    """Each take's clips in shards of their own, so that one more or less touches no other
+    """Put each take's clips into shards of their own, so that one more or less touches no other
     take's."""
     shards = []
     made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
@@ -215,20 +215,21 @@ def _shards(
 
 
 def _changed_takes(todo: list[_Shard]) -> str:
-    """Takes whose shards are there and don't fit."""
+    """Name the takes whose shards exist but don't fit their fingerprint."""
     takes = sorted({s.records[0].take for s in todo if s.file.is_file()})
     return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
-    """Settings that change the contents; paths and device don't (models are known by hash)."""
+    """List the settings that change a cache's contents: not paths or device, since models are known
+    by hash."""
     values = asdict(settings)
     kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
     return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
 def _hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
-    """The setting that all priors share; none where they are drawn as released.
+    """Find the setting of hidden lines that all priors share. Priors drawn as released have none.
 
     Raises:
         EgoXInputError: priors of both kinds.
@@ -259,7 +260,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
 
 
 def _what_changed(folder: Path, now: dict[str, Any]) -> str:
-    """Names of models and settings that differ from those of the cache that is there."""
+    """Name the models and settings that differ from those of the existing cache."""
     if not (folder / INDEX).is_file():
         return ""
     try:
@@ -271,7 +272,8 @@ def _what_changed(folder: Path, now: dict[str, Any]) -> str:
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
-    """As :func:`made_once`. A clip that can't be read is left out, and named in the shard."""
+    """Make a shard once, as :func:`made_once`. A clip that can't be read is left out, and named in
+    the shard."""
     settings = replace(shard.settings, device=device)
     encoders(settings)  # what is wrong with a model is no clip's fault
     return made_once(

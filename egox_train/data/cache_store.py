@@ -63,12 +63,13 @@ class CacheIndex:
 
 
 def shard_name(take: str, number: int = 0) -> str:
-    """File name of a take's ``number``-th shard. A take's own name may fit no file."""
+    """Build the file name of a take's ``number``-th shard from a hash, because a take's own name
+    may fit no file."""
     return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
 
 
 def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
-    """The fingerprint in a shard, None where it can't be read, and why it lacks which clips."""
+    """Read a shard's fingerprint, None if unreadable, and the reason for each clip that it lacks."""
     if not file.is_file():
         return None, {}
     try:
@@ -85,7 +86,7 @@ def write_shard(
     content_hash: str,
     left_out: Mapping[str, str] | None = None,
 ) -> None:
-    """One shard, whole or not at all.
+    """Write one shard, whole or not at all.
 
     Args:
         left_out: by name, why a clip that belongs here isn't in it.
@@ -107,7 +108,7 @@ def write_shard(
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:
-    """The index, whole or not at all, last of all: a cache without one is unfinished."""
+    """Write the index, whole or not at all, after all shards: a cache without one is unfinished."""
     write_json(
         folder / INDEX,
         {
@@ -121,7 +122,7 @@ def write_index(folder: Path, index: CacheIndex) -> None:
 
 
 def parse_index(folder: Path) -> CacheIndex:
-    """The index of a cache, whatever its shards are.
+    """Parse the index of a cache without reading its shards.
 
     Raises:
         EgoXInputError: missing (unfinished), not an index.
@@ -158,7 +159,7 @@ def parse_index(folder: Path) -> CacheIndex:
 
 
 def read_index(folder: Path) -> CacheIndex:
-    """As :func:`parse_index`, the shards checked against it.
+    """Parse the index of a cache and check its shards against it.
 
     Raises:
         EgoXInputError: as there; a shard gone or made from other data than the index says.
@@ -180,7 +181,7 @@ def read_index(folder: Path) -> CacheIndex:
 
 
 class CacheReader:
-    """Reads clips of a cache; holds open one shard at a time (files are memory-mapped)."""
+    """Reads clips of a cache, with one shard open at a time (files are memory-mapped)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -208,11 +209,11 @@ class CacheReader:
         return self._entries[clip].take
 
     def fps_of(self, clip: str) -> float:
-        """Frames a second of the clip's videos."""
+        """Look up the frame rate of the clip's videos, in frames a second."""
         return self._entries[clip].fps
 
     def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """The named tensors of a clip, those that it has.
+        """Read those of the named tensors that a clip has.
 
         Raises:
             EgoXInputError: no such clip, or a shard that can't be read.
@@ -221,7 +222,7 @@ class CacheReader:
         return {key[len(clip) + 1 :]: tensor for key, tensor in found.items()}
 
     def empty_caption(self, clip: str) -> Tensor:  # [tokens, width]
-        """The embedding of no caption, by the encoder of the clip's own.
+        """Read the embedding of an empty caption, made by the encoder of the clip's own caption.
 
         Raises:
             EgoXInputError: as :meth:`tensors`, or a cache that was made without it.
@@ -237,7 +238,7 @@ class CacheReader:
         return found[EMPTY_CAPTION]
 
     def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Those of the tensors that the clip's shard has."""
+        """Read those of the tensors that the clip's shard has."""
         entry = self._entries.get(clip)
         if entry is None:
             raise EgoXInputError(
@@ -262,5 +263,5 @@ def stored(
     tensor: Tensor,  # of any shape
     dtype: torch.dtype,
 ) -> Tensor:
-    """A tensor as it goes into a shard: memory of its own, which safetensors asks for."""
+    """Copy a tensor to CPU memory of its own, which safetensors requires."""
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()

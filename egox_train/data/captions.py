@@ -93,7 +93,7 @@ def is_plain(prompt: str) -> bool:
 
 
 def read_captions(file: Path) -> Mapping[str, str]:
-    """Captions by clip or take name from a JSON object.
+    """Read captions by clip or take name from a JSON object.
 
     Raises:
         EgoXInputError: not an object of strings.
@@ -112,7 +112,8 @@ def read_captions(file: Path) -> Mapping[str, str]:
 def caption_for(
     clip: str, take: str, captions: Mapping[str, str], own: str
 ) -> tuple[str, CaptionSource]:
-    """(prompt, where it is from): the clip's caption, the take's, the source's own, else NO_CAPTION ("none")."""
+    """Choose a prompt and name its source: the clip's caption, the take's, the source's own, else
+    NO_CAPTION ("none")."""
     for key in (clip, take):
         if key in captions:
             return check_caption(captions[key], f"caption of {key}"), "file"
@@ -127,7 +128,8 @@ def model_caption(
     ego: Tensor | None,  # [T, S, S, 3] uint8, the same moments
     device: str | None = None,  # None: a GPU where there is one
 ) -> str:
-    """A prompt with both sections; the wearer's describes ``ego`` where there is one, else it is a guess from ``exo``.
+    """Ask a model for a prompt with both sections. The wearer's describes ``ego``, or is guessed
+    from ``exo`` without it.
 
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
@@ -192,7 +194,8 @@ def _checked(answer: str, what: str) -> str:
 
 
 def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, Any]:
-    """(processor, model), loaded once a process and device; None: on a GPU where there is one.
+    """Load processor and model of a caption model, once per process and device (None: a GPU if
+    there is one).
 
     Raises:
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat template.

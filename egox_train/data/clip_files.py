@@ -32,7 +32,7 @@ class Clip:
 
 
 def read_clip(root: Path, record: ClipRecord) -> Clip:
-    """Reads a clip of a manifest in ``root``.
+    """Read a clip of the manifest in ``root``.
 
     Raises:
         EgoXInputError: a file missing or corrupt, videos of other lengths or sizes than the record
@@ -53,7 +53,7 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
 
 
 def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
-    """Those of a clip's files that ``generate`` writes or reads again."""
+    """Read those of a clip's files that ``generate`` writes or reads again."""
     return {
         name: torch.from_numpy(np.fromfile(folder / name, np.uint8))
         for name in (SEEN, PRIOR)
@@ -62,7 +62,7 @@ def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
 
 
 def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
-    """The first ``frames`` frames of a video of exactly this (width, height).
+    """Read the first ``frames`` frames of a video, which must have exactly this (width, height).
 
     Raises:
         EgoXInputError: shorter, of another size, corrupt.
@@ -83,7 +83,8 @@ def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  
 def read_classes(
     file: VideoSource, frames: int, size: tuple[int, int]
 ) -> Tensor:  # [T, H, W] uint8
-    """The classes of seen.mkv, of exactly so many frames of this (width, height).
+    """Read the class maps of seen.mkv, which must have exactly this frame count and (width,
+    height).
 
     Raises:
         EgoXInputError: another count or size, corrupt.
@@ -111,7 +112,7 @@ def _name(file: VideoSource) -> str:
 
 
 def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
-    """The frame in the middle of a video's first ``frames``."""
+    """Decode the middle one of a video's first ``frames`` frames."""
     _, picture = next(decode_frames(file, probe_video(file), [frames // 2]))
     return picture
 
@@ -119,7 +120,7 @@ def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
 def first_frame_then_grey(
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W, 3] uint8
-    """Wan's image-to-video condition: the first frame, grey after it."""
+    """Build Wan's image-to-video condition: the first frame, then grey."""
     out = torch.full_like(frames, 128)
     out[0] = frames[0]
     return out
@@ -156,7 +157,8 @@ def clip_windows(
     stride: int,
     step: int = 1,
 ) -> tuple[list[ClipWindow], list[int]]:
-    """Windows of a take, and the starts that were skipped because a pose is lost inside.
+    """Cut a take into windows, and list the starts that were skipped because a pose is missing
+    inside.
 
     Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their
     names when a hole is mended."""
@@ -176,8 +178,7 @@ def clip_windows(
 def longest_known(
     pose_known: Tensor,  # [T] bool
 ) -> int:
-    """Length of the longest run of known poses; says how many frames a clip of this take may have
-    at most."""
+    """Measure the longest run of known poses, which limits the length of a clip of this take."""
     best = run = 0
     for has_pose in torch.as_tensor(pose_known).tolist():
         run = run + 1 if has_pose else 0

@@ -62,8 +62,8 @@ def read_clip_lists(
     skipped: list[tuple[str, str]],
     progress: Progress = no_progress,
 ) -> list[ListedClip]:
-    """The clips of all lists, each once, in their order; an entry that names no clip is appended to
-    ``skipped`` as (entry, why).
+    """Read the clips of all lists, each once, in their order. An entry that names no clip is
+    appended to ``skipped`` as (entry, reason).
 
     Raises:
         EgoXInputError: a file that is none of these lists, no clip in any.
@@ -107,7 +107,7 @@ def _of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip |
 
 
 def _of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
-    """The clip of an entry whose cameras and poses can be used; why it is none."""
+    """Read the clip of an authors' entry, or say why its cameras or poses can't be used."""
     named = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or named is None:
         return "no exo_path in a folder <take>_<first frame>_<last frame>"
@@ -150,7 +150,7 @@ def _of_table(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip 
 
 
 def _own(cells: Mapping[str, Any]) -> ListedClip | str:
-    """A clip by the names of one's own lists; why it is none."""
+    """Read a clip from the columns of a user's own list, or say why the row names none."""
     try:
         first, last = int(cells["first"]), int(cells["last"])
     except (KeyError, *NO_NUMBERS) as error:

@@ -1,5 +1,4 @@
-"""Masks of what moves in a clip: out of a mask file, from a segmentation model, or with the depth
-file; else nobody says."""
+"""Masks of what moves in a clip, from a mask file, a segmentation model or the depth file."""
 
 from dataclasses import replace
 
@@ -33,7 +32,8 @@ def check_mask_source(options: PrepareOptions) -> None:
 def with_mask(
     view: ExoView, take: RawTake, options: PrepareOptions
 ) -> tuple[ExoView, tuple[Remark, ...]]:
-    """The view with its mask file, where there is a folder of them, and how its frames are read.
+    """Add its mask file to the view if there is a folder of masks, with notes on how the frames are
+    read.
 
     Raises:
         EgoXInputError: none for this view, or one of another length or shape than its video.
@@ -53,8 +53,8 @@ def moving_in_clip(
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
     opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
-    """Masks of what moves in the clip's pictures, and their source; None: neither a mask file nor a
-    model.
+    """Find masks of what moves in the clip's pictures, and their source. Without a mask file or
+    model there are none.
 
     Raises:
         EgoXInputError: as :func:`..takes.mask_files.read_mask` and

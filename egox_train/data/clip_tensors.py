@@ -22,7 +22,7 @@ _ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
 
 
 def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEncoder | None]:
-    """Loaded once a process."""
+    """Load the encoders once per process."""
     key = repr(settings)
     if key not in _ENCODERS:
         _ENCODERS.clear()
@@ -59,8 +59,8 @@ class LabEncoders:
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
-    """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens,
-    width]."""
+    """Encode all that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings
+    [tokens, width]."""
     vae, text, vision = encoders(settings)
     dtype, ego, mode = getattr(torch, settings.dtype), clip.ego, settings.image_embedding
     assert ego is not None  # a cache is built of clips with a ground truth
@@ -103,7 +103,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
 
 
 def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
-    """GGA directions of a clip, in a few MB (never the L x L map)."""
+    """Compute the GGA directions of a clip, in a few MB (never the L x L map)."""
     record = clip.record
     return gga_geometry(
         clip.take.depth,
@@ -117,5 +117,6 @@ def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
 
 
 def noise_seed_of(clip: str) -> int:
-    """Seed of the noise in the ``released`` image embedding; at inference it is the sampler's."""
+    """Derive the noise seed of the ``released`` image embedding from the clip's name. At inference
+    the sampler's seed is used."""
     return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")

@@ -85,7 +85,7 @@ class ClipJob:
         return self.view.video.parent / HANDS
 
     def fingerprint(self, captions: Mapping[str, str]) -> str:
-        """Changes with settings, window, cameras, poses, captions and the source videos' sizes."""
+        """Hash settings, window, cameras, poses, captions and the source videos' sizes."""
         used = self.take.ego.w2c[self.window.indices]
         sizes = [
             p.stat().st_size if p is not None and p.is_file() else 0
@@ -136,8 +136,8 @@ def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str,
 def clips_without_depth(
     clips: Sequence[ClipJob], pictures: ExoPictures
 ) -> tuple[dict[str, str], set[str]]:
-    """Clips of one view whose depth file is missing, too short or of another size, and why; and how
-    the others' frames are read. No map is read."""
+    """Find the clips of one view whose depth file is missing, too short or of another size, with
+    the reason, and notes on how the other files' frames are read. No map is read."""
     options, take, view = clips[0].options, clips[0].take, clips[0].view
     if options.depth != "files":
         return {}, set()
@@ -189,14 +189,15 @@ class OpenMaps:
         self._stack.close()
 
     def depth(self, path: Path) -> DepthFile:
-        """The file; it is opened at the first call. Raises what
+        """Open a depth file once, at the first call. Raises what
         :func:`..takes.depth_readers.open_depth` does."""
         if path not in self._open:
             self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
         return self._open[path]
 
     def mask(self, mask: MaskFile | None) -> MaskFrames | None:
-        """Its frames, None for no file. Raises what :func:`..takes.mask_files.open_mask` does."""
+        """Open the frames of a mask file once, None for no file. Raises what
+        :func:`..takes.mask_files.open_mask` does."""
         if mask is not None and mask.path not in self._open:
             self._open[mask.path] = self._stack.enter_context(
                 open_mask(mask, keep_bytes=KEPT_BYTES)
@@ -207,8 +208,8 @@ class OpenMaps:
 def make_clip(
     job: ClipJob, root: Path, captions: Mapping[str, str], maps: OpenMaps
 ) -> tuple[ClipRecord, bool]:
-    """The clip's record, and whether it had to be made: one that is there with this fingerprint is
-    taken as it is.
+    """Make the clip, or take an existing one with the same fingerprint, and say whether it was
+    made.
 
     The folder is written under another name and moved into place, so it is whole or not there.
 
@@ -238,7 +239,7 @@ def make_clip(
 
 
 def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> ClipRecord | None:
-    """The record of a whole clip of this fingerprint, None where there is none.
+    """Read the record of a complete clip with this fingerprint, None if there is none.
 
     Args:
         check_files: against their hashes, and name a damaged clip in a warning; False: clip.json
@@ -274,8 +275,8 @@ def record_of(folder: Path) -> tuple[ClipRecord, object]:
 
 
 def finished_clips(root: Path, wanted: Mapping[str, str]) -> dict[str, ClipRecord]:
-    """Records of the clips (fingerprint by name) that are in a set; folders of others, or made with
-    other settings, aren't."""
+    """Read the records of the wanted clips (fingerprint by name) in a set. Other folders, and clips
+    made with other settings, are left out."""
     found = {
         name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
         for name, fingerprint in wanted.items()
@@ -284,7 +285,7 @@ def finished_clips(root: Path, wanted: Mapping[str, str]) -> dict[str, ClipRecor
 
 
 def _digest(file: Path) -> str:
-    """Of a file's content; "" where there is none."""
+    """Hash a file's content. A missing file has the digest ""."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
@@ -407,8 +408,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
 def _depth(
     job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
 ) -> tuple[Tensor, Tensor | None, DepthSource]:
-    """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it
-    is from).
+    """Get the clip's depth: z depth [T, H, W] float32 in the written exo camera, the dynamic mask
+    of its file, and its source.
 
     ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
     """
@@ -440,8 +441,8 @@ def _depth(
 
 
 def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
-    """The depth in the scale that is asked for, and what was done in plain numbers; {}: nothing was
-    asked."""
+    """Bring the depth to the requested scale, and report what was done in plain numbers, {} if
+    nothing was requested."""
     if job.options.depth_scale == "as is":
         return depth, {}
     depth, report = with_scale(
@@ -454,7 +455,7 @@ def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, obje
 
 
 def _exo(job: ClipJob, lens: CameraModel) -> CameraPath:
-    """The exo camera of a clip, with the lens of its pictures."""
+    """Build the exo camera path of a clip, with the lens of its pictures."""
     return replace(job.view.exo.of(job.window.indices), lens=lens)
 
 

@@ -61,8 +61,8 @@ def model_depth(
     # None takes a GPU if there is one.
     device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
-    """z depth of every frame, NaN beyond 80 m: the metric model's, or the relative one's aligned to
-    it (Eq. 1 and 2).
+    """Estimate z depth of every frame, NaN beyond 80 m, by the metric model, or by the relative one
+    aligned to it (Eq. 1 and 2).
 
     Raises:
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
@@ -114,7 +114,8 @@ def run_model(
     model: torch.nn.Module,
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
-    """Depth of each frame at the frames' size, a few frames at once, on the model's device."""
+    """Run a depth model on a few frames at a time, and resize its depth to the frames' size, on the
+    model's device."""
     height, width = frames.shape[1:3]
     multiple = _multiple(model)
     scale = SHORT_SIDE / min(height, width)
@@ -139,8 +140,8 @@ def imagenet_pictures(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     size: tuple[int, int],  # (height, width) px
 ) -> Tensor:  # [T, 3, height, width]
-    """Resized and normalised as networks expect that were trained on ImageNet (DINOv2 and the depth
-    models on it)."""
+    """Resize and normalise pictures for networks trained on ImageNet (DINOv2 and the depth models
+    on it)."""
     pictures = interpolate(
         frames.float().movedim(-1, 1),
         size=size,

@@ -43,8 +43,8 @@ def dry_run(
     *,
     progress: Progress = no_progress,
 ) -> PrepareSums:
-    """Sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours follow from
-    a few clips.
+    """Predict the sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours
+    follow from a few clips.
 
     Those are made in a folder that is removed again.
 

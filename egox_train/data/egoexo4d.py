@@ -59,8 +59,8 @@ def is_egoexo4d(root: Path) -> bool:
 def read_egoexo4d(
     root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens = "raw"
 ) -> Iterator[RawTake]:
-    """The takes of a folder. One that can't be used is appended to ``skipped`` as (name, why),
-    never raised.
+    """Read the takes of a folder. One that can't be used is appended to ``skipped`` as (name,
+    reason), never raised.
 
     Args:
         exo_lens: ``as given`` takes the annotation's K for a pinhole of the raw video, as the
@@ -101,8 +101,8 @@ def read_take(
     exo_lens: ExoLens,
     listed: Mapping[str, ListedTake],
 ) -> RawTake:
-    """One take by its camera-pose annotation; ``exo_lens`` as in :func:`read_egoexo4d`, ``listed``
-    by :func:`.take_list.read_take_list`.
+    """Read one take by its camera-pose annotation, with ``exo_lens`` as in :func:`read_egoexo4d`
+    and ``listed`` from :func:`.take_list.read_take_list`.
 
     Raises:
         EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one
@@ -203,8 +203,8 @@ def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
 
 
 def _ego_camera(take: Path, video: Path, notes: list[str]) -> CameraModel:
-    """Read the glasses' own calibrated lens, for the video; that of the released priors where the
-    take holds no readable calibration."""
+    """Read the glasses' own calibrated lens for the video, or use the released priors' lens if the
+    take has no readable calibration."""
     file, side = take / CALIBRATION, 0
     with suppress(EgoXInputError), open_video(video) as container:  # planning names a damaged one
         side = container.streams.video[0].width
@@ -234,7 +234,7 @@ def _video_folder(root: Path, name: str) -> Path:
 
 
 def _exo_calibrations(take: Path, notes: list[str]) -> dict[str, GoProCalibration]:
-    """The raw lenses that the take's own table holds; none where it holds no readable table."""
+    """Read the raw lenses in the take's own table, none if it can't be read."""
     file = take / EXO_CALIBRATION
     if not file.is_file():
         return {}
@@ -304,7 +304,7 @@ def _exo_views(
 
 
 def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4] float64
-    """Poses by frame number; null, missing, non-finite and non-rigid ones become NaN and are
+    """Read poses by frame number. Null, missing, non-finite and non-rigid ones become NaN and are
     counted in ``notes``."""
     poses = ego.get("camera_extrinsics")
     if not isinstance(poses, Mapping) or not poses or ego.get("camera_intrinsics") is None:

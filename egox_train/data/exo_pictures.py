@@ -1,5 +1,4 @@
-"""A clip's exo pictures and the camera that made them: undistorted, or as filmed; one frame in
-memory at a time.
+"""A clip's exo pictures and their camera, undistorted or as filmed, one frame in memory at a time.
 
 A picture of another orientation than the canvas (a GoPro turned by 90 degrees) is fitted whole,
 black bars beside it: a crop would keep a third of what it shows."""
@@ -50,8 +49,7 @@ class ExoPictures:
         return "as filmed" if self.redrawn is None else "undistorted"
 
     def maps(self, window: ClipWindow) -> FrameSelection:
-        """The clip's frames in maps of this picture (depth, masks): of the redrawn one, or of the
-        video as filmed.
+        """Select the clip's frames in maps of this picture (depth, masks), redrawn or as filmed.
 
         Raises:
             EgoXInputError: the clip is beyond the video's end.
@@ -60,7 +58,7 @@ class ExoPictures:
         return frames_of(info, window, self.size, self.resize)
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
-        """The pictures of the video's frames ``indices``, which ascend."""
+        """Decode the pictures of the video's frames ``indices``, which ascend."""
         part = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is not None:
@@ -69,7 +67,7 @@ class ExoPictures:
 
 
 def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
-    """Picture recipe of an exo camera under the options.
+    """Decide how an exo camera's pictures are made under the options.
 
     Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth
     belongs to its picture as it was filmed, so both stay.
@@ -108,7 +106,8 @@ def turned_against(info: VideoInfo, size: tuple[int, int]) -> bool:
 
 
 def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
-    """The calibrated camera at the video's own size (calibration at 3840x2160, video 796x448).
+    """Scale the calibrated camera to the video's own size (calibration at 3840x2160, video
+    796x448).
 
     Raises:
         EgoXInputError: a video of another aspect.
@@ -134,7 +133,7 @@ def frames_of(
     size: tuple[int, int],
     resize: Resize = "crop",
 ) -> FrameSelection:
-    """The clip's frames of a video.
+    """Select the clip's frames of a video.
 
     Raises:
         EgoXInputError: the clip is beyond the video's end.
@@ -152,7 +151,7 @@ def frames_of(
 
 
 def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool
-    """Mask of pixels inside the source picture; the others are bars."""
+    """Mark the pixels inside the source picture. The others are bars."""
     left, top, *rectangle = selection.rectangle
     u, v = (
         start + (torch.arange(side) + 0.5) * length / side

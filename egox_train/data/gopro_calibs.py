@@ -34,8 +34,8 @@ class GoProCalibration:
 
 
 def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibration]:
-    """The good rows by camera; rows of bad quality or another lens are dropped and named in
-    ``notes``.
+    """Read the rows of good quality by camera. Rows of bad quality or another lens are dropped and
+    named in ``notes``.
 
     Of several good rows of a camera the one for the whole video counts, else the one for the
     longest stretch.

@@ -28,8 +28,8 @@ class GroundPlane:
 
 
 def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
-    """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of
-    what cameras say."""
+    """Place the ground ``eye_height_m`` under the wearer's median camera height, with the up
+    direction that the cameras agree on."""
     ego = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
     up = find_up([view.exo for view in take.exos], ego).direction
     heights = camera_centre(ego.w2c) @ up
@@ -41,7 +41,7 @@ def plane_depth(
     # The exo camera in frame 0.
     exo: CameraPath,
 ) -> Tensor:  # [H, W] float32 z depth, metres
-    """The plane as that camera sees it; NaN above the horizon.
+    """Compute the plane's z depth in the camera, NaN above the horizon.
 
     Raises:
         EgoXInputError: the camera sees nothing of it.

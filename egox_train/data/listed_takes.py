@@ -34,7 +34,7 @@ def takes_of_lists(
     skipped: list[tuple[str, str]],
     exo_lens: ExoLens = "raw",
 ) -> tuple[list[RawTake], dict[str, ListedClip]]:
-    """The takes of listed clips that are there, and the clips by the names that they get.
+    """Find the takes of listed clips that are on disk, and the clips by their new names.
 
     What isn't downloaded is counted and told at once; each clip that can't be cut is appended to
     ``skipped`` as (clip, why).
@@ -88,8 +88,8 @@ def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
 def _raw_takes(
     root: Path, by_take: Mapping[str, list[ListedClip]], exo_lens: ExoLens
 ) -> Iterator[tuple[RawTake | None, list[ListedClip], str]]:
-    """(take, its clips, why there is none): from the lists' own cameras and poses, or from the
-    dataset's annotations."""
+    """Read each take with its clips, or the reason why there is none, from the lists' own cameras
+    and poses or the dataset's annotations."""
     listed, bare = read_take_list(root), {}
     for name, clips in by_take.items():
         known = [clip for clip in clips if clip.entry is not None]
@@ -117,7 +117,7 @@ def _of_entries(
     exo_lens: ExoLens,
     listed: Mapping[str, ListedTake],
 ) -> RawTake:
-    """A take from the authors' entries, as if they were its annotation."""
+    """Build a take from the authors' entries, as if they were its annotation."""
     folders = (root / "takes" / name / part for part in VIDEO_FOLDERS)
     videos = [
         file for folder in folders for file in sorted(folder.glob(f"{EGO_PREFIX}*{EGO_STREAM}.mp4"))

@@ -31,7 +31,7 @@ SPLITS = get_args(Split)
 
 
 class ClipRecord(BaseModel):
-    """Record of one clip; ``folder`` is relative to the manifest."""
+    """Record of one clip, with ``folder`` relative to the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,7 +71,7 @@ class ClipRecord(BaseModel):
 
 
 def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
-    """All records, sorted by clip, whole or not at all."""
+    """Write all records, sorted by clip, whole or not at all."""
     lines = [
         json.dumps(r.model_dump(mode="json"), ensure_ascii=False)
         for r in sorted(records, key=lambda r: r.clip)
@@ -81,7 +81,7 @@ def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
 
 
 def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
-    """The records of a manifest.
+    """Read the records of a manifest.
 
     Raises:
         EgoXInputError: missing, empty, a line that doesn't fit the schema (its number is named), a
@@ -137,7 +137,7 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
 
 
 def read_splits(manifest: Path) -> dict[str, str]:
-    """The split of each clip, as the lists beside the manifest have it."""
+    """Read the split of each clip from the lists beside the manifest."""
     files = {name: manifest.parent / "splits" / f"{name}.txt" for name in SPLITS}
     return {
         clip: name
@@ -148,7 +148,7 @@ def read_splits(manifest: Path) -> dict[str, str]:
 
 
 def in_splits(records: Sequence[ClipRecord], manifest: Path, wanted: str) -> list[ClipRecord]:
-    """The records, sorted by clip, of some splits ("test,validation"); "": all.
+    """Select the records of some splits ("test,validation"), sorted by clip. "" selects all.
 
     Raises:
         EgoXInputError: no such split, or no clip in them.
@@ -191,7 +191,7 @@ def _check_files(file: Path, record: ClipRecord) -> None:
 
 
 def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
-    """The split that a room's takes belong to."""
+    """Draw the split of a room's takes from the room's hash."""
     place = int.from_bytes(hashlib.sha256(f"{seed}:{room}".encode()).digest()[:8], "big") / 2**64
     for name in ("test", "validation"):
         if place < fractions.get(name, 0.0):
@@ -201,7 +201,7 @@ def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
 
 
 def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
-    """The fractions of validation and test, if they leave something to train on.
+    """Check that the fractions of validation and test leave something to train on.
 
     Raises:
         EgoXInputError: unknown split, negative, or together 1 or more.

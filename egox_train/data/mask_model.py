@@ -33,7 +33,8 @@ def moving_masks(
     frames: Tensor,  # [T, H, W, 3] uint8
     device: str | None,  # None: a GPU where there is one
 ) -> Tensor:  # [T, H, W] bool
-    """Pixels of every frame that belong to one of ``mask_classes``; a few frames at once.
+    """Mark the pixels of every frame that belong to one of ``mask_classes``, a few frames at a
+    time.
 
     Raises:
         EgoXInputError: see :func:`load_mask_model`.
@@ -66,12 +67,12 @@ def moving_masks(
 
 
 def _any_of(numbers: Tensor, wanted: Sequence[int]) -> Tensor:
-    """[H, W] integers -> [H, W] bool on the CPU."""
+    """Mark the pixels [H, W] whose integer is one of ``wanted``, as bool on the CPU."""
     return torch.isin(numbers.long().cpu(), torch.tensor(wanted, dtype=torch.int64))
 
 
 def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:
-    """Ids of the labels that name one of the classes; a label may have several names ("animal,
+    """Find the ids of labels that name one of the classes. A label may have several names ("animal,
     animate being")."""
     wanted = {c.strip().lower() for c in classes}
     return frozenset(
@@ -82,7 +83,7 @@ def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozen
 
 
 def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, Any]:
-    """(image processor, model) of ``mask_model``, loaded once a process and device.
+    """Load image processor and model of ``mask_model``, once per process and device.
 
     Raises:
         EgoXInputError: no transformers, no folder of a segmentation model, none of the classes
@@ -112,7 +113,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
 
 
 def _model_class(folder: Path) -> str:
-    """The auto class for the folder's architecture."""
+    """Choose the transformers auto class for the folder's architecture."""
     config = folder / "config.json"
     names = read_json_object(config, "mask model").get("architectures") if config.is_file() else ()
     for name in map(str, names if isinstance(names, list) else ()):

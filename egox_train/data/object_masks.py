@@ -36,7 +36,7 @@ def write_masks(
     generated_ids: list[str],
     protocol: str = "",
 ) -> None:
-    """Write the masks of a clip, packed; shapes as said above.
+    """Write the masks of a clip, packed, in the shapes described at the top of the module.
 
     Args:
         protocol: the rules that they were made by, where a report asks for them.
@@ -56,8 +56,7 @@ def write_masks(
 def read_masks(
     file: Path, clip: str, *, by_id: bool = True, protocol: str | None = None
 ) -> ObjectMasks:
-    """The masks of ``clip``; an object that the generated video lacks has empty masks there, and
-    the other way round.
+    """Read the masks of ``clip``. An object that one of the two videos lacks has empty masks there.
 
     Args:
         by_id: False leaves the generated masks as they are, in their own order: something else will
@@ -141,7 +140,7 @@ def _stack(
 def read_arrays(
     file: Path, what: str, keys: Sequence[str], fix: str = "write it again"
 ) -> dict[str, np.ndarray]:
-    """The arrays of an .npz that somebody else may have written.
+    """Read the arrays of an .npz that somebody else may have written.
 
     Raises:
         EgoXInputError: missing, unreadable, without one of the keys.

@@ -30,8 +30,8 @@ Chosen = TypeVar("Chosen")
 
 @frozen
 class TakePlan:
-    """The clips of a take, exo camera by exo camera, after their inputs were checked; nothing is
-    decoded yet."""
+    """The clips of a take, exo camera by exo camera, after their inputs were checked and before
+    anything is decoded."""
 
     clips: tuple[ClipJob, ...]
     skipped: tuple[Skipped, ...]
@@ -40,7 +40,7 @@ class TakePlan:
 
 
 def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
-    """The clips of one take whose inputs are there; no frame is decoded.
+    """Plan the clips of one take whose inputs exist, without decoding a frame.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
@@ -117,8 +117,8 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
 
 
 def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: str) -> list[Chosen]:
-    """``count`` of the clips in their order, 0: all. Spread evenly, or by chance from the seed and
-    ``name``."""
+    """Choose ``count`` of the clips in their order (0: all), spread evenly or at random from the
+    seed and ``name``."""
     if not count or len(clips) <= count:
         return list(clips)
     if options.draw == "spread":
@@ -132,7 +132,7 @@ def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: st
 
 
 def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
-    """The clips of each camera, in their order."""
+    """Group the clips by camera, in their order."""
     cameras: dict[str, list[ClipJob]] = {}
     for clip in clips:
         cameras.setdefault(clip.view.name, []).append(clip)
@@ -140,7 +140,7 @@ def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
 
 
 def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
-    """Of each camera, then of the take."""
+    """Choose the clips of each camera, then those of the take."""
     kept = [
         clip
         for own in by_camera(clips)
@@ -152,7 +152,7 @@ def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[Cli
 def _drawn_of_take(
     clips: Sequence[ClipJob], count: int, options: PrepareOptions
 ) -> tuple[ClipJob, ...]:
-    """``count`` of a take's clips, 0: all; neighbours in time before cameras of one moment."""
+    """Choose ``count`` of a take's clips (0: all), neighbours in time before cameras of one moment."""
     if not clips:
         return ()
     in_time = sorted(clips, key=lambda c: (c.window.start, c.rank))
@@ -161,7 +161,7 @@ def _drawn_of_take(
 
 
 def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> list[TakePlan]:
-    """The plans with at most so many clips together: each take gives one before any gives two."""
+    """Limit the plans to ``most`` clips together. Each take gives one before any gives two."""
     shares, left = [0] * len(plans), most
     open_ = [index for index, plan in enumerate(plans) if plan.clips]
     while open_ and left:
@@ -181,8 +181,8 @@ def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> li
 def _usable_views(
     take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[Remark]
 ) -> list[tuple[ExoView, range]]:
-    """Exo cameras whose video can be read, and the frames that all of a clip's sources have within
-    the task."""
+    """List the exo cameras whose video can be read, with the frames that all of a clip's sources
+    have within the task."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     out = []
     for view in take.exos:
@@ -226,7 +226,7 @@ def _usable_views(
 
 
 def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) -> range:
-    """The first ``count`` frames' part from start to end, in seconds of the video."""
+    """Find the part of the first ``count`` frames from start to end, in seconds of the video."""
     inside = [
         i for i, t in enumerate(info.times_s[:count]) if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6
     ]
@@ -236,8 +236,8 @@ def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) ->
 def _ranked(
     take: RawTake, views: list[tuple[ExoView, range]]
 ) -> list[tuple[float, ExoView, range]]:
-    """(predicted coverage, camera, frames): what annotators chose, then the best coverage first,
-    equal ones by name."""
+    """Rank the exo cameras as (predicted coverage, camera, frames): the annotators' choice, then
+    the best coverage, equal ones by name."""
     frames = take.pose_known.nonzero().flatten()
     ego = take.ego.of(frames)
     candidates = [
@@ -252,7 +252,7 @@ def _ranked(
 
 
 def _named_after(root: Path, take: RawTake, view: ExoView) -> Path | None:
-    """The depth file or folder ``<take>__<camera>`` that is there."""
+    """Find the depth file or folder ``<take>__<camera>``."""
     name = f"{take.name}__{view.name}"
     files = (root / f"{name}{suffix}" for suffix in DEPTH_SUFFIXES)
     return next((file for file in files if file.exists()), None)

@@ -47,7 +47,7 @@ def plan_run(
     run: RunOptions,
     progress: Progress = no_progress,
 ) -> PlannedRun:
-    """Checks and plans a run, as :func:`.prepare.prepare` is asked for it.
+    """Check and plan a run of :func:`.prepare.prepare`.
 
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options, models or captions.
@@ -147,7 +147,8 @@ def plan_run(
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Devices that are named, or of depth, mask and caption models; none without either."""
+    """Choose the devices for depth, mask and caption models, none without such a model or a named
+    device."""
     models = options.depth == "model" or options.mask_model or options.caption_model
     if not models and (options.local_device is None or engine == "ray"):
         return ()
@@ -178,8 +179,7 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
 
 
 def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
-    """The take with the task that was asked for: of the only take, or where the source doesn't
-    say."""
+    """Set the requested task on the only take, or on a take whose source doesn't say."""
     if options.task_s is not None and (alone or take.task_s is None):
         take = replace(take, task_s=options.task_s)
     if take.untimed:

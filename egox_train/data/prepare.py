@@ -1,5 +1,5 @@
-"""``prepare``: raw takes to a training set; goes on where it stopped, skips what can't be used and
-says why."""
+"""``prepare`` turns raw takes into a training set. It continues where it stopped, and skips what
+can't be used with the reason."""
 
 import contextlib
 import re
@@ -62,7 +62,7 @@ def prepare(
     *,
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
-    """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet,
+    """Prepare all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet,
     report.
 
     Manifest and splits are there from the first half minute on, so that a run that is ended leaves
@@ -151,7 +151,7 @@ def prepare(
 
 
 def join(root: Path) -> PrepareOutcome:
-    """The set of all parts that are in ``root``.
+    """Join all parts that are in ``root`` into one set.
 
     Raises:
         EgoXInputError: as :func:`.set_files.join_parts`; no clip in any.
@@ -171,7 +171,7 @@ def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) 
 
 
 def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
-    """Remove clips of another lens of the wearer, if that is wanted; refuse them otherwise."""
+    """Remove clips made with another ego lens if ``new_lens``, and refuse them otherwise."""
     other = with_other_lens(clips, root)
     if other and not new_lens:
         take, (old, new) = next(iter(other.items()))
@@ -188,7 +188,8 @@ def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
 
 
 def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]) -> dict[str, str]:
-    """By name; clips whose caption can't be used have none, and are named when they are made."""
+    """Hash the clips by name. Clips whose caption can't be used are left out here, and named when
+    they are made."""
     prints = {}
     for clip in (clip for clips in jobs for clip in clips):
         with contextlib.suppress(EgoXInputError):
@@ -197,13 +198,13 @@ def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]
 
 
 def _kind(error: str) -> str:
-    """Of an error of the file system, what is the same for all files; "" of any other."""
+    """Cut an error of the file system down to what is the same for all files. Other errors give ""."""
     found = SYSTEM_ERROR.match(error)
     return found[1] if found else ""
 
 
 def _too_dark(record: ClipRecord, least: float) -> bool:
-    """Check whether a prior covers too little; that of stand-in depth tells nothing."""
+    """Check whether a prior covers too little. Stand-in depth tells nothing about coverage."""
     real = record.depth != STAND_IN_DEPTH
     return real and (record.coverage <= 0 or record.coverage < least)
 
@@ -215,7 +216,7 @@ def make_clips(
     root: Path,
     captions: Mapping[str, str],
 ) -> ClipsMade:
-    """All clips of one camera; a clip that fails is reported and the next one is made.
+    """Make all clips of one camera. A clip that fails is reported, and the next one is made.
 
     Args:
         device: for the models, instead of the options'.

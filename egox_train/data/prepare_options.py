@@ -286,13 +286,13 @@ class PrepareOptions:
 
     @property
     def local_device(self) -> str | None:
-        """The device by name; None: a GPU where there is one, or models elsewhere."""
+        """Device name, None for a GPU if there is one, or for models elsewhere."""
         return self.device if isinstance(self.device, str) else None
 
     @property
     def source_lens(self) -> ExoLens | None:
-        """The exo lens to read takes with; None: as their layout has it. Pictures as filmed go with
-        the K as given."""
+        """Exo lens to read takes with, None for that of the takes' layout. Pictures as filmed go
+        with the K as given."""
         return (
             self.exo_lens
             or prior_preset(self.prior).exo_lens
@@ -307,7 +307,7 @@ class PrepareOptions:
         return self.scale if self.scale is not None else prior_preset(self.prior).scale or "as is"
 
     def content(self) -> dict[str, object]:
-        """Options that change a clip's contents; the number of clips doesn't."""
+        """List the options that change a clip's contents. The number of clips doesn't."""
         kept = {
             field.name: getattr(self, field.name)
             for field in fields(self)

@@ -32,7 +32,7 @@ class ExoView:
     starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
-        """Frames with an ego pose for which this camera's calibration holds."""
+        """Mark the frames with an ego pose for which this camera's calibration holds."""
         if self.frames is None:
             return poses
         index = torch.arange(len(poses))

@@ -49,7 +49,7 @@ class _Source:
 
 
 def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Iterator[str]:
-    """Append every clip that the set doesn't hold yet, or only check them; a line of words for each.
+    """Append every clip that the set lacks, or only check them, and yield a line of text for each.
 
     Raises:
         EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after all
@@ -108,7 +108,7 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 
 
 def _digest(source: _Source, options: RobotOptions) -> str:
-    """Digest the files' sizes and ends, and what changes an episode's content."""
+    """Hash the files' sizes and ends, and the options that change an episode's content."""
     settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
         settings.append(options.min_hand_share)
@@ -135,7 +135,7 @@ def _done(
     digest: str,
     progress: Progress,
 ) -> str:
-    """Append a clip with all that is asked for; what its checks said."""
+    """Append a clip with everything requested, and describe what its checks found."""
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     size, whole = (info.width, info.height), source.frames or exo_info.frame_count
     count, whole = (

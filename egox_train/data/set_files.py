@@ -53,17 +53,17 @@ class Part:
     clips: dict[str, str] = field(default_factory=dict)  # fingerprint by name, of those there
 
     def official(self, take: str) -> str:
-        """The split that a take's dataset puts it in, where that counts and is known."""
+        """Look up the split that a take's dataset puts it in, "" if unknown or not requested."""
         return self.takes[take]["split"] or "" if self.settings["splits"] == "official" else ""
 
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
-    """File of part i of n."""
+    """Name the file of part i of n."""
     return root / PARTS / f"{part[0]}-of-{part[1]}.json"
 
 
 def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
-    """All parts of a set as one, and the records of its clips.
+    """Join all parts of a set into one, and read the records of its clips.
 
     Raises:
         EgoXInputError: none, some are missing or unfinished, they were made with other settings, or
@@ -124,7 +124,7 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
 
 
 def _read_part(root: Path, file: Path) -> Part | None:
-    """A part, None of an unfinished one; 1.1 wrote these, too, and whole records."""
+    """Read a part, None if unfinished. Version 1.1 also wrote unfinished parts, and whole records."""
     content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
         if not content.pop("finished", True):
@@ -146,7 +146,7 @@ def _read_part(root: Path, file: Path) -> Part | None:
 
 
 def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[str, list[str]]:
-    """Manifest and splits; returns the latter."""
+    """Write the manifest and the lists of splits, and return the latter."""
     by_take: dict[str, list[str]] = {}
     for record in records:
         if record.clip not in part.splits:
@@ -170,8 +170,8 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
 
 
 def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
-    """Manifest, splits, contact sheet and report of a whole set; returns what the user should be
-    warned of."""
+    """Write manifest, splits, contact sheet and report of a complete set, and return warnings for
+    the user."""
     records = sorted(records, key=lambda r: r.clip)
     lists = write_lists(root, part, records)
     _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
@@ -232,7 +232,7 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
 
 
 def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
-    """Notes on clips, each once, with the first clip and the count of the others."""
+    """Merge equal notes on clips into one line, with the first clip and the count of the others."""
     clips: dict[str, list[str]] = {}
     for clip, note in notes:
         clips.setdefault(note, []).append(clip)
@@ -243,8 +243,8 @@ def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecord]) -> None:
-    """One row per clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
-    above. Some that are left out come last."""
+    """Write one row per clip: exo, rendered prior, the wearer's own picture, with a label for
+    stand-ins. Some clips that are left out come last."""
     rows = []
     shown = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
     for record in (*shown, *dark[:SHEET_DARK]):

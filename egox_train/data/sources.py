@@ -50,7 +50,8 @@ def list_takes(
     ego_path: Path | None = None,
     file_frames: FileFrames = "auto",
 ) -> Iterator[RawTake]:
-    """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
+    """List all takes of a source folder. Unusable ones are appended to ``skipped`` as (name,
+    reason).
 
     Args:
         exo_lens: see :func:`egox_core.takes.with_exo_lens`. None: raw for Ego-Exo4D's own
@@ -111,7 +112,7 @@ def _detect(root: Path) -> str:
 
 
 def _lists(root: Path) -> list[list]:
-    """The lists of takes in a folder: of its meta.json, or of meta_train.json and others."""
+    """Read the lists of takes in a folder: of its meta.json, or of meta_train.json and others."""
     files = [root / META, *sorted(root.glob("meta_*.json"))]
     contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
     return [
@@ -120,8 +121,8 @@ def _lists(root: Path) -> list[list]:
 
 
 def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
-    """``meta.json`` or ``meta_<name>.json`` with a list, ``videos/<take>/exo.mp4`` and
-    ``depth_maps/<take>/*.npy`` beside it.
+    """Read the released layout: ``meta.json`` or ``meta_<name>.json`` with a list,
+    ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside it.
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from
     them."""

@@ -31,7 +31,7 @@ class ListedTake:
 
 
 def read_take_list(root: Path) -> dict[str, ListedTake]:
-    """Takes by name and by uid; none where the dataset's root holds no list.
+    """Read takes by name and by uid, none if the dataset's root has no list.
 
     Raises:
         EgoXInputError: a file that is no such list.
@@ -78,7 +78,8 @@ def _room(entry: Mapping) -> str:
 
 
 def room_of_name(take: str, numbers: int = 1) -> str:
-    """The recording that a take belongs to, by its name without the last ``numbers`` numbers.
+    """Name the recording that a take belongs to: the take's name without its last ``numbers``
+    numbers.
 
     ``cmu_bike08_2`` is the second take of ``cmu_bike08``; the released dataset's names have first
     and last frame as well (``cmu_soccer06_6_877_925``, three numbers). A name of another form is a

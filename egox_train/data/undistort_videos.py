@@ -58,7 +58,7 @@ def undistort_videos(
     *,
     progress: Progress = no_progress,
 ) -> VideosOutcome:
-    """Writes the exo videos of all takes of ``source`` into ``out``; of the options those of the
+    """Write the exo videos of all takes of ``source`` into ``out``. Of the options those of the
     picture count.
 
     Args:
@@ -103,7 +103,7 @@ def undistort_videos(
 
 
 def _write(job: _VideoJob) -> tuple[Path, bool] | str:
-    """As :func:`made_once`: one that is there with its camera is taken as it is."""
+    """Write a video once, as :func:`made_once`. An existing one with its camera is kept."""
     pictures = exo_pictures(job.view, job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     about = _about(job, pictures)
