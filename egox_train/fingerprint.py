@@ -6,6 +6,6 @@ from typing import Any
 
 
 def fingerprint(parts: Any) -> str:
-    """64 hex digits of everything in ``parts``, numbers and text in lists and mappings; the order
-    of keys doesn't matter."""
+    """Compute 64 hex digits of everything in ``parts``, numbers and text in lists and mappings. The
+    order of keys doesn't matter."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

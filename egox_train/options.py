@@ -36,7 +36,7 @@ Options = TypeVar("Options")
 
 
 def parse_scale(text: str) -> ScaleSource | float:
-    """``as-is``, ``wearer`` or a number, as a command line has them.
+    """Parse ``as-is``, ``wearer`` or a number from a command line.
 
     Raises:
         EgoXInputError: neither.
@@ -55,7 +55,7 @@ def parse_scale(text: str) -> ScaleSource | float:
 
 
 def argument(default: Any = MISSING, help: str | None = None, **words: Any) -> Any:
-    """A field that is an argument, too; without a default it is required.
+    """Declare a dataclass field that is also an argument, required if it has no default.
 
     Args:
         words: what the field's name, type and default don't tell argparse. ``flag``: another name;
@@ -94,7 +94,7 @@ def add_dataclass_arguments(
 
 
 def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any) -> Options:
-    """The dataclass with what was given, and ``more``, which counts before it.
+    """Build the dataclass from given arguments and ``more``, which takes precedence.
 
     Raises:
         EgoXInputError: as the dataclass itself.
@@ -127,7 +127,7 @@ triple_of_text = numbers_like("0,-1,0", ",", float)
 
 
 def named_folder(text: str) -> tuple[str, Path]:
-    """NAME=FOLDER -> (NAME, FOLDER)."""
+    """Split NAME=FOLDER into name and folder."""
     name, equals, folder = text.partition("=")
     if not equals or not name.strip() or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")

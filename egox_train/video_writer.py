@@ -1,4 +1,4 @@
-"""Write frames as an mp4 that every player shows: H.264, 4:2:0, square pixels; whole or not at
+"""Write frames as an mp4 that every player shows (H.264, 4:2:0, square pixels), whole or not at
 all."""
 
 from collections.abc import Iterable

@@ -75,7 +75,7 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _check(args: argparse.Namespace, progress: Progress) -> int:
-    """Print a line for each episode; 1 where a fault was found."""
+    """Print a line for each episode, and exit with 1 if a fault was found."""
     from ..calibrate.check import check_set, table
 
     rows = check_set(args.recording, args.write, progress)

@@ -1,5 +1,5 @@
-"""The subcommands of ``train_egox.py`` that make training sets: ``undistort``, ``prepare`` and
-``join``; and options of all that run over many takes."""
+"""The subcommands of ``train_egox.py`` that make training sets (``undistort``, ``prepare`` and
+``join``), and options of all that run over many takes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EVERY_CLIP = ("part", "clips", "dry_run")
 
 @contextmanager
 def engine_of(args: argparse.Namespace) -> Generator[None]:
-    """Holds what a command's engine needs, and says on which cluster it runs.
+    """Keep open what a command's engine needs, and print on which cluster it runs.
 
     Raises:
         EgoXInputError: no such cluster, or one that nothing would use.

@@ -44,7 +44,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
-    """0; 1 where some clips could not be evaluated (the report names them)."""
+    """Evaluate the clips, and exit with 1 if some could not be evaluated (the report names them)."""
     from ..data.set_files import each_once
     from ..metrics.evaluate import REPORT, TABLE, evaluate
     from ..parallel import RunSums
@@ -81,7 +81,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
-    """0; 1 where some clips have no masks."""
+    """Track the objects of the clips, and exit with 1 if some clips have no masks."""
     from ..data.set_files import each_once
     from ..metrics.track_masks import track_masks
     from ..parallel import RunSums

@@ -19,7 +19,7 @@ ABOUT = "Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcomma
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one subcommand; 0, 2 for input that was refused, 130 when interrupted."""
+    """Run one subcommand and return its exit code: 0, 2 for refused input, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=ABOUT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

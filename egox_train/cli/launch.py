@@ -16,7 +16,7 @@ KILLED = 128  # plus the signal: the exit code that shells give
 
 
 def launch(command: Sequence[str]) -> int:
-    """Runs ``command`` and returns its exit code; SIGTERM, SIGUSR1 and Ctrl-C ask its trainings to
+    """Run ``command`` and return its exit code. SIGTERM, SIGUSR1 and Ctrl-C ask its trainings to
     save and end.
 
     The launchers answer a signal by ending what they started: accelerate at once, torchrun after

@@ -30,7 +30,7 @@ from .progress_line import ProgressLine
 
 
 def peak_memory_bytes() -> int | None:
-    """Peak resident memory of the process in bytes; None where the system can't say.
+    """Measure the peak resident memory of the process in bytes, None if the system can't say.
 
     Pages of files mapped into memory count while they are resident, though the system may drop them
     at any time."""
@@ -47,7 +47,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render one take; the exit code."""
+    """Render one take, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="run.py prior", description="Render the ego prior of a take."
     )
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def render_take(args: argparse.Namespace) -> dict:
-    """All stages; returns the report that it has written."""
+    """Run all stages for one take, and return the report that was written."""
     show = ProgressLine()
     started = time.perf_counter()
     seconds: dict[str, float] = {}

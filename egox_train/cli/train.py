@@ -32,7 +32,7 @@ from .lerobot import lerobot_arguments, run_lerobot
 
 
 class Command(NamedTuple):
-    """One subcommand. ``run`` returns the exit code; heavy packages are imported inside it."""
+    """One subcommand, whose ``run`` returns the exit code and imports heavy packages itself."""
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]

@@ -48,7 +48,7 @@ class AutoMasks:
         self,
         picture: Tensor,  # [H, W, 3] float 0...1
     ) -> np.ndarray:  # [N, H, W] bool
-        """One mask for each object, the surest first."""
+        """Find one mask for each object, the surest first."""
         masks, scores = zip(*self._asked(picture), strict=True)
         masks, scores = torch.cat(masks), torch.cat(scores)
         if not len(masks):
@@ -59,7 +59,7 @@ class AutoMasks:
         return masks[order[(sides >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
 
     def _asked(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Good masks [n, H, W] bool and their predicted IoUs [n], for each batch of points."""
+        """Yield good masks [n, H, W] bool and their predicted IoUs [n], for each batch of points."""
         size = (picture.shape[0], picture.shape[1])
         embeddings = self.model.get_image_embeddings(self._pixels(picture))
         steps = (torch.arange(POINTS) + 0.5) / POINTS * self.side_px
@@ -104,7 +104,7 @@ def stability(
 def without_small_regions(
     logits: Tensor,  # [N, h, w] float32
 ) -> Tensor:  # [N, h, w]
-    """Holes filled and islands emptied that hold at most SMALL_REGION px, neighbours in 8 directions.
+    """Fill holes and remove islands of at most SMALL_REGION px, with neighbours in 8 directions.
 
     A pixel of an island that touches no hole is judged by the logits as they came, like sam2's.
     """

@@ -64,7 +64,7 @@ def exo_mean_colour(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """One colour: the mean of the whole exo clip."""
+    """Paint every pixel in the mean colour of the whole exo clip."""
     return exo.float().mean(dim=(0, 1, 2)).expand_as(prior).contiguous()
 
 
@@ -73,7 +73,7 @@ def shrink(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """0.6 prior + 0.4 exo mean colour where covered, exo mean colour in the holes."""
+    """Mix 0.6 prior + 0.4 exo mean colour where covered, and use the exo mean colour in the holes."""
     mean = exo_mean_colour(exo, prior, coverage)
     return torch.where(coverage[..., None], SHRINK * prior + (1 - SHRINK) * mean, mean)
 

@@ -55,8 +55,8 @@ def paired_difference(
     b: Mapping[str, float | None],
     take_of: Mapping[str, str],
 ) -> tuple[Estimate | None, float | None]:
-    """Mean of a - b over the clips that have both, with its interval, and Wilcoxon's two-sided p,
-    for which the mean over each take's clips counts once.
+    """Average a - b over the clips that have both, with its interval, and compute Wilcoxon's
+    two-sided p, for which the mean over each take's clips counts once.
 
     None where there are no clips; no p with fewer takes than a test needs.
     """
@@ -73,7 +73,8 @@ def paired_difference(
 
 
 def holm(values: Mapping[Any, float]) -> dict[Any, float]:
-    """Holm's p of each of many comparisons: under .05 none is wrong at that level, however many."""
+    """Adjust p of each of many comparisons by Holm's method: under .05 none is wrong at that level,
+    however many."""
     adjusted, highest = {}, 0.0
     for rank, key in enumerate(sorted(values, key=lambda k: values[k])):
         highest = max(highest, min(1.0, (len(values) - rank) * values[key]))

@@ -45,7 +45,7 @@ class ClipFiles:
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
     def used(self, with_exo: bool, with_prior: bool) -> list[Path]:
-        """All files that the row follows from."""
+        """List all files that the row follows from."""
         if not with_prior:
             more = [p for p in (self.folder / EXO, self.masks) if p is not None and p.is_file()]
             return [self.truth, *(file for _, file in self.videos), *more]
@@ -59,7 +59,7 @@ class ClipFiles:
 def clip_files(
     root: Path, record: ClipRecord, videos: tuple[tuple[str, Path], ...], masks: Path | None
 ) -> ClipFiles:
-    """Files of a clip: ``videos`` and ``masks`` are folders with <clip>.mp4 and <clip>.npz.
+    """Find the files of a clip in folders: ``videos`` hold <clip>.mp4, ``masks`` holds <clip>.npz.
 
     Raises:
         EgoXInputError: a name or folder that leads elsewhere, no ground truth.
@@ -90,7 +90,7 @@ def clip_files(
 
 
 def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 3] float32 0...1
-    """All frames of a video that must fit the clip's ego size, length and rate.
+    """Read all frames of a video that must fit the clip's ego size, length and rate.
 
     Raises:
         EgoXInputError: missing, corrupt, of another size, length or rate.

@@ -131,7 +131,7 @@ def features_key(column: str, video: str) -> str:
 
 
 def features_file(rows: Path, clip: str) -> Path:
-    """File beside a row: what columns of whole sets compare of its videos."""
+    """Name the file beside a row with what columns of whole sets compare of its videos."""
     return rows / f"{clip}.npz"
 
 

@@ -58,7 +58,7 @@ class DinoFeatures:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T, h, w, d]
-        """Features of the patches of each frame."""
+        """Compute features of the patches of each frame."""
         patch = self.model.config.patch_size
         height, width = frames.shape[1:3]
         scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
@@ -97,7 +97,7 @@ class CropLooks:
         self,
         crops: Sequence[Tensor],  # [h, w, 3] float 0...1
     ) -> Tensor:  # [N, d] of length 1
-        """One direction a crop."""
+        """Compute one direction for each crop."""
         before_norm: list[Tensor] = []
         hook = self.model.norm.register_forward_pre_hook(
             lambda module, inputs: before_norm.append(inputs[0][:, self.others :].mean(dim=1).cpu())

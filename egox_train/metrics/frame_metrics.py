@@ -18,7 +18,7 @@ def frame_metrics(
     coverage: Tensor | None = None,  # [T, H, W] bool, of the prior
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Values:
-    """All weight-free metrics of one video against the true one.
+    """Compute all weight-free metrics of one video against the true one.
 
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.

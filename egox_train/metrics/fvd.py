@@ -126,7 +126,7 @@ def _check_length(what: str, frames: Tensor, least: int, option: str) -> None:
 
 
 def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
-    """Frames spread over a video, as a file holds them."""
+    """Pick frames spread over a video, as 8-bit values like those of a file."""
     picked = frames[sample_frames(len(frames), FRAMES)]
     return (picked.float() * 255).round().clamp(0, 255).to(torch.uint8)
 

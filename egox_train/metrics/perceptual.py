@@ -99,7 +99,7 @@ class ClipImage:
         generated: Tensor,  # [T, H, W, 3] float 0...1
         truth: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T] -1...1
-        """Cosine of each frame."""
+        """Compute the cosine similarity of each frame."""
         check_pair(generated, truth)
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
         return torch.cat(

@@ -14,7 +14,7 @@ PRIOR_BLACK = 16 / 255
 def coverage_of_picture(
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [T, H, W] bool
-    """Coverage read off the prior's picture."""
+    """Derive coverage from the prior's picture."""
     return prior.amax(dim=-1) > PRIOR_BLACK
 
 

@@ -43,7 +43,7 @@ class Protocol:
 def _matched_objects(
     file: Path, clip: str, generated: Tensor, truth: Tensor, dino: Callable[..., Tensor] | None
 ) -> Values:
-    """Figures of the objects with the same id, or those that look most alike (``dino``)."""
+    """Measure the objects with the same id, or with ``dino`` those that look most alike."""
     masks = read_masks(file, clip, by_id=dino is None)
     if dino is not None:
         from .dino_matching import match_by_looks

@@ -103,7 +103,7 @@ def protocol_of(
     name: ProtocolName | None = None,
     rows: Rows = (),
 ) -> dict[str, Any]:
-    """Facts that two reports must share before their figures may stand beside each other.
+    """Collect the facts that two reports must share before their figures may be compared.
 
     Args:
         weights: hashes of the networks' files, by the option that gave them.
@@ -156,7 +156,7 @@ def seed_name(method: str, number: int) -> str:
 
 
 def _seeds(rows: Rows) -> dict[str, list[str]]:
-    """Names of the rows' videos by method, in order."""
+    """Group the names of the rows' videos by method, in order."""
     seeds: dict[str, list[str]] = {}
     for name in rows[0]["metrics"] if rows else ():
         seeds.setdefault(name.split(SEED)[0], []).append(name)
@@ -168,7 +168,8 @@ def _take_of(rows: Rows) -> dict[str, str]:
 
 
 def _columns(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """By metric and clip the mean over the seeds that have a value, as masks may be of one alone."""
+    """Average by metric and clip over the seeds that have a value, since one seed alone may have
+    masks."""
     return {m.key: {row["clip"]: _of_clip(row, keys, m.key) for row in rows} for m in PER_CLIP}
 
 
@@ -268,7 +269,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
 
 
 def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Titles, and the lines under each."""
+    """Yield titles, with the lines under each."""
     if report["clips"]:
         means, seeds = report["means"], report["seeds"]
         yield "In the paper's columns", [*_spread(seeds), *_paper_table({"": report}, seeds)]
@@ -288,7 +289,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """As :func:`_sections`, of the protocol of the paper's Table 1: its columns alone."""
+    """Yield sections as :func:`_sections`, only with the columns of the paper's Table 1."""
     protocol = report["protocol"]
     if report["clips"]:
         seeds = report["seeds"]
@@ -325,7 +326,7 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
 def _comparison(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Paired differences, and the row of each clip."""
+    """Yield the sections with paired differences and the row of each clip."""
     if paired := report["paired"]:
         how = "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
         differing = [

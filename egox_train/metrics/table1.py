@@ -135,7 +135,7 @@ NOT_REACHED = (
 def read_video(
     file: Path, record: ClipRecord, what: str
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, an ego video or a canvas
-    """All frames of a video of any length, rate and size.
+    """Read all frames of a video of any length, rate and size.
 
     Raises:
         EgoXInputError: missing, corrupt, far longer than a clip.
@@ -157,7 +157,7 @@ def cut_pair(
     generated: Tensor,  # [T, H, W, 3]
     truth: Tensor,  # [T', H, W', 3]
 ) -> tuple[Tensor, Tensor]:  # [t, H, H, 3] each
-    """The ego views of both videos, as long as the shorter one."""
+    """Cut both videos to their ego views and to the length of the shorter one."""
     frames = min(len(generated), len(truth))
     return ego_view(generated)[:frames], ego_view(truth)[:frames]
 
@@ -165,7 +165,7 @@ def cut_pair(
 def ego_view(
     frames: Tensor,  # [T, H, W, 3] with W >= H
 ) -> Tensor:  # [T, H, H, 3]
-    """The rightmost square."""
+    """Cut out the rightmost square."""
     return frames[:, :, -frames.shape[1] :]
 
 
@@ -174,8 +174,9 @@ def whole_canvas(
     truth: Tensor,  # [T', H, W', 3] float 0...1
     files: ClipFiles,
 ) -> Tensor | None:  # [t, H, W, 3] float 0...1
-    """Exo and ego side by side, as long as the shorter video: a canvas as it is, an ego video beside
-    the exo half of the true canvas, or beside the clip's exo video. None where there is no exo.
+    """Put exo and ego side by side, as long as the shorter video. A canvas is used as it is, and an
+    ego video is placed beside the exo half of the true canvas, or beside the clip's exo video.
+    Without an exo the result is None.
 
     Raises:
         EgoXInputError: an exo video that is corrupt or shorter.
@@ -200,7 +201,7 @@ def whole_canvas(
 def set_frames(
     frames: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [at most 16, 224, 224, 3] float 0...1
-    """What FVD looks at, resized as cd-fvd's loader does and cut to whole levels."""
+    """Prepare the ego view for FVD: resized as cd-fvd's loader does, cut to whole levels."""
     small = torch.nn.functional.interpolate(
         ego_view(frames)[:SET_FRAMES].movedim(-1, 1),
         size=(SET_SIDE_PX, SET_SIDE_PX),
@@ -215,7 +216,7 @@ def luma_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Values:
-    """PSNR (100 for equal frames) and SSIM by scikit-image.
+    """Compute PSNR (100 for equal frames) and SSIM by scikit-image.
 
     Raises:
         EgoXInputError: shapes that don't fit, scikit-image missing.
@@ -261,7 +262,7 @@ def object_metrics(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     look: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
 ) -> Values:
-    """Means over all pairs of alike objects in the same frame; None where a clip has no pair.
+    """Average over all pairs of alike objects in the same frame, None if a clip has no pair.
 
     Raises:
         EgoXInputError: masks that can't be read, were made by other rules, or don't fit the videos.
@@ -303,7 +304,7 @@ def _with_looks(
 
 
 def _object(mask: np.ndarray) -> _Object | None:
-    """The object of a mask [H, W]; None where it is lost or too small to be looked at."""
+    """Cut out the object of a mask [H, W], None if it is lost or too small to be compared."""
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
         return None
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -325,7 +326,8 @@ def _pairs(
 
 
 def pair_figures(true: _Object, made: _Object) -> tuple[float, float, float]:
-    """(distance of the boxes' centres in px, IoU of the boxes, IoU of the masks within them)."""
+    """Compare two objects by the distance of their boxes' centres in px, the IoU of the boxes, and
+    the IoU of the masks within them."""
     first, second = (np.array(o.box, dtype=float).reshape(2, 2) for o in (true, made))
     overlap = np.prod(
         np.maximum(np.minimum(first[1], second[1]) - np.maximum(first[0], second[0]), 0)

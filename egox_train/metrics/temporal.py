@@ -116,8 +116,8 @@ class AmtBetween:
 
 
 def _amt_module() -> ModuleType:
-    """vbench's AMT-S network without the rest of vbench, whose start needs packages of other
-    versions than ours.
+    """Import vbench's AMT-S network without the rest of vbench, which requires other versions of
+    packages than ours.
 
     Raises:
         EgoXInputError: vbench isn't there, or its network needs something that is missing.
@@ -199,7 +199,7 @@ class RaftFlow:
 def top_mean(
     lengths: Tensor,  # [H, W] of the flow, px
 ) -> float:
-    """Mean of the largest 5 %."""
+    """Average the largest 5 %."""
     return float(
         lengths.flatten().topk(max(1, int(lengths.numel() * TOP_SHARE))).values.double().mean()
     )
@@ -209,7 +209,7 @@ def thinned(
     frames: Tensor,  # [T, ...]
     fps: float,
 ) -> Tensor:
-    """Every n-th frame, so that about 8 a second are left."""
+    """Keep every n-th frame, so that about 8 a second are left."""
     return frames[:: max(1, round(fps / RATE_FPS))]
 
 

@@ -246,7 +246,8 @@ class Tracker:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1
     ) -> dict[str, np.ndarray]:  # by number, [H, W] bool
-        """Outlines that a grid of points hits in the first frame, each once, the largest first."""
+        """Find the outlines that a grid of points hits in the first frame, each once, the largest
+        first."""
         height, width = video.shape[1:3]
         steps = (np.arange(GRID) + 0.5) / GRID
         points = [[float(x * width), float(y * height)] for y in steps for x in steps]

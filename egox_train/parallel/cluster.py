@@ -134,7 +134,7 @@ class _Head:
 
 
 def cluster_cpus() -> int:
-    """CPUs of a Ray cluster, which is as many tasks at once."""
+    """Count the CPUs of a Ray cluster, each of which runs one task at a time."""
     with ray_cluster():
         import ray
 
@@ -161,8 +161,8 @@ class _Tasks:
         self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
 
     def room(self, has: Mapping[str, float]) -> int:
-        """More than runs at once, so that nobody waits for the driver; a cluster may grow
-        meanwhile."""
+        """Allow more tasks than run at once, so that no CPU waits for the driver and the cluster
+        may grow meanwhile."""
         return max(8, 4 * int(has.get("CPU", 1)))
 
     def give(self, item: Any) -> Any:
@@ -170,12 +170,13 @@ class _Tasks:
         return self.remote.remote(function, item, *devices)
 
     def ended(self, reference: Any, alive: bool) -> None:
-        """Nothing: Ray starts another process for the next task."""
+        """Do nothing, since Ray starts another process for the next task."""
 
 
 @dataclass(slots=True)
 class _GpuHosts:
-    """Items in processes that keep a GPU and what was loaded; Ray ends one that nobody refers to.
+    """Runs items in processes that keep a GPU and the loaded models. Ray ends a process when the
+    last reference to it is gone.
 
     A process gets its first item once it runs, so that no item waits for a GPU that others hold.
     """
@@ -189,7 +190,7 @@ class _GpuHosts:
     never: int = 0  # processes in a row that did not come to run
 
     def room(self, has: Mapping[str, float]) -> int:
-        """Items that run and may run; starts processes for GPUs that have none."""
+        """Start processes for GPUs that have none, and count the items that may run."""
         most = min(max(1, int(has.get("GPU", 0))), self.items)
         while len(self.free) + len(self.starting) + len(self.busy) < most:
             host = _host_class(num_cpus=1, memory=self.memory).remote()
@@ -227,7 +228,7 @@ class _GpuHosts:
         self.free.append(host)
 
     def ended(self, reference: Any, alive: bool) -> None:
-        """Has the process free again, or forgets it: :meth:`room` starts another one."""
+        """Free the process again, or forget a dead one, which :meth:`room` replaces."""
         host = self.busy.pop(reference)
         if alive:
             self.free.append(host)
@@ -324,7 +325,7 @@ class RemoteModels:
     hosts: tuple[Any, ...]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """``function(*arguments, device)`` beside one of the GPUs; waits for it."""
+        """Run ``function(*arguments, device)`` beside one of the GPUs, and wait for it."""
         import ray
 
         try:
@@ -336,7 +337,7 @@ class RemoteModels:
 def on_device(
     device: str | RemoteModels | None, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """``function(*arguments, device)``, here or where the device is."""
+    """Run ``function(*arguments, device)`` here, or where the device is."""
     return (
         device.run(function, *arguments)
         if isinstance(device, RemoteModels)
@@ -346,7 +347,7 @@ def on_device(
 
 @contextmanager
 def remote_models(engine: str, devices: Sequence[str]) -> Generator[RemoteModels | None]:
-    """One process for each GPU of the cluster, where models are asked to run on them; they end with
+    """Start one process for each GPU of the cluster if models are to run there, and end them with
     the block."""
     with ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as where:
         if not where:

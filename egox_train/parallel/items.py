@@ -41,7 +41,8 @@ class RunPlaces:
 
     @classmethod
     def of(cls, run: RunOptions, device: str, model_bytes: int) -> RunPlaces:
-        """Those of a command whose models run on ``device``, as :func:`devices_of` reads it."""
+        """Choose the places for a command whose models run on ``device``, as :func:`devices_of`
+        reads it."""
         return cls(
             engine=run.engine,
             workers=run.workers,
@@ -86,7 +87,7 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
 
 
 def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequence[Item]:
-    """Every n-th item from the i-th on, of part (i, n).
+    """Select every n-th item from the i-th on, of part (i, n).
 
     Args:
         most: of this many items, spread over all with the first and the last; 0: of all.

@@ -60,7 +60,7 @@ def run_sums(
 
 
 def _timed(item: tuple[Callable[..., Any], Any, str], device: str) -> tuple[float, int]:
-    """(seconds, bytes) of the second time."""
+    """Measure seconds and bytes of a job's second run."""
     function, job, field = item
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="egox-") as folder:

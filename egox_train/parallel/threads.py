@@ -13,8 +13,8 @@ Result = TypeVar("Result")
 
 @contextmanager
 def single_threaded() -> Generator[int]:
-    """Torch without threads inside its operations, in this and in new threads; yields how many
-    there were before.
+    """Run torch without threads inside its operations, in this and in new threads, and yield the
+    number of threads before.
 
     Ray casting is thousands of small operations: threads inside each would spend their time waiting
     for one another, on a busy machine twenty times as long as the work takes."""
@@ -27,8 +27,8 @@ def single_threaded() -> Generator[int]:
 
 
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
-    """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves
-    no thread behind."""
+    """Yield ``work(0)`` ... ``work(count - 1)`` in order. An error or a caller that stops early
+    leaves no thread behind."""
     if count == 1:
         yield work(0)
         return

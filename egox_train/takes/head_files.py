@@ -59,8 +59,9 @@ MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 def estimate_take(
     folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
 ) -> tuple[CameraTrajectory, HeadReport, dict[str, object]]:
-    """(the wearer's camera over all frames of a take's video that the keypoints have, what it rests
-    on, further fields of a trajectory file: notes, the points that it was made to look at).
+    """Estimate the wearer's camera over all frames of a take's video that the keypoints cover, with
+    a report of what it is based on, and further fields of a trajectory file (notes, the points that
+    it was made to look at).
 
     Depth is used where the take has it. The video is not decoded.
 
@@ -136,7 +137,7 @@ def looks_of_clicks(
     view: ExoView,
     heads: Tensor,  # [T, 3] metres, world
 ) -> list[dict[str, object]]:
-    """Points of the scene under clicks in the exo video, as ``looks`` of a path.
+    """Find the points of the scene under clicks in the exo video, as ``looks`` of a path.
 
     A surface within OWN_BODY_M of the wearer's head is the wearer's own: what is seen there in the
     nearest other frame counts then, where the exo camera stands still.
@@ -181,7 +182,7 @@ def looks_of_clicks(
 
 
 def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
-    """All frames of a video at its own size."""
+    """Select all frames of a video at its own size."""
     size = (video.width, video.height)
     return FrameSelection(
         indices=torch.arange(video.frame_count),
@@ -197,8 +198,8 @@ def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
 
 
 def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = None) -> HeadPoints:
-    """The wearer's head points in a folder of OpenPose JSON files (one per frame), one JSON file,
-    or an MHR npz.
+    """Read the wearer's head points from a folder of OpenPose JSON files (one per frame), one JSON
+    file, or an MHR npz.
 
     The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where
     several people are known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3],
@@ -220,8 +221,8 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
 def _payload(
     path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
 ) -> tuple[dict[str, Any], int, tuple[Remark, ...]]:
-    """Read a payload by its socket, for :func:`joined_points`, of the video's first frames; how many
-    they are, and a note where that isn't all."""
+    """Read a payload by its socket, for :func:`joined_points`, with the number of the video's first
+    frames that it covers, and a note if it doesn't cover all."""
     size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
         payload, places = _mhr_payload(path, size)
@@ -253,7 +254,7 @@ def _placed(
     name: str,
     file_frames: FileFrames,
 ) -> tuple[list, tuple[Remark, ...]]:
-    """Entries of a video's first frames, and how they were read.
+    """Assign entries to the video's first frames, with notes on how they were read.
 
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
@@ -272,7 +273,7 @@ def _placed(
 
 
 def _openpose_files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
-    """JSON files in the order of their numbers, and the frames that these state."""
+    """List JSON files in the order of their numbers, with the frames that these state."""
     names = [file.name for file in visible_files(folder, "*.json")]
     if not names:
         raise EgoXInputError(
@@ -341,7 +342,7 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], list]:
-    """The payload, and the frames that its entries state."""
+    """Read an MHR payload, and the frames that its entries state."""
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
     count, people = arrays["pred_keypoints_3d"].shape[:2]
@@ -358,7 +359,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], lis
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:
-    """The file that the poses go to: head_trajectory.json, or the take's meta.json.
+    """Choose the file for the poses: head_trajectory.json, or the take's meta.json.
 
     Raises:
         EgoXInputError: it is there and ``replace`` wasn't asked for; a meta.json of several takes.
@@ -394,7 +395,8 @@ def write_head(
     meta: bool = False,
     replace: bool = False,
 ) -> Path:
-    """Write head_trajectory.json beside the take, or the poses into its meta.json; the file.
+    """Write head_trajectory.json beside the take, or the poses into its meta.json, and return the
+    file.
 
     Raises:
         EgoXInputError: see :func:`head_target`.

@@ -68,7 +68,7 @@ class MaskFile:
 
 
 def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFile:
-    """The mask named ``stem`` in ``root``, and of which frames its user says that it is.
+    """Find the mask named ``stem`` in ``root``, to be read with the given numbering of frames.
 
     Raises:
         EgoXInputError: none there, or one that can't be read.
@@ -116,7 +116,7 @@ def check_mask(
     *,
     redrawn: bool = False,  # the exo picture is another camera's than the video's
 ) -> Remark:
-    """Refuse a mask of another video, before anything is decoded; how its frames are read.
+    """Refuse a mask of another video before anything is decoded, and note how its frames are read.
 
     Raises:
         EgoXInputError: masks that may be of other frames, another shape.
@@ -137,7 +137,7 @@ def check_mask(
 
 @contextmanager
 def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
-    """Frames of a mask file on demand, within the ``with`` block.
+    """Open the frames of a mask file on demand, within the ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once;
     ``keep_bytes`` as in :func:`.depth_readers.open_depth`.
@@ -161,8 +161,8 @@ def read_mask(
     opened: MaskFrames
     | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
-    """Masks of what moves in the frames in use, by their source index, cropped and scaled as they
-    are.
+    """Read masks of what moves in the frames in use, by their source index, cropped and scaled as
+    they are.
 
     Raises:
         EgoXInputError: another shape, masks that may be of other frames, damaged, a PNG that is a
@@ -224,7 +224,7 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
 
 
 def _pictures(folder: Path) -> tuple[list[Path], np.ndarray | None]:
-    """PNG files in the order of their numbers, and the frames that these state."""
+    """List PNG files in the order of their numbers, with the frames that these state."""
     _, files, numbers = numbered_files(
         f"mask {folder.name}", [path.name for path in visible_files(folder)], (".png",)
     )

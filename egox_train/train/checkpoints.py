@@ -107,7 +107,7 @@ class TrainState:
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
-    """Finished checkpoints, oldest first. Unfinished ones have another name."""
+    """List finished checkpoints, oldest first. Unfinished ones have another name."""
     return sorted(
         p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file()
     )
@@ -223,7 +223,7 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_resumable(
     state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str
 ) -> None:
-    """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
+    """Refuse to continue with another base, cache or setting than the checkpoint was trained with.
 
     Raises:
         EgoXInputError: names what differs.
@@ -278,6 +278,6 @@ class StopRequest:
 
 
 def stop_with_parent() -> None:
-    """Lets Linux send this process SIGTERM when its parent dies."""
+    """Make Linux send this process SIGTERM when its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

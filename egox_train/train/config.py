@@ -340,7 +340,7 @@ def load_config(
 
 
 def parse_config(values: Mapping[str, Any]) -> TrainConfig:
-    """As :func:`load_config`, from a dictionary."""
+    """Parse a configuration as :func:`load_config`, from a dictionary."""
     try:
         return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
@@ -410,7 +410,7 @@ def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number_or(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 (without a point) as text."""
+    """Convert text to a number, because YAML 1.1 reads 1e-4 (without a point) as text."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -141,8 +141,8 @@ def _write_fused(
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors with scale 1 and metadata whose rank and alpha say so (what a file written again must
-    carry)."""
+    """Read tensors with scale 1, and metadata whose rank and alpha fit it, as an exported file
+    needs them."""
     if source.is_file():
         tensors, metadata = read_lora(source)
         rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))

@@ -53,8 +53,8 @@ ALLOWED: Mapping[Launch, Mapping[str, tuple[Any, ...]]] = {
 
 
 def process_group() -> list[Any]:
-    """Accelerate's handlers: the time limit, and gradients that live in DDP's buckets (3.4 GB less
-    on each GPU at rank 256)."""
+    """List Accelerate's handlers: the time limit, and gradients that live in DDP's buckets (3.4 GB
+    less on each GPU at rank 256)."""
     return [
         InitProcessGroupKwargs(timeout=TIMEOUT),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True),
@@ -83,7 +83,7 @@ def launch_of(accelerator: Accelerator) -> Launch:
 
 
 def check_launch(config: TrainConfig, launch: Launch) -> None:
-    """Refuses settings that no test covers, alone or with this way of launching.
+    """Refuse settings that no test covers, alone or with this way of launching.
 
     Raises:
         EgoXInputError: names the setting and what it doesn't go with.
@@ -126,8 +126,8 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
 
 
 def accumulation_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:
-    """Micro-steps of an optimizer step that keep the checkpoint's global batch on this number of
-    processes.
+    """Choose the micro-steps of an optimizer step that keep the checkpoint's global batch on this
+    number of processes.
 
     Raises:
         EgoXInputError: the global batch can't be split like that, or the configuration asks for
@@ -163,8 +163,8 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
 def resume_notes(
     config: TrainConfig, accumulation: int, processes: int, state: TrainState
 ) -> list[str]:
-    """Differences from the checkpoint's run that don't keep it from going on, for the user to
-    read."""
+    """Describe, for the user, differences from the checkpoint's run that still allow to continue
+    it."""
     notes = []
     clips_per_step = config.batch_size * accumulation * processes
     if accumulation != config.gradient_accumulation:

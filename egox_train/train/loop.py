@@ -67,7 +67,7 @@ class TrainOutcome:
 
 
 def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutcome:
-    """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the
+    """Train up to ``config.steps`` optimizer steps, continuing from the last checkpoint of the
     output folder.
 
     On another number of processes than the checkpoint's its global batch is kept, by more or fewer
@@ -274,8 +274,8 @@ class _Run:
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
     def _step(self, step: int) -> tuple[list[float], list[float], float]:
-        """One optimizer step: (noise levels, losses) of the whole global batch in a fixed order,
-        gradient norm."""
+        """Run one optimizer step, and return noise levels and losses of the whole global batch in a
+        fixed order, with the gradient norm."""
         config, accelerator = self.config, self.accelerator
         processes, size = accelerator.num_processes, config.batch_size
         items = self.samples.items_of_step(step, self._global_batch())
@@ -355,8 +355,8 @@ class _Run:
         return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
 
     def _validate(self, step: int, log: StepLog) -> None:
-        """Every process scores its share of the held-out clips. Never ends the run: a failure is
-        named and noted.
+        """Score this process's share of the held-out clips. A failure is named and noted, and never
+        ends the run.
 
         What can fail on one process alone stands before the forwards or after them, since spread
         weights need all processes in each."""
@@ -426,7 +426,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _final_tensors(self) -> dict[str, Tensor]:
-        """Averaged weights where an average is kept, else the last ones."""
+        """Read the averaged weights if an average is kept, else the last ones."""
         if self.ema is None:
             return self.trainable.tensors()
         self.ema.store(self.trainable.parameters)
@@ -436,7 +436,7 @@ class _Run:
         return tensors
 
     def _any(self, *flags: bool) -> list[bool]:
-        """Of each flag, whether any process has it set."""
+        """Tell for each flag whether any process has it set."""
         if self.accelerator.num_processes == 1:
             return list(flags)
         local_flags = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)

@@ -113,7 +113,7 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
 def lora_tensors(
     model: nn.Module,
 ) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
-    """``blocks.0.attn1.to_q.lora_A.weight`` and so on, whole and on the CPU."""
+    """Collect ``blocks.0.attn1.to_q.lora_A.weight`` and so on, unsharded and on the CPU."""
     return {
         k: whole(v.detach()).cpu().clone().contiguous()
         for k, v in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
@@ -185,8 +185,8 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
 
 
 def _widened(start: Tensor, fresh: Tensor) -> Tensor:
-    """``start`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller
-    in that alone."""
+    """Put ``start`` into the first rows (of an A) or columns (of a B) of ``fresh``, if it is
+    smaller in that alone."""
     sides = list(zip(start.shape, fresh.shape, strict=True))
     if any(have > want for have, want in sides) or sum(have < want for have, want in sides) != 1:
         return start  # equal, or of another model, which put_lora_tensors refuses
@@ -196,7 +196,7 @@ def _widened(start: Tensor, fresh: Tensor) -> Tensor:
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
-    """Metadata that *EgoX LoRA* and *EgoX Model Patch* read and ``inspect`` prints. All values are
+    """Describe a training for *EgoX LoRA*, *EgoX Model Patch* and ``inspect``. All values are
     strings."""
     entries = {
         "format": "egox-lora/1",
@@ -255,7 +255,7 @@ def save_lora(
 def read_lora(
     file: Path,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
-    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the
+    """Read tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the
     metadata.
 
     Raises:

@@ -19,7 +19,8 @@ from .samples import TrainSample
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
-    """Shifted noise levels s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks 30)."""
+    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks
+    30)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
@@ -34,7 +35,7 @@ def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
 
 @lru_cache(maxsize=8)
 def _table(levels: int, shift: float) -> Tensor:
-    """Kept, since every sample draws from it."""
+    """Compute the scheduler's noise levels, cached because every sample draws from them."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
@@ -44,7 +45,7 @@ def _table(levels: int, shift: float) -> Tensor:
 def draw_sigmas(
     config: TimestepConfig, count: int, generator: torch.Generator
 ) -> Tensor:  # [count] float32
-    """Noise levels of ``count`` samples, from the given generator alone (so that a resumed run
+    """Draw noise levels of ``count`` samples, from the given generator alone (so that a resumed run
     draws the same)."""
     drawn = _draw_kind(config, count, generator)
     if not config.uniform_share:
@@ -122,7 +123,7 @@ def flow_loss(
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
 ) -> StepResult:
-    """Loss of a batch.
+    """Compute the loss of a batch.
 
     float32 mean squared error of the predicted velocity against noise - clean, unweighted; with
     ``exo_loss`` over the whole canvas. With ``exo`` alone the exo half goes through the model

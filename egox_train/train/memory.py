@@ -197,8 +197,8 @@ def _block_activations(
     *,
     image: bool,
 ) -> float:
-    """Bytes that autograd keeps of one block, and the gradients beside them while it is gone
-    through backwards.
+    """Estimate the bytes that autograd keeps of one block, with the gradients beside them during
+    its backward pass.
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """
@@ -382,7 +382,8 @@ def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
 
 
 def memory_table() -> str:
-    """GB on the card by rank, and main memory at the highest, as Markdown: docs/training.md has it."""
+    """Format GB on the card by rank, and main memory at the highest rank, as Markdown for
+    docs/training.md."""
     lines = [
         "| canvas | base | kept in | "
         + " | ".join(f"rank {r}" for r in RANKS)

@@ -139,8 +139,9 @@ def make_optimizer(
 
 
 def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.optim.Optimizer:
-    """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large
-    as one of Adam (Liu and others, 2025), so that a rate for AdamW is one for it."""
+    """Build an optimizer with momentum whose step is the nearest orthogonal matrix (K. Jordan and
+    others, 2024), as large as a step of Adam (Liu and others, 2025), so that learning rates for
+    AdamW apply."""
     if not hasattr(torch.optim, "Muon"):
         raise EgoXInputError(
             "optimizer.name",
@@ -160,8 +161,8 @@ def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.o
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """At optimizer step ``step`` (from 0): linear warm-up, then cosine to ``final_factor`` or
-    constant."""
+    """Compute the learning rate at optimizer step ``step`` (from 0): linear warm-up, then cosine to
+    ``final_factor`` or constant."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":
@@ -174,6 +175,6 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """For all parameter groups."""
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = value

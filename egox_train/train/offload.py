@@ -77,7 +77,7 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def offload_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
-    """Parks the blocks of diffusers' Wan transformer on the CPU, everything else on ``device``.
+    """Park the blocks of diffusers' Wan transformer on the CPU, and everything else on ``device``.
 
     Raises:
         EgoXInputError: gradient checkpointing is off (backward would keep every block's copy:

@@ -155,7 +155,7 @@ def exo_half(
     sigma: float,
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 16, t, h, w_exo]
-    """Exo latent that the model sees at this noise level, as the LoRA was trained."""
+    """Build the exo latent that the model sees at this noise level, as the LoRA was trained."""
     w_exo = clean.shape[-1]
     if conditioning.exo_clean:
         return clean

@@ -24,7 +24,7 @@ class Tracker(Protocol):
         """Add sample videos, under the names of their files."""
 
     def close(self) -> None:
-        """Hands over what is still held."""
+        """Write what is still buffered."""
 
 
 class StepLog:
@@ -57,7 +57,7 @@ class StepLog:
         ]  # a killed run may have left half a line
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """``step`` counts optimizer steps done."""
+        """Write the values after ``step`` optimizer steps."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self.trackers:
@@ -69,7 +69,7 @@ class StepLog:
             tracker.show(step, videos)
 
     def note(self, step: int, text: str) -> None:
-        """Words in the file alone: what happened at that step."""
+        """Write what happened at that step as text, into the file alone."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
@@ -132,7 +132,8 @@ class TensorBoard:
         self.writer.flush()
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Nothing: its moving pictures are GIF, and the files are in the run's folder."""
+        """Do nothing, since this tracker's moving pictures are GIF, and the files are in the run's
+        folder."""
 
 
 class WeightsAndBiases:

@@ -54,7 +54,8 @@ def clip_loss(
     dtype: torch.dtype = torch.float32,
     autocast: bool = False,
 ) -> tuple[float, float]:
-    """Loss of one held-out clip, and that of predicting zero, means over :data:`LEVELS`.
+    """Compute the loss of one held-out clip, and that of predicting zero, averaged over
+    :data:`LEVELS`.
 
     Args:
         number: of the clip among all that are held out; with the level it decides the noise.
@@ -114,8 +115,8 @@ def check_validation(config: TrainConfig) -> None:
 
 
 def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of the items, from as many takes as can be and from all parts of each:
-    neighbouring clips of one camera say little that one of them doesn't."""
+    """Choose at most ``count`` items from as many takes as possible and from all parts of each,
+    since neighbouring clips of one camera differ little."""
     by_take: dict[str, list[Item]] = {}
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
@@ -132,7 +133,7 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
 
 
 def _evenly(things: Sequence[Thing], count: int) -> list[Thing]:
-    """``count`` of them, from the first on."""
+    """Choose ``count`` of the things at even distances, from the first on."""
     return [things[index * len(things) // count] for index in range(count)]
 
 
@@ -146,7 +147,8 @@ class HeldOut:
 
     @classmethod
     def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
-        """None where the configuration wants no validation, or the cache holds no clip for it."""
+        """Collect the held-out clips, None if the configuration wants no validation or the cache
+        holds none."""
         if not config.validation.every or not any(
             e.split == "validation" for e in reader.index.entries
         ):
@@ -192,8 +194,8 @@ class HeldOut:
         dtype: torch.dtype,
         autocast: bool = False,
     ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
-        """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the
-        model's mode alone.
+        """Compute losses of a share, and with ``vae`` decode samples to videos and measure PSNR and
+        SSIM. The model's mode is left alone.
 
         All forwards come before the first decoding, which may fail on one process alone.
         """

@@ -28,7 +28,7 @@ class StreamedWeights:
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the weights, without their scales, by the files' names."""
+        """List the shapes of the weights, without their scales, by the files' names."""
         return {
             name: tuple(self._headers[file][name]["shape"])
             for name, file in self._file_of.items()
@@ -36,7 +36,7 @@ class StreamedWeights:
         }
 
     def __getitem__(self, name: str) -> Tensor:
-        """One weight, as stored or float32.
+        """Read one weight, as stored or as float32.
 
         Raises:
             EgoXInputError: of a type that isn't known.

@@ -89,7 +89,8 @@ class UmT5Text:
 def make_text_encoder(
     source: str, device: torch.device | str, encoding: str = "released"
 ) -> TextEncoder:
-    """From ``zeros:TOKENSxDIM``, a fixed embedding's file, or the text encoder's folder or file.
+    """Make a text encoder from ``zeros:TOKENSxDIM``, a fixed embedding's file, or the text
+    encoder's folder or file.
 
     ``encoding``: see :class:`UmT5Text`; without meaning for the others.
 
@@ -163,7 +164,7 @@ def _umt5_file(path: Path, dtype: torch.dtype):
 
 
 def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """umT5's configuration from tensor shapes."""
+    """Derive umT5's configuration from tensor shapes."""
     vocabulary, width = weights["shared.weight"].shape
     layer = "encoder.block.0.layer"
     heads = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]

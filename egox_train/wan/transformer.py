@@ -99,8 +99,8 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def own_dtype(path: Path) -> str:
-    """float32 for a base of such weights, else bfloat16: the type in which its file is mapped, not
-    copied."""
+    """Choose float32 for a base of such weights, else bfloat16, so that its file is mapped without
+    copying."""
     sizes = Counter[str]()
     for file in weight_files(path):
         for name, entry in read_header(file, f"base model {path.name}").items():
@@ -110,7 +110,7 @@ def own_dtype(path: Path) -> str:
 
 
 def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
-    """All weights in ``dtype``, except those that diffusers keeps in float32."""
+    """Convert all weights to ``dtype``, except those that diffusers keeps in float32."""
     keep = tuple(model._keep_in_fp32_modules or ())
     for name, parameter in model.named_parameters():
         parts = name.split(".")
@@ -154,7 +154,7 @@ def transformer_config(
 def save_native(
     model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype
 ) -> None:
-    """One safetensors file that ComfyUI's loader takes, whole or not at all."""
+    """Save one safetensors file for ComfyUI's loader, whole or not at all."""
     weights = {
         k: v.to(dtype).contiguous()
         for k, v in convert_transformer(model.state_dict(), "native")[0].items()
@@ -164,7 +164,7 @@ def save_native(
 
 
 def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
-    """Facts that ComfyUI's loader can't read off the shapes."""
+    """List the facts that ComfyUI's loader can't derive from the shapes."""
     config: Any = model.config
     settings = {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
     return {"format": "pt", "config": json.dumps({"transformer": settings})}
@@ -232,7 +232,7 @@ def _incomplete(what: str, error: Exception) -> EgoXInputError:
 
 
 def _materialise_buffers(model: WanTransformer3DModel) -> None:
-    """Rotary tables are computed, not stored: on the CPU, after the weights were assigned to a meta
-    model."""
+    """Compute the rotary tables, which files don't store, on the CPU after the weights were
+    assigned to a meta model."""
     config: Any = model.config
     model.rope = type(model.rope)(config.attention_head_dim, config.patch_size, 1024)

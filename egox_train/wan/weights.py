@@ -22,8 +22,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def weights_hash(path: Path, what: str = "weights") -> str:
-    """16 hex digits that change with any tensor's name, shape or beginning. A folder: of all its
-    weight files.
+    """Compute 16 hex digits that change with any tensor's name, shape or beginning. A folder is
+    hashed over all its weight files.
 
     Raises:
         EgoXInputError: nothing there, or no safetensors.
@@ -58,7 +58,8 @@ def subfolder(path: Path, name: str) -> Path:
 
 
 def weights_bytes(*paths: Path | None) -> int:
-    """Size of weight files, and of those in folders: what a process that loads them needs."""
+    """Add up the sizes of weight files, and of those in folders, which a process that loads them
+    needs."""
     files = {
         file
         for path in paths
@@ -131,7 +132,7 @@ def open_model_folder(
     instead: str = "",
     **options: Any,
 ) -> tuple[Any, ...]:
-    """One object of each transformers class, read from ``folder`` alone: nothing is fetched.
+    """Open one object of each transformers class, read from ``folder`` alone, without downloads.
 
     Args:
         class_names: of transformers; all read the same folder.
