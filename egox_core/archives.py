@@ -70,7 +70,7 @@ MAX_FRAME_BYTES = 512 * 2**20
 def open_zip(
     path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES
 ) -> Generator[zipfile.ZipFile]:
-    """A zip archive whose member paths and unpacked size have been checked before anything is read.
+    """Open a zip archive after checking its member paths and unpacked size.
 
     Raises:
         EgoXInputError: missing, not a zip, encrypted, a member outside the archive's own tree,
@@ -106,14 +106,15 @@ def unpack_zip(
     # Limit of members, including those that stay packed.
     most_files: int,
 ) -> int:  # bytes written
-    """Unpack an archive that a stranger made. What was written before an error is left to the
-    caller.
+    """Unpack an archive that a stranger made.
+
+    After an error, the caller has to remove the files written until then.
 
     Raises:
         EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ
             in case alone, too many members, more bytes than it claims or than may be, damaged.
     """
-    what, written, places = "archive", 0, set[str]()
+    what, written_bytes, places = "archive", 0, set[str]()
     with open_zip(path, what, most_bytes) as archive:
         if len(archive.infolist()) > most_files:
             raise EgoXInputError(
@@ -143,8 +144,8 @@ def unpack_zip(
                 target = place.open("xb")
             with target, open_member(archive, member, f"{what} {path.name!r}") as source:
                 while block := source.read(2**20):
-                    written += len(block)
-                    if written > most_bytes:
+                    written_bytes += len(block)
+                    if written_bytes > most_bytes:
                         raise EgoXInputError(
                             what,
                             got=f"{path.name!r}, which contains more than its header states",
@@ -152,11 +153,11 @@ def unpack_zip(
                             fix="write it again",
                         )
                     target.write(block)
-    return written
+    return written_bytes
 
 
 class Member:
-    """A member of a zip that is read on; a context that closes it."""
+    """Stream of a zip's member, a context that closes it."""
 
     def __init__(self, stream: IO[bytes], what: str) -> None:
         self._stream, self._what = stream, what
@@ -168,7 +169,7 @@ class Member:
         self.close()
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes, all that is left by default.
+        """Read the next ``size`` bytes, by default all that are left.
 
         Raises:
             EgoXInputError: damaged.
@@ -181,12 +182,12 @@ class Member:
         return self._stream.tell()
 
     def close(self) -> None:
-        """Close it; the archive stays open."""
+        """Close the member but not its archive."""
         self._stream.close()
 
 
 def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, what: str) -> Member:
-    """A member to read; ``what`` names it in errors.
+    """Open a member for reading, with ``what`` as its name in errors.
 
     Raises:
         EgoXInputError: damaged, packed by a method that this Python lacks.
@@ -196,7 +197,7 @@ def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, what: s
 
 
 def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
-    """An array of an npz, read whole; ``what`` names it in errors.
+    """Read a whole array of an npz, with ``what`` as its name in errors.
 
     Raises:
         EgoXInputError: as :func:`read_npy_header`; damaged data.
@@ -278,7 +279,7 @@ def read_npy_header(
     # Bytes of the whole .npy.
     size: int,
 ) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a .npy that holds as many numbers as its header claims.
+    """Read shape and dtype of a .npy, and check that it holds as many numbers as its header claims.
 
     Raises:
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
@@ -287,13 +288,13 @@ def read_npy_header(
         what, NPY_ERRORS, expected="a numpy array", fix="save it with numpy.save or numpy.savez"
     ):
         version = np.lib.format.read_magic(stream)
-        read = (
+        read_header = (
             np.lib.format.read_array_header_1_0
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
         with _ONE_HEADER:
-            shape, fortran, dtype = read(stream)
+            shape, fortran, dtype = read_header(stream)
     if dtype.hasobject:
         raise EgoXInputError(
             what,
@@ -319,12 +320,12 @@ def read_npy_header(
             expected="an array that fits",
             fix="copy or write it again",
         )
-    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if claimed != held:
+    claimed_bytes, held_bytes = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed_bytes != held_bytes:
         raise EgoXInputError(
             what,
-            got=f"{held} bytes for {dtype} of shape {tuple(shape)}",
-            expected=f"an intact file with {claimed} bytes of numbers",
+            got=f"{held_bytes} bytes for {dtype} of shape {tuple(shape)}",
+            expected=f"an intact file with {claimed_bytes} bytes of numbers",
             fix="copy or write it again",
         )
     return tuple(shape), dtype
@@ -352,14 +353,14 @@ class PackedFrames:
 
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
         """Frames at ascending ``indices``."""
-        wanted, kept, self._kept = set(indices), self._kept, {}
+        wanted_numbers, kept_frames, self._kept = set(indices), self._kept, {}
         numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
-        keep = len(numbers) * self._frame_bytes() <= self._keep_bytes
+        keep_all = len(numbers) * self._frame_bytes() <= self._keep_bytes
         for number in numbers:
-            frame = kept[number] if number in kept else self._unpack(number)
-            if keep:
+            frame = kept_frames[number] if number in kept_frames else self._unpack(number)
+            if keep_all:
                 self._kept[number] = frame
-            if number in wanted:
+            if number in wanted_numbers:
                 yield frame
 
     def _frame_bytes(self) -> int:
@@ -391,7 +392,7 @@ class PackedFrames:
 
 
 def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
-    """A PNG as OpenCV reads it in ``mode``; None for what is none.
+    """Decode a PNG with OpenCV in ``mode``, giving None for bytes that are no picture.
 
     Raises:
         EgoXInputError: empty, or larger than OpenCV takes.
@@ -412,16 +413,18 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
 
 
 def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarray | None:
-    """The number in each name that changes from name to name [N]; of several that rise together,
-    the one that rises least (the frame, next to a date).
+    """Find the number [N] that changes from name to name.
+
+    Of several that rise together it is the one that rises least (the frame, next to a date).
+    None where no number tells the names apart, or others change in another order.
 
     None where no number tells the names apart, or others change in another order.
     """
     pattern = r"\d+(?:\.\d+(?=\.))?" if decimals else r"\d+"
-    found = [re.findall(pattern, name) for name in names]
-    if len({len(numbers) for numbers in found}) != 1:
+    numbers_per_name = [re.findall(pattern, name) for name in names]
+    if len({len(numbers) for numbers in numbers_per_name}) != 1:
         return None
-    columns = np.array(found, dtype=np.float64).T
+    columns = np.array(numbers_per_name, dtype=np.float64).T
     distinct = [column for column in columns if len(np.unique(column)) == len(column)]
     if not distinct or not np.isfinite(columns).all():
         return None
@@ -433,8 +436,10 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
 def numbered_files(
     what: str, files: Iterable[str], suffixes: tuple[str, ...]
 ) -> tuple[str, list[str], np.ndarray | None]:
-    """(suffix, names of the files in order, their frames [N] int64): frames of one kind, numbered by
-    the last number in their names, or by the one that changes, which may be a time.
+    """Order the files of one kind by the last number in their names, or by the one that changes,
+    which may be a time.
+
+    The frames are None where the names are times, or begin with 1: that may be the first frame.
 
     The frames are None where the names are times, or begin with 1: that may be the first frame.
 
@@ -456,10 +461,14 @@ def numbered_files(
             fix="use a folder or zip that contains only the frames",
         )
     ((suffix, numbered),) = by_kind.items()
-    found, last = zip(*numbered, strict=True)
-    names = [Path(file).name for file in found]
-    read = (np.array(last), changing_number(names, decimals=False), changing_number(names))
-    numbers = [(column, _steps(column)) for column in read if column is not None]
+    ordered_files, last_numbers = zip(*numbered, strict=True)
+    names = [Path(file).name for file in ordered_files]
+    readings = (
+        np.array(last_numbers),
+        changing_number(names, decimals=False),
+        changing_number(names),
+    )
+    numbers = [(column, _steps(column)) for column in readings if column is not None]
     distinct = [pair for pair in numbers if pair[1].all()]
     number, steps = min(distinct, key=lambda pair: pair[1].sum(), default=numbers[0])
     order = number.argsort(kind="stable")
@@ -468,7 +477,7 @@ def numbered_files(
         if not steps[place]:
             raise EgoXInputError(
                 what,
-                got=f"{found[low]!r} and {found[high]!r} of one number",
+                got=f"{ordered_files[low]!r} and {ordered_files[high]!r} of one number",
                 expected="one file per frame",
                 fix="keep one take a folder",
             )
@@ -479,15 +488,17 @@ def numbered_files(
             expected="numbers without gaps",
             fix="add the missing frame, or renumber the files",
         )
-    ordered = number[order]
-    timed = (ordered % 1).any() or ordered[0] >= LEAST_STAMP
-    frames = None if timed or ordered[0] == 1 else ordered.astype(np.int64)
-    return suffix, [found[place] for place in order], frames
+    sorted_numbers = number[order]
+    are_times = (sorted_numbers % 1).any() or sorted_numbers[0] >= LEAST_STAMP
+    frames = None if are_times or sorted_numbers[0] == 1 else sorted_numbers.astype(np.int64)
+    return suffix, [ordered_files[place] for place in order], frames
 
 
 def _steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
-    """Frames from each number to the next larger one; times go by their median step, of two middle
-    ones the smaller."""
+    """Count the frames from each number to the next larger one.
+
+    Times are divided by their median step (of two middle ones the smaller).
+    """
     steps = np.diff(np.sort(numbers))
-    timed = len(steps) and ((numbers % 1).any() or numbers.min() >= LEAST_STAMP)
-    return np.round(steps / (np.quantile(steps, 0.5, method="lower") or 1) if timed else steps)
+    are_times = len(steps) and ((numbers % 1).any() or numbers.min() >= LEAST_STAMP)
+    return np.round(steps / (np.quantile(steps, 0.5, method="lower") or 1) if are_times else steps)

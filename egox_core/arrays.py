@@ -20,7 +20,7 @@ def as_tensor(
     # One number per axis; None allows any length.
     *shape: int | None,
 ) -> Tensor:
-    """Turn numbers into a tensor of ``shape`` without gradients; kind and device stay.
+    """Turn numbers into a tensor of ``shape`` without gradients, keeping their kind and device.
 
     Raises:
         EgoXInputError: no numbers, another shape.
@@ -31,26 +31,27 @@ def as_tensor(
         raise EgoXInputError(
             what, got=_kind(values), expected="numbers", fix="give an array of numbers"
         ) from error
-    fits = tensor.ndim == len(shape) and all(
-        asked in (None, have) for asked, have in zip(shape, tensor.shape, strict=True)
+    shape_fits = tensor.ndim == len(shape) and all(
+        length_asked in (None, length_given)
+        for length_asked, length_given in zip(shape, tensor.shape, strict=True)
     )
-    if not fits or not tensor.numel():
-        wanted = ", ".join("N" if length is None else str(length) for length in shape)
+    if not shape_fits or not tensor.numel():
+        layout = ", ".join("N" if length is None else str(length) for length in shape)
         raise EgoXInputError(
             what,
             got=f"shape {tuple(tensor.shape)}",
-            expected=f"[{wanted}]",
+            expected=f"[{layout}]",
             fix="give an array of this layout",
         )
     return tensor
 
 
 def _tensor(values: object) -> Tensor:
-    """A dense tensor of an array's values without gradients: views of any stride, numbers of either
+    """Turn an array into a dense tensor without gradients: views of any stride, numbers of either
     byte order and of more than 64 bits."""
     if not isinstance(values, Tensor):
         array = np.asarray(values)
-        if array.dtype.char == "O" and any(each is None for each in array.flat):
+        if array.dtype.char == "O" and any(number is None for number in array.flat):
             raise TypeError("None in place of a number")
         kind = np.dtype(np.float64) if array.dtype.char in "gO" else array.dtype.newbyteorder("=")
         return torch.from_numpy(np.asarray(array, kind, order="C"))
@@ -68,7 +69,7 @@ def _kind(values: object) -> str:
 
 
 def as_matrix(values: object, what: str, expected: str) -> Tensor:
-    """Turn rows of numbers into float64; ``expected`` is what the refusal asks for.
+    """Turn rows of numbers into a float64 tensor, with ``expected`` as the refusal's wish.
 
     Raises:
         EgoXInputError: no numbers, rows of different length.
@@ -148,14 +149,14 @@ def rectangle(
     inner = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inner.shape[:2] == (height, width):
         return inner
-    whole = np.full((height, width, *picture.shape[2:]), outside, picture.dtype)
+    padded = np.full((height, width, *picture.shape[2:]), outside, picture.dtype)
     y, x = max(-top, 0), max(-left, 0)
-    whole[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
-    return whole
+    padded[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+    return padded
 
 
 def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
-    """Turn a pose, or one per frame, into a tensor; readers of paths validate it.
+    """Turn a pose, or one per frame, into a tensor that readers of paths still have to validate.
 
     Raises:
         EgoXInputError: another layout.
@@ -174,5 +175,5 @@ def as_mask(values: object, what: str) -> Tensor:  # [T or 1, h, w]
 
 
 def _per_frame(values: object) -> list[None]:
-    """The axis of frames, unless a single one is given."""
+    """List the axis of frames as one free length, or nothing for a single pose or mask."""
     return [] if getattr(values, "ndim", 3) == 2 else [None]

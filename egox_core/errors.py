@@ -23,14 +23,14 @@ _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\
 
 
 def is_oom(error: BaseException) -> bool:
-    """True where memory ran out, under whatever name: torch's own, CUDA's, Triton's."""
+    """Check whether memory ran out, under any name: torch's own, CUDA's, Triton's."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
 def in_words(advice: str) -> str:
-    """Say advice in the words of the program around the core."""
-    for ours, theirs in WORDS.items():
-        advice = advice.replace(ours, theirs)
+    """Translate advice into the words of the program around the core."""
+    for our_words, their_words in WORDS.items():
+        advice = advice.replace(our_words, their_words)
     return advice
 
 
@@ -42,9 +42,9 @@ class EgoXInputError(ValueError):
 
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        shown = str(got)
-        shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
-        super().__init__(f"{what}: got {shown}; " + in_words(f"expected {expected}. Fix: {fix}"))
+        got_text = str(got)
+        got_text = got_text if len(got_text) <= MAX_SHOWN else f"{got_text[:MAX_SHOWN]}…"
+        super().__init__(f"{what}: got {got_text}; " + in_words(f"expected {expected}. Fix: {fix}"))
 
     def __reduce__(self) -> tuple:
         """From one process to another."""
@@ -103,7 +103,9 @@ def intact(
     expected: str = "an intact file",
     fix: str = "copy or write it again",
 ) -> Generator[None]:
-    """Call a library on data that may be damaged; code of ours inside would hide its bugs.
+    """Refuse data that a library call inside finds damaged.
+
+    Only the call belongs inside: errors of our own code would be hidden as well.
 
     Args:
         what: names the data.

@@ -1,4 +1,5 @@
-"""Names of the files of a take folder, and of video files; one list for all that write and read them."""
+"""Names of the files of a take folder, and of video files, in one list for all that write and read
+them."""
 
 EXO = "exo.mp4"
 DEPTH = "depth.npz"

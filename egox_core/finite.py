@@ -9,7 +9,7 @@ from .errors import EgoXInputError
 
 
 def all_finite(*tensors: Tensor) -> bool:
-    """True where no number is NaN or infinite; makes no copy of the tensors."""
+    """Check that no number is NaN or infinite, without copying the tensors."""
     return all(bool(torch.stack(x.aminmax()).isfinite().all()) for x in tensors if x.numel())
 
 
@@ -36,8 +36,8 @@ def check_finite(
     """
     if all_finite(out):
         return
-    bad = [name for name, x in inputs.items() if x is not None and not all_finite(x)]
-    place = f"from {', '.join(bad)} on" if bad else _first_block(blocks, again)
+    bad_names = [name for name, x in inputs.items() if x is not None and not all_finite(x)]
+    place = f"from {', '.join(bad_names)} on" if bad_names else _first_block(blocks, again)
     raise EgoXInputError(
         f"step {step} of the sampling",
         got=f"NaN or infinite numbers, {place}",
@@ -53,19 +53,19 @@ class _FoundError(Exception):
 
 
 def _first_block(blocks: Sequence[nn.Module], again: Callable[[], object]) -> str:
-    """The part of the transformer whose result is the first that isn't finite, in words."""
-    seen = -1
+    """Name the part of the transformer that is the first to give a result that isn't finite."""
+    last_block = -1
 
     def look(block: nn.Module, args: tuple, named: Mapping, out: Tensor) -> None:
-        nonlocal seen
-        given = [
+        nonlocal last_block
+        inputs = [
             x for x in (*args, *named.values()) if isinstance(x, Tensor) and x.is_floating_point()
         ]
-        if seen < 0 and not all_finite(*given):
+        if last_block < 0 and not all_finite(*inputs):
             raise _FoundError("in the embeddings before the first block")
-        seen += 1
+        last_block += 1
         if not all_finite(out):
-            raise _FoundError(f"first in blocks.{seen} of {len(blocks)}")
+            raise _FoundError(f"first in blocks.{last_block} of {len(blocks)}")
 
     hooks = [block.register_forward_hook(look, with_kwargs=True) for block in blocks]
     try:
@@ -76,4 +76,4 @@ def _first_block(blocks: Sequence[nn.Module], again: Callable[[], object]) -> st
         for hook in hooks:
             hook.remove()
     # Compiled code may pass by the hooks.
-    return "in the transformer" if seen < 0 else "first after the last block"
+    return "in the transformer" if last_block < 0 else "first after the last block"

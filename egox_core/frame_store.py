@@ -43,7 +43,7 @@ class FrameStore:
         self._filled += 1
 
     def tensor(self) -> Tensor:  # [T, *shape]
-        """All frames; writing to the tensor never reaches the file."""
+        """Map all frames into one tensor, whose changes never reach the file."""
         if self._filled != self._shape[0]:
             raise RuntimeError(f"{self._filled} of {self._shape[0]} frames stored")
         if self._file is None:
@@ -59,7 +59,7 @@ def store_frames(
     frames: Iterable[Tensor],  # each [*shape], on the CPU
     count: int,
 ) -> Tensor:  # [count, *shape]
-    """A clip's maps as one tensor, from an iterator that makes one at a time."""
+    """Collect a clip's maps in one tensor, from an iterator that makes one at a time."""
     store = None
     for frame in frames:
         array = frame.numpy()
@@ -76,8 +76,7 @@ _MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
 def drop_pages(
     frames: Tensor,  # [T, ...] of :meth:`FrameStore.tensor`
 ) -> None:
-    """Tell the system that mapped frames already read may leave memory; they come back from the
-    file when needed.
+    """Allow the system to drop mapped frames from memory, because the file gives them again.
 
     Does nothing for tensors in memory, and on systems that have no such call. Long loops call it
     every few frames, so that their peak memory stays that of a chunk."""

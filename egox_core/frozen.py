@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def frozen(kind: type[T]) -> type[T]:
-    """A dataclass with slots, whose fields are given by name and never change."""
+    """Make a class a dataclass with slots, whose fields are given by name and never change."""
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
 
 
@@ -43,10 +43,10 @@ def _content(value: Any) -> Iterator[Any]:  # buffers of bytes
         yield f"{value.dtype}{value.shape}".encode()
         yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     elif is_dataclass(value) and not isinstance(value, type):
-        for each in fields(value):
-            if each.compare:  # or it is made of the others
-                yield each.name.encode()
-                yield from _content(getattr(value, each.name))
+        for attribute in fields(value):
+            if attribute.compare:  # or it is made of the others
+                yield attribute.name.encode()
+                yield from _content(getattr(value, attribute.name))
     elif isinstance(value, Mapping):
         yield b"%d" % len(value)
         for key, item in sorted(value.items(), key=lambda entry: repr(entry[0])):

@@ -11,4 +11,4 @@ leave nothing half-written behind.
 
 
 def no_progress(count: int, total: int, stage: str) -> None:
-    """The default: does nothing."""
+    """Ignore the progress (the default callback)."""

@@ -5,7 +5,10 @@ from enum import Enum
 
 
 class RemarkKind(str, Enum):
-    """Use of a remark beside its being read; a string, as an installed egox-core has a copy."""
+    """What code does with a remark, besides showing it.
+
+    It is a string, because the nodes may use an installed copy of egox-core next to their own.
+    """
 
     NOTE = "note"
     WARNING = "warning"  # something to look at
@@ -33,10 +36,10 @@ class StageReport:
     notes: tuple[Remark, ...] = ()
 
     def text(self) -> str:
-        """The notes, one per line."""
+        """Join the notes, one per line."""
         return "\n".join(map(str, self.notes))
 
     def warnings(self) -> list[str]:
-        """Those of the notes that are more than that, in words."""
-        plain = (RemarkKind.NOTE, RemarkKind.FRAMES)
-        return [note.text for note in self.notes if note.kind not in plain]
+        """List the texts of all notes that are more than plain ones."""
+        plain_kinds = (RemarkKind.NOTE, RemarkKind.FRAMES)
+        return [note.text for note in self.notes if note.kind not in plain_kinds]

@@ -1,5 +1,5 @@
-"""Files from strangers, read without running code or filling the machine; files written whole or
-not at all.
+"""Files from strangers, read without running code or filling the machine, and files that are
+written whole or not at all.
 
 JSON is limited in size, pickled weights are refused with the command that converts them. Names are
 such that every system can hold them. Archives and numpy files: see :mod:`.archives`."""
@@ -79,41 +79,43 @@ def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
 def clear_leftovers(
     folder: Path, pattern: str = ".*", names: Collection[str] | None = None
 ) -> None:
-    """Remove what killed processes left half made in ``folder``; what another process is at stays.
+    """Remove the half-made files of killed processes from ``folder``, but none that another process
+    is making.
 
     Args:
         names: of what is made there, where the folder is a user's own; None: whatever has the form.
     """
     for leftover in list(folder.glob(pattern)):
-        half = HALF_MADE.fullmatch(leftover.name)
-        if half is None or (names is not None and half[1] not in names):
+        half_made = HALF_MADE.fullmatch(leftover.name)
+        if half_made is None or (names is not None and half_made[1] not in names):
             continue
-        with file_lock(folder / half[1], wait=False) as free:
-            if free and leftover.is_dir():
+        with file_lock(folder / half_made[1], wait=False) as is_free:
+            if is_free and leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-            elif free and leftover.suffix != ".lock":
+            elif is_free and leftover.suffix != ".lock":
                 leftover.unlink(missing_ok=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Move a finished folder to a place that another one may have; that one goes whole or stays.
+    """Move a finished folder to a place where another one may be, and delete that one only after
+    the move.
 
     Windows moves no folder in which a file is open, and would delete its other files.
 
     Raises:
         OSError: the file system refuses; ``folder`` is as it was.
     """
-    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    old_folder = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     if not folder.exists():
         os.replace(new, folder)
         return
-    os.replace(folder, old)
+    os.replace(folder, old_folder)
     try:
         os.replace(new, folder)
     except OSError:
-        os.replace(old, folder)
+        os.replace(old_folder, folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old_folder, ignore_errors=True)
 
 
 def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
@@ -144,7 +146,7 @@ def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
 
 
 def require_folder(folder: Path | None, what: str, expected: str) -> None:
-    """Nothing, if it is a folder or none is asked for; ``what`` names it in the error.
+    """Check that the path is a folder or None, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: nothing there, or a file.
@@ -161,11 +163,11 @@ def require_folder(folder: Path | None, what: str, expected: str) -> None:
 def visible_files(folder: Path, pattern: str = "*", *, nested: bool = False) -> list[Path]:
     """List the files of a folder by name, without hidden ones: macOS writes a ``._NAME`` next to
     each NAME on disks of other systems."""
-    found = folder.rglob(pattern) if nested else folder.glob(pattern)
+    paths = folder.rglob(pattern) if nested else folder.glob(pattern)
     inner = len(folder.parts)
     return sorted(
         path
-        for path in found
+        for path in paths
         if path.is_file() and not any(part.startswith(".") for part in path.parts[inner:])
     )
 
@@ -232,8 +234,8 @@ def parse_json(text: str | bytes, what: str) -> object:
 
 
 def decode_text(content: bytes, what: str) -> str:
-    """Read text of a file in UTF-8, -16 or -32, with or without a mark of its order; ``what`` names it
-    in the error.
+    """Decode text of a file in UTF-8, -16 or -32, with or without a byte order mark, and with
+    ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: an older encoding, with those that it may be.
@@ -298,7 +300,8 @@ def safe_name(name: str) -> str:
 
 
 def require_safe_name(name: str, what: str) -> str:
-    """Refuse a name that cannot be one file's on every system; ``what`` names it in the error.
+    """Refuse a name that cannot be one file's on every system, with ``what`` as its name in the
+    error.
 
     Raises:
         EgoXInputError: empty, with folders in it, not as :func:`safe_name` leaves it.
@@ -358,13 +361,15 @@ def refuse_overwriting(target: Path, source: Path | None) -> None:
 
 
 def require_writable(folder: Path, what: str) -> None:
-    """Refuse a folder, there or not yet, in which nothing can be written; nothing of it stays.
+    """Refuse a folder, existing or not, in which nothing can be written, and leave nothing behind.
 
     Raises:
         EgoXInputError: says what the system says: a full disk, no rights, a file in its place.
     """
     try:
-        place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        place = next(
+            ancestor for ancestor in (folder, *folder.absolute().parents) if ancestor.exists()
+        )
         probe = place / f".{uuid.uuid4().hex[:8]}.part"
         try:
             probe.write_bytes(bytes(PROBE_BYTES))

@@ -41,29 +41,31 @@ def latent_frames(frames: int) -> int:
 
 
 def longest_clip(available: int) -> int:
-    """The most frames of form 4n+1 among ``available`` (at least 1)."""
+    """Find the largest number of the form 4n+1 that is at most ``available`` (at least 1)."""
     return (available - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
 
 
 def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
-    """(w, h) in latents of a picture in px; ``what`` names it in the error.
+    """Compute a picture's (w, h) in latents from px, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: width or height is no multiple of 16; names the nearest size that is.
     """
     if width < PIXEL_STEP or height < PIXEL_STEP or width % PIXEL_STEP or height % PIXEL_STEP:
-        near = tuple(max(PIXEL_STEP, round(x / PIXEL_STEP) * PIXEL_STEP) for x in (width, height))
+        nearest_size = tuple(
+            max(PIXEL_STEP, round(x / PIXEL_STEP) * PIXEL_STEP) for x in (width, height)
+        )
         raise EgoXInputError(
             what,
             got=f"{width}x{height} px",
             expected=f"multiples of {PIXEL_STEP} px",
-            fix=f"use {near[0]}x{near[1]}",
+            fix=f"use {nearest_size[0]}x{nearest_size[1]}",
         )
     return width // PIXELS_PER_LATENT, height // PIXELS_PER_LATENT
 
 
 def canvas_size(exo_size: tuple[int, int], ego_size: tuple[int, int]) -> tuple[int, int, int]:
-    """(h, w_exo, w_ego) in latents of a canvas, from both sizes (width, height) in px.
+    """Compute a canvas' (h, w_exo, w_ego) in latents from both sizes (width, height) in px.
 
     Raises:
         EgoXInputError: a size that is no multiple of 16, ego not as high as exo.
@@ -86,7 +88,7 @@ def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool
 
 
 def spare_frames(count: int) -> float:
-    """Number of maps or poses that may be missing or left over at a video's end.
+    """Compute how many maps or poses may be missing or left over at a video's end.
 
     It is one, or 2 % of the frames: what programs lose there.
     """

@@ -138,10 +138,10 @@ def load_clip(
     elif not hasattr(video, "read"):
         video = as_frames(video, "exo video")
     if not isinstance(video, Tensor):
-        own = None if fps == UNTIMED_FPS else fps
-        _refuse("load_clip", "frames in memory as video", sound=sound, fps=own)
+        fps_given = None if fps == UNTIMED_FPS else fps
+        _refuse("load_clip", "frames in memory as video", sound=sound, fps=fps_given)
     width, height = size or (None, None)
-    chosen = open_clip(
+    source_clip = open_clip(
         video,  # ty: ignore[invalid-argument-type]  checked above
         start_frame=start_frame,
         frame_count=frame_count,
@@ -157,16 +157,16 @@ def load_clip(
         one_shot=one_shot,
         progress=progress,
     )
-    frames = chosen.read(progress)
-    selection = chosen.selection
+    frames = source_clip.read(progress)
+    selection = source_clip.selection
     if isinstance(video, Tensor):  # may be a part of another video
         selection = replace(selection, total=None)
     clip = Clip(
         exo=frames if device is None else frames.to(device),
         selection=selection,
-        source=chosen,
+        source=source_clip,
     )
-    return clip, StageReport(notes=chosen.notes)
+    return clip, StageReport(notes=source_clip.notes)
 
 
 def align(
@@ -238,28 +238,28 @@ def align(
         progress=progress,
     )
     if exo_w2c is not None:
-        posed, said = _posed(aligned.exo, exo_w2c, aligned.frames, file_frames)
+        posed, pose_notes = _with_exo_pose(aligned.exo, exo_w2c, aligned.frames, file_frames)
         aligned = replace(aligned, exo=posed)
-        report = replace(report, notes=(*report.notes, *said))
+        report = replace(report, notes=(*report.notes, *pose_notes))
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
-    return _moved(aligned, device), report
+    return _to_device(aligned, device), report
 
 
 def _source(depth: Array | DepthVideo) -> DepthSource:
     if not is_a(depth, DepthVideo):
         return array_depth(depth, "depth array")
-    depth = _moved(depth, "cpu")
+    depth = _to_device(depth, "cpu")
     return DepthSource(depth=depth, name="depth")
 
 
-def _posed(
-    own: CameraPath | None,
+def _with_exo_pose(
+    exo: CameraPath | None,
     exo_w2c: Array,
     frames: Frames,
     file_frames: FileFrames,
 ) -> tuple[CameraPath, tuple[Remark, ...]]:
-    """The exo camera with a pose in the take's world, refused beside another one of its own."""
-    own = CameraPath.of_exo(None, frames=frames.bare) if own is None else own
+    """Give the exo camera a pose in the take's world, refused if it already has another one."""
+    exo = CameraPath.of_exo(None, frames=frames.bare) if exo is None else exo
     w2c = validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
     notes: tuple[Remark, ...] = ()
     if w2c.ndim == 3 and len(w2c) > 1:
@@ -268,10 +268,10 @@ def _posed(
         )
         entries = entries_of(frames, numbering)
         w2c, notes = w2c[entries.at], (entries.remark,)
-    given = replace(own, w2c=w2c, frames=frames.bare, world="take")
-    comparable = own.stands or given.stands or len(own.w2c) == len(given.w2c)
-    if not own.at_origin and not (
-        comparable and float((own.w2c - given.w2c).abs().max()) <= SAME_POSE
+    posed_exo = replace(exo, w2c=w2c, frames=frames.bare, world="take")
+    comparable = exo.stands or posed_exo.stands or len(exo.w2c) == len(posed_exo.w2c)
+    if not exo.at_origin and not (
+        comparable and float((exo.w2c - posed_exo.w2c).abs().max()) <= SAME_POSE
     ):
         raise EgoXInputError(
             "exo_w2c",
@@ -279,7 +279,7 @@ def _posed(
             expected="one pose of the exo camera",
             fix="leave exo_w2c out",
         )
-    return given, notes
+    return posed_exo, notes
 
 
 def path(
@@ -326,26 +326,26 @@ def path(
     frames = Frames.given(frames)
     in_use = frames.or_those(Frames.of_count(count))
     size = ego_size or in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
-    given = preset_camera(camera, size) if isinstance(camera, str) else camera
+    lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
-    of_meta, notes = preset_camera("aria_released", size), TakeNotes()
-    default = given or of_meta
+    meta_lens, notes = preset_camera("aria_released", size), TakeNotes()
+    default_lens = lens_given or meta_lens
     progress(0, 1, "ego path")
     if not isinstance(poses, (str, Path)):
         _refuse("path", "a file as poses", entry=entry or None, every_nth=every_nth or None)
     if is_a(poses, CameraTrajectory):
-        trajectory = resample(_moved(poses, "cpu"), frames)
+        trajectory = resample(_to_device(poses, "cpu"), frames)
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
-            poses, of_meta, in_use, file_frames, declared=given is not None
+            poses, meta_lens, in_use, file_frames, declared=lens_given is not None
         )
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
             Path(poses),
-            of_meta,
+            meta_lens,
             in_use,
             entry=entry,
-            lens=given is None,
+            lens=lens_given is None,
             every_nth=every_nth,
             file_frames=file_frames,
         )
@@ -353,38 +353,42 @@ def path(
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
         check_made_on(poses, video_mark(in_use.source))
-        trajectory = trajectory_of_keyframes(poses, default, in_use, scene)
-        if given is None and has_w2c(poses):
+        trajectory = trajectory_of_keyframes(poses, default_lens, in_use, scene)
+        if lens_given is None and has_w2c(poses):
             notes = replace(notes, placed=OF_TURNED)
     else:
-        trajectory, said = trajectory_of_array(
-            poses, default, in_use, exo_w2c=exo_w2c, file_frames=file_frames
+        trajectory, array_note = trajectory_of_array(
+            poses, default_lens, in_use, exo_w2c=exo_w2c, file_frames=file_frames
         )
         exo_w2c = None
-        notes = replace(notes, placed="; ".join(filter(None, [said, OF_TURNED * (given is None)])))
+        lens_note = OF_TURNED if lens_given is None else ""
+        notes = replace(notes, placed="; ".join(filter(None, [array_note, lens_note])))
     if exo_w2c is not None:
-        exo, _ = _posed(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
+        exo, _ = _with_exo_pose(trajectory.exo, exo_w2c, trajectory.frames, file_frames)
         trajectory = replace(trajectory, ego=replace(trajectory.ego, world=exo.world), exo=exo)
-    named = () if scene is None else trajectory.other_exo(*scene.exos)
+    camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     # A path in the take's world stays there where the scene's camera isn't known to be in it.
     if scene is not None and (trajectory.ego.world, scene.exo.world) != ("take", "exo"):
         trajectory = trajectory.tied(scene.exo)
-    lens, said = given or trajectory.ego.camera, [notes.placed, *map(str, named)]
+    lens = lens_given or trajectory.ego.camera
+    placement_notes = [notes.placed, *map(str, camera_remarks)]
     if trajectory.exo is None:
-        said.append("where the exo camera is in these poses' world isn't known: give the scene")
+        placement_notes.append(
+            "where the exo camera is in these poses' world isn't known: give the scene"
+        )
     if ego_size is not None:
         width, height = lens.stored_size
         side = min(width, height)
         if width != height:  # the ego picture is square
-            said.append(
+            placement_notes.append(
                 f"of the ego lens' {width}x{height} px the middle {side}x{side} px are used"
             )
             lens = lens.crop((width - side) // 2, (height - side) // 2, side, side)
         lens = lens.rescale(size, size)
-    notes = replace(notes, placed="; ".join(filter(None, said)))
+    notes = replace(notes, placed="; ".join(filter(None, placement_notes)))
     trajectory = adapted(trajectory, camera=lens, smooth_s=smooth_s)
     progress(1, 1, "ego path")
-    return _moved(trajectory, device), notes
+    return _to_device(trajectory, device), notes
 
 
 def scene(
@@ -414,12 +418,12 @@ def scene(
         picture = pictures.shape[2], pictures.shape[1]
         depth, report = take_depth([source], None, UNSAID, lens=camera, picture=picture)
         notes = report.notes
-    depth, of_masks = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
+    depth, of_masks = with_host_masks(_to_device(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
     text = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
     if device is not None:
-        points = replace(points, static=_moved(points.static, device))
+        points = replace(points, static=_to_device(points.static, device))
     return points, StageReport(notes=(Remark(text), *notes, *of_masks, *points.notes))
 
 
@@ -464,12 +468,12 @@ def prior(
             expected="a PointCloud",
             fix="make it by stages.scene from frames and depth",
         )
-    taken = TakeNotes()
+    path_notes = TakeNotes()
     if is_a(trajectory, CameraTrajectory):
         _refuse("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
         trajectory.check_moments(scene.frames, "scene")
     else:
-        trajectory, taken = path(trajectory, count=scene.frame_count, camera=camera)
+        trajectory, path_notes = path(trajectory, count=scene.frame_count, camera=camera)
     options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
     if dynamic is not None:
         options = replace(options, dynamic=dynamic)
@@ -477,26 +481,27 @@ def prior(
         options = replace(options, hidden_lines=hidden_lines)
     if device is not None:
         options = replace(options, device=str(device))
-    odd = [
+    odd_places = [
         *trajectory.other_exo(*scene.exos),
         *check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress),
     ]
-    drawn = render_ego_prior(
-        scene, trajectory, options, classes=classes, notes=odd, progress=progress
+    ego_prior = render_ego_prior(
+        scene, trajectory, options, classes=classes, notes=odd_places, progress=progress
     )
-    covered = torch.stack([frame.double().mean() for frame in drawn.coverage])
-    height, width = drawn.coverage.shape[1:]
-    said = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
-    if drawn.seen is not None:
-        said.append(seen_text(seen_shares(drawn.seen)))
-    if (poses := len(trajectory.frames)) > len(covered) and trajectory.ego.moves:
-        said.append(
-            f"the path has {poses} poses, the scene {len(covered)} frames: the first {len(covered)} "
+    shares = torch.stack([frame.double().mean() for frame in ego_prior.coverage])
+    height, width = ego_prior.coverage.shape[1:]
+    sentences = [f"{len(shares)} frames of {width}x{height}, coverage {100 * shares.mean():.0f} %"]
+    if ego_prior.seen is not None:
+        sentences.append(seen_text(seen_shares(ego_prior.seen)))
+    if (poses := len(trajectory.frames)) > len(shares) and trajectory.ego.moves:
+        sentences.append(
+            f"the path has {poses} poses, the scene {len(shares)} frames: the first {len(shares)} "
             "are drawn. To see one moment from many places, draw a scene of one frame for each pose"
         )
-    said += [taken.placed] * bool(taken.placed)
-    notes = (*map(Remark, said), *odd, *scene.notes)
-    return drawn, PriorReport(notes=notes, covered=covered)
+    if path_notes.placed:
+        sentences.append(path_notes.placed)
+    notes = (*map(Remark, sentences), *odd_places, *scene.notes)
+    return ego_prior, PriorReport(notes=notes, covered=shares)
 
 
 def condition(
@@ -526,8 +531,8 @@ def condition(
     count, prior = check_pictures(exo, prior)
     videos = (exo, prior)
     latents = []
-    for done, video in enumerate(videos):
-        progress(done, len(videos), "encoding")
+    for index, video in enumerate(videos):
+        progress(index, len(videos), "encoding")
         latents.append(encoders.encode(video))
     progress(len(videos), len(videos), "encoding")
     pairs = [(latent, as_floats(video)) for latent, video in zip(latents, videos, strict=True)]
@@ -564,7 +569,7 @@ def condition(
         f"{name} {w}x{h}" for name, (w, h) in (("exo", canvas.exo_size), ("ego", canvas.ego_size))
     )
     text = f"{count} frames, {', '.join(sizes)}; mask {mask_mode}"
-    return Conditioned(canvas=_moved(canvas, device), embedding=embedding), StageReport(
+    return Conditioned(canvas=_to_device(canvas, device), embedding=embedding), StageReport(
         notes=(Remark(text),)
     )
 
@@ -599,23 +604,28 @@ def judge(
         _refuse("judge", needs, scene=scene, trajectory=trajectory)
     else:
         trajectory.check_moments(scene.frames, "scene")
-    video, followed, errors_db = as_floats(as_frames(ego, "ego video")), None, None
+    video, path_error, errors_db = as_floats(as_frames(ego, "ego video")), None, None
     if views is None and scene is not None and trajectory is not None:
         views = PathViews.of(scene, trajectory, progress=progress)
     if views is not None:
-        followed = views.error(video.cpu())
+        path_error = views.error(video.cpu())
     if truth is not None:
-        true = as_floats(as_frames(truth, "true ego video"))
-        check_pair(video, true)
-        where = device or "cpu"
-        error = (video.to(where) - true.to(where)).square().mean((1, 2, 3)).cpu()
+        truth_video = as_floats(as_frames(truth, "true ego video"))
+        check_pair(video, truth_video)
+        compare_device = device or "cpu"
+        error = (
+            (video.to(compare_device) - truth_video.to(compare_device))
+            .square()
+            .mean((1, 2, 3))
+            .cpu()
+        )
         errors_db = (-10 * error.log10()).clamp(max=100)  # as metrics.image.PSNR_CAP_DB
     notes = () if scene is None or trajectory is None else trajectory.other_exo(*scene.exos)
-    said = [] if followed is None else [followed.text()]
+    sentences = [] if path_error is None else [path_error.text()]
     if errors_db is not None:
-        said.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
-    return Judgement(path=followed, psnr_db=errors_db), StageReport(
-        notes=(*map(Remark, said), *notes)
+        sentences.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
+    return Judgement(path=path_error, psnr_db=errors_db), StageReport(
+        notes=(*map(Remark, sentences), *notes)
     )
 
 
@@ -635,14 +645,14 @@ def _refuse(stage: str, needs: str, **given: object) -> None:
             )
 
 
-def _moved(payload: Payload, device: Device) -> Payload:
-    """The payload with its tensors on another device; itself if nothing moves."""
+def _to_device(payload: Payload, device: Device) -> Payload:
+    """Move a payload's tensors to another device, or keep the same object if all are there."""
     if device is None:
         return payload
-    moved = {
+    moved_fields = {
         field.name: value.to(device)
         for field in fields(payload)  # ty: ignore[invalid-argument-type]  of the dataclasses above
         if isinstance(value := getattr(payload, field.name), (Tensor, CameraPath))
         and value.device != torch.device(device)
     }
-    return replace(payload, **moved) if moved else payload  # ty: ignore[invalid-argument-type]
+    return replace(payload, **moved_fields) if moved_fields else payload  # ty: ignore[invalid-argument-type]

@@ -23,7 +23,7 @@ DEFAULT_FRAMES = 49
 
 @frozen
 class Take:
-    """A loaded take; pictures stay in their files until they are asked for."""
+    """A loaded take, whose pictures stay in their files until they are asked for."""
 
     name: str
     folder: Path
@@ -41,7 +41,7 @@ class Take:
         return self.clip.selection
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
-        """The exo frames in use.
+        """Read the exo frames in use.
 
         Raises:
             EgoXInputError: one of them can't be decoded, a cut between two.

@@ -100,11 +100,12 @@ class FrameSelection(Frames):
         )
 
     def sizes(self, own: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(Width, height) of the source's picture and of that handed on, px."""
+        """Name (width, height) of the source's picture and of the frames handed on, px."""
         return self.source_size, self.size
 
     def window(self, whole: Any) -> Any:
-        """What the frames show of a window [px of a map] that shows the source's whole picture."""
+        """Cut a window [px of a map] that shows the source's whole picture down to what the frames
+        show."""
         left, top, width, height = self.rectangle
         x, y = whole.width / self.source_size[0], whole.height / self.source_size[1]
         return replace(
@@ -169,8 +170,10 @@ MADE_BY = "egox_core"
 
 def _check_version(value: object, kind: type[Kept], made_by: str) -> None:
     cameras = [part for part in vars(value).values() if type(part).__name__ == CameraPath.__name__]
-    old = any(type(getattr(each, "frames", None)).__name__ != Frames.__name__ for each in cameras)
-    if old or any(not hasattr(value, field.name) for field in fields(kind)):
+    has_old_camera = any(
+        type(getattr(camera, "frames", None)).__name__ != Frames.__name__ for camera in cameras
+    )
+    if has_old_camera or any(not hasattr(value, field.name) for field in fields(kind)):
         version = Kept.version()
         raise EgoXInputError(
             f"kept {kind.__name__}",
@@ -202,7 +205,7 @@ class DepthVideo(Kept):
         return self.exo.frames
 
     def check_metric(self, what: str) -> None:
-        """Refuse depth that isn't in metres; ``what`` names it in the error.
+        """Refuse depth that isn't in metres, with ``what`` as its name in the error.
 
         Raises:
             EgoXInputError: another kind.
@@ -221,17 +224,17 @@ class DepthVideo(Kept):
         return torch.isfinite(self.depth_m)
 
 
-def _other_video(own: Frames, *others: Frames) -> tuple[Remark, ...]:
+def _other_video(path_frames: Frames, *others: Frames) -> tuple[Remark, ...]:
     """Remark that a path's frames are of none of these videos, the scene's or the hands'."""
-    if own.source is None or not all(own.of_other_video(each) for each in others):
+    if path_frames.source is None or not all(path_frames.of_other_video(each) for each in others):
         return ()
     names = {"/".join(each.source.parts[-2:]) for each in others if each.source is not None}
-    said = (
-        f"warning: the path is of {'/'.join(own.source.parts[-2:])}, all else of "
+    warning = (
+        f"warning: the path is of {'/'.join(path_frames.source.parts[-2:])}, all else of "
         f"{', '.join(sorted(names))}. If these are two cameras, give depth and path the exo pose of "
         "each, in one world; if they show the same, all is right"
     )
-    return (Remark(said, RemarkKind.WARNING),)
+    return (Remark(warning, RemarkKind.WARNING),)
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
@@ -260,7 +263,7 @@ class CameraTrajectory(Kept):
             )
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Count the frames."""
         return len(self.ego)
 
     @property
@@ -269,7 +272,8 @@ class CameraTrajectory(Kept):
         return self.ego.frames
 
     def check_moments(self, frames: Frames, what: str) -> None:
-        """Refuse poses of other moments than a scene's, a depth's or the hands'; ``what`` names it.
+        """Refuse poses of other moments than ``frames``, those of a scene, depth or hands called
+        ``what``.
 
         Raises:
             EgoXInputError: other times, see :meth:`.frames.Frames.check_same`.
@@ -297,50 +301,57 @@ class CameraTrajectory(Kept):
 
         Theirs is used. Where only one side says a pose, the videos are compared.
         """
-        own = self.exo
-        if own is None or own.world != "take" or any(each.world != "take" for each in owners):
+        path_exo = self.exo
+        if (
+            path_exo is None
+            or path_exo.world != "take"
+            or any(each.world != "take" for each in owners)
+        ):
             return _other_video(self.frames, *(each.frames for each in owners))
-        if any(each.begins_as(own) for each in owners):
+        if any(each.begins_as(path_exo) for each in owners):
             return ()
-        said = (
+        warning = (
             f"warning: the exo camera of the path's file isn't that of scene and depth: "
-            f"{own.first_words}, against {owners[0].first_words}. If it is another camera of the take, "
+            f"{path_exo.first_words}, against {owners[0].first_words}. If it is another camera of the take, "
             "all is right; if it is the same one, these are two worlds: take both from one file, or give "
             "the depth no exo pose, so that the path's ties it"
         )
-        return (Remark(said, RemarkKind.WARNING),)
+        return (Remark(warning, RemarkKind.WARNING),)
 
     def other_hands(self, frames: Frames) -> tuple[Remark, ...]:
         """Remark that hands are of another video than the path's exo camera, in whose axes they are."""
         return () if self.exo is None else _other_video(self.exo.frames, frames)
 
     def exo_of(self, exo: CameraPath) -> CameraPath:
-        """The exo camera of a depth in the path's world: its own poses, if that is known.
+        """Bring a depth's exo camera into the path's world, or keep its own poses if their world is
+        known.
 
         Raises:
             EgoXInputError: a path whose world nobody knows.
         """
-        own = self.known_exo
-        if own.world == "exo" or exo.world == "take":
+        path_exo = self.known_exo
+        if path_exo.world == "exo" or exo.world == "take":
             return exo
-        if own.moves or not exo.moves:
-            return own
-        return replace(exo, w2c=compose(exo.w2c, own.at(0)), world=own.world)
+        if path_exo.moves or not exo.moves:
+            return path_exo
+        return replace(exo, w2c=compose(exo.w2c, path_exo.at(0)), world=path_exo.world)
 
     def beside(self, exo: CameraPath) -> CameraTrajectory:
-        """The path with the exo camera of a depth: its lens and, where one world has both, its poses.
+        """Combine the path with a depth's exo camera: its lens and, if one world has both, its
+        poses.
 
         Raises:
             EgoXInputError: a path whose world nobody knows, or of other moments.
         """
-        own = self.known_exo
+        path_exo = self.known_exo
         self.check_moments(exo.frames, "depth")
-        if own.world == "exo" or exo.world == own.world:
+        if path_exo.world == "exo" or exo.world == path_exo.world:
             return self.tied(exo)
-        return replace(self, exo=replace(own, lens=exo.lens, lens_guessed=exo.lens_guessed))
+        return replace(self, exo=replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed))
 
     def tied(self, exo: CameraPath) -> CameraTrajectory:
-        """The path with the exo camera that owns it, in its world: that of the scene, or of the depth.
+        """Tie the path to the exo camera that owns it, in its world: the scene's or the depth's
+        camera.
 
         Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
         others are taken to be in its world, whichever it is. The exo camera of the path's own file
@@ -371,11 +382,11 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     Raises:
         EgoXInputError: it is of a version that has other fields.
     """
-    own = next((base for base in type(value).__mro__ if base.__name__ == kind.__name__), None)
-    if own is not None and issubclass(kind, Kept):
-        made_by = getattr(own, "version", lambda: "1.1 or older")
+    own_type = next((base for base in type(value).__mro__ if base.__name__ == kind.__name__), None)
+    if own_type is not None and issubclass(kind, Kept):
+        made_by = getattr(own_type, "version", lambda: "1.1 or older")
         _check_version(value, kind, made_by())
-    return own is not None
+    return own_type is not None
 
 
 def _count_frames(payload: DepthVideo | PointCloud, count: int) -> None:
@@ -468,9 +479,13 @@ class PointSet:
 
     @staticmethod
     def join(*sets: PointSet) -> PointSet:
-        """All points in order; of the sets one at least."""
-        full = [points for points in sets if len(points)] or sets[:1]
-        return full[0] if len(full) == 1 else _each(lambda *parts: torch.cat(parts), *full)
+        """Concatenate all points in order, of at least one set."""
+        nonempty_sets = [points for points in sets if len(points)] or sets[:1]
+        return (
+            nonempty_sets[0]
+            if len(nonempty_sets) == 1
+            else _combine_sets(lambda *parts: torch.cat(parts), *nonempty_sets)
+        )
 
     @staticmethod
     def join_moving(parts: Sequence[PointSet]) -> PointSet:
@@ -491,17 +506,19 @@ class PointSet:
         self,
         keep: Tensor,  # [N] bool, or [M] int64 indices
     ) -> PointSet:
-        """Some of the points."""
+        """Select some of the points."""
         keep = keep.nonzero()[:, 0] if keep.dtype == torch.bool else keep
-        return _each(lambda part: part[keep], self)
+        return _combine_sets(lambda part: part[keep], self)
 
     def to(self, device: torch.device) -> PointSet:
-        """The points on a device; the same object where they are there already."""
-        return self if self.xyz.device == device else _each(lambda part: part.to(device), self)
+        """Move the points to a device, or give the same object if they are there already."""
+        return (
+            self if self.xyz.device == device else _combine_sets(lambda part: part.to(device), self)
+        )
 
 
-def _each(function: Callable[..., Tensor], *sets: PointSet) -> PointSet:
-    """A set whose tensors are made of the same ones of others."""
+def _combine_sets(function: Callable[..., Tensor], *sets: PointSet) -> PointSet:
+    """Combine sets field by field, each tensor made from the same fields of all sets."""
     return PointSet(
         **{f.name: function(*(getattr(each, f.name) for each in sets)) for f in fields(PointSet)}
     )
@@ -514,10 +531,10 @@ class MovingPoints(Protocol):
     """
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Count the frames."""
 
     def __getitem__(self, frame: int) -> PointSet:
-        """The moving points of one frame."""
+        """Compute the moving points of one frame."""
 
 
 @frozen
@@ -568,7 +585,7 @@ class PointCloud(Kept):
         return tuple(part.exo for part in self.parts or (self,))
 
     def points(self, frame: int | None) -> PointSet:
-        """The static points and, with a frame number, that frame's moving ones."""
+        """Join the static points and, with a frame number, that frame's moving ones."""
         static = self.static
         return (
             static
@@ -577,7 +594,7 @@ class PointCloud(Kept):
         )
 
     def mean_background(self, progress: Progress = no_progress) -> PointSet:
-        """The background that the released presets draw; see :attr:`mean_static`."""
+        """Compute the background that the released presets draw (see :attr:`mean_static`)."""
         if not self.parts:
             return self.static if self.mean_static is None else self.mean_static(progress)
         return PointSet.join(*(part.mean_background(progress) for part in self.parts))
@@ -594,7 +611,7 @@ class EgoPrior:
     seen: Tensor | None = None  # [T, H, W] uint8, :data:`NOW` and the other classes
 
     def depth(self) -> DepthVideo:
-        """The depth as any other: its camera is the ego camera, with a pose per frame."""
+        """Present the prior's depth as a video's, with the ego camera and a pose per frame."""
         return DepthVideo(
             depth_m=self.depth_m, exo=self.trajectory.ego.of(slice(len(self.depth_m)))
         )
@@ -625,13 +642,13 @@ def seen_text(
     # The result of seen_shares.
     shares: dict[str, Tensor],
 ) -> str:
-    """Shares of the classes in the whole clip, for people."""
+    """Describe, for people, the shares of the classes in the whole clip."""
     now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())
-    worst = int(shares["unobserved"].argmax())
+    worst_frame = int(shares["unobserved"].argmax())
     return (
         f"All frames: {now:.0f} % of the picture seen by exo now, "
         f"{earlier:.0f} % at a different time, {doubtful:.0f} % doubtful, {unobserved:.0f} % never seen "
-        f"(most in frame {worst}: {100 * shares['unobserved'][worst]:.0f} %)"
+        f"(most in frame {worst_frame}: {100 * shares['unobserved'][worst_frame]:.0f} %)"
     )
 
 
@@ -687,18 +704,18 @@ class Canvas:
             EgoXInputError: other frame count or size.
         """
         t, h, _, w_ego = self.latent_grid
-        got = tuple(ego_latent.shape[-3:])
-        if got != (t, h, w_ego):
+        latent_shape = tuple(ego_latent.shape[-3:])
+        if latent_shape != (t, h, w_ego):
             raise EgoXInputError(
                 "latent to sample",
-                got=f"{got[0]} latent frames of {got[1]}x{got[2]}",
+                got=f"{latent_shape[0]} latent frames of {latent_shape[1]}x{latent_shape[2]}",
                 expected=f"{t} latent frames of {h}x{w_ego}",
                 fix="sample the latent that came with this canvas",
             )
 
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:
-        """(t, h, w_exo, w_ego) in latents."""
+        """Size of the canvas in latents: (t, h, w_exo, w_ego)."""
         _, _, t, h, w_exo = self.exo_latent.shape
         return t, h, w_exo, self.prior_latent.shape[-1]
 
@@ -734,12 +751,16 @@ class GgaGeometry:
         )
 
     def notes(self) -> list[str]:
-        """The share of exo tokens that have no depth and so guide nothing, and the cameras, in words."""
+        """Describe the share of exo tokens that have no depth and so guide nothing, and the
+        cameras."""
         t, h, w_exo, w_ego = self.grid
         exo = self.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
-        missing = float((exo == 0).float().mean())
-        words = f"{missing:.1%} of the exo tokens have no depth and guide nothing"
-        return [*([words] if missing > 0 else []), *map(str, self.cameras)]
+        missing_share = float((exo == 0).float().mean())
+        sentences = [str(camera) for camera in self.cameras]
+        if missing_share > 0:
+            missing = f"{missing_share:.1%} of the exo tokens have no depth and guide nothing"
+            sentences.insert(0, missing)
+        return sentences
 
     @property
     def tokens(self) -> int:
@@ -760,7 +781,7 @@ class GgaGeometry:
         )
 
     def select_frames(self, latent_frames: list[int]) -> GgaGeometry:
-        """The part for these latent frames, in this order (the host's context windows)."""
+        """Select the part of these latent frames, in this order (the host's context windows)."""
         t, h, w_exo, w_ego = self.grid
         index = torch.as_tensor(latent_frames, dtype=torch.int64, device=self.query_dirs.device)
         per_frame = h * (w_exo + w_ego)
