@@ -31,24 +31,24 @@ TURNED = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 
 
 def flipped(w2c: Tensor) -> Tensor:
-    """Poses in OpenGL's axes."""
+    """Convert poses to OpenGL's axes."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 
 def rolled(sine: float) -> Change:
-    """Poses of a picture that is turned by a quarter."""
+    """Turn the picture of poses by a quarter."""
     return lambda w2c: w2c.new_tensor([[0, sine, 0], [-sine, 0, 0], [0, 0, 1.0]]) @ w2c
 
 
 def times(factor: float) -> Change:
-    """Depth, or places of poses, in another unit."""
+    """Multiply depth, or places of poses, by the factor of another unit."""
     return lambda values: (
         values * (values.new_tensor([1, 1, 1, factor]) if values.shape[-2:] == (3, 4) else factor)
     )
 
 
 def disparity(depth_m: Tensor) -> Tensor:
-    """Disparity from 0 to 1, as networks give it."""
+    """Compute disparity from 0 to 1, as networks give it."""
     inverse = 1 / depth_m
     far, near = inverse.nanquantile(0.005), inverse.nanquantile(0.995)
     return ((inverse - far) / (near - far)).clamp(1e-3, 1)
@@ -79,7 +79,7 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
 
 
 def said(take: SyntheticTake, changes: dict[str, Change] = {}) -> str:  # noqa: B006
-    """The remark on the head's place: "" where silent; "refused: " before a refusal."""
+    """Find the remark on the head's place, "" if there is none, with "refused: " before a refusal."""
     take_from_drawn = torch.tensor(TURNED, dtype=torch.float64)
     change = {name: changes.get(name, torch.clone) for name in ("depth", "ego", "exo")}
 
@@ -121,7 +121,7 @@ def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
 
 
 def unusual(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
-    """All postures and places of exo, a head that is hidden and an upright picture among them."""
+    """Yield all postures and places of exo, with a hidden head and an upright picture among them."""
     kinds = list(product(CHOICES["posture"], CHOICES["exo_place"]))
     for seed in seeds:
         posture, place = kinds[seed % len(kinds)]

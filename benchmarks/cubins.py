@@ -61,7 +61,7 @@ def usage(cubin: bytes) -> tuple[int, int]:
 
 
 def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
-    """Of one kernel, and whether it is as it must be."""
+    """Format the cell of one kernel, and check whether it is as it must be."""
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
     sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
     sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]

@@ -31,7 +31,7 @@ def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
 
 
 def table(checks: list[Check]) -> str:
-    """One line a check."""
+    """Format one line for each check."""
     width = max(len(check.name) for check in checks)
     return "\n".join(
         f"{check.name:{width}s}  {check.difference:9.2e}  bound {check.bound:7.1e}  "

@@ -93,7 +93,7 @@ def away_from_outlines(index: Tensor) -> Tensor:
 def measure_drawn(
     take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every: int
 ) -> dict:
-    """Figures of one preset over every ``every``-th frame and its predecessor."""
+    """Measure one preset over every ``every``-th frame and its predecessor."""
     scene = build_scene(take.exo_rgb, depth)
     compared = range(0, scene.frame_count, every)
     frames = sorted({t for t in compared} | {t - 1 for t in compared if t})
@@ -123,7 +123,7 @@ def measure_drawn(
 
 
 def measure_seed(spec: SyntheticSpec, every: int) -> dict:
-    """Case -> preset -> figures, on one take."""
+    """Measure one take: case -> preset -> figures."""
     take = make_take(spec)
     exact = take.depth_video()
     cases = {"exact": exact, "errors": with_errors(exact, DepthErrors(), 1000 + spec.seed)}

@@ -97,7 +97,7 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
 
 
 def verdict(values: dict[str, float]) -> dict[str, Any]:
-    """Distance from the public run, and True where that is near."""
+    """Compute the distance from the public run, and whether it is small."""
     off = {key: values[key] - PUBLIC[key] for key in PUBLIC}
     return {"off": off, "near": all(abs(off[key]) <= NEAR[key] for key in PUBLIC)}
 

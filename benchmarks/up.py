@@ -89,12 +89,12 @@ def _rolled(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
 
 
 def off_deg(up: Up, truth: Tensor) -> float:
-    """Angle between an answer and the truth."""
+    """Measure the angle between an answer and the truth."""
     return math.degrees(math.acos(max(-1.0, min(1.0, float(up.direction @ truth)))))
 
 
 def row(clips: list[Clip]) -> dict[str, float]:
-    """Figures of a group."""
+    """Compute the figures of a group."""
     answers = [(find_up([exo], ego, depths), truth) for exo, ego, depths, truth in clips]
     off = np.array([off_deg(up, truth) for up, truth in answers])
     within = np.array([up.within_deg for up, _ in answers])

@@ -18,7 +18,8 @@ def missing_packages(names: Iterable[str]) -> list[str]:
 
 
 def this_machine() -> dict[str, Any]:
-    """System, cores, free disk and main memory in GB (None without psutil), NVIDIA's driver."""
+    """Describe system, cores, free disk and main memory in GB (None without psutil), and NVIDIA's
+    driver."""
     memory_gb = None
     if find_spec("psutil") is not None:
         import psutil
@@ -35,8 +36,8 @@ def this_machine() -> dict[str, Any]:
 
 
 def write_first(file: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON, whole or not at all; for later ones there is ``safe_files``, which
-    imports torch."""
+    """Write a first record as JSON, whole or not at all. Later ones are written with
+    ``safe_files``, which imports torch."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.first")
     temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")

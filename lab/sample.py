@@ -42,7 +42,7 @@ class Sample:
 
 
 def samples() -> Mapping[str, Sample]:
-    """The takes under sample/, by folder."""
+    """List the takes under sample/ by folder."""
     first = clip_spec(FIRST_SEED["test"], ClipSettings())
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
@@ -53,7 +53,7 @@ def samples() -> Mapping[str, Sample]:
 
 
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
-    """Points of the wearer of a take as a detector would see them."""
+    """Write the points of a take's wearer as a detector would see them."""
     layout = draw_layout(spec)
     camera = layout.scene.exo.camera
     people = detected_person(seen_person(layout), camera, spec.fps, np.random.default_rng(0))

@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def _entries(file: Path, names: set[str] | None = None) -> Iterator[str]:
-    """Each of the names, or all public ones, that a file defines: source, then purpose."""
+    """Format each of the names, or all public ones, that a file defines: source, then purpose."""
     text = file.read_text("utf-8")
     for node in ast.parse(text).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", node)

@@ -130,7 +130,7 @@ class SmallerLora:
         write_streamed(target, entries, tensor_of, self.metadata)
 
     def report(self) -> Iterator[str]:
-        """One line for the matrices of each kind: their number, rank and energy."""
+        """Yield one line for the matrices of each kind: their number, rank and energy."""
         kinds = defaultdict(list)
         for part, size in self.sizes.items():
             kinds[re.sub(r".*blocks\.\d+\.", "", part)].append(size)

@@ -154,7 +154,7 @@ class Merge:
         return f"diffusion_model.{name.removesuffix('.weight')}.lora_A.weight" in self.matrices
 
     def weight(self, name: str) -> Tensor:
-        """One weight of the result, before it is rounded."""
+        """Compute one weight of the result, before it is rounded."""
         source = self.names[name]
         weight, stem = self.read(source), source.removesuffix("weight")
         scale = next((stem + end for end in SCALES if stem + end in self.header), None)
@@ -179,7 +179,7 @@ class Merge:
         return weight
 
     def parts(self, name: str) -> dict[str, Tensor]:
-        """Tensors of one weight of the result, by their whole names."""
+        """Compute the tensors of one weight of the result, by their full names."""
         weight, config = self.weight(name), self.config(name)
         if config is None:
             return {name: weight.to(WIDE[self.entries(name)[name][0]])}

@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def read_frames(path: Path) -> np.ndarray:
-    """Frames [T, H, W, 3] uint8 RGB of a video."""
+    """Read the frames [T, H, W, 3] uint8 RGB of a video."""
     info = probe_video(path)
     return np.stack([picture for _, picture in decode_frames(path, info, range(info.frame_count))])
 

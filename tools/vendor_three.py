@@ -26,7 +26,7 @@ BUNDLE, LICENCE = "three.mjs", "three.LICENSE.txt"
 
 
 def main() -> None:
-    """Bundle, and record the hashes of what came."""
+    """Bundle three.js, and record the hashes of its files."""
     data = json.loads(DATA.read_text("utf-8"))
     bundle(data)
     data["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}

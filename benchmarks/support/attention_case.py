@@ -46,7 +46,7 @@ def random_geometry(
     generator: torch.Generator,
     make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents,
 ) -> GgaGeometry:
-    """Random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU.
+    """Draw random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU.
 
     ``make``: ``tokens_from_latents`` of another import of the core, as the pack has one.
     """
@@ -85,7 +85,7 @@ def make_case(
 
 @contextmanager
 def kernel(name: str) -> Iterator[None]:
-    """Torch's attention by one kernel, or by its own choice."""
+    """Select one kernel for torch's attention, or leave the choice to torch."""
     backend = PLAIN_KERNELS[name]
     with sdpa_kernel(backend) if backend is not None else nullcontext():
         yield
@@ -145,7 +145,8 @@ def exact_rows(
 
 
 def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
-    """Error of a result [B, tokens, heads * dim] in the rows of :func:`exact_rows`, as a share of their size.
+    """Compute the error of a result [B, tokens, heads * dim] in the rows of :func:`exact_rows`, as
+    a share of their size.
 
     Both are root mean squares. A share, because bias sharpens attention and so enlarges what it gives.
     """

@@ -49,7 +49,7 @@ def worst(ours: Tensor, theirs: Tensor) -> float:
 
 
 def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajectory]:
-    """DepthVideo and CameraTrajectory of what the released code consumed (depth only where it
+    """Rebuild DepthVideo and CameraTrajectory that the released code consumed (depth only where it
     sampled it)."""
     height, width = tensors["in_depth_hw"].tolist()
     fx, fy, cx, cy = tensors["mid_exo_fx_fy_cx_cy"].tolist()
@@ -66,7 +66,7 @@ def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajector
 
 
 def geometry_checks(folder: Path) -> Iterator[Check]:
-    """gga_geometry_* and gga_bias: the numbers of two takes, which are beside the repository."""
+    """Check gga_geometry_* and gga_bias: the numbers of two takes, which are beside the repository."""
     bias_golden = golden("gga_bias", folder)
     for name in TAKES:
         tensors = golden(f"gga_geometry_{name}", folder)
@@ -128,7 +128,8 @@ def bias_checks(
 
 
 def packing_checks() -> Iterator[Check]:
-    """pack_mask: the 36 channels, the mask, and the latent behind the released image embedding."""
+    """Check pack_mask: the 36 channels, the mask, and the latent behind the released image
+    embedding."""
     tensors = golden("pack_mask")
     exo, prior = (
         normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
@@ -162,7 +163,7 @@ def packing_checks() -> Iterator[Check]:
 
 
 def schedule_checks() -> Iterator[Check]:
-    """schedule_50, and that diffusers as installed walks it."""
+    """Check schedule_50, and that the installed diffusers follows it."""
     tensors = golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = released_schedule(50, shift)
@@ -193,7 +194,7 @@ def schedule_checks() -> Iterator[Check]:
 
 
 def lora_delta_checks() -> Iterator[Check]:
-    """tiny_lora: B A of the renamed tensors against the fused deltas."""
+    """Check tiny_lora: B A of the renamed tensors against the fused deltas."""
     tensors = golden("tiny_lora")
     for tag in ("r4a4", "r4a8"):
         lora = convert_lora(part(tensors, f"{tag}.file."))

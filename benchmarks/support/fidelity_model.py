@@ -82,8 +82,8 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
 
 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """tiny_transformer: without GGA and with three strengths, in units of the output's standard
-    deviation."""
+    """Check tiny_transformer without GGA and with three strengths, in units of the output's
+    standard deviation."""
     tensors = golden("tiny_transformer")
     for name, lambda_g in (
         ("no_gga", 0.0),
@@ -99,8 +99,8 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """tiny_lora through *EgoX LoRA*, fused outputs at both strengths (of the output's standard
-    deviation)."""
+    """Check tiny_lora through *EgoX LoRA*, fused outputs at both strengths (of the output's
+    standard deviation)."""
     inputs, tensors = golden("tiny_transformer"), golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
         for tag in ("r4a4", "r4a8"):
@@ -121,7 +121,7 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """denoise_6step: *EgoX Model Patch*, *EgoX Released Sampling* and the host's CFG guider."""
+    """Check denoise_6step: *EgoX Model Patch*, *EgoX Released Sampling* and the host's CFG guider."""
     tensors = golden("denoise_6step")
     for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
         expected = [tensors[f"{run}.latents_after_step.{i}"] for i in range(STEPS)]
@@ -134,7 +134,7 @@ def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def denoise(
     pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float
 ) -> list[Tensor]:
-    """Ego latents [1, 16, t, h, w_ego] in model space after each step."""
+    """Denoise ego latents [1, 16, t, h, w_ego] in model space, and keep those after each step."""
     import comfy.clip_vision
     import comfy.samplers
 
@@ -187,8 +187,8 @@ def denoise(
 
 
 def embedding_picture_checks() -> Iterator[Check]:
-    """pack_mask: the host's CLIP preprocessing against the released processor's, whose resampling
-    filter differs."""
+    """Check pack_mask: the host's CLIP preprocessing against the released processor's, whose
+    resampling filter differs."""
     import comfy.clip_model
     import comfy.sample
 
@@ -220,7 +220,7 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
 
 
 def text_checks(pack: ModuleType) -> Iterator[Check]:
-    """EgoX Text through the host's umT5 tokenizer class, against max_length=512, truncation,
+    """Check EgoX Text through the host's umT5 tokenizer class, against max_length=512, truncation,
     padding to 512.
 
     The vocabulary is of single characters, umT5's being out of reach; the rules are what is
@@ -265,7 +265,7 @@ def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
 
 
 def model_checks(pack: ModuleType) -> Iterator[Check]:
-    """Everything that runs on the host's model."""
+    """Check everything that runs on the host's model."""
     with torch.inference_mode():
         model = golden_model(pack)
         yield from transformer_checks(pack, model)

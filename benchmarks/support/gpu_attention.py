@@ -42,7 +42,8 @@ def kernel_rows(
     cases: Sequence[tuple[str, int]],
     judged: bool = False,
 ) -> Iterator[Row]:
-    """Each named backend for these dtypes and batches: error and time beside plain attention."""
+    """Measure error and time of each named backend beside plain attention, for these dtypes and
+    batches."""
     latents, heads, dim = SHAPES[size]
     for dtype, batch in cases:
         with torch.inference_mode():
@@ -103,8 +104,8 @@ def _guided(case: rig.Case, name: str, **more: Any) -> Callable[[], Tensor]:
 
 
 def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
-    """Attention without geometry by each of torch's kernels, and by cuDNN with exo and ego queries
-    apart."""
+    """List attention without geometry by each of torch's kernels, and by cuDNN with exo and ego
+    queries apart."""
     t, h, w_exo, _ = case.geometry.grid
 
     def by(name: str) -> Tensor:

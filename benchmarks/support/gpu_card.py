@@ -119,7 +119,7 @@ def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
 
 
 def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
-    """One step of the trainer's model."""
+    """Measure one step of the trainer's model."""
     what, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
     stored = {"bf16": "bfloat16", "fp8": "float8"}[base]
     try:
@@ -146,8 +146,8 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
 
 
 def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[Row]:
-    """One step of the shipped configuration for a card of so many GB, blocks and checkpoints in main
-    memory."""
+    """Measure one step of the shipped configuration for a card of so many GB, with blocks and
+    checkpoints in main memory."""
     what, judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
     try:
         from benchmarks.support.training_step import measure_offloaded
@@ -180,7 +180,7 @@ def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
 
 
 def tests_row(device: torch.device) -> Row:
-    """pytest on what takes tensors of any device."""
+    """Run pytest on what takes tensors of any device."""
     what = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
         return Row(what=what, measured="not run: takes a card and pytest")

@@ -70,8 +70,8 @@ def start_host() -> str:
 
 
 def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
-    """Rows of one part: a type of weights, or ``fast``, perhaps with the GB to which the device's
-    free memory is held."""
+    """Yield the rows of one part: a type of weights, or ``fast``, perhaps with the GB to which the
+    device's free memory is limited."""
     kind, _, rest = which.partition(" ")
     held_gb = "" if kind == "compiled" else rest
     size, total_bytes, ballast_bytes = given["size"], given["total_bytes"], 0

@@ -31,7 +31,7 @@ class Row:
 
 
 def anonymous(text: str) -> str:
-    """Without folders, user and computer: fit to be shown to anybody."""
+    """Remove folders, user and computer from a text, so that anybody may read it."""
     for folder, shown in ((PACK, "<pack>"), (Path.home(), "~")):
         for written in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
             if len(written) > 3:

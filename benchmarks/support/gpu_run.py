@@ -111,7 +111,7 @@ class Report:
 
 
 def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
-    """All parts but the device's, in the order in which the card's owner needs them."""
+    """List all parts but the device's, in the order in which the card's owner needs them."""
     judged = size == "14b" and card["capability"] == [9, 0]
     room = card.get("total_bytes", LARGE_BYTES)
     weights = "bf16" if room >= LARGE_BYTES else "fp8"

@@ -17,7 +17,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, memory and GPU, without names that identify one computer."""
+    """Describe CPU, cores, memory and GPU, without names that identify one computer."""
     facts: dict[str, Any] = {
         "system": platform.system(),
         "processor": _processor(),
@@ -34,8 +34,8 @@ def machine() -> dict[str, Any]:
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Operations a second of one large matrix product in the compute dtype: what the FLOP limit is
-    reckoned with."""
+    """Measure the operations a second of one large matrix product in the compute dtype, as the
+    basis of the FLOP limit."""
     on_gpu = device.type == "cuda"
     n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
@@ -43,7 +43,7 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """One call, waited for."""
+    """Time one call until the device has finished it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()

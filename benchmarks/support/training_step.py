@@ -86,7 +86,8 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
 
 
 def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
-    """Seconds of the second step, and GB of tensors at the worst moment of both (None on a CPU)."""
+    """Time the second step in seconds, and measure the GB of tensors at the worst moment of both
+    (None on a CPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -101,7 +102,7 @@ def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float 
 
 
 def predicted_bytes(base: str) -> float:
-    """Peak memory that the trainer predicts for a step of 14B at the released size."""
+    """Predict the trainer's peak memory for a step of 14B at the released size."""
     t, h, w_exo, w_ego = RELEASED_GRID
     memory = {"base_dtype": base}
     config = parse_config({"base": "", "cache": "", "output": "", "steps": 1, "memory": memory})

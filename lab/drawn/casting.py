@@ -1,4 +1,4 @@
-"""First hits of many rays among many solids; rays are grouped in tiles so that most solids are
+"""Find first hits of many rays among many solids. Rays are grouped in tiles so that most solids are
 never tried."""
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def rotate_back(
     vectors: Tensor,  # [N, 3]
     rotation: Tensor,  # [3, 3] shared, or [N, 3, 3] one for each
 ) -> Tensor:  # [N, 3]
-    """v R, that is the inverse rotation applied to each vector."""
+    """Apply the inverse rotation to each vector (v R)."""
     return (
         vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
     )
@@ -145,7 +145,7 @@ def first_hits(
 ) -> tuple[
     Tensor, Tensor
 ]:  # ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none
-    """The nearest solid that each ray meets.
+    """Find the nearest solid that each ray meets.
 
     Without tiles every solid is tried on every ray: the plain twin of the culled cast. Of two
     solids that are met at the same depth the first one counts.
@@ -183,7 +183,7 @@ def _pairs(
     rows: Tensor,  # [R] int64, of ``visible``
     tile_of_ray: Tensor,  # [N] int64
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
-    """Solids and rays that may meet, some ``PAIRS_AT_ONCE`` at a time."""
+    """Yield solids and rays that may meet, some ``PAIRS_AT_ONCE`` at a time."""
     at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
     for some in rows.split(at_once):
         row, ray = visible[some][:, tile_of_ray].nonzero(as_tuple=True)

@@ -56,7 +56,7 @@ class DepthErrors:
 
 
 def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo:
-    """The same clip with depth as a network would give it; equal arguments give equal depth.
+    """Give the same clip the depth errors of a network. Equal arguments give equal depth.
 
     The error's pattern belongs to the seed alone: other amounts scale it, another size of the
     picture resamples it. Masks and cameras stay true, unknown depth stays unknown.
@@ -98,8 +98,8 @@ def _mixing(
     # In the unit of the places.
     length: float,
 ) -> Tensor:  # [N, K]
-    """Weights that turn K independent normal numbers into N of unit variance with correlation
-    exp(-d²/2 length²)."""
+    """Compute weights that turn K independent normal numbers into N of unit variance with
+    correlation exp(-d²/2 length²)."""
     last = math.ceil(2 * (float(places[-1]) + 0.5) / length)
     knots = torch.arange(-4, last + 5) * (length / 2)
     weights = (-(((places[:, None] - knots) / length) ** 2)).exp()
@@ -110,7 +110,7 @@ def _bled(
     depth_m: Tensor,  # [H, W], NaN where unknown
     bleed_px: float,
 ) -> Tensor:  # [H, W]
-    """Each depth becomes the mean of its neighbourhood in 1/z.
+    """Replace each depth by the mean of its neighbourhood in 1/z.
 
     A plane's 1/z is linear in the picture, so surfaces stay as they are and only outlines soften;
     the near side weighs more, so silhouettes swell, as those of networks that regress disparity do.

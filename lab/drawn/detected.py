@@ -58,7 +58,7 @@ class SeenPerson:
 
 
 def seen_person(layout: Layout) -> SeenPerson:
-    """The wearer's points; the exo camera stands."""
+    """Project the wearer's points into a standing exo camera, with the visibility of each."""
     camera, head = layout.scene.exo.camera, layout.head
     marks = torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))  # [T, 8, 3]
     local = transform(layout.scene.exo.at(0), marks)
@@ -79,7 +79,7 @@ def exo_hits(
     # False if rays pass through the glasses.
     glasses: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """(ray depth [N], solid [N]) of rays from a standing exo camera."""
+    """Cast rays from a standing exo camera, for ray depth [N] and solid [N]."""
     scene = layout.scene
     origin = camera_centre(scene.exo.at(0)).float().expand(scene.frames, 3)
     bundle = RayBundle(rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid)
@@ -92,7 +92,7 @@ def exo_hits(
 def _seen(
     layout: Layout, marks: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor
 ) -> np.ndarray:
-    """[T, 8] which points nothing else hides, and the picture shows."""
+    """Mark the points [T, 8] that nothing else hides and that the picture shows."""
     frames, count = marks.shape[:2]
     centre = camera_centre(layout.scene.exo.at(0))
     away = (marks - centre).reshape(-1, 3)
@@ -115,7 +115,8 @@ def detected_person(
     fps: float,
     rng: np.random.Generator,
 ) -> Detected:
-    """Errors, missing and made-up points, swapped sides; the wearer is lost for a while."""
+    """Detect the wearer with errors, missing and made-up points and swapped sides, and lose the
+    wearer for a while."""
     count, seen, size = len(person.uv), person.seen, person.head_px * camera.fx
     gap = max(1, round(GAP_S * fps))
     start = int(rng.integers(4, max(5, count - gap - 4)))
@@ -141,7 +142,7 @@ def network_points(
     camera: CameraModel,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
-    """Points as small real networks give them: all in every frame, hidden ones on the outline.
+    """Detect points as small real networks do: all in every frame, hidden ones on the outline.
 
     A visible point is off by the same share of the head in all frames. A hidden ear or eye is on
     its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
@@ -171,7 +172,8 @@ def network_points(
 
 
 def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:
-    """The same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18 points a person."""
+    """Write the same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18
+    points a person."""
     rows = list(OPENPOSE_POINTS[18].values())
 
     def written(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def _covisible(take: SyntheticTake, frame: int) -> Covisible:
 def _incidence(
     take: SyntheticTake, frame: int, points: Tensor, index: Tensor, *rays: Tensor
 ) -> Tensor:
-    """Smallest cosine [N] of the incidence angles of the given rays at surface points [N, 3] of
-    solids [N]."""
+    """Find the smallest cosine [N] of the incidence angles of the given rays at surface points [N,
+    3] of solids [N]."""
     cosine = torch.zeros_like(points[:, 0])
     for solid_index in index.unique().tolist():
         subset = (index == solid_index).nonzero().squeeze(1)

@@ -1,5 +1,5 @@
-"""Heads: the shape that all figures have, or one drawn for a person; the points that a detector
-looks for, and where the ego camera sits.
+"""Heads (the shape that all figures have, or one drawn for a person), the points that a detector
+looks for, and the ego camera's place.
 
 Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull;
 metres."""
@@ -55,8 +55,8 @@ USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
 
 
 def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
-    """A person's head: its size, each of its lengths, and how the glasses sit; nothing is drawn for
-    ``usual``."""
+    """Draw a person's head: its size, each of its lengths, and how the glasses sit. ``usual`` is
+    the fixed head."""
     if wearer == "usual":
         return USUAL_HEAD
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
@@ -97,7 +97,7 @@ def on_head(
     y: float,
     z: float,
 ) -> np.ndarray:  # [T, 3]
-    """A place of the head's frame in the body's."""
+    """Move a place of the head's frame into the body's."""
     return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
 
@@ -108,7 +108,7 @@ def drawn_head_parts(
     skin: Colour,
     hair: Colour,
 ) -> list[Part]:
-    """The solids of a drawn person's head and neck."""
+    """Build the solids of a drawn person's head and neck."""
     s, spot = form.size, partial(on_head, pose)
     dark: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
@@ -201,7 +201,7 @@ def eyes_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
-    """The head as an upright camera between the eyes."""
+    """Compute the head's pose as an upright camera between the eyes."""
     rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
     return np.concatenate([rotation, on_head(pose, *form.eyes)[..., None]], axis=-1)
 
@@ -210,8 +210,8 @@ def ego_from_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4]
-    """The ego camera: tilted as it sits, the sensor on its side (stored, upright down is the
-    sensor's x, stored right is minus its y)."""
+    """Compute the ego camera's pose: tilted as it sits, the sensor on its side (stored, upright
+    down is the sensor's x, stored right is minus its y)."""
     pitch = np.radians(form.mount_pitch_deg)
     right, forward, up = pose[..., 0], pose[..., 1], pose[..., 2]
     ahead = np.cos(pitch) * forward + np.sin(pitch) * up

@@ -158,8 +158,8 @@ def _draw_exo_cameras(
     landmarks: np.ndarray,
     facing: float,
 ) -> list[tuple[CameraModel, np.ndarray]]:
-    """The exo cameras and their exo_from_room [3, 4]; the first two of four are those of a spec
-    with two."""
+    """Draw the exo cameras and their exo_from_room [3, 4]. The first two of four are those of a
+    spec with two."""
     draw = partial(
         draw_exo,
         width=spec.exo_width,
@@ -190,7 +190,7 @@ def _draw_exo_cameras(
 
 
 def _hiding(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
-    """A board between an exo camera and the head, across that line."""
+    """Place a board between an exo camera and the head, across that line."""
     way = head - eye
     place = eye + rng.uniform(*HIDING_SHARE) * way
     angle = float(np.arctan2(-way[0], way[1]))
@@ -223,7 +223,7 @@ def _turned(angle: float, x: float, y: float) -> tuple[float, float]:
 
 
 def _right_turned(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
-    """A pose [..., 3, 4] whose source is replaced by one turned against it by a rotation [3, 3]."""
+    """Replace a pose's source [..., 3, 4] by one turned against it by a rotation [3, 3]."""
     return np.concatenate(
         [target_from_source[..., :3] @ source_from_other, target_from_source[..., 3:]], axis=-1
     )
@@ -278,7 +278,7 @@ def _draw_moving_person(
 def _looking_about(
     rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray
 ) -> np.ndarray:
-    """The gaze carried to both sides about the head, once to and fro in some seconds."""
+    """Swing the gaze to both sides about the head, once to and fro in some seconds."""
     period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
     angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
     turn = np.stack([turn_z(each) for each in angle])
@@ -289,7 +289,7 @@ def _looking_about(
 def _solids(
     rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray, focal: float
 ) -> tuple[tuple[Solid, ...], np.ndarray]:
-    """(solids, room_from_solid [T, S, 3, 4])."""
+    """Turn parts into solids with their room_from_solid [T, S, 3, 4]."""
     solids, poses = [], []
     for part in parts:
         pose = np.broadcast_to(part.pose, (spec.frames, 3, 4))
@@ -309,8 +309,8 @@ def _solids(
 
 
 def _exo_pixel(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
-    """Metres on the part a radian of the exo picture spans: its distance, stretched where a slab is
-    seen at a slant."""
+    """Measure the metres on the part that a radian of the exo picture spans: its distance,
+    stretched where a slab is seen at a slant."""
     away = pose[:, 3] - eye
     far = float(np.linalg.norm(away))
     half = np.asarray(part.size)

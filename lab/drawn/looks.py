@@ -45,7 +45,7 @@ LOOKS: dict[Look, LookSettings] = {
 def draw_material(
     rng: np.random.Generator, part: Part, *, texture: str, exo_pixel_m: float
 ) -> Material:
-    """The part's material.
+    """Draw the part's material.
 
     Args:
         texture: ``plain`` (colours, faint shades), ``soft`` (patterns and large waves) or
@@ -105,8 +105,8 @@ def _draw_pattern(
     thin: int | None,
     exo_pixel_m: float,
 ) -> dict[str, object]:
-    """Pattern fields of the material. All numbers are drawn in any case: later draws don't depend
-    on the options."""
+    """Draw the material's pattern. All numbers are drawn in any case, so that later draws don't
+    depend on the options."""
     has = rng.random() < settings.pattern
     kind = (
         "tiles"

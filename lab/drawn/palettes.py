@@ -80,7 +80,8 @@ COLOUR_NAMES: tuple[tuple[str, Colour], ...] = (
 
 
 def colour_name(colour: Colour) -> str:
-    """The nearest plain word, for prompts; hue counts for more than lightness."""
+    """Name a colour by the nearest plain word, for prompts, with hue counting for more than
+    lightness."""
 
     def apart(other: Colour) -> float:
         own, its = sum(colour) / 3, sum(other) / 3

@@ -29,13 +29,13 @@ class Part:
 
 
 def turn_z(angle: float) -> np.ndarray:  # [3, 3]
-    """Rotation about z, radians."""
+    """Rotate about z, in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def pose_at(centre: Iterable[float], angle: float = 0.0) -> np.ndarray:  # [3, 4]
-    """A pose turned about z, at ``centre``."""
+    """Build a pose turned about z, at ``centre``."""
     return np.concatenate([turn_z(angle), np.asarray(list(centre), dtype=float)[:, None]], axis=1)
 
 
@@ -48,7 +48,7 @@ def box(
     group: Group = "furniture",
     angle: float = 0.0,
 ) -> Part:
-    """A box by its full edge lengths (the solid keeps half of them)."""
+    """Build a box from its full edge lengths (the solid keeps half of them)."""
     x, y, z = (float(edge) / 2 for edge in size)
     return Part(
         name=name,
@@ -70,7 +70,7 @@ def pillar(
     look: Look,
     group: Group = "furniture",
 ) -> Part:
-    """An upright cylinder that stands on ``foot``."""
+    """Build an upright cylinder that stands on ``foot``."""
     x, y, z = foot
     return Part(
         name=name,
@@ -91,7 +91,7 @@ def ball(
     look: Look,
     group: Group = "furniture",
 ) -> Part:
-    """A sphere about ``centre``."""
+    """Build a sphere about ``centre``."""
     return Part(
         name=name,
         kind="sphere",
@@ -112,7 +112,7 @@ def between(
     look: Look,
     group: Group,
 ) -> Part:
-    """A capsule from ``begin`` to ``end``."""
+    """Build a capsule from ``begin`` to ``end``."""
     begin, end = np.broadcast_arrays(begin, end)
     axis = end - begin
     length = np.linalg.norm(axis, axis=-1)
@@ -131,7 +131,7 @@ def along(
     axis: np.ndarray,  # [..., 3]
     centre: np.ndarray,  # [..., 3]
 ) -> np.ndarray:  # [..., 3, 4]
-    """Poses whose z runs along ``axis``."""
+    """Compute poses whose z runs along ``axis``."""
     z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
     # Start from the world axis that the mean direction is furthest from, the same for all frames:
     # no flips in time.
@@ -142,7 +142,7 @@ def along(
 
 
 def placed(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
-    """Standing parts of a piece of furniture, turned about z and moved to ``foot``."""
+    """Turn the standing parts of a piece of furniture about z, and move them to ``foot``."""
     turn, shift = turn_z(angle), np.asarray(list(foot), dtype=float)
     result = []
     for part in parts:

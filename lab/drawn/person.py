@@ -153,8 +153,8 @@ def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
 def _arm(
     side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour, skin: Colour
 ) -> tuple[list[Part], np.ndarray, np.ndarray]:
-    """(parts, wrist [T, 3], hand frame [T, 3, 3] with columns thumb side, fingers, back of the
-    hand)."""
+    """Build an arm: its parts, the wrist [T, 3], and the hand frame [T, 3, 3] with columns thumb
+    side, fingers, back of the hand."""
     fingers = np.array([-side * 0.30, 0.90, -0.30])
     fingers = np.broadcast_to(fingers / np.linalg.norm(fingers), palm.shape)
     wrist = palm - WRIST_TO_PALM_M * fingers
@@ -188,7 +188,7 @@ def _arm(
 
 
 def _hand_places() -> np.ndarray:  # [21, 3]
-    """Joints of a hand in its frame: thumb side, fingers, back.
+    """Place the joints of a hand in its frame: thumb side, fingers, back.
 
     Bones are drawn straight from the root of the thumb to its tip, and from a finger's middle joint
     to its tip; the joints between lie on them.
@@ -210,7 +210,7 @@ HAND = _hand_places()
 def _hand_parts(
     wrist: np.ndarray, frame: np.ndarray, joints: list[np.ndarray], skin: Colour
 ) -> list[Part]:
-    """Palm, fingers from the little one on, thumb."""
+    """Build palm, fingers from the little one on, and thumb."""
     parts = []
     for x in (-0.024, 0.0, 0.024):
         low, high = (
@@ -228,7 +228,7 @@ def _hand_parts(
 def _held(
     rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float
 ) -> tuple[str, Part]:
-    """Something in the hand: under the palm, turning with it."""
+    """Put something into the hand, under the palm and turning with it."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
         half = tuple(
@@ -260,14 +260,14 @@ def _held(
 def frame_rotation(
     frame: np.ndarray,  # [T, 3, 3]
 ) -> np.ndarray:  # [T, 3, 3]
-    """The hand frame as a rotation: the left hand's is mirrored, and solids take rotations only."""
+    """Make the hand frame a rotation. The left hand's is mirrored, and solids take rotations only."""
     rotation = frame.copy()
     rotation[..., 0] *= np.sign(np.linalg.det(frame))[..., None]
     return rotation
 
 
 def _head_pose(head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """body_from_head [T, 3, 4], columns right, forward, up."""
+    """Compute body_from_head [T, 3, 4], with columns right, forward, up."""
     forward = gaze - head
     forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
     right = np.cross(forward, np.array([0.0, 0.0, 1.0]))

@@ -41,7 +41,7 @@ def draw_posture(rng: np.random.Generator, kind: str, ceiling_m: float) -> Postu
 
 
 def _lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
-    """On the back or a side, on a mat or a bed, the head anywhere."""
+    """Draw a person on the back or a side, on a mat or a bed, the head anywhere."""
     top, yaw, side = rng.uniform(0.06, 0.6), rng.uniform(-np.pi, np.pi), rng.uniform(-100, 100)
     turn = Rotation.from_euler("ZXZ", [np.degrees(yaw), 90, side], degrees=True).as_matrix()
     hips = turn @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, top + THICK_M])
@@ -69,7 +69,7 @@ def _bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
 
 
 def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
-    """Off the floor, before a wall with holds."""
+    """Draw a person off the floor, before a wall with holds."""
     lift = np.eye(3, 4)
     lift[2, 3] = rng.uniform(0.15, ceiling_m - 1.95)
     wall = box("wall", (2.2, 0.1, ceiling_m), (0, 0.62, ceiling_m / 2), pick(rng, WOODS), "wood")
@@ -87,7 +87,8 @@ def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
 
 
 def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Workspace:
-    """The workspace of a standing figure whose hands reach as a posture asks for, without a table."""
+    """Change the workspace of a standing figure so that the hands reach as a posture requires,
+    without a table."""
     height = rng.uniform(1.7, 2.2) if kind == "climbing" else rng.uniform(0.75, 1.1)
     up = np.array([0.0, 0.0, height - workspace.table_height])
     return replace(
@@ -102,7 +103,7 @@ def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Works
 
 
 def posed(person: Person, posture: Posture) -> Person:
-    """The standing figure in a posture."""
+    """Bring the standing figure into a posture."""
     turn, shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
 
     def moved(points: np.ndarray) -> np.ndarray:  # [..., 3]

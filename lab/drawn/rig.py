@@ -46,7 +46,8 @@ def sway(
     slowest_s: float = 4.0,
     fastest_s: float = 1.2,
 ) -> np.ndarray:  # [T]
-    """A wandering value of about ``size``: four sines between the two periods, zero on average."""
+    """Draw a wandering value of about ``size``: four sines between the two periods, zero on
+    average."""
     value = np.zeros_like(times_s)
     for _ in range(4):
         period = rng.uniform(fastest_s, slowest_s)
@@ -75,7 +76,7 @@ SEATS = {
 def ease(
     share: np.ndarray,  # [T] 0...1 of the time
 ) -> np.ndarray:  # [T] 0...1 of the way
-    """The minimum-jerk profile of a reaching hand, at rest at both ends."""
+    """Compute the minimum-jerk profile of a reaching hand, at rest at both ends."""
     x = np.clip(share, 0, 1)
     return x**3 * (10 - 15 * x + 6 * x**2)
 
@@ -89,7 +90,7 @@ def reach_path(
     offset_s: float,
     lift_m: float,
 ) -> np.ndarray:  # [T, 3] metres
-    """A hand that goes from stop to stop, rests at each, lifts between them and begins again."""
+    """Move a hand from stop to stop, with a rest at each and a lift between them, in a loop."""
     phase = (times_s + offset_s) / period_s
     leg = np.floor(phase).astype(int)
     share = ease((phase - leg) / 0.7)  # it rests for the rest of the period
@@ -100,7 +101,7 @@ def reach_path(
 
 
 def ego_camera(size: int) -> CameraModel:
-    """The ego camera of a picture of ``size`` x ``size`` px."""
+    """Build the ego camera of a picture of ``size`` x ``size`` px."""
     return EGO_CAMERA.rescale(size, size)
 
 
@@ -118,7 +119,8 @@ def handheld(
     room: tuple[np.ndarray, np.ndarray],
     parts: Iterable[Part],
 ) -> np.ndarray:  # [T, 3, 4]
-    """Poses of a camera that is carried or turned; of several ways the one that stays freest."""
+    """Move a camera that is carried or turned, choosing of several ways the one that stays furthest
+    from obstacles."""
     shake = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
     hand_m, hand = (
         np.stack([sway(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
@@ -147,7 +149,8 @@ def handheld(
 
 
 def _room_left(parts: list[Part], places: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """Metres, at most what is enough, between some places and the nearest wall or furniture."""
+    """Measure the metres, at most ``FREE_M``, between some places and the nearest wall or
+    furniture."""
     walls = min((places - low).min(), (high - places)[:, :2].min())
     return min(FREE_M, walls, *(_nearest(parts, place) for place in places))
 
@@ -172,7 +175,8 @@ def draw_exo(
     # Standard deviation of its tilt.
     roll_deg: float = 1.5,
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
-    """A camera inside the room, off the furniture, with head and hands in free sight.
+    """Place a camera inside the room, off the furniture, with a free line of sight to head and
+    hands.
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""

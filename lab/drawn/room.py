@@ -15,7 +15,8 @@ WALL_M = 0.1  # thickness
 
 @frozen
 class Room:
-    """Inner faces of the room, metres, room frame; the person stands or sits at the origin."""
+    """Inner faces of the room in metres, in the room frame, where the person stands or sits at the
+    origin."""
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
@@ -78,7 +79,7 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
 def _against(
     low, high, wall: int, share: float, width: float
 ) -> tuple[float, tuple[float, float, float]]:
-    """(angle, foot) that puts a piece's back against wall 0...3 (back, right, front, left),
+    """Find angle and foot that put a piece's back against wall 0...3 (back, right, front, left),
     ``share`` along it."""
     margin = width / 2 + 0.03
     x = low[0] + margin + share * (high[0] - low[0] - 2 * margin)
@@ -92,8 +93,8 @@ def _against(
 
 
 def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: int) -> list[Part]:
-    """Framed pictures and windows, at most two a wall, spread so that every wall tends to have
-    something."""
+    """Place framed pictures and windows, at most two a wall, spread so that every wall tends to
+    have something."""
     parts: list[Part] = []
     first = int(rng.integers(4))
     for i in range(count):

@@ -15,8 +15,7 @@ from .solids import Solid
 
 @frozen
 class Light:
-    """A lamp and an even surrounding light; what a surface shows does not depend on where it is
-    seen from."""
+    """A lamp and an even surrounding light. The light of a surface doesn't depend on the viewpoint."""
 
     position: Tensor  # [3] metres, world
     strength: Tensor  # [] of the lamp
@@ -44,7 +43,7 @@ class Scene:
         return self.world_from_solid.device
 
     def to(self, device: torch.device | str) -> Scene:
-        """The scene with its solids and lamp on a device; cameras stay."""
+        """Copy the scene with its solids and lamp to a device. Cameras stay."""
         light = self.light
         lamp = (light.position.to(device), light.strength.to(device))
         return replace(
@@ -58,8 +57,8 @@ class Scene:
         return self.world_from_solid.shape[0]
 
     def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
-        """Solids by group; ``moving`` None takes both; ``head`` False leaves the wearer's head out
-        (ego camera)."""
+        """List solids by group. ``moving`` None takes both kinds, and ``head`` False leaves the
+        wearer's head out (ego camera)."""
         return [
             i
             for i, solid in enumerate(self.solids)
@@ -67,6 +66,6 @@ class Scene:
         ]
 
     def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
-        """Check whether a solid's index belongs to one of the groups; the last entry (index -1, a
-        miss) is False."""
+        """Tabulate whether a solid's index belongs to one of the groups. The last entry (index -1,
+        a miss) is False."""
         return torch.tensor([solid.group in groups for solid in self.solids] + [False])

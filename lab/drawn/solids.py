@@ -24,8 +24,8 @@ NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 @frozen
 class Solid:
-    """One solid. The wearer and what the hands hold move; the wearer's head is left out of the wearer's
-    own camera."""
+    """One solid. The wearer and things in the hands move, and the wearer's own camera doesn't see
+    the wearer's head."""
 
     name: str
     kind: Kind
@@ -48,7 +48,7 @@ class Solid:
         return a + b  # sphere: b is 0
 
     def bounding_spheres(self) -> list[tuple[float, float, float, float]]:
-        """Spheres (centre in the solid's frame, radius; metres) that together contain the solid.
+        """Cover the solid with spheres (centre in the solid's frame, radius) in metres.
 
         A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and
         cull nothing."""
@@ -75,7 +75,7 @@ def intersect(
     origin: Tensor,  # [3] or [N, 3] metres, the solid's frame
     rays: Tensor,  # [N, 3] unit directions, the solid's frame
 ) -> Tensor:  # [N] ray depth, metres
-    """Depth of the first hit, infinite where the ray misses or starts inside."""
+    """Compute the depth of the first hit, infinite where the ray misses or starts inside."""
     sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
     if kind == "box":
         depth = _box(sizes.to(rays.dtype), origin, rays)
@@ -106,7 +106,8 @@ def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> T
 
 
 def _side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """(depth of entering the endless cylinder about z, whether the ray meets it)."""
+    """Intersect rays with the endless cylinder about z, for the depth of entering it and whether
+    the ray meets it."""
     ox, oy = origin[..., 0], origin[..., 1]
     dx, dy = rays[..., 0], rays[..., 1]
     a = (dx * dx + dy * dy).clamp_min(1e-12)
@@ -141,7 +142,7 @@ def normals(
     size: Sizes,
     points: Tensor,  # [N, 3] on the surface, the solid's frame
 ) -> Tensor:  # [N, 3]
-    """Outward unit normals in the solid's frame."""
+    """Compute outward unit normals in the solid's frame."""
     sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
     radius, half = sizes[..., :1], sizes[..., 1:2]
     if kind == "sphere":
@@ -166,7 +167,7 @@ def distance(
     size: Sizes,
     points: Tensor,  # [N, 3] the solid's frame
 ) -> Tensor:  # [N] metres
-    """Distance from points to the solid; 0 inside."""
+    """Measure the distance from points to the solid, 0 inside."""
     sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
     radius, half = sizes[..., 0], sizes[..., 1]
     if kind == "box":

@@ -43,7 +43,7 @@ RANGES = {
 
 @frozen
 class SyntheticSpec:
-    """One synthetic take; equal specs give equal takes.
+    """Settings of one synthetic take. Equal specs give equal takes.
 
     The seed draws layout, palette, textures, light, motion and camera placement; every drawing has
     a random stream of its own, so that changing ``frames``, a size or one option leaves the others'
@@ -110,6 +110,6 @@ class SyntheticSpec:
         return self.exo_motion > 0 or self.exo_turn_deg > 0
 
     def text(self) -> str:
-        """The spec for a take's file: what differs from the defaults."""
+        """Write the spec for a take's file, with what differs from the defaults."""
         usual = asdict(SyntheticSpec())
         return str({name: x for name, x in asdict(self).items() if x != usual[name]})

@@ -24,8 +24,8 @@ from .views import CAST_AT_ONCE, Renderer, View
 
 @frozen
 class SyntheticTake:
-    """Ground truth of both cameras. Pictures uint8, stored (upright) orientation; depth exact to
-    float32."""
+    """Ground truth of both cameras, with uint8 pictures in stored (upright) orientation and depth
+    exact to float32."""
 
     spec: SyntheticSpec
     scene: Scene
@@ -47,7 +47,7 @@ class SyntheticTake:
 
     @property
     def views(self) -> tuple[SyntheticTake, ...]:
-        """A take for each exo camera, this one first; scene, truth, prompt and times are one."""
+        """A take for each exo camera, this one first, with shared scene, truth, prompt and times."""
         return (self, *self.further)
 
     def exo_frames(self) -> Tensor:  # [T, H, W, 3] float32 0...1
@@ -57,7 +57,7 @@ class SyntheticTake:
         return self.ego_rgb.float() / 255
 
     def depth_video(self) -> DepthVideo:
-        """The exact depth as the pipeline takes it."""
+        """Build the exact depth as the pipeline takes it."""
         return DepthVideo(
             depth_m=self.exo_depth_m,
             exo=self.exo,
@@ -65,7 +65,7 @@ class SyntheticTake:
         )
 
     def trajectory(self) -> CameraTrajectory:
-        """The exact ego poses, with the lens that the ego picture was drawn with."""
+        """Build the exact ego poses, with the lens that the ego picture was drawn with."""
         return CameraTrajectory(ego=self.ego, exo=self.exo)
 
 
@@ -76,7 +76,7 @@ def make_take(
     # Rays are cast on it.
     device: torch.device | str = "cpu",
 ) -> SyntheticTake:
-    """Draw and render a take; it is on the CPU.
+    """Draw and render a take, and put it on the CPU.
 
     Every ray is intersected with the solids in closed form: depth, masks and poses are exact
     (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
@@ -113,14 +113,15 @@ def make_take(
 
 
 def drawn_hands(layout: Layout, exo: CameraPath) -> HandTrack:
-    """The wearer's hands as an exo camera of the scene has them."""
+    """Find the wearer's hands in the frame of an exo camera of the scene."""
     return HandTrack.of_joints(transform(exo.w2c[:, None], layout.hands), "drawing")
 
 
 def _render(
     spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress
 ) -> list[tuple[Tensor, ...]]:
-    """Results of :func:`_compact` for each exo camera, then for the ego camera, all frames."""
+    """Render all frames for each exo camera, then for the ego camera, as results of
+    :func:`_compact`."""
     neighbours = crease_neighbours(scene)
     *exos, ego = (
         Renderer(scene, camera, neighbours, spec.edge_samples)
@@ -157,8 +158,8 @@ def _render(
 
 
 def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W], index int16 [F, H, W]); a
-    miss has depth NaN."""
+    """Pack a view into rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and index
+    int16 [F, H, W]. A miss has depth NaN."""
     size = (-1, renderer.height, renderer.width)
     ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
     depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)

@@ -44,7 +44,7 @@ def albedo_at(
     step_x: Tensor,  # [N, 3] how far the surface point moves for one pixel to the right
     step_y: Tensor,  # [N, 3] for one pixel down
 ) -> Tensor:  # [N, 3]
-    """Filtered albedo."""
+    """Compute the filtered albedo."""
     colour = points.new_tensor(material.albedo).expand(len(points), 3)
     if material.pattern != "none":
         share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
@@ -59,8 +59,8 @@ def albedo_at(
 
 
 def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
-    """A square wave -1...1 of period 1 whose edges are straightened over ``width`` periods, all
-    phases alike."""
+    """Compute a square wave -1...1 of period 1 whose edges are straightened over ``width`` periods,
+    all phases alike."""
     triangle = (
         4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0
     )  # 1 at half periods, -1 at whole ones
@@ -70,7 +70,7 @@ def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
 
 
 def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
-    """Share [N], 0...1, of the pattern's second colour."""
+    """Compute the share [N], 0...1, of the pattern's second colour."""
     product = None
     for axis in range(3):
         cell = material.cell_m[axis]
@@ -99,7 +99,7 @@ def draw_waves(
     plane: int | None = None,
     grain: int | None = None,
 ) -> dict[str, tuple]:
-    """Random waves: (waves, phases, wave_colours) as Material takes them.
+    """Draw random waves: the fields waves, phases and wave_colours of Material.
 
     Args:
         lengths_m: shortest and longest wavelength, metres, drawn evenly in its logarithm.

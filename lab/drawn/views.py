@@ -54,7 +54,7 @@ class ViewRays:
         # Number per side.
         samples: int,
     ) -> Tensor:  # [samples², N, 3]
-        """Sub-rays of the pixels, spread evenly over each."""
+        """Spread sub-rays evenly over each of the pixels."""
         width, _ = self.camera.stored_size
         uv = torch.stack(
             (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
@@ -81,7 +81,7 @@ def outline(
     height: int,
     width: int,
 ) -> Tensor:  # [F * H * W] bool
-    """Pixels with a 4-neighbour on another solid or on another face."""
+    """Mark the pixels with a 4-neighbour on another solid or on another face."""
     ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
     edge = torch.zeros_like(ids, dtype=torch.bool)
     right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
@@ -96,7 +96,7 @@ def outline(
 
 
 class Renderer:
-    """Casts one camera's views of a scene, several frames at a time; stores what stays the same
+    """Casts one camera's views of a scene, several frames at a time, and stores what stays the same
     from frame to frame.
 
     Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small
@@ -183,7 +183,7 @@ class Renderer:
         indices: list[int],
         flat: Tensor,  # [N] flat indices
     ) -> Tensor:  # [N, 3]
-        """Colours of outline pixels, averaged over sub-rays."""
+        """Compute colours of outline pixels, averaged over sub-rays."""
         if len(flat) == 0:
             return self.view_rays.rays[:0]
         visible, samples = self.visible(frames, indices), self.edge_samples**2
@@ -195,7 +195,7 @@ class Renderer:
         return torch.cat(means)
 
     def full(self, frames: list[int], indices: list[int]) -> View:
-        """Whole pictures, outlines smoothed."""
+        """Render complete pictures with smoothed outlines."""
         view = self.cast(frames, indices)
         if self.edge_samples > 1:
             edge = outline(view.index, view.normals, self.height, self.width).nonzero().squeeze(1)
@@ -205,8 +205,8 @@ class Renderer:
     def over(
         self, frames: list[int], background: View, moving: list[int], everything: list[int]
     ) -> View:
-        """Pictures of a standing camera: moving solids over the background, which is one picture or
-        one per frame."""
+        """Render pictures of a standing camera: moving solids over the background, which is one
+        picture or one per frame."""
         visible = self.visible(frames, moving)
         tiles = visible.any(0).reshape(len(frames), -1)
         flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)

@@ -26,7 +26,7 @@ class Workspace:
 
 
 def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> Workspace:
-    """Draw table, stool and things; the things keep clear of each other and of the hands' zone."""
+    """Draw table, stool and things. The things keep clear of each other and of the hands' zone."""
     seated = bool(rng.random() < 0.6)
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
     width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick(rng, WOODS)
@@ -88,7 +88,8 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
 def _thing(
     rng: np.random.Generator, colour: Colour, z: float, scale: float
 ) -> tuple[str, list[Part], float]:
-    """(name, parts about x = y = 0 standing at height z, radius of its footprint)."""
+    """Draw a thing: its name, its parts about x = y = 0 standing at height z, and the radius of its
+    footprint."""
     kind = int(rng.integers(6))
     if kind == 0:
         radius, tall = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)

@@ -32,7 +32,7 @@ class Drawers:
     enough: Event  # set: no more rooms to train on
 
     def end(self) -> None:
-        """End them, whatever they are drawing."""
+        """End the processes, whatever they are drawing."""
         self.enough.set()
         for process in self.processes:
             process.terminate()

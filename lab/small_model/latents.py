@@ -60,8 +60,8 @@ class LatentMaker:
         return normalise_latent(torch.cat(batches))
 
     def tensors(self, clip: DemoClip, variant: Variant) -> dict[str, Tensor]:
-        """Tensors of a clip, on the CPU: those of EgoX, and the ego view's two conditions for the
-        base."""
+        """Encode the tensors of a clip, on the CPU: those of EgoX, and the ego view's two
+        conditions for the base."""
         videos = {
             "exo": clip.exo,
             "ego": clip.ego,

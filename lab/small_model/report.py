@@ -111,7 +111,7 @@ def _sampled(
     strength: float,
     until: float,
 ) -> list[Tensor]:  # [T, H, W, 3] float32 0...1 each
-    """Ego videos of the rooms, of one at least, of others until the time is over."""
+    """Sample ego videos of one room at least, and of more until the time is over."""
     model = make_trainable(config, text.device)
     model.model.to(text.device).eval()
     if not strength:
@@ -156,7 +156,7 @@ def outlines(
     video: Tensor,  # [T, H, W, 3] 0...1
     truth: Tensor,  # [T, H, W, 3]
 ) -> float:
-    """Gradient of the grey picture projected on the truth's, as a share of the truth's."""
+    """Project the gradient of the grey picture on the truth's, as a share of the truth's."""
     ours, true = (
         torch.stack([grey.diff(dim=1)[:, :, :-1], grey.diff(dim=2)[:, :-1]])
         for grey in (frames.double().mean(-1) for frames in (video, truth))

@@ -149,7 +149,7 @@ def train_small_model(
 
 
 def _plan(training: DemoTraining, started: float, ready: float, left: float, minutes: float) -> str:
-    """When each stage ends, in seconds from the start."""
+    """Describe when each stage ends, in seconds from the start."""
     start_seconds, share = ready - started, 60 * minutes * training.ready_until
     until = {
         "first rooms": training.first_rooms_until,

@@ -184,7 +184,7 @@ def _loss(
     noise: Tensor,
     sigmas: Tensor,
 ) -> Tensor:
-    """Loss of a batch that is on the device."""
+    """Compute the loss of a batch that is on the device."""
     device, dtype = noise.device, model.compute_dtype
     sample = sample.to(device, dtype)
     with torch.autocast(device.type, dtype, enabled=model.autocast):
@@ -201,7 +201,7 @@ def _losses(
     text: Tensor,
     batch: int,
 ) -> Mapping[str, float]:
-    """Loss of held-out clips by noise level, each with the same noise every time."""
+    """Compute the loss of held-out clips by noise level, each with the same noise every time."""
     numbers = list(range(len(rooms.clips)))
     means = {}
     for level in LEVELS:

@@ -14,8 +14,8 @@ from .settings import DemoTraining, Stage
 
 
 def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
-    """Config that trains all weights of ``start`` on the ego view alone: half of the clips as plain
-    image-to-video, half with a prior's holes."""
+    """Configure a training of all weights of ``start`` on the ego view alone: half of the clips as
+    plain image-to-video, half with a prior's holes."""
     return {
         **_values(training, training.base, "float32"),
         "task": "base_i2v",
@@ -25,7 +25,7 @@ def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
 
 
 def lora_values(base: Path, start: Path, training: DemoTraining) -> dict[str, Any]:
-    """Config of an EgoX LoRA on ``base``, from the LoRA ``start``."""
+    """Configure an EgoX LoRA on ``base``, from the LoRA ``start``."""
     return {
         **_values(training, training.lora, "bfloat16"),
         "task": "egox_lora",

@@ -101,8 +101,8 @@ class KeptPages:
 
 @contextmanager
 def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
-    """``browser(webgl)``: pages of a headless browser with 3-D views or without, each started when
-    it is first asked for and closed at the end."""
+    """Yield a function ``browser(webgl)`` that opens pages of a headless browser with 3-D views or
+    without. Each browser starts when it is first needed and closes at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, ExitStack() as running:
@@ -168,8 +168,8 @@ class ComfyPage:
         self.said.append(f"{message.type}: {message.text}")
 
     def open(self, path: str = "/") -> "ComfyPage":
-        """Go to the page and wait until the graph can be used: its first workflow is loaded, so
-        that none comes over what a test loads."""
+        """Go to the page and wait until its first workflow is loaded, so that it doesn't replace
+        what a test loads."""
         self.page.goto(self.address + path, wait_until="domcontentloaded")
         self.page.wait_for_function(
             "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "

@@ -33,12 +33,12 @@ IMAGE_DIM = 20
 
 
 def golden(name: str, folder: Path = GOLDEN) -> dict[str, Tensor]:
-    """Tensors of ``name.safetensors``."""
+    """Load the tensors of ``name.safetensors``."""
     return load_file(folder / f"{name}.safetensors")
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those tensors whose key starts with ``prefix``, under the rest of their key."""
+    """Select the tensors whose key starts with ``prefix``, under the rest of their key."""
     return {
         key.removeprefix(prefix): tensor
         for key, tensor in tensors.items()

@@ -31,7 +31,7 @@ class RigSize:
 
 
 def node_defaults(node: Any) -> dict[str, Any]:
-    """Defaults of a node's inputs, of those that have one."""
+    """List the defaults of a node's inputs that have one."""
     inputs = node.GET_SCHEMA().inputs
     return {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
 
@@ -62,7 +62,7 @@ class ModelRig:
         return {entry.id: entry.default for entry in self.nodes("gga_inputs").gga_inputs()}
 
     def patch(self, model: Any = None, **changes: Any) -> Any:
-        """EgoX Model Patch with its defaults, on the rig's model or another."""
+        """Run EgoX Model Patch with its defaults, on the rig's model or another."""
         inputs = {
             "depth": self.depth,
             "trajectory": self.trajectory,
@@ -162,12 +162,12 @@ def load_vae(path: Path) -> Any:
 
 
 def text_conditioning(width: int, tokens: int, seed: int) -> list:
-    """Random text features [1, tokens, width] in the host's CONDITIONING form."""
+    """Draw random text features [1, tokens, width] in the host's CONDITIONING form."""
     return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
 def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
-    """Exo frames and ego prior [T, H, W, 3] of smooth moving colours."""
+    """Draw exo frames and an ego prior [T, H, W, 3] of smooth moving colours."""
     generator = torch.Generator().manual_seed(0)
 
     def picture(width: int) -> torch.Tensor:
@@ -257,8 +257,9 @@ def make_rig(
 
 
 def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
-    """As :func:`make_rig` with random latents instead of encoded pictures: for measuring, where the
-    VAE would take most of the time. Wan 2.2 form, no picture embedding."""
+    """Make a rig as :func:`make_rig`, with random latents instead of encoded pictures, for
+    measurements in which the VAE would take most of the time. It has the form of Wan 2.2, without a
+    picture embedding."""
     types = core(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(0)

@@ -47,7 +47,8 @@ WAN21_FUN_CONTROL = TransformerForm(in_channels=3 * LATENT_CHANNELS)
 
 
 def transformer_shapes(form: TransformerForm) -> Shapes:
-    """Names and shapes of a Wan transformer in the native naming: diffusers' own class, renamed by our key table."""
+    """List names and shapes of a Wan transformer in the native naming: diffusers' own class,
+    renamed by our key table."""
     from diffusers import WanTransformer3DModel
 
     image = (
@@ -123,7 +124,7 @@ def clip_vision_shapes(config: Mapping[str, Any]) -> Shapes:
 
 
 def _shapes(kind: Callable[..., Any], *arguments: Any, **options: Any) -> Shapes:
-    """Names and shapes of a model's tensors, without memory for them."""
+    """List names and shapes of a model's tensors, without memory for them."""
     with torch.device("meta"):
         model = kind(*arguments, **options)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -80,7 +80,7 @@ NOTE = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
 
 
 def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """One seeded tensor: unit gain for weights, ones for norm scales, small biases.
+    """Draw one seeded tensor: unit gain for weights, ones for norm scales, small biases.
 
     numpy's legacy generator, because its stream is frozen for good; one stream a name, so that
     adding a tensor leaves the others as they were."""
@@ -98,7 +98,7 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 def random_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
-    """Seeded tensors for a table of shapes."""
+    """Draw seeded tensors for a table of shapes."""
     return {
         name: random_tensor(name, shape, seed).to(torch.float16).contiguous()
         for name, shape in shapes.items()
@@ -106,7 +106,7 @@ def random_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
 
 
 def with_config(config: dict[str, object]) -> dict[str, str]:
-    """Metadata with what a loader can't tell from shapes (those of tests/standin_nodes: the
+    """Build metadata with what a loader can't tell from shapes (those of tests/standin_nodes: the
     configuration)."""
     return {**NOTE, "config": json.dumps(config)}
 

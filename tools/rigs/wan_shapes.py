@@ -88,7 +88,7 @@ def wan_model(size: str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) 
 
 
 def forward_flops(size: str, tokens: int) -> float:
-    """Multiplications and additions of one forward of the transformer for one prompt."""
+    """Count multiplications and additions of one forward of the transformer for one prompt."""
     shape = SIZES[size]
     dim, ffn = shape["dim"], shape["ffn_dim"]
     extra = TEXT_TOKENS + IMAGE_TOKENS

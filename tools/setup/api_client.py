@@ -27,7 +27,7 @@ ENDS = {
 
 
 def prompt_file(name: str, repo: Path = REPO_ROOT) -> Path:
-    """File of a shipped workflow's API form."""
+    """Name the file of a shipped workflow's API form."""
     return repo / "workflows" / "api" / f"{name}.json"
 
 
@@ -107,7 +107,7 @@ class ApiClient:
         return str(self.get("/system_stats")["system"].get("comfyui_version", "unknown"))
 
     def object_info(self) -> dict[str, Any]:
-        """Every node type that the server has, with its inputs."""
+        """Fetch every node type that the server has, with its inputs."""
         return self.get("/object_info", timeout=120.0)
 
     def queue(self, prompt: dict[str, Any], client_id: str) -> str:

@@ -57,8 +57,8 @@ def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
 
 
 def read_models(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
-    """Arguments that let the server also read the models in the folders of ``models``, each of the
-    kind of its name."""
+    """Build arguments that let the server also read the models in the folders of ``models``, each
+    of the kind of its name."""
     kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
     file = base.root / "user" / f"models_of_the_{name}.yaml"
     # JSON is YAML, and spares the quoting of paths.

@@ -66,7 +66,7 @@ def find_browser() -> Path | None:
 
 
 def install_advice() -> str:
-    """Advice for a user who has no browser."""
+    """Advise a user who has no browser."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} names {os.environ[VARIABLE]}, which is no file"
     if sys.platform.startswith("linux"):

@@ -205,7 +205,7 @@ def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target: Pat
 
 
 def words_of(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
-    """Text that the one node of a type shows on itself."""
+    """Read the text that the one node of a type shows on itself."""
     (node_id,) = (name for name, node in prompt.items() if node["class_type"] == kind)
     return "\n".join(outcome.outputs[node_id]["text"])
 

@@ -59,7 +59,8 @@ class Environment:
     layout: Layout
 
     def variables(self) -> dict[str, str]:
-        """Environment of the processes it starts: the repository importable, the host known.
+        """Build the environment of the started processes, in which the repository can be imported
+        and the host is known.
 
         Python keeps what it compiled below ``.egox``, never in a user's host: without it each start
         compiles torch's and the host's sources anew, two thirds of its time.
@@ -103,7 +104,7 @@ def venv_python(venv: Path) -> Path:
 
 
 def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
-    """Host and environment, made ready as far as they are run.py's own.
+    """Prepare host and environment as far as they are run.py's own.
 
     ``small``: for what computes nothing, so where there is none yet, torch for the CPU will do.
     With EGOX_NO_SETUP=1 nothing is installed or fetched: what is there is used, host or not.

@@ -58,7 +58,7 @@ class Host:
 
 
 def read_version(root: Path) -> tuple[int, ...]:
-    """Version of the ComfyUI in ``root``, read from its comfyui_version.py without importing it.
+    """Read the version of the ComfyUI in ``root`` from its comfyui_version.py without importing it.
 
     Raises:
         SetupError: the folder is no ComfyUI, or one from before versions were written down.

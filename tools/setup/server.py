@@ -63,8 +63,8 @@ class Server:
         return self.client.address
 
     def command(self) -> list[str]:
-        """Command that starts the host. ``--database-url`` in memory: it may not write beside the
-        user's host."""
+        """Build the command that starts the host. ``--database-url`` is in memory, since it may not
+        write beside the user's host."""
         device = [] if torch.cuda.is_available() else ["--cpu"]
         return [
             str(self.environment.python),

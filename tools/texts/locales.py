@@ -68,7 +68,7 @@ def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[
 
 
 def _texts(nodes: dict[str, Any], page: dict[str, Any]) -> dict[str, str]:
-    """Texts by their dotted keys, empty ones left out."""
+    """Collect the texts by their dotted keys, empty ones left out."""
     return {key: text for key, text in leaves({NODES: nodes, PAGE: page}) if text.strip()}
 
 
@@ -113,7 +113,7 @@ def node_defs(schemas: Sequence[Any]) -> dict[str, Any]:
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Every text with its dotted key."""
+    """Yield every text with its dotted key."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{above}{key}.")

@@ -6,8 +6,8 @@ from tools.rigs.pack_in_process import pack_on_host
 
 
 def pack_schemas() -> list[Any]:
-    """All nodes' schemas (the host's type) in the order in which the pack lists them, with the host
-    and the pack imported into this process.
+    """List all nodes' schemas (the host's type) in the order in which the pack lists them, with the
+    host and the pack imported into this process.
 
     Raises:
         SystemExit: there is no host to import, or a node that can't be.
