@@ -40,7 +40,8 @@ class Numbering:
     file_frames: FileFrames = "auto"
     # from one picture of another program to the next; negative if their numbers start at 0
     every_nth: int = 0
-    sparse: bool = False  # frames without an entry are right: nobody was seen there
+    # frames without an entry are right: nobody was seen there, nor is asked for after the last one
+    sparse: bool = False
 
     def declared(self, file_frames: FileFrames) -> "Numbering":
         """The same, with what the user declares."""
@@ -60,13 +61,14 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     Raises:
         EgoXInputError: entries that may be of other frames, or that the frames in use lack.
     """
-    declared = numbering.file_frames
+    declared, count, total = numbering.file_frames, numbering.count, frames.total
     check_choice("file_frames", declared, FILE_FRAMES, "leave it at auto where unsure")
-    count, used, total = numbering.count, len(frames), frames.total
     whole = total is not None and abs(count - total) <= spare_frames(total)
     if numbering.numbers is not None and not (whole and _counts(numbering.numbers, frames)):
         return _by_number(frames, numbering)
-    reaches, words = frames.last < count, f"{count} entries"
+    if numbering.sparse and numbering.numbers is None:
+        frames = frames.of(slice(count))
+    used, reaches, words = len(frames), frames.last < count, f"{count} entries"
     if total not in (None, count):
         words += f" for {total} frames"
     if count == used and (declared == "in use" or (declared == "auto" and numbering.in_memory)):

@@ -267,7 +267,7 @@ def _placed(
         sparse=True,
         file_frames=file_frames,
     )
-    at, remark = entries_of(frames if stated else frames.of(slice(len(entries))), numbering)
+    at, remark = entries_of(frames, numbering)
     chosen = torch.arange(len(entries))[at] if isinstance(at, slice) else at
     return [nobody if place < 0 else entries[place] for place in chosen.tolist()], (remark,)
 
