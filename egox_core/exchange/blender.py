@@ -67,15 +67,16 @@ def opengl_c2w(
 
 
 def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[object]]:
-    """(w2c [T, 3, 4] with OpenCV axes, times_s [T] or None, names of pictures) of a parsed
-    transforms.json, upright.
+    """Read w2c [T, 3, 4], times_s [T] or None and picture names of a parsed transforms.json.
+
+    The poses have OpenCV's axes and are upright.
 
     Raises:
         EgoXInputError: no frames, a matrix that is no pose, times that are no numbers.
     """
     frames = _frames(content, name)
-    what = f"transform_matrix of {name}"
-    c2w = _rigid([f.get("transform_matrix") for f in frames], what)
+    matrix_name = f"transform_matrix of {name}"
+    c2w = _rigid([f.get("transform_matrix") for f in frames], matrix_name)
     times = [f.get("time") for f in frames]
     with intact(
         f"time of {name}",
@@ -83,39 +84,47 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[
         expected="one number per frame",
         fix="export the camera again",
     ):
-        timed = [float(time) for time in times if time is not None]
-        times_s = torch.tensor(timed, dtype=torch.float64) if len(timed) == len(times) else None
+        known_times = [float(time) for time in times if time is not None]
+        times_s = (
+            torch.tensor(known_times, dtype=torch.float64)
+            if len(known_times) == len(times)
+            else None
+        )
     return invert(SIGNS * c2w), times_s, [f.get("file_path") for f in frames]
 
 
 def _rigid(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
-    """Matrices as poses; those of three digits get the nearest rotations."""
+    """Turn matrices into poses, with the nearest rotations for those that were written with three
+    digits."""
     try:
         return validate_w2c(matrices, what)
     except EgoXInputError:
         c2w = as_matrix(matrices, what, FORM)
-        turns = c2w[..., :3, :3]
-        if turns.shape[-2:] != (3, 3) or not (turns.abs() <= 2).all():
+        rotations = c2w[..., :3, :3]
+        if rotations.shape[-2:] != (3, 3) or not (rotations.abs() <= 2).all():
             raise
-        off = turns @ turns.mT - torch.eye(3, dtype=torch.float64)
-        if float(off.abs().max()) > ROUNDED:
+        deviations = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
+        if float(deviations.abs().max()) > ROUNDED:
             raise
-        u, _, vh = torch.linalg.svd(turns)
+        u, _, vh = torch.linalg.svd(rotations)
         c2w = c2w.clone()
         c2w[..., :3, :3] = u @ vh
         return validate_w2c(c2w, what)
 
 
 def blender_camera(content: dict, name: str) -> CameraModel:
-    """The camera of a parsed transforms.json; the keys of a frame go before those of the file.
+    """Read the camera of a parsed transforms.json, in which a frame's keys go before those of the
+    file.
 
     Raises:
         EgoXInputError: no focal length, a lens or distortion that isn't known, another one per frame.
     """
     if "egox_camera" in content:
         return CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")
-    what = f"transforms file {name}"
-    return one_camera([_camera_of(content | frame, what) for frame in _frames(content, name)], what)
+    file_label = f"transforms file {name}"
+    return one_camera(
+        [_camera_of(content | frame, file_label) for frame in _frames(content, name)], file_label
+    )
 
 
 def _frames(content: dict, name: str) -> list[dict]:
@@ -131,21 +140,24 @@ def _frames(content: dict, name: str) -> list[dict]:
 
 
 def _lens_of(content: dict, what: str) -> str:
-    """The key of LENSES of a file's words; the distortion that it gives must be one of that lens."""
-    given = {key for key, value in content.items() if DISTORTION.fullmatch(key) and np.any(value)}
-    exact = {e.blender: name for name, e in LENSES.items() if e.blender_fit is None}
-    lenses = {model: name for name, e in LENSES.items() for model in e.simpler} | exact
+    """Find the key of LENSES for a file's words, and check that the distortion which it gives is
+    that lens'."""
+    distortion_keys = {
+        key for key, value in content.items() if DISTORTION.fullmatch(key) and np.any(value)
+    }
+    exact_lenses = {e.blender: name for name, e in LENSES.items() if e.blender_fit is None}
+    lenses = {model: name for name, e in LENSES.items() for model in e.simpler} | exact_lenses
     model = content.get("camera_model") or ("PINHOLE", FISHEYE)[bool(content.get("is_fisheye"))]
-    if given and model in ("PINHOLE", "SIMPLE_PINHOLE"):
+    if distortion_keys and model in ("PINHOLE", "SIMPLE_PINHOLE"):
         model = "OPENCV"  # as other readers take it
     lens = lenses.get(str(model))
-    twice = content.get("is_fisheye") and lens != lenses[FISHEYE]
-    if lens is None or twice or not given <= {*LENSES[lens].blender_keys}:
-        known = (f"{word} ({' '.join(LENSES[lenses[word]].blender_keys)})" for word in lenses)
+    contradicts = content.get("is_fisheye") and lens != lenses[FISHEYE]
+    if lens is None or contradicts or not distortion_keys <= {*LENSES[lens].blender_keys}:
+        lens_words = (f"{word} ({' '.join(LENSES[lenses[word]].blender_keys)})" for word in lenses)
         raise EgoXInputError(
             what,
-            got=f"camera_model {model}{' and is_fisheye' * bool(twice)}, distortion {sorted(given)}",
-            expected=f"a lens of {', '.join(sorted(known))}",
+            got=f"camera_model {model}{' and is_fisheye' * bool(contradicts)}, distortion {sorted(distortion_keys)}",
+            expected=f"a lens of {', '.join(sorted(lens_words))}",
             fix="undistort the images, or give stages.path a camera",
         )
     return lens

@@ -74,7 +74,7 @@ class CameraFile:
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:
-        """A path in any of :data:`FORMS`; of a file of both cameras the exo camera's.
+        """Read a path in any of :data:`FORMS`, the exo camera's if the file has both cameras.
 
         Raises:
             EgoXInputError: another form, damaged, no rigid poses.
@@ -82,26 +82,26 @@ class CameraFile:
         require_file(path, what)
         if path.suffix.lower() == ".json":
             return cls.parse(read_json(path, what), path.name)
-        read = READERS.get(path.suffix.lower())
-        if read is None:
+        reader = READERS.get(path.suffix.lower())
+        if reader is None:
             raise _unknown(path.name)
-        return read(path)
+        return reader(path)
 
     @classmethod
     def parse(cls, content: object, name: str) -> CameraFile:
-        """The same from parsed JSON, or from what a socket hands on.
+        """Parse a path of JSON that was read already, or that a socket hands on.
 
         Raises:
             EgoXInputError: as :meth:`read`.
         """
         if not isinstance(content, Mapping):
             raise _unknown(name)
-        form, said = form_of(content), {}
+        form, time_fields = form_of(content), {}
         if callable(form):
             return form(content, name)
         if form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
-            said |= {"times_s": times_s, "times_of_video": True}
+            time_fields |= {"times_s": times_s, "times_of_video": True}
             w2c = given(content, name, "exo_w2c", validate_w2c)
         elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose
@@ -109,10 +109,10 @@ class CameraFile:
             w2c = None
         if w2c is None:
             raise _unknown(name)
-        return cls.of_poses(name, w2c, "take", **said)
+        return cls.of_poses(name, w2c, "take", **time_fields)
 
     def track(self, frames: Frames, **declared: Any) -> tuple[PoseTrack, str]:
-        """The poses at their moments in the video, and how these were found.
+        """Place the poses at their moments in the video, and note how these were found.
 
         ``declared`` are fields of Numbering that the user sets.
 
@@ -122,7 +122,7 @@ class CameraFile:
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
     def of(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
-        """The camera in the depth's frames, and a note on how these were found.
+        """Place the camera in the depth's frames, and note how these were found.
 
         Raises:
             EgoXInputError: as :meth:`track`; fewer.
@@ -245,7 +245,8 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 def form_of(
     content: object,
 ) -> Callable[[Mapping, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
-    """Tell a path's JSON: the reader of another program's, or one of ours; all else is a meta.json's."""
+    """Tell the form of a path's JSON: the reader of another program's, one of ours, or else a
+    meta.json."""
     if isinstance(content, list):
         return "keyframes"
     if not isinstance(content, Mapping):
@@ -280,12 +281,12 @@ def _gvhmr(content: Mapping, name: str) -> CameraFile:
 
 
 def _omnicam(content: Mapping, name: str) -> CameraFile:
-    """The active camera's keyframes; between two of them, place, target and roll go evenly."""
+    """Read the active camera's keyframes, between which place, target and roll change evenly."""
     form = "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
     with intact(f"camera path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=form):
         cameras = content["cameras"]
-        active = content.get("active_camera_id")
-        track = next((c for c in cameras if c["id"] == active), cameras[0])["track"]
+        active_id = content.get("active_camera_id")
+        track = next((c for c in cameras if c["id"] == active_id), cameras[0])["track"]
         keys = sorted(track["keyframes"], key=lambda key: key["frame"])
         states = np.array(
             [
@@ -294,8 +295,10 @@ def _omnicam(content: Mapping, name: str) -> CameraFile:
             ],
             dtype=float,
         )
-        at = np.arange(int(track["duration_frames"]))
-        places = [np.interp(at, [key["frame"] for key in keys], column) for column in states.T]
+        frame_numbers = np.arange(int(track["duration_frames"]))
+        places = [
+            np.interp(frame_numbers, [key["frame"] for key in keys], column) for column in states.T
+        ]
     up = (0.0, 1.0, 0.0)
     w2c = [look_at(n[:3], n[3:6], up, roll_deg=-n[6]) for n in np.stack(places, 1)]
     return CameraFile.of_poses(name, torch.stack(w2c))

@@ -76,8 +76,9 @@ def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
 
 
 def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[str, ...]]:
-    """Reader of the camera, which may be any until it is asked for; the poses (w2c [N, 3, 4],
-    upright) and the picture names of images.txt or images.bin.
+    """Read poses (w2c [N, 3, 4], upright) and picture names of images.txt or images.bin.
+
+    The first result reads the camera, which may have any lens until it is called.
 
     Raises:
         EgoXInputError: files missing, malformed, no picture; by the camera's reader: cameras that
@@ -90,12 +91,14 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
     with _intact(folder):
         rows = _binary_pictures(folder) if suffix == ".bin" else _text_pictures(folder)
         for qw, qx, qy, qz, x, y, z, camera, name in rows:
-            turn = [float(v) for v in (qx, qy, qz, qw)]
-            if not any(turn):  # as some write for a picture that they lost
+            quaternion = [float(v) for v in (qx, qy, qz, qw)]
+            if not any(quaternion):  # as some write for a picture that they lost
                 continue
-            place = np.array([[float(x)], [float(y)], [float(z)]])
+            translation = np.array([[float(x)], [float(y)], [float(z)]])
             cameras.add(int(camera))
-            pictures[name] = np.concatenate((Rotation.from_quat(turn).as_matrix(), place), 1)
+            pictures[name] = np.concatenate(
+                (Rotation.from_quat(quaternion).as_matrix(), translation), 1
+            )
         if not pictures:
             raise ValueError("no picture")
         poses = torch.from_numpy(np.stack([*pictures.values()]))
@@ -106,8 +109,8 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
                 rows = _binary_cameras(folder)
             else:
                 rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
-            used = [_camera(row[1:], folder) for row in rows if int(row[0]) in cameras]
-        return one_camera(used, f"COLMAP folder {folder.name}")
+            used_cameras = [_camera(row[1:], folder) for row in rows if int(row[0]) in cameras]
+        return one_camera(used_cameras, f"COLMAP folder {folder.name}")
 
     return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pictures)
 
@@ -123,26 +126,26 @@ def names_frames(path: Path) -> bool:
 def _camera(row: list[str], folder: Path) -> CameraModel:
     model, width, height, *numbers = row
     # By model: the lens, its focal lengths, its numbers of distortion.
-    known = {e.colmap: (lens, 2, e.distortion_count) for lens, e in LENSES.items() if e.colmap}
-    known |= {
+    models = {e.colmap: (lens, 2, e.distortion_count) for lens, e in LENSES.items() if e.colmap}
+    models |= {
         name: (lens, 1, count) for lens, e in LENSES.items() for name, count in e.simpler.items()
     }
-    lens, focals, count = known.get(model, ("", 0, 0))
-    if not lens or len(numbers) != focals + 2 + count:
+    lens, focal_count, count = models.get(model, ("", 0, 0))
+    if not lens or len(numbers) != focal_count + 2 + count:
         raise EgoXInputError(
             f"COLMAP folder {folder.name}",
             got=f"model {model} with {len(numbers)} numbers",
-            expected=f"one of {', '.join(sorted(known))}",
+            expected=f"one of {', '.join(sorted(models))}",
             fix="undistort the images to PINHOLE in COLMAP, or give stages.path a camera",
         )
     values = [float(number) for number in numbers]
-    cx, cy, *distortion = values[focals:]
+    cx, cy, *distortion = values[focal_count:]
     return CameraModel(
         lens=lens,
         width=int(width),
         height=int(height),
         fx=values[0],
-        fy=values[focals - 1],
+        fy=values[focal_count - 1],
         cx=cx - 0.5,
         cy=cy - 0.5,
         distortion=(*distortion, *[0.0] * (LENSES[lens].distortion_count - count)),
@@ -160,7 +163,7 @@ def _text_pictures(folder: Path) -> Iterator[list[str]]:
 
 
 def _binary_pictures(folder: Path) -> Iterator[list]:
-    """The same of images.bin."""
+    """Yield the rows of images.bin from the quaternion on."""
     content, at = _bytes(folder / "images.bin"), 8
     for _ in range(*struct.unpack_from("<Q", content)):
         _, *pose, camera = struct.unpack_from("<I7dI", content, at)

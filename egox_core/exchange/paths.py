@@ -46,7 +46,7 @@ def import_path(
     every_nth: int = 0,
     file_frames: FileFrames = "auto",
 ) -> tuple[dict, str]:
-    """A keyframe document from a path's file, or from the texts of its files.
+    """Make a keyframe document from a path's file, or from the texts of its files.
 
     Poses come into the scene's frame; without a scene they keep the file's world.
 
@@ -56,8 +56,8 @@ def import_path(
     """
     if not isinstance(source, Path):
         with tempfile.TemporaryDirectory(prefix="egox_") as folder:
-            main = _written(source, Path(folder))
-            return import_path(main, camera, clip, scene, up, entry, every_nth, file_frames)
+            main_file = _write_texts(source, Path(folder))
+            return import_path(main_file, camera, clip, scene, up, entry, every_nth, file_frames)
     content = None
     if source.suffix.lower() == ".json":
         content = read_json(source, "trajectory file", MAX_META_BYTES)
@@ -65,7 +65,7 @@ def import_path(
             document = content if isinstance(content, dict) else {"keyframes": content}
             keyframe_track(document, camera, source.name)
             return document, f"{len(document['keyframes'])} keyframes"
-    read, notes = read_trajectory(
+    file_trajectory, notes = read_trajectory(
         source,
         camera,
         clip,
@@ -75,20 +75,22 @@ def import_path(
         file_frames=file_frames,
         content=content,
     )
-    trajectory = adapted(read, camera=camera)
-    others = () if scene is None else trajectory.other_exo(*scene.exos)
+    trajectory = adapted(file_trajectory, camera=camera)
+    camera_remarks = () if scene is None else trajectory.other_exo(*scene.exos)
     ego = trajectory.ego if scene is None else ego_in_scene(scene, trajectory)
     count = min(len(ego), len(clip))
-    cut = clip.of(slice(count))
-    document, note = keyframes_of_path(ego.upright_w2c[:count], cut, direction(up, "up").tolist())
-    note = "; ".join(filter(None, (note, notes.placed, *map(str, others))))
+    used_frames = clip.of(slice(count))
+    document, note = keyframes_of_path(
+        ego.upright_w2c[:count], used_frames, direction(up, "up").tolist()
+    )
+    note = "; ".join(filter(None, (note, notes.placed, *map(str, camera_remarks))))
     if scene is None and trajectory.ego.world == "take":
         note += "; no scene is loaded, so the poses are in the file's own world"
     return document, note
 
 
-def _written(files: Mapping[str, str], folder: Path) -> Path:
-    """The file to open, after all were written into the folder."""
+def _write_texts(files: Mapping[str, str], folder: Path) -> Path:
+    """Write all texts into the folder, and choose the file to open."""
     for name in files:
         if name in ("", ".", "..") or {"/", "\\"} & set(name):
             raise EgoXInputError(
@@ -122,8 +124,8 @@ def trajectory_of_keyframes(
     """
     if scene is None:
         return keyframe_track(document, camera).trajectory(camera, frames)
-    rest = scene.exo.upright.at(0)  # of a path without keyframes: at the exo camera
-    track = keyframe_track(document, camera, rest=rest)
+    rest_pose = scene.exo.upright.at(0)  # of a path without keyframes: at the exo camera
+    track = keyframe_track(document, camera, rest=rest_pose)
     return track.trajectory(camera, frames.moments_of(scene.frames.from_zero()), exo=scene.exo)
 
 
@@ -167,12 +169,14 @@ def export_path(
 def released_meta(
     trajectory: CameraTrajectory, document: object, clip: Frames, prompt: str
 ) -> dict:
-    """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame
-    0 of the video."""
+    """Make a take's meta.json of an ego path.
+
+    Its poses are numbered by source frame, so that the path begins at frame 0 of the video.
+    """
     numbers = torch.arange(clip.last + 1, dtype=torch.float64)
     ego, exo = trajectory.ego, trajectory.known_exo
-    rest = ego.upright_w2c[0]  # what a document without keyframes stands for
-    track = keyframe_track(document, ego.camera, rest=rest)
+    rest_pose = ego.upright_w2c[0]  # what a document without keyframes stands for
+    track = keyframe_track(document, ego.camera, rest=rest_pose)
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)
     poses = track.at(moments)
     content: dict[str, object] = {
@@ -198,7 +202,7 @@ def released_meta(
 
 
 def _times_of(numbers: Tensor, clip: Frames) -> Tensor:
-    """Times of source frames, the clip's own rate carried on to both sides."""
+    """Compute the times of source frames, continuing the clip's own rate to both sides."""
     return clip.times_s[0] + (numbers - clip.indices[0]) / clip.rate
 
 

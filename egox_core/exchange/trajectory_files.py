@@ -88,19 +88,19 @@ def read_trajectory(
             check_made_on(content, video_mark(frames.source))
             track = keyframe_track(content, camera, path.name)
             clock = "number" if track.clock == "index" else "time"
-            said = [f"{len(track.moments)} keyframes: read by {clock}"]
+            sentences = [f"{len(track.moments)} keyframes: read by {clock}"]
             if has_w2c(content):
-                said.append(OF_SENSOR)
-            notes = TakeNotes(source=path.name, placed="; ".join(said))
+                sentences.append(OF_SENSOR)
+            notes = TakeNotes(source=path.name, placed="; ".join(sentences))
             return track.trajectory(camera, frames), notes
         if form == "meta":
             meta = parse_meta(content, path, entry, frames.source)
             return meta_trajectory(meta, camera, frames, file_frames, declared=not lens)
         file = CameraFile.parse(content, path.name)
     own_camera = file.lens() if lens and file.lens is not None else camera.upright()
-    track, placed = file.track(frames, every_nth=every_nth, file_frames=file_frames)
+    track, placement_note = file.track(frames, every_nth=every_nth, file_frames=file_frames)
     trajectory = track.trajectory(own_camera, frames, world="unknown")
-    return trajectory, TakeNotes(source=file.name, placed=placed)
+    return trajectory, TakeNotes(source=file.name, placed=placement_note)
 
 
 def write_trajectory(
@@ -112,7 +112,7 @@ def write_trajectory(
     # The world's upward direction, for the looks; empty: -y.
     up: Sequence[float] = (),
 ) -> None:
-    """Write our own JSON, whole or not at all; what is None is left out."""
+    """Write our own JSON, whole or not at all, without the keys whose value is None."""
     ego, exo = trajectory.ego, trajectory.exo or CameraPath.of_exo(None)
     content: dict[str, object] = {
         "format": FORMAT,
@@ -141,20 +141,20 @@ def write_trajectory(
 def parse_trajectory(
     content: dict, name: str, frames: Frames = UNSAID
 ) -> tuple[CameraTrajectory, TakeNotes]:
-    """Our own JSON, parsed; resampled to ``frames`` by time, or cut after a count alone.
+    """Parse our own JSON, resampled to ``frames`` by time, or cut after a count alone.
 
     Raises:
         EgoXInputError: unknown or missing keys, another version, lengths that differ, shorter than
             the frames in use.
     """
-    missing, unknown = (
+    missing_keys, unknown_keys = (
         REQUIRED_KEYS - content.keys(),
         content.keys() - REQUIRED_KEYS - OPTIONAL_KEYS,
     )
-    if missing or unknown:
+    if missing_keys or unknown_keys:
         raise EgoXInputError(
             f"trajectory {name}",
-            got=f"missing keys {sorted(missing)}, unknown {sorted(unknown)}",
+            got=f"missing keys {sorted(missing_keys)}, unknown {sorted(unknown_keys)}",
             expected=f"{sorted(REQUIRED_KEYS)}, optionally {sorted(OPTIONAL_KEYS)}",
             fix="save it again in the pose editor",
         )
@@ -184,10 +184,10 @@ def parse_trajectory(
         frames = _moments_in_use(times, frames, name)
     if not exo.stands:
         name_of_exo = f"exo_w2c of {name}"
-        own = PoseTrack(
+        exo_track = PoseTrack(
             w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=ego.stands
         )
-        exo = replace(exo, w2c=own.of_frames(frames), frames=frames.bare)
+        exo = replace(exo, w2c=exo_track.of_frames(frames), frames=frames.bare)
     trajectory = track.trajectory(
         camera, frames, exo=exo, guessed=_guessed(content, times, name, frames)
     )
@@ -200,7 +200,7 @@ def parse_trajectory(
 
 
 def _moments_in_use(times_s: Tensor, frames: Frames, name: str) -> Frames:
-    """The frames in use; of a count alone, so many of the file's first moments.
+    """Find the moments in use, those of ``frames`` or, of a count alone, the file's first ones.
 
     Raises:
         EgoXInputError: fewer.
@@ -217,19 +217,19 @@ def _moments_in_use(times_s: Tensor, frames: Frames, name: str) -> Frames:
 
 
 def _timed_looks(looks: object, times: Tensor, name: str) -> object:
-    """Looks with ``frame`` of the file's own poses, by their times."""
+    """Give looks with ``frame`` of the file's own poses the times of those."""
     if not isinstance(looks, list):
         return looks
-    result = []
+    timed_looks = []
     for look in looks:
         if isinstance(look, dict) and look.get("frame") in range(len(times)):
             look = {"time_s": float(times[look["frame"]]), "point": look.get("point")}
-        result.append(look)
-    return result
+        timed_looks.append(look)
+    return timed_looks
 
 
 def _guessed(content: dict, times: Tensor, name: str, frames: Frames) -> Tensor | None:
-    """[T] bool of the frames in use."""
+    """Flag the frames in use [T] whose pose the file calls guessed."""
     numbers = given(content, name, "guessed", partial(_numbers, shape=tuple(times.shape)))
     if numbers is None:
         return None

@@ -40,7 +40,7 @@ def draw_hands(
     if depth_m is not None:
         as_tensor(depth_m, "depth of the ego view", len(track), height, width)
     rays, in_lens = camera.pixel_rays()
-    rays, lens = rays.reshape(-1, 3), in_lens.reshape(-1)
+    rays, in_lens_flat = rays.reshape(-1, 3), in_lens.reshape(-1)
 
     def frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
         picture = torch.zeros(len(rays), 4)
@@ -49,17 +49,20 @@ def draw_hands(
             scene = (depth_m[t].flatten().float() + SKIN_M) / rays[:, 2].clamp_min(1e-6)
             nearest = scene.nan_to_num(torch.inf)
         for hand in track.valid[t].nonzero()[:, 0]:
-            pixels = meets(rays, joints[t, hand]) & lens
-            far, shade = cast_capsules(rays[pixels], joints[t, hand])
-            seen = far < nearest[pixels]
-            at = pixels.nonzero()[seen, 0]
-            picture[at, :3], picture[at, 3] = shade[seen, None] * COLOURS[hand], 1.0
-            nearest[at] = far[seen]
+            pixels = meets(rays, joints[t, hand]) & in_lens_flat
+            hit_distances, shade = cast_capsules(rays[pixels], joints[t, hand])
+            visible_mask = hit_distances < nearest[pixels]
+            pixel_numbers = pixels.nonzero()[visible_mask, 0]
+            picture[pixel_numbers, :3], picture[pixel_numbers, 3] = (
+                shade[visible_mask, None] * COLOURS[hand],
+                1.0,
+            )
+            nearest[pixel_numbers] = hit_distances[visible_mask]
         progress(t + 1, len(track), "hands")
         return picture.reshape(height, width, 4)
 
-    drawn = store_frames((frame(t) for t in range(len(track))), len(track))
-    return drawn[..., :3], drawn[..., 3]
+    pictures = store_frames((frame(t) for t in range(len(track))), len(track))
+    return pictures[..., :3], pictures[..., 3]
 
 
 def meets(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
@@ -73,27 +76,27 @@ def cast_capsules(
     rays: Tensor,  # [N, 3] unit, from the eye
     joints: Tensor,  # [21, 3] metres, the eye's frame
 ) -> tuple[Tensor, Tensor]:  # [N] metres along the ray, infinite without a hit; [N] 0...1
-    """The first hit of each ray with a hand's capsules, and how bright the skin is there."""
+    """Find the first hit of each ray with a hand's capsules, and the skin's brightness there."""
     start, end = joints[CAPSULES.T]
     axis = end - start
     length2 = axis.square().sum(-1).clamp_min(1e-9)
-    along, to_start, offset = rays @ axis.T, rays @ start.T, (axis * start).sum(-1)
+    ray_along_axis, to_start, offset = rays @ axis.T, rays @ start.T, (axis * start).sum(-1)
     # The body: where the ray is a radius off the axis, between both ends.
-    a = length2 - along.square()
-    b = along * offset - length2 * to_start
+    a = length2 - ray_along_axis.square()
+    b = ray_along_axis * offset - length2 * to_start
     c = length2 * (start.square().sum(-1) - RADII.square()) - offset.square()
     root = b.square() - a * c
     body = (-b - root.sqrt()) / a.clamp_min(1e-12)
-    share = along * body - offset
-    far = torch.where((root > 0) & (share > 0) & (share < length2), body, torch.inf)
+    share = ray_along_axis * body - offset
+    distances = torch.where((root > 0) & (share > 0) & (share < length2), body, torch.inf)
     for centre in (start, end):
-        reach = rays @ centre.T
-        root = reach.square() - centre.square().sum(-1) + RADII.square()
-        far = far.minimum(torch.where(root > 0, reach - root.sqrt(), torch.inf))
-    far, which = torch.where(far > 0, far, torch.inf).min(1)
-    hit = rays * far.nan_to_num(posinf=0.0)[:, None]
-    from_start, bone = hit - start[which], axis[which]
-    place = (from_start * bone).sum(-1) / length2[which]
-    normal = (from_start - place.clamp(0, 1)[:, None] * bone) / RADII[which, None]
+        centre_along = rays @ centre.T
+        root = centre_along.square() - centre.square().sum(-1) + RADII.square()
+        distances = distances.minimum(torch.where(root > 0, centre_along - root.sqrt(), torch.inf))
+    distances, capsules = torch.where(distances > 0, distances, torch.inf).min(1)
+    hit = rays * distances.nan_to_num(posinf=0.0)[:, None]
+    from_start, bone = hit - start[capsules], axis[capsules]
+    place = (from_start * bone).sum(-1) / length2[capsules]
+    normal = (from_start - place.clamp(0, 1)[:, None] * bone) / RADII[capsules, None]
     facing = -(normal * rays).sum(-1).clamp(-1, 0)
-    return far, AMBIENT + (1 - AMBIENT) * facing
+    return distances, AMBIENT + (1 - AMBIENT) * facing

@@ -12,7 +12,7 @@ from ..errors import EgoXInputError
 from ..safe_files import read_json_object, write_json
 from .forms import in_metres
 from .judge import mirrored, odd_sizes
-from .track import JOINT_NAMES, MIRRORED, ODD_SIZE, REASONS, SIDES, HandTrack, whole
+from .track import JOINT_NAMES, MIRRORED, ODD_SIZE, REASONS, SIDES, HandTrack, complete_hands
 
 HEAD = {"format": "egox_hands", "version": 1}
 """Fields that name the form of a file."""
@@ -37,11 +37,11 @@ def read_hands(path: Path) -> HandTrack:
             :func:`.forms.in_metres` refuses.
     """
     content = read_json_object(path, "hands", MAX_BYTES)
-    what = f"hands {path.name!r}"
+    file_label = f"hands {path.name!r}"
     for key, value in HEAD.items():
         if content.get(key) != value:
             raise EgoXInputError(
-                f"{key} of {what}",
+                f"{key} of {file_label}",
                 got=repr(content.get(key)),
                 expected=value,
                 fix="write it as hands.write_hands does, or update the pack",
@@ -49,26 +49,29 @@ def read_hands(path: Path) -> HandTrack:
     frames = content.get("joints")
     if not isinstance(frames, list) or not frames:
         raise EgoXInputError(
-            f"joints of {what}",
+            f"joints of {file_label}",
             got=repr(frames),
             expected="a list with one entry per frame: [left, right], each of 21 [x, y, z] or null",
             fix="write it as hands.write_hands does",
         )
     joints = torch.tensor(
-        [_numbers(frame, SHAPE, f"joints of {what}, frame {t}") for t, frame in enumerate(frames)],
+        [
+            _numbers(frame, SHAPE, f"joints of {file_label}, frame {t}")
+            for t, frame in enumerate(frames)
+        ],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
-    joints = joints[:, :, _order(content.get("names"), f"names of {what}")]
-    stated, believed = None, torch.ones(joints.shape[:2], dtype=torch.bool)
+    joints = joints[:, :, _order(content.get("names"), f"names of {file_label}")]
+    stated_reasons, believed_mask = None, torch.ones(joints.shape[:2], dtype=torch.bool)
     if (reasons := content.get("reason")) is not None:
-        stated = _stated(reasons, len(joints), f"reason of {what}")
-        believed = stated == 0
-    joints, note = in_metres(joints, content.get("unit"), believed, what)
-    given = HandTrack.of_joints(joints, str(content.get("source") or path.name))
-    reason = given.reason if stated is None else stated
-    for number, doubt in ((MIRRORED, mirrored(joints)), (ODD_SIZE, odd_sizes(joints))):
-        reason = torch.where((reason == 0) & whole(joints) & doubt, number, reason)
-    return replace(given, reason=reason, note=note)
+        stated_reasons = _stated(reasons, len(joints), f"reason of {file_label}")
+        believed_mask = stated_reasons == 0
+    joints, note = in_metres(joints, content.get("unit"), believed_mask, file_label)
+    track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
+    reason = track.reason if stated_reasons is None else stated_reasons
+    for number, doubt_mask in ((MIRRORED, mirrored(joints)), (ODD_SIZE, odd_sizes(joints))):
+        reason = torch.where((reason == 0) & complete_hands(joints) & doubt_mask, number, reason)
+    return replace(track, reason=reason, note=note)
 
 
 def _order(names: object, what: str) -> Tensor:  # [21] int64
@@ -116,7 +119,7 @@ def write_hands(track: HandTrack, path: Path) -> None:
 
 
 def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
-    """The numbers of nested lists in order; null, at any depth, stands for all NaN.
+    """List the numbers of nested lists in order, with NaN for a null at any depth.
 
     Raises:
         EgoXInputError: a list of another length, something that is no number.
@@ -125,7 +128,7 @@ def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
         return [float("nan")] * torch.Size(shape).numel()
     if shape:
         if isinstance(values, list) and len(values) == shape[0]:
-            return [number for each in values for number in _numbers(each, shape[1:], what)]
+            return [number for row in values for number in _numbers(row, shape[1:], what)]
     elif isinstance(values, int | float) and not isinstance(values, bool):
         if not abs(values) >= FARTHEST:  # NaN, as Python writes it, is unknown too
             return [float(values)]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
-from .track import BONES, bone_lengths, whole
+from .track import BONES, bone_lengths, complete_hands
 
 UNITS = {"m": 1, "cm": 100, "mm": 1000, "in": 1 / 0.0254, "ft": 1 / 0.3048}
 """Of a metre, the units that a file may state."""
@@ -35,7 +35,7 @@ def in_metres(
     believed: Tensor,  # [T, 2] bool, hands that aren't doubted already
     what: str,
 ) -> tuple[Tensor, str]:
-    """The same joints in metres, unknown where a hand is a single point, and a note on the unit.
+    """Convert joints to metres, unknown where a hand is a single point, with a note on the unit.
 
     Raises:
         EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another order
@@ -54,7 +54,7 @@ def in_metres(
         )
     if unit is not None:
         check_choice(f"unit of {what}", unit, [*UNITS])
-    hands = joints[whole(joints) & believed]
+    hands = joints[complete_hands(joints) & believed]
     if not len(hands):
         return joints / UNITS[unit or "m"], ""
     lengths = bone_lengths(hands)
@@ -81,11 +81,11 @@ def in_metres(
             expected="0.8 m",
             fix=f"state the joints' unit as 'unit': {', '.join(UNITS)}",
         )
-    behind = hands[:, 0, 2] <= 0
-    if behind.double().mean() > 0.5:
+    behind_mask = hands[:, 0, 2] <= 0
+    if behind_mask.double().mean() > 0.5:
         raise EgoXInputError(
             what,
-            got=f"{int(behind.sum())} of {len(hands)} hands behind the camera",
+            got=f"{int(behind_mask.sum())} of {len(hands)} hands behind the camera",
             expected="OpenCV's axes: x right, y down, z forward",
             fix="turn the signs of y and z if they are OpenGL's (y up, z back); joints about a "
             "body's root need its translation",

@@ -17,8 +17,8 @@ from .track import (
     WRIST_M,
     HandTrack,
     bone_lengths,
+    complete_hands,
     look_up_in,
-    whole,
     wrist_turns,
 )
 
@@ -53,31 +53,38 @@ def judged_hands(
     if joints is None:
         return HandTrack.unknown(len(times_s), source), ""
     joints = joints.double()
-    given, doubts = whole(joints), {}
+    given_mask = complete_hands(joints)
+    doubt_masks: list[tuple[int, Tensor]] = []  # by reason; the last one that applies counts
     mask = mask if mask is not None and bool(mask.any()) else None  # an empty one tells nothing
     _, pixels, inside = camera.look_up(joints)
-    wanted = inside if mask is None else inside & (look_up_in(mask, pixels) > 0)
+    on_wearer = inside if mask is None else inside & (look_up_in(mask, pixels) > 0)
     note = "their distance is the network's own: no depth at the wrists"
     if depth_m is not None:
         wrist_z = look_up_in(depth_m, pixels[..., 0]) + WRIST_M
-        looks = (wrist_z / joints[..., 0, 2])[given & wanted[..., 0] & torch.isfinite(wrist_z)]
-        if len(looks) >= MIN_LOOKS:
-            joints = joints * looks.median()
-            note = f"scaled by {looks.median():.3f}, from the depth at the wrists in {len(looks)} looks"
-        doubts[4] = ~((wrist_z - joints[..., 0, 2]).abs() < HAND_WIDTH_M)
-    doubts |= {
-        5: odd_sizes(joints),
-        7: mirrored(joints),
-        3: wanted.double().mean(-1) < 0.5,
-        2: ~inside[..., 0] | (inside.double().mean(-1) < 0.5),
-        1: ~given,
-    }
-    reason = torch.zeros_like(given, dtype=torch.int64)
-    for number, doubt in doubts.items():  # the last one counts
-        reason[doubt] = number
+        scales_at_wrists = (wrist_z / joints[..., 0, 2])[
+            given_mask & on_wearer[..., 0] & torch.isfinite(wrist_z)
+        ]
+        if len(scales_at_wrists) >= MIN_LOOKS:
+            scale = scales_at_wrists.median()
+            joints = joints * scale
+            note = (
+                f"scaled by {scale:.3f}, from the depth at the wrists in "
+                f"{len(scales_at_wrists)} looks"
+            )
+        doubt_masks.append((4, ~((wrist_z - joints[..., 0, 2]).abs() < HAND_WIDTH_M)))
+    doubt_masks += [
+        (5, odd_sizes(joints)),
+        (7, mirrored(joints)),
+        (3, on_wearer.double().mean(-1) < 0.5),
+        (2, ~inside[..., 0] | (inside.double().mean(-1) < 0.5)),
+        (1, ~given_mask),
+    ]
+    reason = torch.zeros_like(given_mask, dtype=torch.int64)
+    for number, doubt_mask in doubt_masks:
+        reason[doubt_mask] = number
     steps = torch.where((reason == 0)[..., None], joints[:, :, 0], torch.nan).diff(dim=0)
-    fast = steps.norm(dim=-1) > FASTEST * times_s.double().diff()[:, None]
-    reason[:-1][fast] = reason[1:][fast] = 6
+    too_fast = steps.norm(dim=-1) > FASTEST * times_s.double().diff()[:, None]
+    reason[:-1][too_fast] = reason[1:][too_fast] = 6
     track = HandTrack(joints=joints, reason=reason, source=source)
     return track, f"hands: {note}; {track.text()}"
 
@@ -91,13 +98,16 @@ def odd_sizes(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool
 
 def mirrored(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] metres -> [T, 2] bool
     """Mask of hands that are of the other side, by the palm and by where the fingers bend to."""
-    turns, usual = wrist_turns(joints), PALMS - PALMS.mean(1, keepdim=True)
+    turns, usual_palms = wrist_turns(joints), PALMS - PALMS.mean(1, keepdim=True)
     bent_back = ((joints - joints[:, :, :1]) @ turns)[:, :, TIPS, 2].mean(-1)
     palm = joints[:, :, PALM] - joints[:, :, PALM].mean(2, keepdim=True)
-    own, other = (
+    own_misfit, other_misfit = (
         (palm - side @ turn.mT).flatten(2).norm(dim=-1)
-        for side, turn in ((usual, turns), (usual.flip(0), wrist_turns(joints.flip(1)).flip(1)))
+        for side, turn in (
+            (usual_palms, turns),
+            (usual_palms.flip(0), wrist_turns(joints.flip(1)).flip(1)),
+        )
     )
-    usually = bent_back.nanmedian(0).values
-    of_clip = (own - other).nanmedian(0).values + PER_BENT * usually > OTHER_PALM_M
-    return of_clip | ((bent_back > BENT_BACK_M) & (bent_back - usually > TURNED_M))
+    usual_bend = bent_back.nanmedian(0).values
+    of_clip = (own_misfit - other_misfit).nanmedian(0).values + PER_BENT * usual_bend > OTHER_PALM_M
+    return of_clip | ((bent_back > BENT_BACK_M) & (bent_back - usual_bend > TURNED_M))

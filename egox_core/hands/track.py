@@ -81,7 +81,7 @@ class HandTrack:
             object.__setattr__(self, "frames", Frames.of_count(count))
         as_tensor(self.joints, f"joints of {self.source}", None, len(SIDES), len(JOINT_NAMES), 3)
         as_tensor(self.reason, f"reason of {self.source}", count, len(SIDES))
-        if bool((self.valid & ~whole(self.joints)).any()):
+        if bool((self.valid & ~complete_hands(self.joints)).any()):
             raise EgoXInputError(
                 f"reason of {self.source}",
                 got="a valid hand with an unknown joint",
@@ -91,13 +91,13 @@ class HandTrack:
 
     @property
     def valid(self) -> Tensor:  # [T, 2] bool
-        """Mask of the hands that can be believed; joints of others are what a network said."""
+        """Mask of the hands that can be believed, while joints of the others are only a network's."""
         return self.reason == 0
 
     @classmethod
     def of_joints(cls, joints: Tensor, source: str = "hands") -> HandTrack:
         """Joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
-        reason = torch.where(whole(joints), 0, NOT_GIVEN)
+        reason = torch.where(complete_hands(joints), 0, NOT_GIVEN)
         return cls(joints=joints.double(), reason=reason, source=source)
 
     @classmethod
@@ -109,7 +109,7 @@ class HandTrack:
         return len(self.joints)
 
     def select(self, frames: Tensor) -> HandTrack:  # [N] int64
-        """The hands in some frames."""
+        """Select the hands of some frames."""
         return replace(
             self,
             joints=self.joints[frames],
@@ -118,13 +118,13 @@ class HandTrack:
         )
 
     def in_use(self, frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
-        """The hands of a file in the frames in use.
+        """Select the hands of a file that belong to the frames in use.
 
         Raises:
             EgoXInputError: hands that may be of other frames.
         """
-        what = f"hands {self.source}"
-        numbering = Numbering(what=what, count=len(self), file_frames=file_frames)
+        label = f"hands {self.source}"
+        numbering = Numbering(what=label, count=len(self), file_frames=file_frames)
         entries = entries_of(frames, numbering)
         return replace(
             self,
@@ -169,24 +169,33 @@ class HandTrack:
         return self._seen_from(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
-        """The same hands, with a note where this depth has the wrists elsewhere, alike in most looks.
+        """Note if a depth has the wrists elsewhere, in most frames by one factor.
+
+        What hides them, as a back does, is nearer, too, but it stays where it is while they
+        move, and lets one be seen at times.
 
         What hides them, as a back does, is nearer, too; but it stays where it is while they move, and
         lets one be seen at times.
         """
         _, pixels, inside = camera.look_up(self.joints[:, :, 0])
         wrist_z = self.joints[:, :, 0, 2]
-        share = (look_up_in(depth_m, pixels) + WRIST_M) / wrist_z
-        looked = self.valid & inside & torch.isfinite(share)
-        factor = float(share[looked].median()) if looked.sum() >= MIN_LOOKS else 1.0
-        off = (share[looked] / factor - 1).abs()
-        moved = (wrist_z[looked] / wrist_z[looked].median() - 1).abs()
-        seen = ((share[looked] - 1).abs() < ALIKE).any()
-        hidden = factor < 1 and (seen or off.median() > moved.median() / 2)
-        if hidden or (off < ALIKE).double().mean() <= 0.5 or abs(factor - 1) < OTHER_SCALE:
+        depth_ratio = (look_up_in(depth_m, pixels) + WRIST_M) / wrist_z
+        looked_mask = self.valid & inside & torch.isfinite(depth_ratio)
+        factor = float(depth_ratio[looked_mask].median()) if looked_mask.sum() >= MIN_LOOKS else 1.0
+        deviations = (depth_ratio[looked_mask] / factor - 1).abs()
+        movements = (wrist_z[looked_mask] / wrist_z[looked_mask].median() - 1).abs()
+        once_visible = ((depth_ratio[looked_mask] - 1).abs() < ALIKE).any()
+        is_hidden = factor < 1 and (once_visible or deviations.median() > movements.median() / 2)
+        if (
+            is_hidden
+            or (deviations < ALIKE).double().mean() <= 0.5
+            or abs(factor - 1) < OTHER_SCALE
+        ):
             return self
-        said = f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
-        return replace(self, note="; ".join(filter(None, (self.note, said))))
+        sentence = (
+            f"the depth has the wrists {factor:.2f} times as far; the hands are left as they are"
+        )
+        return replace(self, note="; ".join(filter(None, (self.note, sentence))))
 
     def _seen_from(
         self,
@@ -197,21 +206,24 @@ class HandTrack:
 
 
 def _restore(track: HandTrack, state: list) -> None:
-    """Restore pickled hands; those of older versions had no frames."""
+    """Restore pickled hands, also those of older versions, which had no frames."""
     values = (*state, Frames.of_count(len(state[0])))
-    for each, value in zip(fields(HandTrack), values, strict=False):
-        object.__setattr__(track, each.name, value)
+    for attribute, value in zip(fields(HandTrack), values, strict=False):
+        object.__setattr__(track, attribute.name, value)
 
 
 setattr(HandTrack, "__setstate__", _restore)  # noqa: B010  after the dataclass has set its own
 
 
 def look_up_in(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Values of maps [T, H, W] at pixels [T, ...]; a frame at a time, since long clips are on disk."""
-    return torch.stack([maps[t].flatten()[at].double() for t, at in enumerate(pixels)])
+    """Look up the values of maps [T, H, W] at pixels [T, ...], frame by frame as long clips are on
+    disk."""
+    return torch.stack(
+        [maps[t].flatten()[pixel_numbers].double() for t, pixel_numbers in enumerate(pixels)]
+    )
 
 
-def whole(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool
+def complete_hands(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool
     """Mask of the hands of which all of these joints are known."""
     return torch.isfinite(joints).flatten(-2).all(-1)
 
@@ -225,18 +237,23 @@ def bone_lengths(joints: Tensor) -> Tensor:  # [..., 21, 3] -> [..., 20]
 def wrist_turns(
     joints: Tensor,  # [..., 2, 21, 3] metres
 ) -> Tensor:  # [..., 2, 3, 3] float64, columns the wrist's axes; NaN where a joint of the palm is
-    """Rotations frame_from_wrist of both hands: the palm's six points, fitted to a usual palm.
+    """Fit the rotations frame_from_wrist of both hands: the palm's six points onto those of a usual
+    palm.
+
+    x goes from the wrist to the fingers, z out of the back of the hand. So y points to the
+    thumb of a right hand and to the little finger of a left one, and two hands laid side by
+    side have one rotation.
 
     x goes from the wrist to the fingers, z out of the back of the hand; so y points to the thumb of
     a right hand and to the little finger of a left one, and two hands laid side by side have one
     rotation.
     """
-    usual = PALMS - PALMS.mean(1, keepdim=True)
+    usual_palms = PALMS - PALMS.mean(1, keepdim=True)
     palm = joints[..., PALM, :].double()
     palm = palm - palm.mean(-2, keepdim=True)
-    known = whole(palm)[..., None, None]
-    spread = torch.where(known, palm, usual).mT @ usual
-    u, _, vh = torch.linalg.svd(spread)
-    flip = torch.ones_like(u[..., 0])
-    flip[..., 2] = torch.linalg.det(u @ vh).sign()  # a rotation, never a reflection
-    return torch.where(known, (u * flip[..., None, :]) @ vh, torch.nan)
+    known_mask = complete_hands(palm)[..., None, None]
+    covariance = torch.where(known_mask, palm, usual_palms).mT @ usual_palms
+    u, _, vh = torch.linalg.svd(covariance)
+    signs = torch.ones_like(u[..., 0])
+    signs[..., 2] = torch.linalg.det(u @ vh).sign()  # a rotation, never a reflection
+    return torch.where(known_mask, (u * signs[..., None, :]) @ vh, torch.nan)
