@@ -50,7 +50,8 @@ MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
 WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
 DARK, COLOUR = 48, 64  # what lossy videos and soft edges leave of black, and of grey
 MOST_BETWEEN = 0.2  # share of pixels: blurred silhouettes have up to .12, photos .5 and more
-MOST_LABELS = 256  # colours of a picture that was drawn, not filmed
+SAME = 16  # what lossy videos change in a colour
+SPECK = 0.02  # share of what is marked: a dot or a line on a mask, no second part
 
 
 @frozen
@@ -261,22 +262,65 @@ def moving_part(
         if np.ptp(grey) and not np.array_equal(opaque & (grey >= WHITE), opaque):
             raise _no_mask(what, "a picture with transparent parts")
         return opaque
-    coloured = float((np.ptp(colours, -1) > COLOUR).mean())
-    between = float(((grey > DARK) & (grey < 255 - DARK)).mean())
-    if coloured or between > MOST_BETWEEN:
-        marks = np.unique(colours[grey > DARK], axis=0)
-        if len(marks) == 1 and marks.max() >= WHITE:
-            return grey > DARK
-        if coloured and len(marks) < MOST_LABELS:
-            raise _no_mask(what, f"{len(marks)} colours, which may be labels")
-    if coloured > MOST_BETWEEN:
-        raise _no_mask(what, f"colours in {100 * coloured:.0f} % of its pixels")
+    if (np.ptp(colours, -1) > COLOUR).any() or _between(grey, 255) > MOST_BETWEEN:
+        return _of_one_colour(colours, what)
     brightest = int(grey.max())
     if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
         raise _no_mask(what, f"values up to {brightest}")
+    return grey >= WHITE
+
+
+def _of_one_colour(
+    colours: np.ndarray,  # [H, W, 1 or 3] uint8
+    what: str,  # names it in errors
+) -> np.ndarray:  # [H, W] bool
+    """Read a mask of one colour on black, whose soft edges are shades of it.
+
+    Raises:
+        EgoXInputError: several colours fill areas, or there is more than specks of others.
+    """
+    grey = colours.max(-1)
+    marked = grey > DARK
+    main, labels = _areas(colours, marked)
+    if labels > 1:
+        raise _no_mask(what, f"{labels} colours, which may be labels")
+    brightest = int(main.max())
+    if brightest < WHITE:
+        raise _no_mask(what, f"values up to {brightest} in most of it")
+    shades = np.minimum(grey[..., None] / brightest, 1) * main
+    strange = marked & (np.abs(colours - shades).max(-1) > COLOUR)
+    if strange.sum() > SPECK * marked.sum():
+        raise _no_mask(what, f"colours in {100 * strange.mean():.0f} % of its pixels")
+    between = _between(grey, brightest)
     if between > MOST_BETWEEN:
         raise _no_mask(what, f"{100 * between:.0f} % of its pixels neither black nor white")
-    return grey >= WHITE
+    return 2 * grey.astype(int) >= brightest
+
+
+def _areas(
+    colours: np.ndarray,  # [H, W, 1 or 3] uint8
+    marked: np.ndarray,  # [H, W] bool, not black
+) -> tuple[np.ndarray, int]:
+    """(the colour that fills most, [1 or 3], how many colours fill areas).
+
+    Soft edges fill none: no pixel of theirs has the colour of all its neighbours.
+    """
+    shifts = 8 * np.arange(colours.shape[-1])
+    codes = (colours.astype(np.int32) << shifts).sum(-1).astype(np.float32)  # 24 bits: exact
+    square = np.ones((3, 3), np.uint8)
+    filled = marked & (cv2.erode(codes, square) == cv2.dilate(codes, square))
+    if not filled.any():
+        return colours[np.unravel_index(colours.sum(-1).argmax(), marked.shape)], 1
+    values, counts = np.unique(codes[filled].astype(np.int32), return_counts=True)
+    fills = values[:, None] >> shifts & 255
+    main = fills[counts.argmax()]
+    others = np.abs(fills - main).max(-1) > SAME
+    return main, 1 + int(others.sum() if counts[others].sum() > SPECK * counts.sum() else 0)
+
+
+def _between(grey: np.ndarray, brightest: int) -> float:
+    """Measure the share of pixels that are neither black nor the mask."""
+    return float(((grey > DARK) & (grey < brightest - DARK)).mean())
 
 
 def _no_mask(what: str, got: str) -> EgoXInputError:

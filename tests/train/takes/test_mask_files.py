@@ -85,6 +85,10 @@ def test_masks_of_another_video_are_refused(tmp_path):
 
 
 GREY = np.uint8(255) * moving()[0]
+RIM = cv2.dilate(GREY, np.ones((3, 3), np.uint8)) > GREY
+SOFT = np.where(RIM, np.random.default_rng(7).integers(50, 120, RIM.shape), GREY).astype(np.uint8)
+DOTTED = np.where(np.arange(H * W).reshape(H, W) == 10 * W + 5, 0, GREY).astype(np.uint8)
+SHADES = np.uint8(90) * np.roll(moving()[0], 20, 1) + GREY
 PHOTO = np.random.default_rng(99).integers(20, 235, (H, W, 3), np.uint8)
 TINTED = np.where(moving()[0][..., None], PHOTO // 2 + (0, 120, 0), PHOTO).astype(np.uint8)
 
@@ -103,6 +107,10 @@ TINTED = np.where(moving()[0][..., None], PHOTO // 2 + (0, 120, 0), PHOTO).astyp
         (np.dstack([0 * GREY, 0 * GREY, GREY]), None),  # one colour on black, of any share
         (np.dstack([0 * GREY, 0 * GREY, GREY // 2 + GREY // 255]), None),  # as DAVIS has it
         (np.uint8(200) * moving()[0], None),
+        (np.dstack([0 * GREY, 0 * GREY, SOFT]), None),  # its shades are soft edges
+        (np.dstack([0 * GREY, SOFT // 2, SOFT]), None),
+        (np.dstack([DOTTED, DOTTED, GREY]), None),  # a red dot
+        (np.dstack([0 * GREY, 0 * GREY, SHADES]), "2 colours, which may be labels"),
         (np.dstack([0 * GREY, np.roll(GREY, 9, 0), GREY]), "2 colours, which may be labels"),
         (np.dstack([np.full_like(GREY, 255), GREY, GREY]), "2 colours, which may be labels"),
         (PHOTO[..., 0], "neither black nor white"),
