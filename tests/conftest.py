@@ -52,7 +52,7 @@ class ComfyHost:
 
 @pytest.fixture(autouse=True)
 def same_numbers() -> None:
-    """Every test draws the same random tensors, whatever ran before it."""
+    """Seed torch, so that every test draws the same random tensors, whatever ran before it."""
     torch.manual_seed(0)
 
 
@@ -66,14 +66,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def device(pytestconfig) -> torch.device:
-    """The device of ``--device``, for tests of what takes tensors of any."""
+    """Give the device of ``--device``, for tests of what takes tensors of any."""
     return torch.device(pytestconfig.getoption("device"))
 
 
 @pytest.fixture(scope="session")
 def rounding(device) -> float:
-    """Factor on what float32 may be off on a CPU: a card adds in another order, takes exp and log
-    to 2 bits, and our kernel there is held to 1e-5 of the largest value, where a CPU's is 1e-6."""
+    """Give the factor on float32's tolerance on a CPU. A card adds in another order, takes exp and
+    log to 2 bits, and our kernel there is held to 1e-5 of the largest value, where a CPU's is 1e-6.
+    """
     return 1.0 if device.type == "cpu" else 10.0
 
 
@@ -84,7 +85,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def environment(host_root) -> Environment:
-    """The host under the Python that runs the tests."""
+    """Find the host, to run under the Python that runs the tests."""
     try:
         return Environment(find_host(), Path(sys.executable), Layout())
     except SetupError as error:
@@ -93,7 +94,7 @@ def environment(host_root) -> Environment:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The development data beside the checkout; a user's checkout has none."""
+    """Find the development data beside the checkout. A user's checkout has none."""
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared, which is not part of the repository")
     return SHARED
@@ -101,8 +102,8 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def add_sound() -> Callable[[Path, np.ndarray, int], None]:
-    """add_sound(video file, waveform [1, N] -1...1, samples a second): the file with that sound,
-    its picture as it was."""
+    """Give add_sound(video file, waveform [1, N] -1...1, samples a second), which adds sound to the
+    file and keeps its picture."""
     av = pytest.importorskip("av", reason="decodes video")
 
     def add(video: Path, waveform: np.ndarray, rate: int) -> None:
@@ -126,8 +127,8 @@ def add_sound() -> Callable[[Path, np.ndarray, int], None]:
 
 @pytest.fixture(scope="session")
 def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
-    """read_ply(file) -> (xyz [N, 3] float32, rgb [N, 3] uint8) of a PLY file of positions and
-    colours."""
+    """Give read_ply(file) -> (xyz [N, 3] float32, rgb [N, 3] uint8), for a PLY file of positions
+    and colours."""
     vertex = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 
     def read(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +142,7 @@ def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def host_root() -> Path:
-    """The ComfyUI folder, without importing anything from it."""
+    """Find the ComfyUI folder, without importing anything from it."""
     try:
         host = find_host()
     except SetupError as error:
@@ -153,14 +154,14 @@ def host_root() -> Path:
 
 @pytest.fixture(scope="session")
 def is_pinned_host(host_root) -> bool:
-    """For tests that ask more of that release's page than of an older one's."""
+    """Check for the pinned release, of whose page tests expect more than of an older one's."""
     return read_version(host_root) == PINNED.version
 
 
 @pytest.fixture(scope="session")
 def pinned_host(host_root, is_pinned_host) -> None:
-    """For tests that hold on one release only: they compare with a table made from it, or with what
-    its page can do."""
+    """Skip tests that hold on one release only: they compare with a table made from it, or with
+    what its page can do."""
     if not is_pinned_host:
         pytest.skip(
             f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}"
@@ -169,8 +170,8 @@ def pinned_host(host_root, is_pinned_host) -> None:
 
 @pytest.fixture(scope="session")
 def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
-    """The host importable in this process (``import comfy``, ``import folder_paths``), on the CPU
-    where no GPU is."""
+    """Make the host importable in this process (``import comfy``, ``import folder_paths``), on the
+    CPU if there is no GPU."""
     base = tmp_path_factory.mktemp("host_base")
     import_host(host_root, base)
     return ComfyHost(root=host_root, base=base)
@@ -178,13 +179,14 @@ def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
 
 @pytest.fixture(scope="session")
 def pack(comfy_host) -> ModuleType:
-    """The pack as the host imports it: one package, here named ``egox_pack``."""
+    """Import the pack as the host does: one package, here named ``egox_pack``."""
     return load_pack("egox_pack")
 
 
 @pytest.fixture(params=["as they are", "blank"])
 def wordless(request, monkeypatch) -> bool:
-    """True where all remarks are blank; what follows from them is the same."""
+    """Blank all remarks in one of two cases, so that a test shows that nothing else depends on
+    their words."""
     if blank := request.param == "blank":
         blanked = property(lambda _: "", lambda *_: None)
         for name, module in list(sys.modules.items()):  # the pack has a copy of the core
@@ -195,8 +197,8 @@ def wordless(request, monkeypatch) -> bool:
 
 @pytest.fixture
 def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """``awaited(coroutine)``: its result, from a thread of its own: the browser tests' Playwright
-    leaves an event loop running in the main one."""
+    """Give ``awaited(coroutine)``, which runs it in a thread of its own, because the browser tests'
+    Playwright leaves an event loop running in the main one."""
 
     def result(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with ThreadPoolExecutor(1) as pool:
@@ -207,8 +209,8 @@ def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 @pytest.fixture(scope="session")
 def standins(tmp_path_factory) -> Path:
-    """A models folder with all stand-in weights, made once for all processes of a run; to be copied
-    from."""
+    """Make a models folder with all stand-in weights once for all processes of a run. Tests copy
+    from it."""
     from tools.rigs.standins import main
 
     own = tmp_path_factory.getbasetemp()
@@ -226,8 +228,8 @@ ONE_PROCESS = ("browser", "host", "nodes")
 
 
 def group(nodeid: str) -> str:
-    """Tests that stay together where several processes run them: a folder of ``ONE_PROCESS``, else a
-    file."""
+    """Group the tests that stay together if several processes run them: a folder of
+    ``ONE_PROCESS``, else a file."""
     file = nodeid.split("::")[0]
     folder = file.split("/")[1]
     return folder if folder in ONE_PROCESS else file

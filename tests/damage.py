@@ -40,7 +40,7 @@ ODD = (
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """The content with one kind of damage, of those that its form allows."""
+    """Damage the content in one way, of those that its form allows."""
     ways = [_flipped, _cut, _spliced, _zeroed, _flipped]
     if content[:1] in b"{[":
         ways += [other_values] * 5
@@ -75,7 +75,7 @@ def _zeroed(content: bytes, rng: random.Random) -> bytes:
 
 
 def other_values(content: bytes, rng: random.Random) -> bytes:
-    """Valid JSON, with one to three values replaced, moved or gone."""
+    """Replace, move or remove one to three values of valid JSON."""
     try:
         root = [json.loads(content)]
     except ValueError:  # lines of JSON
@@ -97,7 +97,7 @@ def other_values(content: bytes, rng: random.Random) -> bytes:
 
 
 def _other_member(content: bytes, rng: random.Random) -> bytes:
-    """A whole archive with right checksums, of which one member is damaged."""
+    """Damage one member of an archive, and write it with right checksums."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = rng.choice(list(members))
@@ -113,7 +113,7 @@ def _other_member(content: bytes, rng: random.Random) -> bytes:
 
 
 def _other_header(content: bytes, rng: random.Random) -> bytes:
-    """A .npy whose header claims another type, order or shape."""
+    """Claim another type, order or shape in the header of a .npy."""
     end = 10 + int.from_bytes(content[8:10], "little")
     header = content[10:end]
     old, new = rng.choice(

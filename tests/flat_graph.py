@@ -9,14 +9,14 @@ BELOW = 3000  # units under the canvas' own nodes
 
 
 def nodes_of(saved: dict[str, Any]) -> list[dict[str, Any]]:
-    """The nodes of a workflow and of all its subgraphs."""
+    """List the nodes of a workflow and of all its subgraphs."""
     graphs = (saved, *(saved.get("definitions") or {}).get("subgraphs", []))
     return [node for graph in graphs for node in graph["nodes"]]
 
 
 def flat(saved: dict[str, Any]) -> dict[str, Any]:
-    """The inner nodes in place of each node that is a subgraph; slots that promote a player are
-    gone.
+    """Replace each node that is a subgraph by its inner nodes. Slots that promote a player are
+    removed.
 
     One level; numbers occur once, and promoted values equal the inner ones, as in the shipped
     files."""

@@ -16,7 +16,8 @@ def frames_in_use(
     kind: type[FrameSelection] = FrameSelection,
     **more: Any,
 ) -> FrameSelection:
-    """By their indices, at the source's own rate and size; ``more`` are other fields."""
+    """Select frames by their indices, at the source's own rate and size, with ``more`` for other
+    fields."""
     places = torch.tensor(indices)
     values = dict(
         indices=places,

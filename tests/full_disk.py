@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
-    """No larger file can be written (POSIX)."""
+    """Limit the size of written files (POSIX)."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

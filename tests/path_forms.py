@@ -109,7 +109,8 @@ def _gvhmr(folder: Path, path: Poses) -> Path:
 
 
 def _omnicam(folder: Path, path: Poses) -> Path:
-    """Right-handed with y up: right = forward x up, turned towards up by the roll."""
+    """Write the right-handed form with y up, where right = forward x up, turned towards up by the
+    roll."""
     keys = []
     for frame, pose in enumerate(path.c2w):
         right, forward, place = pose[:3, 0], pose[:3, 2], pose[:3, 3]

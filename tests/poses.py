@@ -12,7 +12,7 @@ from egox_core.types import CameraTrajectory, DepthVideo
 
 
 def still(count: int) -> torch.Tensor:  # [T, 3, 4] float64
-    """A camera that stays in the world's origin, along its axes."""
+    """Keep a camera in the world's origin, along its axes."""
     return torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1)
 
 
@@ -26,7 +26,7 @@ def path_of(
     # Other fields.
     **more: Any,
 ) -> CameraTrajectory:
-    """Poses one after the other, ``fps`` of them a second; None: nobody says their times."""
+    """Build a path of successive poses, ``fps`` of them a second. With None the times are unknown."""
     frames = Frames.of_count(len(w2c))
     if fps is not None:
         frames = Frames.timed(frames.indices.double() / fps)
@@ -36,7 +36,7 @@ def path_of(
 
 
 def with_ego(path: CameraTrajectory, **changes: Any) -> CameraTrajectory:
-    """The path with another ego camera: ``w2c``, ``lens``, …"""
+    """Replace fields of the path's ego camera: ``w2c``, ``lens``, …"""
     return replace(path, ego=replace(path.ego, **changes))
 
 
@@ -44,5 +44,5 @@ def with_exo(
     depth: DepthVideo,
     w2c: torch.Tensor | None,  # [3, 4] or [T, 3, 4]
 ) -> DepthVideo:
-    """The depth with another exo pose."""
+    """Give the depth another exo pose."""
     return replace(depth, exo=CameraPath.of_exo(depth.exo.lens, w2c, depth.frames))

@@ -1,4 +1,4 @@
-"""Readers on damaged files: each answers, or refuses in our words, soon; no bug is told as damage.
+"""Readers of damaged files answer, or refuse in our words, soon. No bug is reported as damage.
 
 ``EGOX_SEED`` tries other damage than the committed seeds.
 """
@@ -88,7 +88,7 @@ KEYS = {
 
 
 def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
-    """What one of numpy's functions writes."""
+    """Save arrays with one of numpy's functions, and return the bytes."""
     save(out := io.BytesIO(), *arrays, **named)
     return out.getvalue()
 
@@ -105,7 +105,7 @@ def text(content: object) -> bytes:
 
 
 def written(make: Callable[[Path], object], folder: Path) -> dict[str, bytes]:
-    """The files that ``make`` leaves, by their names below ``folder``."""
+    """Read the files that ``make`` leaves, by their names below ``folder``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     make(folder)
@@ -168,7 +168,7 @@ def heard_videos(folder: Path) -> None:
 
 
 def write_exrs(folder: Path) -> None:
-    """Colours and depth in layers, a window that is smaller, and two parts."""
+    """Write colours and depth in layers, a window that is smaller, and two parts."""
     (folder / "d").mkdir()
     depth = np.ones((24, 42), np.float32)
     ends = (np.array([3, 2], np.int32), np.array([44, 25], np.int32))
@@ -184,7 +184,7 @@ def write_exrs(folder: Path) -> None:
 
 
 def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
-    """By reader: small right inputs, each as files by name."""
+    """Write small right inputs for each reader, each as files by name."""
     rng = np.random.default_rng(0)
     depth = (1 + rng.random((4, 24, 42))).astype(np.float16)
     moving = rng.random((4, 24, 42)) > 0.5
@@ -376,7 +376,7 @@ def read_points(folder: Path) -> None:
 
 
 def read_payloads(folder: Path) -> None:
-    """Sockets bring Python values, not text."""
+    """Read payloads as Python values, as sockets bring them."""
     readers = {"openpose": openpose_people, "mhr": mhr_people}
     for path in folder.iterdir():
         try:
@@ -458,8 +458,8 @@ def intact_files(tmp_path_factory) -> dict[str, list[dict[str, bytes]]]:
 def run_damaged(
     reader: str, files: list[dict[str, bytes]], folder: Path, count: int, seed: int
 ) -> list[str]:
-    """Files that ended in another exception than ours, or took too long: seed, kind of error, and
-    place."""
+    """List the files that ended in another exception than ours, or took too long: seed, kind of
+    error, and place."""
     wrong = []
     for number in range(count):
         name = f"{seed}:{reader}:{number}"

@@ -24,7 +24,7 @@ MADE = "benchmarks/results/gpu_"  # what `run.py bench gpu` makes on a machine w
 
 
 def texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
-    """(file, text) of all tracked files; of the changelog, what is newest."""
+    """Yield the text of all tracked files, and of the changelog only the newest part."""
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     for path in (ROOT / name for name in listed if name.endswith(suffixes)):
         if path.is_file() and "vendor" not in path.parts:
@@ -61,7 +61,7 @@ def is_there(name: str) -> bool:
 
 
 def is_module(name: str) -> bool:
-    """A package, a module, or a name that one of them says."""
+    """Check that a name is a package, a module, or defined in one of them."""
     place = ROOT.joinpath(*name.split("."))
     files = (
         place.parent.with_suffix(".py"),

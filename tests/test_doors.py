@@ -290,7 +290,7 @@ def _(count, file_frames, folder):
 
 
 def key_points(places: list, file_frames: FileFrames) -> Answer:
-    """The command takes all of a video's frames that have some."""
+    """Read key points as the command does, with all of a video's frames that have some."""
     frames = frames_in_use(range(TOTAL), (SIDE, SIDE), fps=FPS, total=TOTAL)
     entries = list(range(len(places)))
     placed, notes = _placed(entries, places, None, frames, "a", file_frames)
@@ -398,7 +398,7 @@ def _(count, file_frames, folder):
 
 
 def opened(name: str, count: int, file_frames: FileFrames, folder: Path) -> tuple | None:
-    """The entries, or None of a refusal that names what is to be declared."""
+    """Open the entries, None for a refusal that names what is to be declared."""
     folder.mkdir(parents=True)
     try:
         entries, notes = OPENED[name](count, file_frames, folder)

@@ -1,6 +1,6 @@
 """Imports go one way: nodes and egox_train -> egox_core -> torch and numpy, room to room downwards
-in the list that each package's docstring has; neither core nor trainer knows a host, and the core
-holds what a graph runs."""
+in the list of each package's docstring. Neither core nor trainer knows a host, and the core holds
+what a graph runs."""
 
 import ast
 import importlib
@@ -43,8 +43,8 @@ def sources(*folders: str) -> Iterator[Path]:
 
 @cache
 def imports(path: Path) -> list[tuple[int, str, str]]:
-    """(level, module, name) of all that a file imports, in functions too; level 0 is absolute, and
-    the name is empty where a module itself is imported."""
+    """List (level, module, name) of all that a file imports, in functions too. Level 0 is absolute,
+    and the name is empty for an imported module."""
     found = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
         if isinstance(node, ast.Import):
@@ -57,7 +57,8 @@ def imports(path: Path) -> list[tuple[int, str, str]]:
 
 
 def file_of(path: Path, level: int, module: str, name: str) -> Path | None:
-    """Our own file that an import of ``path`` leads to; a package stands for its ``__init__.py``."""
+    """Find our own file that an import of ``path`` leads to. A package is found as its
+    ``__init__.py``."""
     parts = [part for part in module.split(".") if part]
     if not level and module.split(".")[0] not in TREES:
         return None
@@ -74,7 +75,7 @@ def imported_files(path: Path) -> set[Path]:
 
 
 def named_files(path: Path, wanted: str | None = None) -> Iterator[Path]:
-    """Files that hold what ``path`` imports (or only one name of it): a name of a package's
+    """Yield the files of what ``path`` imports (or only one name of it). A name of a package's
     ``__init__.py`` is followed to the module that it comes from."""
     for level, module, name in imports(path):
         file = file_of(path, level, module, name) if wanted in (None, name) else None
@@ -85,13 +86,13 @@ def named_files(path: Path, wanted: str | None = None) -> Iterator[Path]:
 
 
 def module_name(path: Path) -> str:
-    """A package's own name stands for its ``__init__.py``."""
+    """Name a file's module. A package's own name means its ``__init__.py``."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if path.stem == "__init__" else parts)
 
 
 def room_of(path: Path) -> str:
-    """The folder of a file; a file directly in one of the trees is a room of its own."""
+    """Name the folder of a file. A file directly in one of the trees is a room of its own."""
     return "/".join(path.relative_to(ROOT).with_suffix("").parts[:2])
 
 
@@ -182,8 +183,8 @@ def test_only_show_draws():
 
 @pytest.mark.parametrize("tree", REFUSED)
 def test_each_tree_imports_what_it_may(tree):
-    """Only benches and their tests import benches; nodes reach out of their tree for the core alone,
-    core and trainer for nothing."""
+    """Only benches and their tests import benches. Nodes reach out of their tree for the core
+    alone, core and trainer for nothing."""
     for path in sources(tree) if tree in TREES else [ROOT / tree]:
         here = path.relative_to(ROOT)
         for level, module, name in imports(path):
@@ -223,8 +224,8 @@ for package in (egox_core, egox_train):
 
 
 def test_core_and_trainer_import_without_a_host():
-    """Really imported, in a fresh interpreter in which the host's names can't be found; the core and
-    most of the trainer without what training alone needs, too."""
+    """They are imported in a fresh interpreter in which the host's names can't be found, the core
+    and most of the trainer without the packages for training, too."""
     training = "diffusers transformers peft accelerate"
     run = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, " ".join(HOST), training],

@@ -81,7 +81,7 @@ def ranked(depth: DepthVideo, path: CameraTrajectory) -> Tensor:
 def columns_of(
     exo: Tensor, ego: Tensor, depth: DepthVideo, path: CameraTrajectory, hands: HandTrack
 ) -> Mapping[str, np.ndarray]:
-    """As the node calls it."""
+    """Call make_episodes as the node does."""
     fps = round(1 / float(path.ego.frames.times_s.diff().mean()))
     episodes = make_episodes("a", "do it", exo, ego, path.beside(depth.exo), hands, fps=fps)
     return episodes[0].columns
@@ -117,7 +117,7 @@ WHOLE = ("as it is", "square")
 
 
 def relative(target: Tensor, source: Tensor) -> Tensor:  # w2c [T, 3, 4] each
-    """target_from_source, by the plain matrices."""
+    """Compute target_from_source, by the plain matrices."""
     last = torch.tensor([[[0.0, 0, 0, 1]]]).double().expand(len(target), 1, 4)
     whole = [torch.cat((pose.double(), last), 1) for pose in (target, source)]
     return (whole[0] @ torch.linalg.inv(whole[1]))[:, :3]
@@ -176,7 +176,7 @@ class Clip:
         return self.take.ego.w2c[self.indices]
 
     def k(self, scale: float = 1.0) -> np.ndarray:
-        """Of the frames handed on, resized by ``scale``."""
+        """Compute K of the frames in use, resized by ``scale``."""
         lens, x = self.take.exo.camera, self.picture.scale * scale
         left = self.picture.left
         return k_of(lens.fx * x, (lens.cx - left + 0.5) * x - 0.5, (lens.cy + 0.5) * x - 0.5)
@@ -187,7 +187,7 @@ class Clip:
         return k_of(lens.fx, lens.cx, lens.cy)
 
     def maps(self, every: int = 1) -> np.ndarray:  # [T, h, w], of the frames
-        """The drawn depth in the frames' pixels: exact where these aren't resized."""
+        """Sample the drawn depth in the frames' pixels, exact if these aren't resized."""
         (width, height), x = self.picture.size, self.picture.scale
         row, column = ((np.arange(n) + 0.5) / x for n in (height, width))
         maps = self.take.exo_depth_m.numpy()[self.indices][:, row.astype(int)]
@@ -198,7 +198,7 @@ class Clip:
         return self.take.ego.camera.rescale(self.picture.size[1], self.picture.size[1])
 
     def poses(self, of_exo: bool, upright: bool = True) -> Poses:
-        """Of the whole source, as a program would write them."""
+        """Build the poses of the whole source, as a program would write them."""
         ego = self.take.ego.w2c
         ego = self.take.ego.camera.upright_poses(ego) if upright else ego
         exo = self.all_exo.numpy()
@@ -212,7 +212,7 @@ class Clip:
         return file
 
     def meta(self, name: str, k: np.ndarray | None = None, **more: object) -> Path:
-        """meta.json with what is true, in a folder of its own."""
+        """Write a true meta.json in a folder of its own."""
         content = {"camera_extrinsics": self.take.exo.rows()}
         content |= {"ego_extrinsics": self.take.ego.w2c.tolist()}
         content |= {} if k is None else {"camera_intrinsics": k.tolist()}
@@ -279,7 +279,7 @@ class Made(NamedTuple):
 
 @cache
 def reference(clip: Clip) -> Made:
-    """By arrays of what was drawn."""
+    """Make the reference from arrays of what was drawn."""
     depth, _ = stages.align(clip.maps(), frames=clip.frames, camera=clip.lens, exo_w2c=clip.pose)
     path, _ = stages.path(
         clip.ego_w2c.numpy(), frames=clip.frames, camera=clip.ego, exo_w2c=clip.pose
@@ -305,7 +305,7 @@ def eye_of(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> SecondEye:
 
 
 def followed(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Iterator[tuple[str, Any]]:
-    """Everything that is made of a depth and a path, by name."""
+    """Yield everything that is made of a depth and a path, by name."""
     points, _ = stages.scene(clip.exo, depth)
     ego, _ = stages.prior(points, path)
     yield "prior", ego.rgb
@@ -391,7 +391,8 @@ WAYS: dict[str, tuple[Callable[[Clip], Made], float, bool]] = {}
 
 
 def way(name: str, poses: float = ARRAYS, everything: bool = False):
-    """One to give the exo lens, the exo pose, the ego path or depth; all else is the reference's."""
+    """Register a way to give the exo lens, the exo pose, the ego path or depth. Everything else is
+    the reference's."""
 
     def kept(function: Callable[[Clip], Any]) -> Callable[[Clip], Any]:
         WAYS[name] = function, poses, everything
@@ -401,7 +402,7 @@ def way(name: str, poses: float = ARRAYS, everything: bool = False):
 
 
 def with_depth(clip: Clip, depth: Any = None, **more: Any) -> Made:
-    """Of maps of the frames where nothing else is given."""
+    """Align maps, which are those of the frames unless others are given."""
     more = {"frames": clip.frames} | more
     depth = clip.maps() if depth is None and "sockets" not in more else depth
     made, _ = stages.align(depth, **more)
@@ -463,7 +464,7 @@ def _(c: Clip) -> Made:
 
 
 def moge(c: Clip, k: np.ndarray) -> dict[str, Tensor]:
-    """As the host's node gives it: K over the picture's outline, counted from its rim."""
+    """Build K as the host's node gives it, over the picture's outline, counted from its rim."""
     (width, height), k = c.picture.size, torch.tensor(k).float()
     k[:2, 2] += 0.5
     k = k / torch.tensor([[width], [height], [1.0]])
@@ -549,7 +550,7 @@ way("ego path: meta.json as read")(lambda c: with_path(c, read_meta(c.exact())))
 
 
 def whole(c: Clip) -> Clip:
-    """All frames of the source, in the picture that the frames in use have."""
+    """Extend the clip to all frames of the source, in the picture of the frames in use."""
     indices = torch.arange(COUNT)
     frames = replace(c.frames, indices=indices, times_s=indices.double() / FPS, fps=FPS)
     return replace(c, indices=indices.tolist(), frames=frames)
@@ -563,13 +564,13 @@ def whole_path(c: Clip) -> CameraTrajectory:
 
 
 def document(c: Clip) -> dict[str, Any]:
-    """Keyframes of the frames in use."""
+    """Build keyframes of the frames in use."""
     keys = zip(c.indices, c.ego_w2c.tolist(), strict=True)
     return {"keyframes": [{"frame": index, "w2c": pose} for index, pose in keys]}
 
 
 def exported(c: Clip, form: str) -> Path:
-    """The folder of what the editor exports."""
+    """Write what the editor exports to a folder."""
     name, content = export_path(form, document(c), c.ego, c.frames.bare, scene_of(c))
     folder = c.folder / f"{form} of {c.picture.size} {c.indices} {c.moves}"
     folder.mkdir(exist_ok=True)
@@ -615,7 +616,7 @@ def _(c: Clip) -> Made:
 
 @way("depth: a map more than frames")
 def _(c: Clip) -> Made:
-    """Right where cutting and indexing agree; refused elsewhere."""
+    """Align one map more than frames, which is right if cutting and indexing agree, else refused."""
     maps = whole(c).maps()[[*c.indices, c.indices[-1] + 1]]
     if c.indices[:5] == [0, 1, 2, 3, 4]:
         return with_k(c, maps, c.lens)
@@ -638,7 +639,8 @@ def _(c: Clip) -> Made:
 
 
 def narrower_video(clip_of) -> None:
-    """Row 5: K of a 16:9 picture beside a video and a depth file of 7:4 (1920x1080 as 784x448)."""
+    """Check row 5: K of a 16:9 picture beside a video and a depth file of 7:4 (1920x1080 as
+    784x448)."""
     clip, size = clip_of("as it is", "from 0", False), (126, 72)  # of whole 128x72
     frames = replace(clip.frames, source_size=size, size=size)
     file = clip.folder / "narrow.npz"
@@ -650,7 +652,7 @@ def narrower_video(clip_of) -> None:
 
 
 def lens_of_another_shape(clip_of) -> None:
-    """Row 8: cropped about the middle."""
+    """Check row 8: the picture is cropped about the middle."""
     clip = clip_of("as it is", "from 0", False)
     path = clip.poses(of_exo=False)
     wide = replace(path, k=k_of(1000, 959.5, 539.5), size=(1920, 1080))
@@ -667,7 +669,8 @@ def lens_of_another_shape(clip_of) -> None:
 
 
 def arguments_that_are_not_used(clip_of) -> None:
-    """Row 3: refused next to what says otherwise, kept next to what says the same."""
+    """Check row 3: an argument is refused next to a file that says otherwise, and kept next to one
+    that agrees."""
     clip = clip_of("as it is", "from 0", False)
     other, meta = k_of(50, 48, 32), read_meta(clip.exact())
     depth = reference(clip).depth
@@ -687,7 +690,8 @@ def arguments_that_are_not_used(clip_of) -> None:
 
 
 def moments_of_others(clip_of) -> None:
-    """Row 7: a scene and a path of other frames; of the same ones all is drawn."""
+    """Check row 7: a scene and a path of other frames are refused, and of the same ones everything
+    is drawn."""
     late, early = (clip_of("as it is", name, False) for name in ("from 4", "from 0"))
     (depth, own), other, scene = reference(late), reference(early).path, scene_of(late)
     ego = stages.prior(scene, own)[0].rgb
@@ -711,7 +715,7 @@ def moments_of_others(clip_of) -> None:
 
 
 def other_lengths(clip_of) -> None:
-    """Row 7: poses and masks that are neither the frames' nor the source's."""
+    """Check row 7: poses and masks match neither the frames nor the source."""
     late = clip_of("as it is", "from 4", True)
     with refuses("got 7 "):
         stages.path(late.take.ego.w2c.numpy()[:7], frames=late.frames, camera=late.ego)
@@ -726,7 +730,7 @@ def other_lengths(clip_of) -> None:
 
 
 def world_that_nobody_knows(clip_of) -> None:
-    """Row 2: a file's own world, before a scene, a take or a pose ties it."""
+    """Check row 2: a file's own world is unknown until a scene, a take or a pose ties it."""
     clip = clip_of("as it is", "from 0", True)
     hands, depth = clip.take.hands.select(torch.tensor(clip.indices)), reference(clip).depth
     ego = torch.zeros(USED, 64, 64, 3, dtype=torch.uint8)
@@ -749,7 +753,7 @@ def world_that_nobody_knows(clip_of) -> None:
 
 
 def two_views(clip_of) -> tuple[Clip, Clip]:
-    """Two exo cameras of one take, in one world."""
+    """Draw two exo cameras of one take, in one world."""
     first, clips = clip_of("as it is", "from 4", False), []
     for number, take in enumerate(drawn((96, 64), False, views=2).views):
         folder = first.folder / f"view {number}"
@@ -762,7 +766,7 @@ def two_views(clip_of) -> tuple[Clip, Clip]:
 
 
 def remarks_of(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapping[str, list[str]]:
-    """What each stage that has a path and an exo camera says of them, by the stage."""
+    """Collect the remarks of each stage that has a path and an exo camera, by the stage."""
     points, _ = stages.scene(clip.exo, depth)
     drawn_prior, report = stages.prior(points, path, draw_anyway=True)
     ego = drawn_prior.rgb
@@ -776,7 +780,8 @@ def remarks_of(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Mapping
 
 
 def two_exo_cameras_of_one_take(clip_of) -> None:
-    """The path of one's file, all else of the other's: as by the other's own, and both are named."""
+    """Check the path of one camera's file with all else of the other's: results equal the other's
+    own, and both are named."""
     views = two_views(clip_of)
     for of_path, clip in (views, views[::-1]):
         depth, scene = reference(clip).depth, scene_of(clip)
@@ -799,7 +804,8 @@ def two_exo_cameras_of_one_take(clip_of) -> None:
 
 
 def two_worlds(clip_of) -> None:
-    """Depth and scene in a world of their own, of the very camera of the path's file: named."""
+    """Check that depth and scene in a world of their own, with the very camera of the path's file,
+    are named."""
     clip, turn = clip_of("as it is", "from 4", True), np.eye(4)
     turn[:3, :3] = [[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]]
     turn[:3, 3] = 0.3, 0.1, -0.2
@@ -852,7 +858,7 @@ def lenses_that_are_no_pinhole(clip_of) -> None:
 
 
 def another_rate(clip_of) -> None:
-    """A pose for each half frame: by its time, or refused where the file has none."""
+    """Check a pose for each half frame, which is used by its time, or refused if the file has none."""
     clip = clip_of("as it is", "from 4", False)
     path = clip.poses(of_exo=False)
     between = (path.w2c[:-1] + path.w2c[1:]) / 2
@@ -874,7 +880,7 @@ def another_rate(clip_of) -> None:
 
 
 def keyframes_of_an_upright_lens(clip_of) -> None:
-    """Exported and read again without a word on the lens: the view stays upright."""
+    """Check that an export which says nothing of the lens is read again with an upright view."""
     clip = clip_of("as it is", "from 4", False)
     upright = clip.take.ego.camera.upright_poses(clip.ego_w2c)
     keys = zip(clip.indices, upright.tolist(), strict=True)
@@ -891,7 +897,7 @@ def keyframes_of_an_upright_lens(clip_of) -> None:
 
 
 def viewer_of_a_pinhole(clip_of) -> None:
-    """Row 9: 90 degrees are 90."""
+    """Check row 9: 90 degrees are 90."""
     clip = clip_of("as it is", "from 0", False)
     path, _ = stages.path(
         clip.take.ego.camera.upright_poses(clip.ego_w2c).numpy(),
@@ -906,7 +912,8 @@ def viewer_of_a_pinhole(clip_of) -> None:
 
 
 def prepared_clips(clip_of) -> None:
-    """`prepare`: a cropped clip of a camera that moves, and every second frame of one that stands."""
+    """Check `prepare` on a cropped clip of a camera that moves, and on every second frame of one
+    that stands."""
     for moves, step, (width, height) in ((True, 1, (64, 64)), (False, 2, (48, 32))):
         picture = "square" if width == height else "half"
         clip = clip_of(picture, "from 4" if step == 1 else "every second", moves)
@@ -935,7 +942,7 @@ def prepared_clips(clip_of) -> None:
 
 
 def headpose_file(clip_of) -> None:
-    """Its exo part is the take's in another crop, too."""
+    """Check that the exo part of a headpose file is the take's in another crop, too."""
     clip = clip_of("square", "from 4", False)
     folder = clip.folder / "with head"
     write_take(clip.take, folder)

@@ -10,7 +10,7 @@ av = pytest.importorskip("av", reason="decodes video")
 
 
 def uneven_clip(file: Path) -> Path:
-    """60 frames, half of them at 30 a second and the others at 10."""
+    """Write 60 frames, half of them at 30 a second and the others at 10."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"

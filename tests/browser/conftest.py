@@ -22,7 +22,7 @@ from .placeholder_weights import place_weights
 
 @pytest.fixture(scope="session")
 def browser_file() -> Path:
-    """The browser's executable; the tests are skipped by name where there is none."""
+    """Find the browser's executable, and skip the tests by name if there is none."""
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("needs Playwright: pip install playwright")
     found = find_browser()
@@ -33,7 +33,7 @@ def browser_file() -> Path:
 
 @pytest.fixture(scope="session")
 def browser_server(browser_file, environment, standins, tmp_path_factory) -> Iterator[Server]:
-    """The host's own main.py."""
+    """Start the host's own main.py."""
     layout = environment.layout
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
@@ -57,10 +57,10 @@ def browser_client(browser_server) -> ApiClient:
 
 @pytest.fixture
 def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor
-    has ``webgl``. No test sees what another did: storage and settings are a new user's, and the
-    server has forgotten its results. At the test's end every page is held to its promise: nothing
-    asked outside the machine, no script failed."""
+    """Yield ``open_page(theme=…, vue_nodes=…, size=…)``, which opens a page that is ready. One that
+    opens the editor has ``webgl``. Tests don't see each other's state: storage and settings are a
+    new user's, and the server has forgotten its results. At the end every page must have asked for
+    nothing outside the machine, and no script may have failed."""
     pages: list[PageUnderTest] = []
     browser_client.post("/free", {"unload_models": True, "free_memory": True})
 
@@ -79,7 +79,7 @@ def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]
 
 @pytest.fixture
 def uploads(browser_server) -> Iterator[Path]:
-    """The folder of uploads, empty before and after."""
+    """Yield the folder of uploads, empty before and after."""
     place = browser_server.base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)
     yield place
@@ -88,11 +88,11 @@ def uploads(browser_server) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shipped(repo_root) -> Callable[[str], dict[str, Any]]:
-    """``shipped(name)``: a workflow as it is saved."""
+    """Give ``shipped(name)``, which reads a workflow as it is saved."""
     return lambda name: read_workflow(shipped_workflows(repo_root)[name])
 
 
 @pytest.fixture(scope="session")
 def unpacked(shipped) -> Callable[[str], dict[str, Any]]:
-    """``unpacked(name)``: with all its nodes on the canvas."""
+    """Give ``unpacked(name)``, which reads a workflow with all its nodes on the canvas."""
     return lambda name: flat(shipped(name))

@@ -11,7 +11,7 @@ NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", NODE, "EgoXRen
 
 
 def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
-    """The part of egox_demo that leads to the prior: nothing is sampled. Its slots are changed."""
+    """Cut out the part of egox_demo that leads to the prior, without sampling. Its slots change."""
     nodes = [node for node in demo["nodes"] if node["type"] in NEEDED]
     ids = {node["id"] for node in nodes}
     links = [link for link in demo["links"] if link[1] in ids and link[3] in ids]
@@ -34,8 +34,8 @@ class EditorPage:
         return self.hands.get_by_test_id(f"egox-{name}")
 
     def open(self, *, load: bool) -> "EditorPage":
-        """By the node's own button; ``load``: press "Load scene" and wait for points and the first
-        coarse prior."""
+        """Open the editor by the node's own button. With ``load``, press "Load scene" and wait for
+        points and the first coarse prior."""
         self.page.show(self.page.node_bounds(NODE))
         self.at("open").first.click()
         self.hands.wait_for_selector("[data-testid=egox-editor]")
@@ -71,15 +71,14 @@ class EditorPage:
         return self.hands.evaluate(f"() => {self.script(what)}")
 
     def wait_until_seen(self) -> None:
-        """Until the coarse prior is that of the pose in the editor: nothing is asked for and
-        nothing on its way."""
+        """Wait until the coarse prior is that of the pose in the editor, with no request pending."""
         self.hands.wait_for_function(
             f"() => {self.script('side.latest')}.wish === null && "
             f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0"
         )
 
     def prior(self) -> np.ndarray:
-        """[224, 224, 3] float: the coarse prior that is shown."""
+        """Read the coarse prior that is shown, [224, 224, 3] float."""
         self.wait_until_seen()
         rgba = self.hands.evaluate(
             "() => { const c = document.querySelector('[data-testid=egox-prior]'); "
@@ -88,14 +87,15 @@ class EditorPage:
         return np.array(rgba, dtype=np.float64).reshape(224, 224, 4)[..., :3]
 
     def keyframes(self) -> str:
-        """The node's own value."""
+        """Read the node's own value."""
         return self.hands.evaluate(
             f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
             ".widgets.find((w) => w.name === 'keyframes').value"
         )
 
     def click_exo(self, *places: tuple[float, float]) -> None:
-        """At these shares of the exo picture, one after the other: each changes the node's value."""
+        """Click at these shares of the exo picture, one after the other. Each click changes the
+        node's value."""
         for place in places:
             before = self.keyframes()
             self.hands.mouse.click(*self.in_box("exo", *place))
@@ -130,6 +130,6 @@ class EditorPage:
         self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (frames * each, 0))
 
     def in_box(self, name: str, x: float, y: float) -> tuple[float, float]:
-        """A place inside a control, by shares of its size."""
+        """Compute a place inside a control from shares of its size."""
         box = self.at(name).bounding_box()
         return box["x"] + x * box["width"], box["y"] + y * box["height"]

@@ -38,6 +38,6 @@ _ADD = (
 
 
 def add_head(page: PageUnderTest) -> None:
-    """Before Ego Pose Input, whose source stays what it is."""
+    """Add the head nodes before Ego Pose Input, whose source stays what it is."""
     page.evaluate(_ADD, [HEAD, DETECTOR])
     page.settle()

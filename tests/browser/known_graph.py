@@ -26,7 +26,7 @@ LANGUAGE_MODEL = "qwen3vl"
 
 
 def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
-    """Every socket and wire stays; only who answers is another."""
+    """Replace the detectors by known answers. Every socket and link stays."""
     saved = copy.deepcopy(saved)
     small: dict[
         str, str

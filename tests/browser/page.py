@@ -43,7 +43,7 @@ class PageUnderTest(ComfyPage):
     """A page that notes the messages of its runs."""
 
     def open(self, path: str = "/") -> "PageUnderTest":
-        """As its base, and listening from here on."""
+        """Open the page, and listen to its messages from then on."""
         super().open(path)
         self.evaluate(_LISTEN)
         return self
@@ -55,11 +55,11 @@ class PageUnderTest(ComfyPage):
         self.page.locator(FORM_ROW).nth(rows - 1).wait_for()
 
     def problems(self, workflow: dict[str, Any]) -> list[str]:
-        """Differences of the graph on the canvas from the file that it was loaded from."""
+        """List the differences of the graph on the canvas from the file that it was loaded from."""
         return self.evaluate(_PROBLEMS, workflow)
 
     def complaints(self) -> list[str]:
-        """Errors and warnings in the console that are this pack's or of its nodes.
+        """List errors and warnings in the console that come from this pack or its nodes.
 
         The newest page writes a note of its own wherever a form's row is a subgraph's; the row is
         there all the same.
@@ -70,7 +70,7 @@ class PageUnderTest(ComfyPage):
         return [line for line in self.said if of_pack.match(line)]
 
     def widget(self, kind: str, name: str) -> Any:
-        """Value of a widget of the one node of a type, at the top level."""
+        """Read the value of a widget of the one node of a type, at the top level."""
         return self.evaluate(
             "([kind, name]) => app.graph.nodes.find((n) => n.type === kind)"
             ".widgets.find((w) => w.name === name).value",
@@ -78,11 +78,11 @@ class PageUnderTest(ComfyPage):
         )
 
     def saved(self) -> dict[str, Any]:
-        """The graph as the page would save it."""
+        """Serialize the graph as the page would save it."""
         return self.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
 
     def open_templates(self, pack: str) -> None:
-        """The template chooser, at the cards of a pack."""
+        """Open the template chooser at the cards of a pack."""
         self.evaluate(
             "async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }"
         )
@@ -108,7 +108,7 @@ class PageUnderTest(ComfyPage):
         self.wait_for_run(timeout)
 
     def wait_for_run(self, timeout: float = 600.0) -> list[dict[str, Any]]:
-        """Wait for the end of the run; the messages that the page got from the server.
+        """Wait for the end of the run, and return the messages that the page got from the server.
 
         Raises:
             PageError: the run failed, or did not end in time.
@@ -131,7 +131,7 @@ class PageUnderTest(ComfyPage):
         )
 
     def wait_for_node(self, kind: str) -> dict[str, Any]:
-        """Wait until a node of a type has given its result to the page; that result."""
+        """Wait until a node of a type has given its result to the page, and return it."""
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             output = self.evaluate(
@@ -157,7 +157,7 @@ class PageUnderTest(ComfyPage):
     def on_page(
         self, bounds: tuple[float, float, float, float], margin: float = 12.0
     ) -> dict[str, float]:
-        """A part of the graph as a rectangle of the page, for a picture of it alone."""
+        """Convert a part of the graph to a rectangle of the page, for a picture of it alone."""
         x, y, w, h = bounds
         left, top, scale = self.evaluate(
             "([x, y]) => { const ds = app.canvas.ds, box = "
@@ -176,13 +176,13 @@ class PageUnderTest(ComfyPage):
         }
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
-        """Screenshot of the page, as PNG."""
+        """Take a screenshot of the page, as PNG."""
         return self.page.screenshot(type="png", clip=clip, animations="disabled", caret="hide")
 
     def save_picture(
         self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0, quality: int = 82
     ) -> None:
-        """A JPEG of the page (or a part), scaled down to ``width`` px."""
+        """Save a JPEG of the page (or a part), scaled down to ``width`` px."""
         from PIL import Image
 
         image = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")

@@ -16,7 +16,7 @@ FOLDERS = {"EgoXLoadLora": "loras"}
 
 
 def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
-    """One empty file for each model that a workflow names and the pack does not bring."""
+    """Write one empty file for each model that a workflow names and the pack does not bring."""
     brought = {path.name for path in PACK_MODELS.rglob("*.safetensors")}
     for saved in workflows:
         for node in nodes_of(saved):

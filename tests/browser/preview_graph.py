@@ -72,8 +72,8 @@ def connect_everything(page: PageUnderTest) -> None:
 
 
 def loaded(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """Content of the preview of the one node of a type, once the pictures of its last result are
-    there."""
+    """Read the content of the preview of the one node of a type, once the pictures of its last
+    result are there."""
     page.page.wait_for_function(
         "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
         "return p.clips.length && p.run === p.items[p.item]?.run; }",
@@ -83,13 +83,13 @@ def loaded(page: PageUnderTest, node: str) -> dict[str, Any]:
 
 
 def state(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """Content of the preview of the one node of a type."""
+    """Read the content of the preview of the one node of a type."""
     page.settle(2)
     return page.evaluate(_STATE, node)
 
 
 def part(page: PageUnderTest, node: str, name: str):
-    """An element of a preview, by its test id, for clicks and keys."""
+    """Find an element of a preview by its test id, for clicks and keys."""
     page.evaluate(
         "(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
         "node.egoxPreview.element.dataset.node = node.type; }",
@@ -99,5 +99,5 @@ def part(page: PageUnderTest, node: str, name: str):
 
 
 def choose_view(page: PageUnderTest, node: str, view: str) -> None:
-    """By its tab."""
+    """Choose a view by its tab."""
     part(page, node, "egox-preview-view").locator(f'[data-view="{view}"]').click()

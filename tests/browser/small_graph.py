@@ -1,5 +1,5 @@
-"""A shipped graph made small on the canvas itself, by its widgets, so that it runs in seconds; and a
-node placed in it by hand."""
+"""Make a shipped graph small on the canvas itself, by its widgets, so that it runs in seconds, and
+place a node in it by hand."""
 
 from tests.browser.page import PageUnderTest
 

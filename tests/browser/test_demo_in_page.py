@@ -1,5 +1,5 @@
-"""egox_demo by hand: run by clicking the page's own button, the ego video seen in the page; then
-what its players do: two runs compared, weights under the pointer, *Save*."""
+"""egox_demo is run by a click on the page's own button, and the ego video is seen in the page. Then
+its players compare two runs, show weights under the pointer, and *Save*."""
 
 import json
 import re
@@ -193,7 +193,7 @@ def two_runs_are_compared(page) -> None:
 
 
 def weights_follow_pointer_and_strength(page) -> None:
-    """Without a run."""
+    """Check that weights follow pointer and strength without a run."""
     for node in (page.evaluate(_PRIOR), NODE):
         loaded(page, node)
         page.set_widget("EgoXWanSampler", "lambda_g", 3)
@@ -247,8 +247,8 @@ def marks_tell_how_each_pixel_is_known(page) -> None:
 
 
 def a_player_is_saved(page, output: Path) -> None:
-    """What is shown becomes a video in the output folder, with the workflow of the run that made
-    it."""
+    """Check that the shown pictures become a video in the output folder, with the workflow of the
+    run that made it."""
     import av
 
     node = page.evaluate(_PRIOR)

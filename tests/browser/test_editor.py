@@ -213,7 +213,7 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
 
 
 def test_what_the_wearer_looks_at(open_page, unpacked):
-    """A lone key gives way to the estimate, of which one click turns the whole; it is kept."""
+    """A lone key gives way to the estimate, and one click turns all of it. The click is kept."""
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
@@ -280,7 +280,7 @@ def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo
 
 
 def run_path(page) -> list:
-    """The upright w2c poses of a run, as the node tells the page."""
+    """Read the upright w2c poses of a run from what the node sends to the page."""
     page.queue()
     page.wait_for_run()
     return page.wait_for_node(NODE)["egox_pose"][0]["path"]

@@ -56,7 +56,7 @@ def press(page, node: str, name: str) -> None:
 
 
 def packed(state: dict[str, Any]) -> bool:
-    """Row under row without a gap, and none below the node's edge."""
+    """Check that rows follow each other without a gap, and that none is below the node's edge."""
     rows = sorted(state["rows"].values())
     return (
         all(
@@ -156,8 +156,8 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(open_page, 
 
 
 def double_clicked(page, x: float, y: float):
-    """The field that opens; a page that is slow between the two clicks takes them for two, as it
-    would a person's."""
+    """Double-click, and return the field that opens. A page that is slow between the two clicks
+    takes them for single ones, so this is tried again."""
     field = page.page.locator(".graphdialog input")
     for _ in range(10):
         page.page.wait_for_timeout(1000)

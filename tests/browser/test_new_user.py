@@ -18,7 +18,7 @@ _DESCRIBED = "(card) => getComputedStyle(card.querySelector('div:has(> h3)'), ':
 
 @pytest.fixture
 def first_page(browser, browser_client, open_page) -> PageUnderTest:
-    """As a host shows it that was never opened."""
+    """Open a page of a host that was never opened before."""
     page = PageUnderTest(browser(False), browser_client, size=(1600, 900))
     browser_client.post("/settings", {"Comfy.TutorialCompleted": False})
     try:

@@ -19,8 +19,8 @@ FIRST = "egox/kitchen/kitchen.mp4"
 
 @pytest.fixture
 def takes(tmp_path, repo_root, uploads) -> dict[str, Path]:
-    """``first`` and ``second``, a video each with depth and poses beside it; ``zip``: all of the
-    second."""
+    """Make ``first`` and ``second``, a video each with depth and poses beside it, and ``zip``, all
+    of the second."""
     for own, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
         folder = tmp_path / own
         folder.mkdir()

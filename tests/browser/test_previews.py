@@ -71,7 +71,7 @@ def test_previews_show_and_obey(open_page, unpacked):
 
 
 def scrub_and_wipe(page) -> None:
-    """By keys, by the slider, by dragging."""
+    """Scrub and wipe by keys, by the slider, and by dragging."""
     node = "EgoXDecodeEgoHalf"
     look_at(page, node)
     first = state(page, node)
@@ -102,7 +102,7 @@ def scrub_and_wipe(page) -> None:
 
 
 def pick_a_pixel(page) -> None:
-    """A click into the ego picture sets the widgets."""
+    """Click into the ego picture, which sets the widgets."""
     node = "EgoXAttentionView"
     look_at(page, node)
     choose_view(page, node, "ego")
@@ -119,7 +119,7 @@ def pick_a_pixel(page) -> None:
 
 
 def follow_the_mode(page) -> None:
-    """λ_g starts where the core has it for the mode, until the user says otherwise."""
+    """Check that λ_g starts at the core's value for the mode, until the user sets another."""
     node = "EgoXWanSampler"
     for mode, start in (
         ("paper", "paper"),

@@ -50,7 +50,7 @@ def settings(page) -> list:
 
 
 def says(page, words: str) -> str:
-    """The line below the bars, as soon as it has these words."""
+    """Wait for the line below the bars to contain these words, and return it."""
     trim(page, "note").get_by_text(words).wait_for()
     return trim(page, "note").inner_text()
 

@@ -1,5 +1,5 @@
-"""A VR180 file plays in a browser: flat, and as a half sphere through the pack's three.js; the
-player's views of two eyes."""
+"""A VR180 file plays in a browser, flat and as a half sphere through the pack's three.js. The
+player shows both eyes' views."""
 
 import math
 

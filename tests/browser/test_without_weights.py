@@ -1,5 +1,5 @@
-"""A press of Run that the server refuses, as the form shows it: which node, which field, what to
-do; and a host that has no weights, where Run still makes the ego prior."""
+"""A press of Run that the server refuses names node, field and remedy in the form. On a host
+without weights, Run still makes the ego prior."""
 
 import shutil
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ _AT_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type
 
 @pytest.fixture
 def no_weights(browser_server) -> Iterator[None]:
-    """The host's model folders without their files."""
+    """Take away the files of the host's model folders."""
     models = browser_server.base.models
     away = models.with_name("models_away")
     shutil.move(models, away)
@@ -116,7 +116,8 @@ def test_the_form_names_the_field_and_the_next_click(
 def test_a_fault_in_the_course_of_a_run_is_told_with_its_reason(
     open_page, shipped, browser_server, uploads, repo_root, tmp_path
 ):
-    """The clip has a cut in its middle, which only its frames tell; the log has one line of it."""
+    """The clip has a cut in its middle, which only its frames show, and the log has one line about
+    it."""
     take = Path(shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "take"))
     info = probe_video(take / "exo.mp4")
     frames = read_frames(take / "exo.mp4", info, select_frames(info, frame_count=9))
@@ -173,7 +174,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
 
 
 def place_the_head(page: PageUnderTest) -> None:
-    """By three clicks: the editor opened, two in the exo picture."""
+    """Place the head by three clicks: one opens the editor, two are in the exo picture."""
     editor = EditorPage(page)
     editor.at("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")

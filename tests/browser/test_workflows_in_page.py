@@ -1,5 +1,5 @@
-"""Every shipped graph in the page: no missing nodes, no loose links, the API form that headless
-runs use; as a form, in another language, and what lies over what."""
+"""Every shipped graph works in the page: no missing nodes, no loose links, the API form that
+headless runs use. Its form, its translation and its layout are checked, too."""
 
 import re
 
@@ -94,7 +94,7 @@ _LOCALE = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
 
 
 def heard(prompt) -> dict[str, tuple]:
-    """Of a prompt: what the server takes notice of."""
+    """Reduce a prompt to what the server takes notice of."""
     return {
         number: (
             node["class_type"],

@@ -38,7 +38,7 @@ TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid=
 
 
 def toast_of(page: PageUnderTest, words: str) -> str:
-    """Text of the page's message with these words, as soon as it is there."""
+    """Wait for the page's message with these words, and return its text."""
     page.page.wait_for_function(
         f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words
     )
@@ -50,12 +50,12 @@ def value(page: PageUnderTest, kind: str, name: str) -> Any:
 
 
 def set_value(page: PageUnderTest, kind: str, name: str, to: Any) -> None:
-    """As a hand would; on the sub-graph's own node where the input stands there."""
+    """Set a value as a hand would, on the sub-graph's own node if the input is there."""
     page.evaluate(_SET, [kind, name, to])
 
 
 def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
-    """By the node's button."""
+    """Choose files by the node's button."""
     button = page.page.evaluate_handle(_ELEMENT, kind).as_element().query_selector("button")
     with page.page.expect_file_chooser() as chooser:
         button.click()
@@ -65,7 +65,7 @@ def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
 
 
 def told(page: PageUnderTest, kind: str, words: str) -> str:
-    """Text of the node, as soon as these words are in it."""
+    """Wait until the node's text contains these words, and return it."""
     page.page.wait_for_function(
         f"([kind, words]) => {{ {_NODE} return {_SAID}.includes(words); }}", arg=[kind, words]
     )
@@ -73,7 +73,7 @@ def told(page: PageUnderTest, kind: str, words: str) -> str:
 
 
 def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: Path) -> None:
-    """As a file manager drops them, folders too."""
+    """Drop files as a file manager does, folders too."""
     data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
     session = page.page.context.new_cdp_session(page.page)
     for kind in ("dragEnter", "dragOver", "drop"):
@@ -84,7 +84,7 @@ def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: P
 
 
 def on_node(page: PageUnderTest, kind: str) -> tuple[float, float]:
-    """A place of the page on a node's upper edge, below its title."""
+    """Find a place of the page on a node's upper edge, below its title."""
     bounds = page.node_bounds(kind)
     page.show(bounds)
     seen = page.on_page((bounds[0], bounds[1], bounds[2], bounds[3]), 0)

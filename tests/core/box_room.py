@@ -33,7 +33,8 @@ def view(camera: CameraModel, w2c: Tensor) -> RoomView:
 
 
 def true_coverage(ego: CameraModel, ego_w2c: Tensor, exo: CameraModel, exo_w2c: Tensor) -> float:
-    """Share of the ego picture whose surfaces lie in the exo picture (nothing hides anything in an empty room)."""
+    """Measure the share of the ego picture whose surfaces lie in the exo picture (nothing hides
+    anything in an empty room)."""
     known = ego.pixel_rays(torch.float64)[1]
     points = view(ego, ego_w2c).points
     uv, valid = exo.project(transform(exo_w2c, points.flatten(0, 1)).view_as(points))

@@ -30,7 +30,8 @@ class DrawnHeads:
     times_s: Tensor
 
     def points(self, **changes) -> HeadPoints:
-        """As a detector gives them; ``scores`` [T, 8], ``uv`` or ``metres`` replaced."""
+        """Make points as a detector gives them, with ``scores`` [T, 8], ``uv`` or ``metres``
+        replaced."""
         uv = changes.get("uv", self.uv)
         metres = changes.get("metres")
         scores = changes.get("scores", np.ones(uv.shape[:2]))
@@ -42,7 +43,7 @@ class DrawnHeads:
         )
 
     def face(self, count: int = 238) -> np.ndarray:  # [T, count, 3] metres
-        """Points all over the face, in the exo camera's axes, as a model's mesh has them."""
+        """Draw points all over the face, in the exo camera's axes, as a model's mesh has them."""
         rng = np.random.default_rng(0)
         at = rng.uniform([-0.07, -0.07, -0.05], [0.07, 0.11, 0.02], (count, 3))
         local = self.exo_w2c.numpy()[:, :3] @ self.truth[..., :3]
@@ -50,7 +51,8 @@ class DrawnHeads:
         return at @ local.transpose(0, 2, 1) + eyes
 
     def depth(self) -> Tensor:  # [T, H, W]
-        """Depth of patches round the points: at the head their own, at the shoulders the skin's."""
+        """Draw depth of patches round the points: at the head their own, at the shoulders the
+        skin's."""
         width, height = self.camera.stored_size
         maps = torch.full((len(self.uv), height, width), torch.nan)
         for t in range(len(self.uv)):
@@ -61,7 +63,8 @@ class DrawnHeads:
         return maps
 
     def errors(self, path: HeadPath, frames: slice = slice(None)) -> tuple[float, float, float]:
-        """Medians: (across the ray metres, along it as a share of the distance, angle degrees)."""
+        """Measure medians of the errors: across the ray in metres, along it as a share of the
+        distance, and angle in degrees."""
         answer, eye = path.world_from_head.numpy(), camera_centre(self.exo_w2c).numpy()
         away = self.truth[..., 3] - eye
         far = np.linalg.norm(away, axis=-1)
@@ -81,7 +84,7 @@ class DrawnHeads:
 def drawn_heads(
     seed: int = 500, frames: int = 25, height: int = 224, fps: float = 10.0, **options
 ) -> DrawnHeads:
-    """The wearer of a take that is laid out but not drawn."""
+    """Lay out the wearer of a take without drawing it."""
     spec = SyntheticSpec(
         seed=seed,
         frames=frames,

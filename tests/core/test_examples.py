@@ -39,7 +39,8 @@ os.chdir("..")
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch) -> list[list[str]]:
-    """README's lines as a script, and the examples, with arguments; the folder in use has a take."""
+    """List README's lines as a script, and the examples, with arguments. The current folder has a
+    take."""
     pytest.importorskip("av", reason="decodes video")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "sample" / "calm_room", "take")
@@ -61,7 +62,7 @@ def test_they_run(scripts, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_they_run_with_the_wheel(scripts):
-    """Next to torch it needs few packages; ``-I``: nothing is found beside a script."""
+    """Next to torch the wheel needs few packages. With ``-I`` nothing is found beside a script."""
     with TemporaryDirectory() as folder:  # torch alone may have 5 GB
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = venv_python(Path(folder))

@@ -1,4 +1,4 @@
-"""Files of kinds that no reader takes are named at each door, with what to do; text is read in any
+"""Files of kinds that no reader takes are named at each door, with advice. Text is read in any
 Unicode."""
 
 import json

@@ -43,7 +43,7 @@ def payloads() -> tuple[Any, ...]:
 
 
 def leaves(value: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Places of all values below a payload."""
+    """List the places of all values below a payload."""
     if not is_dataclass(value):
         return [place]
     return [
@@ -54,7 +54,7 @@ def leaves(value: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def changed(value: Any, place: tuple[str, ...]) -> Any:
-    """The payload with another value at one place."""
+    """Copy the payload with another value at one place."""
     if place:
         name, *rest = place
         return altered(value, name, changed(getattr(value, name), tuple(rest)))
@@ -69,7 +69,7 @@ def changed(value: Any, place: tuple[str, ...]) -> Any:
 
 
 def altered(payload: Any, name: str, value: Any) -> Any:
-    """As :func:`replace`, past the checks of what such a payload may hold."""
+    """Replace a field as :func:`replace`, past the checks of what such a payload may hold."""
     copy = object.__new__(type(payload))
     for each in fields(payload):
         own = value if each.name == name else getattr(payload, each.name)

@@ -1,4 +1,5 @@
-"""Files from strangers: size limits, no unpickling, zip members that stay inside; whole writes."""
+"""Files from strangers have size limits, no unpickling, and zip members that stay inside. Writes
+are whole."""
 
 import io
 import os
@@ -41,7 +42,7 @@ def test_a_folder_that_can_be_written_stays_as_it_was(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux' own")
 @pytest.mark.parametrize("case", ["a file", "a file above", "a full disk", "read-only", "no name"])
 def test_a_folder_where_nothing_can_be_written_is_named(tmp_path, case):
-    """Each as the system says it; no rights are only denied to others than root."""
+    """Each cause is named as the system states it. Rights are only denied to others than root."""
     (tmp_path / "file").write_text("x")
     folder, words = {
         "a file": (tmp_path / "file", "Not a directory"),

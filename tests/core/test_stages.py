@@ -26,7 +26,7 @@ STILL = np.eye(3, 4)[None].repeat(FRAMES, 0)
 
 
 class Encoders:
-    """Latents of the right sizes; an embedding is the image itself."""
+    """Encodes latents of the right sizes. An embedding is the image itself."""
 
     def encode(self, video):
         t, h, w = 1 + (len(video) - 1) // 4, video.shape[1] // 8, video.shape[2] // 8
@@ -103,7 +103,7 @@ def test_the_embedding_of_a_seed_is_that_of_its_noise():
 
 
 def spoilt(value: float) -> np.ndarray:
-    """A clip of floats with one number in one frame."""
+    """Make a clip of floats with one number in one frame."""
     video = np.repeat(VIDEO / 255, 4, 0)
     video[13, 3, 3] = value
     return video

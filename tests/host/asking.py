@@ -22,7 +22,7 @@ class Answer:
 
 
 def request(client: ApiClient, path: str, data: bytes | None = None, **headers: str) -> Answer:
-    """As the server's own page asks, unless the headers say otherwise (an empty one is left
+    """Ask as the server's own page does, unless the headers say otherwise (an empty one is left
     out)."""
     sent = {"Origin": client.address} | {
         name.replace("_", "-"): value for name, value in headers.items()
@@ -38,7 +38,7 @@ def request(client: ApiClient, path: str, data: bytes | None = None, **headers: 
 
 
 def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
-    """Arguments of :func:`request` that send these parts: each the rest of its head, and its
+    """Build arguments of :func:`request` that send these parts: each the rest of its head, and its
     content."""
     body = b"".join(
         b"--B\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
@@ -58,7 +58,7 @@ class Page:
         self.sent: list[tuple] = []
 
     def shows(self, monkeypatch, node: type, *modules: object) -> None:
-        """Have a node run as number 7 of this page's graph; ``modules`` look for the server."""
+        """Make a node run as number 7 of this page's graph, and make ``modules`` find this server."""
         hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
         monkeypatch.setattr(node, "hidden", hidden, raising=False)
         for module in modules:

@@ -16,7 +16,7 @@ from tools.setup.server import Server
 
 @pytest.fixture(scope="session")
 def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
-    """The host's own main.py, with folders of this session only."""
+    """Start the host's own main.py, with folders of this session only."""
     packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
@@ -34,7 +34,7 @@ def server_base(server) -> BaseDir:
 
 @pytest.fixture
 def client(server) -> ApiClient:
-    """The running server's API; the server must be alive before and after every test."""
+    """Give the running server's API. The server must be alive before and after every test."""
     assert server.is_running() and server.client.version(), server.log_tail(60)
     return server.client
 
@@ -46,19 +46,19 @@ def object_info(server) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def load_workflow() -> Callable[[str], dict[str, Any]]:
-    """``load_workflow(name)``: a shipped workflow as an API prompt."""
+    """Give ``load_workflow(name)``, which reads a shipped workflow as an API prompt."""
     return read_prompt
 
 
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
-    """The small transformer with a clip's conditioning, in this process; anew for each file."""
+    """Make the small transformer with a clip's conditioning in this process, anew for each file."""
     with torch.inference_mode():
         return model_rig.make_rig(pack, repo_root / "models", noise_seed=5)
 
 
 @pytest.fixture(scope="module")
 def wan21(pack, standins) -> model_rig.ModelRig:
-    """The same of a model with an image embedding."""
+    """Make the same with a model that has an image embedding."""
     with torch.inference_mode():
         return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)

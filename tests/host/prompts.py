@@ -27,7 +27,7 @@ small file."""
 def small(
     prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS
 ) -> dict[str, Any]:
-    """A graph of the stand-ins: what is tested of it isn't what the pictures show."""
+    """Shrink a graph of the stand-ins, whose pictures aren't tested."""
     made = apply_options(
         copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None
     )
@@ -39,7 +39,7 @@ def small(
 
 
 def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
-    """A graph of this test's own, changed to models that can be had here."""
+    """Change a graph of this test's own to models that are available here."""
     for node in prompt.values():
         if node["class_type"] in STANDIN_LOADERS:
             kind, values = STANDIN_LOADERS[node["class_type"]]
@@ -50,14 +50,14 @@ def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def ran(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:
-    """The outcome of a prompt that succeeds."""
+    """Run a prompt, which must succeed."""
     outcome = client.run(prompt, *on_event, timeout=600)
     assert outcome.status == "success", outcome.error_text
     return outcome
 
 
 def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The inputs of the one node of a type."""
+    """Find the inputs of the one node of a type."""
     return prompt[id_of(prompt, kind)]["inputs"]
 
 
@@ -68,7 +68,7 @@ def id_of(prompt: dict[str, Any], kind: str) -> str:
 
 
 def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
-    """Prefix's last part -> file, of every SaveVideo that ran."""
+    """List the files of every SaveVideo that ran, by the prefix's last part."""
     found = {}
     for node_id, output in outcome.outputs.items():
         for entry in output.get("images", []):

@@ -20,7 +20,7 @@ def capture(rig, model, step: int = 1, block: int = BLOCK):
 
 
 def recorded(rig, steps: int = STEPS, **changes):
-    """The record that a run of the patched model leaves in a capture."""
+    """Record a run of the patched model in a capture."""
     model, attention = capture(rig, rig.patch(**changes))
     rig.ksample(model, steps=steps)
     return attention
@@ -41,7 +41,7 @@ def view(rig, attention, **changes):
 
 @pytest.fixture
 def calls(rig, monkeypatch) -> list[dict]:
-    """Every guided self-attention call of a run: what went in, and what the model got out."""
+    """Record every guided self-attention call of a run: its arguments, and the model's result."""
     override, seen = rig.nodes("patch.forward"), []
     inner = override.gga_attention
 
@@ -57,7 +57,7 @@ def calls(rig, monkeypatch) -> list[dict]:
 
 
 def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor:
-    """[heads, tokens, tokens]: the whole attention of one clip, the plain way."""
+    """Compute the attention matrix of one clip plainly, [heads, tokens, tokens]."""
     q, k = (
         call[name][row].double().unflatten(-1, (call["heads"], -1)).transpose(0, 1) for name in "qk"
     )
@@ -203,8 +203,8 @@ def test_a_context_window_shows_its_own_frames(pack, repo_root):
 
 
 def test_where_exos_keys_are_kept_both_halves_are_seen(rig):
-    """At the first step those of a forward without a cache; later, and of a LoRA that was trained
-    with exo alone, ego's queries come without exo's."""
+    """At the first step they are those of a forward without a cache. Later, and with a LoRA that
+    was trained with exo alone, ego's queries come without exo's."""
     model, attention = capture(rig, rig.patch(), step=0)
     rig.ksample(model, steps=STEPS)
     first = attention.record

@@ -17,7 +17,8 @@ def prompt(load_workflow) -> dict[str, Any]:
 
 
 def refusal(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
-    """Host's message on a bad prompt, and the types of the nodes that ran before it said so."""
+    """Run a bad prompt, and return the host's message and the types of the nodes that ran before
+    it."""
     try:
         outcome = client.run(prompt, timeout=300)
     except PromptRefused as error:
@@ -33,7 +34,7 @@ def change(prompt: dict[str, Any], kind: str, **values: Any) -> dict[str, Any]:
 
 
 def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
-    """Refused in these words, before anything ran."""
+    """Check that a prompt is refused in these words, before anything ran."""
     said, ran = refusal(client, prompt)
     for word in ("got", "expected", "Fix:", *words):
         assert word in said, f"{word!r} is not in: {said}"

@@ -52,8 +52,8 @@ def files(folder: Path) -> set[str]:
 
 
 def decoding_much(prompt: dict[str, Any]) -> dict[str, Any]:
-    """``prompt`` with a latent of many frames to decode, and none to sample: the stand-ins' own is
-    decoded in less than a message takes."""
+    """Give the prompt a latent of many frames to decode and none to sample, because the stand-ins'
+    own is decoded in less than a message takes."""
     decode = of_type(prompt, "EgoXDecodeEgoHalf")
     long = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
     return {
@@ -81,13 +81,13 @@ def cancel_in(client: ApiClient, prompt: dict[str, Any], kind: str) -> Outcome:
 
 
 def finished(outcome: Outcome, prompt: dict[str, Any]) -> set[str]:
-    """Types of the nodes that had ended when the interrupt struck, as the host tells."""
+    """List the types of the nodes that had ended before the interrupt, by the host's record."""
     return {prompt[node]["class_type"] for node in outcome.error["executed"] if node in prompt}
 
 
 @pytest.fixture(scope="module")
 def prompt(load_workflow) -> dict[str, Any]:
-    """With so many steps that it never ends before an interrupt strikes."""
+    """Give the demo so many steps that it never ends before an interrupt."""
     return small(load_workflow("egox_demo"), steps=400)
 
 

@@ -18,8 +18,8 @@ SIZE, FRAMES = 64, 5
 def test_demo_leaves_its_three_results_and_a_server_until_it_ends(
     environment, tmp_path, repo_root, capsys, monkeypatch
 ):
-    """With --take, so that staging is part of it; the sample is a take like any other. State and
-    results are in a folder of the test."""
+    """With --take, staging is part of it. The sample is a take like any other. State and results
+    are in a folder of the test."""
     layout = Layout(tmp_path)
     layout.repo = environment.layout.repo
     ended = []

@@ -1,5 +1,5 @@
-"""The live preview on Wan EgoX Sampler: the ego half, all its frames, after each step; no number is
-changed."""
+"""The live preview on Wan EgoX Sampler shows the ego half, all its frames, after each step. No
+number is changed."""
 
 import base64
 

@@ -1,5 +1,5 @@
-"""Nodes of other packs that lead sampling past the patch: they end in an error that says so;
-nothing is lost unseen.
+"""Nodes of other packs that lead sampling past the patch end in an error that says so. Nothing is
+lost unseen.
 
 Re-creations of two ways in which TeaCache nodes put their own forward in place."""
 
@@ -23,7 +23,7 @@ def plain_forward(
     transformer_options=None,
     **kwargs,
 ):
-    """As one pack replaces ``forward``: the wrappers of transformer_options are not looked at."""
+    """Run ``forward`` as one pack replaces it, without the wrappers of transformer_options."""
     freqs = self.rope_encode(x.shape[2], x.shape[3], x.shape[4], device=x.device, dtype=x.dtype)
     return self.forward_orig(
         x, timestep, context, clip_fea=clip_fea, freqs=freqs, transformer_options={}
@@ -31,7 +31,7 @@ def plain_forward(
 
 
 def optionless_forward_orig(original):
-    """As another one replaces ``forward_orig``: the blocks are called without
+    """Replace ``forward_orig`` as another pack does, calling the blocks without
     transformer_options."""
 
     def forward_orig(x, t, context, clip_fea=None, freqs=None, transformer_options=None, **kwargs):
@@ -41,7 +41,8 @@ def optionless_forward_orig(original):
 
 
 def bypass(model, name: str):
-    """A clone whose transformer has another forward during each call, as such nodes do it."""
+    """Clone the model with another forward of the transformer during each call, as such nodes do
+    it."""
     transformer = model.get_model_object("diffusion_model")
     other = (
         plain_forward.__get__(transformer)

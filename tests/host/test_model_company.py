@@ -108,7 +108,7 @@ def cfg_zero_star(model):
 
 
 def compiled(model, backend: str):
-    """Model of the host's compile node, with any backend (``eager`` traces and guards, but builds
+    """Compile with the host's compile node, by any backend (``eager`` traces and guards, but builds
     no kernels)."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
@@ -121,7 +121,8 @@ def compiled(model, backend: str):
 
 
 def attend_as_on_a_card(monkeypatch) -> None:
-    """The host's attention for CPUs is one more break, and so twice the forms."""
+    """Use attention as on a card. The host's attention for CPUs is one more break, and doubles the
+    forms."""
     import comfy.ldm.wan.model
     from comfy.ldm.modules.attention import attention_pytorch
 
@@ -129,8 +130,8 @@ def attend_as_on_a_card(monkeypatch) -> None:
 
 
 def test_compiled_blocks_have_four_forms_and_none_anew(rig, monkeypatch, repo_root, caplog):
-    """Full and kept, for one condition and two; the same for another seed, strength or LoRA. Our
-    own code stays out of it."""
+    """The forms are full and kept, for one condition and two, the same for another seed, strength
+    or LoRA. Our own code stays out of it."""
     import comfy.ldm.wan.model
     from comfy_extras.nodes_custom_sampler import CFGOverride
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
@@ -224,8 +225,8 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     ],
 )
 def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
-    """Of the sampler node with its result; on EgoX Model Patch when the run of another sampler
-    ends."""
+    """The sampler node has the note with its result, and EgoX Model Patch when the run of another
+    sampler ends."""
     page = Page()
     page.shows(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
@@ -253,7 +254,7 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
 
 
 def every_token(call: dict) -> dict:
-    """A block's tokens, moved by their mean: a patch that sees part of them gives something
+    """Move a block's tokens by their mean, so that a patch that sees part of them gives something
     else."""
     return {**call, "img": call["img"] + 0.3 * call["img"].mean(dim=1, keepdim=True)}
 
@@ -283,7 +284,7 @@ def replaced_block(model):
 
 
 def halved(kind: str):
-    """A wrapper of one of the host's kinds."""
+    """Give a patch that adds a wrapper of one of the host's kinds, which halves the result."""
 
     def wrapper(model):
         model.add_wrapper_with_key(
@@ -326,7 +327,7 @@ def replaced_object(model):
 
 
 def positions(model):
-    """Other positions in time, by code that knows nothing of the host's rope_options."""
+    """Change positions in time by code that knows nothing of the host's rope_options."""
     encode = model.get_model_object("diffusion_model.rope_encode")
     model.add_object_patch(
         "diffusion_model.rope_encode",
@@ -355,13 +356,13 @@ def context_handler(model):
 
 
 def joined(stranger, model):
-    """A clone of a model with another pack's patch."""
+    """Clone a model and add another pack's patch."""
     model = model.clone()
     return stranger(model) or model
 
 
 def widened_by_hand(rig, stranger, *, patch_first: bool):
-    """The exo half beside the ego half without EgoX's code, and the stranger before or after."""
+    """Put the exo half beside the ego half without EgoX's code, with the stranger before or after."""
     canvas = model_rig.core(rig.pack, "wan.canvas")
     t, h, w_exo, w_ego = rig.canvas.latent_grid
     mask = canvas.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
@@ -407,8 +408,8 @@ COMPANY = {
 @pytest.mark.parametrize("patch_first", [True, False], ids=["after the patch", "before it"])
 @pytest.mark.parametrize("stranger", COMPANY, ids=lambda stranger: stranger.__name__)
 def test_a_strangers_patch(rig, stranger, patch_first, is_pinned_host):
-    """As a canvas that the test itself puts together; guided too; and exo is kept only where that
-    is the same."""
+    """It works as on a canvas that the test itself puts together, guided too. Exo is kept only if
+    that is the same."""
 
     def patched(**changes):
         if patch_first:
@@ -513,7 +514,7 @@ def test_parts_whose_place_is_unknown_are_refused(rig, patch_first, cut):
 
 
 def guided_by_two(rig, positive, negative) -> torch.Tensor:
-    """Sampled by the host's guider of two models."""
+    """Sample with the host's guider of two models."""
     import comfy.samplers
     from comfy_extras import nodes_custom_sampler
 

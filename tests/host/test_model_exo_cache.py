@@ -34,13 +34,12 @@ def cache_of(model):
 
 
 def counts_of(model) -> tuple[int, int]:
-    """Forwards that computed exo, and those that kept it."""
+    """Count forwards that computed exo, and those that kept it."""
     return cache_of(model).full, cache_of(model).kept
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Predictions of each of two steps, asked for twice: a full forward, then one that may be
-    kept."""
+    """Predict each of two steps twice: by a full forward, then by one that may be kept."""
     import comfy.samplers
 
     pairs = []
@@ -75,7 +74,8 @@ PACKED = 1e-2
 
 
 def kept_equals_full(rig, model, tolerance: float = PACKED, **options) -> torch.Tensor:
-    """The first prediction, once every kept forward is as near its full one as it has to be."""
+    """Check that every kept forward is as close to its full one as required, and return the first
+    prediction."""
     pairs = sample_twice(rig, model, **options)
     for full, kept in pairs:
         assert (full - kept).abs().max() <= tolerance * full.abs().max()
@@ -83,7 +83,7 @@ def kept_equals_full(rig, model, tolerance: float = PACKED, **options) -> torch.
 
 
 def leave_little_room(rig, monkeypatch) -> None:
-    """Have keys and values as they are find no room, so that 8 bits are kept."""
+    """Leave no room for keys and values as they are, so that 8 bits are kept."""
     of_cache = rig.nodes("patch.exo_cache")
     size = of_cache.kept_size
     monkeypatch.setattr(
@@ -259,8 +259,7 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
 
 
 def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig):
-    """All are clones of one patched model and share its cache; each equals the run of a fresh
-    one."""
+    """All are clones of one patched model and share its cache. Each equals the run of a fresh one."""
 
     def weaker(model):
         lora = model.clone()
@@ -298,7 +297,7 @@ def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
 
 
 def after_each_forward(model, read) -> list:
-    """Values that ``read(x)`` gives after each forward of the model, as it runs."""
+    """Collect the values that ``read(x)`` gives after each forward of the model."""
     seen = []
 
     def spy(executor, x, *args, **kwargs):
@@ -333,7 +332,7 @@ def test_a_condition_that_is_left_out_gives_its_memory_back(rig, monkeypatch, pa
 
 
 def cache_rotations(rig) -> int:
-    """Bytes of exo's positions, which all conditions share."""
+    """Compute the bytes of exo's positions, which all conditions share."""
     t, h, w_exo, _ = rig.canvas.latent_grid
     transformer = rig.model.get_model_object("diffusion_model")
     return t * h * w_exo // 4 * transformer.dim // transformer.num_heads * 2 * 4
@@ -356,8 +355,8 @@ def test_conditions_that_memory_parts_or_joins_are_kept(rig, monkeypatch):
 
 
 def test_resident_encoders_leave_for_what_is_kept(rig, monkeypatch):
-    """Text encoder, CLIP and VAE stay on a device whose memory nobody asks for; it is counted as
-    the host counts it."""
+    """Text encoder, CLIP and VAE stay on a device whose memory nobody needs. It is counted as the
+    host counts it."""
     import comfy.model_management as management
     from comfy.model_patcher import ModelPatcher
 
@@ -414,7 +413,7 @@ def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch):
 
 
 def alone(model):
-    """As behind a LoRA that was trained with exo alone."""
+    """Clone the model as behind a LoRA that was trained with exo alone."""
     other = model.clone()
     other.set_attachments("egox_lora_metadata", {"egox.exo": "alone"})
     return other
@@ -507,7 +506,7 @@ def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
 
 
 def lora_of_keys(rig) -> dict[str, torch.Tensor]:
-    """A LoRA of the first block's keys, in the host's names."""
+    """Draw a LoRA of the first block's keys, in the host's names."""
     name = "diffusion_model.blocks.0.self_attn.k"
     out, into = rig.model.get_model_object(name).weight.shape
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
@@ -515,14 +514,14 @@ def lora_of_keys(rig) -> dict[str, torch.Tensor]:
 
 
 def with_lora(rig) -> Any:
-    """The model with that LoRA, by the host's own loader."""
+    """Load that LoRA into the model by the host's own loader."""
     import comfy.sd
 
     return comfy.sd.load_lora_for_models(rig.model, None, lora_of_keys(rig), 1.0, 0.0)[0]
 
 
 def create_hook(rig, kind: str) -> Any:
-    """As *Create Hook LoRA*, *… Model as LoRA* make it of files."""
+    """Create a hook as *Create Hook LoRA* or *… Model as LoRA* makes it of files."""
     import comfy.hooks
 
     lora = lora_of_keys(rig)
@@ -536,7 +535,7 @@ def create_hook(rig, kind: str) -> Any:
 
 
 def set_props(conditioning: list, hooks: Any) -> list:
-    """*Cond Set Props*."""
+    """Set hooks as *Cond Set Props* does."""
     from comfy_extras.nodes_hooks import ConditioningSetProperties
 
     (made,) = ConditioningSetProperties().set_properties(conditioning, 1.0, "default", hooks=hooks)
@@ -596,7 +595,7 @@ class Enhanced(torch.nn.Module):
 
 
 def enhance(out: torch.Tensor) -> torch.Tensor:
-    """As Enhance-A-Video does, by a mean over all tokens."""
+    """Enhance as Enhance-A-Video does, by a mean over all tokens."""
     return out * (1 + out.mean().tanh())
 
 
@@ -704,8 +703,8 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
 
 
 def one_at_a_time(model, how: str):
-    """A wrapper of another pack that asks for each condition of a stack by itself; of what the host
-    names of the stack it hands on all, its own side, or nothing."""
+    """Add a wrapper of another pack that calls the model for each condition of a stack by itself.
+    Of the stack's names it passes on all, only its own side's, or none."""
 
     def around(apply, args):
         made, count = [], len(args["cond_or_uncond"])

@@ -37,7 +37,7 @@ SPECIAL = {  # what a class needs beyond the common shape
 
 
 def tiny_model(name: str):
-    """A model of one of the host's Wan configurations, small, on the meta device (nothing is
+    """Make a small model of one of the host's Wan configurations on the meta device (nothing is
     computed with it)."""
     import comfy.model_patcher
     import comfy.supported_models
@@ -59,8 +59,8 @@ def tiny_model(name: str):
 
 
 def taken_over(model, first: int):
-    """``model`` with a node's own forward from call ``first`` on, as by nodes that leave a few
-    steps to the model: options, and the attention override with them, are gone."""
+    """Replace the forward from call ``first`` on, as nodes do that leave a few steps to the model.
+    Options, and the attention override with them, are gone."""
     own = model.get_model_object("diffusion_model").forward_orig
     calls = iter(range(99))
 
@@ -197,7 +197,7 @@ def test_missing_depth_is_masked_and_reported(rig):
 @pytest.mark.parametrize("recompute_exo", [1, 2])
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_a_nan_ends_the_run_where_it_began(rig, recompute_exo, backend):
-    """Not the kernel's fault, whether one was chosen before or not; the mended model runs."""
+    """It isn't the kernel's fault, whether one was chosen before or not. The repaired model runs."""
     patched = rig.patch(backend=backend, recompute_exo=recompute_exo)
     expected = rig.ksample(patched)
     blocks = rig.model.model.diffusion_model.blocks
@@ -229,7 +229,7 @@ def test_cancelled_sampling_leaves_a_working_model(rig):
 
 
 def note_of(rig, **changes) -> str:
-    """What EgoX Model Patch says."""
+    """Read the note of EgoX Model Patch."""
     inputs = {"model": rig.model, "canvas": rig.canvas, "depth": rig.depth} | changes
     inputs |= {"trajectory": rig.trajectory, **rig.gga_defaults}
     return rig.nodes("model_patch").EgoXModelPatch.execute(**inputs).ui.as_dict()["text"][0]

@@ -13,7 +13,7 @@ LENGTH, FRAMES = 9, 17
 
 
 def inputs_of(rig, frames: int) -> dict:
-    """A video of the rig's size, with everything that one-clip nodes are given."""
+    """Make a video of the rig's size, with all other inputs of one-clip nodes."""
     size = replace(rig.size, frames=frames)
     depth, trajectory = model_rig.clip_geometry(rig.pack, size)
     exo, prior = model_rig.clip_pictures(size)
@@ -34,7 +34,8 @@ def inputs_of(rig, frames: int) -> dict:
 
 
 def sample(rig, frames: int, node: type | None = None, whole: bool = False, **changes):
-    """The node with its defaults and few steps; the ego frames, or the whole output."""
+    """Run the node with its defaults and few steps, and return the ego frames, or with ``whole``
+    the output."""
     node = node or rig.nodes("sample_long").EgoXSampleLong
     inputs = {
         **model_rig.node_defaults(node),
@@ -53,7 +54,7 @@ def sample(rig, frames: int, node: type | None = None, whole: bool = False, **ch
 
 
 def one_clip(rig, **changes) -> torch.Tensor:
-    """Conditioning, sampler and decoder, each as its own node."""
+    """Run conditioning, sampler and decoder, each as its own node."""
     with torch.inference_mode():
         latent = rig.wan_sample(
             **{"sampler": "euler", "steps": 2, "seed": 5, "cfg": 3.0, **changes}
@@ -193,7 +194,7 @@ def test_look_away_memory_changes_what_comes_after_a_hole(rig):
 
 
 def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
-    """The node as it runs in a graph, with its chunks kept in a folder of the test."""
+    """Prepare the node as it runs in a graph, with its chunks kept in a folder of the test."""
 
     monkeypatch.setattr("folder_paths.get_user_directory", lambda: str(folder))
     graph = {

@@ -22,8 +22,7 @@ class Container:
 
 @pytest.mark.parametrize("changes", [{}, {"lambda_g": 0.0}, {"recompute_exo": 2}])
 def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
-    """An override gets plain tensors, unless it says that it takes containers; EgoX's says no such
-    thing."""
+    """An override gets plain tensors, unless it declares that it takes containers. EgoX's doesn't."""
     import comfy.ldm.wan.model as wan
 
     plain = rig.ksample(rig.patch(**changes))
@@ -43,9 +42,8 @@ def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
 
 @contextmanager
 def leaked_shift(rig) -> Iterator[torch.Tensor]:
-    """In this block the model has the noise levels of another flow shift, as an earlier run leaves
-    them there: dynamic memory writes one object's table into the one that a later run has in its
-    place."""
+    """Give the model the noise levels of another flow shift, as an earlier run leaves them there:
+    dynamic memory writes one object's table into the one that a later run has in its place."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     (other,) = ModelSamplingSD3().patch(rig.model, 12.0)

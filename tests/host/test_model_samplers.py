@@ -13,7 +13,7 @@ SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "heun", "euler_ancestral")
 
 @torch.inference_mode()
 def custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch.Tensor:
-    """The graph RandomNoise + CFGGuider + SamplerCustomAdvanced, by the host's own nodes."""
+    """Run the graph RandomNoise + CFGGuider + SamplerCustomAdvanced, by the host's own nodes."""
     from comfy_extras import nodes_custom_sampler as host
 
     noise = host.RandomNoise.execute(seed)[0]

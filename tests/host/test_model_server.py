@@ -10,8 +10,7 @@ SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rec
 
 
 def separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The same graph with Wan EgoX Sampler taken apart: the model patch and the host's own sampling
-    nodes."""
+    """Replace Wan EgoX Sampler in a graph by the model patch and the host's own sampling nodes."""
     node_id = id_of(prompt, "EgoXWanSampler")
     inputs = prompt[node_id]["inputs"]
     prompt["patch"] = {

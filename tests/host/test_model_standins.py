@@ -15,7 +15,7 @@ from tools.rigs import standins
 
 @pytest.fixture
 def remade(request) -> Path:
-    """Files that the script has made for this run."""
+    """Give the files that the script has made for this run."""
     return request.getfixturevalue("standins")
 
 

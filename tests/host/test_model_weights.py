@@ -22,7 +22,7 @@ carry."""
 
 
 def load_gguf_pack(folder: Path) -> ModuleType:
-    """The GGUF loader pack, imported as the host imports a custom node."""
+    """Import the GGUF loader pack as the host imports a custom node."""
     if "comfyui_gguf" not in sys.modules:
         spec = importlib.util.spec_from_file_location(
             "comfyui_gguf", folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -34,8 +34,8 @@ def load_gguf_pack(folder: Path) -> ModuleType:
 
 
 def checks_on_quantised(rig, quantised, exact, tolerance: float) -> None:
-    """Sampling works, geometry and LoRA have their effect, and the result is near the unquantised
-    one's."""
+    """Check that sampling works, that geometry and LoRA have their effect, and that the result is
+    close to the unquantised one's."""
     guided = rig.ksample(rig.patch(quantised))
     assert guided.isfinite().all()
     none = rig.ksample(rig.patch(quantised, lambda_g=0.0))
@@ -45,7 +45,7 @@ def checks_on_quantised(rig, quantised, exact, tolerance: float) -> None:
 
 
 def with_text(rig, width: int) -> model_rig.ModelRig:
-    """The same clip with prompts as wide as another transformer reads them."""
+    """Change a clip's prompts to the width that another transformer reads."""
     positive, negative = (
         [[model_rig.text_conditioning(width, 6, seed)[0][0], values] for _, values in cond]
         for seed, cond in ((1, rig.positive), (2, rig.negative))

@@ -1,5 +1,5 @@
-"""Context windows of the host, with its node's own defaults: both halves show the same times, or
-the settings are refused; and what the guided model keeps in memory for them."""
+"""The host's context windows run with its node's own defaults: both halves show the same times, or
+the settings are refused. What the guided model keeps in memory for them is tested, too."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 def windowed(model, kind: str = "WanContextWindowsManualNode", **changes: Any):
-    """The model after the host's node, whose inputs have their defaults but for the changes."""
+    """Run the host's node on the model, with default inputs but for the changes."""
     from comfy_extras import nodes_context_windows
 
     node = getattr(nodes_context_windows, kind)
@@ -33,7 +33,7 @@ def windowed(model, kind: str = "WanContextWindowsManualNode", **changes: Any):
 
 
 def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] | None]]:
-    """Of each call of the transformer: its input, the host's window, and the frames whose
+    """Record each call of the transformer: its input, the host's window, and the frames whose
     directions guided it."""
     (wrapper,) = model.get_all_wrappers("diffusion_model")
     seen, frames = [], []

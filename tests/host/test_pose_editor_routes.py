@@ -24,7 +24,7 @@ def ask(client: ApiClient, name: str, body: Any, **headers: str) -> Answer:
 
 
 def graph(load_workflow, **pose: Any) -> dict[str, Any]:
-    """The part of the demo that leads to the pose node, which runs alone."""
+    """Cut out the part of the demo that leads to the pose node, which runs alone."""
     prompt = small(load_workflow("egox_demo"), frames=FRAMES, size=96)
     prompt = {k: n for k, n in prompt.items() if n["class_type"] in NEEDED}
     of_type(prompt, "EgoXLoadExoVideo").update(
@@ -57,7 +57,7 @@ def camera(server, load_workflow) -> dict[str, Any]:
 
 @pytest.fixture
 def body(told, camera) -> dict[str, Any]:
-    """What a page sends; each route takes its own part."""
+    """Build what a page sends, of which each route takes its own part."""
     return {
         "token": told["scene"]["token"],
         "camera": camera["camera"],
@@ -129,7 +129,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told,
 
 
 def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base):
-    """Each by the node's own message, which names what to do; nothing has run by then."""
+    """The node's own message names each missing thing and what to do. Nothing has run by then."""
     alone = server_base.input / "alone" / "exo.mp4"
     alone.parent.mkdir(exist_ok=True)
     alone.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
@@ -239,7 +239,7 @@ def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
 
 
 def test_only_the_servers_own_page_is_answered(client, body):
-    """Pages of other origins; tests/nodes/test_requests.py tells them apart."""
+    """Pages of other origins are refused. tests/nodes/test_requests.py tells them apart."""
     answer = ask(client, "cloud", body, Origin="http://evil.example")
     assert answer.status == 403 and len(answer.body) < 200
     assert request(client, "/egox/pose_editor/cloud").status in (404, 405)

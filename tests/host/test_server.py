@@ -46,7 +46,7 @@ def test_a_busy_port_is_refused(server):
 
 
 def test_the_loser_of_a_port_does_not_take_the_winners_server(server, tmp_path):
-    """Both found it free; a host that can't have its port ends later than the other one answers."""
+    """Both found it free. A host that can't have its port ends later than the other one answers."""
     loser = Server(server.environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt")
     loser.port, loser.client = server.port, server.client
     with pytest.raises(SetupError, match=f"Port {server.port} was taken by another server"):

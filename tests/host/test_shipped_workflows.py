@@ -58,7 +58,7 @@ def frames_of(path: Path) -> np.ndarray:
 def check_run(
     client: ApiClient, prompt: dict[str, Any], base: BaseDir, videos: set[str]
 ) -> dict[str, np.ndarray]:
-    """Run it; name -> frames of what was saved."""
+    """Run a graph, and return the frames of its saved videos by name."""
     outcome = ran(client, prompt)
     files = saved_videos(outcome, prompt, base)
     saved = {name: frames_of(path) for name, path in files.items()}
@@ -123,7 +123,8 @@ def test_the_blueprint_egox_is_the_subgraph_of_egox_basic():
 
 
 def check_private(path: Path, base: BaseDir) -> None:
-    """No file that is passed on tells a folder of this machine, or a file's size and time."""
+    """Check that no file for other people tells a folder of this machine, or a file's size and
+    time."""
     content = path.read_bytes().replace(b"\\\\", b"\\")
     told = [folder for folder in (base.root, ROOT, Path.home()) if str(folder).encode() in content]
     assert not told, f"{path.name} tells {told}"
@@ -203,7 +204,7 @@ def test_a_long_video_chunk_after_chunk_is_an_episode(client, load_workflow, ser
 
 
 def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Stand-ins of the form that each loader's file has."""
+    """Replace the models of a graph's loaders by stand-ins of the form that each loader's file has."""
     forms = {
         "vace": standins.TESTS_ONLY["vace"].name,
         "fun_control": standins.TESTS_ONLY["fun_control"].name,
@@ -252,12 +253,12 @@ def test_any_video_without_the_models_of_its_geometry(client, load_workflow, ser
 
 
 def loose(value: Any, gone: set[str]) -> bool:
-    """True for a link from a node that is gone."""
+    """Check for a link from a removed node."""
     return isinstance(value, list) and value[0] in gone
 
 
 def cells_of(frames: np.ndarray, size: int) -> list[np.ndarray]:
-    """The pictures of a grid of two by two, without the strips of their names."""
+    """Cut the pictures out of a grid of two by two, without the strips of their names."""
     assert frames.shape[2] == 2 * size + 4
     strip = (frames.shape[1] - 4) // 2 - size
     return [

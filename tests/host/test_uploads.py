@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 @pytest.fixture
 def folder(server_base) -> Iterator[Path]:
-    """Folder of uploads, empty before and after."""
+    """Yield the folder of uploads, empty before and after."""
     place = server_base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)
     yield place
@@ -32,7 +32,7 @@ def folder(server_base) -> Iterator[Path]:
 
 
 def send(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
-    """As the server's own page sends them, unless the headers say otherwise."""
+    """Send files as the server's own page does, unless the headers say otherwise."""
     parts = ((f'name="file"; filename="{name}"', content) for name, content in files.items())
     answer = request(client, "/egox/upload", **multipart(*parts), **headers)
     return answer.status, answer.json()

@@ -17,7 +17,8 @@ CROP = (48, 0, 32, 32)  # x, y, width, height: inside the bright right half
 
 @pytest.fixture(scope="module")
 def clip(pack, comfy_host) -> Path:
-    """Dark on the left, bright on the right; the rows grow brighter with the frames."""
+    """Write a clip that is dark on the left and bright on the right, and whose rows grow brighter
+    with the frames."""
     from egox_train.video_writer import write_video
 
     frames = torch.zeros(COUNT, SIZE[1], SIZE[0], 3, dtype=torch.uint8)
@@ -28,7 +29,7 @@ def clip(pack, comfy_host) -> Path:
 
 
 def cropped_video(told: bool):
-    """The host's file video with the crop of newer hosts, by the methods that they document.
+    """Crop the host's file video as newer hosts do, by their documented methods.
 
     ``told``: with the method that says so, which came later than the crop itself.
     """

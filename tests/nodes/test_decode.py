@@ -30,7 +30,7 @@ def module(pack):
 
 @pytest.fixture(scope="module")
 def execute(module, vae):
-    """execute(samples, made_of, inputs...): the node's output."""
+    """Give execute(samples, made_of, inputs...), which returns the node's output."""
 
     def run(samples, made_of: dict | None = None, **inputs):
         latent = {"samples": samples} | ({module.MADE_OF: made_of} if made_of else {})
@@ -70,8 +70,8 @@ def test_pinhole_view_needs_a_sane_angle(execute):
 
 
 def test_what_a_run_was_made_with(pack):
-    """Only what lies behind the node, through any links; long texts by a digest that changes with
-    them."""
+    """Only what lies behind the node counts, through any links. Long texts have a digest that
+    changes with them."""
     upstream_values = importlib.import_module(f"{pack.__name__}.nodes.host.graph").upstream_values
 
     def graph(text: str) -> dict:
@@ -138,7 +138,8 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
 
 
 def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
-    """At its size and through its lens; no value that isn't a class, whatever is done to the map."""
+    """They have its size and lens. No value that isn't a class appears, whatever is done to the
+    map."""
     import folder_paths
 
     kinds = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)

@@ -34,7 +34,7 @@ def run(node):
 
 
 def room(frames: int = FRAMES, height: int = HEIGHT) -> torch.Tensor:
-    """[T, H, W] metres: a slanted wall with a box before it that comes nearer."""
+    """Draw metres [T, H, W] of a slanted wall with a box before it that comes nearer."""
     depth = (3.0 + torch.linspace(0, 3, WIDTH)).expand(frames, height, WIDTH).clone()
     for t in range(frames):
         depth[t, height // 4 : height // 2, WIDTH // 4 : WIDTH // 2] = 2.0 - 0.05 * t
@@ -43,8 +43,8 @@ def room(frames: int = FRAMES, height: int = HEIGHT) -> torch.Tensor:
 
 @pytest.fixture
 def take(comfy_host):
-    """A depth file with its meta.json in the input folder; the file begins with a frame of another
-    depth and ends with one more than is in use."""
+    """Write a depth file with its meta.json to the input folder. The file begins with a frame of
+    another depth and ends with one more than is in use."""
     folder = comfy_host.input / "room"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -58,7 +58,7 @@ def take(comfy_host):
 
 @pytest.fixture
 def selection(pack) -> partial:
-    """selection(): frames in use of the file."""
+    """Give selection(), the frames in use of the file."""
     kind = core(pack, "types").FrameSelection
     return partial(frames_in_use, range(1, FRAMES + 1), (WIDTH, HEIGHT), fps=30.0, kind=kind)
 
@@ -163,7 +163,8 @@ def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, selection, t
 
 
 def moge(depth: torch.Tensor, focal: float = FOCAL) -> dict:
-    """As Run MoGe Inference builds it (v2: with normals; sky infinite and out of the mask)."""
+    """Build the payload of Run MoGe Inference (v2, with normals). Sky is infinite and out of the
+    mask."""
     count, height, width = depth.shape
     mask = torch.isfinite(depth)
     k = (
@@ -182,7 +183,7 @@ def moge(depth: torch.Tensor, focal: float = FOCAL) -> dict:
 
 
 def da3(depth: torch.Tensor) -> dict:
-    """As Run Depth Anything 3 builds it for Small or Base in multiview mode."""
+    """Build the payload of Run Depth Anything 3 for Small or Base in multiview mode."""
     count, height, width = depth.shape
     return {
         "image": torch.zeros(count, height, width, 3),
@@ -226,8 +227,7 @@ def test_changed_files_run_again(node, take):
 
 
 def test_the_preset_chooses_lens_and_scale(run, selection, take):
-    """Exact: the raw lens where it is known, the wearer's scale where it can be had; a factor goes
-    before."""
+    """Exact uses the raw lens and the wearer's scale if they are known. A factor takes precedence."""
     shared = dict(depth_file="room/depth.npz", frames=selection())
     depth, _, _, report, preset = run(**shared, preset="released_wild")
     assert (

@@ -55,7 +55,7 @@ class Answer:
     ui: dict
 
     def errors(self, clip: DrawnHeads) -> tuple[float, float]:
-        """Medians of the eyes' place in metres and of the angle in degrees."""
+        """Measure medians of the errors: the eyes' place in metres, and the angle in degrees."""
         mount = ego_from_head(self.trajectory.ego.camera.quarter_turns)
         c2w = compose(invert(self.trajectory.ego.w2c), mount).numpy()
         turns = clip.truth[..., :3].transpose(0, 2, 1) @ c2w[..., :3]
@@ -96,7 +96,7 @@ def depth(pack, clip):
 
 
 def of_sdpose(clip: DrawnHeads, *shifts: float) -> list[dict]:
-    """POSE_KEYPOINT as SDPose packs it; one person for each shift in px to the right."""
+    """Build POSE_KEYPOINT as SDPose packs it, with one person for each shift in px to the right."""
     from comfy_extras.nodes_sdpose import _to_openpose_frames
 
     raw, scores = np.zeros((FRAMES, len(shifts), 133, 2)), np.zeros((FRAMES, len(shifts), 133))
@@ -109,7 +109,7 @@ def of_sdpose(clip: DrawnHeads, *shifts: float) -> list[dict]:
 
 
 def of_sam3(clip: DrawnHeads) -> torch.Tensor:
-    """MASK out of the host's own node for SAM3's tracks: a box round the person."""
+    """Build the MASK of the host's own node for SAM3's tracks: a box round the person."""
     from comfy.ldm.sam3.tracker import pack_masks
     from comfy_extras.nodes_sam3 import SAM3_TrackToMask
 
@@ -135,7 +135,7 @@ def test_one_detector_is_enough(run, clip, depth):
 
 
 def test_a_body_model_gives_the_hands(run, clip):
-    """It has a finger's tip first; a person in an empty box is nobody."""
+    """Its fingers begin at the tip. A person in an empty box is nobody."""
     noise = np.random.default_rng(0).normal(size=(FRAMES, 70, 3))
     solid = clip.metres.mean(1)[:, None] + 0.02 * noise
     solid[:, list(MHR_POINTS.values())] = clip.metres[:, [POINTS.index(n) for n in MHR_POINTS]]

@@ -27,7 +27,7 @@ def pictures(comfy_host):
 
 
 def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """Small random weights, norms at one."""
+    """Draw small random weights, with norms at one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, values in module.named_parameters():
@@ -51,8 +51,8 @@ def backbone() -> dict:
 
 
 def stack(out: int | None) -> dict:
-    """One of MoGe v2's convolution stacks, five levels of 4 channels; the neck (no ``out``) also
-    takes uv."""
+    """Describe one of MoGe v2's convolution stacks, five levels of 4 channels. The neck (no
+    ``out``) also takes uv."""
     return {
         "dim_in": [10, 2, 2, 2, 2] if out is None else [4] * 5,
         "dim_res_blocks": [4] * 5,
@@ -98,7 +98,7 @@ def run_moge(model, pictures, **changes):
 
 
 def assert_projects_like(camera, points) -> None:
-    """Points [H, W, 3] that the host made for each pixel must fall onto that pixel in our
+    """Check that points [H, W, 3] that the host made for each pixel fall onto that pixel in our
     camera."""
     uv, _ = camera.project(points.reshape(-1, 3).double())
     v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
@@ -125,7 +125,7 @@ def test_moge_v2(pack, moge_payload):
 
 @pytest.fixture(scope="module")
 def small(pictures):
-    """Depth Anything 3 Small as the host builds it: dual head, camera decoder."""
+    """Run Depth Anything 3 Small as the host builds it: dual head, camera decoder."""
     import comfy.ops
     import comfy.sd
     from comfy.ldm.depth_anything_3.model import DepthAnything3Net

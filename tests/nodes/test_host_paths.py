@@ -56,7 +56,7 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
 
 @pytest.mark.parametrize("drive", ["", "\\\\server\\share"])
 def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, drive):
-    """Of an absolute name; on Windows a look at another server's share logs in there."""
+    """The name is absolute. On Windows a look at another server's share logs in there."""
 
     asked: list[str] = []
     for name in ("exists", "is_file", "is_dir", "stat", "resolve"):

@@ -1,4 +1,4 @@
-"""EgoX LoRA: the released naming is matched and reported; misfits are refused."""
+"""EgoX LoRA matches and reports the released naming, and refuses misfits."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,8 @@ def load(rig, path: Path, strength: float = 1.0, **factors):
 
 
 def weights_with(model) -> dict[str, torch.Tensor]:
-    """The transformer's weights as the host computes with them once the patched model is loaded."""
+    """Read the transformer's weights as the host computes with them once the patched model is
+    loaded."""
     import comfy.model_management
 
     comfy.model_management.load_models_gpu([model], force_full_load=True)

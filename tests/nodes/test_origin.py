@@ -9,7 +9,7 @@ import pytest
 
 
 def chain(length: int, seed: int = 0) -> dict[str, dict]:
-    """Node 0 makes a value, each further one hands it on."""
+    """Build a graph in which node 0 makes a value and each further one passes it on."""
     graph = {"0": {"class_type": "Start", "inputs": {"seed": seed}}}
     return graph | {
         str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}

@@ -14,7 +14,7 @@ pytest.importorskip("pyarrow", reason="writes parquet")
 
 @pytest.fixture(scope="module")
 def run():
-    """A drawn run as the node's inputs."""
+    """Build the node's inputs from a drawn run."""
     take = make_take(SyntheticSpec(seed=3, frames=5, exo_width=96, exo_height=64, ego_size=64))
     return {
         "exo_images": take.exo_frames(),

@@ -96,7 +96,7 @@ def test_images_and_depth_do_instead_of_a_scene(take, scene):
 
 
 def test_what_was_drawn_is_drawn_once(take, scene, monkeypatch):
-    """The prior's pictures lead to scene and path; Decode Ego Half looks at them once per path."""
+    """The prior's pictures lead to scene and path. Decode Ego Half looks at them once per path."""
     from egox_pack.nodes.host.remember import DRAWN_FROM
     from egox_pack.nodes.show import judgement
 

@@ -15,7 +15,7 @@ never change; what is added later isn't in them."""
 
 @pytest.fixture(scope="module")
 def schemas(pack):
-    """(class, finalised schema) of every node in the pack."""
+    """List class and finalised schema of every node in the pack."""
     return [(node, node.GET_SCHEMA()) for node in pack.nodes.extension.NODES]
 
 
@@ -102,8 +102,8 @@ def test_every_input_and_output_is_explained(schemas):
 
 
 def test_a_seed_says_whether_it_changes_after_each_run(schemas):
-    """Left open, the editor adds the control by the input's name; saying it keeps saved workflows
-    in step."""
+    """If that is left open, the editor adds the control by the input's name. Stating it keeps saved
+    workflows in step."""
     for _, schema in schemas:
         for entry in inputs_of(schema):
             if entry.id in ("seed", "noise_seed"):

@@ -10,7 +10,7 @@ from lab.drawn import SyntheticSpec, make_take
 
 
 def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
-    """Its index comes to the front, where the host leaves it behind; the node can be cancelled."""
+    """Its index moves to the front, where the host leaves it behind. The node can be cancelled."""
     from comfy import model_management
     from egox_pack.nodes.second_eye import EgoXSecondEye
 

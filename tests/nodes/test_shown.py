@@ -1,5 +1,5 @@
-"""Everything that nodes show is left out where nobody looks, and with it all that it needs; where somebody
-does, the page has a player for it."""
+"""Nodes show nothing where nobody looks, and skip the work for it. Where somebody does, the page
+has a player for it."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ def test_nothing_is_shown_without_anybody_who_looks(host_root):
 
 
 def calls(tree: ast.AST) -> set[str]:
-    """Names that a piece of code calls, those of what nodes show as ``shown.…``."""
+    """List the names that a piece of code calls, those of what nodes show as ``shown.…``."""
     functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {ast.unparse(func) for func in functions}
 

@@ -6,7 +6,8 @@ import pytest
 
 @pytest.fixture
 def refusals(pack, monkeypatch, awaited):
-    """``refusals(node, input, value)``: what the host's own look at a prompt says of that input."""
+    """Give ``refusals(node, input, value)``, which returns the host's own complaints about that
+    input."""
     import execution
 
     import nodes as host_nodes

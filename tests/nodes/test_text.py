@@ -42,7 +42,7 @@ def texts(pack) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def encoder_file(tmp_path_factory) -> Path:
-    """ComfyUI's single file with a trained vocabulary inside."""
+    """Write ComfyUI's single file with a trained vocabulary inside."""
     how = {"model_type": "unigram", "normalization_rule_name": "identity", "num_threads": 1}
     model = standins.tokenizer_model(SENTENCES * 4, vocab_size=120, **how)
     shapes = umt5_shapes({**standins.UMT5_CONFIG, "vocab_size": len(vocabulary_of(model))})
@@ -54,7 +54,7 @@ def encoder_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(texts, encoder_file):
-    """The host's own classes: tokenizer, model and CLIP."""
+    """Load the host's own classes: tokenizer, model and CLIP."""
     import comfy.sd
 
     vocabulary = vocabulary_in(encoder_file)
@@ -81,7 +81,7 @@ def vocabulary_of(model: torch.Tensor) -> list[tuple[str, float]]:
 
 @pytest.fixture(scope="module")
 def released(encoder_file):
-    """released(prompt) -> (ids [512], embedding [1, 512, D]): diffusers' pipeline function on
+    """Give released(prompt) -> (ids [512], embedding [1, 512, D]), diffusers' pipeline function on
     transformers' classes."""
     transformers = pytest.importorskip("transformers")
     wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
@@ -132,7 +132,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def run(texts, clip):
-    """run(prompt, ...): the node's results, of the host's CLIP or another."""
+    """Give run(prompt, ...), which returns the node's results with the host's CLIP or another."""
 
     def execute(prompt, negative: str = "", caption: str = "as written", clip=clip):
         return texts.EgoXText.execute(clip, prompt, negative, caption).result
@@ -181,7 +181,7 @@ def test_the_note_says_what_was_cut(texts, clip, run):
 
 
 def test_the_texts_come_out_clean(run):
-    """EgoX Prompt has escaped parentheses for the stock encoder; here they need no escape."""
+    """EgoX Prompt has escaped parentheses for the stock encoder. Here they need no escape."""
     assert run("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
         "a mug (white)",
         '"blur"',

@@ -25,7 +25,7 @@ def _config(path: str) -> dict:
 
 
 def loader(node_id: str, folder: str, output) -> type[io.ComfyNode]:
-    """A loader's socket and menu."""
+    """Build a node with a loader's socket and menu."""
 
     class Loader(io.ComfyNode):
         @classmethod

@@ -65,7 +65,7 @@ def _person(name: str) -> SeenPerson:
 
 
 def exo_in_use(prompt: dict) -> dict:
-    """The values of the graph's Load Exo Video; another one may load the ego truth."""
+    """Find the values of the graph's Load Exo Video. Another one may load the ego truth."""
     (load,) = (
         node["inputs"]
         for node in prompt.values()
@@ -75,7 +75,7 @@ def exo_in_use(prompt: dict) -> dict:
 
 
 def take_in_use(prompt: dict) -> Take:
-    """The sample's take in the frames that the graph's Load Exo Video gives."""
+    """Load the sample's take in the frames that the graph's Load Exo Video selects."""
     load = exo_in_use(prompt)
     return _take(
         Path(load["file"]).parent.name,
@@ -88,7 +88,7 @@ def take_in_use(prompt: dict) -> Take:
 
 
 def known(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """The host's node under a test's name, with the graph as a hidden input."""
+    """Copy the host's node under a test's name, with the graph as a hidden input."""
 
     class Known(host_node):
         @classmethod
@@ -240,7 +240,7 @@ def nothing_loaded(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
 
 def nothing(kind: str, inputs: list, outputs: list, result: tuple = ()) -> type[io.ComfyNode]:
-    """A node of the host's, by its sockets, that reads no file and computes nothing."""
+    """Copy a node of the host's, by its sockets, that reads no file and computes nothing."""
 
     class Nothing(io.ComfyNode):
         @classmethod

@@ -64,7 +64,7 @@ def git(folder: Path, *arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shipped(repo_root) -> list[str]:
-    """Tracked files that .comfyignore keeps: its patterns are git's."""
+    """List the tracked files that .comfyignore keeps. Its patterns are git's."""
     tracked = git(repo_root, "ls-files", "-z")
     left_out = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
     return [name for name in tracked if name not in left_out and (repo_root / name).is_file()]
@@ -171,7 +171,7 @@ def test_the_registrys_scanner_would_find_nothing(shipped, repo_root):
 
 
 def told(name: str, text: str) -> Iterator[str]:
-    """Texts of a shipped file that a user may read: all but docstrings and comments."""
+    """Yield the texts of a shipped file that a user may read: all but docstrings and comments."""
     if name.endswith(".py"):
         tree = ast.parse(text)
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -189,8 +189,8 @@ def told(name: str, text: str) -> Iterator[str]:
 
 
 def test_nothing_that_a_user_reads_names_a_file_that_stays_behind(shipped, repo_root):
-    """Of nodes and what they call, help pages, notes in graphs, the page; README says once where the
-    rest is."""
+    """These are texts of nodes and what they call, help pages, notes in graphs, and the page.
+    README says once where the rest is."""
     behind = set(git(repo_root, "ls-files", "-z")) - set(shipped)
     folders = {name.split("/")[0] for name in behind} - {name.split("/")[0] for name in shipped}
     for name in shipped:
@@ -226,8 +226,8 @@ def test_a_second_copy_is_left_out_with_one_sentence(comfy_host, repo_root, monk
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
-    """The registry's command-line tool, in an environment of its own which sees the host's packages, as
-    in a user's."""
+    """Install the registry's command-line tool in an environment of its own, which sees the host's
+    packages, as in a user's."""
     folder = tmp_path_factory.mktemp("programs")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
     python = venv_python(folder)
@@ -241,7 +241,7 @@ def programs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(repo_root, tmp_path_factory) -> Path:
-    """The tracked files as they are now, in a repository of their own."""
+    """Copy the tracked files as they are now into a repository of their own."""
     folder = tmp_path_factory.mktemp("checkout") / "comfyui-egox"
     for name in git(repo_root, "ls-files", "-z", "-c", "-o", "--exclude-standard"):
         if (repo_root / name).is_file():
@@ -286,7 +286,7 @@ def test_the_registrys_checker_has_nothing_to_say(programs, checkout):
 
 
 def unpacked(programs: Path, checkout: Path, folder: Path) -> Path:
-    """The archive that would be published, unpacked."""
+    """Unpack the archive that would be published."""
     call(programs / "comfy", checkout, "--skip-prompt", "node", "pack")
     with zipfile.ZipFile(checkout / "node.zip") as archive:
         archive.extractall(folder / "egox")
@@ -297,7 +297,7 @@ def unpacked(programs: Path, checkout: Path, folder: Path) -> Path:
 def test_installed_it_runs_and_opens_all_that_it_brings(
     programs, checkout, shipped, host_root, tmp_path
 ):
-    """The demo; every graph and help page."""
+    """It runs the demo, and opens every graph and help page."""
     pack = unpacked(programs, checkout, tmp_path)
     names = {path.relative_to(pack).as_posix() for path in pack.rglob("*") if path.is_file()}
     assert set(shipped) <= names, "the fast tests above look at what is really packed"
@@ -324,7 +324,7 @@ def test_installed_it_runs_and_opens_all_that_it_brings(
 
 
 def open_graphs(server: Server, pack: Path) -> None:
-    """Each shipped graph in the page of that host; left out where there is no browser."""
+    """Open each shipped graph in the page of that host, unless there is no browser."""
     if importlib.util.find_spec("playwright") is None or (browser := find_browser()) is None:
         return
     with open_browsers(browser) as pages:

@@ -130,7 +130,7 @@ def test_a_wrong_name_is_told_which_there_are(call, capsys, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[list[str]]:
-    """Arguments that the environment was asked to run; each ends in 3."""
+    """Record the arguments of the environment's runs, each of which ends in 3."""
     asked: list[list[str]] = []
     monkeypatch.setattr(Environment, "run", lambda self, words: asked.append(words) or 3)
     monkeypatch.setenv(commands.INSIDE, "1")
@@ -219,7 +219,7 @@ def test_the_whole_process_tree_ends(tmp_path):
 
 
 def alive(pid: int) -> bool:
-    """Check whether the process runs; one that ended and waits to be reaped does not."""
+    """Check whether the process runs. One that ended and waits to be reaped does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

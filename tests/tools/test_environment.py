@@ -33,7 +33,7 @@ def plain_variables(monkeypatch) -> None:
 
 @pytest.fixture
 def layout(tmp_path) -> Layout:
-    """A checkout with a fetched host, whose environment claims to be able to run."""
+    """Make a checkout with a fetched host, whose environment claims to be able to run."""
     made = Layout(tmp_path / "repo")
     fetched(made)
     (made.host / "requirements.txt").write_text("torch\n", "utf-8")
@@ -47,7 +47,7 @@ def layout(tmp_path) -> Layout:
 
 @pytest.fixture
 def pip_calls(layout, monkeypatch) -> list[list[str]]:
-    """Packages that would have been installed, instead of installing it."""
+    """Record the packages that would be installed, instead of installing them."""
     calls: list[list[str]] = []
     monkeypatch.setattr(module, "CPU", "http://127.0.0.1:9")  # answers nothing
 
@@ -161,7 +161,7 @@ def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
 
 
 def test_what_python_compiled_is_kept_below_the_state_alone(layout, monkeypatch):
-    """Also where the caller's shell keeps none; never in a user's host."""
+    """This holds even if the caller's shell keeps none. In a user's host it is never kept."""
     (layout.repo / "compiled.py").write_text("", "utf-8")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)

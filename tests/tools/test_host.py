@@ -20,7 +20,7 @@ from tools.setup.testing import OLDEST
 
 
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:
-    """A folder that looks like a ComfyUI."""
+    """Make a folder that looks like a ComfyUI."""
     (root / "comfy").mkdir(parents=True)
     (root / "main.py").write_text("", "utf-8")
     if version:
@@ -29,7 +29,7 @@ def make_host(root: Path, version: str | None = "0.30.0") -> Path:
 
 
 def environment_of(root: Path, layout: Layout) -> Environment:
-    """This Python, with a host there that is run.py's own."""
+    """Use this Python, with a host there that is run.py's own."""
     return Environment(Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
 
 
@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_host(tmp_path, monkeypatch):
 
 
 def fetched(layout: Layout, version: str = "0.30.0") -> Path:
-    """A host as run.py fetches it."""
+    """Make a host as run.py fetches it."""
     make_host(layout.host, version)
     (layout.host / ".egox_source").write_text("git clone\n", "utf-8")
     return layout.host
@@ -117,7 +117,7 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
-    """A release on an index of one file, whose set-up code touches a file; nothing else can be
+    """Make a release on an index of one file, whose set-up code touches a file. Nothing else can be
     reached."""
     touched, folder = tmp_path / "executed", tmp_path / "index"
     folder.mkdir()
@@ -175,7 +175,7 @@ def test_nothing_of_another_file_runs(index, tmp_path):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Release:
-    """A release as a tag of a repository, where no index can be reached."""
+    """Make a release as a tag of a repository, where no index can be reached."""
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
     (folder / "comfy" / "sd.py").write_text("", "utf-8")
     git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]

@@ -42,8 +42,8 @@ FFN = "blocks.0.ffn.0"
 
 
 def of_scaled_float8(folder, base, newer):
-    """The base in 8-bit floats with a scale, which the host's newer header describes, or which its
-    older form only has."""
+    """Store the base in 8-bit floats with a scale, in the host's newer header or in the older form
+    without one."""
     scaled, metadata = {}, {"config": "{}"}
     for name, tensor in load_file(base).items():
         if name == f"{FFN}.weight":

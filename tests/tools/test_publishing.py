@@ -71,7 +71,7 @@ def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, 
 
 
 def test_the_repository_is_one_package(repo_root, tmp_path):
-    """As the build that pip starts finds it; without an index."""
+    """It is found as by the build that pip starts, without an index."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
     for folder in (
         path for path in repo_root.iterdir() if path.is_dir() and path.name[0] not in "._"

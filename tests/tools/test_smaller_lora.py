@@ -20,7 +20,7 @@ PARTS = tuple(
 
 @pytest.fixture
 def source(tmp_path):
-    """Ten layers whose directions fade at different rates, with alpha twice the rank."""
+    """Write ten layers whose directions fade at different rates, with alpha twice the rank."""
     draw, state = torch.Generator().manual_seed(11), {}
     for number, part in enumerate(PARTS):
         fading = torch.arange(1, RANK + 1) ** -(0.3 + 0.2 * number)
@@ -49,7 +49,7 @@ def smaller(source, *options):
 
 
 def products(file) -> dict[str, torch.Tensor]:
-    """(alpha / rank) B A of each part in float64, as readers have it."""
+    """Compute (alpha / rank) B A of each part in float64, as readers have it."""
     state = load_file(file)
     whole = {}
     for name in (n for n in state if n.endswith("lora_A.weight")):
@@ -61,7 +61,7 @@ def products(file) -> dict[str, torch.Tensor]:
 
 
 def lost(file, whole) -> dict[str, float]:
-    """Share of each product's sum of squares that a file is away from it."""
+    """Measure each product's error in a file, as a share of the product's sum of squares."""
     made = products(file)
     return {p: float((made[p] - x).square().sum() / x.square().sum()) for p, x in whole.items()}
 
@@ -97,7 +97,7 @@ def test_what_the_lora_was_trained_with_stays_and_the_old_rank_goes(source):
 
 
 def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
-    """By the names that they take; the rank is another in each layer."""
+    """Each reads them under its own names. The rank differs in each layer."""
     diffusers = pytest.importorskip("diffusers")
     pytest.importorskip("peft")
     from egox_train.train.export import export
@@ -134,7 +134,7 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
 
 
 def test_peft_reads_a_folder_by_the_ranks_of_its_layers(tmp_path):
-    """adapter_config.json names them; a diffusers file has no scale of its own."""
+    """adapter_config.json names the ranks. A diffusers file has no scale of its own."""
     diffusers = pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
     draw, folder = torch.Generator().manual_seed(7), tmp_path / "adapter"

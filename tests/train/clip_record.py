@@ -6,7 +6,7 @@ from egox_train.data.manifest import ClipRecord
 
 
 def clip_record(clip: str, **more: Any) -> ClipRecord:
-    """Five frames, exo twice as wide as high; ``more`` are other fields."""
+    """Make a record of five frames, exo twice as wide as high, with ``more`` for other fields."""
     values = dict(
         clip=clip,
         take="t",

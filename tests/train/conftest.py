@@ -22,13 +22,14 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def clusters() -> ModuleType:
-    """The module that starts Ray clusters."""
+    """Import the module that starts Ray clusters."""
     return import_module("tests.train.ray_cluster")
 
 
 @pytest.fixture(scope="session")
 def compiling() -> None:
-    """Torch compiles for this machine's processor: as ``compile_blocks`` asks."""
+    """Skip the test if torch can't compile for this machine's processor, as ``compile_blocks``
+    does."""
     import torch
 
     try:
@@ -39,25 +40,25 @@ def compiling() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    """The module that makes small caches and bases."""
+    """Import the module that makes small caches and bases."""
     return import_module("tests.train.tiny_cache")
 
 
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
-    """The module that makes the networks of metrics."""
+    """Import the module that makes the networks of metrics."""
     return import_module("tests.train.random_networks")
 
 
 @pytest.fixture(scope="session")
 def launching() -> ModuleType:
-    """The module that starts trainings as processes."""
+    """Import the module that starts trainings as processes."""
     return import_module("tests.train.launching")
 
 
 @pytest.fixture
 def workplace(tmp_path, tiny) -> Path:
-    """A folder with ``cache`` and ``base.safetensors``."""
+    """Make a folder with ``cache`` and ``base.safetensors``."""
     tiny.make_cache(tmp_path / "cache")
     tiny.make_base(tmp_path / "base.safetensors")
     return tmp_path
@@ -65,13 +66,13 @@ def workplace(tmp_path, tiny) -> Path:
 
 @pytest.fixture(scope="session")
 def takes() -> ModuleType:
-    """The module that writes small takes."""
+    """Import the module that writes small takes."""
     return import_module("tests.train.prepared_takes")
 
 
 @pytest.fixture(scope="session")
 def synthetic_takes(takes, tmp_path_factory) -> Path:
-    """Four synthetic takes of five frames, 64x32."""
+    """Write four synthetic takes of five frames, 64x32."""
     return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
 
 
@@ -85,8 +86,8 @@ def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def raw(takes, tmp_path_factory) -> Path:
-    """A take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth: read
-    only."""
+    """Write a take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth.
+    Tests only read it."""
     cameras = dict.fromkeys(("cam01", "cam02"), (224, 126))
     folder = tmp_path_factory.mktemp("raw") / "raw"
     return takes.write_egoexo4d(folder, takes.TAKE, frames=12, cameras=cameras)
@@ -94,7 +95,7 @@ def raw(takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
-    """Folders of a metric and a relative depth model of random weights, which look at small
+    """Write folders of a metric and a relative depth model of random weights, which look at small
     pictures."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     write_models = import_module("tests.train.random_depth_models").write_models
@@ -105,7 +106,7 @@ def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
 
 @pytest.fixture(scope="session")
 def mask_models(tmp_path_factory) -> tuple[Path, Path]:
-    """Folders of a semantic and a universal segmentation model of random weights."""
+    """Write folders of a semantic and a universal segmentation model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     models, folder = (
         import_module("tests.train.random_mask_models"),

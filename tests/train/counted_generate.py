@@ -18,7 +18,7 @@ def load_counted(*arguments):
 
 
 def clip_counted(job, device: str) -> str:
-    """A worker imports this module for it, and so counts too."""
+    """Generate a clip in a worker, which imports this module and so counts loads, too."""
     result = generate_clip(job, device)
     while os.path.exists(os.environ[LOADS] + ".hold"):
         time.sleep(0.05)

@@ -50,7 +50,7 @@ class Filmed:
         return make_take(self.spec())
 
     def spec(self) -> SyntheticSpec:
-        """The drawn scene."""
+        """Describe the drawn scene."""
         return SyntheticSpec(
             seed=self.seed,
             frames=round(self.seconds * self.fps),
@@ -69,7 +69,7 @@ class Filmed:
 def write_recording(
     filmed: Filmed, folder: Path, take: SyntheticTake | None = None
 ) -> SyntheticTake:
-    """Write ego and exo, and key points where they are wanted; the drawn take, whole."""
+    """Write ego and exo, and key points if wanted, and return the uncut drawn take."""
     take = take or filmed.take()
     folder.mkdir(parents=True, exist_ok=True)
     first = {"exo": max(0, -filmed.late_frames), "ego": max(0, filmed.late_frames)}
@@ -97,8 +97,8 @@ def write_recording(
 
 
 def room_sound(filmed: Filmed, take: SyntheticTake) -> dict[str, np.ndarray]:
-    """What each camera hears from the drawn take's first moment on: a voice and knocks at places,
-    with an echo, and something else beside each camera."""
+    """Compute what each camera hears from the drawn take's first moment on: a voice and knocks at
+    places, with an echo, and something else beside each camera."""
     rng = np.random.default_rng([filmed.seed, 99])
     count = round((filmed.seconds + 1) * RATE)
     ego, exo = (camera_centre(path.w2c).mean(0).numpy() for path in (take.ego, take.exo))
@@ -133,7 +133,7 @@ def _bursts(rng: np.random.Generator, count: int, length_s: float, share: float)
 
 
 def _echo(rng: np.random.Generator, far_m: float) -> np.ndarray:
-    """A room's answer over 0.4 s, after the direct sound's own way."""
+    """Draw a room's answer over 0.4 s, after the direct sound's own way."""
     way = far_m / SOUND * RATE
     tail = rng.normal(size=round(0.4 * RATE)) * 10 ** (
         -3 * np.arange(round(0.4 * RATE)) / (0.5 * RATE)
@@ -172,5 +172,5 @@ def write_film(
 
 
 def moved(take: SyntheticTake, **changes) -> SyntheticTake:
-    """The take with other fields."""
+    """Copy the take with other fields."""
     return replace(take, **changes)

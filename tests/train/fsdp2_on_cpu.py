@@ -24,7 +24,8 @@ def init_without_refusal(self, *args, fsdp_plugin=None, **more) -> None:
 
 
 def prepare_and_say(self, *args, **more):
-    """Sign that the test looks for, since a run that spread nothing would train all the same."""
+    """Prepare, and print a line that the test looks for, since a run that sharded nothing would
+    train all the same."""
     prepared = prepare(self, *args, **more)
     parameters = list(prepared[0].parameters())
     print(

@@ -7,7 +7,7 @@ from tests.paths import GOLDEN
 
 
 def golden_transformer():
-    """Of two layers, with an image embedding."""
+    """Build the golden transformer of two layers, with an image embedding."""
     from diffusers import WanTransformer3DModel
 
     config = read_json(GOLDEN / "tiny_config.json")

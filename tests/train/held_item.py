@@ -10,7 +10,8 @@ from egox_core.safe_files import file_lock
 
 @contextmanager
 def another_is_at(made: Path, others: int) -> Generator[Progress]:
-    """A progress for a command that makes ``made`` and ``others``: the file is let go after those.
+    """Hold the file ``made`` as another process would, and yield a progress callback that releases
+    it after ``others`` items.
 
     What it has half written stays till then.
     """

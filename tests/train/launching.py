@@ -22,7 +22,8 @@ FRONT = ROOT / "train_egox.py"
 
 
 def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") -> list[str]:
-    """The arguments of a launcher, after Python's own; accelerate with a shipped configuration."""
+    """Build the arguments of a launcher, after Python's own. Accelerate gets a shipped
+    configuration."""
     if kind == "torchrun":
         module, count, port = "torch.distributed.run", "--nproc_per_node", "--master_port"
         file = []
@@ -37,7 +38,7 @@ def launcher(kind: str, processes: int, shipped: str = "accelerate_ddp.yaml") ->
 
 
 def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen:
-    """A training that has just begun."""
+    """Start a training."""
     return subprocess.Popen(
         [sys.executable, *launcher, str(front), "train", "--config", str(config)],
         env=ENVIRONMENT,
@@ -48,7 +49,8 @@ def start(config: Path, *launcher: str, front: Path = FRONT) -> subprocess.Popen
 
 
 def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
-    """Output of two processes under accelerate with ``configs/SHIPPED``, which end with 0."""
+    """Run two processes under accelerate with ``configs/SHIPPED``, which must end with 0, and
+    return their output."""
     process = start(config, *launcher("accelerate", 2, shipped), front=front)
     try:
         text = process.communicate(timeout=300)[0]
@@ -59,13 +61,13 @@ def launch(shipped: str, config: Path, *, front: Path = FRONT) -> str:
 
 
 def write(folder: Path, name: str, values: dict) -> Path:
-    """A configuration file whose output folder has the same name."""
+    """Write a configuration file whose output folder has the same name."""
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), "utf-8")
     return file
 
 
 def losses(output: Path) -> list[float]:
-    """The run's curve, without what was held out."""
+    """Read the run's curve, without held-out losses."""
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

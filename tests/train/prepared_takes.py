@@ -30,19 +30,18 @@ TAKE = "cmu_bike08_2"
 def prepared(
     source: Path, out: Path, options: PrepareOptions = SMALL, **more
 ) -> tuple[list[ClipRecord], dict]:
-    """Records and report of the set that ``prepare`` makes, all of it training where nothing else
-    is said."""
+    """Read records and report of the set that ``prepare`` makes, all of it training by default."""
     outcome = prepare(source, out, options, replace(ALL_TRAIN, **more))
     return read_manifest(outcome.manifest), read_json(out / "report.json")
 
 
 def reasons(report: dict) -> dict[str, str]:
-    """Skipped thing -> reason."""
+    """List the reason of each skipped thing."""
     return {what: row["why"] for row in report["skipped"] for what in row["what"]}
 
 
 def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
-    """``count`` takes of a few frames; exo is twice as wide as high."""
+    """Write ``count`` takes of a few frames, with exo twice as wide as high."""
     for seed in range(count):
         spec = SyntheticSpec(
             seed=seed,
@@ -59,7 +58,7 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
 
 
 def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
-    """A slanted wall's depth, as long as :func:`write_egoexo4d`'s takes of tests of files."""
+    """Write a slanted wall's depth, as long as :func:`write_egoexo4d`'s takes of tests of files."""
     root.mkdir(exist_ok=True)
     maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
         0, 1, size[0], dtype=np.float16
@@ -68,7 +67,7 @@ def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] =
 
 
 def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
-    """The raw layout with altered annotations; videos are links where the system has them."""
+    """Copy the raw layout with altered annotations. Videos are links if the system has them."""
     for file in sorted(p for p in source.rglob("*") if p.is_file()):
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +101,7 @@ EGO_POSE = [
 
 
 def raw_lens(size: tuple[int, int]) -> CameraModel:
-    """The lens that :func:`write_egoexo4d` draws with, for a picture of this (width, height)."""
+    """Build the lens that :func:`write_egoexo4d` draws with, for a picture of this (width, height)."""
     full = (3840, 2160) if size[0] > size[1] else (2160, 3840)
     camera = CameraModel(
         lens="opencv_fisheye",
@@ -126,8 +125,8 @@ def write_egoexo4d(
     cameras: Mapping[str, tuple[int, int]] | None = None,
     split: str = "train",
 ) -> Path:
-    """One take in the dataset's own layout: exo cameras by name with the (width, height) of their
-    videos, which show :data:`POINTS` as white discs on grey."""
+    """Write one take in the dataset's own layout: exo cameras by name with the (width, height) of
+    their videos, which show :data:`POINTS` as white discs on grey."""
     videos = root / "takes" / name / "frame_aligned_videos/downscaled/448"
     videos.mkdir(parents=True)
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
@@ -161,7 +160,7 @@ LENS_COLUMNS = (
 
 
 def write_lens_table(path: Path, *rows: str) -> Path:
-    """gopro_calibs.csv with the documented columns."""
+    """Write gopro_calibs.csv with the documented columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join((LENS_COLUMNS, *rows)) + "\n", "utf-8")
     return path
@@ -184,7 +183,7 @@ DAMAGES: Mapping[str, Callable[[dict], None]] = {
 
 
 def write_damaged(root: Path) -> None:
-    """A take with each of :data:`DAMAGES`, beside those that are there."""
+    """Write a take with each of :data:`DAMAGES`, beside the existing ones."""
     for name, damage in DAMAGES.items():
         write_egoexo4d(root, name, frames=5)
         file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
@@ -196,7 +195,7 @@ def write_damaged(root: Path) -> None:
 def write_lamps(
     file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int
 ) -> None:
-    """A still video of white discs on grey."""
+    """Write a still video of white discs on grey."""
     width, height = size
     v, u = np.mgrid[:height, :width].astype(np.float32)
     picture = np.full((height, width, 3), 70, np.uint8)

@@ -6,7 +6,8 @@ import torch
 
 
 def write_models(folder: Path) -> tuple[Path, Path]:
-    """A metric model of about 2 to 6 m, and a relative one whose disparity falls as that depth rises."""
+    """Write a metric model of about 2 to 6 m, and a relative one whose disparity falls as that
+    depth rises."""
     import transformers
 
     backbone = transformers.Dinov2Config(
@@ -49,7 +50,8 @@ def write_models(folder: Path) -> tuple[Path, Path]:
 
 @torch.no_grad()
 def _spread(model: torch.nn.Module, last: torch.nn.Conv2d) -> None:
-    """Random weights say the same of every pixel to six digits: their small differences are made large."""
+    """Enlarge the small differences of random weights, which give every pixel the same value to six
+    digits."""
     seen = []
     hook = last.register_forward_hook(lambda module, given, result: seen.append(result))
     generator = torch.Generator().manual_seed(0)

@@ -8,7 +8,7 @@ LABELS = {0: "wall", 1: "person, individual, someone", 2: "floor"}
 
 
 def write_semantic(folder: Path) -> Path:
-    """A SegFormer: each pixel one of the labels, by chance."""
+    """Write a SegFormer that gives each pixel a random label."""
     import transformers
 
     torch.manual_seed(0)
@@ -30,7 +30,7 @@ def write_semantic(folder: Path) -> Path:
 
 
 def write_universal(folder: Path) -> Path:
-    """A Mask2Former whose every segment is a person."""
+    """Write a Mask2Former whose every segment is a person."""
     import transformers
 
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ import torch
 
 
 def alexnet() -> dict[str, torch.Tensor]:
-    """The layers of torchvision's AlexNet that LPIPS uses."""
+    """Draw the layers of torchvision's AlexNet that LPIPS uses."""
     from torchvision.models import alexnet as network
 
     torch.manual_seed(1)
@@ -14,7 +14,7 @@ def alexnet() -> dict[str, torch.Tensor]:
 
 
 def write_clip(folder: Path) -> None:
-    """A CLIP of one layer."""
+    """Write a CLIP of one layer."""
     import transformers
 
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def write_clip(folder: Path) -> None:
 
 
 def write_dino(folder: Path, kind: str) -> None:
-    """A DINOv2 or DINOv3 of one layer."""
+    """Write a DINOv2 or DINOv3 of one layer."""
     import transformers
 
     torch.manual_seed(0)
@@ -53,7 +53,7 @@ def write_dino(folder: Path, kind: str) -> None:
 
 
 def write_dino_processor(folder: Path) -> None:
-    """What prepares pictures for a DINOv3, as its folder has it."""
+    """Write the image processor of a DINOv3, as its folder has it."""
     import transformers
 
     processor = getattr(transformers, "DINOv3ViTImageProcessor", None)
@@ -61,7 +61,7 @@ def write_dino_processor(folder: Path) -> None:
 
 
 def write_sam(folder: Path) -> Path:
-    """A SAM 2 video model."""
+    """Write a SAM 2 video model."""
     import transformers
 
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ class TwoNodes:
         return self.cluster.address
 
     def workers(self) -> list[int]:
-        """Processes that have a task at hand."""
+        """List the processes that have a task."""
         raylets = [
             str(node.all_processes["raylet"][0].process.pid)
             for node in self.cluster.list_all_nodes()
@@ -38,7 +38,7 @@ class TwoNodes:
         return [int(pid) for pid, name in rows if name.startswith(at_work)]
 
     def kill_worker(self) -> None:
-        """Ends one of them, as a kernel without memory does."""
+        """Kill one of them, as a kernel without memory does."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if workers := self.workers():
@@ -48,8 +48,8 @@ class TwoNodes:
         raise AssertionError("no task was at work")
 
     def kill_head(self) -> None:
-        """Ends the cluster's memory of itself. What its workers have at hand stands still from
-        then on: so little work would be done before anybody noticed."""
+        """Kill the cluster's control process. Its workers are stopped first, because so little work
+        would be done before anybody noticed."""
         for worker in self.workers():
             os.kill(worker, signal.SIGSTOP)
         self.cluster.head_node.kill_gcs_server(check_alive=False)
@@ -57,7 +57,7 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
-    """Started, and ended with the block; ``RAY_AUTH_MODE`` must be ``disabled`` by then."""
+    """Start two nodes, and end them with the block. ``RAY_AUTH_MODE`` must be ``disabled`` by then."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()

@@ -53,7 +53,7 @@ def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
 
 
 def test_what_each_one_takes_away(workplace, tiny):
-    """The input's channels: 16 noisy latent, 4 mask, 16 condition; exo columns first."""
+    """The input's channels are 16 noisy latent, 4 mask and 16 condition, exo columns first."""
 
     def packed(**conditioning):
         config = tiny.config(workplace, conditioning=conditioning)
@@ -108,7 +108,7 @@ def test_loss_stays_on_ego_unless_exo_is_to_be_learnt(workplace, tiny):
 
 
 def test_sampling_follows_the_training(workplace, tiny):
-    """Attention and exo half as they were trained; the prior comes with the sample."""
+    """Attention and exo half are as in training. The prior comes with the sample."""
     model = load_base(workplace / "base.safetensors").eval()
     scope = install_gga(model)
     sample = tiny.first_sample(tiny.config(workplace))

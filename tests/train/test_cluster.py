@@ -60,7 +60,7 @@ def start(source: Path, out: Path) -> subprocess.Popen:
 
 @pytest.fixture
 def recordings(takes, tmp_path) -> Path:
-    """Four takes of two cameras with five clips each, and one for each kind of malformed
+    """Write four takes of two cameras with five clips each, and one for each kind of malformed
     annotation."""
     source = tmp_path / "raw"
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
@@ -124,7 +124,7 @@ def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
 
 
 def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tiny, tmp_path):
-    """40 clips on two GPUs, twice; in the second run a process is killed."""
+    """There are 40 clips on two GPUs, twice. In the second run a process is killed."""
     cache, loads = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
     base = tiny.make_base(tmp_path / "base.safetensors")
 

@@ -21,7 +21,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory) -> Path:
-    """A short training with alpha twice the rank, which is where files usually go wrong (quirks
+    """Run a short training with alpha twice the rank, which is where files usually go wrong (quirks
     41)."""
     folder = tmp_path_factory.mktemp("run")
     tiny.make_cache(folder / "cache")
@@ -43,7 +43,7 @@ def output_of(model) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def trained_output(run, tiny) -> torch.Tensor:
-    """Output of the model with the adapter as it was trained."""
+    """Compute the output of the model with the adapter as it was trained."""
     config = tiny.config(run, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]})
     made = make_trainable(config, torch.device("cpu"))
     before = output_of(made.model)

@@ -85,8 +85,8 @@ def test_one_video_a_clip_made_once(place, training_set, tmp_path):
 
 
 def test_observed_pixels_are_put_back(place, training_set, tmp_path, monkeypatch):
-    """Into a softened prior, all of it observed (of pictures so small too little is); an old cache
-    is refused."""
+    """They go into a softened prior, all of it observed (of pictures so small too little is). An
+    old cache is refused."""
     (clip,) = CacheReader(place / "cache").clips("train")[:1]
 
     def video(file: Path) -> torch.Tensor:
@@ -143,7 +143,8 @@ def test_the_lora_says_how_it_wants_to_be_used(place):
 def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
     place, tiny, monkeypatch, lambda_g, shared
 ):
-    """At the same noise and in float32; beyond it, steps between differ a little from full ones."""
+    """They agree at the same noise and in float32. Beyond it, steps between differ a little from
+    full ones."""
     from egox_core.gga.exo_cache import ExoCache
     from egox_core.wan.canvas import build_mask, model_input
     from egox_train.wan.transformer import load_base

@@ -152,7 +152,7 @@ def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
 
 
 def test_the_average_goes_on_where_the_weights_are(tiny, tmp_path):
-    """A checkpoint is read to the CPU; the weights of a run lie elsewhere (here on meta, which
+    """A checkpoint is read to the CPU. The weights of a run lie elsewhere (here on meta, which
     mixes with nothing)."""
     config = tiny.config(tmp_path, ema_decay=0.9)
     before = moving_average(

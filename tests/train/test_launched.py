@@ -22,7 +22,8 @@ BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
 def goes_on_alike(output: Path, run_again) -> None:
-    """Without its last checkpoint and result, the same command makes the same ones."""
+    """Check that the same command makes the same last checkpoint and result again after they were
+    deleted."""
     before = load_file(output / "lora.safetensors")
     shutil.rmtree(checkpoint_folders(output)[-1])
     (output / "lora.safetensors").unlink()
@@ -56,7 +57,7 @@ sys.exit(max(abs(process.exitcode) for process in processes))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the launched runs are slow tests")
 def test_two_processes_give_the_curve_of_one_with_the_same_global_batch(workplace, tiny, launching):
-    """Forked, so that two of them import once; the slow tests go through the launchers."""
+    """They are forked, so that two of them import once. The slow tests go through the launchers."""
     values = tiny.settings(workplace, steps=6)
     config = launching.write(workplace, "two", {**values, "batch_size": 2})
     pair = {
@@ -121,8 +122,8 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
     "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
 )
 def test_shards(workplace, tiny, launching, memory):
-    """FSDP2 on gloo, accelerate's refusal of CPUs lifted; also with a base in another dtype than
-    the LoRA.
+    """FSDP2 runs on gloo, with accelerate's refusal of CPUs lifted, also with a base in another
+    dtype than the LoRA.
 
     Three held-out clips are shared unevenly, and sampled where torchmetrics is installed.
     """

@@ -81,7 +81,7 @@ def test_loss_and_gradients_equal_the_released_trainers(
 
 
 def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
-    """Random directions and trust on a grid of tokens."""
+    """Draw random directions and trust on a grid of tokens."""
     generator = torch.Generator().manual_seed(seed)
     directions, rays = (
         normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
@@ -196,7 +196,7 @@ def test_of_a_single_view_the_first_frame_is_known_or_parts_of_all(first_known):
 
 @pytest.mark.parametrize("exo_clean", [True, False])
 def test_the_noise_level_of_a_bfloat16_sample_is_not_rounded(exo_clean):
-    """.1 % of the levels of the table are pure noise; in bfloat16 2.4 % of them were."""
+    """.1 % of the levels of the table are pure noise. In bfloat16 2.4 % of them were."""
     shape = (1, 16, 1, 2, 2)
     clean = torch.full(shape, 100.0, dtype=torch.bfloat16)
     sample = TrainSample(

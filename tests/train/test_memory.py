@@ -16,7 +16,8 @@ from tests.refusals import refuses
 
 
 def gradients(workplace, tiny, more=None, **memory) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of one fixed sample under some memory options; ``more`` are others."""
+    """Compute loss and gradients of one fixed sample under some memory options, with ``more`` for
+    other settings."""
     values = tiny.settings(workplace, **more or {})
     values["memory"] = {**values["memory"], **memory}
     config = parse_config(values)

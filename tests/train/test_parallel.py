@@ -1,5 +1,5 @@
-"""One function over many items: in one process and in a pool; no dead worker loses an item. On a Ray:
-test_cluster.py."""
+"""One function over many items runs in one process and in a pool, and no dead worker loses an item.
+test_cluster.py runs it on Ray."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).with_name("engine_run.py")
 
 
 def environment() -> dict[str, str]:
-    """Of a process that imports the core and the script beside this file."""
+    """Build the environment of a process that imports the core and the script beside this file."""
     folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
@@ -41,7 +41,7 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def found_in(run: subprocess.CompletedProcess) -> dict[str, list]:
-    """Number of item -> its result and error, as the script prints them."""
+    """Read each item's result and error by its number, as the script prints them."""
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.rpartition("FOUND ")[2].splitlines()[0])
 

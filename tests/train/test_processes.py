@@ -22,7 +22,7 @@ TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 
 
 def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
-    """Until the run's log has that step."""
+    """Wait until the run's log has that step."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         file = output / "metrics.jsonl"
@@ -45,7 +45,7 @@ def saved_step(output: Path) -> int:
 
 
 def shown_steps(output: Path) -> list[int]:
-    """Of the curve as TensorBoard shows it."""
+    """Read the steps of the curve as TensorBoard shows it."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(output / "log"))
@@ -59,7 +59,8 @@ def shown_steps(output: Path) -> list[int]:
 def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
     workplace, tiny, launching, kind
 ):
-    """Two processes; afterwards one curve with every step once, also behind one that was killed."""
+    """There are two processes. Afterwards one curve has every step once, also behind a run that was
+    killed."""
     values = tiny.settings(
         workplace,
         steps=4000,

@@ -1,5 +1,5 @@
-"""Validation never ends a run: not without clips, not when it fails, not when it is killed; clips
-of all takes."""
+"""Validation never ends a run: not without clips, not when it fails, not when it is killed. It
+scores clips of all takes."""
 
 import logging
 from dataclasses import replace
@@ -20,7 +20,7 @@ EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
 
 def put_splits(cache: Path, splits: list[str]) -> None:
-    """Writes a cache's index anew with other splits of its clips."""
+    """Write a cache's index anew with other splits of its clips."""
     index = read_index(cache)
     entries = [replace(e, split=s) for e, s in zip(index.entries, splits, strict=True)]
     write_index(cache, replace(index, entries=tuple(entries)))

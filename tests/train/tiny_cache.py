@@ -27,8 +27,8 @@ def make_cache(
     image_dim: int = 0,
     text_dim: int = 24,
 ) -> Path:
-    """Clips ``take0__cam`` ...; the last third is validation. The ego latent is the prior plus a
-    little noise."""
+    """Write clips ``take0__cam`` ..., of which the last third is validation. The ego latent is the
+    prior plus a little noise."""
     folder.mkdir(parents=True, exist_ok=True)
     entries, shards, exo_shape, ego_shape = [], {}, (2, 4, 6), (2, 4, 4)
     for number in range(clips):
@@ -96,7 +96,7 @@ def make_base(
     image_dim: int | None = None,
     seed: int = 0,
 ) -> Path:
-    """A random Wan transformer as a single ComfyUI file."""
+    """Write a random Wan transformer as a single ComfyUI file."""
     from diffusers import WanTransformer3DModel
 
     from egox_train.wan.transformer import save_native
@@ -119,7 +119,7 @@ def make_base(
 
 
 def settings(folder: Path, **more) -> dict:
-    """A configuration for these two, small and quick."""
+    """Build a small and quick configuration for cache and base."""
     values = {
         "base": str(folder / "base.safetensors"),
         "cache": str(folder / "cache"),
@@ -144,19 +144,19 @@ def config(folder: Path, **more):
 
 
 def train(folder: Path, *, progress=no_progress, **more):
-    """The outcome of a training in these settings."""
+    """Train with these settings."""
     from egox_train.train import loop
 
     return loop.train(config(folder, **more), progress=progress)
 
 
 def curve(output: Path) -> list[dict]:
-    """The lines that a run has written."""
+    """Read the lines that a run has written."""
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def first_sample(config):
-    """Of the training clips in the cache of a configuration."""
+    """Read the first of the training clips in the cache of a configuration."""
     from egox_train.train.samples import CachedSamples
 
     samples = CachedSamples(config, "train")

@@ -23,7 +23,7 @@ def align_depth_reference(
     video: DepthVideo,
     mode: AlignMode = "least squares",
 ) -> tuple[DepthVideo, AlignReport]:
-    """As :func:`depth.align.align_depth` for two valid inputs of one size; checks nothing."""
+    """Align as :func:`depth.align.align_depth`, for two valid inputs of one size, without checks."""
     fits, reasons, used = [], [], []
     for t in range(len(metric.depth_m)):
         y = 1 / metric.depth_m[t].double().numpy()

@@ -10,7 +10,8 @@ from egox_core.scene.exo_tracks import Tracks
 
 
 def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> float:  # the cost
-    """As :func:`exo_adjust.adjust`, from a start of its own: scipy alone takes minutes from afar."""
+    """Adjust as :func:`exo_adjust.adjust`, from a given start, because scipy alone takes minutes
+    from afar."""
     later = len(tracks.rotation) - 1
     places, points = (0, 0) if turns else (3 * later, len(tracks.depth_m))
 

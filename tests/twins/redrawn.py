@@ -8,7 +8,7 @@ from egox_core.metrics.redrawn import FEWEST, FRAME_GAIN, LEAST, NEAR, PLACE, RE
 def move_errors_reference(
     video: np.ndarray, prior: np.ndarray, on: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """As :func:`redrawn.move_errors`."""
+    """Measure as :func:`redrawn.move_errors`."""
     height, width = on.shape
     half, places = max(3, height // PLACE | 1) // 2, np.argwhere(on > 0)
     here, best = np.full((2, height, width), np.inf)

@@ -8,7 +8,7 @@ from egox_core.stereo.warp import OFFSETS, RIM_PX, STEP
 
 
 def move_reference(camera: CameraModel, nearness: Tensor, eye: Tensor) -> Tensor:
-    """As :func:`warp.move`: the places alone."""
+    """Move as :func:`warp.move`, but only the places."""
     grid, (rays, inside) = camera.pixel_grid(), camera.pixel_rays()
     place, seen = camera.project(rays - nearness[..., None] * eye)
     front, source = torch.zeros_like(nearness), torch.full_like(place, torch.nan)

@@ -18,7 +18,7 @@ from egox_core.prior.sight_lines import (
 def hidden_length_reference(
     points: Tensor, now: list[DepthBound], ever: list[DepthBound]
 ) -> Tensor:
-    """As :func:`sight_lines.hidden_length`."""
+    """Measure as :func:`sight_lines.hidden_length`."""
     return torch.tensor([_of_line(point, now, ever) for point in points])
 
 
@@ -39,8 +39,8 @@ def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> fl
 
 
 def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
-    """Metres by which the place is behind more than the tolerance, and whether what is in front
-    moves; None outside of the picture."""
+    """Measure by how many metres the place is behind more than the tolerance, and whether the thing
+    in front moves. Outside of the picture it is None."""
     exo_from_ego = compose(picture.exo.at(0), picture.scene_from_ego).float()
     at = exo_from_ego[:, :3] @ place + exo_from_ego[:, 3]
     uv, valid = picture.exo.camera.project(at)

@@ -20,7 +20,7 @@ from egox_core.sizes import REFERENCE_SIZE
 def splat_reference(
     points: ScreenPoints, width: int, height: int, options: SplatOptions
 ) -> SplatImage:
-    """As :func:`splat_torch.splat_torch`."""
+    """Splat as :func:`splat_torch.splat_torch`."""
     draw = _composite if options.style == "composite" else _surface
     return draw(points, width, height, options)
 

@@ -12,8 +12,8 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def run_node() -> Callable[..., str]:
-    """``run_node(*arguments)``: what Node prints, run in this folder; a test that fails there fails
-    here."""
+    """Give ``run_node(*arguments)``, which returns what Node prints, run in this folder. A test
+    that fails there fails here."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node.js (node), which runs the page's modules outside a page")
@@ -35,7 +35,8 @@ def run_node() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def run_node_tests(run_node) -> Callable[[str], int]:
-    """``run_node_tests(file)``: how many tests of a file passed, none failing."""
+    """Give ``run_node_tests(file)``, which counts the passed tests of a file, none of which may
+    fail."""
 
     def run(file: str) -> int:
         out = run_node("--test", "--test-reporter=tap", file)

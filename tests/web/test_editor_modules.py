@@ -24,7 +24,7 @@ def test_the_modules_own_tests(run_node_tests):
 
 
 def documents() -> list[dict]:
-    """Keyframe documents of every length, spacing, way to give a pose, clock and interpolation."""
+    """Build keyframe documents of every length, spacing, kind of pose, clock and interpolation."""
     rng = random.Random(3)
     cases = []
     for count in (1, 2, 3, 4, 5, 9, 30):

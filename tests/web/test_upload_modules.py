@@ -23,7 +23,7 @@ UNEVEN = tuple(t / 30 if t < 20 else 20 / 30 + (t - 20) / 10 for t in range(40))
 
 
 def clip(fps: float, times_s: tuple[float, ...] = ()) -> VideoInfo:
-    """200 frames, or those of the times."""
+    """Describe a clip of 200 frames, or of those at the given times."""
     times_s = times_s or tuple(t / fps for t in range(200))
     plain = dict.fromkeys(("name", "pts", "keyframes"), ()) | {"width": 64, "height": 64}
     shown = {"frame_count": len(times_s), "has_audio": False, "start_s": 0.0}

@@ -17,7 +17,8 @@ from tests.refusals import refuses
 
 
 def project_equisolid(points, distortion, max_angle):
-    """An equisolid fisheye, radius 2 sin(theta / 2), shifted along x by its one number."""
+    """Project with an equisolid fisheye, radius 2 sin(theta / 2), shifted along x by its one
+    number."""
     norm = points[..., :2].norm(dim=-1)
     theta = torch.atan2(norm, points[..., 2])
     plane = points[..., :2] * (2 * torch.sin(theta / 2) / norm.clamp_min(1e-12))[..., None]
@@ -36,8 +37,8 @@ def unproject_equisolid(plane, distortion, max_angle):
 
 @pytest.fixture
 def camera(monkeypatch) -> CameraModel:
-    """A camera with a lens that this one entry adds; a shift along x has no turned form, so it has
-    no turns."""
+    """Make a camera with a lens that this one entry adds. A shift along x has no turned form, so it
+    has no turns."""
     monkeypatch.setitem(
         LENSES,
         "equisolid",

@@ -78,7 +78,8 @@ def test_look_at():
 
 @pytest.mark.parametrize("away", [0.0, 3000.0])
 def test_a_pose_that_a_file_rounds_stays_the_same_one(away):
-    """To four digits, as the camera's pose or as its inverse, or to half the bits; not in a world of its own."""
+    """It is rounded to four digits, as the camera's pose or as its inverse, or to half the bits. In
+    a world of its own it is another pose."""
     turns = torch.from_numpy(Rotation.random(20, random_state=5).as_matrix())
     places = away + torch.randn(20, 3, 1, generator=torch.Generator().manual_seed(5)).double()
     small = torch.from_numpy(Rotation.from_rotvec([0, 0.01, 0]).as_matrix())

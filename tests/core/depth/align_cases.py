@@ -21,7 +21,7 @@ CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = (1e-4, 1e-4), (0.02, 0.02), (0.01, 0.04)  # 
 
 @frozen
 class AlignCase:
-    """One test case; maps named by 'm' (metric), 'v' (video), 'b' (both), '' (neither)."""
+    """One test case, with maps named by 'm' (metric), 'v' (video), 'b' (both), '' (neither)."""
 
     alpha: float = 1.3
     beta: float = 0.05  # 1/m
@@ -34,13 +34,13 @@ class AlignCase:
         alpha: Tensor,  # [T] as applied
         beta: Tensor,  # [T] 1/m
     ) -> tuple[float, float]:
-        """Worst relative error of α and of β over the frames."""
+        """Measure the worst relative error of α and of β over the frames."""
         return float((alpha / self.alpha - 1).abs().max()), float(
             (beta / self.beta - 1).abs().max()
         )
 
     def bar(self, mode: str) -> tuple[float, float] | None:
-        """The errors of α and β that a mode of Depth Align must keep, or None where they are only
+        """Choose the error bounds of α and β for a mode of Depth Align, None if they are only
         reported."""
         if self.outliers_in:
             return OUTLIER_BAR if mode == "robust" and self.outliers_in != "b" else None
@@ -50,8 +50,8 @@ class AlignCase:
 def make_case(
     case: AlignCase, frames: int, height: int, width: int, seed: int = 0
 ) -> tuple[DepthVideo, DepthVideo]:
-    """(metric, video) of a case; the true α of frame t is ``alpha * (1 + drift * t / (frames -
-    1))``."""
+    """Make the metric and the video depth of a case. The true α of frame t is ``alpha * (1 + drift
+    * t / (frames - 1))``."""
     generator = torch.Generator().manual_seed(seed)
     camera = CameraModel.pinhole(width, height, 0.7 * width)
     exact = view(camera, IN_A_CORNER).depth_m.expand(frames, -1, -1)

@@ -1,5 +1,5 @@
-"""Host payloads to DepthVideos: built here exactly as the host's nodes build them; tests/nodes runs
-the nodes."""
+"""Host payloads become DepthVideos. They are built here exactly as the host's nodes build them, and
+tests/nodes runs the nodes."""
 
 import math
 
@@ -210,8 +210,8 @@ def test_masks_follow_the_rules():
 
 
 def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
-    """Moving things wrong in one depth: left out with their mask, fitted without it; a file's own
-    mask gives way."""
+    """Moving things that are wrong in one depth are left out with their mask, and fitted without
+    it. A file's own mask is replaced."""
     true = torch.linspace(1, 6, H)[None, :, None].expand(T, H, W).clone()
     metric_m, block = true.clone(), torch.zeros(T, H, W, dtype=torch.bool)
     block[:, 14:42, 20:60] = True

@@ -34,7 +34,7 @@ def test_depth_of_another_resolution_follows_the_video_crop():
 
 
 def plane(camera: CameraModel) -> np.ndarray:  # [H, W]
-    """z depth of the plane z = 2 + 0.3 x + 0.2 y."""
+    """Compute the z depth of the plane z = 2 + 0.3 x + 0.2 y."""
     x, y, z = camera.pixel_rays(torch.float64)[0].unbind(-1)
     return (2 * z / (z - 0.3 * x - 0.2 * y)).float().numpy()
 

@@ -18,7 +18,7 @@ T, H, W = 5, 40, 60
 
 
 def planes() -> torch.Tensor:
-    """A steep slanted wall with a near box before it, static."""
+    """Draw a steep slanted wall with a near box before it, static."""
     u = torch.arange(W).float()
     wall = 1 / (0.1 + 0.004 * u)
     depth = wall.expand(T, H, W).clone()

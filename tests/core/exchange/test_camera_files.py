@@ -60,7 +60,7 @@ def w_first(line: str) -> str:
 
 
 def lost(zeros: str, rows: Sequence[str]) -> Callable[[str], str]:
-    """Lines whose first word is of ``rows`` with a quaternion of zeros."""
+    """Put a quaternion of zeros into lines whose first word is one of ``rows``."""
     at = slice(1, 5) if zeros == "colmap" else slice(4, 8)
 
     def change(line: str) -> str:
@@ -73,7 +73,7 @@ def lost(zeros: str, rows: Sequence[str]) -> Callable[[str], str]:
 
 
 def named(pattern: str) -> Callable[[str], str]:
-    """Names of pictures, in order."""
+    """Rename the pictures, in order."""
 
     def change(line: str) -> str:
         return re.sub(r"frame_(\d+)", lambda m: pattern.format(*[int(m[1])] * 3), line)
@@ -138,7 +138,7 @@ def test_another_habit_is_named(form, change, words, tmp_path):
 
 
 def _side(match: re.Match) -> str:
-    """Every second picture is of the other of two cameras."""
+    """Name every second picture after the other of two cameras."""
     number = int(match[1] or 0)
     return f"{('left', 'right')[number % 2]}/{number // 2:06d}"
 

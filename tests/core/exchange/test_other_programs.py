@@ -30,7 +30,7 @@ W2C, EGO = w2c(), preset_camera("aria_released", 64)
 
 
 def transforms(folder: Path, words: str) -> Path:
-    """transforms.json with these words in place of our own."""
+    """Write transforms.json with these words in place of our own."""
     write_blender(folder / "transforms.json", trajectory().ego)
     content = read_json(folder / "transforms.json") | json.loads(words)
     content = {k: v for k, v in content.items() if k != "egox_camera" and v is not None}
@@ -40,7 +40,7 @@ def transforms(folder: Path, words: str) -> Path:
 
 
 def colmap(folder: Path, camera: str, points: str = "\n1.0 2.0 -1 3.5 4.5 17\n") -> Path:
-    """COLMAP's text with this camera, and this text between the lines of pictures."""
+    """Write COLMAP's text with this camera, and this text between the lines of pictures."""
     write_colmap(folder, trajectory().ego, trajectory().frames.indices)
     file = folder / "images.txt"
     file.write_text("\ufeff" + file.read_text("utf-8").replace("\n\n", points), "utf-8")
@@ -212,7 +212,7 @@ def clip_of(whole: int, used: range):
 
 
 def spans(words: str) -> list[int]:
-    """Numbers of ``0-2 6``."""
+    """Expand ``0-2 6`` into its numbers."""
     ends = [word.split("-") for word in words.split()]
     return [n for pair in ends for n in range(int(pair[0]), int(pair[-1]) + 1)]
 

@@ -1,4 +1,4 @@
-"""Frames are equal by value, compared by moments, kept and restored; numbers that forms state."""
+"""Frames are equal by value, compared by moments, kept and restored. Forms state their numbers."""
 
 import copy
 import pickle
@@ -132,7 +132,8 @@ def numbered(*numbers: int, **more) -> Numbering:
     ],
 )
 def test_stated_numbers(numbers, at):
-    """By number; as many as the source's without a gap, which run over its end, by their order."""
+    """Stated numbers choose the entries. A run of numbers as long as the source, without a gap and
+    beyond its end, is taken in order."""
     if at is None:
         with refuses("x: got .* numbered"):
             entries_of(CLIP, numbered(*numbers))

@@ -137,7 +137,7 @@ def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g, device):
 
 
 def choose_fake(monkeypatch, kind: str, calls: list[slice], *others: str) -> None:
-    """A kernel of this kind of fault is the fastest, before ``others``."""
+    """Make a kernel of this kind of fault the fastest, before ``others``."""
 
     def run(q, k, v, heads, bias_rows, queries):
         calls.append(queries)
@@ -162,8 +162,8 @@ def choose_fake(monkeypatch, kind: str, calls: list[slice], *others: str) -> Non
 def test_a_broken_kernel_is_survived_and_remembered(
     monkeypatch, kind, others, dtype, tolerance, device, rounding
 ):
-    """Through the public function; without ``others`` only the mathematical form is left, in small
-    pieces."""
+    """The test calls the public function. Without ``others`` only the mathematical form is left, in
+    small pieces."""
     calls: list[slice] = []
     choose_fake(monkeypatch, kind, calls, *others)
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)

@@ -42,7 +42,7 @@ def forward(tokens, device):
         blocks: int = BLOCKS,
         **more,
     ) -> str:
-        """One model call; "kept", "full" or "refused"."""
+        """Run one model call, and name its kind: "kept", "full" or "refused"."""
         part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device, **more)
         if part is None:
             return "refused"

@@ -104,7 +104,8 @@ def test_moving_exo_camera_moves_the_points(device):
 
 
 def test_a_motion_in_the_exo_cameras_frame_goes_into_the_paths_world():
-    """Estimated poses begin with the exo camera's own frame; the path's world says where that is."""
+    """Estimated poses begin with the exo camera's own frame, and the path's world tells where that
+    is."""
     _, trajectory = plain_scene("cpu")
     pose, moved = look_at([0.3, 0.0, -1.0], [0.0, 0.0, 2.0]), still(9)
     moved[4:, 2, 3] = 1.0

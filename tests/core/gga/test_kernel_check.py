@@ -40,7 +40,8 @@ def geometry(device: torch.device) -> GgaGeometry:
 
 
 def peaked(device, dtype: torch.dtype, gain: float, shared: bool = False) -> list[Tensor]:
-    """q, k, v of two samples: gain as of learned norms, and channels large for all tokens alike."""
+    """Draw q, k, v of two samples, with the gain of learned norms, and channels large for all
+    tokens alike."""
     draw = torch.Generator().manual_seed(1)
     count = geometry(device).tokens
     q, k, v = (torch.randn(2, count, HEADS, DIM, generator=draw) for _ in range(3))
@@ -56,7 +57,7 @@ def around(device, autocast: bool, dtype: torch.dtype):
 
 
 def errors(ours: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [heads]
-    """Differences from float64, each in its head's largest value."""
+    """Measure differences from float64, as a share of the head's largest value."""
     exact = q.double(), k.double(), v.double(), HEADS, geometry(q.device)
     twin = reference_attention(*exact, OPTIONS)
     error, largest = (
@@ -71,7 +72,7 @@ def check_right(qkv: list[Tensor], **how) -> None:
 
 
 def wrong_in_one_head(sample: slice):
-    """Torch's kernel that forgets the bias in the small head of these samples."""
+    """Make a kernel of torch's that forgets the bias in the small head of these samples."""
     right, part = BACKENDS["sdpa"], slice(SMALL * DIM, (SMALL + 1) * DIM)
 
     def run(q, k, v, heads, bias_rows, queries):
@@ -107,7 +108,8 @@ def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared
 def test_a_kernel_wrong_in_one_small_head_is_found(
     monkeypatch, dtype, gain, sample, autocast, device
 ):
-    """By name it is refused; else the mathematical form takes its place, exact in autocast too."""
+    """Chosen by name, it is refused. Otherwise the mathematical form takes its place, exact in
+    autocast too."""
     monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(sample))
     qkv = peaked(device, dtype, gain)
     with around(device, autocast, dtype):
@@ -209,7 +211,8 @@ def test_kernels_with_rows_are_timed_once_in_a_process(monkeypatch, device):
 
 
 def test_a_kernel_that_could_not_be_compiled_is_tried_again_in_the_next_run(monkeypatch, device):
-    """As on the day a C compiler is installed; in the run itself the note says what is missing."""
+    """This happens on the day a C compiler is installed. In the run itself the note says what is
+    missing."""
     compiler, sdpa = [], BACKENDS["sdpa"]
 
     def ours(*args) -> Tensor:
@@ -307,7 +310,8 @@ def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
     ],
 )
 def test_unguided_queries_take_cudnn_by_the_table_or_the_clock(monkeypatch, card, cudnn, taken):
-    """Compared once with torch's, on finite numbers; timed only where the table has no word."""
+    """cuDNN is compared once with the kernel of torch, on finite numbers, and timed only if the
+    table has no entry."""
     q, k, v = peaked("cpu", torch.bfloat16, 1)
     called, told = [], []
 

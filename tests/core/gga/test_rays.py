@@ -107,7 +107,7 @@ def test_refusals():
 
 
 def test_a_path_made_by_hand_has_the_released_takes_k():
-    """The pose editor's paths come from no meta.json; they are for the same LoRA, so they get the
+    """The pose editor's paths come from no meta.json. They are for the same LoRA, so they get the
     same rays."""
     for size in (448, 256):
         by_hand, of_a_take = (released(size, 8, k) for k in (None, RELEASED_K))

@@ -53,7 +53,8 @@ CARDS = ((9, 0), (8, 0))
 
 
 def case(grid, heads, dim, batch, dtype, holes=False, device="cpu"):
-    """q, k, v with rows apart, the second head of v empty; some directions opposite, some equal."""
+    """Draw q, k, v with rows apart, the second head of v empty. Some directions are opposite, some
+    equal."""
     t, h, w_exo, w_ego = grid
     draw = torch.Generator().manual_seed(0)
 
@@ -82,14 +83,15 @@ def case(grid, heads, dim, batch, dtype, holes=False, device="cpu"):
 
 
 def errors(ours, twin, heads):
-    """Of each value, in units of its head's largest."""
+    """Measure errors of each value, in units of its head's largest."""
     error, twin = (x.unflatten(-1, (heads, -1)) for x in (ours.double() - twin, twin))
     return error / twin.abs().amax((0, 1, 3), keepdim=True).clamp_min(1e-30)
 
 
 def mend_interpreter(*kernels) -> None:
-    """Faults of Triton's interpreter (3.6): numpy from 2.4 on makes no number of an array of one,
-    tl.dot multiplies the bits of bfloat16 instead of its values, which it rounds towards zero.
+    """Mend faults of Triton's interpreter (3.6): numpy from 2.4 on makes no number of an array of
+    one, and tl.dot multiplies the bits of bfloat16 instead of its values, which it rounds towards
+    zero.
 
     Addresses outside the tensors of a launch are refused."""
     import numpy as np
@@ -153,7 +155,8 @@ def mend_interpreter(*kernels) -> None:
 
 
 def plain_error(q, k, v, heads, bias) -> torch.Tensor:
-    """Of the plain form as a fused kernel does it: shares rounded to the type of v, sums not."""
+    """Measure the error of the plain form as a fused kernel does it: shares rounded to the type of
+    v, sums not."""
     q4, k4, v4 = (x.double().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     twin = scaled_dot_product_attention(q4, k4, v4, attn_mask=bias)
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
@@ -199,7 +202,7 @@ def check_modes() -> None:
 
 
 def check_parts() -> None:
-    """Odd sizes, one launch or many, exo kept, and a window of frames."""
+    """Check odd sizes, one launch or many, exo kept, and a window of frames."""
     pretend(CARDS[0])
     # 783 queries in a frame; a block of queries of two frames.
     for grid in ((1, 1, 1, 1), (1, 27, 1, 29), (2, 1, 3, 131)):
@@ -230,7 +233,8 @@ def check_parts() -> None:
 
 
 def check_gradients(dtype, mode, strength, shape, kept=False, **how) -> None:
-    """Of q, k and v, against autograd through the dense form; equal in a second run."""
+    """Check the gradients of q, k and v against autograd through the dense form. A second run must
+    be equal."""
     options = GgaOptions(mode=mode, lambda_g=strength)
     q, k, v, heads, geometry = case(*shape, dtype, holes=True)
     if how:
@@ -258,7 +262,8 @@ def check_gradients(dtype, mode, strength, shape, kept=False, **how) -> None:
 
 
 def check_extremes() -> None:
-    """All keys opposite to the ray, strengths beyond what float16 holds, and no finite score."""
+    """Check keys that are all opposite to the ray, strengths beyond what float16 holds, and no
+    finite score."""
     q, k, v, heads, geometry = case((1, 1, 30, 2), 1, 16, 1, torch.float32)
     ray = normalize(torch.tensor([[[1.0, 2.0, 3.0]]]), dim=-1)
     behind = replace(

@@ -22,7 +22,7 @@ def clip() -> tuple[HandTrack, CameraTrajectory]:
 
 
 def skin_distance(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:  # [N, 3] -> [N]
-    """Plain distance from the skin: of one capsule after the other, the least."""
+    """Compute the distance from the skin plainly, as the least over all capsules."""
     least = torch.full(points.shape[:1], torch.inf)
     for (a, b), radius in zip(CAPSULES, RADII, strict=True):
         axis = joints[b] - joints[a]

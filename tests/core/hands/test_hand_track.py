@@ -18,7 +18,7 @@ from tests.refusals import refuses
 
 
 def palms(turns: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
-    """Both hands turned alike, 0.4 m before the exo camera."""
+    """Make both hands turned alike, 0.4 m before the exo camera."""
     right = torch.from_numpy(HAND[:, [1, 0, 2]])
     hand = torch.stack([right * torch.tensor([1, -1, 1]), right])
     hand[:, PALM] = PALMS
@@ -77,7 +77,7 @@ def test_file(tmp_path):
 
 
 def absent(number: float) -> Callable:
-    """A change of frame 2, where nothing was found."""
+    """Give a change that sets frame 2, where nothing was found, to this number."""
     return lambda joints: torch.where(torch.arange(4)[:, None, None, None] == 2, number, joints)
 
 
@@ -119,7 +119,7 @@ def written(folder: Path, joints: torch.Tensor, /, **more: object) -> Path:
     ],
 )
 def test_files_that_declare_nothing(tmp_path, change, outcome):
-    """True hands stay to the last digit; others are not valid, or refused."""
+    """True hands stay to the last digit. Others are not valid, or refused."""
     joints = palms(random_turns(4))
     torch.manual_seed(0)
     given = change(joints).nan_to_num()

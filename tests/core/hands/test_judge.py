@@ -26,7 +26,7 @@ class Clip(NamedTuple):
     joints: torch.Tensor  # [T, 2, 21, 3] the truth
 
     def judged(self, joints: torch.Tensor, *used: str) -> HandTrack:
-        """The verdict on joints, by the ``used`` of depth and mask."""
+        """Judge the joints by those of depth and mask that are named in ``used``."""
         evidence = self.evidence(joints)
         camera, times_s = self.layout.scene.exo.camera, torch.arange(FRAMES) / 10
         return judged_hands(
@@ -34,7 +34,7 @@ class Clip(NamedTuple):
         )[0]
 
     def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Depth and mask, cast where joints are looked up."""
+        """Cast depth and mask at the places where joints are looked up."""
         scene, camera = self.layout.scene, self.layout.scene.exo.camera
         width, height = camera.stored_size
         uv, pixels, _ = camera.look_up(joints)
@@ -69,7 +69,7 @@ def clips() -> list[Clip]:
     ],
 )
 def test_drawn_takes(clips, noise, bars):
-    """A network that has the body a little too large or small; depth tells by how much."""
+    """The network has the body a little too large or small, and depth tells by how much."""
     random, errors = torch.Generator().manual_seed(0), {}
     valid = []
     for number, clip in enumerate(clips):
@@ -96,7 +96,7 @@ def test_drawn_takes(clips, noise, bars):
 
 
 def at_once(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
-    """A change of frame 4 alone."""
+    """Apply a change to frame 4 alone."""
 
     def changed(joints: torch.Tensor) -> torch.Tensor:
         joints = joints.clone()

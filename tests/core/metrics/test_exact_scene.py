@@ -17,7 +17,8 @@ POSE = torch.eye(3, 4, dtype=torch.float64)
 
 
 def released(size: tuple[int, int], k: torch.Tensor = K, **more) -> DepthVideo:
-    """Depth of pictures of a size, with K for a pinhole of them, as the released presets have it."""
+    """Make depth of pictures of a size, with K for a pinhole of them, as the released presets have
+    it."""
     meta = TakeMeta(name="take", camera_intrinsics=k, exo=CameraPath.of_exo(None, POSE))
     exo = CameraPath.of_exo(exo_lens_of_size(meta, size)[0], POSE)
     depth_m = torch.full((5, size[1], size[0]), 3.0) + torch.linspace(0, 1, size[0])

@@ -55,7 +55,7 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
 
 
 def test_classes_are_moved_to_where_the_video_shows_them(take):
-    """A spot of the ordered view is found at its own direction in the turned one; a frame that
+    """A spot of the ordered view is found at its own direction in the turned one. A frame that
     wasn't judged stays."""
     turns = torch.tensor([(0.0, 8.0, 0.0), (6.0, 0.0, 0.0), (0.0, 0.0, float("nan"))])
     found = PathError(

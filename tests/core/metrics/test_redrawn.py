@@ -14,13 +14,14 @@ from tests.twins.redrawn import move_errors_reference
 
 
 def smooth(height: int, width: int, draw: np.random.Generator, px: int = 8) -> np.ndarray:
-    """Blobs of about ``px``, [H, W, 3] 0...1."""
+    """Draw blobs of about ``px``, [H, W, 3] 0...1."""
     coarse = draw.random((height // px, width // px, 3), np.float32)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
 
 
 def scene(size: int = 96) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(a video that is its prior plus what was never observed; prior; classes), three frames."""
+    """Draw three frames of a video (its prior plus what was never observed), with the prior and its
+    classes."""
     draw = np.random.default_rng(3)
     video = torch.from_numpy(np.stack([smooth(size, size, draw) for _ in range(3)]))
     seen = torch.full((3, size, size), NOW, dtype=torch.uint8)

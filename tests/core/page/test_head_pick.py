@@ -37,7 +37,7 @@ class Head:
     centre: Tensor  # [3] metres, exo camera frame
 
     def clicks(self) -> Iterator[tuple[float, float]]:
-        """Pixels in the inner half of the mask: those that lie deeper in it than half of it."""
+        """Yield pixels in the inner half of the mask: those that lie deeper in it than half of it."""
         depth = distance_transform_edt(self.mask)
         rows, columns = np.nonzero(depth >= np.median(depth[self.mask]))
         chosen = np.random.default_rng(0).choice(len(rows), min(CLICKS, len(rows)), replace=False)
@@ -45,7 +45,7 @@ class Head:
 
 
 def seen_heads(room: int) -> Iterator[Head]:
-    """One room's person as those of four exo cameras see it that nothing hides it from."""
+    """Yield one room's person as seen by those of four exo cameras from which nothing hides it."""
     height = HEIGHTS[room % len(HEIGHTS)]
     size = {"exo_width": height * 7 // 4, "exo_height": height, "ego_size": 16}
     take = make_take(SyntheticSpec(seed=room, frames=1, edge_samples=1, exo_views=4, **size))

@@ -18,7 +18,8 @@ from tests.refusals import refuses
 
 
 def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
-    """Sheet's part that a page draws for the number-th frame: the rule of ``web/js/previews/sheets.mjs``."""
+    """Cut out the sheet's part that a page draws for the number-th frame, by the rule of
+    ``web/js/previews/sheets.mjs``."""
     per_sheet = sheets.columns * sheets.rows
     sheet = cv2.imdecode(
         np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR
@@ -31,7 +32,7 @@ def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
 
 
 def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
-    """Frame n is grey n / count all over."""
+    """Make frames of which frame n is grey n / count all over."""
     return (torch.arange(count) / count)[:, None, None, None].expand(count, height, width, 3)
 
 

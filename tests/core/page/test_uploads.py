@@ -26,7 +26,7 @@ META = {
 
 
 def write(folder: Path, *names: str) -> Path:
-    """A folder with files of a take, each by its name."""
+    """Make a folder with files of a take, each by its name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = folder / name

@@ -27,7 +27,7 @@ def take() -> SyntheticTake:
 
 
 def maps(take: SyntheticTake) -> dict[str, Tensor]:
-    """All of the clip's maps, from the payloads of two depth models to the prior."""
+    """Make all of the clip's maps, from the payloads of two depth models to the prior."""
     depth_m = take.exo_depth_m
     small = depth_m[:, ::2, ::2]
     lens = torch.tensor([[0.8, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]]).expand(FRAMES, 3, 3)

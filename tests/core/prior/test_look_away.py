@@ -22,7 +22,8 @@ EGO = preset_camera("aria_released", 64).rescale(64, 64)
 
 
 def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
-    """w2c of a head in the middle of the room that has turned away from the exo camera's view."""
+    """Compute w2c of a head in the middle of the room that has turned away from the exo camera's
+    view."""
     turn = Rotation.from_euler("y", -yaw_deg, degrees=True).as_matrix()
     pose = sensor_from_upright(EGO.quarter_turns) @ torch.from_numpy(turn)
     return torch.cat((pose, -x * pose[:, :1]), 1)
@@ -31,7 +32,7 @@ def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
 def clip(
     poses: list[torch.Tensor],
 ) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, torch.Tensor]:
-    """Exo's pictures and depth, the path, and what the ego camera truly sees."""
+    """Draw exo's pictures and depth, the path, and what the ego camera truly sees."""
     exo_w2c = torch.eye(3, 4).double()
     exo, path = view(EXO, exo_w2c), path_of(torch.stack(poses), EGO, exo_w2c=exo_w2c)
     depth_m = exo.depth_m.expand(len(poses), -1, -1)
@@ -45,7 +46,7 @@ def clip(
 
 
 def after(ego: torch.Tensor) -> LookAwayMemory:
-    """Memory of a chunk ``ego`` that looked away, and of one after it that looked back."""
+    """Remember a chunk ``ego`` that looked away, and one after it that looked back."""
     memory = LookAwayMemory()
     for poses, made in ((AWAY, ego), ([turned(0)] * 9, clip([turned(0)] * 9)[3])):
         exo, depth, path, _ = clip(poses)
@@ -55,7 +56,8 @@ def after(ego: torch.Tensor) -> LookAwayMemory:
 
 
 def second_visit(ego: torch.Tensor, then: list[torch.Tensor]) -> tuple:
-    """The filled prior of poses ``then`` after :func:`after`, where it was filled, the truth."""
+    """Fill the prior of poses ``then`` after :func:`after`, and return it with the filled mask and
+    the truth."""
     memory = after(ego)
     exo, depth, path, truth = clip(then)
     filled = memory.fill(exo, torch.zeros(len(then), 64, 64, 3), depth, path)

@@ -1,4 +1,5 @@
-"""The prior: right place, right frame, right colours; options and bad input."""
+"""The prior has everything in the right place, the right frame and the right colours. Options and
+bad input are tested."""
 
 from dataclasses import replace
 from itertools import islice
@@ -194,7 +195,7 @@ def test_near_and_far(monkeypatch):
 
 
 def test_near_is_a_distance_not_a_z_depth():
-    """At 80 degrees a shoulder 0.25 m away has a z depth of 4 cm; it must not fall to the near
+    """At 80 degrees a shoulder 0.25 m away has a z depth of 4 cm. It must not fall to the near
     bound."""
     lens = replace(FISHEYE, distortion=(), fx=30.0, fy=30.0, quarter_turns=0)
     shoulder = points_at([[0.246, 0.0, 0.043]])
@@ -267,8 +268,8 @@ def test_clean_leaves_out_the_head_that_the_camera_sits_in():
 
 
 def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, scene):
-    """The mean is asked for by the released presets alone, filtered by range; only the wild one
-    draws moving points."""
+    """Only the released presets request the mean, filtered by range. Only the wild one draws moving
+    points."""
     path, mean = take.trajectory(), scene.mean_static()
     red = replace(mean, rgb=torch.tensor([[255, 0, 0]], dtype=torch.uint8).expand(len(mean), 3))
     marked = replace(scene, mean_static=lambda progress: red)
@@ -288,7 +289,8 @@ def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, sc
 
 
 def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
-    """Also where depth puts it behind the head; fused scenes look from each of their cameras."""
+    """This holds also where depth puts it behind the head. Fused scenes look from each of their
+    cameras."""
     path, exact = take.trajectory(), prior_preset("exact")
     turns = path.ego.camera.quarter_turns
     exo = camera_centre(take.exo.pose)
@@ -318,7 +320,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
 
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
-    """Drawn part of the first frame."""
+    """Find the drawn part of the first frame."""
     return render._visible_points(
         scene.static, scene, 0, path.ego.w2c[0], path.ego.camera.quarter_turns, options
     )
@@ -328,7 +330,7 @@ CARD_FULL = torch.OutOfMemoryError("Memory is full. Tried to allocate 2 GiB")
 
 
 def fill_card(monkeypatch, error: Exception = CARD_FULL):
-    """Device "meta" has no memory left for points."""
+    """Make the device "meta" run out of memory for points."""
     to = PointSet.to
 
     def full(points: PointSet, device: torch.device) -> PointSet:

@@ -71,7 +71,7 @@ def test_lines_equal_their_plain_twin(device):
 
 @pytest.fixture(scope="module")
 def rooms():
-    """Takes of a room: by a fixed camera, by one that is carried, by two."""
+    """Make takes of a room: by a fixed camera, by one that is carried, by two."""
     both = make_take(replace(ROOM, exo_views=2))
     carried = make_take(replace(ROOM, exo_motion=0.6, exo_turn_deg=10.0, exo_path="walk-around"))
     scenes = [build_scene(view.exo_rgb, view.depth_video()) for view in both.views]
@@ -90,7 +90,7 @@ def drawn(room, preset="exact", frames=FRAMES, **changes):
 
 
 def inner(classes):
-    """[T, H, W] bool: no other class within a pixel."""
+    """Mark [T, H, W] bool where no other class lies within a pixel."""
     grid = classes.float()
     return F.max_pool2d(grid, 3, 1, 1) == -F.max_pool2d(-grid, 3, 1, 1)
 
@@ -143,7 +143,7 @@ SIZE, WALL_M, NEAR_M = 96, 4.0, 2.0
 
 
 def classes_of(depth_m, dynamic, ego_at, ego_to):
-    """Classes of every frame of a grey scene, from an eye that keeps still."""
+    """Classify every frame of a grey scene, from an eye that keeps still."""
     camera, count = CameraModel.pinhole(SIZE, SIZE, 48.0), len(depth_m)
     depth = DepthVideo(depth_m=depth_m, dynamic=dynamic, exo=CameraPath.of_exo(camera))
     scene = build_scene(torch.full((count, SIZE, SIZE, 3), 0.5), depth)
@@ -153,7 +153,7 @@ def classes_of(depth_m, dynamic, ego_at, ego_to):
 
 
 def passer_by(ego_at, ego_to):
-    """Classes of two frames of a wall: in the second one somebody is in front of its middle."""
+    """Classify two frames of a wall. In the second one somebody is in front of its middle."""
     depth_m = torch.full((2, SIZE, SIZE), WALL_M)
     dynamic = torch.zeros(2, SIZE, SIZE, dtype=torch.bool)
     dynamic[1, :, 41:55] = True

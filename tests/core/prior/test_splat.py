@@ -17,13 +17,13 @@ SURFACE = SplatOptions(style="surface")
 
 @pytest.fixture(autouse=True)
 def _large_patches(monkeypatch) -> None:
-    """Of 20 px at a height of 56, as at the released size."""
+    """Make patches 20 px large at a height of 56, as at the released size."""
     monkeypatch.setattr(splat_points, "MAX_SIZE_PX", 160.0)
 
 
 @pytest.fixture
 def splat(device):
-    """The fast splatter there; points and pictures on the CPU."""
+    """Run the fast splatter on the device, with points and pictures on the CPU."""
 
     def moved(of, where):
         return type(of)(**{name: getattr(of, name).to(where) for name in of.__slots__})
@@ -32,7 +32,8 @@ def splat(device):
 
 
 def points_on_two_planes(count: int = 3000) -> ScreenPoints:
-    """Points of a near patch on the left and a slanted plane behind, with patches of many shapes."""
+    """Draw points of a near patch on the left and a slanted plane behind, with patches of many
+    shapes."""
     generator = torch.Generator().manual_seed(3)
     uv = torch.rand(count, 2, generator=generator) * torch.tensor([84.0, 76.0]) - 10
     near = uv[:, 0] < 24

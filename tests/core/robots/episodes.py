@@ -28,7 +28,7 @@ EXO_LENS = CameraModel.pinhole(*EXO, 80.0)
 
 
 def numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H, W, 3] uint8
-    """Grey pictures whose first rows hold their number in white squares."""
+    """Draw grey pictures whose first rows hold their number in white squares."""
     frames = torch.full((count, size[1], size[0], 3), 30, dtype=torch.uint8)
     frames[:, 16:, :, 1] = 60 + first % 50
     bits = torch.arange(first, first + count)[:, None] >> torch.arange(BITS) & 1
@@ -38,14 +38,14 @@ def numbered(size: tuple[int, int], first: int, count: int) -> Tensor:  # [T, H,
 
 
 def number_of(picture: np.ndarray) -> int:  # [H, W, 3] uint8
-    """The number that :func:`numbered` burnt in."""
+    """Read the number that :func:`numbered` burnt in."""
     middle = CELL // 2
     lit = picture[middle, middle : CELL * BITS : CELL, 0] > 128
     return int(np.packbits(lit, bitorder="little")[0])
 
 
 def trajectory(count: int, fps: float) -> CameraTrajectory:
-    """A head that turns and walks, and an exo camera beside it."""
+    """Make a head that turns and walks, with an exo camera beside it."""
     times_s = np.arange(count) / fps
     turns = Rotation.from_euler("y", times_s[:, None]).as_matrix()
     places = times_s[:, None, None] * [[1.0], [0.0], [0.1]]
@@ -56,7 +56,7 @@ def trajectory(count: int, fps: float) -> CameraTrajectory:
 
 
 def hands(count: int) -> HandTrack:
-    """Hands a metre before the exo camera; the left one is unknown in frames 3 and 4."""
+    """Make hands a metre before the exo camera. The left one is unknown in frames 3 and 4."""
     moved = 0.02 * torch.arange(count, dtype=torch.float64)[:, None, None, None]
     hand = torch.from_numpy(HAND)
     both = torch.stack([hand * torch.tensor([-1, 1, 1]), hand]) + torch.tensor([0.0, 0, 1])
@@ -82,7 +82,7 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
 
 
 def with_maps(number: int) -> Episode:
-    """A run that has depth and classes, too."""
+    """Make a run that has depth and classes, too."""
     depth_m = torch.linspace(0.4, 6, EGO[0] * EGO[1]).view(*EGO).repeat(FRAMES, 1, 1)
     depth_m[:, :8] = torch.nan
     seen = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).repeat_interleave(16)
@@ -90,15 +90,15 @@ def with_maps(number: int) -> Episode:
 
 
 def rows_of(folder: Path, series: str) -> list[dict]:
-    """All rows of a series' files, in the order of their names."""
+    """Read all rows of a series' files, in the order of their names."""
     import pyarrow.parquet as pq
 
     return pq.read_table(folder / series).to_pylist()
 
 
 def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
-    """(row, pictures by key) of every index, as the form says where they are: a picture is at
-    from_timestamp + timestamp of its episode's file."""
+    """Yield each index's row with its pictures by key, as the format says where they are: a picture
+    is at from_timestamp + timestamp of its episode's file."""
     info, shown = read_json(folder / "meta/info.json"), cache(decoded)
     videos = {key: each for key, each in info["features"].items() if each["dtype"] == "video"}
     episodes = rows_of(folder, "meta/episodes")
@@ -117,7 +117,7 @@ def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]
 
 
 def decoded(file: Path, depth: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(time of each frame in seconds, pictures; of a depth video metres)."""
+    """Decode the time of each frame in seconds, and its picture, in metres for a depth video."""
     with av.open(str(file)) as container:
         frames = list(container.decode(video=0))
     times = np.array([float(frame.pts * frame.time_base) for frame in frames])

@@ -93,7 +93,8 @@ def test_an_action_is_the_next_state_from_this_head():
     ],
 )
 def test_a_gap_is_bridged_or_cut_out(left, right, labelled, pieces):
-    """At 10 frames a second, half a second is 5 frames; ``v`` is a frame with a valid hand."""
+    """At 10 frames a second, half a second is 5 frames. In the table ``v`` is a frame with a valid
+    hand."""
     valid = torch.tensor([[each == "v" for each in hand] for hand in (left, right)]).T
     gaps = HandGaps.of(valid, 10)
     assert tuple(gaps.labelled.tolist()) == labelled
@@ -222,8 +223,8 @@ def test_what_makes_no_episode_is_refused(wordless):
 
 
 def test_a_true_video_tells_of_a_camera_that_is_wrong():
-    """By a turn of the head or of the exo camera, about which the scene turns, or by ten centimetres;
-    a generated one tells nothing."""
+    """The camera is off by a turn of the head or of the exo camera, about which the scene turns, or
+    by ten centimetres. A generated video tells nothing."""
     take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
     depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
     points, _ = scene(take.exo_rgb, depth)

@@ -47,7 +47,7 @@ SMALL = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
 
 
 def write(folder: Path, count: int, options: SetOptions = SMALL) -> None:
-    """Go on with a set up to so many runs, as a command that is started again does."""
+    """Continue a set up to so many runs, as a command that is started again does."""
     with open_set(folder, options) as robots:
         for number in range(len(robots), count):
             robots.append(episode(number))
@@ -127,7 +127,7 @@ def test_hands_are_in_all_episodes_or_in_none(tmp_path):
 
 @pytest.mark.parametrize("has_gap", [False, True])
 def test_a_set_whose_unknown_hands_are_zeros_does_not_go_on(tmp_path, has_gap):
-    """It was written before 1.3; without a gap there is no difference."""
+    """It was written before 1.3. Without a gap there is no difference."""
     first = episode(0)
     if not has_gap:
         columns = {**first.columns, "egox.hand_valid": np.ones((FRAMES, 2), bool)}
@@ -158,7 +158,7 @@ def test_a_run_of_several_pieces_is_held_when_all_are_there(tmp_path):
 
 
 def assert_same(one: Path, two: Path) -> None:
-    """The same bytes, of videos the same packets."""
+    """Check that both folders have the same bytes, and of videos the same packets."""
     files = [{f.relative_to(root) for f in root.rglob("*") if f.is_file()} for root in (one, two)]
     assert files[0] == files[1]
     for file in sorted(files[0]):
@@ -204,8 +204,9 @@ def test_what_does_not_belong_is_refused(tmp_path):
 
 
 def edited(folder: Path, how: str) -> None:
-    """Files that LeRobot's own tools leave of a set: one row group, tasks as pandas' index and sorted; where
-    episodes are taken out, the columns of rows that it knows; statistics and columns of features."""
+    """Edit a set as the tools of LeRobot do: one row group, and sorted tasks as the index of
+    pandas. ``delete`` drops our columns, ``add_feature`` and ``remove_feature`` change the
+    features."""
     import pyarrow.parquet as pq
 
     info = read_json(folder / "meta/info.json")
@@ -243,7 +244,8 @@ def edited(folder: Path, how: str) -> None:
 )
 @pytest.mark.parametrize("count", [1, 3])
 def test_sets_that_lerobot_s_tools_wrote_go_on(tmp_path, how, message, count):
-    """In new files, with the numbers that tasks have there; or the column is named."""
+    """New rows go to new files, with the numbers that tasks have there, or the missing column is
+    named."""
     write(tmp_path, count, SetOptions(made_by="a first model"))
     edited(tmp_path, how)
     if message:
@@ -271,7 +273,7 @@ def test_sets_that_lerobot_s_tools_wrote_go_on(tmp_path, how, message, count):
 
 
 def test_the_owner_s_card_and_files_stay(tmp_path):
-    """Ours is a marked part of the card; a folder that is no set keeps what it has."""
+    """Ours is a marked part of the card. A folder that is no set keeps what it has."""
     card, note = tmp_path / "README.md", tmp_path / "notes.txt"
     card.write_text("# My own set", "utf-8")
     note.write_text("mine", "utf-8")
@@ -344,8 +346,8 @@ def test_a_cancelled_or_failed_episode_leaves_the_set_as_it_was(tmp_path):
 
 
 def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, monkeypatch):
-    """Each rename but the last may be the last that a killed process made; and a set goes on as if
-    its writer had never stopped."""
+    """Each rename but the last may be the last one before a kill. A set then continues as if its
+    writer had never stopped."""
     write(tmp_path / "undisturbed", 4)
     for count in (1, 2, 3):
         write(tmp_path / "before", count)
@@ -406,7 +408,7 @@ for index in range(len(episodes)):
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["lerobot-doctor", "lerobot"])
 def test_checkers_and_loaders_of_others_take_it(tmp_path, package):
-    """Forty runs of three tasks; and a set of runs of other rates."""
+    """The sets are forty runs of three tasks, and runs of other rates."""
     write(tmp_path / "even", 40, SetOptions())
     with open_set(tmp_path / "resampled") as robots:
         for number, rate in enumerate((10.0, 24.0, 8.0, 24.0)):

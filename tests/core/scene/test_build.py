@@ -27,7 +27,7 @@ U, V = CAMERA.pixel_grid().unbind(-1)
 
 
 def slid(metres: float) -> torch.Tensor:  # [T, 3, 4] float64
-    """A camera that slides to its right, evenly."""
+    """Slide a camera to its right, evenly."""
     w2c = still(T)
     w2c[:, 0, 3] = -torch.linspace(0, metres, T)
     return w2c
@@ -43,8 +43,8 @@ def take():
 
 
 def wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball
-    passing by."""
+    """Draw frames [T, H, W, 3] uint8, depth [T, H, W] and what truly moves [T, H, W]: a slanted
+    wall, and a ball passing by."""
     wall = 4 + 0.01 * U
     texture = torch.randint(60, 200, (H, W, 3), dtype=torch.uint8)
     frames, depths, moving = [], [], []
@@ -165,7 +165,7 @@ def test_what_moves_is_found(noise):
 
 
 def test_derived_mask_of_a_person_at_work(take):
-    """The bar of 0.7 is the issue's; a person's legs stay still under the table and can't be told
+    """The bar of 0.7 is the issue's. A person's legs stay still under the table and can't be told
     from furniture."""
     depth = replace(take.depth_video(), dynamic=None)
     scene = build_scene(take.exo_rgb, depth)
@@ -226,7 +226,7 @@ def test_a_moving_exo_camera_gives_one_world():
 
 
 def test_who_leaves_is_voted_out_of_a_moving_camera_s_scene():
-    """A ball rolls by while the camera slides past a wall; nobody gives a mask."""
+    """A ball rolls by while the camera slides past a wall, and no mask is given."""
     w2c = slid(0.4)
     frames, depths, balls = [], [], []
     for t, pose in enumerate(w2c):

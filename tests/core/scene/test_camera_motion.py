@@ -17,7 +17,7 @@ FRAMES, SIZE = 13, (448, 252)  # each of them is looked at
 
 
 def moved(pictures: np.ndarray, pan_px: float = 0.0, zoom: float = 0.0) -> torch.Tensor:
-    """``pictures`` [T, H, W, 3] uint8 by a camera that pans or zooms evenly over the clip."""
+    """Film ``pictures`` [T, H, W, 3] uint8 with a camera that pans or zooms evenly over the clip."""
     height, width = pictures.shape[1:3]
     result = []
     for share, picture in zip(np.linspace(0, 1, len(pictures)), pictures, strict=True):
@@ -29,7 +29,7 @@ def moved(pictures: np.ndarray, pan_px: float = 0.0, zoom: float = 0.0) -> torch
 
 @pytest.fixture(scope="module")
 def standing() -> np.ndarray:
-    """[T, H, W, 3]: a room of blotches, and somebody who walks through a fifth of the picture."""
+    """Draw a room of blotches [T, H, W, 3], and somebody who walks through a fifth of the picture."""
     rng = np.random.default_rng(0)
     room = cv2.GaussianBlur(rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8), (0, 0), 4)
     room = cv2.normalize(room, None, 0, 255, cv2.NORM_MINMAX)
@@ -47,7 +47,7 @@ def test_pans_and_zooms_are_noticed(standing, pan_px, zoom, pixels):
 
 
 def walked(standing: np.ndarray) -> torch.Tensor:
-    """``standing`` by a camera that is carried: what is near goes by faster than what is far."""
+    """Film ``standing`` with a camera that is carried: near things go by faster than far ones."""
     rows, columns = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
     near = 1 + np.sin(columns / 40) * np.sin(rows / 30)
     result = [
@@ -96,7 +96,8 @@ def test_the_mask_is_left_out(standing):
 
 @pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
 def test_real_takes(shared_dir, name):
-    """Fixed ones stand; their inner parts, cropped ever further aside or ever smaller, do not."""
+    """Those of fixed cameras stand. Their inner parts, cropped ever further aside or ever smaller,
+    do not."""
     folder = shared_dir / "data" / "takes" / name
     if not (folder / "exo.mp4").is_file():
         pytest.skip("needs ../shared/data/takes")

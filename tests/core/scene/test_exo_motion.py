@@ -33,7 +33,7 @@ WAYS = {
 
 @cache
 def clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
-    """(frames, depth with a network's errors and without poses, the truth)."""
+    """Draw a clip: frames, depth with a network's errors and without poses, and the true depth."""
     size = {"exo_width": SIZE[0], "exo_height": SIZE[1], "ego_size": 16, "edge_samples": 1}
     take = make_take(SyntheticSpec(seed=1, frames=T, fps=10, texture="soft", **size, **WAYS[kind]))
     exact = take.depth_video()
@@ -47,7 +47,7 @@ def from_start(w2c: torch.Tensor) -> torch.Tensor:
 
 
 def off(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
-    """Worst of all frames, degrees and metres."""
+    """Measure the worst error of all frames, in degrees and metres."""
     across = compose(from_start(found), invert(from_start(true)))
     turns = Rotation.from_matrix(across[:, :, :3].numpy()).magnitude()
     return float(np.degrees(turns.max())), float(across[:, :, 3].norm(dim=1).max())

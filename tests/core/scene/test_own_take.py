@@ -12,7 +12,7 @@ from tests.paths import ROOT
 
 @pytest.fixture(scope="module")
 def room(repo_root) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frames and depth of the sample."""
+    """Read frames and depth of the sample."""
     pytest.importorskip("av", reason="decodes video")
     take = load_take(repo_root / "sample" / "synthetic_room")
     return take.read_exo(), take.depth.depth_m

@@ -25,7 +25,7 @@ LEAN = torch.tensor([[0.96, -0.28, 0], [0.28, 0.96, 0], [0, 0, 1]]).double()
 
 @pytest.mark.parametrize("stabilise", ["full", "horizon", "off", "upright"])
 def test_each_direction_is_where_the_half_sphere_has_it(stabilise):
-    """Pictures whose colours are the world's directions; the head turns and leans."""
+    """The pictures' colours are the world's directions, and the head turns and leans."""
     ways = ([0.4, 0.5, 2.0], [-0.5, 0.3, 2.0])
     first, second = (look_at([0.0, 0.0, 0.0], way)[:, :3] for way in ways)
     upright = torch.stack((LEAN @ first, second))
@@ -60,7 +60,7 @@ def test_a_world_without_a_vertical_is_told():
 
 
 def test_flat_screen_lies_where_it_is_said():
-    """A point on the screen has one place in both eyes; the pair is rectified, and spans its angle."""
+    """A point on the screen has one place in both eyes. The pair is rectified, and spans its angle."""
     form = StereoForm(layout="flat", eye_px=64, screen_m=2.0)
     left, right = form.rays(CAMERA)
     side = ((torch.arange(64).double() + 0.5) / 32 - 1) * np.tan(np.radians(form.fov_deg / 2))
@@ -74,7 +74,7 @@ def test_flat_screen_lies_where_it_is_said():
 
 
 def children(data: bytes) -> dict[bytes, bytes]:
-    """Boxes by name, from their public form: size, four letters, content."""
+    """Read boxes by name, from their public form: size, four letters, content."""
     found, at = {}, 0
     while at < len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -85,7 +85,7 @@ def children(data: bytes) -> dict[bytes, bytes]:
 
 
 def test_boxes_are_read_back(tmp_path):
-    """By the public form and by ffprobe; what is no mp4 is refused and stays."""
+    """They are read by the public form and by ffprobe. A file that is no mp4 is refused and stays."""
     path = tmp_path / "film_180_LR.mp4"
 
     def pictures() -> np.ndarray:

@@ -37,7 +37,7 @@ def test_ways_equal_their_plain_twin():
 
 
 def test_depth_ends_where_the_picture_does():
-    """2 px off; what wasn't observed stays."""
+    """The edge is 2 px off. What wasn't observed stays."""
     picture, nearness = torch.zeros(12, 24, 3), torch.full((12, 24), 0.5)
     picture[:, 12:], nearness[:, 10:] = 1.0, 1.0
     observed = torch.arange(12)[:, None].expand(12, 24) < 8
@@ -48,7 +48,8 @@ def test_depth_ends_where_the_picture_does():
 
 @pytest.fixture(scope="module")
 def room():
-    """(the true left eye [T, S, S, 3], its scene, its path), the take."""
+    """Draw a take and return its true left eye [T, S, S, 3], its scene and its path, with the take
+    itself."""
     take = make_take(ROOM)
     scene = build_scene(take.exo_rgb, take.depth_video())
     return (take.ego_frames(), scene, take.trajectory()), take
@@ -72,8 +73,8 @@ def test_right_eye_is_the_ray_traced_one(room):
 
 
 def test_what_the_model_moved_is_said_and_followed(room):
-    """Turned by about 10 px of a picture 448 px wide, or stepped aside by 10 cm; the true video
-    isn't warned of."""
+    """The video is turned by about 10 px of a picture 448 px wide, or stepped aside by 10 cm. The
+    true video isn't warned of."""
     (video, scene, path), _ = room
     true, px = second_eye(video, scene, path, FORM), 3
     assert true.off_px < 1 and not true.warnings()
@@ -96,7 +97,7 @@ def test_what_the_model_moved_is_said_and_followed(room):
 
 
 def test_a_wall_before_the_nose_is_warned_of():
-    """At 20 cm, where 32 px x 50 mm / 0.2 m are 8 px; exo sees all of it."""
+    """The wall is at 20 cm, where 32 px x 50 mm / 0.2 m are 8 px, and exo sees all of it."""
     camera = CameraModel.pinhole(64, 64, 32.0)
     video = (camera.pixel_rays()[0] / 2 + 0.5).expand(2, -1, -1, -1)
     depth = DepthVideo(depth_m=torch.full((2, 64, 64), 0.2), exo=CameraPath.of_exo(camera))

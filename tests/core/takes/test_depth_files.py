@@ -28,7 +28,7 @@ COUNT, HEIGHT, WIDTH = 12, 48, 84
 
 
 def depth_frames(count: int = COUNT, width: int = WIDTH) -> np.ndarray:  # [T, H, W] float16
-    """Every pixel tells its frame, row and column; exact in float16."""
+    """Draw depth whose pixels tell their frame, row and column, exact in float16."""
     t, v, u = np.indices((count, HEIGHT, width))
     return (1 + t + v / 64 + (u % 64) / 4096).astype(np.float16)
 
@@ -61,7 +61,7 @@ def npz(folder: Path, depth: np.ndarray | None = None) -> Path:
 
 
 def store(path: Path, kind: str) -> Path:
-    """Depth frames in one of the forms."""
+    """Store depth frames in one of the forms."""
     depth, file = depth_frames(), path / f"depth.{kind[:3]}"
     if kind == "npz":
         np.savez_compressed(file, depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
@@ -430,7 +430,7 @@ def test_clips_of_a_packed_take_cost_one_pass(tmp_path, monkeypatch, keep_bytes,
 
 @pytest.mark.parametrize("save", [np.save, np.savez])
 def test_a_file_that_is_cut_off_while_it_is_read_is_named(tmp_path, save):
-    """A depth file is copied over the one in use; reading mapped memory would kill the process."""
+    """A depth file is copied over the one in use. Reading mapped memory would kill the process."""
     path = tmp_path / ("depth.npy" if save is np.save else "depth.npz")
     save(path, depth_frames(40))
     with open_depth(path) as source:

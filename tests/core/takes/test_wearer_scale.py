@@ -1,5 +1,5 @@
-"""The metric scale from the wearer: a body drawn where it must be, read back at another scale;
-refused sources."""
+"""The wearer gives the metric scale: a body is drawn where it must be, and read back at another
+scale. Bad sources are refused."""
 
 from dataclasses import replace
 
@@ -33,7 +33,8 @@ EXO = look_at((0.0, -4.5, 2.4), (0.0, 0.0, 1.2), UP)
 
 
 def glasses(frame: int) -> torch.Tensor:
-    """[3, 4] the wearer's camera, unturned: it looks past the exo camera and down, and sways."""
+    """Compute the wearer's camera [3, 4], unturned. It looks past the exo camera and down, and
+    sways."""
     upright = look_at((0.02 * frame, 0.0, 1.55), (0.6, -1.0, 0.9 + 0.03 * frame), UP)
     turn = torch.cat((sensor_from_upright(1), torch.zeros(3, 1, dtype=torch.float64)), dim=1)
     return compose(turn, upright)
@@ -41,7 +42,7 @@ def glasses(frame: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def depth() -> DepthVideo:
-    """z depth of an ordinary body before a wall, exact, by the very surfaces that the estimate
+    """Draw exact z depth of an ordinary body before a wall, by the very surfaces that the estimate
     assumes."""
     rays, _ = CAMERA.pixel_rays(torch.float64)
     rays, maps = (rays / rays[..., 2:]).numpy(), []
@@ -84,8 +85,7 @@ def test_a_body_at_another_scale_tells_it(depth, path, factor):
 
 @pytest.mark.parametrize(("seed", "factor"), [(2, 1.25), (4, 0.8)])
 def test_a_drawn_person_of_other_build_tells_it_too(seed, factor):
-    """The drawn rooms' people weren't made from this body; 12 % is what the estimate itself says it
-    may be off."""
+    """The drawn rooms' people weren't made from this body. 12 % is the estimate's own stated error."""
     take = make_take(
         SyntheticSpec(
             seed=seed, frames=3, fps=7.0, exo_width=224, exo_height=128, ego_size=32, edge_samples=1
@@ -97,7 +97,7 @@ def test_a_drawn_person_of_other_build_tells_it_too(seed, factor):
 
 
 def test_what_stands_before_the_trunk_is_not_the_wearer(depth, path):
-    """A table edge far before the lower body; and a mask that ends at the chest bounds him as
+    """A table edge is far before the lower body. A mask that ends at the chest bounds the wearer as
     well."""
     hidden = depth.depth_m.clone()
     hidden[:, 135:] = 0.8

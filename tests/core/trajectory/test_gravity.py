@@ -27,7 +27,7 @@ def off_deg(up, truth):
 
 
 def in_world_of(take, world_from_room):
-    """(exo, ego, depth, up) of a take in another world."""
+    """Move a take into another world: exo, ego, depth and the up direction."""
     room_from_world = invert(world_from_room)
     depth = with_exo(take.depth_video(), compose(take.exo.w2c[0], room_from_world))
     ego = replace(take.ego, w2c=compose(take.ego.w2c, room_from_world))

@@ -118,7 +118,8 @@ def test_other_forms_are_refused(content, message):
 
 
 def mhr_person(as_torch: bool = False) -> dict:
-    """After the documented fields of SAM 3D Body's payload: 70 points in metres about a translation."""
+    """Make a person by the documented fields of SAM 3D Body's payload: 70 points in metres about a
+    translation."""
     points = np.zeros((70, 3), dtype=np.float32)
     for i, row in enumerate(MHR_POINTS.values()):
         points[row] = [0.01 * i, -0.02 * i, 0.005 * i]
@@ -146,7 +147,7 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch):
 
 
 def projected(person: dict, size: tuple[int, int] = (200, 100)) -> np.ndarray:
-    """Image points of all 70 in a picture of (width, height)."""
+    """Project all 70 points into a picture of (width, height)."""
     solid = person["pred_keypoints_3d"] + person["pred_cam_t"]
     return person["focal_length"] * solid[:, :2] / solid[:, 2:] + np.array(size) / 2
 
@@ -183,7 +184,7 @@ def test_other_body_payloads_are_refused():
 
 
 def test_a_body_model_s_empty_and_turned_poses():
-    """It has a pose for an empty box or mask, too; and its axes must be the picture's."""
+    """The model has a pose for an empty box or mask, too. Its axes must be the picture's."""
     people = [
         {**mhr_person(), "bbox": np.zeros(4)},
         {**mhr_person(), "mask": np.zeros((4, 4))},

@@ -105,7 +105,7 @@ def test_a_back_view_has_ears_only():
 
 
 def body_model(clip: DrawnHeads, noise_m: float = 0.0) -> HeadPoints:
-    """What a body model gives of the drawn head: all points, whatever hides them, and a face."""
+    """Make what a body model gives of the drawn head: all points, whatever hides them, and a face."""
     rng = np.random.default_rng(0)
     rigid = np.concatenate([clip.metres[:, :5], clip.face()], axis=1)
     points = clip.points(metres=1.05 * clip.metres)
@@ -135,7 +135,8 @@ def test_a_body_model_s_head_is_taken_as_it_is(side):
 
 
 def facing(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]:
-    """(what is seen of a head that faces the camera 2 m away and leans over, its rotations)."""
+    """Make the evidence of a head that faces the camera 2 m away and leans over, with its
+    rotations."""
     lean = Rotation.from_euler("Z", leaning_deg[:, None], degrees=True).as_matrix()
     rotation = np.diag([-1.0, 1, -1]) @ lean
     at = (rotation @ template_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
@@ -230,8 +231,9 @@ def test_bad_input_is_refused(clip):
     ("seed", "side", "fps"), [(708, "front", 10.0), (709, "behind", 10.0), (746, "behind", 5.0)]
 )
 def test_front_and_back_of_a_turning_head_are_not_exchanged(seed, side, fps):
-    """By the habits of small networks: every point in every frame, hidden ones made up; 20 degrees per frame, the
-    last 34: points on its back make a face, too, at another distance than the clip's."""
+    """Small networks give every point in every frame, with hidden ones made up. It turns 20 degrees
+    per frame, the last time 34. Points on its back also make a face, at another distance than the
+    clip's."""
     clip = drawn_heads(seed, height=160, fps=fps, turning_deg=80.0, exo_side=side)
     rng = np.random.default_rng(seed - 700)
     uv, scores = network_points(seen_person(clip.layout), clip.camera, rng)

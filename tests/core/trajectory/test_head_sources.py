@@ -18,7 +18,7 @@ CAMERA = CameraModel.pinhole(200, 100, 150.0)
 
 
 def body(left: float) -> dict:
-    """Somebody 30 px wide, from ``left`` on."""
+    """Make somebody 30 px wide, from ``left`` on."""
     numbers = np.zeros((18, 3))
     for place, (name, row) in enumerate(OPENPOSE_POINTS[18].items()):
         numbers[row] = (
@@ -37,8 +37,8 @@ def keypoints(*lefts: float) -> list[dict]:
 
 
 def model(left: float, factor: float = 1.0) -> dict:
-    """A body model's points of the same person, 1 px beside the keypoints, in a picture ``factor``
-    times as large."""
+    """Make a body model's points of the same person, 1 px beside the keypoints, in a picture
+    ``factor`` times as large."""
     given = np.array(body(left)["pose_keypoints_2d"]).reshape(18, 3)
     uv, metres = np.zeros((70, 2)), np.zeros((70, 3))
     for name, row in MHR_POINTS.items():
@@ -69,7 +69,7 @@ def test_each_frame_is_of_the_first_detector_that_has_the_person(factor):
 
 
 def test_another_persons_body_is_left_out():
-    """The number counts in the first detector; the others are asked for the same person."""
+    """The number counts in the first detector. The others are asked for the same person."""
     models = {"frames": [[], [model(140), model(20)], [model(140)]], "image_size": (100, 200)}
     bodies = keypoints(20, 140)
     bodies[1]["people"] = bodies[2]["people"] = []

@@ -1,4 +1,5 @@
-"""Paths: exact at the given poses, sensible between them; files in every accepted form; lengths and defects named."""
+"""Paths are exact at the given poses and sensible between them. Files are read in every accepted
+form, lengths and defects are named."""
 
 import math
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def selection(indices: Sequence[int]) -> FrameSelection:
 
 
 def turned(a: torch.Tensor, b: torch.Tensor) -> Rotation:
-    """The turns from poses b to poses a."""
+    """Compute the turns from poses b to poses a."""
     return Rotation.from_matrix((a[:, :, :3] @ b[:, :, :3].mT).numpy())
 
 
@@ -271,8 +272,8 @@ def test_keyframes():
 
 
 def test_looks_bend_the_path_and_keep_its_own_turns():
-    """At their frames the camera looks at the points without roll; between two of them, and with one
-    everywhere, the path turns from frame to frame as it did."""
+    """At their frames the camera looks at the points without roll. Between two of them, and with
+    one everywhere, the path turns from frame to frame as it did."""
     frames = selection(range(49))
     wave = [
         {"frame": t, "position": [0.02 * t, 0, 1], "yaw_deg": 30 * math.sin(t / 5), "roll_deg": 5}

@@ -27,26 +27,26 @@ OPTIONS = (
 
 
 def rooms(seeds: range, **options) -> list[tuple[Tensor, Tensor]]:
-    """Of each seed the clips of two cameras in one room, [T, H, W, 3] uint8."""
+    """Draw of each seed the clips of two cameras in one room, [T, H, W, 3] uint8."""
     takes = (make_take(replace(SMALL, seed=seed, exo_views=2, **options)) for seed in seeds)
     return [tuple(view.exo_rgb for view in take.views) for take in takes]
 
 
 def flicker(frames: Tensor) -> Tensor:
-    """A bad lamp: every third frame at 60 % of the light."""
+    """Imitate a bad lamp, with every third frame at 60 % of the light."""
     gain = torch.ones(len(frames), 1, 1, 1)
     gain[::3] = 0.6
     return (frames * gain).to(torch.uint8)
 
 
 def wandering(frames: Tensor) -> Tensor:
-    """A lamp that is 30 % brighter, then 30 % darker, in less than a second."""
+    """Imitate a lamp that is 30 % brighter, then 30 % darker, in less than a second."""
     gain = 1 + 0.3 * torch.linspace(0, 2 * torch.pi, len(frames)).sin()
     return (frames * gain[:, None, None, None]).clamp(max=255).to(torch.uint8)
 
 
 def passer_by(frames: Tensor, body: Tensor) -> Tensor:
-    """Somebody walks past half a metre before the lens: 55 % of the picture, 12 % of it a frame."""
+    """Let somebody walk past half a metre before the lens: 55 % of the picture, 12 % of it a frame."""
     frames, width = frames.clone(), frames.shape[2]
     wide = round(0.55 * width)
     for t in range(len(frames)):
@@ -91,7 +91,8 @@ def test_no_cut_in_a_flash_a_damaged_frame_or_a_fast_pan(two_rooms):
 
 @pytest.mark.parametrize("texture", ["plain", "soft", "detailed"])
 def test_a_camera_that_is_swung_once_is_no_cut(texture):
-    """Both sides of the swing are steady, as of a cut; a logo that stays makes none of it."""
+    """Both sides of the swing are steady, like those of a cut. A logo that stays doesn't make it
+    one."""
     (first, *_) = rooms(range(3, 4), texture=texture, exo_path="pan", exo_turn_deg=12.0)[0]
     assert not _alike(_pattern(first[0]), _pattern(first[8]))
     swung = torch.cat((first[:1].repeat(4, 1, 1, 1), first[8:].repeat(4, 1, 1, 1)))

@@ -20,7 +20,7 @@ def flat(value: float, frames: int = 2, height: int = 64, width: int = 64) -> to
 
 
 def cell(grid: torch.Tensor, row: int, column: int, height: int, width: int) -> torch.Tensor:
-    """The picture of one cell, its name left off."""
+    """Cut out the picture of one cell, without its name."""
     strip = label_height(height)
     top = row * (strip + height + GAP) + strip
     left = column * (width + GAP)

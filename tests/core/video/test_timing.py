@@ -66,7 +66,7 @@ def with_sound(
     codec: str = "pcm_s16le",
     pts_s=lambda number: number / 30,
 ) -> Path:
-    """Two seconds of grey, and this sound."""
+    """Write two seconds of grey with this sound."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libx264", rate=30, options={"bf": "0"})
         picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
@@ -91,7 +91,7 @@ def tone(rate: int, channels: int) -> np.ndarray:
 
 
 def beeps(waveform: torch.Tensor, rate: int) -> list[float]:
-    """Seconds at which beeps begin."""
+    """Find the seconds at which beeps begin."""
     parts = waveform.abs().amax(0)[: waveform.shape[1] // (rate // 50) * (rate // 50)]
     loud = parts.reshape(-1, rate // 50).amax(1) > 0.05
     return [i / 50 for i in range(len(loud)) if loud[i] and not (i and loud[i - 1])]
@@ -166,7 +166,7 @@ def test_damaged_packets_of_sound_are_silent_and_said(tmp_path):
 
 
 def test_recordings_put_end_to_end_keep_their_sound(tmp_path):
-    """Each begins its stamps anew; one is mono, the other stereo."""
+    """Each begins its stamps anew. One is mono, the other stereo."""
     rate, parts = 48000, []
     for channels, layout in ((1, "mono"), (2, "stereo")):
         sound = tone(rate, channels)

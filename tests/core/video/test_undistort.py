@@ -25,8 +25,8 @@ FISHEYE = CameraModel(
 
 
 def smooth_picture(camera: CameraModel) -> torch.Tensor:  # [H, W, 3] float32
-    """A pattern that depends on the viewing direction alone, so that its truth is known for any
-    lens."""
+    """Draw a pattern that depends on the viewing direction alone, so that its truth is known for
+    any lens."""
     rays, _ = camera.pixel_rays(torch.float64)
     x, y = rays[..., 0] / rays[..., 2].clamp_min(0.05), rays[..., 1] / rays[..., 2].clamp_min(0.05)
     return (

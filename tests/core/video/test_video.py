@@ -1,4 +1,4 @@
-"""Video in and out: only the frames needed, by index; sizes, rates and defects named."""
+"""Videos go in and out, with only the needed frames, by index. Sizes, rates and defects are named."""
 
 import io
 import itertools
@@ -34,7 +34,7 @@ HIDDEN_FRAMES = {"auto-alt-ref": "1", "lag-in-frames": "25", "b:v": "4M"}  # of 
 def numbered_frames(
     count: int, height: int = 48, width: int = 80
 ) -> torch.Tensor:  # [T, H, W, 3] uint8
-    """Frame t is a grey of 4 t, with a red left edge and a blue right edge that survive the
+    """Draw frame t as a grey of 4 t, with a red left edge and a blue right edge that survive the
     codec."""
     frames = torch.zeros(count, height, width, 3, dtype=torch.uint8)
     frames += (4 * torch.arange(count, dtype=torch.uint8))[:, None, None, None]
@@ -64,8 +64,8 @@ def encode(
     tags: Mapping[str, str] = MappingProxyType({}),
     **context,
 ) -> None:
-    """A file of pictures [T, H, W, 3]; ``context`` is more of its codec's, ``tags`` are its track's,
-    and ``matrix`` is one of H.273 that it doesn't name."""
+    """Encode pictures [T, H, W, 3] into a file. ``context`` has more options of its codec, ``tags``
+    are its track's, and ``matrix`` is one of H.273 that it doesn't name."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.metadata.update(tags)
@@ -184,7 +184,7 @@ def test_sound_is_trimmed_to_the_frames(clip):
 
 
 def test_sound_lies_where_its_stamps_say(clip, tmp_path):
-    """A recorder that drops .6 s of sound; the picture goes on."""
+    """A recorder drops .6 s of sound, and the picture continues."""
     beeps = []
     for tenth in (*range(6), *range(12, 30)):
         beep = np.full((1, 800), 9000 * (tenth in (0, 5, 15)), np.int16)
@@ -221,7 +221,7 @@ def test_crop_and_pad_keep_the_geometry():
 
 
 def whole(source) -> tuple[np.ndarray, dict[str, str]]:
-    """All frames, each the same where it alone is asked for; and the remarks."""
+    """Read all frames, each the same when it is read alone, and the remarks."""
     info = probe_video(source)
     frames = [frame for _, frame in decode_frames(source, info, range(info.frame_count))]
     for index in range(0, len(frames), 4):
@@ -245,7 +245,7 @@ def test_pictures_are_turned_as_the_display_matrix_says(tmp_path):
 
 
 def remux(source: Path, target: Path, first: int = 0, sound=()) -> Path:
-    """The packets of a file's video from the ``first`` on in another file, with this sound."""
+    """Copy the packets of a file's video from the ``first`` on into another file, with this sound."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         heard = new.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
@@ -258,7 +258,8 @@ def remux(source: Path, target: Path, first: int = 0, sound=()) -> Path:
 
 
 def test_frames_are_those_that_can_be_decoded(tmp_path):
-    """AVI stamps B-frames in the order they lie in; dashcam files begin inside an open group."""
+    """AVI stamps B-frames in the order they are stored in. Dashcam files begin inside an open
+    group."""
     groups = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=2:b-adapt=0"
     encode(tmp_path / "all.ts", numbered_frames(40), options={"x264-params": groups})
     for name, first in (("dvr.avi", 0), ("dashcam.mp4", 5), ("cut.mkv", 5)):
@@ -285,7 +286,7 @@ def test_interlaced_frames_are_deinterlaced(tmp_path):
 
 
 def test_fields_of_hevc_become_pictures_of_full_height(tmp_path):
-    """Every second one has the lower lines; a stripe must not jump up and down with them."""
+    """Every second field has the lower lines. A stripe must not jump up and down with them."""
     stripe = np.zeros((8, 96, 160, 3), np.uint8)
     stripe[:, 40:57] = 255
     fields = np.stack([picture[number % 2 :: 2] for number, picture in enumerate(stripe)])
@@ -331,7 +332,7 @@ IN_TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
 def in_sample_entry(path: Path, entry: bytes, box: bytes) -> None:
-    """Puts a box to the end of the description of the only track's pictures."""
+    """Append a box to the description of the only track's pictures."""
     data, at, places = bytearray(path.read_bytes()), 0, []
     for name in (*IN_TRACK, entry):
         at = data.index(name, at) + 4
@@ -376,7 +377,7 @@ def test_a_stereo_video_is_told(tmp_path, suffix, codec, told, words):
 
 
 def clean_aperture(wide: int, high: int, right: int, down: int) -> bytes:
-    """The box clap: size, and the middle's way from that of the picture, px."""
+    """Build the box clap: size, and the middle's offset from that of the picture, px."""
     return struct.pack(">I4s8i", 40, b"clap", wide, 1, high, 1, right, 1, down, 1)
 
 

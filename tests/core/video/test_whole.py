@@ -18,7 +18,7 @@ FASTSTART, FRAGMENTED = {"movflags": "faststart"}, {"movflags": "frag_keyframe+e
 
 
 def written(path: Path, codec: str = "libx264", pixels: str = "", **options) -> Path:
-    """60 noisy frames, each of a grey of its own."""
+    """Write 60 noisy frames, each of a grey of its own."""
     noise = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=30, options={"g": "10"})

@@ -1,4 +1,5 @@
-"""Masks and the embedding picture; packing against the golden: tests/benchmarks/test_fidelity.py."""
+"""Masks and the embedding picture are tested here, packing against the golden in
+tests/benchmarks/test_fidelity.py."""
 
 from contextlib import nullcontext
 from dataclasses import replace

@@ -111,7 +111,7 @@ def pictures(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Sampler:
-    """Gives the prior back, darker; notes what it was asked for, and can be cancelled."""
+    """Returns the prior, darker. It records its arguments, and can be cancelled."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
         self.asked: list[tuple[int, torch.Tensor, torch.Tensor]] = []

@@ -22,7 +22,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 335552
 
 
 def put(file: Path, content: bytes | dict[str, tuple[int, ...]], dtype: str = "F16") -> Path:
-    """These bytes, or a safetensors file of these tensors, all zero."""
+    """Write these bytes, or a safetensors file of these tensors, all zero."""
     if isinstance(content, dict):
         header, end = {}, 0
         for name, shape in content.items():

@@ -13,8 +13,8 @@ def clip(frames: int, height: int, width: int) -> torch.Tensor:
 
 
 def linear_latent(frames: torch.Tensor) -> torch.Tensor:
-    """A VAE that mixes the mean colour of 8 x 8 pixels, the first frame alone and then four at a
-    time, into 16 channels."""
+    """Imitate a VAE that mixes the mean colour of 8 x 8 pixels, the first frame alone and then four
+    at a time, into 16 channels."""
     t, h, w = (len(frames) - 1) // 4 + 1, frames.shape[1] // 8, frames.shape[2] // 8
     blocks = frames.unflatten(1, (h, 8)).unflatten(3, (w, 8)).mean(dim=(2, 4))
     means = torch.stack([blocks[0], *(blocks[4 * f - 3 : 4 * f + 1].mean(0) for f in range(1, t))])

@@ -111,7 +111,7 @@ def test_alpha_comes_from_the_file_or_from_its_settings(released, metadata, scal
     ],
 )
 def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scale):
-    """Under its own two names; settings next to another file may be another LoRA's."""
+    """PEFT keeps them under its own two names. Settings next to another file may be another LoRA's."""
     source, target = tmp_path / f"{name}.safetensors", tmp_path / "native.safetensors"
     save_file(pair("base_model.model.blocks.0.self_attn.q", 4), source)
     settings = tmp_path / "adapter_config.json"
@@ -233,7 +233,7 @@ def test_fp8_scales_are_multiplied_in_and_a_mid_matrix_leaves_its_part_out():
 
 
 def test_magnitudes_of_dora_go_with_their_part():
-    """The column that the host takes, or PEFT's row; diffusers' naming hasn't them."""
+    """They are the column that the host takes, or PEFT's row. The naming of diffusers hasn't them."""
     for name, shape in (("dora_scale", (8, 1)), ("lora_magnitude_vector", (8,))):
         state = pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
         lora = convert_lora(state)

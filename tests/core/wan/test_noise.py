@@ -1,4 +1,4 @@
-"""The released noise; that it is the authors' bit for bit: tests/benchmarks/test_fidelity.py."""
+"""The released noise. tests/benchmarks/test_fidelity.py shows that it is the authors' bit for bit."""
 
 import torch
 

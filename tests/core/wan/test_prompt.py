@@ -50,7 +50,7 @@ def test_a_cut_keeps_the_end_mark():
     ],
 )
 def test_a_cut_is_placed_in_its_section(limit, place):
-    """A word a token; the [Ego view] mark is tokens 7 and 8, and the end mark takes one of the
+    """A word is a token. The [Ego view] mark is tokens 7 and 8, and the end mark takes one of the
     limit."""
     prompt = "[Exo view] one two three four [Ego view] five six seven"
     assert cut_place(prompt, lambda text: len(text.split()), limit) == place

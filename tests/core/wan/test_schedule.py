@@ -1,4 +1,4 @@
-"""The released sampler; its table and its solver: tests/benchmarks/test_fidelity.py."""
+"""The released sampler. tests/benchmarks/test_fidelity.py has its table and its solver."""
 
 import pytest
 import torch

@@ -18,7 +18,7 @@ NONE = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
 
 
 def wall() -> DepthVideo:
-    """A slanted wall, 2 to 5 m away: 1/z is linear in the picture."""
+    """Draw a slanted wall, 2 to 5 m away, whose 1/z is linear in the picture."""
     inverse = torch.linspace(0.2, 0.5, WIDTH).expand(FRAMES, HEIGHT, WIDTH)
     return DepthVideo(
         depth_m=1 / inverse,

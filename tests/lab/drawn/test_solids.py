@@ -17,7 +17,7 @@ SIZES = {
 
 
 def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Origins on a sphere of 1.5 m, rays towards points near the middle; float64."""
+    """Draw origins on a sphere of 1.5 m, and rays towards points near the middle, in float64."""
     generator = torch.Generator().manual_seed(seed)
     origin = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     origin = 1.5 * torch.nn.functional.normalize(origin, dim=-1)

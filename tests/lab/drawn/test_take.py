@@ -36,8 +36,8 @@ def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def seen_by_both(take: SyntheticTake, frame: int) -> tuple[torch.Tensor, ...]:  # [N, 3] each
-    """Colours of co-visible static points in the exo picture, two columns beside, and in the ego
-    picture."""
+    """Look up colours of co-visible static points in the exo picture, two columns beside, and in
+    the ego picture."""
     masks = covisible(take, frame)
     looked_up = (
         torch.from_numpy(
@@ -238,8 +238,7 @@ def test_written_take_is_read_back(take, tmp_path):
 
 
 def test_exo_cameras_share_scene_and_truth(few, tmp_path):
-    """The first is the one that a take of one camera has, bit for bit; two of four are the two of
-    two."""
+    """The first is the one of a take with one camera, bit for bit. Two of four are the two of two."""
     four = make_take(replace(FEW, exo_views=4))
     for name in "exo_rgb exo_depth_m exo_index ego_rgb ego_depth_m".split():
         assert torch.equal(getattr(four, name), getattr(few, name)), name

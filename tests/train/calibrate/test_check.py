@@ -28,7 +28,7 @@ SHIFT = np.array([0.06, -0.05, 0.06])  # 10 cm
 
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory) -> Path:
-    """Two drawn takes, ``one`` and ``another``."""
+    """Write two drawn takes, ``one`` and ``another``."""
     folder = tmp_path_factory.mktemp("takes")
     for seed, name in ((71, "one"), (72, "another")):
         spec = SyntheticSpec(
@@ -44,7 +44,7 @@ def takes(tmp_path_factory) -> Path:
 
 
 def copied(takes: Path, folder: Path, **changes) -> dict:
-    """Copy one take, with other entries of its meta.json; the entries that it had."""
+    """Copy one take with other entries of its meta.json, and return its former entries."""
     shutil.copytree(takes / "one", folder)
     meta = read_json(folder / META)
     write_json(folder / META, meta | {key: np.array(x).tolist() for key, x in changes.items()})
@@ -52,7 +52,7 @@ def copied(takes: Path, folder: Path, **changes) -> dict:
 
 
 def poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Stated poses of the head camera and of exo."""
+    """Read the stated poses of the head camera and of exo."""
     meta = read_json(take / META)
     return np.array(meta["ego_extrinsics"]), np.array(meta["camera_extrinsics"])
 
@@ -109,7 +109,7 @@ def test_a_fault_is_measured_and_mended(takes, tmp_path, fault, capsys):
     ],
 )
 def test_what_cant_be_mended_is_said(takes, tmp_path, what, words):
-    """Another take's poses, and pictures whose left is right; nothing is written."""
+    """These are another take's poses, and pictures whose left is right. Nothing is written."""
     folder = tmp_path / "set" / "one"
     copied(takes, folder, ego_extrinsics=poses(takes / "another")[0])
     if what != "other poses":
@@ -126,7 +126,7 @@ def test_what_cant_be_mended_is_said(takes, tmp_path, what, words):
 
 
 def test_sets_of_other_forms(takes, tmp_path):
-    """A LeRobot set tells its clock; without depth, turn and shift are left open."""
+    """A LeRobot set tells its clock. Without depth, turn and shift are left open."""
     pytest.importorskip("pyarrow", reason="reads parquet")
     ego, _ = poses(takes / "one")
     copied(takes, tmp_path / "takes" / "late", ego_extrinsics=np.r_[ego[:1], ego[:1], ego[:-2]])

@@ -17,7 +17,7 @@ from tests.train.drawn_recordings import SOUNDS, write_film
 
 
 def heard(seed: int, seconds: float) -> np.ndarray:
-    """A sound with pauses."""
+    """Draw a sound with pauses."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=round(seconds * RATE))
     loud = np.interp(

@@ -1,5 +1,5 @@
-"""``calibrate`` on a drawn pair, by the commands of docs/own_recordings.md up to ten steps of
-training; and what it refuses."""
+"""``calibrate`` runs on a drawn pair, by the commands of docs/own_recordings.md up to ten steps of
+training. Its refusals are tested, too."""
 
 import shutil
 from pathlib import Path
@@ -29,7 +29,8 @@ FILMED = Filmed(
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """Its folder, the true poses of the head camera by its own frames, and exo's."""
+    """Film a recording, and return its folder, the true poses of the head camera by its own frames,
+    and exo's."""
     folder = tmp_path_factory.mktemp("filmed") / "recording"
     take = write_recording(FILMED, folder)
     write_json(folder / "lens.json", take.ego.camera.to_json())
@@ -41,8 +42,8 @@ def centres(w2c: np.ndarray) -> np.ndarray:
 
 
 def test_from_two_videos_to_a_training(recording, workplace, capsys):
-    """Two mp4 and a lens become a training; with exo's true depth, offset, path, fixed camera and scale
-    are right."""
+    """Two mp4 and a lens become a training. With exo's true depth, offset, path, fixed camera and
+    scale are right."""
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel here (extra calibrate)")
     filmed, truth, exo_truth = recording
     (workplace / "recording").mkdir()

@@ -39,8 +39,8 @@ SMALLER = {
 
 
 def documented_commands(page: str, number: int = 0) -> list[list[str]]:
-    """The words of each train_egox.py command in one of a page's indented blocks, loops written
-    out."""
+    """Read the words of each train_egox.py command in one of a page's indented blocks, loops
+    written out."""
     text = (ROOT / "docs" / page).read_text("utf-8")
     block = re.findall(r"(?m)(?:^    .*\n)+", text)[number].replace("\\\n", " ")
     block = re.sub(r"--(raft|fvd) \S+", "", block)  # need larger and longer videos
@@ -54,7 +54,7 @@ def documented_commands(page: str, number: int = 0) -> list[list[str]]:
 
 
 def run_page(page: str, source: Path, more: Mapping[str, str], number: int = 0) -> None:
-    """Runs the commands of a block on a data set, with ``more`` words behind each, in the current
+    """Run the commands of a block on a data set, with ``more`` words behind each, in the current
     folder."""
     for words in documented_commands(page, number):
         words = [str(source) if word == "/data/egoexo4d" else word for word in words]
@@ -64,7 +64,7 @@ def run_page(page: str, source: Path, more: Mapping[str, str], number: int = 0) 
 
 
 def write_masks(videos: Path, out: Path) -> None:
-    """For every video that undistort wrote a mask file: pixels by chance."""
+    """Write a mask file of random pixels for every video of undistort."""
     out.mkdir()
     for video in videos.glob("*.mp4"):
         info = probe_video(video)
@@ -75,7 +75,7 @@ def write_masks(videos: Path, out: Path) -> None:
 
 @pytest.fixture
 def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
-    """A folder with the models under the names that the page gives them."""
+    """Make a folder with the models under the names of the page."""
     metric, _ = depth_models
     shutil.copytree(metric, tmp_path / "depth_anything_v2_metric")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")

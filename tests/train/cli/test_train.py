@@ -82,7 +82,7 @@ def test_shipped_training_configurations_are_valid(file):
     "file", sorted(p.name for p in (ROOT / "configs").glob("accelerate_*.yaml"))
 )
 def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
-    """Its own reader refuses unknown keys; and the docs name each file."""
+    """Its own reader refuses unknown keys. The docs name each file."""
     from accelerate.commands.config.config_args import load_config_from_file
 
     read = load_config_from_file(str(ROOT / "configs" / file))

@@ -1,5 +1,5 @@
-"""``cache``: what is in it, what it notices, and that it can be killed; its encoders against the
-host's."""
+"""``cache`` is tested by its content, by the changes that it notices, and by kills. Its encoders
+are compared with the host's."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def settings(**more) -> CacheSettings:
 
 
 def call(manifest: Path, out: Path, *more: str) -> int:
-    """The command with the usual settings."""
+    """Run the command with the usual settings."""
     words = [w for k, v in USUAL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
     return main(["cache", str(manifest), str(out), "--vae", str(VAE), *words, *more])
 
@@ -167,7 +167,7 @@ def test_bad_models_are_refused(training_set, tmp_path, bad, match):
 
 
 def records_of(training_set: Path, takes: int, clips: int) -> list[dict]:
-    """Lines of a manifest: each take has its own clip under several names."""
+    """Build the lines of a manifest, in which each take has its own clip under several names."""
     lines = [
         json.loads(line)
         for line in (training_set / "manifest.jsonl").read_text("utf-8").splitlines()
@@ -247,8 +247,8 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
 
 
 def test_trainer_rays_follow_the_released_trainers_formula(training_set):
-    """Pinhole rays of K, turned by R (not its inverse), (x, y) to (-y, x); checked by hand for one
-    latent."""
+    """Pinhole rays of K are turned by R (not its inverse), (x, y) to (-y, x), and checked by hand
+    for one latent."""
     record = read_manifest(training_set / "manifest.jsonl")[0]
     clip = read_clip(training_set, record)
     trajectory, k = clip.take.trajectory, clip.take.notes.meta_intrinsics
@@ -321,8 +321,8 @@ def test_the_vision_encoder_equals_the_hosts(comfy_host, standins):
 
 
 def test_text_is_encoded_as_inference_or_as_the_released_trainer_does(tmp_path):
-    """Quirks 38: masked and trimmed, then zeros; or 512 padded ids without a mask, what comes of
-    the padding kept."""
+    """Quirks 38: text is masked and trimmed, then padded with zeros, or it is 512 padded ids
+    without a mask, with the values of the padding kept."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 

@@ -35,7 +35,7 @@ TEMPLATE = (
 
 
 def write_model(folder: Path) -> None:
-    """A LLaVA of two layers whose vocabulary is the words of these questions and answers."""
+    """Write a LLaVA of two layers whose vocabulary is the words of these questions and answers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = sorted(
@@ -126,7 +126,7 @@ def untaught(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def taught(untaught, tmp_path, monkeypatch) -> Path:
-    """A folder whose model answers each question, asked with any pictures, by its sentence."""
+    """Write a folder whose model answers each question, with any pictures, by its sentence."""
     folder, load = tmp_path / "taught", captions.load_caption_model
 
     def loaded(asked: Path, device: str | None = None):
@@ -140,7 +140,7 @@ def taught(untaught, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def silent_takes(synthetic_takes, tmp_path_factory) -> Path:
-    """Two takes; the second has a prompt of its own."""
+    """Copy two takes, the second with a prompt of its own."""
     folder = tmp_path_factory.mktemp("silent")
     for number, take in enumerate(sorted(synthetic_takes.iterdir())[:2]):
         shutil.copytree(take, folder / take.name)

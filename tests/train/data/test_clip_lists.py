@@ -1,4 +1,5 @@
-"""``prepare --clips``: the clips of lists, cut from raw Ego-Exo4D; and priors that cover too little."""
+"""``prepare --clips`` cuts the clips of lists from raw Ego-Exo4D. Priors that cover too little are
+tested, too."""
 
 import json
 import logging
@@ -21,7 +22,7 @@ PLANE = replace(SMALL, depth="plane", draw_anyway=True)
 
 
 def entry(source: Path, take: str, camera: str, first: int, **more) -> dict:
-    """An entry as the authors have it, with the cameras of the take's annotation."""
+    """Build an entry as the authors have it, with the cameras of the take's annotation."""
     file = source / "annotations/ego_pose/train/camera_pose" / f"uid-{take}.json"
     cameras = read_json(file)
     own = {key: cameras["cam01"][key] for key in ("camera_intrinsics", "camera_extrinsics")}
@@ -38,7 +39,7 @@ def entry(source: Path, take: str, camera: str, first: int, **more) -> dict:
 
 @pytest.fixture
 def source(takes, tmp_path) -> Path:
-    """A take of 20 frames and two cameras, and one that was downloaded without annotation."""
+    """Write a take of 20 frames and two cameras, and one that was downloaded without annotation."""
     cameras = {"cam01": (112, 64), "cam02": (112, 64)}
     root = takes.write_egoexo4d(tmp_path / "raw", "lab_1_2", frames=20, cameras=cameras)
     return takes.write_egoexo4d(root, "lab_9", frames=12)

@@ -37,8 +37,8 @@ def pictures_of(video: Path) -> np.ndarray:  # [T, H, W, 3]
 
 @pytest.mark.parametrize("pictures", ["undistorted", "as filmed"])
 def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
-    """Frame for frame and with the same camera; a second run makes nothing anew, a lost camera file
-    does."""
+    """They agree frame for frame and in the camera. A second run makes nothing anew, unless a
+    camera file is lost."""
     options = replace(OPTIONS, pictures=pictures)
 
     def new(folder: str = "exo", options: PrepareOptions = options, **more) -> int:
@@ -97,7 +97,8 @@ def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
 
 
 def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
-    """The video's middle and a pinhole of the annotation's K; other clips than undistorted ones."""
+    """They are the video's middle and a pinhole of the annotation's K. Their clips aren't the
+    undistorted ones."""
     options = replace(OPTIONS, depth="plane", clips_per_camera=1, cameras=1)
     ((before,), _), ((record,), report) = (
         prepared(raw, tmp_path / "set", replace(options, pictures=pictures))
@@ -131,8 +132,8 @@ def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
 
 
 def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
-    """Eq. 1 and 2: the relative model's shape in the metric one's metres; both run a few frames at
-    once."""
+    """Eq. 1 and 2: the result has the relative model's shape in the metric one's metres. Both run a
+    few frames at once."""
     metric, relative = depth_models
     alone = replace(OPTIONS, depth="model", depth_model=metric)
     both = replace(alone, relative_depth_model=relative)

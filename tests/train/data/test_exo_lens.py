@@ -72,8 +72,8 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path):
 
 @pytest.fixture
 def released_layout(tmp_path) -> Path:
-    """A take with a meta.json of Ego-Exo4D's K, a video narrower than the lens' picture, depth and
-    moving poses."""
+    """Write a take with a meta.json of Ego-Exo4D's K, a video narrower than the lens' picture,
+    depth and moving poses."""
     folder, count = tmp_path / "source" / "room", 5
     folder.mkdir(parents=True)
     write_video(folder / "exo.mp4", torch.full((count, 64, 112, 3), 90, dtype=torch.uint8), 30.0)
@@ -97,7 +97,7 @@ def released_layout(tmp_path) -> Path:
 
 
 def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
-    """A meta.json is read as given unless raw is asked for; pictures and depth stay as filmed, the
+    """A meta.json is read as given unless raw is chosen. Pictures and depth stay as filmed, and the
     camera tells."""
     for asked, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
         options = replace(SMALL, exo_size=(112, 64), ego_size=64, exo_lens=asked, scale=1.5)
@@ -142,8 +142,8 @@ def raw_folder(shared_dir) -> Path:
 
 
 def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
-    """The glasses' camera against the glasses picked by eye, px of the downscaled pictures; 56.6
-    with K as the lens.
+    """The glasses' camera is compared with the glasses picked by eye, in px of the downscaled
+    pictures. With K as the lens the error is 56.6.
 
     What is left is the few cm between the picked bridge and the camera, tracking, and the picks'
     own 3 px."""

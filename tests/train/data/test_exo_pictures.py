@@ -1,5 +1,4 @@
-"""Exo pictures of clips: cameras turned by 90 degrees are fitted whole; a video never lies in
-memory."""
+"""Exo pictures of cameras turned by 90 degrees are fitted whole. A video never lies in memory."""
 
 import weakref
 from dataclasses import replace
@@ -30,7 +29,7 @@ def lamps_in(
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
 def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
-    """Bars are black and have no depth; of the raw lens every lamp lies where the clip's camera
+    """Bars are black and have no depth. With the raw lens every lamp lies where the clip's camera
     says."""
     source = takes.write_egoexo4d(
         tmp_path / "raw",

@@ -42,7 +42,7 @@ def write_disc(
     size: tuple[int, int] = SIZE,
     middle: tuple[float, float] = (40, 30),
 ) -> None:
-    """A disc that stands still, as a mask [T, H, W]."""
+    """Write a disc that stands still, as a mask [T, H, W]."""
     root.mkdir(exist_ok=True)
     v, u = np.mgrid[: size[1], : size[0]]
     disc = (u - middle[0]) ** 2 + (v - middle[1]) ** 2 < 10**2

@@ -64,8 +64,8 @@ def test_the_raw_take_is_read_as_it_is(real):
 
 
 def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
-    """From the take's own calibration; the preset's, with a note, where it is missing or
-    damaged."""
+    """It comes from the take's own calibration. If that is missing or damaged it is the preset's,
+    with a note."""
     (take,) = read_egoexo4d(real, [])
     calibration = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
     own, preset = read_aria_calibration(real / calibration), CAMERA_PRESETS["aria_released"].camera

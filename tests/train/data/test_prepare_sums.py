@@ -25,13 +25,13 @@ COMMAND = "--frames 5 --stride 5 --size 64x32 --validation 0.5 --test 0".split()
 
 @pytest.fixture(scope="module")
 def long_takes(takes, tmp_path_factory) -> Path:
-    """Three takes of 29 frames: five clips each."""
+    """Write three takes of 29 frames, which make five clips each."""
     return takes.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=29)
 
 
 @pytest.fixture(scope="module")
 def long_set(long_takes, tmp_path_factory) -> Path:
-    """The set that the command makes of them: read only."""
+    """Prepare the set by the command. Tests only read it."""
     root = tmp_path_factory.mktemp("long_set")
     assert main(["prepare", str(long_takes), str(root), *COMMAND]) == 0
     return root
@@ -119,7 +119,7 @@ def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
 
 
 def test_a_part_of_1_1_joins(long_takes, long_set, tmp_path):
-    """It holds whole records; one whose clip was made anew since isn't taken."""
+    """It holds whole records. One whose clip was made anew since isn't taken."""
     for index in range(2):
         prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT, RunOptions(part=(index, 2)))
     first = tmp_path / "parts" / "0-of-2.json"
@@ -137,8 +137,8 @@ def test_a_part_of_1_1_joins(long_takes, long_set, tmp_path):
 
 
 def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path, monkeypatch):
-    """With lists of it; clips of a run before that weren't looked at again stay in them. It ends
-    like one that was never stopped."""
+    """The lists are there, too, and keep clips of an earlier run that weren't looked at again.
+    Continued, the run ends like one that was never stopped."""
     made = []
 
     def interrupted(*given, **more):
@@ -170,7 +170,7 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path,
 
 
 def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
-    """Of 25 cameras, the first of which is made; the line of progress counts."""
+    """There are 25 cameras, of which the first is made. The line of progress counts them."""
     (one,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
     for number in range(24):
         shutil.copytree(one, one.with_name(f"copy_{number:02d}"))

@@ -65,7 +65,7 @@ def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
     ],
 )
 def test_an_ego_video_of_another_rate_is_refused(tmp_path, repo_root, frames, faster, said):
-    """A frame of each lies beside one of the other; fewer are the first ones."""
+    """Each frame lies beside one of the other video. If there are fewer, they are the first ones."""
     room, ego = repo_root / "sample" / "calm_room", tmp_path / "ego"
     info = probe_video(room / TRUTH)
     pictures = read_all(room / TRUTH, 9, (info.width, info.height))

@@ -19,8 +19,8 @@ FRAMES = 30  # a second
 
 
 def write_list(root: Path, *takes: dict) -> None:
-    """takes.json with the documented columns; what a take doesn't give is as the dataset has it for
-    unlabelled ones."""
+    """Write takes.json with the documented columns. Missing values are those of the dataset's
+    unlabelled takes."""
     entries = [
         {
             "root_dir": f"takes/{take['take_name']}",

@@ -38,7 +38,7 @@ CUP[:, :, 4:12, 4:12] = True
 
 
 def picture(seed: int, frames: int = FRAMES, width: int = SIZE) -> torch.Tensor:
-    """Large soft shapes, so that H.264 changes little."""
+    """Draw large soft shapes, so that H.264 changes little."""
     coarse = np.random.default_rng(seed).random((4, 4, 3), np.float32) * 0.7 + 0.2
     still = cv2.resize(coarse, (width, SIZE), interpolation=cv2.INTER_CUBIC).clip(0.1, 1)
     return torch.from_numpy(still).expand(frames, -1, -1, -1).contiguous()
@@ -50,7 +50,7 @@ def save(file: Path, frames: torch.Tensor, fps: float = FPS) -> None:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Path:
-    """A set of four clips with priors that cover the left half, and generated videos near the
+    """Write a set of four clips with priors that cover the left half, and generated videos near the
     truth."""
     root, records = tmp_path_factory.mktemp("set"), []
     for seed, name in enumerate(CLIPS):
@@ -71,7 +71,7 @@ def clean(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(clean, tmp_path) -> Path:
-    """A copy that may be spoilt."""
+    """Copy the set, so that it may be spoilt."""
     return shutil.copytree(clean, tmp_path / "set")
 
 
@@ -155,7 +155,7 @@ def test_a_row_is_made_anew_when_its_files_or_settings_change(place):
 
 
 def test_figures_by_how_exo_knows_a_pixel(place):
-    """A clip without seen.mkv has none; a class that a clip lacks has none either."""
+    """A clip without seen.mkv has none. A class that a clip lacks has none either."""
     seen = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
     seen[:, : SIZE // 2], seen[0, 0] = UNOBSERVED, DOUBTFUL
     write_levels(place / "clips" / "a" / "seen.mkv", seen, FPS)
@@ -195,7 +195,7 @@ SPOILT = {
 
 
 def spoil(root: Path) -> None:
-    """Adds :data:`SPOILT`."""
+    """Add the clips of :data:`SPOILT`."""
     good = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
     made, masks, lines = root / MADE, root / "masks", {}
     for name in SPOILT:
@@ -238,7 +238,7 @@ def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
 
 
 def truths(place: Path, name: str) -> tuple[str, Path]:
-    """``also`` of the true videos in another method's place."""
+    """Put the true videos in another method's place, for ``also``."""
     (place / name).mkdir()
     for clip in CLIPS:
         shutil.copy(place / "clips" / clip / TRUTH, place / name / f"{clip}.mp4")

@@ -1,4 +1,4 @@
-"""PSNR and SSIM against hand-computed values and scikit-image; flicker and patches by their
+"""PSNR and SSIM equal hand-computed values and scikit-image. Flicker and patches follow their
 definitions."""
 
 import sys

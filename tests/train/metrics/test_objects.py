@@ -25,7 +25,7 @@ def square(row: int, column: int, side: int = 10) -> np.ndarray:
 
 
 def masks(truth: list[np.ndarray], generated: list[np.ndarray]) -> ObjectMasks:
-    """One object over time."""
+    """Build masks of one object over time."""
     return ObjectMasks(ids=("a",), truth=np.stack(truth)[None], generated=np.stack(generated)[None])
 
 

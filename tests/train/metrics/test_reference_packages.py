@@ -24,7 +24,8 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def video() -> Tensor:
-    """[5, 136, 152, 3], whole levels: a picture that moves and brightens, with noise."""
+    """Draw a video [5, 136, 152, 3] in whole levels: a picture that moves and brightens, with
+    noise."""
     draw = np.random.default_rng(0)
     scene = cv2.resize(draw.random((20, 24, 3)), (200, 160), interpolation=cv2.INTER_CUBIC)
     frames = [scene[4 * n : 4 * n + 136, 6 * n : 6 * n + 152] * (0.7 + 0.05 * n) for n in range(5)]
@@ -33,7 +34,7 @@ def video() -> Tensor:
 
 
 def features_of_both(theirs, network, ours, video) -> tuple[np.ndarray, np.ndarray]:
-    """[F] of a video of 16 frames, by a function of cd-fvd and by us."""
+    """Compute features [F] of a video of 16 frames, by a function of cd-fvd and by us."""
     levels = np.resize((video[:, :32, :36] * 255).round().byte().numpy(), (1, 16, 32, 36, 3))
     stats = sys.modules["cdfvd.fvd"].FeatureStats(capture_all=True)
     theirs(stats, network, levels, device="cpu")
@@ -83,7 +84,7 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
 
 @pytest.fixture
 def vbench(monkeypatch):
-    """vbench's own code, gone again afterwards: the product takes it without its packages."""
+    """Import vbench's own code for one test. The product uses it without its packages."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("motion_smoothness", "dynamic_degree"):
         pytest.importorskip(
@@ -95,7 +96,7 @@ def vbench(monkeypatch):
 
 
 def drifting(seed: int, frames: int, width: int, contrast: float = 1.0) -> Tensor:
-    """[T, 128, W, 3]: a soft picture that moves unevenly."""
+    """Draw a soft picture that moves unevenly, [T, 128, W, 3]."""
     coarse = 0.5 + contrast * (np.random.default_rng(seed).random((6, 12, 3), np.float32) - 0.5)
     still = cv2.resize(coarse, (width, 128), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     places = [3 * n + 2 * (n % 2) for n in range(frames)]
@@ -112,8 +113,8 @@ def decoded(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
-    """``evaluate --protocol table1`` of drawn canvases of 352x128, and the libraries' figures of the
-    same files with the same random weights; vbench's threshold is the protocol's."""
+    """``evaluate --protocol table1`` of drawn canvases of 352x128 equals the libraries' figures of
+    the same files with the same random weights. The threshold of vbench is the protocol's."""
     package = pytest.importorskip("cdfvd.fvd")
     from cdfvd.utils.data_utils import preprocess
     from easydict import EasyDict

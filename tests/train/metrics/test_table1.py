@@ -27,7 +27,7 @@ TRUTH = "ego_ground_truth.mp4"
 
 
 def moving(seed: int, frames: int, width: int = SIZE) -> torch.Tensor:
-    """[T, 64, W, 3]: a soft picture that drifts."""
+    """Draw a soft picture that drifts, [T, 64, W, 3]."""
     still = cv2.resize(picture(seed)[0].numpy(), (width, SIZE), interpolation=cv2.INTER_CUBIC)
     drifting = [np.roll(still, n, axis=1) for n in range(frames)]
     return torch.from_numpy(np.stack(drifting).clip(0, 1))
@@ -42,8 +42,8 @@ def decoded(file: Path) -> np.ndarray:  # [T, H, W, 3] uint8
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    """Two takes; the truth has 50 frames at 20 a second, what was generated 49 at 30: an ego video of
-    one, the canvas of the other."""
+    """Write two takes. The truth has 50 frames at 20 a second, the generated video 49 at 30: an ego
+    video of one, the canvas of the other."""
     for seed, clip in enumerate(("a_b_7_56", "c")):
         truth = moving(seed, 50)
         write_video(tmp_path / "takes" / clip / TRUTH, truth, 20.0, threads=1)
@@ -138,7 +138,7 @@ def test_the_report_has_eleven_columns_and_published_rows(place):
 
 
 def test_networks_get_the_protocols_pictures(place, monkeypatch):
-    """What reaches each network; the networks themselves are compared elsewhere."""
+    """The test looks at the input of each network. The networks themselves are compared elsewhere."""
     asked: dict[str, list[tuple]] = {}
 
     def network(name: str, file: Path, device: str):
@@ -183,8 +183,8 @@ def box(left: int, top: int, right: int, bottom: int) -> np.ndarray:
     ],
 )
 def test_objects_with_known_answers(tmp_path, cosine, pairs, centres, overlap, shape):
-    """Looks are told: true (1, 0); the generated ones (1, 0) and (cosine, ...). The second generated
-    object is 16 px to the right."""
+    """Looks are given: true (1, 0), and the generated ones (1, 0) and (cosine, ...). The second
+    generated object is 16 px to the right."""
     true = np.stack([box(8, 8, 24, 24)])[:, None]
     made = np.stack([box(8, 8, 24, 24), box(24, 8, 40, 24)])[:, None]
     file = tmp_path / "clip.npz"
@@ -265,7 +265,8 @@ def test_masks_looks_and_pairs_from_two_commands(place, networks, tmp_path, monk
 
 
 def test_small_regions_are_filled_and_emptied(monkeypatch):
-    """A picture by hand: a hole and an island of 4 px go, of 6 px stay; diagonals are neighbours."""
+    """In a picture made by hand, a hole and an island of 4 px go, and of 6 px stay. Diagonals are
+    neighbours."""
     monkeypatch.setattr(auto_masks, "SMALL_REGION", 4)
     logits = torch.full((1, 12, 24), -1.0)
     logits[0, 1:11, 1:11] = 1.0

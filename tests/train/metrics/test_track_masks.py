@@ -26,7 +26,7 @@ SIZE, FRAMES = 64, 3
 
 @pytest.fixture(scope="module")
 def sam(networks, tmp_path_factory) -> Path:
-    """A SAM 2 video model of random weights, in a folder as transformers reads it."""
+    """Write a SAM 2 video model of random weights, in a folder as transformers reads it."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
         pytest.skip("transformers is too old for SAM 2")
@@ -35,7 +35,7 @@ def sam(networks, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    """Two clips; a cup lies at the left in the first one's first frame."""
+    """Write two clips. A cup lies at the left in the first one's first frame."""
     records = []
     for name in ("a", "b"):
         truth = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(ord(name)))

@@ -26,8 +26,8 @@ def pictures() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def lpips_file(networks, tmp_path_factory):
-    """AlexNet's layers as torchvision names them, at random: the metric's arithmetic needs no
-    trained ones."""
+    """Write AlexNet's layers as torchvision names them, with random weights, since the metric's
+    arithmetic needs no trained ones."""
     file = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
     save_file({**networks.alexnet(), "classifier.6.bias": torch.zeros(3)}, file)
     return file

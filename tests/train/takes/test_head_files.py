@@ -41,7 +41,7 @@ def take() -> SyntheticTake:
 
 @pytest.fixture(scope="module")
 def marks() -> np.ndarray:
-    """[T, 8, 3] metres, exo camera frame."""
+    """Place the head's marks [T, 8, 3] in metres, in the exo camera frame."""
     layout = draw_layout(SPEC)
     world = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
     return transform(layout.scene.exo.pose, torch.from_numpy(world)).numpy()
@@ -49,7 +49,7 @@ def marks() -> np.ndarray:
 
 @pytest.fixture
 def folder(take, tmp_path) -> Path:
-    """A take without ego poses."""
+    """Write a take without ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
     meta = read_json(path)
@@ -200,7 +200,8 @@ def numbered(frames: list[dict], *places: int) -> list[dict]:
     ],
 )
 def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outcome):
-    """One a frame, or where frame_idx says; never the first ones or every n-th by their count."""
+    """There is one a frame, or where frame_idx says. They are never the first ones or every n-th by
+    their count."""
     points = folder.parent / "points.json"
     write_json(points, entries(openpose_frames(marks, take)))
     refused = "got" in outcome

@@ -16,7 +16,7 @@ T, H, W = 7, 24, 48
 
 
 def moving() -> np.ndarray:
-    """A block that goes to the right. [T, H, W] bool"""
+    """Draw a block that goes to the right, [T, H, W] bool."""
     mask = np.zeros((T, H, W), bool)
     for t in range(T):
         mask[t, 8:16, 4 * t : 4 * t + 12] = True

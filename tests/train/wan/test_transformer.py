@@ -14,7 +14,7 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory) -> dict[str, Path]:
-    """The same float32 weights as a folder of shards and as one file."""
+    """Write the same float32 weights as a folder of shards and as one file."""
     torch.manual_seed(0)
     model = WanTransformer3DModel(
         num_attention_heads=2,
@@ -48,7 +48,7 @@ def test_shards_are_read_in_the_dtype_asked_for(bases, monkeypatch, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
-    """Weights that stay float32 were not rounded on the way; rotary tables are compared too."""
+    """Weights that stay float32 were not rounded on the way. Rotary tables are compared, too."""
     folder, file = (
         {**model.state_dict(), **dict(model.named_buffers())}
         for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))

@@ -9,7 +9,7 @@ from egox_train.wan.vision import VisionEncoder
 
 @pytest.mark.parametrize("size", [(28, 61), (61, 28), (56, 120)])
 def test_clip_sees_the_middle_of_the_shortest_edge_as_its_own_processor_does(tmp_path, size):
-    """A picture for each training cache; the embedding is the last hidden state but one."""
+    """A training cache has one picture. The embedding is the last hidden state but one."""
     transformers = pytest.importorskip("transformers")
     layers = {"num_hidden_layers": 3, "num_attention_heads": 2}
     config = transformers.CLIPVisionConfig(
