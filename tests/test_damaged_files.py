@@ -31,7 +31,7 @@ from egox_core.exchange.paths import export_path, import_path
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.frames import Frames
 from egox_core.hands.files import read_hands, write_hands
-from egox_core.page.uploads import contents, told_apart, unpack_uploads
+from egox_core.page.uploads import contents, find_take_files, unpack_uploads
 from egox_core.robots.robot_set import open_set
 from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
@@ -416,7 +416,7 @@ def read_dataset(folder: Path) -> None:
 
 def take_upload(folder: Path) -> None:
     unpack_uploads(folder)
-    told_apart(contents(folder))
+    find_take_files(contents(folder))
 
 
 def write_robots(folder: Path) -> None:

@@ -15,7 +15,8 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
-    """Three panels over the frames: alpha, beta in 1/m (applied: bold, the frame's own fit: thin), relative residual.
+    """Draw three panels over the frames: alpha, beta in 1/m (applied: bold, the frame's own fit:
+    thin), relative residual.
 
     Frames without a fit of their own are marked on the axis. Labels are plain ASCII, the font's reach.
     """
@@ -28,13 +29,13 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
     _text(canvas, title, (LEFT, 26), 0.55)
     _text(canvas, "applied", (WIDTH - 230, 46), 0.45, APPLIED)
     _text(canvas, "fit of the frame", (WIDTH - 150, 46), 0.45, FIT)
-    for index, (name, applied, fit) in enumerate(panels):
+    for index, (name, applied_values, fit_values) in enumerate(panels):
         _panel(
             canvas,
             TITLE + index * (PANEL + GAP),
             name,
-            applied.numpy(),
-            fit.numpy(),
+            applied_values.numpy(),
+            fit_values.numpy(),
             [frame for frame, _ in report.reported_frames],
         )
     return torch.from_numpy(canvas).float()[None] / 255
@@ -53,16 +54,25 @@ def _panels(report: AlignReport) -> tuple[tuple[str, Tensor, Tensor], ...]:
 
 
 def _panel(
-    canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np.ndarray, marked: list[int]
+    canvas: np.ndarray,
+    top: int,
+    name: str,
+    applied: np.ndarray,
+    fit: np.ndarray,
+    marked_frames: list[int],
 ) -> None:
     count, right, bottom = len(applied), WIDTH - RIGHT, top + PANEL
-    both = np.concatenate([applied, fit])
-    finite = both[np.isfinite(both)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    all_values = np.concatenate([applied, fit])
+    finite_values = all_values[np.isfinite(all_values)]
+    low, high = (
+        (float(finite_values.min()), float(finite_values.max()))
+        if finite_values.size
+        else (0.0, 1.0)
+    )
     # A constant must look like one: never zoom in further than a thousandth of the value.
-    least = max(1e-3 * max(abs(low), abs(high)), 1e-6)
-    if high - low < least:
-        low, high = 0.5 * (low + high) - least / 2, 0.5 * (low + high) + least / 2
+    least_range = max(1e-3 * max(abs(low), abs(high)), 1e-6)
+    if high - low < least_range:
+        low, high = 0.5 * (low + high) - least_range / 2, 0.5 * (low + high) + least_range / 2
     margin = 0.08 * (high - low)
     low, high = low - margin, high + margin
 
@@ -84,7 +94,7 @@ def _panel(
     _text(canvas, name, (LEFT, top - 6), 0.45)
     _curve(canvas, fit, at, FIT, 1)
     _curve(canvas, applied, at, APPLIED, 2)
-    for frame in marked:
+    for frame in marked_frames:
         cv2.circle(canvas, at(frame, low), 4, MARK, -1, cv2.LINE_AA)
 
 

@@ -88,7 +88,7 @@ def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[
 
     Attention is in multiples of an even spread over all tokens of the key frame.
     """
-    even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3])
+    token_count = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3])
     maps_of_query = []
     if rows.weight is not None:
         weight = record.exo_part(rows.weight[0])[key_frame].numpy()
@@ -102,14 +102,16 @@ def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[
                 unit="",
             )
         )
-    named = [("plain", "attention without GGA", rows.without, not record.has_bias)]
+    attention_maps = [("plain", "attention without GGA", rows.without, not record.has_bias)]
     if rows.guided is not None and record.options is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
-        named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
-    maps = [even * record.exo_part(row[0])[key_frame].numpy() for *_, row, _ in named]
+        attention_maps.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
+    maps = [
+        token_count * record.exo_part(row[0])[key_frame].numpy() for *_, row, _ in attention_maps
+    ]
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
-    for (name, title, _, acted), values in zip(named, maps, strict=True):
-        title += " - as in the model" if acted else ""
+    for (name, title, _, in_model), values in zip(attention_maps, maps, strict=True):
+        title += " - as in the model" if in_model else ""
         maps_of_query.append(
             Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x")
         )
@@ -123,7 +125,7 @@ def attention_grid(
     maps: Sequence[Heat],
     caption: str,  # ASCII, of the ego picture
 ) -> Tensor:  # [H', W', 3] float32 0...1
-    """Ego frame with the pixel marked, then each map over the exo frame, two a row."""
+    """Draw the ego frame with the pixel marked, then each map over the exo frame, two a row."""
     scale = max(1.0, MIN_TILE / exo.shape[1])
     width, height = round(exo.shape[1] * scale), round(exo.shape[0] * scale)
     exo_picture, ego_picture = (_bytes(picture, scale) for picture in (exo, ego))
@@ -138,10 +140,10 @@ def attention_grid(
         row, column = divmod(index, 2)
         top, left = GAP + row * (tile_height + GAP), GAP + column * (width + GAP)
         canvas[top : top + tile.shape[0], left : left + width] = tile
-    even = canvas[
+    even_canvas = canvas[
         : canvas.shape[0] // 2 * 2, : canvas.shape[1] // 2 * 2
     ]  # video codecs need even sides
-    return torch.from_numpy(even).float() / 255
+    return torch.from_numpy(even_canvas).float() / 255
 
 
 def check_attention_pictures(
@@ -193,14 +195,14 @@ def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
         (np.where(has_value, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1
     )
     share = cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    there = cv2.resize(
+    value_mask = cv2.resize(
         has_value.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
     )
     colour = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
     grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(
         np.float32
     )
-    opacity = ((0.35 + 0.45 * share) * there)[..., None]
+    opacity = ((0.35 + 0.45 * share) * value_mask)[..., None]
     return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
 
 
@@ -222,8 +224,10 @@ def _legend(strip: np.ndarray, heat: Heat) -> None:
         text = heat.tick(share)
         if share == 0.5 and heat.unit:
             text += " of an even spread"
-        (wide, _), _ = cv2.getTextSize(text, FONT, 0.42, 1)
-        x = min(max(round(left + share * (right - left) - wide / 2), left), right - wide)
+        (text_width, _), _ = cv2.getTextSize(text, FONT, 0.42, 1)
+        x = min(
+            max(round(left + share * (right - left) - text_width / 2), left), right - text_width
+        )
         cv2.putText(strip, text, (x, 28), FONT, 0.42, FAINT, 1, cv2.LINE_AA)
 
 
@@ -269,7 +273,7 @@ def _text(
     canvas: np.ndarray, text: str, at: tuple[int, int], room: int, colour: tuple[int, int, int]
 ) -> None:
     size = 0.52
-    (wide, _), _ = cv2.getTextSize(text, FONT, size, 1)
+    (text_width, _), _ = cv2.getTextSize(text, FONT, size, 1)
     cv2.putText(
-        canvas, text, at, FONT, size * min(1.0, room / max(wide, 1)), colour, 1, cv2.LINE_AA
+        canvas, text, at, FONT, size * min(1.0, room / max(text_width, 1)), colour, 1, cv2.LINE_AA
     )

@@ -25,13 +25,13 @@ def sightings_picture(
     sightings: np.ndarray | None,
 ) -> tuple[Drawn, dict[str, Any]]:
     """Draw the frames with the points found again, in the colour of their residual."""
-    found = np.zeros((0, 4)) if sightings is None else sightings
+    points = np.zeros((0, 4)) if sightings is None else sightings
 
     def draw(frame: int) -> Tensor:
         picture = as_uint8(exo_frames[frame]).numpy().copy()
         radius = max(1, round(picture.shape[0] / 200))
-        for _, x, y, off in found[found[:, 0] == frame]:
-            colour = 255.0 * colour_table()[round(255 * min(off / AGREES_PX, 1.0))]
+        for _, x, y, off_px in points[points[:, 0] == frame]:
+            colour = 255.0 * colour_table()[round(255 * min(off_px / AGREES_PX, 1.0))]
             cv2.circle(picture, (round(x), round(y)), radius, colour.tolist(), -1, cv2.LINE_AA)
         return torch.from_numpy(picture).float() / 255
 
@@ -44,24 +44,24 @@ def sightings_picture(
 def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
     """Draw the camera's way as seen from above frame 0's picture, which looks upwards in it."""
     poses = exo.seen_from(exo.one(0))
-    places, looks = (v[:, [0, 2]].numpy() for v in (camera_centre(poses), poses[:, 2, :3]))
+    places, directions = (v[:, [0, 2]].numpy() for v in (camera_centre(poses), poses[:, 2, :3]))
     low, high = places.min(0), places.max(0)
     side = max(LEAST_M, float((high - low).max()))
     scale = (SIDE - 2 * MARGIN) / side
-    spots = (places - (low + high) / 2) * scale * [1, -1] + SIDE / 2
-    step = -(-len(spots) // GAZES)
-    gazes = np.stack([spots, spots + GAZE_PX * looks * [1, -1]], 1)[::step]
+    path_px = (places - (low + high) / 2) * scale * [1, -1] + SIDE / 2
+    step = -(-len(path_px) // GAZES)
+    gaze_lines = np.stack([path_px, path_px + GAZE_PX * directions * [1, -1]], 1)[::step]
     length = 10.0 ** math.floor(math.log10(side))
-    bar = np.array([[0, 0], [length * scale, 0]]) + [MARGIN / 2, SIDE - MARGIN / 2]
+    scale_bar = np.array([[0, 0], [length * scale, 0]]) + [MARGIN / 2, SIDE - MARGIN / 2]
     picture, white = np.full((SIDE, SIDE, 3), 24, np.uint8), (255, 255, 255)
     for lines, colour, width in (
-        (gazes, (120, 120, 130), 1),
-        ([spots], (255, 150, 60), 2),
-        ([bar], white, 2),
+        (gaze_lines, (120, 120, 130), 1),
+        ([path_px], (255, 150, 60), 2),
+        ([scale_bar], white, 2),
     ):
         lines = [line.round().astype(np.int32) for line in lines]
         cv2.polylines(picture, lines, False, colour, width, cv2.LINE_AA)
-    cv2.circle(picture, spots[0].round().astype(int).tolist(), 5, white, -1, cv2.LINE_AA)
-    where = MARGIN // 2, SIDE - MARGIN // 2 - 8
-    cv2.putText(picture, f"{length:g} m", where, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white)
+    cv2.circle(picture, path_px[0].round().astype(int).tolist(), 5, white, -1, cv2.LINE_AA)
+    label_at = MARGIN // 2, SIDE - MARGIN // 2 - 8
+    cv2.putText(picture, f"{length:g} m", label_at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white)
     return torch.from_numpy(picture)[None].float() / 255

@@ -18,7 +18,11 @@ TICKS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 11.0)
 
 
 def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
-    """float32, little-endian, one after the other; and the legend of weights.
+    """Pack the geometry as little-endian float32 in three parts, and make the legend of weights.
+
+    The parts: ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the
+    same latent frame [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no
+    depth.
 
     Ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the same latent frame
     [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no depth.

@@ -53,18 +53,20 @@ def draw_head_path(
     poses = compose(camera.poses(count), world_from_head.double())
     lines = _lines()
     shape = torch.stack([line for line, _ in lines])  # [L, S, 3]
-    thin = max(1, round(height / 240))
+    line_width = max(1, round(height / 240))
     pictures = exo.detach().cpu().to(torch.float32, copy=True).contiguous().numpy()
     for t, picture in enumerate(pictures):
         progress(t, count, "drawing the head")
         uv, valid = lens.project(transform(poses[t], shape.reshape(-1, 3)))
         uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
-        own = GUESSED if bool(guessed[t]) else SEEN
-        for under in (True, False):
-            for (_, axis), places, sees in zip(lines, uv, valid, strict=True):
-                colour = EDGE if under else own if axis is None else AXES[axis]
-                thick = (thin if axis is None else 2 * thin) + (2 * thin if under else 0)
-                _draw(picture, places, sees, colour, thick)
+        cone_colour = GUESSED if bool(guessed[t]) else SEEN
+        for is_edge in (True, False):
+            for (_, axis), places, visible_mask in zip(lines, uv, valid, strict=True):
+                colour = EDGE if is_edge else cone_colour if axis is None else AXES[axis]
+                width_px = (line_width if axis is None else 2 * line_width) + (
+                    2 * line_width if is_edge else 0
+                )
+                _draw(picture, places, visible_mask, colour, width_px)
     css = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in (GUESSED, SEEN)]
     ticks = [{"at": 0.15, "label": "a guess"}, {"at": 0.85, "label": "seen"}]
     legend = {"colours": [css[0], css[0], css[1], css[1]], "ticks": ticks}
@@ -72,13 +74,14 @@ def draw_head_path(
 
 
 def _lines() -> list[tuple[Tensor, int | None]]:
-    """(points [S, 3] in the head frame, number of the axis; None: of the cone)."""
+    """List the lines of a drawn head: points [S, 3] in its frame, and which axis (None for the
+    cone)."""
     part = torch.linspace(0, 1, STEPS, dtype=torch.float64)[:, None]
     axes = [(part * AXIS_M * torch.eye(3, dtype=torch.float64)[axis], axis) for axis in range(3)]
     turn = torch.linspace(0, 2 * torch.pi, SIDES + 1, dtype=torch.float64)
-    wide = math.tan(math.radians(CONE_DEG))
+    cone_slope = math.tan(math.radians(CONE_DEG))
     rim = CONE_M * torch.stack(
-        (wide * turn.cos(), wide * turn.sin(), torch.ones_like(turn)), dim=-1
+        (cone_slope * turn.cos(), cone_slope * turn.sin(), torch.ones_like(turn)), dim=-1
     )
     edges = [part * rim[number] for number in range(0, SIDES, SIDES // 4)]
     arcs = [rim[start : start + SIDES // 4 + 1] for start in range(0, SIDES, SIDES // 4)]
@@ -103,10 +106,10 @@ def _draw(
     """Draw the parts of a line that the lens can see, leaving what is far outside to the picture's
     border."""
     height, width = picture.shape[:2]
-    near = valid & (np.abs(uv) < 4 * max(height, width)).all(1)
+    drawable_mask = valid & (np.abs(uv) < 4 * max(height, width)).all(1)
     points = np.round(uv * 16).astype(np.int64).astype(np.int32)  # sixteenths of a pixel
     for i in range(len(uv) - 1):
-        if near[i] and near[i + 1]:
+        if drawable_mask[i] and drawable_mask[i + 1]:
             cv2.line(
                 picture, points[i].tolist(), points[i + 1].tolist(), colour, thick, cv2.LINE_8, 4
             )

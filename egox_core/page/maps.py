@@ -81,7 +81,8 @@ class DepthScale:
 
 
 def depth_scale(depth_m: Tensor) -> DepthScale | None:  # [T, H, W] metres, NaN invalid
-    """1 and 99 % quantiles of the whole clip's inverse depth; None without a valid pixel."""
+    """Compute the 1 and 99 % quantiles of the whole clip's inverse depth, or None without a valid
+    pixel."""
     flat = depth_m.detach().reshape(-1)
     sample = flat[:: max(1, flat.numel() // SAMPLE)].float().cpu().numpy()
     sample = np.reciprocal(sample[np.isfinite(sample)])

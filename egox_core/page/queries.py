@@ -46,7 +46,10 @@ def pick_point(
     *,
     wearer: Tensor | None = None,  # [3] the head's place, scene frame: what is near is no surface
 ) -> Pick | None:
-    """The surface at an exo pixel; None where no point is near.
+    """Find the surface at an exo pixel, or None if no point is near.
+
+    The points around the click that are on the surface there give the depth. The point itself
+    lies on the pixel's own ray, so that a click is exact however thin the cloud.
 
     The points around the click that are on the surface there give the depth; the point is put on
     the pixel's own ray, so that a click is exact however thin the cloud.
@@ -55,17 +58,17 @@ def pick_point(
     uv, valid = exo.camera.project(xyz)
     if wearer is not None:
         valid &= (points.xyz - wearer.to(points.xyz)).norm(dim=-1) > OWN_BODY_M
-    off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
-    near = (valid & (xyz[:, 2] > 0) & (off <= REACH_PX)).nonzero()[:, 0]
-    if not len(near):
+    distances_px = (uv - uv.new_tensor(pixel)).norm(dim=-1)
+    near_points = (valid & (xyz[:, 2] > 0) & (distances_px <= REACH_PX)).nonzero()[:, 0]
+    if not len(near_points):
         return None
-    depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])
+    depth = _surface_depth(uv[near_points] - uv.new_tensor(pixel), xyz[near_points, 2])
     ray = _ray(exo.camera, pixel)
     point = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
     return Pick(
         point=transform(invert(exo.at(0)), point[None])[0],
         depth_m=depth,
-        off_px=float(off[near].min()),
+        off_px=float(distances_px[near_points].min()),
     )
 
 
@@ -116,7 +119,7 @@ def pick_head(
     pixel: tuple[float, float],  # (u, v), stored px of the exo camera
     lens_guessed: bool = False,
 ) -> Pick | None:
-    """The centre of the head that an exo pixel is on; None where no point is near.
+    """Find the centre of the head at an exo pixel, or None if no point is near.
 
     From the surface under the click the centre lies half a head's length further along the ray
     (ANSUR II, as ``trajectory/head_template.py`` has it). A click is seldom on the middle of a
@@ -130,23 +133,27 @@ def pick_head(
         return None
     xyz = transform(exo.at(0), points.xyz.double())
     on_surface = transform(exo.at(0), surface.point[None])[0]
-    centre = clicked = on_surface * (1 + LENGTH / 2 / float(on_surface.norm()))
+    centre = clicked_centre = on_surface * (1 + LENGTH / 2 / float(on_surface.norm()))
     xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * HEIGHT]  # it moves by less than a head
     for _ in range(0 if lens_guessed else HEAD_STEPS):
-        far = float(centre.norm())
-        ray = centre / far
-        along = xyz @ ray
-        aside = xyz - along[:, None] * ray
+        centre_distance = float(centre.norm())
+        ray = centre / centre_distance
+        along_ray = xyz @ ray
+        off_ray = xyz - along_ray[:, None] * ray
         # What is seen of a head is before its centre.
-        seen = (aside.norm(dim=-1) < HEIGHT / 2) & (along < far) & (along > far - LENGTH)
-        if int(seen.sum()) < 3:
+        visible_mask = (
+            (off_ray.norm(dim=-1) < HEIGHT / 2)
+            & (along_ray < centre_distance)
+            & (along_ray > centre_distance - LENGTH)
+        )
+        if int(visible_mask.sum()) < 3:
             break
-        front = float(along[seen].quantile(0.1))  # the foremost, but for strays
-        centre = aside[seen].mean(0) + ray * (front + LENGTH / 2)
+        front = float(along_ray[visible_mask].quantile(0.1))  # the foremost, but for strays
+        centre = off_ray[visible_mask].mean(0) + ray * (front + LENGTH / 2)
     ray = _ray(exo.camera, pixel)
     one_px = float((_ray(exo.camera, (pixel[0] + 1, pixel[1])) - ray).norm() * centre.norm())
     if float((centre - (centre @ ray) * ray).norm()) > HEIGHT / 2 + one_px:
-        centre = clicked
+        centre = clicked_centre
     return Pick(
         point=transform(invert(exo.at(0)), centre[None])[0],
         depth_m=float(centre[2]),
@@ -157,13 +164,14 @@ def pick_head(
 def lens_outline(
     camera: CameraModel, samples: int = 64
 ) -> Tensor:  # [samples, 3] unit rays, upright camera axes
-    """Rays around the part of the picture that the lens fills, for drawing a camera's frustum.
+    """Compute rays around the part of the picture that the lens fills, for drawing a camera's
+    frustum.
 
     The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the
     picture's edge or, where the lens ends before it (a fisheye's circle), to there.
     """
-    upright = camera.upright()
-    width, height = upright.stored_size
+    upright_camera = camera.upright()
+    width, height = upright_camera.stored_size
     angle = torch.arange(samples, dtype=torch.float64) * (2 * torch.pi / samples) - torch.pi / 2
     direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
@@ -172,9 +180,9 @@ def lens_outline(
     to_edge = (half / direction.abs().clamp_min(1e-9)).amin(-1)
     share = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
     pixels = centre + direction[:, None] * (to_edge[:, None] * share)[..., None]
-    rays, valid = upright.unproject(pixels)
-    first = valid.int().argmax(-1)
-    return rays[torch.arange(samples), first]
+    rays, valid = upright_camera.unproject(pixels)
+    first_valid = valid.int().argmax(-1)
+    return rays[torch.arange(samples), first_valid]
 
 
 def mark_seen(
@@ -187,11 +195,11 @@ def mark_seen(
     saw.
     """
     down, right = torch.meshgrid(*map(torch.arange, seen.shape), indexing="ij")
-    marked = rgb.clone()
-    veiled = seen == EARLIER
-    marked[veiled] = marked[veiled] // 2 + 64
+    picture = rgb.clone()
+    veil_mask = seen == EARLIER
+    picture[veil_mask] = picture[veil_mask] // 2 + 64
     middle = HATCH_PX // 2
-    dots = (down % HATCH_PX // 2 == middle // 2) & (right % HATCH_PX // 2 == middle // 2)
-    marked[(seen == DOUBTFUL) & dots] = 255
-    marked[(seen == UNOBSERVED) & ((down + right) % HATCH_PX == 0)] = 160
-    return marked
+    dot_pattern = (down % HATCH_PX // 2 == middle // 2) & (right % HATCH_PX // 2 == middle // 2)
+    picture[(seen == DOUBTFUL) & dot_pattern] = 255
+    picture[(seen == UNOBSERVED) & ((down + right) % HATCH_PX == 0)] = 160
+    return picture

@@ -1,4 +1,5 @@
-"""A clip as a few contact sheets (JPEG; PNG where each value counts), from which a browser draws any frame at once.
+"""A clip as a few contact sheets (JPEG, or PNG if each value counts), from which a browser draws
+any frame at once.
 
 Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
 browser lacks the codec."""
@@ -48,8 +49,8 @@ class Drawn:
 
 @frozen
 class Sheets:
-    """Frames 0, step, 2 step, ... of a clip; frame n of them is in sheet n // (columns * rows), row
-    by row."""
+    """Frames 0, step, 2 step, ... of a clip, with frame n of them in sheet n // (columns * rows),
+    row by row."""
 
     files: tuple[bytes, ...]  # JPEG; PNG of a map
     count: int  # frames in all sheets together
@@ -73,7 +74,7 @@ def make_sheets(
     lossless: bool = False,  # a grey map: no value appears that isn't in it
     progress: Progress = no_progress,
 ) -> Sheets:
-    """Contact sheets of a clip, its frames no larger than ``max_side``.
+    """Make contact sheets of a clip, with frames no larger than ``max_side``.
 
     Raises:
         EgoXInputError: no frames, or another shape.
@@ -85,28 +86,28 @@ def make_sheets(
             expected="[T, H, W, 3]",
             fix="give pictures",
         )
-    shown = range(0, len(frames), step)
+    shown_frames = range(0, len(frames), step)
     scale = min(1.0, max_side / max(frames.shape[1:3]))
     height, width = (max(1, round(side * scale)) for side in frames.shape[1:3])
-    per_sheet = max(1, min(len(shown), SHEET_PIXELS // (width * height)))
+    per_sheet = max(1, min(len(shown_frames), SHEET_PIXELS // (width * height)))
     columns = math.ceil(math.sqrt(per_sheet * height / width))  # a sheet of about square shape
     columns = min(columns, per_sheet)
-    rows = per_sheet // columns if len(shown) > per_sheet else math.ceil(per_sheet / columns)
+    rows = per_sheet // columns if len(shown_frames) > per_sheet else math.ceil(per_sheet / columns)
     per_sheet = columns * rows
     files = []
-    for first in range(0, len(shown), per_sheet):
-        part = shown[first : first + per_sheet]
+    for first in range(0, len(shown_frames), per_sheet):
+        part = shown_frames[first : first + per_sheet]
         sheet = np.zeros((math.ceil(len(part) / columns) * height, columns * width, 3), np.uint8)
         for place, index in enumerate(part):
             row, column = divmod(place, columns)
             sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = (
                 _picture(frames[index], width, height, lossless)
             )
-            progress(first + place + 1, len(shown), "preview")
+            progress(first + place + 1, len(shown_frames), "preview")
         files.append(_encoded(sheet, quality, lossless))
     return Sheets(
         files=tuple(files),
-        count=len(shown),
+        count=len(shown_frames),
         step=step,
         width=width,
         height=height,
@@ -116,13 +117,15 @@ def make_sheets(
 
 
 def _encoded(sheet: np.ndarray, quality: int, lossless: bool) -> bytes:  # [H, W, 3] uint8 RGB
-    """PNG of a grey map, or JPEG with full colour resolution: colour maps and thin coloured marks keep
-    their colour."""
+    """Encode a grey map as PNG, or colours as JPEG with full colour resolution.
+
+    Colour maps and thin coloured marks thus keep their colour.
+    """
     if lossless:
         ok, data = cv2.imencode(".png", sheet[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     else:
-        full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *full]
+        full_colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *full_colour]
         ok, data = cv2.imencode(".jpg", sheet[..., ::-1], options)
     if not ok:
         raise RuntimeError("OpenCV could not encode a preview")
@@ -133,5 +136,5 @@ def _picture(frame: Tensor, width: int, height: int, nearest: bool) -> np.ndarra
     picture = as_uint8(frame[..., :3].detach().float().cpu()).numpy()
     if picture.shape[:2] == (height, width):
         return picture
-    how = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA
-    return cv2.resize(picture, (width, height), interpolation=how)
+    interpolation = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA
+    return cv2.resize(picture, (width, height), interpolation=interpolation)

@@ -45,7 +45,7 @@ VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
 
 @frozen
 class TakeFiles:
-    """Files of a take that are in a folder; None for a file that isn't."""
+    """Files of a take that are in a folder, with None for a file that isn't."""
 
     video: Path | None = None
     depth: Path | None = None  # a file, or a folder of frames
@@ -59,7 +59,7 @@ class TakeFiles:
 
 
 @frozen
-class Placed:
+class UploadPlace:
     """Place of a finished upload."""
 
     folder: Path
@@ -67,8 +67,9 @@ class Placed:
     reused: bool  # the same files were there before
 
 
-def take_in(upload: Path, root: Path, names: Iterable[str]) -> tuple[Placed, TakeFiles]:
-    """Unpack files that were uploaded into a folder, tell them apart, and put them below ``root``.
+def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[UploadPlace, TakeFiles]:
+    """Unpack an upload, find a take's files in it, and move it to a place of its own below
+    ``root``.
 
     Args:
         names: those that they were uploaded by, which name their place.
@@ -77,20 +78,20 @@ def take_in(upload: Path, root: Path, names: Iterable[str]) -> tuple[Placed, Tak
         The place, and the take's files there.
 
     Raises:
-        EgoXInputError: as :func:`told_apart`.
+        EgoXInputError: as :func:`find_take_files`.
         OSError: the disk refuses.
     """
     unpack_uploads(contents(upload))
     inside = contents(upload)
-    files = told_apart(inside)
-    firsts = dict.fromkeys(name.partition("/")[0] for name in names)
-    placed = place_upload(inside, root, name_of_upload(firsts))
-    moved = {
-        name: placed.folder / path.relative_to(inside)
+    files = find_take_files(inside)
+    top_names = dict.fromkeys(name.partition("/")[0] for name in names)
+    upload_place = place_upload(inside, root, name_of_upload(top_names))
+    new_paths = {
+        name: upload_place.folder / path.relative_to(inside)
         for name in ("video", "depth", "camera", "poses", "turning", "truth")
         if (path := getattr(files, name)) is not None
     }
-    return placed, replace(files, **moved)
+    return upload_place, replace(files, **new_paths)
 
 
 def unpack_uploads(folder: Path) -> None:
@@ -107,9 +108,10 @@ def unpack_uploads(folder: Path) -> None:
         archive.unlink()
 
 
-def told_apart(folder: Path) -> TakeFiles:
-    """The files of a take in a folder and the folders below it, each opened so far that a wrong one
-    is known.
+def find_take_files(folder: Path) -> TakeFiles:
+    """Find the files of a take in a folder and the folders below it.
+
+    Each is opened as far as it takes to recognise a wrong one.
 
     Raises:
         EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
@@ -126,22 +128,24 @@ def told_apart(folder: Path) -> TakeFiles:
     poses = [p for p in files if p.name == COLMAP_POSES]
     texts = [p for p in files if p.suffix.lower() == ".json" and p.name != HANDS]
     for text in texts:
-        knows_camera, has_poses = _of_json(text, strict=len(files) == 1 or text.name == META)
-        cameras += [text] * knows_camera
-        poses += [text] * has_poses
-    found = TakeFiles(
+        knows_camera, has_poses = _json_contents(text, strict=len(files) == 1 or text.name == META)
+        if knows_camera:
+            cameras.append(text)
+        if has_poses:
+            poses.append(text)
+    take_files = TakeFiles(
         video=video,
-        depth=_only("depth", depths, DEPTH_NAMES),
-        camera=_only("camera file", cameras, (META,)),
-        poses=_only("ego poses", poses, (META,)),
+        depth=_only_one("depth", depths, DEPTH_NAMES),
+        camera=_only_one("camera file", cameras, (META,)),
+        poses=_only_one("ego poses", poses, (META,)),
         turning=turning,
         truth=next(iter(truths), None),
     )
-    used = {video, turning, found.depth, found.camera, found.poses}
-    used |= {found.truth} if video is not None else set()
-    unused = [path.name for path in (*videos, *depths, *texts) if path not in used]
-    found = replace(found, unused=tuple(unused))
-    if not (found.video or found.depth or found.camera or found.poses):
+    used_paths = {video, turning, take_files.depth, take_files.camera, take_files.poses}
+    used_paths |= {take_files.truth} if video is not None else set()
+    unused = [path.name for path in (*videos, *depths, *texts) if path not in used_paths]
+    take_files = replace(take_files, unused=tuple(unused))
+    if not (take_files.video or take_files.depth or take_files.camera or take_files.poses):
         raise EgoXInputError(
             "upload",
             got=", ".join(unused[:3]) or "no file of a take",
@@ -149,25 +153,28 @@ def told_apart(folder: Path) -> TakeFiles:
             "of them",
             fix="choose other files",
         )
-    return _checked(found)
+    return _with_lengths(take_files)
 
 
-def place_upload(upload: Path, root: Path, name: str) -> Placed:
-    """Move a folder below ``root`` under a name that no other upload has, with the time where it
-    is taken; one of the same files is used again.
+def place_upload(upload: Path, root: Path, name: str) -> UploadPlace:
+    """Move a folder below ``root`` under a name that no other upload has.
+
+    Where the name is taken, the time is added. If a folder with the same files is there
+    already, that one is used again.
 
     Raises:
         OSError: the disk refuses.
     """
-    same = next((p for p in _of_name(root, name) if same_files(upload, p)), None)
-    if same is not None:
+    same_folder = next((p for p in _folders_of_name(root, name) if same_files(upload, p)), None)
+    if same_folder is not None:
         shutil.rmtree(upload)
-        return Placed(folder=same, name=name, reused=True)
-    now = time.strftime("%Y-%m-%d %H.%M")
+        return UploadPlace(folder=same_folder, name=name, reused=True)
+    time_text = time.strftime("%Y-%m-%d %H.%M")
     for number in itertools.count(1):
-        place = root / (
-            name if number == 1 else f"{name} {now}" + f" ({number - 1})" * (number > 2)
-        )
+        place = root / name
+        if number > 1:
+            suffix = f" ({number - 1})" if number > 2 else ""
+            place = root / f"{name} {time_text}{suffix}"
         if place.exists():
             continue
         try:
@@ -176,14 +183,14 @@ def place_upload(upload: Path, root: Path, name: str) -> Placed:
             if place.exists():  # made meanwhile by another upload
                 continue
             raise
-        return Placed(folder=place, name=name, reused=False)
+        return UploadPlace(folder=place, name=name, reused=False)
     raise AssertionError
 
 
-def _of_name(root: Path, name: str) -> list[Path]:
-    """Folders of uploads that were to be called so."""
-    called = re.compile(re.escape(name) + r"( \d{4}-\d\d-\d\d \d\d\.\d\d)?( \(\d+\))?")
-    return sorted(p for p in root.iterdir() if called.fullmatch(p.name) and p.is_dir())
+def _folders_of_name(root: Path, name: str) -> list[Path]:
+    """List the folders of all uploads that had this name."""
+    name_pattern = re.compile(re.escape(name) + r"( \d{4}-\d\d-\d\d \d\d\.\d\d)?( \(\d+\))?")
+    return sorted(p for p in root.iterdir() if name_pattern.fullmatch(p.name) and p.is_dir())
 
 
 def contents(folder: Path) -> Path:
@@ -194,11 +201,17 @@ def contents(folder: Path) -> Path:
 
 
 def name_of_upload(names: Iterable[str]) -> str:
-    """Name of the folder for some files or folders: after the video, else the first, without the
+    """Name the folder for some files or folders: after the video, else the first, without the
     number of a frame."""
     names = list(names)
-    lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
-    stem = Path(lead).stem if Path(lead).suffix.lower() in UPLOAD_SUFFIXES else lead
+    leading_name = next(
+        (name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0]
+    )
+    stem = (
+        Path(leading_name).stem
+        if Path(leading_name).suffix.lower() in UPLOAD_SUFFIXES
+        else leading_name
+    )
     # Folders that begin with a dot are hidden from the node's list.
     return safe_name(
         (stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "", stem) or stem).lstrip(". ")
@@ -223,47 +236,51 @@ def use_as_truth(ego: Path, exo: Path) -> None:
         EgoXInputError: a video that can't be read, of another rate, one that is there already.
         OSError: the disk refuses.
     """
-    fps, wanted = probe_video(ego).fps, probe_video(exo).fps
+    fps, exo_fps = probe_video(ego).fps, probe_video(exo).fps
     place = exo.with_name(TRUTH)
-    if abs(fps / wanted - 1) > 0.001 or place.exists():
+    if abs(fps / exo_fps - 1) > 0.001 or place.exists():
         raise EgoXInputError(
             "ground truth",
             got=f"{ego.name} next to {TRUTH}" if place.exists() else f"{fps:g} frames per second",
-            expected=f"one video, frame by frame with {exo.name}, {wanted:g} per second",
+            expected=f"one video, frame by frame with {exo.name}, {exo_fps:g} per second",
             fix="convert it and upload both videos again",
         )
     ego.rename(place)
 
 
 def _exo_and_turning(videos: list[Path]) -> tuple[Path | None, Path | None]:
-    """The exo video, and a second one whose camera moves; of two without a usual name the exo
-    video is the one whose camera stands."""
-    usual = [path for path in videos if path.name == EXO]
-    if len(videos) == 2 and len(usual) < 2:
-        moves = {path: camera_moves(path) for path in videos if path not in usual}
-        standing = usual or [path for path, moving in moves.items() if moving is False]
-        turning = [path for path, moving in moves.items() if moving]
+    """Find the exo video, and a second one whose camera moves.
+
+    Of two without a usual name the exo video is the one whose camera stands.
+    """
+    named_exo = [path for path in videos if path.name == EXO]
+    if len(videos) == 2 and len(named_exo) < 2:
+        camera_moves_in = {path: camera_moves(path) for path in videos if path not in named_exo}
+        standing = named_exo or [
+            path for path, moving in camera_moves_in.items() if moving is False
+        ]
+        turning = [path for path, moving in camera_moves_in.items() if moving]
         if len(standing) == len(turning) == 1:
             return standing[0], turning[0]
-    return _only("exo video", videos, (EXO,)), None
+    return _only_one("exo video", videos, (EXO,)), None
 
 
-def _only(what: str, found: list[Path], preferred: tuple[str, ...]) -> Path | None:
-    """The one that is there, or the one of a take's usual name."""
-    usual = [path for name in preferred for path in found if path.name == name]
-    if len(found) < 2 or len(usual) == 1:
-        return next(iter(usual or found), None)
+def _only_one(what: str, files: list[Path], preferred: tuple[str, ...]) -> Path | None:
+    """Choose the only file, or the one of a take's usual name."""
+    preferred_files = [path for name in preferred for path in files if path.name == name]
+    if len(files) < 2 or len(preferred_files) == 1:
+        return next(iter(preferred_files or files), None)
     raise EgoXInputError(
         what,
-        got=f"{len(found)}: {', '.join(path.name for path in found[:4])}",
+        got=f"{len(files)}: {', '.join(path.name for path in files[:4])}",
         expected="one",
         fix=f"upload one take at a time, or name the one to use {preferred[0]}",
     )
 
 
 def _depths(root: Path, files: list[Path]) -> list[Path]:
-    """Files of depth, and folders of numbered frames."""
-    alone = [
+    """List files of depth, and folders of numbered frames."""
+    archives = [
         p
         for p in files
         if p.suffix.lower() in (".npz", ".zip")
@@ -271,22 +288,24 @@ def _depths(root: Path, files: list[Path]) -> list[Path]:
         and p.parent.name not in (VIPE_CAMERA, VIPE_POSES)
     ]
     frames = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
-    numbered = {p.parent for p in frames if re.search(r"\d", p.stem)}
-    arrays = [p for p in frames if p.suffix.lower() == ".npy" and p.parent not in numbered]
-    return alone + arrays + sorted(numbered, key=lambda folder: folder != root)
+    numbered_folders = {p.parent for p in frames if re.search(r"\d", p.stem)}
+    arrays = [p for p in frames if p.suffix.lower() == ".npy" and p.parent not in numbered_folders]
+    return archives + arrays + sorted(numbered_folders, key=lambda folder: folder != root)
 
 
-def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
-    """Check whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it
-    must have one of them."""
+def _json_contents(path: Path, strict: bool) -> tuple[bool, bool]:
+    """Check whether a JSON file knows the exo camera, and whether it has ego poses.
+
+    With ``strict`` it must have one of them.
+    """
     content = read_json(path, limit=MAX_META_BYTES)
     entries = listed_takes(content)
     if entries is not None or (isinstance(content, dict) and ENTRY_KEYS & content.keys()):
-        several = isinstance(entries, list) and len(entries) > 1
+        has_several = isinstance(entries, list) and len(entries) > 1
         meta = parse_meta(
-            content, path, "0" if several else ""
+            content, path, "0" if has_several else ""
         )  # which one counts is the user's choice, later
-        return meta.exo_camera is not None and not several, meta.ego is not None
+        return meta.exo_camera is not None and not has_several, meta.ego is not None
     try:
         read_trajectory(path, preset_camera("aria_released", REFERENCE_SIZE), lens=False)
     except EgoXInputError:
@@ -296,26 +315,28 @@ def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
     return False, True
 
 
-def _checked(found: TakeFiles) -> TakeFiles:
-    """With the lengths of video and depth."""
-    if found.video is not None:
-        found = replace(found, frames=probe_video(found.video).frame_count)
-    if found.depth is not None:
-        if found.depth.suffix.lower() == ".npz":
-            _check_arrays(found.depth)
-        with open_depth(found.depth) as depth:
-            found = replace(found, depth_frames=depth.numbering.count)
-    if found.camera is not None and found.camera.suffix == ".npz":
-        read_meta(found.camera)
-    if found.poses is not None and found.poses.name == COLMAP_POSES:
-        read_trajectory(found.poses, preset_camera("aria_released", REFERENCE_SIZE), lens=False)
-    return found
+def _with_lengths(take_files: TakeFiles) -> TakeFiles:
+    """Open the files that were found, and add the lengths of video and depth."""
+    if take_files.video is not None:
+        take_files = replace(take_files, frames=probe_video(take_files.video).frame_count)
+    if take_files.depth is not None:
+        if take_files.depth.suffix.lower() == ".npz":
+            _check_arrays(take_files.depth)
+        with open_depth(take_files.depth) as depth:
+            take_files = replace(take_files, depth_frames=depth.numbering.count)
+    if take_files.camera is not None and take_files.camera.suffix == ".npz":
+        read_meta(take_files.camera)
+    if take_files.poses is not None and take_files.poses.name == COLMAP_POSES:
+        read_trajectory(
+            take_files.poses, preset_camera("aria_released", REFERENCE_SIZE), lens=False
+        )
+    return take_files
 
 
 def _check_arrays(path: Path) -> None:
     """Refuse an .npz with a pickled or damaged array, also one that nobody reads."""
     with open_zip(path, "depth file") as archive:
         for member in archive.infolist():
-            what = f"{member.filename} of {path.name}"
-            with open_member(archive, member, what) as stream:
-                read_npy_header(stream, what, member.file_size)
+            member_label = f"{member.filename} of {path.name}"
+            with open_member(archive, member, member_label) as stream:
+                read_npy_header(stream, member_label, member.file_size)

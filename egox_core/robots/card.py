@@ -93,7 +93,7 @@ def data_card(
     # The set's existing card: text outside our marks is kept.
     owners: str = "",
 ) -> str:
-    """README.md of a set."""
+    """Write the README.md of a set."""
     hands = "It has no hands: neither state nor action."
     if hand_valid is not None:
         left, right = 100 * hand_valid
@@ -104,11 +104,11 @@ def data_card(
         hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
         hands=hands,
     )
-    present = info["features"]
-    text = re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in present else "", text)
-    ours, marked = f"{BEGIN}\n{text}{END}", re.compile(f"{BEGIN}.*{END}", re.DOTALL)
-    if marked.search(owners):
-        return marked.sub(lambda _: ours, owners)
+    features = info["features"]
+    text = re.sub(r"(?m)^\| `(\S+)` .*\n", lambda row: row[0] if row[1] in features else "", text)
+    marked_text, marked_pattern = f"{BEGIN}\n{text}{END}", re.compile(f"{BEGIN}.*{END}", re.DOTALL)
+    if marked_pattern.search(owners):
+        return marked_pattern.sub(lambda _: marked_text, owners)
     tags = [
         *(["human-hands"] if hand_valid is not None else []),
         *(["generated"] if generated else []),
@@ -117,4 +117,4 @@ def data_card(
         license=f"license: {license}\n" if license else "",
         tags="".join(f"- {tag}\n" for tag in tags),
     )
-    return f"{owners.rstrip()}\n\n{ours}\n" if owners.strip() else f"{head}{ours}\n"
+    return f"{owners.rstrip()}\n\n{marked_text}\n" if owners.strip() else f"{head}{marked_text}\n"

@@ -82,7 +82,7 @@ EVEN = 0.25
 
 @frozen
 class Episode:
-    """Everything that a set holds of one run; all pictures and cameras upright."""
+    """Everything that a set holds of one run, with all pictures and cameras upright."""
 
     name: str
     task: str
@@ -131,6 +131,10 @@ def make_episodes(
 ) -> list[Episode]:
     """Collect a run's columns and videos at a set's frame rate.
 
+    A label is that of the picture beside it: resampling takes the nearest frame with all it
+    has, and the source's time is a column. Gaps in the hands of up to half a second are
+    bridged. A longer one cuts the run into several episodes.
+
     A label is that of the picture beside it: resampling takes the nearest frame with all it has, and
     the source's time is a column. Gaps in the hands of up to half a second are bridged; a longer one
     cuts the run into several episodes.
@@ -141,16 +145,16 @@ def make_episodes(
             fit.
     """
     count = len(trajectory)
-    given = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}
-    wrong = [
-        f"{len(each)} of {key}"
-        for key, each in given.items()
-        if each is not None and len(each) != count
+    sequences = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}
+    wrong_lengths = [
+        f"{len(sequence)} of {key}"
+        for key, sequence in sequences.items()
+        if sequence is not None and len(sequence) != count
     ]
-    if wrong or not task.strip() or not name.strip():
+    if wrong_lengths or not task.strip() or not name.strip():
         raise EgoXInputError(
             f"episode {name!r}",
-            got=", ".join(wrong) or "no task" if name.strip() else "no name",
+            got=", ".join(wrong_lengths) or "no task" if name.strip() else "no name",
             expected=f"a name, a task in words, and {count} frames of each, as the ego path has",
             fix="give the frames that the path was made for, and say what is done in them",
         )
@@ -166,17 +170,17 @@ def make_episodes(
         trajectory.check_moments(hands.frames, "hands")
         fit = replace(fit, notes=(*fit.notes, *trajectory.other_hands(hands.frames)))
     times_s = trajectory.frames.times_s
-    picked = frames_at(times_s, fps, resample, name)
-    if (seconds := len(picked) / fps) > MOST_S:
-        said = (
+    frame_numbers = frames_at(times_s, fps, resample, name)
+    if (seconds := len(frame_numbers) / fps) > MOST_S:
+        sentence = (
             f"{seconds:.0f} s in a file of its own: readers may not find its frames; cut the clip"
         )
-        fit = replace(fit, notes=(*fit.notes, Remark(said, RemarkKind.WARNING)))
-    exo, ego = exo[picked], ego[picked]
-    lens = shown = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
+        fit = replace(fit, notes=(*fit.notes, Remark(sentence, RemarkKind.WARNING)))
+    exo, ego = exo[frame_numbers], ego[frame_numbers]
+    lens = shown_lens = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
     if rectify_deg:
-        shown = lens.as_pinhole(rectify_deg)
-        ego = reproject(as_floats(ego), lens, shown, progress)
+        shown_lens = lens.as_pinhole(rectify_deg)
+        ego = reproject(as_floats(ego), lens, shown_lens, progress)
     videos: dict[str, tuple[PictureKind, Tensor]] = {}
     if cameras == "both":
         videos[EXO_VIDEO] = "colour", as_uint8(exo)
@@ -185,38 +189,41 @@ def make_episodes(
         ("observation.images.ego_depth", "depth", 1, depth_m),
         ("observation.images.ego_seen", "classes", 3, seen),
     )
-    for key, kind, channels, each in maps:
-        if each is not None:
-            drawn = each[picked, ..., None]
+    for key, kind, channels, sequence in maps:
+        if sequence is not None:
+            redrawn = sequence[frame_numbers, ..., None]
             if rectify_deg:
-                drawn = reproject(drawn, lens, shown, mode="nearest").to(each.dtype)
-            videos[key] = kind, drawn.expand(-1, -1, -1, channels)
-    path, lens = of_frames(trajectory, picked), shown.upright()
-    upright = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
+                redrawn = reproject(redrawn, lens, shown_lens, mode="nearest").to(sequence.dtype)
+            videos[key] = kind, redrawn.expand(-1, -1, -1, channels)
+    path, lens = of_frames(trajectory, frame_numbers), shown_lens.upright()
+    upright_exo = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
     columns = filled(
         {
             "egox.ego_generated": generated,
             **_pose_columns("ego", replace(path.ego.upright, lens=lens)),
-            **_pose_columns("exo", upright),
+            **_pose_columns("exo", upright_exo),
             "egox.head_guessed": False if path.guessed is None else path.guessed,
-            "egox.path_deg": fit.path_deg[picked],
+            "egox.path_deg": fit.path_deg[frame_numbers],
             "egox.camera_fits": fit.fits,
-            "egox.source_time": times_s[picked],
+            "egox.source_time": times_s[frame_numbers],
         },
-        len(picked),
+        len(frame_numbers),
     )
-    pieces = [(torch.arange(len(picked)), columns)]
+    pieces = [(torch.arange(len(frame_numbers)), columns)]
     if hands is not None:
-        track, gaps = hands.select(picked), HandGaps.of(hands.valid[picked], fps, min_hand_share)
-        if said := gaps.text(len(picked)):
-            fit = replace(fit, notes=(*fit.notes, Remark(said)))
-        label_px = _label_px(track, detected and detected.select(picked), path, lens)
+        track, gaps = (
+            hands.select(frame_numbers),
+            HandGaps.of(hands.valid[frame_numbers], fps, min_hand_share),
+        )
+        if sentence := gaps.text(len(frame_numbers)):
+            fit = replace(fit, notes=(*fit.notes, Remark(sentence)))
+        label_px = _label_px(track, detected and detected.select(frame_numbers), path, lens)
         pieces = []
         for piece in gaps.pieces:
             labels = _hand_columns(track.select(piece), of_frames(path, piece), gaps.labelled)
             labels["egox.hand_label_px"] = label_px[piece]
-            others = {key: values[piece] for key, values in columns.items()}
-            pieces.append((piece, filled({**labels, **others}, len(piece))))
+            other_columns = {key: values[piece] for key, values in columns.items()}
+            pieces.append((piece, filled({**labels, **other_columns}, len(piece))))
     return [
         Episode(
             name=piece_name(name, number, len(pieces)),
@@ -224,7 +231,7 @@ def make_episodes(
             fps=fps,
             videos={key: (kind, frames[piece]) for key, (kind, frames) in videos.items()},
             columns=labels,
-            exo_camera=upright.camera,
+            exo_camera=upright_exo.camera,
             ego_camera=lens,
             made_from=made_from,
             fit=fit,
@@ -243,13 +250,14 @@ def filled(
     columns: Mapping[str, Any],
     count: int,  # T
 ) -> dict[str, np.ndarray]:  # [T] or [T, N]
-    """Columns in their types and in the order of :data:`COLUMNS`, with a row for each frame."""
-    made = {}
+    """Bring columns into their types and into the order of :data:`COLUMNS`, with a row for each
+    frame."""
+    filled_columns = {}
     for key, (kind, names) in COLUMNS.items():
         if key in columns:
             shape = (count, len(names)) if names else (count,)
-            made[key] = np.broadcast_to(columns[key], shape).astype(kind)
-    return made
+            filled_columns[key] = np.broadcast_to(columns[key], shape).astype(kind)
+    return filled_columns
 
 
 def frames_at(
@@ -258,16 +266,17 @@ def frames_at(
     resample: bool,
     name: str,
 ) -> Tensor:  # [N] int64
-    """Frames nearest to even times from the first on; all of them where they are even already.
+    """Find the frames nearest to even times from the first on, which are all of them if they are
+    even.
 
     Raises:
         EgoXInputError: times at another rate or uneven, and ``resample`` is off.
     """
-    since = (times_s - times_s[0]).numpy()
-    if len(since) and np.abs(since * fps - np.arange(len(since))).max() <= EVEN:
-        return torch.arange(len(since))
-    if not resample or (np.diff(since) <= 0).any():
-        rate = (len(since) - 1) / max(float(since[-1]), 1e-9)
+    elapsed = (times_s - times_s[0]).numpy()
+    if len(elapsed) and np.abs(elapsed * fps - np.arange(len(elapsed))).max() <= EVEN:
+        return torch.arange(len(elapsed))
+    if not resample or (np.diff(elapsed) <= 0).any():
+        rate = (len(elapsed) - 1) / max(float(elapsed[-1]), 1e-9)
         raise EgoXInputError(
             f"frame rate of {name!r}",
             got=f"{rate:g} frames a second, or uneven times",
@@ -275,9 +284,11 @@ def frames_at(
             fix=f"take the nearest frames by 'resample' (--fps {fps} --resample in a command), or "
             "write another set",
         )
-    wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
-    after = np.searchsorted(since, wanted).clip(1, len(since) - 1)
-    return torch.from_numpy(after - (wanted - since[after - 1] < since[after] - wanted))
+    even_times = np.arange(int(elapsed[-1] * fps + 1e-6) + 1) / fps
+    next_frames = np.searchsorted(elapsed, even_times).clip(1, len(elapsed) - 1)
+    return torch.from_numpy(
+        next_frames - (even_times - elapsed[next_frames - 1] < elapsed[next_frames] - even_times)
+    )
 
 
 def _hand_columns(
@@ -322,13 +333,19 @@ def _label_px(
     ego video."""
     if detected is None:
         return torch.full(hands.valid.shape, float(NOT_TESTABLE))
-    (one, first), (two, second) = (
+    (projected, projected_valid), (detected_px, detected_valid) = (
         camera.project(points.nan_to_num(0.0))
         for points in (hands.in_head(path)[0], detected.joints)
     )
-    off = (one - two).norm(dim=-1).masked_fill(~(first & second), torch.nan).nanmedian(-1).values
-    testable = hands.valid & detected.valid & torch.isfinite(off)
-    return torch.where(testable, off, NOT_TESTABLE)
+    distances_px = (
+        (projected - detected_px)
+        .norm(dim=-1)
+        .masked_fill(~(projected_valid & detected_valid), torch.nan)
+        .nanmedian(-1)
+        .values
+    )
+    testable = hands.valid & detected.valid & torch.isfinite(distances_px)
+    return torch.where(testable, distances_px, NOT_TESTABLE)
 
 
 def _pose_columns(which: str, camera: CameraPath) -> dict[str, Tensor]:

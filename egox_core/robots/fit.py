@@ -29,7 +29,7 @@ real takes no frame is like the scene at all: they aren't testable."""
 
 @frozen
 class CameraFit(StageReport):
-    """Findings of the checks; ``fits`` is a key of :data:`WORDS`."""
+    """Findings of the checks, with a key of :data:`WORDS` as ``fits``."""
 
     # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured
     path_deg: Tensor
@@ -41,7 +41,7 @@ class CameraFit(StageReport):
 
     @classmethod
     def untested(cls, count: int) -> CameraFit:
-        """The outcome without a scene."""
+        """Make the outcome for a run without a scene."""
         return cls(path_deg=torch.full((count,), float(NOT_TESTABLE)))
 
 
@@ -63,28 +63,29 @@ def camera_fit(
     """
     trajectory.check_moments(scene.frames, "scene")
     place = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
-    odd = [note for note in place if note.kind == RemarkKind.STRANGE_PLACE]
-    found = PathViews.of(scene, trajectory, progress=progress).error(ego)
-    score = float(found.score.median())
+    strange_places = [note for note in place if note.kind == RemarkKind.STRANGE_PLACE]
+    path_error = PathViews.of(scene, trajectory, progress=progress).error(ego)
+    score = float(path_error.score.median())
     if not generated and score < LEAST_SCORE:
-        turned = exo_turned_error(scene, trajectory, ego, progress)
-        turned_score = float(turned.score.median())
+        turned_error = exo_turned_error(scene, trajectory, ego, progress)
+        turned_score = float(turned_error.score.median())
         if turned_score > score:
-            found, score = turned, turned_score
+            path_error, score = turned_error, turned_score
     path_deg = CameraFit.untested(len(ego)).path_deg
-    path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
+    path_deg[:: path_error.step] = path_error.angle_deg.nan_to_num(NOT_TESTABLE)
     # It doesn't decide: depth of a few other takes fits by chance, too.
-    strange = [note for note in scene.notes if note.kind in MISFITS]
-    other = trajectory.other_exo(*scene.exos)
-    fits, notes = NOT_TESTABLE, [*place, *strange, *other, Remark(found.text())]
-    if not generated and found.median_deg is not None and score >= LEAST_SCORE:
-        shift_m = float(found.shift_m.nanmedian(0).values.norm())
-        fits = RIGHT if found.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
-        lag = path_lag(found, trajectory.ego)
+    misfit_notes = [note for note in scene.notes if note.kind in MISFITS]
+    camera_remarks = trajectory.other_exo(*scene.exos)
+    verdict = NOT_TESTABLE
+    notes = [*place, *misfit_notes, *camera_remarks, Remark(path_error.text())]
+    if not generated and path_error.median_deg is not None and score >= LEAST_SCORE:
+        shift_m = float(path_error.shift_m.nanmedian(0).values.norm())
+        verdict = RIGHT if path_error.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG
+        lag = path_lag(path_error, trajectory.ego)
         if lag is not None:
             notes.append(Remark(lag.text()))
         if lag is None or shift_m > MOST_M:
             notes.append(Remark(f"Its camera is {100 * shift_m:.0f} cm off"))
-    elif odd:
-        fits = WRONG
-    return CameraFit(path_deg=path_deg, fits=fits, notes=tuple(notes))
+    elif strange_places:
+        verdict = WRONG
+    return CameraFit(path_deg=path_deg, fits=verdict, notes=tuple(notes))

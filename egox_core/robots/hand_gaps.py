@@ -91,7 +91,7 @@ def bridged(
 
 
 def hands_at_rest() -> Tensor:  # [2, 24] float64
-    """State of hands that are never seen, left first: flat, palms down, fingers ahead."""
+    """Compute the state of hands that are never seen, left first: flat, palms down, fingers ahead."""
     wrist, tips = (
         torch.tensor(values, dtype=torch.float64) for values in (WRIST_AT_REST, TIPS_AT_REST)
     )
@@ -100,20 +100,20 @@ def hands_at_rest() -> Tensor:  # [2, 24] float64
     other_side = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
     hands = []
     for mirror in (other_side, torch.ones(3, dtype=torch.float64)):
-        placed = (wrist + tips @ turn.T) * mirror
-        hands.append(torch.cat((wrist * mirror, turn[:, :2].T.flatten(), placed.flatten())))
+        tips_in_head = (wrist + tips @ turn.T) * mirror
+        hands.append(torch.cat((wrist * mirror, turn[:, :2].T.flatten(), tips_in_head.flatten())))
     return torch.stack(hands)
 
 
 def _pieces(valid: Tensor, longest: int) -> list[Tensor]:
-    """Frame numbers of the runs between gaps that are longer than so many frames."""
-    known = torch.ones(len(valid), dtype=torch.bool)
+    """List the frame numbers of the runs between gaps that are longer than so many frames."""
+    known_mask = torch.ones(len(valid), dtype=torch.bool)
     for hand in valid.unbind(1):
         for gap in _runs(~hand):
             if len(gap) > longest:
-                known[gap] = False
+                known_mask[gap] = False
     # A run as short as a bridged gap shows no movement.
-    runs = _runs(known)
+    runs = _runs(known_mask)
     return [run for run in runs if len(run) > longest] or (runs if len(runs) == 1 else [])
 
 

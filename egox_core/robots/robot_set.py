@@ -72,7 +72,7 @@ def open_set(
     folder: Path,
     options: SetOptions = SetOptions(),  # noqa: B008  frozen
 ) -> Generator[RobotSet]:
-    """Hold a set, a new or a present one, for this process, and mend what a killed writer left.
+    """Hold a set, a new or a present one, for this process, and repair what a killed writer left.
 
     Raises:
         EgoXInputError: no pyarrow, nothing can be written, another process writes to it, a set of
@@ -80,8 +80,8 @@ def open_set(
     """
     require_pyarrow()
     require_writable(folder, f"robot data set {folder.name!r}")
-    with file_lock(folder / "meta", wait=False) as free:
-        if not free:
+    with file_lock(folder / "meta", wait=False) as is_free:
+        if not is_free:
             raise EgoXInputError(
                 f"robot data set {folder.name!r}",
                 got="another process that writes to it",
@@ -89,9 +89,9 @@ def open_set(
                 fix="wait for it, or write another set",
             )
         work = folder / WORK
-        killed = work.is_dir()
+        was_killed = work.is_dir()
         shutil.rmtree(work, ignore_errors=True)
-        robots = RobotSet(folder, options, killed)
+        robots = RobotSet(folder, options, was_killed)
         try:
             yield robots
         finally:
@@ -99,13 +99,13 @@ def open_set(
 
 
 class RobotSet:
-    """A set that this process holds; made by :func:`open_set`."""
+    """A set that this process holds, made by :func:`open_set`."""
 
     def __init__(self, folder: Path, options: SetOptions, killed: bool) -> None:
         self._folder, self._options = folder, options
         self._info: dict[str, Any] = {}
         self._tasks: list[str] = []
-        self._made: dict[str, str] = {}  # an episode's name to the digest of its files
+        self._digests: dict[str, str] = {}  # an episode's name to the digest of its files
         self._statistics: Mapping[str, Statistics] = {}
         self._last: dict[str, Any] = {}  # row of the last episode
         self._rows, self._rows_in_file = 0, 0  # of episodes: all, and in the last file of them
@@ -116,25 +116,25 @@ class RobotSet:
         if info.is_file():
             content = read_json_object(info, "info.json of the robot data set")
             # A number that is a text, a key that is gone: many places of a damaged set lead here.
-            wrong = (AttributeError, LookupError, TypeError, ValueError)
-            with intact(f"robot data set {folder.name!r}", wrong, expected="a whole set"):
+            errors = (AttributeError, LookupError, TypeError, ValueError)
+            with intact(f"robot data set {folder.name!r}", errors, expected="a whole set"):
                 self._resume(content)
             return
         meta, films = info.parent, folder.glob(f"videos/*/{FILE}.mp4".format(**FIRST))
-        own = self._path(DATA, 0), self._path(EPISODES, 0), meta / "tasks.parquet"
-        foreign = next(
-            (file for file in (*own, meta / "stats.json", *films) if file.exists()), None
+        own_files = self._path(DATA, 0), self._path(EPISODES, 0), meta / "tasks.parquet"
+        foreign_file = next(
+            (file for file in (*own_files, meta / "stats.json", *films) if file.exists()), None
         )
-        if foreign is not None and not killed:
+        if foreign_file is not None and not killed:
             raise EgoXInputError(
                 f"robot data set {folder.name!r}",
-                got=f"{foreign.relative_to(folder).as_posix()} in a folder that is no set",
+                got=f"{foreign_file.relative_to(folder).as_posix()} in a folder that is no set",
                 expected="a set, or a folder without files of those names",
                 fix="write another set",
             )
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Count the episodes."""
         return self._rows
 
     def rate_for(
@@ -146,14 +146,14 @@ class RobotSet:
         fps: int = 0,
         resample: bool = False,
     ) -> int:
-        """Frames a second that a clip of these times can be written with.
+        """Choose the frames per second that a clip of these times can be written with.
 
         Raises:
             EgoXInputError: times at another rate or uneven, and ``resample`` is off.
         """
         span = float(times_s[-1] - times_s[0])
-        own = max(1, round((len(times_s) - 1) / span)) if span > 0 else 1
-        rate = fps or self._info.get("fps", own)
+        clip_rate = max(1, round((len(times_s) - 1) / span)) if span > 0 else 1
+        rate = fps or self._info.get("fps", clip_rate)
         frames_at(times_s.double(), rate, resample, name)
         return rate
 
@@ -168,8 +168,12 @@ class RobotSet:
                 f"no egox/name of {self._unnamed} episodes, so that {name!r} may be among them"
             )
         form = re.compile(rf"{re.escape(name)}(?:_\d+of(\d+))?")
-        matches = {each: match for each in self._made if (match := form.fullmatch(each))}
-        if any(self._made[each] != made_from for each in matches):
+        matches = {
+            episode_name: match
+            for episode_name in self._digests
+            if (match := form.fullmatch(episode_name))
+        }
+        if any(self._digests[episode_name] != made_from for episode_name in matches):
             raise EgoXInputError(
                 f"episode {name!r}",
                 got="other files than those it was written from",
@@ -179,13 +183,15 @@ class RobotSet:
         return name in matches or any(len(matches) == int(m[1]) for m in matches.values())
 
     def append(self, episode: Episode, progress: Progress = no_progress) -> None:
-        """Add an episode. Until it is whole, and where ``progress`` cancels, the set stays as it was.
+        """Add an episode.
+
+        Until it is whole, and where ``progress`` cancels, the set stays as it was.
 
         Raises:
             EgoXInputError: a name that the set has, other pictures or another rate than the set's.
             OSError: a full disk; the set stays as it was.
         """
-        if episode.name in self._made:
+        if episode.name in self._digests:
             raise EgoXInputError(
                 f"episode {episode.name!r}",
                 got="a name that the set has",
@@ -193,14 +199,16 @@ class RobotSet:
                 fix="give the run another name, or write another set",
             )
         features = _features(episode)
-        known = self._info.get("features", features)
-        different = sorted(k for k in {*known, *features} if known.get(k) != features.get(k))
-        if different == ["action", "observation.state"] and not self._has_gaps():
-            different = []  # written before gaps were bridged, and there was none
-        if different:
+        set_features = self._info.get("features", features)
+        differing_keys = sorted(
+            k for k in {*set_features, *features} if set_features.get(k) != features.get(k)
+        )
+        if differing_keys == ["action", "observation.state"] and not self._has_gaps():
+            differing_keys = []  # written before gaps were bridged, and there was none
+        if differing_keys:
             raise EgoXInputError(
                 f"episode {episode.name!r}",
-                got=f"other {', '.join(different)} than the set's",
+                got=f"other {', '.join(differing_keys)} than the set's",
                 expected="pictures of the same kinds, sizes and rate in the whole set, hands in all "
                 "episodes or in none, and their gaps bridged (sets before 1.3 have zeros there)",
                 fix="write another set, or bring the clip to the size and rate of this one",
@@ -211,13 +219,13 @@ class RobotSet:
         return bool((self._statistics["egox.hand_valid"]["min"] < 1).any())
 
     def _write(self, episode: Episode, features: dict[str, Any], progress: Progress) -> None:
-        """Make the files that grow anew, then put them in place, info.json last."""
+        """Write new versions of all files that grow, then move them into place, info.json last."""
         work, meta, options = self._folder / WORK, self._folder / "meta", self._options
         work.mkdir(parents=True, exist_ok=True)
-        made: dict[Path, Path] = {}  # by the place that each is for
+        staged_files: dict[Path, Path] = {}  # by the place that each is for
 
         def staged(path: Path) -> Path:
-            return made.setdefault(path, work / f"staged_{len(made)}{path.suffix}")
+            return staged_files.setdefault(path, work / f"staged_{len(staged_files)}{path.suffix}")
 
         number, count, first = len(self), len(episode), self._info.get("total_frames", 0)
         tasks = list(dict.fromkeys((*self._tasks, episode.task)))
@@ -249,27 +257,30 @@ class RobotSet:
             },
         }
         for key, (kind, frames) in episode.videos.items():
-            series, own = f"videos/{key}", work / f"{key}.mp4"
-            encode(own, frames, kind, episode.fps, progress)
-            size, seconds = own.stat().st_size, count / episode.fps
-            path, held = self._place(series, size, options.video_mb, row, seconds)
-            start = self._last[f"{series}/to_timestamp"] if held else 0.0
-            before = round(start * episode.fps)
-            kept = [(path, before)] if held else []
-            join(staged(path), [*kept, (own, count)], episode.fps)
+            series, own_video = f"videos/{key}", work / f"{key}.mp4"
+            encode(own_video, frames, kind, episode.fps, progress)
+            size, seconds = own_video.stat().st_size, count / episode.fps
+            path, held_episodes = self._place(series, size, options.video_mb, row, seconds)
+            start = self._last[f"{series}/to_timestamp"] if held_episodes else 0.0
+            frames_before = round(start * episode.fps)
+            kept_parts = [(path, frames_before)] if held_episodes else []
+            join(staged(path), [*kept_parts, (own_video, count)], episode.fps)
             row[f"{series}/from_timestamp"] = start
-            row[f"{series}/to_timestamp"] = (before + count) / episode.fps
+            row[f"{series}/to_timestamp"] = (frames_before + count) / episode.fps
         table = frame_table(columns)
-        path, held = self._place(DATA, table.nbytes, options.data_mb, row)
-        grow(path, held, table, staged(path))
-        path, held = self._place(EPISODES, row_table(row).nbytes, options.data_mb, row)
+        path, held_episodes = self._place(DATA, table.nbytes, options.data_mb, row)
+        grow(path, held_episodes, table, staged(path))
+        path, held_episodes = self._place(EPISODES, row_table(row).nbytes, options.data_mb, row)
         if self._last and path != self._path(EPISODES, 0):  # loaders want one form of all files
             row = {key: row[key] for key in self._last if key in row}
-        grow(path, held, row_table(row), staged(path), one_group=True)
+        grow(path, held_episodes, row_table(row), staged(path), one_group=True)
         total = merged(self._statistics, statistics)
         write_tasks(staged(meta / "tasks.parquet"), tasks)
-        plain = {key: {name: each[name].tolist() for name in NAMES} for key, each in total.items()}
-        write_json(staged(meta / "stats.json"), plain)
+        statistics_json = {
+            key: {name: feature_statistics[name].tolist() for name in NAMES}
+            for key, feature_statistics in total.items()
+        }
+        write_json(staged(meta / "stats.json"), statistics_json)
         info = {
             "codebase_version": VERSION,
             "robot_type": "human hands",
@@ -302,12 +313,12 @@ class RobotSet:
         )
         staged(card).write_bytes(text.encode(*ANY_BYTES))
         write_json(staged(meta / "info.json"), info)
-        for path, file in made.items():
+        for path, file in staged_files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
         self._info, self._tasks, self._statistics, self._last = info, tasks, total, row
-        self._made[episode.name], self._made_by, self._edited = episode.made_from, made_by, False
-        self._rows, self._rows_in_file = number + 1, held + 1
+        self._digests[episode.name], self._made_by, self._edited = episode.made_from, made_by, False
+        self._rows, self._rows_in_file = number + 1, held_episodes + 1
 
     def _place(
         self,
@@ -322,19 +333,19 @@ class RobotSet:
         Returns:
             The file, and how many episodes that count it has already.
         """
-        number, first, known, files = 0, len(self), 0, self._options.chunk_files
+        number, first, size_known, files = 0, len(self), 0, self._options.chunk_files
         if self._last:
             place: list[Any] = [self._last.get(f"{series}/{name}") for name in PLACE]
-            chunk, file, first, known = place
-            number, until = chunk * files + file, self._last.get(f"{series}/to_timestamp", 0.0)
+            chunk, file, first, size_known = place
+            number, end_s = chunk * files + file, self._last.get(f"{series}/to_timestamp", 0.0)
             if series == EPISODES:  # of which another program's files can be read and go on
-                first, known = len(self) - self._rows_in_file, known or 0
+                first, size_known = len(self) - self._rows_in_file, size_known or 0
             elif self._edited:
-                known = np.inf
-            if known + size >= limit_mb * 2**20 or until + seconds > MOST_S:
-                number, first, known = number + 1, len(self), 0
-        noted = (*divmod(number, files), first, known + size)
-        row |= {f"{series}/{name}": value for name, value in zip(PLACE, noted, strict=True)}
+                size_known = np.inf
+            if size_known + size >= limit_mb * 2**20 or end_s + seconds > MOST_S:
+                number, first, size_known = number + 1, len(self), 0
+        new_place = (*divmod(number, files), first, size_known + size)
+        row |= {f"{series}/{name}": value for name, value in zip(PLACE, new_place, strict=True)}
         return self._path(series, number), len(self) - first
 
     def _path(self, series: str, number: int) -> Path:
@@ -344,7 +355,7 @@ class RobotSet:
         return self._folder / series / f"{name}.{suffix}"
 
     def _resume(self, info: dict[str, Any]) -> None:
-        """Take up a set where info.json says it ends; what lies beyond doesn't count."""
+        """Load a set's state as its info.json and rows tell it, and ignore files beyond that."""
         if info.get("codebase_version") != VERSION:
             raise EgoXInputError(
                 f"robot data set {self._folder.name!r}",
@@ -358,33 +369,33 @@ class RobotSet:
         places = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE[:2]]
         files = numbers_from()
         has_hands = any(key in info["features"] for key in HAND_COLUMNS)
-        wanted = [key for key in COLUMNS if has_hands or key not in HAND_COLUMNS]
-        lacking = [key for key in wanted if key not in info["features"]]
-        if more := info["features"].keys() - {*COLUMNS, *VIDEOS}:
-            raise self._foreign(f"{', '.join(sorted(more))} in it, which an episode hasn't")
-        while not lacking and (left := info["total_episodes"] - len(self)):
-            rows = read_rows(self._path(EPISODES, next(files)))[:left]
-            lacking = [key for key in (*places, *statistics) if key not in rows[0]]
-            for row in rows if not lacking else ():
+        wanted_keys = [key for key in COLUMNS if has_hands or key not in HAND_COLUMNS]
+        lacking_keys = [key for key in wanted_keys if key not in info["features"]]
+        if unknown_keys := info["features"].keys() - {*COLUMNS, *VIDEOS}:
+            raise self._foreign(f"{', '.join(sorted(unknown_keys))} in it, which an episode hasn't")
+        while not lacking_keys and (rows_left := info["total_episodes"] - len(self)):
+            rows = read_rows(self._path(EPISODES, next(files)))[:rows_left]
+            lacking_keys = [key for key in (*places, *statistics) if key not in rows[0]]
+            for row in rows if not lacking_keys else ():
                 self._last = row
                 if isinstance(name := row.get("egox/name"), str):
-                    self._made[name] = row["egox/made_from"]
+                    self._digests[name] = row["egox/made_from"]
                 else:
                     self._unnamed += 1
                 self._made_by.append(row.get("egox/made_by") or "")
-                found = {
+                row_statistics = {
                     key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES}
                     for key in info["features"]
                 }
-                self._statistics = merged(self._statistics, found)
+                self._statistics = merged(self._statistics, row_statistics)
             self._rows, self._rows_in_file = len(self) + len(rows), len(rows)
-        if lacking:
-            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-            raise self._foreign(f"no {', '.join(lacking[:3])}{more} in it")
+        if lacking_keys:
+            rest_text = f" and {len(lacking_keys) - 3} more" if len(lacking_keys) > 3 else ""
+            raise self._foreign(f"no {', '.join(lacking_keys[:3])}{rest_text} in it")
         # Its order is the numbers', which another program may have given otherwise.
         tasks = read_rows(self._folder / "meta" / "tasks.parquet")
-        named = {row.pop("task_index"): str(*row.values()) for row in tasks}
-        self._tasks = [named[number] for number in range(info["total_tasks"])]
+        task_names = {row.pop("task_index"): str(*row.values()) for row in tasks}
+        self._tasks = [task_names[number] for number in range(info["total_tasks"])]
         if self._last:
             chunk, file, first, _ = (self._last.get(f"{DATA}/{name}") for name in PLACE)
             groups = row_groups(self._path(DATA, chunk * info["chunks_size"] + file))

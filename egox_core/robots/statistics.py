@@ -52,25 +52,27 @@ def of_pictures(
     frames: Tensor,  # [T, H, W, C], as in :func:`encode`
     kind: PictureKind,
 ) -> Statistics:
-    """Statistics of each channel over pixels of frames evenly spread, in the form [C, 1, 1]."""
+    """Compute each channel's statistics [C, 1, 1] over pixels of evenly spread frames."""
     total = len(frames)
     count = int(np.clip(total**0.75, min(SAMPLES, total), MOST_SAMPLES))
-    picked = as_loaded(frames[np.linspace(0, total - 1, count).round().astype(int)], kind)
-    longer = max(picked.shape[1:3])
+    sampled_frames = as_loaded(frames[np.linspace(0, total - 1, count).round().astype(int)], kind)
+    longer = max(sampled_frames.shape[1:3])
     step = longer // SMALL_PX if longer >= LARGE_PX else 1
-    found = of_numbers(picked[:, ::step, ::step].reshape(-1, picked.shape[-1]))
-    shaped = {name: values[:, None, None] for name, values in found.items()}
-    return shaped | {"count": np.array([count])}
+    flat_statistics = of_numbers(
+        sampled_frames[:, ::step, ::step].reshape(-1, sampled_frames.shape[-1])
+    )
+    statistics = {name: values[:, None, None] for name, values in flat_statistics.items()}
+    return statistics | {"count": np.array([count])}
 
 
 def merged(
     first: Mapping[str, Statistics],  # by feature; empty: of nothing yet
     second: Mapping[str, Statistics],
 ) -> Mapping[str, Statistics]:
-    """Join the statistics of both; quantiles are averaged, as LeRobot does."""
+    """Join the statistics of both, with averaged quantiles, as LeRobot does."""
     if not first:
         return second
-    return {key: _merged(first[key], each) for key, each in second.items()}
+    return {key: _merged(first[key], statistics) for key, statistics in second.items()}
 
 
 def _merged(first: Statistics, second: Statistics) -> Statistics:
@@ -81,7 +83,8 @@ def _merged(first: Statistics, second: Statistics) -> Statistics:
 
     mean = average("mean")
     square = sum(
-        each["count"] * (each["std"] ** 2 + (each["mean"] - mean) ** 2) for each in (first, second)
+        statistics["count"] * (statistics["std"] ** 2 + (statistics["mean"] - mean) ** 2)
+        for statistics in (first, second)
     )
     return {
         "min": np.minimum(first["min"], second["min"]),

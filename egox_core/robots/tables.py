@@ -1,4 +1,4 @@
-"""Parquet files of a robot data set, and how one grows by an episode; pyarrow does the rest."""
+"""Parquet files of a robot data set, which grow by an episode at a time, on top of pyarrow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS_FOR_PANDAS = (
 
 
 def frame_table(columns: Mapping[str, np.ndarray]) -> Any:
-    """A pyarrow table of an episode's frames: numbers [T], or lists of one length [T, N]."""
+    """Make a pyarrow table of an episode's frames: numbers [T], or lists of one length [T, N]."""
     import pyarrow as pa
 
     return pa.table(
@@ -34,7 +34,7 @@ def frame_table(columns: Mapping[str, np.ndarray]) -> Any:
 
 
 def row_table(row: dict[str, Any]) -> Any:
-    """A pyarrow table of one row."""
+    """Make a pyarrow table of one row."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([row])
@@ -59,9 +59,9 @@ def grow(
         with pq.ParquetFile(source) as file:
             if one_group:
                 # Another program may have left out columns, and tells of those that it knows.
-                kept = file.read().slice(0, keep).replace_schema_metadata(None)
-                both = pa.concat_tables([kept, table], promote_options="permissive")
-                parts = [both.combine_chunks()]
+                kept_rows = file.read().slice(0, keep).replace_schema_metadata(None)
+                joined_table = pa.concat_tables([kept_rows, table], promote_options="permissive")
+                parts = [joined_table.combine_chunks()]
             else:
                 parts = [*map(file.read_row_group, range(keep)), table]
     with pq.ParquetWriter(target, parts[0].schema) as writer:
@@ -70,7 +70,7 @@ def grow(
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file as dictionaries.
+    """Read the rows of a file as dictionaries.
 
     Raises:
         EgoXInputError: no file, a damaged one.

@@ -73,9 +73,12 @@ def as_loaded(
 def depth_codes(
     depth_m: Tensor,  # [...] z depth, metres, NaN unknown
 ) -> np.ndarray:  # [...] uint16
-    """Quantise depth as LeRobot does: 1 mm at 1 m. Unknown depth becomes 0, that is 1 cm."""
-    near, far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
-    share = (np.log(as_loaded(depth_m, "depth") + DEPTH_SHIFT_M) - near) / (far - near)
+    """Quantise depth as LeRobot does: 1 mm at 1 m.
+
+    Unknown depth becomes 0, that is 1 cm.
+    """
+    log_near, log_far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
+    share = (np.log(as_loaded(depth_m, "depth") + DEPTH_SHIFT_M) - log_near) / (log_far - log_near)
     return np.rint(LEVELS * share).astype(np.uint16)
 
 
@@ -118,7 +121,7 @@ def encode(
     fps: int,
     progress: Progress = no_progress,
 ) -> None:
-    """Write one episode's video; the same frames give the same bytes.
+    """Write one episode's video, in the same bytes for the same frames.
 
     Raises:
         EgoXInputError: an odd side, which 4:2:0 can't hold; a build of PyAV without the encoder.
@@ -147,8 +150,10 @@ def encode(
         stream.codec_context.thread_count = 1
         for count, frame in enumerate(frames, 1):
             picture = depth_codes(frame[..., 0]) if kind == "depth" else frame.numpy()
-            shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=form.picture)
-            file.mux(stream.encode(shown))
+            video_frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(picture), format=form.picture
+            )
+            file.mux(stream.encode(video_frame))
             progress(count, len(frames), "writing video")
         file.mux(stream.encode(None))
 
@@ -168,7 +173,11 @@ def join(
             with av.open(str(file)) as source:
                 video = source.streams.video[0]
                 stream = stream or target.add_stream_from_template(video)
-                packets = (each for each in source.demux(video) if each.dts is not None)
+                packets = (
+                    packet_read
+                    for packet_read in source.demux(video)
+                    if packet_read.dts is not None
+                )
                 for packet in islice(packets, count):
                     packet.stream, packet.time_base = stream, Fraction(1, fps)
                     packet.pts = packet.dts = number

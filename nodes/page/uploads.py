@@ -17,7 +17,7 @@ from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import TRUTH
-from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, take_in, use_as_truth
+from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, store_upload, use_as_truth
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ..host.paths import resolve
 from ..host.remember import RENEWALS
@@ -119,7 +119,7 @@ def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
         EgoXInputError: no take's files.
         OSError: the disk refuses.
     """
-    placed, files = take_in(staging, root, names)
+    placed, files = store_upload(staging, root, names)
 
     def named(path: Path | None) -> str | None:
         return None if path is None else path.relative_to(root.parent).as_posix()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from egox_core.file_names import PRIOR, TRUTH
-from egox_core.page.uploads import name_of_upload, told_apart, use_as_truth
+from egox_core.page.uploads import find_take_files, name_of_upload, use_as_truth
 from egox_core.safe_files import write_json
 from egox_core.takes.depth_readers import open_depth
 from egox_train.video_writer import write_video
@@ -84,7 +84,7 @@ def write(folder: Path, *names: str) -> Path:
 )
 def test_files_are_told_apart(tmp_path, names, found):
     folder = write(tmp_path / "take", *names)
-    files = told_apart(folder)
+    files = find_take_files(folder)
     assert {
         kind: path.relative_to(folder).as_posix()
         for kind in ("video", "depth", "camera", "poses")
@@ -99,10 +99,10 @@ def test_files_are_told_apart(tmp_path, names, found):
 
 
 def test_a_head_video_without_an_exo_video_is_named(tmp_path):
-    files = told_apart(write(tmp_path / "take", TRUTH, "depth.npz", "meta.json"))
+    files = find_take_files(write(tmp_path / "take", TRUTH, "depth.npz", "meta.json"))
     assert files.video is None and files.truth.name == TRUTH and files.unused == (TRUTH,)
     with refuses(TRUTH):
-        told_apart(write(tmp_path / "alone", TRUTH))
+        find_take_files(write(tmp_path / "alone", TRUTH))
 
 
 @pytest.mark.parametrize("names", [("kitchen.mp4", "a head.mp4"), ("exo.mp4", "ego.mp4")])
@@ -111,7 +111,7 @@ def test_a_second_video_whose_camera_moves_is_no_exo_video(tmp_path, names):
     sample, (exo, ego) = ROOT / "sample" / "calm_room", (tmp_path / name for name in names)
     shutil.copy(sample / "exo.mp4", exo)
     shutil.copy(sample / "ego_ground_truth.mp4", ego)
-    files = told_apart(tmp_path)
+    files = find_take_files(tmp_path)
     assert (files.video, files.turning, files.unused) == (exo, ego, ())
     slow = tmp_path / "slow.mp4"
     write_video(slow, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 5.0)
@@ -119,7 +119,7 @@ def test_a_second_video_whose_camera_moves_is_no_exo_video(tmp_path, names):
         use_as_truth(slow, exo)
     slow.unlink()
     use_as_truth(ego, exo)
-    assert told_apart(tmp_path).turning is None and not ego.exists()
+    assert find_take_files(tmp_path).turning is None and not ego.exists()
     assert (tmp_path / TRUTH).read_bytes() == (sample / TRUTH).read_bytes()
 
 
@@ -145,7 +145,7 @@ def test_what_is_no_take_is_refused(tmp_path):
         (write(tmp_path / "depths", "a.npz", "b.npz"), "depth.npz"),
     ):
         with refuses(message):
-            told_apart(folder)
+            find_take_files(folder)
 
 
 def test_the_folder_s_name():
