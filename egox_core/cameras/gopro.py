@@ -30,16 +30,16 @@ def undistorted_focal(
     size: tuple[int, int] = GOPRO_SIZE,
     distortion: tuple[float, ...] = GOPRO_DISTORTION,
 ) -> float:
-    """fx of the new camera matrix that the dataset's tool makes of a raw lens of focal length
-    ``focal``; px."""
+    """Compute fx (px) of the new camera matrix that the dataset's tool makes of a raw lens of focal
+    length ``focal``."""
     import cv2  # here, since kernels are measured where it is missing
 
     width, height = size
     k = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+    new_k = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
         k, np.array(distortion), size, np.eye(3), balance=BALANCE
     )
-    return float(new[0, 0])
+    return float(new_k[0, 0])
 
 
 def raw_focal(
@@ -47,8 +47,8 @@ def raw_focal(
     size: tuple[int, int] = GOPRO_SIZE,
     distortion: tuple[float, ...] = GOPRO_DISTORTION,
 ) -> float:
-    """fx of the raw lens whose undistorted picture has ``annotation_focal``; px of a picture of
-    ``size``.
+    """Find fx (px of a picture of ``size``) of the raw lens whose undistorted picture has
+    ``annotation_focal``.
 
     Raises:
         EgoXInputError: no raw lens gives it.
@@ -67,8 +67,8 @@ def raw_focal(
         )
     while high - low > FOCAL_STEP_PX:
         middle = (low + high) / 2
-        below = undistorted_focal(middle, size, distortion) < annotation_focal
-        low, high = (middle, high) if below else (low, middle)
+        is_below = undistorted_focal(middle, size, distortion) < annotation_focal
+        low, high = (middle, high) if is_below else (low, middle)
     return (low + high) / 2
 
 
@@ -76,7 +76,7 @@ def raw_gopro(
     annotation_k: Tensor,  # [3, 3] px of the full-size picture that it is centred in
     distortion: tuple[float, ...] = (),  # none: the dataset's own
 ) -> CameraModel:
-    """The raw lens of one exo camera at the size of the picture that K belongs to.
+    """Make the raw lens of one exo camera at the size of the picture that K belongs to.
 
     Raises:
         EgoXInputError: no raw lens gives this K, not four distortion numbers.

@@ -84,7 +84,7 @@ def unproject_pinhole(
     distortion: Distortion,  # none
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Unit rays of plane points."""
+    """Turn plane points into unit rays."""
     rays = torch.cat((plane, torch.ones_like(plane[..., :1])), dim=-1)
     valid = plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2
     return rays / rays.norm(dim=-1, keepdim=True), valid
@@ -95,7 +95,7 @@ def project_opencv(
     distortion: Distortion,  # k1, k2, p1, p2
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """OpenCV's plain distortion; valid means that the radius is one that the lens maps uniquely."""
+    """Project with OpenCV's plain distortion, valid within the radius that the lens maps uniquely."""
     plane, valid = project_pinhole(points, (), max_angle)
     bend, limit = _opencv_bend(distortion, max_angle)
     return _bent(plane, bend), valid & (plane.norm(dim=-1) <= limit)
@@ -106,12 +106,12 @@ def unproject_opencv(
     distortion: Distortion,  # k1, k2, p1, p2
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Unit rays of plane points: the inverse of :func:`project_opencv`."""
+    """Turn plane points into unit rays, the inverse of :func:`project_opencv`."""
     bend, limit = _opencv_bend(distortion, max_angle)
     straight = _unbent(plane, bend, limit)
-    known = (_bent(straight, bend) - plane).detach().norm(dim=-1) <= 1e-5
+    converged_mask = (_bent(straight, bend) - plane).detach().norm(dim=-1) <= 1e-5
     rays, valid = unproject_pinhole(straight, (), max_angle)
-    return rays, valid & known
+    return rays, valid & converged_mask
 
 
 def project_fisheye(
@@ -119,8 +119,7 @@ def project_fisheye(
     radial: Distortion,  # k1, k2, ...
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Radially distorted plane; valid means that the incidence angle is one that the lens maps
-    uniquely.
+    """Project with radial distortion, valid up to the incidence angle that the lens maps uniquely.
 
     Points behind the camera are allowed as far as the angle goes.
     """
@@ -145,7 +144,7 @@ def unproject_fisheye(
     radial: Distortion,  # k1, k2, ...
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Unit rays of plane points: the inverse of :func:`project_fisheye`."""
+    """Turn plane points into unit rays, the inverse of :func:`project_fisheye`."""
     square = plane.square().sum(-1)
     on_axis = square <= 1e-24
     radius = torch.where(on_axis, torch.ones_like(square), square).sqrt()
@@ -169,20 +168,21 @@ def unproject_aria(
     distortion: Distortion,  # k1...k6, p1, p2, s1...s4
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Unit rays of plane points: the inverse of :func:`project_aria`."""
+    """Turn plane points into unit rays, the inverse of :func:`project_aria`."""
     straight = _unbent(plane, _aria_bend(distortion), ANY_RADIUS)
     return unproject_fisheye(straight, distortion[:ARIA_RADIAL], max_angle)
 
 
 def turn_opencv(distortion: Distortion) -> Distortion:
-    """The numbers after one clockwise turn of the picture: the tangential part turns like a vector."""
+    """Turn the distortion with the picture by a clockwise quarter: its tangential part turns like a
+    vector."""
     k1, k2, p1, p2 = distortion
     return k1, k2, p2, -p1
 
 
 def turn_aria(distortion: Distortion) -> Distortion:
-    """The numbers after one clockwise turn of the picture: tangential and thin-prism parts turn
-    like vectors."""
+    """Turn the distortion with the picture by a clockwise quarter: its tangential and thin-prism
+    parts turn like vectors."""
     *radial, p1, p2, s1, s2, s3, s4 = distortion
     return (*radial, -p2, p1, -s3, -s4, s1, s2)  # (x, y) of the plane becomes (-y, x)
 
@@ -213,7 +213,7 @@ def _radius(theta, radial: Distortion):
 
 
 def _slope(theta, radial: Distortion):
-    """Derivative of :func:`_radius`."""
+    """Compute the derivative of :func:`_radius`."""
     square, total = theta * theta, 0.0
     for i in reversed(range(len(radial))):
         total = (total + (2 * i + 3) * radial[i]) * square
@@ -229,8 +229,10 @@ def _theta_table(radial: Distortion, max_angle: float) -> tuple[np.ndarray, floa
 
 
 def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor, Tensor]:
-    """Incidence angle of plane radii [...]; returns (theta, valid). Radii outside the lens take its
-    last angle."""
+    """Compute incidence angles of plane radii [...], and which are valid.
+
+    Radii outside the lens take its last angle.
+    """
     if not any(radial):
         limit = angle_limit(radial, max_angle)
         return radius.clamp(max=math.pi), radius <= limit
@@ -252,7 +254,7 @@ def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor
 
 
 def _opencv_bend(distortion: Distortion, max_angle: float) -> tuple[Distortion, float]:
-    """The numbers of :func:`_bent`, and the largest radius before it."""
+    """Arrange the numbers for :func:`_bent`, and compute the largest radius before it."""
     k1, k2, p1, p2 = distortion or (0.0,) * 4
     limit = angle_limit((k1, k2), math.tan(min(max_angle, WIDEST_PLAIN)))
     return (k1, k2, p2, p1, 0.0, 0.0, 0.0, 0.0), limit
@@ -280,15 +282,16 @@ def _bent(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
 
 
 def _unbent(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
-    """Inverse of :func:`_bent` within a radius, by Newton in two unknowns."""
+    """Invert :func:`_bent` within a radius, by Newton in two unknowns."""
     if not any(bend):
         return plane
-    guess, small = plane.detach(), torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
+    guess = plane.detach()
+    tolerance = torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
     for _ in range(PLANE_STEPS):
-        before = guess
+        last_guess = guess
         guess = guess - _plane_step(guess, plane.detach(), bend)
         guess = guess * (limit / guess.norm(dim=-1, keepdim=True).clamp_min(limit))
-        if bool(((guess - before).abs() <= small).all()):
+        if bool(((guess - last_guess).abs() <= tolerance).all()):
             break
     # As in _theta: only the last step has the gradient of the plane.
     return guess - _plane_step(guess, plane, bend)

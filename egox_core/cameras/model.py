@@ -1,4 +1,5 @@
-"""A camera: lens, intrinsics, size and quarter turns; project, unproject, rescale, crop, turn.
+"""A camera (lens, intrinsics, size and quarter turns) that projects, unprojects, rescales, crops
+and turns.
 
 Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A
 picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
@@ -81,11 +82,11 @@ class CameraModel:
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """(width, height) of the stored picture."""
+        """Width and height of the stored picture."""
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
     def check_size(self, what: str, width: int, height: int) -> None:
-        """Refuse an image or map of another size than the camera's; ``what`` names the camera.
+        """Refuse an image or map of another size than the camera's, which ``what`` names.
 
         Raises:
             EgoXInputError: another size.
@@ -165,7 +166,7 @@ class CameraModel:
 
     @classmethod
     def pinhole(cls, width: int, height: int, focal: float) -> CameraModel:
-        """A pinhole of a focal length in px, its centre in the picture's middle."""
+        """Make a pinhole of a focal length in px, centred in the picture."""
         return cls(
             lens=PINHOLE,
             width=width,
@@ -178,7 +179,7 @@ class CameraModel:
 
     @classmethod
     def from_json(cls, content: object, name: str = "camera") -> CameraModel:
-        """The camera that :meth:`to_json` wrote; fields with a default may be missing.
+        """Read a camera that :meth:`to_json` wrote, and fill in missing fields that have a default.
 
         Raises:
             EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
@@ -186,10 +187,10 @@ class CameraModel:
         keys = {f.name for f in fields(cls)}
         required = {f.name for f in fields(cls) if f.default is MISSING}
         if not isinstance(content, dict) or not required <= content.keys() <= keys:
-            got = sorted(content) if isinstance(content, dict) else type(content).__name__
+            content_text = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise EgoXInputError(
                 name,
-                got=got,
+                got=content_text,
                 expected=f"an object with {sorted(required)}, optionally {sorted(keys - required)}",
                 fix="correct the keys",
             )
@@ -214,7 +215,7 @@ class CameraModel:
         return cls(**values)
 
     def to_json(self) -> dict[str, object]:
-        """The camera as JSON holds it, one key a field."""
+        """Describe the camera in JSON, with one key per field."""
         return {
             f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
             for f in fields(self)
@@ -260,7 +261,8 @@ class CameraModel:
         self,
         points_cam: Tensor,  # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
     ) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
-        """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
+        """Project points of the camera frame to stored pixels, differentiably in float32 and
+        float64.
 
         Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
         (see :meth:`inside`); invalid ones hold finite, meaningless pixels.
@@ -269,7 +271,7 @@ class CameraModel:
             points_cam, self.distortion, math.radians(self.max_angle_deg)
         )
         sensor = plane * plane.new_tensor((self.fx, self.fy)) + plane.new_tensor((self.cx, self.cy))
-        return _turned(sensor, self.width, self.height, self.quarter_turns), valid
+        return _turn_pixels(sensor, self.width, self.height, self.quarter_turns), valid
 
     def unproject(
         self,
@@ -277,18 +279,18 @@ class CameraModel:
     ) -> tuple[
         Tensor, Tensor
     ]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
-        """Unit rays of stored pixels.
+        """Turn stored pixels into unit rays.
 
         Differentiable, float32 or float64; inverse of :meth:`project`.
         """
-        sensor = _turned(uv, *self.stored_size, -self.quarter_turns)
+        sensor = _turn_pixels(uv, *self.stored_size, -self.quarter_turns)
         plane = (sensor - sensor.new_tensor((self.cx, self.cy))) / sensor.new_tensor(
             (self.fx, self.fy)
         )
         return LENSES[self.lens].unproject(plane, self.distortion, math.radians(self.max_angle_deg))
 
     def pixel_grid(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
+        """Make the stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
         width, height = self.stored_size
         v, u = torch.meshgrid(
             torch.arange(height, dtype=dtype),
@@ -298,7 +300,7 @@ class CameraModel:
         return torch.stack((u, v), dim=-1)
 
     def pixel_rays(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Unit rays of every stored pixel.
+        """Compute the unit rays of every stored pixel.
 
         Returns:
             rays [H, W, 3] in the unturned sensor's frame; valid [H, W].
@@ -390,7 +392,7 @@ class CameraModel:
         )
 
     def upright(self) -> CameraModel:
-        """The same pixels without quarter turns: intrinsics for rays in upright axes.
+        """Express the same pixels without quarter turns: intrinsics for rays in upright axes.
 
         ``camera.project(sensor_from_upright(turns) @ x) == camera.upright().project(x)``; for
         file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
@@ -398,7 +400,7 @@ class CameraModel:
         turns = self.quarter_turns % 4
         width, height = self.stored_size
         centre = torch.tensor([self.cx, self.cy], dtype=torch.float64)
-        centre = _turned(centre, self.width, self.height, self.quarter_turns).tolist()
+        centre = _turn_pixels(centre, self.width, self.height, self.quarter_turns).tolist()
         distortion = self.distortion
         for _ in range(turns if distortion else 0):
             distortion = LENSES[self.lens].turn_distortion(distortion)
@@ -417,7 +419,8 @@ class CameraModel:
 
 
 def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
-    """The camera of pictures that have one each: the first, if the focal lengths agree within 1 %.
+    """Choose the camera of pictures that have one each: the first, if the focal lengths agree
+    within 1 %.
 
     Raises:
         EgoXInputError: none, other lenses or sizes, a lens that zooms.
@@ -443,12 +446,13 @@ def sensor_from_upright(quarter_turns: int) -> Tensor:
     return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
 
 
-def _turned(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:
-    """Pixels [..., 2] in the turned picture; one turn is turned[i, j] = picture[height-1-j, i]."""
+def _turn_pixels(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:
+    """Move pixels [..., 2] into the turned picture, where one turn is turned[i, j] =
+    picture[height-1-j, i]."""
     turns = quarter_turns % 4
     if turns == 0:
         return uv  # a copy of all pixels would be a third of project's time
     u, v = uv.unbind(-1)
     right, bottom = width - 1, height - 1
-    turned = ((bottom - v, u), (right - u, bottom - v), (v, right - u))
-    return torch.stack(turned[turns - 1], dim=-1)
+    by_turns = ((bottom - v, u), (right - u, bottom - v), (v, right - u))
+    return torch.stack(by_turns[turns - 1], dim=-1)

@@ -28,7 +28,7 @@ origin those of float32."""
 
 @frozen
 class CameraPath:
-    """A camera over the frames of a clip; equal where all its values are.
+    """A camera over the frames of a clip, equal to another if all its values are.
 
     ``w2c`` [T, 3, 4] float64 has a pose per frame, [1, 3, 4] the one pose of a camera that stands
     (given as [3, 4], too): camera_from_world of the unturned sensor, in metres. Two paths can be
@@ -73,7 +73,8 @@ class CameraPath:
         *,
         lens_guessed: bool = False,
     ) -> CameraPath:
-        """An exo camera with its poses, as ``w2c`` above, in the take's world or, without, in its own frame."""
+        """Make an exo camera with its poses, as ``w2c`` above, in the take's world or, without, in
+        its own frame."""
         return cls(
             lens=lens,
             w2c=torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c,
@@ -95,7 +96,7 @@ class CameraPath:
         return self.lens, self.lens_guessed, self.part, self.world, self.frames
 
     def __len__(self) -> int:
-        """Number of frames; 1 for a camera that stands, where nobody said them."""
+        """Count the frames: 1 for a camera that stands and whose frames nobody said."""
         return len(self.frames)
 
     @property
@@ -119,17 +120,20 @@ class CameraPath:
         """The lens of the source's whole picture, as a take's file has it."""
         if self.lens is None or self.part is None:
             return self.lens
-        whole, (left, top, *shown) = self.part
-        lens = self.lens if self.lens.stored_size == (*shown,) else self.lens.rescale(*shown)
-        return lens.crop(-left, -top, *whole)
+        source_size, (left, top, *shown_size) = self.part
+        lens = (
+            self.lens if self.lens.stored_size == (*shown_size,) else self.lens.rescale(*shown_size)
+        )
+        return lens.crop(-left, -top, *source_size)
 
     @property
     def pose(self) -> Tensor | None:  # [3, 4] of a static camera, else [T, 3, 4]; float64
-        """The poses as files have them; None: nobody knows them, the world is the camera's own."""
+        """Poses as files have them, or None if the world is the camera's own because nobody knows
+        them."""
         return None if self.at_origin else self._w2c
 
     def rows(self) -> list:
-        """The poses as plain numbers, as files have them."""
+        """List the poses as plain numbers, as files have them."""
         return self._w2c.tolist()
 
     @property
@@ -138,7 +142,7 @@ class CameraPath:
         return self.w2c.device
 
     def to(self, device: torch.device | str) -> CameraPath:
-        """The same with its poses on a device."""
+        """Move the poses to a device."""
         return replace(self, w2c=self.w2c.to(device))
 
     @property
@@ -178,34 +182,35 @@ class CameraPath:
         return self.world == "exo" and not self.moves
 
     def at(self, frame: int) -> Tensor:  # [3, 4] float64
-        """The pose of one frame."""
+        """Look up the pose of one frame."""
         return self._w2c if self.stands else self.w2c[frame]
 
     def resized(self, width: int, height: int) -> CameraPath:
-        """The camera of its pictures at another size, stored px."""
+        """Rescale the lens to another size of its pictures, stored px."""
         return replace(self, lens=self.camera.rescale(width, height))
 
     def through(self, lens: CameraModel) -> CameraPath:
-        """The camera with another lens; where that is turned differently, pictures stay upright."""
-        before, after = (c.quarter_turns % 4 for c in (self.camera, lens))
-        if before == after:
+        """Replace the lens, and turn the poses if it is turned differently, so that pictures stay
+        upright."""
+        turns_before, turns_after = (c.quarter_turns % 4 for c in (self.camera, lens))
+        if turns_before == turns_after:
             return replace(self, lens=lens)
-        turn = sensor_from_upright(after) @ sensor_from_upright(before).T
+        turn = sensor_from_upright(turns_after) @ sensor_from_upright(turns_before).T
         return replace(self, lens=lens, w2c=turn @ self.w2c)
 
     def of(self, part: slice | Tensor) -> CameraPath:  # [N] int64
-        """The camera in some of its frames."""
+        """Select some of the frames."""
         if self.stands and self.frames.counted and len(self.frames) == 1:
             return self
         w2c = self._w2c if self.stands else self.w2c[part]
         return replace(self, w2c=w2c, frames=self.frames.of(part))
 
     def one(self, frame: int) -> CameraPath:
-        """The camera as it stands in one frame."""
+        """Select the camera as it stands in one frame."""
         return replace(self, w2c=self.at(frame), frames=UNSAID)
 
     def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
-        """The poses of the first frames; ``what`` names them in errors.
+        """Expand or cut the poses to the first frames, with ``what`` as their name in errors.
 
         Raises:
             EgoXInputError: a pose per frame, but fewer.
@@ -222,21 +227,24 @@ class CameraPath:
         return self.w2c[:count]
 
     def begins_as(self, other: CameraPath) -> bool:
-        """True where both have one pose in their first frame: motion that was estimated starts there."""
-        one, two = self.at(0), other.at(0)
-        turned = float((one[:, :3] - two[:, :3]).abs().max())
+        """Check whether both have one pose in their first frame, where estimated motion starts."""
+        own_pose, other_pose = self.at(0), other.at(0)
+        turn_change = float((own_pose[:, :3] - other_pose[:, :3]).abs().max())
         # Far from the origin a rounded turn moves the place, of the file's pose or of its inverse.
-        places = [torch.linalg.solve(each[:, :3], each[:, 3]) for each in (one, two)]
-        moved = (one - two)[:, 3], places[0] - places[1]
-        apart, far = min(float(each.norm()) for each in moved), float(two[:, 3].norm())
-        return turned <= SAME_TURN and apart <= SAME_M + SAME_SHARE * far
+        places = [
+            torch.linalg.solve(vector[:, :3], vector[:, 3]) for vector in (own_pose, other_pose)
+        ]
+        place_changes = (own_pose - other_pose)[:, 3], places[0] - places[1]
+        distance = min(float(vector.norm()) for vector in place_changes)
+        origin_distance = float(other_pose[:, 3].norm())
+        return turn_change <= SAME_TURN and distance <= SAME_M + SAME_SHARE * origin_distance
 
     @property
     def first_words(self) -> str:
-        """Its place and direction in the first frame, for people."""
+        """Place and direction in the first frame, for people."""
         c2w = invert(self.at(0))
-        place, ahead = (", ".join(f"{x:.2f}" for x in c2w[:, i].tolist()) for i in (3, 2))
-        return f"at ({place}) m, looking along ({ahead})"
+        place, direction = (", ".join(f"{x:.2f}" for x in c2w[:, i].tolist()) for i in (3, 2))
+        return f"at ({place}) m, looking along ({direction})"
 
     def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
         """Poses of this camera as another one of the same world has them: this_from_other."""

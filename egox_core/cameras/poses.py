@@ -16,7 +16,7 @@ def validate_w2c(
     # Names the poses in error messages.
     name: str,
 ) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
-    """The pose or poses, if they are rigid.
+    """Check that a pose or poses are rigid, and bring them to float64 on the CPU.
 
     Raises:
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
@@ -60,15 +60,15 @@ def validate_w2c(
         .abs()
         .amax(dim=(-1, -2))
     )
-    right, down, ahead = rotation.unbind(-2)  # linalg.det asks LAPACK, once per list entry
-    determinant = (torch.linalg.cross(right, down) * ahead).sum(-1)
-    worst = int(error.argmax()) if pose.ndim == 3 else 0
-    where = f" (frame {worst})" if pose.ndim == 3 else ""
+    right, down, forward = rotation.unbind(-2)  # linalg.det asks LAPACK, once per list entry
+    determinant = (torch.linalg.cross(right, down) * forward).sum(-1)
+    worst_frame = int(error.argmax()) if pose.ndim == 3 else 0
+    frame_text = f" (frame {worst_frame})" if pose.ndim == 3 else ""
     if float(error.max()) > ROTATION_TOLERANCE:
         raise EgoXInputError(
             name,
             got="a matrix that is not a rotation: R Rt differs from 1 by "
-            f"{float(error.max()):.2g}{where}",
+            f"{float(error.max()):.2g}{frame_text}",
             expected=f"an orthonormal R within {ROTATION_TOLERANCE}",
             fix="remove scale and shear from R; check that rows were not cut or mixed up",
         )
@@ -128,7 +128,7 @@ def look_at(
     # Clockwise tilt of the camera.
     roll_deg: float = 0.0,
 ) -> Tensor:  # [3, 4] float64, w2c
-    """An upright camera at ``position`` that looks at ``target``.
+    """Compute the pose of an upright camera at ``position`` that looks at ``target``.
 
     Raises:
         EgoXInputError: target at the position, or straight along ``up`` (the horizon is then

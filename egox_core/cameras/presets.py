@@ -1,4 +1,4 @@
-"""Ego cameras by name, as data; each scales with the picture's size."""
+"""Ego cameras by name, as data that scales with the picture's size."""
 
 from collections.abc import Mapping
 
@@ -79,7 +79,7 @@ CAMERA_PRESETS: Mapping[str, CameraPreset] = {
 
 
 def preset_camera(name: str, size: int) -> CameraModel:
-    """The preset's camera for a picture of ``size`` x ``size`` px.
+    """Make the preset's camera for a picture of ``size`` x ``size`` px.
 
     Raises:
         EgoXInputError: no such preset.

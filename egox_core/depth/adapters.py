@@ -60,7 +60,7 @@ def socket_sources(
     # The exo camera at any size of the picture; None: unknown.
     camera: CameraModel | None = None,
 ) -> Iterator[DepthSource]:
-    """Sources of the given sockets, by priority.
+    """Yield the sources of the given sockets, by priority.
 
     The first known camera is handed to the later ones.
 

@@ -98,21 +98,25 @@ def align_depth(
     if video is None:
         return _pass_through(metric, dynamic, sky, progress)
 
-    excluded = _combined(torch.logical_or, dynamic, sky)
-    check_order(metric, video, excluded)
+    excluded_mask = _combined(torch.logical_or, dynamic, sky)
+    check_order(metric, video, excluded_mask)
     count, disparity = len(metric.depth_m), video.kind == "disparity"
     metric_m, values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
-    hidden = None if excluded is None else excluded.cpu().numpy()
+    excluded_array = None if excluded_mask is None else excluded_mask.cpu().numpy()
 
     def fit(t: int) -> tuple[FrameFit | None, str]:
         return fit_frame(
-            metric_m[t], values[t], None if hidden is None else hidden[t], disparity, mode
+            metric_m[t],
+            values[t],
+            None if excluded_array is None else excluded_array[t],
+            disparity,
+            mode,
         )
 
     fits, reasons = [], []
-    for t, (frame_fit, why) in enumerate(_side_by_side(fit, count)):
+    for t, (frame_fit, reason) in enumerate(_side_by_side(fit, count)):
         fits.append(frame_fit)
-        reasons.append(why)
+        reasons.append(reason)
         progress(t + 1, 2 * count, "fitting depth")
     states = momentum_states(fits)
 
@@ -130,16 +134,18 @@ def align_depth(
             progress(count + t + 1, 2 * count, "aligning depth")
 
     aligned = store_frames(applied(), count)
-    used_share = [0.0 if one is None else one.used / metric_m[0].size for one in fits]
+    used_share = [
+        0.0 if fit_or_none is None else fit_or_none.used / metric_m[0].size for fit_or_none in fits
+    ]
     report = make_report(fits, reasons, used_share, states, mode)
-    known = video if metric.frames.counted else metric
+    frames_owner = video if metric.frames.counted else metric
     result = replace(
         metric,
         depth_m=aligned,
         dynamic=dynamic,
         sky=sky,
         trust=_combined(torch.minimum, metric.trust, video.trust),
-        exo=replace(metric.exo, frames=known.frames),
+        exo=replace(metric.exo, frames=frames_owner.frames),
     )
     return result, report
 
@@ -178,7 +184,9 @@ def fit_frame(
 
 
 def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:
-    """The (α, β) applied per frame. The first fit starts the state; frames before it take it as well.
+    """Compute the (α, β) applied per frame.
+
+    The first fit starts the state, and frames before it take it as well.
 
     Raises:
         EgoXInputError: no frame has a fit.
@@ -208,7 +216,7 @@ def make_report(
     states: list[tuple[float, float]],
     mode: str,
 ) -> AlignReport:
-    """The report of an alignment, from its frames' fits and states."""
+    """Make the report of an alignment from its frames' fits and states."""
     nan = float("nan")
 
     def column(values) -> Tensor:
@@ -227,7 +235,7 @@ def make_report(
         fit_residual=column(nan if f is None else f.residual for f in fits),
         mean_inverse=column(nan if f is None else f.mean_y for f in fits),
         used_share=column(used_share),
-        reported_frames=tuple((t, why) for t, why in enumerate(reasons) if why),
+        reported_frames=tuple((t, reason) for t, reason in enumerate(reasons) if reason),
     )
 
 
@@ -251,18 +259,19 @@ def _pass_through(
 
 
 def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
-    """Results of ``work(0 ... count-1)`` in order, few of them ahead of the consumer.
+    """Run ``work(0 ... count-1)`` in threads, and yield the results in order, few of them ahead of
+    the consumer.
 
     A consumer that raises (Cancel) drops what has not begun.
     """
-    pool, begun = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
+    pool, pending = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
     try:
         for t in range(count):
-            begun.append(pool.submit(work, t))
-            if len(begun) > 2 * WORKERS:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            pending.append(pool.submit(work, t))
+            if len(pending) > 2 * WORKERS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -299,7 +308,7 @@ def _combined(
 ) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
-    frames = (combine(one, other).cpu() for one, other in zip(a, b, strict=True))
+    frames = (combine(frame_a, frame_b).cpu() for frame_a, frame_b in zip(a, b, strict=True))
     return store_frames(frames, len(a))
 
 

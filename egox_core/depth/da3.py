@@ -35,7 +35,7 @@ def da3_depth(
     # The exo camera at any size; None: unknown.
     camera: CameraModel | None = None,
 ) -> DepthSource:
-    """Z depth of unknown scale.
+    """Convert a payload of Depth Anything 3 into z depth of unknown scale.
 
     Raises:
         EgoXInputError: no depth, a frame without valid pixels.
@@ -53,23 +53,23 @@ def da3_depth(
     height, width = cleaned.shape[1:]
     multiview = payload.get("mode") == "multiview"
     estimated, camera_notes = _estimated_camera(payload, width, height) if multiview else (None, ())
-    used = camera or estimated
-    if used is not None and used.stored_size != (width, height):
-        used = used.rescale(width, height)
+    lens = camera or estimated
+    if lens is not None and lens.stored_size != (width, height):
+        lens = lens.rescale(width, height)
     if isinstance(probability, Tensor):
         frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
         sky = store_frames(frames, len(probability))
-        said = (
+        note = (
             "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken "
             "for Mono, of unknown scale"
         )
-        notes += (Remark(said),)
+        notes += (Remark(note),)
     if not multiview and len(cleaned) > 1:
-        said = "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode"
-        notes += (Remark(said),)
+        note = "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode"
+        notes += (Remark(note),)
     result = DepthVideo(
         depth_m=cleaned,
-        exo=exo_or_guess(used, width, height),
+        exo=exo_or_guess(lens, width, height),
         kind="relative z",
         sky=sky,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
@@ -99,7 +99,7 @@ def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, 
 def _estimated_camera(
     payload: Mapping[str, object], width: int, height: int
 ) -> tuple[CameraModel | None, tuple[Remark, ...]]:
-    """The estimated intrinsics at the depth's size, or None where there are none."""
+    """Read the estimated intrinsics at the depth's size, if there are any."""
     k = payload.get("intrinsics")
     if not isinstance(k, Tensor):
         return None, ()
@@ -110,7 +110,7 @@ def _estimated_camera(
     # size (exactly so for cam_dec), counted from the outline. So the scale is the depth's half size
     # over the centre, an axis each.
     sx, sy = width / (2 * k[:, 0, 2]), height / (2 * k[:, 1, 2])
-    full = torch.zeros_like(k)
-    full[:, 0, 0], full[:, 1, 1], full[:, 2, 2] = k[:, 0, 0] * sx, k[:, 1, 1] * sy, 1.0
-    full[:, 0, 2], full[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
-    return median_camera(full, width, height, "Depth Anything 3")
+    scaled_k = torch.zeros_like(k)
+    scaled_k[:, 0, 0], scaled_k[:, 1, 1], scaled_k[:, 2, 2] = k[:, 0, 0] * sx, k[:, 1, 1] * sy, 1.0
+    scaled_k[:, 0, 2], scaled_k[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
+    return median_camera(scaled_k, width, height, "Depth Anything 3")

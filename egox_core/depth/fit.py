@@ -72,12 +72,16 @@ def fit_least_squares(
     gate_x: tuple[float, float],
     gate_y: tuple[float, float],
 ) -> FrameFit | None:
-    """Least squares y = α x + β over the pixels inside both gates; None where x does not vary or
-    too few remain."""
-    keep = (x >= gate_x[0]) & (x <= gate_x[1]) & (y >= gate_y[0]) & (y <= gate_y[1])  # False at NaN
+    """Fit y = α x + β by least squares over the pixels inside both gates.
+
+    None where x does not vary or too few remain.
+    """
+    gate_mask = (
+        (x >= gate_x[0]) & (x <= gate_x[1]) & (y >= gate_y[0]) & (y <= gate_y[1])
+    )  # False at NaN
     # Centred on the gates and summed in double precision: β is a small difference of large numbers.
     mid_x, mid_y = 0.5 * (gate_x[0] + gate_x[1]), 0.5 * (gate_y[0] + gate_y[1])
-    u, v = x[keep] - np.float64(mid_x), y[keep] - np.float64(mid_y)
+    u, v = x[gate_mask] - np.float64(mid_x), y[gate_mask] - np.float64(mid_y)
     if u.size < 16:
         return None
     mean_u, mean_v = float(u.mean()), float(v.mean())
@@ -107,16 +111,16 @@ def fit_robust(
     sample_y: FloatArray,  # [N] the values of y there
     start: FrameFit,
 ) -> FrameFit | None:
-    """Tukey's biweight from a starting line: on the sample until it settles, then one step on all
-    pixels.
+    """Fit a line with Tukey's biweight: from a start on the sample until it settles, then one step
+    on all pixels.
 
     None where x does not vary on the pixels that agree with a line. A redescending weight, because
     Huber's lasting pull of every outlier adds up."""
-    every = max(1, sample_x.size // ROBUST_SAMPLE)
-    u, v, fit = sample_x[::every].astype(np.float64), sample_y[::every].astype(np.float64), start
+    stride = max(1, sample_x.size // ROBUST_SAMPLE)
+    u, v, fit = sample_x[::stride].astype(np.float64), sample_y[::stride].astype(np.float64), start
     for _ in range(ITERATIONS):
-        off = np.abs(v - fit.alpha * u - fit.beta)
-        scale = max(1.4826 * float(np.median(off)), SCALE_FLOOR * start.mean_y)
+        residuals = np.abs(v - fit.alpha * u - fit.beta)
+        scale = max(1.4826 * float(np.median(residuals)), SCALE_FLOOR * start.mean_y)
         alpha, fit = fit.alpha, _weighted(u, v, fit, scale)
         if fit is None or abs(fit.alpha - alpha) <= SETTLED * abs(alpha):
             break

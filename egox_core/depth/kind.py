@@ -45,8 +45,7 @@ def compare_order(
     values: Tensor,  # [T, H, W] depth or disparity, NaN invalid
     excluded: Tensor | None = None,  # [T, H, W] bool
 ) -> OrderCheck | None:
-    """Rank correlation and fits on a sample of static pixels; None where too few pixels are
-    valid."""
+    """Compute rank correlation and fits on a sample of static pixels, if enough pixels are valid."""
     count, pixels = len(metric_m), metric_m[0].numel()
     step = max(1, pixels // SAMPLE)
     rows = []
@@ -74,7 +73,7 @@ def compare_order(
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:  # [N] -> [N]
-    """Ranks from 1; equal values share their mean."""
+    """Rank values from 1, with the mean rank for equal ones."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum() - (counts - 1) / 2)[place]
 
@@ -94,7 +93,7 @@ def check_order(
         return
     if (video.kind == "disparity") == (check.looks_like == "disparity"):
         return
-    got = (
+    findings = (
         f"rank correlation {check.correlation:+.2f} with the metric depth, values {_range(video.depth_m)} against "
         f"{_range(metric.depth_m)} m; 1/D^m is explained to {100 * check.disparity_fit:.0f} % as disparity and to "
         f"{100 * check.depth_fit:.0f} % as z depth"
@@ -102,21 +101,21 @@ def check_order(
     if check.looks_like == "disparity":
         raise EgoXInputError(
             f"video depth of kind '{video.kind}' looks like disparity (near is large)",
-            got=got,
+            got=findings,
             expected="values that grow with distance, as the metric depth's",
             fix="set its kind to 'disparity' (an IMAGE depth map is one); if the video depth "
             "is right, then the metric depth is disparity",
         )
     raise EgoXInputError(
         "video depth of kind 'disparity' looks like z depth (far is large)",
-        got=got,
+        got=findings,
         expected="values that grow towards the camera",
         fix="set its kind to 'relative z' (an IMAGE depth map: invert it)",
     )
 
 
 def scale_notes(depth: DepthVideo) -> tuple[Remark, ...]:
-    """Warnings, in plain words, about a metric depth whose values are unlikely to be metres."""
+    """Warn, in plain words, about a metric depth whose values are unlikely to be metres."""
     if depth.kind != "metric z":
         return ()
     values = depth.depth_m[:: max(1, len(depth.depth_m) // FRAMES), ::4, ::4]
@@ -125,17 +124,19 @@ def scale_notes(depth: DepthVideo) -> tuple[Remark, ...]:
         return ()
     median, low, high = float(values.median()), float(values.min()), float(values.max())
     if median > 300:
-        said = f"median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?"
+        finding = (
+            f"median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?"
+        )
     elif 0.99 <= high <= 1.0 and low < 0.05:
-        said = (
+        finding = (
             f"metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; such a "
             "map is a relative depth or disparity and belongs on the video depth input"
         )
     elif median < 0.05:
-        said = f"median metric depth is {1000 * median:.0f} mm; check the unit"
+        finding = f"median metric depth is {1000 * median:.0f} mm; check the unit"
     else:
         return ()
-    return (Remark(f"warning: the {said}", RemarkKind.WARNING),)
+    return (Remark(f"warning: the {finding}", RemarkKind.WARNING),)
 
 
 def _range(values: Tensor) -> str:

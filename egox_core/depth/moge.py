@@ -23,8 +23,9 @@ from .sources import DepthSource, clean_depth, median_camera
 def moge_depth(
     payload: Mapping[str, object],  # MOGE_GEOMETRY
 ) -> DepthSource:
-    """Z depth and one camera for the clip; metric where the payload has normals, which only MoGe v2
-    predicts.
+    """Convert a payload of MoGe into z depth and one camera for the clip.
+
+    It is metric where the payload has normals, which only MoGe v2 predicts.
 
     Raises:
         EgoXInputError: a panorama, no depth, a frame without valid pixels.
@@ -58,11 +59,11 @@ def moge_depth(
     camera, camera_notes = median_camera(k, width, height, "MoGe")
     is_metric = "normal" in payload
     if not is_metric:
-        said = (
+        note = (
             "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; take a "
             "MoGe v2 with normals (moge_2_vitl_normal)"
         )
-        notes += (Remark(said),)
+        notes += (Remark(note),)
     result = DepthVideo(
         depth_m=cleaned,
         exo=CameraPath.of_exo(camera),

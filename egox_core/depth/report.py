@@ -47,7 +47,8 @@ class AlignReport:
         return self.residual / self.mean_inverse
 
     def text(self, notes: Sequence[Remark] = ()) -> str:
-        """A few lines for a node's STRING output, with notes on what was assumed."""
+        """Describe the alignment in a few lines for a node's STRING output, with notes on what was
+        assumed."""
         count = len(self.alpha)
         lines = [f"Depth: {count} frames, {self.mode}"]
         lines += map(str, notes)
@@ -59,12 +60,13 @@ class AlignReport:
             ]
             lag = (self.lag / self.mean_inverse).abs()
             if torch.isfinite(lag).any():
-                worst = int(torch.nan_to_num(lag, nan=-1.0).argmax())
+                worst_frame = int(torch.nan_to_num(lag, nan=-1.0).argmax())
                 lines.append(
-                    f"momentum lag at most {100 * float(lag[worst]):.2f} % of inverse depth, at frame {worst}"
+                    f"momentum lag at most {100 * float(lag[worst_frame]):.2f} % of inverse depth, "
+                    f"at frame {worst_frame}"
                 )
-        for index, why in self.reported_frames[:12]:
-            lines.append(f"frame {index}: {why}; took the momentum state")
+        for index, reason in self.reported_frames[:12]:
+            lines.append(f"frame {index}: {reason}; took the momentum state")
         if len(self.reported_frames) > 12:
             lines.append(
                 f"... and {len(self.reported_frames) - 12} more frames without a fit of their own"

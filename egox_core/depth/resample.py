@@ -1,5 +1,5 @@
-"""Depth of another size than the video, brought onto the video's frames by fixed rules; the camera
-follows exactly.
+"""Depth of another size than the video, brought onto the video's frames by fixed rules, with a
+camera that follows exactly.
 
 1. Depth of the video's height but wider is centre-cropped (the released takes: 796 against 784).
 2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
@@ -56,7 +56,8 @@ class DepthWindow:
     note: str = ""
 
     def camera(self, camera: CameraModel) -> CameraModel:
-        """The camera of the map that :meth:`fit_depth` makes. Exact, half-pixel convention."""
+        """Compute the camera of the map that :meth:`fit_depth` makes, exactly (half-pixel
+        convention)."""
         width, height = self.size
         x, y = width / self.width, height / self.height
         return replace(
@@ -73,7 +74,10 @@ class DepthWindow:
         self,
         depth: np.ndarray,  # [H, W] float32
     ) -> np.ndarray:  # [h, w] float32, of :attr:`size`
-        """The window of a map at its size, NaN outside the map.
+        """Resample the window of a map to its size, with NaN outside the map.
+
+        Between samples of one surface values are interpolated. Across a depth edge or a gap
+        the nearest one is taken, so that no surface appears between two others.
 
         Between samples of one surface values are interpolated; across a depth edge or a gap the nearest
         one is taken, so that no surface appears between two others."""
@@ -91,19 +95,19 @@ class DepthWindow:
             ]
         )
         wy, wx = part_y[:, None], part_x[None]
-        mixed = (corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (
+        interpolated = (corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (
             corners[2] * (1 - wx) + corners[3] * wx
         ) * wy
         lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
         smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
-        fitted = np.where(smooth, mixed, nearest).astype(np.float32)
-        return np.where(inside, fitted, np.float32(np.nan))
+        resampled = np.where(smooth, interpolated, nearest).astype(np.float32)
+        return np.where(inside, resampled, np.float32(np.nan))
 
     def fit_mask(
         self,
         mask: np.ndarray,  # [H, W] bool
     ) -> np.ndarray:  # [h, w] bool, of :attr:`size`
-        """The window of a mask at its size (nearest), False outside."""
+        """Resample the window of a mask to its size (nearest), with False outside."""
         if self._is_crop:
             return self._crop(mask, False)
         nearest, inside = self._nearest(mask)
@@ -119,16 +123,18 @@ class DepthWindow:
         name: str,
         progress: Progress = no_progress,
     ) -> tuple[Tensor, Tensor | None, float]:
-        """Maps [T, h, w] of a file, invalid pixels NaN; what moves; the share that is invalid.
+        """Resample a file's maps [T, h, w], with NaN for invalid pixels.
+
+        The results: the maps, what moves, and the share of pixels that is invalid.
 
         Raises:
             EgoXInputError: a frame with hardly any valid pixel.
         """
         depths, moving, shares = FrameStore(count, self.size[::-1], np.float32), None, []
         for place, (depth, dynamic) in enumerate(maps):
-            fitted = self.fit_depth(mark_invalid(torch.tensor(depth)).numpy())
-            shares.append(float(np.isfinite(fitted).mean()))
-            depths.append(fitted)
+            fitted_depth = self.fit_depth(mark_invalid(torch.tensor(depth)).numpy())
+            shares.append(float(np.isfinite(fitted_depth).mean()))
+            depths.append(fitted_depth)
             if dynamic is not None:
                 moving = moving or FrameStore(count, self.size[::-1], np.bool_)
                 moving.append(self.fit_mask(dynamic))
@@ -149,7 +155,7 @@ class DepthWindow:
         return np.ascontiguousarray(part)
 
     def _nearest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The sample nearest to each result pixel, and whether it is inside the map."""
+        """Look up the sample nearest to each result pixel, and whether it is inside the map."""
         (low_x, part_x), (low_y, part_y) = self._places()
         x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
         rows, columns = values.shape
@@ -182,23 +188,25 @@ def depth_window(
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rules 1 and 4.
     """
     width, height = depth_size
-    source, used = frames.sizes(own or depth_size)
-    whole, fitted = _window(depth_size, source), _window(depth_size, used)
-    if whole is None and fitted is None:
-        rounded = [_rounded_window(depth_size, size) for size in (source, used)]
-        whole, fitted = rounded if len({source, used}) > 1 else (rounded[0], None)
-        if whole and fitted:
-            aspects = [abs(math.log(width * h / (height * w))) for w, h in (source, used)]
-            whole = None if aspects[1] < aspects[0] else whole
-    if whole is not None:
-        return frames.window(whole)
-    if fitted is not None:
-        return fitted
+    source, used_size = frames.sizes(own or depth_size)
+    source_window, in_use_window = _window(depth_size, source), _window(depth_size, used_size)
+    if source_window is None and in_use_window is None:
+        rounded = [_rounded_window(depth_size, size) for size in (source, used_size)]
+        source_window, in_use_window = (
+            rounded if len({source, used_size}) > 1 else (rounded[0], None)
+        )
+        if source_window and in_use_window:
+            aspects = [abs(math.log(width * h / (height * w))) for w, h in (source, used_size)]
+            source_window = None if aspects[1] < aspects[0] else source_window
+    if source_window is not None:
+        return frames.window(source_window)
+    if in_use_window is not None:
+        return in_use_window
     raise _other_shape(what, depth_size, source)
 
 
 def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
-    """The part of a map that a whole picture of ``size`` shows; None where the shapes differ."""
+    """Find the part of a map that a whole picture of ``size`` shows, or None for another shape."""
     left = centre_crop_left(depth_size, size)
     if left is None and not same_aspect(depth_size, size):
         return None
@@ -207,20 +215,20 @@ def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow |
 
 
 def _patch(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
-    """Side in px of which both sides of a map of a picture may be rounded multiples; 0: of none."""
+    """Compute of how many px both sides of a picture's map may be rounded multiples (0: of none)."""
     width, height = depth_size
     step = max((n for n in range(8, 65) if not width % n and not height % n), default=0)
-    off = abs(height - width * size[1] / size[0])
-    return step if off < step * (1 + size[1] / size[0]) else 0
+    rounding_px = abs(height - width * size[1] / size[0])
+    return step if rounding_px < step * (1 + size[1] / size[0]) else 0
 
 
 def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
-    """All of a map whose sides were rounded for a network; None where that doesn't explain it."""
+    """Make the window of a map whose sides a network rounded, if that explains its size."""
     step, (width, height) = _patch(depth_size, size), size
     wider = depth_size[0] * height / (depth_size[1] * width)
     if not step or abs(wider - 1) > ROUNDED:
         return None
-    edge, off = (
+    edge, crop_px = (
         ("upper", height * (1 - 1 / wider) / 2) if wider > 1 else ("left", width * (1 - wider) / 2)
     )
     return DepthWindow(
@@ -231,22 +239,24 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
         size=size,
         picture=size,
         note=f"depth of {depth_size[0]}x{depth_size[1]} px: sides rounded to multiples of {step}, "
-        f"stretched back to {width}x{height}; if it is a crop, it is off by {off:.1f} px at the {edge} edge",
+        f"stretched back to {width}x{height}; if it is a crop, it is off by {crop_px:.1f} px at the {edge} edge",
     )
 
 
 def _other_shape(what: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
-    """The refusal of a map of another shape than the picture's."""
+    """Word the refusal of a map of another shape than the picture's."""
     width, height = depth_size
     step = _patch(depth_size, size)
+    guess, advice = "", ""
+    if step > 0:
+        guess = f": stretched to multiples of {step} px, or a crop"
+        advice = ", and resize it to the video's shape"
     return EgoXInputError(
         what,
-        got=f"{width}x{height} px, aspect ratio {width / height:.4f}"
-        + f": stretched to multiples of {step} px, or a crop" * (step > 0),
+        got=f"{width}x{height} px, aspect ratio {width / height:.4f}{guess}",
         expected=f"the video's aspect ratio ({size[0] / size[1]:.4f}, within 0.5 %), or its "
         "height and more width",
-        fix="make it from the video that is loaded"
-        + ", and resize it to the video's shape" * (step > 0),
+        fix=f"make it from the video that is loaded{advice}",
     )
 
 
@@ -258,7 +268,10 @@ def fit_depth_size(
     # The frames of that size; the maps may belong to their source.
     frames: Frames = UNSAID,
 ) -> tuple[DepthVideo, str]:
-    """The depth, its masks and its camera at ``width`` x ``height``, and a note on rounded sides.
+    """Resize depth, masks and camera to ``width`` x ``height``, with a note on rounded sides.
+
+    Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled. Between near and
+    far the nearest sample is taken, because a mean of them is on neither surface.
 
     Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far
     the nearest sample is taken, because a mean of them is on neither surface.
@@ -272,22 +285,22 @@ def fit_depth_size(
         return depth, ""
     window = _window(depth_size, size) or depth_window(depth_size, frames, name, size)
 
-    def each(values: Tensor | None, fit) -> Tensor | None:
+    def fit_each(values: Tensor | None, fit) -> Tensor | None:
         return (
             None
             if values is None
             else store_frames((torch.from_numpy(fit(v.numpy())) for v in values), len(values))
         )
 
-    fitted = replace(
+    fitted_depth = replace(
         depth,
-        depth_m=each(depth.depth_m, window.fit_depth),
+        depth_m=fit_each(depth.depth_m, window.fit_depth),
         exo=replace(depth.exo, lens=window.camera(depth.exo.camera)),
-        dynamic=each(depth.dynamic, window.fit_mask),
-        sky=each(depth.sky, window.fit_mask),
-        trust=each(depth.trust, window.fit_depth),
+        dynamic=fit_each(depth.dynamic, window.fit_mask),
+        sky=fit_each(depth.sky, window.fit_mask),
+        trust=fit_each(depth.trust, window.fit_depth),
     )
-    return fitted, window.note
+    return fitted_depth, window.note
 
 
 def fit_host_mask(
@@ -298,7 +311,7 @@ def fit_host_mask(
     # Names the mask in messages: "dynamic mask", "sky mask".
     name: str,
 ) -> tuple[Tensor | None, tuple[Remark, ...]]:  # [T, height, width] bool
-    """The mask at a depth's frames and size, and how its frames were read; None for an empty mask.
+    """Fit a mask to a depth's frames and size, and note how its frames were read.
 
     - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
     - one frame: it holds for the whole clip;
@@ -328,7 +341,7 @@ def fit_host_mask(
             fix="make it from the exo video's frames",
         )
 
-    def fitted(frame: Tensor) -> Tensor:  # [h, w] -> [height, width] bool
+    def fit_frame(frame: Tensor) -> Tensor:  # [h, w] -> [height, width] bool
         frame = frame.float().cpu()
         if frame.shape != (height, width):
             frame = F.interpolate(
@@ -339,15 +352,15 @@ def fit_host_mask(
             )[0, 0]
         return frame >= 0.5
 
-    marked = store_frames(map(fitted, mask), len(mask))
-    if any(bool(frame.all()) for frame in marked):
+    fitted_masks = store_frames(map(fit_frame, mask), len(mask))
+    if any(bool(frame.all()) for frame in fitted_masks):
         raise EgoXInputError(
             name,
             got="a frame that is masked all over",
             expected="some pixels left",
             fix="invert the mask if it marks the part to keep",
         )
-    return marked if count != 1 else marked.expand(len(frames), -1, -1), notes
+    return fitted_masks if count != 1 else fitted_masks.expand(len(frames), -1, -1), notes
 
 
 def frames_of_size(
@@ -355,7 +368,7 @@ def frames_of_size(
     height: int,
     width: int,
 ) -> Tensor:  # [T, height, width, 3]
-    """Resize frames to the depth's size if both have one shape; else they stay as they are."""
+    """Resize frames to the depth's size if both have one shape, and leave others as they are."""
     h, w = frames.shape[1:3]
     if (h, w) == (height, width) or abs(w * height / (h * width) - 1) > SAME_SHAPE:
         return frames
@@ -375,7 +388,7 @@ def with_host_masks(
     dynamic: Array | None = None,  # [B, h, w] host MASK
     sky: Array | None = None,  # [B, h, w] host MASK
 ) -> tuple[DepthVideo, tuple[Remark, ...]]:
-    """The depth with the host's masks in place of its own, and how their frames were read.
+    """Replace a depth's masks by the host's, and note how their frames were read.
 
     An empty or missing one leaves its own.
 
@@ -387,8 +400,8 @@ def with_host_masks(
         if mask is None:
             continue
         size = depth.depth_m.shape[1:]
-        fitted, read = fit_host_mask(mask, depth.frames, *size, f"{name} mask")
-        notes += read
-        if fitted is not None:
-            depth = replace(depth, **{name: fitted})
+        fitted_mask, read_notes = fit_host_mask(mask, depth.frames, *size, f"{name} mask")
+        notes += read_notes
+        if fitted_mask is not None:
+            depth = replace(depth, **{name: fitted_mask})
     return depth, tuple(notes)

@@ -36,8 +36,10 @@ Sources = Sequence[DepthSource]
 
 
 def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
-    """(the metric depth and, where there is one, the video depth; sources that aren't used): the first metric source
-    gives the scale, the first other one is the video depth; sources come by priority.
+    """Choose the metric depth and the video depth, and list the sources that aren't used.
+
+    Sources come by priority: the first metric one gives the scale, the first other one is the
+    video depth. That may be metric too. Only its changes over time count then, not its scale.
 
     The video depth may be metric too; only its changes over time count then, not its scale.
 
@@ -53,15 +55,17 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
             expected="a metric depth: MoGe v2, or a depth file and no depth model",
             fix=ADVICE,
         )
-    others = [source for source in sources if source is not metric]
-    return [metric, *others[:1]], others[1:]
+    other_sources = [source for source in sources if source is not metric]
+    return [metric, *other_sources[:1]], other_sources[1:]
 
 
 def best_camera(
     used: Sources, given: CameraModel | None, width: int, height: int
 ) -> tuple[CameraModel, tuple[Remark, ...], bool]:
-    """(the exo camera at ``width`` x ``height``, notes, whether it is a guess): given, else the metric source's, else
-    the video source's, else a guess.
+    """Choose the exo camera at ``width`` x ``height``: given, else the metric source's, else the
+    video source's, else a guess.
+
+    The results: camera, notes, and whether it is a guess. The sources have that size already.
 
     The sources have that size already.
 
@@ -74,10 +78,10 @@ def best_camera(
     for source in used:
         if not source.depth.exo.lens_guessed:
             lens = source.depth.exo.camera
-            said = (
+            note = (
                 f"exo camera from {source.name}: focal length {lens.fx:.0f} px at {width} px width"
             )
-            return lens, (Remark(said),), False
+            return lens, (Remark(note),), False
     return used[0].depth.exo.camera, (LENS_GUESSED,), True
 
 
@@ -105,47 +109,47 @@ def align_sources(
         EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`;
             no valid pixel is left.
     """
-    used, unused = choose_roles(sources)
-    height, width = used[0].depth.depth_m.shape[1:]
-    of_maps = frames.or_those(used[0].depth.frames)
+    chosen_sources, unused = choose_roles(sources)
+    height, width = chosen_sources[0].depth.depth_m.shape[1:]
+    of_maps = frames.or_those(chosen_sources[0].depth.frames)
     _, (width, height) = of_maps.sizes((width, height))
 
     def fit(source: DepthSource) -> DepthSource:
         depth, what = source.depth, f"depth of {source.name}"
-        own, said = depth.frames, []
-        if own != of_maps.bare:
+        source_frames, source_notes = depth.frames, []
+        if source_frames != of_maps.bare:
             numbering = Numbering(
                 what=what,
                 count=len(depth.depth_m),
-                numbers=own.numbers,
+                numbers=source_frames.numbers,
                 in_memory=True,
-                file_frames=file_frames if own.counted else "auto",
+                file_frames=file_frames if source_frames.counted else "auto",
             )
             entries = entries_of(of_maps, numbering)
             depth = of_frames(depth, entries.at)
-            said += [entries.remark]
+            source_notes += [entries.remark]
         depth, note = fit_depth_size(depth, width, height, what, of_maps)
-        said += map(Remark, filter(None, [note]))
-        return replace(source, depth=depth, notes=(*source.notes, *said))
+        source_notes += map(Remark, filter(None, [note]))
+        return replace(source, depth=depth, notes=(*source.notes, *source_notes))
 
     mask_notes: list[Remark] = []
 
-    def marked(mask: Array | None, what: str) -> Tensor | None:
+    def fit_mask(mask: Array | None, what: str) -> Tensor | None:
         if mask is None:
             return None
-        fitted, read = fit_host_mask(mask, of_maps, height, width, what)
-        mask_notes.extend(read)
-        return fitted
+        fitted_mask, read_notes = fit_host_mask(mask, of_maps, height, width, what)
+        mask_notes.extend(read_notes)
+        return fitted_mask
 
-    used = [fit(source) for source in used]
-    metric, *videos = (source.depth for source in used)
+    chosen_sources = [fit(source) for source in chosen_sources]
+    metric, *videos = (source.depth for source in chosen_sources)
     lens, camera_notes, guessed = best_camera(
-        used, None if exo is None else exo.lens, width, height
+        chosen_sources, None if exo is None else exo.lens, width, height
     )
-    placed = exo if exo is not None and exo.world == "take" else metric.exo
-    placed = of_maps.shown(replace(placed, lens=lens, lens_guessed=guessed))
-    metric = replace(metric, exo=placed)
-    dynamic, sky = marked(dynamic_mask, "dynamic mask"), marked(sky_mask, "sky mask")
+    exo_path = exo if exo is not None and exo.world == "take" else metric.exo
+    exo_path = of_maps.shown(replace(exo_path, lens=lens, lens_guessed=guessed))
+    metric = replace(metric, exo=exo_path)
+    dynamic, sky = fit_mask(dynamic_mask, "dynamic mask"), fit_mask(sky_mask, "sky mask")
     if dynamic is not None:
         metric, *videos = (replace(depth, dynamic=None) for depth in (metric, *videos))
     video = videos[0] if videos else None
@@ -157,22 +161,22 @@ def align_sources(
             expected="some that are not sky",
             fix="check the sky mask (1 for sky) and the depth source",
         )
-    alone = () if video else (Remark("no video depth: the metric depth is used as it is"),)
-    steady = f"{used[1].name} ({video.kind})" if video else "none"
+    no_video_note = () if video else (Remark("no video depth: the metric depth is used as it is"),)
+    video_name = f"{chosen_sources[1].name} ({video.kind})" if video else "none"
     masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
     unmasked = (NO_MASK,) if video and depth.dynamic is None else ()
     return (
         depth,
         report,
         (
-            Remark(f"metric depth: {used[0].name}; video depth: {steady}"),
+            Remark(f"metric depth: {chosen_sources[0].name}; video depth: {video_name}"),
             Remark(masks),
             *unmasked,
             *(Remark(f"{source.name} is not used") for source in unused),
-            *(note for source in used for note in source.notes),
+            *(note for source in chosen_sources for note in source.notes),
             *mask_notes,
             *camera_notes,
             *scale_notes(metric),
-            *alone,
+            *no_video_note,
         ),
     )

@@ -1,4 +1,4 @@
-"""One input depth with its camera, name and notes; and the sources that need no model: pictures, a
+"""One input depth with its camera, name and notes, and the sources that need no model: pictures, a
 constant plane."""
 
 import math
@@ -32,7 +32,7 @@ class DepthSource:
 
 
 def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
-    """A pinhole that sees ``fov_deg`` across, its centre in the picture's middle.
+    """Make a centred pinhole that sees ``fov_deg`` across.
 
     Raises:
         EgoXInputError: no angle that a pinhole can see.
@@ -49,12 +49,12 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
 
 
 def guessed_camera(width: int, height: int) -> CameraModel:
-    """The lens where nothing says better."""
+    """Make the lens that is assumed where nothing says better."""
     return camera_of_view(width, height, GUESSED_FOV_DEG)
 
 
 def exo_or_guess(lens: CameraModel | None, width: int, height: int) -> CameraPath:
-    """The exo camera of maps in its own frame, with a guessed lens where nothing says better."""
+    """Make the exo camera of maps in its own frame, with a guessed lens where nothing says better."""
     return CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None)
 
 
@@ -67,7 +67,7 @@ def clean_depth(
     zero_is_valid: bool = False,
     hidden: Tensor | None = None,  # [T, H, W] bool on the CPU, invalid as well
 ) -> tuple[Tensor, tuple[Remark, ...]]:  # [T, H, W] float32 on the CPU, notes
-    """Invalid pixels (NaN, infinite, non-positive) become NaN; a note gives their share.
+    """Set invalid pixels (NaN, infinite, non-positive) to NaN, and note their share.
 
     Raises:
         EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
@@ -80,9 +80,9 @@ def clean_depth(
 
     depth = store_frames(map(cleaned, range(len(values))), len(values))
     shares = torch.stack([torch.isfinite(frame).float().mean() for frame in depth])
-    missing = check_valid_shares(shares, f"of {name}")
-    said = f"{name}: {100 * missing:.2f} % of the pixels are invalid"
-    return depth, (Remark(said),) if missing > 0 else ()
+    invalid_share = check_valid_shares(shares, f"of {name}")
+    note = f"{name}: {100 * invalid_share:.2f} % of the pixels are invalid"
+    return depth, (Remark(note),) if invalid_share > 0 else ()
 
 
 def array_depth(
@@ -143,17 +143,17 @@ def median_camera(
     camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
     if spread <= 0.05:
         return camera, ()
-    said = (
+    note = (
         f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
         "used for all (give the field of view if you know it)"
     )
-    return camera, (Remark(said),)
+    return camera, (Remark(note),)
 
 
 def image_depth(
     image: Tensor,  # [T, H, W, C] 0...1, grey (all channels alike) or one channel
 ) -> DepthSource:
-    """A depth picture, bright where near, as disparity of unknown scale and shift, which the
+    """Read a depth picture, bright where near, as disparity of unknown scale and shift, which the
     alignment's α and β absorb.
 
     Raises:

@@ -42,8 +42,8 @@ def with_trust(
     trust = depth_trust(depth.depth_m, depth.dynamic, depth.exo.stands, progress)
     if depth.trust is not None:
         lowest = (
-            torch.where(own > 0, torch.minimum(own, given.clamp_min(FLOOR)), own)
-            for own, given in zip(trust, depth.trust, strict=True)
+            torch.where(own_map > 0, torch.minimum(own_map, model_map.clamp_min(FLOOR)), own_map)
+            for own_map, model_map in zip(trust, depth.trust, strict=True)
         )
         trust = store_frames(lowest, len(trust))
     return replace(depth, trust=trust)
@@ -93,18 +93,18 @@ def depth_trust(
 def bend(
     inverse: FloatArray,
 ) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
-    """The larger of the horizontal and vertical second differences, over the pixel's own inverse
-    depth."""
+    """Compute the larger of the horizontal and vertical second differences, over the pixel's own
+    inverse depth."""
     padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
-    across = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
-    down = np.abs(padded[:-2, 1:-1] + padded[2:, 1:-1] - middle)
-    return np.nan_to_num(np.maximum(across, down) / inverse, nan=np.inf, posinf=np.inf)
+    bend_x = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
+    bend_y = np.abs(padded[:-2, 1:-1] + padded[2:, 1:-1] - middle)
+    return np.nan_to_num(np.maximum(bend_x, bend_y) / inverse, nan=np.inf, posinf=np.inf)
 
 
 def _spread(values: FloatArray) -> np.ndarray:
-    """The worst value within :data:`REACH` px, so that the smear beside an edge is not believed
-    either."""
+    """Spread the worst value over :data:`REACH` px, so that the smear beside an edge is not
+    believed either."""
     return cv2.dilate(values, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
 
 
@@ -115,8 +115,8 @@ def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:
 
 
 def _noise(inverse: FloatArray) -> float:  # [H, W], of a typical frame
-    """The clip's typical relative bend: zero for exact depth, about 2.4 standard deviations of
-    independent noise."""
+    """Estimate the clip's typical relative bend: zero for exact depth, about 2.4 standard
+    deviations of independent noise."""
     values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

@@ -16,7 +16,7 @@ def mark_invalid(
     *,
     zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
 ) -> Tensor:  # [..., H, W] float32, a new tensor
-    """The same with NaN for what is NaN, infinite, negative or (unless ``zero_is_valid``) zero."""
+    """Set depth to NaN where it is NaN, infinite, negative or (unless ``zero_is_valid``) zero."""
     depth = depth.float()
     valid = torch.isfinite(depth) & ((depth >= 0) if zero_is_valid else (depth > 0))
     return torch.where(valid, depth, depth.new_tensor(float("nan")))
@@ -26,7 +26,8 @@ def check_valid_shares(
     shares: Tensor,  # [T] valid share of each frame's pixels, 0...1
     name: str,  # used in error messages
 ) -> float:
-    """The invalid share of the whole clip.
+    """Compute the invalid share of the whole clip, and refuse a clip or frame with too few valid
+    pixels.
 
     Raises:
         EgoXInputError: no valid pixel at all, or a frame with under 5 %.
@@ -38,11 +39,11 @@ def check_valid_shares(
             expected="positive, finite depth",
             fix="check the depth source and its unit",
         )
-    worst = int(shares.argmin())
-    if float(shares[worst]) < MIN_VALID_SHARE:
+    worst_frame = int(shares.argmin())
+    if float(shares[worst_frame]) < MIN_VALID_SHARE:
         raise EgoXInputError(
             f"depth {name}",
-            got=f"frame {worst} with {100 * float(shares[worst]):.1f} % valid pixels",
+            got=f"frame {worst_frame} with {100 * float(shares[worst_frame]):.1f} % valid pixels",
             expected=f"at least {100 * MIN_VALID_SHARE:.0f} % in every frame",
             fix="leave the frame out, or use a different depth source",
         )
@@ -52,7 +53,7 @@ def check_valid_shares(
 def median_over_frames(
     stack: NDArray[np.floating],  # [T, ...]
 ) -> NDArray[np.floating]:  # [...]
-    """Lower median over axis 0, NaN left out; NaN where every frame is NaN.
+    """Compute the lower median over axis 0 without NaN, or NaN if every frame has it.
 
     Sorting puts NaN last, so the median is the sorted value in the middle of the valid ones. Pixels become the first
     axis, so that a pixel's few values are contiguous: several times faster on a CPU than the libraries' own.

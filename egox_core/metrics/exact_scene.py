@@ -34,11 +34,12 @@ def exact_scene(
     lens = raw_lens(depth)
     if lens is None or depth.kind != "metric z" or trajectory.guessed is not None:
         return None
-    exact = replace(depth, exo=replace(depth.exo, lens=lens))
+    exact_depth = replace(depth, exo=replace(depth.exo, lens=lens))
     ego = trajectory.ego if trajectory.ego.world == depth.exo.world else None
-    exact, scale = with_scale(exact, "wearer where seen", ego, progress=progress)
-    pictures = frames_of_size(exo.cpu(), *exact.depth_m.shape[1:])
-    return build_scene(pictures, exact, "auto", progress=progress), f"{lens.words}; {scale.text()}"
+    exact_depth, scale = with_scale(exact_depth, "wearer where seen", ego, progress=progress)
+    pictures = frames_of_size(exo.cpu(), *exact_depth.depth_m.shape[1:])
+    scene = build_scene(pictures, exact_depth, "auto", progress=progress)
+    return scene, f"{lens.words}; {scale.text()}"
 
 
 def raw_lens(depth: DepthVideo) -> CameraModel | None:
@@ -49,12 +50,12 @@ def raw_lens(depth: DepthVideo) -> CameraModel | None:
     width, height = camera.stored_size
     full_width = round(height * GOPRO_SIZE[0] / GOPRO_SIZE[1])
     middle = (width - 1) / 2, (height - 1) / 2
-    off = max(abs(c - m) for c, m in zip((camera.cx, camera.cy), middle, strict=True))
-    if width > full_width or off > OFF_CENTRE_PX:
+    off_centre_px = max(abs(c - m) for c, m in zip((camera.cx, camera.cy), middle, strict=True))
+    if width > full_width or off_centre_px > OFF_CENTRE_PX:
         return None
     focal, (side, top) = camera.fy * GOPRO_SIZE[1] / height, GOPRO_SIZE
     k = torch.tensor([[focal, 0, side / 2], [0, focal, top / 2], [0, 0, 1]], dtype=torch.float64)
-    raw = raw_gopro_of(k)
-    if raw is None:
+    raw_camera = raw_gopro_of(k)
+    if raw_camera is None:
         return None
-    return raw.rescale(full_width, height).crop((full_width - width) // 2, 0, width, height)
+    return raw_camera.rescale(full_width, height).crop((full_width - width) // 2, 0, width, height)

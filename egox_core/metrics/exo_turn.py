@@ -30,7 +30,10 @@ def exo_turned_error(
     video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
     progress: Progress = no_progress,
 ) -> PathError:
-    """Turn and shift of an ego video's frames, by way of the exo camera's best turn.
+    """Measure turn and shift of an ego video's frames, by way of the exo camera's best turn.
+
+    The scene is drawn turned about that camera as the video fits it best. The result is against
+    the ordered poses, as :meth:`PathViews.error` has it.
 
     The scene is drawn turned about that camera as the video fits it best; the result is against the
     ordered poses, as :meth:`PathViews.error` has it.
@@ -40,44 +43,44 @@ def exo_turned_error(
     """
     from scipy.spatial.transform import Rotation
 
-    tied = trajectory.tied(scene.exo)
-    exo = tied.known_exo
-    ego_from_exo = tied.ego.seen_from(exo)
+    trajectory_in_scene = trajectory.tied(scene.exo)
+    exo = trajectory_in_scene.known_exo
+    ego_from_exo = trajectory_in_scene.ego.seen_from(exo)
 
     def turned(by: Rotation) -> CameraTrajectory:
-        about = torch.cat((torch.from_numpy(by.as_matrix()), torch.zeros(3, 1)), 1)
-        w2c = compose(compose(ego_from_exo, about), exo.poses(len(ego_from_exo)))
-        return replace(tied, ego=replace(tied.ego, w2c=w2c))
+        exo_turn = torch.cat((torch.from_numpy(by.as_matrix()), torch.zeros(3, 1)), 1)
+        w2c = compose(compose(ego_from_exo, exo_turn), exo.poses(len(ego_from_exo)))
+        return replace(trajectory_in_scene, ego=replace(trajectory_in_scene.ego, w2c=w2c))
 
-    best = [Rotation.identity()]
-    for reach, step in ROUNDS:
-        axis = np.arange(-reach, reach + 1, step)
+    best_turns = [Rotation.identity()]
+    for reach_deg, step in ROUNDS:
+        axis = np.arange(-reach_deg, reach_deg + 1, step)
         turns = Rotation.from_rotvec(
             np.array(np.meshgrid(axis, axis, axis)).reshape(3, -1).T, degrees=True
         )
-        tried = []
-        for before in best:
-            path = turned(before)
+        candidates = []
+        for base_turn in best_turns:
+            path = turned(base_turn)
             views = PathViews.of(scene, path, most=SEARCHED, progress=progress)
             of_exo = path.ego.seen_from(exo)[:: views.step].numpy()
             scores = _scores(views, video, of_exo, turns.as_matrix())
             for _ in range(KEPT):
                 top = int(scores.argmax())
-                tried.append((scores[top], before * turns[top]))
-                near = (turns * turns[top].inv()).magnitude() < np.deg2rad(APART_DEG)
-                scores[near] = -1.0
-        tried.sort(key=lambda each: -each[0])
-        best = [turn for _, turn in tried[:KEPT]]
-    path = turned(best[0])
+                candidates.append((scores[top], base_turn * turns[top]))
+                close_mask = (turns * turns[top].inv()).magnitude() < np.deg2rad(APART_DEG)
+                scores[close_mask] = -1.0
+        candidates.sort(key=lambda each: -each[0])
+        best_turns = [turn for _, turn in candidates[:KEPT]]
+    path = turned(best_turns[0])
     views = PathViews.of(scene, path, progress=progress)
-    found = views.error(video)
-    moved = path.ego.upright.seen_from(tied.ego.upright)[:: views.step].float()
-    turn = Rotation.from_rotvec(found.turn_deg.nan_to_num().numpy(), degrees=True)
-    turn = turn * Rotation.from_matrix(moved[..., :3].numpy())
-    shift_m = (moved[..., 3] + found.shift_m)[:, None] @ moved[..., :3]
+    error = views.error(video)
+    pose_change = path.ego.upright.seen_from(trajectory_in_scene.ego.upright)[:: views.step].float()
+    turn = Rotation.from_rotvec(error.turn_deg.nan_to_num().numpy(), degrees=True)
+    turn = turn * Rotation.from_matrix(pose_change[..., :3].numpy())
+    shift_m = (pose_change[..., 3] + error.shift_m)[:, None] @ pose_change[..., :3]
     turn_deg = torch.from_numpy(turn.as_rotvec(degrees=True)).float()
-    turn_deg[~found.judged] = torch.nan
-    return replace(found, turn_deg=turn_deg, shift_m=shift_m[:, 0])
+    turn_deg[~error.judged] = torch.nan
+    return replace(error, turn_deg=turn_deg, shift_m=shift_m[:, 0])
 
 
 def _scores(
@@ -86,12 +89,12 @@ def _scores(
     ego_from_exo: np.ndarray,  # [N, 3, 4] of the frames that were drawn
     turns: np.ndarray,  # [G, 3, 3] of the exo camera
 ) -> np.ndarray:  # [G]
-    """Mean correlation of the video with a scene that is turned about the exo camera."""
+    """Average the video's correlation with a scene that is turned about the exo camera."""
     match, scores = PictureMatch.of(video, views), np.zeros(len(turns))
     rays = views.rays[PICKED].reshape(-1, 3)
     for t, pose in enumerate(ego_from_exo):
         points = rays * views.metres[t][PICKED].reshape(-1, 1)
-        of_exo = (points - pose[:, 3]) @ pose[:, :3]
-        there = of_exo @ (pose[:, :3] @ turns).swapaxes(1, 2) + pose[:, 3]
-        scores += match.correlations(t, *match.look_up(there))
+        exo_points = (points - pose[:, 3]) @ pose[:, :3]
+        turned_points = exo_points @ (pose[:, :3] @ turns).swapaxes(1, 2) + pose[:, 3]
+        scores += match.correlations(t, *match.look_up(turned_points))
     return scores / len(ego_from_exo)

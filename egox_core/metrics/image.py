@@ -79,7 +79,9 @@ def ssim_map(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [T, H, W] float64, -1...1
-    """SSIM of each pixel, mean over channels; the mean over a frame is its SSIM.
+    """Compute the SSIM of each pixel, mean over channels.
+
+    Its mean over a frame is the frame's SSIM.
 
     Raises:
         EgoXInputError: see :func:`check_pair`.
@@ -94,15 +96,17 @@ def _ssim(
     a: np.ndarray,  # [H, W, 3] float64
     b: np.ndarray,  # [H, W, 3] float64
 ) -> np.ndarray:  # [H, W, 3]
-    """SSIM of each value. A column filter after a row filter: a quarter of the time of torchmetrics'
-    square one."""
+    """Compute the SSIM of each value.
+
+    A column filter after a row filter takes a quarter of the time of torchmetrics' square one.
+    """
     mean_a, mean_b, square_a, square_b, product = (
         cv2.GaussianBlur(x, (SMALLEST, SMALLEST), SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
         for x in (a, b, a * a, b * b, a * b)
     )
-    means, both = mean_a * mean_b, mean_a**2 + mean_b**2
+    means, square_means = mean_a * mean_b, mean_a**2 + mean_b**2
     variance = np.maximum(square_a - mean_a**2, 0) + np.maximum(square_b - mean_b**2, 0)
-    luminance = (2 * means + STEADY[0]) / (both + STEADY[0])
+    luminance = (2 * means + STEADY[0]) / (square_means + STEADY[0])
     return luminance * (2 * (product - means) + STEADY[1]) / (variance + STEADY[1])
 
 
@@ -118,7 +122,11 @@ def region_psnr(
     error: Tensor,  # [T, H, W] of squared_error
     region: Tensor,  # [T, H, W] bool
 ) -> float | None:
-    """PSNR over all marked pixels of the clip together, dB; None if no pixel is marked.
+    """Compute the PSNR in dB over all marked pixels of the clip together, or None if no pixel is
+    marked.
+
+    It is pooled, not a mean over frames, since a frame with a handful of marked pixels must not
+    weigh as much as a full one.
 
     Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as
     much as a full one.

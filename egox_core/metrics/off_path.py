@@ -72,7 +72,7 @@ COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1,
 
 @frozen
 class PathError:
-    """Turn per compared frame, N of the clip's; NaN where it can't be judged.
+    """Turn per compared frame, N of the clip's, with NaN for frames that can't be judged.
 
     Axes of the upright picture: x right, y down, z forward.
     """
@@ -96,7 +96,7 @@ class PathError:
 
     @property
     def median_deg(self) -> float | None:
-        """Over the judged frames; None where there is none."""
+        """Median over the judged frames, or None without any."""
         return float(self.angle_deg.nanmedian()) if bool(self.judged.any()) else None
 
     def moved(
@@ -105,7 +105,10 @@ class PathError:
         # The camera of the ordered path.
         camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Classes where the video shows them.
+        """Move classes to where the video shows them.
+
+        Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
+        beyond the picture). A frame for which nothing was found keeps its map.
 
         Each frame's map is turned as the frame was found to be (nearest neighbour; beyond the picture
         0); where nothing was found, it stays.
@@ -113,36 +116,42 @@ class PathError:
         frames, height, width = classes.shape
         camera = camera.rescale(width, height)
         rays, inside = camera.pixel_rays(torch.float64)
-        upright = sensor_from_upright(camera.quarter_turns).to(self.turn_deg)
-        back = _turns(np.deg2rad(-(self.turn_deg.nan_to_num(0.0) @ upright.T).numpy()))
-        found = []
-        for part, turn in enumerate(torch.from_numpy(back)):
-            some = classes[part * self.step : (part + 1) * self.step]
-            _, pixel, there = camera.look_up(rays @ turn.T)
-            turned = some.flatten(1)[:, pixel.flatten()].view_as(some)
-            kept = ~self.judged[part] | ~inside
-            found.append(torch.where(kept, some, turned.where(there, 0)))
-        return torch.cat(found)
+        upright_axes = sensor_from_upright(camera.quarter_turns).to(self.turn_deg)
+        turns_back = _turns(np.deg2rad(-(self.turn_deg.nan_to_num(0.0) @ upright_axes.T).numpy()))
+        moved_classes = []
+        for part, turn in enumerate(torch.from_numpy(turns_back)):
+            part_classes = classes[part * self.step : (part + 1) * self.step]
+            _, pixel, in_lens = camera.look_up(rays @ turn.T)
+            turned_classes = part_classes.flatten(1)[:, pixel.flatten()].view_as(part_classes)
+            kept_mask = ~self.judged[part] | ~inside
+            moved_classes.append(
+                torch.where(kept_mask, part_classes, turned_classes.where(in_lens, 0))
+            )
+        return torch.cat(moved_classes)
 
     def text(self) -> str:
-        """One line for a person."""
-        compared, known = len(self.judged), int(self.judged.sum())
+        """Describe the error in one line for a person."""
+        compared_count, judged_count = len(self.judged), int(self.judged.sum())
         if self.median_deg is None:
             return (
                 "Whether the view follows the path can't be judged: none of the "
-                f"{compared} compared frames looks enough like the scene"
+                f"{compared_count} compared frames looks enough like the scene"
             )
-        left_out = "" if known == compared else f" of {compared}, the others can't be judged"
+        left_out = (
+            ""
+            if judged_count == compared_count
+            else f" of {compared_count}, the others can't be judged"
+        )
         spread_deg = float(self.spread_deg.nanmedian())
         return (
-            f"The view is {self.median_deg:.1f}° off the head path (median of {known} frames"
+            f"The view is {self.median_deg:.1f}° off the head path (median of {judged_count} frames"
             f"{left_out}; each measured to ± {spread_deg:.1f}°, less surely where the depth is wrong)"
         )
 
 
 @frozen
 class PathViews:
-    """A scene as it looks from the ordered poses, wider than the lens; made once per path."""
+    """A scene as it looks from the ordered poses, wider than the lens, drawn once per path."""
 
     frame_count: int  # of the clip
     step: int  # from one drawn frame to the next
@@ -170,7 +179,7 @@ class PathViews:
             EgoXInputError: as :func:`iter_ego_prior`.
         """
         step = math.ceil(scene.frame_count / (most or MAX_FRAMES))
-        wide = replace(
+        wide_lens = replace(
             CameraModel.pinhole(WIDE, WIDE, FOCAL),
             lens="opencv_fisheye",
             max_angle_deg=80.0,
@@ -186,31 +195,34 @@ class PathViews:
         views = list(
             iter_ego_prior(
                 scene,
-                replace(trajectory, ego=replace(trajectory.ego, lens=wide)),
+                replace(trajectory, ego=replace(trajectory.ego, lens=wide_lens)),
                 options,
                 frames=range(0, scene.frame_count, step),
                 progress=progress,
             )
         )
-        rays, inside = wide.pixel_rays()
+        rays, inside = wide_lens.pixel_rays()
         axes, step_m = torch.eye(3), 1e-3
         by_point = torch.stack(
             [
-                (wide.project(rays + step_m * axis)[0] - wide.project(rays - step_m * axis)[0])
+                (
+                    wide_lens.project(rays + step_m * axis)[0]
+                    - wide_lens.project(rays - step_m * axis)[0]
+                )
                 / (2 * step_m)
                 for axis in axes
             ],
             -1,
         ).numpy()
         minus_cross = torch.linalg.cross(rays[:, :, None], axes[None, None]).numpy()
-        along = rays[..., 2].clamp_min(1e-3)
+        ray_z = rays[..., 2].clamp_min(1e-3)
         return cls(
             frame_count=scene.frame_count,
             step=step,
             camera=trajectory.ego.camera,
             pictures=[view.rgb.numpy() for view in views],
             masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
-            metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
+            metres=[(view.depth_m / ray_z).nan_to_num(1.0).numpy() for view in views],
             rays=rays.numpy(),
             by_point=by_point,
             by_turn=by_point @ minus_cross,
@@ -221,7 +233,8 @@ class PathViews:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
     ) -> PathError:
-        """Turn and shift of the frames that were drawn, against the scene from the ordered poses.
+        """Measure turn and shift of the frames that were drawn, against the scene from the ordered
+        poses.
 
         Raises:
             EgoXInputError: another count of frames than the scene's.
@@ -237,23 +250,26 @@ class PathViews:
 
         match = PictureMatch.of(video, self)
         with ThreadPoolExecutor() as pool:
-            found = list(
+            frame_poses = list(
                 pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
             )
-        upright = sensor_from_upright(self.camera.quarter_turns).numpy()
-        turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(
+        upright_axes = sensor_from_upright(self.camera.quarter_turns).numpy()
+        turn = Rotation.from_matrix(np.stack([pose.rotation for pose in frame_poses])).as_rotvec(
             degrees=True
         )
-        score, shift = np.array([pose.score for pose in found]), np.stack([p.shift for p in found])
-        spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
-        covered = np.array([mask.mean() for mask in self.masks])
-        judged = (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (covered >= LEAST_COVERED)
-        unknown = np.where(judged, 0.0, np.nan)
+        score = np.array([pose.score for pose in frame_poses])
+        shift = np.stack([p.shift for p in frame_poses])
+        spread = np.rad2deg([pose.spread for pose in frame_poses]) * SPREAD_FACTOR
+        coverage = np.array([mask.mean() for mask in self.masks])
+        judged_mask = (
+            (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (coverage >= LEAST_COVERED)
+        )
+        nan_if_unjudged = np.where(judged_mask, 0.0, np.nan)
         return PathError(
-            turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
-            spread_deg=torch.from_numpy(spread + unknown).float(),
+            turn_deg=torch.from_numpy(turn @ upright_axes + nan_if_unjudged[:, None]).float(),
+            spread_deg=torch.from_numpy(spread + nan_if_unjudged).float(),
             score=torch.from_numpy(score).float(),
-            shift_m=torch.from_numpy(shift @ upright + unknown[:, None]).float(),
+            shift_m=torch.from_numpy(shift @ upright_axes + nan_if_unjudged[:, None]).float(),
             step=self.step,
         )
 
@@ -289,8 +305,8 @@ class PictureMatch:
         points: np.ndarray,  # [G, n, 3] in the video's camera
     ) -> tuple[np.ndarray, np.ndarray]:  # [G, n] number of the pixel, and whether the lens sees it
         """Find the pixels that points lie at."""
-        found = self.camera.look_up(torch.from_numpy(points.astype(np.float32)))
-        flat, valid = (each.numpy() for each in found[1:])
+        lookup = self.camera.look_up(torch.from_numpy(points.astype(np.float32)))
+        flat, valid = (values.numpy() for values in lookup[1:])
         return flat, valid & (self.lens.ravel()[flat] > 0.5)
 
     def correlations(
@@ -299,21 +315,22 @@ class PictureMatch:
         flat: np.ndarray,  # [G, n], of look_up, for the scene's pixels PICKED
         valid: np.ndarray,  # [G, n] bool
     ) -> np.ndarray:  # [G]
-        """Correlation of blurred pictures, for each way in which the scene lies on the video."""
+        """Correlate blurred pictures, for each way in which the scene lies on the video."""
         mask = self.views.masks[t]
-        seen = mask[PICKED].ravel() > 0
-        if not seen.any():
+        scene_mask = mask[PICKED].ravel() > 0
+        if not scene_mask.any():
             return np.zeros(len(flat))
-        ours, theirs = (
+        video_contrast, scene_contrast = (
             _even_contrast(blur_inside(picture, on, GRID_BLUR_PX), on, LOCAL_PX)
             for picture, on in ((self.video[t], self.lens), (self.views.pictures[t], mask))
         )
-        theirs, inside = theirs[PICKED].reshape(-1, 3)[seen], valid[:, seen]
-        mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
-        norm = np.square(mine).sum((1, 2)) * (inside @ np.square(theirs).sum(1))
+        scene_contrast = scene_contrast[PICKED].reshape(-1, 3)[scene_mask]
+        inside = valid[:, scene_mask]
+        video_values = video_contrast.reshape(-1, 3)[flat[:, scene_mask]] * inside[..., None]
+        norm = np.square(video_values).sum((1, 2)) * (inside @ np.square(scene_contrast).sum(1))
         return (
-            mine.reshape(len(flat), -1)
-            @ theirs.ravel()
+            video_values.reshape(len(flat), -1)
+            @ scene_contrast.ravel()
             / np.sqrt(np.maximum(norm, 1e-9))
             * (inside.mean(1) > 0.35)
         )
@@ -324,10 +341,11 @@ class PictureMatch:
         rotation: np.ndarray,  # [3, 3] of the video's camera, as _Pose has it
         shift: np.ndarray,  # [3] metres
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
-        """Draw the video into the scene's picture; both of even contrast, and where both are."""
+        """Draw the video into the scene's picture, and give both with even contrast and the mask of
+        their overlap."""
         view = _View.of(self, t, FINE)
-        _, mask, seen, scene = view.over(rotation, shift, FINE)
-        return seen.astype(np.float32), scene.astype(np.float32), mask
+        _, mask, video, scene = view.over(rotation, shift, FINE)
+        return video.astype(np.float32), scene.astype(np.float32), mask
 
 
 def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
@@ -358,10 +376,12 @@ def _of_frame(match: PictureMatch, t: int, starts: np.ndarray) -> _Pose:
     """Find the best pose of a frame, from a few turns on."""
     if not match.views.masks[t].any():
         return _Pose(np.eye(3), np.zeros(3))
-    begun = [_Pose(rotation, np.zeros(3)) for rotation in _turns(starts)]
+    start_poses = [_Pose(rotation, np.zeros(3)) for rotation in _turns(starts)]
     view = _View.of(match, t, COARSE)
-    best = max((_aligned(view, pose, COARSE) for pose in begun), key=lambda pose: pose.score)
-    return _aligned(_View.of(match, t, FINE), _aligned(view, best, MIDDLE), FINE)
+    best_pose = max(
+        (_aligned(view, pose, COARSE) for pose in start_poses), key=lambda pose: pose.score
+    )
+    return _aligned(_View.of(match, t, FINE), _aligned(view, best_pose, MIDDLE), FINE)
 
 
 @frozen
@@ -380,20 +400,20 @@ class _View:
     @staticmethod
     def of(match: PictureMatch, t: int, level: _Level) -> _View:
         mask, step = match.views.masks[t], level.stride
-        picked = (slice(step // 2, None, step),) * 2
-        on = mask[picked] > 0
-        metres = match.views.metres[t][picked][on][:, None]
+        strided = (slice(step // 2, None, step),) * 2
+        on = mask[strided] > 0
+        metres = match.views.metres[t][strided][on][:, None]
         by_point, by_turn = (
-            slopes[picked][on] / step for slopes in (match.views.by_point, match.views.by_turn)
+            slopes[strided][on] / step for slopes in (match.views.by_point, match.views.by_turn)
         )
         row, column = np.argwhere(on).T * step // BLOCK
         return _View(
             camera=match.camera,
             lens=match.lens,
             video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
-            scene=blur_inside(match.views.pictures[t], mask, level.blur_px)[picked],
+            scene=blur_inside(match.views.pictures[t], mask, level.blur_px)[strided],
             on=on,
-            points=match.views.rays[picked][on] * metres,
+            points=match.views.rays[strided][on] * metres,
             block=row * (WIDE // BLOCK) + column,
             slope=np.concatenate((by_turn, by_point / metres[..., None]), -1),
         )
@@ -403,11 +423,14 @@ class _View:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Draw the video into the scene's picture.
 
+        The results: which points the video has [n], the same in the picture [s, s], and
+        both pictures [s, s, 3], of even contrast.
+
         Which points the video has [n], the same in the picture [s, s], and both pictures [s, s, 3],
         of even contrast.
         """
         points = ((self.points + shift) @ rotation.T).astype(np.float32)
-        uv, valid = (each.numpy() for each in self.camera.project(torch.from_numpy(points)))
+        uv, valid = (values.numpy() for values in self.camera.project(torch.from_numpy(points)))
         height, width = self.lens.shape
         valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
         column, row = np.rint(uv[valid]).astype(np.int64).T
@@ -417,45 +440,46 @@ class _View:
         mask = np.zeros(self.on.shape, np.float32)
         mask[self.on] = valid
         # OpenCV takes None for the second map, which its stubs don't know.
-        seen = cv2.remap(  # ty: ignore[no-matching-overload]
+        video = cv2.remap(  # ty: ignore[no-matching-overload]
             self.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
-        seen, scene = (
-            _even_contrast(picture, mask, LOCAL_PX / level.stride) for picture in (seen, self.scene)
+        video, scene = (
+            _even_contrast(picture, mask, LOCAL_PX / level.stride)
+            for picture in (video, self.scene)
         )
-        return valid, mask, seen, scene
+        return valid, mask, video, scene
 
 
 def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
-    """Gauss-Newton over turn and shift on pictures of even contrast, with a weak prior on the
-    shift."""
+    """Align a frame by Gauss-Newton over turn and shift, on pictures of even contrast, with a weak
+    prior on the shift."""
     rotation, shift = pose.rotation, pose.shift
-    hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
-    for last in [False] * level.rounds + [True]:
-        valid, mask, seen, scene = view.over(rotation, shift, level)
-        used = (
+    shift_prior = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
+    for is_last in [False] * level.rounds + [True]:
+        valid, mask, video, scene = view.over(rotation, shift, level)
+        inner_mask = (
             cv2.erode(
                 mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
             )
             > 0
         )
-        if valid.mean() < LEAST_OVERLAP or used.sum() < 20:
+        if valid.mean() < LEAST_OVERLAP or inner_mask.sum() < 20:
             return _Pose(rotation, shift)
-        off = (seen - scene)[used]
-        error = np.square(off).mean(1)
+        differences = (video - scene)[inner_mask]
+        error = np.square(differences).mean(1)
         weight = 1 / np.square(1 + error / level.half)
-        down, across = np.gradient(seen + scene, axis=(0, 1))
-        both = np.stack((across[used], down[used]), -1) / 2  # [n, 3, 2]
-        slope = both @ view.slope[used[view.on]]  # [n, 3, 6]
+        gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
+        gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
+        slope = gradient @ view.slope[inner_mask[view.on]]  # [n, 3, 6]
         weighted = slope * weight[:, None, None]
-        push = np.einsum("nci,nc->ni", weighted, off)
+        push = np.einsum("nci,nc->ni", weighted, differences)
         noise = NEIGHBOURS / level.stride**2 * float(error @ weight / weight.sum())
-        normal = weighted.reshape(-1, 6).T @ slope.reshape(-1, 6) + hold * noise
+        normal = weighted.reshape(-1, 6).T @ slope.reshape(-1, 6) + shift_prior * noise
         normal += 1e-6 * np.trace(normal) * np.eye(6)
-        if last:
+        if is_last:
             break
         change = -np.linalg.solve(
-            normal, push.sum(0) + noise * hold @ np.concatenate((np.zeros(3), shift))
+            normal, push.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift))
         )
         size = np.linalg.norm(change)
         if size < LEAST_STEP:
@@ -463,14 +487,14 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         change *= MAX_STEP / max(size, MAX_STEP)
         turn = _turns(change[:3])
         rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
-    kept = mask > 0
-    score = (seen[kept] * scene[kept]).sum() / max(
-        math.sqrt(np.square(seen[kept]).sum() * np.square(scene[kept]).sum()), 1e-9
+    overlap = mask > 0
+    score = (video[overlap] * scene[overlap]).sum() / max(
+        math.sqrt(np.square(video[overlap]).sum() * np.square(scene[overlap]).sum()), 1e-9
     )
-    block = view.block[used[view.on]]
-    together = np.stack([np.bincount(block, part) for part in push.T], -1)
+    block = view.block[inner_mask[view.on]]
+    block_sums = np.stack([np.bincount(block, part) for part in push.T], -1)
     inverse = np.linalg.inv(normal)
-    spread = inverse @ (together.T @ together) @ inverse
+    spread = inverse @ (block_sums.T @ block_sums) @ inverse
     return _Pose(rotation, shift, float(score), math.sqrt(max(np.trace(spread[:3, :3]), 0.0)))
 
 
@@ -487,15 +511,15 @@ def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarr
 
 
 def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Less the local mean, by the local spread; within the mask alone."""
+    """Subtract the local mean and divide by the local spread, both within the mask alone."""
     side = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
 
-    def smooth(of: np.ndarray) -> np.ndarray:
+    def smooth(values: np.ndarray) -> np.ndarray:
         for _ in range(2):
-            of = cv2.blur(of, (side, side), borderType=cv2.BORDER_CONSTANT)
-        return of
+            values = cv2.blur(values, (side, side), borderType=cv2.BORDER_CONSTANT)
+        return values
 
     share, inside = 1 / np.maximum(smooth(mask), 1e-3), mask[..., None]
-    off = (picture - smooth(picture * inside) * share[..., None]) * inside
-    spread = smooth(np.square(off).mean(2)) * share
-    return off / np.sqrt(spread + LEAST_CONTRAST**2)[..., None]
+    deviations = (picture - smooth(picture * inside) * share[..., None]) * inside
+    spread = smooth(np.square(deviations).mean(2)) * share
+    return deviations / np.sqrt(spread + LEAST_CONTRAST**2)[..., None]

@@ -1,4 +1,4 @@
-"""How late an ego video is on its path.
+"""The delay of an ego video on its path.
 
 The views that the path meter found are held against the path at other moments. A camera that is
 turned explains them, too, by one turn for the whole clip: a lag is named only where it explains them
@@ -40,36 +40,38 @@ class PathLag:
 
 
 def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
-    """Find the lag that explains how a video is off its path; None where none does.
+    """Find the lag that explains how a video is off its path, if one does.
 
     Args:
         ego: the ordered path.
     """
     from scipy.spatial.transform import Rotation, Slerp
 
-    judged = np.flatnonzero(error.judged.numpy())
-    if len(judged) < LEAST_JUDGED or not ego.moves:
+    judged_frames = np.flatnonzero(error.judged.numpy())
+    if len(judged_frames) < LEAST_JUDGED or not ego.moves:
         return None
     path = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
-    numbers, last = judged * error.step, len(path) - 1
-    off = Rotation.from_rotvec(error.turn_deg[judged].numpy(), degrees=True)
-    shown = off * path[numbers]
-    between = Slerp(np.arange(len(path)), path)
+    numbers, last = judged_frames * error.step, len(path) - 1
+    off_path = Rotation.from_rotvec(error.turn_deg[judged_frames].numpy(), degrees=True)
+    shown_turns = off_path * path[numbers]
+    path_at = Slerp(np.arange(len(path)), path)
     lags = np.arange(-LONGEST_FRAMES, LONGEST_FRAMES + STEP_FRAMES, STEP_FRAMES)
-    lefts = []
+    left_medians = []
     for lag in lags:
         # Where the path has no moment, nothing is known.
-        known = (numbers - lag >= 0) & (numbers - lag <= last)
-        left = shown[known] * between(numbers[known] - lag).inv()
-        enough = known.sum() >= LEAST_JUDGED
-        lefts.append(float(np.median(left.magnitude())) if enough else math.inf)
-    best = int(np.argmin(lefts))
-    lag, tried = float(lags[best]), lags[np.isfinite(lefts)]
+        known_mask = (numbers - lag >= 0) & (numbers - lag <= last)
+        left_turns = shown_turns[known_mask] * path_at(numbers[known_mask] - lag).inv()
+        has_enough = known_mask.sum() >= LEAST_JUDGED
+        left_medians.append(float(np.median(left_turns.magnitude())) if has_enough else math.inf)
+    best_index = int(np.argmin(left_medians))
+    lag, tried_lags = float(lags[best_index]), lags[np.isfinite(left_medians)]
     # The least at a border of the search is none.
-    if abs(lag) < LEAST_FRAMES or lag in (tried.min(), tried.max()):
+    if abs(lag) < LEAST_FRAMES or lag in (tried_lags.min(), tried_lags.max()):
         return None
-    off = off[(numbers - lag >= 0) & (numbers - lag <= last)]
-    stated, turned = (np.median(each.magnitude()) for each in (off, off * off.mean().inv()))
-    if lefts[best] > LEFT_SHARE * min(stated, turned):
+    off_path = off_path[(numbers - lag >= 0) & (numbers - lag <= last)]
+    stated_rad, turned_rad = (
+        np.median(turns.magnitude()) for turns in (off_path, off_path * off_path.mean().inv())
+    )
+    if left_medians[best_index] > LEFT_SHARE * min(stated_rad, turned_rad):
         return None
-    return PathLag(frames=lag, left_deg=math.degrees(lefts[best]))
+    return PathLag(frames=lag, left_deg=math.degrees(left_medians[best_index]))

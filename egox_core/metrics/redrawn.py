@@ -80,21 +80,28 @@ def keep_observed(
         )
     if not 0 <= keep <= 1:
         raise EgoXInputError("keep_observed", got=keep, expected="0 to 1", fix="1 keeps all of it")
-    redrawn, kept = (FrameStore(len(seen), tuple(seen.shape[1:]), np.bool_) for _ in range(2))
-    made = FrameStore(len(video), tuple(video.shape[1:]), np.float32) if keep else None
-    judged = torch.zeros(len(seen), dtype=torch.bool)
-    for t, (frame, drawn, kinds) in enumerate(zip(video, prior, seen, strict=True)):
+    redrawn_store, kept_store = (
+        FrameStore(len(seen), tuple(seen.shape[1:]), np.bool_) for _ in range(2)
+    )
+    mixed_frames = FrameStore(len(video), tuple(video.shape[1:]), np.float32) if keep else None
+    judged_frames = torch.zeros(len(seen), dtype=torch.bool)
+    for t, (frame, prior_frame, kinds) in enumerate(zip(video, prior, seen, strict=True)):
         progress(t, len(video), "compare with what exo observed")
-        pictures, observed = (frame.numpy(), drawn.numpy()), (kinds >= EARLIER).numpy()
+        pictures, observed = (frame.numpy(), prior_frame.numpy()), (kinds >= EARLIER).numpy()
         marks = departs(*pictures, observed)
-        judged[t] = marks is not None
+        judged_frames[t] = marks is not None
         marks = np.zeros_like(observed) if marks is None else marks
-        share = keep * kept_share(observed & bool(judged[t]), marks)
-        redrawn.append(marks)
-        kept.append(share >= 0.5)
-        if made is not None:
-            made.append(blended(*pictures, share))
-    return video if made is None else made.tensor(), redrawn.tensor(), kept.tensor(), judged
+        share = keep * kept_share(observed & bool(judged_frames[t]), marks)
+        redrawn_store.append(marks)
+        kept_store.append(share >= 0.5)
+        if mixed_frames is not None:
+            mixed_frames.append(blended(*pictures, share))
+    return (
+        video if mixed_frames is None else mixed_frames.tensor(),
+        redrawn_store.tensor(),
+        kept_store.tensor(),
+        judged_frames,
+    )
 
 
 def departs(
@@ -102,26 +109,30 @@ def departs(
     prior: np.ndarray,  # [H, W, 3]
     observed: np.ndarray,  # [H, W] bool
 ) -> np.ndarray | None:  # [H, W] bool
-    """Mark the observed pixels of a frame that it shows otherwise than exo did; None where that
-    can't be judged."""
+    """Mark the observed pixels of a frame that it shows otherwise than exo did, or give None for a
+    frame that can't be judged."""
     size = tuple(side // SCALE for side in observed.shape[::-1])
-    small = [
+    small_pictures = [
         cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         for picture in (video, prior, observed)
     ]
-    on = (small.pop() > 0.999).astype(np.float32)
+    on = (small_pictures.pop() > 0.999).astype(np.float32)
     if not on.any():
         return np.zeros_like(observed)
-    soft = [blur_inside(picture, on, COLOUR_BLUR_PX) for picture in small]
-    marks = np.sqrt(np.square(_even(*soft, on)).mean(2)) > COLOUR
-    sharp = [blur_inside(picture, on, EDGE_BLUR_PX) @ GREY for picture in small]
-    here, moved, move = move_errors(_even(*sharp, on) + sharp[1], sharp[1], on)
-    marks |= (moved < PLACE_GAIN * here) & (here > LEAST)
-    fits = texture_fits(*sharp, on)
+    colour_pictures = [blur_inside(picture, on, COLOUR_BLUR_PX) for picture in small_pictures]
+    marks = np.sqrt(np.square(_even(*colour_pictures, on)).mean(2)) > COLOUR
+    edge_pictures = [blur_inside(picture, on, EDGE_BLUR_PX) @ GREY for picture in small_pictures]
+    error_in_place, error_moved, move = move_errors(
+        _even(*edge_pictures, on) + edge_pictures[1], edge_pictures[1], on
+    )
+    marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > LEAST)
+    texture_agrees = texture_fits(*edge_pictures, on)
     if move is not None:
         marks[:] = True
-        fits = fits or texture_fits(sharp[0], _moved(sharp[1], move), on * _moved(on, move))
-    if not fits:
+        texture_agrees = texture_agrees or texture_fits(
+            edge_pictures[0], _moved(edge_pictures[1], move), on * _moved(on, move)
+        )
+    if not texture_agrees:
         return None
     return (
         cv2.resize(
@@ -136,34 +147,42 @@ def move_errors(
     prior: np.ndarray,  # [h, w] grey
     on: np.ndarray,  # [h, w] float32, 1 where observed
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Mean squared difference around each pixel [h, w], that of the best move (infinite where too
-    little is observed), and the move (down, right) by which the whole frame fits better; None:
-    where it is."""
+    """Compare each pixel's surroundings in place, and moved as fits best.
+
+    The results: the mean squared difference around each pixel [h, w], that of the best move
+    (infinite where too little is observed), and the move (down, right) by which the whole frame
+    fits better (None: it fits best where it is).
+    """
     height, width = on.shape
     side = max(3, height // PLACE | 1)
     padded, padded_on = (np.pad(picture, REACH) for picture in (prior, on))
-    here = moved = np.full(on.shape, np.inf, np.float32)
-    whole = best = np.inf
+    error_in_place = error_moved = np.full(on.shape, np.inf, np.float32)
+    frame_in_place = frame_moved = np.inf
     move = 0, 0
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
-        far = np.hypot(down - REACH, right - REACH)
-        if 0 < far < NEAR:
+        distance = np.hypot(down - REACH, right - REACH)
+        if 0 < distance < NEAR:
             continue
-        there = (slice(down, down + height), slice(right, right + width))
-        both = on * padded_on[there]
-        error = np.square(video - padded[there]) * both
+        window = (slice(down, down + height), slice(right, right + width))
+        overlap = on * padded_on[window]
+        error = np.square(video - padded[window]) * overlap
         sums, count = (
-            cv2.blur(part, (side, side), borderType=cv2.BORDER_CONSTANT) for part in (error, both)
+            cv2.blur(part, (side, side), borderType=cv2.BORDER_CONSTANT)
+            for part in (error, overlap)
         )
-        place = np.where(count > FEWEST, sums / np.maximum(count, 1e-6), np.inf)
-        frame = float(error.sum()) / max(float(both.sum()), 1.0)
-        if far == 0:
-            here, whole = place, frame
+        local_error = np.where(count > FEWEST, sums / np.maximum(count, 1e-6), np.inf)
+        frame_error = float(error.sum()) / max(float(overlap.sum()), 1.0)
+        if distance == 0:
+            error_in_place, frame_in_place = local_error, frame_error
         else:
-            moved = np.minimum(moved, place)
-            if both.sum() > on.sum() / 2 and frame < best:
-                best, move = frame, (down - REACH, right - REACH)
-    return here, moved, move if best < FRAME_GAIN * whole and whole > LEAST else None
+            error_moved = np.minimum(error_moved, local_error)
+            if overlap.sum() > on.sum() / 2 and frame_error < frame_moved:
+                frame_moved, move = frame_error, (down - REACH, right - REACH)
+    return (
+        error_in_place,
+        error_moved,
+        move if frame_moved < FRAME_GAIN * frame_in_place and frame_in_place > LEAST else None,
+    )
 
 
 def texture_fits(
@@ -176,25 +195,29 @@ def texture_fits(
     side = max(3, len(on) // FIT_PLACE | 1)
     pair = np.stack((video, prior), axis=-1)
     a, b = np.moveaxis((pair - blur_inside(pair, on, FIT_LOW_PX)) * on[..., None], -1, 0)
-    own, drawn, both, count = (
+    video_power, prior_power, product, count = (
         cv2.blur(part, (side, side), borderType=cv2.BORDER_CONSTANT)
         for part in (a * a, b * b, a * b, on)
     )
-    judged = (drawn > TEXTURE**2 * count) & (count > FEWEST) & (on > 0)
-    fits = both[judged] > FITS * np.sqrt(np.maximum(own * drawn, 0))[judged]
-    return bool(judged.sum() < FEWEST * on.sum() or fits.mean() >= TEXTURE_FITS)
+    judged_mask = (prior_power > TEXTURE**2 * count) & (count > FEWEST) & (on > 0)
+    fits_mask = (
+        product[judged_mask] > FITS * np.sqrt(np.maximum(video_power * prior_power, 0))[judged_mask]
+    )
+    return bool(judged_mask.sum() < FEWEST * on.sum() or fits_mask.mean() >= TEXTURE_FITS)
 
 
 def kept_share(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
-    """Share of each pixel that is put back."""
-    near = cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
-    keep = (observed & ~near).astype(np.uint8)
-    keep = cv2.erode(keep, np.ones((ERODED_PX, ERODED_PX), np.uint8), borderValue=0)
-    keep = cv2.morphologyEx(keep, cv2.MORPH_OPEN, np.ones((SPECK_PX, SPECK_PX), np.uint8))
-    return cv2.blur(keep.astype(np.float32), (FEATHER_PX, FEATHER_PX))
+    """Compute the share of each pixel that is put back."""
+    near_redrawn = (
+        cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
+    )
+    keep_mask = (observed & ~near_redrawn).astype(np.uint8)
+    keep_mask = cv2.erode(keep_mask, np.ones((ERODED_PX, ERODED_PX), np.uint8), borderValue=0)
+    keep_mask = cv2.morphologyEx(keep_mask, cv2.MORPH_OPEN, np.ones((SPECK_PX, SPECK_PX), np.uint8))
+    return cv2.blur(keep_mask.astype(np.float32), (FEATHER_PX, FEATHER_PX))
 
 
 def blended(
@@ -202,10 +225,10 @@ def blended(
     prior: np.ndarray,  # [H, W, 3]
     share: np.ndarray,  # [H, W] of the prior
 ) -> np.ndarray:  # [H, W, 3] float32
-    """Mix two pictures; what they differ by in long waves is the first one's."""
-    video, off = video.astype(np.float32), (prior - video).astype(np.float32)
-    off -= blur_inside(off, (share > 0).astype(np.float32), LOW_PX)
-    return (video + share[..., None] * off).clip(0, 1)
+    """Mix two pictures, with the long waves of their difference left as the first one has them."""
+    video, difference = video.astype(np.float32), (prior - video).astype(np.float32)
+    difference -= blur_inside(difference, (share > 0).astype(np.float32), LOW_PX)
+    return (video + share[..., None] * difference).clip(0, 1)
 
 
 def _moved(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
@@ -218,5 +241,5 @@ def _moved(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
 
 def _even(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
     """Subtract the frame's median difference, since another exposure is no other colour."""
-    off = a - b
-    return off - np.median(off[on > 0], axis=0)
+    difference = a - b
+    return difference - np.median(difference[on > 0], axis=0)

@@ -51,7 +51,7 @@ TRUNK_ERROR_M = 0.12  # the trunk's surface against the cylinder's: lean, clothe
 
 @frozen
 class FrameScale:
-    """Scale from one frame; NaN: not seen."""
+    """Scale from one frame, with NaN for parts that weren't seen."""
 
     distance_m: float  # z of the head's centre
     head: float  # log scale
@@ -110,8 +110,8 @@ def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
     """
     expected = "poses of a tracker, in a world of their own (Ego-Exo4D's, a SLAM's)"
     fix = "use scale as is, or give a number"
-    own = torch.eye(3, 4, dtype=torch.float64)
-    if exo.world != "take" or bool((exo.at(0) - own).abs().max() < 1e-9):
+    identity = torch.eye(3, 4, dtype=torch.float64)
+    if exo.world != "take" or bool((exo.at(0) - identity).abs().max() < 1e-9):
         raise EgoXInputError(
             "scale from the wearer",
             got="a world that is the exo camera's own frame: poses set by "
@@ -119,12 +119,12 @@ def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
             expected=expected,
             fix=fix,
         )
-    still = (ego.w2c[1:] - ego.w2c[:-1]).abs().amax(dim=(1, 2)) == 0
-    repeated = float(still.double().mean()) if len(still) else 0.0
-    if repeated > MAX_REPEATED:
+    still_mask = (ego.w2c[1:] - ego.w2c[:-1]).abs().amax(dim=(1, 2)) == 0
+    still_share = float(still_mask.double().mean()) if len(still_mask) else 0.0
+    if still_share > MAX_REPEATED:
         raise EgoXInputError(
             "scale from the wearer",
-            got=f"{100 * repeated:.0f} % of the ego "
+            got=f"{100 * still_share:.0f} % of the ego "
             "poses equal to the one before, as no tracker on a head gives them",
             expected=expected,
             fix=fix,
@@ -139,7 +139,8 @@ def wearer_scale(
     *,
     progress: Progress = no_progress,
 ) -> WearerScale:
-    """The scale of a clip's depth. ``depth.dynamic``, where it is given, bounds the wearer.
+    """Estimate the scale of a clip's depth from the wearer, whom ``depth.dynamic``, if given,
+    bounds.
 
     Raises:
         EgoXInputError: see :func:`check_pose_source`; depth that isn't metric; a wearer who isn't
@@ -219,11 +220,10 @@ def _frame_scale(
 def _body_box(
     camera: CameraModel, centre: np.ndarray, down: np.ndarray
 ) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) px around head and trunk in the exo picture; None: out of
-    sight."""
+    """Find the box (left, top, right, bottom) px of head and trunk in the exo picture, if in sight."""
     width, height = camera.stored_size
-    reach = max(*HEAD_HALF, TRUNK_RADIUS)
-    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * reach
+    half_extent = max(*HEAD_HALF, TRUNK_RADIUS)
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half_extent
     points = np.concatenate((centre + corners, centre + down * TRUNK_TO + corners))
     uv, valid = camera.project(torch.from_numpy(points))
     if not bool(valid.all()):
@@ -242,19 +242,19 @@ def _body_box(
 
 
 def _joined_to(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels of ``allowed`` [H, W] that hang together with ``seed`` [H, W] without a
-    depth step."""
-    smooth, log = np.ones(depth.shape, bool), np.log(depth)
-    smooth[:-1] &= np.abs(np.diff(log, axis=0)) <= STEP
-    smooth[:, :-1] &= np.abs(np.diff(log, axis=1)) <= STEP
-    _, label = cv2.connectedComponents((allowed & smooth).astype(np.uint8), connectivity=4)
-    wanted = np.unique(label[seed & allowed & smooth])
-    return np.isin(label, wanted[wanted > 0])
+    """Mark the pixels of ``allowed`` [H, W] that are connected with ``seed`` [H, W] without a depth
+    step."""
+    smooth, log_depth = np.ones(depth.shape, bool), np.log(depth)
+    smooth[:-1] &= np.abs(np.diff(log_depth, axis=0)) <= STEP
+    smooth[:, :-1] &= np.abs(np.diff(log_depth, axis=1)) <= STEP
+    _, labels = cv2.connectedComponents((allowed & smooth).astype(np.uint8), connectivity=4)
+    seed_labels = np.unique(labels[seed & allowed & smooth])
+    return np.isin(labels, seed_labels[seed_labels > 0])
 
 
 def _combine(rows: list[FrameScale]) -> WearerScale:
-    """From frames to the take: each part's median over time, the parts' median, held against scale
-    1."""
+    """Combine frames into the take's scale: each part's median over time, then the parts' median,
+    weighed against scale 1."""
     table = np.array([(r.head, *r.slices) for r in rows])  # [T, 1 + slices]
     heads = np.isfinite(table[:, 0])
     if heads.sum() < min(MIN_FRAMES, len(rows)):
@@ -265,26 +265,30 @@ def _combine(rows: list[FrameScale]) -> WearerScale:
             fix="use scale as is, or give a number; check that "
             "poses and exo lens belong to this video",
         )
-    enough = np.isfinite(table).sum(0) >= max(min(MIN_FRAMES, len(rows)), MIN_SHARE * len(rows))
-    enough[0] = True
-    parts = np.array(
-        [np.nanmedian(c) if ok else np.nan for c, ok in zip(table.T, enough, strict=True)]
+    enough_mask = np.isfinite(table).sum(0) >= max(
+        min(MIN_FRAMES, len(rows)), MIN_SHARE * len(rows)
     )
-    used = parts[enough]
-    value, count = float(np.median(used)), len(used)
-    distance = float(np.median([r.distance_m for r, seen in zip(rows, heads, strict=True) if seen]))
+    enough_mask[0] = True
+    parts = np.array(
+        [np.nanmedian(c) if ok else np.nan for c, ok in zip(table.T, enough_mask, strict=True)]
+    )
+    used_parts = parts[enough_mask]
+    value, count = float(np.median(used_parts)), len(used_parts)
+    distance = float(
+        np.median([r.distance_m for r, has_head in zip(rows, heads, strict=True) if has_head])
+    )
     place = (HEAD_ERROR_M + (count - 1) * TRUNK_ERROR_M) / count / distance
     # Frames don't average errors out: the same person, room and depth model stand behind all of
     # them.
     sigma = float(np.sqrt(LOCAL_ERROR**2 + PART_ERROR**2 / count + place**2))
     weight = MODEL_ERROR**2 / (MODEL_ERROR**2 + sigma**2)
-    over_time = np.array([np.median(row[np.isfinite(row) & enough]) for row in table[heads]])
+    over_time = np.array([np.median(row[np.isfinite(row) & enough_mask]) for row in table[heads]])
     return WearerScale(
         scale=float(np.exp(weight * value)),
         sigma=float(np.sqrt(weight) * sigma),
         wearer=float(np.exp(value)),
         parts=tuple(float(np.exp(p)) for p in parts),
-        spread_parts=_robust_deviation(used),
+        spread_parts=_robust_deviation(used_parts),
         spread_frames=_robust_deviation(over_time),
         frames=len(rows),
         seen=int(heads.sum()),

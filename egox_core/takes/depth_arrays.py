@@ -1,4 +1,5 @@
-"""What an npz of depth has next to its maps: K, poses, a mask, a scale, as dumps of depth models do.
+"""Arrays that an npz of depth has next to its maps: K, poses, a mask, a scale, as dumps of depth
+models do.
 
 K is used, and poses whose key says w2c or c2w. A mask has to say what it means, unless it marks what
 the maps mark themselves. All else is named."""
@@ -32,7 +33,7 @@ MOST_BYTES = 2**24
 
 
 class DepthArrays(NamedTuple):
-    """What the arrays beside a file's maps say."""
+    """Contents of the arrays beside a file's maps."""
 
     lens: CameraModel | None  # in px of the maps
     w2c: Tensor | None  # [T, 3, 4] or [1, 3, 4] float64, of a world that nobody knows
@@ -49,20 +50,20 @@ def read_depth_arrays(
     shape: tuple[int, int, int],  # [T, H, W] of the maps
     name: str,
 ) -> DepthArrays:
-    """Read the arrays of an npz that say more of its maps.
+    """Read the arrays of an npz that describe its maps.
 
     Raises:
         EgoXInputError: no K, poses of another count.
     """
     count, height, width = shape
-    valid, dynamic, mask = (
+    valid_key, dynamic_key, mask_key = (
         next((key for key in keys if key in members), "")
         for keys in (VALID_KEYS, DYNAMIC_KEYS, MASK_KEYS)
     )
-    notes, used = [], {valid, dynamic, mask}
+    notes, used_keys = [], {valid_key, dynamic_key, mask_key}
 
     def read(key: str) -> np.ndarray:
-        used.add(key)
+        used_keys.add(key)
         if archive.getinfo(members[key]).file_size > MOST_BYTES:
             raise EgoXInputError(
                 f"{key} of {name}",
@@ -76,31 +77,37 @@ def read_depth_arrays(
     key = next((key for key in K_KEYS if key in members), None)
     if key is not None:
         lens, notes = _lens(read(key), (width, height), f"{key} of {name}")
-    poses = {key: _turned(key) for key in members if _turned(key) is not None}
+    poses = {
+        key: _is_camera_to_world(key) for key in members if _is_camera_to_world(key) is not None
+    }
     w2c = None
     if poses:
         key, inverse = next(iter(poses.items()))
         w2c = _poses(read(key), count, f"{key} of {name}", inverse=bool(inverse))
         notes.append(Remark(f"{name}: {key} is used as the motion of the exo camera"))
     for key in POSE_KEYS:
-        if key in members and key not in poses and key not in used:
-            used.add(key)
-            said = "rename it to w2c (as Depth Anything 3 and VGGT write) or c2w (as MegaSaM)"
+        if key in members and key not in poses and key not in used_keys:
+            used_keys.add(key)
+            advice = "rename it to w2c (as Depth Anything 3 and VGGT write) or c2w (as MegaSaM)"
             notes.append(
-                Remark(f"{name}: {key} isn't used, since its direction is unknown; {said}")
+                Remark(f"{name}: {key} isn't used, since its direction is unknown; {advice}")
             )
     if "scale" in members:
         values = read("scale").reshape(-1)
-        shown = f" ({float(values[0]):.4g})" if values.size and values.dtype.kind in "fiu" else ""
-        notes.append(
-            Remark(f"{name}: scale{shown} isn't applied; the maps are taken to be in metres")
+        value_text = (
+            f" ({float(values[0]):.4g})" if values.size and values.dtype.kind in "fiu" else ""
         )
-    if mask:
-        notes.append(Remark(f"{name}: {mask} leaves out what the maps leave out, and isn't used"))
-    others = sorted(members.keys() - used)
-    if others:
-        notes.append(Remark(f"{name}: not used: {', '.join(others[:8])}"))
-    return DepthArrays(lens, w2c, valid, dynamic, mask, tuple(notes))
+        notes.append(
+            Remark(f"{name}: scale{value_text} isn't applied; the maps are taken to be in metres")
+        )
+    if mask_key:
+        notes.append(
+            Remark(f"{name}: {mask_key} leaves out what the maps leave out, and isn't used")
+        )
+    unused_keys = sorted(members.keys() - used_keys)
+    if unused_keys:
+        notes.append(Remark(f"{name}: not used: {', '.join(unused_keys[:8])}"))
+    return DepthArrays(lens, w2c, valid_key, dynamic_key, mask_key, tuple(notes))
 
 
 def check_mask(
@@ -124,8 +131,8 @@ def check_mask(
         )
 
 
-def _turned(key: str) -> bool | None:
-    """Whether a key's poses are camera-to-world; None where it doesn't say."""
+def _is_camera_to_world(key: str) -> bool | None:
+    """Check whether a key's poses are camera-to-world, as far as its name tells (None: it doesn't)."""
     words = key.lower()
     for inverse, names in ((False, WORLD_TO_CAMERA), (True, CAMERA_TO_WORLD)):
         if any(part in words for part in names):
@@ -134,7 +141,7 @@ def _turned(key: str) -> bool | None:
 
 
 def _lens(values: np.ndarray, size: tuple[int, int], name: str) -> tuple[CameraModel, list[Remark]]:
-    """The camera of maps of a size (width, height): of K in their px, in those of another
+    """Make the camera of maps of a size (width, height) from K in their px, in those of another
     resolution, or in shares of the sides."""
     k = as_tensor(values.reshape(-1, *values.shape[-2:]).copy(), name, None, 3, 3).double()
     if float(k[:, :2, 2].median()) <= 1:

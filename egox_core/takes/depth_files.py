@@ -65,31 +65,36 @@ def load_depth_file(
     source = path
     of_maps = frames.or_those(Frames.of_count(source.numbering.count))
     entries = entries_of(of_maps, source.numbering.declared(file_frames))
-    wanted = torch.arange(source.numbering.count)[entries.at]
+    map_numbers = torch.arange(source.numbering.count)[entries.at]
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
-    shown = window.picture or size
-    own, note = source.arrays.lens, ""
-    of_meta = meta is not None and (
-        meta.exo_camera is not None or (own is None and not guess_camera)
+    picture_size = window.picture or size
+    file_lens, note = source.arrays.lens, ""
+    uses_meta = meta is not None and (
+        meta.exo_camera is not None or (file_lens is None and not guess_camera)
     )
-    if meta is not None and of_meta:
-        lens, note = exo_lens_of_size(meta, shown)
-        lens = lens if shown == size else lens.rescale(*size)
-        if own is not None and (off := focal_difference(own, lens)) > OTHER_FOCAL:
-            note += f"; K of {source.name} differs by {100 * off:.0f} %, the meta file's is used"
+    if meta is not None and uses_meta:
+        lens, note = exo_lens_of_size(meta, picture_size)
+        lens = lens if picture_size == size else lens.rescale(*size)
+        if (
+            file_lens is not None
+            and (difference := focal_difference(file_lens, lens)) > OTHER_FOCAL
+        ):
+            note += (
+                f"; K of {source.name} differs by {100 * difference:.0f} %, the meta file's is used"
+            )
             note = note.removeprefix("; ")
-    elif own is not None:
-        lens, note = own, f"exo camera: K of {source.name}, {own.words}"
+    elif file_lens is not None:
+        lens, note = file_lens, f"exo camera: K of {source.name}, {file_lens.words}"
     else:
-        lens = guessed_camera(*shown)
-        lens = lens if shown == size else lens.rescale(*size)
-    unique, places = torch.unique(
-        wanted, return_inverse=True
+        lens = guessed_camera(*picture_size)
+        lens = lens if picture_size == size else lens.rescale(*size)
+    unique_maps, places = torch.unique(
+        map_numbers, return_inverse=True
     )  # uneven time stamps may use a frame twice
-    ordered = unique.tolist()
+    used_maps = unique_maps.tolist()
 
     def maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        for frame, (depth, dynamic) in zip(ordered, source.read(ordered), strict=True):
+        for frame, (depth, dynamic) in zip(used_maps, source.read(used_maps), strict=True):
             if depth.shape != size[::-1]:
                 raise EgoXInputError(
                     f"depth {source.name}",
@@ -99,22 +104,22 @@ def load_depth_file(
                 )
             yield depth, dynamic
 
-    depth_m, dynamic, invalid = window.fit_clip(maps(), len(ordered), source.name, progress)
+    depth_m, dynamic, invalid = window.fit_clip(maps(), len(used_maps), source.name, progress)
     exo = exo_poses(meta, of_maps)
     if exo.world == "exo" and source.arrays.w2c is not None:
-        w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[wanted]
+        w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
         exo = replace(exo, w2c=standing(compose(w2c, invert(w2c[:1]))))
     video = DepthVideo(
-        depth_m=_placed(depth_m, places),
+        depth_m=_map_per_frame(depth_m, places),
         exo=replace(
             exo,
             lens=window.camera(lens),
-            lens_guessed=own is None and (meta is None or meta.exo_camera is None),
+            lens_guessed=file_lens is None and (meta is None or meta.exo_camera is None),
         ),
-        dynamic=None if dynamic is None else _placed(dynamic, places),
+        dynamic=None if dynamic is None else _map_per_frame(dynamic, places),
     )
-    said = f"{source.name}: {len(ordered)} frames, {100 * invalid:.1f} % of the pixels invalid"
-    notes = tuple(map(Remark, filter(None, (said, note, window.note))))
+    summary = f"{source.name}: {len(used_maps)} frames, {100 * invalid:.1f} % of the pixels invalid"
+    notes = tuple(map(Remark, filter(None, (summary, note, window.note))))
     notes = (*notes, *source.arrays.notes, entries.remark)
     return DepthSource(depth=video, name=source.name, notes=notes)
 
@@ -128,7 +133,7 @@ def check_depth(
     redrawn: bool = False,
     file_frames: FileFrames = "auto",
 ) -> Remark:
-    """Refuse depth of another video, before anything is decoded; how its frames are read.
+    """Refuse depth of another video before anything is decoded, and remark how its frames are read.
 
     Raises:
         EgoXInputError: maps that may be of other frames, another aspect.
@@ -136,11 +141,11 @@ def check_depth(
     numbering, (_, size) = source.numbering, frames.sizes(source.size)
     of_maps = frames.or_those(Frames.of_count(numbering.count))
     entries = entries_of(of_maps, numbering.declared(file_frames))
-    what = f"depth {source.name}"
-    depth_window(source.size, frames, what)
+    label = f"depth {source.name}"
+    depth_window(source.size, frames, label)
     if redrawn and not same_aspect(source.size, size):  # wider maps are of videos as filmed
         raise EgoXInputError(
-            what,
+            label,
             got=f"{source.size[0]}x{source.size[1]} px",
             expected=f"the shape of the undistorted image, {size[0]}x{size[1]}",
             fix="make it from the undistorted video, not the one as filmed",
@@ -148,8 +153,8 @@ def check_depth(
     return entries.remark
 
 
-def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]
-    """The map of every frame, where frames share some."""
+def _map_per_frame(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]
+    """Repeat the maps that frames share, so that every frame has one."""
     if len(maps) == len(places):
         return maps
     return store_frames((maps[place] for place in places), len(places))

@@ -74,11 +74,11 @@ def take_depth(
             :func:`depth.roles.align_sources` and :func:`metric_scale.with_takes_scale`.
     """
     camera, lens_note = None, ""
-    shown_first = bool(sockets) and len(frames) > 0
-    if shown_first:
+    size_known = bool(sockets) and len(frames) > 0
+    if size_known:
         _, size = frames.sizes((0, 0))  # known before the sockets' maps are
         camera, lens_note = _exo_lens(meta, frames, (size, None), fov_deg, lens)
-    loaded = not sockets and isinstance(source, Path)
+    from_file = not sockets and isinstance(source, Path)
     if sockets:
         sources = list(socket_sources(sockets, camera))
     elif isinstance(source, Path):
@@ -94,33 +94,38 @@ def take_depth(
         ]
     else:
         sources = list(source or ())
-    if sources and not shown_first:
-        said = sources[0].depth.exo
-        known, own = not (said.lens_guessed or sockets), said.camera.stored_size
-        fov_deg = 0.0 if known else fov_deg
-        camera, lens_note = _exo_lens(meta, frames, (own, picture), fov_deg, lens)
-        if known and camera is not None and (lens is not None or not loaded):
-            check_same_lens(depth_window(own, frames, "depth").camera(said.camera), camera)
-        camera = None if known else camera  # known ones are cut as their maps are
-    exo = replace(_posed(None if loaded else meta, frames, sources), lens=camera)
+    if sources and not size_known:
+        source_exo = sources[0].depth.exo
+        lens_known = not (source_exo.lens_guessed or sockets)
+        map_size = source_exo.camera.stored_size
+        fov_deg = 0.0 if lens_known else fov_deg
+        camera, lens_note = _exo_lens(meta, frames, (map_size, picture), fov_deg, lens)
+        if lens_known and camera is not None and (lens is not None or not from_file):
+            check_same_lens(
+                depth_window(map_size, frames, "depth").camera(source_exo.camera), camera
+            )
+        camera = None if lens_known else camera  # known ones are cut as their maps are
+    exo = replace(_exo_path(None if from_file else meta, frames, sources), lens=camera)
     depth, fit, notes = align_sources(
         sources,
         frames=frames,
         exo=exo,
-        file_frames="auto" if loaded else file_frames,
+        file_frames="auto" if from_file else file_frames,
         dynamic_mask=dynamic_mask,
         sky_mask=sky_mask,
         mode=mode,
         progress=progress,
     )
-    if lens_note and not loaded:
+    if lens_note and not from_file:
         notes = (*notes, Remark(lens_note))
-    depth, scaled = with_takes_scale(depth, scale, meta, frames, progress=progress)
-    return depth, DepthReport(notes=(*notes, Remark(scaled.text())), fit=fit, scale=scaled)
+    depth, scale_report = with_takes_scale(depth, scale, meta, frames, progress=progress)
+    return depth, DepthReport(
+        notes=(*notes, Remark(scale_report.text())), fit=fit, scale=scale_report
+    )
 
 
-def _posed(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSource]) -> CameraPath:
-    """The take's exo poses in the frames in use, or in the maps' without a selection.
+def _exo_path(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSource]) -> CameraPath:
+    """Select the take's exo poses for the frames in use, or for the maps' without a selection.
 
     Raises:
         EgoXInputError: a pose per frame, and nobody knows which frames are in use.
@@ -143,26 +148,29 @@ def _exo_lens(
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> tuple[CameraModel | None, str]:
-    """The exo lens in the frames in use, or in the maps without them, and a note on its K."""
-    own, picture = sizes
-    source, size = frames.sizes(own)
-    known, given, note = None, None, ""
+    """Find the exo lens in the frames in use, or in the maps without them, and note its K."""
+    map_size, picture = sizes
+    source, size = frames.sizes(map_size)
+    meta_lens, caller_lens, note = None, None, ""
     if meta is not None and meta.exo_camera is not None:
-        known = exo_lens(meta, frames, size)
+        meta_lens = exo_lens(meta, frames, size)
         _, note = exo_lens_of_size(meta, source)
     if lens is not None:
-        pictures: dict = {picture or own: lambda camera: camera.rescale(*own)}
-        pictures |= {own: depth_window(own, frames, "depth").camera, source: frames.camera}
+        pictures: dict = {picture or map_size: lambda camera: camera.rescale(*map_size)}
+        pictures |= {
+            map_size: depth_window(map_size, frames, "depth").camera,
+            source: frames.camera,
+        }
         pictures[size] = lambda camera: camera
-        given, note = given_lens(lens, pictures)
-        if known is not None:
-            check_same_lens(known, given)
-    guess = camera_of_view(*size, fov_deg) if fov_deg > 0 else None
-    return known or given or guess, note
+        caller_lens, note = given_lens(lens, pictures)
+        if meta_lens is not None:
+            check_same_lens(meta_lens, caller_lens)
+    guessed_lens = camera_of_view(*size, fov_deg) if fov_deg > 0 else None
+    return meta_lens or caller_lens or guessed_lens, note
 
 
 def find_depth(folder: Path) -> Path:
-    """The depth of a take folder: depth.npz, depth.zip, depth.npy, or a folder named depth.
+    """Find the depth of a take folder: depth.npz, depth.zip, depth.npy, or a folder named depth.
 
     Raises:
         EgoXInputError: none of them.

@@ -57,7 +57,7 @@ class DepthFile:
 
 @contextmanager
 def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
-    """Open a depth file or folder, by its suffix; usable within the ``with`` block.
+    """Open a depth file or folder, by its suffix, for the length of the ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once. A .npy
     is entered anywhere.
@@ -97,7 +97,8 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
 
 
 def _array(name: str, file: BinaryIO) -> DepthFile:
-    """Frames of a .npy; not mapped, since a mapped file that shrinks kills its reader."""
+    """Open the frames of a .npy without mapping it, since a mapped file that shrinks kills its
+    reader."""
     shape, dtype = _frames_header(file, f"depth {name}", os.fstat(file.fileno()).st_size)
     start, frame_bytes = file.tell(), math.prod(shape[1:]) * dtype.itemsize
 
@@ -132,38 +133,42 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         )
     with open_member(archive, members[key], f"depth {name}") as stream:
         shape, _ = _frames_header(stream, f"depth {name}", archive.getinfo(members[key]).file_size)
-    others = {other: member for other, member in members.items() if other != key}
-    arrays = read_depth_arrays(archive, others, shape, name)
+    other_members = {
+        name_in_file: member for name_in_file, member in members.items() if name_in_file != key
+    }
+    arrays = read_depth_arrays(archive, other_members, shape, name)
 
     def mask_of(key: str) -> PackedFrames | None:
         if key not in members:
             return None
-        what, size = f"{key} mask of {name}", archive.getinfo(members[key]).file_size
-        with open_member(archive, members[key], what) as stream:
-            mask_shape, dtype = read_npy_header(stream, what, size)
+        mask_label, size = f"{key} mask of {name}", archive.getinfo(members[key]).file_size
+        with open_member(archive, members[key], mask_label) as stream:
+            mask_shape, dtype = read_npy_header(stream, mask_label, size)
         if mask_shape not in (shape, shape[1:]) or dtype.itemsize != 1:
             raise EgoXInputError(
-                what,
+                mask_label,
                 got=f"{dtype} of shape {mask_shape}",
                 expected=f"bool of the depth's shape {shape}",
                 fix="save it as bool, one per frame",
             )
         return PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
-    masks, valid, unsaid = map(mask_of, (arrays.dynamic, arrays.valid, arrays.mask))
+    moving_frames, valid_frames, left_out = map(
+        mask_of, (arrays.dynamic, arrays.valid, arrays.mask)
+    )
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
     def read(indices: list[int]) -> DepthFrames:
-        moving = None if masks is None else masks.read(indices)
-        known = None if valid is None else valid.read(indices)
-        marked = None if unsaid is None else unsaid.read(indices)
+        moving_masks = None if moving_frames is None else moving_frames.read(indices)
+        valid_masks = None if valid_frames is None else valid_frames.read(indices)
+        left_out_masks = None if left_out is None else left_out.read(indices)
         for packed in depths.read(indices):
             depth = packed.astype(np.float32)
-            if known is not None:
-                depth[next(known) == 0] = np.nan
-            if marked is not None:
-                check_mask(next(marked), depth, arrays.mask, name)
-            yield depth, None if moving is None else next(moving).astype(bool)
+            if valid_masks is not None:
+                depth[next(valid_masks) == 0] = np.nan
+            if left_out_masks is not None:
+                check_mask(next(left_out_masks), depth, arrays.mask, name)
+            yield depth, None if moving_masks is None else next(moving_masks).astype(bool)
 
     return replace(_file(name, shape[0], (shape[2], shape[1]), read), arrays=arrays)
 
@@ -184,16 +189,16 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
 
 
 def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
-    """Numbered frame files of one kind, whatever holds them."""
-    suffix, numbered, numbers = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
+    """Open numbered frame files of one kind, from a folder or an archive."""
+    suffix, ordered_names, numbers = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
-            file = numbered[index]
+            file = ordered_names[index]
             yield _decode(files[file](), suffix, file), None
 
-    shape = _decode(files[numbered[0]](), suffix, numbered[0]).shape
-    return _file(name, len(numbered), shape[::-1], read, numbers)
+    shape = _decode(files[ordered_names[0]](), suffix, ordered_names[0]).shape
+    return _file(name, len(ordered_names), shape[::-1], read, numbers)
 
 
 def _file(
@@ -203,8 +208,8 @@ def _file(
     read: Callable[[list[int]], DepthFrames],
     numbers: np.ndarray | None = None,
 ) -> DepthFile:
-    stated = None if numbers is None else torch.from_numpy(numbers)
-    numbering = Numbering(what=f"depth {name}", count=count, numbers=stated)
+    frame_numbers = None if numbers is None else torch.from_numpy(numbers)
+    numbering = Numbering(what=f"depth {name}", count=count, numbers=frame_numbers)
     return DepthFile(name=name, numbering=numbering, size=size, read=read)
 
 
@@ -218,10 +223,10 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
     if suffix == ".png":
         picture = decode_picture(content, f"depth frame {file}", cv2.IMREAD_UNCHANGED)
         if picture is None or picture.ndim != 2 or picture.dtype != np.uint16:
-            got = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
+            form = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
             raise EgoXInputError(
                 f"depth frame {file}",
-                got=got,
+                got=form,
                 expected="a grey PNG of 16 bits",
                 fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy",
             )
@@ -234,7 +239,8 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
 def _frames_header(
     stream: BinaryIO | Member, what: str, size: int
 ) -> tuple[tuple[int, int, int], np.dtype]:
-    """Shape (T, H, W) and dtype of a .npy of ``size`` bytes; one map counts as one frame."""
+    """Read shape (T, H, W) and dtype of a .npy of ``size`` bytes, in which one map counts as one
+    frame."""
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape
     _check_shape(shape, dtype, what)

@@ -24,7 +24,7 @@ Layer = tuple[str, bool, dict[str, np.ndarray]]  # name, whether its channels ha
 
 
 def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the display window, as stored
-    """The depth of a frame, NaN where the file has no data.
+    """Decode the depth of a frame, with NaN where the file has no data.
 
     A layer named depth or z comes first, then a channel Z, Y or V without a layer, a file's only
     channel, and three equal ones.
@@ -32,8 +32,8 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     Raises:
         EgoXInputError: damaged, no depth, two that differ.
     """
-    what = f"depth frame {file}"
-    with needs_package("OpenEXR", what, expected="the extra `geometry`"):
+    frame_label = f"depth frame {file}"
+    with needs_package("OpenEXR", frame_label, expected="the extra `geometry`"):
         import OpenEXR
     layers: dict[tuple[int, str], Layer] = {}
     names: list[str] = []
@@ -41,50 +41,65 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         path = Path(folder) / "frame.exr"
         path.write_bytes(content)
-        with intact(what, EXR_ERRORS, expected="an intact EXR file"):
+        with intact(frame_label, EXR_ERRORS, expected="an intact EXR file"):
             with OpenEXR.File(str(path), separate_channels=True) as exr:
                 for number, part in enumerate(exr.parts):
                     for name, channel in part.channels.items():
                         layer, _, leaf = name.rpartition(".")
                         title = layer or str(part.header.get("name", ""))
                         names.append(f"{title}.{leaf}".lstrip("."))
-                        own = layers.setdefault((number, layer), (title, not layer, {}))[2]
+                        channels = layers.setdefault((number, layer), (title, not layer, {}))[2]
                         if MIST.search(layer or leaf):
                             continue
                         # Letters in any case (depth.r, z), and both where a layer has both.
-                        leaf = leaf if leaf.upper() in own else leaf.upper()
-                        own[leaf] = _in_display(channel.pixels, part.header)
-    found = _depths([*layers.values()])
-    if not found or any(not np.array_equal(found[0], other, True) for other in found[1:]):
+                        leaf = leaf if leaf.upper() in channels else leaf.upper()
+                        channels[leaf] = _in_display(channel.pixels, part.header)
+    depths = _depths([*layers.values()])
+    if not depths or any(not np.array_equal(depths[0], depth, True) for depth in depths[1:]):
         raise EgoXInputError(
-            what,
-            got=f"{'several depths' if found else 'no depth'} among the channels {sorted(names)}",
+            frame_label,
+            got=f"{'several depths' if depths else 'no depth'} among the channels {sorted(names)}",
             expected="one layer named depth or Z, or a channel Z, Y or V",
             fix="write the depth as channel Z",
         )
-    return found[0]
+    return depths[0]
 
 
 def _depths(layers: list[Layer]) -> list[np.ndarray]:
-    """The first kind of depth that there is; several of it where two layers or parts have one."""
+    """List the first kind of depth that is present, several times if two layers or parts have it."""
 
-    def chosen(own: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[np.ndarray]:
-        scalar = [n for n in names if n in own and not NEXT_TO.get(n, set()) & own.keys()]
-        return [own[name] for name in scalar[:1]]
+    def chosen(channels: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[np.ndarray]:
+        scalar_names = [
+            n for n in names if n in channels and not NEXT_TO.get(n, set()) & channels.keys()
+        ]
+        return [channels[name] for name in scalar_names[:1]]
 
-    found = []
-    for title, _, own in layers:
+    depths = []
+    for title, _, channels in layers:
         if DEPTH_LAYER.search(title):
-            found += chosen(own, OF_LAYER if len(own) > 1 else (*own,))
-    bare = [own for _, without, own in layers if without or len(layers) == 1]
+            depths += chosen(channels, OF_LAYER if len(channels) > 1 else (*channels,))
+    unnamed_layers = [
+        channels for _, is_unnamed, channels in layers if is_unnamed or len(layers) == 1
+    ]
     for name in BARE:
-        found = found or [value for own in bare for value in chosen(own, (name,))]
-    named = [own[n] for own in bare for n in own if len(n) > 1 and DEPTH_LAYER.search(n)]
-    every = [value for *_, own in layers for name, value in own.items() if name != "A"]
-    found = found or named or (every if len(every) == 1 else [])
-    grey = [[own[c] for c in "RGB"] for own in bare if {*"RGB"} <= own.keys()]
-    return found or [
-        r for r, g, b in grey if np.array_equal(r, g, True) and np.array_equal(r, b, True)
+        depths = depths or [
+            value for channels in unnamed_layers for value in chosen(channels, (name,))
+        ]
+    named_depths = [
+        channels[n]
+        for channels in unnamed_layers
+        for n in channels
+        if len(n) > 1 and DEPTH_LAYER.search(n)
+    ]
+    all_values = [
+        value for *_, channels in layers for name, value in channels.items() if name != "A"
+    ]
+    depths = depths or named_depths or (all_values if len(all_values) == 1 else [])
+    colours = [
+        [channels[c] for c in "RGB"] for channels in unnamed_layers if {*"RGB"} <= channels.keys()
+    ]
+    return depths or [
+        r for r, g, b in colours if np.array_equal(r, g, True) and np.array_equal(r, b, True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The released meta.json: prompt, exo and ego cameras of a take; as one object or as the authors'
+"""The released meta.json: prompt, exo and ego cameras of a take, as one object or as the authors'
 list of takes."""
 
 from dataclasses import replace
@@ -73,22 +73,22 @@ def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> T
 
 
 def listed_takes(content: object) -> object:
-    """Give what lies under the key of a list of takes; None: it is no list."""
+    """Look up the list of takes under its key, with None for a file that is no list."""
     keys = content if isinstance(content, dict) else {}
     return next((keys[key] for key in LIST_KEYS if key in keys), None)
 
 
 def parse_meta(content: object, path: Path, entry: str = "", video: Path | None = None) -> TakeMeta:
-    """The same from parsed JSON; ``path`` helps to choose the entry and is named in messages."""
+    """Parse the JSON of a meta file, with ``path`` to choose the entry and to name in messages."""
     label, entries = path.name, listed_takes(content)
     if entries is not None:
         content = _choose_entry(entries, path, entry, video)
         label = f"{path.name}, {take_name(content) or 'entry'}"
     if not isinstance(content, dict) or not ENTRY_KEYS & content.keys():
-        got = sorted(content)[:8] if isinstance(content, dict) else type(content).__name__
+        content_text = sorted(content)[:8] if isinstance(content, dict) else type(content).__name__
         raise EgoXInputError(
             f"meta file {path.name}",
-            got=got,
+            got=content_text,
             expected=f"some of {sorted(ENTRY_KEYS)}, or a list under one of {LIST_KEYS}",
             fix="give the take's meta.json",
         )
@@ -110,28 +110,28 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
     names = [take_name(e) or str(i) for i, e in enumerate(entries)]
     # A take in a folder of its own, as the authors lay them out, is known by the folder's name.
     folders = path.parent.name, "" if video is None else video.parent.name
-    for wanted in (entry,) if entry else folders:
-        if wanted in names:
-            return entries[names.index(wanted)]
-        number = whole_number(wanted)
+    for wanted_name in (entry,) if entry else folders:
+        if wanted_name in names:
+            return entries[names.index(wanted_name)]
+        number = whole_number(wanted_name)
         if number is not None and number < len(entries):
             return entries[number]
     if not entry and len(entries) == 1:
         return entries[0]
-    near = [name for name in names if entry in name] or names
+    close_names = [name for name in names if entry in name] or names
     raise EgoXInputError(
         f"meta file {path.name}",
         got=f"{len(entries)} takes and the entry {entry!r}",
-        expected=f"one of {near[:20]}, or its number",
+        expected=f"one of {close_names[:20]}, or its number",
         fix="name the take to use",
     )
 
 
 def take_name(entry: dict) -> str:
-    """Give the folder of a list's entry; "" where it names none."""
-    written = entry.get("exo_path")
+    """Look up the folder of a list's entry, with "" if it names none."""
+    exo_path = entry.get("exo_path")
     # The authors' paths have forward slashes; a file written on Windows may not.
-    return PureWindowsPath(written).parent.name if isinstance(written, str) else ""
+    return PureWindowsPath(exo_path).parent.name if isinstance(exo_path, str) else ""
 
 
 OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
@@ -171,17 +171,19 @@ def _entry(content: dict, path: Path, label: str) -> TakeMeta:
 
 
 def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """The poses, or which frame has none.
+    """Check the poses, and name the first frame that has none.
 
     Raises:
         EgoXInputError: a frame's null, or poses as :func:`validate_w2c` refuses them.
     """
     frames = poses if isinstance(poses, list) else []
-    lost = [frame for frame, pose in enumerate(frames) if pose is None]
-    if lost:
+    lost_frames = [frame for frame, pose in enumerate(frames) if pose is None]
+    if lost_frames:
         raise EgoXInputError(
-            f"{name}, frame {lost[0]}",
-            got="null" if len(lost) == 1 else f"null, as in {len(lost) - 1} more frames",
+            f"{name}, frame {lost_frames[0]}",
+            got="null"
+            if len(lost_frames) == 1
+            else f"null, as in {len(lost_frames) - 1} more frames",
             expected="a pose of each frame",
             fix="leave this take out, or fill the gap",
         )
@@ -195,7 +197,7 @@ def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float
 
 
 def meta_beside(depth_path: Path) -> Path | None:
-    """Find the meta.json that belongs to a depth file or folder; None if there is none.
+    """Find the meta.json that belongs to a depth file or folder, if there is one.
 
     It is in the folder of the file; for a folder it is inside, else next to it.
 
@@ -230,32 +232,34 @@ def picture_of_k(
     Raises:
         EgoXInputError: none of them.
     """
-    twice = 2 * float(k[0, 2]), 2 * float(k[1, 2])
-    x, y = (side / max(both, 1e-9) for side, both in zip(size, twice, strict=True))
+    doubled_centre = 2 * float(k[0, 2]), 2 * float(k[1, 2])
+    x, y = (side / max(doubled, 1e-9) for side, doubled in zip(size, doubled_centre, strict=True))
     if max(abs(x - 1), abs(y - 1)) <= OWN_SIZE:
         return None
-    drawn = all(abs(both - round(both)) <= DRAWN_PX for both in twice)
-    width, height = round(twice[0]), round(twice[1])
-    for whole in ((width, height), (width + 1, height + 1)):
-        if drawn and (whole in STANDARD_SIZES or whole[0] * size[1] == whole[1] * size[0]):
-            return whole
-    if drawn and abs(x / y - 1) <= 1 / min(size):
-        return twice
-    near = [
+    is_drawn = all(abs(doubled - round(doubled)) <= DRAWN_PX for doubled in doubled_centre)
+    width, height = round(doubled_centre[0]), round(doubled_centre[1])
+    for candidate in ((width, height), (width + 1, height + 1)):
+        if is_drawn and (
+            candidate in STANDARD_SIZES or candidate[0] * size[1] == candidate[1] * size[0]
+        ):
+            return candidate
+    if is_drawn and abs(x / y - 1) <= 1 / min(size):
+        return doubled_centre
+    close_sizes = [
         (width, height)
         for width, height in STANDARD_SIZES
-        if max(abs(twice[0] / width - 1), abs(twice[1] / height - 1)) <= OWN_SIZE
+        if max(abs(doubled_centre[0] / width - 1), abs(doubled_centre[1] / height - 1)) <= OWN_SIZE
         and abs(width * size[1] / (height * size[0]) - 1) <= COMMON
     ]
-    if len(near) == 1:
-        return near[0]
+    if len(close_sizes) == 1:
+        return close_sizes[0]
     if abs(x / y - 1) > COMMON and 2 / 3 < min(x, y) <= max(x, y) < 2:
         return None
-    if drawn and abs(x / y - 1) <= COMMON:
-        return twice
+    if is_drawn and abs(x / y - 1) <= COMMON:
+        return doubled_centre
     raise EgoXInputError(
         name,
-        got=f"a centre {twice[0] / 2:g}, {twice[1] / 2:g} for {size[0]}x{size[1]} px",
+        got=f"a centre {doubled_centre[0] / 2:g}, {doubled_centre[1] / 2:g} for {size[0]}x{size[1]} px",
         expected="a centre near the middle of the image, at any of its sizes",
         fix="say which size K is of: CameraModel.from_intrinsics(K, width, height), in a meta file "
         "exo_camera",
@@ -263,8 +267,8 @@ def picture_of_k(
 
 
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for
-    nothing).
+    """Make the exo camera in depth pixels, before any crop, with a note on what was done to it (""
+    for nothing).
 
     An exact ``exo_camera`` is rescaled as a resize would, ``camera_intrinsics`` of another
     resolution (:func:`picture_of_k`) as :func:`camera_of_k` does.
@@ -274,22 +278,24 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
     """
     width, height = depth_size
     if meta.exo.lens is not None:
-        exact = meta.exo.lens
-        if exact.stored_size == depth_size:
-            return exact, ""
-        if same_aspect(exact.stored_size, depth_size):
-            return exact.rescale(*depth_size), ""
-        full = round(height * exact.stored_size[0] / exact.stored_size[1]), height
-        if meta.pose_source == FROM_EDITOR and full[0] < width:  # it wrote a cropped clip's own
-            said = (
-                f"exo_camera of {exact.width}x{exact.height} px was taken for the picture's middle"
-            )
-            return exact.rescale(*full).crop((full[0] - width) // 2, 0, width, height), said
-        shape = exact.stored_size[0] / exact.stored_size[1]
+        exact_lens = meta.exo.lens
+        if exact_lens.stored_size == depth_size:
+            return exact_lens, ""
+        if same_aspect(exact_lens.stored_size, depth_size):
+            return exact_lens.rescale(*depth_size), ""
+        full_size = round(height * exact_lens.stored_size[0] / exact_lens.stored_size[1]), height
+        if (
+            meta.pose_source == FROM_EDITOR and full_size[0] < width
+        ):  # it wrote a cropped clip's own
+            note = f"exo_camera of {exact_lens.width}x{exact_lens.height} px was taken for the picture's middle"
+            return exact_lens.rescale(*full_size).crop(
+                (full_size[0] - width) // 2, 0, width, height
+            ), note
+        shape = exact_lens.stored_size[0] / exact_lens.stored_size[1]
         if abs(shape * height / width - 1) > COMMON:
             raise EgoXInputError(
                 f"exo_camera of {meta.name}",
-                got=f"one of {exact.width}x{exact.height} px for a picture of {width}x{height}",
+                got=f"one of {exact_lens.width}x{exact_lens.height} px for a picture of {width}x{height}",
                 expected="the camera of this picture, of the same shape",
                 fix="give this video's own meta file",
             )
@@ -309,7 +315,10 @@ def camera_of_k(
     # Names the file in notes and errors.
     name: str,
 ) -> tuple[CameraModel, str]:
-    """A pinhole of a picture, whose K may be that of another resolution, and a note as above.
+    """Make a picture's pinhole from a K that may be of another resolution, with a note as above.
+
+    A K that is centred in its picture is scaled along each axis so that the centre becomes
+    (W/2, H/2), as the released code does. A calibrated one keeps its centre.
 
     A K that is centred in its picture is scaled along each axis so that the centre becomes (W/2,
     H/2), as the released code does; a calibrated one keeps its centre.
@@ -319,18 +328,18 @@ def camera_of_k(
     """
     width, height = size
     camera = CameraModel.from_intrinsics(k, width, height, name=name)
-    whole = picture_of_k(k, size, name)
+    k_picture = picture_of_k(k, size, name)
     centre = f"centre {camera.cx:g}, {camera.cy:g}"
-    if whole is None:
-        off = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
+    if k_picture is None:
+        off_centre_px = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
         note = f"camera_intrinsics off the middle ({centre}) were taken as they are"
-        return camera, note if off > max(1, 0.0025 * width) else ""
-    x, y = width / whole[0], height / whole[1]
+        return camera, note if off_centre_px > max(1, 0.0025 * width) else ""
+    x, y = width / k_picture[0], height / k_picture[1]
     note = (
         f"camera_intrinsics of another resolution ({centre}) were taken to be of "
-        f"{whole[0]:g}x{whole[1]:g} px and rescaled to {width}x{height}"
+        f"{k_picture[0]:g}x{k_picture[1]:g} px and rescaled to {width}x{height}"
     )
     scaled = replace(camera, fx=camera.fx * x, fy=camera.fy * y)
-    if max(abs(whole[0] - 2 * camera.cx), abs(whole[1] - 2 * camera.cy)) <= DRAWN_PX:
+    if max(abs(k_picture[0] - 2 * camera.cx), abs(k_picture[1] - 2 * camera.cy)) <= DRAWN_PX:
         return replace(scaled, cx=width / 2, cy=height / 2), note
     return replace(scaled, cx=(camera.cx + 0.5) * x - 0.5, cy=(camera.cy + 0.5) * y - 0.5), note

@@ -1,4 +1,4 @@
-"""The scale of a take's depth: as it is, from the wearer, or a number; and what was done in words
+"""The scale of a take's depth (as it is, from the wearer, or a number), and a report on it in words
 and numbers."""
 
 import math
@@ -70,7 +70,7 @@ def with_scale(
             raise EgoXInputError(
                 "scale", got=source, expected="a positive number", fix="1 leaves the depth as it is"
             )
-        return _multiplied(depth, source), ScaleReport(scale=source, given=True)
+        return _scaled_copy(depth, source), ScaleReport(scale=source, given=True)
     try:
         made_here = _made_on_depth(pose_source, source)
         if made_here or ego is None:
@@ -88,12 +88,14 @@ def with_scale(
         if source == "wearer":
             raise
         return depth, ScaleReport(unseen=f"{error.what}: {error.got}")
-    return _multiplied(depth, wearer.scale), ScaleReport(scale=wearer.scale, wearer=wearer)
+    return _scaled_copy(depth, wearer.scale), ScaleReport(scale=wearer.scale, wearer=wearer)
 
 
 def _made_on_depth(pose_source: str, source: ScaleSource) -> bool:
-    """Whether poses carry the scale of the very depth they were made on. Those from keypoints of the
-    head alone leave it to the trunk where that is seen."""
+    """Check whether poses carry the scale of the very depth they were made on.
+
+    Those from keypoints of the head alone leave it to the trunk where that is seen.
+    """
     return bool(pose_source) and (pose_source, source) != (FROM_HEAD_KEYPOINTS, "wearer where seen")
 
 
@@ -105,14 +107,14 @@ def with_takes_scale(
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
-    """As :func:`with_scale`, with the poses of the wearer's camera that the take's file has for the
-    frames in use.
+    """Scale depth as :func:`with_scale` does, with the take file's poses of the wearer's camera in
+    the frames in use.
 
     Raises:
         EgoXInputError: as there; fewer poses than frames in use.
     """
-    unasked = source == "as is" or not isinstance(source, str)
-    if unasked or meta is None or meta.ego is None:
+    needs_no_wearer = source == "as is" or not isinstance(source, str)
+    if needs_no_wearer or meta is None or meta.ego is None:
         return with_scale(depth, source, None, progress=progress)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
@@ -127,8 +129,8 @@ def with_takes_scale(
     )
 
 
-def _multiplied(depth: DepthVideo, scale: float) -> DepthVideo:
-    """A copy; the maps given may be another node's, and may be on the disk."""
+def _scaled_copy(depth: DepthVideo, scale: float) -> DepthVideo:
+    """Multiply a copy of the depth, because its maps may be another node's, and may be on the disk."""
     scaled = store_frames(
         (frame.float().cpu() * scale for frame in depth.depth_m), len(depth.depth_m)
     )

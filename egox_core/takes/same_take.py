@@ -11,6 +11,9 @@ from .meta import meta_beside
 def check_same_take(kind: str, path: Path, video: Path | None) -> None:
     """Refuse a file of a take folder whose own video is another one than the video in use.
 
+    Only folders laid out as a take (a meta.json and a video) say whose file they hold. A copy
+    of the same video elsewhere counts as the same.
+
     Only folders laid out as a take (a meta.json and a video) say whose file they hold; a copy of
     the same video elsewhere counts as the same.
 
@@ -25,9 +28,11 @@ def check_same_take(kind: str, path: Path, video: Path | None) -> None:
         return
     # The ground truth and the prior are no videos that files are made for, but they are beside the
     # one that is.
-    videos = [each for each in visible_files(folder) if each.suffix.lower() in VIDEO_SUFFIXES]
-    same = (each.samefile(video) or each.stat().st_size == video.stat().st_size for each in videos)
-    if videos and not any(same):
+    videos = [file for file in visible_files(folder) if file.suffix.lower() in VIDEO_SUFFIXES]
+    size_matches = (
+        file.samefile(video) or file.stat().st_size == video.stat().st_size for file in videos
+    )
+    if videos and not any(size_matches):
         raise EgoXInputError(
             f"{kind} {path.name}",
             got=f"the {kind} of {folder.name}/{videos[0].name}, while the video in use is {video.name}",

@@ -31,7 +31,7 @@ px that were rounded."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
-    """The take with the exo lens that is asked for, and a note on it.
+    """Give the take the exo lens that is asked for, and note which it is.
 
     ``as given``: the file's K as a pinhole of the picture, as the released priors were drawn.
     ``raw``: the lens of Ego-Exo4D's raw video, which follows from the K of its annotations. ``raw
@@ -49,7 +49,7 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     camera = None if k is None else raw_gopro_of(k)
     if camera is not None:
         return replace(meta, exo=replace(meta.exo, lens=camera)), f"exo lens raw: {camera.words}"
-    got = (
+    k_text = (
         "no camera_intrinsics"
         if k is None
         else (
@@ -59,19 +59,19 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     if lens == "raw":
         raise EgoXInputError(
             f"exo lens of {meta.name}",
-            got=got,
+            got=k_text,
             expected="the K of an Ego-Exo4D annotation (about "
             "1240 px, centre (1920, 1080)): only its raw lens is known",
             fix="take the exo lens as given",
         )
-    return meta, f"exo lens as given: no raw lens is known for this K ({got})"
+    return meta, f"exo lens as given: no raw lens is known for this K ({k_text})"
 
 
 def exo_lens_of_size(
     meta: TakeMeta,
     size: tuple[int, int],  # (width, height) px of the whole picture
 ) -> tuple[CameraModel, str]:
-    """The take's exo lens for its whole picture at a size, and a note on what was done to K.
+    """Find the take's exo lens for its whole picture at a size, and note what was done to K.
 
     K of another resolution belongs to the picture of :func:`.meta.picture_of_k`, an exact camera to
     one of its size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796
@@ -80,12 +80,14 @@ def exo_lens_of_size(
     Raises:
         EgoXInputError: no intrinsics, a K of an unknown picture.
     """
-    (width, height), exact, k = size, meta.exo.lens, meta.camera_intrinsics
+    (width, height), exact_lens, k = size, meta.exo.lens, meta.camera_intrinsics
     full_width, aspect = width, 0.0
-    if exact is not None:
-        aspect = exact.stored_size[0] / exact.stored_size[1]
-    elif k is not None and (of := picture_of_k(k, size, f"camera_intrinsics of {meta.name}")):
-        aspect = of[0] / of[1]
+    if exact_lens is not None:
+        aspect = exact_lens.stored_size[0] / exact_lens.stored_size[1]
+    elif k is not None and (
+        k_picture := picture_of_k(k, size, f"camera_intrinsics of {meta.name}")
+    ):
+        aspect = k_picture[0] / k_picture[1]
     if height * aspect > width and not same_aspect((aspect, 1), size):
         full_width = round(height * aspect)
     lens, note = depth_camera(meta, (full_width, height))
@@ -98,7 +100,7 @@ def given_lens(
     given: CameraModel | Array,
     pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
 ) -> tuple[CameraModel, str]:
-    """The exo camera in one picture's pixels, given in those of any of several, and a note on K.
+    """Bring a given exo camera from any of several pictures' pixels to one's, with a note on K.
 
     A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
     another resolution, as a meta.json's.
@@ -110,10 +112,10 @@ def given_lens(
         EgoXInputError: a camera of another shape, a K that fits two pictures or none.
     """
     if is_a(given, CameraModel):
-        alike = [size for size in pictures if same_aspect(given.stored_size, size)]
-        if not alike:
+        similar_sizes = [size for size in pictures if same_aspect(given.stored_size, size)]
+        if not similar_sizes:
             given.check_size("exo camera", *next(iter(pictures)))
-        size = given.stored_size if given.stored_size in pictures else alike[0]
+        size = given.stored_size if given.stored_size in pictures else similar_sizes[0]
         return pictures[size](given.rescale(*size)), ""
     name = "K of the exo camera"
     k = as_tensor(given, name, 3, 3).double().cpu()
@@ -121,8 +123,8 @@ def given_lens(
 
     def fits(off: Callable[[float, int], bool]) -> list[CameraModel]:
         return [
-            to_own(CameraModel.from_intrinsics(k, *size, name=name))
-            for size, to_own in pictures.items()
+            to_target(CameraModel.from_intrinsics(k, *size, name=name))
+            for size, to_target in pictures.items()
             if all(off(float(c), side) for c, side in zip(k[:2, 2], size, strict=True))
         ]
 
@@ -162,16 +164,16 @@ def check_same_lens(said: CameraModel, given: CameraModel) -> None:
 
 def same_lens(one: CameraModel, two: CameraModel) -> bool:
     """Check whether two lenses of one picture are the same to half a pixel, at its corners too."""
-    alike = one.lens == two.lens and one.stored_size == two.stored_size
-    if not alike or bool(((one.intrinsics - two.intrinsics).abs() > SAME_PX).any()):
+    same_kind = one.lens == two.lens and one.stored_size == two.stored_size
+    if not same_kind or bool(((one.intrinsics - two.intrinsics).abs() > SAME_PX).any()):
         return False
     if one.distortion == two.distortion:
         return True
-    across, down = (torch.linspace(0, side - 1, 9).double() for side in one.stored_size)
-    there = torch.cartesian_prod(across, down)
-    rays, both = one.unproject(there)
-    back, seen = two.project(rays[both])
-    return bool(seen.all()) and bool(((back - there[both]).abs() <= SAME_PX).all())
+    columns, rows = (torch.linspace(0, side - 1, 9).double() for side in one.stored_size)
+    pixels = torch.cartesian_prod(columns, rows)
+    rays, in_one = one.unproject(pixels)
+    reprojected, in_two = two.project(rays[in_one])
+    return bool(in_two.all()) and bool(((reprojected - pixels[in_one]).abs() <= SAME_PX).all())
 
 
 def focal_difference(one: CameraModel, two: CameraModel) -> float:
@@ -184,13 +186,13 @@ def exo_lens(
     frames: Frames,
     size: tuple[int, int],  # (width, height) px of the whole picture, where frames have none
 ) -> CameraModel:
-    """The take's exo lens in pixels of the frames in use, or of a picture without them.
+    """Find the take's exo lens in pixels of the frames in use, or of a picture without them.
 
     Raises:
         EgoXInputError: as :func:`exo_lens_of_size`.
     """
-    whole, _ = frames.sizes(size)
-    return frames.camera(exo_lens_of_size(meta, whole)[0])
+    source_size, _ = frames.sizes(size)
+    return frames.camera(exo_lens_of_size(meta, source_size)[0])
 
 
 def exo_poses(
@@ -198,7 +200,8 @@ def exo_poses(
     frames: Frames,
     file_frames: FileFrames = "auto",
 ) -> CameraPath:
-    """The exo camera's poses in the frames in use, with the lens of its whole picture, if exact.
+    """Select the exo camera's poses in the frames in use, with the lens of its whole picture, if
+    exact.
 
     Raises:
         EgoXInputError: a pose per frame that may be of other frames.
@@ -217,7 +220,9 @@ def poses_in_use(
     frames: Frames,
     file_frames: FileFrames = "auto",
 ) -> tuple[CameraPath, str]:
-    """A take's camera in the frames in use, and how its poses were read; one pose is for all.
+    """Select a take's camera in the frames in use, and note how its poses were read.
+
+    A single pose is that of all frames.
 
     Raises:
         EgoXInputError: poses that may be of other frames.
@@ -238,7 +243,7 @@ def take_exo(
     frames: Frames,
     file_frames: FileFrames = "auto",
 ) -> CameraPath:
-    """The take's exo camera in the frames in use, its lens that of their pictures.
+    """Select the take's exo camera in the frames in use, with the lens of their pictures.
 
     Raises:
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
@@ -250,7 +255,11 @@ def take_exo(
 
 
 def _exo_beside(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
-    """As :func:`take_exo`; a K that can't be of these pictures is refused where a lens is used."""
+    """Select the exo camera as :func:`take_exo` does, but without a lens if K can't be of these
+    pictures.
+
+    Such a K is refused where a lens is used.
+    """
     try:
         return take_exo(meta, frames, file_frames)
     except EgoXInputError:
@@ -268,7 +277,10 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
-    """Give the take's ego camera, else ``camera``; and a remark where its K is of another one.
+    """Choose the take's ego camera, or else ``camera`` with a remark if the take's K is of another
+    one.
+
+    K alone says neither lens nor turn.
 
     K alone says neither lens nor turn.
     """
@@ -289,8 +301,8 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
 def _same_shares(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]
     """Check whether K is a camera's at any size, by shares of the picture's width."""
     shares = [
-        each.double()[[0, 1, 0, 1], [0, 1, 2, 2]] / (2 * float(each[0, 2]) + 1)
-        for each in (k, camera.intrinsics)
+        matrix.double()[[0, 1, 0, 1], [0, 1, 2, 2]] / (2 * float(matrix[0, 2]) + 1)
+        for matrix in (k, camera.intrinsics)
     ]
     return bool(((shares[0] - shares[1]).abs() <= SAME_EGO).all())
 
@@ -303,7 +315,10 @@ def meta_trajectory(
     *,
     declared: bool = False,
 ) -> tuple[CameraTrajectory, TakeNotes]:
-    """Read the ego trajectory of a released meta.json, and what travels next to it.
+    """Read the ego trajectory of a released meta.json, and the notes next to it.
+
+    A moving exo camera's poses follow the same frames, or all poses if there are none. If
+    ``declared``, the ego camera is somebody's choice, and its remark is left out.
 
     A moving exo camera's poses follow the same frames; without any all poses are taken. If
     ``declared``, the ego camera is somebody's choice, and not asked for.
@@ -319,10 +334,10 @@ def meta_trajectory(
             fix="add them, or make a path",
         )
     frames = frames.or_those(Frames.of_count(max(len(meta.ego), len(meta.exo))))
-    ego, said = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
+    ego, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
     exo = replace(_exo_beside(meta, frames, file_frames), frames=ego.frames)
     w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c
-    lens, of_lens = ego_lens(meta, camera)
+    lens, lens_note = ego_lens(meta, camera)
     ego = replace(ego, lens=lens, w2c=w2c, world=exo.world)
-    said = "; ".join(filter(None, (said, "" if declared else of_lens)))
-    return CameraTrajectory(ego=ego, exo=exo), replace(meta.notes, placed=said)
+    placement_note = "; ".join(filter(None, (placement_note, "" if declared else lens_note)))
+    return CameraTrajectory(ego=ego, exo=exo), replace(meta.notes, placed=placement_note)

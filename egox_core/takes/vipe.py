@@ -24,8 +24,11 @@ MAX_ARRAY_BYTES, MAX_KINDS_BYTES = 64 * 2**20, 2**22
 
 
 def read_vipe(path: Path) -> TakeMeta:
-    """The exo camera of ``intrinsics/NAME.npz``, and its poses where ``pose/NAME.npz`` is beside
+    """Read the exo camera of ``intrinsics/NAME.npz``, and its poses if ``pose/NAME.npz`` is beside
     that folder.
+
+    A pinhole camera is assumed, as in the runs that EgoX is used with. Intrinsics are averaged
+    over the clip. The world is ViPE's, and a camera that stood still gets one pose.
 
     A pinhole camera is assumed, as in the runs that EgoX is used with; intrinsics are averaged over
     the clip. The world is ViPE's; a camera that stood still gets one pose.
@@ -72,16 +75,16 @@ def read_poses(path: Path) -> Tensor:  # [T, 3, 4]
 
 
 def standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
-    """Give the one pose [3, 4] of a camera that stood still, else all."""
+    """Reduce the poses of a camera that stood still to one [3, 4], and keep all others."""
     c2w = invert(w2c)
     travel = (c2w[..., 3] - c2w[:1, :, 3]).norm(dim=-1).max()
     cosine = ((c2w[:, :, :3] * c2w[:1, :, :3]).sum((-1, -2)) - 1) / 2
-    turned = torch.arccos(cosine.clamp(-1, 1)).max()
-    return w2c[0] if float(travel) < STILL_M and float(turned) < STILL_RAD else w2c
+    turn_rad = torch.arccos(cosine.clamp(-1, 1)).max()
+    return w2c[0] if float(travel) < STILL_M and float(turn_rad) < STILL_RAD else w2c
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """``data`` [T, *shape] of one file, float64, in the order of its frame numbers."""
+    """Read ``data`` [T, *shape] of one file as float64, in the order of its frame numbers."""
     with open_zip(path, "ViPE file", MAX_ARRAY_BYTES) as archive:
         arrays = {}
         for key in ("data", "inds"):

@@ -62,7 +62,9 @@ def meets_head(
     ego_from_frame: Tensor,  # [3, 4] float64, pose of the glasses' unturned sensor
     quarter_turns: int,
 ) -> Tensor:  # [N] bool
-    """Check whether an exo camera's sight line to a point meets the wearer's head.
+    """Check whether an exo camera's sight line to a point meets the wearer's head and headgear.
+
+    Wherever depth puts such a point: exo saw the head there.
 
     What is worn on the head belongs to it.
 
@@ -70,17 +72,17 @@ def meets_head(
     """
     frame_from_ego = invert(ego_from_frame.double().cpu())
     frame_from_face = frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(quarter_turns)).T
-    seat = frame_from_face @ torch.from_numpy(HEAD_FROM_CAMERA)
-    to = frame_from_ego[:, 3] + seat - exo_centre.double().cpu()
-    squeeze = frame_from_face.T / torch.from_numpy(HEAD_HALF + HEADGEAR_M)[:, None]
+    head_from_camera = frame_from_face @ torch.from_numpy(HEAD_FROM_CAMERA)
+    exo_to_head = frame_from_ego[:, 3] + head_from_camera - exo_centre.double().cpu()
+    unit_from_frame = frame_from_face.T / torch.from_numpy(HEAD_HALF + HEADGEAR_M)[:, None]
     # float32 for the many points; what is subtracted first is far from small in worlds with a
     # distant origin.
-    d = (points.double() - exo_centre.to(points.device)).float() @ squeeze.T.float().to(
+    d = (points.double() - exo_centre.to(points.device)).float() @ unit_from_frame.T.float().to(
         points.device
     )
-    o = (squeeze @ to).float().to(points.device)
-    along = (d @ o).clamp_min(0)
-    return o @ o - along * along / (d * d).sum(-1).clamp_min(1e-12) < 1
+    o = (unit_from_frame @ exo_to_head).float().to(points.device)
+    along_sight = (d @ o).clamp_min(0)
+    return o @ o - along_sight * along_sight / (d * d).sum(-1).clamp_min(1e-12) < 1
 
 
 def trunk_depth(
@@ -90,13 +92,13 @@ def trunk_depth(
 ) -> tuple[
     np.ndarray, np.ndarray, np.ndarray
 ]:  # z [H, W], NaN beside it; off the axis, 1 at the rim; drop, metres
-    """z depth of the visible side of an endless upright cylinder under the head, and how far under
-    the head it is."""
-    flat = rays - (rays @ down)[..., None] * down
-    to = centre - (centre @ down) * down
-    a = np.maximum((flat * flat).sum(-1), 1e-9)
-    axis_z = flat @ to / a
-    off = np.linalg.norm(axis_z[..., None] * flat - to, axis=-1) / TRUNK_RADIUS
-    z = axis_z - TRUNK_RADIUS * np.sqrt(np.maximum(1 - off * off, 0) / a)
-    z = np.where((off < 1) & (z > 0), z, np.nan)
-    return z, off, (z[..., None] * rays - centre) @ down
+    """Compute z depth of the visible side of an endless upright cylinder under the head, and how
+    far under the head it is."""
+    rays_flat = rays - (rays @ down)[..., None] * down
+    axis_flat = centre - (centre @ down) * down
+    a = np.maximum((rays_flat * rays_flat).sum(-1), 1e-9)
+    axis_z = rays_flat @ axis_flat / a
+    off_axis = np.linalg.norm(axis_z[..., None] * rays_flat - axis_flat, axis=-1) / TRUNK_RADIUS
+    z = axis_z - TRUNK_RADIUS * np.sqrt(np.maximum(1 - off_axis * off_axis, 0) / a)
+    z = np.where((off_axis < 1) & (z > 0), z, np.nan)
+    return z, off_axis, (z[..., None] * rays - centre) @ down
