@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from egox_core.errors import EgoXInputError
+from egox_core.errors import EgoXInputError, this_python
 from egox_core.safe_files import require_writable
 
 from ..parallel import LostClusterError
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(
             f"error: the package {error.name} is not installed. Install the train extra: "
-            f'pip install -e "{ROOT}[train]"',
+            f'{this_python()} -m pip install -e "{ROOT}[train]"',
             file=sys.stderr,
         )
         return 2

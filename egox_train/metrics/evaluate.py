@@ -11,7 +11,6 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.frame_store import sample_frames
 from egox_core.frozen import frozen
-from egox_core.metrics import require_torchmetrics
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, write_json
 
@@ -86,7 +85,8 @@ def evaluate(
     records = part_of(records, run.part, run.clips)
     videos = _numbered(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
-    require_torchmetrics()
+    for require_package in protocol.require_packages:
+        require_package()
     places = RunPlaces.of(run, options.device, weights_bytes(*options.weights.values()))
     alone = places.in_this_process
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}

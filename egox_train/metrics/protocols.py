@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from egox_core.frozen import frozen
+from egox_core.metrics import require_torchmetrics
 
 from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
@@ -25,6 +26,7 @@ class Protocol:
     """Readers, pairing and columns of an evaluation."""
 
     columns: tuple[Metric, ...]
+    require_packages: tuple[Callable[[], object], ...]  # asked before the first clip
     settings: Mapping[str, str]  # as the report has them; part of a row's fingerprint
     read: Callable[[Path, ClipRecord, str], Tensor]  # of a video: [T, H, W, 3] float 0...1
     pair: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # generated and truth, as compared
@@ -59,6 +61,7 @@ def _as_they_are(generated: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 OWN = Protocol(
     columns=METRICS,
+    require_packages=(require_torchmetrics,),
     settings={},
     read=read_ego,
     pair=_as_they_are,
@@ -73,6 +76,7 @@ OWN = Protocol(
 )
 TABLE1 = Protocol(
     columns=table1.COLUMNS,
+    require_packages=(require_torchmetrics, table1.require_scikit_image),
     settings=table1.SETTINGS,
     read=table1.read_video,
     pair=table1.cut_pair,

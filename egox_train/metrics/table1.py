@@ -7,6 +7,7 @@ released weights give its figures, and published their choices; these are follow
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -212,6 +213,17 @@ def set_frames(
     return (small.movedim(1, -1) * 255).floor() / 255
 
 
+def require_scikit_image() -> ModuleType:
+    """Import ``skimage.metrics``.
+
+    Raises:
+        EgoXInputError: not installed.
+    """
+    with needs_package("scikit-image", NAME, expected="the table1 extra"):
+        import skimage.metrics
+    return skimage.metrics
+
+
 def luma_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
@@ -222,16 +234,15 @@ def luma_metrics(
         EgoXInputError: shapes that don't fit, scikit-image missing.
     """
     check_pair(generated, truth)
-    with needs_package("scikit-image", NAME, expected="the table1 extra"):
-        from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+    metrics = require_scikit_image()
     decibels, similar = [], []
     for made, true in zip(_luma(generated), _luma(truth), strict=True):
         equal = np.array_equal(made, true)
         decibels.append(
-            PSNR_CAP_DB if equal else peak_signal_noise_ratio(true, made, data_range=255)
+            PSNR_CAP_DB if equal else metrics.peak_signal_noise_ratio(true, made, data_range=255)
         )
         similar.append(
-            structural_similarity(
+            metrics.structural_similarity(
                 true,
                 made,
                 data_range=255,

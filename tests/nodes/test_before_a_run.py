@@ -2,6 +2,7 @@
 tests/host/test_bad_input.py."""
 
 import importlib
+import sys
 from types import ModuleType
 
 import pytest
@@ -115,3 +116,11 @@ def test_the_head_s_own_words(pack, changes, reason):
         return check(graph, "3")
     with pytest.raises(ValueError, match=reason):
         check(graph, "3")
+
+
+def test_a_set_for_robots_without_pyarrow(pack, monkeypatch):
+    """Importing a package whose entry is None fails as if it weren't installed."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
+    verdict = node(pack, "robot_episode", "EgoXSaveRobotEpisode").validate_inputs("new", "a task")
+    assert "pyarrow is not installed" in verdict and "-m pip install pyarrow" in verdict

@@ -1,14 +1,65 @@
-"""``train_egox.py`` by a Python that has no torch: one line that names the package, and no traceback."""
+"""Commands in a Python that lacks a package: one line that names it, before any work."""
 
 import subprocess
 import sys
 
+import pytest
+
 from tests.paths import ROOT
+
+BLOCKED = """
+import sys
+MISSING = sys.argv.pop(1)
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == MISSING:
+            raise ModuleNotFoundError("blocked: " + name, name=name)
+sys.meta_path.insert(0, Refuse())
+from egox_train.cli.front import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def lines_of_error(command: list[str], code: int) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr.strip().splitlines()
 
 
 def test_a_python_without_torch_is_named_in_one_line():
-    command = [sys.executable, "-S", str(ROOT / "train_egox.py"), "evaluate"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and len(lines) == 1, lines
+    lines = lines_of_error(["-S", str(ROOT / "train_egox.py"), "evaluate"], 1)
+    assert len(lines) == 1, lines
     assert "is not installed for" in lines[0] and "pip install" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("pyarrow", "lerobot --clips {takes} --out {out} --task x"),
+        ("pyarrow", "calibrate --check {robots}"),
+        ("torchmetrics", "evaluate {manifest} {takes} {out}"),
+        ("skimage", "evaluate {manifest} {takes} {out} --protocol table1"),
+        ("peft", "train --config {out}/none.yaml"),
+        ("peft", "generate {out} {out}/made --base {out}/none --vae {out}/none"),
+        ("peft", "export {out}/none.safetensors {out}/made.safetensors"),
+    ],
+)
+def test_a_missing_package_is_named_before_any_work(
+    tmp_path, training_set, synthetic_takes, package, words
+):
+    """Files that aren't there would be the next complaint."""
+    robots, out = tmp_path / "robots", tmp_path / "out"
+    (robots / "meta").mkdir(parents=True)
+    (robots / "meta" / "info.json").write_text("{}", encoding="utf-8")
+    places = {"takes": synthetic_takes, "manifest": training_set / "manifest.jsonl"}
+    command = [word.format(**places, robots=robots, out=out) for word in words.split()]
+    lines = lines_of_error(["-c", BLOCKED, package, *command], 2)
+    name = {"skimage": "scikit-image"}.get(package, package)
+    assert len(lines) == 1 and name in lines[0] and "-m pip install" in lines[0], lines
+    assert not out.is_dir() or not list(out.iterdir())
