@@ -157,8 +157,11 @@ class RobotSet:
         frames_at(times_s.double(), rate, resample, name)
         return rate
 
-    def holds(self, name: str, made_from: str) -> bool:
+    def holds(self, name: str, *made_from: str) -> bool:
         """Check whether the set has an episode of this name, or all pieces of a run of this name.
+
+        Args:
+            made_from: digest of what it is made of, and that of older versions.
 
         Raises:
             EgoXInputError: it has, made from other files; episodes whose names aren't known.
@@ -173,7 +176,7 @@ class RobotSet:
             for episode_name in self._digests
             if (match := form.fullmatch(episode_name))
         }
-        if any(self._digests[episode_name] != made_from for episode_name in matches):
+        if any(self._digests[episode_name] not in made_from for episode_name in matches):
             raise EgoXInputError(
                 f"episode {name!r}",
                 got="other files than those it was written from",

@@ -35,7 +35,7 @@ from egox_core.takes import DepthFile, check_depth, load_depth_file, open_depth,
 from egox_core.types import DepthVideo
 from egox_core.video import probe_video, read_frames
 
-from ..fingerprint import fingerprint
+from ..fingerprint import file_state, fingerprint
 from ..parallel import made_once, on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
 from ..video_writer import write_levels, write_video
@@ -85,22 +85,18 @@ class ClipJob:
         return self.view.video.parent / HANDS
 
     def fingerprint(self, captions: Mapping[str, str]) -> str:
-        """Hash settings, window, cameras, poses, captions and the source videos' sizes."""
+        """Hash settings, window, cameras, poses, captions and the source files' states."""
         used = self.take.ego.w2c[self.window.indices]
-        sizes = [
-            p.stat().st_size if p is not None and p.is_file() else 0
-            for p in (self.view.video, self.take.ego_video, self.view.depth)
-        ]
+        sources = [self.view.video, self.take.ego_video, self.view.depth]
         if self.view.mask is not None:
-            file = self.view.mask.path
-            sizes.append(file.stat().st_size if file.is_file() else self.view.mask.numbering.count)
+            sources.append(self.view.mask.path)
         if self.hands.is_file():
-            sizes.append(self.hands.stat().st_size)
+            sources.append(self.hands)
         return fingerprint(
             [
                 self.options.content(),
                 [self.window.start, self.window.frames, self.window.step],
-                sizes,
+                [file_state(source) for source in sources],
                 self.view.exo.camera.to_json(),
                 self.view.exo.rows(),
                 hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),

@@ -4,11 +4,11 @@ robot data set."""
 import hashlib
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import EXO, HANDS, HEAD_TRAJECTORY, META, SEEN, TRUTH
+from egox_core.file_names import DEPTH_NAMES, EXO, HANDS, HEAD_TRAJECTORY, META, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import HandTrack, read_hands
 from egox_core.progress import Progress, no_progress
@@ -25,14 +25,18 @@ from egox_core.stages import prior, scene
 from egox_core.take import load_take
 from egox_core.video import probe_video
 
+from ..fingerprint import file_ends, file_state, fingerprint
 from ..options import RobotOptions
 from .clip_files import read_all
 from .manifest import read_manifest
 
 MOST_DRIFT = 0.5
 """Frames of exo by which the ego video may be longer or shorter over a clip."""
-ENDS = 2**20
-"""Bytes at each end of a file that tell it from others: all of most text, and a video's index."""
+NOT_OF_EPISODES = (
+    *("clips", "out", "ego", "detected", "task", "fps"),
+    *("strict", "check", "made_by", "gpu_hours"),
+)
+"""Options that are files, or leave what an episode holds as it is."""
 
 
 @frozen
@@ -63,9 +67,9 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
         for done, source in enumerate(sources):
             progress(done, len(sources), "episodes")
             try:
-                digest = _digest(source, options)
-                if robots is None or not robots.holds(source.name, digest):
-                    yield f"{source.name}: {_done(source, options, robots, digest, progress)}"
+                digests = _digest(source, options), _older_digest(source, options)
+                if robots is None or not robots.holds(source.name, *digests):
+                    yield f"{source.name}: {_done(source, options, robots, digests, progress)}"
             except EgoXInputError as error:
                 failed.append(source.name)
                 yield f"{source.name}: left out, {error}"
@@ -108,7 +112,20 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 
 
 def _digest(source: _Source, options: RobotOptions) -> str:
-    """Hash the files' sizes and ends, and the options that change an episode's content."""
+    """Hash all that an episode is made of: its task, its files, and the options."""
+    told = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
+    names = (EXO, META, HANDS, HEAD_TRAJECTORY, *DEPTH_NAMES)
+    files = [source.ego, *(source.folder / name for name in names)]
+    if options.seen:
+        files.append(source.seen)
+    if options.detected is not None:
+        files.append(options.detected / f"{source.name}.json")
+    ends = [hashlib.sha256(file_ends(file)).hexdigest() for file in files]
+    return fingerprint([told, source.task, ends, file_state(source.folder / DEPTH_NAMES[-1])])
+
+
+def _older_digest(source: _Source, options: RobotOptions) -> str:
+    """Hash what episodes of versions up to 1.2 name as what they were made from."""
     settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
         settings.append(options.min_hand_share)
@@ -117,13 +134,7 @@ def _digest(source: _Source, options: RobotOptions) -> str:
     digest = hashlib.sha256(repr(tuple(settings)).encode())
     own = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
     for file in (source.ego, *own):
-        size = file.stat().st_size if file.is_file() else -1
-        digest.update(b"%d" % size)
-        if size >= 0:
-            with file.open("rb") as content:
-                digest.update(content.read(ENDS))
-                content.seek(max(0, size - ENDS))
-                digest.update(content.read(ENDS))
+        digest.update(file_ends(file))
     return digest.hexdigest()
 
 
@@ -132,7 +143,7 @@ def _done(
     options: RobotOptions,
     # None if the cameras are only checked.
     robots: RobotSet | None,
-    digest: str,
+    digests: tuple[str, str],  # of what the clip is made of, and as older versions have it
     progress: Progress,
 ) -> str:
     """Append a clip with everything requested, and describe what its checks found."""
@@ -205,13 +216,13 @@ def _done(
         rectify_deg=options.rectify_deg,
         fit=fit,
         strict=options.strict,
-        made_from=digest,
+        made_from=digests[0],
         cameras=options.cameras,
         min_hand_share=options.min_hand_share,
         progress=progress,
     )
     for episode in episodes:
-        if not robots.holds(episode.name, digest):
+        if not robots.holds(episode.name, *digests):
             robots.append(episode, progress)
     said = ". ".join((episodes[0].fit.text(), *filter(None, parts[1:])))
     return f"{sum(map(len, episodes))} frames. {said}"

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import folder_paths
 
@@ -136,12 +137,15 @@ def fingerprint(name: str | Path) -> str:
     The host saves it in every video and picture of the graph, where a path would tell the user's
     name, and a size and time which file it was.
     """
-    seen: list[int] = []
+    seen: list[Any] = []
     with contextlib.suppress(EgoXInputError, OSError):  # no file: the digest of its name
         path = resolve(name, "file", folder_too=True) if isinstance(name, str) else name
         state = path.stat()
-        held = [p.stat().st_mtime_ns for p in path.iterdir()] if path.is_dir() else []
-        seen = [max(held, default=state.st_mtime_ns), state.st_size]
+        seen = [state.st_mtime_ns, state.st_size]
+        if path.is_dir():
+            seen = [
+                (p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(path.iterdir())
+            ]
     own = name if isinstance(name, str) else name.name
     # A name may be no Unicode.
     return hashlib.sha256(f"{own}|{seen}".encode("utf-8", "surrogatepass")).hexdigest()[:32]

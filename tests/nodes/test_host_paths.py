@@ -54,6 +54,24 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     assert all(re.fullmatch(r"[0-9a-f]{32}", told) for told in (before, after))
 
 
+@pytest.mark.parametrize("change", ["remove", "rename", "an older one"])
+def test_a_folder_is_told_by_all_of_its_files(paths, comfy_host, change):
+    folder = comfy_host.input / change
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(b"1")
+        os.utime(folder / f"{number}.png", (100, 100))
+    before = paths.fingerprint(change)
+    if change == "remove":
+        (folder / "0.png").unlink()
+    elif change == "rename":
+        (folder / "0.png").rename(folder / "3.png")
+    else:
+        os.utime(folder / "0.png", (50, 50))
+    os.utime(folder, (200, 200))
+    assert paths.fingerprint(change) != before
+
+
 @pytest.mark.parametrize("drive", ["", "\\\\server\\share"])
 def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, drive):
     """The name is absolute. On Windows a look at another server's share logs in there."""

@@ -152,6 +152,7 @@ def test_a_run_of_several_pieces_is_held_when_all_are_there(tmp_path):
         for number in (1, 2):
             assert not robots.holds("run", "digest")
             robots.append(replace(episode(number), name=f"run_{number}of2", made_from="digest"))
+        assert robots.holds("run", "of all", "digest")  # as a later version asks
         assert robots.holds("run", "digest") and robots.holds("run_1of2", "digest")
         with refuses("other files"):
             robots.holds("run", "another")

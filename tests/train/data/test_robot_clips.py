@@ -3,15 +3,17 @@
 import re
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.file_names import META, SEEN, TRUTH
+from egox_core.file_names import DEPTH, META, SEEN, TRUTH
 from egox_core.safe_files import read_json, write_json
 from egox_core.video import probe_video
+from egox_train.data import robot_clips
 from egox_train.data.clip_files import read_all
 from egox_train.data.manifest import read_manifest
 from egox_train.data.robot_clips import write_robots
@@ -34,6 +36,26 @@ def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
         assert np.abs(shown - classes[row["frame_index"]].numpy()).max() < 2
         assert all(row["egox.hand_valid"]) and not row["egox.ego_generated"]
     assert not list(write_robots(options)), "all of them are in the set"
+
+
+@pytest.mark.parametrize("part", [None, DEPTH, "depth", SEEN, "task"])
+def test_an_episode_depends_on_all_that_it_is_made_of(tmp_path, repo_root, part):
+    folder = tmp_path / "clips" / "a"
+    shutil.copytree(repo_root / "sample" / "calm_room", folder)
+    (folder / SEEN).write_bytes(b"0")
+    options = RobotOptions(clips=tmp_path / "clips", out=tmp_path, task="work", seen=True)
+    [source] = robot_clips._sources(options)
+    before = robot_clips._digest(source, options)
+    if part in (DEPTH, SEEN):
+        content = bytearray((folder / part).read_bytes())
+        content[-1] ^= 1
+        (folder / part).write_bytes(content)
+    elif part == "depth":
+        (folder / part).mkdir()
+        (folder / part / "0.npy").write_bytes(b"0")
+    elif part == "task":
+        source = replace(source, task="rest")
+    assert (robot_clips._digest(source, options) == before) is (part is None)
 
 
 def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
