@@ -194,8 +194,8 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
         EgoXInputError: missing, larger than ``limit`` bytes, not Unicode, not JSON, nested without
             end.
     """
-    content = require_file(path, what, limit).read_bytes()
-    return parse_json(content, f"{what} {path.name!r}")
+    # Nothing here holds the bytes, so that they are free once they are text: lists have 100 MB.
+    return parse_json(require_file(path, what, limit).read_bytes(), f"{what} {path.name!r}")
 
 
 def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict:

@@ -11,6 +11,7 @@ from .meta import (
     ENTRY_KEYS,
     LIST_KEYS,
     MAX_META_BYTES,
+    differing_keys,
     listed_takes,
     meta_beside,
     parse_meta,

@@ -1,6 +1,7 @@
 """The released meta.json: prompt, exo and ego cameras of a take, as one object or as the authors'
 list of takes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -111,8 +112,10 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
     # A take in a folder of its own, as the authors lay them out, is known by the folder's name.
     folders = path.parent.name, "" if video is None else video.parent.name
     for wanted_name in (entry,) if entry else folders:
-        if wanted_name in names:
-            return entries[names.index(wanted_name)]
+        namesakes = [number for number, name in enumerate(names) if name == wanted_name]
+        if namesakes:
+            _refuse_differing(entries, namesakes, f"entry {wanted_name!r} of {path.name}")
+            return entries[namesakes[0]]
         number = whole_number(wanted_name)
         if number is not None and number < len(entries):
             return entries[number]
@@ -124,6 +127,35 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
         got=f"{len(entries)} takes and the entry {entry!r}",
         expected=f"one of {close_names[:20]}, or its number",
         fix="name the take to use",
+    )
+
+
+def _refuse_differing(entries: list[dict], namesakes: list[int], label: str) -> None:
+    """Refuse entries of one name that differ in more than their paths.
+
+    Raises:
+        EgoXInputError: they do, with their numbers and what differs.
+    """
+    first, *others = (entries[number] for number in namesakes)
+    differences = sorted({key for other in others for key in differing_keys(first, other)})
+    if differences:
+        numbers = [str(number) for number in namesakes]
+        raise EgoXInputError(
+            label,
+            got=f"{len(numbers)} of this name, numbers {', '.join(numbers)}, which differ in "
+            + ", ".join(differences),
+            expected="one, or the same one again",
+            fix=f"give the number of one as the entry ({' or '.join(numbers)}), or keep only one in "
+            "the list",
+        )
+
+
+def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Name what two entries of a list say differently, apart from paths."""
+    return sorted(
+        key
+        for key in one.keys() | other.keys()
+        if not key.endswith("_path") and one.get(key) != other.get(key)
     )
 
 

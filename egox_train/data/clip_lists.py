@@ -20,6 +20,7 @@ from egox_core.safe_files import read_json
 from egox_core.takes import (
     LIST_KEYS,
     MAX_META_BYTES,
+    differing_keys,
     listed_takes,
     parse_meta,
     take_name,
@@ -77,7 +78,9 @@ def read_clip_lists(
                 continue
             key = clip.take, clip.camera, clip.first, clip.last
             if key in clips:
-                skipped.append((clip.name, f"listed again in {file.name}: prepared once"))
+                changes = differing_keys(clips[key].entry or {}, clip.entry or {})
+                how = f", as first listed: {', '.join(changes)} differ" if changes else ""
+                skipped.append((clip.name, f"listed again in {file.name}: prepared once{how}"))
             clips.setdefault(key, clip)
     if not clips:
         raise EgoXInputError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from egox_core.errors import EgoXInputError
@@ -25,6 +26,8 @@ from .raw_take import ExoView, RawTake
 from .take_list import ListedTake, read_take_list
 
 logger = logging.getLogger(__name__)
+SAME = 1e-4
+"""Difference of a matrix' numbers up to which two lists tell the same camera: digits of a file."""
 
 
 def takes_of_lists(
@@ -59,6 +62,7 @@ def takes_of_lists(
             skipped.append((clip.name, f"{count} frames in the list, {frames} of --frames, --step"))
         else:
             by_take.setdefault(clip.take, []).append(clip)
+    by_take = {take: _agreeing(own, skipped) for take, own in by_take.items()}
     _tell_missing(root, by_take)
     takes, named = [], {}
     for take, own, refused in _raw_takes(root, by_take, exo_lens):
@@ -79,6 +83,48 @@ def takes_of_lists(
         if views:
             takes.append(replace(take, exos=views, task_s=None, listed=True))
     return takes, named
+
+
+def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> list[ListedClip]:
+    """The clips of a take, without those whose poses or cameras contradict an earlier one's."""
+    known: dict[str, Any] = {}
+    agreeing = []
+    for clip in clips:
+        cameras = _cameras_of(clip)
+        contradiction = next((name for name in cameras if _differ(name, known, cameras)), None)
+        if contradiction is None:
+            known |= cameras
+            agreeing.append(clip)
+        else:
+            skipped.append(
+                (
+                    clip.name,
+                    f"its {contradiction} differs from that of an earlier clip in the lists",
+                )
+            )
+    return agreeing
+
+
+def _cameras_of(clip: ListedClip) -> dict[str, Any]:
+    """What an entry says of the take's cameras, by names for people."""
+    entry = clip.entry or {}
+    poses = {
+        f"ego pose of frame {clip.first + frame}": pose
+        for frame, pose in enumerate(entry.get("ego_extrinsics") or ())
+    }
+    exo = {
+        f"{key} of {clip.camera}": entry[key]
+        for key in ("camera_intrinsics", "camera_extrinsics")
+        if entry.get(key) is not None
+    }
+    return poses | exo
+
+
+def _differ(name: str, known: Mapping[str, Any], cameras: Mapping[str, Any]) -> bool:
+    if name not in known or known[name] == cameras[name]:
+        return False
+    before, now = np.asarray(known[name], float), np.asarray(cameras[name], float)
+    return before.shape != now.shape or not np.allclose(before, now, atol=SAME)
 
 
 def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:

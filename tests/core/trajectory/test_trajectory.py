@@ -181,6 +181,21 @@ def test_lists_of_the_authors_name_the_entry_and_frame_of_a_bad_pose(tmp_path, k
         read_meta(tmp_path / "dataset_info_unseen.csv")
 
 
+def test_namesakes_in_a_list_are_chosen_by_number_where_they_differ(tmp_path):
+    first = meta_content() | {"exo_path": "./videos/b_1_49/exo.mp4"}
+    again = {**first, "exo_path": "C:\\elsewhere\\b_1_49\\exo.mp4"}
+    other = {**first, "ego_extrinsics": circle(49).flip(0).tolist(), "best_camera": "cam02"}
+    file = tmp_path / "meta_seen.json"
+    write_json(file, {"val_datasets": [first, again]})
+    assert read_meta(file, "b_1_49").ego is not None, "the same one twice is no question"
+    write_json(file, {"val_datasets": [first, again, other]})
+    both = "numbers 0, 1, 2, which differ in best_camera, ego_extrinsics.*0 or 1 or 2"
+    for entry, video in (("b_1_49", None), ("", tmp_path / "b_1_49" / "exo.mp4")):
+        with refuses(both):
+            read_meta(file, entry, video)
+    assert read_meta(file, "0").ego == read_meta(file, "1").ego != read_meta(file, "2").ego
+
+
 def test_bad_meta_is_refused(tmp_path):
     for change, message in (
         ({"camera_intrinsics": [[1, 0], [0, 1]]}, r"camera_intrinsics.*shape \(2, 2\)"),

@@ -59,7 +59,11 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
         entry(source, take, "cam02", 13, ego_extrinsics=[*[EGO_POSE] * 4, bent]),
         entry(source, take, "cam05", 8),
         entry(source, take, "cam01", 17),
-        entry(source, take, "cam01", 3),
+        entry(source, take, "cam01", 3, prompt="other"),
+        entry(
+            source, take, "cam02", 5, ego_extrinsics=[EGO_POSE, EGO_POSE, EXO_POSE, *[EGO_POSE] * 2]
+        ),
+        entry(source, take, "cam01", 12, camera_extrinsics=EGO_POSE),
     ]
     lists = (
         write_list(tmp_path / "meta_seen.json", "val_datasets", seen),
@@ -89,7 +93,10 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
     assert "frame 4" in why["meta_seen.json, lab_1_2_13_17"]
     assert why["lab_1_2_8_12"] == "exo camera 'cam05' can't be used: cam05: no video"
     assert why["lab_1_2__cam01__000017"] == "it ends after the take's 20 frames"
-    assert "listed again" in why["lab_1_2_3_7"] and "frame-aligned videos" in why["home_3_0_4"]
+    assert why["lab_1_2_5_9"].startswith("its ego pose of frame 7 differs from that of an earlier")
+    assert "camera_extrinsics of cam01 differs" in why["lab_1_2_12_16"]
+    assert why["lab_1_2_3_7"].endswith("prepared once, as first listed: prompt differ")
+    assert "frame-aligned videos" in why["home_3_0_4"]
     assert "no exo_path in a folder" in why["meta_unseen.json, entry 1"]
     chosen = TrainingSetOptions(validation=0, test=0, clip_lists=lists)
     assert dry_run(source, PLANE, chosen).clips == 3
