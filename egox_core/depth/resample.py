@@ -125,7 +125,8 @@ class DepthWindow:
     ) -> tuple[Tensor, Tensor | None, float]:
         """Resample a file's maps [T, h, w], with NaN for invalid pixels.
 
-        The results: the maps, what moves, and the share of pixels that is invalid.
+        Returns:
+            The maps, what moves, and the share of pixels that is invalid.
 
         Raises:
             EgoXInputError: a frame with hardly any valid pixel.

@@ -65,7 +65,8 @@ def best_camera(
     """Choose the exo camera at ``width`` x ``height``: given, else the metric source's, else the
     video source's, else a guess.
 
-    The results: camera, notes, and whether it is a guess. The sources have that size already.
+    Returns:
+        Camera, notes, and whether it is a guess. The sources have that size already.
 
     The sources have that size already.
 

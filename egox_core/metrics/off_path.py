@@ -423,8 +423,9 @@ class _View:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Draw the video into the scene's picture.
 
-        The results: which points the video has [n], the same in the picture [s, s], and
-        both pictures [s, s, 3], of even contrast.
+        Returns:
+            Which points the video has [n], the same in the picture [s, s], and both pictures [s, s,
+            3], of even contrast.
 
         Which points the video has [n], the same in the picture [s, s], and both pictures [s, s, 3],
         of even contrast.

@@ -149,9 +149,10 @@ def move_errors(
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Compare each pixel's surroundings in place, and moved as fits best.
 
-    The results: the mean squared difference around each pixel [h, w], that of the best move
-    (infinite where too little is observed), and the move (down, right) by which the whole frame
-    fits better (None: it fits best where it is).
+    Returns:
+        The mean squared difference around each pixel [h, w], that of the best move (infinite where
+        too little is observed), and the move (down, right) by which the whole frame fits better
+        (None: it fits best where it is).
     """
     height, width = on.shape
     side = max(3, height // PLACE | 1)

@@ -40,7 +40,7 @@ class CoarsePoints:
         return self.xyz.shape[0]
 
     def first(self, count: int) -> CoarsePoints:
-        """The first ``count`` points."""
+        """Take the first ``count`` points."""
         return CoarsePoints(
             xyz=self.xyz[:count], rgb=self.rgb[:count], released=min(self.released, count)
         )
@@ -55,8 +55,8 @@ class CoarsePoints:
 
         Those that the released preset leaves out as edges are left out.
         """
-        keep = points.depth_range <= RELEASED.max_range
-        index = keep.nonzero()[:, 0]
+        keep_mask = points.depth_range <= RELEASED.max_range
+        index = keep_mask.nonzero()[:, 0]
         # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
         coarse = points.coarse[index]
@@ -68,7 +68,7 @@ class CoarsePoints:
         )
 
     def joined(self, other: CoarsePoints) -> CoarsePoints:
-        """Both sets in order; ``released`` counts on only where this set has nothing else."""
+        """Join both sets in order, where ``released`` counts on only if this set has nothing else."""
         released = self.released + (other.released if self.released == len(self) else 0)
         return CoarsePoints(
             xyz=torch.cat((self.xyz, other.xyz)),
@@ -99,9 +99,9 @@ class CoarsePoints:
         # Discs need no more of a point than its place and colour.
         points = replace(PointSet.empty(), xyz=self.xyz, rgb=self.rgb)
         image = draw_points(points, ego, replace(RELEASED, splat=splat))
-        seen = None
+        seen_classes = None
         if of is not None:
             scene, frame = of
-            seen = SightLines(scene, ego, splat).classes(image, frame)
+            seen_classes = SightLines(scene, ego, splat).classes(image, frame)
         picture = (image.rgb * 255).round().to(torch.uint8)
-        return picture, float(image.coverage.float().mean()), seen
+        return picture, float(image.coverage.float().mean()), seen_classes

@@ -32,7 +32,7 @@ class DrawingDevice:
             self._give_up(error)
 
     def draw(self, picture: Callable[[torch.device], Drawn]) -> Drawn:
-        """Give what ``picture`` makes there; where memory runs out, make it anew on the CPU."""
+        """Draw the picture that ``picture`` makes on this device, or on the CPU if memory runs out."""
         if self._now != CPU:
             try:
                 return picture(self._now)
@@ -43,7 +43,7 @@ class DrawingDevice:
         return picture(CPU)
 
     def _give_up(self, error: Exception) -> None:
-        why = str(error).splitlines()[0].partition(". ")[0]
-        said = f"the prior is drawn on the CPU, not on {self._now}: {why}"
-        self._now, self.notes = CPU, (*self.notes, Remark(said, RemarkKind.WARNING))
-        log.warning("EgoX: %s", said)
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        warning = f"the prior is drawn on the CPU, not on {self._now}: {reason}"
+        self._now, self.notes = CPU, (*self.notes, Remark(warning, RemarkKind.WARNING))
+        log.warning("EgoX: %s", warning)

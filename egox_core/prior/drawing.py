@@ -22,7 +22,7 @@ NEAR_M = 0.05
 
 
 def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
-    """``tight`` with its gaps filled from ``wide``, the same points drawn with larger patches.
+    """Fill the gaps of ``tight`` from ``wide``, the same points drawn with larger patches.
 
     A pixel is a gap if the wide picture has something there, nearer than what the tight one shows (the background
     through a crack) or where that shows nothing, and if the tight picture shows the same surface on two opposite
@@ -33,20 +33,20 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
         size_px: how far to look, px: half the widest gap that is filled; at least 1.
     """
     depth, front = tight.depth.nan_to_num(torch.inf, torch.inf), wide.depth
-    empty = wide.coverage & (front < depth * (1 - SAME_SURFACE))
-    gap = torch.zeros_like(empty)
-    if bool(empty.any()):
-        near, far = front * (1 - 2 * SAME_SURFACE), front * (1 + SAME_SURFACE)
+    open_mask = wide.coverage & (front < depth * (1 - SAME_SURFACE))
+    gap = torch.zeros_like(open_mask)
+    if bool(open_mask.any()):
+        nearest, farthest = front * (1 - 2 * SAME_SURFACE), front * (1 + SAME_SURFACE)
         padded, (height, width) = F.pad(depth, (size_px,) * 4, value=torch.inf), depth.shape
         for dv, du in DIRECTIONS:
             sides = torch.zeros(2, height, width, dtype=torch.bool, device=depth.device)
             for side, sign in zip(sides, (1, -1), strict=True):
                 for step in range(sign, sign * (size_px + 1), sign):
                     top, left = size_px + step * dv, size_px + step * du
-                    beside = padded[top : top + height, left : left + width]
-                    side |= (beside >= near) & (beside <= far)
+                    shifted_depth = padded[top : top + height, left : left + width]
+                    side |= (shifted_depth >= nearest) & (shifted_depth <= farthest)
             gap |= sides.all(0)
-        gap &= empty
+        gap &= open_mask
     return SplatImage(
         rgb=torch.where(gap[..., None], wide.rgb, tight.rgb),
         coverage=tight.coverage | gap,
@@ -62,7 +62,7 @@ def draw_points(
     ego: CameraPath,
     options: PriorOptions,
 ) -> SplatImage:
-    """The picture that the camera takes of the points, at its stored size.
+    """Draw the picture that the camera takes of the points, at its stored size.
 
     Depth is z or distance, as :attr:`SplatOptions.depth_is_z` says.
     """
@@ -74,8 +74,10 @@ def draw_points(
     screen = screen_points(points, ego, options)
     if options.gap_reach:
         reaches = (options.splat.reach, options.gap_reach)
-        tight, wide = splat_reaches(screen, *size, reaches)
-        image = fill_gaps(tight, wide, max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)))
+        tight_image, wide_image = splat_reaches(screen, *size, reaches)
+        image = fill_gaps(
+            tight_image, wide_image, max(1, round(options.gap_px * size[1] / REFERENCE_SIZE))
+        )
     else:
         image = splat_torch(screen, *size, options.splat)
     return shrink(image, factor) if factor > 1 else image
@@ -86,19 +88,21 @@ def screen_points(
     ego: CameraPath,
     options: PriorOptions,
 ) -> ScreenPoints:
-    """The points that the camera can see, projected, with the projections of their patches."""
+    """Project the points that the camera can see, and their patches."""
     camera, pose = ego.camera, ego.at(0).float().to(points.xyz.device)
     rotation, shift = pose[:, :3], pose[:, 3]
     xyz = points.xyz @ rotation.T + shift
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
-    near = (distance > NEAR_M) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
-    near = near.nonzero()[:, 0]
+    in_range = (distance > NEAR_M) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
+    in_range = in_range.nonzero()[:, 0]
     # In most poses half of the points are behind the camera: the lens is worked out without them.
-    uv, valid = camera.project(xyz[near])
+    uv, valid = camera.project(xyz[in_range])
     inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
-    keep, uv = near[inside], uv[inside]
-    xyz, distance, rgb = xyz[keep], distance[keep], points.rgb[keep].float() / 255
+    kept_points, uv = in_range[inside], uv[inside]
+    xyz = xyz[kept_points]
+    distance = distance[kept_points]
+    rgb = points.rgb[kept_points].float() / 255
     if options.splat.depth_is_z:
         return ScreenPoints(
             uv=uv,
@@ -107,19 +111,20 @@ def screen_points(
             axes=uv.new_zeros(len(uv), 2, 2),
             extent=uv.new_zeros(len(uv)),
         )
-    steps = rotation @ points.steps[keep]
+    steps = rotation @ points.steps[kept_points]
     axes, extent = [], torch.zeros_like(distance)
     for axis in (0, 1):
-        ahead = xyz + steps[:, :, axis]
-        axes.append(camera.project(ahead)[0] - uv)
-        extent = extent + (ahead.norm(dim=-1) - distance).abs()
+        next_samples = xyz + steps[:, :, axis]
+        axes.append(camera.project(next_samples)[0] - uv)
+        extent = extent + (next_samples.norm(dim=-1) - distance).abs()
     return ScreenPoints(
         uv=uv, depth=distance, rgb=rgb, axes=torch.stack(axes, dim=-1), extent=extent
     )
 
 
 def shrink(image: SplatImage, factor: int) -> SplatImage:
-    """The picture averaged over blocks of ``factor`` x ``factor`` px; covered where half of the block is.
+    """Average the picture over blocks of ``factor`` x ``factor`` px, covered where half of the
+    block is.
 
     Depth is the nearest of the block, for a mean across an outline would hang between two surfaces.
     """

@@ -44,16 +44,20 @@ def guess_depth(
     # Depth if nothing is known anywhere.
     fallback_m: float,
 ) -> Tensor:  # [H, W] without NaN
-    """Depth whose holes are filled from their rims in inverse depth, coarse to fine."""
-    known = torch.isfinite(depth_m)
-    levels = [(torch.where(known, 1 / depth_m, 0.0)[None, None], known[None, None].float())]
+    """Fill the holes of a depth map from their rims in inverse depth, coarse to fine."""
+    known_mask = torch.isfinite(depth_m)
+    levels = [
+        (torch.where(known_mask, 1 / depth_m, 0.0)[None, None], known_mask[None, None].float())
+    ]
     while min(levels[-1][0].shape[-2:]) > 1:
         levels.append(tuple(F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1]))
-    coarse = torch.full_like(levels[-1][0], 1 / fallback_m)
+    inverse_depth = torch.full_like(levels[-1][0], 1 / fallback_m)
     for value, weight in reversed(levels):
-        coarse = F.interpolate(coarse, value.shape[-2:], mode="bilinear", align_corners=False)
-        coarse = torch.where(weight > 0, value / weight.clamp_min(1e-6), coarse)
-    return 1 / coarse[0, 0]
+        inverse_depth = F.interpolate(
+            inverse_depth, value.shape[-2:], mode="bilinear", align_corners=False
+        )
+        inverse_depth = torch.where(weight > 0, value / weight.clamp_min(1e-6), inverse_depth)
+    return 1 / inverse_depth[0, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Kept:
 
 
 class LookAwayMemory:
-    """Points of never-seen places, chunk by chunk; see the module.
+    """Points of never-seen places, collected chunk by chunk (see the module).
 
     Args:
         device: gives what a chunk is drawn on.
@@ -94,7 +98,8 @@ class LookAwayMemory:
         depth: DepthVideo,
         trajectory: CameraTrajectory,
     ) -> Tensor:  # [T, H, W, 3]
-        """The chunk's prior with what is remembered in its holes; exo's own pixels stay."""
+        """Fill the holes of a chunk's prior with what is remembered, without touching exo's own
+        pixels."""
         self._on = DrawingDevice(replace(SEEN, device=str(self._device())))
         if not bool(depth.valid.any()):  # no surface to place the chunk's frames by
             self._depth_m = list(torch.full(prior.shape[:3], torch.nan))
@@ -107,11 +112,11 @@ class LookAwayMemory:
             ego = trajectory.ego.one(t)
             hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
             # The last chunk's own places come with the known frames.
-            rgb, drawn = self._draw(near(self._kept[:-1], ego), ego)
-            again = hole & drawn
-            if bool(again.any()):
+            rgb, drawn_mask = self._draw(near(self._kept[:-1], ego), ego)
+            refilled_mask = hole & drawn_mask
+            if bool(refilled_mask.any()):
                 filled = prior.clone() if filled is prior else filled
-                filled[t][again] = rgb[again].to(filled.dtype)
+                filled[t][refilled_mask] = rgb[refilled_mask].to(filled.dtype)
             self._holes.append(hole)
             self._depth_m.append(frame.depth_m)
         return filled
@@ -123,51 +128,57 @@ class LookAwayMemory:
     ) -> None:
         """Remember places that nobody had seen and that don't move within the chunk."""
         trajectory, frames = of_size(trajectory, video), range(0, len(video), FRAMES_PER_LATENT)
-        known = torch.cat([self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames])
-        if not len(known):
+        known_depths = torch.cat(
+            [self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames]
+        )
+        if not len(known_depths):
             self._kept.append(Kept(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0))
             return  # without any surface all distances would be made up
-        middle, rays = float(known.median()), trajectory.ego.camera.depth_rays()
-        new = PointSet.empty()
-        for t, other in zip(frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True):
+        middle, rays = float(known_depths.median()), trajectory.ego.camera.depth_rays()
+        new_points = PointSet.empty()
+        for t, other_frame in zip(
+            frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True
+        ):
             ego, guess = trajectory.ego.one(t), guess_depth(self._depth_m[t], middle)
-            _, there = self._draw(PointSet.join(near(self._kept, ego), new), ego)
+            _, remembered_mask = self._draw(PointSet.join(near(self._kept, ego), new_points), ego)
             frame_from_ego = invert(ego.at(0))
             places = transform(frame_from_ego, (rays * guess[..., None]).double())
-            still = looks_same(video[t], video[other], places, trajectory.ego.one(other))
-            picture = (video[t] * 255).round().to(torch.uint8)
-            keep = self._holes[t] & ~there & still
-            new = PointSet.join(
-                new, lift(guess, picture, keep, rays, frame_from_exo=frame_from_ego)
+            still_mask = looks_same(
+                video[t], video[other_frame], places, trajectory.ego.one(other_frame)
             )
-        self._kept.append(Kept(new, camera_centre(trajectory.ego.at(frames[0])), middle))
+            picture = (video[t] * 255).round().to(torch.uint8)
+            new_mask = self._holes[t] & ~remembered_mask & still_mask
+            new_points = PointSet.join(
+                new_points, lift(guess, picture, new_mask, rays, frame_from_exo=frame_from_ego)
+            )
+        self._kept.append(Kept(new_points, camera_centre(trajectory.ego.at(frames[0])), middle))
 
     def _draw(
         self, points: PointSet, ego: CameraPath
     ) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
-        """Picture and coverage of remembered points."""
+        """Draw remembered points as a picture and its coverage."""
 
         def picture(device: torch.device) -> tuple[Tensor, Tensor]:
             image = draw_points(points.to(device), ego, SEEN)
             return image.rgb.cpu(), image.coverage.cpu()
 
-        drawn = self._on.draw(picture)
+        picture_and_mask = self._on.draw(picture)
         self.notes = self._on.notes or self.notes
-        return drawn
+        return picture_and_mask
 
 
 def near(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
-    """Points of the chunks that may be drawn from a pose."""
+    """Join the points of the chunks that may be drawn from a pose."""
     centre = camera_centre(ego.at(0))
-    reached = (c for c in kept if (centre - c.centre).norm() <= MAX_PARALLAX * c.distance_m)
-    return PointSet.join(PointSet.empty(), *(chunk.points for chunk in reached))
+    close_chunks = (c for c in kept if (centre - c.centre).norm() <= MAX_PARALLAX * c.distance_m)
+    return PointSet.join(PointSet.empty(), *(chunk.points for chunk in close_chunks))
 
 
 def of_size(
     trajectory: CameraTrajectory,
     pictures: Tensor,  # [T, H, W, 3]
 ) -> CameraTrajectory:
-    """The trajectory with its camera at the pictures' size."""
+    """Bring the trajectory's camera to the pictures' size."""
     height, width = pictures.shape[1:3]
     return replace(trajectory, ego=trajectory.ego.resized(width, height))
 
@@ -179,10 +190,10 @@ def looks_same(
     # The camera of the other picture.
     ego: CameraPath,
 ) -> Tensor:  # [H, W] bool
-    """Mask of pixels whose place has the same colour in another frame; outside of it: False."""
+    """Mark the pixels whose place has the same colour in another frame, never those outside of it."""
     uv, valid = ego.camera.project(transform(ego.at(0), places))
     size = uv.new_tensor([*ego.camera.stored_size])
     grid = ((2 * uv + 1) / size - 1).float()[None]
-    seen = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
-    same = (seen[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
-    return same & valid & ego.camera.inside(uv)
+    sampled = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
+    same_mask = (sampled[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
+    return same_mask & valid & ego.camera.inside(uv)

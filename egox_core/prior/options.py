@@ -60,7 +60,7 @@ class PriorOptions:
     scale: ScaleSource | None = None
 
     def torch_device(self) -> torch.device:
-        """The device that ``device`` names."""
+        """Resolve the device that ``device`` names."""
         if self.device != "auto":
             return torch.device(self.device)
         kinds = (kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available())
@@ -115,7 +115,7 @@ PRIOR_PRESETS: Mapping[str, PriorOptions] = {
 
 
 def prior_preset(name: str) -> PriorOptions:
-    """The preset's options.
+    """Look up the preset's options.
 
     Raises:
         EgoXInputError: no such preset.

@@ -52,7 +52,8 @@ class ExoCandidate:
 
     @classmethod
     def of_take(cls, folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
-        """A take folder as a candidate, all of its frames; without depth it has its poses alone.
+        """Read a take folder as a candidate with all of its frames, and with its poses alone if it
+        has no depth.
 
         Raises:
             EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be
@@ -93,7 +94,10 @@ class ExoRank:
 def rank_exo_cameras(
     candidates: Sequence[ExoCandidate], *, frames: int = 6, progress: Progress = no_progress
 ) -> list[ExoRank]:
-    """The candidates by predicted coverage, best first.
+    """Sort the candidates by predicted coverage, best first.
+
+    Shares of the two methods don't compare (poses alone can't know what hides what). As soon as
+    one candidate has no depth, all are judged by poses.
 
     Shares of the two methods don't compare (poses alone can't know what hides what); as soon as one
     candidate has no depth, all are judged by poses.
@@ -134,7 +138,7 @@ def rank_exo_cameras(
 
 
 def rank_text(ranks: Sequence[ExoRank]) -> str:
-    """The ranking as lines of text, best first."""
+    """Write the ranking as lines of text, best first."""
     lines = [
         f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
         f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
@@ -146,8 +150,10 @@ def rank_text(ranks: Sequence[ExoRank]) -> str:
 
 
 def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Share of the ego image that this take observed, now or at another time, from a thinned scene
-    of these frames."""
+    """Measure the share of the ego image that this take observed, now or at another time.
+
+    It is measured in a thinned scene of these frames.
+    """
     depth, path = candidate.depth, candidate.trajectory
     assert depth is not None  # a candidate without is judged by its poses
     path.check_moments(depth.frames, "depth")
@@ -176,9 +182,9 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         else lens.rescale(width, height)
     )
     exo = replace(depth.exo, lens=lens)
-    thin = replace(depth, depth_m=maps, exo=exo, dynamic=dynamic, sky=sky, trust=None)
+    thin_depth = replace(depth, depth_m=maps, exo=exo, dynamic=dynamic, sky=sky, trust=None)
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
-    scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)
+    scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin_depth)
     # The edge filter's depth step per pixel is meant for full-size maps; between thinned samples
     # depth changes more.
     options = prior_preset("clean")
@@ -186,20 +192,20 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     # Small pictures on the CPU: which camera is the best depends on no card.
     options = replace(options, max_edge=step_m, device="cpu")
     path = of_frames(path, index)
-    small = replace(path, ego=path.ego.resized(EGO_SIZE, EGO_SIZE))
-    seen = render_ego_prior(scene, small, options, classes=True).seen
-    assert seen is not None  # as asked for
-    return (seen >= EARLIER).double().mean((1, 2))
+    small_path = replace(path, ego=path.ego.resized(EGO_SIZE, EGO_SIZE))
+    seen_classes = render_ego_prior(scene, small_path, options, classes=True).seen
+    assert seen_classes is not None  # as asked for
+    return (seen_classes >= EARLIER).double().mean((1, 2))
 
 
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Share of the ego rays whose surfaces this exo camera could see, judged by poses and lenses
-    alone."""
+    """Estimate from poses and lenses alone the share of the ego rays whose surfaces this exo camera
+    could see."""
     path = candidate.trajectory
     ego, exo = path.ego.resized(EGO_SIZE, EGO_SIZE), path.known_exo
     rays, in_lens = ego.camera.pixel_rays(torch.float64)
     rays = rays[in_lens]
-    near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
+    near_cos, far_cos = (math.cos(math.radians(a)) for a in FACING_DEG)
     shares = []
     for t in frames:
         exo_from_ego = compose(exo.at(t), invert(ego.at(t)))
@@ -209,10 +215,10 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
             uv, valid = exo.camera.project(points)
             inside = valid & exo.camera.inside(uv)
             towards = torch.nn.functional.normalize(points, dim=-1)
-            same_way = (towards * (rays @ exo_from_ego[:, :3].T)).sum(
+            facing_cos = (towards * (rays @ exo_from_ego[:, :3].T)).sum(
                 -1
             )  # cosine between both views of the surface
-            visibility += inside * ((same_way - far) / (near - far)).clamp(0, 1)
+            visibility += inside * ((facing_cos - far_cos) / (near_cos - far_cos)).clamp(0, 1)
         shares.append(float(visibility.sum()) / len(PROBE_DISTANCES_M) / in_lens.numel())
     return torch.tensor(shares, dtype=torch.float64)
 

@@ -42,7 +42,7 @@ def render_ego_prior(
     notes: list[Remark] | None = None,
     progress: Progress = no_progress,
 ) -> EgoPrior:
-    """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors.
+    """Render the prior of all frames (see :func:`iter_ego_prior` for arguments and errors).
 
     Args:
         notes: gets remarks on how it was drawn.
@@ -62,8 +62,8 @@ def render_ego_prior(
             store.append(getattr(frame, name).numpy())
     if notes is not None:
         notes += on.notes
-    drawn: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
-    return EgoPrior(trajectory=trajectory.tied(scene.exo), **drawn)
+    tensors: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
+    return EgoPrior(trajectory=trajectory.tied(scene.exo), **tensors)
 
 
 def iter_ego_prior(
@@ -76,7 +76,7 @@ def iter_ego_prior(
     on: DrawingDevice | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[PriorFrame]:
-    """The prior frame by frame, so that memory does not grow with the clip.
+    """Render the prior frame by frame, so that memory does not grow with the clip.
 
     Args:
         scene: from :func:`egox_core.scene.build_scene`.
@@ -105,8 +105,8 @@ def iter_ego_prior(
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
         on.notes += _filtered(static, options)
         static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
-        for done, t in enumerate(frames):
-            progress(done, len(frames), "render the ego prior")
+        for index, t in enumerate(frames):
+            progress(index, len(frames), "render the ego prior")
 
             def picture(
                 device: torch.device, t: int = t
@@ -114,18 +114,18 @@ def iter_ego_prior(
                 pose, static = ego.at(t).to(device), static_on(device)
                 points = _visible_points(static, scene, t, pose, ego.camera.quarter_turns, options)
                 image = draw_points(points, ego.one(t), options)
-                seen = None if lines is None else lines.classes(image, t).cpu()
-                return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen
+                seen_classes = None if lines is None else lines.classes(image, t).cpu()
+                return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen_classes
 
-            rgb, coverage, depth, seen = on.draw(picture)
-            if seen is not None and options.hidden_lines == "leave out":
-                coverage = coverage & (seen != DOUBTFUL)
+            rgb, coverage, depth, seen_classes = on.draw(picture)
+            if seen_classes is not None and options.hidden_lines == "leave out":
+                coverage = coverage & (seen_classes != DOUBTFUL)
                 rgb, depth = rgb * coverage[..., None], torch.where(coverage, depth, torch.nan)
             yield PriorFrame(
                 rgb=rgb,
                 coverage=coverage,
                 depth_m=depth if options.splat.depth_is_z else depth * ray_z,
-                seen=seen,
+                seen=seen_classes,
             )
         progress(len(frames), len(frames), "render the ego prior")
 
@@ -176,8 +176,8 @@ def _visible_points(
 
 def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
     """Select the points that are near no depth edge, of a coarse picture a fraction of them."""
-    keep = _off_edges(points, options)
-    return points.select(keep & points.coarse if options.coarse else keep)
+    keep_mask = _off_edges(points, options)
+    return points.select(keep_mask & points.coarse if options.coarse else keep_mask)
 
 
 def _off_edges(points: PointSet, options: PriorOptions) -> Tensor:  # [N] bool
@@ -190,24 +190,24 @@ def _off_edges(points: PointSet, options: PriorOptions) -> Tensor:  # [N] bool
 
 
 def _filtered(static: PointSet, options: PriorOptions) -> tuple[Remark, ...]:
-    """Name a filter of depth edges that takes most points, as it does where depth is noisy."""
+    """Warn of a filter of depth edges that takes most points, as it does where depth is noisy."""
     if len(static) == 0:
         return ()
     share = 1 - float(_off_edges(static, options).double().mean())
     if share <= 0.5:
         return ()
-    said = (
+    warning = (
         f"warning: the preset leaves out {share:.0%} of the points, since depth changes by too much "
         "around them, so it is noisy. Smoother depth keeps them, and so does preset clean"
     )
-    return (Remark(said, RemarkKind.WARNING),)
+    return (Remark(warning, RemarkKind.WARNING),)
 
 
 def _moving_points(
     scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int, options: PriorOptions
 ) -> PointSet:
-    """Moving points of one frame, without what the exo cameras see of the wearer's head where that
-    is to go."""
+    """Select the moving points of one frame, if asked without those that exo cameras see of the
+    wearer's head."""
     if not options.head_sight or options.dynamic not in ("without wearer", "without head"):
         return scene.moving[frame]
     parts = []
@@ -220,8 +220,7 @@ def _moving_points(
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:
-    """[N] bool: points of the moving object that the ego camera sits in; none if it sits in
-    none."""
+    """Mark the points [N] of the moving object that the ego camera sits in, if it sits in one."""
     distance = (moving.xyz - ego_centre.float()).norm(dim=-1)
     nearest = int(distance.argmin())
     # Twice the head: exo sees only one side of it, and depth of a head against the sky is rough.

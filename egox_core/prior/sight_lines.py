@@ -57,12 +57,15 @@ class DepthBound:
         # Tolerance in typical errors.
         noises: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(z depth of places in the exo camera, NaN outside of its picture; tolerance, metres;
-        their pixels)."""
+        """Look places up in the exo picture.
+
+        Returns:
+            Z depth in that camera, NaN outside of its picture; tolerance, metres; their pixels.
+        """
         exo_from_ego = compose(self.exo.at(0), self.scene_from_ego).to(places)
-        at = transform(exo_from_ego, places)
-        _, pixel, seen = self.exo.camera.look_up(at)
-        z = torch.where(seen, at[..., 2], torch.nan)
+        exo_places = transform(exo_from_ego, places)
+        _, pixel, in_picture = self.exo.camera.look_up(exo_places)
+        z = torch.where(in_picture, exo_places[..., 2], torch.nan)
         return z, TOLERANCE_M + noises * self.noise * z, pixel
 
     def shows(
@@ -72,8 +75,8 @@ class DepthBound:
         """Check whether one of the 3 x 3 pixels around has its surface where a point is."""
         z, tolerance, pixel = self.look(points, POINT_NOISES)
         padded = F.pad(self.depth_m, (1, 1, 1, 1), value=torch.nan)
-        around = padded.unfold(0, 3, 1).unfold(1, 3, 1).flatten(0, 1)[pixel]  # [N, 3, 3]
-        return ((z - around.movedim(0, -1)).abs() <= tolerance).any(0).any(0)
+        neighbour_depths = padded.unfold(0, 3, 1).unfold(1, 3, 1).flatten(0, 1)[pixel]  # [N, 3, 3]
+        return ((z - neighbour_depths.movedim(0, -1)).abs() <= tolerance).any(0).any(0)
 
 
 def hidden_length(
@@ -83,31 +86,33 @@ def hidden_length(
     # Bounds of static space.
     ever: list[DepthBound],
 ) -> Tensor:  # [N] metres
-    """Length of the way from the eye to each point that is behind what a picture of now shows, and
-    that none of the pictures has seen empty."""
+    """Measure the way from the eye to each point that is behind what a picture of now shows, and
+    that no picture has seen empty."""
     shares = torch.linspace(0, 1, STEPS + 1, device=points.device)
     lengths = []
     for part in points.split(LINES_AT_ONCE):
         length = part.norm(dim=-1)
         start = (NEAR_M / length).clamp(max=SHARE)
-        reach = start[:, None] * (SHARE / start)[:, None] ** shares  # [n, STEPS + 1], of the way
-        places = part[:, None] * reach[:, 1:, None]
-        hidden, filled, empty = torch.zeros(
+        way_shares = (
+            start[:, None] * (SHARE / start)[:, None] ** shares
+        )  # [n, STEPS + 1], of the way
+        places = part[:, None] * way_shares[:, 1:, None]
+        hidden_mask, filled_mask, empty_mask = torch.zeros(
             3, *places.shape[:2], dtype=torch.bool, device=part.device
         )
         for picture in now:
             z, tolerance, pixel = picture.look(places, LINE_NOISES)
-            behind = z - picture.depth_m.view(-1)[pixel] - tolerance
-            hidden |= behind > 0
-            filled |= picture.moves.view(-1)[pixel] & (behind > 0) & (behind < BODY_M)
-            empty |= behind <= 0
-        hidden &= ~empty
+            behind_m = z - picture.depth_m.view(-1)[pixel] - tolerance
+            hidden_mask |= behind_m > 0
+            filled_mask |= picture.moves.view(-1)[pixel] & (behind_m > 0) & (behind_m < BODY_M)
+            empty_mask |= behind_m <= 0
+        hidden_mask &= ~empty_mask
         for picture in ever:
-            line, step = (hidden & ~filled).nonzero(as_tuple=True)
+            line, step = (hidden_mask & ~filled_mask).nonzero(as_tuple=True)
             z, tolerance, pixel = picture.look(places[line, step], LINE_NOISES)
-            through = z <= picture.depth_m.view(-1)[pixel] + tolerance
-            hidden[line[through], step[through]] = False
-        lengths.append((hidden * reach.diff(dim=1)).sum(1) * length)
+            sees_through = z <= picture.depth_m.view(-1)[pixel] + tolerance
+            hidden_mask[line[sees_through], step[sees_through]] = False
+        lengths.append((hidden_mask * way_shares.diff(dim=1)).sum(1) * length)
     return torch.cat(lengths)
 
 
@@ -137,7 +142,10 @@ class SightLines:
         image: SplatImage,
         frame: int,
     ) -> Tensor:  # [H, W] uint8
-        """Classes of a drawn picture.
+        """Classify the pixels of a drawn picture.
+
+        A block of 2 x 2 pixels shares the line of its first one, but for those that are on
+        another surface.
 
         A block of 2 x 2 pixels shares the line of its first one, but for those that are on another
         surface.
@@ -154,23 +162,30 @@ class SightLines:
                 noise=sight.noise,
             )
 
-        now = [bound(p, frame, p[1].map(frame), p[1].moves(frame)) for p in self._parts]
-        ever = [bound(*still) for still in self._still(device)]
+        frame_bounds = [bound(p, frame, p[1].map(frame), p[1].moves(frame)) for p in self._parts]
+        static_bounds = [bound(*still_map) for still_map in self._still(device)]
         rays, _ = self._ego.camera.unproject(self._pixels(device) + image.off)
-        landed = image.coverage & torch.isfinite(depth)
+        landed_mask = image.coverage & torch.isfinite(depth)
         points = rays * (depth / rays[..., 2] if self._depth_is_z else depth)[..., None]
-        near = _of_blocks(depth)
-        walked = landed & ((depth == near) | ~((depth - near).abs() <= ONE_SURFACE * near))
+        block_depth = _of_blocks(depth)
+        walked_mask = landed_mask & (
+            (depth == block_depth) | ~((depth - block_depth).abs() <= ONE_SURFACE * block_depth)
+        )
         length = torch.full_like(depth, torch.nan)
-        length[walked] = hidden_length(points[walked], now, ever)
-        hidden = torch.where(walked, length, _of_blocks(length)) > HIDDEN_M
-        shown = torch.zeros_like(landed)
-        shown[landed] = torch.stack([picture.shows(points[landed]) for picture in now]).any(0)
-        classes = torch.where(shown, NOW, EARLIER).masked_fill(hidden | image.back, DOUBTFUL)
-        return classes.masked_fill(~landed, UNOBSERVED).to(torch.uint8)
+        length[walked_mask] = hidden_length(points[walked_mask], frame_bounds, static_bounds)
+        hidden_mask = torch.where(walked_mask, length, _of_blocks(length)) > HIDDEN_M
+        shown_mask = torch.zeros_like(landed_mask)
+        shown_mask[landed_mask] = torch.stack(
+            [picture.shows(points[landed_mask]) for picture in frame_bounds]
+        ).any(0)
+        classes = torch.where(shown_mask, NOW, EARLIER).masked_fill(
+            hidden_mask | image.back, DOUBTFUL
+        )
+        return classes.masked_fill(~landed_mask, UNOBSERVED).to(torch.uint8)
 
     def _still_maps(self, device: torch.device) -> list[tuple[Part, int, Tensor, Tensor]]:
-        """(part, frame whose pose holds, depth [H, W], nothing moves) of static space."""
+        """List the maps of static space: part, frame whose pose holds, depth [H, W], and a mask in
+        which nothing moves."""
         stills = []
         for part in self._parts:
             scene, sight = part
@@ -179,12 +194,12 @@ class SightLines:
             else:
                 maps = {t: sight.map(t) for t in sample_frames(scene.frame_count, KEY_FRAMES)}
             for frame, depth_m in maps.items():
-                nothing = torch.zeros_like(depth_m, dtype=torch.bool, device=device)
-                stills.append((part, frame, depth_m.to(device), nothing))
+                no_motion = torch.zeros_like(depth_m, dtype=torch.bool, device=device)
+                stills.append((part, frame, depth_m.to(device), no_motion))
         return stills
 
 
 def _of_blocks(values: Tensor) -> Tensor:  # [H, W]
-    """The first value of each block of 2 x 2 pixels, in all four."""
+    """Repeat the first value of each block of 2 x 2 pixels in all four."""
     height, width = values.shape
     return values[::2, ::2].repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width]

@@ -1,5 +1,5 @@
-"""Input and output of splatters: points on the screen, options, a picture; and the patches of style
-``surface``.
+"""Input and output of splatters (points on the screen, options, a picture), and the patches of
+style ``surface``.
 
 Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading
 towards their rim, the nearest 20 laid over each other front to back. ``surface`` takes each point
@@ -25,7 +25,7 @@ patch has a colour."""
 
 @frozen
 class ScreenPoints:
-    """Points as one camera sees them; all of them in front of it and inside its lens."""
+    """Points as one camera sees them, all of them in front of it and inside its lens."""
 
     uv: Tensor  # [N, 2] float32, stored px
     depth: Tensor  # [N] float32, metres, > 0: orders points along a ray; see :attr:`SplatOptions.depth_is_z`
@@ -49,8 +49,9 @@ DEPTH_TOLERANCE = 0.003
 
 @frozen
 class SplatOptions:
-    """Options of drawing points. Lengths in px of a picture of the reference height; they scale
-    with the picture.
+    """Options of drawing points.
+
+    Lengths are in px of a picture of the reference height, and scale with the picture.
 
     Raises:
         EgoXInputError: unknown style.
@@ -63,8 +64,10 @@ class SplatOptions:
 
     @property
     def depth_is_z(self) -> bool:
-        """Composite orders by z depth, as PyTorch3D does; surface by distance, which changes less
-        across a fisheye."""
+        """True for the style composite, which orders by z depth, as PyTorch3D does.
+
+        Surface orders by distance, which changes less across a fisheye.
+        """
         return self.style == "composite"
 
     def __post_init__(self) -> None:
@@ -85,7 +88,7 @@ class SplatImage:
 
 
 def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:
-    """The picture of no points."""
+    """Make the picture of no points."""
     return SplatImage(
         rgb=torch.zeros(height, width, 3, device=device),
         coverage=torch.zeros(height, width, dtype=torch.bool, device=device),
@@ -102,8 +105,10 @@ def seen_from_behind(points: ScreenPoints) -> Tensor:  # [N] bool
 
 
 def patches(points: ScreenPoints, scale: float) -> tuple[Tensor, Tensor]:
-    """Patches of style ``surface``: the pixel at d from a centre is covered where |inverse d| <= reach, both parts, and
-    takes the point's colour where |inverse d| <= :data:`BLEND`.
+    """Compute the patches of style ``surface``.
+
+    The pixel at d from a centre is covered where |inverse d| <= reach, both parts, and takes
+    the point's colour where |inverse d| <= :data:`BLEND`.
 
     A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline
     is overdrawn by about the half sample that it may really reach. Its axes are stretched to at
@@ -123,18 +128,19 @@ def patches(points: ScreenPoints, scale: float) -> tuple[Tensor, Tensor]:
     xy = (a[:, 0] * a[:, 1]).sum(-1)
     # Singular values and left singular directions of the axes, from A A'.
     middle, gap = 0.5 * (xx + yy), torch.hypot(0.5 * (xx - yy), xy)
-    large = (middle + gap).sqrt()
+    long_size = (middle + gap).sqrt()
     det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
-    small = (det.abs() / large.clamp_min(1e-9)).clamp_min(1e-5)
+    short_size = (det.abs() / long_size.clamp_min(1e-9)).clamp_min(1e-5)
     half_angle = 0.5 * torch.atan2(xy, 0.5 * (xx - yy))
-    along = torch.stack((half_angle.cos(), half_angle.sin()), dim=-1)
+    long_axis = torch.stack((half_angle.cos(), half_angle.sin()), dim=-1)
     low, high = MIN_SIZE_PX, max(MAX_SIZE_PX * scale, MIN_SIZE_PX)
-    stretch_large, stretch_small = large.clamp(low, high) / large, small.clamp(low, high) / small
+    long_stretch = long_size.clamp(low, high) / long_size
+    short_stretch = short_size.clamp(low, high) / short_size
     # Stretched axes: F A with F = f_small 1 + (f_large - f_small) e e'.
-    outer = along[:, :, None] * along[:, None, :]
+    outer = long_axis[:, :, None] * long_axis[:, None, :]
     eye = torch.eye(2, device=a.device)
     stretch = (
-        stretch_small[:, None, None] * eye + (stretch_large - stretch_small)[:, None, None] * outer
+        short_stretch[:, None, None] * eye + (long_stretch - short_stretch)[:, None, None] * outer
     )
     a = stretch @ a
     det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]

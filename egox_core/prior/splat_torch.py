@@ -33,7 +33,7 @@ rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """Draw points into a picture of so many px across and down; no points give a black one.
+    """Draw points into a picture of so many px across and down, black without points.
 
     Its plain twin is ``tests/twins/splat.py``.
     """
@@ -51,8 +51,8 @@ def splat_reaches(
     # Half a patch of each size, in samples, at most BLEND.
     reaches: tuple[float, ...],
 ) -> list[SplatImage]:
-    """Draw points with patches of several sizes: two passes, the front depth of every pixel, then
-    the mean of the samples around on that front surface.
+    """Draw points with patches of several sizes, in two passes: the front depth of every pixel,
+    then the mean of the samples on that front surface.
 
     The samples around are the same for all sizes, and are looked for once.
     """
@@ -64,18 +64,20 @@ def splat_reaches(
     # again.
     stored: list[tuple[Tensor, ...]] | None = []
     for pairs in _pairs(points, width, height):
-        index, pixel, away, _ = pairs
+        index, pixel, distances, _ = pairs
         depth = points.depth[index]
         for front, reach in zip(fronts, reaches, strict=True):
             # Not chosen by the mask: a GPU would be waited for.
-            front.scatter_reduce_(0, pixel, torch.where(away <= reach, depth, torch.inf), "amin")
+            front.scatter_reduce_(
+                0, pixel, torch.where(distances <= reach, depth, torch.inf), "amin"
+            )
         if stored is not None:
             stored.append(pairs)
             if sum(len(p[0]) for p in stored) > 2 * PAIRS_AT_ONCE:
                 stored = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
     slack = points.extent + DEPTH_TOLERANCE * points.depth
-    near, far = points.depth - slack, points.depth + slack
+    nearest_depth, farthest_depth = points.depth - slack, points.depth + slack
     samples = torch.cat(
         (
             torch.ones_like(points.depth)[:, None],
@@ -86,15 +88,15 @@ def splat_reaches(
         dim=1,
     )
     sums = torch.zeros(len(reaches), pixels, 6, device=device)
-    for index, pixel, away, weight in (
+    for index, pixel, distances, weight in (
         stored if stored is not None else _pairs(points, width, height)
     ):
-        nearest, farthest, sample = near[index], far[index], samples[index]
+        nearest, farthest, sample = nearest_depth[index], farthest_depth[index], samples[index]
         for front, reach, total in zip(fronts, reaches, sums, strict=True):
             surface = front[pixel]
             # A covered pixel's front is no farther than the patch that covers it: that one always
             # counts.
-            on_front = (nearest <= surface) & ((away <= reach) | (surface <= farthest))
+            on_front = (nearest <= surface) & ((distances <= reach) | (surface <= farthest))
             total.index_add_(0, pixel, sample * (weight * on_front)[:, None])
     return [
         _image(front.view(height, width), total.T.reshape(6, height, width))
@@ -106,7 +108,7 @@ def _image(
     front: Tensor,  # [H, W] depth, infinite where nothing landed
     sums: Tensor,  # [6, H, W] of weights, rgb, depth, seen from behind
 ) -> SplatImage:
-    """The picture of weighted sums."""
+    """Divide weighted sums into a picture."""
     coverage = torch.isfinite(front)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(
@@ -121,16 +123,19 @@ def _image(
 def _pairs(
     points: ScreenPoints, width: int, height: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Pairs of points and pixels: (point [p], pixel [p], distance in samples [p], weight of the
-    point's colour [p]), in groups of equal box size; a pair outside the picture is infinitely far
-    and has no weight.
+    """Yield pairs of points and pixels, in groups of equal box size.
+
+    A group: point [p], pixel [p], distance in samples [p], weight of the point's colour [p]. A
+    pair outside the picture is infinitely far and has no weight.
 
     Patches are askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
     device = points.uv.device
     inverse, half = patches(points, height / REFERENCE_SIZE)
     centre = points.uv.round()
-    off = (inverse @ (centre - points.uv)[..., None])[..., 0]  # [N, 2], of the centre, in samples
+    centre_offset = (inverse @ (centre - points.uv)[..., None])[
+        ..., 0
+    ]  # [N, 2], of the centre, in samples
     corner = torch.tensor((width - 1, height - 1), device=device)
     # Rounding moves the centre by at most half a pixel.
     need = half.amax(-1) + 0.5
@@ -151,7 +156,7 @@ def _pairs(
         for index in members.split(max(1, PAIRS_AT_ONCE // len(du))):
             # Not a matmul: a GPU may round its factors to ten bits.
             a, b = (
-                torch.addcmul(off[index, part, None], inverse[index, part, :1], du)
+                torch.addcmul(centre_offset[index, part, None], inverse[index, part, :1], du)
                 .addcmul_(inverse[index, part, 1:], dv)
                 .abs_()
                 for part in range(2)
@@ -160,24 +165,24 @@ def _pairs(
             a, b = a[point, place], b[point, place]
             point = index[point]
             u, v = (centre[point].long() + torch.stack((du, dv), dim=-1).long()[place]).unbind(-1)
-            seen = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            in_picture_mask = (u >= 0) & (u < width) & (v >= 0) & (v < height)
             yield (
                 point,
-                torch.where(seen, v * width + u, 0),
-                torch.where(seen, torch.maximum(a, b), torch.inf),
-                tent(a) * tent(b) * seen,
+                torch.where(in_picture_mask, v * width + u, 0),
+                torch.where(in_picture_mask, torch.maximum(a, b), torch.inf),
+                tent(a) * tent(b) * in_picture_mask,
             )
 
 
 def tent(
     distance: Tensor,  # [...] in samples
 ) -> Tensor:  # [...]
-    """Weight of a sample: 1 on it, falling to 0 at BLEND; never quite 0 within its patch."""
+    """Weigh a sample: 1 on it, falling to 0 at BLEND, and never quite 0 within its patch."""
     return (1 - distance / BLEND).clamp_min(MIN_WEIGHT)
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """The nearest discs of every pixel, found layer by layer and composited front to back.
+    """Composite the nearest discs of every pixel front to back, layer by layer.
 
     A disc's opacity falls from 1 at its centre to 0 at its rim (1 - d^2 / r^2, as PyTorch3D's alpha
     compositor is fed). Of the points whose centres share a pixel only the nearest takes part."""
@@ -187,13 +192,13 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     # Ranks by depth fit in 32 bits and name the point at once.
     order = points.depth.argsort(stable=True)
     uv, rgb, z = points.uv[order], points.rgb[order], points.depth[order]
-    wide, high = width + 2 * pad, height + 2 * pad
+    canvas_width, canvas_height = width + 2 * pad, height + 2 * pad
     column, row = (uv.round().long() + pad).unbind(-1)
-    near = (column >= 0) & (column < wide) & (row >= 0) & (row < high)
-    cells = torch.full((wide * high + 1,), FAR, dtype=torch.int32, device=device)
-    flat = torch.where(near, row * wide + column, wide * high)
+    in_canvas = (column >= 0) & (column < canvas_width) & (row >= 0) & (row < canvas_height)
+    cells = torch.full((canvas_width * canvas_height + 1,), FAR, dtype=torch.int32, device=device)
+    flat = torch.where(in_canvas, row * canvas_width + column, canvas_width * canvas_height)
     cells.scatter_reduce_(0, flat, torch.arange(len(uv), dtype=torch.int32, device=device), "amin")
-    cells = cells[:-1].view(high, wide)
+    cells = cells[:-1].view(canvas_height, canvas_width)
 
     rows = BAND_ROWS if device.type == "cpu" else height
     bands = [
@@ -209,9 +214,11 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
         )
         for top in range(0, height, rows)
     ]
-    out, coverage, depth, off = (torch.cat(parts) for parts in zip(*bands, strict=True))
-    back = torch.zeros_like(coverage)
-    return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, depth=depth, back=back, off=off)
+    out, coverage, depth, way_to_point = (torch.cat(parts) for parts in zip(*bands, strict=True))
+    seen_from_back = torch.zeros_like(coverage)
+    return SplatImage(
+        rgb=out.clamp(0, 1), coverage=coverage, depth=depth, back=seen_from_back, off=way_to_point
+    )
 
 
 def _peel(
@@ -224,7 +231,11 @@ def _peel(
     pad: int,
     layers: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(rgb, coverage, z, way to the nearest point) of the picture's rows from ``top`` on, as many as ``cells`` has."""
+    """Composite the picture's rows from ``top`` on, as many as ``cells`` has.
+
+    Returns:
+        Rgb, coverage, z, way to the nearest point.
+    """
     device, (height, width) = uv.device, (side - 2 * pad for side in cells.shape)
     v, u = torch.meshgrid(
         torch.arange(top, top + height, device=device, dtype=uv.dtype),
@@ -240,21 +251,21 @@ def _peel(
     # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic;
     # shifted by the least integer it is the least in signed arithmetic, which wraps alike: two
     # passes a window instead of three.
-    least = torch.iinfo(torch.int32).min
-    ahead, nearest = torch.empty_like(layer), torch.empty_like(layer)
+    least_int = torch.iinfo(torch.int32).min
+    shifted_rank, nearest = torch.empty_like(layer), torch.empty_like(layer)
     for _ in range(layers):
-        base = layer + 1 + least
+        base = layer + 1 + least_int
         nearest.fill_(FAR)
         for window in windows:
-            torch.sub(window, base, out=ahead)
-            torch.minimum(nearest, ahead, out=nearest)
+            torch.sub(window, base, out=shifted_rank)
+            torch.minimum(nearest, shifted_rank, out=nearest)
         nearest = nearest + base
         hit = (nearest > layer) & (nearest < len(uv))
         if not hit.any():
             break
         index = torch.where(hit, nearest, 0).long()
-        off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
-        alpha = torch.where(hit, 1 - off / (radius * radius), 0.0).clamp_min(0)
+        square_distance = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
+        alpha = torch.where(hit, 1 - square_distance / (radius * radius), 0.0).clamp_min(0)
         out += (transmittance * alpha)[..., None] * rgb[index]
         transmittance = transmittance * (1 - alpha)
         first = torch.where(coverage, first, index)
@@ -267,14 +278,14 @@ def _peel(
 def _disc_windows(
     cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor, u: Tensor
 ) -> list[Tensor]:
-    """For every offset in a disc the rank in the cell at that offset from each pixel (v, u):
+    """List for every offset in a disc the rank in the cell at that offset from each pixel (v, u):
     [height, width] int32.
 
     A centre lies up to half a cell's diagonal from its cell's middle: cells near the rim are tested
     point by point."""
     windows = []
     height, width = v.shape
-    far = torch.full((height, width), FAR, dtype=cells.dtype, device=uv.device)
+    empty_cells = torch.full((height, width), FAR, dtype=cells.dtype, device=uv.device)
     for dv in range(-pad, pad + 1):
         for du in range(-pad, pad + 1):
             distance = (dv * dv + du * du) ** 0.5
@@ -283,7 +294,7 @@ def _disc_windows(
             window = cells[pad + dv : pad + dv + height, pad + du : pad + du + width]
             if distance > radius - HALF_DIAGONAL:
                 index = torch.where(window < FAR, window, 0).long()
-                off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
-                window = torch.where(off < radius * radius, window, far)
+                square_distance = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
+                window = torch.where(square_distance < radius * radius, window, empty_cells)
             windows.append(window)
     return windows
