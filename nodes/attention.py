@@ -1,6 +1,8 @@
-"""Attention made visible: EgoX Attention Capture keeps the queries and keys of one block in one
-sampling step; EgoX Attention View shows where in the exo video an ego pixel looks, with geometry
-and without."""
+"""Attention made visible by two nodes.
+
+EgoX Attention Capture keeps the queries and keys of one block in one sampling step. EgoX Attention
+View shows where in the exo video an ego pixel looks, with geometry and without.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ class AttentionCapture:
         self._widening: WideningWrapper | None = None
 
     def patch(self, model: ModelPatcher) -> ModelPatcher:
-        """A clone that fills this capture while it is sampled.
+        """Make a clone that fills this capture while it is sampled.
 
         Raises:
             EgoXInputError: no plain Wan model, no such block.
@@ -63,8 +65,8 @@ class AttentionCapture:
         return patched
 
     def watch(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """An OUTER_SAMPLE wrapper: learns the schedule and the geometry of this run, refuses what
-        can't be captured.
+        """Note the schedule and geometry of this run, and refuse what can't be captured (an
+        OUTER_SAMPLE wrapper).
 
         Raises:
             EgoXInputError: no such step, or a model without the EgoX canvas.
@@ -88,15 +90,19 @@ class AttentionCapture:
 
     @torch.compiler.disable
     def after_attention(self, call: dict[str, Any]) -> Tensor:
-        """The host's hook: ``x`` [B, N, heads * d] is handed back as it is; ``q`` and ``k`` are [B,
-        N, heads, d]. Where exo's keys are kept, ego's queries come alone."""
+        """Record queries and keys in the host's hook, and hand back its ``x`` [B, N, heads * d] as
+        it is.
+
+        ``q`` and ``k`` are [B, N, heads, d]. Where exo's keys are kept, ego's queries come
+        alone.
+        """
         options = call["transformer_options"]
-        joined = options.pop(JOINED_KEYS, None)
+        joined_keys = options.pop(JOINED_KEYS, None)
         override = options.get(OVERRIDE)  # ours, or a stranger's where nothing is guided or kept
         exo = override.exo if isinstance(override, AttentionOverride) else None
-        of_exo = exo is not None and exo.cache.alone and not exo.kept
-        if self.record is None and options.get("block_index") == self.block and not of_exo:
-            self._take(call["q"], call["k"] if joined is None else joined, options)
+        is_exo_call = exo is not None and exo.cache.alone and not exo.kept
+        if self.record is None and options.get("block_index") == self.block and not is_exo_call:
+            self._take(call["q"], call["k"] if joined_keys is None else joined_keys, options)
         return call["x"]
 
     def _take(
@@ -140,8 +146,11 @@ class AttentionCapture:
 
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """An APPLY_MODEL wrapper: makes compiled code of a capturing model another one than that of the
-    same model without (see :class:`WideningWrapper`)."""
+    """Mark the call, so that compiled code of a capturing model differs from that of the same model
+    without.
+
+    An APPLY_MODEL wrapper (see :class:`WideningWrapper`).
+    """
     return executor(*args, **kwargs, **{CAPTURE_MARK: None})
 
 
@@ -204,8 +213,8 @@ class EgoXAttentionCapture(io.ComfyNode):
 
 
 class EgoXAttentionView(io.ComfyNode):
-    """Draws what EgoX Attention Capture kept; a click in the ego picture chooses another pixel,
-    without sampling."""
+    """Draws what EgoX Attention Capture kept, for any pixel clicked in the ego picture, without
+    sampling."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -285,7 +294,7 @@ class EgoXAttentionView(io.ComfyNode):
 
 
 def from_start(what: str, number: int, count: int, of: str) -> int:
-    """``number`` counted from the start; negative ones count from the end.
+    """Count ``number`` from the start, as negative ones count from the end.
 
     Raises:
         EgoXInputError: outside.

@@ -1,6 +1,8 @@
-"""Conditioning of the model: EgoX Prompt joins and cleans the two sections of the text; EgoX
-Conditioning turns exo video and ego prior into the canvas, the conditioning and the latent to
-sample."""
+"""Conditioning of the model.
+
+EgoX Prompt joins and cleans the two sections of the text. EgoX Conditioning turns exo video and ego
+prior into the canvas, the conditioning and the latent to sample.
+"""
 
 from __future__ import annotations
 
@@ -240,13 +242,13 @@ def condition_clip(
     clip_vision: ClipVisionModel | None = None,
     model: ModelPatcher | None = None,
 ) -> tuple[list, list, dict, CanvasWithEncoders, str]:
-    """Positive and negative conditioning, the empty ego latent, the canvas, and what there is to
-    say about them.
+    """Make positive and negative conditioning, the empty ego latent, the canvas, and a text about
+    them.
 
     Raises:
         EgoXInputError: pictures that don't fit each other, a model that lacks CLIP vision.
     """
-    tile_size = LOW_MEMORY_TILE * low_memory
+    tile_size = LOW_MEMORY_TILE if low_memory else 0
     metadata = {} if model is None else lora_metadata(model)
     image_embedding = resolve_auto("image_embedding", image_embedding, metadata)
     if model is not None and image_embedding != "none":
@@ -269,12 +271,12 @@ def condition_clip(
         image_embedding = "none"
     mask_mode = resolve_auto("mask_mode", "auto", metadata)
     seed = max(noise_seed, 0) if image_embedding == "released" else 0
-    made, text = conditioned(
+    conditioned_clip, text = conditioned(
         vae, clip_vision, exo_images, prior, mask_mode, image_embedding, seed, tile_size
     )
-    known = None if noise_seed == SEED_UNKNOWN else noise_seed
+    known_seed = None if noise_seed == SEED_UNKNOWN else noise_seed
     canvas = CanvasWithEncoders(
-        vae=vae, clip_vision=clip_vision, **parts_of(made.canvas, noise_seed=known)
+        vae=vae, clip_vision=clip_vision, **parts_of(conditioned_clip.canvas, noise_seed=known_seed)
     )
     t, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., w_exo:]
@@ -282,8 +284,8 @@ def condition_clip(
         "concat_latent_image": canvas.prior_latent,
         "concat_mask": 1.0 - mask_ego,
     }  # the host inverts it
-    if made.embedding is not None:
-        values["clip_vision_output"] = made.embedding
+    if conditioned_clip.embedding is not None:
+        values["clip_vision_output"] = conditioned_clip.embedding
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
@@ -303,7 +305,7 @@ def condition_clip(
 
 
 def parts_of(canvas: Canvas, **changes: Any) -> dict[str, Any]:
-    """The fields of a canvas, with changes."""
+    """Collect the fields of a canvas, with changes."""
     return {part.name: getattr(canvas, part.name) for part in fields(canvas)} | changes
 
 
@@ -318,9 +320,11 @@ def conditioned(
     seed: int,  # of the noise in a released embedding
     tile_size: int,  # px; 0: whole
 ) -> tuple[Conditioned, str]:
-    """Latents, colours and embedding of a clip, and a text on them; remembered, as a changed LoRA
-    strength has EgoX Conditioning run again."""
-    made, report = condition(
+    """Encode a clip to latents, colours and embedding, with a text on them.
+
+    The result is remembered, as a changed LoRA strength has EgoX Conditioning run again.
+    """
+    conditioned_clip, report = condition(
         exo_images,
         prior,
         HostEncoders(vae=vae, clip_vision=clip_vision, tile_size=tile_size),
@@ -330,7 +334,7 @@ def conditioned(
         colours=True,
         progress=host_progress(),
     )
-    return made, report.text()
+    return conditioned_clip, report.text()
 
 
 def embedding_note(

@@ -1,4 +1,4 @@
-"""Decode Ego Half: the sampled ego latent becomes the ego video; the exo half is never decoded."""
+"""Decode Ego Half: the sampled ego latent becomes the ego video, and the exo half is never decoded."""
 
 import torch
 from comfy_api.latest import io
@@ -136,8 +136,10 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
-        """A ground truth that came after a run is no input. Which video is compared can't be told
-        here, where the host gives no graph."""
+        """Change when a ground truth came after a run, because that is no input.
+
+        Which video is compared can't be told here, where the host gives no graph.
+        """
         return str(RENEWALS[TRUTH] or "")
 
     @classmethod
@@ -155,7 +157,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         scene=None,
         keep_observed=0.0,
     ) -> io.NodeOutput:
-        own = latent.get(MADE_OF, {})
+        latent_sources = latent.get(MADE_OF, {})
         connected = {
             "trajectory": trajectory,
             "exo_images": exo_images,
@@ -163,7 +165,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             "depth": depth,
             "scene": scene,
         }
-        made_of = own | {name: value for name, value in connected.items() if value is not None}
+        made_of = latent_sources | {
+            name: value for name, value in connected.items() if value is not None
+        }
         samples, trajectory = ego_half(latent["samples"]), made_of.get("trajectory")
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = (
@@ -172,18 +176,25 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         lens = lens.rescale(width, height)
         # Before decoding, since a wrong angle is refused.
         target = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
-        frames = decoded = decode_video(vae, samples, made_of.get("tile_size", 0))
-        circle, observed = lens.circle(), None
+        frames = decoded_frames = decode_video(vae, samples, made_of.get("tile_size", 0))
+        lens_circle, observed = lens.circle(), None
         if bool(shown) or keep_observed:
-            observed = observed_in(own.get("prior"), own.get("seen"), decoded, keep_observed)
-            frames = decoded if observed is None else observed.frames
+            observed = observed_in(
+                latent_sources.get("prior"),
+                latent_sources.get("seen"),
+                decoded_frames,
+                keep_observed,
+            )
+            frames = decoded_frames if observed is None else observed.frames
         if target is not None:
             frames = reproject(frames, lens, target, host_progress(len(frames)))
-            circle = torch.ones_like(circle)
+            lens_circle = torch.ones_like(lens_circle)
         return io.NodeOutput(
             frames,
-            circle.float()[None].expand(len(frames), -1, -1),
+            lens_circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
             ui=shown
-            and shown.ego(cls, frames, decoded, made_of, ground_truth, observed, lens, target),
+            and shown.ego(
+                cls, frames, decoded_frames, made_of, ground_truth, observed, lens, target
+            ),
         )

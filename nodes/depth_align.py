@@ -270,7 +270,7 @@ class EgoXDepthAlign(io.ComfyNode):
 
 
 def connected(**payloads: Any) -> dict[str, Any]:
-    """The depth models' sockets that carry something."""
+    """Select the depth models' sockets that carry something."""
     return {name: payload for name, payload in payloads.items() if payload is not None}
 
 
@@ -289,11 +289,11 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
-    alone = isinstance(depth_file, str) and not sockets
-    missing = alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
-    beside = f"no {DEPTH} next to the video, no depth_file, and no depth model connected"
-    check_scale(sockets, beside if missing else "")
-    if not alone:
+    file_alone = isinstance(depth_file, str) and not sockets
+    is_missing = file_alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
+    no_depth_text = f"no {DEPTH} next to the video, no depth_file, and no depth model connected"
+    check_scale(sockets, no_depth_text if is_missing else "")
+    if not file_alone:
         return
     frames = frames_in_use(graph, node)
     path = _file_path(depth_file, frames)
@@ -304,7 +304,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
 
 
 def _file_path(name: str, frames: Frames) -> Path | None:
-    """The named depth file, else the one beside the video; None where there is neither."""
+    """Find the named depth file, else the one beside the video, if there is one."""
     if not name.strip():
         return beside_video(frames, DEPTH)
     with depth_advice():
@@ -317,21 +317,21 @@ def exo_meta(
     frames: Frames,
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
-    """Exo camera as far as it is known, and a note on its lens.
+    """Read the exo camera as far as it is known, and note its lens.
 
     Raises:
         EgoXInputError: a file that can't be read.
     """
     path = _meta_path(camera_file, depth_path, frames)
     if path is not None:
-        chosen = PRIOR_PRESETS.get(preset)
-        lens = chosen.exo_lens if chosen is not None else None
+        prior_options = PRIOR_PRESETS.get(preset)
+        lens = prior_options.exo_lens if prior_options is not None else None
         return with_exo_lens(read_meta(path, video=frames.source), lens or "as given")
     return None, "exo lens as given"
 
 
 def _meta_path(name: str, depth_path: Path | None, frames: Frames) -> Path | None:
-    """The named camera file, else the meta.json beside the depth file, else the one beside the
+    """Find the named camera file, else the meta.json beside the depth file, else the one beside the
     video."""
     if name.strip():
         return resolve(name, "camera file")

@@ -82,12 +82,12 @@ class EgoXDrawHands(io.ComfyNode):
         path = trajectory if depth is None else seen_by(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         text = "\n".join([track.text(), *map(str, path.other_hands(track.frames))])
-        drawn, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
-        return io.NodeOutput(drawn, mask, track, ui=shown and shown.note(text))
+        pictures, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
+        return io.NodeOutput(pictures, mask, track, ui=shown and shown.note(text))
 
 
 def hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
-    """The hands of hands.json beside the exo video, in the frames in use.
+    """Read the hands of hands.json beside the exo video, in the frames in use.
 
     Raises:
         EgoXInputError: no such file, a bad one, fewer frames.
@@ -105,14 +105,16 @@ def hands_in_use(frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
 
 
 def seen_by(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:
-    """The path with the camera that the prior's depth has.
+    """Give the path the camera that the prior's depth has.
 
     Raises:
         EgoXInputError: depth of another camera, such as exo's.
     """
-    ego, own = trajectory.ego, depth.exo.w2c
+    ego, depth_poses = trajectory.ego, depth.exo.w2c
     readings = [ego.w2c] if trajectory.exo is None else [ego.w2c, ego.seen_from(trajectory.exo)]
-    if not any(own.shape == w2c.shape and torch.allclose(own, w2c) for w2c in readings):
+    if not any(
+        depth_poses.shape == w2c.shape and torch.allclose(depth_poses, w2c) for w2c in readings
+    ):
         raise EgoXInputError(
             "depth of the ego view",
             got="depth of another camera",

@@ -187,13 +187,13 @@ class EgoXEgoPoseInput(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
         # A page that asked for a scene which was dropped meanwhile has the node run again.
-        renewed = RENEWALS[this_node(cls)[1]]
-        changed = (
+        renewals = RENEWALS[this_node(cls)[1]]
+        file_digest = (
             fingerprint(file)
             if source == "file" and isinstance(file, str) and file != BESIDE
             else ""
         )
-        return f"{changed}|{renewed}" if renewed else changed
+        return f"{file_digest}|{renewals}" if renewals else file_digest
 
     @classmethod
     def execute(
@@ -225,7 +225,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         else:
             poses = parse_json(keyframes, "keyframes") if keyframes.strip() else []
             poses = poses if isinstance(poses, dict) else {"keyframes": poses}
-        made, notes = path(
+        plain_trajectory, notes = path(
             cast(Any, poses),
             frames=frames,
             count=count,
@@ -238,7 +238,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
-        fields: dict[str, Any] = vars(made) | {"notes": notes}
+        fields: dict[str, Any] = vars(plain_trajectory) | {"notes": notes}
         trajectory = TrajectoryWithNotes(**fields)
         ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)
         return io.NodeOutput(trajectory, notes.prompt, viewer_camera(trajectory), ui=ui)
@@ -268,7 +268,7 @@ def check_poses(graph: Graph, node: str) -> None:
                 frames,
                 entry=entry,
                 lens=values.get("camera") == AUTO,
-                every_nth=given if isinstance(given := values.get("every_nth"), int) else 0,
+                every_nth=every_nth if isinstance(every_nth := values.get("every_nth"), int) else 0,
                 file_frames=values.get("file_frames") or "auto",
             )
     elif source == "estimated" and linked(graph, node, "estimated") is None:
@@ -309,7 +309,7 @@ def no_poses_beside() -> EgoXInputError:
 
 
 def trajectory_file(file: str, frames: Frames) -> Path:
-    """The file that the widget stands for.
+    """Find the file that the widget stands for.
 
     Raises:
         EgoXInputError: not there, outside the host's folders, or of another take than the frames.

@@ -173,8 +173,10 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         count, height, width = pictures.shape[:3]
         frames = Frames.given(frames)
         in_use = moments(count, depth, frames)
-        seen = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
-        points, mask, notes = points_of_wearer(seen, in_use, (height, width), person, person_mask)
+        detections = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
+        points, mask, notes = points_of_wearer(
+            detections, in_use, (height, width), person, person_mask
+        )
         if depth is None:
             exo, note = exo_without_depth(frames, (width, height))
             notes += (note,)
@@ -186,21 +188,23 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
         evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": in_use.times_s}
         path = estimate_head(points, exo, **evidence)
-        hands, of_hands = judged_hands(points.hands, exo.camera, **evidence)
+        hands, hands_note = judged_hands(points.hands, exo.camera, **evidence)
         hands = replace(hands, frames=in_use.bare)
         lens, report = preset_camera(DEFAULT_PRESET, height), path.report
         trajectory = path.trajectory(lens, in_use, exo=exo)
-        keyframes, how_close = keyframes_of_path(
+        keyframes, keyframes_note = keyframes_of_path(
             trajectory.ego.upright_w2c,
             in_use,
             path.up.tolist(),
         )
-        parts = (report.text(), *notes, *report.notes, how_close, of_hands)
+        parts = (report.text(), *notes, *report.notes, keyframes_note, hands_note)
         text = "\n".join(str(part) for part in parts if part)
         poses, doubts = path.world_from_head, report.guessed
-        drawn, legend = draw_head_path(pictures, exo, poses, doubts, progress)
-        ui = shown and shown.head(trajectory, drawn, legend, text, exo.lens_guessed, progress)
-        return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, hands, ui=ui)
+        head_pictures, legend = draw_head_path(pictures, exo, poses, doubts, progress)
+        ui = shown and shown.head(
+            trajectory, head_pictures, legend, text, exo.lens_guessed, progress
+        )
+        return io.NodeOutput(trajectory, json.dumps(keyframes), head_pictures, text, hands, ui=ui)
 
 
 def points_of_wearer(
@@ -214,19 +218,22 @@ def points_of_wearer(
     person: int,
     person_mask: torch.Tensor | None,
 ):
-    """(points of the wearer's head, the mask in that size or None where it is empty, notes).
+    """Find the wearer's points.
+
+    Returns:
+        Points of the wearer's head, the mask in that size or None where it is empty, notes.
 
     Raises:
         EgoXInputError: points or masks that may be of other frames.
     """
     if frames.counted:  # these pictures are all that anything can be of
         frames = replace(frames, total=len(frames))
-    mask, of_mask = None, ()
+    mask, mask_notes = None, ()
     if person_mask is not None:
-        mask, of_mask = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
-    chosen = None if person < 0 else person
-    points, notes = joined_points(seen, frames, person=chosen, mask=mask)
-    notes += tuple(map(str, of_mask))
+        mask, mask_notes = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
+    person_number = None if person < 0 else person
+    points, notes = joined_points(seen, frames, person=person_number, mask=mask)
+    notes += tuple(map(str, mask_notes))
     if person_mask is not None and mask is None:
         notes += ("the mask of the wearer is empty: not used",)
     return points, mask, notes
@@ -247,7 +254,7 @@ def check_head_inputs(graph: Graph, node: str) -> None:
 
 
 def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath, str]:
-    """(The exo camera in px of the frames, a note on where it is from)."""
+    """Find the exo camera in px of the frames, and note where it is from."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
@@ -257,7 +264,7 @@ def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath
 
 
 def moments(count: int, depth: DepthVideo | None, frames: Frames) -> Frames:
-    """The frames of the pictures, which everything that is connected has to be of.
+    """Check that everything connected is of the pictures' frames, and give those frames.
 
     Raises:
         EgoXInputError: another number of frames, other moments; depth that is not in metres.
@@ -265,11 +272,11 @@ def moments(count: int, depth: DepthVideo | None, frames: Frames) -> Frames:
     of_depth = Frames.of_count(count) if depth is None else depth.frames
     in_use = frames.or_those(of_depth)
     maps = of_depth if depth is None else depth.depth_m
-    for name, each in {"depth": maps, "frames": in_use}.items():
-        if len(each) != count:
+    for name, entries in {"depth": maps, "frames": in_use}.items():
+        if len(entries) != count:
             raise EgoXInputError(
                 name,
-                got=f"{len(each)} frames",
+                got=f"{len(entries)} frames",
                 expected=f"{count}, as exo_images",
                 fix="make all of the frames that one Load Exo Video gives",
             )

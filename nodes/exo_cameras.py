@@ -78,7 +78,7 @@ class EgoXRankExoCameras(io.ComfyNode):
 
 
 def take_folders(takes: str) -> list[tuple[Path, str]]:
-    """(folder, its line) of each line.
+    """List the folder of each line, with the line itself.
 
     Raises:
         EgoXInputError: no line, a folder that is not there or outside the host's folders.

@@ -104,7 +104,7 @@ class EgoXExoMotion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, poses_file="", **others) -> str:
-        """A file that changed on disk makes the node run again."""
+        """Change when the poses' file changes on disk, so that the node runs again."""
         return fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
 
     @classmethod
@@ -121,17 +121,21 @@ class EgoXExoMotion(io.ComfyNode):
         file_frames="auto",
     ) -> io.NodeOutput:
         frames, progress = exo_images[..., :3].cpu(), host_progress()
-        depth, of_mask = with_host_masks(depth, dynamic=dynamic_mask)
+        depth, mask_notes = with_host_masks(depth, dynamic=dynamic_mask)
         path = None
         if poses_file.strip():
             path = CameraFile.read(resolve(poses_file, "poses file"))
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
                 path = CameraFile.parse(value, name)
-        given, placed = None, ""
+        given_path, placement_note = None, ""
         if path is not None:
-            given, placed = path.of(depth, every_nth=every_nth, file_frames=file_frames)
-        depth, found = estimate_exo_motion(frames, depth, motion, given, progress=progress)
-        text = "\n".join(filter(None, (found.text(), placed, *map(str, of_mask))))
-        ui = shown and shown.motion(frames, depth, found.sightings, text, progress)
+            given_path, placement_note = path.of(
+                depth, every_nth=every_nth, file_frames=file_frames
+            )
+        depth, motion_found = estimate_exo_motion(
+            frames, depth, motion, given_path, progress=progress
+        )
+        text = "\n".join(filter(None, (motion_found.text(), placement_note, *map(str, mask_notes))))
+        ui = shown and shown.motion(frames, depth, motion_found.sightings, text, progress)
         return io.NodeOutput(depth, text, ui=ui)

@@ -166,7 +166,7 @@ written out: the registry flags a pack that imports by a computed name."""
 def load_nodes(
     files: Mapping[Callable[[], ModuleType], tuple[str, ...]] = NODE_FILES,
 ) -> tuple[type[io.ComfyNode], ...]:
-    """The nodes that this host can have; of the others the log says which and why."""
+    """Load the nodes that this host can have, and log which others are lost and why."""
     nodes: list[type[io.ComfyNode]] = []
     for file, names in files.items():
         try:
@@ -238,11 +238,11 @@ class EgoXExtension(ComfyExtension):
     """Entry point that the host asks for the pack's nodes."""
 
     async def on_load(self) -> None:
-        for what, start in SERVICES.items():
+        for service, start in SERVICES.items():
             try:
                 start()
             except (ImportError, AttributeError) as error:
-                logging.error("[EgoX] Will not work on this ComfyUI: %s (%s).", what, error)
+                logging.error("[EgoX] Will not work on this ComfyUI: %s (%s).", service, error)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

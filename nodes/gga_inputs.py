@@ -20,7 +20,7 @@ LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
 
 
 def wan_model_input() -> io.Input:
-    """The transformer that is to be sampled."""
+    """Make the input of the transformer that is to be sampled."""
     return io.Model.Input(
         "model", tooltip="A Wan image-to-video transformer (36 input channels), from EgoX LoRA."
     )
@@ -43,7 +43,7 @@ def geometry_inputs() -> list[io.Input]:
 
 
 def gga_inputs() -> list[io.Input]:
-    """Inputs of the guidance by geometry."""
+    """Make the inputs of the guidance by geometry."""
     return [
         LAMBDA.input(
             "lambda_g",
@@ -73,7 +73,7 @@ def gga_inputs() -> list[io.Input]:
 
 
 def backend_input() -> io.Input:
-    """The kernel of the biased attention, by name."""
+    """Make the input that chooses the kernel of the biased attention by name."""
     return io.Combo.Input(
         "backend",
         options=["auto", "sdpa", *RETIRED, "triton", "reference"],
@@ -90,7 +90,7 @@ def backend_input() -> io.Input:
 
 
 def recompute_exo_input(advanced: bool = False) -> io.Input:
-    """Steps from one full computation of exo to the next."""
+    """Make the input for the steps from one full computation of exo to the next."""
     return io.Int.Input(
         "recompute_exo",
         display_name="recompute exo",
@@ -132,7 +132,7 @@ def check_geometry(graph: Graph, node: str) -> None:
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
 ) -> tuple[GgaOptions, RayMode]:
-    """Options of the core, from the inputs above, and the kind of rays, from the LoRA.
+    """Make the core's options of the inputs above, and choose the kind of rays by the LoRA.
 
     Args:
         metadata: the LoRA's.
@@ -143,5 +143,5 @@ def gga_options(
     """
     mode = resolve_auto("gga_mode", inputs["gga_mode"], metadata)
     rays = resolve_auto("rays", "auto", metadata)
-    trusted = depth is not None and depth.trust is not None
-    return GgaOptions(mode=mode, lambda_g=inputs["lambda_g"], soft_trust=trusted), rays
+    has_trust = depth is not None and depth.trust is not None
+    return GgaOptions(mode=mode, lambda_g=inputs["lambda_g"], soft_trust=has_trust), rays

@@ -43,7 +43,7 @@ class TrajectoryWithNotes(CameraTrajectory):
 
 
 def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
-    """The notes that came along with a path; empty ones without any."""
+    """Look up the notes that came along with a path, or make empty ones."""
     return trajectory.notes if isinstance(trajectory, TrajectoryWithNotes) else TakeNotes()
 
 

@@ -186,8 +186,8 @@ class EgoXLoadExoVideo(io.ComfyNode):
         # Depth and poses beside the video are read by later nodes, which can't see its name before
         # they run.
         folder = file.replace("\\", "/").rpartition("/")[0]
-        beside = [f"{folder}/{name}" if folder else name for name in TAKE_FILES]
-        return "\n".join(fingerprint(name) for name in (file, *beside))
+        take_files = [f"{folder}/{name}" if folder else name for name in TAKE_FILES]
+        return "\n".join(fingerprint(name) for name in (file, *take_files))
 
     @classmethod
     def execute(
@@ -286,7 +286,7 @@ def refuse_sound_of_edited(source: VideoSource) -> None:
     with open_video(source) as container:
         tracks = [made_safe(track) for track in real_tracks(container.streams.audio)]
     channels = max((count for count, _ in tracks), default=0)
-    if channels >= MANY_CHANNELS or any(named for _, named in tracks):
+    if channels >= MANY_CHANNELS or any(has_names for _, has_names in tracks):
         raise EgoXInputError(
             "video that was cropped or resized",
             got=f"sound of {channels} channels, on which ComfyUI's own reader ends the process",
@@ -305,7 +305,8 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
 
 
 def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
-    """The clip of a host's VIDEO or, without one, of the named file; and remarks on the source."""
+    """Read the clip of a host's VIDEO or, without one, of the named file, with remarks on the
+    source."""
     if video is None:
         clip, report = load_clip(resolve(file, "exo video"), **options)
         return clip, report.notes
@@ -326,7 +327,7 @@ def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[Remark, ...
 
 
 def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, tuple[Remark, ...]]:
-    """The clip of a file's pictures as the host edits them; times, rate and sound are the file's.
+    """Read a file's pictures as the host edits them, with times, rate and sound of the file.
 
     Poses, which know nothing of a trim, go by the file's own indices.
 
@@ -335,10 +336,10 @@ def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, t
     """
     source, window = _stream_source(video)
     refuse_sound_of_edited(source)
-    whole = open_clip(source, frame_count=1, window_s=window)
-    clip, _ = load_clip(video.get_components().images, fps=whole.info.fps, **options)
-    indices = (clip.selection.indices + whole.first).clamp(max=whole.info.frame_count - 1)
-    times = torch.tensor(whole.info.times_s, dtype=torch.float64)[indices]
+    file_clip = open_clip(source, frame_count=1, window_s=window)
+    clip, _ = load_clip(video.get_components().images, fps=file_clip.info.fps, **options)
+    indices = (clip.selection.indices + file_clip.first).clamp(max=file_clip.info.frame_count - 1)
+    times = torch.tensor(file_clip.info.times_s, dtype=torch.float64)[indices]
     selection = replace(
         clip.selection,
         indices=indices,
@@ -346,5 +347,5 @@ def _edited_clip(video: InputImpl.VideoFromFile, options: dict) -> tuple[Clip, t
         fps=frame_rate(times.numpy(), clip.selection.fps),
     )
     return replace(
-        clip, selection=selection, source=replace(whole, selection=selection)
-    ), whole.notes
+        clip, selection=selection, source=replace(file_clip, selection=selection)
+    ), file_clip.notes

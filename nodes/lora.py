@@ -89,8 +89,8 @@ class EgoXLoadLora(io.ComfyNode):
         path = folder_paths.get_full_path("loras", lora_name)
         if path is None:
             return ""
-        beside = Path(path).with_name("adapter_config.json")
-        return f"{fingerprint(Path(path))}/{fingerprint(beside)}"
+        config = Path(path).with_name("adapter_config.json")
+        return f"{fingerprint(Path(path))}/{fingerprint(config)}"
 
     @classmethod
     def execute(cls, model, lora_name, strength) -> io.NodeOutput:
@@ -121,11 +121,11 @@ def check_files(graph: Graph, node: str) -> None:
             check_lora(Path(path), base)
     if comfy.model_management.get_torch_device().type != "mps":
         return
-    values = [value for each in graph for value in inputs_of(graph, each).values()]
-    if small := sorted({x for x in values if isinstance(x, str) and FLOAT8.search(x)}):
+    values = [value for node_id in graph for value in inputs_of(graph, node_id).values()]
+    if float8_files := sorted({x for x in values if isinstance(x, str) and FLOAT8.search(x)}):
         raise EgoXInputError(
             "weights on a Mac",
-            got=", ".join(small),
+            got=", ".join(float8_files),
             expected="files without float8, which Apple's GPUs can't compute",
             fix="take wan2.1_i2v_480p_14B_fp16 or a GGUF file (Q4 to Q8) and "
             "umt5_xxl_fp16 instead; don't download these",
@@ -143,8 +143,9 @@ def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
 
 
 def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPatcher, str]:
-    """A clone with the LoRA's patches, and the report. Applied by the host when the model is
-    loaded.
+    """Clone the model with the LoRA's patches, and report on them.
+
+    The host applies them when the model is loaded.
 
     Raises:
         EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
@@ -168,18 +169,18 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     def add(tensors: dict[str, Tensor]) -> list[str]:
         return patched.add_patches(comfy.lora.load_lora(tensors, keys, log_missing=False), strength)
 
-    changed = add(lora.tensors)
+    changed_weights = add(lora.tensors)
     # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only
     # the host knows.
     differences = add(lora.others)
-    if not changed:
+    if not changed_weights:
         raise EgoXInputError(
             "LoRA",
             got=f"{path.name}, of which ComfyUI used nothing",
             expected="parts of this model",
             fix="load the Wan model that this LoRA was made for",
         )
-    report += f"; {len(changed)} weights changed"
+    report += f"; {len(changed_weights)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
     for name in attach_lora_metadata(patched, metadata or {}):

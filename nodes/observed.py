@@ -28,48 +28,51 @@ class Observed:
     def shown_as(
         self, followed: PathError | None, lens: CameraModel, target: CameraModel | None
     ) -> "Observed":
-        """Classes as the video shows them: marks moved as its view was found to be, and all
-        through another lens."""
+        """Move the marks as the video's view was found to be, and redraw all classes for another
+        lens."""
         maps = {name: getattr(self, name) for name in ("seen", "marked", "redrawn", "kept")}
         if followed is not None:
             maps["marked"] = followed.moved(self.seen, lens)
         if target is not None:
             for name, map_ in maps.items():
-                shown = reproject(map_[..., None], lens, target, mode="nearest")[..., 0]
-                maps[name] = shown.to(map_.dtype)
+                redrawn = reproject(map_[..., None], lens, target, mode="nearest")[..., 0]
+                maps[name] = redrawn.to(map_.dtype)
         return replace(self, **maps)
 
     def classes(self, frame: int) -> Tensor:  # [H, W] uint8
-        """Marks of one frame's pixels."""
+        """Classify one frame's pixels by their marks."""
         return video_classes(self.marked[frame], self.redrawn[frame], self.kept[frame])
 
     def redrawn_shares(self) -> list[float | None]:
-        """Share of each frame's picture that is redrawn; None where it can't be judged."""
+        """Measure the share of each frame's picture that is redrawn, with None for frames that
+        can't be judged."""
         shares = self.redrawn.float().mean((1, 2)).tolist()
         return [
-            share if known else None
-            for share, known in zip(shares, self.judged.tolist(), strict=True)
+            share if is_judged else None
+            for share, is_judged in zip(shares, self.judged.tolist(), strict=True)
         ]
 
     def text(self) -> str:
         """Lines for people, beside the shares of the classes."""
-        count, known = len(self.judged), int(self.judged.sum())
+        count, judged_count = len(self.judged), int(self.judged.sum())
         unknown = (
             "what the prior shows there doesn't match: its depth is off, or all of it was redrawn"
         )
         lines = [f"Whether the model drew what exo saw can't be judged: {unknown}"]
-        if known:
-            redrawn = 100 * float(self.redrawn[self.judged].float().mean())
-            frames = "All frames" if known == count else f"{known} of {count} frames"
-            others = "" if known == count else f"; the others can't be judged: {unknown}"
+        if judged_count:
+            redrawn_percent = 100 * float(self.redrawn[self.judged].float().mean())
+            frames = "All frames" if judged_count == count else f"{judged_count} of {count} frames"
+            others_text = (
+                "" if judged_count == count else f"; the others can't be judged: {unknown}"
+            )
             lines = [
-                f"{frames}: {redrawn:.0f} % of the picture seen by exo, but the model drew something "
-                f"else{others}"
+                f"{frames}: {redrawn_percent:.0f} % of the picture seen by exo, but the model drew something "
+                f"else{others_text}"
             ]
         if self.kept.any():
-            kept = 100 * float(self.kept.float().mean())
+            kept_percent = 100 * float(self.kept.float().mean())
             lines.append(
-                f"All frames: {kept:.0f} % of the picture copied from exo (setting “keep observed”)"
+                f"All frames: {kept_percent:.0f} % of the picture copied from exo (setting “keep observed”)"
             )
         return "\n".join(lines)
 
@@ -80,8 +83,10 @@ def observed_in(
     decoded: Tensor,  # [T, H, W, 3]
     keep: float,
 ) -> Observed | None:
-    """Compare a decoded video with its prior, at the video's size, and put back what is observed;
-    None where nothing is known of the prior's pixels."""
+    """Compare a decoded video with its prior, at the video's size, and put back what is observed.
+
+    None where nothing is known of the prior's pixels.
+    """
     if prior is None or seen is None or len(prior) != len(decoded):
         return None
     size, seen = tuple(decoded.shape[1:3]), seen[: len(decoded)]
@@ -89,9 +94,14 @@ def observed_in(
         prior = interpolate(prior.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
         seen = interpolate(seen[None], size, mode="nearest-exact")[0]
     progress = host_progress(len(decoded))
-    frames, redrawn, kept, judged = keep_observed(
+    frames, redrawn_masks, kept_masks, judged_frames = keep_observed(
         decoded.cpu().float(), prior, seen, keep, progress=progress
     )
     return Observed(
-        frames=frames, seen=seen, marked=seen, redrawn=redrawn, kept=kept, judged=judged
+        frames=frames,
+        seen=seen,
+        marked=seen,
+        redrawn=redrawn_masks,
+        kept=kept_masks,
+        judged=judged_frames,
     )

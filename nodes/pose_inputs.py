@@ -15,7 +15,7 @@ OF_FILE = ("file", "entry", "every_nth", "file_frames")
 
 
 def every_nth_input(source: str) -> io.Int.Input:
-    """The spacing of pictures that another program was given."""
+    """Make the input for the spacing of pictures that another program was given."""
     return io.Int.Input(
         "every_nth",
         default=0,
@@ -34,7 +34,7 @@ def every_nth_input(source: str) -> io.Int.Input:
 
 
 def file_frames_input(what: str) -> io.Combo.Input:
-    """Declaration of the frames that entries of a file are of."""
+    """Make the input that declares to which frames the entries of a file belong."""
     return io.Combo.Input(
         "file_frames",
         options=list(FILE_FRAMES),
@@ -51,8 +51,10 @@ def file_frames_input(what: str) -> io.Combo.Input:
 
 
 def editor_origin(graph: Graph, node: str) -> dict[str, str]:
-    """Inputs of the editor's scene and of a path from elsewhere: where they differ from the run's,
-    the run was of another video, depth or path."""
+    """Digest the inputs of the editor's scene and of a path from elsewhere.
+
+    Where they differ from the run's, the run was of another video, depth or path.
+    """
     path = OF_FILE if inputs_of(graph, node).get("source") == "file" else ()
     return {
         "scene": input_digest(graph, node, SCENE_INPUTS),

@@ -18,7 +18,7 @@ SHIFT_TOOLTIP = (
 
 
 def steps_input() -> io.Input:
-    """The sampling steps, alike on every node that has them."""
+    """Make the input for the sampling steps, alike on every node that has them."""
     return io.Int.Input(
         "steps",
         default=50,
@@ -29,7 +29,7 @@ def steps_input() -> io.Input:
 
 
 def shift_input(*, advanced: bool = False) -> io.Input:
-    """The flow shift, alike on every node that has it."""
+    """Make the input for the flow shift, alike on every node that has it."""
     return io.Float.Input(
         "shift",
         default=3.0,
@@ -42,7 +42,7 @@ def shift_input(*, advanced: bool = False) -> io.Input:
 
 
 def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, torch.Tensor]:
-    """The host's sampler object and the sigmas [steps + 1] of the released inference.
+    """Make the host's sampler object and the sigmas [steps + 1] of the released inference.
 
     Raises:
         EgoXInputError: steps or shift out of range.

@@ -189,15 +189,17 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             if exo_images is None or depth is None:
                 raise nothing_to_render()
             scene, _ = stages.scene(exo_images, depth, progress=progress)
-        hidden = None if hidden_lines == AUTO else hidden_lines
+        hidden_choice = None if hidden_lines == AUTO else hidden_lines
         if model is not None:
-            hidden = resolve_auto("hidden_lines", hidden_lines, lora_metadata(model), fallback=None)
-        drawn = None if dynamic == PRESET else dynamic
+            hidden_choice = resolve_auto(
+                "hidden_lines", hidden_lines, lora_metadata(model), fallback=None
+            )
+        moving_points = None if dynamic == PRESET else dynamic
         prior, report = drawn_prior(
-            scene, trajectory, preset, drawn, hidden, draw_anyway, drawing_device()
+            scene, trajectory, preset, moving_points, hidden_choice, draw_anyway, drawing_device()
         )
-        tied = trajectory.tied(scene.exo)
-        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": tied, "seen": prior.seen}
+        tied_trajectory = trajectory.tied(scene.exo)
+        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": tied_trajectory, "seen": prior.seen}
         depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(
             cls,
@@ -211,15 +213,17 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             depth,
             progress,
         )
-        covered, masks = prior.coverage.float(), seen_masks(prior.seen)
-        return io.NodeOutput(prior.rgb, covered, depth_picture, prior.depth(), *masks, ui=ui)
+        coverage, masks = prior.coverage.float(), seen_masks(prior.seen)
+        return io.NodeOutput(prior.rgb, coverage, depth_picture, prior.depth(), *masks, ui=ui)
 
 
 def seen_masks(
     seen: Tensor,  # [frames, h, w] uint8 class of each pixel
 ) -> list[Tensor]:  # of [frames, h, w], 1 where so
-    """Mark what was not observed, what is doubtful, and what was observed at another time; on disk if
-    the clip is long, as the prior is."""
+    """Mark what was not observed, what is doubtful, and what was observed at another time.
+
+    The masks of a long clip are on disk, as the prior is.
+    """
     return [
         store_frames(((frame == kind).float() for frame in seen), len(seen))
         for kind in (UNOBSERVED, DOUBTFUL, EARLIER)
@@ -236,8 +240,11 @@ def drawn_prior(
     draw_anyway: bool,
     device: torch.device,
 ) -> tuple[EgoPrior, stages.PriorReport]:
-    """A square prior and its report; remembered, as a changed LoRA strength has the node run again where ``model``
-    is connected."""
+    """Draw a square prior, and report on it.
+
+    The result is remembered, as a changed LoRA strength has the node run again where ``model``
+    is connected.
+    """
     size = trajectory.ego.camera.height
     return stages.prior(
         scene,

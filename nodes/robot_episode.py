@@ -29,7 +29,7 @@ SETS = "egox_robots"
 
 
 class EgoXSaveRobotEpisode(io.ComfyNode):
-    """Appends what a run made; the set is whole before and after."""
+    """Appends a run to a set, which is whole before and after."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -170,7 +170,9 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             path = trajectory.tied(scene.exo)
             if scene.exo.world != owner.world:  # of another depth: what was drawn counts
                 owner = replace(scene.exo, lens=owner.lens, lens_guessed=owner.lens_guessed)
-        others = dict.fromkeys((*trajectory.other_exo(depth.exo), *path.other_exo(depth.exo)))
+        camera_remarks = dict.fromkeys(
+            (*trajectory.other_exo(depth.exo), *path.other_exo(depth.exo))
+        )
         path = path.beside(owner)
         with open_set(folder, SetOptions(made_by=made_by)) as robots:
             name = f"run_{len(robots):06d}"
@@ -197,10 +199,10 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
             for episode in episodes:
                 robots.append(episode, progress)
         last = first + len(episodes) - 1
-        written = f"episode {first}" if last == first else f"episodes {first} to {last}"
+        episode_text = f"episode {first}" if last == first else f"episodes {first} to {last}"
         frame_count = sum(map(len, episodes))
-        parts = [f"{written} of {folder.name}, {frame_count} frames", episodes[0].fit.text()]
-        parts += map(str, others)
+        parts = [f"{episode_text} of {folder.name}, {frame_count} frames", episodes[0].fit.text()]
+        parts += map(str, camera_remarks)
         if hands is None:
             parts.append("no hands: without state and action")
         else:
@@ -225,7 +227,7 @@ def seen_in(
         )
     ego = trajectory.ego.resized(ego_images.shape[2], ego_images.shape[1])
     path = replace(trajectory, ego=ego)
-    drawn, _ = stages.prior(
+    ego_prior, _ = stages.prior(
         scene,
         path,
         classes=True,
@@ -233,4 +235,4 @@ def seen_in(
         device=drawing_device(),
         progress=host_progress(),
     )
-    return drawn.seen
+    return ego_prior.seen

@@ -182,35 +182,37 @@ class EgoXSampleLong(io.ComfyNode):
         # The other arguments of sample_clip.
         **sampling,
     ) -> io.NodeOutput:
-        seen = DRAWN_FROM.get(prior, {}).get("seen")
+        seen_classes = DRAWN_FROM.get(prior, {}).get("seen")
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
         graph, node = this_node(cls)
-        how = {"low_memory": low_memory, "clip_vision": clip_vision, "model": model}
-        encode = partial(condition_clip, positive, negative, vae, image_embedding="auto", **how)
-        passes = [
-            partial(sample_clip, node or None, one, steps=steps, **sampling, **its_steps)
-            for one, its_steps in model_steps(model, low_noise_model, steps, switch_step)
+        encoding = {"low_memory": low_memory, "clip_vision": clip_vision, "model": model}
+        encode = partial(
+            condition_clip, positive, negative, vae, image_embedding="auto", **encoding
+        )
+        samplers = [
+            partial(sample_clip, node or None, pass_model, steps=steps, **sampling, **its_steps)
+            for pass_model, its_steps in model_steps(model, low_noise_model, steps, switch_step)
         ]
         notes = []
-        sample = chunk_sampler(encode, passes, vae, seed, len(chunks), notes)
+        sample = chunk_sampler(encode, samplers, vae, seed, len(chunks), notes)
         files = chunk_files(graph, node) if node in graph else None
         memory = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
         size = tuple(prior.shape[1:])
-        given = FrameStore(frames, size, np.float32) if memory and bool(shown) else None
+        prior_store = FrameStore(frames, size, np.float32) if memory and bool(shown) else None
         ego = sample_chunks(
-            chunks, exo_images, prior, depth, trajectory, sample, files, memory, given
+            chunks, exo_images, prior, depth, trajectory, sample, files, memory, prior_store
         )
         if files is not None:
             files.clear()
         if memory and notes:
             notes[-1] = "; ".join((notes[-1], *map(str, memory.notes)))
-        drawn = given.tensor() if given else prior
-        clips = {"exo": exo_images, "prior": drawn, "ego": ego}
-        seen = without_memory(seen, prior, drawn)
+        prior_drawn = prior_store.tensor() if prior_store else prior
+        clips = {"exo": exo_images, "prior": prior_drawn, "ego": ego}
+        seen_classes = without_memory(seen_classes, prior, prior_drawn)
         parts = len(chunks), chunks[0].count
-        ui = shown and shown.long_ego(cls, clips, trajectory, *parts, notes, seen)
+        ui = shown and shown.long_ego(cls, clips, trajectory, *parts, notes, seen_classes)
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
 
 
@@ -223,8 +225,8 @@ def without_memory(
     if seen is None or drawn is prior:
         return None if seen is None else seen[: len(prior)]
     frames = zip(seen, prior, drawn, strict=False)
-    marked = (kinds.masked_fill((a != b).any(-1), UNOBSERVED) for kinds, a, b in frames)
-    return store_frames(marked, len(prior))
+    marked_frames = (kinds.masked_fill((a != b).any(-1), UNOBSERVED) for kinds, a, b in frames)
+    return store_frames(marked_frames, len(prior))
 
 
 def chunk_sampler(
@@ -237,18 +239,18 @@ def chunk_sampler(
     chunks: int,
     notes: list[str],
 ) -> Callable[..., Tensor]:
-    """The function that makes a chunk's ego frames, by those of the separate nodes; each call adds
-    a note."""
+    """Build the function that makes a chunk's ego frames from the separate nodes' functions, and
+    adds a note per call."""
 
     def sample(chunk, exo, prior, depth, trajectory, before):
         own_seed = (seed + chunk.number) % SEEDS
         part = "" if chunks == 1 else f"chunk {chunk.number + 1}/{chunks}, "
         *conds, latent, canvas, _ = encode(exo, prior, own_seed)
         tile_size = latent[MADE_OF]["tile_size"]
-        known = encode_video(vae, before, tile_size) if chunk.known else None
-        options = {"seed": own_seed, "part": part, "known": known}
-        for of_model in passes:
-            latent, note = of_model(*conds, latent, canvas, depth, trajectory, **options)
+        known_latents = encode_video(vae, before, tile_size) if chunk.known else None
+        options = {"seed": own_seed, "part": part, "known": known_latents}
+        for sample_pass in passes:
+            latent, note = sample_pass(*conds, latent, canvas, depth, trajectory, **options)
         notes.append(note)
         return decode_video(vae, ego_half(latent["samples"]), tile_size)
 
@@ -262,9 +264,9 @@ def check_long(graph: Graph, node: str) -> None:
         EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or trajectory.
     """
     values = inputs_of(graph, node)
-    length, known = values.get("length"), values.get("continue_motion_max_frames")
-    if isinstance(length, int) and isinstance(known, int):
-        plan_chunks(1, length, known)  # refuses what can't be
+    length, known_frames = values.get("length"), values.get("continue_motion_max_frames")
+    if isinstance(length, int) and isinstance(known_frames, int):
+        plan_chunks(1, length, known_frames)  # refuses what can't be
     for name in ("depth", "trajectory") if values.get("look_away_memory") is True else ():
         if linked(graph, node, name) is None:
             raise EgoXInputError(
@@ -283,7 +285,7 @@ def check_long(graph: Graph, node: str) -> None:
 def model_steps(
     model: ModelPatcher, low_noise_model: ModelPatcher | None, steps: int, switch_step: int
 ) -> tuple[tuple[ModelPatcher, dict[str, Any]], ...]:
-    """The models that sample a chunk in turn, and which steps each of them takes.
+    """List the models that sample a chunk in turn, and which steps each of them takes.
 
     Raises:
         EgoXInputError: no step left for the second model.
@@ -298,7 +300,8 @@ def model_steps(
 
 
 def pair_switch(steps: int, switch_step: int) -> int:
-    """The step at which the second model of a pair takes over; ``switch_step`` 0: half of them.
+    """Choose the step at which the second model of a pair takes over (``switch_step`` 0: half of
+    them).
 
     Raises:
         EgoXInputError: no step left for the second model.
@@ -315,7 +318,7 @@ def pair_switch(steps: int, switch_step: int) -> int:
 
 
 def chunk_files(graph: Graph, node: str) -> ChunkFiles:
-    """Files of the node's finished chunks; a run goes on after a crash too."""
+    """Open the files of the node's finished chunks, from which a run goes on, also after a crash."""
     folder = kept_path("chunks")
     oldest = time.time() - CHUNK_DAYS * 24 * 3600
     for path in folder.glob("*.npy") if folder.is_dir() else ():
@@ -325,7 +328,7 @@ def chunk_files(graph: Graph, node: str) -> ChunkFiles:
 
 
 def chunk_origin(graph: Mapping[str, Any], node: str) -> str:
-    """Changes with any setting, link and file that a chunk is made with besides its own frames."""
+    """Digest every setting, link and file that a chunk is made with besides its own frames."""
     names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
     files = sorted(fingerprint(name) for name in upstream_files(graph, node, names))
     return hashlib.sha256(

@@ -101,7 +101,8 @@ def sampling_inputs() -> tuple[io.Input, ...]:
 
 
 class EgoXWanSampler(io.ComfyNode):
-    """Samples the ego half; released sampling first and default, then all the host's samplers."""
+    """Samples the ego half, with released sampling first and by default, then all the host's
+    samplers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -192,7 +193,7 @@ def sample_clip(
     | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
     **gga: Any,  # values of gga_inputs
 ) -> tuple[dict, str]:
-    """The sampled ego LATENT, and what there is to say about it.
+    """Sample the ego LATENT, and say what there is to say about it.
 
     Raises:
         EgoXInputError: a model, canvas, geometry or schedule that can't be sampled.
@@ -228,14 +229,14 @@ def sample_clip(
     if released is None and noise == RELEASED:  # the host's KSampler draws its own
         released = host_sampler(patched, steps, sampler, scheduler)
     if released is not None:
-        drawn = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
+        noise_source = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
         out = sample_with(
             patched,
             *released,
             positive,
             negative,
             latent,
-            drawn,
+            noise_source,
             cfg,
             start_step,
             end_step,
@@ -283,7 +284,7 @@ class HeldLatents:
 def host_sampler(
     model: ModelPatcher, steps: int, sampler: str, scheduler: str
 ) -> tuple[Any, torch.Tensor]:
-    """The sampler object and sigmas [steps + 1] of the host's KSampler."""
+    """Make the sampler object and sigmas [steps + 1] of the host's KSampler."""
     ksampler = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler)
     return comfy.samplers.sampler_object(sampler), ksampler.sigmas
 
@@ -300,10 +301,10 @@ def reembed(
     positive: list,
     negative: list,
 ) -> tuple[list, list]:
-    """In mode ``released``, conditioning with the picture embedding of this run's own noise, else
-    what came in."""
-    same = canvas.noise_seed == seed and noise == HOST
-    if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same:
+    """Replace, in mode ``released``, the conditioning's picture embedding by one of this run's own
+    noise."""
+    same_noise = canvas.noise_seed == seed and noise == HOST
+    if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same_noise:
         return positive, negative
     clip_vision = canvas.clip_vision
     assert clip_vision is not None  # EgoX Conditioning says none of a canvas without
@@ -329,7 +330,7 @@ def sample_with(
     end_step: int,
     leftover_noise: bool,
 ) -> dict:
-    """The host's SamplerCustomAdvanced over part of a schedule; the LATENT that it gives."""
+    """Run the host's SamplerCustomAdvanced over part of a schedule, and give its LATENT."""
     sigmas = sigmas[start_step : end_step + 1].clone()
     if len(sigmas) < 2:
         return latent

@@ -1,5 +1,8 @@
-"""The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse
-Scenes joins the exo cameras of one event."""
+"""The scene nodes.
+
+Build Scene turns exo frames and depth into points, without any ego pose. Fuse Scenes joins the exo
+cameras of one event.
+"""
 
 from typing import get_args
 

@@ -17,7 +17,7 @@ FIELDS = {
 
 
 class SceneSplat(Types.SPLAT):
-    """An item per frame; a single one if nothing moves."""
+    """An item per frame, or a single one if nothing moves."""
 
     def __init__(self, scene: PointCloud) -> None:
         self.scene = scene

@@ -217,7 +217,7 @@ ESSENTIALS = {
 
 
 def node_schema(node_id: str, **parts: Any) -> io.Schema:
-    """A node's schema, with its fields for the host's search and its essentials."""
+    """Make a node's schema, with its fields for the host's search and its essentials."""
     return io.Schema(
         node_id=node_id,
         search_aliases=list(SEARCH_WORDS[node_id]),

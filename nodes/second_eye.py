@@ -14,7 +14,7 @@ from .show import shown
 
 
 class StereoVideo(InputImpl.VideoFromComponents):
-    """A video whose file says that it holds two eyes; one in memory doesn't."""
+    """A video whose file says that it holds two eyes, which one in memory doesn't say."""
 
     def __init__(self, video: InputImpl.VideoFromComponents, half_sphere: bool) -> None:
         super().__init__(video.get_components())
@@ -144,10 +144,10 @@ class EgoXSecondEye(io.ComfyNode):
         )
         eye = second_eye(ego, scene, trajectory, form, progress=progress)
         pictures = stereo_pictures(ego, eye.rgb, trajectory, form, up=eye.up, progress=progress)
-        both = store_frames(pictures, len(ego))
-        video = native_video(both, clip_fps(trajectory), audio)
+        stereo_frames = store_frames(pictures, len(ego))
+        video = native_video(stereo_frames, clip_fps(trajectory), audio)
         return io.NodeOutput(
-            both,
+            stereo_frames,
             StereoVideo(video, half_sphere=layout == "VR180"),
             eye.rgb,
             ui=shown

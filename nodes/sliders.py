@@ -23,7 +23,7 @@ class Slider:
     wide: tuple[float, float]
 
     def input(self, name: str, **settings: Any) -> io.Float.Input:
-        """The node's input; ``settings`` are those of the host's own."""
+        """Make the node's input, with ``settings`` of the host's own."""
         low, high = self.usual
         return io.Float.Input(
             name,

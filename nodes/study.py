@@ -1,5 +1,8 @@
-"""Studying results: EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the
-rest of the graph; Labelled Video Grid shows a list of videos as one."""
+"""Studying results.
+
+EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the rest of the graph.
+Labelled Video Grid shows a list of videos as one.
+"""
 
 from comfy_api.latest import io
 
@@ -13,7 +16,7 @@ from .show import shown
 
 
 class EgoXSweep(io.ComfyNode):
-    """Every pair once; what is connected to the lists runs once for each."""
+    """Makes every pair once, so that all that is connected to the lists runs once for each."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -126,10 +126,10 @@ class EgoXText(io.ComfyNode):
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
         blocks = text_blocks(clip)
         with told_calls(blocks, max(1, len(texts) * len(blocks)), "text"):
-            encoded = [encode(clip, text) for text in texts]
+            encoded_texts = [encode(clip, text) for text in texts]
         note = "\n".join(
-            f"{name}: {said}"
-            for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True)
+            f"{name}: {length_note}"
+            for name, (_, length_note) in zip(("prompt", "negative"), encoded_texts, strict=True)
         )
         note = "\n".join((note, *(f"caption: {repair}" for repair in repairs)))
         if not has_ftfy() and not "".join(texts).isascii():  # it leaves plain ASCII alone
@@ -137,7 +137,7 @@ class EgoXText(io.ComfyNode):
                 "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
             )
         return io.NodeOutput(
-            *(conditioning for conditioning, _ in encoded),
+            *(conditioning for conditioning, _ in encoded_texts),
             *texts,
             note,
             ui=shown and shown.note(note),
@@ -201,13 +201,14 @@ def escape_emphasis(prompt: str) -> str:
 
 
 def plain_emphasis(prompt: str) -> str:
-    """Takes :func:`escape_emphasis` back."""
+    """Undo :func:`escape_emphasis`."""
     return re.sub(r"\\([()])", r"\1", prompt)
 
 
 def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
-    """(what is to be encoded, what was done for it); None: the host ran nothing for a prompt that
-    doesn't count.
+    """Choose what is to be encoded, and list what was done for it.
+
+    A prompt is None if the host ran nothing for it because it doesn't count.
 
     Raises:
         EgoXInputError: a language model's answer that is no caption.
@@ -220,7 +221,7 @@ def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
 
 
 def text_blocks(clip: CLIP) -> list[Module]:
-    """The encoder's blocks, each of which runs once per text."""
+    """List the encoder's blocks, each of which runs once per text."""
     model = getattr(clip, "cond_stage_model", None)
     modules = model.named_modules() if isinstance(model, Module) else ()
     return [module for name, module in modules if BLOCK.search(name)]
@@ -230,26 +231,28 @@ def encode(
     clip: CLIP,
     text: str,  # cleaned
 ) -> tuple[list, str]:  # CONDITIONING, what there is to say about the length
-    """One text through the connected encoder, padded to 512 tokens by the host.
+    """Encode one text with the connected encoder, padded to 512 tokens by the host.
 
     Raises:
         EgoXInputError: the encoder is not umT5.
     """
     row = tokens_of(clip, text)
     count = unpadded(row)
-    said = f"{count} of {TOKENS} tokens"
+    length_note = f"{count} of {TOKENS} tokens"
     if count > TOKENS:
         place = cut_place(text, lambda part: unpadded(tokens_of(clip, part)) - 1, TOKENS)
-        said = f"the last {count - TOKENS} of {count} tokens are cut off" + (
+        length_note = f"the last {count - TOKENS} of {count} tokens are cut off" + (
             f", {place}" if place else ""
         )
         row = cut_tokens(row[:count], TOKENS)
-    return clip.encode_from_tokens_scheduled({ENCODER: [row]}), said
+    return clip.encode_from_tokens_scheduled({ENCODER: [row]}), length_note
 
 
 def tokens_of(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
-    """The host's row of (token, weight), padded. Every parenthesis is escaped: none is read as
-    emphasis."""
+    """Tokenise a text into the host's padded row of (token, weight).
+
+    Every parenthesis is escaped: none is read as emphasis.
+    """
     tokens = clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))
     if list(tokens) != [ENCODER] or len(tokens[ENCODER]) != 1:
         raise EgoXInputError(
@@ -262,7 +265,7 @@ def tokens_of(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
 
 
 def unpadded(row: list[tuple[Any, ...]]) -> int:
-    """Number of entries of a row that are the text's own, with the end mark."""
+    """Count the entries of a row that are the text's own, with the end mark."""
     count = len(row)
     while count and isinstance(row[count - 1][0], int) and row[count - 1][0] == PAD:
         count -= 1

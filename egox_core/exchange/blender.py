@@ -147,16 +147,18 @@ def _lens_of(content: dict, what: str) -> str:
     }
     exact_lenses = {e.blender: name for name, e in LENSES.items() if e.blender_fit is None}
     lenses = {model: name for name, e in LENSES.items() for model in e.simpler} | exact_lenses
-    model = content.get("camera_model") or ("PINHOLE", FISHEYE)[bool(content.get("is_fisheye"))]
+    default_model = FISHEYE if content.get("is_fisheye") else "PINHOLE"
+    model = content.get("camera_model") or default_model
     if distortion_keys and model in ("PINHOLE", "SIMPLE_PINHOLE"):
         model = "OPENCV"  # as other readers take it
     lens = lenses.get(str(model))
     contradicts = content.get("is_fisheye") and lens != lenses[FISHEYE]
     if lens is None or contradicts or not distortion_keys <= {*LENSES[lens].blender_keys}:
         lens_words = (f"{word} ({' '.join(LENSES[lenses[word]].blender_keys)})" for word in lenses)
+        fisheye_text = " and is_fisheye" if contradicts else ""
         raise EgoXInputError(
             what,
-            got=f"camera_model {model}{' and is_fisheye' * bool(contradicts)}, distortion {sorted(distortion_keys)}",
+            got=f"camera_model {model}{fisheye_text}, distortion {sorted(distortion_keys)}",
             expected=f"a lens of {', '.join(sorted(lens_words))}",
             fix="undistort the images, or give stages.path a camera",
         )

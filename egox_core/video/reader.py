@@ -261,10 +261,10 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             TRANSFERS.get(int(first.color_trc), ""),
             len(real_tracks(container.streams.video)),
         )
+        is_cut = count < len(packets) and not first.interlaced_frame and not end
         remarks = {
-            "cut": str(len(packets) - count)
-            * (count < len(packets) and not first.interlaced_frame and not end),
-            "tracks": str(tracks) * (tracks > 1),
+            "cut": str(len(packets) - count) if is_cut else "",
+            "tracks": str(tracks) if tracks > 1 else "",
             "end": end,
             "interlaced": "frames" if first.interlaced_frame and not fields else "",
             "fields": "fields" if fields else "",
@@ -273,7 +273,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             "matrix": "" if hdr or _gamut(first) else unsure,
             "stereo": stereo_layout(first, coded.name),
             "dolby": dolby_profile(source, container.format.name),
-            "panorama": f"{width}x{height}" * (width == 2 * height),
+            "panorama": f"{width}x{height}" if width == 2 * height else "",
             "sound": unknown_sound(container),
             "fast": f"{fps:g}" if fps > FAST else "",
         }

@@ -59,12 +59,14 @@ def note_graphs() -> None:
 
 
 def note_graph(request: dict) -> dict:
-    """A request to run: its graph is the one that :func:`checked_graph` gives in the same task;
-    unchanged."""
-    known = request if isinstance(request, dict) else {}
-    graph = known.get("prompt")
+    """Note a request to run, and pass it on unchanged.
+
+    Its graph is the one that :func:`checked_graph` gives in the same task.
+    """
+    body = request if isinstance(request, dict) else {}
+    graph = body.get("prompt")
     _CHECKED.set(graph if isinstance(graph, Mapping) else None)
-    _ASKED.set(known.get("partial_execution_targets"))
+    _ASKED.set(body.get("partial_execution_targets"))
     return request
 
 
@@ -74,15 +76,17 @@ def asked_alone(node_id: str) -> bool:
 
 
 def checked_inputs(node: type) -> tuple[Graph, str]:
-    """(graph, the node's id in it) while ``validate_inputs`` of a node class runs; ({}, "") where
-    that isn't known."""
+    """Look up graph and node id while ``validate_inputs`` of a node class runs, or ({}, "") if
+    unknown."""
     graph, (_, node_id) = _CHECKED.get(), this_node(node)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
 
 def this_node(node: type) -> tuple[Graph, str]:
-    """(the graph that is run, the node's id in it) of a node class that asks for them; ({}, "")
-    where no host runs it."""
+    """Look up the running graph and the node's id in it, or ({}, "") if no host runs it.
+
+    The node class has to ask for both as hidden inputs.
+    """
     hidden = getattr(node, "hidden", None)
     return ({}, "") if hidden is None else (hidden.prompt or {}, str(hidden.unique_id))
 
@@ -105,14 +109,14 @@ def check_or_message(
 
 
 def inputs_of(graph: Graph, node_id: str) -> Mapping:
-    """A node's inputs; none where the graph has no such node."""
+    """Look up a node's inputs, none if the graph has no such node."""
     node = graph.get(node_id)
     inputs = node.get("inputs") if isinstance(node, Mapping) else None
     return inputs if isinstance(inputs, Mapping) else {}
 
 
 def linked(graph: Graph, node_id: str, name: str) -> str | None:
-    """The id of the node that an input is linked to; None for a value or no input."""
+    """Look up the id of the node that an input is linked to, with None for a value or no input."""
     value = inputs_of(graph, node_id).get(name)
     is_link = (
         isinstance(value, list)
@@ -124,19 +128,21 @@ def linked(graph: Graph, node_id: str, name: str) -> str | None:
 
 
 def upstream_ids(graph: Graph, node_id: str) -> list[str]:
-    """The node and all nodes that its inputs come from, over any number of links."""
-    found, waiting = dict[str, None](), [node_id]
-    while waiting:
-        at = waiting.pop()
-        if at not in found:
-            found[at] = None
-            waiting += _sources(graph, at)
-    return list(found)
+    """List the node and all nodes that its inputs come from, over any number of links."""
+    node_ids, pending = dict[str, None](), [node_id]
+    while pending:
+        current = pending.pop()
+        if current not in node_ids:
+            node_ids[current] = None
+            pending += _sources(graph, current)
+    return list(node_ids)
 
 
 def _sources(graph: Graph, node_id: str) -> list[str]:
-    """The nodes that a node's inputs are linked to."""
-    return [at for name in inputs_of(graph, node_id) if (at := linked(graph, node_id, name))]
+    """List the nodes that a node's inputs are linked to."""
+    return [
+        source for name in inputs_of(graph, node_id) if (source := linked(graph, node_id, name))
+    ]
 
 
 def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
@@ -187,17 +193,20 @@ def _shown(value: object) -> object:
 
 
 def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
-    """The safetensors file that the loader behind an input (:data:`LOADERS`) reads, over nodes that
-    hand it on under the same name; None where it isn't known before a run."""
+    """Find the safetensors file that the loader behind an input (:data:`LOADERS`) reads.
+
+    Nodes that hand it on under the same name are passed over. None where it isn't known before
+    a run.
+    """
     key, folder, _ = LOADERS[name]
-    at, passed = linked(graph, node_id, name), set[str]()
-    while at is not None and at not in passed:
-        value = inputs_of(graph, at).get(key)
+    current, passed_nodes = linked(graph, node_id, name), set[str]()
+    while current is not None and current not in passed_nodes:
+        value = inputs_of(graph, current).get(key)
         if isinstance(value, str):
             path = folder_paths.get_full_path(folder, value)
             return Path(path) if path and path.lower().endswith(SAFETENSORS) else None
-        passed.add(at)
-        at = linked(graph, at, name.removeprefix("low_noise_"))
+        passed_nodes.add(current)
+        current = linked(graph, current, name.removeprefix("low_noise_"))
     return None
 
 
@@ -219,8 +228,8 @@ def check_encoders(graph: Graph, node_id: str) -> None:
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:
-    """The file of the Load Exo Video that ``frames`` is linked to; None where it isn't known before
-    a run."""
+    """Find the file of the Load Exo Video that ``frames`` is linked to, if it is known before a
+    run."""
     loader = linked(graph, node_id, "frames")
     if (
         loader is None
@@ -233,19 +242,20 @@ def exo_video(graph: Graph, node_id: str) -> Path | None:
 
 
 def frames_in_use(graph: Graph, node_id: str) -> Frames:
-    """The frames that the Load Exo Video behind ``frames`` will give, as far as they are known
+    """Find the frames that the Load Exo Video behind ``frames`` will give, as far as they are known
     before a run.
 
     Raises:
         EgoXInputError: as :func:`selection_of`.
     """
     loader = linked(graph, node_id, "frames")
-    known = loader is not None and graph[loader].get("class_type") == LOADER
-    return Frames.given(selection_of(graph, loader) if known else None)
+    is_loader = loader is not None and graph[loader].get("class_type") == LOADER
+    return Frames.given(selection_of(graph, loader) if is_loader else None)
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
-    """The frames that a Load Exo Video will give; None where a wire brings a value of it.
+    """Select the frames that a Load Exo Video will give, or None if a wire brings one of its
+    values.
 
     Raises:
         EgoXInputError: a file that is not there or no video, frames that it doesn't have.
@@ -332,16 +342,18 @@ class _Origins:
 
 
 def _plain(value: object) -> object:
-    """A value as a page sends it and as the host turns it before a run: numbers by what they count,
-    lists unpacked."""
+    """Bring a value as a page sends it, and as the host turns it before a run, to one form.
+
+    Numbers become floats, and wrapped lists are unpacked.
+    """
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _file_state(value: object) -> list[int]:
-    """Sizes of the file that a value names and of a take's files beside it; of a folder the count
-    of its files."""
+    """List the sizes of the file that a value names and of a take's files beside it, or a folder's
+    file count."""
     path = _path(value)
     if path is None:
         return []

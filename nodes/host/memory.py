@@ -37,24 +37,31 @@ class HostMemory:
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
     def room(self, device: torch.device) -> int:
-        """Bytes that are free or that other models give up, less those that a forward and weights
-        that are still to come (on the model's device) or other programs need.
+        """Count the bytes that are free or that other models give up, less those that are needed.
+
+        Needed are those of a forward, of weights that are still to come (on the model's
+        device), and of other programs. A text encoder, CLIP and VAE whose work is done stay
+        on the device for as long as nobody needs their room: 8 GB in the shipped graphs.
 
         A text encoder, CLIP and VAE whose work is done stay on the device for as long as nobody
         needs their room: 8 GB in the shipped graphs.
         """
-        free = int(management.get_free_memory(device))
+        free_bytes = int(management.get_free_memory(device))
         if management.is_device_cpu(device):
-            return free - MAIN_MEMORY_LEFT
-        given_up = sum(one.model_loaded_memory() for one in self._others(device))
-        return free + given_up - self._needed_bytes()
+            return free_bytes - MAIN_MEMORY_LEFT
+        freed_bytes = sum(loaded.model_loaded_memory() for loaded in self._others(device))
+        return free_bytes + freed_bytes - self._needed_bytes()
 
     def take(self, device: torch.device, size: int) -> None:
         """Have text encoders, VAEs and other models leave, if so much isn't free."""
         if not management.is_device_cpu(device):
-            others = self._others(device)
-            stay = [one for one in management.current_loaded_models if one not in others]
-            management.free_memory(size + self._needed_bytes(), device, keep_loaded=stay)
+            leaving_models = self._others(device)
+            kept_models = [
+                loaded
+                for loaded in management.current_loaded_models
+                if loaded not in leaving_models
+            ]
+            management.free_memory(size + self._needed_bytes(), device, keep_loaded=kept_models)
 
     def _needed_bytes(self) -> int:
         to_load = self._model.model_size() - self._model.loaded_size()
@@ -62,18 +69,21 @@ class HostMemory:
 
     def _others(self, device: torch.device) -> list[Any]:
         """List the host's entries of models on the device that this one's forward doesn't need."""
-        needed = (*self._model.get_nested_additional_models(), *self._model.model_patches_models())
+        needed_models = (
+            *self._model.get_nested_additional_models(),
+            *self._model.model_patches_models(),
+        )
         return [
-            one
-            for one in management.current_loaded_models
-            if one.device == device
-            and one.model is not None
-            and one.model not in needed
-            and not self._model.is_clone(one.model)
+            loaded
+            for loaded in management.current_loaded_models
+            if loaded.device == device
+            and loaded.model is not None
+            and loaded.model not in needed_models
+            and not self._model.is_clone(loaded.model)
         ]
 
     def pin(self, tensor: Tensor) -> bool:
-        """Pin within the host's own limit; beyond it the tensor is fetched more slowly."""
+        """Pin a tensor within the host's own limit, beyond which it is fetched more slowly."""
         return management.pin_memory(tensor)
 
     def unpin(self, tensor: Tensor) -> None:

@@ -112,16 +112,16 @@ def is_there(name: str) -> bool:
     if form is None:
         return False
     try:
-        thing: Any = MODULES[form["module"]]()
+        host_object: Any = MODULES[form["module"]]()
         for part in (form["attribute"] or "").split("."):
-            thing = getattr(thing, part) if part else thing
+            host_object = getattr(host_object, part) if part else host_object
     except Exception:  # a moved module may fail on import in any way
         return False
     if form["first"] is not None:
         first = form["first"].split(", ")
-        parameters = [name for name in inspect.signature(thing).parameters if name != "self"]
+        parameters = [name for name in inspect.signature(host_object).parameters if name != "self"]
         return parameters[: len(first)] == first
-    return form["word"] is None or form["word"] in code_words(thing)
+    return form["word"] is None or form["word"] in code_words(host_object)
 
 
 _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
@@ -131,28 +131,28 @@ _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
 def code_words(thing: Any) -> frozenset[str]:
     """Names and strings in the code of a module, class or function, read from its compiled form."""
     words: set[str] = set()
-    waiting, seen = [thing], set()
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, (types.ModuleType, type)) and id(item) not in seen:
-            seen.add(id(item))
+    pending, seen_ids = [thing], set()
+    while pending:
+        item = pending.pop()
+        if isinstance(item, (types.ModuleType, type)) and id(item) not in seen_ids:
+            seen_ids.add(id(item))
             owner = item.__name__ if isinstance(item, types.ModuleType) else item.__module__
             words.update(vars(item))
-            waiting += [
+            pending += [
                 value
                 for value in vars(item).values()
                 if isinstance(value, _CODE) and getattr(value, "__module__", owner) == owner
             ]
         elif isinstance(item, (property, staticmethod, classmethod)):
-            waiting.append(item.fget if isinstance(item, property) else item.__func__)
+            pending.append(item.fget if isinstance(item, property) else item.__func__)
         elif isinstance(item, types.FunctionType):
-            waiting += [inspect.unwrap(item).__code__, item.__code__]
-        elif isinstance(item, types.CodeType) and id(item) not in seen:
-            seen.add(id(item))
+            pending += [inspect.unwrap(item).__code__, item.__code__]
+        elif isinstance(item, types.CodeType) and id(item) not in seen_ids:
+            seen_ids.add(id(item))
             words.update(item.co_names, item.co_varnames)
-            waiting += item.co_consts
+            pending += item.co_consts
         elif isinstance(item, (tuple, frozenset)):
-            waiting += item
+            pending += item
         elif isinstance(item, str):
             words.add(item)
     return frozenset(words)
@@ -160,11 +160,11 @@ def code_words(thing: Any) -> frozenset[str]:
 
 def missing() -> dict[str, list[str]]:
     """Effect of each loss on this host: the names that are missing."""
-    lost = {
-        loses: [name for name in names if not is_there(name)]
-        for loses, names in SILENT_NAMES.items()
+    missing_names = {
+        effect: [name for name in names if not is_there(name)]
+        for effect, names in SILENT_NAMES.items()
     }
-    return {loses: names for loses, names in lost.items() if names}
+    return {effect: names for effect, names in missing_names.items() if names}
 
 
 def host_version() -> str:
@@ -178,15 +178,15 @@ def host_version() -> str:
 
 def say_missing(say: Callable[[str], None] = logging.warning) -> None:
     """Report the silent names that this host lacks and what won't work without them."""
-    lost = missing()
-    if not lost:
+    missing_names = missing()
+    if not missing_names:
         return
     lines = [
         f"[EgoX] This ComfyUI ({host_version()}) lacks names that EgoX relies on. EgoX knows "
         f"{FLOOR} and newer: update the older of the two."
     ]
     lines += [
-        f"[EgoX]   will not work: {loses}; missing: {', '.join(names)}"
-        for loses, names in lost.items()
+        f"[EgoX]   will not work: {effect}; missing: {', '.join(names)}"
+        for effect, names in missing_names.items()
     ]
     say("\n".join(lines))

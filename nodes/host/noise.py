@@ -23,7 +23,7 @@ class ReleasedNoise:
         self.seed = seed
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
-        """Float32 noise in the latent's shape; of a part of a batch, that part's."""
+        """Draw float32 noise in the latent's shape, or the part of it for a part of a batch."""
         shape = tuple(input_latent["samples"].shape)
         places = input_latent.get("batch_index")
         if places is None:
@@ -32,10 +32,10 @@ class ReleasedNoise:
 
 
 def first_noise(latent: Tensor, seed: int, noise: str) -> Tensor:  # [B, ...] -> [1, ...]
-    """Noise of one clip, as a sampler with this seed and choice starts from it."""
-    one = torch.zeros_like(latent[:1], device="cpu")
+    """Draw the noise of one clip from which a sampler with this seed and choice starts."""
+    one_latent = torch.zeros_like(latent[:1], device="cpu")
     return (
-        released_noise(tuple(one.shape), seed)
+        released_noise(tuple(one_latent.shape), seed)
         if noise == RELEASED
-        else comfy.sample.prepare_noise(one, seed)
+        else comfy.sample.prepare_noise(one_latent, seed)
     )

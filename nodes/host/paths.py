@@ -79,27 +79,29 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
             expected="a file",
             fix="choose one from the list, or upload one to the input folder",
         )
-    plain, annotated = folder_paths.annotated_filepath(name)
-    plain = plain.strip().replace("\\", "/")
-    if ".." in PurePosixPath(plain).parts:
+    plain_name, annotated = folder_paths.annotated_filepath(name)
+    plain_name = plain_name.strip().replace("\\", "/")
+    if ".." in PurePosixPath(plain_name).parts:
         raise _outside(name, what)
     # By name, before anything is looked at: on Windows, to ask whether //server/share/x exists logs
     # in to that server.
-    if plain.startswith("/") or Path(plain).anchor:
-        raise _absolute(plain, what)
+    if plain_name.startswith("/") or Path(plain_name).anchor:
+        raise _absolute(plain_name, what)
     roots = [Path(annotated)] if annotated else [*input_roots(), *model_roots()]
-    candidates = [(root, root / plain) for root in roots]
-    if plain.split("/")[0] == "sample" and not annotated:
-        candidates.insert(1, (SAMPLE, PACK_ROOT / plain))  # a user's own input/sample/… comes first
-    escaped = False
+    candidates = [(root, root / plain_name) for root in roots]
+    if plain_name.split("/")[0] == "sample" and not annotated:
+        candidates.insert(
+            1, (SAMPLE, PACK_ROOT / plain_name)
+        )  # a user's own input/sample/… comes first
+    is_outside = False
     for root, path in candidates:
         if not _exists(path):
             continue
         if not path.resolve().is_relative_to(root.resolve()):
-            escaped = True
+            is_outside = True
         elif path.is_file() or folder_too:
             return path.resolve()
-    if escaped:
+    if is_outside:
         raise _outside(name, what)
     raise EgoXInputError(
         what,
@@ -137,18 +139,19 @@ def fingerprint(name: str | Path) -> str:
     The host saves it in every video and picture of the graph, where a path would tell the user's
     name, and a size and time which file it was.
     """
-    seen: list[Any] = []
+    file_state: list[Any] = []
     with contextlib.suppress(EgoXInputError, OSError):  # no file: the digest of its name
         path = resolve(name, "file", folder_too=True) if isinstance(name, str) else name
         state = path.stat()
-        seen = [state.st_mtime_ns, state.st_size]
+        file_state = [state.st_mtime_ns, state.st_size]
         if path.is_dir():
-            seen = [
+            file_state = [
                 (p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(path.iterdir())
             ]
-    own = name if isinstance(name, str) else name.name
+    own_name = name if isinstance(name, str) else name.name
     # A name may be no Unicode.
-    return hashlib.sha256(f"{own}|{seen}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    digest = hashlib.sha256(f"{own_name}|{file_state}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
 
 
 def list_files(suffixes: tuple[str, ...]) -> list[str]:
@@ -158,7 +161,7 @@ def list_files(suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    names, seen = [], 0
+    names, seen_count = [], 0
     for folder, folders, files in os.walk(
         root
     ):  # links to folders are not followed: they may lead in circles
@@ -168,8 +171,8 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
             for f in files
             if f.lower().endswith(suffixes) and not f.startswith(".")
         ]
-        seen += len(files)
-        if seen > LIST_LIMIT:
+        seen_count += len(files)
+        if seen_count > LIST_LIMIT:
             break
     return iter(sorted(names))
 
@@ -184,14 +187,14 @@ def _outside(name: str, what: str) -> EgoXInputError:
 
 
 def _absolute(name: str, what: str) -> EgoXInputError:
-    own = Path(name)
+    path = Path(name)
     inputs = input_roots()[0]
     return EgoXInputError(
         what,
         got=f"{name!r}, an absolute path",
         expected="a name relative to the input folder, the same on every machine",
-        fix=f"write {own.relative_to(inputs).as_posix()!r}"
-        if own.is_relative_to(inputs)
+        fix=f"write {path.relative_to(inputs).as_posix()!r}"
+        if path.is_relative_to(inputs)
         else "copy the file into the input folder and choose it there",
     )
 
@@ -209,8 +212,7 @@ def beside_video(frames: Frames, name: str) -> Path | None:
 
 
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
-    """Append the small model's folders to the host's search paths; calling it again changes
-    nothing.
+    """Append the small model's folders to the host's search paths, once however often it is called.
 
     The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The
     folders go to the end, so that a file of the same name in the user's own folders wins, and "save

@@ -1,5 +1,8 @@
-"""Results of a function's last calls, for a node that runs again because another input changed; what
-pictures were drawn from; nodes that have to run again."""
+"""What is remembered between runs.
+
+Results of a function's last calls, for a node that runs again because another input changed. What
+pictures were drawn from. Nodes that have to run again.
+"""
 
 import functools
 import weakref
@@ -24,15 +27,15 @@ def remembered(slots: int) -> Callable[[Callable], Callable]:
     nobody may change, are."""
 
     def decorate(function: Callable) -> Callable:
-        known: deque[tuple[tuple, Any]] = deque(maxlen=slots)
+        last_calls: deque[tuple[tuple, Any]] = deque(maxlen=slots)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            for before, result in known:
-                if len(before) == len(args) and all(map(_same, before, args)):
+            for last_arguments, result in last_calls:
+                if len(last_arguments) == len(args) and all(map(_same, last_arguments, args)):
                     return result
             result = function(*args)
-            known.append((tuple(map(_reference, args)), result))
+            last_calls.append((tuple(map(_reference, args)), result))
             return result
 
         return call

@@ -22,7 +22,7 @@ SIGMAS, CALLBACK = 2, 4  # places among outer_sample's arguments after the noise
 
 
 class PartSeconds:
-    """Seconds per named part of a run; on CUDA by events that are read at the end, so nothing
+    """Seconds per named part of a run, on CUDA by events that are read at the end, so that nothing
     waits.
 
     Other devices than CUDA and CPU work in the background without such events: nothing is measured.
@@ -53,11 +53,11 @@ class PartSeconds:
         self._spans.setdefault(part, []).append((begin, end))
 
     def total(self, *parts: str) -> float:
-        """Seconds of these parts together; waits for the device."""
+        """Add up the seconds of these parts, waiting for the device."""
         return sum(_span_seconds(*span) for part in parts for span in self._spans.get(part, ()))
 
     def mean(self, part: str) -> float:
-        """Seconds per span of a part; 0 where there is none."""
+        """Average the seconds per span of a part, 0 without any."""
         return self.total(part) / max(1, len(self._spans.get(part, ())))
 
 
@@ -69,7 +69,7 @@ def _span_seconds(begin: Any, end: Any) -> float:
 
 
 class StepListener:
-    """An OUTER_SAMPLE wrapper; subclasses say in :meth:`after_step` what they do with a step."""
+    """An OUTER_SAMPLE wrapper, whose subclasses say in :meth:`after_step` what they do with a step."""
 
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
@@ -79,13 +79,13 @@ class StepListener:
     ) -> Tensor:
         if self.node_id is None or len(args) <= CALLBACK:
             return executor(noise, *args, **kwargs)
-        inner, started = args[CALLBACK], time.monotonic()
+        host_callback, start_s = args[CALLBACK], time.monotonic()
         latent_format = executor.class_obj.model_patcher.get_model_object("latent_format")
 
         def callback(step: int, x0: Tensor, x: Tensor, total: int) -> None:
-            if inner is not None:
-                inner(step, x0, x, total)
-            self.after_step(step + 1, total, time.monotonic() - started, x0, latent_format)
+            if host_callback is not None:
+                host_callback(step, x0, x, total)
+            self.after_step(step + 1, total, time.monotonic() - start_s, x0, latent_format)
 
         return executor(noise, *args[:CALLBACK], callback, *args[CALLBACK + 1 :], **kwargs)
 

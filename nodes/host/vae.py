@@ -1,4 +1,4 @@
-"""The host's VAE, whole or in tiles by one rule for both ways; and the picture embedding, which
+"""The host's VAE, whole or in tiles by one rule for both ways, and the picture embedding, which
 needs its decoder."""
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ def encode_video(
     images: Tensor,  # [T, H, W, 3] float32 0...1
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [1, 16, t, h, w] raw VAE latent (its mean, the host never samples the posterior)
-    """One clip through the host's video VAE; remembered, as another seed or LoRA strength has the
-    same clip encoded again."""
+    """Encode one clip with the host's video VAE.
+
+    The result is remembered, as another seed or LoRA strength has the same clip encoded again.
+    """
     with told_passes(vae, "encoder", 1 + (len(images) - 1) // 2):
         if tile_size == 0:
             return vae.encode(images)

@@ -13,7 +13,10 @@ from ...egox_core.video import frame_rate, host_sound
 def native_video(
     frames: Tensor, fps: float | None, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
-    """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it.
+    """Make the host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video does.
+
+    Without a known fps it is None. The sound, of which the host saves few forms, is brought to
+    one of them.
 
     None as fps is not known. Its sound, of which the host saves few forms, is brought to one of them."""
     if audio is not None:
@@ -25,12 +28,12 @@ def native_video(
 
 
 def audio_of(sound: Sound) -> Input.Audio:
-    """The host's AUDIO of a sound."""
+    """Wrap a sound as the host's AUDIO."""
     return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:
-    """Frames a second of what has times; None where they don't say."""
+    """Look up the frames per second of what has times, if they say so."""
     if clip is None:
         return None
     frames = clip.frames

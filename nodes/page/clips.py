@@ -38,13 +38,13 @@ async def save_clip(request: web.Request) -> web.Response:
 
     Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries
     its workflow."""
-    about, pictures = await _receive(request)
-    return web.json_response(await asyncio.to_thread(write_clip, about, pictures))
+    description, pictures = await _receive(request)
+    return web.json_response(await asyncio.to_thread(write_clip, description, pictures))
 
 
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
     """Receive the description of the clip, and its pictures."""
-    about, pictures, received = b"", list[bytes](), 0
+    description, pictures, received = b"", list[bytes](), 0
     async for part in parts_of(request):
         data = bytearray()
         async for block in blocks_of(part, 2**20):
@@ -55,14 +55,14 @@ async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
                 )
             data += block
         if part.name == "about":
-            about = bytes(data[:ABOUT_BYTES])
+            description = bytes(data[:ABOUT_BYTES])
         else:
             pictures.append(bytes(data))
-    return json_object(about, "about"), pictures
+    return json_object(description, "about"), pictures
 
 
 def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
-    """Write the video; the route's answer.
+    """Write the video, and give the route's answer.
 
     Raises:
         EgoXInputError: no clip.
@@ -121,17 +121,19 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
 
 
 def run_metadata(run: str) -> dict[str, Any]:
-    """Metadata that the host's own Save nodes write of a run; empty where the host forgot it or has
-    it turned off."""
+    """Collect the metadata that the host's own Save nodes write of a run.
+
+    Empty where the host forgot it or has it turned off.
+    """
     from comfy.cli_args import args
 
     server = running_server()
     if server is None or args.disable_metadata:
         return {}
-    kept = server.prompt_queue.get_history(prompt_id=run).get(run)
-    if kept is None:
+    history = server.prompt_queue.get_history(prompt_id=run).get(run)
+    if history is None:
         return {}
-    _, _, prompt, extra, *_ = kept["prompt"]
+    _, _, prompt, extra, *_ = history["prompt"]
     return {**(extra.get("extra_pnginfo") or {}), "prompt": prompt}
 
 

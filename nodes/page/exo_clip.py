@@ -40,9 +40,9 @@ async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
 
 @reads_file
 async def exo_frame(request: web.Request, name: str) -> web.StreamResponse:
-    """JPEG of frame ``frame`` of ``?file=…``, the whole picture."""
-    wanted = whole_number(request.query.get("frame", "0")) or 0
-    return unkept(await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted)))
+    """Send frame ``frame`` of ``?file=…`` as a JPEG of the whole picture."""
+    frame = whole_number(request.query.get("frame", "0")) or 0
+    return unkept(await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), frame)))
 
 
 def frame_jpeg(path: Path, number: int) -> bytes:

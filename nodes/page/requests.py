@@ -169,8 +169,8 @@ def json_object(raw: bytes, what: str = "request") -> dict:
             expected="texts of Unicode",
             fix="correct them",
         ):
-            plain = json.dumps(body, ensure_ascii=False).encode("utf-8")
-        if ESCAPED_NUL.search(plain):
+            raw_text = json.dumps(body, ensure_ascii=False).encode("utf-8")
+        if ESCAPED_NUL.search(raw_text):
             raise EgoXInputError(
                 what, got="a NUL in a text", expected="plain texts", fix="leave it out"
             )

@@ -86,7 +86,7 @@ LATEST = Latest()
 def guarded(
     limit: int,
 ) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
-    """A handler of a JSON body as a route's handler: who may ask, how much, and what a failure
+    """Wrap a handler of a JSON body as a route's handler: who may ask, how much, and what a failure
     answers."""
 
     def wrap(handler: Handler):
@@ -117,19 +117,21 @@ async def in_worker(function: Callable, *arguments, worker: ThreadPoolExecutor =
 
 @guarded(SMALL_BODY)
 async def cloud(body: dict) -> web.Response:
-    """Points as bytes: float32 xyz of all, then uint8 rgb. ``part``: static, or moving with
-    ``frame``."""
+    """Send points as bytes: float32 xyz of all, then uint8 rgb.
+
+    ``part``: static, or moving with ``frame``.
+    """
     entry = scene_entry(body)
     part = body.get("part", "static")
     if part not in ("static", "moving"):
         raise EgoXInputError(
             "part", got=repr(part)[:40], expected="static or moving", fix="send one of them"
         )
-    most = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
+    most_points = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
     frame = frame_of(body, entry)
     points = entry.static if part == "static" else await in_worker(entry.moving, frame)
-    if len(points) > most:
-        points = points.first(most)
+    if len(points) > most_points:
+        points = points.first(most_points)
     return unkept(await in_worker(points.packed), BYTES, {"X-EgoX-Points": str(len(points))})
 
 
@@ -181,8 +183,8 @@ def _draw(
     points = functools.reduce(
         CoarsePoints.joined, (part if dense else part.first(part.released) for part in parts)
     )
-    of = (entry.scene, frame) if seen else None
-    rgb, coverage, classes = points.picture(ego, size, of)
+    scene_frame = (entry.scene, frame) if seen else None
+    rgb, coverage, classes = points.picture(ego, size, scene_frame)
     return jpeg(rgb if classes is None else mark_seen(rgb, classes)), coverage
 
 
@@ -198,9 +200,11 @@ async def exo_frame(body: dict) -> web.Response:
 
 @guarded(SMALL_BODY)
 async def pick(body: dict) -> web.Response:
-    """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture); with
-    ``head`` true the centre of the head there; with ``wearer``, the head's place, what is no part
-    of that person."""
+    """Find the point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture).
+
+    With ``head`` true it is the centre of the head there. With ``wearer``, the head's place, no
+    point is a part of that person.
+    """
     entry = scene_entry(body)
     frame = frame_of(body, entry)
     width, height = entry.scene.exo.camera.stored_size
@@ -208,8 +212,8 @@ async def pick(body: dict) -> web.Response:
     if body.get("head") is True:
         query = functools.partial(pick_head, lens_guessed=entry.scene.exo.lens_guessed)
     else:
-        given = body.get("wearer")
-        wearer = None if given is None else direction(given, "wearer")
+        wearer_place = body.get("wearer")
+        wearer = None if wearer_place is None else direction(wearer_place, "wearer")
         query = functools.partial(pick_point, wearer=wearer)
     hit = await in_worker(_pick, entry, frame, pixel, query)
     if hit is None:
@@ -230,8 +234,8 @@ def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Calla
 
 @guarded(SMALL_BODY)
 async def camera(body: dict) -> web.Response:
-    """The ego camera that the node's menu stands for, and the rim of its picture as rays in upright
-    axes."""
+    """Send the ego camera that the node's menu stands for, and the rim of its picture as rays in
+    upright axes."""
     name = str(body.get("camera"))
     model = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
     outline = await in_worker(lens_outline, model)
@@ -246,15 +250,18 @@ async def camera(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def import_keyframes(body: dict) -> web.Response:
-    """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from
-    upright ``poses``."""
+    """Make a keyframe document from files' ``texts``, a ``file`` in the host's folders, or upright
+    ``poses``."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
     document, note = await in_worker(_imported, body, scene, worker=FILES)
     return web.json_response({"document": document, "note": note})
 
 
 def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
-    """(keyframe document, note): files are looked for and read here, not on the event loop."""
+    """Import a keyframe document, with a note on it.
+
+    Files are looked for and read here, not on the event loop.
+    """
     model, clip = lens(body), moments(body)
     up = direction(body.get("up"), "up").tolist()
     options = (
@@ -288,7 +295,7 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 
 @guarded(FILE_BODY)
 async def export_keyframes(body: dict) -> web.Response:
-    """A keyframe ``document`` as a file of some ``form``, for the page to save."""
+    """Send a keyframe ``document`` as a file of some ``form``, for the page to save."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
     name, content = await in_worker(
         lambda: export_path(
@@ -306,15 +313,17 @@ async def export_keyframes(body: dict) -> web.Response:
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """Origin of a pose ``node``'s scene and path in the page's ``graph`` now; whether the file of
-    its poses is known to be missing, or to have none; the mark of its video, where that is
-    known."""
+    """Describe a pose ``node`` in the page's ``graph`` now.
+
+    The answer: the origin of its scene and path; whether the file of its poses is known to be
+    missing, or to have none; the mark of its video, where that is known.
+    """
     node, graph = body.get("node"), body.get("graph")
     if (
         not isinstance(node, str)
         or not isinstance(graph, dict)
         or node not in graph
-        or not all(isinstance(each, dict) for each in graph.values())
+        or not all(isinstance(entry, dict) for entry in graph.values())
     ):
         raise EgoXInputError(
             "graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both"
@@ -332,7 +341,7 @@ async def graph_origin(body: dict) -> web.Response:
 
 
 def poses_missing(graph: Graph, node: str) -> bool:
-    """True where the node's poses are to come from beside the exo video, and none are there."""
+    """Check whether the node's poses are to come from beside the exo video, and none are there."""
     values = inputs_of(graph, node)
     source, base = (values.get("source"), values.get("file")), linked(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:
@@ -341,8 +350,8 @@ def poses_missing(graph: Graph, node: str) -> bool:
 
 
 def has_poses(graph: Graph, node: str) -> bool:
-    """Check whether the meta.json beside the exo video may give ego poses; True where that isn't
-    known before a run."""
+    """Check whether the meta.json beside the exo video may give ego poses (True where that isn't
+    known before a run)."""
     video = exo_video(graph, node)
     try:
         return video is None or read_meta(video.parent / META).ego is not None
@@ -352,8 +361,8 @@ def has_poses(graph: Graph, node: str) -> bool:
 
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
-    """A page asks for a scene that was dropped: the node's next run keeps it again instead of
-    coming from the cache."""
+    """Have the node's next run keep its scene again, instead of coming from the cache, after it was
+    dropped."""
     node = body.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= 100:
         raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
@@ -364,7 +373,7 @@ async def renew(body: dict) -> web.Response:
 
 
 def scene_entry(body: dict) -> SceneEntry:
-    """The store's entry of the request's token.
+    """Look up the store's entry of the request's token.
 
     Raises:
         SceneExpired: the store has dropped it.
@@ -381,12 +390,12 @@ def scene_entry(body: dict) -> SceneEntry:
 
 
 def frame_of(body: dict, entry: SceneEntry) -> int:
-    """The request's frame of a scene, 0 if it names none."""
+    """Read the request's frame of a scene, 0 if it names none."""
     return whole_number(body, "frame", 0, entry.frames - 1, 0)
 
 
 def lens(body: dict) -> CameraModel:
-    """The request's ego camera.
+    """Read the request's ego camera.
 
     Raises:
         EgoXInputError: no camera, or one of absurd size.
@@ -403,15 +412,15 @@ def lens(body: dict) -> CameraModel:
 
 
 def moments(body: dict) -> Frames:
-    """The request's frames in use."""
-    whole = whole_number(body, "source_frames", 0, MOST_FRAMES, 0)
-    return Frames.stated(body.get("indices"), body.get("times_s"), whole or None)
+    """Read the request's frames in use."""
+    source_count = whole_number(body, "source_frames", 0, MOST_FRAMES, 0)
+    return Frames.stated(body.get("indices"), body.get("times_s"), source_count or None)
 
 
 @reads_file
 async def sample_video(request: web.Request, name: str) -> web.StreamResponse:
-    """The file that *Load Exo Video* would read for ``?file=sample/…``; 400: no video of a
-    sample."""
+    """Send the file that *Load Exo Video* would read for ``?file=sample/…``, or 400 for no video of
+    a sample."""
     if not name.startswith("sample/") or not name.lower().endswith(SAMPLE_SUFFIXES):
         return refuse(400, "file must name a video, sample/…")
     return web.FileResponse(await asyncio.to_thread(resolve, name, "sample video"))

@@ -76,7 +76,7 @@ class SceneEntry:
 
 
 class SceneStore:
-    """The last scenes, least recently used dropped; safe to use from several threads."""
+    """The last scenes, least recently used dropped, safe to use from several threads."""
 
     def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
         self._most, self._cap = most, cap
@@ -84,8 +84,7 @@ class SceneStore:
         self._lock = threading.Lock()
 
     def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
-        """Keep a scene and give it a token; the same scene and frames keep the token that they
-        have."""
+        """Keep a scene under a token, the one that it already has if scene and frames are the same."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.scene is scene and (entry.images is images or not entry.whole):
@@ -122,18 +121,18 @@ SCENES = SceneStore()
 def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
     static = CoarsePoints.of(scene.static)
     size = tensor_bytes((scene, images, static))
-    whole = size <= cap
-    if not whole:
+    fits_whole = size <= cap
+    if not fits_whole:
         size = tensor_bytes(static)
         images = None
     return SceneEntry(
         token=secrets.token_urlsafe(24),
-        scene=scene if whole else _thin_scene(scene),
+        scene=scene if fits_whole else _thin_scene(scene),
         images=images,
         static=static,
         up=up_of_scene(scene),
         size_bytes=size,
-        whole=whole,
+        whole=fits_whole,
     )
 
 
@@ -143,28 +142,28 @@ def _thin_scene(scene: PointCloud) -> PointCloud:
     return replace(scene, static=none, moving=(none,) * scene.frame_count)
 
 
-def tensor_bytes(thing: object, seen: set[int] | None = None) -> int:
+def tensor_bytes(thing: object, seen_ids: set[int] | None = None) -> int:
     """Bytes of all tensors that a payload keeps from being freed, each storage once."""
-    seen = set() if seen is None else seen
+    seen_ids = set() if seen_ids is None else seen_ids
     if isinstance(thing, Tensor):
         storage = thing.untyped_storage()
-        if storage.data_ptr() in seen:
+        if storage.data_ptr() in seen_ids:
             return 0
-        seen.add(storage.data_ptr())
+        seen_ids.add(storage.data_ptr())
         return storage.nbytes()
-    if id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None))):
+    if id(thing) in seen_ids or isinstance(thing, (str, bytes, int, float, type(None))):
         return 0
-    seen.add(id(thing))
+    seen_ids.add(id(thing))
     if isinstance(thing, (list, tuple)):
-        return sum(tensor_bytes(part, seen) for part in thing)
+        return sum(tensor_bytes(part, seen_ids) for part in thing)
     if isinstance(thing, dict):
-        return sum(tensor_bytes(part, seen) for part in thing.values())
+        return sum(tensor_bytes(part, seen_ids) for part in thing.values())
     names = (
         [f.name for f in fields(thing)]
         if is_dataclass(thing)
         else list(getattr(thing, "__dict__", ()))
     )
-    return sum(tensor_bytes(getattr(thing, name), seen) for name in names)
+    return sum(tensor_bytes(getattr(thing, name), seen_ids) for name in names)
 
 
 def jpeg(rgb: Tensor) -> bytes:  # [H, W, 3] uint8

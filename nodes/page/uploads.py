@@ -46,35 +46,38 @@ async def limit(request: web.Request) -> web.Response:
 
 @takes_files
 async def upload(request: web.Request) -> web.Response:
-    """Files of one take as multipart/form-data; what they are, by names for the nodes' inputs."""
+    """Receive files of one take as multipart/form-data, and answer what they are, by names for the
+    nodes' inputs."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
     name = uuid.uuid4().hex
-    staging = root / f".{name}.part"
+    staging_folder = root / f".{name}.part"
     with file_lock(root / name):  # another server would take it for a leftover
         try:
-            staging.mkdir(parents=True)
-            names = await _receive(request, staging)
-            return web.json_response(await asyncio.to_thread(placed_files, staging, root, names))
+            staging_folder.mkdir(parents=True)
+            names = await _receive(request, staging_folder)
+            return web.json_response(
+                await asyncio.to_thread(placed_files, staging_folder, root, names)
+            )
         finally:
-            await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, staging_folder, ignore_errors=True)
 
 
 async def _receive(request: web.Request, folder: Path) -> list[str]:
-    """Write the request's files into a folder; their names there, with the folders that they
-    had."""
+    """Write the request's files into a folder, and list their names there, with the folders that
+    they had."""
     too_large = web.HTTPRequestEntityTooLarge(
         max_size=request.client_max_size, actual_size=request.content_length or 0
     )
-    most, received, names = request.client_max_size, 0, list[str]()
-    if (request.content_length or 0) > most + MULTIPART_HEAD:
+    most_bytes, received_bytes, names = request.client_max_size, 0, list[str]()
+    if (request.content_length or 0) > most_bytes + MULTIPART_HEAD:
         raise too_large
     async for part in parts_of(request):
         if not part.filename:
             continue
         name = "/".join(
-            safe_name(each)
-            for each in re.split(r"[/\\]", part.filename)
-            if each not in ("", ".", "..")
+            safe_name(part_name)
+            for part_name in re.split(r"[/\\]", part.filename)
+            if part_name not in ("", ".", "..")
         )
         suffix = Path(name).suffix.lower()
         if suffix not in UPLOAD_SUFFIXES:
@@ -95,8 +98,8 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as target:
             async for block in blocks_of(part, BLOCK):
-                received += len(block)
-                if received > most:
+                received_bytes += len(block)
+                if received_bytes > most_bytes:
                     raise too_large
                 target.write(block)
     if not names:
@@ -113,21 +116,21 @@ def _fix_of(suffix: str) -> str:
 
 
 def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
-    """Received files as the page hears of them: where they lie now and what they are.
+    """Store received files, and describe for the page where they lie now and what they are.
 
     Raises:
         EgoXInputError: no take's files.
         OSError: the disk refuses.
     """
-    placed, files = store_upload(staging, root, names)
+    upload_place, files = store_upload(staging, root, names)
 
     def named(path: Path | None) -> str | None:
         return None if path is None else path.relative_to(root.parent).as_posix()
 
     return {
-        "folder": placed.folder.name,
-        "name": placed.name,
-        "reused": placed.reused,
+        "folder": upload_place.folder.name,
+        "name": upload_place.name,
+        "reused": upload_place.reused,
         "video": named(files.video),
         "depth": named(files.depth),
         "camera": named(files.camera),

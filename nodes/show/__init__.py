@@ -1,4 +1,4 @@
-"""What nodes show of their results; nothing else draws, and nothing else judges a result.
+"""Display of the nodes' results, the only place that draws or judges one.
 
 ``shown`` has a function for each kind of result. A host that was started by ``python -X
 egox_show=0``, for runs that nobody looks at, makes it None, and nothing that it needs is imported.

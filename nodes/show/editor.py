@@ -62,11 +62,13 @@ def editor_data(
 def clip_of(
     trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
 ) -> tuple[list[float], list[float]]:
-    """(indices, times_s) of the frames in use, as keyframes count them."""
+    """List indices and times_s of the frames in use, as keyframes count them."""
     count = len(trajectory)
-    timed = scene is not None and scene.frame_count >= count
-    own = scene.frames.from_zero().of(slice(count)) if timed else Frames.of_count(count)
-    in_use = frames.or_those(own)
+    scene_covers = scene is not None and scene.frame_count >= count
+    known_frames = (
+        scene.frames.from_zero().of(slice(count)) if scene_covers else Frames.of_count(count)
+    )
+    in_use = frames.or_those(known_frames)
     return in_use.indices.tolist(), in_use.times_s.tolist()
 
 

@@ -63,10 +63,10 @@ def geometry_data(
 
 def guided_node(graph: Graph, node: str) -> str | None:
     """Find the node whose λ_g acts on what this node gives or takes, None where there is none."""
-    before = set(upstream_ids(graph, node))
-    for name, other in graph.items():
-        if other.get("class_type") in GUIDED and (
-            name in before or node in upstream_ids(graph, name)
+    upstream = set(upstream_ids(graph, node))
+    for name, entry in graph.items():
+        if entry.get("class_type") in GUIDED and (
+            name in upstream or node in upstream_ids(graph, name)
         ):
             return name
     return None

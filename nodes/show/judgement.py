@@ -1,4 +1,4 @@
-"""How near a decoded ego video comes to the path that it was ordered on, and to the wearer's own
+"""Comparison of a decoded ego video with the path that it was ordered on, and with the wearer's own
 video."""
 
 from dataclasses import replace
@@ -32,18 +32,21 @@ def followed_path(
     depth: DepthVideo | None = None,
     exo_images: Tensor | None = None,
 ) -> tuple[PathError | str | None, str]:
-    """Measure the angle of decoded frames to the ordered path, or say why there is none, None
-    without scene or path; and by which geometry, "" where it is the scene's own.
+    """Measure the angle of decoded frames to the ordered path, or say why there is none (None
+    without scene or path).
+
+    The second result says by which geometry, "" for the scene's own. A scene of Ego-Exo4D as
+    the released presets have it is judged by the exact one instead.
 
     A scene of Ego-Exo4D as the released presets have it is judged by the exact one instead.
     """
     if scene is None or trajectory is None:
         return None, ""
     try:  # what doesn't fit here must not cost a sampled video
-        exact = None
+        exact_result = None
         if depth is not None and exo_images is not None and scene.exo == depth.exo:
-            exact = exact_views(exo_images, depth, trajectory)
-        views, geometry = exact or (ordered_views(scene, trajectory), "")
+            exact_result = exact_views(exo_images, depth, trajectory)
+        views, geometry = exact_result or (ordered_views(scene, trajectory), "")
         return judge(frames, views=views)[0].path, geometry and EXACT.format(geometry)
     except EgoXInputError as error:
         return f"Whether the view follows the path can't be judged: {error}", ""
@@ -53,11 +56,11 @@ def followed_path(
 def exact_views(
     exo_images: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
 ) -> tuple[PathViews, str] | None:
-    """Draw the exact scene from the ordered path, with a note on it; None where it isn't known."""
-    exact = exact_scene(exo_images, depth, trajectory, progress=host_progress())
-    if exact is None:
+    """Draw the exact scene from the ordered path, with a note on it, if it is known."""
+    exact_result = exact_scene(exo_images, depth, trajectory, progress=host_progress())
+    if exact_result is None:
         return None
-    points, note = exact
+    points, note = exact_result
     return PathViews.of(points, trajectory, progress=host_progress()), note
 
 
@@ -69,10 +72,10 @@ def ordered_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
 
 
 def angle_curve(followed: PathError, frames: int) -> dict[str, Any]:
-    """Degrees off the path, one for each of so many frames."""
+    """List the degrees off the path, one for each of so many frames."""
     angles = [
-        float(angle) if known else None
-        for angle, known in zip(followed.angle_deg, followed.judged, strict=True)
+        float(angle) if is_judged else None
+        for angle, is_judged in zip(followed.angle_deg, followed.judged, strict=True)
     ]
     values = [angles[t // followed.step] for t in range(frames)]
     return {"label": "off the path", "unit": "°", "values": values}
@@ -92,28 +95,30 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
         info, (height, width) = probe_video(path), size
         if abs(info.fps / selection.rate - 1) > 0.001 or info.frame_count <= selection.last:
             return None
-        chosen = replace(
+        resized = replace(
             selection,
             source_size=(info.width, info.height),
             part=info.part,
             size=(width, height),
             resize="crop",
         )
-        return read_frames(path, info, chosen).float() / 255
+        return read_frames(path, info, resized).float() / 255
     except EgoXInputError:
         return None
 
 
 def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
-    """PSNR to the truth, dB, and a line about it, beside that of this node's run before where the
-    truth was the same."""
+    """Compute the PSNR to the truth, dB, and write a line about it.
+
+    The line names that of this node's run before, where the truth was the same.
+    """
     errors_db = judge(frames.cpu(), truth=truth.cpu())[0].psnr_db
     assert errors_db is not None  # there is a truth
-    now = float(errors_db.mean())
+    psnr_db = float(errors_db.mean())
     key = (truth.shape, float(truth.double().mean()))
-    before = _last_psnr.get(node)
-    _last_psnr[node] = (*key, now)
-    line = f"PSNR to the truth {now:.1f} dB"
-    if before is not None and before[:2] == key:
-        line += f"; the run before {before[2]:.1f} dB"
-    return now, line
+    last_run = _last_psnr.get(node)
+    _last_psnr[node] = (*key, psnr_db)
+    line = f"PSNR to the truth {psnr_db:.1f} dB"
+    if last_run is not None and last_run[:2] == key:
+        line += f"; the run before {last_run[2]:.1f} dB"
+    return psnr_db, line

@@ -1,5 +1,8 @@
-"""The players on the nodes: clips as contact sheets in the host's temp folder, sent to the page with
-a node's result; ``web/js/previews.js`` draws them."""
+"""The players on the nodes: clips as contact sheets in the host's temp folder, sent to the page
+with a node's result.
+
+``web/js/previews.js`` draws them.
+"""
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -69,7 +72,7 @@ def preview_ui(
         text += f"\n{seen_text(seen_shares(seen))}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
     frames = max(map(len, clips.values()), default=0)
-    step, sent = common_step(frames), []
+    step, stream_list = common_step(frames), []
     for name, clip in clips.items():
         size: Ui = {"max_side": max(clip.shape[1:3])} if name in whole else {}
         sheets = make_sheets(clip, step=step, progress=progress, **size)
@@ -77,12 +80,12 @@ def preview_ui(
         data["source"] = [clip.shape[2], clip.shape[1]]
         data["legend"] = (legends or {}).get(name)
         data["pick"] = pick if name == "ego" else None
-        sent.append(data)
+        stream_list.append(data)
     preview = {
         "kind": kind,
         "fps": float(clip_fps(timed) or UNTIMED_FPS),
         "frames": frames,
-        "streams": sent,
+        "streams": stream_list,
         "curve": curve,
         "mark": mark,
         "text": text,

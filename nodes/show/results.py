@@ -1,5 +1,7 @@
-"""What nodes show, one function for each kind of result. All but :func:`live` return the node's
-``ui``."""
+"""Display of results, one function for each kind of result.
+
+All but :func:`live` return the node's ``ui``.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -154,9 +156,9 @@ def prior(
         "depth": depth_picture,
         "exo": exo_images,
     }
-    covered = [100 * float(frame.float().mean()) for frame in prior.coverage]
+    coverage_percent = [100 * float(frame.float().mean()) for frame in prior.coverage]
     kinds = {note.kind for note in report.notes}
-    shown = preview_ui(
+    player_ui = preview_ui(
         "prior",
         streams,
         trajectory,
@@ -164,7 +166,7 @@ def prior(
         legends={"depth": legend},
         badge=next((str(kind.value) for kind in STRANGE if kind in kinds), None),
         progress=progress,
-        curve={"label": "coverage", "unit": "%", "values": covered},
+        curve={"label": "coverage", "unit": "%", "values": coverage_percent},
         geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
     )
     clips = {"exo": exo_images, "prior": prior.rgb, "truth": truth_beside(graph, (size, size))}
@@ -174,7 +176,7 @@ def prior(
     made_by = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
     # The host's form, queue and assets show it; "images" would also lie over our player.
     video = temp_video("prior", row, (clip_fps(trajectory) or UNTIMED_FPS) / step, made_by)
-    return {**shown, "video": [video]}
+    return {**player_ui, "video": [video]}
 
 
 def ego(
@@ -201,15 +203,15 @@ def ego(
     exo_images = made_of.get("exo_images")
     clips = {"exo": exo_images, "prior": made_of.get("prior"), "ego": frames, "truth": truth}
     lines, curve, measure = [f"{count} frames of {width}x{height}"], None, None
-    followed, geometry = followed_path(
+    path_error, geometry = followed_path(
         decoded, made_of.get("scene"), trajectory, made_of.get("depth"), exo_images
     )
-    if isinstance(followed, str):
-        lines.append(followed)
-    elif followed is not None:
-        lines.append(followed.text())
-        if bool(followed.judged.any()):
-            measure, curve = f"{followed.median_deg:.1f}°", angle_curve(followed, count)
+    if isinstance(path_error, str):
+        lines.append(path_error)
+    elif path_error is not None:
+        lines.append(path_error.text())
+        if bool(path_error.judged.any()):
+            measure, curve = f"{path_error.median_deg:.1f}°", angle_curve(path_error, count)
         if geometry:
             lines.append(geometry)
     if truth is not None and truth.shape[:3] == frames.shape[:3]:
@@ -218,18 +220,18 @@ def ego(
         measure = f"{near_db:.1f} dB"
     if observed is not None:
         # The classes are of the prior's geometry, and stay where another one was judged by.
-        off_path = followed if isinstance(followed, PathError) and not geometry else None
+        off_path = path_error if isinstance(path_error, PathError) and not geometry else None
         observed = observed.shown_as(off_path, lens, pinhole)
         lines.append(observed.text())
     # A pinhole view doesn't show the ego pixels that the model had.
-    led = None if pinhole else (made_of.get("depth"), trajectory, exo_images)
+    geometry_sources = None if pinhole else (made_of.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
         clips,
         trajectory,
         text="\n".join(lines),
         curve=curve,
-        geometry=led and geometry_data(*led, width, graph, node_id),
+        geometry=geometry_sources and geometry_data(*geometry_sources, width, graph, node_id),
         values=upstream_values(graph, node_id),
         measure=measure,
         seen=None if observed is None else observed.seen,
@@ -282,13 +284,13 @@ def attention(
 ) -> Ui:
     """Show a player of each map over the exo frame, where a click in the ego frame picks another
     pixel."""
-    shown = {heat.name: heat.picture(exo_images[frame])[None] for heat in maps}
+    heat_pictures = {heat.name: heat.picture(exo_images[frame])[None] for heat in maps}
     return preview_ui(
         "attention",
-        {"ego": ego_images, **shown},
+        {"ego": ego_images, **heat_pictures},
         text=text,
         legends={heat.name: heat.legend() for heat in maps},
-        whole=shown,
+        whole=heat_pictures,
         pick=PICK,
         mark={"x": pixel[0], "y": pixel[1], "frame": frame},
     )

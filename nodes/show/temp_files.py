@@ -20,11 +20,11 @@ def temp_file(name: str, data: bytes) -> dict[str, str]:
 
 
 def temp_video(name: str, frames: Tensor, fps: float, metadata: dict) -> dict[str, str]:
-    """Write a video; ``metadata`` as the host's own Save nodes write it."""
+    """Write a video, with ``metadata`` as the host's own Save nodes write it."""
     folder, file, counter, subfolder, _ = folder_paths.get_save_image_path(
         f"{SUBFOLDER}/{name}", folder_paths.get_temp_directory()
     )
     place = Path(folder) / f"{file}_{counter:05}_.mp4"
-    saved = None if args.disable_metadata else metadata
-    native_video(frames, fps).save_to(str(place), metadata=saved)
+    metadata_saved = None if args.disable_metadata else metadata
+    native_video(frames, fps).save_to(str(place), metadata=metadata_saved)
     return {"filename": place.name, "subfolder": subfolder, "type": "temp"}
