@@ -99,14 +99,14 @@ def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any
     Raises:
         EgoXInputError: as the dataclass itself.
     """
-    given = {}
+    arguments = {}
     for entry in fields(options):  # ty: ignore[invalid-argument-type]
         if entry.metadata and hasattr(args, entry.name):
             value = getattr(args, entry.name)
             values: Mapping[str, Any] = entry.metadata.get("values") or {}
             value = tuple(value) if isinstance(value, list) else value
-            given[entry.name] = values.get(value, value)
-    return options(**{**given, **more})
+            arguments[entry.name] = values.get(value, value)
+    return options(**{**arguments, **more})
 
 
 def numbers_like(example: str, mark: str, kind: type[float]) -> Callable[[str], tuple[float, ...]]:

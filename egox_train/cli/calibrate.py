@@ -59,10 +59,10 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
         print(f"note: {note}")
     print(f"scale: {outcome.scale.how}")
     for exo in outcome.exos:
-        known = (
+        accuracy = (
             f", {100 * exo.sd_m:.0f} cm and {exo.sd_deg:.1f} degrees (sd) at {exo.distance_m:.1f} m"
         )
-        print(f"{exo.name}: {exo.how}{'' if math.isnan(exo.sd_m) else known}")
+        print(f"{exo.name}: {exo.how}{'' if math.isnan(exo.sd_m) else accuracy}")
         if exo.clocks is not None:
             print(
                 f"{exo.name}: ego is {exo.clocks.offset_s:+.4f} s later, sd "
@@ -81,9 +81,9 @@ def _check(args: argparse.Namespace, progress: Progress) -> int:
     rows = check_set(args.recording, args.write, progress)
     for line in table(rows):
         print(line)
-    wrong = sum(row.wrong for row in rows)
-    mended = sum(row.wrong and row.mendable for row in rows) if args.write else 0
-    print(f"{wrong} of {len(rows)} episodes are wrong" + (f", {mended} mended" if mended else ""))
+    wrong_count = sum(row.wrong for row in rows)
+    mended_count = sum(row.wrong and row.mendable for row in rows) if args.write else 0
+    print(f"{wrong_count} of {len(rows)} episodes are wrong" + (f", {mended_count} mended" if mended_count else ""))
     if args.out is not None:
         write_json(args.out / CHECK, [row.to_json() for row in rows])
-    return 1 if wrong > mended else 0
+    return 1 if wrong_count > mended_count else 0

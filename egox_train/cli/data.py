@@ -87,8 +87,8 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    for what, why in outcome.skipped:
-        print(f"left out: {what}: {why}")
+    for video, why in outcome.skipped:
+        print(f"left out: {video}: {why}")
     print(f"{outcome.videos} exo videos ({outcome.new} made now): {args.out}")
     return 0
 

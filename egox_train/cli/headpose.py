@@ -33,8 +33,8 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
 
     head_target(args.take, meta=args.meta, replace=args.replace)
     options = from_arguments(HeadOptions, args)
-    trajectory, report, more = estimate_take(args.take, args.keypoints, options, progress)
-    path = write_head(args.take, trajectory, more, meta=args.meta, replace=args.replace)
+    trajectory, report, extra_fields = estimate_take(args.take, args.keypoints, options, progress)
+    path = write_head(args.take, trajectory, extra_fields, meta=args.meta, replace=args.replace)
     print(f"{report.text()}: {path}")
     for note in report.notes:
         print(f"note: {note}")

@@ -39,9 +39,9 @@ def launch(command: Sequence[str]) -> int:
         )
     with tempfile.TemporaryDirectory(prefix="egox-") as folder:
         stop = Path(folder) / "stop"
-        more: dict[str, Any] = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
+        posix_options: dict[str, Any] = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
         process = subprocess.Popen(
-            command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **more
+            command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **posix_options
         )
 
         def ask(number: int, frame: FrameType | None) -> None:
@@ -49,10 +49,10 @@ def launch(command: Sequence[str]) -> int:
                 process.terminate()
             stop.touch()
 
-        before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+        old_handlers = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
         try:
             code = process.wait()
         finally:
-            for number, handler in before.items():
+            for number, handler in old_handlers.items():
                 signal.signal(number, handler)
     return code if code >= 0 else KILLED - code

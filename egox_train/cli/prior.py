@@ -154,8 +154,8 @@ def render_take(args: argparse.Namespace) -> dict:
         now = time.perf_counter()
         seconds[name], started = round(now - started, 3), now
 
-    chosen = prior_preset(args.preset)
-    exo_lens, scale = chosen.exo_lens or "as given", chosen.scale or "as is"
+    preset = prior_preset(args.preset)
+    exo_lens, scale = preset.exo_lens or "as given", preset.scale or "as is"
     take = load_take(
         args.take,
         start_frame=args.start,
@@ -175,7 +175,7 @@ def render_take(args: argparse.Namespace) -> dict:
     points, _ = scene(frames, depth, progress=show)
     lap("scene")
     args.out.mkdir(parents=True, exist_ok=True)
-    drawn, seen = prior(
+    ego_prior, prior_report = prior(
         points,
         take.trajectory,
         args.preset,
@@ -186,11 +186,11 @@ def render_take(args: argparse.Namespace) -> dict:
         device=args.device,
         progress=show,
     )
-    masks = (mask.byte() * 255 for mask in drawn.coverage)
-    for name, frames in (("prior.mp4", drawn.rgb), ("coverage.mp4", masks)):
+    masks = (mask.byte() * 255 for mask in ego_prior.coverage)
+    for name, frames in (("prior.mp4", ego_prior.rgb), ("coverage.mp4", masks)):
         write_video(args.out / name, frames, take.frames.fps)
-    if drawn.seen is not None:
-        write_levels(args.out / SEEN, drawn.seen, take.frames.fps)
+    if ego_prior.seen is not None:
+        write_levels(args.out / SEEN, ego_prior.seen, take.frames.fps)
     lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
@@ -199,7 +199,7 @@ def render_take(args: argparse.Namespace) -> dict:
     report = {
         "take": take.name,
         "preset": args.preset,
-        "hidden_lines": args.hidden_lines or chosen.hidden_lines,
+        "hidden_lines": args.hidden_lines or preset.hidden_lines,
         "camera": args.camera or "the take's own, else aria_released",
         "exo_lens": take.lens_note,
         "scale": take.report.scale.content(),
@@ -207,8 +207,8 @@ def render_take(args: argparse.Namespace) -> dict:
         "frames": points.frame_count,
         "size": list(take.trajectory.ego.camera.stored_size),
         "seconds": seconds,
-        "coverage_mean": round(float(seen.covered.mean()), 5),
-        "coverage": [round(share, 5) for share in seen.covered.tolist()],
+        "coverage_mean": round(float(prior_report.covered.mean()), 5),
+        "coverage": [round(share, 5) for share in prior_report.covered.tolist()],
         "static_points": len(points.static),
         "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
         "torch": torch.__version__,
@@ -220,7 +220,7 @@ def render_take(args: argparse.Namespace) -> dict:
             *filter(None, [take.notes.placed]),
             take.report.scale.text(),
             *take.report.warnings(),
-            *map(str, (*motion.notes, *seen.notes[1:])),
+            *map(str, (*motion.notes, *prior_report.notes[1:])),
         ],
     }
     write_json(args.out / "report.json", report)

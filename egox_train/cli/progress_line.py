@@ -26,12 +26,12 @@ class ProgressLine:
             return
         self.shown = now
         rate = (now - self.started) / max(1, count - self.first)
-        left = (
+        time_left = (
             f", {_span(rate * (total - count))} left"
             if count < total
             else f" in {_span(now - self.started)}"
         )
-        line = f"[{count}/{total}] {stage}{left}"
+        line = f"[{count}/{total}] {stage}{time_left}"
         print(
             f"\r{line:<100}" if self.terminal else line,
             end="" if self.terminal and count < total else "\n",

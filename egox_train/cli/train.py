@@ -205,17 +205,17 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.generate import generate
 
     _say_info()
-    made = generate(
+    outcome = generate(
         args.cache,
         args.out,
         from_arguments(GenerateOptions, args),
         from_arguments(RunOptions, args),
         progress=progress,
     )
-    if isinstance(made, RunSums):
-        print(made)
+    if isinstance(outcome, RunSums):
+        print(outcome)
         return 0
-    clips, new = made
+    clips, new = outcome
     print(f"{clips} clips ({new} made now): {args.out}")
     return 0
 

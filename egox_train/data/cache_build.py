@@ -111,17 +111,17 @@ def build_cache(
     text = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision = None if settings.image_embedding == "none" else settings.clip_vision
     places = RunPlaces.of(run, settings.device, weights_bytes(settings.vae, text, vision))
-    own = part_of(shards, run.part)
-    todo = [s for s in own if not s.fits()]
+    part_shards = part_of(shards, run.part)
+    todo = [s for s in part_shards if not s.fits()]
     changed = _what_changed(folder, content | models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(folder, names={s.file.stem for s in own})
-    failures, done = run_all(
+    clear_leftovers(folder, names={s.file.stem for s in part_shards})
+    failures, results = run_all(
         _make_shard,
         todo,
         [shard.file.name for shard in todo],
         places,
-        before=len(own) - len(todo),
+        before=len(part_shards) - len(todo),
         stage="cache shards",
         progress=progress,
     )
@@ -132,13 +132,13 @@ def build_cache(
             expected="room on the disk, and models that run",
             fix="see the message, then start again: shards that are done are kept",
         )
-    made = sum(new for _, new in done)
+    new_count = sum(new for _, new in results)
     headers = [shard_header(s.file) for s in shards]
     left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
     outcome = CacheOutcome(
         clips=len(records) - len(left_out),
-        new=made,
-        kept=len(own) - made,
+        new=new_count,
+        kept=len(part_shards) - new_count,
         missing=sum(
             actual != s.fingerprint for s, (actual, _) in zip(shards, headers, strict=True)
         ),
@@ -224,8 +224,8 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     """List the settings that change a cache's contents: not paths or device, since models are known
     by hash."""
     values = asdict(settings)
-    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
-    return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
+    names = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
+    return {k: values[k] for k in names} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
 def _hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
@@ -264,11 +264,11 @@ def _what_changed(folder: Path, now: dict[str, Any]) -> str:
     if not (folder / INDEX).is_file():
         return ""
     try:
-        before = parse_index(folder)
+        old_index = parse_index(folder)
     except EgoXInputError:
         return f"{INDEX}, which is damaged"
-    then = {**before.settings, **before.models}
-    return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
+    old_values = {**old_index.settings, **old_index.models}
+    return ", ".join(sorted(k for k in now.keys() | old_values.keys() if now.get(k) != old_values.get(k)))
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:

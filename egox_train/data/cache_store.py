@@ -218,8 +218,8 @@ class CacheReader:
         Raises:
             EgoXInputError: no such clip, or a shard that can't be read.
         """
-        found = self._read(clip, [f"{clip}/{name}" for name in names])
-        return {key[len(clip) + 1 :]: tensor for key, tensor in found.items()}
+        stored_tensors = self._read(clip, [f"{clip}/{name}" for name in names])
+        return {key[len(clip) + 1 :]: tensor for key, tensor in stored_tensors.items()}
 
     def empty_caption(self, clip: str) -> Tensor:  # [tokens, width]
         """Read the embedding of an empty caption, made by the encoder of the clip's own caption.
@@ -227,15 +227,15 @@ class CacheReader:
         Raises:
             EgoXInputError: as :meth:`tensors`, or a cache that was made without it.
         """
-        found = self._read(clip, [EMPTY_CAPTION])
-        if not found:
+        stored_tensors = self._read(clip, [EMPTY_CAPTION])
+        if not stored_tensors:
             raise EgoXInputError(
                 "cache",
                 got="no embedding of the empty caption",
                 expected="one for caption dropout",
                 fix="make the cache again, or set conditioning.caption_dropout=0",
             )
-        return found[EMPTY_CAPTION]
+        return stored_tensors[EMPTY_CAPTION]
 
     def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
         """Read those of the tensors that the clip's shard has."""

@@ -134,17 +134,17 @@ def model_caption(
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
     """
-    asked = "ego" if ego is not None else "ego, guessed from exo"
+    ego_kind = "ego" if ego is not None else "ego, guessed from exo"
     sections = [
         caption_section(
             *(
-                _checked(_answer(folder, shown, question, device), f"{what} by {folder.name}")
-                for question in QUESTIONS[asked]
+                _checked(_answer(folder, pictures, question, device), f"{section} by {folder.name}")
+                for question in QUESTIONS[kind]
             )
         )
-        for what, shown, asked in (
+        for section, pictures, kind in (
             ("[Exo view]", exo, "exo"),
-            ("[Ego view]", exo if ego is None else ego, asked),
+            ("[Ego view]", exo if ego is None else ego, ego_kind),
         )
     ]
     return check_caption(join_sections(*sections), f"caption by {folder.name}")

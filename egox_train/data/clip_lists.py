@@ -71,8 +71,8 @@ def read_clip_lists(
     """
     clips: dict[tuple[str, str, int, int], ListedClip] = {}
     for file in files:
-        read = _of_table if file.suffix.lower() == ".csv" else _of_json
-        for place, clip in read(file, progress):
+        read_file = _clips_of_table if file.suffix.lower() == ".csv" else _clips_of_json
+        for place, clip in read_file(file, progress):
             if isinstance(clip, str):
                 skipped.append((f"{file.name}, {place}", clip))
                 continue
@@ -92,7 +92,7 @@ def read_clip_lists(
     return list(clips.values())
 
 
-def _of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
+def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
     content = read_json(file, "list of clips", MAX_META_BYTES)
     entries, keys = listed_takes(content), content if isinstance(content, dict) else {}
     if isinstance(entries, list):
@@ -100,31 +100,34 @@ def _of_json(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip |
         for number, entry in enumerate(entries):
             progress(number, len(entries), f"entries of {file.name} checked")
             name = take_name(entry) if isinstance(entry, dict) else ""
-            yield name or f"entry {number}", _of_entry(entry, split, file)
+            yield name or f"entry {number}", _clip_of_entry(entry, split, file)
     elif isinstance(keys.get("clips"), list):
         for number, entry in enumerate(keys["clips"]):
-            known = isinstance(entry, dict)
-            yield f"clip {number}", _own(entry) if known else "no object with take, first and last"
+            is_object = isinstance(entry, dict)
+            yield (
+                f"clip {number}",
+                _clip_of_columns(entry) if is_object else "no object with take, first and last",
+            )
     else:
         raise _no_list(file, f"keys {sorted(keys)[:8]}")
 
 
-def _of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
+def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
     """Read the clip of an authors' entry, or say why its cameras or poses can't be used."""
-    named = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or named is None:
+    match = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or match is None:
         return "no exo_path in a folder <take>_<first frame>_<last frame>"
     try:
         ego = parse_meta(entry, file).ego
     except EgoXInputError as error:
         return str(error)
-    poses, frames = 0 if ego is None else len(ego.w2c), int(named[3]) - int(named[2]) + 1
+    poses, frames = 0 if ego is None else len(ego.w2c), int(match[3]) - int(match[2]) + 1
     if poses != frames:
         return f"{poses} ego poses for {frames} frames"
     return ListedClip(
-        take=named[1],
-        first=int(named[2]),
-        last=int(named[3]),
+        take=match[1],
+        first=int(match[2]),
+        last=int(match[3]),
         camera=str(entry.get("best_camera") or ""),
         split=split,
         caption=str(entry.get("prompt") or ""),
@@ -132,7 +135,7 @@ def _of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
     )
 
 
-def _of_table(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
+def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip | str]]:
     progress(0, 1, f"{file.name} read")
     with intact(f"list of clips {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
         if file.stat().st_size > MAX_TABLE_BYTES:
@@ -143,16 +146,16 @@ def _of_table(file: Path, progress: Progress) -> Iterator[tuple[str, ListedClip 
         if "task_name" in cells and "frame_range" in cells:
             frames = re.findall(r"\d+", cells["frame_range"])
             name = cells["task_name"].strip()
-            named = NAMED.fullmatch(name)
-            if len(frames) == 2 and named is not None and [named[2], named[3]] == frames:
-                name = named[1]
+            match = NAMED.fullmatch(name)
+            if len(frames) == 2 and match is not None and [match[2], match[3]] == frames:
+                name = match[1]
             cells = {**cells, "take": name, **dict(zip(("first", "last"), frames, strict=False))}
         elif number == 2 and not {"take", "first", "last"} <= cells.keys():
             raise _no_list(file, f"columns {', '.join(cells)}")
-        yield f"line {number}", _own(cells)
+        yield f"line {number}", _clip_of_columns(cells)
 
 
-def _own(cells: Mapping[str, Any]) -> ListedClip | str:
+def _clip_of_columns(cells: Mapping[str, Any]) -> ListedClip | str:
     """Read a clip from the columns of a user's own list, or say why the row names none."""
     try:
         first, last = int(cells["first"]), int(cells["last"])

@@ -99,7 +99,7 @@ class ClipJob:
                 [file_state(source) for source in sources],
                 self.view.exo.camera.to_json(),
                 self.view.exo.rows(),
-                hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
+                hashlib.sha256(ego_poses.contiguous().numpy().tobytes()).hexdigest(),
                 caption_for(self.name, self.take.name, captions, self.take.prompt),
                 self.rank,
                 round(self.predicted_coverage, 6),
@@ -229,9 +229,9 @@ def make_clip(
             shutil.rmtree(temporary, ignore_errors=True)
         return record
 
-    made = made_once(folder, lambda: finished_clip(folder, fingerprint), make)
-    assert isinstance(made, tuple)  # as it waits
-    return made
+    record_and_new = made_once(folder, lambda: finished_clip(folder, fingerprint), make)
+    assert isinstance(record_and_new, tuple)  # as it waits
+    return record_and_new
 
 
 def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> ClipRecord | None:
@@ -242,20 +242,20 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
             alone is read.
     """
     try:
-        record, own = record_of(folder)
+        record, record_fingerprint = record_of(folder)
     except ValueError as error:
         if check_files and (folder / RECORD).exists():
             logger.warning(
                 "clip %s has a damaged %s and is made again: %s", folder.name, RECORD, error
             )
         return None
-    if own != fingerprint:
+    if record_fingerprint != fingerprint:
         return None
     if not check_files:
         return record
-    wrong = [name for name, digest in record.files.items() if _digest(folder / name) != digest]
-    if wrong:
-        logger.warning("clip %s is damaged and made again: %s", folder.name, ", ".join(wrong))
+    changed_files = [name for name, digest in record.files.items() if _digest(folder / name) != digest]
+    if changed_files:
+        logger.warning("clip %s is damaged and made again: %s", folder.name, ", ".join(changed_files))
         return None
     return record
 
@@ -273,11 +273,11 @@ def record_of(folder: Path) -> tuple[ClipRecord, object]:
 def finished_clips(root: Path, wanted: Mapping[str, str]) -> dict[str, ClipRecord]:
     """Read the records of the wanted clips (fingerprint by name) in a set. Other folders, and clips
     made with other settings, are left out."""
-    found = {
+    records = {
         name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
         for name, fingerprint in wanted.items()
     }
-    return {name: record for name, record in found.items() if record is not None}
+    return {name: record for name, record in records.items() if record is not None}
 
 
 def _digest(file: Path) -> str:
@@ -325,17 +325,17 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     dynamic, masked = moving_in_clip(
         pictures, job.window, options, frames, maps.mask(job.view.mask)
     )
-    depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
-    if dynamic is None and own is not None:
-        dynamic, masked = own, "depth file"
+    depth_m, file_mask, depth_kind = _depth(job, pictures, frames, maps, dynamic)
+    if dynamic is None and file_mask is not None:
+        dynamic, masked = file_mask, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth = DepthVideo(depth_m=depth_m, exo=_exo(job, camera), dynamic=dynamic)
-    depth, scaled = _scaled(job, depth)
+    depth, scale_report = _scaled(job, depth)
     depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
     half = depth.depth_m.half()
     with atomic_write(folder / DEPTH) as temporary:
-        more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
-        np.savez_compressed(temporary, depth_m=half.numpy(), **more)
+        mask_array = {} if dynamic is None else {"dynamic": dynamic.numpy()}
+        np.savez_compressed(temporary, depth_m=half.numpy(), **mask_array)
     worn = take.ego.of(job.window.indices).resized(*ego_size)
     write_json(folder / META, _meta(job, prompt, depth.exo, worn, fps))
     if job.hands.is_file():
@@ -350,7 +350,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         worn.w2c, frames=decoded.selection, camera=worn.camera, exo_w2c=depth.exo.pose
     )
     points, _ = scene(decoded.exo, depth)
-    drawn, report = prior(
+    ego_prior, report = prior(
         points,
         trajectory,
         options.prior,
@@ -359,11 +359,11 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         draw_anyway=options.draw_anyway,
         device=options.local_device,
     )
-    write_video(folder / PRIOR, drawn.rgb, fps, quality=options.quality, threads=1)
-    assert drawn.seen is not None  # as it was asked for
-    write_levels(folder / SEEN, drawn.seen, fps)
+    write_video(folder / PRIOR, ego_prior.rgb, fps, quality=options.quality, threads=1)
+    assert ego_prior.seen is not None  # as it was asked for
+    write_levels(folder / SEEN, ego_prior.seen, fps)
     with atomic_write(folder / COVERAGE) as temporary:
-        np.savez_compressed(temporary, coverage=drawn.coverage.numpy())
+        np.savez_compressed(temporary, coverage=ego_prior.coverage.numpy())
     files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name,
@@ -382,7 +382,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         ego_lens=job.ego_lens,
         pictures=pictures.kind,
         depth=depth_kind,
-        depth_scale=scaled,
+        depth_scale=scale_report,
         exo_motion=motion.content() if options.exo_motion != "stands" else {},
         hidden_lines=options.hidden_lines,
         moving=masked,
@@ -395,7 +395,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         caption=caption,
         rank=job.rank,
         predicted_coverage=round(job.predicted_coverage, 6),
-        coverage=round(float(drawn.coverage.double().mean()), 6),
+        coverage=round(float(ego_prior.coverage.double().mean()), 6),
         ground_truth=take.ego_video is not None,
         files=files,
     )

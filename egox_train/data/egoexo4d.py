@@ -85,10 +85,10 @@ def read_egoexo4d(
             expected="a camera-pose annotation a take",
             fix="download the ego_pose annotations",
         )
-    listed = read_take_list(root)
+    take_list = read_take_list(root)
     for file in files:
         try:
-            take = read_take(root, file, exo_lens, listed)
+            take = read_take(root, file, exo_lens, take_list)
         except EgoXInputError as error:
             skipped.append((file.stem, str(error)))
         else:
@@ -332,14 +332,14 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
             fix="download the annotation again",
         )
     out = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
-    bad = 0
+    non_rigid_count = 0
     for index, pose in frames.items():
         if pose is None or index < 0:
             continue
         try:
             w2c = validate_w2c(pose, f"ego pose {index} of {take}")
         except EgoXInputError:
-            bad += 1
+            non_rigid_count += 1
             continue
         if w2c.ndim != 2:
             raise EgoXInputError(
@@ -349,14 +349,14 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
                 fix="download the annotation again",
             )
         out[index] = w2c
-    lost = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
-    if lost == count:
+    lost_count = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
+    if lost_count == count:
         raise EgoXInputError(
             f"take {take}",
             got="not one usable ego pose",
             expected="poses of at least one clip",
             fix="leave this take out",
         )
-    if lost:
-        notes.append(f"{lost} of {count} ego poses lost ({bad} of them no rigid motion)")
+    if lost_count:
+        notes.append(f"{lost_count} of {count} ego poses lost ({non_rigid_count} of them no rigid motion)")
     return out

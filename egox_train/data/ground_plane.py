@@ -46,14 +46,14 @@ def plane_depth(
     Raises:
         EgoXInputError: the camera sees nothing of it.
     """
-    rays, seen = exo.camera.pixel_rays(dtype=torch.float64)
+    rays, lens_mask = exo.camera.pixel_rays(dtype=torch.float64)
     w2c = exo.at(0)
     world = rays @ w2c[:, :3]  # row vectors: R^T ray
     centre_height = float(camera_centre(w2c) @ plane.up) - plane.height
     slope = -(world @ plane.up)
     distance = centre_height / slope.clamp_min(1e-9)
     depth = distance * rays[..., 2]
-    ok = seen & (slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
+    ok = lens_mask & (slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
     if not bool(ok.any()):
         raise EgoXInputError(
             "--depth plane",

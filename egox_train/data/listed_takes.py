@@ -64,13 +64,13 @@ def takes_of_lists(
             by_take.setdefault(clip.take, []).append(clip)
     by_take = {take: _agreeing(own, skipped) for take, own in by_take.items()}
     _tell_missing(root, by_take)
-    takes, named = [], {}
-    for take, own, refused in _raw_takes(root, by_take, exo_lens):
+    takes, clips_by_name = [], {}
+    for take, take_clips, reason in _raw_takes(root, by_take, exo_lens):
         if take is None:
-            skipped += [(clip.name, refused) for clip in own]
+            skipped += [(clip.name, reason) for clip in take_clips]
             continue
         starts: dict[str, list[int]] = {}
-        for clip in own:
+        for clip in take_clips:
             camera = clip.camera or take.best_exo
             if camera not in (view.name for view in take.exos):
                 notes = [n for n in map(str, take.notes) if n.startswith(f"{camera}:")]
@@ -78,11 +78,11 @@ def takes_of_lists(
                 skipped.append((clip.name, f"exo camera {camera!r} can't be used: {why}"))
             elif clip.first not in starts.setdefault(camera, []):
                 starts[camera].append(clip.first)
-                named[f"{take.name}__{camera}__{clip.first:06d}"] = clip
+                clips_by_name[f"{take.name}__{camera}__{clip.first:06d}"] = clip
         views = tuple(_with_starts(view, starts) for view in take.exos if view.name in starts)
         if views:
             takes.append(replace(take, exos=views, task_s=None, listed=True))
-    return takes, named
+    return takes, clips_by_name
 
 
 def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> list[ListedClip]:
@@ -136,22 +136,26 @@ def _raw_takes(
 ) -> Iterator[tuple[RawTake | None, list[ListedClip], str]]:
     """Read each take with its clips, or the reason why there is none, from the lists' own cameras
     and poses or the dataset's annotations."""
-    listed, bare = read_take_list(root), {}
+    take_list, bare = read_take_list(root), {}
     for name, clips in by_take.items():
-        known = [clip for clip in clips if clip.entry is not None]
-        if len(known) < len(clips):
+        clips_with_entry = [clip for clip in clips if clip.entry is not None]
+        if len(clips_with_entry) < len(clips):
             bare[name] = [clip for clip in clips if clip.entry is None]
-        if known:
+        if clips_with_entry:
             try:
-                yield _of_entries(root, name, known, exo_lens, listed), known, ""
+                yield (
+                    _of_entries(root, name, clips_with_entry, exo_lens, take_list),
+                    clips_with_entry,
+                    "",
+                )
             except EgoXInputError as error:
-                yield None, known, str(error)
+                yield None, clips_with_entry, str(error)
     if bare:
-        refused: list[tuple[str, str]] = []
-        for take in read_egoexo4d(root, refused, exo_lens):
+        refused_takes: list[tuple[str, str]] = []
+        for take in read_egoexo4d(root, refused_takes, exo_lens):
             if take.name in bare:
                 yield take, bare.pop(take.name), ""
-        reasons = f"; first of its takes: {refused[0][1]}" if refused else ""
+        reasons = f"; first of its takes: {refused_takes[0][1]}" if refused_takes else ""
         for clips in bare.values():
             yield None, clips, f"no usable annotation or videos{reasons}"
 
@@ -173,9 +177,9 @@ def _of_entries(
     annotation: dict[str, Any] = {"metadata": {"take_name": name}}
     for clip in clips:
         entry = clip.entry or {}
-        own = entry.get("ego_extrinsics")
-        own = own if isinstance(own, list) else []
-        poses |= {str(clip.first + frame): pose for frame, pose in enumerate(own)}
+        rows = entry.get("ego_extrinsics")
+        rows = rows if isinstance(rows, list) else []
+        poses |= {str(clip.first + frame): pose for frame, pose in enumerate(rows)}
         annotation[clip.camera] = {
             key: entry.get(key) for key in ("camera_intrinsics", "camera_extrinsics")
         }
@@ -192,19 +196,19 @@ def _of_entries(
 def _tell_missing(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
     """Count what of the download is missing, before any work."""
     sizes, takes, cameras, clips = [], 0, 0, 0
-    for name, own in by_take.items():
+    for name, take_clips in by_take.items():
         folders = [root / "takes" / name / part for part in VIDEO_FOLDERS]
         folder = next((f for f in folders if f.is_dir() and any(f.glob("*.mp4"))), None)
         if folder is None:
-            takes, clips = takes + 1, clips + len(own)
+            takes, clips = takes + 1, clips + len(take_clips)
             continue
-        for camera in {clip.camera for clip in own if clip.camera}:
+        for camera in {clip.camera for clip in take_clips if clip.camera}:
             file = folder / f"{camera}.mp4"
             if file.is_file():
                 sizes.append(file.stat().st_size)
             else:
                 cameras += 1
-                clips += sum(clip.camera == camera for clip in own)
+                clips += sum(clip.camera == camera for clip in take_clips)
     if clips:
         total = sum(map(len, by_take.values()))
         each = (

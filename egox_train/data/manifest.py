@@ -95,7 +95,7 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
             fix="make it with `train_egox.py prepare`, or `join` after `prepare --shard`",
         )
     records: list[ClipRecord] = []
-    seen: set[str] = set()
+    clip_names: set[str] = set()
     with intact(f"manifest {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
         lines = file.read_text("utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
@@ -111,14 +111,14 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
                 expected=f"a record of {FORMAT}",
                 fix="run prepare again, or mend the line",
             ) from error
-        if record.clip in seen:
+        if record.clip in clip_names:
             raise EgoXInputError(
                 f"manifest {file.name}, line {number}",
                 got=f"clip {record.clip} once more",
                 expected="each clip once",
                 fix="remove one of the lines",
             )
-        seen.add(record.clip)
+        clip_names.add(record.clip)
         records.append(record)
         if check_files:
             _check_files(file, record)
@@ -239,13 +239,13 @@ def split_lists(
         takes[official.get(take) or split_of(room, fractions, seed)].setdefault(room, []).append(
             take
         )
-    asked = [name for name in SPLITS if name == "train" or fractions.get(name, 0.0) > 0]
-    for number, name in enumerate(asked):
+    splits = [name for name in SPLITS if name == "train" or fractions.get(name, 0.0) > 0]
+    for number, name in enumerate(splits):
         if takes[name]:
             continue
         # A full one gives a room, else one that is less needed (also one that only the dataset
         # asked for).
-        order = [*asked, *(other for other in SPLITS if other not in asked)]
+        order = [*splits, *(other for other in SPLITS if other not in splits)]
         giver = max(
             order, key=lambda other: (len(takes[other]) > 1, len(takes[other]), order.index(other))
         )
@@ -254,7 +254,10 @@ def split_lists(
             takes[name][room] = takes[giver].pop(room)
     return {
         name: sorted(
-            clip for own in by_room.values() for take in own for clip in clips_of_take[take]
+            clip
+            for room_takes in by_room.values()
+            for take in room_takes
+            for clip in clips_of_take[take]
         )
         for name, by_room in takes.items()
     }

@@ -40,7 +40,7 @@ def moving_masks(
         EgoXInputError: see :func:`load_mask_model`.
     """
     processor, model = load_mask_model(options, device)
-    wanted = moving_labels(model.config.id2label, options.mask_classes)
+    label_ids = moving_labels(model.config.id2label, options.mask_classes)
     masks = []
     for batch in frames.split(BATCH):
         inputs = processor(
@@ -56,13 +56,13 @@ def moving_masks(
             masks += [
                 _any_of(
                     m["segmentation"],
-                    [part["id"] for part in m["segments_info"] if part["label_id"] in wanted],
+                    [part["id"] for part in m["segments_info"] if part["label_id"] in label_ids],
                 )
                 for m in maps
             ]
         else:
             maps = processor.post_process_semantic_segmentation(answer, target_sizes=sizes)
-            masks += [_any_of(m, sorted(wanted)) for m in maps]
+            masks += [_any_of(m, sorted(label_ids)) for m in maps]
     return torch.stack(masks)
 
 
@@ -74,11 +74,11 @@ def _any_of(numbers: Tensor, wanted: Sequence[int]) -> Tensor:
 def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:
     """Find the ids of labels that name one of the classes. A label may have several names ("animal,
     animate being")."""
-    wanted = {c.strip().lower() for c in classes}
+    class_names = {c.strip().lower() for c in classes}
     return frozenset(
         number
         for number, label in id2label.items()
-        if wanted & {name.strip().lower() for name in label.replace(";", ",").split(",")}
+        if class_names & {name.strip().lower() for name in label.replace(";", ",").split(",")}
     )
 
 

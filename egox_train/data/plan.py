@@ -59,7 +59,7 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
                 )
             )
             continue
-        windows, lost = clip_windows(
+        windows, lost_starts = clip_windows(
             view.known(take.pose_known),
             span.stop,
             first=span.start,
@@ -75,14 +75,14 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
         late = f"it ends after the take's {span.stop} frames"
         skipped += [
             (f"{take.name}__{view.name}__{start:06d}", why if start < end else late)
-            for start in lost
+            for start in lost_starts
         ]
         if not windows:
-            said = (
+            text = (
                 f"{view.name}: no window of {options.frames} frames (longest run of known poses "
                 f"{longest_known(take.pose_known)}, video {span.stop - span.start})"
             )
-            notes.append(Remark(said))
+            notes.append(Remark(text))
         try:
             if options.depth_root is not None:
                 view = replace(view, depth=_named_after(options.depth_root, take, view))
@@ -141,12 +141,12 @@ def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
 
 def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
     """Choose the clips of each camera, then those of the take."""
-    kept = [
+    camera_picks = [
         clip
-        for own in by_camera(clips)
-        for clip in drawn(own, options.clips_per_camera, options, own[0].name)
+        for camera_clips in by_camera(clips)
+        for clip in drawn(camera_clips, options.clips_per_camera, options, camera_clips[0].name)
     ]
-    return _drawn_of_take(kept, options.clips_per_take, options)
+    return _drawn_of_take(camera_picks, options.clips_per_take, options)
 
 
 def _drawn_of_take(
@@ -156,21 +156,21 @@ def _drawn_of_take(
     if not clips:
         return ()
     in_time = sorted(clips, key=lambda c: (c.window.start, c.rank))
-    kept = drawn(in_time, count, options, clips[0].take.name)
-    return tuple(sorted(kept, key=lambda c: (c.rank, c.window.start)))
+    picks = drawn(in_time, count, options, clips[0].take.name)
+    return tuple(sorted(picks, key=lambda c: (c.rank, c.window.start)))
 
 
 def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> list[TakePlan]:
     """Limit the plans to ``most`` clips together. Each take gives one before any gives two."""
-    shares, left = [0] * len(plans), most
+    shares, clips_left = [0] * len(plans), most
     open_ = [index for index, plan in enumerate(plans) if plan.clips]
-    while open_ and left:
-        if left < len(open_):
-            open_ = drawn(open_, left, options, "takes")
-        give = max(1, min(left // len(open_), min(len(plans[i].clips) - shares[i] for i in open_)))
+    while open_ and clips_left:
+        if clips_left < len(open_):
+            open_ = drawn(open_, clips_left, options, "takes")
+        give = max(1, min(clips_left // len(open_), min(len(plans[i].clips) - shares[i] for i in open_)))
         for index in open_:
             shares[index] += give
-        left -= give * len(open_)
+        clips_left -= give * len(open_)
         open_ = [index for index in open_ if shares[index] < len(plans[index].clips)]
     return [
         replace(plan, clips=_drawn_of_take(plan.clips, share, options) if share else ())
@@ -192,28 +192,28 @@ def _usable_views(
             skipped.append((f"{take.name}__{view.name}", str(error)))
             continue
         if turned_against(info, options.exo_size):
-            said = (
+            text = (
                 f"{view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
                 "clip's, with black bars"
             )
-            notes.append(Remark(said))
+            notes.append(Remark(text))
         counts = {"exo": info.frame_count, "poses": len(take.ego.w2c)}
         counts |= {} if ego_frames is None else {"ego": ego_frames}
         if len(set(counts.values())) > 1:
             lengths = ", ".join(f"{k} {v}" for k, v in counts.items())
-            said = (
+            text = (
                 f"{view.name}: lengths differ ({lengths}), the first {min(counts.values())} frames "
                 "are used"
             )
-            notes.append(Remark(said))
+            notes.append(Remark(text))
         frames = range(min(counts.values()))
         if take.task_s is not None:
             frames = _frames_of_task(info, take.task_s, len(frames))
-            said = (
+            text = (
                 f"{view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, frames "
                 f"{frames.start} to {frames.stop - 1} of {min(counts.values())}"
             )
-            notes.append(Remark(said))
+            notes.append(Remark(text))
         out.append((view, frames))
     if not out:
         raise EgoXInputError(
@@ -245,9 +245,9 @@ def _ranked(
         for v, _ in views
     ]
     coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
-    rated = [(coverages[v.name], v, n) for v, n in views]
+    candidates_by_coverage = [(coverages[v.name], v, n) for v, n in views]
     return sorted(
-        rated, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name)
+        candidates_by_coverage, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name)
     )
 
 

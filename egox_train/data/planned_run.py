@@ -56,13 +56,13 @@ def plan_run(
     prompts = read_captions(chosen.captions) if chosen.captions is not None else {}
     part, engine = run.part, run.engine
     skipped: list[tuple[str, str]] = []
-    listed: dict[str, ListedClip] = {}
+    clips_by_name: dict[str, ListedClip] = {}
     if chosen.clip_lists:
         clips = read_clip_lists(chosen.clip_lists, skipped, progress)
         span = (options.frames - 1) * options.step + 1
         lens = options.source_lens or "raw"
-        takes, listed = takes_of_lists(source, clips, span, skipped, lens)
-        prompts = {n: clip.caption for n, clip in listed.items() if clip.caption} | dict(prompts)
+        takes, clips_by_name = takes_of_lists(source, clips, span, skipped, lens)
+        prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(prompts)
     else:
         takes = list(
             list_takes(
@@ -99,7 +99,7 @@ def plan_run(
             options.caption_model, options.local_device
         )  # a folder that is none must not cost a day's clips
     content = options.content().items()
-    own = Part(
+    part_record = Part(
         settings={
             "options": {k: str(v) if isinstance(v, Path) else v for k, v in content},
             "fractions": dict(fractions),
@@ -107,7 +107,7 @@ def plan_run(
             "splits": chosen.splits,
         },
         takes={t.name: {"room": t.room, "split": t.split, "untimed": t.untimed} for t in takes},
-        splits={name: clip.split for name, clip in listed.items() if clip.split},
+        splits={name: clip.split for name, clip in clips_by_name.items() if clip.split},
         skipped=skipped,
     )
     plans, unread = [], []
@@ -117,14 +117,14 @@ def plan_run(
     ):
         name = takes[index].name
         if error:
-            own.skipped.append((name, error))
+            part_record.skipped.append((name, error))
         else:
             plans.append((name, plan))
-            own.skipped += [*plan.skipped, *plan.unread]
+            part_record.skipped += [*plan.skipped, *plan.unread]
             unread += plan.unread
             if plan.notes:
-                own.notes[name] = list(map(str, plan.notes))
-                own.warnings[name] = [
+                part_record.notes[name] = list(map(str, plan.notes))
+                part_record.warnings[name] = [
                     note.text
                     for note in plan.notes
                     if note.kind is RemarkKind.WARNING and note.text != NO_TASK
@@ -136,13 +136,13 @@ def plan_run(
             len(unread),
             *unread[0],
         )
-    most = options.most_clips // part[1] + (part[0] < options.most_clips % part[1])
+    most_clips = options.most_clips // part[1] + (part[0] < options.most_clips % part[1])
     plans = [plan for _, plan in sorted(plans, key=lambda named: named[0])]
     return PlannedRun(
-        part=own,
+        part=part_record,
         devices=devices,
         captions=prompts,
-        plans=most_of(plans, most, options) if options.most_clips else plans,
+        plans=most_of(plans, most_clips, options) if options.most_clips else plans,
     )
 
 

@@ -81,8 +81,8 @@ def prepare(
     """
     started = time.monotonic()
     run, part = plan_run(source, options, chosen, how, progress), how.part
-    own, whole = run.part, part == (0, 1)
-    if not whole:  # what join finds is finished
+    part_record, is_complete = run.part, part == (0, 1)
+    if not is_complete:  # what join finds is finished
         part_file(root, part).unlink(missing_ok=True)
     clear_leftovers(root / "clips")
     # The clips of one exo camera of a take are what a process does at once.
@@ -105,26 +105,26 @@ def prepare(
                     records.pop(clip.name, None)
                 if error:
                     first = jobs[index][0]
-                    own.skipped.append((f"{first.take.name}__{first.view.name}", error))
+                    part_record.skipped.append((f"{first.take.name}__{first.view.name}", error))
                     failed[_kind(error)] += 1
                     if failed[_kind(error)] >= MAX_ALIKE and _kind(error):
                         break
                 else:
                     records |= {record.clip: record for record in result.records}
-                    own.new += result.new
-                    own.skipped += result.skipped
-                    own.dark += result.dark
-                if whole and records and time.monotonic() >= next_s:
+                    part_record.new += result.new
+                    part_record.skipped += result.skipped
+                    part_record.dark += result.dark
+                if is_complete and records and time.monotonic() >= next_s:
                     began = time.monotonic()
-                    write_lists(root, own, [*records.values()])
+                    write_lists(root, part_record, [*records.values()])
                     next_s = time.monotonic() + max(KEPT_EVERY_S, 20 * (time.monotonic() - began))
                 stage = with_failures("cameras prepared", sum(failed.values()))
                 progress(count, len(jobs), stage)
     finally:
-        if whole and records:
+        if is_complete and records:
             with contextlib.suppress(OSError):
-                write_lists(root, own, [*records.values()])
-    disk = [(what, why) for what, why in own.skipped if _kind(why)]
+                write_lists(root, part_record, [*records.values()])
+    disk = [(item, why) for item, why in part_record.skipped if _kind(why)]
     if disk:  # a set that lacks clips because of the disk must not look finished
         raise EgoXInputError(
             "prepare",
@@ -134,20 +134,22 @@ def prepare(
             fix="mend it and start again: the clips that are done are kept, "
             "and those of the manifest can be used",
         )
-    if not records and whole:
-        reason = own.skipped[0][1] if own.skipped else "none"
+    if not records and is_complete:
+        reason = part_record.skipped[0][1] if part_record.skipped else "none"
         raise EgoXInputError(
             "prepare",
-            got=f"no clip from {len(own.takes)} takes; first reason: {reason}",
+            got=f"no clip from {len(part_record.takes)} takes; first reason: {reason}",
             expected="at least one clip",
             fix="see the reasons; fewer frames fit shorter takes",
         )
-    own.seconds = time.monotonic() - started
-    if whole:
-        return _outcome(own, len(records), root / MANIFEST, finish(root, own, records.values()))
-    own.clips = {name: prints[name] for name in records}
-    write_json(part_file(root, part), asdict(own))
-    return _outcome(own, len(records), part_file(root, part), ())
+    part_record.seconds = time.monotonic() - started
+    if is_complete:
+        return _outcome(
+            part_record, len(records), root / MANIFEST, finish(root, part_record, records.values())
+        )
+    part_record.clips = {name: prints[name] for name in records}
+    write_json(part_file(root, part), asdict(part_record))
+    return _outcome(part_record, len(records), part_file(root, part), ())
 
 
 def join(root: Path) -> PrepareOutcome:
@@ -156,12 +158,12 @@ def join(root: Path) -> PrepareOutcome:
     Raises:
         EgoXInputError: as :func:`.set_files.join_parts`; no clip in any.
     """
-    whole, records = join_parts(root)
+    joined_part, records = join_parts(root)
     if not records:
         raise EgoXInputError(
             "parts", got="no clip in any", expected="at least one clip", fix="see their reasons"
         )
-    return _outcome(whole, len(records), root / MANIFEST, finish(root, whole, records))
+    return _outcome(joined_part, len(records), root / MANIFEST, finish(root, joined_part, records))
 
 
 def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) -> PrepareOutcome:
@@ -199,14 +201,14 @@ def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]
 
 def _kind(error: str) -> str:
     """Cut an error of the file system down to what is the same for all files. Other errors give ""."""
-    found = SYSTEM_ERROR.match(error)
-    return found[1] if found else ""
+    match = SYSTEM_ERROR.match(error)
+    return match[1] if match else ""
 
 
 def _too_dark(record: ClipRecord, least: float) -> bool:
     """Check whether a prior covers too little. Stand-in depth tells nothing about coverage."""
-    real = record.depth != STAND_IN_DEPTH
-    return real and (record.coverage <= 0 or record.coverage < least)
+    has_real_depth = record.depth != STAND_IN_DEPTH
+    return has_real_depth and (record.coverage <= 0 or record.coverage < least)
 
 
 def make_clips(

@@ -228,10 +228,10 @@ class PrepareOptions:
             "most_clips",
             "cameras",
         ):
-            least = int(name in ("stride", "step"))
-            if getattr(self, name) < least:
+            smallest = int(name in ("stride", "step"))
+            if getattr(self, name) < smallest:
                 raise EgoXInputError(
-                    name, got=getattr(self, name), expected=f"{least} or more", fix="correct it"
+                    name, got=getattr(self, name), expected=f"{smallest} or more", fix="correct it"
                 )
         if not 0 <= self.least_coverage < 1:
             raise EgoXInputError(
@@ -275,11 +275,11 @@ class PrepareOptions:
                 expected="one of the two",
                 fix="leave --mask-root or --mask-model out",
             )
-        for name, given in (("scale", self.scale), ("exo motion", self.exo_motion)):
-            if self.depth == "plane" and given not in (None, "stands"):
+        for name, value in (("scale", self.scale), ("exo motion", self.exo_motion)):
+            if self.depth == "plane" and value not in (None, "stands"):
                 raise EgoXInputError(
                     name,
-                    got=f"{given!r} with stand-in depth",
+                    got=f"{value!r} with stand-in depth",
                     expected="depth of the exo video",
                     fix="leave it out: the plane is in the poses' own metres",
                 )
@@ -308,20 +308,20 @@ class PrepareOptions:
 
     def content(self) -> dict[str, object]:
         """List the options that change a clip's contents. The number of clips doesn't."""
-        kept = {
+        values = {
             field.name: getattr(self, field.name)
             for field in fields(self)
             if field.name not in CHOOSES_CLIPS
             and field.name not in ("depth_root", "mask_root", "device", "draw_anyway", "one_shot")
         }
         for key in ("depth_model", "caption_model", "relative_depth_model", "mask_model"):
-            kept[key] = kept[key].name if kept[key] else None
+            values[key] = values[key].name if values[key] else None
         if self.mask_model is None:
-            del kept["mask_classes"]
+            del values["mask_classes"]
         if self.exo_motion == "stands":  # clips of older versions keep their fingerprint
-            del kept["exo_motion"]
+            del values["exo_motion"]
         if self.hidden_lines == "draw":
-            del kept["hidden_lines"]
+            del values["hidden_lines"]
         if self.file_frames == "auto":
-            del kept["file_frames"]
-        return kept
+            del values["file_frames"]
+        return values

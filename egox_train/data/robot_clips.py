@@ -64,8 +64,8 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
         made_by=options.made_by, gpu_hours=options.gpu_hours, license=options.license
     )
     with nullcontext() if options.check else open_set(options.out, settings) as robots:
-        for done, source in enumerate(sources):
-            progress(done, len(sources), "episodes")
+        for number, source in enumerate(sources):
+            progress(number, len(sources), "episodes")
             try:
                 digests = _digest(source, options), _older_digest(source, options)
                 if robots is None or not robots.holds(source.name, *digests):
@@ -85,28 +85,28 @@ def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Ite
 def _sources(options: RobotOptions) -> Iterator[_Source]:
     root, manifest = options.clips, options.clips / "manifest.jsonl"
     if manifest.is_file():
-        found = [(r.clip, root / r.folder, r.task, r.frames) for r in read_manifest(manifest)]
+        episodes = [(r.clip, root / r.folder, r.task, r.frames) for r in read_manifest(manifest)]
     else:
         folders = [root, *sorted(root.iterdir())] if root.is_dir() else []
-        found = [(f.name, f, "", None) for f in folders if (f / EXO).is_file()]
-    if not found:
+        episodes = [(f.name, f, "", None) for f in folders if (f / EXO).is_file()]
+    if not episodes:
         raise EgoXInputError(
             "clips",
             got=f"{root.name!r} without any",
             expected=f"folders with {EXO} and {META}, or a set of `prepare`",
             fix="check the path",
         )
-    for name, folder, task, frames in found:
-        ego, seen = folder / TRUTH, folder / SEEN
+    for name, folder, task, frames in episodes:
+        ego, classes_file = folder / TRUTH, folder / SEEN
         if options.ego is not None:
-            ego, seen = options.ego / f"{name}.mp4", options.ego / f"{name}.{SEEN}"
+            ego, classes_file = options.ego / f"{name}.mp4", options.ego / f"{name}.{SEEN}"
         yield _Source(
             name=name,
             folder=folder,
             task=task or options.task,
             frames=frames,
             ego=ego,
-            seen=seen,
+            seen=classes_file,
             generated=options.ego is not None,
         )
 
@@ -148,12 +148,12 @@ def _done(
 ) -> str:
     """Append a clip with everything requested, and describe what its checks found."""
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
-    size, whole = (info.width, info.height), source.frames or exo_info.frame_count
-    count, whole = (
+    size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
+    count, exo_count = (
         n - (n - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
-        for n in (min(whole, info.frame_count), whole)
+        for n in (min(exo_count, info.frame_count), exo_count)
     )
-    ego_s, exo_s = (each.times_s[count - 1] - each.times_s[0] for each in (info, exo_info))
+    ego_s, exo_s = (video.times_s[count - 1] - video.times_s[0] for video in (info, exo_info))
     if abs(ego_s - exo_s) * exo_info.fps > MOST_DRIFT:
         raise EgoXInputError(
             f"ego video of {source.name!r}",
@@ -183,18 +183,18 @@ def _done(
         parts[1] = take.hands.text()
         _require_hands(source, take.hands, options.min_hand_share)
     parts += map(str, take.trajectory.other_exo(take.depth.exo))
-    if count < whole:
-        parts.append(f"the ego video has the first {count} of {whole} frames")
-    said = ". ".join(filter(None, parts))
+    if count < exo_count:
+        parts.append(f"the ego video has the first {count} of {exo_count} frames")
+    remarks = ". ".join(filter(None, parts))
     if robots is None:
-        return said
-    seen = depth_m = detected = None
+        return remarks
+    classes = depth_m = detected = None
     if options.seen and source.seen.is_file():
-        seen = read_all(source.seen, count, size)[..., 0]
-    if options.depth or (options.seen and seen is None):
-        drawn, _ = prior(points, path, classes=seen is None, progress=progress)
-        depth_m = drawn.depth_m if options.depth else None
-        seen = drawn.seen if options.seen and seen is None else seen
+        classes = read_all(source.seen, count, size)[..., 0]
+    if options.depth or (options.seen and classes is None):
+        ego_prior, _ = prior(points, path, classes=classes is None, progress=progress)
+        depth_m = ego_prior.depth_m if options.depth else None
+        classes = ego_prior.seen if options.seen and classes is None else classes
     if options.detected is not None:
         of_ego = replace(take.frames, total=info.frame_count)
         hands = read_hands(options.detected / f"{source.name}.json")
@@ -211,7 +211,7 @@ def _done(
         resample=options.resample,
         generated=source.generated,
         depth_m=depth_m,
-        seen=seen,
+        seen=classes,
         detected=detected,
         rectify_deg=options.rectify_deg,
         fit=fit,
@@ -224,8 +224,8 @@ def _done(
     for episode in episodes:
         if not robots.holds(episode.name, *digests):
             robots.append(episode, progress)
-    said = ". ".join((episodes[0].fit.text(), *filter(None, parts[1:])))
-    return f"{sum(map(len, episodes))} frames. {said}"
+    remarks = ". ".join((episodes[0].fit.text(), *filter(None, parts[1:])))
+    return f"{sum(map(len, episodes))} frames. {remarks}"
 
 
 def _require_hands(source: _Source, hands: HandTrack, min_hand_share: float) -> None:

@@ -78,49 +78,54 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
             expected="those of one number of parts",
             fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}",
         )
-    whole, records, lacking = None, [], []
+    joined_part, records, lacking = None, [], []
     for index in range(int(counts[0])):
         file = part_file(root, (index, int(counts[0])))
         part = _read_part(root, file) if file.is_file() else None
         if part is None:
             lacking.append(f"{index}/{counts[0]}")
             continue
-        found = finished_clips(root, part.clips)
-        if gone := sorted(part.clips.keys() - found.keys()):
+        part_records = finished_clips(root, part.clips)
+        if lacking_clips := sorted(part.clips.keys() - part_records.keys()):
             raise EgoXInputError(
                 "parts",
-                got=f"{len(gone)} clips of {index}/{counts[0]} that are gone or were made anew "
-                f"since, first {gone[0]}",
+                got=f"{len(lacking_clips)} clips of {index}/{counts[0]} that are gone or were made anew "
+                f"since, first {lacking_clips[0]}",
                 expected="the clips of all parts",
                 fix="run prepare of that part again",
             )
-        records += found.values()
-        if whole is None:
-            whole = part
+        records += part_records.values()
+        if joined_part is None:
+            joined_part = part
             continue
-        if whole.settings != part.settings:
-            differs = [k for k in whole.settings if whole.settings[k] != part.settings.get(k)]
+        if joined_part.settings != part.settings:
+            differs = [
+                k for k in joined_part.settings if joined_part.settings[k] != part.settings.get(k)
+            ]
             raise EgoXInputError(
                 "parts",
                 got=f"part {index} made with other {', '.join(differs)}",
                 expected="one command for all",
                 fix="run prepare of that part again",
             )
-        whole.takes |= part.takes
-        whole.notes |= part.notes
-        whole.warnings |= part.warnings
-        whole.splits |= part.splits
-        whole.dark = sorted({*whole.dark, *part.dark})
-        whole.skipped = sorted({*whole.skipped, *part.skipped})
-        whole.new, whole.seconds = whole.new + part.new, max(whole.seconds, part.seconds)
-    if whole is None or lacking:
+        joined_part.takes |= part.takes
+        joined_part.notes |= part.notes
+        joined_part.warnings |= part.warnings
+        joined_part.splits |= part.splits
+        joined_part.dark = sorted({*joined_part.dark, *part.dark})
+        joined_part.skipped = sorted({*joined_part.skipped, *part.skipped})
+        joined_part.new, joined_part.seconds = (
+            joined_part.new + part.new,
+            max(joined_part.seconds, part.seconds),
+        )
+    if joined_part is None or lacking:
         raise EgoXInputError(
             "parts",
             got=f"none finished of {', '.join(lacking)}",
             expected="all of them",
             fix="run prepare with --shard of those",
         )
-    return whole, records
+    return joined_part, records
 
 
 def _read_part(root: Path, file: Path) -> Part | None:
@@ -131,10 +136,10 @@ def _read_part(root: Path, file: Path) -> Part | None:
             return None
         records = [ClipRecord.model_validate(r) for r in content.pop("records", ())]
         part = Part(**content)
-        part.skipped = [(what, why) for what, why in part.skipped]
+        part.skipped = [(item, why) for item, why in part.skipped]
         for record in records:
-            there, fingerprint = record_of(root / "clips" / record.clip)
-            part.clips[record.clip] = str(fingerprint) if there == record else ""
+            record_on_disk, fingerprint = record_of(root / "clips" / record.clip)
+            part.clips[record.clip] = str(fingerprint) if record_on_disk == record else ""
         return part
     except (AttributeError, TypeError, ValueError) as error:
         raise EgoXInputError(
@@ -176,18 +181,17 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
     lists = write_lists(root, part, records)
     _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
     reasons: dict[str, list[str]] = {}
-    for what, why in sorted(part.skipped):
-        reasons.setdefault(why, []).append(what)
-    notes = {take: [*own] for take, own in part.notes.items()}
+    for item, why in sorted(part.skipped):
+        reasons.setdefault(why, []).append(item)
+    notes = {take: [*lines] for take, lines in part.notes.items()}
     split_of = {clip: name for name, clips in lists.items() for clip in clips}
-    for take, own in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
-        own = list(own)
-        split, actual = part.official(take), split_of[own[0].clip]
-        elsewhere = f"in {actual}, which would be empty; its dataset has it in {split}"
-        said = ((record.clip, note) for record in own for note in record.notes)
-        notes.setdefault(take, []).extend(
-            [elsewhere] * (split not in ("", actual)) + each_once(said)
-        )
+    for take, take_records in groupby(sorted(records, key=lambda r: r.take), key=lambda r: r.take):
+        take_records = list(take_records)
+        split, actual = part.official(take), split_of[take_records[0].clip]
+        take_notes = notes.setdefault(take, [])
+        if split not in ("", actual):
+            take_notes.append(f"in {actual}, which would be empty; its dataset has it in {split}")
+        take_notes += each_once((r.clip, note) for r in take_records for note in r.notes)
     write_json(
         root / REPORT,
         {
@@ -197,8 +201,8 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
             "depth": sorted({r.depth for r in records}),
             "moving": dict(sorted(Counter(r.moving for r in records).items())),
             "dark": len(part.dark),
-            "skipped": [{"why": why, "what": what} for why, what in sorted(reasons.items())],
-            "notes": {take: said for take, said in sorted(notes.items()) if said},
+            "skipped": [{"why": why, "what": item} for why, item in sorted(reasons.items())],
+            "notes": {take: lines for take, lines in sorted(notes.items()) if lines},
             "options": part.settings["options"],
             "this_run": {
                 "made": part.new,
@@ -207,17 +211,19 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
             },
         },
     )
-    kept = sorted({r.take for r in records})
-    untimed = [take for take in kept if part.takes[take]["untimed"]]
-    said = [f"{len(untimed)} of {len(kept)} takes, first {name}: {NO_TASK}" for name in untimed[:1]]
+    takes = sorted({r.take for r in records})
+    untimed = [take for take in takes if part.takes[take]["untimed"]]
+    lines = []
+    if untimed:
+        lines.append(f"{len(untimed)} of {len(takes)} takes, first {untimed[0]}: {NO_TASK}")
     if part.dark:
-        said.append(
+        lines.append(
             f"{len(part.dark)} clips are left out for what their prior covers, first {part.dark[0]}: "
             "see the contact sheet and --least-coverage"
         )
     guessed = sum(r.moving == "derived" for r in records)
     if guessed:
-        said.append(
+        lines.append(
             f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from "
             "change, "
             "which is poor on real footage: give --mask-root or --mask-model"
@@ -225,10 +231,10 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
     of_takes = [(take, note) for take, notes in part.warnings.items() for note in notes]
     of_clips = [(record.clip, note) for record in records for note in record.notes]
     warnings = each_once(of_takes) + each_once(of_clips)
-    said += warnings[:MOST_SAID]
+    lines += warnings[:MOST_SAID]
     if len(warnings) > MOST_SAID:
-        said.append(f"{len(warnings) - MOST_SAID} more warnings of takes and clips: see {REPORT}")
-    return tuple(Remark(words, RemarkKind.WARNING) for words in said)
+        lines.append(f"{len(warnings) - MOST_SAID} more warnings of takes and clips: see {REPORT}")
+    return tuple(Remark(words, RemarkKind.WARNING) for words in lines)
 
 
 def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
@@ -237,8 +243,8 @@ def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
     for clip, note in notes:
         clips.setdefault(note, []).append(clip)
     return [
-        f"{first}{f' and {len(more)} more' if more else ''}: {note}"
-        for note, (first, *more) in clips.items()
+        f"{first}{f' and {len(other_clips)} more' if other_clips else ''}: {note}"
+        for note, (first, *other_clips) in clips.items()
     ]
 
 
@@ -246,8 +252,8 @@ def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecor
     """Write one row per clip: exo, rendered prior, the wearer's own picture, with a label for
     stand-ins. Some clips that are left out come last."""
     rows = []
-    shown = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
-    for record in (*shown, *dark[:SHEET_DARK]):
+    sample = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
+    for record in (*sample, *dark[:SHEET_DARK]):
         left_out = "LEFT OUT  " if record in dark else ""
         files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
         rows.append(

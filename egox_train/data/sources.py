@@ -116,7 +116,7 @@ def _lists(root: Path) -> list[list]:
     files = [root / META, *sorted(root.glob("meta_*.json"))]
     contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
     return [
-        listed for each in contents if isinstance(listed := listed_takes(each), list) and listed
+        take_list for content in contents if isinstance(take_list := listed_takes(content), list) and take_list
     ]
 
 
@@ -134,7 +134,7 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
             expected="the authors' form",
             fix="choose --layout take for single take folders",
         )
-    entries = [entry for listed in lists for entry in listed]
+    entries = [entry for take_list in lists for entry in take_list]
     for number, entry in enumerate(entries):
         name = (take_name(entry) if isinstance(entry, dict) else "") or str(number)
         try:
@@ -172,16 +172,16 @@ def _with_ego_path(
             fix=f"leave --ego-path out, or take ego_extrinsics out of {META}",
         )
     video = folder / EXO
-    trajectory, read = path(
+    trajectory, path_notes = path(
         folder / ego_path,
         frames=all_frames(probe_video(video), video),
         camera=meta.ego_lens,
         file_frames=file_frames,
     )
     ego = trajectory.tied(meta.exo).ego
-    named = trajectory.other_exo(meta.exo)
-    said = (Remark(f"{ego_path.name}: {read.placed}"),) if read.placed else ()
-    return replace(meta, ego=ego, ego_lens=ego.camera), (*said, *named)
+    warnings = trajectory.other_exo(meta.exo)
+    remarks = (Remark(f"{ego_path.name}: {path_notes.placed}"),) if path_notes.placed else ()
+    return replace(meta, ego=ego, ego_lens=ego.camera), (*remarks, *warnings)
 
 
 def _from_meta(
@@ -246,8 +246,8 @@ def _from_meta(
             points = read_keypoints(folder / HEAD_KEYPOINTS, all_frames(info, video))
             notes += out_of_step(points, ego, exo)
         except EgoXInputError as error:
-            said = f"the head's way was not compared with the ego poses: {error}"
-            notes += (Remark(said, RemarkKind.WARNING),)
+            text = f"the head's way was not compared with the ego poses: {error}"
+            notes += (Remark(text, RemarkKind.WARNING),)
     return RawTake(
         name=name,
         layout=layout,

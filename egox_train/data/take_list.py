@@ -49,20 +49,20 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
         )
     takes: dict[str, ListedTake] = {}
     for entry in content:
-        listed = ListedTake(
+        entry_take = ListedTake(
             task_s=_task(entry),
             room=_room(entry),
             task=str(entry.get("parent_task_name") or ""),
             best_exo=str(entry.get("best_exo") or ""),
         )
-        takes |= {str(entry[key]): listed for key in ("take_uid", "take_name") if entry.get(key)}
+        takes |= {str(entry[key]): entry_take for key in ("take_uid", "take_name") if entry.get(key)}
     return takes
 
 
 def _task(entry: Mapping) -> tuple[float, float] | None:
-    given: Any = (entry.get("task_start_sec"), entry.get("task_end_sec"))
+    moments: Any = (entry.get("task_start_sec"), entry.get("task_end_sec"))
     try:
-        start, end = (float(moment) for moment in given)
+        start, end = (float(moment) for moment in moments)
     except NO_NUMBERS:
         return None
     return (

@@ -110,10 +110,10 @@ def _write(job: _VideoJob) -> tuple[Path, bool] | str:
 
     def finished() -> Path | None:
         try:
-            whole = video.is_file() and json.loads(camera_file.read_text("utf-8")) == about
+            is_current = video.is_file() and json.loads(camera_file.read_text("utf-8")) == about
         except (OSError, ValueError):
             return None
-        return video if whole else None
+        return video if is_current else None
 
     def make() -> Path:
         camera_file.unlink(missing_ok=True)  # written last, so that it stands for a whole video

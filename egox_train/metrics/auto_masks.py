@@ -70,15 +70,15 @@ class AutoMasks:
                 input_points=points[None, :, None].to(self.device),
                 multimask_output=True,
             )
-            sure = answer.iou_scores[0].flatten().cpu()
-            small = answer.pred_masks[0].flatten(0, 1).float().cpu()[sure > LEAST_IOU]
+            scores = answer.iou_scores[0].flatten().cpu()
+            small = answer.pred_masks[0].flatten(0, 1).float().cpu()[scores > LEAST_IOU]
             logits = torch.nn.functional.interpolate(
                 without_small_regions(small)[:, None], size, mode="bilinear", align_corners=False
             )[:, 0]
             steady = stability(logits) >= LEAST_STABILITY
             masks = logits[steady] > 0
             not_empty = masks.flatten(1).any(dim=1)
-            yield masks[not_empty], sure[sure > LEAST_IOU][steady][not_empty]
+            yield masks[not_empty], scores[scores > LEAST_IOU][steady][not_empty]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
         """Squeeze the picture to the model's square, as sam2 does it."""

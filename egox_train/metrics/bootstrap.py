@@ -38,8 +38,8 @@ def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | 
     names, place = np.unique(np.asarray(takes), return_inverse=True)
     sums = np.bincount(place, weights=np.asarray(values, dtype=np.float64), minlength=len(names))
     counts = np.bincount(place, minlength=len(names)).astype(np.float64)
-    drawn = np.random.default_rng(0).integers(0, len(names), size=(SAMPLES, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    draws = np.random.default_rng(0).integers(0, len(names), size=(SAMPLES, len(names)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(
         mean=float(sums.sum() / counts.sum()),

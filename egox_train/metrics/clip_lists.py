@@ -75,5 +75,5 @@ def _record(clip: str, folder: str) -> ClipRecord:
 
 def take_of_clip(clip: str) -> str:
     """Find the take in a name <take>_<first frame>_<last frame>, or take the whole name."""
-    named = re.fullmatch(r"(.+)_\d+_\d+", clip)
-    return clip if named is None else named[1]
+    match = re.fullmatch(r"(.+)_\d+_\d+", clip)
+    return clip if match is None else match[1]

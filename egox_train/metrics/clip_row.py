@@ -89,15 +89,15 @@ def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | 
 def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, Any]:
     with single_threaded() if job.one_thread else contextlib.nullcontext():
         row, features = _compute(job, files, device)
-    packed = io.BytesIO()
+    buffer = io.BytesIO()
     # Arrays by name; numpy's stubs take one of them for allow_pickle.
-    np.savez(packed, **features)  # ty: ignore[invalid-argument-type]
+    np.savez(buffer, **features)  # ty: ignore[invalid-argument-type]
     with atomic_write(features_file(job.rows, job.record.clip)) as temporary:
-        temporary.write_bytes(packed.getvalue())
+        temporary.write_bytes(buffer.getvalue())
     row = {
         **row,
         "fingerprint": key,
-        "features": hashlib.sha256(packed.getvalue()).hexdigest(),
+        "features": hashlib.sha256(buffer.getvalue()).hexdigest(),
     }
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
     return row
@@ -216,10 +216,10 @@ def _over_time(
             frames, network("amt", weights["amt"], device)
         )
     if "raft" in weights:
-        few = thinned(frames, fps)
-        motion_px = network("raft", weights["raft"], device)(few)
-        least_px = threshold_px(min(few.shape[1:3]))
-        values["dynamic_degree"] = float(is_dynamic(motion_px, len(few), least_px))
+        thinned_frames = thinned(frames, fps)
+        motion_px = network("raft", weights["raft"], device)(thinned_frames)
+        least_px = threshold_px(min(thinned_frames.shape[1:3]))
+        values["dynamic_degree"] = float(is_dynamic(motion_px, len(thinned_frames), least_px))
     return values
 
 
@@ -242,10 +242,10 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
 def _finished(job: RowJob, key: str) -> dict[str, Any] | None:
     try:
         row = json.loads((job.rows / f"{job.record.clip}.json").read_text("utf-8"))
-        packed = features_file(job.rows, job.record.clip).read_bytes()
+        features_bytes = features_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None
     is_complete = (
-        row.get("fingerprint") == key and row.get("features") == hashlib.sha256(packed).hexdigest()
+        row.get("fingerprint") == key and row.get("features") == hashlib.sha256(features_bytes).hexdigest()
     )
     return row if is_complete else None

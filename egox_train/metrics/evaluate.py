@@ -138,8 +138,8 @@ def evaluate(
     with atomic_write(out / TABLE) as temporary:
         temporary.write_text(markdown_report(report), "utf-8")
     if options.sheet_clips > 0 and rows:
-        good = {row["clip"] for row in rows}
-        good_records = [r for r in records if r.clip in good]
+        good_clips = {row["clip"] for row in rows}
+        good_records = [r for r in records if r.clip in good_clips]
         write_png(
             out / SHEET,
             make_contact_sheet(

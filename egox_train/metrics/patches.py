@@ -29,9 +29,9 @@ def patch_zncc(
         for x in (generated, truth)
     )
     first, second = (x - x.mean(dim=1, keepdim=True) for x in (first, second))
-    generated_variance, others = first.square().mean(dim=1), second.square().mean(dim=1)
-    has_texture = others > FLAT
+    generated_variance, truth_variance = first.square().mean(dim=1), second.square().mean(dim=1)
+    has_texture = truth_variance > FLAT
     if not bool(has_texture.any()):
         return None
-    spread = (generated_variance * others).sqrt().clamp(min=FLAT)
+    spread = (generated_variance * truth_variance).sqrt().clamp(min=FLAT)
     return float(((first * second).mean(dim=1) / spread)[has_texture].mean())

@@ -38,7 +38,7 @@ class Lpips:
         }  # slice2.3.weight -> 3.weight
         try:
             self.model.net.load_state_dict(
-                {k: features[f"features.{short}"].float() for k, short in layer_names.items()}
+                {k: features[f"features.{layer}"].float() for k, layer in layer_names.items()}
             )
         except (KeyError, RuntimeError) as error:
             raise EgoXInputError(
@@ -71,8 +71,8 @@ class Lpips:
             )
         self.model.spatial = spatial
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
-        moved = ([x.to(self.device).float().movedim(-1, 1) for x in pair] for pair in pairs)
-        distances = torch.cat([self.model(*pair, normalize=True).cpu() for pair in moved])
+        device_pairs = ([x.to(self.device).float().movedim(-1, 1) for x in pair] for pair in pairs)
+        distances = torch.cat([self.model(*pair, normalize=True).cpu() for pair in device_pairs])
         return distances[:, 0] if spatial else distances.flatten()
 
 

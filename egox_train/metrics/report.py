@@ -53,10 +53,10 @@ def build_report(
     """
     seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
     means = _means(rows, seeds)
-    ours = _columns(rows, seeds.get(GENERATED, ()))
+    generated_values = _columns(rows, seeds.get(GENERATED, ()))
     coverage_from = {row["coverage_from"] for row in rows if "coverage_from" in row}
     paired = {
-        f"{GENERATED} - {method}": _differences(ours, _columns(rows, keys), _take_of(rows))
+        f"{GENERATED} - {method}": _differences(generated_values, _columns(rows, keys), _take_of(rows))
         for method, keys in seeds.items()
         if method != GENERATED
     }
@@ -188,16 +188,16 @@ def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str
     take_of, means = _take_of(rows), {}
     for method, keys in seeds.items():
         means[method] = figures = {}
-        each = [_columns(rows, [key]) for key in keys]
+        columns_by_seed = [_columns(rows, [key]) for key in keys]
         for metric, column in _columns(rows, keys).items():
             value_of = {clip: value for clip, value in column.items() if value is not None}
             takes = [take_of[clip] for clip in value_of]
             estimate = bootstrap_mean(list(value_of.values()), takes)
             if estimate is not None:
                 figures[metric] = _shown(estimate)
-                by_seed = [[one[metric][clip] for clip in value_of] for one in each]
+                by_seed = [[columns[metric][clip] for clip in value_of] for columns in columns_by_seed]
                 of_all = [
-                    fmean(v for v in some if v is not None) for some in by_seed if None not in some
+                    fmean(v for v in seed_values if v is not None) for seed_values in by_seed if None not in seed_values
                 ]
                 if len(of_all) > 1:
                     figures[metric]["spread"] = round(stdev(of_all), 6)

@@ -236,15 +236,17 @@ def luma_metrics(
     check_pair(generated, truth)
     metrics = require_scikit_image()
     decibels, similar = [], []
-    for made, true in zip(_luma(generated), _luma(truth), strict=True):
-        equal = np.array_equal(made, true)
+    for generated_frame, true in zip(_luma(generated), _luma(truth), strict=True):
+        equal = np.array_equal(generated_frame, true)
         decibels.append(
-            PSNR_CAP_DB if equal else metrics.peak_signal_noise_ratio(true, made, data_range=255)
+            PSNR_CAP_DB
+            if equal
+            else metrics.peak_signal_noise_ratio(true, generated_frame, data_range=255)
         )
         similar.append(
             metrics.structural_similarity(
                 true,
-                made,
+                generated_frame,
                 data_range=255,
                 gaussian_weights=True,
                 sigma=1.5,
@@ -288,9 +290,9 @@ def object_metrics(
                 fix=f"make them again: masks --protocol {NAME}",
             )
     figures = [
-        pair_figures(true, made)
+        pair_figures(true, generated_object)
         for frame in range(len(truth))
-        for true, made in _pairs(
+        for true, generated_object in _pairs(
             *(
                 _with_looks(side[:, frame], picture, look)
                 for side, picture in (
@@ -330,10 +332,10 @@ def _object(mask: np.ndarray) -> _Object | None:
 def _pairs(
     true: tuple[list[_Object], Tensor], made: tuple[list[_Object], Tensor]
 ) -> Iterator[tuple[_Object, _Object]]:
-    (own, own_looks), (others, other_looks) = true, made
-    if own and others:
+    (true_objects, own_looks), (others, other_looks) = true, made
+    if true_objects and others:
         for row, column in (own_looks @ other_looks.T >= ALIKE).nonzero().tolist():
-            yield own[row], others[column]
+            yield true_objects[row], others[column]
 
 
 def pair_figures(true: _Object, made: _Object) -> tuple[float, float, float]:

@@ -234,12 +234,12 @@ class Tracker:
             obj_ids=list(range(len(names))),
             input_masks=[torch.from_numpy(np.ascontiguousarray(mask)) for mask in first.values()],
         )
-        found = {name: np.zeros(video.shape[:3], bool) for name in names}
+        masks_by_name = {name: np.zeros(video.shape[:3], bool) for name in names}
         for output in self.model.propagate_in_video_iterator(session, start_frame_idx=0):
             masks = self._masks(output.pred_masks, video)
             for number, mask in zip(session.obj_ids, masks, strict=True):
-                found[names[number]][output.frame_idx] = mask
-        return found
+                masks_by_name[names[number]][output.frame_idx] = mask
+        return masks_by_name
 
     @torch.no_grad()
     def objects(

@@ -144,8 +144,8 @@ def made_once(
     with file_lock(file, wait=wait) as free:
         if not free:
             return BUSY
-        there = finished()
-        return (make(), True) if there is None else (there, False)
+        existing = finished()
+        return (make(), True) if existing is None else (existing, False)
 
 
 def run_all(

@@ -78,11 +78,11 @@ def estimate_take(
         else find_mask(options.mask.parent, options.mask.stem, options.file_frames)
     )
     frames = all_frames(video, folder / EXO)
-    payload, count, said = _payload(keypoints, frames, options.file_frames)
+    payload, count, reading_notes = _payload(keypoints, frames, options.file_frames)
     frames = frames.of(slice(count))
     wearer = None
     if mask is not None:
-        said += (check_mask(mask, frames),)
+        reading_notes += (check_mask(mask, frames),)
         wearer = read_mask(mask, frames, progress)
     depth_m = None
     depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
@@ -110,8 +110,8 @@ def estimate_take(
         up=options.up,
     )
     if meta.ego is not None and not meta.pose_source:
-        said += out_of_step(points, meta.ego, exo)
-    path = replace(path, report=replace(path.report, notes=(*path.report.notes, *said)))
+        reading_notes += out_of_step(points, meta.ego, exo)
+    path = replace(path, report=replace(path.report, notes=(*path.report.notes, *reading_notes)))
     ego = meta.ego_lens or preset_camera("aria_released", frames.size[1])
     trajectory = path.trajectory(
         ego,
@@ -226,8 +226,10 @@ def _payload(
     size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
         payload, places = _mhr_payload(path, size)
-        entries, said = _placed(payload["frames"], places, [], frames, path.name, file_frames)
-        return {"MHR_POSE_DATA": payload | {"frames": entries}}, len(entries), said
+        entries, notes = _entries_of_frames(
+            payload["frames"], places, [], frames, path.name, file_frames
+        )
+        return {"MHR_POSE_DATA": payload | {"frames": entries}}, len(entries), notes
     numbers = None
     if path.is_dir():
         files, numbers = _openpose_files(path)
@@ -240,11 +242,13 @@ def _payload(
     places = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
     if numbers is not None and None in places and numbers[0]:  # from 0 on they say no more
         places = numbers.tolist()
-    entries, said = _placed(entries, places, {"people": []}, frames, path.name, file_frames)
-    return {"POSE_KEYPOINT": entries}, len(entries), said
+    entries, notes = _entries_of_frames(
+        entries, places, {"people": []}, frames, path.name, file_frames
+    )
+    return {"POSE_KEYPOINT": entries}, len(entries), notes
 
 
-def _placed(
+def _entries_of_frames(
     entries: list,
     # Place of each entry as its file states it; None if it doesn't.
     places: Sequence[Any],
@@ -268,8 +272,8 @@ def _placed(
         file_frames=file_frames,
     )
     at, remark = entries_of(frames, numbering)
-    chosen = torch.arange(len(entries))[at] if isinstance(at, slice) else at
-    return [nobody if place < 0 else entries[place] for place in chosen.tolist()], (remark,)
+    rows = torch.arange(len(entries))[at] if isinstance(at, slice) else at
+    return [nobody if place < 0 else entries[place] for place in rows.tolist()], (remark,)
 
 
 def _openpose_files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
@@ -348,11 +352,13 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], lis
     count, people = arrays["pred_keypoints_3d"].shape[:2]
     frames, places = [], arrays.pop("frame_idx", np.array([None] * count)).tolist()
     for t in range(count):
-        there = [p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()]
+        people_in_frame = [
+            p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()
+        ]
         frames.append(
             [
                 {key: value if value.ndim == 0 else value[t, p] for key, value in arrays.items()}
-                for p in there
+                for p in people_in_frame
             ]
         )
     return {"frames": frames, "image_size": image_size[:2]}, places

@@ -29,19 +29,19 @@ def out_of_step(
     heads = worn_points(ego.w2c[:count])
     local = transform(exo.poses(count), heads)
     true, valid = (part.numpy() for part in exo.camera.project(local))  # [T, 5, 2], [T, 5]
-    own = slice(heads.shape[1])
-    uv, seen = points.uv[:count, own].numpy(), points.seen[:count, own].numpy()
-    there = valid.all(1)
-    if there.sum() < 2 * MOST_FRAMES:
+    worn = slice(heads.shape[1])
+    uv, seen_mask = points.uv[:count, worn].numpy(), points.seen[:count, worn].numpy()
+    in_picture = valid.all(1)
+    if in_picture.sum() < 2 * MOST_FRAMES:
         return ()
-    height = 2 * HEAD_HALF[1] * exo.camera.fx / float(local[there, :, 2].median())
-    if np.ptp(true[there].mean(1), axis=0).max() < height:
+    height = 2 * HEAD_HALF[1] * exo.camera.fx / float(local[in_picture, :, 2].median())
+    if np.ptp(true[in_picture].mean(1), axis=0).max() < height:
         return ()
 
     def spread(step: int) -> float:
         at = np.arange(max(0, -step), min(count, count - step))
-        at = at[there[at] & seen[at + step].any(1)]
-        shares = seen[at + step] / seen[at + step].sum(1, keepdims=True)
+        at = at[in_picture[at] & seen_mask[at + step].any(1)]
+        shares = seen_mask[at + step] / seen_mask[at + step].sum(1, keepdims=True)
         off = ((uv[at + step] - true[at]) * shares[..., None]).sum(1)
         off -= np.median(off, axis=0)
         return float(np.median(np.linalg.norm(off, axis=-1))) if len(at) else np.inf
@@ -51,8 +51,8 @@ def out_of_step(
     if abs(best) == MOST_FRAMES or spread(best) > LESS * spread(0):
         return ()
     way = "later" if best > 0 else "earlier"
-    said = (
+    text = (
         f"out of step: the head in the exo video fits the ego poses best {abs(best)} frames {way} "
         f"(off by {spread(best):.1f} px instead of {spread(0):.1f}); nothing is shifted"
     )
-    return (Remark(said, RemarkKind.WARNING),)
+    return (Remark(text, RemarkKind.WARNING),)

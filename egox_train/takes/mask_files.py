@@ -280,16 +280,16 @@ def _of_one_colour(
         EgoXInputError: several colours fill areas, or there is more than specks of others.
     """
     grey = colours.max(-1)
-    marked = grey > DARK
-    main, labels = _areas(colours, marked)
+    bright_mask = grey > DARK
+    main, labels = _areas(colours, bright_mask)
     if labels > 1:
         raise _no_mask(what, f"{labels} colours, which may be labels")
     brightest = int(main.max())
     if brightest < WHITE:
         raise _no_mask(what, f"values up to {brightest} in most of it")
     shades = np.minimum(grey[..., None] / brightest, 1) * main
-    strange = marked & (np.abs(colours - shades).max(-1) > COLOUR)
-    if strange.sum() > SPECK * marked.sum():
+    strange = bright_mask & (np.abs(colours - shades).max(-1) > COLOUR)
+    if strange.sum() > SPECK * bright_mask.sum():
         raise _no_mask(what, f"colours in {100 * strange.mean():.0f} % of its pixels")
     between = _between(grey, brightest)
     if between > MOST_BETWEEN:

@@ -117,7 +117,7 @@ def sample_ego(
         timestep = moment[None].float().to(device).expand(batch)
         predictions = []
         for number, text in enumerate(texts):
-            shown, forward = packed, None
+            columns, forward = packed, None
             if cache is not None:
                 forward = cache.forward(
                     (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
@@ -127,14 +127,14 @@ def sample_ego(
                 if alone and not forward.kept:
                     ask(packed[..., :w_exo], torch.zeros_like(timestep), text)
                     forward.finish(len(model.blocks))
-                shown = packed[..., w_exo:] if forward.kept else packed
-            out = ask(shown, timestep, text)
+                columns = packed[..., w_exo:] if forward.kept else packed
+            out = ask(columns, timestep, text)
             torch.compiler.disable(check_finite)(
                 out,
                 step + 1,
-                {"the latent": shown, "the text": text, "the picture embedding": sample.image},
+                {"the latent": columns, "the text": text, "the picture embedding": sample.image},
                 () if torch.distributed.is_initialized() else model.blocks,
-                partial(ask, shown, timestep, text),
+                partial(ask, columns, timestep, text),
             )
             if forward is not None:
                 forward.finish(len(model.blocks))

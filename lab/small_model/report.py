@@ -59,7 +59,7 @@ def report(
     tell: Callable[[str], None],
 ) -> None:
     """Sample test rooms by each model and measure them against the truth, the surest rows first."""
-    rooms.take_in()
+    rooms.read_new_files()
     pictures = [_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
     rows: dict[str, dict[str, float]] = {}

@@ -102,7 +102,7 @@ class Rooms:
         self.clips: list[StoredClip] = []
         self.files: list[Path] = []
 
-    def take_in(self) -> int:
+    def read_new_files(self) -> int:
         """Read the rooms that have come since, and count all of them."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:

@@ -129,7 +129,7 @@ def train_small_model(
             run, rooms, held_out, embedding, tell, drawers.wait, draw_on, saved
         )
     drawers.end()
-    record["rooms drawn"] = {part.split: part.take_in() for part in (rooms, held_out, tests)}
+    record["rooms drawn"] = {part.split: part.read_new_files() for part in (rooms, held_out, tests)}
 
     def keep(rows: Mapping[str, Mapping[str, float]]) -> None:
         record["test rooms"] = rows

@@ -72,7 +72,7 @@ def train_stage(
     """
     started = told_at = time.monotonic()
     drawn_on = True
-    while not rooms.take_in() or not held_out.take_in():
+    while not rooms.read_new_files() or not held_out.read_new_files():
         if not drawn_on:  # before this look, so that the last rooms were in it
             raise EgoXInputError(
                 "rooms",
@@ -113,7 +113,7 @@ def train_stage(
         run.ship(Path(config.output), run.target)
 
     def held_out_losses() -> dict[str, Mapping[str, float]]:
-        held_out.take_in()
+        held_out.read_new_files()
         return {
             kind: _losses(model, config.conditioning, held_out, kind, text, run.batch)
             for kind in run.conditions
@@ -129,7 +129,7 @@ def train_stage(
     left = max(until - begun, 1e-3)
     while not step or share < 1:
         each_step()
-        rooms.take_in()
+        rooms.read_new_files()
         kind = run.conditions[step % len(run.conditions)]
         count = min(run.batch, len(rooms.clips))
         clip_numbers = torch.randint(0, len(rooms.clips), (count,), generator=draw).tolist()

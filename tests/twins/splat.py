@@ -60,7 +60,8 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
                 continue  # behind or before the front surface
             total += weight
             mean += weight * depth[i]
-            back += weight * (points.axes[i].det() < 0)
+            if points.axes[i].det() < 0:
+                back += weight
             colour = [c + weight * x for c, x in zip(colour, rgb[i], strict=True)]
         image.coverage[row, col] = True
         image.depth[row, col] = mean / total

@@ -161,9 +161,9 @@ def test_depth_that_disagrees_is_told(clips, scale, wave, noted):
         told = track.beside(depth_m * wavy, clip.layout.scene.exo.camera)
         assert told.joints.equal(clip.joints) and told.valid.all()
         notes.append(told.note)
-    said = [note for note in notes if note]
-    assert noted <= len(said) <= 12 * (noted > 0)
-    assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in said)
+    scale_notes = [note for note in notes if note]
+    assert noted <= len(scale_notes) <= (12 if noted else 0)
+    assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in scale_notes)
 
 
 def test_a_back_that_hides_the_wrists_is_no_other_depth(clips):

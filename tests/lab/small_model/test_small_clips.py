@@ -72,7 +72,7 @@ def test_a_room_file_is_what_its_seed_says(tmp_path):
     for split in ("train", "test"):
         write_room(tmp_path, split, FIRST_SEED[split] + 1, training, maker)
     rooms = Rooms(tmp_path, "train", training, torch.device("cpu"))
-    assert rooms.take_in() == 1 and rooms.take_in() == 1 and len(rooms.clips) == 2
+    assert rooms.read_new_files() == 1 and rooms.read_new_files() == 1 and len(rooms.clips) == 2
     first, second = rooms.clips
     clip, take = draw_clip(100_001, TINY)
     assert take.spec == clip_spec(100_001, TINY) and clip.ego.shape == (5, 32, 32, 3)
