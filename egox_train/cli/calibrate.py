@@ -83,7 +83,10 @@ def _check(args: argparse.Namespace, progress: Progress) -> int:
         print(line)
     wrong_count = sum(row.wrong for row in rows)
     mended_count = sum(row.wrong and row.mendable for row in rows) if args.write else 0
-    print(f"{wrong_count} of {len(rows)} episodes are wrong" + (f", {mended_count} mended" if mended_count else ""))
+    print(
+        f"{wrong_count} of {len(rows)} episodes are wrong"
+        + (f", {mended_count} mended" if mended_count else "")
+    )
     if args.out is not None:
         write_json(args.out / CHECK, [row.to_json() for row in rows])
     return 1 if wrong_count > mended_count else 0

@@ -39,9 +39,14 @@ def launch(command: Sequence[str]) -> int:
         )
     with tempfile.TemporaryDirectory(prefix="egox-") as folder:
         stop = Path(folder) / "stop"
-        posix_options: dict[str, Any] = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
+        posix_options: dict[str, Any] = (
+            {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
+        )
         process = subprocess.Popen(
-            command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **posix_options
+            command,
+            env={**os.environ, STOP_FILE: str(stop)},
+            start_new_session=True,
+            **posix_options,
         )
 
         def ask(number: int, frame: FrameType | None) -> None:

@@ -268,7 +268,9 @@ def _what_changed(folder: Path, now: dict[str, Any]) -> str:
     except EgoXInputError:
         return f"{INDEX}, which is damaged"
     old_values = {**old_index.settings, **old_index.models}
-    return ", ".join(sorted(k for k in now.keys() | old_values.keys() if now.get(k) != old_values.get(k)))
+    return ", ".join(
+        sorted(k for k in now.keys() | old_values.keys() if now.get(k) != old_values.get(k))
+    )
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:

@@ -253,9 +253,13 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
         return None
     if not check_files:
         return record
-    changed_files = [name for name, digest in record.files.items() if _digest(folder / name) != digest]
+    changed_files = [
+        name for name, digest in record.files.items() if _digest(folder / name) != digest
+    ]
     if changed_files:
-        logger.warning("clip %s is damaged and made again: %s", folder.name, ", ".join(changed_files))
+        logger.warning(
+            "clip %s is damaged and made again: %s", folder.name, ", ".join(changed_files)
+        )
         return None
     return record
 

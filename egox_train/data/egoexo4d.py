@@ -358,5 +358,7 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
             fix="leave this take out",
         )
     if lost_count:
-        notes.append(f"{lost_count} of {count} ego poses lost ({non_rigid_count} of them no rigid motion)")
+        notes.append(
+            f"{lost_count} of {count} ego poses lost ({non_rigid_count} of them no rigid motion)"
+        )
     return out

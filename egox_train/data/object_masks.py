@@ -67,27 +67,27 @@ def read_masks(
         EgoXInputError: missing, unreadable, of another clip, inconsistent shapes, an id twice, no
             id in common, other rules.
     """
-    what = f"masks {file.name}"
-    arrays = read_arrays(file, what, KEYS if protocol is None else (*KEYS, "protocol"))
+    label = f"masks {file.name}"
+    arrays = read_arrays(file, label, KEYS if protocol is None else (*KEYS, "protocol"))
     if protocol is not None and str(arrays["protocol"]) != protocol:
         raise EgoXInputError(
-            what,
+            label,
             got=f"masks by the rules of {str(arrays['protocol']) or 'no protocol'}",
             expected=protocol,
             fix=f"make them with `masks --protocol {protocol}`",
         )
     if str(arrays["clip"]) != clip:
         raise EgoXInputError(
-            what,
+            label,
             got=f"masks of clip {str(arrays['clip'])!r}",
             expected=f"of {clip!r}",
             fix="give each clip its own masks",
         )
-    truth, generated = (_side(arrays, name, what) for name in ("truth", "generated"))
+    truth, generated = (_side(arrays, name, label) for name in ("truth", "generated"))
     shapes = {m.shape for m in (*truth.values(), *generated.values())}
     if len(shapes) > 1:
         raise EgoXInputError(
-            what,
+            label,
             got=f"masks of {' and '.join(map(str, sorted(shapes)))}",
             expected="one size",
             fix="track both videos at the size of the true ego video",
@@ -96,7 +96,7 @@ def read_masks(
         by_id and generated and not truth.keys() & generated.keys()
     ):
         raise EgoXInputError(
-            what,
+            label,
             got=f"true objects {sorted(truth)}, generated {sorted(generated)}",
             expected="objects, with ids in common",
             fix="track both videos from one shared first mask, so that ids agree, or give --dino",

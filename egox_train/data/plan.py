@@ -167,7 +167,9 @@ def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> li
     while open_ and clips_left:
         if clips_left < len(open_):
             open_ = drawn(open_, clips_left, options, "takes")
-        give = max(1, min(clips_left // len(open_), min(len(plans[i].clips) - shares[i] for i in open_)))
+        give = max(
+            1, min(clips_left // len(open_), min(len(plans[i].clips) - shares[i] for i in open_))
+        )
         for index in open_:
             shares[index] += give
         clips_left -= give * len(open_)
@@ -247,7 +249,8 @@ def _ranked(
     coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
     candidates_by_coverage = [(coverages[v.name], v, n) for v, n in views]
     return sorted(
-        candidates_by_coverage, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name)
+        candidates_by_coverage,
+        key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name),
     )
 
 

@@ -62,7 +62,9 @@ def plan_run(
         span = (options.frames - 1) * options.step + 1
         lens = options.source_lens or "raw"
         takes, clips_by_name = takes_of_lists(source, clips, span, skipped, lens)
-        prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(prompts)
+        prompts = {n: clip.caption for n, clip in clips_by_name.items() if clip.caption} | dict(
+            prompts
+        )
     else:
         takes = list(
             list_takes(

@@ -116,7 +116,9 @@ def _lists(root: Path) -> list[list]:
     files = [root / META, *sorted(root.glob("meta_*.json"))]
     contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
     return [
-        take_list for content in contents if isinstance(take_list := listed_takes(content), list) and take_list
+        take_list
+        for content in contents
+        if isinstance(take_list := listed_takes(content), list) and take_list
     ]
 
 

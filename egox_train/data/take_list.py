@@ -55,7 +55,9 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
             task=str(entry.get("parent_task_name") or ""),
             best_exo=str(entry.get("best_exo") or ""),
         )
-        takes |= {str(entry[key]): entry_take for key in ("take_uid", "take_name") if entry.get(key)}
+        takes |= {
+            str(entry[key]): entry_take for key in ("take_uid", "take_name") if entry.get(key)
+        }
     return takes
 
 

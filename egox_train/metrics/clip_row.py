@@ -246,6 +246,7 @@ def _finished(job: RowJob, key: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     is_complete = (
-        row.get("fingerprint") == key and row.get("features") == hashlib.sha256(features_bytes).hexdigest()
+        row.get("fingerprint") == key
+        and row.get("features") == hashlib.sha256(features_bytes).hexdigest()
     )
     return row if is_complete else None

@@ -56,7 +56,9 @@ def build_report(
     generated_values = _columns(rows, seeds.get(GENERATED, ()))
     coverage_from = {row["coverage_from"] for row in rows if "coverage_from" in row}
     paired = {
-        f"{GENERATED} - {method}": _differences(generated_values, _columns(rows, keys), _take_of(rows))
+        f"{GENERATED} - {method}": _differences(
+            generated_values, _columns(rows, keys), _take_of(rows)
+        )
         for method, keys in seeds.items()
         if method != GENERATED
     }
@@ -195,9 +197,13 @@ def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str
             estimate = bootstrap_mean(list(value_of.values()), takes)
             if estimate is not None:
                 figures[metric] = _shown(estimate)
-                by_seed = [[columns[metric][clip] for clip in value_of] for columns in columns_by_seed]
+                by_seed = [
+                    [columns[metric][clip] for clip in value_of] for columns in columns_by_seed
+                ]
                 of_all = [
-                    fmean(v for v in seed_values if v is not None) for seed_values in by_seed if None not in seed_values
+                    fmean(v for v in seed_values if v is not None)
+                    for seed_values in by_seed
+                    if None not in seed_values
                 ]
                 if len(of_all) > 1:
                     figures[metric]["spread"] = round(stdev(of_all), 6)

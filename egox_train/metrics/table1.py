@@ -311,7 +311,7 @@ def _with_looks(
     picture: Tensor,  # [H, W, 3] float 0...1
     look: Callable[[list[Tensor]], Tensor],
 ) -> tuple[list[_Object], Tensor]:  # unit vectors [n, d]
-    objects = [one for mask in masks if (one := _object(mask)) is not None]
+    objects = [found_object for mask in masks if (found_object := _object(mask)) is not None]
     crops = [picture[o.box[1] : o.box[3], o.box[0] : o.box[2]] for o in objects]
     return objects, look(crops) if crops else torch.zeros(0, 1)
 
@@ -332,10 +332,10 @@ def _object(mask: np.ndarray) -> _Object | None:
 def _pairs(
     true: tuple[list[_Object], Tensor], made: tuple[list[_Object], Tensor]
 ) -> Iterator[tuple[_Object, _Object]]:
-    (true_objects, own_looks), (others, other_looks) = true, made
-    if true_objects and others:
+    (true_objects, own_looks), (generated_objects, other_looks) = true, made
+    if true_objects and generated_objects:
         for row, column in (own_looks @ other_looks.T >= ALIKE).nonzero().tolist():
-            yield true_objects[row], others[column]
+            yield true_objects[row], generated_objects[column]
 
 
 def pair_figures(true: _Object, made: _Object) -> tuple[float, float, float]:

@@ -135,8 +135,8 @@ def _amt_module() -> ModuleType:
     # metrics.
     shell = ModuleType("vbench")
     shell.__path__ = list(spec.submodule_search_locations)
-    before = sys.modules.get("vbench")
-    sys.modules["vbench"] = before or shell
+    old_module = sys.modules.get("vbench")
+    sys.modules["vbench"] = old_module or shell
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -147,7 +147,7 @@ def _amt_module() -> ModuleType:
             fix="pip install --no-deps --upgrade vbench",
         ) from error
     finally:
-        if before is None:
+        if old_module is None:
             del sys.modules["vbench"]
 
 

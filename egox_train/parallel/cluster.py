@@ -69,7 +69,7 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
             fix="start one (`ray start --head`) and name it by --ray-address or RAY_ADDRESS; or give "
             "--ray-address local, for a private one on this machine",
         ) from error
-    lost = None
+    cluster_error = None
     try:
         # The context of Ray's client has no such field.
         where = getattr(context, "address_info", {}).get("address", address)
@@ -79,10 +79,10 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
             f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
         )
     except LostClusterError as error:
-        lost = error
+        cluster_error = error
         raise
     finally:
-        if lost is None:  # else it would wait for the head
+        if cluster_error is None:  # else it would wait for the head
             ray.shutdown()
 
 
@@ -191,8 +191,8 @@ class _GpuHosts:
 
     def room(self, has: Mapping[str, float]) -> int:
         """Start processes for GPUs that have none, and count the items that may run."""
-        most = min(max(1, int(has.get("GPU", 0))), self.items)
-        while len(self.free) + len(self.starting) + len(self.busy) < most:
+        host_limit = min(max(1, int(has.get("GPU", 0))), self.items)
+        while len(self.free) + len(self.starting) + len(self.busy) < host_limit:
             host = _host_class(num_cpus=1, memory=self.memory).remote()
             self.starting[host.run.remote(call, str)] = host
         return len(self.busy) + len(self.free)

@@ -141,8 +141,8 @@ def made_once(
         finished: the item that is there, None where it has to be made; asked under the lock.
         wait: for another process that makes it, instead of giving BUSY.
     """
-    with file_lock(file, wait=wait) as free:
-        if not free:
+    with file_lock(file, wait=wait) as has_lock:
+        if not has_lock:
             return BUSY
         existing = finished()
         return (make(), True) if existing is None else (existing, False)
@@ -179,8 +179,8 @@ def run_all(
                 continue
             else:
                 results.append(result)
-            done = before + len(errors) + len(results)
-            progress(done, before + len(items), with_failures(stage, len(errors)))
+            done_count = before + len(errors) + len(results)
+            progress(done_count, before + len(items), with_failures(stage, len(errors)))
         todo = busy
     return errors, results
 

@@ -61,25 +61,25 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
             return pools[worker].submit(_call_in_worker, function, items[index])
 
     pools = {worker: start(worker) for worker in range(workers)}
-    todo, free, deaths = deque(range(len(items))), deque(pools), Counter()
+    todo, idle_workers, deaths = deque(range(len(items))), deque(pools), Counter()
     running: dict[Future, tuple[int, int]] = {}  # (worker, index)
     try:
         while todo or running:
             # The last try has the machine's memory to itself.
             while (
                 todo
-                and free
+                and idle_workers
                 and not (
                     running
                     and MAX_RETRIES
                     in {deaths[index] for index in (todo[0], *(i for _, i in running.values()))}
                 )
             ):
-                worker, index = free.popleft(), todo.popleft()
+                worker, index = idle_workers.popleft(), todo.popleft()
                 running[submit(worker, index)] = worker, index
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 worker, index = running.pop(future)
-                free.append(worker)
+                idle_workers.append(worker)
                 try:
                     result, error = future.result()
                 except BrokenProcessPool:

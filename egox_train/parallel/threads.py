@@ -18,12 +18,12 @@ def single_threaded() -> Generator[int]:
 
     Ray casting is thousands of small operations: threads inside each would spend their time waiting
     for one another, on a busy machine twenty times as long as the work takes."""
-    before = torch.get_num_threads()
+    thread_count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield before
+        yield thread_count
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(thread_count)
 
 
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:

@@ -263,11 +263,11 @@ def _entries_of_frames(
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
     """
-    stated = all(isinstance(place, int) for place in places)
+    are_stated = all(isinstance(place, int) for place in places)
     numbering = Numbering(
         what=f"keypoints {name}",
         count=len(entries),
-        numbers=torch.tensor(places) if stated else None,
+        numbers=torch.tensor(places) if are_stated else None,
         sparse=True,
         file_frames=file_frames,
     )

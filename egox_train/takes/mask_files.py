@@ -151,8 +151,8 @@ def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
         return
     with open_zip(mask.path, "mask file") as archive:
         shape, _ = _array_header(archive, mask.path)
-        packed = PackedFrames(mask.what, archive, f"{MASK_KEY}.npy", shape, keep_bytes)
-        yield lambda indices: (frame != 0 for frame in packed.read(indices))
+        packed_frames = PackedFrames(mask.what, archive, f"{MASK_KEY}.npy", shape, keep_bytes)
+        yield lambda indices: (frame != 0 for frame in packed_frames.read(indices))
 
 
 def read_mask(
@@ -204,19 +204,19 @@ def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, 
 
 
 def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], np.dtype]:
-    what = f"mask {path.name}"
+    label = f"mask {path.name}"
     if f"{MASK_KEY}.npy" not in archive.namelist():
         raise EgoXInputError(
-            what,
+            label,
             got=f"arrays {sorted(archive.namelist())}",
             expected=f"one named {MASK_KEY}",
             fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)",
         )
-    with open_member(archive, f"{MASK_KEY}.npy", what) as stream:
-        shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{MASK_KEY}.npy").file_size)
+    with open_member(archive, f"{MASK_KEY}.npy", label) as stream:
+        shape, dtype = read_npy_header(stream, label, archive.getinfo(f"{MASK_KEY}.npy").file_size)
     if len(shape) != 3 or min(shape) < 1 or dtype.itemsize != 1 or dtype.kind not in "bu":
         raise EgoXInputError(
-            what,
+            label,
             got=f"{dtype} of shape {shape}",
             expected="bool or uint8 of shape (T, H, W)",
             fix="save one mask per frame, nonzero for moving pixels",
@@ -314,8 +314,8 @@ def _areas(
     values, counts = np.unique(codes[filled].astype(np.int32), return_counts=True)
     fills = values[:, None] >> shifts & 255
     main = fills[counts.argmax()]
-    others = np.abs(fills - main).max(-1) > SAME
-    return main, 1 + int(others.sum() if counts[others].sum() > SPECK * counts.sum() else 0)
+    is_other = np.abs(fills - main).max(-1) > SAME
+    return main, 1 + int(is_other.sum() if counts[is_other].sum() > SPECK * counts.sum() else 0)
 
 
 def _between(grey: np.ndarray, brightest: int) -> float:

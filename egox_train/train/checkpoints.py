@@ -167,11 +167,11 @@ def load_checkpoint(folder: Path) -> TrainState:
     }
     with intact(file_words, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
         weights = load_file(folder / "trainable.safetensors")
-        more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        saved_state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     if (
         not all(isinstance(state.get(name), kind) for name, kind in TOLD.items())
-        or not isinstance(more, dict)
-        or not isinstance(more.get("optimizer"), dict)
+        or not isinstance(saved_state, dict)
+        or not isinstance(saved_state.get("optimizer"), dict)
     ):
         raise EgoXInputError(
             file_words,
@@ -181,8 +181,8 @@ def load_checkpoint(folder: Path) -> TrainState:
         )
     return TrainState(
         weights=weights,
-        optimizer=more["optimizer"],
-        ema=more.get("ema"),
+        optimizer=saved_state["optimizer"],
+        ema=saved_state.get("ema"),
         **{name: state[name] for name in TOLD},
     )
 
@@ -228,8 +228,8 @@ def check_resumable(
     Raises:
         EgoXInputError: names what differs.
     """
-    before = _with_defaults(state.config)
-    differs = [k for k in config if k not in FREE_TO_CHANGE and before.get(k) != config[k]]
+    old_config = _with_defaults(state.config)
+    differs = [k for k in config if k not in FREE_TO_CHANGE and old_config.get(k) != config[k]]
     if state.base_hash != base_hash:
         differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
     if state.cache_hash != cache_hash:

@@ -315,8 +315,8 @@ def load_config(
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
     """
     values: dict[str, Any] = {}
-    for each in (file, *more) if file is not None else ():
-        values = _on_top(values, _read_yaml(each))
+    for config_file in (file, *more) if file is not None else ():
+        values = _on_top(values, _read_yaml(config_file))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:

@@ -145,7 +145,7 @@ def generate(
     if run.dry_run:
         return run_sums(_generate_clip, jobs, "out", places)
     clear_leftovers(out, names=set(clips))
-    failed, done = run_all(
+    failed, results = run_all(
         _generate_clip,
         jobs,
         todo,
@@ -161,7 +161,7 @@ def generate(
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
-    return len(clips), sum(new for _, new in done)
+    return len(clips), sum(new for _, new in results)
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
@@ -261,13 +261,13 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
         if observed_prior := _observed(job, frames):
             prior, classes = observed_prior
             keep = job.options.keep_observed
-            frames, redrawn, kept_pixels, judged = keep_observed(frames, prior, classes, keep)
-            if not bool(judged.all()):
-                unknown = int((~judged).sum())
+            frames, redrawn, kept_pixels, was_judged = keep_observed(frames, prior, classes, keep)
+            if not bool(was_judged.all()):
+                unknown = int((~was_judged).sum())
                 logger.info(
                     "%s: in %d of %d frames nothing is said of what exo saw: the prior doesn't match "
                     "there (its depth is off, or all of it was redrawn)",
-                    *(job.clip, unknown, len(judged)),
+                    *(job.clip, unknown, len(was_judged)),
                 )
             kinds = video_classes(classes, redrawn, kept_pixels)
             write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)

@@ -137,12 +137,12 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
     if state is None or state.global_batch == clips_per_step:
         return config.gradient_accumulation
     configured = (config.batch_size, config.gradient_accumulation)
-    before = (state.config.get("batch_size", 1), state.config.get("gradient_accumulation", 1))
-    if configured != before:
+    old_sizes = (state.config.get("batch_size", 1), state.config.get("gradient_accumulation", 1))
+    if configured != old_sizes:
         raise EgoXInputError(
             "resumed training",
             got="other batch_size, gradient_accumulation than the checkpoint "
-            f"({configured[0]}, {configured[1]}; then {before[0]}, {before[1]}): "
+            f"({configured[0]}, {configured[1]}; then {old_sizes[0]}, {old_sizes[1]}): "
             f"{clips_per_step} clips per step on {processes} processes instead of "
             f"{state.global_batch}",
             expected="the same global batch",
@@ -172,10 +172,10 @@ def resume_notes(
             f"processes: {processes}; gradient_accumulation {accumulation} instead of "
             f"{config.gradient_accumulation} keeps the checkpoint's {clips_per_step} clips per step"
         )
-    before = state.config.get("steps")
-    if config.optimizer.decay == "cosine" and before != config.steps:
+    old_steps = state.config.get("steps")
+    if config.optimizer.decay == "cosine" and old_steps != config.steps:
         notes.append(
-            f"steps is {config.steps}, was {before}: from step {state.step} on the learning rate follows "
+            f"steps is {config.steps}, was {old_steps}: from step {state.step} on the learning rate follows "
             "another cosine"
         )
     return notes

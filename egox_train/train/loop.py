@@ -221,10 +221,10 @@ class _Run:
             with atomic_write(output / "config.yaml") as temporary:
                 temporary.write_text(dump_config(config), "utf-8")
         log = StepLog(config, first_step, main)
-        loss, noted = float("nan"), ""
+        loss, last_note = float("nan"), ""
         self.model.train()
         with StopRequest() as stop, closing(log):
-            step, saved, saved_s = first_step, first_step, time.monotonic()
+            step, saved_step, saved_s = first_step, first_step, time.monotonic()
             # A run that died while it validated had its weights saved, but not this line of the
             # curve.
             if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0]))[0]:
@@ -233,9 +233,9 @@ class _Run:
                 started = time.perf_counter()
                 sigmas, losses, norm = self._step(step)
                 step += 1
-                if main and self.scope.note != noted:
-                    noted = self.scope.note
-                    log.note(step, noted)
+                if main and self.scope.note != last_note:
+                    last_note = self.scope.note
+                    log.note(step, last_note)
                 loss = sum(losses) / len(losses)
                 if main and (step % config.log.every == 0 or step == config.steps):
                     log.write(
@@ -250,12 +250,17 @@ class _Run:
                         },
                     )
                 minutes = (time.monotonic() - saved_s) / 60
-                stopping, due = self._any(
+                stopping, is_due = self._any(
                     stop.requested, main and 0 < config.checkpoint.minutes <= minutes
                 )
-                if step % config.checkpoint.every == 0 or step == config.steps or stopping or due:
+                if (
+                    step % config.checkpoint.every == 0
+                    or step == config.steps
+                    or stopping
+                    or is_due
+                ):
                     self._save(step)
-                    saved, saved_s = step, time.monotonic()
+                    saved_step, saved_s = step, time.monotonic()
                 if self._validates_at(step) and not stopping:
                     self._validate(step, log)
                 progress(
@@ -265,7 +270,7 @@ class _Run:
                 )
                 if stopping:
                     break
-        if saved != step:
+        if saved_step != step:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
@@ -337,9 +342,11 @@ class _Run:
         return sigma, result
 
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
-        bad = [items[i][0].clip for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
-        if bad:
-            self._not_finite("loss", ", ".join(bad), step)
+        bad_clips = [
+            items[i][0].clip for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()
+        ]
+        if bad_clips:
+            self._not_finite("loss", ", ".join(bad_clips), step)
 
     def _not_finite(self, what: str, clips: str, step: int) -> None:
         folders = checkpoint_folders(Path(self.config.output))

@@ -134,15 +134,15 @@ def put_lora_tensors(
             rank.
     """
     have = lora_tensors(model)
-    wrong = sorted(set(have) ^ set(tensors)) + [
+    wrong_names = sorted(set(have) ^ set(tensors)) + [
         k for k in have if k in tensors and have[k].shape != tensors[k].shape
     ]
-    if wrong:
-        first_wrong = wrong[0]
+    if wrong_names:
+        first_wrong = wrong_names[0]
         got = f"{tuple(tensors[first_wrong].shape)}" if first_wrong in tensors else "nothing"
         expected = f"{tuple(have[first_wrong].shape)}" if first_wrong in have else "nothing"
         raise EgoXInputError(
-            f"{what}: {len(wrong)} tensors, first {first_wrong}",
+            f"{what}: {len(wrong_names)} tensors, first {first_wrong}",
             got=got,
             expected=expected,
             fix="give the file that was trained here; this one has a different model, rank or targets",

@@ -47,11 +47,11 @@ def draw_sigmas(
 ) -> Tensor:  # [count] float32
     """Draw noise levels of ``count`` samples, from the given generator alone (so that a resumed run
     draws the same)."""
-    drawn = _draw_kind(config, count, generator)
+    sigmas = _draw_kind(config, count, generator)
     if not config.uniform_share:
-        return drawn
+        return sigmas
     uniform = torch.rand(count, generator=generator) < config.uniform_share
-    return torch.where(uniform, torch.rand(count, generator=generator).clamp(1e-3, 1.0), drawn)
+    return torch.where(uniform, torch.rand(count, generator=generator).clamp(1e-3, 1.0), sigmas)
 
 
 def _draw_kind(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:
@@ -73,8 +73,8 @@ def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
 
     A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
     that number."""
-    scaled = sigmas.double() * TRAIN_TIMESTEPS
-    return torch.floor(scaled + 1e-3).float()
+    timesteps = sigmas.double() * TRAIN_TIMESTEPS
+    return torch.floor(timesteps + 1e-3).float()
 
 
 @frozen
@@ -134,7 +134,7 @@ def flow_loss(
     """
     t, h, w_exo, w_ego = sample.grid
     batch = sample.ego.shape[0]
-    packed = noised_input(sample, noise, sigmas, conditioning)
+    model_input = noised_input(sample, noise, sigmas, conditioning)
     geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
     scope.set(geometry, conditioning.gga_options())
     conditions = {
@@ -142,7 +142,7 @@ def flow_loss(
         "encoder_hidden_states_image": sample.image,
         "return_dict": False,
     }
-    timestep = model_timesteps(sigmas).to(packed.device)
+    timestep = model_timesteps(sigmas).to(model_input.device)
     if conditioning.exo == "alone" and w_exo:
         if w_exo == w_ego:
             raise EgoXInputError(
@@ -152,10 +152,14 @@ def flow_loss(
                 fix="cache the exo videos at their own width",
             )
         scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
-        model(hidden_states=packed[..., :w_exo], timestep=torch.zeros_like(timestep), **conditions)
+        model(
+            hidden_states=model_input[..., :w_exo],
+            timestep=torch.zeros_like(timestep),
+            **conditions,
+        )
         scope.exo.kept = True
-        packed = packed[..., w_exo:]
-    output = model(hidden_states=packed, timestep=timestep, **conditions)[0]
+        model_input = model_input[..., w_exo:]
+    output = model(hidden_states=model_input, timestep=timestep, **conditions)[0]
     prediction = output[..., -w_ego:].float()
     target = noise[..., -w_ego:].float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)

@@ -303,23 +303,23 @@ def check_memory(
     main = predict_main(config, model, grid, mapped=mapped)
     if step is None or main is None:
         return []
-    short = []
+    shortages = []
     if machine.card_bytes is not None:
         if step.total + CARD_BYTES > machine.card_bytes:
-            short.append(
+            shortages.append(
                 f"{step.total / GB:.1f} GB and some {CARD_BYTES / GB:.0f} of the driver on a card of "
                 f"{machine.card_bytes / GB:.1f} GB"
             )
         if main.total > machine.main_bytes:
-            short.append(
+            shortages.append(
                 f"{main.total / GB:.1f} GB of main memory, of which {machine.main_bytes / GB:.1f} GB "
                 "are free"
             )
-    if short:
+    if shortages:
         fitting = fitting_switches(config, model, grid, machine, mapped) if shards == 1 else ""
         raise EgoXInputError(
             "memory of a training step",
-            got=" and ".join(short),
+            got=" and ".join(shortages),
             expected="a step that fits",
             fix=fitting
             or "train at a smaller size or rank (docs/training.md, Memory), or on a larger card",
@@ -338,9 +338,9 @@ def fitting_switches(
     ranks = [rank for rank in RANKS if rank < config.lora.rank]
     smaller: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
     smaller += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
-    for more in ({}, *smaller):
+    for extra_switches in ({}, *smaller):
         for switches in SWITCHES:
-            settings = {**switches, **more}
+            settings = {**switches, **extra_switches}
             changed = with_settings(config, settings)
             step, main = (f(changed, model, grid) for f in (predict, predict_main))
             assert step is not None and main is not None  # as of the configuration itself
@@ -359,8 +359,8 @@ def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConf
     for name, value in settings.items():
         *sections, key = name.split(".")
         section = values
-        for each in sections:
-            section = section[each]
+        for section_name in sections:
+            section = section[section_name]
         section[key] = value
     return type(config).model_validate(values)
 

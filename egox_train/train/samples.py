@@ -67,13 +67,15 @@ class TrainSample:
     def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
         """Move and cast latents and embeddings, and move geometry, which stays float32 (a
         logarithm)."""
-        moved = {
+        moved_tensors = {
             f.name: getattr(self, f.name).to(device=device, dtype=dtype)
             for f in fields(self)
             if isinstance(getattr(self, f.name), Tensor)
         }
         return replace(
-            self, **moved, geometry=tuple(g if g is None else g.to(device) for g in self.geometry)
+            self,
+            **moved_tensors,
+            geometry=tuple(g if g is None else g.to(device) for g in self.geometry),
         )
 
 

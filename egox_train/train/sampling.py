@@ -113,11 +113,11 @@ def sample_ego(
     for step, moment in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
         ego = latent[..., -w_ego:].to(dtype)
-        packed = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
+        canvas = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
         timestep = moment[None].float().to(device).expand(batch)
         predictions = []
         for number, text in enumerate(texts):
-            columns, forward = packed, None
+            columns, forward = canvas, None
             if cache is not None:
                 forward = cache.forward(
                     (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
@@ -125,9 +125,9 @@ def sample_ego(
             scope.exo = forward
             if forward is not None:
                 if alone and not forward.kept:
-                    ask(packed[..., :w_exo], torch.zeros_like(timestep), text)
+                    ask(canvas[..., :w_exo], torch.zeros_like(timestep), text)
                     forward.finish(len(model.blocks))
-                columns = packed[..., w_exo:] if forward.kept else packed
+                columns = canvas[..., w_exo:] if forward.kept else canvas
             out = ask(columns, timestep, text)
             torch.compiler.disable(check_finite)(
                 out,

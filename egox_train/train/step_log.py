@@ -39,9 +39,9 @@ class StepLog:
         if not active:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
+        earlier_lines = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
         with atomic_write(self.file) as temporary:
-            temporary.write_text("".join(line + "\n" for line in before), "utf-8")
+            temporary.write_text("".join(line + "\n" for line in earlier_lines), "utf-8")
         kinds: Mapping[str, Callable[[TrainConfig, int], Tracker]] = {
             "tensorboard": TensorBoard,
             "wandb": WeightsAndBiases,

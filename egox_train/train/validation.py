@@ -61,7 +61,7 @@ def clip_loss(
         number: of the clip among all that are held out; with the level it decides the noise.
     """
     losses, zeros = [], []
-    ready = sample.to(device, dtype)
+    device_sample = sample.to(device, dtype)
     for level in LEVELS:
         noise = noise_for(
             sample,
@@ -72,7 +72,7 @@ def clip_loss(
             result = flow_loss(
                 model,
                 scope,
-                ready,
+                device_sample,
                 noise.to(device, dtype),
                 torch.tensor([level], device=device),
                 conditioning,

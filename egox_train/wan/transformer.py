@@ -34,7 +34,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
     """
     model = base_form(path)
     try:
-        read = _read_folder(path, dtype) if path.is_dir() else _read_file(model, path, dtype)
+        loaded = _read_folder(path, dtype) if path.is_dir() else _read_file(model, path, dtype)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
@@ -46,7 +46,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
             expected="as much, or a smaller file",
             fix="close other programs, add swap, or take the file that ends in _fp8_scaled or _bf16",
         ) from error
-    return cast_base(read, dtype)
+    return cast_base(loaded, dtype)
 
 
 def base_form(path: Path) -> WanTransformer3DModel:

@@ -165,9 +165,9 @@ def open_model_folder(
             fix=where,
         )
     try:
-        *others, last = classes
+        *other_classes, last = classes
         return (
-            *(c.from_pretrained(folder, local_files_only=True) for c in others),
+            *(c.from_pretrained(folder, local_files_only=True) for c in other_classes),
             last.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, **options
             ).train(False),
@@ -188,8 +188,8 @@ def model_on(device: str | None, folder: Path, *class_names: str, **words: str) 
         EgoXInputError: as :func:`open_model_folder`; no such device here.
     """
     where = model_device(device)
-    *others, model = open_model_folder(folder, *class_names, **words)
-    return *others, model.to(where)
+    *processors, model = open_model_folder(folder, *class_names, **words)
+    return *processors, model.to(where)
 
 
 def model_device(name: str | None) -> torch.device:
