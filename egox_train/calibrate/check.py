@@ -66,7 +66,7 @@ class Row:
     folder: Path | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Its line of the table."""
+        """Format the row's line of the table."""
         late = turn = shift = "-"
         if self.motion is not None and self.motion.lag_known:
             frames, sd = (x / self.frame_s for x in (self.motion.lag_s, self.motion.lag_sd_s))
@@ -77,7 +77,7 @@ class Row:
         return self.name, f"{self.sigmas:.1f}", late, turn, shift, self.words
 
     def to_json(self) -> dict[str, object]:
-        """Its entry of the report."""
+        """Build the row's entry of the report."""
         late, off = self.motion, self.deviation
         return {
             "episode": self.name,
@@ -95,7 +95,7 @@ class Row:
 
 
 def check_set(root: Path, write: bool = False, progress: Progress = no_progress) -> tuple[Row, ...]:
-    """Check every episode of a set; the surest fault first.
+    """Check every episode of a set, and list the surest fault first.
 
     Args:
         write: mend the poses in the ``meta.json`` of take folders whose fault is sure.
@@ -319,7 +319,7 @@ def _deviation(
     progress: Progress,
     search: bool = True,
 ) -> tuple[Deviation | None, float]:
-    """Measure an ego video against its scene; how alike they are."""
+    """Measure how far an ego video is off its scene, and how alike they are."""
     points, _ = scene(exo, depth, progress=progress)
     views = PathViews.of(points, path, most=DRAWN_VIEWS, progress=progress)
     error = views.error(ego)
@@ -396,7 +396,7 @@ def _matters(off: Deviation) -> bool:
 
 
 def _mend(row: Row, folder: Path) -> None:
-    """Write better poses into a take's meta.json; what was stated is kept beside it."""
+    """Write better poses into a take's meta.json, with the stated ones kept beside it."""
     file = folder / META
     content = read_json_object(file, META)
     if not (folder / AS_STATED).exists():

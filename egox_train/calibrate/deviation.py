@@ -76,7 +76,7 @@ def path_deviation(
     # The path that the views are of, with the exo camera.
     trajectory: CameraTrajectory,
 ) -> Deviation | None:
-    """Combine a clip's frames; None where too few of them could be judged."""
+    """Combine a clip's frames, None if too few of them could be judged."""
     match = PictureMatch.of(video, views)
     exo_at = trajectory.ego.seen_from(trajectory.known_exo)[:: views.step, :, 3].numpy()
     upright = sensor_from_upright(views.camera.quarter_turns).numpy()
@@ -142,7 +142,7 @@ def _patches(
 
 
 def _peak(alike: np.ndarray) -> np.ndarray | None:  # [2], across and down
-    """Find the best place between pixels; None where it is none, or at the border."""
+    """Find the best place between pixels, None if there is none, or at the border."""
     row, column = np.unravel_index(alike.argmax(), alike.shape)
     height, width = alike.shape
     inside = 0 < row < height - 1 and 0 < column < width - 1
@@ -164,7 +164,7 @@ def _covariance(
     slope: np.ndarray,  # [N, 2, 6]
     by_depth: np.ndarray,  # [N, 2]
 ) -> np.ndarray:  # [6, 6]
-    """Fit a turn and a shift to the patches, with Cauchy's weights; their covariance."""
+    """Fit a turn and a shift to the patches, with Cauchy's weights, and return their covariance."""
     hold = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) / HELD_M**2
     weight = np.ones(len(off))
     for _ in range(8):

@@ -31,7 +31,7 @@ def picture_size(width: int, height: int, side: int) -> tuple[int, int]:
 def write_moving(
     video: Path, info: VideoInfo, span: range, folder: Path, progress: Progress
 ) -> list[int]:
-    """Write the sharpest frame of each third of a second; their numbers."""
+    """Write the sharpest frame of each third of a second, and list their numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     size = picture_size(info.width, info.height, EGO_SIDE)
     group = max(EVERY_S * info.fps, len(span) / MOST_PICTURES, 1.0)
@@ -116,7 +116,8 @@ def track_poses(
 def tracked(
     before: np.ndarray, now: np.ndarray, uv: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Track pixels [N, 2] to the next picture; those that come back on their way, and their points."""
+    """Track pixels [N, 2] to the next picture and back, and keep those that return to their start,
+    with their points."""
     if not len(uv):
         return uv, points
     start = uv[:, None]
@@ -134,7 +135,7 @@ def tracked(
 def _refined(
     pose: np.ndarray, camera: CameraModel, uv: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Fit the pose to tracked points; points that don't fit are dropped."""
+    """Fit the pose to tracked points, dropping points that don't fit."""
     if len(uv) < FEWEST_TRACKS:
         return None, uv, points
     rays, valid = camera.unproject(torch.from_numpy(uv.astype(np.float64)))
@@ -201,7 +202,7 @@ def poses_at(
     w2c: np.ndarray,  # [T, 3, 4], NaN where it isn't known
     moments_s: np.ndarray,  # [N]
 ) -> np.ndarray:  # [N, 3, 4]
-    """Give the poses of other moments; beyond the known ones the end poses hold."""
+    """Interpolate the poses at other moments. Beyond the known ones the end poses hold."""
     known = np.isfinite(w2c).all(axis=(1, 2))
     times, poses = times_s[known], w2c[known]
     if len(poses) == 1:

@@ -56,7 +56,7 @@ def camera_from_point(
     lags_s: np.ndarray | None = None,  # that are tried first; None: the clocks are known
     lag_sd_s: float = 0.02,
 ) -> SolvedCamera | None:
-    """Solve a fixed camera of known lens; None where the points don't tell one.
+    """Solve a fixed camera of known lens, None if the points don't determine one.
 
     SQPNP at each lag, then robust least squares over pose, lag and the point's offset, which is
     held by OFFSET_SD_M. The sd is inflated by how long errors last.
@@ -116,7 +116,8 @@ def camera_from_point(
 def _sds(
     jacobian: np.ndarray, residuals: np.ndarray, count: int, turn: np.ndarray, shift: np.ndarray
 ) -> dict[str, float]:
-    """Standard deviations of place, turn and lag, with errors that last from frame to frame."""
+    """Estimate standard deviations of place, turn and lag, with errors that last from frame to
+    frame."""
     own = residuals[: 3 * count].reshape(count, 3)
     power = max(float((own * own).sum()), 1e-12)
     lasting = 1.0

@@ -47,7 +47,8 @@ def picture_sds(
 def _lens_covariance(
     structure: Structure, name: str, lens: CameraModel, free: bool
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
-    """Fit turn, shift, focal length and free distortion to the pixels; the pose's part."""
+    """Fit turn, shift, focal length and free distortion to the pixels, and return the pose's part
+    of the covariance."""
     pose = structure.w2c[name]
     points = structure.points[structure.rows[name]]
     wanted = structure.pixels[name] - 0.5
@@ -86,8 +87,8 @@ def _lens_covariance(
 
 
 def _jackknife(structure: Structure, name: str, moving: str) -> tuple[float, float]:
-    """Standard deviations of a fixed camera's place (units of the structure) and turn (degrees)
-    against the head camera's path, by solutions that lack a part of the pictures each."""
+    """Estimate standard deviations of a fixed camera's place (units of the structure) and turn
+    (degrees) against the head camera's path, by solutions that lack a part of the pictures each."""
     whole = structure.w2c[name]
     centres, turns = [], []
     heads = [each for each in structure.w2c if each.startswith(moving)]

@@ -237,7 +237,7 @@ def _given_path(
 def _spans(
     ego: VideoInfo, exos: Sequence[ExoFile], clocks: Mapping[str, Clocks | None]
 ) -> tuple[range, dict[str, range]]:
-    """Frames of the head camera, and of each fixed one, that other recordings have, too."""
+    """Find the frames of the head camera, and of each fixed one, that other recordings also cover."""
     ego_s, begin, end = np.asarray(ego.times_s), math.inf, -math.inf
     spans = {}
     for exo in exos:
@@ -270,8 +270,8 @@ def _by_pictures(
     work: Path,
     progress: Progress,
 ) -> tuple[Structure | None, dict[str, CameraModel]]:
-    """Solve pictures with each lens that comes into question; the best, and the lenses that it
-    has, of the small pictures."""
+    """Solve pictures with each candidate lens, and return the best solution with its lenses, of the
+    small pictures."""
     from .structure import require_pycolmap
 
     require_pycolmap()
@@ -423,7 +423,7 @@ class _World:
         return np.concatenate([rotation, (scale * w2c[:, 3] - rotation @ shift)[:, None]], axis=1)
 
     def carrier(self) -> Place:
-        """The head camera between its known poses."""
+        """Interpolate the head camera between its known poses."""
         known = np.isfinite(self.w2c[:, 0, 0])
         times = self.times_s[known]
         turns = Rotation.from_matrix(self.w2c[known][:, :, :3].transpose(0, 2, 1))
@@ -438,7 +438,7 @@ class _World:
 
 
 def ears_middle() -> np.ndarray:  # [3] metres
-    """Where the ears' middle is in the upright axes of a camera worn as Aria glasses."""
+    """Find the ears' middle in the upright axes of a camera worn as Aria glasses."""
     of_sensor = worn_points(torch.eye(3, 4, dtype=torch.float64)[None])[0, EARS].mean(dim=0)
     return (sensor_from_upright(1).T @ of_sensor).numpy()
 
@@ -532,7 +532,7 @@ def _exo(
 def _by_head(
     exo: ExoFile, world: _World, clocks: Clocks | None, lens: CameraModel | None
 ) -> tuple[SolvedCamera | None, str]:
-    """Solve a camera by the wearer's ears; why not, where it can't be."""
+    """Solve a camera by the wearer's ears, or say why it can't be solved."""
     if exo.keypoints is None:
         return None, f"there are no key points ({exo.name}_keypoints.json)"
     if lens is None:
@@ -565,7 +565,7 @@ def _by_head(
 
 
 def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] of the ears' middle where both are seen, and their moments [N]."""
+    """Find pixels [N, 2] of the ears' middle where both are seen, and their moments [N]."""
     assert exo.keypoints is not None
     points = read_keypoints(exo.keypoints, all_frames(exo.info, exo.video))
     points = points.resized((exo.info.width, exo.info.height))

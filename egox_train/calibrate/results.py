@@ -14,7 +14,7 @@ from .sound import Clocks
 
 @frozen
 class SolvedExo:
-    """A fixed camera, and how it was found; without a pose: why not."""
+    """A fixed camera and how it was found, or without a pose the reason."""
 
     name: str
     w2c: np.ndarray | None  # [3, 4] in metres, z up

@@ -39,7 +39,7 @@ class Clocks:
 
 
 def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
-    """Read a file's sound at RATE from the first video frame on; None where it has none.
+    """Read a file's sound at RATE from the first video frame on, None if it has none.
 
     Raises:
         EgoXInputError: the file can't be decoded.
@@ -71,7 +71,7 @@ def read_mono(path: Path) -> np.ndarray | None:  # [N] float32
 
 
 def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
-    """Find offset and drift of two sounds [N] at RATE; None where they aren't of one moment."""
+    """Find offset and drift of two sounds [N] at RATE, None if they aren't of one moment."""
     most = round(COARSE_S * RATE)
     coarse, _ = _lag(exo[:most], ego[:most], None)
     span, step = round(WINDOW_S * RATE), round(STEP_S * RATE)
@@ -94,7 +94,7 @@ def clocks_by_sound(exo: np.ndarray, ego: np.ndarray) -> Clocks | None:
 
 
 def _line(times: np.ndarray, lags: np.ndarray, ratios: np.ndarray) -> Clocks | None:
-    """Fit lag = offset + drift t; windows off the line count as wrong."""
+    """Fit lag = offset + drift t, with windows off the line counted as wrong."""
     span = np.ptp(times)
     best = np.abs(lags - np.median(lags)) < FITS_S + MOST_DRIFT * span / 2
     drift = 0.0

@@ -29,7 +29,7 @@ jackknife), for how well it is known."""
 
 @frozen
 class Structure:
-    """A reconstruction in a world and scale of its own; COLMAP's pixels (a centre is .5)."""
+    """A reconstruction in a world and scale of its own, in COLMAP's pixels (a centre is .5)."""
 
     w2c: Mapping[str, np.ndarray]  # by picture, camera_from_world [3, 4]
     cameras: Mapping[str, tuple[str, tuple[float, ...]]]  # by folder: COLMAP's model and numbers
@@ -50,7 +50,7 @@ def solve_structure(
     moving: str,
     progress: Progress,
 ) -> Structure | None:
-    """Solve the pictures of ``folder``; None where nothing fits together.
+    """Solve the pictures of ``folder``, None if nothing fits together.
 
     A finished result of the same job is taken as it is.
 
@@ -185,7 +185,7 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
 
 
 def _map(folder: Path, job: dict):
-    """Give the largest reconstruction; None: there is none. Lenses are held while pictures are
+    """Find the largest reconstruction, None if there is none. Lenses are fixed while pictures are
     added, and free at the end: those of a name their focal length alone."""
     import pycolmap
 
@@ -230,7 +230,7 @@ def _map(folder: Path, job: dict):
 
 
 def _refine(solution, named: set[int]) -> None:
-    """Adjust poses, points and lenses; of the lenses ``named`` the focal length alone."""
+    """Adjust poses, points and lenses. Of the lenses ``named`` only the focal length is free."""
     import pycolmap
 
     for extras in (True, False):
@@ -283,7 +283,7 @@ def _without(solution, job: dict, names: list[str]) -> np.ndarray:  # [N, PARTS,
 
 
 def read_structure(file: Path) -> Structure | None:
-    """Read what the process left; None where nothing fitted together."""
+    """Read the result of the process, None if nothing fitted together."""
     with np.load(file, allow_pickle=False) as content:
         if bool(content["empty"]):
             return None

@@ -95,7 +95,8 @@ def picture_turns(
 
 
 def _turn(before: np.ndarray, now: np.ndarray, camera: CameraModel) -> tuple[np.ndarray, float]:
-    """Track points from one picture to the next; their turn, and by how much its halves differ."""
+    """Track points from one picture to the next, and measure their turn and by how much its halves
+    differ."""
     unknown = np.full(3, np.nan), math.nan
     corners = cv2.goodFeaturesToTrack(before, MOST_POINTS, 0.01, 5)
     if corners is None:
@@ -143,7 +144,7 @@ def compare_turns(
     times_s: np.ndarray,  # [T] of the pictures
     w2c: np.ndarray,  # [T, 3, 4] upright, as stated for them
 ) -> Motion | None:
-    """Find the lag at which stated poses turn as the pictures do; None of too short a clip."""
+    """Find the lag at which stated poses turn as the pictures do, None for too short a clip."""
     known = np.isfinite(w2c).all(axis=(1, 2))
     if known.sum() < FEWEST_TURNS + 1 or len(times_s) != len(turns.vectors) + 1:
         return None

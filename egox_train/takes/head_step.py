@@ -18,7 +18,7 @@ def out_of_step(
     # The points are pixels of its stored picture.
     exo: CameraPath,
 ) -> tuple[Remark, ...]:
-    """Note if the head's path in the picture fits the poses best some frames earlier or later.
+    """Note that the head's path in the picture fits the poses best some frames earlier or later.
     Nothing is shifted.
 
     A head that moves by less than its own height tells nothing.

@@ -301,7 +301,7 @@ def _areas(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
     marked: np.ndarray,  # [H, W] bool, not black
 ) -> tuple[np.ndarray, int]:
-    """(the colour that fills most, [1 or 3], how many colours fill areas).
+    """Find the colour that fills most, [1 or 3], and count the colours that fill areas.
 
     Soft edges fill none: no pixel of theirs has the colour of all its neighbours.
     """
