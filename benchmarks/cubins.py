@@ -65,9 +65,9 @@ def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
     sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
     sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
-    made = compiled(kernel, card, dtype, constants)
-    registers, spilled = usage(made.asm["cubin"])
-    shared = made.metadata.shared / 1024
+    compiled_kernel = compiled(kernel, card, dtype, constants)
+    registers, spilled = usage(compiled_kernel.asm["cubin"])
+    shared = compiled_kernel.metadata.shared / 1024
     text = f"{' '.join(sizes)}: {registers} / {spilled} / {shared:.0f}"
     return text, not spilled and shared <= SHARED_KB[card]
 

@@ -38,13 +38,13 @@ def main() -> int:
         exo = take.read_exo()
         points, _ = scene(exo, take.depth, progress=show)
         drawn, _ = prior(points, take.trajectory, "clean", progress=show)
-        seen = (drawn.rgb * 255).round().byte().numpy()
+        ego_frames = (drawn.rgb * 255).round().byte().numpy()
     with Image.open(IMAGES / "editor_dark.jpg") as shot:
         width = round(shot.width * SPEC.exo_height / shot.height)
         editor = np.asarray(shot.resize((width, SPEC.exo_height), Image.Resampling.LANCZOS))
     pictures = [
         Image.fromarray(np.concatenate((np.asarray(frame), ego, editor), axis=1))
-        for frame, ego in zip(exo, seen, strict=True)
+        for frame, ego in zip(exo, ego_frames, strict=True)
     ]
     file = IMAGES / "first_screen.webp"
     pictures[0].save(

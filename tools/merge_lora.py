@@ -204,14 +204,14 @@ def merge(
         EgoXInputError: see :class:`Merge`; comfy-kitchen missing or too old, a full disk, a target
             that is none.
     """
-    for file, what in ((base, "model"), (lora, "LoRA")):
+    for file, kind in ((base, "model"), (lora, "LoRA")):
         if file.suffix != ".safetensors":
             raise EgoXInputError(
-                what,
+                kind,
                 got=file.name,
                 expected="a .safetensors file",
                 fix="GGUF and pickled files can't be merged: give the bf16 or fp16 file"
-                if what == "model"
+                if kind == "model"
                 else "use a name ending in .safetensors",
             )
     check_new_file(target, (lora,), strength, base)
@@ -330,9 +330,9 @@ def _header(work: Merge, names: list[str], sources: tuple[Path, ...]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {**work.metadata, f"{MERGED}_state": state_digest}}
     end = 0
     for name in names:
-        for whole, (kind, shape, length) in work.entries(name).items():
+        for full_name, (kind, shape, length) in work.entries(name).items():
             offsets = [end, end + length]
-            header[whole] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
+            header[full_name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
             end += length
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

@@ -120,7 +120,7 @@ def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
 
 def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
     """Measure one step of the trainer's model."""
-    what, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
+    title, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
     stored = {"bf16": "bfloat16", "fp8": "float8"}[base]
     try:
         from benchmarks.support.training_step import measure, predicted_bytes
@@ -129,17 +129,17 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
         free_gb = torch.cuda.mem_get_info(device)[0] / GB if judged else predicted_gb
         if free_gb < predicted_gb:
             text = f"not run: predicted {predicted_gb:.1f} GB, {free_gb:.1f} are free"
-            return Row(what=what, measured=text)
+            return Row(what=title, measured=text)
         seconds, peak_gb = measure(stored, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
-        return Row(what=what, measured=f"not run: {why(error)}")
+        return Row(what=title, measured=f"not run: {why(error)}")
     text = f"{seconds:.2f} s, {peak_words(peak_gb)}"
     in_time = not timed or seconds <= TRAINING_BAR_S
     bar = f"peak <= {TRAINING_SLACK} of the prediction"
     if timed:
         bar = f"<= {TRAINING_BAR_S:g} s, {bar}"
     return Row(
-        what=what,
+        what=title,
         measured=f"{text} (predicted {predicted_gb:.1f})",
         bar=bar if judged else "",
         held=in_time and peak_fits(peak_gb, predicted_gb) if judged else None,
@@ -150,17 +150,17 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
 def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[Row]:
     """Measure one step of the shipped configuration for a card of so many GB, with blocks and
     checkpoints in main memory."""
-    what, judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
+    title, judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
     try:
         from benchmarks.support.training_step import measure_offloaded
 
         step = measure_offloaded(gigabytes, size == "small")
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT, pydantic
-        yield Row(what=what, measured=f"not run: {why(error)}")
+        yield Row(what=title, measured=f"not run: {why(error)}")
         return
     predicted_gb, main_gb = step["predicted_gb"], step["predicted_main_gb"]
     yield Row(
-        what=what,
+        what=title,
         measured=f"{step['seconds']:.2f} s by {step['optimizer']}, {peak_words(step['peak_gb'])} "
         f"(predicted {predicted_gb:.1f}), main memory {step['main_gb']:.1f} GB "
         f"(predicted {main_gb:.1f} with copies while saving)",
@@ -183,9 +183,9 @@ def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
 
 def tests_row(device: torch.device) -> Row:
     """Run pytest on what takes tensors of any device."""
-    what = "tests on the card"
+    title = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
-        return Row(what=what, measured="not run: takes a card and pytest")
+        return Row(what=title, measured="not run: takes a card and pytest")
     words = ["pytest", "-q", "--device", device.type, "-p", "no:cacheprovider", GPU_TESTS]
     run = subprocess.run(
         [sys.executable, "-m", *words],
@@ -196,4 +196,4 @@ def tests_row(device: torch.device) -> Row:
         errors="replace",
     )
     last = (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
-    return Row(what=what, measured=anonymous(last), bar="pass", held=run.returncode == 0)
+    return Row(what=title, measured=anonymous(last), bar="pass", held=run.returncode == 0)

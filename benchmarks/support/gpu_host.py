@@ -204,8 +204,8 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
     # A CPU's compiler takes minutes, and tells nothing of a card's.
     backend = "inductor" if torch.cuda.is_available() else "eager"
     weights = random_model(size, WEIGHTS[name], disable_dynamic=True)
-    _, guided, kept = patched_models(weights, size)
-    for what, model in (("guided", guided), ("exo kept", kept)):
+    _, guided, model_keeping_exo = patched_models(weights, size)
+    for model_name, model in (("guided", guided), ("exo kept", model_keeping_exo)):
         forms = {
             "eager": model,
             "compiled": TorchCompileModel.execute(model, backend)[0],
@@ -220,7 +220,7 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
                 best[form] = min(best[form], sampled(one, size, STEPS, CFG)[0])
         ratio = best["compiled"] / best["eager"]
         yield Row(
-            what=f"CFG step, {name}, {what}, compiled",
+            what=f"CFG step, {name}, {model_name}, compiled",
             bar=f"<= {COMPILED_BAR} of eager" if judged else "",
             held=ratio <= COMPILED_BAR if judged else None,
             measured=f"{best['compiled']:.2f} s, {ratio:.3f} of {best['eager']:.2f} s in turns; the "

@@ -32,14 +32,14 @@ class Row:
 
 def anonymous(text: str) -> str:
     """Remove folders, user and computer from a text, so that anybody may read it."""
-    for folder, shown in ((PACK, "<pack>"), (Path.home(), "~")):
+    for folder, placeholder in ((PACK, "<pack>"), (Path.home(), "~")):
         for written in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
             if len(written) > 3:
-                text = text.replace(written, shown)
-    for name, shown in ((_user(), "<user>"), (socket.gethostname(), "<computer>")):
+                text = text.replace(written, placeholder)
+    for name, placeholder in ((_user(), "<user>"), (socket.gethostname(), "<computer>")):
         # Short or everyday names would take harmless words apart.
         if len(name) > 3 and name not in ("root", "localhost"):
-            text = re.sub(rf"\b{re.escape(name)}\b", shown, text)
+            text = re.sub(rf"\b{re.escape(name)}\b", placeholder, text)
     return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[\w.+~-]+[\\/])+(?=[\w.+~-])", ".../", text)
 
 

@@ -116,14 +116,14 @@ def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) 
     room = card.get("total_bytes", LARGE_BYTES)
     weights = "bf16" if room >= LARGE_BYTES else "fp8"
     limit_s = forward_flops(size, CLIPS[size].tokens) / card["matrix_flops_per_second"]
-    given = {"size": size, "total_bytes": card.get("total_bytes"), "judged": judged}
-    given["forward_limit_s"] = limit_s
+    settings = {"size": size, "total_bytes": card.get("total_bytes"), "judged": judged}
+    settings["forward_limit_s"] = limit_s
 
     def in_host(which: str) -> Callable[[], Iterable[Row]]:
         def rows() -> Iterable[Row]:
             from benchmarks.support.gpu_host import host_rows  # noqa: PLC0415
 
-            return host_rows(which, given)
+            return host_rows(which, settings)
 
         return rows
 

@@ -102,10 +102,16 @@ def _seen(
         layout, away / far[:, None], torch.arange(frames).repeat_interleave(count), glasses=False
     )
     slack = torch.tensor([SEEN_M[name in JOINTS] for name in POINTS]).repeat(frames)
-    own = torch.tensor([i in head.solids for i in range(len(layout.scene.solids))] + [False])[index]
+    head_mask = torch.tensor([i in head.solids for i in range(len(layout.scene.solids))] + [False])[
+        index
+    ]
     width, height = camera.stored_size
     inside = ((uv > -0.5) & (uv < torch.tensor([width - 0.5, height - 0.5]))).all(-1).reshape(-1)
-    return ((depth > far - slack) & (own | (depth > far)) & inside).reshape(frames, count).numpy()
+    return (
+        ((depth > far - slack) & (head_mask | (depth > far)) & inside)
+        .reshape(frames, count)
+        .numpy()
+    )
 
 
 def detected_person(
@@ -117,17 +123,21 @@ def detected_person(
 ) -> Detected:
     """Detect the wearer with errors, missing and made-up points and swapped sides, and lose the
     wearer for a while."""
-    count, seen, size = len(person.uv), person.seen, person.head_px * camera.fx
+    count, seen_mask, size = len(person.uv), person.seen, person.head_px * camera.fx
     gap = max(1, round(GAP_S * fps))
     start = int(rng.integers(4, max(5, count - gap - 4)))
-    error = rng.normal(size=person.uv.shape) * np.where(seen, ERROR, FAR_ERROR)[..., None] * size
+    error = (
+        rng.normal(size=person.uv.shape) * np.where(seen_mask, ERROR, FAR_ERROR)[..., None] * size
+    )
     uv = person.uv + error
     scores = np.where(
-        seen,
-        rng.uniform(0.6, 1.0, seen.shape),
-        np.where(rng.random(seen.shape) < GUESSED, rng.uniform(0.12, 0.3, seen.shape), 0.0),
+        seen_mask,
+        rng.uniform(0.6, 1.0, seen_mask.shape),
+        np.where(
+            rng.random(seen_mask.shape) < GUESSED, rng.uniform(0.12, 0.3, seen_mask.shape), 0.0
+        ),
     )
-    scores[rng.random(seen.shape) < MISSING] = 0
+    scores[rng.random(seen_mask.shape) < MISSING] = 0
     frames: Detected = []
     for t in range(count):
         order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))

@@ -293,11 +293,11 @@ def _solids(
     solids, poses = [], []
     for part in parts:
         pose = np.broadcast_to(part.pose, (spec.frames, 3, 4))
-        own = np.random.default_rng(
+        part_rng = np.random.default_rng(
             rng.integers(2**63)
         )  # one stream a part: a new part changes no other's texture
         material = draw_material(
-            own, part, texture=spec.texture, exo_pixel_m=_exo_pixel(part, pose[0], eye) / focal
+            part_rng, part, texture=spec.texture, exo_pixel_m=_exo_pixel(part, pose[0], eye) / focal
         )
         solids.append(
             Solid(

@@ -118,11 +118,11 @@ def _draw_pattern(
         rng.uniform(0.25, 0.6) if part.group == "room" else rng.uniform(0.06, 0.2), 12 * exo_pixel_m
     )
     other = np.asarray(THINGS[int(rng.integers(len(THINGS)))])
-    own = np.asarray(part.colour)
+    part_colour = np.asarray(part.colour)
     share, shade = 0.55, 1.0
     if part.look in ("wall", "floor"):
-        share, shade, other = 0.2, rng.choice((0.82, 1.18)), own
-    second = np.clip((1 - share) * own * shade + share * other, 0.05, 0.95)
+        share, shade, other = 0.2, rng.choice((0.82, 1.18)), part_colour
+    second = np.clip((1 - share) * part_colour * shade + share * other, 0.05, 0.95)
     stripe_axis = int(rng.integers(3))
     if not has or part.kind == "sphere" and kind == "tiles":
         return {}

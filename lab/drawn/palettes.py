@@ -84,8 +84,8 @@ def colour_name(colour: Colour) -> str:
     lightness."""
 
     def apart(other: Colour) -> float:
-        own, its = sum(colour) / 3, sum(other) / 3
-        hue = sum(((a - own) - (b - its)) ** 2 for a, b in zip(colour, other, strict=True))
-        return 3 * hue + (own - its) ** 2
+        lightness, its = sum(colour) / 3, sum(other) / 3
+        hue = sum(((a - lightness) - (b - its)) ** 2 for a, b in zip(colour, other, strict=True))
+        return 3 * hue + (lightness - its) ** 2
 
     return min(COLOUR_NAMES, key=lambda item: apart(item[1]))[0]

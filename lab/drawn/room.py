@@ -108,7 +108,7 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
         colour: Colour = (0.80, 0.88, 0.95) if window else pick(rng, THINGS)
         frame: Colour = (0.85, 0.85, 0.83) if window else tuple(0.4 * c for c in wall_colour)
         name = "window" if window else "picture"
-        own = [
+        picture_parts = [
             box(
                 f"{name} frame", (width + 0.08, 0.03, height + 0.08), (0, 0.015, z), frame, "paint"
             ),
@@ -116,7 +116,7 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
                 name, (width, 0.012, height), (0, 0.036, z), colour, "window" if window else "print"
             ),
         ]
-        parts += placed(own, angle, foot)
+        parts += placed(picture_parts, angle, foot)
     return parts
 
 
@@ -125,7 +125,7 @@ def _pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[
     circles = list(keep_free)
     for _ in range(count):
         maker = PIECES[int(rng.integers(len(PIECES)))]
-        own, width, depth = maker(rng)
+        piece_parts, width, depth = maker(rng)
         for _attempt in range(12):
             angle, foot = _against(low, high, int(rng.integers(4)), rng.uniform(), width)
             inward = np.array([-np.sin(angle), np.cos(angle)])
@@ -133,6 +133,6 @@ def _pieces(rng: np.random.Generator, low, high, count: int, keep_free) -> list[
             radius = 0.5 * float(np.hypot(width, depth))
             if all(np.hypot(x - a, y - b) > radius + r for a, b, r in circles):
                 circles.append((float(x), float(y), radius))
-                parts += placed(own, angle, foot)
+                parts += placed(piece_parts, angle, foot)
                 break
     return parts

@@ -145,7 +145,7 @@ def _by_kind(
     kinds = [scene.solids[i].kind for i, _ in runs]
     start = 0
     for kind in KINDS:
-        count = sum(n for of, (_, n) in zip(kinds, runs, strict=True) if of == kind)
+        count = sum(n for run_kind, (_, n) in zip(kinds, runs, strict=True) if run_kind == kind)
         if count:
             yield kind, sizes[start : start + count], local[start : start + count]
         start += count

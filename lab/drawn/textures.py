@@ -125,7 +125,7 @@ def draw_waves(
             vector = [x * wavenumber / max(length, 1e-9) for x in vector]
         waves.append(tuple(vector))
         phases.append(float(rng.uniform(0, 2 * math.pi)))
-        own = rng.normal(size=3)
-        own = (1 - tint) * rng.choice((-1.0, 1.0)) + tint * own
-        colours.append(tuple(float(amplitude * x) for x in np.atleast_1d(own) * np.ones(3)))
+        wave_colour = rng.normal(size=3)
+        wave_colour = (1 - tint) * rng.choice((-1.0, 1.0)) + tint * wave_colour
+        colours.append(tuple(float(amplitude * x) for x in np.atleast_1d(wave_colour) * np.ones(3)))
     return {"waves": tuple(waves), "phases": tuple(phases), "wave_colours": tuple(colours)}

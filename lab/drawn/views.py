@@ -155,9 +155,11 @@ class Renderer:
             pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
         else:
             pixel, frame = flat % count, torch.div(flat, count, rounding_mode="floor")
-            own = rotation[0] if len(frames) == 1 else rotation[frame]
+            ray_rotation = rotation[0] if len(frames) == 1 else rotation[frame]
             rays = view.rays[pixel] if rays_cam is None else rays_cam
-            vectors = [rotate_back(v, own) for v in (rays, view.step_x[pixel], view.step_y[pixel])]
+            vectors = [
+                rotate_back(v, ray_rotation) for v in (rays, view.step_x[pixel], view.step_y[pixel])
+            ]
         bundle = RayBundle(
             rays=vectors[0],
             origin=camera_centre(w2c).float(),

@@ -54,8 +54,8 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
     objects: list[tuple[str, Colour]] = []
     colours = rng.permutation(len(THINGS))
     for i in range(total):
-        own: Colour = THINGS[int(colours[i % len(THINGS)])]
-        name, things, radius = _thing(rng, own, height, scale)
+        thing_colour: Colour = THINGS[int(colours[i % len(THINGS)])]
+        name, things, radius = _thing(rng, thing_colour, height, scale)
         if 2 * radius > min(width, depth):  # wider than the table
             continue
         for _attempt in range(30):
@@ -66,7 +66,7 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
                 np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in circles
             ):
                 circles.append((x, y, radius))
-                objects.append((name, own))
+                objects.append((name, thing_colour))
                 parts += placed(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
                 break
     mat = box(

@@ -83,16 +83,16 @@ def report(
                 return
             config = _config(files, training, how.get("lambda_g", training.lambda_g))
             strength = how.get("strength", 1.0)
-            made = _sampled(config, rooms, text, training, vae, strength, until)
-            add(name + suffix, made)
+            videos_made = _sampled(config, rooms, text, training, vae, strength, until)
+            add(name + suffix, videos_made)
             if not how:
-                sheet[name] = made
+                sheet[name] = videos_made
                 _write_sheet(out / "rooms.png", sheet)
-                kept = [
+                kept_videos = [
                     keep_observed(video, true["prior"], true["seen"], 1.0)[0]
-                    for video, true in zip(made, pictures, strict=False)
+                    for video, true in zip(videos_made, pictures, strict=False)
                 ]
-                add(f"{name}, observed kept", kept)
+                add(f"{name}, observed kept", kept_videos)
     add("prior", sheet["prior"])
 
 

@@ -50,7 +50,7 @@ def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[
     missing, wrong, marks = [], [], {}
     for language in TRANSLATIONS:
         texts = _texts(read_locale(language), read_locale(language, PAGE))
-        marks[language], known = {}, was.get(language, {})
+        marks[language], old_marks = {}, was.get(language, {})
         missing += [f"{language} {key}: missing" for key in english if key not in texts]
         wrong += [
             f"{language} {key}: English no longer has it" for key in texts if key not in english
@@ -59,7 +59,7 @@ def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[
             if key not in texts:
                 continue
             now = [_mark(english[key]), _mark(texts[key])]
-            then = known.get(key, " ".join(now)).split()
+            then = old_marks.get(key, " ".join(now)).split()
             if then[0] != now[0] and then[1] == now[1]:
                 wrong.append(f"{language} {key}: English has changed")
                 now = then
