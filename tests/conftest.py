@@ -213,8 +213,10 @@ def standins(tmp_path_factory) -> Path:
     from it."""
     from tools.rigs.standins import main
 
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "standins"
+    base_folder = tmp_path_factory.getbasetemp()
+    folder = (
+        base_folder.parent if "PYTEST_XDIST_WORKER" in os.environ else base_folder
+    ) / "standins"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             part = folder.with_suffix(".part")
@@ -254,12 +256,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elsewhere = [item for item in items if "device" not in item.fixturenames]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if "device" in item.fixturenames]
-    chosen = (
+    device_chosen = (
         os.environ.get("EGOX_TEST_ALL") == "1"
         or config.option.markexpr
         or any("::" in a for a in config.args)
     )
-    if chosen:
+    if device_chosen:
         return
     skip = pytest.mark.skip(reason="slow: run `python3 run.py test --all`")
     for item in items:

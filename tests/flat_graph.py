@@ -59,17 +59,17 @@ def flat(saved: dict[str, Any]) -> dict[str, Any]:
             if not slot["name"].startswith("egox_")
         ]
         node["outputs"] = [{**slot, "links": []} for slot in node["outputs"]]
-    by_number, numbers, kept = {node["id"]: node for node in nodes}, count(1), []
+    by_number, numbers, flat_links = {node["id"]: node for node in nodes}, count(1), []
     for origin, slot, target, place, kind in links:
         if place < len(by_number[target]["inputs"]):
-            kept.append([next(numbers), origin, slot, target, place, kind])
-            by_number[origin]["outputs"][slot]["links"].append(kept[-1][0])
-            by_number[target]["inputs"][place]["link"] = kept[-1][0]
+            flat_links.append([next(numbers), origin, slot, target, place, kind])
+            by_number[origin]["outputs"][slot]["links"].append(flat_links[-1][0])
+            by_number[target]["inputs"][place]["link"] = flat_links[-1][0]
     extra = {key: value for key, value in saved["extra"].items() if not key.startswith("linear")}
     return saved | {
         "nodes": nodes,
-        "links": kept,
+        "links": flat_links,
         "groups": [],
-        "last_link_id": len(kept),
+        "last_link_id": len(flat_links),
         "extra": extra,
     }

@@ -26,9 +26,9 @@ class Poses:
 
     @property
     def c2w(self) -> np.ndarray:  # [N, 4, 4]
-        whole = np.zeros((len(self.w2c), 4, 4))
-        whole[:, :3], whole[:, 3, 3] = self.w2c, 1
-        return np.linalg.inv(whole)
+        square_w2c = np.zeros((len(self.w2c), 4, 4))
+        square_w2c[:, :3], square_w2c[:, 3, 3] = self.w2c, 1
+        return np.linalg.inv(square_w2c)
 
     @property
     def quaternions(self) -> np.ndarray:  # [N, 4] x y z w of w2c

@@ -172,8 +172,8 @@ def write_exrs(folder: Path) -> None:
     (folder / "d").mkdir()
     depth = np.ones((24, 42), np.float32)
     ends = (np.array([3, 2], np.int32), np.array([44, 25], np.int32))
-    shown = (np.zeros(2, np.int32), np.array([49, 29], np.int32))
-    header = {"type": OpenEXR.scanlineimage, "dataWindow": ends, "displayWindow": shown}
+    display_window = (np.zeros(2, np.int32), np.array([49, 29], np.int32))
+    header = {"type": OpenEXR.scanlineimage, "dataWindow": ends, "displayWindow": display_window}
     channels = {"R": depth, "G": depth, "B": 2 * depth, "depth.Z": depth}
     parts = [OpenEXR.Part({**header, "name": f"part{i}"}, {**channels}) for i in range(2)]
     for number, packing in enumerate((OpenEXR.ZIP_COMPRESSION, OpenEXR.NO_COMPRESSION)):
@@ -208,7 +208,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "camera_angle_x": 0.8,
         "frames": [{"time": i / 5, "transform_matrix": np.eye(4).tolist()} for i in range(5)],
     }
-    own = {
+    keyframes = {
         "format": "egox_trajectory",
         "version": 1,
         "camera": CAMERA.to_json(),
@@ -279,7 +279,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             },
         ],
         "trajectory": [
-            {"t.json": text(own)},
+            {"t.json": text(keyframes)},
             {"t.json": text(KEYS)},
             {"t.json": text(blender)},
             {"t.json": text(META)},
@@ -288,7 +288,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         ],
         "editor": [
             {"t.json": text(KEYS)},
-            {"t.json": text(own)},
+            {"t.json": text(keyframes)},
             {"t.json": text(blender)},
             colmap,
         ],

@@ -34,13 +34,15 @@ def texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
 
 def test_every_cited_quirk_has_an_entry():
     page = (ROOT / "docs" / "quirks.md").read_text("utf-8")
-    known = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
-    assert known == list(range(1, len(known) + 1)) and known
+    numbers = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
+    assert numbers == list(range(1, len(numbers) + 1)) and numbers
     for path, text in texts(".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
         # A citation may run on in the next comment line.
         for citation in CITATION.findall(re.sub(r"\n[ \t]*(?:#|//|\*)?[ \t]*", " ", text)):
             for first, last in re.findall(r"(\d+)(?:\s*(?:to|[-–])\s*(\d+))?", citation):
-                assert {int(first), int(last or first)} <= set(known), f"{path}: quirks {citation}"
+                assert {int(first), int(last or first)} <= set(numbers), (
+                    f"{path}: quirks {citation}"
+                )
 
 
 def is_link_alive(target: str, file: Path) -> bool:
@@ -67,8 +69,8 @@ def is_module(name: str) -> bool:
         place.parent.with_suffix(".py"),
         place.parent / "__init__.py",
     )
-    said = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
-    return place.is_dir() or place.with_suffix(".py").is_file() or place.name in said
+    sources = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
+    return place.is_dir() or place.with_suffix(".py").is_file() or place.name in sources
 
 
 def test_pages_name_only_what_exists():
@@ -98,8 +100,8 @@ def test_comments_name_only_source_files_that_exist():
     dead = [
         (path, name)
         for path, text in texts(".py", ".mjs", ".js")
-        for said in comments.findall(text)
-        for name in PATH.findall("".join(said))
+        for comment in comments.findall(text)
+        for name in PATH.findall("".join(comment))
         if name.endswith((".py", ".mjs", ".js")) and not is_there(name)
     ]
     assert not dead

@@ -156,13 +156,13 @@ def said(notes) -> list[str]:
 
 
 def aligned(depth: Any, **more: Any) -> Answer:
-    made, report = stages.align(depth, frames=FRAMES, camera=K, **more)
-    return (made.depth_m[:, 5, 5] - 1).tolist(), said(report.notes)
+    aligned_depth, report = stages.align(depth, frames=FRAMES, camera=K, **more)
+    return (aligned_depth.depth_m[:, 5, 5] - 1).tolist(), said(report.notes)
 
 
 def path(source: Any, *, of_exo: bool = False, **more: Any) -> Answer:
-    made, notes = stages.path(source, frames=FRAMES, **more)
-    return centres(made.known_exo.w2c if of_exo else made.ego.w2c), [notes.placed]
+    made_path, notes = stages.path(source, frames=FRAMES, **more)
+    return centres(made_path.known_exo.w2c if of_exo else made_path.ego.w2c), [notes.placed]
 
 
 def written(file: Path, content: object) -> Path:
@@ -294,10 +294,10 @@ def key_points(places: list, file_frames: FileFrames) -> Answer:
     frames = frames_in_use(range(TOTAL), (SIDE, SIDE), fps=FPS, total=TOTAL)
     entries = list(range(len(places)))
     placed, notes = _entries_of_frames(entries, places, None, frames, "a", file_frames)
-    chosen = placed[4:21]
-    if len(chosen) < 17 or None in chosen:
+    used_entries = placed[4:21]
+    if len(used_entries) < 17 or None in used_entries:
         raise EgoXInputError("a", got="nobody there", expected="somebody", fix="none")
-    return chosen, said(notes)
+    return used_entries, said(notes)
 
 
 @door("key points")
@@ -312,8 +312,8 @@ def _(count, file_frames, folder):
 
 def exo_path(file: CameraFile, file_frames: FileFrames) -> Answer:
     depth, _ = stages.align(maps(17), frames=FRAMES, camera=K)
-    made, note = file.of(depth, file_frames=file_frames)
-    return centres(made.w2c), [note]
+    exo_cameras, note = file.of(depth, file_frames=file_frames)
+    return centres(exo_cameras.w2c), [note]
 
 
 @door("ViPE's poses")

@@ -45,15 +45,15 @@ def sources(*folders: str) -> Iterator[Path]:
 def imports(path: Path) -> list[tuple[int, str, str]]:
     """List (level, module, name) of all that a file imports, in functions too. Level 0 is absolute,
     and the name is empty for an imported module."""
-    found = []
+    imported = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
         if isinstance(node, ast.Import):
-            found += [(0, alias.name, "") for alias in node.names]
+            imported += [(0, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.level, node.module or "", alias.name) for alias in node.names]
+            imported += [(node.level, node.module or "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
-            found += [(0, a.value, "") for a in node.args[:1] if isinstance(a, ast.Constant)]
-    return found
+            imported += [(0, a.value, "") for a in node.args[:1] if isinstance(a, ast.Constant)]
+    return imported
 
 
 def file_of(path: Path, level: int, module: str, name: str) -> Path | None:
@@ -107,8 +107,11 @@ def test_each_room_imports_only_rooms_below_it_in_the_list(package):
     assert sorted(rooms) == sorted({room_of(path) for path in files})
     for path in files:
         for target in imported_files(path):
-            here, there = room_of(path), room_of(target)
-            assert there not in rooms or rooms.index(there) >= rooms.index(here), (path, target)
+            here, target_room = room_of(path), room_of(target)
+            assert target_room not in rooms or rooms.index(target_room) >= rooms.index(here), (
+                path,
+                target,
+            )
 
 
 def test_each_module_of_the_core_is_reached_from_the_nodes():
@@ -126,7 +129,7 @@ def test_each_module_of_the_core_is_reached_from_the_nodes():
 
 def test_a_room_of_the_core_is_entered_by_its_init():
     """Tests apart, which may see what is behind it. Names of the files beside the rooms count, too."""
-    taken = set()
+    names_taken = set()
     for path in [ROOT / "__init__.py", ROOT / "train_egox.py", *sources(*set(TREES) - {"tests"})]:
         for level, module, name in imports(path):
             room = file_of(path, level, module, "")
@@ -134,13 +137,13 @@ def test_a_room_of_the_core_is_entered_by_its_init():
                 if room_of(room) != room_of(path):
                     assert name, (path, module)
                     assert room.name == "__init__.py" or room.parent.parent == ROOT, (path, module)
-                    taken.add((module_name(room), name))
+                    names_taken.add((module_name(room), name))
     of_rooms = [
-        each for each in taken if each[0] != "egox_core"
+        each for each in names_taken if each[0] != "egox_core"
     ]  # whose files are handed out whole
     values = [getattr(importlib.import_module(room), name) for room, name in of_rooms]
     assert not [each for each in values if isinstance(each, ModuleType)]
-    assert len(taken) <= 450, "a room that hands out all it has is none"
+    assert len(names_taken) <= 450, "a room that hands out all it has is none"
 
 
 @pytest.mark.parametrize("unit", [str, room_of], ids=["files", "rooms"])
@@ -177,8 +180,10 @@ def test_only_show_draws():
             assert room != "nodes/show" or file.name == "__init__.py", (path, file)
             if room == "egox_core/page" and name != "MAX_FRAMES":
                 holders = {file} if file.name != "__init__.py" else set(named_files(file, name))
-                asked = room_of(path) == "nodes/page" and {each.stem for each in holders} <= ASKED
-                assert asked, (path, module, name)
+                is_allowed = (
+                    room_of(path) == "nodes/page" and {each.stem for each in holders} <= ASKED
+                )
+                assert is_allowed, (path, module, name)
 
 
 @pytest.mark.parametrize("tree", REFUSED)

@@ -119,8 +119,8 @@ WHOLE = ("as it is", "square")
 def relative(target: Tensor, source: Tensor) -> Tensor:  # w2c [T, 3, 4] each
     """Compute target_from_source, by the plain matrices."""
     last = torch.tensor([[[0.0, 0, 0, 1]]]).double().expand(len(target), 1, 4)
-    whole = [torch.cat((pose.double(), last), 1) for pose in (target, source)]
-    return (whole[0] @ torch.linalg.inv(whole[1]))[:, :3]
+    matrices = [torch.cat((pose.double(), last), 1) for pose in (target, source)]
+    return (matrices[0] @ torch.linalg.inv(matrices[1]))[:, :3]
 
 
 def k_of(fx: float, cx: float, cy: float) -> np.ndarray:
@@ -328,23 +328,23 @@ def followed(clip: Clip, depth: DepthVideo, path: CameraTrajectory) -> Iterator[
 
 @cache
 def truth(clip: Clip) -> Mapping[str, Any]:
-    made = dict(followed(clip, *reference(clip)))
+    values = dict(followed(clip, *reference(clip)))
     # Independently of the code: hands, cameras in the columns, the viewer.
     exo_c2w = relative(torch.eye(3, 4).double().expand(USED, 3, 4), clip.exo_w2c)
     head = relative(clip.ego.upright_poses(clip.ego_w2c), clip.exo_w2c)
     joints = clip.take.hands.joints[clip.indices].flatten(1, 2)
     joints = joints @ head[:, :, :3].mT + head[:, None, :, 3]
-    made["hands"] = torch.cat((joints.flatten(), made["hands"][joints.numel() :]))
-    made["egox.exo_K"] = torch.tensor(clip.k()).flatten().expand(USED, 9)
-    made["egox.exo_c2w"] = torch.cat(
+    values["hands"] = torch.cat((joints.flatten(), values["hands"][joints.numel() :]))
+    values["egox.exo_K"] = torch.tensor(clip.k()).flatten().expand(USED, 9)
+    values["egox.exo_c2w"] = torch.cat(
         (exo_c2w.flatten(1), torch.tensor([[0.0, 0, 0, 1]]).double().expand(USED, 4)), 1
     )
     flip = torch.tensor([1.0, -1, -1]).double()
     pose = relative(torch.eye(3, 4).double()[None], head[:1])[0]
     turn = flip[:, None] * pose[:, :3] * flip
-    made["viewer's turn"] = rotation_as_quaternion(turn)
-    made["viewer"] = torch.cat((flip * pose[:, 3], made["viewer"].double()[3:]))
-    return made
+    values["viewer's turn"] = rotation_as_quaternion(turn)
+    values["viewer"] = torch.cat((flip * pose[:, 3], values["viewer"].double()[3:]))
+    return values
 
 
 def rotation_as_quaternion(turn: Tensor) -> Tensor:  # [3, 3] -> x y z w, w >= 0
@@ -365,10 +365,13 @@ def decibels(one: Tensor, other: Tensor) -> float:
 
 def check_cameras(clip: Clip, made: Made, poses: float) -> None:
     lens, k = lens_of(made.depth), torch.tensor(clip.k())
-    x, y = (side / own for side, own in zip(clip.picture.size, lens.stored_size, strict=True))
+    x, y = (
+        side / stored_side
+        for side, stored_side in zip(clip.picture.size, lens.stored_size, strict=True)
+    )
     centre = (lens.cx + 0.5) * x - 0.5, (lens.cy + 0.5) * y - 0.5
-    given = torch.tensor([lens.fx * x, lens.fy * y, *centre], dtype=torch.float64)
-    assert off(given, torch.stack([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])) < 1e-6
+    stated = torch.tensor([lens.fx * x, lens.fy * y, *centre], dtype=torch.float64)
+    assert off(stated, torch.stack([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])) < 1e-6
     assert off(exo_poses_of(made.depth, USED), clip.exo_w2c) < poses
     assert off(ego_from_exo(made.path), relative(clip.ego_w2c, clip.exo_w2c)) < 3 * poses
     assert off(made.path.ego.frames.times_s, clip.frames.times_s) < 1e-9
@@ -405,8 +408,8 @@ def with_depth(clip: Clip, depth: Any = None, **more: Any) -> Made:
     """Align maps, which are those of the frames unless others are given."""
     more = {"frames": clip.frames} | more
     depth = clip.maps() if depth is None and "sockets" not in more else depth
-    made, _ = stages.align(depth, **more)
-    return Made(made, reference(clip).path)
+    aligned_depth, _ = stages.align(depth, **more)
+    return Made(aligned_depth, reference(clip).path)
 
 
 def with_k(clip: Clip, depth: Any, camera: Any) -> Made:
@@ -685,16 +688,16 @@ def arguments_that_are_not_used(clip_of) -> None:
     with refuses("camera"):
         stages.scene(clip.exo, depth, camera=other)
     for source, more in ((clip.depth_file(), {"meta": meta}), (depth, {})):
-        made = with_depth(clip, source, camera=clip.source_k, exo_w2c=clip.pose, **more)
-        check_cameras(clip, made, ARRAYS)
+        results = with_depth(clip, source, camera=clip.source_k, exo_w2c=clip.pose, **more)
+        check_cameras(clip, results, ARRAYS)
 
 
 def moments_of_others(clip_of) -> None:
     """Check row 7: a scene and a path of other frames are refused, and of the same ones everything
     is drawn."""
     late, early = (clip_of("as it is", name, False) for name in ("from 4", "from 0"))
-    (depth, own), other, scene = reference(late), reference(early).path, scene_of(late)
-    ego = stages.prior(scene, own)[0].rgb
+    (depth, path_of_scene), other, scene = reference(late), reference(early).path, scene_of(late)
+    ego = stages.prior(scene, path_of_scene)[0].rgb
     hands = replace(late.take.hands.select(torch.tensor(late.indices)), frames=late.frames.bare)
     for made_of_both in (
         lambda path: stages.prior(scene, path),
@@ -709,7 +712,7 @@ def moments_of_others(clip_of) -> None:
             "a", "do it", late.exo, ego, replace(path, exo=depth.exo), hands, fps=24
         ),
     ):
-        made_of_both(own)
+        made_of_both(path_of_scene)
         with refuses("moments of (scene|depth|hands) and path"):
             made_of_both(other)
 
@@ -760,8 +763,8 @@ def two_views(clip_of) -> tuple[Clip, Clip]:
         folder.mkdir(exist_ok=True)
         write_video(folder / "exo.mp4", take.exo_rgb, FPS, quality=1)
         loaded, _ = stages.load_clip(folder / "exo.mp4", start_frame=4, frame_count=USED)
-        shown = {"exo": loaded.exo, "frames": loaded.selection}
-        clips.append(replace(first, take=take, folder=folder, **shown))
+        selection = {"exo": loaded.exo, "frames": loaded.selection}
+        clips.append(replace(first, take=take, folder=folder, **selection))
     return clips[0], clips[1]
 
 
@@ -785,15 +788,15 @@ def two_exo_cameras_of_one_take(clip_of) -> None:
     views = two_views(clip_of)
     for of_path, clip in (views, views[::-1]):
         depth, scene = reference(clip).depth, scene_of(clip)
-        assert not any("against" in said for said in remarks_of(clip, *reference(clip))["prior"])
+        assert not any("against" in lines for lines in remarks_of(clip, *reference(clip))["prior"])
         alone, _ = stages.path(of_path.exact(), frames=clip.frames, camera=clip.ego)
-        for stage, said in remarks_of(clip, depth, alone).items():
-            assert any("another camera of the take" in each for each in said), stage
-        beside, notes = stages.path(
+        for stage, lines in remarks_of(clip, depth, alone).items():
+            assert any("another camera of the take" in each for each in lines), stage
+        path_beside, notes = stages.path(
             of_path.exact(), frames=clip.frames, camera=clip.ego, scene=scene
         )
         assert "another camera of the take" in notes.placed
-        for path in (beside, alone.beside(depth.exo), alone.tied(scene.exo)):
+        for path in (path_beside, alone.beside(depth.exo), alone.tied(scene.exo)):
             check_all(clip, Made(depth, path))
         # Where depth has no pose, the videos tell.
         path_of_exo, _ = stages.path(of_path.exact(), frames=of_path.frames, camera=clip.ego)
@@ -815,12 +818,12 @@ def two_worlds(clip_of) -> None:
     )
     path, _ = stages.path(clip.exact(), frames=clip.frames, camera=clip.ego)
     assert path.other_exo(depth.exo) and path.other_exo(*stages.scene(clip.exo, depth)[0].exos)
-    for stage, said in remarks_of(clip, depth, path).items():
-        assert any("the same one, these are two worlds" in each for each in said), stage
+    for stage, lines in remarks_of(clip, depth, path).items():
+        assert any("the same one, these are two worlds" in each for each in lines), stage
     # As the remark says: without the depth's own pose, the path's ties it.
-    own, _ = stages.align(clip.maps(), frames=clip.frames, camera=clip.lens)
+    own_depth, _ = stages.align(clip.maps(), frames=clip.frames, camera=clip.lens)
     if not clip.moves:
-        check_all(clip, Made(own, path.beside(own.exo)))
+        check_all(clip, Made(own_depth, path.beside(own_depth.exo)))
 
 
 def lenses_that_are_no_pinhole(clip_of) -> None:
@@ -832,7 +835,7 @@ def lenses_that_are_no_pinhole(clip_of) -> None:
     )
     for picture in PICTURES:
         clip = clip_of(picture, "from 4", False)
-        (width, height), shown, x = clip.picture.source, clip.picture, clip.picture.scale
+        (width, height), used_picture, x = clip.picture.source, clip.picture, clip.picture.scale
         for number, kind in enumerate(lenses):
             lens = CameraModel(
                 width=width,
@@ -846,15 +849,15 @@ def lenses_that_are_no_pinhole(clip_of) -> None:
             meta = read_meta(clip.meta(f"lens {number}", exo_camera=lens.to_json()))
             points = torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).double()
             points = points * torch.tensor([0.4, 0.3, 0.1]) + torch.tensor([0, 0, 1.5])
-            there = lens.project(points)[0] + 0.5
-            want = (there - torch.tensor([shown.left, 0])) * x - 0.5
+            source_uv = lens.project(points)[0] + 0.5
+            want = (source_uv - torch.tensor([used_picture.left, 0])) * x - 0.5
             for made in (
                 with_depth(clip, clip.depth_file(), meta=meta),
                 with_depth(clip, clip.depth_file(), camera=lens),
                 with_depth(clip, camera=lens),
             ):
-                own = lens_of(made.depth)
-                got = own.rescale(*shown.size).project(points)[0]
+                found_lens = lens_of(made.depth)
+                got = found_lens.rescale(*used_picture.size).project(points)[0]
                 assert off(got, want) < 1e-6, (picture, kind["lens"])
 
 

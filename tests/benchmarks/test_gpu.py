@@ -137,8 +137,8 @@ def test_what_is_missing_is_said_and_written_before_torch_is_imported(tmp_path):
 
 
 def test_a_part_that_fails_says_so_and_loses_nothing():
-    kept, report = [], gpu_run.Report()
-    report.keep = kept.append
+    rows, report = [], gpu_run.Report()
+    report.keep = rows.append
 
     def dies():
         yield Row(what="first", measured="x")
@@ -156,8 +156,8 @@ def test_a_part_that_fails_says_so_and_loses_nothing():
         ("ends", "ends"),
         ("next", "last"),
     ]
-    assert kept[1].held is False and kept[1].measured.startswith("failed: RuntimeError: no memory")
-    assert str(ROOT) not in kept[1].measured
+    assert rows[1].held is False and rows[1].measured.startswith("failed: RuntimeError: no memory")
+    assert str(ROOT) not in rows[1].measured
 
 
 def test_a_part_that_outruns_its_share_is_ended_and_loses_nothing():

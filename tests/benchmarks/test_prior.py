@@ -21,8 +21,8 @@ def test_figures_of_a_small_drawn_take():
 def test_the_known_motion_undoes_itself():
     """The truth, warped by the motion, is the truth: what stays is interpolation."""
     take = make_take(SPEC)
-    picture, known = warped(take, 4, take.ego_rgb[3].float() / 255)
-    where = covisible(take, 4).static & known
+    picture, known_mask = warped(take, 4, take.ego_rgb[3].float() / 255)
+    where = covisible(take, 4).static & known_mask
     assert int(where.sum()) > 500
     assert float((picture - take.ego_rgb[4].float() / 255)[where].abs().mean()) < 0.02
     worse = measure_drawn(

@@ -25,10 +25,10 @@ def browser_file() -> Path:
     """Find the browser's executable, and skip the tests by name if there is none."""
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("needs Playwright: pip install playwright")
-    found = find_browser()
-    if found is None:
+    executable = find_browser()
+    if executable is None:
         pytest.skip(f"needs a browser: {install_advice()}")
-    return found
+    return executable
 
 
 @pytest.fixture(scope="session")

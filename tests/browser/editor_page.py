@@ -15,12 +15,12 @@ def editor_graph(demo: dict[str, Any]) -> dict[str, Any]:
     nodes = [node for node in demo["nodes"] if node["type"] in NEEDED]
     ids = {node["id"] for node in nodes}
     links = [link for link in demo["links"] if link[1] in ids and link[3] in ids]
-    kept = {link[0] for link in links}
+    link_ids = {link[0] for link in links}
     for node in nodes:
         for slot in node.get("inputs", []):
-            slot["link"] = slot.get("link") if slot.get("link") in kept else None
+            slot["link"] = slot.get("link") if slot.get("link") in link_ids else None
         for slot in node.get("outputs", []):
-            slot["links"] = [number for number in slot.get("links") or [] if number in kept]
+            slot["links"] = [number for number in slot.get("links") or [] if number in link_ids]
     return demo | {"nodes": nodes, "links": links, "groups": []}
 
 
@@ -55,8 +55,8 @@ class EditorPage:
                 f"{self.script('view.cloud.count')} > 1000"
             )
         except Exception as late:  # of Playwright, which only browser runs have
-            said = [self.at(name).inner_text() for name in ("status", "banner", "empty")]
-            raise AssertionError(f"no scene; the editor says {said}") from late
+            texts = [self.at(name).inner_text() for name in ("status", "banner", "empty")]
+            raise AssertionError(f"no scene; the editor says {texts}") from late
         self.wait_until_seen()
 
     def close(self) -> None:

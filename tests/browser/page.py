@@ -115,13 +115,13 @@ class PageUnderTest(ComfyPage):
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            seen = self.evaluate("() => window.egoxSeen")
-            kinds = [event["kind"] for event in seen]
+            events = self.evaluate("() => window.egoxSeen")
+            kinds = [event["kind"] for event in events]
             if "execution_success" in kinds:
                 self.settle()
-                return seen
+                return events
             if "execution_error" in kinds or "execution_interrupted" in kinds:
-                failed = seen[-1]["data"]
+                failed = events[-1]["data"]
                 raise PageError(
                     f"{failed.get('node_type')}: {failed.get('exception_message', 'interrupted')}"
                 )

@@ -95,8 +95,8 @@ def test_a_click_on_run_shows_the_ego_video(
     page.set_widget("EgoXWanSampler", "seed", SEED)
     page.queue()
     if is_pinned_host or not vue_nodes:  # the newer nodes of older pages draw no player there
-        shown = f"() => {{ const all = ({_PLAYERS})(); return all.every((p) => p.clips.length) && all; }}"
-        prior, ego = page.page.wait_for_function(shown).json_value()
+        has_clips = f"() => {{ const all = ({_PLAYERS})(); return all.every((p) => p.clips.length) && all; }}"
+        prior, ego = page.page.wait_for_function(has_clips).json_value()
         assert (prior["title"], ego["title"]) == ("Scene and prior", "EgoX")
         assert prior["clips"] == ["prior", "coverage", "depth", "exo"] and ego["clips"] == ["ego"]
         assert min(prior["shown"], ego["shown"]) > 1000, "px of the page"
@@ -105,10 +105,10 @@ def test_a_click_on_run_shows_the_ego_video(
         page.page.wait_for_function(f"() => !({_PLAYERS})()[1].clips.length")
     page.wait_for_run()
     page.show()
-    seen = page.evaluate(SEEN, "ego_")
-    assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT)
-    assert seen["seconds"] > 0 and seen["shown"] > 100
-    assert seen["deviation"] > 5, "one flat colour"
+    player = page.evaluate(SEEN, "ego_")
+    assert (player["width"], player["height"]) == (HEIGHT, HEIGHT)
+    assert player["seconds"] > 0 and player["shown"] > 100
+    assert player["deviation"] > 5, "one flat colour"
     page.page.wait_for_function(f"() => !({_OUT_OF_GROUP})().length")
     if not vue_nodes:  # what a run shows makes nodes higher
         page.page.wait_for_function(
@@ -140,9 +140,9 @@ def two_runs_are_compared(page) -> None:
     second = run(page)
     assert second["view"] == "wipe" and not second["message"] and second["deviation"] > 5
     assert about(page).startswith("λ_g 3 → 0 · mean difference ")
-    seen = page.evaluate(_PIXELS, [NODE, 1])
-    assert seen["factor"] == 8 and seen["mean"] > 0.2
-    before, now, difference = (np.array(seen[name]) for name in ("before", "ego", "difference"))
+    pixels = page.evaluate(_PIXELS, [NODE, 1])
+    assert pixels["factor"] == 8 and pixels["mean"] > 0.2
+    before, now, difference = (np.array(pixels[name]) for name in ("before", "ego", "difference"))
     expected = np.minimum(8 * np.abs(now - before), 255)
     opaque = (before == 255) & (now == 255)
     assert ((difference == expected) | (difference == 255) | opaque).all()
@@ -228,12 +228,12 @@ def marks_tell_how_each_pixel_is_known(page) -> None:
     bare, switch = state(page, NODE)["hash"], part(page, NODE, "egox-preview-seen")
     assert switch.get_attribute("aria-pressed") == "false"
     switch.click()
-    marked = state(page, NODE)["hash"]
-    assert marked != bare and switch.get_attribute("aria-pressed") == "true"
-    said = about(page)
-    assert said.startswith("This frame: ")
-    now, redrawn, *others = (int(share) for share in re.findall(r"(\d+) %", said))
-    assert redrawn <= now and sum((now, *others)) in range(98, 103), said
+    marked_hash = state(page, NODE)["hash"]
+    assert marked_hash != bare and switch.get_attribute("aria-pressed") == "true"
+    text = about(page)
+    assert text.startswith("This frame: ")
+    now, redrawn, *others = (int(share) for share in re.findall(r"(\d+) %", text))
+    assert redrawn <= now and sum((now, *others)) in range(98, 103), text
     stage, note = (part(page, NODE, f"egox-preview-{name}") for name in ("stage", "note"))
     assert stage.evaluate("(stage) => stage.clientHeight") > 140, "legend and note take no more"
     assert note.get_attribute("title") == note.text_content()
@@ -241,7 +241,7 @@ def marks_tell_how_each_pixel_is_known(page) -> None:
         choose_view(page, NODE, view)
         assert not switch.is_visible() and "This frame: " not in about(page), view
     choose_view(page, NODE, "ego")
-    assert state(page, NODE)["hash"] == marked
+    assert state(page, NODE)["hash"] == marked_hash
     page.page.keyboard.press("o")
     assert state(page, NODE)["hash"] == bare
 
@@ -256,22 +256,22 @@ def a_player_is_saved(page, output: Path) -> None:
     page.set_widget("EgoXWanSampler", "seed", SEED + 1)  # not the run's
     for view in ("prior", "side"):
         choose_view(page, node, view)
-        frame, shown = state(page, node)["frame"], page.evaluate(_PIXELS, [node, 2])
+        frame, pixels = state(page, node)["frame"], page.evaluate(_PIXELS, [node, 2])
         part(page, node, "egox-preview-save").click()
-        said = part(page, node, "egox-preview-about").filter(has_text="aved: ")
-        said.wait_for()
-        path = output.parent / said.inner_text().partition(": ")[2].partition(",")[0]
+        message = part(page, node, "egox-preview-about").filter(has_text="aved: ")
+        message.wait_for()
+        path = output.parent / message.inner_text().partition(": ")[2].partition(",")[0]
         assert path.parent.name == "egox_previews" and path.name.startswith(f"{view}_")
         with av.open(str(path)) as file:
             frames = np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)])
             assert float(file.streams.video[0].average_rate) == pytest.approx(
-                shown["fps"], rel=0.01
+                pixels["fps"], rel=0.01
             )
             prompt = json.loads(file.metadata["prompt"])
             graph = json.loads(file.metadata["workflow"])
         assert len(frames) == FRAMES and frames[2].std() > 5
         if view == "prior":
-            prior = np.array(shown[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
+            prior = np.array(pixels[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
             assert np.abs(frames[2] - prior.astype(float)).mean() < 8, "two lossy steps"
         assert state(page, node)["frame"] == frame, "the player stays where it was"
     names = {inside["name"] for inside in graph["definitions"]["subgraphs"]}

@@ -103,14 +103,14 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     # A keyframe is dragged: the frame between is passed at another pose, and undo brings the old
     # one back.
     editor.go_to_frame(3)
-    text, seen = editor.keyframes(), editor.prior()
+    text, first_prior = editor.keyframes(), editor.prior()
     editor.drag_key(1, -3)
     assert editor.ask("state.frameOfKey(1)") == FRAMES - 4
     dragged = editor.keyframes()
     editor.go_to_frame(3)
-    assert differ(editor.prior(), seen) > 2
+    assert differ(editor.prior(), first_prior) > 2
     hands.keyboard.press("Control+z")
-    assert editor.keyframes() == text and differ(editor.prior(), seen) < 0.01
+    assert editor.keyframes() == text and differ(editor.prior(), first_prior) < 0.01
     hands.keyboard.press("Control+Shift+z")
     assert editor.keyframes() == dragged
 
@@ -118,11 +118,11 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     editor.at("tool-look").click()
     editor.drag(editor.in_box("view", 0.5, 0.5), (90, 25))
     hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} === 3")
-    looked = editor.keyframes()
+    looking_keyframes = editor.keyframes()
     editor.at("undo").click()
     assert editor.keyframes() == dragged
     editor.at("redo").click()
-    assert editor.keyframes() == looked
+    assert editor.keyframes() == looking_keyframes
     editor.at("tool-look").click()
     assert editor.ask("view.tool") == "move", "pressed again it is left"
     with hands.expect_download() as download:
@@ -136,9 +136,9 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     saved = page.saved()
     assert not editor.at("level").is_visible(), "the floor tells what is up"
     page.load(saved)
-    assert editor.keyframes() == looked
+    assert editor.keyframes() == looking_keyframes
     editor.open(load=False)
-    assert json.loads(editor.ask("state.text")) == json.loads(looked)
+    assert json.loads(editor.ask("state.text")) == json.loads(looking_keyframes)
     editor.close()
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
     path, _ = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
@@ -206,9 +206,9 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
     editor.at("place").click()
     editor.click_exo((0.6, 0.3), (0.4, 0.65))
     assert editor.at("prior-moving").is_checked(), "as the graph's prior"
-    seen = editor.prior()
+    first_prior = editor.prior()
     editor.at("prior-moving").uncheck()
-    assert differ(editor.prior(), seen) > 1
+    assert differ(editor.prior(), first_prior) > 1
     editor.close()
 
 
@@ -320,10 +320,10 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     assert "until the next such point" in editor.at("exo-note").inner_text()
     editor.go_to_frame(0)
     script = "[state.poseAt().position, ...state.content.looks.map(({ point }) => point)].map((p) => exo.pixel(p))"
-    seen = script.replace("state.", f"{editor.script('state')}.").replace(
+    pixels_script = script.replace("state.", f"{editor.script('state')}.").replace(
         "exo.", f"{editor.script('exo')}."
     )
-    clicked = np.array(hands.evaluate(f"() => {seen}"))
+    clicked = np.array(hands.evaluate(f"() => {pixels_script}"))
     width, height = editor.ask("exo.scene.exo_size")
     places = np.array([[0.62, 0.25], [0.4, 0.65], [0.3, 0.85]]) * [width, height]
     assert np.abs(clicked - places).max() < 2
@@ -336,6 +336,6 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     assert page.widget("EgoXDepthAlign", "exo_fov") == 80 and guessed.count() == 0
     fov = 2 * np.degrees(np.arctan(width / 2 / editor.ask("exo.scene.exo_camera.fx")))
     assert abs(fov - 80) < 0.1
-    assert np.abs(np.array(hands.evaluate(f"() => {seen}")) - clicked).max() < 2
+    assert np.abs(np.array(hands.evaluate(f"() => {pixels_script}")) - clicked).max() < 2
     editor.close()
     assert editor.at("node-note").first.inner_text().startswith("1 keyframe, scene of")

@@ -48,7 +48,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
     place(page, "EgoXSaveRobotEpisode", EPISODE, dataset="one_video", task="set the table")
     page.queue()
     page.wait_for_run()
-    said = page.evaluate(SAYS)
+    text = page.evaluate(SAYS)
     for words in (
         "profile, back or small: the turn is a guess",
         "metric depth: MoGe; video depth: Depth Anything 3",
@@ -56,7 +56,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
         "caption: thinking taken out",
         "episode 0 of one_video, 5 frames",
     ):
-        assert words in said
+        assert words in text
 
     # The head is where it was: the world is the exo camera's, since nothing says where that stood.
     path = torch.tensor(
@@ -78,8 +78,8 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, br
     assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"
 
     page.show()
-    seen = page.evaluate(SEEN, "ego_")
-    assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT) and seen["deviation"] > 1
+    player = page.evaluate(SEEN, "ego_")
+    assert (player["width"], player["height"]) == (HEIGHT, HEIGHT) and player["deviation"] > 1
 
     # The estimate can be corrected: the editor begins with it.
     editor = EditorPage(page).open(load=False)

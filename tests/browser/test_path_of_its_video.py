@@ -21,11 +21,11 @@ FIRST = "egox/kitchen/kitchen.mp4"
 def takes(tmp_path, repo_root, uploads) -> dict[str, Path]:
     """Make ``first`` and ``second``, a video each with depth and poses beside it, and ``zip``, all
     of the second."""
-    for own, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
-        folder = tmp_path / own
+    for take_name, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
+        folder = tmp_path / take_name
         folder.mkdir()
         for name, to in (
-            ("exo.mp4", f"{own}.mp4"),
+            ("exo.mp4", f"{take_name}.mp4"),
             ("depth.npz", "depth.npz"),
             ("meta.json", "meta.json"),
         ):
@@ -79,8 +79,8 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(page, takes):
     choose(page, LOADER, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
     assert not page.page.get_by_text("is saved and returns").count(), "nobody drew one"
-    for name, own in (("source", "keyframes"), ("keyframes", KEYS), ("camera", "aria_meta")):
-        page.set_widget(NODE, name, own)
+    for name, value in (("source", "keyframes"), ("keyframes", KEYS), ("camera", "aria_meta")):
+        page.set_widget(NODE, name, value)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
     assert inputs(page, "source", "camera") == ("keyframes", "aria_meta"), "as it was saved"
@@ -99,8 +99,8 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(page, takes):
     # Takes call their files alike: the folder tells them apart.
     page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
     wait_for_video(page, "exo.mp4")
-    for name, own in ("source", "keyframes"), ("keyframes", KEYS):
-        page.set_widget(NODE, name, own)
+    for name, value in ("source", "keyframes"), ("keyframes", KEYS):
+        page.set_widget(NODE, name, value)
     page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
-    said = toast_of(page, "head path for calm_room/exo.mp4 is saved")
-    assert said.count("is saved and returns") == 1
+    toast = toast_of(page, "head path for calm_room/exo.mp4 is saved")
+    assert toast.count("is saved and returns") == 1

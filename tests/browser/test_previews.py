@@ -53,10 +53,12 @@ def test_previews_show_and_obey(open_page, unpacked):
     assert live["streams"] == [] and "During sampling" in live["message"], "the result is there"
     for node, streams in STREAMS.items():
         look_at(page, node)
-        seen = state(page, node)
-        assert seen["streams"] == streams and not seen["message"], node
-        assert seen["deviation"] > 5, f"{node}: an empty stage"
-        assert min(seen["shown"]) > 100 and not seen["cut"], f"{node}: cut off {seen['cut']}"
+        preview = state(page, node)
+        assert preview["streams"] == streams and not preview["message"], node
+        assert preview["deviation"] > 5, f"{node}: an empty stage"
+        assert min(preview["shown"]) > 100 and not preview["cut"], (
+            f"{node}: cut off {preview['cut']}"
+        )
         stage = part(page, node, "egox-preview-stage")
         assert stage.evaluate("(stage) => stage.clientHeight") >= 144, f"{node}: no room is left"
 
@@ -115,7 +117,7 @@ def pick_a_pixel(page) -> None:
     assert [mark["x"], mark["y"]] == pytest.approx([HEIGHT / 4] * 2, abs=4)
     inputs = next(n["inputs"] for n in page.to_prompt().values() if n["class_type"] == node)
     names = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
-    assert all(inputs[name] == mark[of] for of, name in names.items())
+    assert all(inputs[name] == mark[coordinate] for coordinate, name in names.items())
 
 
 def follow_the_mode(page) -> None:

@@ -65,8 +65,8 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
     page = open_page(size=(1600, 900))
     page.open_form(shipped("egox_one_video"))
     fast = clip(tmp_path / "fast.mp4", 60, 120, upright=True)
-    said = use(page, fast.rename(tmp_path / "fast.mov"), "60 per second")
-    assert "A portrait video" in said and "of 2 s" in said
+    text = use(page, fast.rename(tmp_path / "fast.mov"), "60 per second")
+    assert "A portrait video" in text and "of 2 s" in text
     page.page.locator(FORM_ROW).get_by_text("fast.mov").first.click()  # a list with pictures
     page.page.wait_for_function(_PICTURED, arg="egox/fast/fast.mov")
     page.page.keyboard.press("Escape")

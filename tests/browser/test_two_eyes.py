@@ -72,11 +72,11 @@ def test_file_plays_flat_and_round(open_page, browser_server):
     write_video(path, [*pictures] * 5, 10.0)
     mark_stereo(path, half_sphere=True)
     page = open_page(webgl=True)
-    seen = page.evaluate(_PLAY, [PACK_NAME, RIGHT, UP])
-    assert seen["size"] == [512, 256]
+    player = page.evaluate(_PLAY, [PACK_NAME, RIGHT, UP])
+    assert player["size"] == [512, 256]
 
     def channel(name: str) -> set[int]:
-        return {i for i, value in enumerate(seen[name]) if value > 100}
+        return {i for i, value in enumerate(player[name]) if value > 100}
 
     assert channel("patch") == channel("there") == {0}
     assert channel("mirrored") == channel("ground") == {2}

@@ -34,9 +34,9 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
     assert "video (49 frames), ground truth" in told(page, LOADER, "Set in")
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
-    said = told(page, DEPTH, "Set in")
-    assert "depth (49 frames), exo camera, ego poses" in said
-    assert "they are used with egox/exo/exo.mp4" in said
+    text = told(page, DEPTH, "Set in")
+    assert "depth (49 frames), exo camera, ego poses" in text
+    assert "they are used with egox/exo/exo.mp4" in text
     assert value(page, DEPTH, "depth_file") == "egox/depth/depth.npz"
     assert value(page, POSES, "file") == "egox/depth/meta.json"
     assert value(page, LOADER, "file") == "egox/exo/exo.mp4"
@@ -61,9 +61,9 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
             shutil.copy(take / "depth.npz", tmp_path / f"{depth}.npz"),
         )
         choose(page, LOADER, *map(Path, files))
-        said = told(page, LOADER, name)
-        assert (f"names of {depth}.npz and {name}.mp4" in said) is (name == "kitchen"), said
-    for name, answer, said in (
+        text = told(page, LOADER, name)
+        assert (f"names of {depth}.npz and {name}.mp4" in text) is (name == "kitchen"), text
+    for name, answer, text in (
         ("left", "no-truth", "Not used: head.mp4"),
         ("right", "truth", "head.mp4 is shown as the ground truth"),
     ):
@@ -74,7 +74,7 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
         choose(page, LOADER, *both)
         told(page, LOADER, "Is head.mp4 the wearer's own view?")
         page.page.get_by_test_id(f"egox-{answer}").locator("visible=true").click()
-        told(page, LOADER, said)
+        told(page, LOADER, text)
         assert page.page.get_by_test_id("egox-upload").first.is_visible()
     assert len(list(uploads.glob("exo*/ego_ground_truth.mp4"))) == 2
     assert "egox_upload" not in str(page.to_prompt())

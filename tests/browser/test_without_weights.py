@@ -82,11 +82,11 @@ def test_the_form_names_the_field_and_the_next_click(
     told(page, LOADER, "Set in")
     toast_of(page, "Set in")
     press_run(page)
-    said = toast_of(page, "Ego Pose Input: file")
-    assert "Open pose editor" in said and "Load scene" in said
-    assert "Other ways: help of Depth Align" in said and "expected" not in said
-    assert said.index("Upload own files") < said.index("Ego Pose Input"), "what to do first"
-    assert "GB" not in said and "prior is made" not in said
+    toast = toast_of(page, "Ego Pose Input: file")
+    assert "Open pose editor" in toast and "Load scene" in toast
+    assert "Other ways: help of Depth Align" in toast and "expected" not in toast
+    assert toast.index("Upload own files") < toast.index("Ego Pose Input"), "what to do first"
+    assert "GB" not in toast and "prior is made" not in toast
     assert page.evaluate(MARKED) == ["Head: place and gaze"]
     assert len(page.evaluate(OURS)) == 1
     boxes = page.evaluate(BOXES)
@@ -155,17 +155,17 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     open_small(page, shipped("egox_fast"))
     page.run_form()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
-    said = toast_of(page, "Missing weights")
-    assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said and "6 files, 29 GB" in said
-    assert said.count("https://huggingface.co/") == said.count("models/") == 6
-    assert "The ego prior is made without them" in said
+    toast = toast_of(page, "Missing weights")
+    assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
+    assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
+    assert "The ego prior is made without them" in toast
     dismiss(page)
     open_small(page, shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()
-    said = toast_of(page, "moge_2_vitl")
-    assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
-    assert "wan" not in said and "qwen" not in said, "only the prior's models"
-    assert "Missing even for the ego prior alone" in said and "is made" not in said
+    toast = toast_of(page, "moge_2_vitl")
+    assert "sdpose_wholebody" in toast and "sam3" in toast and "GB" in toast
+    assert "wan" not in toast and "qwen" not in toast, "only the prior's models"
+    assert "Missing even for the ego prior alone" in toast and "is made" not in toast
     dismiss(page)
     press_run(page)
     assert "qwen" not in toast_of(page, "Missing even for the ego prior alone"), (
@@ -203,8 +203,8 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
     page.wait_for_run()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
     assert not page.evaluate(OURS)
-    (made,) = page.wait_for_node(PRIOR)["video"]
-    middle = page.page.locator(f"video[src*='{made['filename']}']:visible").first
+    (video,) = page.wait_for_node(PRIOR)["video"]
+    middle = page.page.locator(f"video[src*='{video['filename']}']:visible").first
     middle.wait_for()
     assert middle.bounding_box()["width"] > 700
     stage = page.page.get_by_test_id("egox-preview-stage").locator("visible=true").first

@@ -146,8 +146,8 @@ def test_the_faster_group_takes_less_than_a_third(open_page, browser_client, shi
     prompt = with_standins(small(page.to_prompt(), frames=5, steps=24))
     of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
     assert of_type(prompt, "CFGOverride")["start_percent"] == 0.727
-    said = words_of(ran(browser_client, prompt), prompt, "EgoXWanSampler")
-    full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", said).groups())
+    text = words_of(ran(browser_client, prompt), prompt, "EgoXWanSampler")
+    full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups())
     assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
 
 

@@ -87,5 +87,5 @@ def on_node(page: PageUnderTest, kind: str) -> tuple[float, float]:
     """Find a place of the page on a node's upper edge, below its title."""
     bounds = page.node_bounds(kind)
     page.show(bounds)
-    seen = page.on_page((bounds[0], bounds[1], bounds[2], bounds[3]), 0)
-    return seen["x"] + seen["width"] / 2, seen["y"] + 12
+    rectangle = page.on_page((bounds[0], bounds[1], bounds[2], bounds[3]), 0)
+    return rectangle["x"] + rectangle["width"] / 2, rectangle["y"] + 12

@@ -72,8 +72,8 @@ def altered(payload: Any, name: str, value: Any) -> Any:
     """Replace a field as :func:`replace`, past the checks of what such a payload may hold."""
     copy = object.__new__(type(payload))
     for each in fields(payload):
-        own = value if each.name == name else getattr(payload, each.name)
-        object.__setattr__(copy, each.name, own)
+        field_value = value if each.name == name else getattr(payload, each.name)
+        object.__setattr__(copy, each.name, field_value)
     return copy
 
 
@@ -101,9 +101,10 @@ def test_a_field_that_a_later_version_adds_is_in_it_too():
         Depth(**{each.name: getattr(depth, each.name) for each in fields(depth)}, shutter_s=s)
         for s in (None, 0.01, 0.02)
     ]
-    own = {each.name: getattr(path, each.name) for each in fields(path)}
+    old_fields = {each.name: getattr(path, each.name) for each in fields(path)}
     with_notes = [
-        Path(**own, notes=each) for each in (notes, replace(notes, meta_intrinsics=torch.eye(3)))
+        Path(**old_fields, notes=each)
+        for each in (notes, replace(notes, meta_intrinsics=torch.eye(3)))
     ]
     assert len({content_digest(each) for each in (depth, path, *of_later, *with_notes)}) == 7
 

@@ -25,7 +25,7 @@ def test_they_name_nothing_that_a_wheel_lacks():
     absent = "|".join(sorted(name for name in names if " " in name))
     absent += r"|EgoX (Conditioning|LoRA|Prompt|Sweep|Text)|Generate Text|Run (MoGe|Depth)"
     absent += r"|(docs|tools|nodes)/\w|\bpython3? \S|\b(run|train_egox)\.py|\bconnect\b|un-bypass"
-    assert not [(at, found[0]) for at, text in TEXTS if (found := re.search(absent, text))]
+    assert not [(at, match[0]) for at, text in TEXTS if (match := re.search(absent, text))]
     named = {stage for _, text in TEXTS for stage in re.findall(r"\bstages\.(\w+)", text)}
     assert named < set(dir(stages))
 

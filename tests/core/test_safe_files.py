@@ -132,13 +132,13 @@ def test_numpy_never_unpickles():
         np.save(stream := io.BytesIO(), array)
         return stream.getvalue()
 
-    whole = saved(np.arange(6, dtype=np.float16).reshape(2, 3))
-    assert header(whole) == ((2, 3), np.dtype(np.float16))
+    npy_bytes = saved(np.arange(6, dtype=np.float16).reshape(2, 3))
+    assert header(npy_bytes) == ((2, 3), np.dtype(np.float16))
     for content, message in (
         (saved(np.array([{"a": 1}], dtype=object)), "pickled"),
         (pickle.dumps([1, 2, 3]), "expected a numpy array"),
-        (whole[:-4], "8 bytes.*with 12 bytes"),
-        (whole + b"1", "13 bytes"),
+        (npy_bytes[:-4], "8 bytes.*with 12 bytes"),
+        (npy_bytes + b"1", "13 bytes"),
         (saved(np.zeros((2, 3)).T), "column order"),
     ):
         with refuses(message):

@@ -60,16 +60,16 @@ def test_arrays_go_all_the_way(device):
     points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **on)
     assert points.frame_count == FRAMES and "static points" in built.text()
     align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
-    ego, seen = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
+    ego, prior_report = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
     assert "no intrinsics" in scene(VIDEO, DEPTH)[1].text()
     text = seen_text(seen_shares(ego.seen))
-    assert text in seen.text() and "never seen (most in frame" in text
-    assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
-    made, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
-    packed = made.model_input(torch.zeros_like(made.canvas.prior_latent))
+    assert text in prior_report.text() and "never seen (most in frame" in text
+    assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and prior_report.covered.shape == (FRAMES,)
+    conditioned, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
+    packed = conditioned.model_input(torch.zeros_like(conditioned.canvas.prior_latent))
     assert packed.shape == (1, 36, 2, 4, 6 + 4) and packed.dtype == torch.float32
     exo = denormalise_latent(packed[:, :16, ..., :6])
-    torch.testing.assert_close(exo, made.canvas.exo_latent)
+    torch.testing.assert_close(exo, conditioned.canvas.exo_latent)
     judgement, judged = judge(
         ego.rgb, scene=points, trajectory=trajectory, truth=ego.rgb.numpy(), **on
     )

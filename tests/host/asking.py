@@ -27,11 +27,11 @@ def request(client: ApiClient, path: str, data: bytes | None = None, **headers: 
     sent = {"Origin": client.address} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
-    asked = urllib.request.Request(
+    http_request = urllib.request.Request(
         f"{client.address}{path}", data, {k: v for k, v in sent.items() if v}
     )
     try:
-        with DIRECT.open(asked, timeout=120) as answer:
+        with DIRECT.open(http_request, timeout=120) as answer:
             return Answer(answer.status, answer.read(), dict(answer.headers))
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.read(), dict(error.headers))

@@ -28,13 +28,13 @@ def small(
     prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS
 ) -> dict[str, Any]:
     """Shrink a graph of the stand-ins, whose pictures aren't tested."""
-    made = apply_options(
+    small_prompt = apply_options(
         copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None
     )
     return (
-        use_standins(made)
-        if "LotusConditioning" in {node["class_type"] for node in made.values()}
-        else made
+        use_standins(small_prompt)
+        if "LotusConditioning" in {node["class_type"] for node in small_prompt.values()}
+        else small_prompt
     )
 
 
@@ -62,16 +62,16 @@ def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def id_of(prompt: dict[str, Any], kind: str) -> str:
-    found = [node_id for node_id, node in prompt.items() if node["class_type"] == kind]
-    assert len(found) == 1, f"{len(found)} nodes of {kind}"
-    return found[0]
+    node_ids = [node_id for node_id, node in prompt.items() if node["class_type"] == kind]
+    assert len(node_ids) == 1, f"{len(node_ids)} nodes of {kind}"
+    return node_ids[0]
 
 
 def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
     """List the files of every SaveVideo that ran, by the prefix's last part."""
-    found = {}
+    videos = {}
     for node_id, output in outcome.outputs.items():
         for entry in output.get("images", []):
             prefix = prompt[node_id]["inputs"]["filename_prefix"]
-            found[Path(prefix).name] = base.output / entry["subfolder"] / entry["filename"]
-    return found
+            videos[Path(prefix).name] = base.output / entry["subfolder"] / entry["filename"]
+    return videos

@@ -42,18 +42,18 @@ def view(rig, attention, **changes):
 @pytest.fixture
 def calls(rig, monkeypatch) -> list[dict]:
     """Record every guided self-attention call of a run: its arguments, and the model's result."""
-    override, seen = rig.nodes("patch.forward"), []
+    override, recorded_calls = rig.nodes("patch.forward"), []
     inner = override.gga_attention
 
     def spy(q, k, v, heads, geometry, options, **kwargs):
         out = inner(q, k, v, heads, geometry, options, **kwargs)
-        seen.append(
+        recorded_calls.append(
             {"q": q.clone(), "k": k.clone(), "v": v.clone(), "heads": heads, "out": out.clone()}
         )
         return out
 
     monkeypatch.setattr(override, "gga_attention", spy)
-    return seen
+    return recorded_calls
 
 
 def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor:
@@ -96,9 +96,9 @@ def test_the_weight_is_one_plus_the_cosine(rig):
     query = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query == (2 * h + 0) * w_ego + 1
-    found = record.exo_part(record.rows([query]).weight[0])
+    exo_weights = record.exo_part(record.rows([query]).weight[0])
     expected = 1 + record.exo_part(gga.cosine_rows(record.geometry, 2)[1])
-    assert torch.allclose(found, expected, atol=1e-6) and found.shape == (t, h, w_exo)
+    assert torch.allclose(exo_weights, expected, atol=1e-6) and exo_weights.shape == (t, h, w_exo)
 
 
 def test_it_changes_nothing_and_sees_the_same_from_any_place(rig):
@@ -208,16 +208,16 @@ def test_where_exos_keys_are_kept_both_halves_are_seen(rig):
     model, attention = capture(rig, rig.patch(), step=0)
     rig.ksample(model, steps=STEPS)
     first = attention.record
-    for kept in (rig.patch(recompute_exo=0), rig.patch(alone(rig.model))):
-        plain, halves = rig.ksample(kept, steps=STEPS), []
+    for caching_model in (rig.patch(recompute_exo=0), rig.patch(alone(rig.model))):
+        plain, halves = rig.ksample(caching_model, steps=STEPS), []
         for step in (0, 1):
-            model, attention = capture(rig, kept, step)
+            model, attention = capture(rig, caching_model, step)
             assert torch.equal(rig.ksample(model, steps=STEPS), plain)
             record = attention.record
             assert record.grid == first.grid and record.q_ego.shape == first.q_ego.shape
             t, h, *widths = record.grid
             halves.append(record.k.unflatten(0, (t * h, -1)).split(widths, 1))
-            as_first = kept.get_attachment("egox_lora_metadata") is None and step == 0
+            as_first = caching_model.get_attachment("egox_lora_metadata") is None and step == 0
             assert torch.equal(record.k, first.k) is as_first
         (exo, ego), (exo_later, ego_later) = halves
         assert (exo - exo_later).abs().max() < 0.05 * exo.abs().max(), "kept in 8 bits"

@@ -35,9 +35,9 @@ def change(prompt: dict[str, Any], kind: str, **values: Any) -> dict[str, Any]:
 
 def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
     """Check that a prompt is refused in these words, before anything ran."""
-    said, ran = refusal(client, prompt)
+    message, ran = refusal(client, prompt)
     for word in ("got", "expected", "Fix:", *words):
-        assert word in said, f"{word!r} is not in: {said}"
+        assert word in message, f"{word!r} is not in: {message}"
     assert not ran, f"ran first: {ran}"
     assert client.version()  # it still answers, however late
 

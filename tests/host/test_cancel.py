@@ -103,9 +103,11 @@ def test_cancel_during(client, prompt, server_base, kind):
     begun = {*finished(outcome, prompt), outcome.error["node_type"]}
     assert kind in begun
     assert files(server_base.output) == before[0]
-    shown = {name for stage in begun for name in PREVIEWS.get(stage, ())}
-    made = {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
-    assert {name.removeprefix("egox/").split("_")[0] for name in made} <= shown, made
+    preview_names = {name for stage in begun for name in PREVIEWS.get(stage, ())}
+    new_files = {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
+    assert {name.removeprefix("egox/").split("_")[0] for name in new_files} <= preview_names, (
+        new_files
+    )
     assert not [
         name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")
     ]

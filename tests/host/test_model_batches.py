@@ -74,21 +74,21 @@ def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
     import comfy.model_management
     import comfy.sampler_helpers
 
-    asked = []
+    reservations = []
     inner = comfy.model_management.load_models_gpu
 
     def spy(models, memory_required=0, **kwargs):
-        asked.append(memory_required)
+        reservations.append(memory_required)
         return inner(models, memory_required=memory_required, **kwargs)
 
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", spy)
     rig.ksample(rig.model, steps=1)
-    unpatched = asked[-1]
+    unpatched = reservations[-1]
     patched = rig.patch()
     rig.ksample(patched, steps=1)
     conds = {"positive": [], "negative": []}
     needed, _ = comfy.sampler_helpers.estimate_memory(rig.model, [1, 16, 3, 4, 12], conds)
-    assert asked[-1] == pytest.approx(needed) and needed == pytest.approx(3 * unpatched)
+    assert reservations[-1] == pytest.approx(needed) and needed == pytest.approx(3 * unpatched)
 
     # The other decision: may cond and uncond go together? It sees the input [B, 16, t, h, w] and
     # the conditions' sizes.

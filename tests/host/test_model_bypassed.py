@@ -65,8 +65,8 @@ def test_a_replaced_forward_ends_in_the_first_step(rig, name, lost, patch_first)
     model = bypass(rig.patch(), name) if patch_first else rig.patch(bypass(rig.model, name))
     with refuses("first sampling step") as raised:
         rig.ksample(model, steps=3)
-    said = str(raised.value)
-    assert lost in said and "TeaCache" in said and __name__ in said, (
+    message = str(raised.value)
+    assert lost in message and "TeaCache" in message and __name__ in message, (
         "what is lost, what to remove, whose code it is"
     )
 

@@ -19,11 +19,11 @@ OVERRIDE = "optimized_attention_override"
 def test_the_override_ends_with_the_forward(rig):
     """The host's options of the run never hold ours, so that nothing outside the forward can meet
     it."""
-    seen = []
+    has_override = []
 
     def outside(executor, x, timestep, context, clip_fea, concat, options, **kwargs):
         out = executor(x, timestep, context, clip_fea, concat, options, **kwargs)
-        seen.append(OVERRIDE in options)
+        has_override.append(OVERRIDE in options)
         return out
 
     patched = rig.patch()
@@ -32,7 +32,7 @@ def test_the_override_ends_with_the_forward(rig):
         **patched.wrappers["diffusion_model"],
     }
     rig.ksample(patched, steps=1)
-    assert seen == [False]
+    assert has_override == [False]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -161,11 +161,11 @@ def test_compiled_blocks_have_four_forms_and_none_anew(rig, monkeypatch, repo_ro
     block = comfy.ldm.wan.model.WanAttentionBlock.forward.__code__
     for changes in ({"lambda_g": 1.0}, {"lora": 0.5}, {"lora": 0.7}):
         run(**changes)
-    made = get_compilation_metrics()
+    compilations = get_compilation_metrics()
     ours = str(repo_root / "nodes"), str(repo_root / "egox_core")
-    assert not [one.co_name for one in made if str(one.co_filename).startswith(ours)]
-    assert len(made) == first
-    lines = [one.co_firstlineno for one in made if one.co_filename == block.co_filename]
+    assert not [one.co_name for one in compilations if str(one.co_filename).startswith(ours)]
+    assert len(compilations) == first
+    lines = [one.co_firstlineno for one in compilations if one.co_filename == block.co_filename]
     # The first block's tokens lie otherwise in memory than those of the others.
     assert 2 <= lines.count(block.co_firstlineno) <= 2 * 4
     assert "recompile_limit" not in caplog.text
@@ -234,8 +234,8 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     model_rig.core(rig.pack, "gga.backends")._choice_of.clear()
     rig.ksample(model, steps=1)
     *before, (node, note) = page.texts
-    chosen = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]
-    assert [words for _, words in before] == (chosen if kernel and "sdpa" in kernel else [])
+    first_words = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]
+    assert [words for _, words in before] == (first_words if kernel and "sdpa" in kernel else [])
     assert ("backend cudnn means auto; " in note) is (changes.get("backend") == "cudnn")
     assert node == "7" and note.startswith("mask released; ")
     untimed, _, times = note.rpartition("; ")
@@ -442,10 +442,10 @@ def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch
         "WanUni3CCnetPatch": "comfy_extras.nodes_model_patch",
         "MultiTalkCrossAttnPatch": "comfy.ldm.wan.model_multitalk",
     }
-    own = getattr(pytest.importorskip(modules[kind]), kind, None)
-    if own is None:
+    node_class = getattr(pytest.importorskip(modules[kind]), kind, None)
+    if node_class is None:
         pytest.skip(f"this host has no {kind}")
-    patch = own.__new__(own)  # never called: it needs weights
+    patch = node_class.__new__(node_class)  # never called: it needs weights
     patch.models, patch.prepared_render = list, None
     model = rig.patch() if patch_first else rig.model.clone()
     model.set_model_patch(patch, "double_block" if "Uni3C" in kind else "attn2_patch")

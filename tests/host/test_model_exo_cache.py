@@ -77,8 +77,8 @@ def kept_equals_full(rig, model, tolerance: float = PACKED, **options) -> torch.
     """Check that every kept forward is as close to its full one as required, and return the first
     prediction."""
     pairs = sample_twice(rig, model, **options)
-    for full, kept in pairs:
-        assert (full - kept).abs().max() <= tolerance * full.abs().max()
+    for full, kept_prediction in pairs:
+        assert (full - kept_prediction).abs().max() <= tolerance * full.abs().max()
     return pairs[0][0]
 
 
@@ -117,8 +117,8 @@ def test_samplers_of_the_host(rig, sampler):
     model = rig.patch(recompute_exo=4)
     every = rig.ksample(rig.patch(), sampler=sampler, steps=8)
     out = rig.ksample(model, sampler=sampler, steps=8)
-    full, kept = counts_of(model)
-    assert full == 2 and kept >= 6
+    full, kept_count = counts_of(model)
+    assert full == 2 and kept_count >= 6
     assert out.isfinite().all() and 0 < (out - every).std() < 0.5 * every.std()
 
 
@@ -149,8 +149,8 @@ def test_context_windows_have_keys_of_their_own(pack, repo_root, monkeypatch):
     first = kept_equals_full(long, model, cfg=1.0)
     expected = sample_twice(long, plain, cfg=1.0)[0][0]
     assert (first - expected).abs().max() <= 1e-5 * expected.abs().max(), "no other window's"
-    full, kept = counts_of(model)
-    assert 1 < full < kept
+    full, kept_count = counts_of(model)
+    assert 1 < full < kept_count
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -281,32 +281,32 @@ def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig)
 
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
 def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
-    model, held = rig.patch(recompute_exo=4), []
+    model, held_bytes = rig.patch(recompute_exo=4), []
 
     def spy(executor, *args, **kwargs):
         out = executor(*args, **kwargs)
-        held.append(cache_of(model).kept_bytes)
-        if error and len(held) == 2:
+        held_bytes.append(cache_of(model).kept_bytes)
+        if error and len(held_bytes) == 2:
             raise error
         return out
 
     model.add_wrapper_with_key("apply_model", "spy", spy)
     with pytest.raises(RuntimeError, match="cancelled") if error else nullcontext():
         rig.ksample(model, steps=4)
-    assert max(held) > 0 and cache_of(model).kept_bytes == 0
+    assert max(held_bytes) > 0 and cache_of(model).kept_bytes == 0
 
 
 def after_each_forward(model, read) -> list:
     """Collect the values that ``read(x)`` gives after each forward of the model."""
-    seen = []
+    values = []
 
     def spy(executor, x, *args, **kwargs):
         out = executor(x, *args, **kwargs)
-        seen.append(read(x))
+        values.append(read(x))
         return out
 
     model.add_wrapper_with_key("apply_model", "spy", spy)
-    return seen
+    return values
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -319,10 +319,10 @@ def test_a_condition_that_is_left_out_gives_its_memory_back(rig, monkeypatch, pa
         leave_little_room(rig, monkeypatch)
     model = rig.patch(recompute_exo=0)
     cache = cache_of(model)
-    seen = after_each_forward(model, lambda x: (len(x), cache.kept_bytes, cache.full))
+    readings = after_each_forward(model, lambda x: (len(x), cache.kept_bytes, cache.full))
     override = {"cfg": 1.0, "start_percent": 0.45, "end_percent": 1.0}
     out = rig.ksample(CFGOverride.execute(model, **override)[0], steps=6)
-    batches, sizes, full = zip(*seen, strict=True)
+    batches, sizes, full = zip(*readings, strict=True)
     assert batches == (2, 2, 2, 1, 1, 1) and full == (1,) * 6
     shared = cache_rotations(rig) if packed else 0
     assert len(set(sizes[:3])) == len(set(sizes[3:])) == 1
@@ -342,16 +342,16 @@ def test_conditions_that_memory_parts_or_joins_are_kept(rig, monkeypatch):
     """The host stacks cond and uncond as its memory allows, which changes from step to step."""
     model = rig.patch(recompute_exo=0)
     cache = cache_of(model)
-    seen = after_each_forward(model, lambda x: (len(x), cache.full))
-    own = type(model.model).memory_required
+    readings = after_each_forward(model, lambda x: (len(x), cache.full))
+    memory_required = type(model.model).memory_required
 
     def required(self, input_shape, cond_shapes=None):
-        apart = cond_shapes is not None and input_shape[0] > 1 and 0 < len(seen) < 5
-        return 1e30 if apart else own(self, input_shape, cond_shapes or {})
+        apart = cond_shapes is not None and input_shape[0] > 1 and 0 < len(readings) < 5
+        return 1e30 if apart else memory_required(self, input_shape, cond_shapes or {})
 
     monkeypatch.setattr(type(model.model), "memory_required", required)
     rig.ksample(model, steps=4)
-    assert seen == [(2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1)]
+    assert readings == [(2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1)]
 
 
 def test_resident_encoders_leave_for_what_is_kept(rig, monkeypatch):
@@ -422,14 +422,14 @@ def alone(model):
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
 def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
     model = rig.patch(alone(rig.model), lambda_g=lambda_g)
-    kept = rig.ksample(model, steps=4)
+    kept_latent = rig.ksample(model, steps=4)
     assert counts_of(model) == (1, 3)
     monkeypatch.setattr(type(cache_of(model)), "_still_good", lambda *args: False)
     anew = rig.ksample(model, steps=4)
     assert counts_of(model) == (4, 0)
-    assert (kept - anew).abs().max() <= PACKED * anew.abs().max()
+    assert (kept_latent - anew).abs().max() <= PACKED * anew.abs().max()
     sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
-    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), (
+    assert (kept_latent - sees).abs().max() > 1e-3 * sees.abs().max(), (
         "another model than one whose exo sees ego"
     )
 
@@ -538,8 +538,10 @@ def set_props(conditioning: list, hooks: Any) -> list:
     """Set hooks as *Cond Set Props* does."""
     from comfy_extras.nodes_hooks import ConditioningSetProperties
 
-    (made,) = ConditioningSetProperties().set_properties(conditioning, 1.0, "default", hooks=hooks)
-    return made
+    (conditioned,) = ConditioningSetProperties().set_properties(
+        conditioning, 1.0, "default", hooks=hooks
+    )
+    return conditioned
 
 
 @pytest.mark.parametrize("kind", ["lora", "model"])
@@ -670,8 +672,8 @@ def test_attention_that_another_node_changes_in_each_call(pack, repo_root, monke
 def test_what_takes_each_token_by_itself_leaves_exo_kept(rig, name):
     model = rig.patch(recompute_exo=2)
     name = f"diffusion_model.{name}.forward"
-    own = model.get_model_object(name)
-    model.add_object_patch(name, lambda *args, **kwargs: 1.1 * own(*args, **kwargs))
+    original = model.get_model_object(name)
+    model.add_object_patch(name, lambda *args, **kwargs: 1.1 * original(*args, **kwargs))
     kept_equals_full(rig, model, 1e-5)
     assert counts_of(model) == (1, 3) and not cache_of(model).in_the_way
 
@@ -707,7 +709,7 @@ def one_at_a_time(model, how: str):
     Of the stack's names it passes on all, only its own side's, or none."""
 
     def around(apply, args):
-        made, count = [], len(args["cond_or_uncond"])
+        outputs, count = [], len(args["cond_or_uncond"])
         for place, side in enumerate(args["cond_or_uncond"]):
             own = {
                 name: x.chunk(count)[place] if isinstance(x, torch.Tensor) else x
@@ -720,8 +722,8 @@ def one_at_a_time(model, how: str):
                 del options["cond_or_uncond"], options["uuids"]
             own["transformer_options"] = options
             x, level = (args[name].chunk(count)[place] for name in ("input", "timestep"))
-            made.append(apply(x, level, **own))
-        return torch.cat(made)
+            outputs.append(apply(x, level, **own))
+        return torch.cat(outputs)
 
     wrapped = model.clone()
     wrapped.set_model_unet_function_wrapper(around)
@@ -732,9 +734,9 @@ def one_at_a_time(model, how: str):
 @pytest.mark.parametrize("every", [1, 0])
 def test_a_wrapper_may_ask_for_one_condition_at_a_time(rig, how, every):
     model = rig.patch(recompute_exo=every)
-    wanted = rig.ksample(model, steps=4)
-    made = rig.ksample(one_at_a_time(model, how), steps=4)
-    assert (made - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    plain_latent = rig.ksample(model, steps=4)
+    wrapped_latent = rig.ksample(one_at_a_time(model, how), steps=4)
+    assert (wrapped_latent - plain_latent).abs().max() < 1e-5 * plain_latent.abs().max()
     if every == 0:
         assert counts_of(model) == (2, 6)
 

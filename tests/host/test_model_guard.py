@@ -61,13 +61,15 @@ def tiny_model(name: str):
 def taken_over(model, first: int):
     """Replace the forward from call ``first`` on, as nodes do that leave a few steps to the model.
     Options, and the attention override with them, are gone."""
-    own = model.get_model_object("diffusion_model").forward_orig
+    forward_orig = model.get_model_object("diffusion_model").forward_orig
     calls = iter(range(99))
 
     def around(apply, args):
         transformer = apply.__self__.diffusion_model
         if next(calls) >= first:
-            transformer.forward_orig = lambda *a, **k: own(*a, **{**k, "transformer_options": {}})
+            transformer.forward_orig = lambda *a, **k: forward_orig(
+                *a, **{**k, "transformer_options": {}}
+            )
         try:
             return apply(args["input"], args["timestep"], **args["c"])
         finally:
@@ -86,9 +88,9 @@ def test_geometry_that_is_lost_after_the_first_step_is_told(rig, caplog):
     blocks = len(model.get_model_object("diffusion_model").blocks)
     assert f"geometry acted in {blocks} of {4 * blocks} self-attentions (overridden by: " in note
     assert "remove the node" in note and note.partition(";")[0] in caplog.text
-    whole = taken_over(rig.patch(), 9)
-    rig.ksample(whole, steps=4)
-    assert calls_of(whole).attended == 4 * blocks and not calls_of(whole).missed()
+    guided_model = taken_over(rig.patch(), 9)
+    rig.ksample(guided_model, steps=4)
+    assert calls_of(guided_model).attended == 4 * blocks and not calls_of(guided_model).missed()
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -204,12 +206,12 @@ def test_a_nan_ends_the_run_where_it_began(rig, recompute_exo, backend):
     for block, words in ((1, "first in blocks.1 of 2"), (0, "first in blocks.0 of 2")):
         weight = blocks[block].ffn[0].weight
         with torch.inference_mode():
-            kept = weight[0, 0].clone()
+            old_weight = weight[0, 0].clone()
             weight[0, 0] = torch.nan
         with refuses(f"step 1 of the sampling: got NaN.*{words}"):
             rig.ksample(patched)
         with torch.inference_mode():
-            weight[0, 0] = kept
+            weight[0, 0] = old_weight
     text = [[x * torch.nan, values] for x, values in rig.positive]
     with refuses("from the text on"):
         rig.ksample(patched, positive=text)

@@ -218,7 +218,7 @@ def test_a_cancelled_run_computes_only_what_is_missing(rig, monkeypatch, tmp_pat
 
     long = rig.nodes("sample_long")
     inner, parts = long.sample_clip, []
-    whole = sample(rig, FRAMES)
+    uncut_run = sample(rig, FRAMES)
 
     def note(*args, **kwargs):
         parts.append(kwargs["part"])
@@ -238,7 +238,7 @@ def test_a_cancelled_run_computes_only_what_is_missing(rig, monkeypatch, tmp_pat
     sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path, seed=6), seed=6)
     assert len(parts) == 2, "another seed is other work"
     parts.clear()
-    assert torch.equal(sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path)), whole)
+    assert torch.equal(sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path)), uncut_run)
     assert parts == ["chunk 2/2, "] and not list((tmp_path / "egox" / "chunks").iterdir()), (
         "nothing is left"
     )

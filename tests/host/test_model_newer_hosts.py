@@ -47,15 +47,17 @@ def leaked_shift(rig) -> Iterator[torch.Tensor]:
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     (other,) = ModelSamplingSD3().patch(rig.model, 12.0)
-    own, table = (model.get_model_object("model_sampling").sigmas for model in (rig.model, other))
-    kept, table = own.clone(), table.clone()
-    assert not torch.equal(table, kept)
+    model_sigmas, table = (
+        model.get_model_object("model_sampling").sigmas for model in (rig.model, other)
+    )
+    old_sigmas, table = model_sigmas.clone(), table.clone()
+    assert not torch.equal(table, old_sigmas)
     with torch.inference_mode():
-        own.copy_(table)
+        model_sigmas.copy_(table)
         try:
             yield table
         finally:
-            own.copy_(kept)
+            model_sigmas.copy_(old_sigmas)
 
 
 @pytest.mark.parametrize("sampler", ["released", "uni_pc"])

@@ -80,8 +80,8 @@ def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21):
 def test_the_words_of_the_time_that_is_left(rig):
     """That they reach the page: test_model_server."""
     words = rig.nodes("host.steps").time_left_text
-    said = [words(done, 50, seconds) for done, seconds in ((1, 0.0), (4, 16.0), (50, 99.0))]
-    assert said == ["step 2 of 50", "step 5 of 50, 4:05 left", "50 of 50 steps"]
+    texts = [words(done, 50, seconds) for done, seconds in ((1, 0.0), (4, 16.0), (50, 99.0))]
+    assert texts == ["step 2 of 50", "step 5 of 50, 4:05 left", "50 of 50 steps"]
 
 
 def released_noise_of(rig) -> torch.Tensor:
@@ -163,6 +163,6 @@ def test_a_part_of_a_batch_gets_its_own_part_of_the_noise(pack):
     import importlib
 
     noise = importlib.import_module(f"{pack.__name__}.nodes.host.noise").ReleasedNoise(3)
-    whole = noise.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
+    batch_noise = noise.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
     part = noise.generate_noise({"samples": torch.zeros(2, 16, 2, 4, 4), "batch_index": [0, 2]})
-    assert torch.equal(part, whole[[0, 2]])
+    assert torch.equal(part, batch_noise[[0, 2]])

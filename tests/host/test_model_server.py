@@ -63,10 +63,14 @@ def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
             texts.append(message[4:].decode("utf-8", errors="replace"))
 
     ran(client, prompt, listen)
-    told = [text.split(id_of(prompt, "EgoXWanSampler"), 1)[-1] for text in texts]
-    begun = next(i for i, text in enumerate(told) if text.startswith("loading the model ("))
-    assert told[begun].endswith("GB), then step 1 of 3")
-    steps = [text for text in told[begun + 1 :] if text.startswith("step ") and ";" not in text]
+    sampler_texts = [text.split(id_of(prompt, "EgoXWanSampler"), 1)[-1] for text in texts]
+    begun = next(
+        i for i, text in enumerate(sampler_texts) if text.startswith("loading the model (")
+    )
+    assert sampler_texts[begun].endswith("GB), then step 1 of 3")
+    steps = [
+        text for text in sampler_texts[begun + 1 :] if text.startswith("step ") and ";" not in text
+    ]
     assert steps[:2] == ["step 1 of 3", "step 2 of 3"], texts
     assert steps[2].startswith("step 3 of 3, 0:0") and steps[2].endswith(" left")
 

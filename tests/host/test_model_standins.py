@@ -22,9 +22,9 @@ def remade(request) -> Path:
 @pytest.mark.parametrize("what", sorted(standins.SHIPPED))
 def test_committed_files_are_what_the_script_makes(what, remade, repo_root):
     committed = load_file(repo_root / "models" / standins.SHIPPED[what])
-    made = load_file(remade / standins.SHIPPED[what])
-    assert committed.keys() == made.keys()
-    for name, tensor in made.items():
+    remade_tensors = load_file(remade / standins.SHIPPED[what])
+    assert committed.keys() == remade_tensors.keys()
+    for name, tensor in remade_tensors.items():
         assert torch.equal(committed[name], tensor), name
 
 
@@ -58,9 +58,9 @@ def test_stock_loaders_take_the_shipped_models(pack, repo_root, caplog):
             standins.SHIPPED["transformer"].name, "default"
         )
         (vae,) = host_nodes.VAELoader().load_vae(standins.SHIPPED["vae"].name)
-    said = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     assert not [
-        line for line in said if "missing" in line or "unexpected" in line or "keys" in line
+        line for line in messages if "missing" in line or "unexpected" in line or "keys" in line
     ]
     transformer = model.get_model_object("diffusion_model")
     assert (transformer.in_dim, transformer.text_dim, transformer.img_emb) == (36, 1024, None)

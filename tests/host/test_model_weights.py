@@ -122,11 +122,11 @@ def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
     """Written by the command, loaded by the host, guided, with kept exo and another LoRA on top."""
     import comfy_kitchen.tensor
 
-    base, lora = (repo_root / "models" / standins.SHIPPED[what] for what in ("transformer", "lora"))
-    own = load_file(lora)
+    base, lora = (repo_root / "models" / standins.SHIPPED[kind] for kind in ("transformer", "lora"))
+    lora_tensors = load_file(lora)
     with_settings = tmp_path / "alone.safetensors"
     settings = {"egox.exo": "alone", "egox.position_scale": "0.5"}
-    save_file(own, with_settings, settings)
+    save_file(lora_tensors, with_settings, settings)
     file = tmp_path / "merged.safetensors"
     if form == "int8_tensorwise" and not hasattr(comfy_kitchen.tensor, "TensorWiseINT8Layout"):
         with refuses("expected ComfyUI 0.27 or newer"):
@@ -138,13 +138,17 @@ def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
     assert type(weight).__name__ == "QuantizedTensor" and weight._qdata.dtype.itemsize == 1
     exact, _ = load_lora(rig.model, with_settings, 1.0)
     for how in ({}, {"lambda_g": 0.0}):
-        made, wanted = (rig.ksample(rig.patch(model, **how)) for model in (merged, exact))
-        assert 0 < (made - wanted).std() < tolerance * wanted.std(), how
+        merged_latent, exact_latent = (
+            rig.ksample(rig.patch(model, **how)) for model in (merged, exact)
+        )
+        assert 0 < (merged_latent - exact_latent).std() < tolerance * exact_latent.std(), how
     assert rig.nodes("patch.patch").exo_alone(merged)
     patched = rig.patch(merged)
     assert patched.model_options["transformer_options"]["rope_options"]["scale_y"] == 0.5
     with refuses("in the model's file already"):
         load_lora(merged, with_settings, 1.0)
-    save_file({name: 2 * tensor for name, tensor in own.items()}, tmp_path / "other.safetensors")
+    save_file(
+        {name: 2 * tensor for name, tensor in lora_tensors.items()}, tmp_path / "other.safetensors"
+    )
     on_top, _ = load_lora(merged, tmp_path / "other.safetensors", 1.0)
     assert not torch.equal(rig.ksample(rig.patch(on_top)), rig.ksample(patched))

@@ -36,15 +36,15 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     """Record each call of the transformer: its input, the host's window, and the frames whose
     directions guided it."""
     (wrapper,) = model.get_all_wrappers("diffusion_model")
-    seen, frames = [], []
-    placed = wrapper.guidance.directions
+    recorded_calls, frames = [], []
+    directions = wrapper.guidance.directions
 
     def note_frames(device, of_call, dtype):
         frames.append(of_call)
-        return placed(device, of_call, dtype)
+        return directions(device, of_call, dtype)
 
     def watch(executor, x, *args, **kwargs):
-        seen.append((x.clone(), args[4].get("context_window"), frames[-1]))
+        recorded_calls.append((x.clone(), args[4].get("context_window"), frames[-1]))
         return executor(x, *args, **kwargs)
 
     watched = model.clone()
@@ -55,7 +55,7 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     finally:
         del wrapper.guidance.directions
     assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
-    return seen
+    return recorded_calls
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
@@ -69,41 +69,47 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     ids=lambda changes: "-".join(map(str, changes.values())) or "defaults",
 )
 def test_both_halves_show_the_same_times(rig, changes, patch_first):
-    ((whole, _, _),) = calls_of(rig, rig.patch(), steps=1)
+    ((full_input, _, _),) = calls_of(rig, rig.patch(), steps=1)
     model = (
         windowed(rig.patch(), **changes)
         if patch_first
         else rig.patch(windowed(rig.model, **changes))
     )
-    seen = calls_of(rig, model, steps=3)
+    window_calls = calls_of(rig, model, steps=3)
     wholes = 0
-    for x, window, guided in seen:
+    for x, window, guided in window_calls:
         anchor = getattr(window, "causal_anchor_index", None)
         frames = ([] if anchor is None else [anchor]) + list(window.index_list)
         if changes.get("retain_first_frame"):
             frames[0] = 0
-        assert torch.equal(x[:, 16:], whole[:, 16:, frames]), "mask and condition of both halves"
-        assert torch.equal(x[:, :16, ..., :W_EXO], whole[:, :16, frames][..., :W_EXO]), (
+        assert torch.equal(x[:, 16:], full_input[:, 16:, frames]), (
+            "mask and condition of both halves"
+        )
+        assert torch.equal(x[:, :16, ..., :W_EXO], full_input[:, :16, frames][..., :W_EXO]), (
             "the clean exo latent"
         )
-        assert (list(range(whole.shape[2])) if guided is None else guided) == frames, "directions"
+        assert (list(range(full_input.shape[2])) if guided is None else guided) == frames, (
+            "directions"
+        )
         wholes += guided is None
-    assert len({tuple(window.index_list) for _, window, _ in seen}) > 1 and wholes < len(seen)
+    assert len({tuple(window.index_list) for _, window, _ in window_calls}) > 1 and wholes < len(
+        window_calls
+    )
 
 
 def test_a_looped_window_as_long_as_the_clip_keeps_its_order(pack, repo_root):
     """21 frames and the anchor before them, of a clip of 22: no shape tells that it begins in the
     middle."""
     rig = long_rig(pack, repo_root, 85)
-    ((whole, _, _),) = calls_of(rig, rig.patch(), steps=1)
+    ((full_input, _, _),) = calls_of(rig, rig.patch(), steps=1)
     turned = 0
     for x, window, guided in calls_of(
         rig, windowed(rig.patch(), context_schedule="looped_uniform"), steps=3
     ):
         anchor = getattr(window, "causal_anchor_index", None)
         frames = ([] if anchor is None else [anchor]) + list(window.index_list)
-        assert torch.equal(x[:, 16:], whole[:, 16:, frames])
-        turned += len(frames) == whole.shape[2] and guided == frames != sorted(frames)
+        assert torch.equal(x[:, 16:], full_input[:, 16:, frames])
+        turned += len(frames) == full_input.shape[2] and guided == frames != sorted(frames)
     assert turned, "the case that this is about took place"
 
 
@@ -125,10 +131,12 @@ def test_windows_whose_halves_would_disagree_are_refused(rig, changes, match):
     with refuses(match):
         rig.ksample(model, steps=1)
     if "dim" not in changes:  # a clip no longer than a window is not cut
-        whole = windowed(
+        windowed_model = windowed(
             rig.patch(), "ContextWindowsManualNode", **{**settings, "context_length": 25}
         )
-        assert torch.equal(*(rig.ksample(each, steps=1, cfg=1.0) for each in (whole, rig.patch())))
+        assert torch.equal(
+            *(rig.ksample(each, steps=1, cfg=1.0) for each in (windowed_model, rig.patch()))
+        )
 
 
 def test_directions_of_windows_are_bounded_and_right(rig, monkeypatch):
@@ -163,13 +171,13 @@ def test_directions_of_windows_are_bounded_and_right(rig, monkeypatch):
         kind, "select_frames", lambda self, frames: selected.append(frames) or real(self, frames)
     )
     for frames in windows:
-        placed = guidance.directions(gpu, frames, torch.float16)
-        assert placed is guidance.directions(gpu, frames, torch.float16), (
+        window_directions = guidance.directions(gpu, frames, torch.float16)
+        assert window_directions is guidance.directions(gpu, frames, torch.float16), (
             "a second call of the same window takes what is kept"
         )
         most = max(most, guidance.placed_bytes)
-    assert placed.tokens == len(frames) * h * (w_exo + w_ego)
-    assert torch.equal(placed.query_dirs, guidance.geometry.query_dirs[frames])
+    assert window_directions.tokens == len(frames) * h * (w_exo + w_ego)
+    assert torch.equal(window_directions.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most <= LIMIT
     assert len(selected) <= len(windows), "what is kept is not made again"
     guidance.directions(

@@ -102,13 +102,13 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told,
         "file_missing": False,
         "video": told["video"],
     }
-    whole = graph(load_workflow)  # as JavaScript writes numbers
-    for entry in whole.values():
+    float_graph = graph(load_workflow)  # as JavaScript writes numbers
+    for entry in float_graph.values():
         entry["inputs"] = {
             k: int(v) if isinstance(v, float) and v.is_integer() else v
             for k, v in entry["inputs"].items()
         }
-    assert of(whole)["origin"] == told["origin"]
+    assert of(float_graph)["origin"] == told["origin"]
     renumbered = json.loads(json.dumps(graph(load_workflow)))
     names = {name: f"9:{name}" for name in renumbered}
     for entry in renumbered.values():
@@ -133,7 +133,7 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
     alone = server_base.input / "alone" / "exo.mp4"
     alone.parent.mkdir(exist_ok=True)
     alone.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
-    beside = "meta.json beside the video"
+    meta_words = "meta.json beside the video"
     for kind, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
         ("EgoXLoadExoVideo", {"file": "alone/exo.mp4"}, "no depth at all"),
@@ -148,7 +148,7 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
         of_type(prompt, kind).update(**values)
         with pytest.raises(PromptRefused, match=message):
             client.run(prompt)
-    prompt = graph(load_workflow, source="file", file=beside)
+    prompt = graph(load_workflow, source="file", file=meta_words)
     node = id_of(prompt, "EgoXEgoPoseInput")
     of_type(prompt, "EgoXLoadExoVideo")["file"] = "alone/exo.mp4"
     of_type(prompt, "EgoXDepthAlign")["depth_file"] = "sample/synthetic_room/depth.npz"
@@ -159,16 +159,16 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
 
 def test_cloud(client, told):
     token, count = told["scene"]["token"], told["scene"]["points"]
-    whole = ask(client, "cloud", {"token": token})
+    all_points = ask(client, "cloud", {"token": token})
     assert (
-        whole.status == 200
-        and len(whole.body) == 15 * count
-        and int(whole.headers["X-EgoX-Points"]) == count
+        all_points.status == 200
+        and len(all_points.body) == 15 * count
+        and int(all_points.headers["X-EgoX-Points"]) == count
     )
-    xyz = np.frombuffer(whole.body[: 12 * count], "<f4").reshape(-1, 3)
+    xyz = np.frombuffer(all_points.body[: 12 * count], "<f4").reshape(-1, 3)
     assert np.isfinite(xyz).all() and xyz.std(0).min() > 0.1
     part = ask(client, "cloud", {"token": token, "most": 100})
-    assert part.body[:1200] == whole.body[:1200] and len(part.body) == 1500
+    assert part.body[:1200] == all_points.body[:1200] and len(part.body) == 1500
     moving = ask(client, "cloud", {"token": token, "part": "moving", "frame": 2})
     assert moving.status == 200 and 0 < len(moving.body) and len(moving.body) % 15 == 0
 
@@ -198,13 +198,13 @@ def test_late_requests_are_dropped(client, body):
 
 def test_pick(client, told):
     body = {"token": told["scene"]["token"], "frame": 0}
-    found = ask(client, "pick", body | {"u": 0.5, "v": 0.8}).json()
+    hit = ask(client, "pick", body | {"u": 0.5, "v": 0.8}).json()
     pose = np.array(told["scene"]["exo_from_scene"][0])
-    ahead = pose[2, :3] @ found["point"] + pose[2, 3]
-    assert ahead == pytest.approx(found["depth_m"], rel=1e-3)
+    ahead = pose[2, :3] @ hit["point"] + pose[2, 3]
+    assert ahead == pytest.approx(hit["depth_m"], rel=1e-3)
     head = ask(client, "pick", body | {"u": 0.5, "v": 0.8, "head": True}).json()
     assert (
-        head["point"] != found["point"] and abs(head["depth_m"] - found["depth_m"]) < 0.5
+        head["point"] != hit["point"] and abs(head["depth_m"] - hit["depth_m"]) < 0.5
     )  # as of any surface
     assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
 

@@ -56,15 +56,17 @@ def right(told: dict[str, Any], prompt: dict[str, Any], node: str) -> dict[str, 
 
 def test_random_requests_get_a_reason(server, load_workflow):
     prompt = graph(load_workflow)
-    told = run(server.client, prompt)
+    node_output = run(server.client, prompt)
     node = next(key for key, each in prompt.items() if each["class_type"] == "EgoXEgoPoseInput")
-    body, wrong, answers = right(told, prompt, node), [], []
+    body, wrong, answers = right(node_output, prompt, node), [], []
     for number in range(REQUESTS):
         rng = random.Random(f"{SEED}:{number}")
         route = rng.choice(ROUTES)
-        kept = {name: value for name, value in body.items() if rng.random() > 0.15}
+        kept_fields = {name: value for name, value in body.items() if rng.random() > 0.15}
         sent = (
-            rng.choice(RAW) if rng.random() < 0.1 else other_values(json.dumps(kept).encode(), rng)
+            rng.choice(RAW)
+            if rng.random() < 0.1
+            else other_values(json.dumps(kept_fields).encode(), rng)
         )
         headers = {"Content_Encoding": "gzip"} if rng.random() < 0.03 else {}
         answer = ask(server.client, route, sent, **headers)

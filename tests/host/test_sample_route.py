@@ -19,8 +19,8 @@ def ask(client: ApiClient, file: str, route: str = "sample_video", **headers: st
 
 
 def test_a_sample_is_shown(client, repo_root):
-    whole = ask(client, SAMPLE)
-    assert whole.status == 200 and whole.body == (repo_root / SAMPLE).read_bytes()
+    full_answer = ask(client, SAMPLE)
+    assert full_answer.status == 200 and full_answer.body == (repo_root / SAMPLE).read_bytes()
     part = ask(client, SAMPLE, Range="bytes=0-99")  # how a video element reads
     assert part.status == 206 and len(part.body) == 100
 

@@ -99,8 +99,8 @@ def test_each_saved_value_lands_on_its_input(path, object_info):
                 assert options["min"] <= value <= options["max"], where
             if options.get("control_after_generate"):
                 assert next(values) in ("fixed", "randomize"), where
-            given = sent.get(str(node["id"]), {}).get(name, value)
-            assert given == value or isinstance(given, list), where
+            sent_value = sent.get(str(node["id"]), {}).get(name, value)
+            assert sent_value == value or isinstance(sent_value, list), where
         assert set(values) <= {"image"}, (
             f"{node['type']}: values too many"
         )  # of the upload's button
@@ -115,8 +115,8 @@ def test_the_blueprint_egox_is_the_subgraph_of_egox_basic():
         for one in saved
     ]
     nodes, rows = (
-        [[{part: each.get(part) for part in of} for each in graph[kind]] for graph in graphs]
-        for kind, of in (("nodes", parts), ("inputs", ("name", "label")))
+        [[{part: each.get(part) for part in keys} for each in graph[kind]] for graph in graphs]
+        for kind, keys in (("nodes", parts), ("inputs", ("name", "label")))
     )
     assert nodes[0] == nodes[1] and rows[0] == rows[1]
     assert graphs[0]["groups"] == graphs[1]["groups"]
@@ -126,8 +126,10 @@ def check_private(path: Path, base: BaseDir) -> None:
     """Check that no file for other people tells a folder of this machine, or a file's size and
     time."""
     content = path.read_bytes().replace(b"\\\\", b"\\")
-    told = [folder for folder in (base.root, ROOT, Path.home()) if str(folder).encode() in content]
-    assert not told, f"{path.name} tells {told}"
+    folders_told = [
+        folder for folder in (base.root, ROOT, Path.home()) if str(folder).encode() in content
+    ]
+    assert not folders_told, f"{path.name} tells {folders_told}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,12 +144,12 @@ def test_what_is_saved_tells_nothing_of_its_maker(client, server_base, name):
     prompt["video"] = {"class_type": "CreateVideo", "inputs": video}
     prompt["mp4"] = {"class_type": "SaveVideo", "inputs": as_mp4}
     prompt["png"] = {"class_type": "SaveImage", "inputs": {"images": ["grey", 0], **saved}}
-    asked = {"prompt": prompt, "partial_execution_targets": ["mp4", "png"]}
-    run = client.post("/prompt", asked)["prompt_id"]
+    request = {"prompt": prompt, "partial_execution_targets": ["mp4", "png"]}
+    run = client.post("/prompt", request)["prompt_id"]
     while not client.get(f"/history/{run}"):
         time.sleep(0.05)
-    made = (server_base.output / "private").glob(f"{name}_0*")
-    files = {file.suffix: file for file in made}
+    saved_files = (server_base.output / "private").glob(f"{name}_0*")
+    files = {file.suffix: file for file in saved_files}
     for file in files.values():
         check_private(file, server_base)
     with Image.open(files[".png"]) as picture, av.open(str(files[".mp4"])) as film:
@@ -156,8 +158,8 @@ def test_what_is_saved_tells_nothing_of_its_maker(client, server_base, name):
         mark
         for node in tags[0].values()
         if node["class_type"].startswith("EgoX") and "is_changed" in node
-        for whole in node["is_changed"]
-        for mark in re.split("[\n/]", whole)
+        for value in node["is_changed"]
+        for mark in re.split("[\n/]", value)
     }
     assert tags[0] == tags[1] and marks > {""}
     # After the bar: how often a page asked for a scene that had been dropped.
@@ -209,14 +211,14 @@ def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
         "vace": standins.TESTS_ONLY["vace"].name,
         "fun_control": standins.TESTS_ONLY["fun_control"].name,
     }
-    wanted = {
+    forms_by_node = {
         node_id: form
         for node_id, node in prompt.items()
         for word, form in forms.items()
         if node["class_type"] == "UNETLoader" and word in node["inputs"]["unet_name"]
     }
     prompt = with_standins(prompt)
-    for node_id, form in wanted.items():
+    for node_id, form in forms_by_node.items():
         prompt[node_id]["inputs"]["unet_name"] = form
     for node in prompt.values():
         if node["class_type"] == "KSampler":

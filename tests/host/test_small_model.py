@@ -19,6 +19,6 @@ def test_the_demo_is_as_good_as_on_record(client, load_workflow):
     """By the figure of ``run.py demo`` when the weights were made."""
     prompt = load_workflow("egox_demo")
     assert "standin" not in str(prompt)
-    said = words_of(ran(client, prompt), prompt, DECODE)
-    reached = float(re.search(r"PSNR to the truth ([\d.]+) dB", said)[1])
+    text = words_of(ran(client, prompt), prompt, DECODE)
+    reached = float(re.search(r"PSNR to the truth ([\d.]+) dB", text)[1])
     assert reached >= read_json(WorkFiles().records / "demo.json")["psnr"] - SLACK_DB

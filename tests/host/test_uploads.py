@@ -61,15 +61,15 @@ def left(folder: Path) -> list[str]:
 
 
 def test_a_take_as_an_archive(client, folder):
-    status, told = send(
+    status, reply = send(
         client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})}
     )
-    assert status == 200 and (told["folder"], told["reused"]) == ("my take", False), told
+    assert status == 200 and (reply["folder"], reply["reused"]) == ("my take", False), reply
     assert (
-        told["video"] == "egox/my take/exo.mp4"
-        and told["poses"] == told["camera"] == "egox/my take/meta.json"
+        reply["video"] == "egox/my take/exo.mp4"
+        and reply["poses"] == reply["camera"] == "egox/my take/meta.json"
     )
-    assert told["frames"] == told["depth_frames"] == 49
+    assert reply["frames"] == reply["depth_frames"] == 49
     assert left(folder) == ["my take/depth.npz", "my take/exo.mp4", "my take/meta.json"]
 
 
@@ -92,10 +92,10 @@ def test_a_name_that_is_taken(client, folder):
 
 
 def test_names_lead_nowhere_else(client, folder):
-    status, told = send(client, {"../../con.npz": depth(1)})
-    assert status == 200 and told["depth"] == "egox/_con/_con.npz"
-    status, told = send(client, {"/etc/../aux/./1.npy": _npy(), "/etc/aux/2.npy": _npy()})
-    assert status == 200 and told["depth"] == "egox/etc", told
+    status, reply = send(client, {"../../con.npz": depth(1)})
+    assert status == 200 and reply["depth"] == "egox/_con/_con.npz"
+    status, reply = send(client, {"/etc/../aux/./1.npy": _npy(), "/etc/aux/2.npy": _npy()})
+    assert status == 200 and reply["depth"] == "egox/etc", reply
     assert left(folder) == ["_con/_con.npz", "etc/1.npy", "etc/2.npy"]
     assert not (folder.parent.parent / "con.npz").exists()
 
@@ -111,22 +111,22 @@ def test_names_lead_nowhere_else(client, folder):
     ],
 )
 def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
-    status, told = send(client, files)
-    assert status == 400 and reason in told["reason"], told
+    status, reply = send(client, files)
+    assert status == 400 and reason in reply["reason"], reply
     assert left(folder) == [] and not list(folder.iterdir())
 
 
 def test_a_second_video_that_turns_is_asked_about(client, folder):
     room = ROOT / "sample" / "calm_room"
     files = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
-    status, told = send(client, {name: (room / of).read_bytes() for name, of in files.items()})
-    assert status == 200 and told["video"] == "egox/kitchen/kitchen.mp4" and not told["unused"]
+    status, reply = send(client, {name: (room / file).read_bytes() for name, file in files.items()})
+    assert status == 200 and reply["video"] == "egox/kitchen/kitchen.mp4" and not reply["unused"]
     send(client, {"exo.mp4": (room / "exo.mp4").read_bytes()})
 
     def answer(ego: str, exo: str) -> Any:
         return request(client, "/egox/upload/truth", json.dumps({"ego": ego, "exo": exo}).encode())
 
-    ego, exo = told["turning"], told["video"]
+    ego, exo = reply["turning"], reply["video"]
     assert ego == "egox/kitchen/head.mp4"
     for wrong in ((ego, "egox/exo/exo.mp4"), (ego, ego), ("sample/calm_room/exo.mp4", exo)):
         assert "two videos of one upload" in answer(*wrong).json()["reason"]
@@ -140,11 +140,11 @@ def test_a_truth_that_came_after_a_run_is_used_by_the_next(client, folder, load_
     names = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
     names |= {name: name for name in ("depth.npz", "meta.json")}
     room = ROOT / "sample" / "calm_room"
-    _, told = send(client, {name: (room / of).read_bytes() for name, of in names.items()})
+    _, reply = send(client, {name: (room / file).read_bytes() for name, file in names.items()})
     prompt = small(load_workflow("egox_demo"))
-    of_type(prompt, LOAD)["file"] = told["video"]
+    of_type(prompt, LOAD)["file"] = reply["video"]
     assert "PSNR" not in words_of(ran(client, prompt), prompt, DECODE)
-    answer = json.dumps({"ego": told["turning"], "exo": told["video"]}).encode()
+    answer = json.dumps({"ego": reply["turning"], "exo": reply["video"]}).encode()
     assert request(client, "/egox/upload/truth", answer).status == 200
     again = ran(client, prompt)
     assert "PSNR to the truth" in words_of(again, prompt, DECODE)
@@ -154,8 +154,8 @@ def test_a_truth_that_came_after_a_run_is_used_by_the_next(client, folder, load_
 def test_the_host_s_limit_is_named(client, folder):
     most = request(client, "/egox/upload").json()["limit"]
     assert most == 100 * 2**20
-    status, told = send(client, {"depth.npz": bytes(most + 2**20)})
-    assert status == 413 and "--max-upload-size" in told["reason"] and "100 MB" in told["reason"]
+    status, reply = send(client, {"depth.npz": bytes(most + 2**20)})
+    assert status == 413 and "--max-upload-size" in reply["reason"] and "100 MB" in reply["reason"]
     assert not folder.exists() or not list(folder.iterdir())
 
 

@@ -41,15 +41,15 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
     import comfy.latent_formats
     import comfy.sample
 
-    seen = {}
+    embeddings = {}
     for mode in ("released", "exo+prior", "exo only"):
         rig = model_rig.make_rig(
             pack, standins, image_embedding=True, noise_seed=7, image_embedding_mode=mode
         )
-        seen[mode] = rig.positive[0][1]["clip_vision_output"].penultimate_hidden_states
-        assert seen[mode].shape == (1, 257, 1280)
-    assert not torch.equal(seen["released"], seen["exo+prior"]) and not torch.equal(
-        seen["exo only"], seen["exo+prior"]
+        embeddings[mode] = rig.positive[0][1]["clip_vision_output"].penultimate_hidden_states
+        assert embeddings[mode].shape == (1, 257, 1280)
+    assert not torch.equal(embeddings["released"], embeddings["exo+prior"]) and not torch.equal(
+        embeddings["exo only"], embeddings["exo+prior"]
     )
 
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 7)[:, :, :1]
@@ -58,7 +58,7 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
     )
     picture = rig.vae.decode(first)[:, 0]
     expected = rig.canvas.clip_vision.encode_image(picture).penultimate_hidden_states
-    assert torch.equal(seen["released"], expected)
+    assert torch.equal(embeddings["released"], expected)
 
 
 def test_refused_before_the_vae_runs(conditioning):
@@ -126,29 +126,29 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, conditioning, sta
 
 @torch.inference_mode()
 def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
-    rig, told = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
+    rig, reports = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
     monkeypatch.setattr(
-        host_vae, "host_progress", lambda total: lambda *report: told.append(report)
+        host_vae, "host_progress", lambda total: lambda *report: reports.append(report)
     )
     exo, _ = model_rig.clip_pictures(rig.size)
     latent = host_vae.encode_video(rig.vae, exo)
     assert torch.equal(latent, rig.canvas.exo_latent)
-    encoded = list(told)
-    told.clear()
+    encoded = list(reports)
+    reports.clear()
     assert torch.equal(
         host_vae.decode_video(rig.vae, latent), rig.vae.decode(latent).reshape(-1, *exo.shape[1:])
     )
-    for passes, part in ((encoded, "encoder"), (told[:], "decoder")):
+    for passes, part in ((encoded, "encoder"), (reports[:], "decoder")):
         counts = [count for count, _, stage in passes if stage == part]
         assert (
             len(counts) >= 2
             and counts == list(range(1, len(counts) + 1))
             and counts[-1] <= passes[-1][1]
         )
-    told.clear()
+    reports.clear()
     rig.vae.decode(latent)
-    assert not told, "nothing is left behind"
+    assert not reports, "nothing is left behind"
 
 
 @torch.inference_mode()
@@ -157,10 +157,12 @@ def test_the_same_pictures_are_encoded_once(pack, conditioning, standins, monkey
     rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7)
     exo, prior = model_rig.clip_pictures(rig.size)
     vision = rig.canvas.clip_vision
-    encoded, seen = [], []
+    encoded, vision_calls = [], []
     encode, see = rig.vae.encode, vision.encode_image
     monkeypatch.setattr(rig.vae, "encode", lambda x: encoded.append(x) or encode(x))
-    monkeypatch.setattr(vision, "encode_image", lambda x, **k: seen.append(x) or see(x, **k))
+    monkeypatch.setattr(
+        vision, "encode_image", lambda x, **k: vision_calls.append(x) or see(x, **k)
+    )
     for mode, seed, vae_runs, clip_runs in (
         ("released", 7, 2, 1),
         ("released", 7, 2, 1),
@@ -169,7 +171,7 @@ def test_the_same_pictures_are_encoded_once(pack, conditioning, standins, monkey
         ("exo+prior", 9, 2, 3),
     ):
         conditioning.condition_clip([], [], rig.vae, exo, prior, seed, mode, clip_vision=vision)
-        assert (len(encoded), len(seen)) == (vae_runs, clip_runs), (mode, seed)
+        assert (len(encoded), len(vision_calls)) == (vae_runs, clip_runs), (mode, seed)
     other = (exo.clone(), prior)
     conditioning.condition_clip([], [], rig.vae, *other, 9, "none", clip_vision=vision)
     assert len(encoded) == 3, "the other exo alone"

@@ -79,9 +79,9 @@ def test_the_crop_is_what_is_loaded(clip, told):
 def test_a_trimmed_crop_keeps_the_files_own_indices(clip):
     trimmed = cropped_video(True)(str(clip), start_time=0.25, duration=0.6)
     images, _, _, frames = load(video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9)
-    whole = load(video=trimmed, width=96, height=48, frame_count=9)[3]
-    assert frames.indices.tolist() == whole.indices.tolist() == list(range(5, 14))
-    assert frames.times_s.tolist() == pytest.approx(whole.times_s.tolist())
+    uncropped = load(video=trimmed, width=96, height=48, frame_count=9)[3]
+    assert frames.indices.tolist() == uncropped.indices.tolist() == list(range(5, 14))
+    assert frames.times_s.tolist() == pytest.approx(uncropped.times_s.tolist())
     assert float(images[0].mean() * 255) == pytest.approx(125, abs=4)
 
 

@@ -85,8 +85,8 @@ def test_what_a_run_was_made_with(pack):
             "8": {"class_type": "SaveVideo", "inputs": {"images": ["7", 0], "format": "mp4"}},
         }
 
-    seen = upstream_values(graph("short"), "7")
-    assert seen == {
+    values = upstream_values(graph("short"), "7")
+    assert values == {
         "7": {"kind": "EgoXDecodeEgoHalf", "values": {"view": "fisheye"}},
         "1": {"kind": "EgoXWanSampler", "values": {"lambda_g": 3.0}},
         "5:2": {"kind": "EgoXLoadLora", "values": {"strength": 0.5, "note": "short"}},
@@ -128,13 +128,13 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
         "prior": prior,
         "trajectory": trajectory(pack, 9, 10.0),
     }
-    made = execute(samples, made_of)
+    answer = execute(samples, made_of)
     other = execute(samples, made_of, trajectory=trajectory(pack, 9, 20.0), ground_truth=prior)
-    assert streams_of(made) == ["exo", "prior", "ego"] == streams_of(other)[:3]
+    assert streams_of(answer) == ["exo", "prior", "ego"] == streams_of(other)[:3]
     assert streams_of(other)[3:] == ["truth"]
-    assert made.result[2].get_components().frame_rate == 10
+    assert answer.result[2].get_components().frame_rate == 10
     assert other.result[2].get_components().frame_rate == 20
-    assert torch.equal(made.result[0], other.result[0]), "what is shown beside it changes nothing"
+    assert torch.equal(answer.result[0], other.result[0]), "what is shown beside it changes nothing"
 
 
 def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
@@ -143,40 +143,40 @@ def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
     import folder_paths
 
     kinds = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)
-    seen = torch.full((9, 16, 16), 255, dtype=torch.uint8)
-    seen[:, :, 8:], seen[8] = kinds[torch.randint(4, (9, 16, 8))], 0
+    classes = torch.full((9, 16, 16), 255, dtype=torch.uint8)
+    classes[:, :, 8:], classes[8] = kinds[torch.randint(4, (9, 16, 8))], 0
     samples = torch.randn(1, 16, 3, 4, 4)
     assert execute(samples).ui["egox_preview"][0]["seen"] is None
     for fov in (0.0, 90.0):
-        made_of = {"seen": seen, "prior": torch.rand(9, 16, 16, 3)}
-        shown = execute(samples, made_of, pinhole_fov=fov).ui["egox_preview"][0]
-        sent = shown["seen"]
+        made_of = {"seen": classes, "prior": torch.rand(9, 16, 16, 3)}
+        preview = execute(samples, made_of, pinhole_fov=fov).ui["egox_preview"][0]
+        sent = preview["seen"]
         assert (sent["name"], sent["count"], sent["width"]) == ("seen", 9, 32)
         folder = Path(folder_paths.get_temp_directory()) / "egox"
         sheet = cv2.imread(str(folder / sent["files"][0]["filename"]), cv2.IMREAD_UNCHANGED)
         assert sheet.ndim == 2 and set(np.unique(sheet)) <= {*kinds.tolist(), REDRAWN}
         first, shares = sheet[:32, :32], sent["shares"]
         if not fov:
-            whole = seen[0].numpy().repeat(2, 0).repeat(2, 1)
-            changed = first != whole
-            assert (first[changed] == REDRAWN).all() and (whole[changed] >= 128).all()
-            assert shares["now"][0] == pytest.approx((whole == 255).mean())
+            enlarged = classes[0].numpy().repeat(2, 0).repeat(2, 1)
+            changed = first != enlarged
+            assert (first[changed] == REDRAWN).all() and (enlarged[changed] >= 128).all()
+            assert shares["now"][0] == pytest.approx((enlarged == 255).mean())
         share = sent["redrawn"][0]  # of noise mostly None: can't be judged
         assert (share or 0) == pytest.approx((first == REDRAWN).mean())
         assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
         assert shares["unobserved"][8] == 1
-        assert "% never seen (most in frame 8: 100 %)" in shown["text"]
+        assert "% never seen (most in frame 8: 100 %)" in preview["text"]
 
 
 def test_shares_of_what_exo_saw_are_the_prior_s_whatever_a_video_shows(pack):
     """Only the marks turn with the view that was found."""
     lens = preset_camera("aria_released", 64)
-    lost, seen = (torch.zeros(2, 64, 64, dtype=kind) for kind in (torch.bool, torch.uint8))
-    seen[:, 16:40, 8:40] = NOW
+    lost, classes = (torch.zeros(2, 64, 64, dtype=kind) for kind in (torch.bool, torch.uint8))
+    classes[:, 16:40, 8:40] = NOW
     observed = importlib.import_module(f"{pack.__name__}.nodes.observed").Observed(
         frames=torch.zeros(2, 64, 64, 3),
-        seen=seen,
-        marked=seen,
+        seen=classes,
+        marked=classes,
         redrawn=lost,
         kept=lost,
         judged=lost[:, 0, 0],
@@ -212,13 +212,13 @@ def test_observed_pixels_are_put_back(execute):
     samples = torch.randn(1, 16, 3, 8, 8)
     plain = execute(samples).result[0]
     prior = (plain + 0.02 * torch.randn(plain.shape)).clamp(0, 1)
-    seen = torch.zeros(9, 64, 64, dtype=torch.uint8)
-    seen[:, 16:48, 16:48] = 255
-    made_of = {"seen": seen, "prior": prior}
+    classes = torch.zeros(9, 64, 64, dtype=torch.uint8)
+    classes[:, 16:48, 16:48] = 255
+    made_of = {"seen": classes, "prior": prior}
     for keep in (0.0, 1.0):
         out = execute(samples, made_of, keep_observed=keep)
         changed = (out.result[0] != plain).any(-1)
-        assert changed.any() == (keep > 0) and not changed[seen == 0].any()
+        assert changed.any() == (keep > 0) and not changed[classes == 0].any()
         text = out.ui["egox_preview"][0]["text"]
         assert "% of the picture seen by exo, but the model drew something else" in text
         assert ("% of the picture copied from exo (setting “keep observed”)" in text) == (keep > 0)
@@ -251,15 +251,15 @@ def test_the_truth_beside_the_exo_video_is_found(judgement, repo_root):
         "height": 128,
     }
     graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video}}
-    found = judgement.truth_beside(graph, (128, 128))
-    whole = list(
+    truth = judgement.truth_beside(graph, (128, 128))
+    decoded = list(
         av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0)
     )
-    assert found.shape == (5, 128, 128, 3)
-    wanted = cv2.resize(
-        whole[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
+    assert truth.shape == (5, 128, 128, 3)
+    expected = cv2.resize(
+        decoded[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
     )
-    assert np.abs(found[0].numpy() * 255 - wanted).mean() < 2
+    assert np.abs(truth[0].numpy() * 255 - expected).mean() < 2
     assert judgement.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
         "of which of two videos?"
     )

@@ -140,10 +140,10 @@ def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, selection, com
 
 
 def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, selection, take):
-    given, *_ = run(depth_file="room/depth.npz", frames=selection(), exo_fov=90.0)
-    assert given.exo.camera.fx == pytest.approx(FOCAL) and not given.exo.lens_guessed, (
-        "the camera file goes first"
-    )
+    depth_of_fov, *_ = run(depth_file="room/depth.npz", frames=selection(), exo_fov=90.0)
+    assert (
+        depth_of_fov.exo.camera.fx == pytest.approx(FOCAL) and not depth_of_fov.exo.lens_guessed
+    ), "the camera file goes first"
     (take / "meta.json").unlink()
     for sockets in (
         {"depth_file": "room/depth.npz"},

@@ -187,8 +187,8 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, run, clip, depth):
     corrected = json.dumps(
         [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
     )  # what the editor writes
-    kept = pose("keyframes", keyframes=corrected, estimated=answer.trajectory).result[0]
-    assert camera_centre(kept.ego.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
+    corrected_path = pose("keyframes", keyframes=corrected, estimated=answer.trajectory).result[0]
+    assert camera_centre(corrected_path.ego.w2c)[-1].tolist() == pytest.approx([0, 0, 1])
     with refuses("nothing connected to 'estimated'"):
         pose("estimated")
 

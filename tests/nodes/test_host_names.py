@@ -15,9 +15,9 @@ def names(pack) -> types.ModuleType:
 
 
 def test_nothing_is_missing_here(names):
-    said: list[str] = []
-    names.say_missing(said.append)
-    assert names.missing() == {} and not said
+    messages: list[str] = []
+    names.say_missing(messages.append)
+    assert names.missing() == {} and not messages
 
 
 def test_each_name_left_out_is_said(names, monkeypatch):
@@ -27,9 +27,11 @@ def test_each_name_left_out_is_said(names, monkeypatch):
             monkeypatch.setattr(
                 names, "is_there", lambda name, gone=gone: name != gone and is_there(name)
             )
-            said: list[str] = []
-            names.say_missing(said.append)
-            assert names.missing() == {loses: [gone]} and gone in said[0] and loses in said[0]
+            messages: list[str] = []
+            names.say_missing(messages.append)
+            assert (
+                names.missing() == {loses: [gone]} and gone in messages[0] and loses in messages[0]
+            )
 
 
 def test_forms_of_names(names, monkeypatch, tmp_path):
@@ -42,7 +44,7 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("egox_test_host", "egox_no_such_host"):
         monkeypatch.setitem(names.MODULES, module, functools.partial(import_module, module))
-    for name, there in {
+    for name, exists in {
         "egox_test_host": True,
         "egox_no_such_host": False,
         "egox_test_host:A.K": True,
@@ -59,7 +61,7 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
         "egox_test_host[loose]": True,
         "egox_test_host:loose[inside]": False,
     }.items():
-        assert names.is_there(name) is there, name
+        assert names.is_there(name) is exists, name
 
 
 def test_a_file_that_cannot_be_imported_costs_its_own_nodes(pack, caplog):
@@ -68,5 +70,5 @@ def test_a_file_that_cannot_be_imported_costs_its_own_nodes(pack, caplog):
 
     extension = pack.nodes.extension
     scene = extension.NODE_FILES[extension._scene]
-    found = extension.load_nodes({moved_away: ("EgoXGone",), extension._scene: scene})
-    assert tuple(node.__name__ for node in found) == scene and "EgoXGone" in caplog.text
+    nodes = extension.load_nodes({moved_away: ("EgoXGone",), extension._scene: scene})
+    assert tuple(node.__name__ for node in nodes) == scene and "EgoXGone" in caplog.text

@@ -51,7 +51,7 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     os.utime(inside / "exo.mp4", (1, 1))
     after = paths.fingerprint("takes/a/exo.mp4")
     assert len({before, after, paths.fingerprint("none"), paths.fingerprint("takes/a")}) == 4
-    assert all(re.fullmatch(r"[0-9a-f]{32}", told) for told in (before, after))
+    assert all(re.fullmatch(r"[0-9a-f]{32}", digest) for digest in (before, after))
 
 
 @pytest.mark.parametrize("change", ["remove", "rename", "an older one"])
@@ -76,21 +76,21 @@ def test_a_folder_is_told_by_all_of_its_files(paths, comfy_host, change):
 def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, drive):
     """The name is absolute. On Windows a look at another server's share logs in there."""
 
-    asked: list[str] = []
+    paths_asked: list[str] = []
     for name in ("exists", "is_file", "is_dir", "stat", "resolve"):
         look = getattr(Path, name)
         monkeypatch.setattr(
             Path,
             name,
             lambda self, *args, _look=look, **more: (
-                asked.append(str(self)),
+                paths_asked.append(str(self)),
                 _look(self, *args, **more),
             )[1],
         )
     name = f"{drive}/evil_place/exo.mp4"
     with refuses():
         paths.resolve(name, "video")
-    assert not [path for path in asked if "evil_place" in path]
+    assert not [path for path in paths_asked if "evil_place" in path]
 
 
 def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path):

@@ -82,10 +82,10 @@ def test_the_same_frames_from_video_sockets(clip):
     )
     frames = torch.arange(COUNT)[:, None, None, None].expand(COUNT, 48, 80, 3) * (7 / 255)
     sound = {"waveform": torch.rand(1, 2, 44100 * 2), "sample_rate": 44100}
-    held = InputImpl.VideoFromComponents(
+    video = InputImpl.VideoFromComponents(
         Types.VideoComponents(images=frames, audio=sound, frame_rate=Fraction(20))
     )
-    images, audio, fps, selection = load(start_frame=8, target_fps=10.0, video=held)
+    images, audio, fps, selection = load(start_frame=8, target_fps=10.0, video=video)
     assert levels(images) == list(range(8, 33, 2)) and fps == 10.0
     assert torch.equal(
         audio["waveform"], sound["waveform"][..., round(0.4 * 44100) :][..., : round(1.3 * 44100)]
@@ -149,8 +149,8 @@ def test_uneven_times_are_told_on_the_node(comfy_host, clip, monkeypatch):
     assert page.texts == []
     uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
     assert load(file="clips/uneven.mp4")[2] == 30, "that of these frames"
-    ((node, said),) = page.texts
-    assert node == "7" and "variable frame rate" in said and "fps is an average" in said
+    ((node, text),) = page.texts
+    assert node == "7" and "variable frame rate" in text and "fps is an average" in text
 
 
 def test_a_cut_is_refused_and_both_parts_are_taken(comfy_host, clip):
@@ -164,12 +164,12 @@ def test_a_cut_is_refused_and_both_parts_are_taken(comfy_host, clip):
     write_video(file, frames, 20.0)
     components = Types.VideoComponents(images=frames / 255, frame_rate=Fraction(20))
     trimmed = InputImpl.VideoFromFile(str(file), start_time=0.2)
-    whole = InputImpl.VideoFromFile(str(file))
-    held = InputImpl.VideoFromComponents(components)
+    file_video = InputImpl.VideoFromFile(str(file))
+    component_video = InputImpl.VideoFromComponents(components)
     for changes, place, start in (
         ({}, 17, 8),
-        ({"video": whole}, 17, 8),
-        ({"video": held}, 17, 8),
+        ({"video": file_video}, 17, 8),
+        ({"video": component_video}, 17, 8),
         ({"video": trimmed}, 13, 4),
     ):
         values = {"file": "clips/cut.mp4", "start_frame": start, "frame_count": 21} | changes

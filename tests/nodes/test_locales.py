@@ -68,9 +68,12 @@ def test_what_is_told_of_a_translation(english, korean, missing, wrong, tmp_path
     before = review({"a": "scene"})[2]
     write_json(locales.MARKS, before)
     state["ko", locales.NODES] = {} if korean is None else {"a": korean}
-    told = review({} if english is None else {"a": english})
-    assert [[line.split(": ")[1] for line in lines] for lines in told[:2]] == [missing, wrong]
-    assert (told[2] == before) == (korean == "장면" and english is not None)
+    review_result = review({} if english is None else {"a": english})
+    assert [[line.split(": ")[1] for line in lines] for lines in review_result[:2]] == [
+        missing,
+        wrong,
+    ]
+    assert (review_result[2] == before) == (korean == "장면" and english is not None)
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)

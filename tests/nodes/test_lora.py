@@ -53,15 +53,15 @@ def test_lora_changes_the_result_before_or_after_the_patch(rig, released):
 
 
 def test_two_loras_stack_and_alpha_scales(rig, released, tmp_path):
-    (whole, _), (half, _) = load(rig, released), load(rig, released, 0.5)
-    assert apart(rig.nodes("lora").load_lora(half, released, 0.5)[0], whole) < 1e-6
+    (full_model, _), (half, _) = load(rig, released), load(rig, released, 0.5)
+    assert apart(rig.nodes("lora").load_lora(half, released, 0.5)[0], full_model) < 1e-6
     state = load_file(released)
     for key in list(state):
         if key.endswith("lora_A.weight"):
             state[key.replace("lora_A.weight", "alpha")] = torch.tensor(8.0)
     save_file(state, tmp_path / "alpha.safetensors")
     doubled, report = load(rig, tmp_path / "alpha.safetensors", 0.5)
-    assert "alpha/rank 2" in report and apart(doubled, whole) < 1e-6
+    assert "alpha/rank 2" in report and apart(doubled, full_model) < 1e-6
 
 
 @pytest.fixture
@@ -161,29 +161,29 @@ def test_another_lora_under_the_release_s_name_is_told(rig, released, tmp_path):
     named = tmp_path / "pytorch_lora_weights.safetensors"
     save_file(load_file(released), named)
     assert (
-        "warning: not EgoX's own file, which has rank 256" in (said := load(rig, named)[1])
-        and "rank 4" in said
+        "warning: not EgoX's own file, which has rank 256" in (report := load(rig, named)[1])
+        and "rank 4" in report
     )
 
     form = standins.TransformerForm(image_embedding=False)
-    whole = standins.random_tensors(standins.lora_shapes(form, 256), 1)
-    save_file(whole, named)
-    assert "warning" not in (said := load(rig, named)[1]) and "made for Wan 2.1 I2V" in said
+    tensors = standins.random_tensors(standins.lora_shapes(form, 256), 1)
+    save_file(tensors, named)
+    assert "warning" not in (report := load(rig, named)[1]) and "made for Wan 2.1 I2V" in report
     save_file(
-        {key: value for key, value in whole.items() if "blocks.0.attn1.to_q" not in key}, named
+        {key: value for key, value in tensors.items() if "blocks.0.attn1.to_q" not in key}, named
     )
     assert "other parts: blocks.0.self_attn.q" in load(rig, named)[1]
 
 
 def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tmp_path, caplog):
-    told = {
+    metadata = {
         "egox.mask_mode": "paper",
         "egox.gga_mode": "paper",
         "egox.rays": "exact",
         "egox.lambda_g": "1",
         "egox.position_scale": "0.5",
     }
-    save_file(load_file(released), tmp_path / "paper.safetensors", told)
+    save_file(load_file(released), tmp_path / "paper.safetensors", metadata)
     save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})
     model, report = load(rig, tmp_path / "paper.safetensors")
     assert "positions times 0.5" in report
@@ -229,8 +229,8 @@ def test_the_later_of_two_loras_sets_the_positions(rig, released, tmp_path, firs
     model = rig.model
     for scale in (first, second):
         file = tmp_path / f"{scale}.safetensors"
-        told = {} if scale is None else {"egox.position_scale": f"{scale:g}"}
-        save_file(load_file(released), file, told)
+        metadata = {} if scale is None else {"egox.position_scale": f"{scale:g}"}
+        save_file(load_file(released), file, metadata)
         model, _ = rig.nodes("lora").load_lora(model, file, 1.0)
     positions = rig.patch(model).model_options["transformer_options"]["rope_options"]
     assert positions["scale_x"] == positions["scale_y"] == result
@@ -239,26 +239,30 @@ def test_the_later_of_two_loras_sets_the_positions(rig, released, tmp_path, firs
 def test_the_stock_loader_hands_on_what_a_lora_was_trained_with(rig, native, released, tmp_path):
     import comfy.sd
 
-    told = {"egox.exo": "alone", "egox.position_scale": "0.5", "egox.rays": "exact"}
-    save_file(load_file(released), tmp_path / "ours.safetensors", told)
+    metadata = {"egox.exo": "alone", "egox.position_scale": "0.5", "egox.rays": "exact"}
+    save_file(load_file(released), tmp_path / "ours.safetensors", metadata)
     ours, _ = load(rig, tmp_path / "ours.safetensors")
     try:
-        stock, _ = comfy.sd.load_lora_for_models(rig.model, None, native, 1, 0, lora_metadata=told)
+        stock, _ = comfy.sd.load_lora_for_models(
+            rig.model, None, native, 1, 0, lora_metadata=metadata
+        )
     except TypeError:
         pytest.skip("this host hands no metadata on")
-    made, wanted = (rig.ksample(rig.patch(model)) for model in (stock, ours))
-    assert torch.equal(made, wanted) and not torch.equal(wanted, rig.ksample(rig.patch()))
+    stock_latent, our_latent = (rig.ksample(rig.patch(model)) for model in (stock, ours))
+    assert torch.equal(stock_latent, our_latent) and not torch.equal(
+        our_latent, rig.ksample(rig.patch())
+    )
 
 
 def test_a_merge_is_told_and_can_be_cancelled(rig, released):
     """Half a merge is taken back: the next load is whole."""
     import comfy.model_management as management
 
-    (rig.model.detach(), told := [])
+    (rig.model.detach(), messages := [])
     patched, _ = load(rig, released)
-    with rig.nodes("host.steps").told_merging(patched, told.append):
+    with rig.nodes("host.steps").told_merging(patched, messages.append):
         expected = weights_with(patched)
-    assert told[::15] == [f"merging the LoRA, weight {n} of 16" for n in (1, 16)]
+    assert messages[::15] == [f"merging the LoRA, weight {n} of 16" for n in (1, 16)]
     patched.detach()
     plain = weights_with(rig.model)
     weaker, _ = load(rig, released, 0.5)

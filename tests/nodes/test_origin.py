@@ -32,10 +32,10 @@ def test_a_chain_of_any_length_is_followed(graphs):
 
 
 def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
-    asked: list[str] = []
+    names_asked: list[str] = []
 
     def resolve(name: str, what: str, **_: bool) -> Path:
-        asked.append(name)
+        names_asked.append(name)
         return Path(__file__)
 
     monkeypatch.setattr(graphs, "resolve", resolve)
@@ -45,7 +45,7 @@ def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
         "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}},
     }
     before = graphs.input_digest(graph, "2", ["value"])
-    assert 0 < len(asked) == len(set(asked)) <= graphs.MAX_LOOKUPS
+    assert 0 < len(names_asked) == len(set(names_asked)) <= graphs.MAX_LOOKUPS
     graph["1"]["inputs"]["text_8999"] = "another file"
     assert graphs.input_digest(graph, "2", ["value"]) != before
 

@@ -49,10 +49,10 @@ def test_a_route_that_takes_files(pack, awaited, origin, kind, status, reason):
     async def full(request):
         raise OSError(28, "No space left on device")
 
-    asked = make_mocked_request(
+    upload_request = make_mocked_request(
         "POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind}
     )
-    answer = awaited(full(asked))
+    answer = awaited(full(upload_request))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
 
 

@@ -73,9 +73,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_a_run(node, run, comfy_h
     sets = comfy_host.output / "egox_robots"
     sets.mkdir(exist_ok=True)
     (sets / "taken").write_text("a file", "utf-8")
-    said = node.validate_inputs(dataset="taken", task="x")
-    assert "'taken', where nothing can be written (Not a directory)" in said
-    assert "\n" not in said and str(comfy_host.output) not in said
+    message = node.validate_inputs(dataset="taken", task="x")
+    assert "'taken', where nothing can be written (Not a directory)" in message
+    assert "\n" not in message and str(comfy_host.output) not in message
     with refuses("'taken': got 'taken', where nothing can be written"):
         node.execute(**{**run, "dataset": "taken"})
     with files_up_to(100):

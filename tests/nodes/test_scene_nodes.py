@@ -69,12 +69,12 @@ def test_hidden_lines_follow_the_lora(pack, take, scene):
         attach_lora_metadata(patcher, metadata)
         return patcher
 
-    given = {"scene": scene, "trajectory": take.trajectory(), "preset": "exact"}
-    whole, left = render(take, **given), render(take, **given, hidden_lines="leave out")
-    assert float((whole[1] - left[1]).sum()) == float(whole[5].sum()) > 0
-    follows = render(take, **given, model=model(**{"egox.hidden_lines": "leave out"}))
+    inputs = {"scene": scene, "trajectory": take.trajectory(), "preset": "exact"}
+    drawn_prior, left = render(take, **inputs), render(take, **inputs, hidden_lines="leave out")
+    assert float((drawn_prior[1] - left[1]).sum()) == float(drawn_prior[5].sum()) > 0
+    follows = render(take, **inputs, model=model(**{"egox.hidden_lines": "leave out"}))
     assert follows[0] is left[0]
-    assert torch.equal(render(take, **given, model=model())[1], whole[1])
+    assert torch.equal(render(take, **inputs, model=model())[1], drawn_prior[1])
 
 
 def test_the_host_says_where_to_draw(take, scene, monkeypatch):
@@ -124,12 +124,12 @@ def test_depth_of_another_take_and_a_head_in_a_wrong_place_have_a_badge(take, sc
 
     path = take.trajectory()
     for notes, badge in (((), None), ((WARNING,), "strangeDepth")):
-        of = EgoXRenderEgoPrior.execute(path, "clean", "preset", replace(scene, notes=notes))
-        preview = of.ui["egox_preview"][0]
+        output = EgoXRenderEgoPrior.execute(path, "clean", "preset", replace(scene, notes=notes))
+        preview = output.ui["egox_preview"][0]
         assert preview["badge"] == badge and all(note.text in preview["text"] for note in notes)
     lost = with_ego(path, w2c=path.ego.w2c * torch.tensor([1.0, 1, 1, 99]))
-    of = EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene)
-    assert of.ui["egox_preview"][0]["badge"] == "strangePlace"
+    output = EgoXRenderEgoPrior.execute(lost, "clean", "preset", scene)
+    assert output.ui["egox_preview"][0]["badge"] == "strangePlace"
 
 
 def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
@@ -141,9 +141,9 @@ def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
     file = EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[1]
     xyz, _ = read_ply(file.get_data())
     values = {**node_defaults(EgoXEgoPoseInput), "base": path}
-    seen = EgoXEgoPoseInput.execute(**values).args[2]
+    viewer = EgoXEgoPoseInput.execute(**values).args[2]
     place, target, turn = (
-        np.array(list(seen[name].values())) for name in ("position", "target", "quaternion")
+        np.array(list(viewer[name].values())) for name in ("position", "target", "quaternion")
     )
     local = Rotation.from_quat(turn).inv().apply(xyz - place) * flip
     w2c = path.ego.upright_w2c[0].numpy()
@@ -159,11 +159,11 @@ def test_host_masks_stand_in_for_the_depths_own(take):
     still = torch.zeros(5, 64, 128)
     still[:, :8, :8] = 1
     frames, depth = take.exo_frames(), take.depth_video()
-    own = EgoXBuildScene.execute(frames, depth, "mask", dynamic_mask=nothing).args[0]
+    masked_scene = EgoXBuildScene.execute(frames, depth, "mask", dynamic_mask=nothing).args[0]
     masked = EgoXBuildScene.execute(frames, depth, "mask", dynamic_mask=still, sky_mask=still).args[
         0
     ]
-    assert len(own.moving[0]) == int(
+    assert len(masked_scene.moving[0]) == int(
         (take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum()
     )
     assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64

@@ -37,21 +37,21 @@ def copies(scene, count: int) -> list:
 
 
 def test_the_least_recently_used_goes(pack, scene):
-    held = store(pack)
-    tokens = [held.put(one, scene[1]).token for one in copies(scene[0], 4)]
+    scenes = store(pack)
+    tokens = [scenes.put(one, scene[1]).token for one in copies(scene[0], 4)]
     assert len(set(tokens)) == 4 and all(len(t) >= 32 for t in tokens)
-    assert held.get(tokens[0]) is not None  # used: the second is now the oldest
-    fifth = held.put(copies(scene[0], 1)[0], scene[1]).token
-    assert held.get(tokens[1]) is None and len(held) == 4
-    assert all(held.get(t) is not None for t in (tokens[0], tokens[2], tokens[3], fifth))
-    assert held.get(None) is None and held.get(3) is None and held.get("") is None
+    assert scenes.get(tokens[0]) is not None  # used: the second is now the oldest
+    fifth = scenes.put(copies(scene[0], 1)[0], scene[1]).token
+    assert scenes.get(tokens[1]) is None and len(scenes) == 4
+    assert all(scenes.get(t) is not None for t in (tokens[0], tokens[2], tokens[3], fifth))
+    assert scenes.get(None) is None and scenes.get(3) is None and scenes.get("") is None
 
 
 def test_the_same_scene_keeps_its_token(pack, scene):
-    held = store(pack)
-    first = held.put(*scene)
-    assert held.put(*scene) is first and len(held) == 1
-    assert held.put(scene[0], None).token != first.token
+    scenes = store(pack)
+    first = scenes.put(*scene)
+    assert scenes.put(*scene) is first and len(scenes) == 1
+    assert scenes.put(scene[0], None).token != first.token
 
 
 def test_their_bytes_are_capped(pack, scene):
@@ -60,13 +60,13 @@ def test_their_bytes_are_capped(pack, scene):
     size = store(pack).put(*scene).size_bytes
     assert size == tensor_bytes((scene[0], scene[1])) + 15 * len(store(pack).put(*scene).static)
     size = store(pack).put(scene[0], scene[1].clone()).size_bytes
-    held = store(pack, cap=int(2.5 * size))
-    tokens = [held.put(one, scene[1].clone()).token for one in copies(scene[0], 3)]
-    assert [held.get(t) is not None for t in tokens] == [False, True, True]
+    scenes = store(pack, cap=int(2.5 * size))
+    tokens = [scenes.put(one, scene[1].clone()).token for one in copies(scene[0], 3)]
+    assert [scenes.get(t) is not None for t in tokens] == [False, True, True]
 
 
 def test_what_is_too_large_is_held_without_its_clip(pack, scene):
-    held = store(pack, cap=20_000).put(*scene)
-    assert not held.whole and held.images is None and held.picture(0) is None
-    assert len(held.static) > 0 and len(held.moving(2)) == 0 and held.frames == 5
-    assert held.size_bytes == 15 * len(held.static)
+    entry = store(pack, cap=20_000).put(*scene)
+    assert not entry.whole and entry.images is None and entry.picture(0) is None
+    assert len(entry.static) > 0 and len(entry.moving(2)) == 0 and entry.frames == 5
+    assert entry.size_bytes == 15 * len(entry.static)

@@ -38,7 +38,10 @@ def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
     # What a node may hand on as a whole -> whether it has a default there.
     gga = {entry.id: False for entry in pack.nodes.gga_inputs.gga_inputs()}
     clip = inspect.signature(pack.nodes.sampling.sample_clip).parameters.values()
-    whole = {"gga": gga, "sampling": gga | {p.name: p.default is not p.empty for p in clip}}
+    inputs_by_socket = {
+        "gga": gga,
+        "sampling": gga | {p.name: p.default is not p.empty for p in clip},
+    }
     for node, schema in schemas:
         declared = [entry.id for entry in schema.inputs]
         assert len(declared) == len(set(declared)), f"{schema.node_id}: an input is declared twice"
@@ -46,7 +49,9 @@ def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
         assert all(p.kind is not p.VAR_POSITIONAL for p in parameters.values())
         rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
         named = {k: p.default is not p.empty for k, p in parameters.items() if k not in rest}
-        shared = {k: v for name in rest for k, v in whole[name].items() if k not in named}
+        shared = {
+            k: v for name in rest for k, v in inputs_by_socket[name].items() if k not in named
+        }
         assert not rest or gga.keys() <= shared.keys(), f"{schema.node_id}: named again"
         assert named.keys() <= set(declared) <= named.keys() | shared.keys(), (
             f"{schema.node_id}: {declared}, execute {list(named)}"
@@ -69,14 +74,16 @@ def test_saved_workflows_of_a_version_keep_loading(schemas, version):
         assert inputs[: len(form["inputs"])] == form["inputs"], node_id
         assert outputs[: len(form["outputs"])] == form["outputs"], node_id
         choices = {entry.id: getattr(entry, "options", None) for entry in entries}
-        for name, known in form.get("choices", {}).items():
-            assert set(known) <= set(choices[name]), f"{node_id}.{name}"
+        for name, old_values in form.get("choices", {}).items():
+            assert set(old_values) <= set(choices[name]), f"{node_id}.{name}"
         values = {entry.id: entry.as_dict() for entry in entries}
-        for name, known in form.get("values", {}).items():
-            limits = [values[name][limit] for limit in ("default", "min", "max")[: len(known)]]
-            assert limits[0] == known[0], f"{node_id}.{name}"
-            if known[1:]:  # what was allowed still is
-                assert limits[1] <= known[1] and limits[2] >= known[2], f"{node_id}.{name}"
+        for name, old_values in form.get("values", {}).items():
+            limits = [values[name][limit] for limit in ("default", "min", "max")[: len(old_values)]]
+            assert limits[0] == old_values[0], f"{node_id}.{name}"
+            if old_values[1:]:  # what was allowed still is
+                assert limits[1] <= old_values[1] and limits[2] >= old_values[2], (
+                    f"{node_id}.{name}"
+                )
 
 
 def test_helpers_take_declared_inputs_only(schemas):

@@ -17,11 +17,11 @@ def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
     take = make_take(SyntheticSpec(frames=2, exo_width=112, exo_height=64, ego_size=64))
     scene = build_scene(take.exo_rgb, take.depth_video())
     audio = {"waveform": torch.rand(1, 1, 800) - 0.5, "sample_rate": 8000}
-    given = (take.ego_frames(), scene, take.trajectory())
+    left_eye = (take.ego_frames(), scene, take.trajectory())
     path = tmp_path / "pair.mp4"
     for layout, marks in (("VR180", 1), ("flat", 0)):
         options = (layout, "full", 128, 63.0, 2.0, audio)
-        both, video, right = EgoXSecondEye.execute(*given, *options).args
+        both, video, right = EgoXSecondEye.execute(*left_eye, *options).args
         assert both.shape == (2, 128, 256, 3) and right.shape == take.ego_rgb.shape
         video.save_to(str(path))
         data = path.read_bytes()
@@ -34,4 +34,4 @@ def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
         assert np.abs(np.stack(saved) / 255 - both.numpy()).mean() < 0.05
     model_management.interrupt_current_processing()
     with pytest.raises(model_management.InterruptProcessingException):
-        EgoXSecondEye.execute(*given, *options)
+        EgoXSecondEye.execute(*left_eye, *options)

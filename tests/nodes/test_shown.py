@@ -48,7 +48,7 @@ def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
     results = top_level(ROOT / "nodes" / "show" / "results.py")
     players = {f"shown.{name}" for name, code in results.items() if "preview_ui" in calls(code)}
     players.add("shown.live")  # sent by messages while a node runs
-    nodes, kept = set(), set()
+    nodes, nodes_with_player = set(), set()
     for path in (ROOT / "nodes").glob("*.py"):
         code = top_level(path)
         shows = {name for name, piece in code.items() if calls(piece) & players}
@@ -57,7 +57,7 @@ def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
             for name, piece in code.items()
             if name.startswith("EgoX") and (name in shows or calls(piece) & shows)
         }
-        kept |= {
+        nodes_with_player |= {
             name
             for name, piece in code.items()
             if re.search(r"(has_intermediate_output|is_output_node)=True", ast.unparse(piece))
@@ -65,6 +65,10 @@ def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
     script = (ROOT / "web" / "js" / "previews.js").read_text(encoding="utf-8")
     table = dict(re.findall(r'^  (EgoX\w+): "(\w+)",$', script, re.M))
     assert nodes == table.keys() and "EgoXSecondEye" in nodes
-    assert nodes - kept == {"EgoXWanSampler"}, "shown again where a run comes from the cache"
+    assert nodes - nodes_with_player == {"EgoXWanSampler"}, (
+        "shown again where a run comes from the cache"
+    )
     texts = read_json(ROOT / "locales" / "en" / "main.json")["egox"]["previews"]
-    assert {f"{key}{what}" for key in ("empty", "label") for what in table.values()} <= texts.keys()
+    assert {
+        f"{key}{suffix}" for key in ("empty", "label") for suffix in table.values()
+    } <= texts.keys()

@@ -173,14 +173,14 @@ class KnownMoGe(known(MoGeInference)):
                 [0, 0, 1],
             ]
         )
-        there = torch.isfinite(z)
-        z = z.masked_fill(~there, torch.inf)
+        finite_mask = torch.isfinite(z)
+        z = z.masked_fill(~finite_mask, torch.inf)
         return io.NodeOutput(
             {
                 "image": image.cpu(),
                 "points": torch.stack((x, y, z), dim=-1),
                 "depth": z,
-                "mask": there,
+                "mask": finite_mask,
                 "intrinsics": lens.expand(len(z), 3, 3),
                 "normal": torch.zeros(*z.shape, 3),
             }

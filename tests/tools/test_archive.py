@@ -85,7 +85,7 @@ def test_what_ships(shipped, repo_root):
 def test_it_stands_alone(shipped, repo_root):
     """No module of it imports one that stays behind, and no message names a command that is not
     there."""
-    there = {
+    shipped_names = {
         *shipped,
         *git(repo_root, "ls-files", "-z", "-o", "--exclude-standard"),
     }  # and files about to be added
@@ -96,7 +96,7 @@ def test_it_stands_alone(shipped, repo_root):
         if name == "train_egox.py":
             continue  # a door: see the test below
         for target in imported_files(path):
-            assert target.relative_to(repo_root).as_posix() in there, name
+            assert target.relative_to(repo_root).as_posix() in shipped_names, name
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if (
                 isinstance(node, ast.Constant)
@@ -104,7 +104,7 @@ def test_it_stands_alone(shipped, repo_root):
                 and name.startswith("nodes/")
             ):
                 for command in re.findall(r"python (\S+\.py)", node.value):
-                    assert command in there, f"{name}:{node.lineno} tells to run {command}"
+                    assert command in shipped_names, f"{name}:{node.lineno} tells to run {command}"
 
 
 def test_its_door_to_training_says_where_the_rest_is(repo_root, tmp_path):
@@ -152,22 +152,22 @@ of whatever severity, keeps a version out of the Manager."""
 
 def hits(name: str, text: str) -> list[str]:
     return [
-        f"{name}:{text.count(chr(10), 0, found.start()) + 1}: {found.group()[:60]}"
+        f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match.group()[:60]}"
         for rule, endings in RULES.items()
         if name.endswith(endings)
-        for found in re.finditer(rule, text)
+        for match in re.finditer(rule, text)
     ]
 
 
 def test_the_registrys_scanner_would_find_nothing(shipped, repo_root):
     endings = (".svg", *CODE, *WORDS)
-    found = [
+    findings = [
         hit
         for name in shipped
         if name.endswith(endings)
         for hit in hits(name, (repo_root / name).read_text("utf-8"))
     ]
-    assert found == []
+    assert findings == []
 
 
 def told(name: str, text: str) -> Iterator[str]:
@@ -247,10 +247,10 @@ def checkout(repo_root, tmp_path_factory) -> Path:
         if (repo_root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(repo_root / name, folder / name)
-    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
-    git(folder, *who, "commit", "--quiet", "--message", "as it is")
+    git(folder, *author, "commit", "--quiet", "--message", "as it is")
     return folder
 
 
@@ -279,10 +279,12 @@ def call(program: Path, folder: Path, *arguments: str, **variables: str) -> str:
 
 @pytest.mark.slow
 def test_the_registrys_checker_has_nothing_to_say(programs, checkout):
-    said = call(programs / "comfy", checkout, "--skip-prompt", "node", "validate")
-    words = [line for line in said.splitlines() if re.search("warning|error", line, re.IGNORECASE)]
-    assert [line for line in words if "Repository" not in line] == [], said
-    assert "All validation checks passed" in said
+    output = call(programs / "comfy", checkout, "--skip-prompt", "node", "validate")
+    words = [
+        line for line in output.splitlines() if re.search("warning|error", line, re.IGNORECASE)
+    ]
+    assert [line for line in words if "Repository" not in line] == [], output
+    assert "All validation checks passed" in output
 
 
 def unpacked(programs: Path, checkout: Path, folder: Path) -> Path:
@@ -319,8 +321,8 @@ def test_installed_it_runs_and_opens_all_that_it_brings(
                 with urllib.request.urlopen(address) as answer:
                     assert answer.read() == page.read_bytes()
         open_graphs(server, pack)
-    made = list(base.output.rglob("*.mp4"))
-    assert made and all(path.stat().st_size > 1000 for path in made)
+    videos = list(base.output.rglob("*.mp4"))
+    assert videos and all(path.stat().st_size > 1000 for path in videos)
 
 
 def open_graphs(server: Server, pack: Path) -> None:

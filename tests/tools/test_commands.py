@@ -107,8 +107,8 @@ def test_it_is_ended_politely():
     )
     assert process.stdout.readline() == "up\n"
     process.terminate()
-    said, _ = process.communicate(timeout=30)
-    assert os.name == "nt" or (said == "down\n" and process.returncode == 130)
+    output, _ = process.communicate(timeout=30)
+    assert os.name == "nt" or (output == "down\n" and process.returncode == 130)
 
 
 @pytest.mark.parametrize("call", [["demo", "--nonsense"], ["ui", "x"], ["paint"], []])
@@ -131,10 +131,10 @@ def test_a_wrong_name_is_told_which_there_are(call, capsys, monkeypatch):
 @pytest.fixture
 def calls(monkeypatch) -> list[list[str]]:
     """Record the arguments of the environment's runs, each of which ends in 3."""
-    asked: list[list[str]] = []
-    monkeypatch.setattr(Environment, "run", lambda self, words: asked.append(words) or 3)
+    arguments: list[list[str]] = []
+    monkeypatch.setattr(Environment, "run", lambda self, words: arguments.append(words) or 3)
     monkeypatch.setenv(commands.INSIDE, "1")
-    return asked
+    return arguments
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_the_environment_reaches_modules_of_the_repository(tmp_path):
     host = tmp_path / "host"
     assert environment_of(host, Layout(tmp_path)).run(["-m", "some_module", str(host)]) == 0
     without = Environment(None, Path(sys.executable), Layout(tmp_path))
-    found = "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"
-    assert without.run(["-c", found]) == 0
+    script = "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"
+    assert without.run(["-c", script]) == 0
 
 
 def test_without_a_host_modules_run_and_the_demo_says_so(calls, monkeypatch, capsys):

@@ -29,5 +29,5 @@ def test_the_sample_s_keypoints_are_of_its_video():
     video, frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
     points = choose_person(openpose_people(frames))
     assert len(frames) == video.frame_count and points.picture == (video.width, video.height)
-    there = points.seen.any(1)
-    assert bool(there.any()) and not bool(there.all())
+    seen_frames = points.seen.any(1)
+    assert bool(seen_frames.any()) and not bool(seen_frames.all())

@@ -34,15 +34,15 @@ def plain_variables(monkeypatch) -> None:
 @pytest.fixture
 def layout(tmp_path) -> Layout:
     """Make a checkout with a fetched host, whose environment claims to be able to run."""
-    made = Layout(tmp_path / "repo")
-    fetched(made)
-    (made.host / "requirements.txt").write_text("torch\n", "utf-8")
-    (made.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", "utf-8")
-    (made.repo / "pyproject.toml").write_text(
+    new_layout = Layout(tmp_path / "repo")
+    fetched(new_layout)
+    (new_layout.host / "requirements.txt").write_text("torch\n", "utf-8")
+    (new_layout.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", "utf-8")
+    (new_layout.repo / "pyproject.toml").write_text(
         '[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\nchecks = ["OpenEXR"]\n',
         "utf-8",
     )
-    return made
+    return new_layout
 
 
 @pytest.fixture
@@ -166,8 +166,8 @@ def test_what_python_compiled_is_kept_below_the_state_alone(layout, monkeypatch)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
     assert Environment(None, Path(sys.executable), layout).run(["-c", "import compiled"]) == 0
-    kept = list((layout.state / "pycache").rglob("compiled.*.pyc"))
-    assert len(kept) == 1 and not list(layout.repo.glob("__pycache__"))
+    compiled_files = list((layout.state / "pycache").rglob("compiled.*.pyc"))
+    assert len(compiled_files) == 1 and not list(layout.repo.glob("__pycache__"))
 
 
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
@@ -196,13 +196,13 @@ def test_a_requirement_is_met_by_name_and_version(line, met):
 
 
 def test_a_broken_venv_is_made_anew(tmp_path):
-    made = Layout(tmp_path)
-    python = venv_python(made.venv)
+    broken_layout = Layout(tmp_path)
+    python = venv_python(broken_layout.venv)
     python.parent.mkdir(parents=True)
     python.write_text("not a program", "utf-8")
-    (made.venv / "half").write_text("", "utf-8")
-    make_venv(made, quiet)
-    assert os.access(python, os.X_OK) and not (made.venv / "half").exists()
+    (broken_layout.venv / "half").write_text("", "utf-8")
+    make_venv(broken_layout, quiet)
+    assert os.access(python, os.X_OK) and not (broken_layout.venv / "half").exists()
 
 
 def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
@@ -284,8 +284,8 @@ def test_pip_installs_where_uv_fails_or_cannot_be_had(layout, monkeypatch, has_u
     monkeypatch.setattr(module.subprocess, "call", call)
     monkeypatch.setattr(module, "uv_settings", lambda listed: ({}, []))
     install(layout, Path(sys.executable), "x", [], quiet)
-    pip, kept = Path(sys.executable).stem, str(layout.state / "tmp")
-    assert calls == [("uv", kept), (pip, kept)][not has_uv :]
+    pip, temporary = Path(sys.executable).stem, str(layout.state / "tmp")
+    assert calls == [("uv", temporary), (pip, temporary)][not has_uv :]
     assert fetched[0][-3:] == ["--target", layout.state / "uv", "uv"]
 
 

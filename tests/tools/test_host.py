@@ -48,18 +48,18 @@ def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched
     fetched(layout)
     named = make_host(tmp_path / "named", "0.31.2")
     monkeypatch.setenv("COMFYUI_DIR", str(named))
-    found = find_host(layout)
-    assert (found.root, found.version, found.owned) == (
+    host = find_host(layout)
+    assert (host.root, host.version, host.owned) == (
         named,
         (0, 31, 2),
         False,
-    ) and found.source == "COMFYUI_DIR"
+    ) and host.source == "COMFYUI_DIR"
     monkeypatch.delenv("COMFYUI_DIR")
-    found = find_host(layout)
-    assert found.root == around and not found.owned
+    host = find_host(layout)
+    assert host.root == around and not host.owned
     fetched(Layout(tmp_path))
-    found = find_host(Layout(tmp_path))
-    assert found.root == Layout(tmp_path).host and found.owned
+    host = find_host(Layout(tmp_path))
+    assert host.root == Layout(tmp_path).host and host.owned
 
 
 def test_a_linked_pack_finds_the_host_around_the_link(tmp_path):
@@ -198,8 +198,8 @@ def repository(tmp_path, monkeypatch) -> Release:
 
 def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repository, tmp_path):
     root = tmp_path / "state" / "ComfyUI"
-    found = fetch(repository, root)
-    assert found.version == (9, 9, 0) and found.source == host_module.REPOSITORY
+    host = fetch(repository, root)
+    assert host.version == (9, 9, 0) and host.source == host_module.REPOSITORY
     with pytest.raises(SetupError, match="v9.9.0 has another content than the release"):
         fetch(dataclasses.replace(repository, tree=PINNED.tree), tmp_path / "other" / "ComfyUI")
     assert not list((tmp_path / "other").iterdir())

@@ -18,15 +18,15 @@ from tools.rigs import standins  # noqa: E402
 
 @pytest.fixture(scope="module")
 def sources(repo_root):
-    return [repo_root / "models" / standins.SHIPPED[what] for what in ("transformer", "lora")]
+    return [repo_root / "models" / standins.SHIPPED[kind] for kind in ("transformer", "lora")]
 
 
 def test_a_killed_run_goes_on_and_other_settings_start_again(sources, tmp_path):
     """A process that is killed leaves the beginning of the file."""
-    whole, target = tmp_path / "whole.safetensors", tmp_path / "again.safetensors"
+    uncut_file, target = tmp_path / "whole.safetensors", tmp_path / "again.safetensors"
     part = tmp_path / "again.safetensors.part"
-    merge(*sources, whole)
-    data = whole.read_bytes()
+    merge(*sources, uncut_file)
+    data = uncut_file.read_bytes()
     for cut in random.Random(7).sample(range(len(data)), 4) + [0, 5, len(data)]:
         part.write_bytes(data[:cut])
         merge(*sources, target)
@@ -35,7 +35,7 @@ def test_a_killed_run_goes_on_and_other_settings_start_again(sources, tmp_path):
     merge(*sources, target, strength=0.5)
     half = load_file(target)["blocks.0.self_attn.q.weight"]
     assert half.dtype == torch.int8
-    assert not torch.equal(half, load_file(whole)["blocks.0.self_attn.q.weight"])
+    assert not torch.equal(half, load_file(uncut_file)["blocks.0.self_attn.q.weight"])
 
 
 FFN = "blocks.0.ffn.0"
@@ -80,27 +80,29 @@ def as_the_host_reads(file):
     layer = comfy.ops.mixed_precision_ops().Linear(
         *state[f"{FFN}.weight"].shape[::-1], device="cpu"
     )
-    own = {key.removeprefix(f"{FFN}."): x for key, x in state.items() if key.startswith(FFN)}
-    layer.load_state_dict(own)
+    layer_state = {
+        key.removeprefix(f"{FFN}."): x for key, x in state.items() if key.startswith(FFN)
+    }
+    layer.load_state_dict(layer_state)
     return layer.weight.dequantize().float()
 
 
 def test_a_file_that_the_host_reads_otherwise_gets_no_name(sources, tmp_path, comfy_host):
     """As a copied description of the base's own tensors, or a scale of another layer, makes it."""
     merge(*sources, target := tmp_path / "whole.safetensors")
-    work, whole = Merge(*sources, 1.0, "int8_tensorwise"), load_file(target)
+    work, tensors = Merge(*sources, 1.0, "int8_tensorwise"), load_file(target)
     with safe_open(target, "pt") as file:
         metadata = file.metadata()
     assert "20 matrices" in read_back(target, work)
     first, second = [name for name in work.names if work.config(name)][:2]
     scale, layer = f"{first}_scale", first.removesuffix(".weight")
     layers = json.dumps({"layers": {layer: {"format": "float8_e4m3fn"}}})
-    for changes, told in (
+    for changes, new_metadata in (
         ({}, {"_quantization_metadata": layers}),
-        ({first: whole[second].clone()}, {}),
-        ({scale: 2 * whole[scale]}, {}),
+        ({first: tensors[second].clone()}, {}),
+        ({scale: 2 * tensors[scale]}, {}),
     ):
-        save_file({**whole, **changes}, target, {**metadata, **told})
+        save_file({**tensors, **changes}, target, {**metadata, **new_metadata})
         with refuses(f"{first}, which ComfyUI reads otherwise than it was written"):
             read_back(target, work)
 
@@ -111,8 +113,8 @@ def test_what_the_base_lacks_is_told(sources, tmp_path, what):
     model, part = sources[0], "blocks.0.cross_attn.k_img"
     if what == "second block":
         model, part = tmp_path / "one.safetensors", "blocks.1."
-        own = load_file(sources[0])
-        save_file({name: x for name, x in own.items() if not name.startswith(part)}, model)
+        tensors = load_file(sources[0])
+        save_file({name: x for name, x in tensors.items() if not name.startswith(part)}, model)
     else:
         width = lora["transformer.blocks.0.attn1.to_q.lora_A.weight"].shape[1]
         pair = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}

@@ -27,11 +27,13 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     empty = text.replace("[project.urls]\n", "[project.urls_of_old]\n")
     empty = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', empty)
     page.write_text(empty, "utf-8")
-    found = faults(tmp_path, f"v{version}")
-    assert [name for name in OF_THE_OWNER if any(name in each for each in found)] == [*OF_THE_OWNER]
-    given = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', empty)
-    given += '\n[project.urls]\nRepository = "given"\n'
-    page.write_text(given, "utf-8")
+    faults_found = faults(tmp_path, f"v{version}")
+    assert [name for name in OF_THE_OWNER if any(name in each for each in faults_found)] == [
+        *OF_THE_OWNER
+    ]
+    filled = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', empty)
+    filled += '\n[project.urls]\nRepository = "given"\n'
+    page.write_text(filled, "utf-8")
     assert faults(tmp_path, f"v{version}") == []
     assert len(faults(tmp_path, "v0.0.1")) == 1
     entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them

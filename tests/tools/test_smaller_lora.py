@@ -51,27 +51,29 @@ def smaller(source, *options):
 def products(file) -> dict[str, torch.Tensor]:
     """Compute (alpha / rank) B A of each part in float64, as readers have it."""
     state = load_file(file)
-    whole = {}
+    products_by_part = {}
     for name in (n for n in state if n.endswith("lora_A.weight")):
         part = name.removesuffix(".lora_A.weight")
         down, up = (state[f"{part}.lora_{half}.weight"].double() for half in "AB")
         scale = float(state.get(f"{part}.alpha", len(down))) / len(down)
-        whole[part] = scale * (up.flatten(1) @ down.flatten(1))
-    return whole
+        products_by_part[part] = scale * (up.flatten(1) @ down.flatten(1))
+    return products_by_part
 
 
 def lost(file, whole) -> dict[str, float]:
     """Measure each product's error in a file, as a share of the product's sum of squares."""
-    made = products(file)
-    return {p: float((made[p] - x).square().sum() / x.square().sum()) for p, x in whole.items()}
+    file_products = products(file)
+    return {
+        p: float((file_products[p] - x).square().sum() / x.square().sum()) for p, x in whole.items()
+    }
 
 
 @pytest.mark.parametrize("energy", [0.9, 0.99, 0.999])
 def test_each_product_keeps_the_energy_asked_for_and_no_direction_more(source, energy, capsys):
     file = smaller(source, "--energy", str(energy))
-    state, whole = load_file(file), products(source)
-    for part, share in lost(file, whole).items():
-        squares = torch.linalg.svdvals(whole[part]).square()
+    state, source_products = load_file(file), products(source)
+    for part, share in lost(file, source_products).items():
+        squares = torch.linalg.svdvals(source_products[part]).square()
         rest = 1 - squares.cumsum(0) / squares.sum()
         rank = len(state[f"{part}.lora_A.weight"])
         assert (
@@ -79,8 +81,8 @@ def test_each_product_keeps_the_energy_asked_for_and_no_direction_more(source, e
         )
         assert rank == 1 or rest[rank - 2] > 1 - energy
         assert float(state[f"{part}.alpha"]) == rank
-    said = capsys.readouterr().out
-    assert "self_attn.q: 2 matrices, rank " in said and "median" in said
+    output = capsys.readouterr().out
+    assert "self_attn.q: 2 matrices, rank " in output and "median" in output
 
 
 def test_float16_is_half_of_the_bytes_and_nearly_the_same(source):
@@ -104,7 +106,7 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
     from egox_train.train.lora import read_lora
 
     file = smaller(source, "--energy", "0.95", "--to", "diffusers")
-    whole = products(file)
+    file_products = products(file)
     ranks = {p: len(x) for p, x in load_file(file).items() if p.endswith("lora_A.weight")}
     assert len(set(ranks.values())) > 3
     sizes = {"num_attention_heads": 2, "attention_head_dim": 48, "ffn_dim": 96, "num_layers": 2}
@@ -119,7 +121,7 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
     model.load_lora_adapter(load_file(wide), prefix="transformer")
     model.fuse_lora()
     changed = model.state_dict()
-    for part, product in whole.items():
+    for part, product in file_products.items():
         name = part.removeprefix("transformer.")
         delta = changed[f"{name}.base_layer.weight"] - before[f"{name}.weight"]
         torch.testing.assert_close(delta[:OUT].double(), product, atol=1e-5, rtol=1e-4)
@@ -127,7 +129,9 @@ def test_diffusers_peft_and_the_trainer_read_the_same_products(source):
     native = source.with_name("native.safetensors")
     export(file, native, "native")
     for product in products(native).values():
-        twin = next(p for p in whole if torch.allclose(whole[p], product, atol=1e-5))
+        twin = next(
+            p for p in file_products if torch.allclose(file_products[p], product, atol=1e-5)
+        )
         name = twin.removeprefix("transformer.")
         ours = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
         torch.testing.assert_close(ours.double(), product, atol=1e-5, rtol=1e-4)
@@ -213,11 +217,11 @@ def test_merged_it_equals_the_whole_product_cut_alike(source, repo_root, tmp_pat
     save_file(cut, tmp_path / "cut.safetensors")
     options = ["--rank", "2", "--dtype", "float32"]
     assert main([str(lora), str(tmp_path / "small.safetensors"), *options]) == 0
-    made = []
+    merged_files = []
     for name in ("cut", "small"):
         merge(base, tmp_path / f"{name}.safetensors", tmp_path / f"{name}_merged.safetensors")
-        made.append(load_file(tmp_path / f"{name}_merged.safetensors"))
-    for name, codes in made[0].items():
+        merged_files.append(load_file(tmp_path / f"{name}_merged.safetensors"))
+    for name, codes in merged_files[0].items():
         if codes.dtype == torch.int8:  # where a weight's last bit in bfloat16 differs, by 2 of 127
-            apart = (codes.int() - made[1][name].int()).abs()
+            apart = (codes.int() - merged_files[1][name].int()).abs()
             assert apart.max() <= 2 and apart.float().mean() < 5e-3, name

@@ -160,11 +160,11 @@ def write_film(
         container.mux(video.encode(None))
         if audio is not None:
             sound = sound[: round(len(pictures) / fps * RATE)]
-            whole = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+            samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
             step = 960
-            for begin in range(0, len(whole) - step, step):
+            for begin in range(0, len(samples) - step, step):
                 frame = av.AudioFrame.from_ndarray(
-                    whole[None, begin : begin + step], format="s16", layout="mono"
+                    samples[None, begin : begin + step], format="s16", layout="mono"
                 )
                 frame.sample_rate, frame.pts, frame.time_base = RATE, begin, Fraction(1, RATE)
                 container.mux(audio.encode(frame))

@@ -37,7 +37,7 @@ def prepared(
 
 def reasons(report: dict) -> dict[str, str]:
     """List the reason of each skipped thing."""
-    return {what: row["why"] for row in report["skipped"] for what in row["what"]}
+    return {item: row["why"] for row in report["skipped"] for item in row["what"]}
 
 
 def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:

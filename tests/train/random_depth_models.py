@@ -52,12 +52,12 @@ def write_models(folder: Path) -> tuple[Path, Path]:
 def _spread(model: torch.nn.Module, last: torch.nn.Conv2d) -> None:
     """Enlarge the small differences of random weights, which give every pixel the same value to six
     digits."""
-    seen = []
-    hook = last.register_forward_hook(lambda module, given, result: seen.append(result))
+    outputs = []
+    hook = last.register_forward_hook(lambda module, given, result: outputs.append(result))
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(4, 3, 6, 10, generator=generator)
     model(pixel_values=torch.nn.functional.interpolate(coarse, size=(112, 196), mode="bicubic"))
     hook.remove()
-    scale = 0.3 / float(seen[0].std())
-    last.bias.data = -1.5 + scale * (last.bias.data - float(seen[0].mean()))
+    scale = 0.3 / float(outputs[0].std())
+    last.bias.data = -1.5 + scale * (last.bias.data - float(outputs[0].mean()))
     last.weight.data = last.weight.data * scale

@@ -30,10 +30,10 @@ class TwoNodes:
             str(node.all_processes["raylet"][0].process.pid)
             for node in self.cluster.list_all_nodes()
         ]
-        found = subprocess.run(
+        process_list = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True
         )
-        rows = (line.split(maxsplit=1) for line in found.stdout.splitlines())
+        rows = (line.split(maxsplit=1) for line in process_list.stdout.splitlines())
         at_work = ("ray::call", "ray::_ModelHost.run")
         return [int(pid) for pid, name in rows if name.startswith(at_work)]
 

@@ -36,7 +36,7 @@ ABLATIONS = {
 def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
     conditioning = ABLATIONS[name]
     tiny.train(workplace, steps=2, conditioning=conditioning)
-    told = inspect(workplace / "run" / "lora.safetensors")
+    metadata = inspect(workplace / "run" / "lora.safetensors")
     expected = {
         "gga_mode": "released",
         "prior": "prior",
@@ -45,10 +45,10 @@ def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
         "exo": "sees_ego",
         **conditioning,
     }
-    assert {k: told[f"egox.{k}"] for k in expected} == {
+    assert {k: metadata[f"egox.{k}"] for k in expected} == {
         k: str(v).lower() for k, v in expected.items()
     }
-    warned = contradictions({}, {k: v for k, v in told.items() if k.startswith("egox.")})
+    warned = contradictions({}, {k: v for k, v in metadata.items() if k.startswith("egox.")})
     assert len(warned) == ("noised" in name) + ("prior" in name)
 
 
@@ -112,13 +112,13 @@ def test_sampling_follows_the_training(workplace, tiny):
     model = load_base(workplace / "base.safetensors").eval()
     scope = install_gga(model)
     sample = tiny.first_sample(tiny.config(workplace))
-    made = {
+    latents = {
         name: sample_ego(model, scope, sample, ConditioningConfig(**c), steps=3)
         for name, c in {"usual": {}, **ABLATIONS}.items()
     }
-    assert all(m.shape == sample.ego.shape and torch.isfinite(m).all() for m in made.values())
+    assert all(m.shape == sample.ego.shape and torch.isfinite(m).all() for m in latents.values())
     distinct = ("usual", "no geometry", "noised exo", "noised exo, learnt")
-    assert all(not torch.equal(made[a], made[b]) for a in distinct for b in distinct if a < b)
+    assert all(not torch.equal(latents[a], latents[b]) for a in distinct for b in distinct if a < b)
 
 
 def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, monkeypatch):
@@ -150,10 +150,10 @@ def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, mon
     ).prediction
     assert (sees - plain).abs().max() > 1e-4 * plain.abs().max()
     model.eval()
-    kept = sample_ego(model, scope, sample, conditioning, steps=4)
+    kept_latent = sample_ego(model, scope, sample, conditioning, steps=4)
     monkeypatch.setattr("egox_core.gga.exo_cache.ExoCache._still_good", lambda *args: False)
     anew = sample_ego(model, scope, sample, conditioning, steps=4)
-    assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
+    assert (kept_latent - anew).abs().max() <= 1e-5 * anew.abs().max()
     t, h, w_exo, w_ego = sample.grid
     wide = replace(sample, exo=sample.exo[..., :w_ego])
     with refuses("one width"):

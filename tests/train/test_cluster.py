@@ -77,14 +77,14 @@ def test_a_cluster_whose_workers_die_makes_the_set_of_one_process(
     for _ in range(2):
         cluster.kill_worker()
         time.sleep(2)
-    said = run.communicate(timeout=1200)[0]
-    assert run.returncode == 0, said[-3000:]
-    assert "runs on the Ray cluster at" in said and "died" in said and "2 CPUs" in said
+    output = run.communicate(timeout=1200)[0]
+    assert run.returncode == 0, output[-3000:]
+    assert "runs on the Ray cluster at" in output and "died" in output and "2 CPUs" in output
     assert main(options(recordings, tmp_path / "one")) == 0
     ours, alone = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("cluster", "one"))
     assert ours == alone and len(ours.splitlines()) == 40
     skipped = read_json(tmp_path / "cluster" / "report.json")["skipped"]
-    assert {what for row in skipped for what in row["what"]} == {
+    assert {item for row in skipped for item in row["what"]} == {
         f"uid-{name}" for name in takes.DAMAGES
     }
 
@@ -98,11 +98,11 @@ def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings,
         time.sleep(0.05)
     cluster.kill_head()
     began = time.monotonic()
-    said = run.communicate(timeout=300)[0]
-    assert run.returncode == 2 and time.monotonic() - began < HEAD_LIMIT_S, said[-3000:]
+    output = run.communicate(timeout=300)[0]
+    assert run.returncode == 2 and time.monotonic() - began < HEAD_LIMIT_S, output[-3000:]
     assert (
-        "error: Ray cluster: got no answer from its head" in said
-        and "what is finished is kept" in said
+        "error: Ray cluster: got no answer from its head" in output
+        and "what is finished is kept" in output
     )
     finished = read_manifest(tmp_path / "set" / "manifest.jsonl")
     assert 0 < len(finished) < 40
@@ -115,10 +115,10 @@ def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings,
 
 def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
     """The model is a function that tells where it ran."""
-    found = found_in(run_script("models", tmp_path))
-    assert len({model for _, model, _, _ in found}) <= 2  # one process for each GPU
-    assert not {own for own, *_ in found} & {model for _, model, _, _ in found}
-    assert {gpus for *_, gpus, _ in found} == {1} and {error for *_, error in found} == {
+    results = found_in(run_script("models", tmp_path))
+    assert len({model for _, model, _, _ in results}) <= 2  # one process for each GPU
+    assert not {worker for worker, *_ in results} & {model for _, model, _, _ in results}
+    assert {gpus for *_, gpus, _ in results} == {1} and {error for *_, error in results} == {
         "item: got 1"
     }
 
@@ -143,8 +143,8 @@ def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tin
         return len(loads.read_text("utf-8").split()) if loads.exists() else 0
 
     def videos(run: subprocess.Popen, name: str) -> dict[str, bytes]:
-        said = run.communicate(timeout=600)[0]
-        assert run.returncode == 0 and "40 clips (" in said, said[-3000:]
+        output = run.communicate(timeout=600)[0]
+        assert run.returncode == 0 and "40 clips (" in output, output[-3000:]
         return {file.name: file.read_bytes() for file in (tmp_path / name).glob("[!.]*.mp4")}
 
     alone = videos(start("alone"), "alone")

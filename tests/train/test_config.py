@@ -52,10 +52,10 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
             learning_rate(optimizer, step, 7500) for step in (0, 49, 99, 100, 4000, 7499)
         ] == pytest.approx([2e-7, 1e-5, 2e-5, 2e-5, 2e-5, 2e-5])
     assert by_mode["released"].decay == "cosine"
-    own = parse_config(
+    own_optimizer = parse_config(
         {**NEEDED, "conditioning": {"mode": "paper"}, "optimizer": {"learning_rate": 1e-3}}
     ).optimizer
-    assert (own.learning_rate, own.decay) == (1e-3, "constant")
+    assert (own_optimizer.learning_rate, own_optimizer.decay) == (1e-3, "constant")
 
 
 @pytest.mark.parametrize(

@@ -45,18 +45,20 @@ def output_of(model) -> torch.Tensor:
 def trained_output(run, tiny) -> torch.Tensor:
     """Compute the output of the model with the adapter as it was trained."""
     config = tiny.config(run, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]})
-    made = make_trainable(config, torch.device("cpu"))
-    before = output_of(made.model)
-    made.put(load_file(checkpoint_folders(run / "run")[-1] / "trainable.safetensors"), "checkpoint")
-    after = output_of(made.model)
+    trainable = make_trainable(config, torch.device("cpu"))
+    before = output_of(trainable.model)
+    trainable.put(
+        load_file(checkpoint_folders(run / "run")[-1] / "trainable.safetensors"), "checkpoint"
+    )
+    after = output_of(trainable.model)
     assert float((after - before).abs().max()) > 1e-3
     return after
 
 
 def test_a_file_that_is_passed_on_tells_no_folder(run, tiny):
     config = tiny.config(run, validation={"vae": str(run / "my_vae.safetensors")})
-    told = training_metadata(config, base_hash="", step=1)
-    assert "my_vae.safetensors" in told["egox.config"] and str(run.parent) not in str(told)
+    metadata = training_metadata(config, base_hash="", step=1)
+    assert "my_vae.safetensors" in metadata["egox.config"] and str(run.parent) not in str(metadata)
 
 
 def test_the_released_file_means_what_was_trained(run, trained_output):
@@ -110,8 +112,8 @@ def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_hos
     tiny.train(tmp_path, steps=2, batch_size=1)
     export(tmp_path / "run", tmp_path / "native.safetensors", "native")
     weights = load_file(base)
-    found = comfy.model_detection.detect_unet_config(weights, "", file_metadata(base, "base"))
-    form = {**found, "freq_dim": 32}  # which the host takes to be 256
+    detected = comfy.model_detection.detect_unet_config(weights, "", file_metadata(base, "base"))
+    form = {**detected, "freq_dim": 32}  # which the host takes to be 256
     model = WanModel(**form, operations=comfy.ops.disable_weight_init)
     model.load_state_dict(weights)
     keys = {
@@ -162,10 +164,10 @@ def test_a_fused_base_says_what_is_in_it(run, tmp_path, from_file):
 
 def test_what_only_metadata_say_is_told_with_a_file_for_other_loaders(run, tmp_path, capsys):
     lora, native = tmp_path / "alone.safetensors", tmp_path / "native.safetensors"
-    told = {**file_metadata(run / "run" / "lora.safetensors", "LoRA"), "egox.exo": "alone"}
+    lora_metadata = {**file_metadata(run / "run" / "lora.safetensors", "LoRA"), "egox.exo": "alone"}
     for metadata, words in (
-        (told, "trained with exo alone"),
-        ({**told, "egox.exo": "sees_ego"}, ""),
+        (lora_metadata, "trained with exo alone"),
+        ({**lora_metadata, "egox.exo": "sees_ego"}, ""),
     ):
         save_file(load_file(run / "run" / "lora.safetensors"), lora, metadata)
         assert main(["export", str(lora), str(native), "--form", "native"]) == 0

@@ -55,9 +55,9 @@ def options(place: Path, **more) -> GenerateOptions:
 
 
 def test_one_video_a_clip_made_once(place, training_set, tmp_path):
-    clips, made = generate(place / "cache", tmp_path, options(place))
+    clips, made_count = generate(place / "cache", tmp_path, options(place))
     files = sorted(tmp_path.glob("*.mp4"))
-    assert clips == made == len(files) >= 1
+    assert clips == made_count == len(files) >= 1
     info = probe_video(files[0])
     assert (info.frame_count, info.width, info.height) == (5, 32, 32)
     assert info.fps == CacheReader(place / "cache").fps_of(files[0].stem)
@@ -101,8 +101,10 @@ def test_observed_pixels_are_put_back(place, training_set, tmp_path, monkeypatch
     for keep in (0.0, 1.0):
         generate(place / "cache", tmp_path, options(place, keep_observed=keep), one)
         off.append((video(tmp_path / f"{clip}.mp4") - prior).abs().mean())
-        kept = (read_classes(tmp_path / f"{clip}.seen.mkv", 5, (32, 32)) == KEPT_NOW).any()
-        assert kept == (keep > 0)
+        has_kept_pixels = (
+            read_classes(tmp_path / f"{clip}.seen.mkv", 5, (32, 32)) == KEPT_NOW
+        ).any()
+        assert has_kept_pixels == (keep > 0)
     assert off[1] < 0.9 * off[0]
     monkeypatch.setattr(module + "SEEN", "none.mkv")
     for keep, fault in ((2.0, "keep_observed"), (1.0, "run prepare and cache again")):
@@ -124,16 +126,20 @@ def test_parts_make_what_one_call_makes_and_say_what_it_would_cost(place, tiny, 
     assert generate(cache, parts, usual) == (8, 6)
     for folder in (one, parts):
         for note in folder.glob("*.json"):  # the one thing that no two runs have alike
-            told = json.loads(note.read_text())
-            assert told.pop("seconds") >= 0
-            note.write_text(json.dumps(told))
+            stored_sums = json.loads(note.read_text())
+            assert stored_sums.pop("seconds") >= 0
+            note.write_text(json.dumps(stored_sums))
     assert contents(one) == contents(parts) and len(contents(one)) == 16
 
 
 def test_the_lora_says_how_it_wants_to_be_used(place):
     reader = CacheReader(place / "cache")
-    own = conditioning_of(options(place), reader)
-    assert (own.mask_mode, own.lambda_g, own.gga_mode) == ("paper", 2.0, "released")
+    conditioning = conditioning_of(options(place), reader)
+    assert (conditioning.mask_mode, conditioning.lambda_g, conditioning.gga_mode) == (
+        "paper",
+        2.0,
+        "released",
+    )
     assert conditioning_of(options(place, lambda_g=0.5), reader).lambda_g == 0.5
     assert conditioning_of(options(place, lora=None), reader).mask_mode == "released"
 
@@ -161,30 +167,30 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
     ego = torch.randn(sample.ego.shape)
     packed = model_input(ego, sample.exo, mask, sample.exo, sample.cond_ego)
-    cache, made = ExoCache(2), []
+    cache, ego_parts = ExoCache(2), []
     with torch.no_grad():
         for _ in range(2):
             grid = (t, h // 2, w_exo // 2, w_ego // 2)
             scope.exo = cache.forward((), (0,), 0.9, [0.9, 0.0], grid, 0, torch.device("cpu"))
-            shown = packed[..., w_exo:] if scope.exo.kept else packed
+            columns = packed[..., w_exo:] if scope.exo.kept else packed
             out = model(
-                hidden_states=shown,
+                hidden_states=columns,
                 timestep=torch.tensor([900.0]),
                 encoder_hidden_states=sample.text,
                 encoder_hidden_states_image=sample.image,
                 return_dict=False,
             )[0]
             scope.exo.finish(len(model.blocks))
-            made.append(out[..., -w_ego:])
+            ego_parts.append(out[..., -w_ego:])
     scope.exo = None
     assert (cache.full, cache.kept) == (1, 1)
-    assert (made[0] - made[1]).abs().max() <= 1e-5 * made[0].abs().max()
+    assert (ego_parts[0] - ego_parts[1]).abs().max() <= 1e-5 * ego_parts[0].abs().max()
     negative = {"cfg": 2.0, "negative": torch.zeros_like(sample.text)}
-    every, kept = (
+    every, kept_latent = (
         sample_ego(model, scope, sample, conditioning, steps=4, recompute_exo=n, **negative)
         for n in (1, 4)
     )
-    assert 0 < (every - kept).std() < 0.2 * every.std() and scope.exo is None
+    assert 0 < (every - kept_latent).std() < 0.2 * every.std() and scope.exo is None
 
 
 def test_a_noisy_exo_half_is_not_kept(place, tiny):
@@ -219,7 +225,7 @@ def test_guidance_is_the_released_loops(case, mode):
         image=golden["in.image_embeds"],
         geometry=(tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
     )
-    made = sample_ego(
+    latent = sample_ego(
         model,
         install_gga(model),
         sample,
@@ -231,14 +237,14 @@ def test_guidance_is_the_released_loops(case, mode):
     )
     # quirks.md: 1e-4 for the whole loop
     torch.testing.assert_close(
-        made, golden[f"{case}.latents_after_step.5"][..., -w_ego:], atol=1e-4, rtol=0
+        latent, golden[f"{case}.latents_after_step.5"][..., -w_ego:], atol=1e-4, rtol=0
     )
 
 
 def test_guidance_encodes_its_negative_prompt_and_needs_the_caches_encoder(place, tmp_path):
     usual = options(place, cfg=3.0, text="zeros:2x24")
-    clips, made = generate(place / "cache", tmp_path, usual)
-    assert clips == made
+    clips, made_count = generate(place / "cache", tmp_path, usual)
+    assert clips == made_count
     assert generate(place / "cache", tmp_path, usual)[1] == 0
     assert generate(place / "cache", tmp_path, replace(usual, negative="another"))[1] == clips
     with refuses("--text"):

@@ -31,8 +31,8 @@ def test_training_goes_on_without_a_wrong_kernel(workplace, tiny, monkeypatch):
     assert state is not None and state.kernel == "sdpa", "for the run that is resumed"
     monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda *args: 1.5 * right(*args))
     backends._choice_of.clear()
-    found = curve("wrong")
-    (note,) = [line for line in found if "note" in line]
+    lines = curve("wrong")
+    (note,) = [line for line in lines if "note" in line]
     assert note["step"] == 1 and "sdpa: gives wrong numbers here" in note["note"]
     # bfloat16 keeps 8 bits, and what differs is two roundings of one attention.
-    assert losses(found) == pytest.approx(losses(expected), rel=1e-2)
+    assert losses(lines) == pytest.approx(losses(expected), rel=1e-2)

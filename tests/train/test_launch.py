@@ -146,9 +146,12 @@ def test_the_same_global_batch_may_be_split_otherwise(tiny, tmp_path):
 def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
     state = checkpoint(4)
     state.config["steps"] = 99
-    for decay, said in (("cosine", 1), ("constant", 0)):
+    for decay, note_count in (("cosine", 1), ("constant", 0)):
         config = tiny.config(tmp_path, optimizer={"decay": decay}, gradient_accumulation=2)
-        assert sum("another cosine" in note for note in resume_notes(config, 2, 1, state)) == said
+        assert (
+            sum("another cosine" in note for note in resume_notes(config, 2, 1, state))
+            == note_count
+        )
 
 
 def test_the_average_goes_on_where_the_weights_are(tiny, tmp_path):

@@ -144,8 +144,8 @@ def test_shards(workplace, tiny, launching, memory):
         front = Path(__file__).with_name("fsdp2_on_cpu.py")
         return launching.launch("accelerate_fsdp2.yaml", config, front=front)
 
-    said = run()
-    assert "FSDP2 True, " in said and "FSDP2 True, 0 of" not in said
+    output = run()
+    assert "FSDP2 True, " in output and "FSDP2 True, 0 of" not in output
     one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
     assert (
         max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True))

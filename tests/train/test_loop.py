@@ -65,9 +65,9 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     ],
 )
 def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
-    whole = tiny.config(workplace, output=str(workplace / "whole"), **more)
+    uncut_config = tiny.config(workplace, output=str(workplace / "whole"), **more)
     broken = tiny.config(workplace, output=str(workplace / "broken"), **more)
-    train(whole)
+    train(uncut_config)
     with pytest.raises(Killed):
         train(broken, progress=dies_at(3))  # behind the checkpoint of step 2
     outcome = train(broken)
@@ -126,8 +126,8 @@ def test_samples_on_the_way(workplace, tiny, dtype):
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
     (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
     assert probe_video(video).frame_count == 5
-    for vae, said in ((None, "no validation.vae"), ("none.safetensors", "none.safetensors")):
-        with refuses(said):
+    for vae, words in ((None, "no validation.vae"), ("none.safetensors", "none.safetensors")):
+        with refuses(words):
             tiny.train(workplace, validation={"every": 2, "sample_steps": 2, "vae": vae})
 
 
@@ -256,8 +256,8 @@ def test_captions_of_another_width_are_refused_before_the_base_is_read(workplace
 
 
 def test_wrong_bases_are_refused(workplace, tiny):
-    whole = (workplace / "base.safetensors").read_bytes()
-    (workplace / "cut.safetensors").write_bytes(whole[:5000])
+    content = (workplace / "base.safetensors").read_bytes()
+    (workplace / "cut.safetensors").write_bytes(content[:5000])
     (workplace / "old.ckpt").write_bytes(b"x")
     tiny.make_base(workplace / "t2v.safetensors", in_channels=16)
     for base, match in (
@@ -275,8 +275,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny,
     tiny.train(workplace, output=str(workplace / "whole"))
     tiny.train(workplace, steps=4)
     before, newest = checkpoint_folders(workplace / "run")
-    whole = (newest / "trainable.safetensors").read_bytes()
-    (newest / "trainable.safetensors").write_bytes(whole[: len(whole) // 2])
+    content = (newest / "trainable.safetensors").read_bytes()
+    (newest / "trainable.safetensors").write_bytes(content[: len(content) // 2])
     assert tiny.train(workplace).finished
     assert newest.name in caplog.text and f"continues from {before.name} instead" in caplog.text
     steps = [line["step"] for line in tiny.curve(workplace / "run")]
@@ -313,14 +313,14 @@ def test_what_a_killed_run_had_begun_to_save_is_cleared_at_the_next_start(workpl
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
 def test_a_full_disk_loses_nothing(workplace, tiny):
-    kept = workplace / "run" / "checkpoints"
+    checkpoints = workplace / "run" / "checkpoints"
     tiny.train(workplace, steps=4)
-    before = contents(kept)
+    before = contents(checkpoints)
     # Larger than the log and configuration, smaller than the weights.
     with files_up_to(8000), refuses("room on the disk") as error:
         tiny.train(workplace, steps=8, log={"every": 100})
     assert "step-00000004" in str(error.value)
-    assert contents(kept) == before
+    assert contents(checkpoints) == before
     assert tiny.train(workplace, steps=8).step == 8
 
 

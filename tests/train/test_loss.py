@@ -103,7 +103,7 @@ def test_recomputing_the_bias_changes_no_number():
     for recompute in (False, True):
         out = gga_attention(*inputs, 2, geometry, options, recompute=recompute, chunk_bytes=1)
         results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
-    assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
+    assert all(torch.equal(stored, again) for stored, again in zip(*results, strict=True))
     with torch.no_grad():
         assert torch.equal(
             gga_attention(*inputs, 2, geometry, options, chunk_bytes=1), results[0][0]
@@ -211,9 +211,11 @@ def test_the_noise_level_of_a_bfloat16_sample_is_not_rounded(exo_clean):
     conditioning = ConditioningConfig(exo_clean=exo_clean)
     noise = torch.zeros(*shape[:-1], 4, dtype=torch.bfloat16)
     table = sigma_table(TimestepConfig(kind="table"))
-    shown = [noised_input(sample, noise, table[n : n + 1], conditioning) for n in range(len(table))]
+    inputs = [
+        noised_input(sample, noise, table[n : n + 1], conditioning) for n in range(len(table))
+    ]
     columns = slice(2, 4) if exo_clean else slice(0, 4)
-    signal = torch.stack([packed[0, :16, ..., columns] for packed in shown]).float()
+    signal = torch.stack([packed[0, :16, ..., columns] for packed in inputs]).float()
     assert (signal == 0).flatten(1).all(1).float().mean() == 0.001
     exact = 100 * (1 - table)
     error = (signal - exact.view(-1, 1, 1, 1, 1)).abs().flatten(1).amax(1)

@@ -21,21 +21,21 @@ def gradients(workplace, tiny, more=None, **memory) -> tuple[float, dict[str, to
     values = tiny.settings(workplace, **more or {})
     values["memory"] = {**values["memory"], **memory}
     config = parse_config(values)
-    made = make_trainable(config, torch.device("cpu"))
+    trainable = make_trainable(config, torch.device("cpu"))
     torch.manual_seed(0)  # of dropout
     # B starts at zero, which would hide A's gradients.
-    for number, parameter in enumerate(made.parameters):
+    for number, parameter in enumerate(trainable.parameters):
         with torch.no_grad():
             parameter.copy_(
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
             )
     sample = tiny.first_sample(config)
     noise = noise_for(sample, sample_generator(0, 0, "noise"), False)
-    dtype = made.compute_dtype
-    with torch.autocast("cpu", dtype=dtype, enabled=made.autocast):
+    dtype = trainable.compute_dtype
+    with torch.autocast("cpu", dtype=dtype, enabled=trainable.autocast):
         result = flow_loss(
-            made.model,
-            made.scope,
+            trainable.model,
+            trainable.scope,
             sample.to("cpu", dtype),
             noise.to(dtype),
             torch.tensor([0.5]),
@@ -43,7 +43,7 @@ def gradients(workplace, tiny, more=None, **memory) -> tuple[float, dict[str, to
         )
     result.loss.backward()
     return float(result.loss.detach()), {
-        n: p.grad.clone() for n, p in made.model.named_parameters() if p.requires_grad
+        n: p.grad.clone() for n, p in trainable.model.named_parameters() if p.requires_grad
     }
 
 
@@ -67,33 +67,37 @@ def test_what_saves_memory_changes_no_gradient(workplace, tiny, base, memory):
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
     how = {"base_dtype": base, "compute_dtype": "float32" if base == "float32" else "bfloat16"}
     loss, expected = gradients(workplace, tiny, gradient_checkpointing=base != "float32", **how)
-    other, found = gradients(workplace, tiny, **how, **memory)
-    assert other == loss and found.keys() == expected.keys() and len(found) == 2 * 10 * 2
+    other, other_gradients = gradients(workplace, tiny, **how, **memory)
+    assert (
+        other == loss
+        and other_gradients.keys() == expected.keys()
+        and len(other_gradients) == 2 * 10 * 2
+    )
     for name, gradient in expected.items():
         assert float(gradient.abs().max()) > 0
         # The same operations on the same numbers, run once more or on a copy; a LoRA's own sums are
         # float32.
-        torch.testing.assert_close(found[name], gradient, atol=1e-7, rtol=1e-5)
+        torch.testing.assert_close(other_gradients[name], gradient, atol=1e-7, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     "more", [{"task": "base_i2v"}, {"lora": {"rank": 4, "alpha": 4, "dropout": 0.3}}]
 )
 def test_whole_bases_and_dropout_have_the_same_gradients_too(workplace, tiny, more):
-    (loss, expected), (other, found) = (
+    (loss, expected), (other, other_gradients) = (
         gradients(workplace, tiny, more, checkpoint_offload=parked) for parked in (False, True)
     )
-    assert other == loss and found.keys() == expected.keys()
-    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+    assert other == loss and other_gradients.keys() == expected.keys()
+    assert all(torch.equal(other_gradients[name], gradient) for name, gradient in expected.items())
 
 
 @pytest.mark.slow  # compiles for a minute
 def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
     loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
-    other, found = gradients(workplace, tiny, gradient_checkpointing=False, compile=True)
-    assert other == pytest.approx(loss, rel=1e-5) and found.keys() == expected.keys()
+    other, other_gradients = gradients(workplace, tiny, gradient_checkpointing=False, compile=True)
+    assert other == pytest.approx(loss, rel=1e-5) and other_gradients.keys() == expected.keys()
     for name, gradient in expected.items():  # the same float32 sums in another order
-        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(other_gradients[name], gradient, atol=1e-6, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +112,15 @@ def test_fewer_bits_give_nearly_the_same_gradients(workplace, tiny, memory, bar)
     if memory["base_dtype"] == "float8":
         pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
     loss, expected = gradients(workplace, tiny)
-    other, found = gradients(workplace, tiny, **{"compute_dtype": "bfloat16", **memory})
+    other, other_gradients = gradients(workplace, tiny, **{"compute_dtype": "bfloat16", **memory})
     assert other == pytest.approx(loss, rel=bar / 3)
     ours, theirs = (
-        torch.cat([g[n].float().flatten() for n in sorted(expected)]) for g in (found, expected)
+        torch.cat([g[n].float().flatten() for n in sorted(expected)])
+        for g in (other_gradients, expected)
     )
     # bfloat16 keeps 8 bits, e4m3 four: the direction must be the same, the digits can't be.
     assert float((ours - theirs).norm() / theirs.norm()) < bar
-    assert all(g.dtype == torch.float32 for g in found.values())
+    assert all(g.dtype == torch.float32 for g in other_gradients.values())
 
 
 @pytest.mark.parametrize("name", ["block_offload", "checkpoint_offload"])
@@ -134,8 +139,8 @@ def test_the_14b_on_small_cards_trains_as_without_its_switches(tmp_path, tiny, f
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="not installed (part of the train extra)")
     tiny.make_cache(tmp_path / "cache", image_dim=1280)
-    made = load_base(tiny.make_base(tmp_path / "wide.safetensors", dim=256, image_dim=1280))
-    save_native(made, tmp_path / "base.safetensors", {}, torch.bfloat16)
+    base = load_base(tiny.make_base(tmp_path / "wide.safetensors", dim=256, image_dim=1280))
+    save_native(base, tmp_path / "base.safetensors", {}, torch.bfloat16)
 
     def trained(name: str, *more: str, progress=no_progress) -> dict[str, torch.Tensor]:
         places = {"base": "base.safetensors", "cache": "cache", "output": name}

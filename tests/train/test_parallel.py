@@ -55,20 +55,30 @@ def square(number: int) -> int:
 
 
 def test_a_bad_item_stops_no_other_in_one_process():
-    found = {i: (r, e) for i, r, e in run_items(square, range(8))}
-    assert found[3][0] is None and "item" in found[3][1] and found[4] == (16, "")
-    assert found[6] == (None, "MemoryError: Unable to allocate 72.0 TiB") and found[7] == (49, "")
+    results = {i: (r, e) for i, r, e in run_items(square, range(8))}
+    assert results[3][0] is None and "item" in results[3][1] and results[4] == (16, "")
+    assert results[6] == (None, "MemoryError: Unable to allocate 72.0 TiB") and results[7] == (
+        49,
+        "",
+    )
     with refuses("engine"):
         list(run_items(square, [], RunPlaces(engine="slurm")))
 
 
 def test_what_failed_is_named_and_progress_counts_what_was_there():
-    seen = []
+    progress_calls = []
     failures, _ = run_all(
-        square, range(5), "abcde", before=2, stage="squares", progress=lambda *a: seen.append(a)
+        square,
+        range(5),
+        "abcde",
+        before=2,
+        stage="squares",
+        progress=lambda *a: progress_calls.append(a),
     )
     assert list(failures) == ["d"] and failures["d"].startswith("EgoXInputError: ")
-    assert seen == [(n, 7, "squares" if n < 6 else "squares, 1 failed") for n in range(3, 8)]
+    assert progress_calls == [
+        (n, 7, "squares" if n < 6 else "squares, 1 failed") for n in range(3, 8)
+    ]
 
 
 def test_devices_are_checked_and_handed_on(monkeypatch):
@@ -99,11 +109,11 @@ def test_an_error_says_the_same_in_another_process():
 
 @pytest.mark.slow
 def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
-    found = [result for result, _ in found_in(run_script("devices")).values()]
-    assert sorted(number for number, *_ in found) == list(range(12))
-    assert {device for _, device, *_ in found} == {"cpu", "cpu:0"}
-    assert len({(device, process) for _, device, process, _ in found}) == 2
-    assert {threads for *_, threads in found} == {2}
+    results = [result for result, _ in found_in(run_script("devices")).values()]
+    assert sorted(number for number, *_ in results) == list(range(12))
+    assert {device for _, device, *_ in results} == {"cpu", "cpu:0"}
+    assert len({(device, process) for _, device, process, _ in results}) == 2
+    assert {threads for *_, threads in results} == {2}
 
 
 @pytest.mark.slow
@@ -118,8 +128,8 @@ def test_after_a_death_the_others_stay_side_by_side(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_takes_no_item_with_it(tmp_path):
-    found = found_in(run_script("work", tmp_path))
+    results = found_in(run_script("work", tmp_path))
     assert (tmp_path / "died").exists()
-    assert [found[str(i)][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16]
-    assert "item" in found["3"][1] and "MemoryError" in found["6"][1]
-    assert "died" in found["5"][1]  # one that always kills is given up, not tried for ever
+    assert [results[str(i)][0] for i in (0, 1, 2, 4)] == [0, 1, 4, 16]
+    assert "item" in results["3"][1] and "MemoryError" in results["6"][1]
+    assert "died" in results["5"][1]  # one that always kills is given up, not tried for ever

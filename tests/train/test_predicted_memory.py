@@ -30,9 +30,9 @@ def test_every_weight_is_counted_and_the_shapes_tell_the_size(name):
     model = meta_model(name)
     native, unknown = convert_transformer(model.state_dict(), "native")
     weights, strangers = convert_transformer(native, "diffusers")
-    found = transformer_config(weights, {})
+    config = transformer_config(weights, {})
     assert not unknown and not strangers and "img_emb.proj.1.weight" in native
-    assert found.items() <= {**model.config, "text_dim": 4096}.items()
+    assert config.items() <= {**model.config, "text_dim": 4096}.items()
     memory = predict(load_config(CONFIGS / "train_24gb.yaml"), model, RELEASED)
     assert memory.base == pytest.approx(2 * sum(p.numel() for p in model.parameters()), rel=0.005)
     with torch.device("meta"):
@@ -55,8 +55,8 @@ def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes, ma
     model = meta_model("1.3B" if file == "train_24gb.yaml" else "14B")
     grid = SMALLER if "16gb" in file else RELEASED
     machine = Machine(card_bytes=gigabytes * GB, main_bytes=main_gb * GB)
-    said = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
-    assert "of a step" in said[0] and "main memory" in said[1]
+    notes = check_memory(load_config(CONFIGS / file), model, grid, machine, shards=shards)
+    assert "of a step" in notes[0] and "main memory" in notes[1]
 
 
 @pytest.mark.parametrize(
@@ -118,21 +118,21 @@ def test_bytes_of_a_real_step_agree_by_part(tmp_path, tiny, optimizer):
     )
     form, grid = base_form(config.base), (2, 4, 6, 4)
     predicted = predict(config, form, grid)
-    made = make_trainable(config, torch.device("cpu"))
-    stepper = make_optimizer(config.optimizer, made.parameters)
-    ema = moving_average(config, made.parameters, None)
+    trainable = make_trainable(config, torch.device("cpu"))
+    stepper = make_optimizer(config.optimizer, trainable.parameters)
+    ema = moving_average(config, trainable.parameters, None)
     sample, noise = tiny.first_sample(config), torch.randn(1, 16, 2, 4, 4)
-    kept: dict[int, torch.Tensor] = {}
+    checkpoints: dict[int, torch.Tensor] = {}
 
     def keep(_, hidden, *__) -> None:
-        kept[id(hidden[0])] = hidden[0]
+        checkpoints[id(hidden[0])] = hidden[0]
 
-    for block in made.model.blocks:
+    for block in trainable.model.blocks:
         block.register_forward_pre_hook(keep)
     with torch.autocast("cpu", torch.bfloat16):
         flow_loss(
-            made.model,
-            made.scope,
+            trainable.model,
+            trainable.scope,
             sample.to("cpu", torch.bfloat16),
             noise.bfloat16(),
             torch.tensor([0.5]),
@@ -143,17 +143,17 @@ def test_bytes_of_a_real_step_agree_by_part(tmp_path, tiny, optimizer):
     def size(tensors) -> int:
         return sum(t.untyped_storage().nbytes() for t in tensors if t.ndim)
 
-    own = {id(p) for p in made.parameters}
-    base = [p for p in made.model.parameters() if id(p) not in own]
+    trained_ids = {id(p) for p in trainable.parameters}
+    base = [p for p in trainable.model.parameters() if id(p) not in trained_ids]
     states = [x for state in stepper.state.values() for x in state.values() if torch.is_tensor(x)]
     states = [x for x in states if x.numel() >= 4096 or optimizer == "adamw"]  # not Adam's tables
     for name, tensors in {
         "base": base,
-        "lora": made.parameters,
-        "gradients": [p.grad for p in made.parameters],
+        "lora": trainable.parameters,
+        "gradients": [p.grad for p in trainable.parameters],
         "optimizer": states,
         "ema": ema.shadow_params,
-        "checkpoints": [*kept.values()][: len(made.model.blocks)],
+        "checkpoints": [*checkpoints.values()][: len(trainable.model.blocks)],
     }.items():
         clips = config.batch_size if name == "checkpoints" else 1  # one clip of the batch was run
         assert clips * size(tensors) == pytest.approx(getattr(predicted, name), rel=0.01), name
@@ -171,15 +171,15 @@ def test_a_dry_run_says_both_before_the_base_is_read(
     settings.write_text(yaml.safe_dump(tiny.settings(workplace)), "utf-8")
     monkeypatch.setattr("egox_train.train.loop.make_trainable", None)
     assert train_egox(["train", "--config", str(settings), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "memory of a step" in said and "predicted main memory: 3.0 GB" in said
+    output = capsys.readouterr().out
+    assert "memory of a step" in output and "predicted main memory: 3.0 GB" in output
     assert not (workplace / "run").exists()
 
 
 def test_the_trainer_says_its_prediction(workplace, tiny, caplog):
     caplog.set_level(logging.INFO, "egox_train.train")
     tiny.train(workplace, steps=1)
-    told = [record.message[:33] for record in caplog.records if "GB" in record.message]
-    assert told == ["predicted peak memory of a step: ", "predicted main memory: 3.0 GB (bl"]
+    messages = [record.message[:33] for record in caplog.records if "GB" in record.message]
+    assert messages == ["predicted peak memory of a step: ", "predicted main memory: 3.0 GB (bl"]
     everything = tiny.config(workplace, task="base_i2v")
     assert predict(everything, meta_model("1.3B"), (2, 4, 6, 4)) is None

@@ -28,14 +28,14 @@ def put_splits(cache: Path, splits: list[str]) -> None:
 
 def test_a_set_without_validation_clips_is_told_at_the_start_and_trains(workplace, tiny, caplog):
     put_splits(workplace / "cache", ["train"] * 6)
-    said = []
+    was_told = []
 
     def look(done: int, total: int, stage: str) -> None:
-        said.append("no validation clip" in caplog.text)
+        was_told.append("no validation clip" in caplog.text)
 
     with caplog.at_level(logging.WARNING, logger="egox_train.train"):
         outcome = tiny.train(workplace, progress=look, **EVERY_2)
-    assert outcome.finished and said == [True] * 6
+    assert outcome.finished and was_told == [True] * 6
     assert not any(COLUMNS[0] in line for line in tiny.curve(workplace / "run"))
 
 

@@ -103,9 +103,9 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
     table = dict(reversed(LENSES.items())) | {"equisolid": first}
     with patch.dict(LENSES, table, clear=True):
         for lens, values in (("opencv_fisheye", numbers), ("pinhole", ()), ("equisolid", (0.05,))):
-            own = replace(camera, lens=lens, distortion=values)
-            write_blender(file, with_ego(path, lens=own).ego)
-            assert read_trajectory(file, camera)[0].ego.camera == own
+            lens_camera = replace(camera, lens=lens, distortion=values)
+            write_blender(file, with_ego(path, lens=lens_camera).ego)
+            assert read_trajectory(file, camera)[0].ego.camera == lens_camera
             read = "opencv_fisheye" if lens == "equisolid" else lens
             theirs.write_text(file.read_text("utf-8").replace("egox_camera", "other"), "utf-8")
             assert read_trajectory(theirs, camera)[0].ego.camera.lens == read

@@ -65,9 +65,13 @@ def test_look_at():
         level, torch.tensor([[1.0, 0, 0, -1], [0, 1, 0, -2], [0, 0, 1, -3]]).double()
     )
     pose = validate_w2c(look_at((0.0, 0, 0), (3.0, 1.0, 0.5), up=(0.0, 0, 1)), "pose")
-    seen = transform(pose, torch.tensor([[3.0, 1, 0.5], [3.0, 1, 1.5]], dtype=torch.float64))
-    assert seen[0, :2].abs().max() < 1e-12 and seen[0, 2] > 3
-    assert seen[1, 1] < 0 and abs(float(seen[1, 0])) < 1e-12  # what is above is seen above (y down)
+    camera_points = transform(
+        pose, torch.tensor([[3.0, 1, 0.5], [3.0, 1, 1.5]], dtype=torch.float64)
+    )
+    assert camera_points[0, :2].abs().max() < 1e-12 and camera_points[0, 2] > 3
+    assert (
+        camera_points[1, 1] < 0 and abs(float(camera_points[1, 0])) < 1e-12
+    )  # what is above is seen above (y down)
     tilted = look_at((0.0, 0, 0), (0.0, 0, 1), roll_deg=90)
     # A camera tilted clockwise sees the world tilted anticlockwise: what was on the right goes up.
     assert torch.allclose(tilted[:, 0], torch.tensor([0.0, -1, 0]).double())
@@ -84,10 +88,12 @@ def test_a_pose_that_a_file_rounds_stays_the_same_one(away):
     places = away + torch.randn(20, 3, 1, generator=torch.Generator().manual_seed(5)).double()
     small = torch.from_numpy(Rotation.from_rotvec([0, 0.01, 0]).as_matrix())
     for w2c in torch.cat((turns, places), 2):
-        own = CameraPath.of_exo(None, w2c)
+        exact_path = CameraPath.of_exo(None, w2c)
         rounded = [w2c.round(decimals=4), invert(invert(w2c).round(decimals=4)), w2c.float()]
-        assert all(CameraPath.of_exo(None, each).begins_as(own) for each in rounded)
+        assert all(CameraPath.of_exo(None, each).begins_as(exact_path) for each in rounded)
         shifted, turned = w2c.clone(), w2c.clone()
         shifted[:, 3] += w2c[:, :3] @ torch.tensor([0.01, 0.0, 0.0]).double()
         turned[:, :3] = w2c[:, :3] @ small
-        assert not any(CameraPath.of_exo(None, each).begins_as(own) for each in (shifted, turned))
+        assert not any(
+            CameraPath.of_exo(None, each).begins_as(exact_path) for each in (shifted, turned)
+        )

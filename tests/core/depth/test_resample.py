@@ -44,9 +44,9 @@ def test_no_surface_appears_between_two():
     step[4, 4] = np.nan
     window = DepthWindow(left=0.3, top=0.2, width=18.0, height=7.0, size=(50, 30))
     fitted = window.fit_depth(step)
-    known = fitted[np.isfinite(fitted)]
+    known_depth = fitted[np.isfinite(fitted)]
     assert (
-        np.minimum(np.abs(known - 1), np.abs(known - 5)).max() < 1e-5
+        np.minimum(np.abs(known_depth - 1), np.abs(known_depth - 5)).max() < 1e-5
     )  # rounding of the interpolation's weights
     assert 0 < np.isnan(fitted).sum() < 40
     mask = window.fit_mask(step > 2)

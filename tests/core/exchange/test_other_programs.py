@@ -110,8 +110,8 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
             depth_camera(meta, (448, 256))
         return
     camera, note = depth_camera(meta, (448, 256))
-    kept = torch.equal(camera.intrinsics, k.double()), "as they are" in note
-    assert kept == ((result == "kept"),) * 2
+    kept_and_noted = torch.equal(camera.intrinsics, k.double()), "as they are" in note
+    assert kept_and_noted == ((result == "kept"),) * 2
     assert exo_lens_of_size(meta, (448, 256))[0].cx == pytest.approx(camera.cx, abs=1)
 
 
@@ -184,8 +184,8 @@ def test_a_calibrated_k_of_another_resolution_keeps_its_centre_and_focal_length(
 def test_a_pose_belongs_to_its_frame(case, tmp_path):
     setting, expected = case.split(" -> ")
     words, clip = setting.split("; ")
-    whole, first, last, every_nth = [*map(int, clip.split()), 0, 0, 0][:4]
-    frames = clip_of(whole, range(first, (last or whole - 1) + 1))
+    count, first, last, every_nth = [*map(int, clip.split()), 0, 0, 0][:4]
+    frames = clip_of(count, range(first, (last or count - 1) + 1))
     names, _, clock = words.partition(" @ ")
     numbers = torch.tensor(spans(names), dtype=torch.float64)
     if clock:

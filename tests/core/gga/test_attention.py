@@ -104,8 +104,8 @@ class LargestTensor(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        made = [x.nbytes for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
-        self.nbytes = max(self.nbytes, *made, 0)
+        sizes = [x.nbytes for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        self.nbytes = max(self.nbytes, *sizes, 0)
         return out
 
 
@@ -114,9 +114,9 @@ def test_no_map_of_all_queries_and_keys_is_made():
     q, k, v = (torch.randn(1, geometry.tokens, 8) for _ in range(3))
     guided = partial(gga_attention, q, k, v, 1, geometry, GgaOptions())
     guided()  # kernels are compared once
-    with LargestTensor() as made:
+    with LargestTensor() as largest:
         guided(chunk_bytes=2**16)
-    assert made.nbytes <= 2**16 < 4 * geometry.tokens**2 / 8
+    assert largest.nbytes <= 2**16 < 4 * geometry.tokens**2 / 8
 
 
 @pytest.mark.parametrize("mode, lambda_g", [("off", None), ("released", 0), ("power", 0)])
@@ -171,16 +171,18 @@ def test_a_broken_kernel_is_survived_and_remembered(
     geometry, options = random_geometry(device, holes=True), GgaOptions(lambda_g=1.0)
     tolerance = min(tolerance * rounding, 2e-2)
     twin = exact_attention(q, k, v, geometry, options)
-    used = backends.KernelsUsed()
+    kernels_used = backends.KernelsUsed()
     for _ in range(2):
-        ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1, used=used)
+        ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=1, used=kernels_used)
         assert (ours - twin).abs().max() <= tolerance * twin.abs().max().clamp_min(1)
     chunks = T * 3
     assert len(calls) == (1 + chunks if kind == "raises on the last chunk" else 1)
-    assert used.words().startswith(
+    assert kernels_used.words().startswith(
         f"guided attention by {others[0] if others else backends.MATH_WORDS} (not fake: "
     )
-    assert ("wrong numbers" if kind == "wrong numbers" else "as a compiler's error") in used.words()
+    assert (
+        "wrong numbers" if kind == "wrong numbers" else "as a compiler's error"
+    ) in kernels_used.words()
 
 
 @pytest.mark.parametrize("recompute", [False, True])

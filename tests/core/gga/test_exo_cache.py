@@ -46,9 +46,9 @@ def forward(tokens, device):
         part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device, **more)
         if part is None:
             return "refused"
-        whole, batch = not part.kept, len(conditions)
+        with_exo, batch = not part.kept, len(conditions)
         for block in range(blocks):
-            k, v = (tokens(block + seed, exo=whole, batch=batch) for seed in (0, 50))
+            k, v = (tokens(block + seed, exo=with_exo, batch=batch) for seed in (0, 50))
             whole_k, whole_v = part.keys_and_values(block, k, v)
             assert whole_k.shape == whole_v.shape == tokens(0, batch=batch).shape
         part.finish(BLOCKS)
@@ -58,9 +58,9 @@ def forward(tokens, device):
 
 
 def test_halves_of_a_canvas_are_joined_again(tokens):
-    whole, (t, h, w_exo, _) = tokens(1), GRID
-    ego = whole.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
-    assert torch.equal(join_tokens(exo_tokens(whole, GRID), ego), whole)
+    canvas, (t, h, w_exo, _) = tokens(1), GRID
+    ego = canvas.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
+    assert torch.equal(join_tokens(exo_tokens(canvas, GRID), ego), canvas)
 
 
 def test_a_kept_step_sees_the_exo_of_the_last_full_one(tokens, device):
@@ -70,14 +70,14 @@ def test_a_kept_step_sees_the_exo_of_the_last_full_one(tokens, device):
         full.keys_and_values(block, tokens(block), tokens(block + 50))
     full.finish(BLOCKS)
     assert cache.kept_bytes == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
-    kept = cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
+    kept_part = cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
     assert (
-        kept.kept
-        and kept.tokens == tokens(0, exo=False).shape[1]
+        kept_part.kept
+        and kept_part.tokens == tokens(0, exo=False).shape[1]
         and full.tokens == tokens(0).shape[1]
     )
     for block in range(BLOCKS):
-        k, v = kept.keys_and_values(block, tokens(7, exo=False), tokens(8, exo=False))
+        k, v = kept_part.keys_and_values(block, tokens(7, exo=False), tokens(8, exo=False))
         assert torch.equal(exo_tokens(k, GRID), exo_tokens(tokens(block), GRID))
         assert torch.equal(exo_tokens(v, GRID), exo_tokens(tokens(block + 50), GRID))
         assert torch.equal(k, join_tokens(exo_tokens(tokens(block), GRID), tokens(7, exo=False)))
@@ -162,29 +162,33 @@ def test_a_condition_is_kept_whatever_stands_beside_it(
 def test_a_guider_that_asks_more_than_once_keeps_all(forward):
     """As the host's guider of two models does, and one that says nothing of what it asks for."""
     cache, silent = ExoCache(0), ExoCache(0)
-    asked = [
+    kinds = [
         forward(cache, s, conditions=c, asked=c) for s in SIGMAS[:3] for c in (POSITIVE, NEGATIVE)
     ]
-    assert asked == [FULL, FULL, *[KEPT] * 4]
-    told = [forward(silent, s, conditions=c) for s in SIGMAS[:3] for c in (BOTH, POSITIVE)]
-    assert told == [FULL, *[KEPT] * 5]
+    assert kinds == [FULL, FULL, *[KEPT] * 4]
+    kinds_of_both = [forward(silent, s, conditions=c) for s in SIGMAS[:3] for c in (BOTH, POSITIVE)]
+    assert kinds_of_both == [FULL, *[KEPT] * 5]
 
 
 def test_a_condition_s_part_of_a_batch_is_its_own(tokens, device):
     cache = ExoCache(0)
     full = cache.forward("", BOTH, 1.0, SIGMAS, GRID, 100, device)
-    whole = [[tokens(block + seed, batch=2) for seed in (0, 50)] for block in range(BLOCKS)]
-    for block, pair in enumerate(whole):
+    tokens_by_block = [
+        [tokens(block + seed, batch=2) for seed in (0, 50)] for block in range(BLOCKS)
+    ]
+    for block, pair in enumerate(tokens_by_block):
         full.keys_and_values(block, *pair)
     full.finish(BLOCKS)
     for conditions, rows in ((BOTH[::-1], [1, 0]), (POSITIVE, [1])):
-        kept, ego = (
+        kept_part, ego = (
             cache.forward("", conditions, 1.0, SIGMAS, GRID, 100, device),
             tokens(9, exo=False, batch=len(rows)),
         )
-        for block, pair in enumerate(whole):
-            for out, there in zip(kept.keys_and_values(block, ego, ego), pair, strict=True):
-                assert torch.equal(out, join_tokens(exo_tokens(there[rows], GRID), ego))
+        for block, pair in enumerate(tokens_by_block):
+            for out, full_tokens in zip(
+                kept_part.keys_and_values(block, ego, ego), pair, strict=True
+            ):
+                assert torch.equal(out, join_tokens(exo_tokens(full_tokens[rows], GRID), ego))
 
 
 def test_blocks_that_were_skipped_keep_nothing(forward):

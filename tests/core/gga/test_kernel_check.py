@@ -95,11 +95,11 @@ def wrong_in_one_head(sample: slice):
 @pytest.mark.parametrize(("gain", "shared"), [(1, False), (6, False), (6, True)])
 @in_halves
 def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast, device):
-    used, qkv = KernelsUsed(), peaked(device, dtype, gain, shared)
+    kernels_used, qkv = KernelsUsed(), peaked(device, dtype, gain, shared)
     with around(device, autocast, dtype):
         for backend in ("sdpa", "steady", "auto"):
-            check_right(qkv, backend=backend, used=used)
-    assert used.words().partition(";")[0] == "guided attention by sdpa"
+            check_right(qkv, backend=backend, used=kernels_used)
+    assert kernels_used.words().partition(";")[0] == "guided attention by sdpa"
 
 
 @with_autocast
@@ -116,9 +116,9 @@ def test_a_kernel_wrong_in_one_small_head_is_found(
         with refuses("sdpa, which gives wrong numbers here"):
             gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="sdpa")
         for backend in ("steady", "auto"):
-            used = KernelsUsed()
-            check_right(qkv, backend=backend, used=used)
-            assert used.lost and "the mathematical form" in used.words()
+            kernels_used = KernelsUsed()
+            check_right(qkv, backend=backend, used=kernels_used)
+            assert kernels_used.lost and "the mathematical form" in kernels_used.words()
 
 
 @in_halves
@@ -145,26 +145,26 @@ def test_autocast_changes_no_bit_of_the_dense_bias(device):
 
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
 def test_a_head_that_says_nothing_condemns_no_kernel(dtype, device):
-    used, (q, k, v) = KernelsUsed(), peaked(device, dtype, 1)
+    kernels_used, (q, k, v) = KernelsUsed(), peaked(device, dtype, 1)
     v[..., :DIM] = 0
     v[..., DIM : 2 * DIM] = torch.finfo(dtype).tiny  # its sums are rounded to the type's last bits
-    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, used=used)
-    assert used.words().partition(";")[0] == "guided attention by sdpa"
+    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, used=kernels_used)
+    assert kernels_used.words().partition(";")[0] == "guided attention by sdpa"
 
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend, device):
     """A wrong kernel is judged anew at a run's start."""
-    used, (q, k, v) = KernelsUsed(), peaked(device, torch.float16, 1)
+    kernels_used, (q, k, v) = KernelsUsed(), peaked(device, torch.float16, 1)
     for broken in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
-        gga_attention(*broken, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
-    assert not backends._choice_of and not used.lost
+        gga_attention(*broken, HEADS, geometry(device), OPTIONS, backend=backend, used=kernels_used)
+    assert not backends._choice_of and not kernels_used.lost
     with monkeypatch.context() as wrong:
         wrong.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
         gga_attention(q, k, v, HEADS, geometry(device), OPTIONS)
-    used.clear()
-    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
-    assert used.words().partition(";")[0] == "guided attention by sdpa"
+    kernels_used.clear()
+    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, backend=backend, used=kernels_used)
+    assert kernels_used.words().partition(";")[0] == "guided attention by sdpa"
 
 
 def test_steady_takes_the_next_kernel_and_times_none(monkeypatch, device):
@@ -173,12 +173,12 @@ def test_steady_takes_the_next_kernel_and_times_none(monkeypatch, device):
     for name in ("slow", "fast"):
         monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
     monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
-    for first, taken in (("", "slow"), ("fast", "fast")):  # of a run that is resumed
-        used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
-        used.first = first
-        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="steady", used=used)
-        words = f"guided attention by {taken} (not sdpa: gives wrong numbers here)"
-        assert used.words().partition(";")[0] == words and used.name == taken
+    for first, kernel_name in (("", "slow"), ("fast", "fast")):  # of a run that is resumed
+        kernels_used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
+        kernels_used.first = first
+        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="steady", used=kernels_used)
+        words = f"guided attention by {kernel_name} (not sdpa: gives wrong numbers here)"
+        assert kernels_used.words().partition(";")[0] == words and kernels_used.name == kernel_name
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ def test_kernels_with_rows_are_timed_once_in_a_process(monkeypatch, device):
         backends, "best_seconds", lambda run, args: timed.append(run) or float(run is not sdpa)
     )
     for _ in range(2):
-        used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
-        used.clear()
-        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
-        assert used.words().partition(";")[0] == "guided attention by fast"
+        kernels_used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
+        kernels_used.clear()
+        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=kernels_used)
+        assert kernels_used.words().partition(";")[0] == "guided attention by fast"
     assert len(timed) == 2
 
 
@@ -223,12 +223,12 @@ def test_a_kernel_that_could_not_be_compiled_is_tried_again_in_the_next_run(monk
     monkeypatch.setitem(BACKENDS, "ours", ours)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("ours", "sdpa"))
     monkeypatch.setattr(backends, "best_seconds", lambda run, args: float(run is not ours))
-    used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
-    for said in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
-        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
-        assert used.words().partition(";")[0] == f"guided attention by {said}"
+    kernels_used, qkv = KernelsUsed(), peaked(device, torch.bfloat16, 1)
+    for words in ("sdpa (not ours: is not available: Failed to find C compiler)", "ours"):
+        gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=kernels_used)
+        assert kernels_used.words().partition(";")[0] == f"guided attention by {words}"
         compiler.append("gcc")
-        used.clear()
+        kernels_used.clear()
 
 
 @pytest.mark.parametrize("when", ["compared", "timed", "in a run", "unguided"])
@@ -268,12 +268,12 @@ def test_memory_that_runs_out_is_raised_and_condemns_no_kernel(monkeypatch, devi
             return 0.0 if run is ours else seconds
 
         monkeypatch.setattr(backends, "best_seconds", ours_first)
-    used = KernelsUsed()
+    kernels_used = KernelsUsed()
     with pytest.raises(type(error), match=re.escape(str(error))):
         gga_attention(
-            *peaked(device, torch.bfloat16, 1), HEADS, geometry(device), OPTIONS, used=used
+            *peaked(device, torch.bfloat16, 1), HEADS, geometry(device), OPTIONS, used=kernels_used
         )
-    assert not used.lost and not plain._takes_cudnn
+    assert not kernels_used.lost and not plain._takes_cudnn
     assert not any(choice.lost for choice in backends._choice_of.values())
 
 
@@ -316,7 +316,7 @@ def test_unguided_queries_take_cudnn_by_the_table_or_the_clock(monkeypatch, card
     """cuDNN is compared once with the kernel of torch, on finite numbers, and timed only if the
     table has no entry."""
     q, k, v = peaked("cpu", torch.bfloat16, 1)
-    called, told = [], []
+    called, notes = [], []
 
     def own(*args) -> Tensor:
         called.append("torch")
@@ -338,15 +338,15 @@ def test_unguided_queries_take_cudnn_by_the_table_or_the_clock(monkeypatch, card
     monkeypatch.setattr(plain, "best_seconds", seconds)
     monkeypatch.setattr(plain, "_cudnn", other)
     monkeypatch.setattr(plain, "_takes_cudnn", {})
-    run = plain.or_cudnn(own, Choosing(told.append))
+    run = plain.or_cudnn(own, Choosing(notes.append))
     broken = v.clone()
     broken[0, 3, 5] = torch.nan
     run(q, k, broken, HEADS)
     assert not plain._takes_cudnn and called[-1] == "torch", "a NaN condemns nothing"
-    told.clear()
+    notes.clear()
     run(q, k, v, HEADS)
     words = ["choosing a kernel, 0 s (unguided queries)", f"unguided attention by {taken}"]
-    assert told == (words if card else [])
+    assert notes == (words if card else [])
     called.clear()
     assert torch.equal(run(q, k, v, HEADS), plain.plain_attention(q, k, v, HEADS))
     assert called == [taken]

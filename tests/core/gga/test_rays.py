@@ -87,9 +87,9 @@ def test_nothing_is_seen_beyond_the_lens():
     ],
 )
 def test_which_picture_k_belongs_to(size, k, px):
-    own = preset_camera("aria_released", size), k_of(k)
-    assert released_k_picture_px(*own) == px
-    note = released_k_note(*own)
+    camera_and_k = preset_camera("aria_released", size), k_of(k)
+    assert released_k_picture_px(*camera_and_k) == px
+    note = released_k_note(*camera_and_k)
     assert (note == "") == (size == 448 and k == RELEASED_K) and (not note or f"{px} px" in note)
 
 

@@ -216,10 +216,10 @@ def check_parts() -> None:
     ours = triton(few, k, v, 1, geometry, GgaOptions())
     assert errors(ours, twin, 1).abs().max() <= HALF, "many keys"
     q, k, v, heads, geometry = inputs = case((3, 2, 9, 5), 1, 16, 2, torch.float16)
-    whole = ego(triton(*inputs, GgaOptions()), geometry)
+    ego_rows = ego(triton(*inputs, GgaOptions()), geometry)
     cut = ego(triton(*inputs, GgaOptions(), chunk_bytes=1), geometry)
-    kept = triton(ego(q, geometry), *inputs[1:], GgaOptions())
-    assert torch.equal(cut, whole) and torch.equal(kept, whole)
+    kept_rows = triton(ego(q, geometry), *inputs[1:], GgaOptions())
+    assert torch.equal(cut, ego_rows) and torch.equal(kept_rows, ego_rows)
     assert len(geometry.made) == 1, "columns are made once"
     triton(*inputs, GgaOptions(lambda_g=2))
     assert len(geometry.made) == 2, "and again for another strength"
@@ -340,8 +340,8 @@ def asked(**changes) -> Asked:
 def test_the_table_says_what_the_kernel_takes(monkeypatch, card, changes, words):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: card)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (3, 6))
-    found = KERNELS["triton"].refusal(asked(**changes))
-    assert words in found and bool(words) == bool(found)
+    refusal = KERNELS["triton"].refusal(asked(**changes))
+    assert words in refusal and bool(words) == bool(refusal)
     monkeypatch.setattr(kernel_table, "triton_version", lambda: (0, 0))
     assert KERNELS["triton"].refusal(asked(**changes)), "no Triton"
 
@@ -355,10 +355,10 @@ def test_what_the_table_refuses_is_refused_by_name_and_passed_over_by_auto(monke
     monkeypatch.setattr(backends, "_choice_of", {})
     inputs = case((1, 2, 3, 2), 2, 16, 1, torch.float32)
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
-    used = backends.KernelsUsed()
-    gga_attention(*inputs, GgaOptions(), used=used)
+    kernels_used = backends.KernelsUsed()
+    gga_attention(*inputs, GgaOptions(), used=kernels_used)
     why = KERNELS["triton"].refusal(asked(device=torch.device("cpu"), head_size=16))
-    assert used.words() == f"guided attention by sdpa (not triton: {why})"
+    assert kernels_used.words() == f"guided attention by sdpa (not triton: {why})"
     with refuses(f"triton, which {why}.*set backend to auto"):
         gga_attention(*inputs, GgaOptions(), backend="triton")
 
@@ -366,11 +366,11 @@ def test_what_the_table_refuses_is_refused_by_name_and_passed_over_by_auto(monke
 def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
     """From the next call on: its bias is in memory for some image rows at a time."""
     inputs = case((2, 6, 3, 2), 2, 16, 1, torch.float32)
-    taken, pieces, sdpa = [], [], backends.BACKENDS["sdpa"]
+    query_counts, pieces, sdpa = [], [], backends.BACKENDS["sdpa"]
 
     def fails_later(q, *rest):
-        taken.append(q.shape[1])
-        if len(taken) > 1:
+        query_counts.append(q.shape[1])
+        if len(query_counts) > 1:
             raise RuntimeError("launch failed")
         return sdpa(q, *rest)
 
@@ -385,12 +385,12 @@ def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
     monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
     monkeypatch.setattr(backends, "best_seconds", lambda run, *rest: float(run is not fails_later))
     monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
-    used, twin = backends.KernelsUsed(), reference_attention(*inputs, GgaOptions())
+    kernels_used, twin = backends.KernelsUsed(), reference_attention(*inputs, GgaOptions())
     for _ in range(2):
-        ours = gga_attention(*inputs, GgaOptions(), used=used, plain=torchs)
+        ours = gga_attention(*inputs, GgaOptions(), used=kernels_used, plain=torchs)
         assert errors(ours, twin, 2).abs().max() <= EXACT
-        assert "sdpa (not triton: failed: launch failed)" in used.words()
-    assert taken == [6, 12], "of the comparison; of the whole canvas"
+        assert "sdpa (not triton: failed: launch failed)" in kernels_used.words()
+    assert query_counts == [6, 12], "of the comparison; of the whole canvas"
     assert pieces == [6, 3, 3, 3, 3]
 
 

@@ -55,9 +55,9 @@ def test_hidden_by_a_wall_and_left_out_where_doubtful(clip):
     wall = torch.full((1, SIZE, SIZE), middle - 0.03)
     wall[:, :, : SIZE // 2] = torch.nan
     picture, mask = draw_hands(track, path, wall)
-    whole = draw_hands(track, path)[1]
-    assert mask.sum() < whole.sum() and picture[mask == 0].max() == 0 < picture[mask > 0].min()
-    assert mask[..., : SIZE // 2].equal(whole[..., : SIZE // 2])
+    full_mask = draw_hands(track, path)[1]
+    assert mask.sum() < full_mask.sum() and picture[mask == 0].max() == 0 < picture[mask > 0].min()
+    assert mask[..., : SIZE // 2].equal(full_mask[..., : SIZE // 2])
     assert draw_hands(HandTrack.of_joints(track.joints * torch.nan), path)[1].max() == 0
     with refuses("depth of the ego view"):
         draw_hands(track, path, torch.ones(1, 50, 50))

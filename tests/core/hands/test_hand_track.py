@@ -122,8 +122,8 @@ def test_files_that_declare_nothing(tmp_path, change, outcome):
     """True hands stay to the last digit. Others are not valid, or refused."""
     joints = palms(random_turns(4))
     torch.manual_seed(0)
-    given = change(joints).nan_to_num()
-    file = written(tmp_path, given)
+    file_joints = change(joints).nan_to_num()
+    file = written(tmp_path, file_joints)
     if "of 4" not in outcome:
         with refuses(outcome):
             read_hands(file)
@@ -131,7 +131,7 @@ def test_files_that_declare_nothing(tmp_path, change, outcome):
     track = read_hands(file)
     assert re.search(outcome, track.text()), track.text()
     scale = 1000 if "in mm" in outcome else 100 if "in cm" in outcome else 1
-    assert track.joints[3].equal(given[3].double() / scale)
+    assert track.joints[3].equal(file_joints[3].double() / scale)
 
 
 FINGERS = {"thumb": range(1, 5)} | {name: range(4 * f + 5, 4 * f + 9) for f, name in enumerate(

@@ -74,20 +74,24 @@ def test_drawn_takes(clips, noise, bars):
     valid = []
     for number, clip in enumerate(clips):
         scene, true = clip.layout.scene, HandTrack.of_joints(clip.joints)
-        seen = clip.joints + noise * torch.randn(clip.joints.shape, generator=random).double()
-        track = clip.judged((0.85 + 0.03 * number) * seen, "depth_m", "mask")
+        noisy_joints = (
+            clip.joints + noise * torch.randn(clip.joints.shape, generator=random).double()
+        )
+        track = clip.judged((0.85 + 0.03 * number) * noisy_joints, "depth_m", "mask")
         path = CameraTrajectory(ego=scene.ego, exo=scene.exo)
         (ours, turns), (theirs, true_turns) = track.in_head(path), true.in_head(path)
         off, camera = (ours - theirs).norm(dim=-1), path.ego.camera.upright()
-        (uv, _), (true_uv, there) = (camera.project(each[:, :, TIPS]) for each in (ours, theirs))
-        shown = track.valid[..., None] & there & camera.inside(true_uv)
-        found = {
+        (uv, _), (true_uv, in_picture) = (
+            camera.project(each[:, :, TIPS]) for each in (ours, theirs)
+        )
+        tip_mask = track.valid[..., None] & in_picture & camera.inside(true_uv)
+        errors_by_name = {
             "wrist": off[track.valid][:, 0],
             "tip": off[track.valid][:, TIPS].flatten(),
             "turn": angles_deg(turns, true_turns)[track.valid],
-            "px": (uv - true_uv).norm(dim=-1)[shown],
+            "px": (uv - true_uv).norm(dim=-1)[tip_mask],
         }
-        for name, values in found.items():
+        for name, values in errors_by_name.items():
             errors.setdefault(name, []).append(values)
         valid.append(track.valid.double().mean())
     assert sum(valid) / len(clips) > 0.9
@@ -130,13 +134,13 @@ SHIFT = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 )
 def test_doubts(clips, change, frames, reason):
     """Each is told where it is, and nothing is filled in."""
-    used = {"outside the wearer's mask": ["depth_m", "mask"], "not where": ["depth_m"]}
-    given = change(clips[0].joints)
-    track = clips[0].judged(given, *used.get(reason, []))
+    evidence_names = {"outside the wearer's mask": ["depth_m", "mask"], "not where": ["depth_m"]}
+    doubtful_joints = change(clips[0].joints)
+    track = clips[0].judged(doubtful_joints, *evidence_names.get(reason, []))
     doubtful = ~track.valid
     assert doubtful.nonzero()[:, 0].unique().tolist() == list(frames)
     assert doubtful[frames].all() and reason in track.text()
-    assert track.joints.isnan().equal(given.isnan())
+    assert track.joints.isnan().equal(doubtful_joints.isnan())
 
 
 def test_an_empty_mask_tells_nothing(clips):
@@ -158,9 +162,9 @@ def test_depth_that_disagrees_is_told(clips, scale, wave, noted):
         across = torch.linspace(0, 19, depth_m.shape[2]).sin()
         wavy = scale * (1 + wave * across * torch.linspace(0, 13, depth_m.shape[1]).sin()[:, None])
         track = HandTrack.of_joints(clip.joints)
-        told = track.beside(depth_m * wavy, clip.layout.scene.exo.camera)
-        assert told.joints.equal(clip.joints) and told.valid.all()
-        notes.append(told.note)
+        checked_track = track.beside(depth_m * wavy, clip.layout.scene.exo.camera)
+        assert checked_track.joints.equal(clip.joints) and checked_track.valid.all()
+        notes.append(checked_track.note)
     scale_notes = [note for note in notes if note]
     assert noted <= len(scale_notes) <= (12 if noted else 0)
     assert all(abs(float(note.split()[5]) - scale) < 0.03 for note in scale_notes)

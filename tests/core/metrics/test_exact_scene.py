@@ -57,9 +57,9 @@ def test_the_scene_has_the_raw_lens_and_says_so():
     ego = replace(depth.exo, lens=CameraModel.pinhole(32, 32, 16.0), w2c=POSE.expand(5, 3, 4))
     path = CameraTrajectory(ego=ego, exo=depth.exo)
     exo = torch.rand(5, 64, 112, 3, generator=torch.Generator().manual_seed(0))
-    found = exact_scene(exo, depth, path)
-    assert found is not None
-    points, note = found
+    scene_and_note = exact_scene(exo, depth, path)
+    assert scene_and_note is not None
+    points, note = scene_and_note
     assert points.exo.lens == raw_lens(depth) and "fisheye" in note and "scale as is" in note
     assert exact_scene(exo, replace(depth, exo=points.exo), path) is None, "exact already"
     guessed = replace(path, guessed=torch.zeros(5, dtype=torch.bool))

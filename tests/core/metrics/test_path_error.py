@@ -47,18 +47,18 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
     path = with_ego(
         take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego.w2c)
     )
-    found = PathViews.of(scene, path).error(take.ego_frames())
-    assert bool(found.judged.all()) and float(found.spread_deg.max()) < 1.5
-    off = (found.turn_deg - torch.tensor(turn)).norm(dim=1)
-    assert float(off.median()) < 0.8, found.turn_deg
-    assert found.text().startswith("The view is ")
+    path_error = PathViews.of(scene, path).error(take.ego_frames())
+    assert bool(path_error.judged.all()) and float(path_error.spread_deg.max()) < 1.5
+    off = (path_error.turn_deg - torch.tensor(turn)).norm(dim=1)
+    assert float(off.median()) < 0.8, path_error.turn_deg
+    assert path_error.text().startswith("The view is ")
 
 
 def test_classes_are_moved_to_where_the_video_shows_them(take):
     """A spot of the ordered view is found at its own direction in the turned one. A frame that
     wasn't judged stays."""
     turns = torch.tensor([(0.0, 8.0, 0.0), (6.0, 0.0, 0.0), (0.0, 0.0, float("nan"))])
-    found = PathError(
+    path_error = PathError(
         turn_deg=turns, shift_m=turns, spread_deg=turns[:, 2], score=torch.ones(3), step=2
     )
     camera = take.ego.camera
@@ -71,7 +71,7 @@ def test_classes_are_moved_to_where_the_video_shows_them(take):
         return ((pixels - at).norm(dim=-1) < 6).to(torch.uint8) * 255
 
     ordered = spot(torch.zeros(3))
-    moved = found.moved(ordered.expand(5, -1, -1), camera)
+    moved = path_error.moved(ordered.expand(5, -1, -1), camera)
     assert torch.equal(moved[4], ordered) and set(moved.unique().tolist()) == {0, 255}
     for frame in range(4):
         expected = spot(turns[frame // 2])
@@ -83,20 +83,20 @@ def test_classes_are_moved_to_where_the_video_shows_them(take):
 def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch):
     every = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
     monkeypatch.setattr("egox_core.metrics.off_path.MAX_FRAMES", 2)
-    found = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
-    assert (every.step, found.step) == (1, 2)
-    assert torch.allclose(found.turn_deg, every.turn_deg[::2], atol=0.1)
+    path_error = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
+    assert (every.step, path_error.step) == (1, 2)
+    assert torch.allclose(path_error.turn_deg, every.turn_deg[::2], atol=0.1)
 
 
 def test_noise_and_another_room_are_not_judged(take, scene):
     noise = torch.rand(take.ego_rgb.shape)
     other = make_take(replace(SPEC, seed=900_004)).ego_frames()
     for video in (noise, other, torch.full_like(noise, 0.5)):
-        found = PathViews.of(scene, take.trajectory()).error(video)
+        path_error = PathViews.of(scene, take.trajectory()).error(video)
         assert (
-            not found.judged.any()
-            and found.median_deg is None
-            and "can't be judged" in found.text()
+            not path_error.judged.any()
+            and path_error.median_deg is None
+            and "can't be judged" in path_error.text()
         )
 
 

@@ -17,13 +17,13 @@ TOKENS = 2 * 3 * 8
 
 def random_record(latent_frames: tuple[int, ...] = (0, 1)) -> AttentionRecord:
     t, h, w_exo, w_ego = GRID
-    known = torch.ones(t, h, w_exo + w_ego)
-    known[..., w_exo:] = known[:, 0, 0] = 0  # no depth in a corner
-    directions = normalize(torch.randn(t, *known.shape, 3), dim=-1) * known[..., None]
+    trust = torch.ones(t, h, w_exo + w_ego)
+    trust[..., w_exo:] = trust[:, 0, 0] = 0  # no depth in a corner
+    directions = normalize(torch.randn(t, *trust.shape, 3), dim=-1) * trust[..., None]
     geometry = GgaGeometry(
         query_dirs=normalize(torch.randn(t, h * w_ego, 3), dim=-1),
         key_dirs=directions.flatten(1, 3),
-        key_trust=known.flatten(),
+        key_trust=trust.flatten(),
         grid=GRID,
     )
     return AttentionRecord(

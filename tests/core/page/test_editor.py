@@ -50,12 +50,12 @@ DOCUMENT = {
 
 
 def room(world: bool, frames: int = 5) -> PointCloud:
-    seen = view(EXO, EXO_W2C)
+    exo_view = view(EXO, EXO_W2C)
     depth = DepthVideo(
-        depth_m=seen.depth_m.expand(frames, -1, -1),
+        depth_m=exo_view.depth_m.expand(frames, -1, -1),
         exo=CameraPath.of_exo(EXO, EXO_W2C if world else None),
     )
-    return build_scene(seen.rgb.expand(frames, -1, -1, -1), depth)
+    return build_scene(exo_view.rgb.expand(frames, -1, -1, -1), depth)
 
 
 def test_the_coarse_picture_is_the_released_prior_made_small():
@@ -71,17 +71,17 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
     )
     assert every.released == 5000 == len(every)  # the released renderer's come first
     points = points.first(points.released)
-    picture, coverage, seen = points.picture(path.ego.one(0), size=64, of=(scene, 0))
+    picture, coverage, classes = points.picture(path.ego.one(0), size=64, of=(scene, 0))
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
         float(full.coverage[0].float().mean()), abs=0.01
     )
-    assert seen is not None and full.seen is not None
+    assert classes is not None and full.seen is not None
     for kind in (UNOBSERVED, DOUBTFUL, NOW):
         share = (full.seen[0] == kind).double().mean()
-        assert (seen == kind).double().mean() == pytest.approx(float(share), abs=0.02)
+        assert (classes == kind).double().mean() == pytest.approx(float(share), abs=0.02)
     for kind, low, high in ((NOW, 0, 0), (DOUBTFUL, 0.03, 0.1), (UNOBSERVED, 0.1, 0.2)):
-        marked = mark_seen(picture, torch.full_like(seen, kind)) != picture
-        assert low <= marked.any(-1).double().mean() <= high
+        changed_mask = mark_seen(picture, torch.full_like(classes, kind)) != picture
+        assert low <= changed_mask.any(-1).double().mean() <= high
     # Fewer layers are laid over each other: where discs are dense nothing changes by more than a
     # few grey levels.
     assert (picture.float() / 255 - full.rgb[0]).abs().mean() < 0.02
@@ -101,16 +101,16 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
 @pytest.mark.parametrize("world", [True, False])
 def test_a_click_finds_the_surface(world):
     scene = room(world)
-    points, seen = CoarsePoints.of(scene.static, 12000), view(EXO, EXO_W2C)  # of 24,000
+    points, exo_view = CoarsePoints.of(scene.static, 12000), view(EXO, EXO_W2C)  # of 24,000
     exo, pose = scene.exo.one(0), scene.exo.at(0)
     for u, v in ((60, 80), (140, 100), (96, 24)):
-        found = pick_point(points, exo, (u, v))
-        assert found is not None
-        uv, _ = EXO.project((pose[:, :3] @ found.point + pose[:, 3])[None])
+        hit = pick_point(points, exo, (u, v))
+        assert hit is not None
+        uv, _ = EXO.project((pose[:, :3] @ hit.point + pose[:, 3])[None])
         assert torch.allclose(
             uv[0], torch.tensor([u, v], dtype=torch.float64), atol=1e-3
         )  # on the pixel's own ray
-        assert found.depth_m == pytest.approx(float(seen.depth_m[v, u]), rel=0.03)
+        assert hit.depth_m == pytest.approx(float(exo_view.depth_m[v, u]), rel=0.03)
     assert pick_point(points, exo, (-500.0, 0.0)) is None
     # What is near the wearer's head is the wearer: the click goes on to what is behind, or nowhere.
     wall = pick_point(points, exo, (60, 80))
@@ -139,9 +139,9 @@ def test_few_keyframes_stay_close_to_a_path():
     track = keyframe_track(DOCUMENT, EGO)
     moments = CLIP.indices
     path = track.at(moments)
-    chosen = fit_keyframes(path, moments)
-    assert chosen[0] == 0 and chosen[-1] == 39 and len(chosen) < 20
-    off_m, off_deg = deviations(path, moments, chosen)
+    keyframes = fit_keyframes(path, moments)
+    assert keyframes[0] == 0 and keyframes[-1] == 39 and len(keyframes) < 20
+    off_m, off_deg = deviations(path, moments, keyframes)
     assert off_m.max() <= 0.005 and off_deg.max() <= 0.5
     still = path[:1].expand(40, 3, 4)
     assert fit_keyframes(still, moments) == [0, 39]
@@ -201,13 +201,13 @@ def test_imports_are_refused_with_a_reason():
 
 def test_keyframes_hold_at_their_ends_and_reach_every_frame():
     track = keyframe_track(DOCUMENT | {"interpolation": "hold"}, EGO)
-    wanted = torch.tensor([0.0, 8, 19.9, 20, 46.9, 47, 90], dtype=torch.float64)
-    poses = track.at(wanted)
+    moments = torch.tensor([0.0, 8, 19.9, 20, 46.9, 47, 90], dtype=torch.float64)
+    poses = track.at(moments)
     assert torch.equal(poses, track.w2c[[0, 0, 0, 1, 2, 3, 3]])
     mixed = json.loads(json.dumps(DOCUMENT))
     mixed["keyframes"][1]["interpolation"] = "linear"
     track = keyframe_track(mixed, EGO)
     assert track.between == ("spline", "linear", "spline")
-    wanted = torch.tensor([20.0, 26.5, 33]).double()
-    begin, middle, end = camera_centre(track.at(wanted))
+    moments = torch.tensor([20.0, 26.5, 33]).double()
+    begin, middle, end = camera_centre(track.at(moments))
     assert torch.allclose((begin + end) / 2, middle, atol=1e-9)

@@ -40,8 +40,10 @@ class Head:
         """Yield pixels in the inner half of the mask: those that lie deeper in it than half of it."""
         depth = distance_transform_edt(self.mask)
         rows, columns = np.nonzero(depth >= np.median(depth[self.mask]))
-        chosen = np.random.default_rng(0).choice(len(rows), min(CLICKS, len(rows)), replace=False)
-        return ((float(columns[i]), float(rows[i])) for i in chosen)
+        rows_drawn = np.random.default_rng(0).choice(
+            len(rows), min(CLICKS, len(rows)), replace=False
+        )
+        return ((float(columns[i]), float(rows[i])) for i in rows_drawn)
 
 
 def seen_heads(room: int) -> Iterator[Head]:
@@ -55,13 +57,13 @@ def seen_heads(room: int) -> Iterator[Head]:
     head = torch.tensor([s.group == "head" and s.name != "neck" for s in solids] + [False])
     for view in take.views:
         camera, mask = view.exo.camera, head[view.exo_index[0].long()]
-        seen = transform(view.exo.pose, centre)[0]
-        across_px = HEAD_BREADTH_M * camera.fx / float(seen[2])
+        exo_centre = transform(view.exo.pose, centre)[0]
+        across_px = HEAD_BREADTH_M * camera.fx / float(exo_centre[2])
         if float(mask.sum()) < 0.7 * math.pi / 4 * across_px**2:
             continue  # behind furniture, or out of the picture
         cloud = build_scene(view.exo_rgb, with_exo(view.depth_video(), None))
         points = CoarsePoints.of(cloud.static).joined(CoarsePoints.of(cloud.moving[0]))
-        yield Head(camera=camera, points=points, mask=mask.numpy(), centre=seen)
+        yield Head(camera=camera, points=points, mask=mask.numpy(), centre=exo_centre)
 
 
 @pytest.fixture(scope="module", params=[8, pytest.param(16, marks=pytest.mark.slow)])
@@ -93,8 +95,8 @@ def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
             centre = pick_head(
                 points, CameraPath.of_exo(camera), pixel, lens_guessed=off_deg != 0
             ).point
-            seen = camera.project(centre[None])[0][0]
-            assert float((seen - torch.tensor(pixel)).norm()) <= half_head + 1
+            centre_px = camera.project(centre[None])[0][0]
+            assert float((centre_px - torch.tensor(pixel)).norm()) <= half_head + 1
 
 
 def test_a_click_beside_a_small_head_is_one_on_it(heads):

@@ -60,8 +60,8 @@ def test_a_map_keeps_its_values():
     """Smaller, too: a pixel of the page has the level of a pixel of the map."""
     levels = torch.tensor([0, 64, 128, 255])[torch.randint(4, (7, 96, 96))]
     grey = (levels / 255)[..., None].expand(-1, -1, -1, 3)
-    whole = preview_sheets.make_sheets(grey, lossless=True)
-    assert all((frame_of(whole, n)[..., 0] == levels[n].numpy()).all() for n in range(7))
+    sheets = preview_sheets.make_sheets(grey, lossless=True)
+    assert all((frame_of(sheets, n)[..., 0] == levels[n].numpy()).all() for n in range(7))
     third = preview_sheets.make_sheets(grey, lossless=True, max_side=32)
     assert (frame_of(third, 6)[..., 0] == levels[6, 1::3, 1::3].numpy()).all()
 
@@ -74,9 +74,9 @@ def test_no_frames_are_refused():
 def test_uncovered_is_marked_and_covered_is_not():
     rgb, coverage = torch.rand(2, 16, 16, 3), torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[0, :, :4] = True
-    marked = torch.stack(list(coverage_preview(rgb, coverage)))
-    assert torch.equal(marked[0, :, :4], rgb[0, :, :4])
-    red, green, blue = marked[~coverage].unbind(-1)
+    previews = torch.stack(list(coverage_preview(rgb, coverage)))
+    assert torch.equal(previews[0, :, :4], rgb[0, :, :4])
+    red, green, blue = previews[~coverage].unbind(-1)
     assert bool((red > 2 * green).all() and (blue > 2 * green).all()), "magenta"
 
 

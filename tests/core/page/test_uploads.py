@@ -33,9 +33,9 @@ def write(folder: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in (".mp4", ".lrv"):
             pytest.importorskip("av", reason="decodes video")
-            made = path.with_suffix(".mp4")
-            write_video(made, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 20.0)
-            made.rename(path)
+            video = path.with_suffix(".mp4")
+            write_video(video, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 20.0)
+            video.rename(path)
         elif path.suffix == ".npz":
             np.savez_compressed(path, depth_m=DEPTH)
         elif path.suffix == ".npy":

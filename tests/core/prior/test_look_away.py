@@ -48,10 +48,10 @@ def clip(
 def after(ego: torch.Tensor) -> LookAwayMemory:
     """Remember a chunk ``ego`` that looked away, and one after it that looked back."""
     memory = LookAwayMemory()
-    for poses, made in ((AWAY, ego), ([turned(0)] * 9, clip([turned(0)] * 9)[3])):
+    for poses, ego_video in ((AWAY, ego), ([turned(0)] * 9, clip([turned(0)] * 9)[3])):
         exo, depth, path, _ = clip(poses)
         assert not memory.fill(exo, torch.zeros_like(ego), depth, path).any(), "nothing to draw yet"
-        memory.keep(made, path)
+        memory.keep(ego_video, path)
     return memory
 
 
@@ -90,8 +90,8 @@ def test_exo_always_wins():
     memory = after(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
     exo, depth, path, _ = clip(AWAY)
     assert memory.fill(exo, torch.zeros(9, 64, 64, 3), depth, path).any()
-    shown = torch.full((9, 64, 64, 3), 0.5)
-    assert torch.equal(memory.fill(exo, shown, depth, path), shown)
+    grey = torch.full((9, 64, 64, 3), 0.5)
+    assert torch.equal(memory.fill(exo, grey, depth, path), grey)
     exo, depth, path, _ = clip([turned(0)])
     assert memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path)[0, 24:40, 24:40].amax() == 0
 
@@ -109,10 +109,10 @@ def test_chunks_that_show_no_surface_end_no_run(recwarn):
     """The head has turned from all that exo saw, or a chunk's depth is unknown throughout."""
     memory, ego = after(clip(AWAY)[3]), torch.ones(9, 64, 64, 3)
     exo, depth, path, _ = clip([turned(178 + t) for t in range(9)])
-    for seen in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
-        memory.fill(exo, torch.zeros_like(ego), seen, path)
+    for chunk_depth in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
+        memory.fill(exo, torch.zeros_like(ego), chunk_depth, path)
         memory.keep(ego, path)
-    assert not recwarn.list and not any(len(kept.points) for kept in memory._kept[2:])
+    assert not recwarn.list and not any(len(chunk.points) for chunk in memory._kept[2:])
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])

@@ -65,8 +65,8 @@ def test_a_wrong_reading_of_the_ego_poses_alone_is_named(take, named):
     path = take.trajectory()
     if EGO[named] is flipped:  # of a turned sensor it is a turn about the vertical, as a head makes
         path = replace(path, ego=path.ego.upright)
-    seen, _ = scene(take.exo_rgb, take.depth_video())
-    words = check_placement(seen, with_ego(path, w2c=EGO[named](path.ego.w2c)))[0].text
+    points, _ = scene(take.exo_rgb, take.depth_video())
+    words = check_placement(points, with_ego(path, w2c=EGO[named](path.ego.w2c)))[0].text
     assert re.search(named, words.split("; it would be right with ")[1])
 
 
@@ -76,8 +76,8 @@ def test_a_head_that_is_turned_neither_looks_up_nor_lies_on_its_side(take, degre
     w2c = take.ego.w2c
     turned = w2c[..., :3] @ turn
     place = -(turned @ camera_centre(w2c)[..., None])
-    seen, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
-    words = check_placement(seen, with_ego(path, w2c=torch.cat((turned, place), -1)))
+    points, path = scene(take.exo_rgb, take.depth_video())[0], take.trajectory()
+    words = check_placement(points, with_ego(path, w2c=torch.cat((turned, place), -1)))
     assert not [word for word in words if "side" in word.text or "looks up" in word.text]
 
 
@@ -94,8 +94,8 @@ def test_a_wearer_outside_the_picture_is_right(take):
     cut = {"depth_m": depth.depth_m[..., left:], "dynamic": None}
     camera = depth.exo.camera.crop(left, 0, 128 - left, 64)
     exo = replace(depth.exo, lens=camera)
-    seen, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, exo=exo))
-    assert check_placement(seen, take.trajectory()) == ()
+    points, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, exo=exo))
+    assert check_placement(points, take.trajectory()) == ()
 
 
 @pytest.mark.parametrize("degrees", [90, 180])
@@ -106,17 +106,17 @@ def test_a_right_head_is_silent_however_it_is_held(take, degrees):
     turn[:2, :2] = torch.tensor(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
-    seen, _ = scene(take.exo_rgb, take.depth_video())
-    assert check_placement(seen, take.trajectory()) == ()
+    points, _ = scene(take.exo_rgb, take.depth_video())
+    assert check_placement(points, take.trajectory()) == ()
     depth = take.depth_video()
     quarter = degrees // 90
     maps = {name: getattr(depth, name).rot90(-quarter, (1, 2)) for name in ("depth_m", "dynamic")}
     height, width = maps["depth_m"].shape[1:]
     lens = CameraModel.pinhole(width, height, depth.exo.camera.fx)
     rolled_exo = CameraPath.of_exo(lens, compose(turn, depth.exo.w2c[0]))
-    seen, _ = scene(take.exo_rgb.rot90(-quarter, (1, 2)), replace(depth, **maps, exo=rolled_exo))
+    points, _ = scene(take.exo_rgb.rot90(-quarter, (1, 2)), replace(depth, **maps, exo=rolled_exo))
     path = replace(take.trajectory(), exo=rolled_exo)
-    assert check_placement(seen, path) == ()
+    assert check_placement(points, path) == ()
 
 
 @pytest.mark.parametrize("factor", [1 / 1.4, 1.4])
@@ -144,7 +144,7 @@ def test_what_cannot_be_is_refused_unless_it_is_drawn_anyway(take, wordless):
     (warning,) = prior(vast, path, draw_anyway=True)[1].warnings()
     assert wordless or "can't" in warning
     # Without a reading under which it would be right it goes on, and says what it sees.
-    seen, _ = scene(take.exo_rgb, depth)
+    points, _ = scene(take.exo_rgb, depth)
     away = with_ego(path, w2c=scaled((1, 1, 1, 99))(take.ego.w2c))
-    (warning,) = prior(seen, away)[1].warnings()
+    (warning,) = prior(points, away)[1].warnings()
     assert wordless or "hardly can" in warning

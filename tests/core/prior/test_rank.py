@@ -88,13 +88,13 @@ def test_poses_alone_give_the_same_order():
 def test_a_take_in_its_own_world_is_judged_alike():
     """If the exo camera is the world (in-the-wild clips), only the relative pose counts."""
     for with_depth in (True, False):
-        given, wild = candidates(with_depth), []
-        for one in given:
+        tame, wild = candidates(with_depth), []
+        for one in tame:
             w2c = one.trajectory.ego.seen_from(one.trajectory.exo)
             depth = None if one.depth is None else with_exo(one.depth, None)
             path = path_of(w2c, EGO, 10, exo_camera=EXO)
             wild.append(replace(one, trajectory=path, depth=depth))
-        ranks = (rank_exo_cameras(each, frames=2) for each in (given, wild))
+        ranks = (rank_exo_cameras(each, frames=2) for each in (tame, wild))
         for a, b in zip(*ranks, strict=True):
             assert a.name == b.name and a.coverage == pytest.approx(b.coverage, abs=2e-3)
 
@@ -139,8 +139,8 @@ def test_fused_moving_points_keep_their_objects_apart():
 
 
 def test_scenes_that_do_not_belong_together_are_refused():
-    beside, behind = scene_of("beside").exo, scene_of("behind").exo
-    alone = replace(scene_of("beside"), exo=CameraPath.of_exo(beside.lens))
+    beside_path, behind = scene_of("beside").exo, scene_of("behind").exo
+    alone = replace(scene_of("beside"), exo=CameraPath.of_exo(beside_path.lens))
     late = replace(
         scene_of("behind"), exo=replace(behind, frames=Frames.timed(torch.arange(4).double() / 5))
     )

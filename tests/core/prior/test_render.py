@@ -135,15 +135,15 @@ def whole(take, scene):
 
 
 def test_frames_come_one_by_one(take, scene, whole):
-    asked: list[tuple[int, int]] = []
+    progress_calls: list[tuple[int, int]] = []
     first = next(
         iter_ego_prior(
             scene,
             take.trajectory(),
-            progress=lambda done, total, stage: asked.append((done, total)),
+            progress=lambda done, total, stage: progress_calls.append((done, total)),
         )
     )
-    assert asked == [(0, 5)], "nothing is rendered ahead"
+    assert progress_calls == [(0, 5)], "nothing is rendered ahead"
     assert torch.equal(first.coverage, whole.coverage[0])
     # Sums of weights may be added in another order from run to run.
     assert torch.allclose(first.rgb, whole.rgb[0], atol=1e-5)
@@ -251,10 +251,10 @@ def test_a_smaller_picture_shows_the_same(take, scene, whole):
 
 def test_released_takes_every_second_sample_each_way():
     depth, grey = torch.full((448, 20), 2.0), torch.zeros(448, 20, 3, dtype=torch.uint8)
-    whole = depth, grey, depth > 0, CameraModel.pinhole(20, 448, 300.0).depth_rays()
-    coarse = lift(*whole).coarse.view(448, 20)
+    maps = depth, grey, depth > 0, CameraModel.pinhole(20, 448, 300.0).depth_rays()
+    coarse = lift(*maps).coarse.view(448, 20)
     assert coarse[::2, ::2].all() and coarse.sum() == 224 * 10
-    small = lift(*(part[:128] for part in whole))
+    small = lift(*(part[:128] for part in maps))
     assert bool(small.coarse.all()), "a picture of 128 px is coarser than that already"
     assert prior_preset("released").coarse and not prior_preset("clean").coarse
 
@@ -272,20 +272,23 @@ def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, sc
     points."""
     path, mean = take.trajectory(), scene.mean_static()
     red = replace(mean, rgb=torch.tensor([[255, 0, 0]], dtype=torch.uint8).expand(len(mean), 3))
-    marked = replace(scene, mean_static=lambda progress: red)
+    red_scene = replace(scene, mean_static=lambda progress: red)
     for preset in PRIOR_PRESETS:
         frame = next(
-            iter_ego_prior(marked, path, replace(prior_preset(preset), dynamic="leave out"))
+            iter_ego_prior(red_scene, path, replace(prior_preset(preset), dynamic="leave out"))
         )
-        shown = frame.rgb[frame.coverage]
-        assert (float(shown[:, 1:].max()) < 1e-3) == preset.startswith("released"), preset
+        covered_pixels = frame.rgb[frame.coverage]
+        assert (float(covered_pixels[:, 1:].max()) < 1e-3) == preset.startswith("released"), preset
     still, wild = (
-        next(iter_ego_prior(marked, path, prior_preset(p))) for p in ("released", "released_wild")
+        next(iter_ego_prior(red_scene, path, prior_preset(p)))
+        for p in ("released", "released_wild")
     )
     moved = wild.rgb[..., 1] > 0.05
     assert bool(moved.any()) and float(still.rgb[..., 1].max()) < 1e-3
-    kept = next(iter_ego_prior(marked, path, replace(prior_preset("released"), max_range=1e-9)))
-    assert float(kept.coverage.float().mean()) < float(still.coverage.float().mean())
+    near_frame = next(
+        iter_ego_prior(red_scene, path, replace(prior_preset("released"), max_range=1e-9))
+    )
+    assert float(near_frame.coverage.float().mean()) < float(still.coverage.float().mean())
 
 
 def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
@@ -311,12 +314,12 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     path = of_frames(path, slice(1))
     all_but_near = len(visible_points(one, path, prior_preset("clean")))
     assert all_but_near > 0.9 * len(melted)
-    for shown, seen in (
+    for head_scene, count in (
         (one, 0),
         (fuse_scenes([one, one]), 0),
         (fuse_scenes([one, other]), all_but_near),
     ):
-        assert len(visible_points(shown, path, exact)) == seen
+        assert len(visible_points(head_scene, path, exact)) == count
 
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:

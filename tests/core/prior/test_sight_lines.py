@@ -100,19 +100,19 @@ def inner(classes):
 def test_classes_are_what_ray_tracing_says(rooms, kind, preset):
     take = rooms[kind][0]
     priors = drawn(rooms[kind], preset)
-    seen, coverage = (torch.stack([getattr(p, n) for p in priors]) for n in ("seen", "coverage"))
-    assert torch.equal(seen > UNOBSERVED, coverage)
+    classes, coverage = (torch.stack([getattr(p, n) for p in priors]) for n in ("seen", "coverage"))
+    assert torch.equal(classes > UNOBSERVED, coverage)
     visible = torch.stack([covisible(take, frame).visible for frame in FRAMES])
-    hit = torch.isfinite(take.ego_depth_m[list(FRAMES)]) & inner(seen) & inner(visible)
-    assert visible[hit & (seen == NOW)].float().mean() >= 0.975
-    assert visible[hit & (seen == UNOBSERVED)].float().mean() <= 0.05
-    assert 0.01 < (seen == DOUBTFUL).float().mean() <= 0.17
+    hit = torch.isfinite(take.ego_depth_m[list(FRAMES)]) & inner(classes) & inner(visible)
+    assert visible[hit & (classes == NOW)].float().mean() >= 0.975
+    assert visible[hit & (classes == UNOBSERVED)].float().mean() <= 0.05
+    assert 0.01 < (classes == DOUBTFUL).float().mean() <= 0.17
 
 
 def test_two_cameras_leave_less_in_doubt_than_either(rooms):
     def doubt(kind):
-        seen = torch.stack([frame.seen for frame in drawn(rooms[kind])])
-        return float((seen == DOUBTFUL).sum() / (seen > UNOBSERVED).sum())
+        classes = torch.stack([frame.seen for frame in drawn(rooms[kind])])
+        return float((classes == DOUBTFUL).sum() / (classes > UNOBSERVED).sum())
 
     assert doubt("two") < min(doubt("fixed"), doubt("other"))
 
@@ -123,13 +123,13 @@ def test_hidden_lines_are_left_out(rooms):
     pairs = zip(
         FRAMES, drawn(rooms["fixed"]), drawn(rooms["fixed"], hidden_lines="leave out"), strict=True
     )
-    for frame, whole, left in pairs:
-        out = whole.seen == DOUBTFUL
-        assert torch.equal(left.seen, whole.seen)
-        assert torch.equal(left.coverage, whole.coverage & ~out)
+    for frame, drawn_frame, left in pairs:
+        out = drawn_frame.seen == DOUBTFUL
+        assert torch.equal(left.seen, drawn_frame.seen)
+        assert torch.equal(left.coverage, drawn_frame.coverage & ~out)
         assert torch.equal(left.depth_m.isnan(), ~left.coverage) and not left.rgb[out].any()
-        assert torch.allclose(left.rgb[~out], whole.rgb[~out], atol=1e-5)
-        for name, prior in (("draw", whole), ("leave out", left)):
+        assert torch.allclose(left.rgb[~out], drawn_frame.rgb[~out], atol=1e-5)
+        for name, prior in (("draw", drawn_frame), ("leave out", left)):
             far = prior.depth_m[prior.coverage] > 1.05 * take.ego_depth_m[frame][prior.coverage]
             behind.setdefault(name, []).append(float(far.float().mean()))
     assert sum(behind["draw"]) > 0.1 and sum(behind["leave out"]) < 0.2 * sum(behind["draw"])
@@ -168,9 +168,9 @@ def test_flicker_of_depth_changes_no_class():
     off = torch.randn(5, 1, SIZE // 8, generator=torch.Generator().manual_seed(1))
     depth_m *= 1 + 0.03 * off.repeat_interleave(8, 2)
     still = torch.zeros(5, SIZE, SIZE, dtype=torch.bool)
-    seen = classes_of(depth_m, still, [1.2, 0.0, 1.0], [-0.5, 0.0, WALL_M])
-    assert {*seen.unique().tolist()} >= {UNOBSERVED, DOUBTFUL, NOW}
-    assert torch.equal(seen, seen[:1].expand_as(seen))
+    classes = classes_of(depth_m, still, [1.2, 0.0, 1.0], [-0.5, 0.0, WALL_M])
+    assert {*classes.unique().tolist()} >= {UNOBSERVED, DOUBTFUL, NOW}
+    assert torch.equal(classes, classes[:1].expand_as(classes))
 
 
 def test_what_moves_hides_only_what_is_right_behind_it():

@@ -98,11 +98,11 @@ def test_torch_equals_reference(options, count, splat):
 )
 def test_what_does_not_fit_at_once_gives_the_same_picture(options, limit, most, monkeypatch, splat):
     points = points_on_two_planes()
-    whole = splat(points, 64, 56, options)
+    at_once = splat(points, 64, 56, options)
     monkeypatch.setattr(f"egox_core.prior.splat_torch.{limit}", most)
     parts = splat(points, 64, 56, options)
-    assert torch.equal(whole.coverage, parts.coverage)
-    assert torch.allclose(whole.rgb, parts.rgb, atol=1e-5)  # sums in another order
+    assert torch.equal(at_once.coverage, parts.coverage)
+    assert torch.allclose(at_once.rgb, parts.rgb, atol=1e-5)  # sums in another order
 
 
 def test_a_patch_covers_exactly_its_pixels(splat):

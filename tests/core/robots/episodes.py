@@ -69,7 +69,7 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
     """Run ``number``, whose first frame has the number that it has in a set of such runs."""
     torch.manual_seed(number)
     first = number * count
-    (made,) = make_episodes(
+    (first_episode,) = make_episodes(
         f"run {number}",
         ("pour water", "open the door", "fold a shirt")[number % 3],
         numbered(EXO, first, count),
@@ -78,15 +78,15 @@ def episode(number: int, count: int = FRAMES, source_fps: float = 10.0, **more) 
         hands(count),
         **{"fps": 10, **more},
     )
-    return made
+    return first_episode
 
 
 def with_maps(number: int) -> Episode:
     """Make a run that has depth and classes, too."""
     depth_m = torch.linspace(0.4, 6, EGO[0] * EGO[1]).view(*EGO).repeat(FRAMES, 1, 1)
     depth_m[:, :8] = torch.nan
-    seen = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).repeat_interleave(16)
-    return episode(number, depth_m=depth_m, seen=seen.expand(FRAMES, *EGO))
+    classes = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).repeat_interleave(16)
+    return episode(number, depth_m=depth_m, seen=classes.expand(FRAMES, *EGO))
 
 
 def rows_of(folder: Path, series: str) -> list[dict]:
@@ -99,7 +99,7 @@ def rows_of(folder: Path, series: str) -> list[dict]:
 def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
     """Yield each index's row with its pictures by key, as the format says where they are: a picture
     is at from_timestamp + timestamp of its episode's file."""
-    info, shown = read_json(folder / "meta/info.json"), cache(decoded)
+    info, decode = read_json(folder / "meta/info.json"), cache(decoded)
     videos = {key: each for key, each in info["features"].items() if each["dtype"] == "video"}
     episodes = rows_of(folder, "meta/episodes")
     for row in rows_of(folder, "data"):
@@ -108,10 +108,10 @@ def frames_in_order(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]
         for key, each in videos.items():
             place = {name: at[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
             file = folder / info["video_path"].format(video_key=key, **place)
-            times, frames = shown(file, each["info"]["is_depth_map"])
-            wanted = at[f"videos/{key}/from_timestamp"] + row["timestamp"]
-            nearest = int(np.abs(times - wanted).argmin())
-            assert abs(times[nearest] - wanted) < 1e-4
+            times, frames = decode(file, each["info"]["is_depth_map"])
+            moment_s = at[f"videos/{key}/from_timestamp"] + row["timestamp"]
+            nearest = int(np.abs(times - moment_s).argmin())
+            assert abs(times[nearest] - moment_s) < 1e-4
             pictures[key] = frames[nearest]
         yield row, pictures
 

@@ -41,40 +41,42 @@ def track_of(number: int) -> HandTrack:
 
 
 def test_labels_lie_on_the_pixels_of_the_pictures_as_stored():
-    own, path, track = episode(1), trajectory(FRAMES, 10), track_of(1)
+    run, path, track = episode(1), trajectory(FRAMES, 10), track_of(1)
     world = track.in_world(path.exo)[0][:, :, TIPS, :]
-    turned, seen = path.ego.camera.project(
+    turned, in_picture = path.ego.camera.project(
         transform(path.ego.w2c[:, None], world)
     )  # the sensor's own way
-    known = seen & track.valid[..., None]
-    state = vectors_of(own.columns["observation.state"])[:, :, 3:]
-    for tips in (state, transform(poses_of(own, "ego_w2c")[:, None, :3], world)):
-        upright, _ = own.ego_camera.project(tips)
-        assert known.sum() > 100 and torch.allclose(turned[known], upright[known], atol=1e-4)
-    exo = transform(poses_of(own, "exo_w2c")[:, None, :3], world)
-    assert torch.allclose(exo[known], track.joints[:, :, TIPS, :][known])
-    for which, camera in (("ego", own.ego_camera), ("exo", own.exo_camera)):
+    known_tips = in_picture & track.valid[..., None]
+    state = vectors_of(run.columns["observation.state"])[:, :, 3:]
+    for tips in (state, transform(poses_of(run, "ego_w2c")[:, None, :3], world)):
+        upright, _ = run.ego_camera.project(tips)
+        assert known_tips.sum() > 100 and torch.allclose(
+            turned[known_tips], upright[known_tips], atol=1e-4
+        )
+    exo = transform(poses_of(run, "exo_w2c")[:, None, :3], world)
+    assert torch.allclose(exo[known_tips], track.joints[:, :, TIPS, :][known_tips])
+    for which, camera in (("ego", run.ego_camera), ("exo", run.exo_camera)):
         assert camera.quarter_turns == 0
-        assert (own.columns[f"egox.{which}_K"] == camera.intrinsics.flatten().numpy()).all()
-        both_ways = poses_of(own, f"{which}_w2c") @ poses_of(own, f"{which}_c2w")
+        assert (run.columns[f"egox.{which}_K"] == camera.intrinsics.flatten().numpy()).all()
+        both_ways = poses_of(run, f"{which}_w2c") @ poses_of(run, f"{which}_c2w")
         assert torch.allclose(both_ways, torch.eye(4, dtype=torch.float64))
 
 
 def test_an_action_is_the_next_state_from_this_head():
-    own = episode(1)
-    state, action = (vectors_of(own.columns[key]) for key in ("observation.state", "action"))
-    heads = poses_of(own, "ego_w2c")
+    run = episode(1)
+    state, action = (vectors_of(run.columns[key]) for key in ("observation.state", "action"))
+    heads = poses_of(run, "ego_w2c")
     step = (heads[:-1] @ heads[1:].inverse())[:, None]  # this head from the next one
     moved = state[1:] @ step[..., :3, :3].mT + POINTS * step[..., None, :3, 3]
-    valid, action_valid = own.columns["egox.hand_valid"], own.columns["egox.action_valid"]
+    valid, action_valid = run.columns["egox.hand_valid"], run.columns["egox.action_valid"]
     both = action_valid[:-1]
     assert torch.allclose(moved[both], action[:-1][both], atol=1e-6)
     assert valid[:, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 7
     assert action_valid[:, 0].tolist() == [True] * 2 + [False] * 3 + [True] * 7
-    held = state[2, 0]  # the last pose that was seen stands for the gap
-    assert torch.stack((*state[3:5, 0], *action[2:4, 0])).equal(held.expand(4, -1, -1))
+    held_pose = state[2, 0]  # the last pose that was seen stands for the gap
+    assert torch.stack((*state[3:5, 0], *action[2:4, 0])).equal(held_pose.expand(4, -1, -1))
     assert torch.allclose(moved[4, 0], action[4, 0], atol=1e-6), "where it is seen again"
-    assert own.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
+    assert run.columns["egox.action_repeated"].tolist() == [False] * 11 + [True]
     assert action[-1].equal(state[-1])
 
 
@@ -155,15 +157,21 @@ def test_a_policy_can_learn_from_what_is_missing():
             total = merged(total, of_episode(run, run.columns))
     assert len(columns) > 12
     for key in ("observation.state", "action"):
-        of = total[key]
-        for own in columns:
-            values = own[key]
-            assert np.abs((values - of["mean"]) / (of["std"] + 1e-8)).max() < 10
+        statistics = total[key]
+        for run_columns in columns:
+            values = run_columns[key]
+            assert np.abs((values - statistics["mean"]) / (statistics["std"] + 1e-8)).max() < 10
             assert (
-                np.abs(2 * (values - of["min"]) / (of["max"] - of["min"] + 1e-8) - 1).max() < 1.01
+                np.abs(
+                    2
+                    * (values - statistics["min"])
+                    / (statistics["max"] - statistics["min"] + 1e-8)
+                    - 1
+                ).max()
+                < 1.01
             )
             for hand in (0, 1):
-                if own["egox.hand_valid"][:, hand].any():
+                if run_columns["egox.hand_valid"][:, hand].any():
                     wrist = values[:, 24 * hand : 24 * hand + 3]
                     still = (np.diff(wrist, axis=0) == 0).all(1)
                     longest = max(map(len, "".join(map(str, still.astype(int))).split("0")))
@@ -171,14 +179,14 @@ def test_a_policy_can_learn_from_what_is_missing():
 
 
 def test_times_of_another_rate_take_the_nearest_frames():
-    own = episode(0, count=25, source_fps=24.0, resample=True)
-    times = own.columns["egox.source_time"]
-    assert len(own) == 11 and np.abs(times - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
+    run = episode(0, count=25, source_fps=24.0, resample=True)
+    times = run.columns["egox.source_time"]
+    assert len(run) == 11 and np.abs(times - np.arange(11) / 10).max() <= 0.5 / 24 + 1e-9
     frames = np.rint(times * 24).astype(int)
-    shown = [number_of(each.numpy()) for each in own.videos["observation.images.ego"][1]]
-    assert shown == frames.tolist()
+    numbers = [number_of(each.numpy()) for each in run.videos["observation.images.ego"][1]]
+    assert numbers == frames.tolist()
     turned = LENS.upright_poses(trajectory(25, 24.0).ego.w2c[frames])
-    assert torch.allclose(poses_of(own, "ego_w2c")[:, :3], turned)
+    assert torch.allclose(poses_of(run, "ego_w2c")[:, :3], turned)
     almost = torch.arange(49, dtype=torch.float64) / 29.97
     assert torch.equal(frames_at(almost, 30, False, "clip"), torch.arange(49))
     with refuses("uneven"):
@@ -186,17 +194,17 @@ def test_times_of_another_rate_take_the_nearest_frames():
 
 
 def test_a_pinhole_view_has_its_own_lens():
-    own = episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
-    lens, ray = own.ego_camera, torch.tensor([0.2, -0.1, 1.0])
+    pinhole_run = episode(2, rectify_deg=80.0, depth_m=torch.ones(FRAMES, 64, 64))
+    lens, ray = pinhole_run.ego_camera, torch.tensor([0.2, -0.1, 1.0])
     assert lens.lens == "pinhole" and lens.fx == pytest.approx(32 / math.tan(math.radians(40)))
-    assert np.allclose(own.columns["egox.ego_K"][0].reshape(3, 3), lens.intrinsics)
+    assert np.allclose(pinhole_run.columns["egox.ego_K"][0].reshape(3, 3), lens.intrinsics)
     before, after = (
         run.videos["observation.images.ego"][1][5, row, column].int()
-        for run in (episode(2), own)
+        for run in (episode(2), pinhole_run)
         for column, row in [run.ego_camera.project(ray)[0].round().long()]
     )
     assert (after - before).abs().max() < 3
-    assert (own.videos["observation.images.ego_depth"][1][:, 32, 32] == 1).all()
+    assert (pinhole_run.videos["observation.images.ego_depth"][1][:, 32, 32] == 1).all()
 
 
 def test_labels_are_held_against_what_a_detector_saw():
@@ -204,8 +212,8 @@ def test_labels_are_held_against_what_a_detector_saw():
     joints, _ = track.in_head(trajectory(FRAMES, 10))
     shifted = joints + torch.tensor([0.01, 0.0, 0.0]) * joints[..., 2:]
     exact, off, untested = (
-        episode(3, detected=seen).columns["egox.hand_label_px"]
-        for seen in (HandTrack.of_joints(joints), HandTrack.of_joints(shifted), None)
+        episode(3, detected=detected_track).columns["egox.hand_label_px"]
+        for detected_track in (HandTrack.of_joints(joints), HandTrack.of_joints(shifted), None)
     )
     valid = track.valid.numpy() & (exact >= 0)
     assert valid.sum() > 10 and exact[valid].max() < 1e-3
@@ -230,7 +238,7 @@ def test_a_true_video_tells_of_a_camera_that_is_wrong():
     points, _ = scene(take.exo_rgb, depth)
     turn = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
     turned = with_exo(depth, turn @ path.exo.pose)
-    beside, _ = scene(take.exo_rgb, turned)
+    turned_scene, _ = scene(take.exo_rgb, turned)
     shifted = path.ego.w2c.clone()
     shifted[:, 1, 3] += 0.1
     right, head_turned, head_shifted, exo_turned = (
@@ -239,7 +247,7 @@ def test_a_true_video_tells_of_a_camera_that_is_wrong():
             (points, path),
             (points, with_ego(path, w2c=turn @ path.ego.w2c)),
             (points, with_ego(path, w2c=shifted)),
-            (beside, replace(path, exo=turned.exo)),
+            (turned_scene, replace(path, exo=turned.exo)),
         )
     )
     assert right.fits == 1 and right.path_deg.max() < 1

@@ -56,16 +56,16 @@ def write(folder: Path, count: int, options: SetOptions = SMALL) -> None:
 def test_each_index_gives_the_frame_that_was_written_there(tmp_path):
     write(tmp_path, 7)
     assert len({*tmp_path.glob("videos/*/*/*.mp4")}) > 4, "several files and folders"
-    whole = [episode(number) for number in range(7)]
+    episodes_written = [episode(number) for number in range(7)]
     for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
         number, frame = divmod(index, FRAMES)
         assert (row["index"], row["episode_index"]) == (index, number)
         assert set(row) == set(COLUMNS)
         for key, picture in pictures.items():
             assert number_of(picture) == index
-            written = whole[number].videos[key][1][frame].numpy()
+            written = episodes_written[number].videos[key][1][frame].numpy()
             assert np.abs(picture.astype(float) - written).mean() < 3
-        for key, values in whole[number].columns.items():
+        for key, values in episodes_written[number].columns.items():
             np.testing.assert_allclose(row[key], values[frame], atol=1e-6, equal_nan=False)
     assert index == 7 * FRAMES - 1
 
@@ -80,24 +80,24 @@ def test_info_tasks_and_statistics_are_of_what_is_there(tmp_path):
     assert [each["task_index"] for each in tasks] == [0, 1, 2]
     episodes, card = rows_of(tmp_path, "meta/episodes"), (tmp_path / "README.md").read_text("utf-8")
     for row in frames:
-        own = episodes[row["episode_index"]]
-        assert own["dataset_from_index"] <= row["index"] < own["dataset_to_index"]
-        assert own["tasks"] == [tasks[row["task_index"]]["task"]]
-    found = read_json(tmp_path / "meta/stats.json")
-    assert set(found) == set(info["features"])
-    assert all(f"`{key}`" in card for key in found if key.startswith(("obs", "egox", "action")))
+        row_episode = episodes[row["episode_index"]]
+        assert row_episode["dataset_from_index"] <= row["index"] < row_episode["dataset_to_index"]
+        assert row_episode["tasks"] == [tasks[row["task_index"]]["task"]]
+    stats = read_json(tmp_path / "meta/stats.json")
+    assert set(stats) == set(info["features"])
+    assert all(f"`{key}`" in card for key in stats if key.startswith(("obs", "egox", "action")))
     assert "ego_depth" not in card
     state = np.array([row["observation.state"] for row in frames])
-    for name, of in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
-        expected = of(state, 0)
+    for name, reduce in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
+        expected = reduce(state, 0)
         if name == "std":  # of each episode at least the floor
-            assert (np.array(found["observation.state"][name]) >= np.minimum(expected, 0.02)).all()
-            expected = np.maximum(expected, found["observation.state"][name])
-        np.testing.assert_allclose(found["observation.state"][name], expected, atol=1e-6)
+            assert (np.array(stats["observation.state"][name]) >= np.minimum(expected, 0.02)).all()
+            expected = np.maximum(expected, stats["observation.state"][name])
+        np.testing.assert_allclose(stats["observation.state"][name], expected, atol=1e-6)
 
 
 def without_hands(number: int) -> Episode:
-    (made,) = make_episodes(
+    (first_episode,) = make_episodes(
         f"run {number}",
         "pour",
         numbered(EXO, 0, FRAMES),
@@ -106,7 +106,7 @@ def without_hands(number: int) -> Episode:
         None,
         fps=10,
     )
-    return made
+    return first_episode
 
 
 def test_hands_are_in_all_episodes_or_in_none(tmp_path):
@@ -171,18 +171,20 @@ def test_depth_and_classes_come_back(tmp_path):
         robots.append(with_maps(0))
         with refuses("ego_depth.*than the set's.*same kinds"):
             robots.append(episode(1))
-    own = with_maps(0).videos
+    videos = with_maps(0).videos
     for row, pictures in frames_in_order(tmp_path):
-        depth, seen = (
-            own[f"observation.images.{key}"][1][row["frame_index"], ..., 0].numpy()
+        depth, classes = (
+            videos[f"observation.images.{key}"][1][row["frame_index"], ..., 0].numpy()
             for key in ("ego_depth", "ego_seen")
         )
-        known = np.isfinite(depth)
+        known_mask = np.isfinite(depth)
         read = pictures["observation.images.ego_depth"]
         half_a_code = 1.65e-4 * (depth + 3.5)  # 1 mm at 2.6 m
-        assert (np.abs(read - depth) <= half_a_code)[known].all()
-        assert (read[~known] < 0.011).all()
-        assert np.abs(pictures["observation.images.ego_seen"][..., 0] - seen.astype(int)).max() < 2
+        assert (np.abs(read - depth) <= half_a_code)[known_mask].all()
+        assert (read[~known_mask] < 0.011).all()
+        assert (
+            np.abs(pictures["observation.images.ego_seen"][..., 0] - classes.astype(int)).max() < 2
+        )
 
 
 def test_what_does_not_belong_is_refused(tmp_path):
@@ -214,9 +216,11 @@ def edited(folder: Path, how: str) -> None:
     for file in (*folder.glob("data/*/*"), *folder.glob("meta/episodes/*/*")):
         table = pq.read_table(file)
         if how == "delete":
-            own = ("egox/", "first_episode", "bytes")
+            our_words = ("egox/", "first_episode", "bytes")
             ours = [
-                name for name in table.schema.names if name.startswith(own) or name.endswith(own)
+                name
+                for name in table.schema.names
+                if name.startswith(our_words) or name.endswith(our_words)
             ]
             table = table.drop_columns(ours)
         if "task_index" in table.schema.names:
@@ -353,20 +357,20 @@ def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, monkeypatch):
     for count in (1, 2, 3):
         write(tmp_path / "before", count)
     for moved in (1, 3, 5):
-        own, left = tmp_path / f"after_{moved}", iter(range(moved))
+        killed_set, left = tmp_path / f"after_{moved}", iter(range(moved))
 
         def killed(source, target, left=left, replace=os.replace) -> None:
             if Path(source).name.startswith("staged_") and next(left, None) is None:
                 raise KeyboardInterrupt
             replace(source, target)
 
-        shutil.copytree(tmp_path / "before", own)
-        with open_set(own, SMALL) as robots, monkeypatch.context() as patched:
+        shutil.copytree(tmp_path / "before", killed_set)
+        with open_set(killed_set, SMALL) as robots, monkeypatch.context() as patched:
             patched.setattr(robot_set.os, "replace", killed)
             with pytest.raises(KeyboardInterrupt):
                 robots.append(episode(3))
-        write(own, 4)
-        assert_same(tmp_path / "undisturbed", own)
+        write(killed_set, 4)
+        assert_same(tmp_path / "undisturbed", killed_set)
 
 
 @pytest.mark.slow

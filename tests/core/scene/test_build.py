@@ -120,27 +120,27 @@ def test_the_range_of_depth_is_the_released_filters():
     padded, inside = np.pad(stack, 2), np.pad(np.ones(stack.shape, bool), 2)
     expected = np.empty_like(stack)
     for v, u in np.ndindex(*stack.shape):
-        window, there = padded[v : v + 5, u : u + 5], inside[v : v + 5, u : u + 5]
-        expected[v, u] = (window[there].max() - window[there].min()) / window.mean()
+        window, window_mask = padded[v : v + 5, u : u + 5], inside[v : v + 5, u : u + 5]
+        expected[v, u] = (window[window_mask].max() - window[window_mask].min()) / window.mean()
     expected[depth.isnan().numpy()] = np.nan
     assert np.allclose(depth_range(depth).numpy(), expected, rtol=1e-4, equal_nan=True)
 
 
 def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take):
-    known, derived = (
+    masked_scene, derived = (
         build_scene(take.exo_rgb, d)
         for d in (take.depth_video(), replace(take.depth_video(), dynamic=None))
     )
-    assert WARNING in derived.notes and WARNING not in known.notes
-    for scene in (known, derived):
+    assert WARNING in derived.notes and WARNING not in masked_scene.notes
+    for scene in (masked_scene, derived):
         mean = scene.mean_static()
         # Whole pixels of one surface in both: the mean of exact depth is that depth.
         assert 0.5 * len(scene.static) < len(mean) and bool((mean.instance == 0).all())
-    asked = []
-    known.mean_static(lambda step, total, stage: asked.append(stage))
-    assert len(asked) == 18 and set(asked) == {"average the static background"}
-    both = fuse_scenes([known, known]).mean_background()
-    assert len(both) == 2 * len(known.mean_static())
+    stages = []
+    masked_scene.mean_static(lambda step, total, stage: stages.append(stage))
+    assert len(stages) == 18 and set(stages) == {"average the static background"}
+    both = fuse_scenes([masked_scene, masked_scene]).mean_background()
+    assert len(both) == 2 * len(masked_scene.mean_static())
     w2c = take.exo.pose.repeat(17, 1, 1)
     w2c[:, 0, 3] += torch.linspace(0, 0.1, 17)
     moving = build_scene(take.exo_rgb, with_exo(take.depth_video(), w2c))
@@ -148,8 +148,13 @@ def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take):
 
 
 def test_long_clips_are_sampled_evenly():
-    chosen = sample_frames(480, 49)
-    assert len(chosen) == 49 and chosen[0] == 0 and chosen[-1] == 479 and len(set(chosen)) == 49
+    frames_chosen = sample_frames(480, 49)
+    assert (
+        len(frames_chosen) == 49
+        and frames_chosen[0] == 0
+        and frames_chosen[-1] == 479
+        and len(set(frames_chosen)) == 49
+    )
     assert sample_frames(5, 49) == [0, 1, 2, 3, 4]
     assert (sample_frames(9, 3), sample_frames(10, 1), sample_frames(0, 3)) == ([0, 4, 8], [0], [])
 
@@ -159,8 +164,8 @@ def test_what_moves_is_found(noise):
     frames, depth, moving = wall_with_ball(noise)
     background = fuse_static(frames, depth)
     for t in (2, 6, 9):
-        found = derive_dynamic(frames[t], depth[t], background)
-        iou = (found & moving[t]).sum() / (found | moving[t]).sum()
+        moving_mask = derive_dynamic(frames[t], depth[t], background)
+        iou = (moving_mask & moving[t]).sum() / (moving_mask | moving[t]).sum()
         assert iou >= 0.85, f"frame {t}: {float(iou):.2f}"
 
 
@@ -243,8 +248,11 @@ def test_who_leaves_is_voted_out_of_a_moving_camera_s_scene():
     z = scene.static.xyz[:, 2]
     assert len(scene.static) < 1.3 * H * W and float((z < 3).float().mean()) < 0.01
     assert float((z - z.median()).abs().quantile(0.95)) < 0.03 * 4
-    found, true = scene.moving.mask(6), balls[6]
-    assert float((found & true).sum() / true.sum()) > 0.8 and float((found & ~true).sum()) < 80
+    moving_mask, true = scene.moving.mask(6), balls[6]
+    assert (
+        float((moving_mask & true).sum() / true.sum()) > 0.8
+        and float((moving_mask & ~true).sum()) < 80
+    )
 
 
 def test_edges_and_strays():

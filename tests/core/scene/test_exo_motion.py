@@ -64,36 +64,46 @@ def off(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
 )
 def test_poses_and_depth(kind, motion, degrees, metres):
     frames, depth, exact = clip(kind)
-    mended, found = estimate_exo_motion(frames, depth)
+    mended, motion_report = estimate_exo_motion(frames, depth)
     turn, way = off(mended.exo.pose, exact.exo.pose)
-    assert found.motion == motion and turn <= degrees and way <= metres + 1e-9
-    assert f"the exo camera {motion}" in found.text() and "warning" not in found.text()
+    assert motion_report.motion == motion and turn <= degrees and way <= metres + 1e-9
+    assert (
+        f"the exo camera {motion}" in motion_report.text() and "warning" not in motion_report.text()
+    )
     wrong, less = (torch.log(d.depth_m / exact.depth_m).flatten(1) for d in (depth, mended))
     flicker = [d.median(1).values.diff().std() for d in (wrong, less)]
     assert flicker[1] < 0.5 * flicker[0]
     assert (less - less.median()).abs().mean() < (wrong - wrong.median()).abs().mean()
     if kind == "pan":
         base = exact.exo.pose[5]
-        placed, _ = estimate_exo_motion(frames, with_exo(depth, base))
-        assert torch.equal(placed.exo.pose, compose(mended.exo.pose, base))
+        placed_depth, _ = estimate_exo_motion(frames, with_exo(depth, base))
+        assert torch.equal(placed_depth.exo.pose, compose(mended.exo.pose, base))
         camera = depth.exo.camera
         fov = 2 * np.degrees(np.arctan(camera.width / 2 / camera.fx))
         longer = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
-        _, found = estimate_exo_motion(frames, replace(depth, exo=replace(depth.exo, lens=longer)))
-        seen = re.search(r"warning: the pictures are those of a turn seen (\d+)°", found.text())
-        assert seen and float(seen[1]) == pytest.approx(fov, abs=1.5)
+        _, motion_report = estimate_exo_motion(
+            frames, replace(depth, exo=replace(depth.exo, lens=longer))
+        )
+        match = re.search(
+            r"warning: the pictures are those of a turn seen (\d+)°", motion_report.text()
+        )
+        assert match and float(match[1]) == pytest.approx(fov, abs=1.5)
 
 
 def test_a_given_path_is_checked_and_scaled():
     frames, depth, exact = clip("walk")
     path = exact.exo.pose
-    mended, found = estimate_exo_motion(frames, with_exo(depth, path))
-    assert torch.equal(mended.exo.pose, path) and found.agree > 0.8 and found.depth_spread < 0.05
+    mended, motion_report = estimate_exo_motion(frames, with_exo(depth, path))
+    assert (
+        torch.equal(mended.exo.pose, path)
+        and motion_report.agree > 0.8
+        and motion_report.depth_spread < 0.05
+    )
     half = CameraPath.of_exo(None, from_start(path) * torch.tensor([1, 1, 1, 0.5]))
     of_another = replace(half, world="unknown")
-    scaled, found = estimate_exo_motion(frames, depth, "auto", of_another)
+    scaled, motion_report = estimate_exo_motion(frames, depth, "auto", of_another)
     assert scaled.exo.world == "exo"
-    assert "scale from the depth: x " in found.text()
+    assert "scale from the depth: x " in motion_report.text()
     assert off(scaled.exo.pose, path)[1] < 0.08
     other = clip("shake")[2].exo
     for wrong, why in ((half, "times its travel"), (other, "% of the mat")):
@@ -102,8 +112,8 @@ def test_a_given_path_is_checked_and_scaled():
     with refuses("given path of the exo camera: .*motion 'stands'"):
         estimate_exo_motion(frames, depth, "stands", exact.exo)
     blank = torch.full_like(frames, 128)
-    kept, found = estimate_exo_motion(blank, depth, "auto", exact.exo)
-    assert torch.equal(kept.exo.pose, path) and "isn't checked" in found.text()
+    kept_depth, motion_report = estimate_exo_motion(blank, depth, "auto", exact.exo)
+    assert torch.equal(kept_depth.exo.pose, path) and "isn't checked" in motion_report.text()
     with refuses("given path of the exo camera: got the background can't be followed"):
         estimate_exo_motion(blank, depth, "auto", of_another)
 
@@ -127,8 +137,8 @@ def test_a_rolling_shutter_isnt_taken_for_travel():
         rolled.append(cv2.remap(frames[0].numpy(), at, None, cv2.INTER_LINEAR))
     poses = torch.from_numpy(np.pad(turned(np.arange(T)), ((0, 0), (0, 0), (0, 1))))
     depth = DepthVideo(depth_m=torch.full((T, *SIZE[::-1]), 3.0), exo=CameraPath.of_exo(camera))
-    mended, found = estimate_exo_motion(torch.from_numpy(np.stack(rolled)), depth)
-    assert found.motion == "turns" and "warning" not in found.text()
+    mended, motion_report = estimate_exo_motion(torch.from_numpy(np.stack(rolled)), depth)
+    assert motion_report.motion == "turns" and "warning" not in motion_report.text()
     assert off(mended.exo.pose, poses)[0] < 0.5
 
 
@@ -142,14 +152,14 @@ def test_what_cant_be_followed_is_refused():
     frames, depth, exact = clip("walk")
     gaps = frames.clone()
     gaps[4:9] = 128
-    kept, found = estimate_exo_motion(gaps, depth)
-    assert kept is depth and "frames 4 to 8 can't be followed" in found.text()
+    kept_depth, motion_report = estimate_exo_motion(gaps, depth)
+    assert kept_depth is depth and "frames 4 to 8 can't be followed" in motion_report.text()
     with refuses("motion of the exo camera: .*frames 4 to 8.*Fix"):
         estimate_exo_motion(gaps, depth, "moves")
     gaps = frames.clone()
     gaps[5] = 128  # one frame is interpolated
-    mended, found = estimate_exo_motion(gaps, depth)
-    assert found.motion == "moves" and off(mended.exo.pose, exact.exo.pose)[1] < 0.1
+    mended, motion_report = estimate_exo_motion(gaps, depth)
+    assert motion_report.motion == "moves" and off(mended.exo.pose, exact.exo.pose)[1] < 0.1
 
 
 @pytest.mark.parametrize("kind", ["pan", "walk"])
@@ -157,14 +167,14 @@ def test_the_adjustment_is_that_of_scipy(kind):
     """Every so many of a clip's points, in four frames."""
     frames, depth, _ = clip(kind)
     nothing = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
-    found = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(nothing))
-    some = np.arange(0, len(found.home), len(found.home) // 20)
-    rows = np.isin(found.point, some)
+    all_tracks = find_tracks(frames[::4], depth.depth_m[::4], depth.exo.camera, list(nothing))
+    some = np.arange(0, len(all_tracks.home), len(all_tracks.home) // 20)
+    rows = np.isin(all_tracks.point, some)
     tracks = replace(
-        found,
-        point=np.searchsorted(some, found.point[rows]),
-        **{key: getattr(found, key)[some] for key in ("home", "ray", "depth_m", "home_uv")},
-        **{key: getattr(found, key)[rows] for key in ("frame", "plane", "map_m", "uv", "px")},
+        all_tracks,
+        point=np.searchsorted(some, all_tracks.point[rows]),
+        **{key: getattr(all_tracks, key)[some] for key in ("home", "ray", "depth_m", "home_uv")},
+        **{key: getattr(all_tracks, key)[rows] for key in ("frame", "plane", "map_m", "uv", "px")},
     )
     fit = adjust(tracks, turns=kind == "pan")
     assert fit.cost == pytest.approx(adjust_reference(tracks, fit, turns=kind == "pan"), rel=1e-3)

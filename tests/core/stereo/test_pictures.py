@@ -64,8 +64,8 @@ def test_flat_screen_lies_where_it_is_said():
     form = StereoForm(layout="flat", eye_px=64, screen_m=2.0)
     left, right = form.rays(CAMERA)
     side = ((torch.arange(64).double() + 0.5) / 32 - 1) * np.tan(np.radians(form.fov_deg / 2))
-    seen = torch.stack((*torch.meshgrid(side, side, indexing="xy"), torch.ones(64, 64)), -1)
-    assert torch.allclose((left + right) / 2, seen)
+    screen_rays = torch.stack((*torch.meshgrid(side, side, indexing="xy"), torch.ones(64, 64)), -1)
+    assert torch.allclose((left + right) / 2, screen_rays)
     assert torch.allclose(2 * left - torch.tensor([0.063, 0.0, 0.0]), 2 * right, atol=1e-6)
     wrong = {"eye_px": 4096}, {"eye_px": 101}, {"layout": "a"}, {"stabilise": "b"}, {"eyes_m": 0.3}
     for each in wrong:
@@ -75,13 +75,13 @@ def test_flat_screen_lies_where_it_is_said():
 
 def children(data: bytes) -> dict[bytes, bytes]:
     """Read boxes by name, from their public form: size, four letters, content."""
-    found, at = {}, 0
+    boxes, at = {}, 0
     while at < len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         assert 8 <= size <= len(data) - at
-        found[kind] = data[at + 8 : at + size]
+        boxes[kind] = data[at + 8 : at + size]
         at += size
-    return found
+    return boxes
 
 
 def test_boxes_are_read_back(tmp_path):
@@ -108,8 +108,8 @@ def test_boxes_are_read_back(tmp_path):
     bounds = struct.unpack(">5I", projection[b"equi"])
     assert projection[b"prhd"] == bytes(16) and bounds == (0, 0, 0, 2**30, 2**30)
     if probe := shutil.which("ffprobe"):
-        said = subprocess.check_output([probe, "-show_streams", path], text=True)
-        assert "type=side by side" in said and "projection=tiled equirectangular" in said
+        text = subprocess.check_output([probe, "-show_streams", path], text=True)
+        assert "type=side by side" in text and "projection=tiled equirectangular" in text
     path.write_bytes(b"no film at all")
     with refuses("without one index"):
         mark_stereo(path, half_sphere=True)

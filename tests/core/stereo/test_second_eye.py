@@ -57,17 +57,19 @@ def room():
 
 def test_right_eye_is_the_ray_traced_one(room):
     """30 dB where exo observed, the issue's bar."""
-    given, take = room
-    there = take.ego.w2c.clone()
-    there[..., 3] -= FORM.eyes_m * sensor_from_upright(1)[:, 0]
+    left_eye, take = room
+    right_w2c = take.ego.w2c.clone()
+    right_w2c[..., 3] -= FORM.eyes_m * sensor_from_upright(1)[:, 0]
     neighbours = crease_neighbours(take.scene)
-    renderer = Renderer(take.scene, replace(take.ego, w2c=there), neighbours, ROOM.edge_samples)
+    renderer = Renderer(take.scene, replace(take.ego, w2c=right_w2c), neighbours, ROOM.edge_samples)
     truth = renderer.full([0], take.scene.indices(head=False)).rgb.view(SIDE, SIDE, 3)
-    (eye,) = iter_second_eye(*given, torch.tensor([[FORM.eyes_m, 0.0, 0.0]]))
+    (eye,) = iter_second_eye(*left_eye, torch.tensor([[FORM.eyes_m, 0.0, 0.0]]))
     hole = eye.source.isnan().any(-1)
     column, row = eye.source.nan_to_num(0.0).round().long().unbind(-1)
-    seen = eye.observed[row.clamp(0, SIDE - 1), column.clamp(0, SIDE - 1)] & ~hole
-    error, unmoved = ((each - truth)[seen].square().mean() for each in (eye.rgb, given[0][0]))
+    seen_mask = eye.observed[row.clamp(0, SIDE - 1), column.clamp(0, SIDE - 1)] & ~hole
+    error, unmoved = (
+        (each - truth)[seen_mask].square().mean() for each in (eye.rgb, left_eye[0][0])
+    )
     assert error < 1e-3 and unmoved > 10 * error
     assert eye.rgb.isfinite().all() and 0.005 < hole.float().mean() < 0.1
 
@@ -101,27 +103,27 @@ def test_a_wall_before_the_nose_is_warned_of():
     camera = CameraModel.pinhole(64, 64, 32.0)
     video = (camera.pixel_rays()[0] / 2 + 0.5).expand(2, -1, -1, -1)
     depth = DepthVideo(depth_m=torch.full((2, 64, 64), 0.2), exo=CameraPath.of_exo(camera))
-    given = (
+    left_eye = (
         video,
         build_scene(video, depth),
         path_of(still(2), camera),
         StereoForm(stabilise="off", eyes_m=0.05),
     )
     reports = []
-    eye = second_eye(*given, progress=lambda *report: reports.append(report))
+    eye = second_eye(*left_eye, progress=lambda *report: reports.append(report))
     assert "is nearer than 0.3 m" in eye.warnings()[-1]
     off = eye.rgb[:, 8:-8, 8:-16] - video[:, 8:-8, 16:-8]
     assert off.abs().mean() < 0.002
     reports.pop()
     with pytest.raises(IndexError):  # as a cancel at the last report
-        second_eye(*given, progress=lambda *_: reports.pop())
+        second_eye(*left_eye, progress=lambda *_: reports.pop())
 
 
 def test_what_is_made_up_stays_off_and_what_is_seen_stays_near():
     observed = torch.zeros(16, 16, dtype=torch.bool)
     observed[4:9, 4:9] = True
-    whole = whole_nearness(torch.full((16, 16), 1 / 0.2), observed)
-    assert torch.allclose(whole, torch.where(observed, 1 / 0.2, 1 / 0.4))
+    nearness = whole_nearness(torch.full((16, 16), 1 / 0.2), observed)
+    assert torch.allclose(nearness, torch.where(observed, 1 / 0.2, 1 / 0.4))
 
 
 def test_cracks_are_no_wide_holes():

@@ -83,10 +83,12 @@ def test_a_mask_says_what_it_means(tmp_path):
         with refuses("may mean what is valid or what moves.*valid or dynamic.*a.pop"):
             load(tmp_path, **{key: mask.astype(dtype)})
     # As MoGe writes it: the map itself has no value there.
-    told, notes = load(tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf))
-    assert torch.equal(told.valid, torch.from_numpy(mask)) and "mask leaves out what" in notes
-    known, _ = load(tmp_path, valid=mask)
-    assert torch.equal(known.valid, torch.from_numpy(mask)) and known.dynamic is None
+    masked_depth, notes = load(tmp_path, mask=mask, depth=np.where(mask, DEPTH, np.inf))
+    assert (
+        torch.equal(masked_depth.valid, torch.from_numpy(mask)) and "mask leaves out what" in notes
+    )
+    valid_depth, _ = load(tmp_path, valid=mask)
+    assert torch.equal(valid_depth.valid, torch.from_numpy(mask)) and valid_depth.dynamic is None
     moves, notes = load(tmp_path, dynamic=~mask, scale=np.array(2.0), conf=DEPTH)
     assert moves.dynamic is not None and bool(moves.dynamic[:, :4].all())
     assert "scale (2) isn't applied" in notes and "not used: conf" in notes

@@ -102,9 +102,9 @@ def test_every_form_gives_the_frames_by_index(tmp_path, kind):
     expected = depth_frames()[[2, 5, 5, 9, 11], :, 2:82].astype(np.float32)
     assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
-    said = f"{path.name}: 4 frames, 0.0 % of the pixels invalid"
+    words = f"{path.name}: 4 frames, 0.0 % of the pixels invalid"
     plain = [note for note in source.notes if note.kind != RemarkKind.FRAMES]
-    assert plain == [Remark(said)] and len(source.notes) == 2, "one is used twice"
+    assert plain == [Remark(words)] and len(source.notes) == 2, "one is used twice"
     camera = depth.exo.camera
     assert (camera.cx, camera.cy, camera.fx, camera.stored_size) == (40, 24, 70, (80, 48))
     assert depth.frames.indices.tolist() == [2, 5, 5, 9, 11] and depth.exo.frames.times_s[1] == 0.25
@@ -165,8 +165,8 @@ def test_other_shapes_are_refused(tmp_path):
 )
 def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
     sizes, expected = case.split(" -> ")
-    source, used, (width, height) = (tuple(map(int, s.split("x"))) for s in sizes.split())
-    frames = selection([0], source, used)
+    source, used_size, (width, height) = (tuple(map(int, s.split("x"))) for s in sizes.split())
+    frames = selection([0], source, used_size)
     y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
     file = npz(tmp_path, (2 + x + 2 * y).astype(np.float32)[None])
     exact = CameraModel(
@@ -182,7 +182,9 @@ def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
     assert (len(read.notes) == 3) == bool(expected)
     left, top, w, h = frames.rectangle
     at = 2 + (left + w / 2) / source[0] + 2 * (top + h / 4) / source[1]
-    middle = read.depth.depth_m[0, used[1] // 4 - 1 : used[1] // 4 + 1, used[0] // 2 - 1 :][:, :2]
+    middle = read.depth.depth_m[
+        0, used_size[1] // 4 - 1 : used_size[1] // 4 + 1, used_size[0] // 2 - 1 :
+    ][:, :2]
     assert float(middle.mean()) == pytest.approx(at, abs=1e-3)
     camera = read.depth.exo.camera.intrinsics
     assert torch.allclose(camera, frames.camera(exact).intrinsics, rtol=4e-3)
@@ -190,7 +192,7 @@ def test_sides_rounded_for_a_network_are_stretched_back(case, tmp_path):
         with open_depth(file) as opened:
             map_m = torch.from_numpy(next(iter(opened.read([0])))[0])[None]
         host = DepthVideo(depth_m=map_m, exo=CameraPath.of_exo(exact.rescale(width, height)))
-        fitted, note = fit_depth_size(host, *used, frames=frames)
+        fitted, note = fit_depth_size(host, *used_size, frames=frames)
         assert torch.equal(fitted.depth_m, read.depth.depth_m) and note == read.notes[1].text
         assert torch.allclose(fitted.exo.camera.intrinsics, camera)
 
@@ -250,14 +252,14 @@ def test_bad_files_are_refused(tmp_path):
     ):
         np.savez(tmp_path / "depth.npz", **arrays)
         refuse(tmp_path / "depth.npz", message)
-    whole = depth_frames()
+    frames = depth_frames()
     folder = tmp_path / "frames"
     folder.mkdir()
     refuse(folder, "none")
-    np.save(folder / "0.npy", whole[0])
-    np.save(folder / "2.npy", whole[2])
+    np.save(folder / "0.npy", frames[0])
+    np.save(folder / "2.npy", frames[2])
     refuse(folder, "no file for frame 1")
-    np.save(folder / "1.npy", whole[1][:-1])
+    np.save(folder / "1.npy", frames[1][:-1])
     refuse(folder, "as the first")
     cv2.imwrite(str(folder / "3.png"), np.zeros((4, 4), np.uint8))
     refuse(folder, "one kind")
@@ -296,8 +298,8 @@ def test_files_go_by_the_number_that_changes(case):
         with refuses(expected.removeprefix("refused ")):
             numbered_files("depth", files, (".png",))
         return
-    found = numbered_files("depth", files, (".png",))[1]
-    assert [found.index(name) for name in files] == [*map(int, expected.split())]
+    ordered = numbered_files("depth", files, (".png",))[1]
+    assert [ordered.index(name) for name in files] == [*map(int, expected.split())]
 
 
 @pytest.mark.parametrize(
@@ -380,17 +382,19 @@ def test_a_data_window_is_placed_in_the_display_window(tmp_path, left, top, widt
 
 
 def test_long_clips_are_mapped_from_disk(monkeypatch):
-    kept = FrameStore(6, (5, 7), np.float32)
+    frame_store = FrameStore(6, (5, 7), np.float32)
     monkeypatch.setattr("egox_core.frame_store.MEMORY_LIMIT", 100)
     mapped = FrameStore(6, (5, 7), np.float32)
     frames = np.arange(6 * 35, dtype=np.float32).reshape(6, 5, 7)
     for frame in frames:
-        kept.append(frame)
+        frame_store.append(frame)
         mapped.append(frame)
     mapped = mapped.tensor()
-    assert torch.equal(kept.tensor(), mapped) and torch.equal(mapped, torch.from_numpy(frames))
+    assert torch.equal(frame_store.tensor(), mapped) and torch.equal(
+        mapped, torch.from_numpy(frames)
+    )
     drop_pages(mapped)
-    drop_pages(kept.tensor())
+    drop_pages(frame_store.tensor())
     assert torch.equal(mapped, torch.from_numpy(frames))
     assert torch.equal(store_frames(iter(mapped), 6), mapped)
     with pytest.raises(RuntimeError):
@@ -423,8 +427,8 @@ def test_clips_of_a_packed_take_cost_one_pass(tmp_path, monkeypatch, keep_bytes,
                 )
         total = sum(unpacked)
         ((back, _),) = source.read([2])
-    whole = depth.nbytes + depth.size
-    assert 0.9 * whole < total < most * whole or most > 2 and total > most * whole
+    take_bytes = depth.nbytes + depth.size
+    assert 0.9 * take_bytes < total < most * take_bytes or most > 2 and total > most * take_bytes
     assert np.array_equal(back, depth[2])  # going back is allowed, and costs a new pass
 
 
@@ -458,6 +462,6 @@ def test_a_header_that_claims_frames_that_are_not_there_is_named(tmp_path, kind)
         with zipfile.ZipFile(path, "w", method) as archive:
             archive.writestr("depth_m.npy", content)
             archive.writestr("other.npy", other.getvalue())
-    said = r"depth depth\.np.*32 bytes.*128 bytes"
-    with refuses(said), open_depth(path) as source:
+    words = r"depth depth\.np.*32 bytes.*128 bytes"
+    with refuses(words), open_depth(path) as source:
         list(source.read(list(range(8))))

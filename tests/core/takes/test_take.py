@@ -72,8 +72,8 @@ def test_a_take_that_states_only_k_of_another_ego_camera_is_told(
     remarks.append("; ".join(map(str, raw.notes)))
     assert [("quarter_turns" in remark) for remark in remarks] == [told] * 3
     declared = load_take(tmp_path / "take", frame_count=5, camera_preset="pinhole")
-    _, beside = stages.path(tmp_path / "take/meta.json", camera="aria_released")
-    assert "turns" not in declared.notes.placed + beside.placed
+    _, path_notes = stages.path(tmp_path / "take/meta.json", camera="aria_released")
+    assert "turns" not in declared.notes.placed + path_notes.placed
     upright = preset_camera("pinhole", 448)
     write_json(tmp_path / "take/meta.json", {**content, "ego_camera": upright.to_json()})
     stated = load_take(tmp_path / "take", frame_count=5, ego_size=448)

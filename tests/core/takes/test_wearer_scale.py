@@ -70,17 +70,21 @@ def path() -> CameraPath:
 
 @pytest.mark.parametrize("factor", [0.7, 1.0, 1.4])
 def test_a_body_at_another_scale_tells_it(depth, path, factor):
-    told = wearer_scale(replace(depth, depth_m=depth.depth_m / factor), path)
+    scale = wearer_scale(replace(depth, depth_m=depth.depth_m / factor), path)
     # The surfaces are the assumed ones, so what the wearer says is exact but for float32 depth.
-    assert told.wearer == pytest.approx(factor, rel=1e-3)
+    assert scale.wearer == pytest.approx(factor, rel=1e-3)
     assert (
-        told.seen == told.frames == COUNT and told.spread_frames < 1e-3 and "head and" in told.cue
+        scale.seen == scale.frames == COUNT
+        and scale.spread_frames < 1e-3
+        and "head and" in scale.cue
     )
     # Held against the model's own word: between it and 1, nearer to the wearer's as its error is
     # smaller.
-    weight = np.log(told.scale) / np.log(told.wearer) if factor != 1 else 1.0
-    assert 0.5 < weight <= 1 and told.sigma < MODEL_ERROR
-    assert told.content()["scale"] == round(told.scale, 4) and f"{told.scale:.3f}" in told.text()
+    weight = np.log(scale.scale) / np.log(scale.wearer) if factor != 1 else 1.0
+    assert 0.5 < weight <= 1 and scale.sigma < MODEL_ERROR
+    assert (
+        scale.content()["scale"] == round(scale.scale, 4) and f"{scale.scale:.3f}" in scale.text()
+    )
 
 
 @pytest.mark.parametrize(("seed", "factor"), [(2, 1.25), (4, 0.8)])
@@ -92,8 +96,8 @@ def test_a_drawn_person_of_other_build_tells_it_too(seed, factor):
         )
     )
     depth = replace(take.depth_video(), depth_m=take.exo_depth_m / factor)
-    told = wearer_scale(depth, take.trajectory().ego)
-    assert told.wearer == pytest.approx(factor, rel=0.12)
+    scale = wearer_scale(depth, take.trajectory().ego)
+    assert scale.wearer == pytest.approx(factor, rel=0.12)
 
 
 def test_what_stands_before_the_trunk_is_not_the_wearer(depth, path):
@@ -104,9 +108,9 @@ def test_what_stands_before_the_trunk_is_not_the_wearer(depth, path):
     assert wearer_scale(replace(depth, depth_m=hidden), path).wearer == pytest.approx(1.0, rel=0.03)
     mask = torch.zeros(depth.depth_m.shape, dtype=torch.bool)
     mask[:, :130] = depth.depth_m[:, :130] < WALL_M
-    told = wearer_scale(replace(depth, depth_m=depth.depth_m / 1.2, dynamic=mask), path)
-    assert told.wearer == pytest.approx(1.2, rel=1e-3)
-    assert sum(np.isfinite(told.parts)) < sum(np.isfinite(wearer_scale(depth, path).parts))
+    scale = wearer_scale(replace(depth, depth_m=depth.depth_m / 1.2, dynamic=mask), path)
+    assert scale.wearer == pytest.approx(1.2, rel=1e-3)
+    assert sum(np.isfinite(scale.parts)) < sum(np.isfinite(wearer_scale(depth, path).parts))
 
 
 def test_poses_without_a_measured_scale_are_refused(depth, path):

@@ -37,8 +37,10 @@ def in_world_of(take, world_from_room):
 @pytest.mark.parametrize("world", ["z up", "first camera's"])
 def test_floor_and_cameras_tell_what_is_up(takes, world):
     for take in takes:
-        own = torch.eye(3, 4, dtype=torch.float64) if world == "z up" else take.exo.w2c[0]
-        exo, ego, depth, truth = in_world_of(take, own)
+        world_from_room = (
+            torch.eye(3, 4, dtype=torch.float64) if world == "z up" else take.exo.w2c[0]
+        )
+        exo, ego, depth, truth = in_world_of(take, world_from_room)
         exact = find_up([exo], ego, [depth])
         assert off_deg(exact, truth) < 1 and exact.within_deg < 3
         assert ("world's axis +z" in exact.text()) == (world == "z up")
@@ -89,8 +91,8 @@ def test_a_head_that_lies_is_not_taken_for_one_that_stands(takes):
             frames=ego.frames,
             world="take",
         )
-        seen = find_up([exo], lying, [depth])
-        assert off_deg(seen, truth) < 3 or not seen.known
+        up = find_up([exo], lying, [depth])
+        assert off_deg(up, truth) < 3 or not up.known
     assert not find_up([], lying).known and "isn't known" in find_up([], lying).text()
 
 

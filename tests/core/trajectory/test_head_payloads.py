@@ -140,9 +140,9 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch):
     )
     assert points.uv[0, 0].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
     assert there(points) == [True, False]
-    given = mhr_person()
-    given["pred_keypoints_2d"] = projected(given) + 3
-    (same,) = mhr_people({"frames": [[given]], "image_size": (100, 200)}).frames[0]
+    mhr_entry = mhr_person()
+    mhr_entry["pred_keypoints_2d"] = projected(mhr_entry) + 3
+    (same,) = mhr_people({"frames": [[mhr_entry]], "image_size": (100, 200)}).frames[0]
     assert same.uv[0].tolist() == pytest.approx([150 * 0.1 / 2 + 103, 53.0])
 
 
@@ -166,9 +166,9 @@ def projected(person: dict, size: tuple[int, int] = (200, 100)) -> np.ndarray:
 )
 def test_points_in_metres_project_to_the_image_points(change, message):
     """Of a picture of another size, or with the translation added already, they don't."""
-    given = {**mhr_person(), "pred_keypoints_2d": projected(mhr_person())} | change
+    mhr_entry = {**mhr_person(), "pred_keypoints_2d": projected(mhr_person())} | change
     with refuses(message) if message else nullcontext():
-        assert mhr_people({"frames": [[given]] * 3, "image_size": (100, 200)}).most == 1
+        assert mhr_people({"frames": [[mhr_entry]] * 3, "image_size": (100, 200)}).most == 1
 
 
 def test_other_body_payloads_are_refused():
@@ -190,8 +190,8 @@ def test_a_body_model_s_empty_and_turned_poses():
         {**mhr_person(), "mask": np.zeros((4, 4))},
         {**mhr_person(), "bbox": [1, 2, 30, 40], "mask": np.ones((4, 4))},
     ]
-    found = mhr_people({"frames": [[p] for p in people], "image_size": (100, 200)})
-    assert [len(frame) for frame in found.frames] == [0, 0, 1]
+    head_points = mhr_people({"frames": [[p] for p in people], "image_size": (100, 200)})
+    assert [len(frame) for frame in head_points.frames] == [0, 0, 1]
     rng = np.random.default_rng(0)
     points = rng.normal(size=(70, 3))
     for axis in (0, 1):

@@ -165,11 +165,11 @@ def test_a_head_is_as_small_as_depth_says():
 
 def test_heads_may_lean_further_where_up_is_a_guess():
     evidence, _ = facing(np.arange(21.0), 0.005)
-    known, guessed = (
+    upright, guessed = (
         search(replace(evidence, up=replace(evidence.up, within_deg=degrees)))[0][:, 1, 0] > 0.1
         for degrees in (0.0, 32.0)
     )
-    assert not known.any() and guessed[18:].all() and not guessed[:10].any()
+    assert not upright.any() and guessed[18:].all() and not guessed[:10].any()
 
 
 def test_a_moving_exo_camera_changes_nothing(clip):

@@ -39,10 +39,10 @@ def keypoints(*lefts: float) -> list[dict]:
 def model(left: float, factor: float = 1.0) -> dict:
     """Make a body model's points of the same person, 1 px beside the keypoints, in a picture
     ``factor`` times as large."""
-    given = np.array(body(left)["pose_keypoints_2d"]).reshape(18, 3)
+    keypoints_px = np.array(body(left)["pose_keypoints_2d"]).reshape(18, 3)
     uv, metres = np.zeros((70, 2)), np.zeros((70, 3))
     for name, row in MHR_POINTS.items():
-        uv[row] = given[OPENPOSE_POINTS[18][name], :2] + [1, 0]
+        uv[row] = keypoints_px[OPENPOSE_POINTS[18][name], :2] + [1, 0]
     metres[:, :2] = (uv - [100, 50]) / 100
     return {
         "pred_keypoints_2d": (uv + 0.5) * factor - 0.5,

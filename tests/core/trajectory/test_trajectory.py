@@ -65,8 +65,8 @@ def test_numbered_poses_follow_the_source_index():
     poses = circle(50)
     track = PoseTrack.numbered(poses, "take")
     assert torch.allclose(track.of_frames(selection(range(8, 49, 2))), poses[8:49:2])
-    whole = track.trajectory(CAMERA, Frames.of_count(49))
-    assert torch.equal(whole.ego.w2c, poses[:49])
+    full_path = track.trajectory(CAMERA, Frames.of_count(49))
+    assert torch.equal(full_path.ego.w2c, poses[:49])
     for call in (
         lambda: track.of_frames(selection([48, 49, 50])),
         lambda: track.trajectory(CAMERA, Frames.of_count(53)),
@@ -135,12 +135,12 @@ def test_released_meta_in_both_forms(tmp_path):
         and one.ego.camera == CAMERA
     )
     assert one.exo.lens.stored_size == (80, 48) and float(notes.meta_intrinsics[0, 0]) == 150
-    own = preset_camera("pinhole", 40)
-    write_json(folder / "own.json", meta_content() | {"ego_camera": own.to_json()})
-    assert read_trajectory(folder / "own.json", CAMERA)[0].ego.camera == own
+    file_camera = preset_camera("pinhole", 40)
+    write_json(folder / "own.json", meta_content() | {"ego_camera": file_camera.to_json()})
+    assert read_trajectory(folder / "own.json", CAMERA)[0].ego.camera == file_camera
     other = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
-    wanted = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
-    write_json(folder / "list.json", {"test_datasets": [other, wanted]})
+    wanted_entry = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
+    write_json(folder / "list.json", {"test_datasets": [other, wanted_entry]})
     assert torch.equal(
         read_trajectory(folder / "list.json", CAMERA, Frames.of_count(49))[0].ego.w2c, one.ego.w2c
     )  # by the folder's name
@@ -150,7 +150,7 @@ def test_released_meta_in_both_forms(tmp_path):
         read_meta(folder / "list.json", "cellar")
     with refuses(r"one of \['garden'\]"):
         read_meta(folder / "list.json", "gard")
-    write_json(tmp_path / "list.json", {"test_datasets": [other, wanted]})
+    write_json(tmp_path / "list.json", {"test_datasets": [other, wanted_entry]})
     with refuses("name the take"):
         read_meta(tmp_path / "list.json")
     write_json(tmp_path / "list.json", {"test_datasets": [other]})
@@ -304,15 +304,15 @@ def test_looks_bend_the_path_and_keep_its_own_turns():
     def turns(w2c: torch.Tensor) -> np.ndarray:
         return turned(w2c[1:], w2c[:-1]).magnitude()
 
-    own, one, two = path(), path((24, 0)), path((8, 0), (40, 1))
-    assert np.allclose(turns(one), turns(own), atol=1e-9)
-    assert np.degrees(np.abs(turns(two) - turns(own)).max()) < 6
+    bare_path, one, two = path(), path((24, 0)), path((8, 0), (40, 1))
+    assert np.allclose(turns(one), turns(bare_path), atol=1e-9)
+    assert np.degrees(np.abs(turns(two) - turns(bare_path)).max()) < 6
     for bent, t, i in ((one, 24, 0), (two, 8, 0), (two, 40, 1)):
-        centre = camera_centre(own)[t]
+        centre = camera_centre(bare_path)[t]
         assert torch.allclose(
             CAMERA.upright_poses(bent[t]), look_at(centre, points[i], up), atol=1e-9
         )
-    assert torch.allclose(camera_centre(two), camera_centre(own))
+    assert torch.allclose(camera_centre(two), camera_centre(bare_path))
     still = path((8, 0), (40, 1), keys=wave[:1])  # one pose: the shortest way from look to look
     assert np.ptp(turns(still)[8:40]) < 1e-9 and turns(still)[:8].max() < 1e-7
     for looks, message in (

@@ -52,9 +52,9 @@ def test_a_shorter_video_holds_its_last_picture():
     long = torch.stack([flat(i / 10, 1)[0] for i in range(5)])
     grid = labelled_grid([long, long[:2]], [], columns=2)
     assert len(grid) == 5
-    held = cell(grid, 0, 1, 64, 64)
-    torch.testing.assert_close(held[4], held[1])
-    assert not torch.equal(cell(grid, 0, 0, 64, 64)[4], held[4])
+    second_cell = cell(grid, 0, 1, 64, 64)
+    torch.testing.assert_close(second_cell[4], second_cell[1])
+    assert not torch.equal(cell(grid, 0, 0, 64, 64)[4], second_cell[4])
 
 
 def test_another_shape_is_fitted_not_stretched():

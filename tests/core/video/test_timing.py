@@ -53,9 +53,9 @@ def test_the_rate_is_that_of_the_frames_in_use(tmp_path):
     clip = uneven_clip(tmp_path / "phone.mkv")
     assert open_clip(clip, frame_count=57).info.fps == pytest.approx(59 / 3.9)
     for start, expected in ((0, 30), (45, 10)):
-        chosen = open_clip(clip, start_frame=start, frame_count=13)
-        assert chosen.selection.fps == expected
-        assert f"and {expected} that of the frames in use" in str(chosen.notes[0])
+        trimmed_clip = open_clip(clip, start_frame=start, frame_count=13)
+        assert trimmed_clip.selection.fps == expected
+        assert f"and {expected} that of the frames in use" in str(trimmed_clip.notes[0])
 
 
 def with_sound(

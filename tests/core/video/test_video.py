@@ -97,13 +97,13 @@ RED = [[200, 50, 50]], [4]
     ],
 )
 def test_other_ranges_and_gamuts_become_srgb(tmp_path, said, tags, stored, expected):
-    shown, near = expected
+    colours, near = expected
     row = np.repeat(np.uint8(stored), 32, axis=0)
     pictures = np.broadcast_to(row, (1, 32, len(row), 3))
     tagged = dict(zip(("color_primaries", "color_trc", "colorspace"), tags, strict=True))
     encode(tmp_path / "phone.mkv", pictures, "ffv1", "yuv444p10le", **tagged)
     phone = open_clip(tmp_path / "phone.mkv", frame_count=1)
-    off = phone.read()[0, 16, 16::32].numpy() - np.array(shown)
+    off = phone.read()[0, 16, 16::32].numpy() - np.array(colours)
     assert str(phone.notes[0]).startswith(f"{said} brought to")
     assert (np.abs(off).max(axis=1) <= near).all()
     assert np.ptp(off, axis=1).max() <= 2, "grey stays grey"
@@ -213,10 +213,10 @@ def test_crop_and_pad_keep_the_geometry():
         selection = frames_in_use([0], size, source_size=(200, 96), resize=resize)
         fitted = fit_picture(picture, selection.rectangle, size).astype(np.float64).mean(-1)
         assert fitted.shape == size[::-1]
-        seen = center_of_mass(fitted)[::-1]
+        centre = center_of_mass(fitted)[::-1]
         ray, _ = camera.unproject(torch.tensor([121.5, 41.5], dtype=torch.float64))
         expected, _ = selection.camera(camera).project(ray)
-        assert np.allclose(seen, expected.numpy(), atol=0.05), (size, resize)
+        assert np.allclose(centre, expected.numpy(), atol=0.05), (size, resize)
     assert camera.crop(0, 0, 200, 96).rescale(200, 96) == camera
 
 
@@ -240,8 +240,8 @@ def test_pictures_are_turned_as_the_display_matrix_says(tmp_path):
     for right, down, transposed in itertools.product((1, -1), (1, -1), (False, True)):
         turn = (0, down, 0, right, 0) if transposed else (right, 0, 0, 0, down)
         content[place : place + 20] = struct.pack(">5i", *(number << 16 for number in turn))
-        shown = (plain.swapaxes(0, 1) if transposed else plain)[::down, ::right]
-        assert np.array_equal(whole(io.BytesIO(content))[0][0], shown)
+        turned = (plain.swapaxes(0, 1) if transposed else plain)[::down, ::right]
+        assert np.array_equal(whole(io.BytesIO(content))[0][0], turned)
 
 
 def remux(source: Path, target: Path, first: int = 0, sound=()) -> Path:
@@ -412,17 +412,17 @@ def test_a_containers_crop_is_shown_and_named(tmp_path, box, part):
     picture = np.array([frame for _, frame in decode_frames(path, info, [3])])[0]
     left, top, wide, high = part or (0, 0, 80, 48)
     size = {"width": wide // 16 * 16, "height": high // 16 * 16}
-    shown = open_clip(path, start_frame=3, frame_count=1, **size)
-    across, down, *_ = shown.selection.rectangle
+    cropped_clip = open_clip(path, start_frame=3, frame_count=1, **size)
+    across, down, *_ = cropped_clip.selection.rectangle
     assert left <= across and top <= down
     expected = picture[down:, across:][: size["height"], : size["width"]]
-    if shown.selection.rectangle[2:] == (size["width"], size["height"]):
-        assert np.array_equal(shown.read()[0].numpy(), expected)
-    said = any(f"{wide}x{high} px at" in str(note) for note in shown.notes)
-    assert said == (part is not None)
+    if cropped_clip.selection.rectangle[2:] == (size["width"], size["height"]):
+        assert np.array_equal(cropped_clip.read()[0].numpy(), expected)
+    is_named = any(f"{wide}x{high} px at" in str(note) for note in cropped_clip.notes)
+    assert is_named == (part is not None)
     camera = CameraModel(lens="pinhole", width=80, height=48, fx=70, fy=70, cx=39.5, cy=23.5)
-    of_part = shown.selection.camera(camera)  # that of the whole picture, cropped along
-    scale = size["width"] / shown.selection.rectangle[2]
+    of_part = cropped_clip.selection.camera(camera)  # that of the whole picture, cropped along
+    scale = size["width"] / cropped_clip.selection.rectangle[2]
     assert of_part.cx == pytest.approx((40 - across) * scale - 0.5, abs=0.01)
 
 
@@ -466,9 +466,9 @@ def test_dolby_visions_own_colours_are_told(tmp_path, suffix, profile, compatibl
 def test_camcorders_mxf_is_read(tmp_path, codec, size, count):
     path = tmp_path / "clip.mxf"
     encode(path, numbered_frames(count, size), codec, rate=25)
-    shown = open_clip(path, frame_count=count)
-    assert shown.info.fps == 25 and shown.info.frame_count == count and not shown.notes
-    levels = shown.read()[:, size // 2, 40].float().mean(-1)
+    mxf_clip = open_clip(path, frame_count=count)
+    assert mxf_clip.info.fps == 25 and mxf_clip.info.frame_count == count and not mxf_clip.notes
+    levels = mxf_clip.read()[:, size // 2, 40].float().mean(-1)
     assert (levels - 4 * torch.arange(count)).abs().max() < 3
 
 
@@ -541,20 +541,22 @@ def test_a_still_beside_the_video_is_not_read(tmp_path):
 
 def test_uneven_time_stamps(tmp_path):
     """Frames are chosen by the moment they are shown, not by counting."""
-    chosen = open_clip(
+    trimmed_clip = open_clip(
         uneven_clip(tmp_path / "uneven.mkv"), start_frame=30, frame_count=5, target_fps=14
     )
-    assert grey(chosen.read()) == chosen.selection.indices.tolist() == [30, 31, 31, 32, 33]
-    assert chosen.selection.times_s.tolist() == pytest.approx([1, 1.1, 1.1, 1.2, 1.3])
+    assert (
+        grey(trimmed_clip.read()) == trimmed_clip.selection.indices.tolist() == [30, 31, 31, 32, 33]
+    )
+    assert trimmed_clip.selection.times_s.tolist() == pytest.approx([1, 1.1, 1.1, 1.2, 1.3])
 
 
 def test_turned_and_stretched_pixels(tmp_path):
     """A file whose pixels are twice as wide as high is shown twice as wide."""
     path = tmp_path / "anamorphic.mp4"
     encode(path, numbered_frames(5, 96, 80), sample_aspect_ratio=Fraction(2, 1))
-    shown = open_clip(path, frame_count=5)
-    assert (shown.info.width, shown.info.height) == (160, 96)
-    assert shown.read().shape == (5, 96, 160, 3)
+    turned_clip = open_clip(path, frame_count=5)
+    assert (turned_clip.info.width, turned_clip.info.height) == (160, 96)
+    assert turned_clip.read().shape == (5, 96, 160, 3)
 
 
 @pytest.mark.parametrize(

@@ -44,15 +44,15 @@ def written(path: Path, codec: str = "libx264", pixels: str = "", **options) -> 
     ],
 )
 def test_a_file_that_is_cut_off_is_said_to_be(tmp_path, suffix, codec, options, words):
-    whole = written(tmp_path / f"whole.{suffix}", codec, **options)
-    content = whole.read_bytes()
-    info = probe_video(whole)
+    uncut_file = written(tmp_path / f"whole.{suffix}", codec, **options)
+    content = uncut_file.read_bytes()
+    info = probe_video(uncut_file)
     assert info.frame_count == 60 and "end" not in dict(info.remarks)
     part = io.BytesIO(content[: round(0.6 * len(content))])
     rest = probe_video(part)
     assert 10 < rest.frame_count < 60
-    told = re.search(words, dict(rest.remarks).get("end", ""))
-    assert told, rest.remarks
+    match = re.search(words, dict(rest.remarks).get("end", ""))
+    assert match, rest.remarks
     if words != "^$":
         assert "cut off" in str(open_clip(part, frame_count=9).notes[0])
         with refuses("cut off"):

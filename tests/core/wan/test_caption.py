@@ -83,11 +83,11 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_brought_into_the_form(name):
-    answer, told = ANSWERS[name]
+    answer, words = ANSWERS[name]
     caption, notes = repair_caption(answer)
     assert caption == FORM
-    assert all(any(word in note for note in notes) for word in told) and bool(notes) == bool(
-        told
+    assert all(any(word in note for note in notes) for word in words) and bool(notes) == bool(
+        words
     ), notes
     assert check_caption(caption, "x") == caption and repair_caption(caption) == (caption, ())
 

@@ -100,8 +100,8 @@ def test_colours_are_held_to_the_overlap():
     true = 0.2 + 0.5 * torch.rand(9, 16, 16, 3)
     assert (hold_colours(true, true[:5]) - true).abs().max() < 1e-5
     drifted = (0.9 * true + torch.tensor((0.08, 0.0, -0.05))).clamp(0, 1)
-    held = hold_colours(drifted, true[:5])
-    assert (held - true).abs().mean() < 0.25 * (drifted - true).abs().mean()
+    held_video = hold_colours(drifted, true[:5])
+    assert (held_video - true).abs().mean() < 0.25 * (drifted - true).abs().mean()
     black = torch.zeros(5, 16, 16, 3)
     assert hold_colours(black, black[:1]).abs().max() < 1e-3, "nothing to scale a flat picture by"
 
@@ -151,24 +151,28 @@ class LightMemory:
 
 def test_the_prior_is_shown_as_the_chunk_of_each_frame_was_given_it():
     exo, prior = pictures(29)
-    sampler, given = Sampler(), FrameStore(29, (16, 16, 3), np.float32)
+    sampler, shown_prior = Sampler(), FrameStore(29, (16, 16, 3), np.float32)
     chunks = plan_chunks(29, 9, 5)
-    sample_chunks(chunks, exo, prior, *clip(29), sampler, memory=LightMemory(), given=given)
-    own = [seen[chunk.known :] for chunk, (_, seen, _) in zip(chunks, sampler.asked, strict=True)]
-    assert torch.equal(given.tensor(), torch.cat(own)) and not torch.equal(own[1], prior[9:13])
+    sample_chunks(chunks, exo, prior, *clip(29), sampler, memory=LightMemory(), given=shown_prior)
+    chunk_priors = [
+        seen[chunk.known :] for chunk, (_, seen, _) in zip(chunks, sampler.asked, strict=True)
+    ]
+    assert torch.equal(shown_prior.tensor(), torch.cat(chunk_priors)) and not torch.equal(
+        chunk_priors[1], prior[9:13]
+    )
 
 
 def test_a_cancelled_run_goes_on(tmp_path):
     exo, prior = pictures(29)
     chunks = plan_chunks(29, 9, 5)
-    whole = sample_chunks(chunks, exo, prior, *clip(29), Sampler())
+    uncut_run = sample_chunks(chunks, exo, prior, *clip(29), Sampler())
     with pytest.raises(KeyboardInterrupt):
         sample_chunks(
             chunks, exo, prior, *clip(29), Sampler(cancel_at=3), ChunkFiles(tmp_path, "a")
         )
     assert len(list(tmp_path.iterdir())) == 3, "whole files and nothing else"
     rest, files = Sampler(), ChunkFiles(tmp_path, "a")
-    assert torch.equal(sample_chunks(chunks, exo, prior, *clip(29), rest, files), whole)
+    assert torch.equal(sample_chunks(chunks, exo, prior, *clip(29), rest, files), uncut_run)
     assert [number for number, *_ in rest.asked] == [3, 4, 5]
     files.clear()
     assert not list(tmp_path.iterdir())

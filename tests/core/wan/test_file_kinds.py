@@ -107,10 +107,10 @@ def test_a_file_is_told_by_its_header(tmp_path, place, content, words):
 
 
 def test_a_cut_file_says_how_much_belongs_to_it(tmp_path):
-    whole = put(tmp_path / "whole.safetensors", wan(36)).read_bytes()
-    file = put(tmp_path / "cut.safetensors", whole[:-20])
+    content = put(tmp_path / "whole.safetensors", wan(36)).read_bytes()
+    file = put(tmp_path / "cut.safetensors", content[:-20])
     with refuses(
-        f"'cut.safet.* of {len(whole) - 20:,} bytes.*cut off: {len(whole):,} bytes belong"
+        f"'cut.safet.* of {len(content) - 20:,} bytes.*cut off: {len(content):,} bytes belong"
     ):
         check_run_files(file)
 
@@ -149,6 +149,6 @@ def test_a_part_of_a_model_is_not_taken_for_it(tmp_path, left, missing, prefix):
     file = put(tmp_path / "model.safetensors", {names[n]: content[names[n]] for n in left})
     if missing is None:
         return check_weights(file, MODEL)
-    told = f"a Wan transformer.*of which {len(left)} tensors are here and {missing} is not"
-    with refuses(f"{told}.*Fix: give the whole model; parts of a split one work only together"):
+    words = f"a Wan transformer.*of which {len(left)} tensors are here and {missing} is not"
+    with refuses(f"{words}.*Fix: give the whole model; parts of a split one work only together"):
         check_weights(file, MODEL)

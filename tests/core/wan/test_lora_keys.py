@@ -97,8 +97,8 @@ ALPHA = {"r": 4, "lora_alpha": 16}
 )
 def test_alpha_comes_from_the_file_or_from_its_settings(released, metadata, scale):
     assert convert_lora(released, metadata).scales == (scale,)
-    own = convert_lora({**released, f"{QUERY}.alpha": torch.tensor(2.0)}, metadata)
-    assert own.scales == tuple(sorted({scale, 0.5}, reverse=True)), "the file's own counts"
+    file_lora = convert_lora({**released, f"{QUERY}.alpha": torch.tensor(2.0)}, metadata)
+    assert file_lora.scales == tuple(sorted({scale, 0.5}, reverse=True)), "the file's own counts"
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_peft_keeps_alpha_beside_its_weights(tmp_path, capsys, name, alpha, scal
     settings = tmp_path / "adapter_config.json"
     settings.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}), "utf-8")
     assert convert_lora_tool([str(source), str(target)]) == 0
-    said = capsys.readouterr().out
-    assert f"alpha/rank {scale:g}" in said
-    assert ("warning: alpha is not known" in said) is (name == "mine")
+    output = capsys.readouterr().out
+    assert f"alpha/rank {scale:g}" in output
+    assert ("warning: alpha is not known" in output) is (name == "mine")
     settings.write_text("{", "utf-8")
     assert convert_lora_tool([str(source), str(target)]) == (name != "mine")
 
@@ -150,8 +150,8 @@ def test_other_products_of_lycoris_are_named(tmp_path, part, words, kind, ends):
     save_file(state, tmp_path / "it.safetensors")
     with refuses(f"of a {kind} in 'it.safetensors' of .* bytes: a {kind};.*{words}"):
         check_lora(tmp_path / "it.safetensors")
-    beside = convert_lora({**state, **pair("blocks.0.self_attn.q")})
-    assert beside.matched == 2 and len(beside.others) == len(ends)
+    mixed_lora = convert_lora({**state, **pair("blocks.0.self_attn.q")})
+    assert mixed_lora.matched == 2 and len(mixed_lora.others) == len(ends)
 
 
 @pytest.mark.parametrize("kind", ["oft_R.weight", "boft_s", "vera_lambda_b", "ia3_l", "oft_r.mine"])
@@ -323,19 +323,19 @@ def test_the_tool_takes_over_what_the_host_reads(tmp_path, capsys, kind):
     }[kind]
     save_file(state, source, {"egox.exo": "alone"} if kind == "alone" else {})
     assert convert_lora_tool([str(source), str(target)]) == 0
-    said, names = capsys.readouterr().out, load_file(target).keys()
+    output, names = capsys.readouterr().out, load_file(target).keys()
     assert all(name.startswith("diffusion_model.blocks.0.") for name in names)
-    assert len(names) == len(state) and "not taken over" not in said
+    assert len(names) == len(state) and "not taken over" not in output
     words = {"LoKr": "2 tensors of other kinds", "diff beside pairs": "1 tensors of other kinds"}
     words["alone"] = "trained with exo alone, which only the file's metadata say"
-    assert words.get(kind, "2 tensors matched") in said
+    assert words.get(kind, "2 tensors matched") in output
 
 
 def test_the_tool_refuses_parts_of_a_transformer_and_its_own_source(
     golden_weights, tmp_path, capsys
 ):
-    whole, target = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
-    save_file(golden_weights, whole)
+    full_file, target = tmp_path / "whole.safetensors", tmp_path / "native.safetensors"
+    save_file(golden_weights, full_file)
     names = list(golden_weights)
     shard, scaled = tmp_path / "shard.safetensors", tmp_path / "scaled.safetensors"
     save_file({name: golden_weights[name] for name in names[:40]}, shard)
@@ -344,11 +344,11 @@ def test_the_tool_refuses_parts_of_a_transformer_and_its_own_source(
     for source, path, words in (
         (shard, target, "of which 40 tensors are here"),
         (scaled, target, "quantised; expected all of its weights"),
-        (whole, whole, "whole.safetensors, which it is made of"),
+        (full_file, full_file, "whole.safetensors, which it is made of"),
     ):
         assert convert_lora_tool([str(source), str(path)]) == 1
         assert words in capsys.readouterr().err
-    assert convert_lora_tool([str(whole), str(target)]) == 0
+    assert convert_lora_tool([str(full_file), str(target)]) == 0
     assert len(load_file(target)) == len(names)
 
 

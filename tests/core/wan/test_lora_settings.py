@@ -7,8 +7,8 @@ def test_auto_follows_the_file_else_released():
     assert resolve_auto("rays", "auto", {"egox.rays": "exact"}) == "exact"
     assert resolve_auto("rays", "auto", {}) == "released"
     assert resolve_auto("hidden_lines", "auto", {}, fallback="draw") == "draw"
-    own = {"egox.hidden_lines": "leave out"}
-    assert resolve_auto("hidden_lines", "auto", own, fallback="draw") == "leave out"
+    file_settings = {"egox.hidden_lines": "leave out"}
+    assert resolve_auto("hidden_lines", "auto", file_settings, fallback="draw") == "leave out"
     assert resolve_auto("rays", "pinhole", {"egox.rays": "exact"}) == "pinhole"
 
 

@@ -50,16 +50,16 @@ def test_timesteps_survive_any_table_and_its_parts():
 
 def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6, predictions):
     model = ReplayModel(predictions)
-    seen = []
+    steps_seen = []
     x = sample_released(
-        model, steps6["in.initial_latent"], released_schedule(6)[0], callback=seen.append
+        model, steps6["in.initial_latent"], released_schedule(6)[0], callback=steps_seen.append
     )
     # v goes through x - sigma v and back in float32: 6e-8 * |x| / sigma, about 1e-6 a step.
     assert (x - steps6["gga3.latents_after_step.5"]).abs().max() <= 2e-5
     assert [float(t[0]) for t in model.timesteps] == [float(t) for t in steps6["timesteps"]]
-    assert [entry["i"] for entry in seen] == list(range(6))
+    assert [entry["i"] for entry in steps_seen] == list(range(6))
     assert (
-        seen[-1]["denoised"] - x
+        steps_seen[-1]["denoised"] - x
     ).abs().max() < 1.0  # the last preview is close to the result, not noise
 
 

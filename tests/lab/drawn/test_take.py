@@ -96,17 +96,17 @@ def test_both_cameras_see_the_same_colours(take):
 def test_the_ego_picture_is_upright_and_its_own_head_unseen(take):
     names = np.array([solid.name for solid in take.scene.solids])
     groups = np.array([solid.group for solid in take.scene.solids])
-    seen = names[take.ego_index.long().numpy()]
-    rows = np.broadcast_to(np.arange(128)[None, :, None], seen.shape)
-    assert rows[seen == "table top"].mean() > rows[seen == "wall"].mean() + 20
-    assert {"finger", "palm", "forearm"} <= set(np.unique(seen))
+    solid_names = names[take.ego_index.long().numpy()]
+    rows = np.broadcast_to(np.arange(128)[None, :, None], solid_names.shape)
+    assert rows[solid_names == "table top"].mean() > rows[solid_names == "wall"].mean() + 20
+    assert {"finger", "palm", "forearm"} <= set(np.unique(solid_names))
     assert "head" not in groups[np.unique(take.ego_index.long().numpy())]
     assert "head" in groups[np.unique(take.exo_index.long().numpy())]
     # Upright down is the sensor's x axis: it points to the floor (world z is up).
     assert (take.ego.w2c[:, 0, 2] < -0.5).all()
     # Right hand on the right: stored columns of the part that belongs to the right palm path.
     palms = np.flatnonzero(names == "palm")
-    columns = np.broadcast_to(np.arange(128)[None, None], seen.shape)
+    columns = np.broadcast_to(np.arange(128)[None, None], solid_names.shape)
     index = take.ego_index.long().numpy()
     right, left = (columns[np.isin(index, chosen)].mean() for chosen in (palms[:3], palms[3:]))
     assert right > left + 10
@@ -179,8 +179,12 @@ def test_a_posture_turns_the_head_and_moves_all_of_the_person(posture):
         neck, eyes = layout.head.marks["neck"][0], layout.head.world_from_eyes[0, :, 3]
         least, most = POSTURES[posture]
         assert least < (eyes - neck)[2] / np.linalg.norm(eyes - neck) < most
-        seen = transform(layout.scene.ego.w2c[:1], torch.from_numpy(np.stack((neck, eyes))))[0]
-        assert seen[0].norm() < 0.4 and seen[1].norm() < 0.1  # m, of the ego camera on the head
+        head_points = transform(layout.scene.ego.w2c[:1], torch.from_numpy(np.stack((neck, eyes))))[
+            0
+        ]
+        assert (
+            head_points[0].norm() < 0.4 and head_points[1].norm() < 0.1
+        )  # m, of the ego camera on the head
         assert layout.head.world_from_eyes[..., 2, 3].min() > 0.1
 
 
@@ -195,9 +199,11 @@ def test_an_exo_camera_looks_from_its_place(place):
 
 def test_a_head_can_be_hidden_and_a_picture_upright():
     spec = replace(FEW, exo_width=64, exo_height=112)
-    seen, hidden = make_take(spec), make_take(replace(spec, exo_sees_head=False))
-    assert seen.exo_rgb.shape[1:3] == (112, 64) and seen.exo == hidden.exo
-    heads = [take.scene.group_table("head")[take.exo_index.long()].sum() for take in (seen, hidden)]
+    open_take, hidden = make_take(spec), make_take(replace(spec, exo_sees_head=False))
+    assert open_take.exo_rgb.shape[1:3] == (112, 64) and open_take.exo == hidden.exo
+    heads = [
+        take.scene.group_table("head")[take.exo_index.long()].sum() for take in (open_take, hidden)
+    ]
     assert heads[1] < 0.2 * heads[0]
 
 
@@ -227,8 +233,8 @@ def test_written_take_is_read_back(take, tmp_path):
     assert loaded.hands is not None and loaded.hands.valid.all()
     assert torch.allclose(loaded.hands.joints, take.hands.joints, atol=1e-6)
     for name in ("fx", "fy", "cx", "cy", "width", "height"):
-        own, read = (getattr(c, name) for c in (take.exo.camera, loaded.depth.exo.camera))
-        assert read == pytest.approx(own, abs=1e-6)
+        exact_camera, read = (getattr(c, name) for c in (take.exo.camera, loaded.depth.exo.camera))
+        assert read == pytest.approx(exact_camera, abs=1e-6)
     assert _psnr(loaded.read_exo().float() / 255, take.exo_frames()) > 28  # 4:2:0 and a lossy codec
     with np.load(tmp_path / "take" / "depth.npz", allow_pickle=False) as arrays:
         assert arrays["depth_m"].dtype == np.float16 and arrays["dynamic"].dtype == bool

@@ -37,7 +37,7 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     on_sensor = torch.diag(torch.tensor([1.0, -1, 1])).double()  # the ego picture is stored turned
     world = torch.block_diag(across, torch.ones(1, 1).double())
     exo, ego = depth.exo.camera, path.ego.camera  # pixel centres lie on whole numbers
-    there = gga_geometry(
+    mirrored_geometry = gga_geometry(
         replace(
             depth,
             depth_m=depth.depth_m.flip(-1),
@@ -58,8 +58,8 @@ def test_a_mirrored_clip_has_the_angles_of_the_mirrored_scene():
     def angles(geometry):
         return geometry.query_dirs @ geometry.key_dirs.transpose(1, 2)
 
-    assert torch.allclose(angles(ours), angles(there), atol=1e-5) and torch.equal(
-        ours.key_trust, there.key_trust
+    assert torch.allclose(angles(ours), angles(mirrored_geometry), atol=1e-5) and torch.equal(
+        ours.key_trust, mirrored_geometry.key_trust
     )
     assert not torch.allclose(angles(ours), angles(mirrored(ours)), atol=0.1)
 
@@ -92,6 +92,6 @@ def test_a_room_file_is_what_its_seed_says(tmp_path):
     assert torch.equal(sample.ego[1], ego) and len(sample.geometry) == 2
     alone = rooms.sample("ego_first", [0], torch.zeros(2, 8))
     assert alone.exo.shape[-1] == 0 and alone.first_known
-    held = load_file(tmp_path / "test-950001.safetensors")
-    assert torch.equal(held["pictures/ego"], draw_clip(950_001, TINY)[0].ego)
-    assert {name.split("/")[0] for name in held} == {"0", "pictures"}
+    file_tensors = load_file(tmp_path / "test-950001.safetensors")
+    assert torch.equal(file_tensors["pictures/ego"], draw_clip(950_001, TINY)[0].ego)
+    assert {name.split("/")[0] for name in file_tensors} == {"0", "pictures"}

@@ -36,11 +36,11 @@ from tests.refusals import refuses  # noqa: E402
 
 def test_whole_clips_equal_the_chunks_of_the_host():
     """float32 sums in another order: 1e-5 of values near 1."""
-    pieces, whole = (VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2))
+    pieces, whole_model = (VaeEncoder(WorkFiles().vae, "cpu").model.float() for _ in range(2))
     video = torch.rand(1, 3, 9, 32, 48) * 2 - 1
     with torch.no_grad():
         latent = pieces.encode(video).latent_dist.mode()
-        assert torch.allclose(encode(whole_clips(whole), video), latent, atol=1e-5)
+        assert torch.allclose(encode(whole_clips(whole_model), video), latent, atol=1e-5)
 
 
 def test_one_command_draws_trains_and_measures(tmp_path):
@@ -49,10 +49,10 @@ def test_one_command_draws_trains_and_measures(tmp_path):
     work, out, text = tmp_path / "work", tmp_path / "out", tmp_path / "text.safetensors"
     work.mkdir()
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
-    told, started, look = [], threading.active_count(), {"minutes": 0.05}
+    messages, started, look = [], threading.active_count(), {"minutes": 0.05}
     with drawing(Drawing(work, small=True, device="cpu", workers=2)) as drawers:
         record = train_small_model(
-            out, patient, drawers, look, minutes=0.05, work=work, text=text, tell=told.append
+            out, patient, drawers, look, minutes=0.05, work=work, text=text, tell=messages.append
         )
         assert not any(process.is_alive() for process in drawers.processes)
     assert threading.active_count() <= started + 1
@@ -77,7 +77,7 @@ def test_one_command_draws_trains_and_measures(tmp_path):
             assert figures[name]["psnr"] != figures[f"{name}, {without}"]["psnr"], without
     assert figures["new"] != figures["shipped"]
     assert "| new, λ_g 0 |" in (out / "figures.md").read_text("utf-8")
-    assert (out / "rooms.png").stat().st_size > 1000 and told
+    assert (out / "rooms.png").stat().st_size > 1000 and messages
 
 
 def test_processes_that_end_without_rooms_are_told(tmp_path):
@@ -168,9 +168,9 @@ def test_the_first_line_comes_before_torch():
 def test_imports_that_leave_no_time_are_refused(tmp_path):
     text = tmp_path / "text.safetensors"
     save_file({"embedding": torch.randn(1, 2, 1024)}, text)
-    given = {"work": tmp_path, "text": text, "tell": print, "started": time.monotonic() - 7}
+    options = {"work": tmp_path, "text": text, "tell": print, "started": time.monotonic() - 7}
     with (
         drawing(Drawing(tmp_path, small=True, device="cpu", workers=0)) as drawers,
         refuses("imports and text that took 7 of 6 s"),
     ):
-        train_small_model(tmp_path, SMALL, drawers, {}, minutes=0.1, **given)
+        train_small_model(tmp_path, SMALL, drawers, {}, minutes=0.1, **options)

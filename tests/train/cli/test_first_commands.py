@@ -125,17 +125,19 @@ def test_from_a_clip_to_a_data_set_for_robots(tmp_path, monkeypatch, capsys):
     write_json(clip / META, {key: meta[key] for key in meta if not key.startswith("ego_")})
     run_page("robots.md", clip, {"headpose": "", "lerobot": ""})
     assert "fit" in capsys.readouterr().out
-    made = Path("data", "robots")
-    info = read_json(made / "meta" / "info.json")
+    set_folder = Path("data", "robots")
+    info = read_json(set_folder / "meta" / "info.json")
     assert (info["total_episodes"], info["total_frames"], info["fps"]) == (1, 9, 8)
-    frames = pq.read_table(made / "data" / "chunk-000" / "file-000.parquet").to_pylist()
+    frames = pq.read_table(set_folder / "data" / "chunk-000" / "file-000.parquet").to_pylist()
     assert all(row["egox.ego_generated"] and all(row["egox.hand_valid"]) for row in frames)
     guessed = [row["egox.head_guessed"] for row in frames]
     assert True in guessed, "as headpose said"
-    assert pq.read_table(made / "meta" / "tasks.parquet")["task"].to_pylist() == ["set the table"]
-    assert "Wan 2.1 I2V 14B" in (made / "README.md").read_text("utf-8")
+    assert pq.read_table(set_folder / "meta" / "tasks.parquet")["task"].to_pylist() == [
+        "set the table"
+    ]
+    assert "Wan 2.1 I2V 14B" in (set_folder / "README.md").read_text("utf-8")
     assert train_egox.main(documented_commands("robots.md")[-1]) == 0, "nothing left to do"
-    assert read_json(made / "meta" / "info.json") == info
+    assert read_json(set_folder / "meta" / "info.json") == info
 
 
 AT_TABLE = SMALLER | {
@@ -176,8 +178,8 @@ def test_from_the_download_to_the_papers_table(workplace, takes, networks, monke
     assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
     assert {"LPIPS", "CLIP-I", "IoU"}.isdisjoint(report["not_computed"])
     loras = [workplace / "runs" / "table2" / row / "lora.safetensors" for row in ROWS]
-    told = [{k: inspect(lora)[f"egox.{k}"] for k in USUAL} for lora in loras]
-    assert told == [{**USUAL, **changed} for changed in ROWS.values()]
+    settings_of_loras = [{k: inspect(lora)[f"egox.{k}"] for k in USUAL} for lora in loras]
+    assert settings_of_loras == [{**USUAL, **changed} for changed in ROWS.values()]
     # Table 1, by lists as the authors have them.
     shutil.copy(loras[0], "pytorch_lora_weights.safetensors")
     shutil.copytree("sam2.1-hiera-large", "sam2-hiera-large")

@@ -39,9 +39,11 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
     assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
     assert set(report["seconds"]) == {"load", "scene", "render and write"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
-    seen = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
-    assert set(np.unique(seen)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (seen == NOW).any()
-    assert (seen > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
+    classes = read_classes(tmp_path / "seen.mkv", 9, (64, 64)).numpy()
+    assert (
+        set(np.unique(classes)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (classes == NOW).any()
+    )
+    assert (classes > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
     assert (
         report["hidden_lines"] == "draw"
         and "% of the picture seen by exo now" in report["notes"][-1]
@@ -71,15 +73,15 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(
 ):
     (tmp_path / "file").write_text("x")
     assert command([*words, str(tmp_path / "file" / "out")]) != 0
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "'out', where nothing can be written" in said, said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "'out', where nothing can be written" in error, error
 
 
 def test_a_disk_that_fills_up_is_one_line(folder, tmp_path, capsys):
     with files_up_to(5000):
         assert main(["--take", str(folder), "--frames", "9", "--out", str(tmp_path / "out")]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("run.py prior: ") and "File too large" in said
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line.startswith("run.py prior: ") and "File too large" in last_line
 
 
 def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):

@@ -197,13 +197,14 @@ def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, mon
     assert len(before) == 8
     written(root / "manifest.jsonl", records[1:])
     assert call(root / "manifest.jsonl", out) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}" in said
+        f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}"
+        in output
     )
-    assert "15 clips; 2 shards made, 6 kept" in said
-    own = {shard_name(records[0]["take"], number) for number in range(2)}
-    assert {n for n, time in before.items() if (out / n).stat().st_mtime_ns != time} == own
+    assert "15 clips; 2 shards made, 6 kept" in output
+    take_shards = {shard_name(records[0]["take"], number) for number in range(2)}
+    assert {n for n, time in before.items() if (out / n).stat().st_mtime_ns != time} == take_shards
     added = [{**records[0], "clip": "early", "take": "aaa"}, *records[1:]]
     more = build_cache(written(root / "manifest.jsonl", added), out, settings())
     assert (more.clips, more.new, more.kept, more.remade_because) == (16, 1, 8, "")
@@ -216,15 +217,15 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
     root, out = tmp_path / "set", tmp_path / "cache"
     shutil.copytree(training_set, root)
     victim = sorted((root / "clips").iterdir())[1] / "ego_prior.mp4"
-    whole = victim.read_bytes()
-    victim.write_bytes(whole[:300])
+    content = victim.read_bytes()
+    victim.write_bytes(content[:300])
     manifest = root / "manifest.jsonl"
     assert call(manifest, out) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f"left out: {victim.parent.name}: " in said
-        and "ego_prior.mp4" in said
-        and "3 clips; 4 shards" in said
+        f"left out: {victim.parent.name}: " in output
+        and "ego_prior.mp4" in output
+        and "3 clips; 4 shards" in output
     )
     assert victim.parent.name not in {e.clip for e in CacheReader(out).index.entries}
     again = build_cache(manifest, out, settings())
@@ -233,7 +234,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
         0,
         [victim.parent.name],
     )
-    victim.write_bytes(whole)
+    victim.write_bytes(content)
     mended = build_cache(manifest, out, settings())
     assert (mended.clips, mended.new, mended.left_out) == (4, 1, ())
     (out / "index.json").write_text("[]", "utf-8")
@@ -314,10 +315,10 @@ def test_the_vision_encoder_equals_the_hosts(comfy_host, standins):
     vision.load_sd(comfy.utils.load_torch_file(str(vision_file)))
     picture = torch.rand(1, 64, 96, 3)
     with torch.no_grad():
-        seen = vision.encode_image(picture)["penultimate_hidden_states"][0].float()
-    found = VisionEncoder(vision_file).encode(picture)
+        host_states = vision.encode_image(picture)["penultimate_hidden_states"][0].float()
+    our_states = VisionEncoder(vision_file).encode(picture)
     # Resampling filters and half precision differ in the last digits of a byte.
-    assert float((found - seen).abs().mean()) < 5e-3 * float(seen.abs().max())
+    assert float((our_states - host_states).abs().mean()) < 5e-3 * float(host_states.abs().max())
 
 
 def test_text_is_encoded_as_inference_or_as_the_released_trainer_does(tmp_path):

@@ -110,9 +110,9 @@ class Taught:
         return self.words(text, add_special_tokens=False).input_ids
 
     def generate(self, input_ids: torch.Tensor, **_) -> torch.Tensor:
-        shown = str(input_ids[0].tolist())
+        ids_text = str(input_ids[0].tolist())
         (answer,) = (
-            a for question, a in SEEN.items() if str(self.ids(question)).strip("[]") in shown
+            a for question, a in SEEN.items() if str(self.ids(question)).strip("[]") in ids_text
         )
         return torch.cat((input_ids, torch.tensor([[*self.ids(answer), 3]])), dim=1)
 
@@ -178,8 +178,8 @@ def test_noise_is_no_caption(untaught):
     "answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"]
 )
 def test_answers_that_are_refused_and_a_heading_that_is_taken_off(answer):
-    told = captions._checked("**Scene Overview:** two red boxes lie here", "section")
-    assert told == "two red boxes lie here"
+    caption = captions._checked("**Scene Overview:** two red boxes lie here", "section")
+    assert caption == "two red boxes lie here"
     with refuses("description"):
         captions._checked(answer, "section")
 

@@ -25,12 +25,14 @@ def entry(source: Path, take: str, camera: str, first: int, **more) -> dict:
     """Build an entry as the authors have it, with the cameras of the take's annotation."""
     file = source / "annotations/ego_pose/train/camera_pose" / f"uid-{take}.json"
     cameras = read_json(file)
-    own = {key: cameras["cam01"][key] for key in ("camera_intrinsics", "camera_extrinsics")}
+    camera_fields = {
+        key: cameras["cam01"][key] for key in ("camera_intrinsics", "camera_extrinsics")
+    }
     return {
         "exo_path": f"./videos/{take}_{first}_{first + 4}/exo.mp4",
         "prompt": f"[Exo view] {take} {first} [Ego view] b",
         "best_camera": camera,
-        **own,
+        **camera_fields,
         "ego_intrinsics": cameras["aria01"]["camera_intrinsics"],
         "ego_extrinsics": [EGO_POSE] * 5,
         **more,
@@ -52,7 +54,7 @@ def write_list(file: Path, key: str, entries: list[dict]) -> Path:
 
 def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
     take, bent = "lab_1_2", [[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
-    seen = [
+    entries = [
         entry(source, take, "cam01", 3),
         entry(source, take, "cam02", 3),
         entry(source, take, "cam01", 8, ego_extrinsics=[EGO_POSE, None, *[EGO_POSE] * 3]),
@@ -66,14 +68,14 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
         entry(source, take, "cam01", 12, camera_extrinsics=EGO_POSE),
     ]
     lists = (
-        write_list(tmp_path / "meta_seen.json", "val_datasets", seen),
+        write_list(tmp_path / "meta_seen.json", "val_datasets", entries),
         write_list(
             tmp_path / "meta_train.json", "train_datasets", [entry(source, "lab_9", "cam01", 5)]
         ),
         write_list(
             tmp_path / "meta_unseen.json",
             "test_datasets",
-            [{**seen[0], "exo_path": "./videos/home_3_0_4/exo.mp4"}, {"exo_path": "no"}],
+            [{**entries[0], "exo_path": "./videos/home_3_0_4/exo.mp4"}, {"exo_path": "no"}],
         ),
     )
     shutil.rmtree(source / "annotations")  # the lists know the cameras
@@ -98,20 +100,20 @@ def test_listed_clips_are_cut_and_the_others_named(source, tmp_path, caplog):
     assert why["lab_1_2_3_7"].endswith("prepared once, as first listed: prompt differ")
     assert "frame-aligned videos" in why["home_3_0_4"]
     assert "no exo_path in a folder" in why["meta_unseen.json, entry 1"]
-    chosen = TrainingSetOptions(validation=0, test=0, clip_lists=lists)
-    assert dry_run(source, PLANE, chosen).clips == 3
+    set_options = TrainingSetOptions(validation=0, test=0, clip_lists=lists)
+    assert dry_run(source, PLANE, set_options).clips == 3
 
 
 def test_tables_and_own_lists_name_clips_of_the_annotations(source, tmp_path):
     table = tmp_path / "dataset_info_unseen.csv"
     rows = 'split,frame_range,task_name\r\nunseen,2-6,"lab_1_2_2_6"\r\nunseen,12_16,lab_1_2\r\n'
     table.write_text(rows + "unseen,3,lab_9\r\n", "utf-8-sig", newline="")
-    own = tmp_path / "own.json"
+    json_list = tmp_path / "own.json"
     one = {"take": "lab_9", "camera": "cam01", "first": 0, "last": 4, "split": "train"}
     clips = [one, {**one, "last": 9}, {**one, "split": "none"}, {**one, "take": "gone"}, 3]
-    own.write_text(json.dumps({"clips": clips}), "utf-8")
+    json_list.write_text(json.dumps({"clips": clips}), "utf-8")
     skipped: list[tuple[str, str]] = []
-    listed = read_clip_lists((table, own), skipped)
+    listed = read_clip_lists((table, json_list), skipped)
     assert [(c.name, c.camera, c.split) for c in listed] == [
         ("lab_1_2_2_6", "", "test"),
         ("lab_1_2_12_16", "", "test"),
@@ -119,14 +121,14 @@ def test_tables_and_own_lists_name_clips_of_the_annotations(source, tmp_path):
         ("lab_9_0_9", "cam01", "train"),
         ("gone_0_4", "cam01", "train"),
     ]
-    assert [what for what, _ in skipped] == [
+    assert [item for item, _ in skipped] == [
         f"{table.name}, line 4",
         "own.json, clip 2",
         "own.json, clip 4",
     ]
     takes = {"take_name": "lab_1_2", "best_exo": "cam02"}
     (source / "takes.json").write_text(json.dumps([takes]), "utf-8")
-    records, report = prepared(source, tmp_path / "set", PLANE, clip_lists=(table, own))
+    records, report = prepared(source, tmp_path / "set", PLANE, clip_lists=(table, json_list))
     names = [r.clip for r in records]
     assert names == ["lab_1_2__cam02__000002", "lab_1_2__cam02__000012", "lab_9__cam01__000000"]
     why = reasons(report)
@@ -151,8 +153,8 @@ def test_dark_priors_are_left_out_counted_and_shown(synthetic_takes, tmp_path):
     covers = {r.clip: r.coverage for r in records}
     assert report["dark"] == sum(clip.startswith(first.name) for clip in reasons(report))
     least = sorted(covers.values())[1]
-    chosen = replace(SMALL, draw_anyway=True, least_coverage=least)
-    fewer, report = prepared(source, tmp_path / "set", chosen)
+    strict_options = replace(SMALL, draw_anyway=True, least_coverage=least)
+    fewer, report = prepared(source, tmp_path / "set", strict_options)
     gone = covers.keys() - {r.clip for r in fewer}
     assert gone and all(covers[clip] < least for clip in gone)
     assert report["dark"] >= len(gone) and report["this_run"]["made"] == 0

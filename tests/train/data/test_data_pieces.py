@@ -18,8 +18,8 @@ from tests.train.clip_record import clip_record
 
 def test_windows_skip_lost_poses_and_keep_the_grid():
     known = torch.ones(100, dtype=torch.bool)
-    whole, skipped = clip_windows(known, 100, frames=9, stride=9)
-    assert [w.start for w in whole] == list(range(0, 92, 9)) and not skipped
+    all_windows, skipped = clip_windows(known, 100, frames=9, stride=9)
+    assert [w.start for w in all_windows] == list(range(0, 92, 9)) and not skipped
     known[20] = False
     holed, skipped = clip_windows(known, 100, frames=9, stride=9)
     assert skipped == [18] and [w.start for w in holed] == [s for s in range(0, 92, 9) if s != 18]

@@ -51,9 +51,9 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     for record in records:
         name = f"{record.take}__{record.exo_camera}"
         about = read_json(tmp_path / "exo" / f"{name}.json")
-        shown = read_clip(tmp_path / "set", record)
+        read_back = read_clip(tmp_path / "set", record)
         assert (
-            about["exo_camera"] == shown.take.depth.exo.camera.to_json()
+            about["exo_camera"] == read_back.take.depth.exo.camera.to_json()
             and about["frames"] == FRAMES
         )
         assert record.pictures == about["pictures"] == pictures
@@ -144,17 +144,17 @@ def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     assert metric_m.shape == aligned.shape == frames.shape[:3]
     one = depth_model._load(metric, "cpu")
     torch.testing.assert_close(metric_m[-1:], run_model(one, frames[-1:]), rtol=1e-3, atol=1e-3)
-    known = torch.isfinite(aligned) & torch.isfinite(metric_m)
-    assert float(known.double().mean()) > 0.9
-    assert float((aligned / metric_m)[known].median()) == pytest.approx(1, abs=0.05)
+    known_mask = torch.isfinite(aligned) & torch.isfinite(metric_m)
+    assert float(known_mask.double().mean()) > 0.9
+    assert float((aligned / metric_m)[known_mask].median()) == pytest.approx(1, abs=0.05)
     # What a mask marks is left out of the alignment.
     few = frames[:2]
     block = torch.zeros(few.shape[:3], dtype=torch.bool)
     block[:, 10:50, 30:90] = True
     few[block] = 255  # whatever the models say of it
-    masked, whole = (model_depth(both, few, camera, mask, None) for mask in (block, None))
-    still = torch.isfinite(masked) & torch.isfinite(whole) & ~block
-    assert float((masked / whole - 1)[still].abs().median()) > 1e-3
+    masked, unmasked = (model_depth(both, few, camera, mask, None) for mask in (block, None))
+    still = torch.isfinite(masked) & torch.isfinite(unmasked) & ~block
+    assert float((masked / unmasked - 1)[still].abs().median()) > 1e-3
     with refuses("a second metric depth"):
         prepare(raw, raw.parent / "set", replace(both, relative_depth_model=metric))
     with refuses("relative depth"):

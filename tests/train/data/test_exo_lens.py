@@ -60,8 +60,8 @@ def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
     )
     # The longer stretch.
     assert table["cam03"].frames == (0, 70) and table["cam03"].camera.fx == 1755
-    said = " ".join(notes)
-    assert "cam02" in said and "quality 0" in said and "PINHOLE" in said and "frames 9 to 3" in said
+    text = " ".join(notes)
+    assert "cam02" in text and "quality 0" in text and "PINHOLE" in text and "frames 9 to 3" in text
 
 
 def test_a_file_that_is_no_such_table_is_refused(tmp_path):
@@ -99,10 +99,10 @@ def released_layout(tmp_path) -> Path:
 def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
     """A meta.json is read as given unless raw is chosen. Pictures and depth stay as filmed, and the
     camera tells."""
-    for asked, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
-        options = replace(SMALL, exo_size=(112, 64), ego_size=64, exo_lens=asked, scale=1.5)
-        (record,), _ = prepared(released_layout, tmp_path / str(asked), options)
-        depth = read_clip(tmp_path / str(asked), record).take.depth
+    for exo_lens, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
+        options = replace(SMALL, exo_size=(112, 64), ego_size=64, exo_lens=exo_lens, scale=1.5)
+        (record,), _ = prepared(released_layout, tmp_path / str(exo_lens), options)
+        depth = read_clip(tmp_path / str(exo_lens), record).take.depth
         assert depth.exo.camera.lens == lens and record.depth_scale["scale"] == 1.5
         assert torch.isfinite(depth.depth_m).all() and float(depth.depth_m[0, 0, 0]) == 3.0
     # 1761 px at 3840 wide, of which the video shows the middle at 1/33.75.
@@ -165,13 +165,15 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
             )
     assert (sum(squares) / len(squares)) ** 0.5 < 25
     met = 0
-    for frame, seen in rays.items():
-        if len(seen) < 2:
+    for frame, frame_rays in rays.items():
+        if len(frame_rays) < 2:
             continue
         met += 1
-        across = [torch.eye(3, dtype=torch.float64) - torch.outer(ray, ray) for _, ray in seen]
+        across = [
+            torch.eye(3, dtype=torch.float64) - torch.outer(ray, ray) for _, ray in frame_rays
+        ]
         meeting = torch.linalg.solve(
-            sum(across), sum(a @ c for a, (c, _) in zip(across, seen, strict=True))
+            sum(across), sum(a @ c for a, (c, _) in zip(across, frame_rays, strict=True))
         )
         assert float((meeting - camera_centre(take.ego.w2c[frame])).norm()) < 0.25
     assert met >= 2
@@ -194,9 +196,9 @@ def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(raw_folder, ta
     known = views["cam01"].known(torch.ones(100, dtype=torch.bool)).nonzero().flatten()
     assert (int(known[0]), int(known[-1])) == (30, 60)
     assert any("cam02" in note.text and "quality 0" in note.text for note in take.notes)
-    (given,) = read_egoexo4d(source, [], "as given")
+    (pinhole_take,) = read_egoexo4d(source, [], "as given")
     assert all(
         v.exo.camera.lens == "pinhole" and 1200 < v.exo.camera.fx < 1300 and v.frames is None
-        for v in given.exos
+        for v in pinhole_take.exos
     )
     assert all(1740 < v.exo.camera.fx < 1790 for v in derived.exos)

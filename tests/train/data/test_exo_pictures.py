@@ -51,24 +51,24 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
         assert bool(torch.isfinite(depth.depth_m[0, :, :70]).any()) != bars
         if exo_lens == "raw":
             uv, _ = depth.exo.camera.project(torch.tensor(takes.POINTS, dtype=torch.float64))
-            seen = lamps_in(picture)
-            assert len(seen) == len(takes.POINTS)
+            lamps = lamps_in(picture)
+            assert len(lamps) == len(takes.POINTS)
             assert (
-                max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in seen) < 1.0
+                max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in lamps) < 1.0
             )
 
 
 def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
-    seen, most = [], 0
+    pictures, most = [], 0
 
     def decode(source, info, indices):
         nonlocal most
         for index, picture in decode_frames(source, info, indices):
-            seen.append(weakref.ref(picture))
-            most = max(most, sum(frame() is not None for frame in seen))
+            pictures.append(weakref.ref(picture))
+            most = max(most, sum(frame() is not None for frame in pictures))
             yield index, picture
 
     monkeypatch.setattr("egox_core.video.reader.decode_frames", decode)
     source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
     prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), ALL_TRAIN)
-    assert len(seen) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own
+    assert len(pictures) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own

@@ -76,8 +76,8 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
     window = ClipWindow(start=record.start, frames=5, step=1)
     maps = exo_pictures.exo_pictures(view, take.layout, masked).maps(window)
     mask = read_mask(find_mask(tmp_path / "masks", name), maps)
-    shown = read_clip(tmp_path / "set", record).take.depth.dynamic
-    assert bool(mask.any()) and torch.equal(shown, mask)
+    clip_mask = read_clip(tmp_path / "set", record).take.depth.dynamic
+    assert bool(mask.any()) and torch.equal(clip_mask, mask)
     assert report["moving"] == {"mask file": len(records)}
     assert prepare(synthetic_takes, tmp_path / "set", masked, HALF_HELD_OUT).new == 0
     write_disc(
@@ -129,10 +129,12 @@ def test_a_file_that_does_not_fit_is_told_before_a_frame_is_decoded(
         records, report = prepared(raw, tmp_path / "set", options)
     # Depth of seven frames is enough for one clip.
     assert len(records) == len(decoded) == 2 + (of_depth and said == "7 frames")
-    assert all("depth or mask can't be had" in told[0].getMessage() for told in decoded)
-    assert all("cam02" in what and said in why for what, why in reasons(report).items())
-    for made in folder.iterdir():
-        made.unlink()
+    assert all(
+        "depth or mask can't be had" in log_records[0].getMessage() for log_records in decoded
+    )
+    assert all("cam02" in item and said in why for item, why in reasons(report).items())
+    for mask_file in folder.iterdir():
+        mask_file.unlink()
     with refuses("no clip.*nothing of that name"):
         prepare(raw, tmp_path / "none", options)
 
@@ -157,11 +159,11 @@ def test_a_mask_model_is_run(raw, mask_models, tmp_path):
     assert 0 < float(moving_masks(other, frames, None).double().mean()) < 1
     assert not moving_masks(replace(other, mask_classes=("floor",)), frames, None).any()
     (tmp_path / "empty").mkdir()
-    for said, bad in (
+    for words, bad in (
         ("--mask-classes", {"mask_classes": ("cat",)}),
         ("architecture none", {"mask_model": tmp_path / "empty"}),
     ):
-        with refuses(said):
+        with refuses(words):
             prepare(raw, tmp_path / "none", replace(options, **bad))
     with refuses("one of the two"):
         replace(options, mask_root=tmp_path)

@@ -68,18 +68,21 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
     with a note."""
     (take,) = read_egoexo4d(real, [])
     calibration = Path("takes", take.name, "trajectory", "online_calibration.jsonl")
-    own, preset = read_aria_calibration(real / calibration), CAMERA_PRESETS["aria_released"].camera
-    assert take.ego.camera == own != preset and not take.notes
-    half = own.rescale(448, 448)  # as projectaria_tools crops and scales it
+    calibrated, preset = (
+        read_aria_calibration(real / calibration),
+        CAMERA_PRESETS["aria_released"].camera,
+    )
+    assert take.ego.camera == calibrated != preset and not take.notes
+    half = calibrated.rescale(448, 448)  # as projectaria_tools crops and scales it
     assert (half.fx, half.cx, half.cy) == pytest.approx((194.18512, 227.49608, 223.95663), abs=1e-5)
     source = takes.copy_raw(real, tmp_path / "raw", lambda content: None)
     (source / calibration).unlink(missing_ok=True)
     (source / calibration).parent.mkdir(exist_ok=True)
-    for text, said in ((None, "no trajectory/"), ('{"CameraCalibrations": []}', "can't be used")):
+    for text, words in ((None, "no trajectory/"), ('{"CameraCalibrations": []}', "can't be used")):
         if text is not None:
             (source / calibration).write_text(text, "utf-8")
         (other,) = read_egoexo4d(source, [])
-        assert other.ego.camera == preset and said in " ".join(map(str, other.notes))
+        assert other.ego.camera == preset and words in " ".join(map(str, other.notes))
 
 
 def test_the_plane_is_the_floor(real):
@@ -92,9 +95,9 @@ def test_the_plane_is_the_floor(real):
     depth = plane_depth(plane, CameraPath.of_exo(camera, pose))
     rays, _ = camera.pixel_rays(dtype=torch.float64)
     world = (rays / rays[..., 2:] * depth.double()[..., None] - pose[:, 3]) @ pose[:, :3]
-    known = torch.isfinite(depth)
-    assert 0.2 < float(known.double().mean()) < 0.9
-    assert float((world[known] @ plane.up - plane.height).abs().max()) < 1e-4
+    known_mask = torch.isfinite(depth)
+    assert 0.2 < float(known_mask.double().mean()) < 0.9
+    assert float((world[known_mask] @ plane.up - plane.height).abs().max()) < 1e-4
 
 
 def test_the_raw_take_is_prepared_with_all_its_cameras(real, tmp_path):
@@ -127,7 +130,7 @@ def test_lost_poses_cost_their_clips_and_nothing_else(real, takes, tmp_path):
     records, report = prepared(source, tmp_path / "set", options)
     assert {r.exo_camera for r in records} == {"cam01", "cam04"}
     assert {r.start for r in records} == {0, 60, 150, 180}
-    assert {what[-6:] for what in reasons(report)} == {"000030", "000090", "000120"}
+    assert {clip[-6:] for clip in reasons(report)} == {"000030", "000090", "000120"}
     notes = " ".join(report["notes"][takes.TAKE])
     assert "cam02" in notes and "cam03" in notes and "4 of 632 ego poses lost" in notes
 
@@ -146,12 +149,12 @@ def test_a_take_that_cannot_be_used_is_said_to_be(takes, tmp_path):
     }
     source = takes.write_egoexo4d(tmp_path / "raw", "one", frames=5)
     (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
-    for said, alter in rows.items():
+    for words, alter in rows.items():
         content = read_json(annotation)
         alter(content)
-        altered = takes.copy_raw(source, tmp_path / said.replace(" ", "_"), lambda c: None)
+        altered = takes.copy_raw(source, tmp_path / words.replace(" ", "_"), lambda c: None)
         write_json(altered / annotation.relative_to(source), content)
-        with refuses(said):
+        with refuses(words):
             prepare(altered, tmp_path / "set", RAW)
 
 
@@ -166,8 +169,8 @@ def test_a_part_of_a_longer_take(takes, tmp_path, monkeypatch):
     records, _ = prepared(source, tmp_path / "set", replace(SMALL, stride=4, step=2))
     of_source = [file for file in probed if source in file.parents]
     assert [r.start for r in records] == [0, 4] and len(of_source) == len(set(of_source)) == 2
-    (whole,), _ = prepared(source, tmp_path / "whole", replace(SMALL, frames=13, stride=13))
-    long, part = read_clip(tmp_path / "whole", whole), read_clip(tmp_path / "set", records[1])
+    (long_record,), _ = prepared(source, tmp_path / "whole", replace(SMALL, frames=13, stride=13))
+    long, part = read_clip(tmp_path / "whole", long_record), read_clip(tmp_path / "set", records[1])
     frames = [4, 6, 8, 10, 12]
     torch.testing.assert_close(part.take.trajectory.ego.w2c, long.take.trajectory.ego.w2c[frames])
     torch.testing.assert_close(
@@ -190,8 +193,8 @@ def test_an_exo_camera_in_the_hand(tmp_path):
     (record,) = read_manifest(tmp_path / "set" / "manifest.jsonl")
     take = read_clip(tmp_path / "set", record).take
     drawn, _ = prior(scene(take.read_exo(), take.depth)[0], take.trajectory, device="cpu")
-    with np.load(take.folder / "coverage.npz") as known:
-        assert np.array_equal(drawn.coverage, known["coverage"]), "as drawn from the clip's files"
+    with np.load(take.folder / "coverage.npz") as arrays:
+        assert np.array_equal(drawn.coverage, arrays["coverage"]), "as drawn from the clip's files"
     assert record.exo_motion["motion"] == "moves" and not any("pose" in n for n in record.notes)
     written = read_json(tmp_path / "set" / record.folder / "meta.json")
     assert len(written["camera_extrinsics"]) == 9
@@ -227,25 +230,27 @@ def test_the_released_layout(synthetic_takes, tmp_path):
 
 def test_bad_takes_are_named_and_the_others_prepared(synthetic_takes, tmp_path):
     source = shutil.copytree(synthetic_takes, tmp_path / "takes")
-    cut, bare, short, whole = sorted(source.iterdir())
+    cut, bare, short, good_take = sorted(source.iterdir())
     (cut / "exo.mp4").write_bytes((cut / "exo.mp4").read_bytes()[:400])
     (bare / "depth.npz").unlink()
     meta = read_json(short / "meta.json")
     meta["ego_extrinsics"] = meta["ego_extrinsics"][:3]
     write_json(short / "meta.json", meta)
-    pictures = [load_take(synthetic_takes / t.name, frame_count=5).read_exo() for t in (whole, cut)]
-    other = shutil.copytree(whole, source / "two_shots")
+    pictures = [
+        load_take(synthetic_takes / t.name, frame_count=5).read_exo() for t in (good_take, cut)
+    ]
+    other = shutil.copytree(good_take, source / "two_shots")
     write_video(other / "exo.mp4", torch.cat((pictures[0][:3], pictures[1][3:])), 20.0)
-    huge = shutil.copytree(whole, source / "huge")
+    huge = shutil.copytree(good_take, source / "huge")
     write_json(huge / "meta.json", {**meta, "camera_intrinsics": 10**400})
     records, report = prepared(source, tmp_path / "set")
-    assert [r.take for r in records] == [whole.name]
-    why = {what.split("__")[0]: said for what, said in reasons(report).items()}
+    assert [r.take for r in records] == [good_take.name]
+    why = {item.split("__")[0]: reason for item, reason in reasons(report).items()}
     assert "exo.mp4" in why[cut.name] and "no depth" in why[bare.name] and huge.name in why
     assert "a cut at frame 3 " in why[other.name]
     assert "got 3 frames for a video of 5 frames" in why[short.name]
     records, _ = prepared(source, tmp_path / "one shot", replace(SMALL, one_shot=True))
-    assert [r.take for r in records] == [whole.name, other.name]
+    assert [r.take for r in records] == [good_take.name, other.name]
     read_clip(tmp_path / "one shot", records[1])
 
 
@@ -257,7 +262,7 @@ def test_malformed_annotations_are_named_and_the_others_prepared(takes, tmp_path
     assert [r.take for r in records] == ["good"]
     why = reasons(report)
     assert why.keys() == {f"uid-{name}" for name in DAMAGES}
-    assert all("Fix: " in said for said in why.values())
+    assert all("Fix: " in reason for reason in why.values())
     assert "got list; expected intrinsics" in why["uid-list_for_wearer"]
 
 
@@ -285,12 +290,12 @@ def test_a_set_with_another_lens_of_the_wearer_is_continued_only_if_that_is_want
 
 def test_captions_and_wrong_ones(synthetic_takes, tmp_path):
     file, name = tmp_path / "captions.json", min(synthetic_takes.iterdir()).name
-    for text, kept in (("[Exo view] mine [Ego view] too", 4), ("[Ego view] one section", 3)):
+    for text, count in (("[Exo view] mine [Ego view] too", 4), ("[Ego view] one section", 3)):
         write_json(file, {name: text})
         records, report = prepared(synthetic_takes, tmp_path / "set", captions=file)
-        assert len(records) == kept
-        own = [r for r in records if r.caption == "file"]
-        assert {r.take for r in own} == {name} if kept == 4 else not own
+        assert len(records) == count
+        captioned = [r for r in records if r.caption == "file"]
+        assert {r.take for r in captioned} == {name} if count == 4 else not captioned
     assert "[Ego view]" in report["skipped"][0]["why"]
 
 
@@ -360,7 +365,7 @@ def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_pat
     (clips[1] / "clip.json").write_text("[]", "utf-8")
     (clips[2] / "exo.mp4").unlink()
     assert made() == 3 and contents(tmp_path, REPORT) == before
-    said = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     for clip, file in ((0, "exo.mp4"), (1, "clip.json")):
-        assert any(clips[clip].name in line and file in line for line in said)
+        assert any(clips[clip].name in line and file in line for line in messages)
     assert made(replace(SMALL, prior="clean")) == 4

@@ -38,10 +38,10 @@ def long_set(long_takes, tmp_path_factory) -> Path:
 
 
 def starts(manifest: Path) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    starts_by_take: dict[str, list[int]] = {}
     for record in read_manifest(manifest):
-        found.setdefault(record.take, []).append(record.start)
-    return found
+        starts_by_take.setdefault(record.take, []).append(record.start)
+    return starts_by_take
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -58,8 +58,8 @@ def test_a_dry_run_says_what_a_run_then_leaves(long_takes, long_set, tmp_path, c
     ).groups()
     assert not out.exists() and int(measured) == 4 and float(hours) > 0
     assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 15
-    there = [p for p in long_set.rglob("*") if p.is_file()]
-    assert len(there) == int(files)
+    files_made = [p for p in long_set.rglob("*") if p.is_file()]
+    assert len(files_made) == int(files)
     size = sum(p.stat().st_size for p in (long_set / "clips").rglob("*") if p.is_file())
     assert float(gigabytes) * 1e9 == pytest.approx(size, rel=0.2)
     limited = dry_run(long_takes, replace(SMALL, most_clips=4))
@@ -89,7 +89,7 @@ def test_clips_are_drawn_over_the_whole_take(long_takes, tmp_path):
 
 
 def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
-    whole, parts = long_set, tmp_path / "joined"
+    one_run, parts = long_set, tmp_path / "joined"
     for index in (1, 0):
         assert main(["join", str(parts)]) == 2
         assert not (parts / "manifest.jsonl").exists()
@@ -98,8 +98,8 @@ def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
         )
     assert main(["join", str(parts)]) == 0
     assert "15 clips (15 made now), 0 skipped" in capsys.readouterr().out
-    assert files_of(parts) == files_of(whole)
-    reports = [read_json(root / "report.json") for root in (whole, parts)]
+    assert files_of(parts) == files_of(one_run)
+    reports = [read_json(root / "report.json") for root in (one_run, parts)]
     for report in reports:
         del report["this_run"]
     assert reports[0] == reports[1]
@@ -139,18 +139,18 @@ def test_a_part_of_1_1_joins(long_takes, long_set, tmp_path):
 def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path, monkeypatch):
     """The lists are there, too, and keep clips of an earlier run that weren't looked at again.
     Continued, the run ends like one that was never stopped."""
-    made = []
+    jobs = []
 
     def interrupted(*given, **more):
-        if len(made) == 1:
+        if len(jobs) == 1:
             raise KeyboardInterrupt
-        made.append(given[0])
+        jobs.append(given[0])
         return make(*given, **more)
 
     make = preparing.make_clips
     monkeypatch.setattr(preparing, "make_clips", interrupted)
     for expected in (1, 1):
-        made.clear()
+        jobs.clear()
         with pytest.raises(KeyboardInterrupt):
             prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT)
         assert len(starts(tmp_path / "manifest.jsonl")) == expected
@@ -159,11 +159,11 @@ def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path,
     assert files_of(tmp_path) == files_of(long_set)
     before = (tmp_path / "manifest.jsonl").read_bytes()
     monkeypatch.setattr(preparing, "make_clips", interrupted)
-    made.clear()
+    jobs.clear()
     with pytest.raises(KeyboardInterrupt):
         prepare(long_takes, tmp_path, SMALL, HALF_HELD_OUT)
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
-    made.clear()
+    jobs.clear()
     with pytest.raises(KeyboardInterrupt):
         prepare(long_takes, tmp_path, replace(SMALL, prior="clean"), HALF_HELD_OUT)
     assert len(starts(tmp_path / "manifest.jsonl")) == 1, "clips of other options stay out"
@@ -174,7 +174,7 @@ def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
     (one,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
     for number in range(24):
         shutil.copytree(one, one.with_name(f"copy_{number:02d}"))
-    tried, seen = [], []
+    tried, progress_calls = [], []
 
     def full(clip, *given):
         tried.append(clip.name)
@@ -185,6 +185,8 @@ def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
     make = preparing.make_clip
     monkeypatch.setattr(preparing, "make_clip", full)
     with refuses("20 cameras that could not be written, of 25.*No space left"):
-        prepare(one.parent, tmp_path / "set", SMALL, progress=lambda *now: seen.append(now))
-    assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
+        prepare(
+            one.parent, tmp_path / "set", SMALL, progress=lambda *now: progress_calls.append(now)
+        )
+    assert len(tried) == 21 and progress_calls[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1

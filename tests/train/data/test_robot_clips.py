@@ -32,8 +32,8 @@ def test_prepared_clips_keep_their_hands_and_classes(training_set, tmp_path):
     for row, pictures in frames_in_order(tmp_path):
         record = records[row["episode_index"]]
         classes = read_all(training_set / record.folder / SEEN, record.frames, record.ego_size)
-        shown = pictures["observation.images.ego_seen"].astype(int)
-        assert np.abs(shown - classes[row["frame_index"]].numpy()).max() < 2
+        classes_shown = pictures["observation.images.ego_seen"].astype(int)
+        assert np.abs(classes_shown - classes[row["frame_index"]].numpy()).max() < 2
         assert all(row["egox.hand_valid"]) and not row["egox.ego_generated"]
     assert not list(write_robots(options)), "all of them are in the set"
 
@@ -65,10 +65,10 @@ def test_clips_that_fail_are_named_and_the_others_written(tmp_path, repo_root):
     meta = read_json(bad / META)
     turn = Rotation.from_euler("y", 10, degrees=True).as_matrix()
     write_json(bad / META, meta | {"ego_extrinsics": (turn @ meta["ego_extrinsics"]).tolist()})
-    said = []
+    lines = []
     options = {"clips": tmp_path / "clips", "out": tmp_path / "set", "task": "work"}
     with refuses("1 of 2 clips.*b_bad"):
-        said.extend(write_robots(RobotOptions(**options, strict=True)))
+        lines.extend(write_robots(RobotOptions(**options, strict=True)))
     assert [row["egox/name"] for row in rows_of(tmp_path / "set", "meta/episodes")] == ["a_good"]
     list(write_robots(RobotOptions(**options)))
     fits = [row["egox.camera_fits"] for row in rows_of(tmp_path / "set", "data")]

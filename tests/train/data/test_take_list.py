@@ -84,8 +84,8 @@ def test_without_a_task_there_is_a_warning_and_task_fills_in(takes, tmp_path, ca
     call = f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
     call = call.split()
     assert main(call) == 0
-    said = "" if wordless else "2 of 2 takes"
-    assert f"warning: {said}" in capsys.readouterr().out
+    words = "" if wordless else "2 of 2 takes"
+    assert f"warning: {words}" in capsys.readouterr().out
     assert ("QR code" in notes(tmp_path / "set", "cmu_bike08_3")) != wordless
     write_list(
         source,

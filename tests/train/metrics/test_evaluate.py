@@ -93,14 +93,16 @@ def test_report_holds_what_was_put_in(place):
     means = report["means"]
     baselines = ["prior", "prior + Telea", "exo resized", "exo mean colour", "shrink"]
     assert list(means) == [MADE, *baselines]
-    made = {name: found["mean"] for name, found in means[MADE].items()}
-    assert 20 < made["psnr"] < 40 and 0.5 < made["ssim"] < 1
+    made_means = {name: estimate["mean"] for name, estimate in means[MADE].items()}
+    assert 20 < made_means["psnr"] < 40 and 0.5 < made_means["ssim"] < 1
     assert "low" not in means[MADE]["psnr"] and means[MADE]["psnr"]["takes"] == 4  # too few
-    assert made["coverage"] == pytest.approx(0.5, abs=0.03)
+    assert made_means["coverage"] == pytest.approx(0.5, abs=0.03)
     assert means["prior"]["psnr_inside"]["mean"] > means["prior"]["psnr_outside"]["mean"] + 10
     assert report["paired"]["generated - prior"]["psnr"]["mean"] > 0
-    assert made["location_error_px"] == 3 and made["iou"] == pytest.approx(5 / 11, abs=1e-6)
-    assert made["missing_masks"] == 0 and "iou" not in means["shrink"]
+    assert made_means["location_error_px"] == 3 and made_means["iou"] == pytest.approx(
+        5 / 11, abs=1e-6
+    )
+    assert made_means["missing_masks"] == 0 and "iou" not in means["shrink"]
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
@@ -117,8 +119,8 @@ def test_report_holds_what_was_put_in(place):
     sheet = cv2.imread(str(place / "out" / SHEET))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
     assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
-    shown = sheet[16 : 16 + SIZE, -SIZE:, ::-1]
-    assert np.abs(shown - picture(0)[0].numpy() * 255).mean() < 6
+    sheet_part = sheet[16 : 16 + SIZE, -SIZE:, ::-1]
+    assert np.abs(sheet_part - picture(0)[0].numpy() * 255).mean() < 6
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_report(place):
@@ -156,16 +158,16 @@ def test_a_row_is_made_anew_when_its_files_or_settings_change(place):
 
 def test_figures_by_how_exo_knows_a_pixel(place):
     """A clip without seen.mkv has none. A class that a clip lacks has none either."""
-    seen = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
-    seen[:, : SIZE // 2], seen[0, 0] = UNOBSERVED, DOUBTFUL
-    write_levels(place / "clips" / "a" / "seen.mkv", seen, FPS)
+    classes = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
+    classes[:, : SIZE // 2], classes[0, 0] = UNOBSERVED, DOUBTFUL
+    write_levels(place / "clips" / "a" / "seen.mkv", classes, FPS)
     report = run(place).report
     row, without = (report["rows"][place_]["metrics"][MADE] for place_ in (0, 1))
-    made, truth = (
+    generated, truth = (
         read_all(file, FRAMES, (SIZE, SIZE)) / 255
         for file in (place / MADE / "a.mp4", place / "clips" / "a" / TRUTH)
     )
-    lower = (made - truth)[:, SIZE // 2 :].double().square().mean()
+    lower = (generated - truth)[:, SIZE // 2 :].double().square().mean()
     assert row["psnr_now"] == pytest.approx(float(-10 * lower.log10()), abs=1e-3)
     assert row["psnr_earlier"] is None and row["ssim_doubtful"] is not None
     mean = row["ssim_now"] / 2 + row["ssim_unobserved"] / 2
@@ -197,18 +199,18 @@ SPOILT = {
 def spoil(root: Path) -> None:
     """Add the clips of :data:`SPOILT`."""
     good = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
-    made, masks, lines = root / MADE, root / "masks", {}
+    made_folder, masks, lines = root / MADE, root / "masks", {}
     for name in SPOILT:
         shutil.copytree(root / "clips" / "a", root / "clips" / name)
-        shutil.copy(made / "a.mp4", made / f"{name}.mp4")
+        shutil.copy(made_folder / "a.mp4", made_folder / f"{name}.mp4")
         write_masks(masks / f"{name}.npz", name, CUP, ["cup"], CUP, ["cup"])
         lines[name] = good | {"clip": name, "folder": f"clips/{name}"}
-    save(made / "size.mp4", picture(0, width=48))
-    save(made / "length.mp4", picture(0, frames=9))
-    save(made / "rate.mp4", picture(0), 2 * FPS)
-    (made / "absent.mp4").unlink()
-    (made / "corrupt.mp4").write_bytes(b"\0" * 500)
-    (made / "cut.mp4").write_bytes((made / "a.mp4").read_bytes()[:900])
+    save(made_folder / "size.mp4", picture(0, width=48))
+    save(made_folder / "length.mp4", picture(0, frames=9))
+    save(made_folder / "rate.mp4", picture(0), 2 * FPS)
+    (made_folder / "absent.mp4").unlink()
+    (made_folder / "corrupt.mp4").write_bytes(b"\0" * 500)
+    (made_folder / "cut.mp4").write_bytes((made_folder / "a.mp4").read_bytes()[:900])
     lines["no_truth"]["ground_truth"] = False
     (root / "clips" / "truth_lost" / TRUTH).unlink()
     shutil.copy(masks / "b.npz", masks / "masks_other.npz")
@@ -278,10 +280,10 @@ def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
     )
     options = replace(FAST, sheet_clips=0, weights=weights, also=(truths(place, "same"),))
     report = run(place, options=options).report
-    made, same = (report["sets"]["fvd"][name] for name in (MADE, "same"))
-    assert len(report["sets"]["fvd"]) == 2 and made > 0 == same
+    distance, same = (report["sets"]["fvd"][name] for name in (MADE, "same"))
+    assert len(report["sets"]["fvd"]) == 2 and distance > 0 == same
     assert "FVD" not in report["not_computed"]
-    assert f"| {made:.1f} |" in (place / "out" / TABLE).read_text("utf-8")
+    assert f"| {distance:.1f} |" in (place / "out" / TABLE).read_text("utf-8")
     assert run(place, options=options).report == report
     assert run(place).report["sets"] == {}  # rows without features are others
 
@@ -295,14 +297,14 @@ def test_split_parts_and_sums(place):
     for split in ("validation", "nonsense"):
         with refuses("split"):
             run(place, options=EvaluateOptions(split=split))
-    whole = run(place, out="whole").report
+    full_report = run(place, out="whole").report
     part = run(place, how=RunOptions(part=(1, 2)))
     assert (part.clips, part.kept, part.report) == (2, 0, {})
     assert not (place / "out" / REPORT).exists()
     sums = run(place, how=RunOptions(dry_run=True))
     assert sums.clips == 4 and sums.seconds > 0
     again = run(place)
-    assert again.kept == 2 and again.report == whole
+    assert again.kept == 2 and again.report == full_report
 
 
 def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
@@ -312,8 +314,8 @@ def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
     assert "4 of 4 clips evaluated (0 kept" in capsys.readouterr().out
     (place / MADE / "c.mp4").unlink()
     assert train_egox.main(command) == 1
-    told = capsys.readouterr().out
-    assert "not evaluated: c: " in told and "3 of 4 clips evaluated (3 kept" in told
+    output = capsys.readouterr().out
+    assert "not evaluated: c: " in output and "3 of 4 clips evaluated (3 kept" in output
     assert train_egox.main([*command, "--masks", str(place / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
 

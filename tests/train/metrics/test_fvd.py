@@ -82,22 +82,22 @@ def test_objects_are_matched_by_what_they_look_like(networks, tmp_path, kind):
 
     networks.write_dino(tmp_path / "dino", kind)
     dino = DinoFeatures(tmp_path / "dino")
-    truth, made = torch.full((2, 2, 64, 64, 3), 0.5)
+    truth, generated = torch.full((2, 2, 64, 64, 3), 0.5)
     true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))
     colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.1, 1.0]])
     # Red above, blue below; in the made video the red one lies below, and both are numbered anew.
     for place, number in ((slice(4, 28), 0), (slice(34, 58), 1)):
-        truth[:, place, 20:44], made[:, place, 20:44] = colours[number], colours[1 - number]
+        truth[:, place, 20:44], generated[:, place, 20:44] = colours[number], colours[1 - number]
         true_masks[number, :, place, 20:44] = made_masks[1 - number, :, place, 20:44] = True
     assert dino(truth).shape == (2, 16, 16, 32)
     vectors = looks(true_masks, dino(truth))
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     masks = ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks)
-    found = match_by_looks(masks, made, truth, dino)
+    matched = match_by_looks(masks, generated, truth, dino)
     for number in range(2):
-        inside = made[torch.from_numpy(found.generated[number])]
+        inside = generated[torch.from_numpy(matched.generated[number])]
         assert torch.equal(inside.unique(dim=0), colours[number : number + 1]), number
-    lone = match_by_looks(replace(masks, generated=made_masks[:1]), made, truth, dino)
+    lone = match_by_looks(replace(masks, generated=made_masks[:1]), generated, truth, dino)
     assert sorted(lone.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
     with refuses("DINOv3 or DINOv2 folder"):
         DinoFeatures(tmp_path)

@@ -84,14 +84,14 @@ def test_mask_files_match_by_id_or_stay_as_they_are(tmp_path):
     file = tmp_path / "clip.npz"
     two = np.stack([square(5, 5), square(30, 30)])[:, None]
     write_masks(file, "clip", two, ["cup", "box"], two[1:], ["box"])
-    found = read_masks(file, "clip")
-    assert found.ids == ("box", "cup")
-    assert (found.truth[1, 0] == square(5, 5)).all() and not found.generated[1].any()
-    assert (found.generated[0] == found.truth[0]).all()
+    objects = read_masks(file, "clip")
+    assert objects.ids == ("box", "cup")
+    assert (objects.truth[1, 0] == square(5, 5)).all() and not objects.generated[1].any()
+    assert (objects.generated[0] == objects.truth[0]).all()
     # Something else matches them.
     write_masks(file, "clip", two[:1], ["cup"], two[::-1], ["1", "2"])
-    found = read_masks(file, "clip", by_id=False)
-    assert found.ids == ("cup",) and (found.generated == two[::-1]).all()
+    objects = read_masks(file, "clip", by_id=False)
+    assert objects.ids == ("cup",) and (objects.generated == two[::-1]).all()
 
 
 def test_mask_files_that_do_not_fit_are_refused(tmp_path):

@@ -41,19 +41,19 @@ def test_baselines_by_their_definitions():
     coverage = torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[:, :10] = True
     prior[coverage] = 0.8
-    made = {name: make(exo, prior, coverage) for name, make in BASELINES.items()}
-    for video in made.values():
+    videos = {name: make(exo, prior, coverage) for name, make in BASELINES.items()}
+    for video in videos.values():
         assert video.shape == prior.shape and 0 <= video.min() and video.max() <= 1
     mean = torch.tensor([0.45, 0.2, 0.2])
-    assert torch.allclose(made["exo mean colour"], mean.expand(2, 16, 16, 3))
-    assert torch.allclose(made["shrink"][:, :10], 0.6 * 0.8 + 0.4 * mean)
-    assert torch.allclose(made["shrink"][:, 10:], mean.expand(2, 6, 16, 3))
-    assert torch.equal(made["prior"], prior)
+    assert torch.allclose(videos["exo mean colour"], mean.expand(2, 16, 16, 3))
+    assert torch.allclose(videos["shrink"][:, :10], 0.6 * 0.8 + 0.4 * mean)
+    assert torch.allclose(videos["shrink"][:, 10:], mean.expand(2, 6, 16, 3))
+    assert torch.equal(videos["prior"], prior)
     # One colour all around the hole; Telea carries gradients on, and sees one towards the black
     # that it fills.
-    assert torch.allclose(made["prior + Telea"], torch.tensor(0.8), atol=0.03)
-    assert torch.allclose(made["prior + Telea"][coverage], prior[coverage], atol=1e-6)
-    assert made["exo resized"][0, :, 2, 0].tolist() == pytest.approx([0.9] * 16, abs=1e-5)
+    assert torch.allclose(videos["prior + Telea"], torch.tensor(0.8), atol=0.03)
+    assert torch.allclose(videos["prior + Telea"][coverage], prior[coverage], atol=1e-6)
+    assert videos["exo resized"][0, :, 2, 0].tolist() == pytest.approx([0.9] * 16, abs=1e-5)
     assert not BASELINES["prior + Telea"](exo, prior, torch.zeros_like(coverage)).any()
 
 

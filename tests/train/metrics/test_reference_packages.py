@@ -50,8 +50,8 @@ def test_features_of_pictures_are_cd_fvds(video, tmp_path):
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
     save_file(state, tmp_path / "i3d.safetensors")
     ours = VideoFeatures(tmp_path / "i3d.safetensors")
-    theirs, own = features_of_both(package.get_i3d_logits, network, ours, video)
-    np.testing.assert_allclose(own, theirs, rtol=1e-5, atol=1e-9)
+    theirs, our_features = features_of_both(package.get_i3d_logits, network, ours, video)
+    np.testing.assert_allclose(our_features, theirs, rtol=1e-5, atol=1e-9)
     with refuses("at least 9"):
         ours(video)
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
@@ -76,8 +76,8 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "mae.safetensors")
     network = utils.load_videomae_model(torch.device("cpu"), str(tmp_path / "mae.pt")).eval()
     ours = MotionFeatures(tmp_path / "mae.safetensors")
-    theirs, own = features_of_both(package.get_videomae_features, network, ours, video)
-    np.testing.assert_allclose(own, theirs, rtol=1e-5, atol=1e-6)
+    theirs, our_features = features_of_both(package.get_videomae_features, network, ours, video)
+    np.testing.assert_allclose(our_features, theirs, rtol=1e-5, atol=1e-6)
     with refuses("at least 16"):
         ours(video.repeat(3, 1, 1, 1))
 
@@ -120,11 +120,15 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
     from easydict import EasyDict
     from torchvision.models.optical_flow import raft_large
 
-    truths, made, clips = tmp_path / "truths", tmp_path / "made", {"grey": 0.02, "bright": 1.0}
+    truths, made_folder, clips = (
+        tmp_path / "truths",
+        tmp_path / "made",
+        {"grey": 0.02, "bright": 1.0},
+    )
     for seed, (clip, contrast) in enumerate(clips.items()):
         write_video(truths / f"{clip}.mp4", drifting(seed, 18, 128), 30.0, threads=1)
         canvas = drifting(seed + 5, 17, 352, contrast)
-        write_video(made / f"{clip}.mp4", canvas, 30.0, threads=1)
+        write_video(made_folder / f"{clip}.mp4", canvas, 30.0, threads=1)
 
     # Random networks that tell pictures apart: one clip moves by over 2 px, the other doesn't.
     torch.manual_seed(0)
@@ -147,7 +151,7 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
         weights[name] = tmp_path / f"{name}.safetensors"
         save_file(state, weights[name])
     options = EvaluateOptions(protocol="table1", weights=weights)
-    report = evaluate(truths, made, tmp_path / "out", options).report
+    report = evaluate(truths, made_folder, tmp_path / "out", options).report
     assert not report["errors"]
 
     torch.save({"state_dict": amt.state_dict()}, tmp_path / "amt.pth")
@@ -174,7 +178,7 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
     monkeypatch.setattr(degree, "check_move", moves)
     flow = RaftFlow(weights["raft"])
     for row in report["rows"]:
-        values, file = row["metrics"]["generated"], made / f"{row['clip']}.mp4"
+        values, file = row["metrics"]["generated"], made_folder / f"{row['clip']}.mp4"
         score = smoothness.motion_score(str(file))
         assert values["motion_smoothness"] == pytest.approx(score, abs=2e-6)
         assert values["dynamic_degree"] == degree.infer(str(file)) == (row["clip"] == "bright")
@@ -183,7 +187,10 @@ def test_table1_is_vbenchs_and_cd_fvds(tmp_path, vbench, monkeypatch):
 
     torch.save(i3d.state_dict(), tmp_path / "i3d.pt")
     judge = package.cdfvd("i3d", n_fake="full", ckpt_path=str(tmp_path / "i3d.pt"), device="cpu")
-    for folder, add in ((truths, judge.compute_real_stats), (made, judge.compute_fake_stats)):
+    for folder, add in (
+        (truths, judge.compute_real_stats),
+        (made_folder, judge.compute_fake_stats),
+    ):
         crops = [torch.from_numpy(decoded(folder / f"{c}.mp4")[:, :, -128:].copy()) for c in clips]
         add([{"video": preprocess(crop, 224, 16)["video"][None]} for crop in crops])
     distance = report["sets"]["fvd"]["generated"]

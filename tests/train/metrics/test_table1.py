@@ -50,10 +50,10 @@ def place(tmp_path) -> Path:
         write_video(
             tmp_path / "takes" / clip / "exo.mp4", moving(seed + 5, 50, 2 * SIZE), 20.0, threads=1
         )
-        made = (0.8 * truth + 0.2 * moving(seed + 9, 50))[:49]
+        generated = (0.8 * truth + 0.2 * moving(seed + 9, 50))[:49]
         if clip == "c":
-            made = torch.cat([moving(3, 49, 7 * SIZE // 4), made], dim=2)
-        write_video(tmp_path / "made" / f"{clip}.mp4", made, 30.0, threads=1)
+            generated = torch.cat([moving(3, 49, 7 * SIZE // 4), generated], dim=2)
+        write_video(tmp_path / "made" / f"{clip}.mp4", generated, 30.0, threads=1)
     return tmp_path
 
 
@@ -70,18 +70,20 @@ def test_figures_are_scikit_images_of_luma(place):
     assert [row["take"] for row in rows.values()] == ["a_b", "c"]
     for clip, row in rows.items():
         truth = decoded(place / "takes" / clip / TRUTH)[:49]
-        whole = decoded(place / "made" / f"{clip}.mp4")
-        true, made = (x @ np.array([0.299, 0.587, 0.114]) for x in (truth, whole[:, :, -SIZE:]))
+        canvas = decoded(place / "made" / f"{clip}.mp4")
+        true, made_luma = (
+            x @ np.array([0.299, 0.587, 0.114]) for x in (truth, canvas[:, :, -SIZE:])
+        )
         decibels, similar = [], []
-        for a, b in zip(true, made, strict=True):
+        for a, b in zip(true, made_luma, strict=True):
             decibels.append(metrics.peak_signal_noise_ratio(a, b, data_range=255))
             how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
             similar.append(metrics.structural_similarity(a, b, data_range=255, **how))
         if clip == "a_b_7_56":
             exo = decoded(place / "takes" / clip / "exo.mp4")[:49]
             half = [cv2.resize(x, (112, SIZE), interpolation=cv2.INTER_AREA) for x in exo]
-            whole = np.concatenate([np.stack(half), whole], axis=2)
-        change = np.abs(np.diff(whole.astype(float), axis=0)).mean()
+            canvas = np.concatenate([np.stack(half), canvas], axis=2)
+        change = np.abs(np.diff(canvas.astype(float), axis=0)).mean()
         values = row["metrics"]["generated"]
         assert (row["frames"], row["size"]) == (49, "64x64")
         assert values["psnr"] == pytest.approx(np.mean(decibels), abs=1e-5)
@@ -139,11 +141,11 @@ def test_the_report_has_eleven_columns_and_published_rows(place):
 
 def test_networks_get_the_protocols_pictures(place, monkeypatch):
     """The test looks at the input of each network. The networks themselves are compared elsewhere."""
-    asked: dict[str, list[tuple]] = {}
+    shapes_by_network: dict[str, list[tuple]] = {}
 
     def network(name: str, file: Path, device: str):
         def answer(*pictures: torch.Tensor):
-            asked.setdefault(name, []).append(tuple(pictures[0].shape))
+            shapes_by_network.setdefault(name, []).append(tuple(pictures[0].shape))
             return {
                 "raft": torch.tensor([1.9, 2.1, 2.1, 2.1, *([0.0] * 8)]),
                 "fvd": pictures[0].mean((0, 1, 2)).numpy(),
@@ -161,9 +163,12 @@ def test_networks_get_the_protocols_pictures(place, monkeypatch):
         place / "takes", place / "made", place / "out", replace(OPTIONS, weights=weights)
     ).report
     ego, canvas = (49, SIZE, SIZE, 3), (49, SIZE, 11 * SIZE // 4, 3)
-    assert asked["lpips"] == asked["clip"] == [ego] * 2 and asked["amt"] == [canvas] * 2
-    assert asked["raft"] == [(13, *canvas[1:])] * 2  # every fourth of 30 a second
-    assert asked["fvd"] == [(16, 224, 224, 3)] * 4
+    assert (
+        shapes_by_network["lpips"] == shapes_by_network["clip"] == [ego] * 2
+        and shapes_by_network["amt"] == [canvas] * 2
+    )
+    assert shapes_by_network["raft"] == [(13, *canvas[1:])] * 2  # every fourth of 30 a second
+    assert shapes_by_network["fvd"] == [(16, 224, 224, 3)] * 4
     assert report["means"]["generated"]["dynamic_degree"]["mean"] == 1  # three pairs over 2 px
     assert report["sets"]["fvd"]["generated"] > 0
 
@@ -186,9 +191,9 @@ def test_objects_with_known_answers(tmp_path, cosine, pairs, centres, overlap, s
     """Looks are given: true (1, 0), and the generated ones (1, 0) and (cosine, ...). The second
     generated object is 16 px to the right."""
     true = np.stack([box(8, 8, 24, 24)])[:, None]
-    made = np.stack([box(8, 8, 24, 24), box(24, 8, 40, 24)])[:, None]
+    generated = np.stack([box(8, 8, 24, 24), box(24, 8, 40, 24)])[:, None]
     file = tmp_path / "clip.npz"
-    write_masks(file, "clip", true, ["1"], made, ["1", "2"], NAME)
+    write_masks(file, "clip", true, ["1"], generated, ["1", "2"], NAME)
     vectors = torch.tensor([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
     frames = torch.zeros(1, SIZE, SIZE, 3)
     values = table1.object_metrics(

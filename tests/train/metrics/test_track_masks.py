@@ -64,16 +64,16 @@ def test_both_videos_are_followed_from_one_first_mask(sam, place, capsys):
 
 
 def test_a_grid_finds_each_outline_once(sam):
-    tracker, asked = Tracker(sam, "cpu"), []
+    tracker, calls = Tracker(sam, "cpu"), []
     square, same, dot = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
     square[8:40, 8:40] = same[8:40, 8:41] = True
     dot[0, 0] = True
     hit = [square, same, dot, np.ones_like(dot), ~square & ~same & np.tri(SIZE, dtype=bool)]
-    tracker.model = lambda **given: asked.append(given) or SimpleNamespace(pred_masks=None)
+    tracker.model = lambda **given: calls.append(given) or SimpleNamespace(pred_masks=None)
     tracker._masks = lambda logits, video: np.stack(hit)
-    found = tracker.objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
-    assert list(found) == ["1", "2"] and np.array_equal(found["2"], same) and len(asked) == 1
-    assert len(asked[0]["inference_session"].obj_ids) == tracking.GRID**2
+    objects = tracker.objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
+    assert list(objects) == ["1", "2"] and np.array_equal(objects["2"], same) and len(calls) == 1
+    assert len(calls[0]["inference_session"].obj_ids) == tracking.GRID**2
 
 
 def test_clips_without_masks_are_named_and_the_rest_kept(sam, place, monkeypatch):

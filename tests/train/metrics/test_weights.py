@@ -46,8 +46,8 @@ def test_lpips_is_zero_for_equal_pictures_and_grows(networks, lpips_file, pictur
     assert map_[..., :8].mean() > 10 * map_[..., -8:].mean()
     weights, net = load_file(lpips_file), lpips.model.net.state_dict()
     for number, layer in enumerate(("0", "3", "6", "8", "10"), start=1):
-        own = net[f"slice{number}.{layer}.weight"]
-        assert torch.equal(own, weights[f"features.{layer}.weight"])
+        layer_weight = net[f"slice{number}.{layer}.weight"]
+        assert torch.equal(layer_weight, weights[f"features.{layer}.weight"])
 
 
 def test_lpips_refuses_other_files(lpips_file, pictures, tmp_path):
@@ -70,9 +70,9 @@ def test_clip_i_of_a_small_clip(networks, tmp_path, pictures):
     values = clip(wide, wide.flip(2))
     assert values.shape == (2,) and values.abs().max() < 0.99999
     # The middle square is what CLIP sees: what lies at the sides changes nothing.
-    beside = wide.clone()
-    beside[:, :, :15] = 0
-    assert clip(beside, wide).tolist() == pytest.approx([1, 1], abs=1e-5)
+    darkened = wide.clone()
+    darkened[:, :, :15] = 0
+    assert clip(darkened, wide).tolist() == pytest.approx([1, 1], abs=1e-5)
     with refuses("CLIP folder"):
         ClipImage(tmp_path)
 

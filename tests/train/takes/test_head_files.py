@@ -101,8 +101,8 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     write_json(points, openpose_frames(marks, take))
     frame = 4
     ahead = invert(take.ego.w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
-    seen = transform(take.exo.pose, ahead[None])
-    (u, v), _ = (value[0] for value in take.exo.camera.project(seen))
+    exo_point = transform(take.exo.pose, ahead[None])
+    (u, v), _ = (value[0] for value in take.exo.camera.project(exo_point))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
     looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
@@ -134,9 +134,9 @@ def test_who_is_out_of_step_is_told(late):
     heads = torch.from_numpy(layout.head.world_from_eyes)
     w2c = compose(ego_from_head(1), invert(heads))
     ego = CameraPath(lens=None, w2c=w2c, world="take")
-    told = out_of_step(points, ego, exo)
+    notes = out_of_step(points, ego, exo)
     words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
-    assert len(told) == bool(late) and all(words in note.text for note in told)
+    assert len(notes) == bool(late) and all(words in note.text for note in notes)
     assert not out_of_step(points, replace(ego, w2c=w2c[:1].expand(49, 3, 4)), exo)
 
 
@@ -165,8 +165,8 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
     assert headpose(folder, points, "--meta") == 2
     assert headpose(folder, points, "--meta", "--replace") == 0
     after = read_json(folder / META)
-    kept = before.keys() - {"ego_intrinsics"}  # written anew with all its digits
-    assert {k: after[k] for k in kept} == {k: before[k] for k in kept} and after[
+    kept_fields = before.keys() - {"ego_intrinsics"}  # written anew with all its digits
+    assert {k: after[k] for k in kept_fields} == {k: before[k] for k in kept_fields} and after[
         "pose_source"
     ] == "head keypoints"
     loaded = load_take(folder, frame_count=9)
@@ -206,8 +206,8 @@ def test_entries_of_a_video_s_frames(folder, take, marks, capsys, entries, outco
     write_json(points, entries(openpose_frames(marks, take)))
     refused = "got" in outcome
     assert headpose(folder, points) == 2 * refused
-    said = "".join(capsys.readouterr())
-    assert outcome in said
+    output = "".join(capsys.readouterr())
+    assert outcome in output
     if not refused:
         path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego.camera)
         off = camera_centre(path.ego.w2c) - camera_centre(take.ego.w2c)[: len(path.ego.w2c)]

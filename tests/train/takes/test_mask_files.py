@@ -133,11 +133,11 @@ def test_what_is_no_mask_is_named(tmp_path):
     np.savez(tmp_path / "b.npz", mask=moving().astype(np.float32))
     (tmp_path / "c").mkdir()
     cv2.imwrite(str(tmp_path / "c" / "0.png"), moving()[0].astype(np.uint8))  # labels 0 and 1
-    for name, said in (("a", "named mask"), ("b", "float32"), ("c", "up to 1")):
-        with refuses(said):
+    for name, words in (("a", "named mask"), ("b", "float32"), ("c", "up to 1")):
+        with refuses(words):
             find_mask(tmp_path, name)
-    whole = write(tmp_path, "npz stored", moving())
-    content = whole.path.read_bytes()
-    whole.path.write_bytes(content[:200] + bytes(len(content) - 400) + content[-200:])
+    mask = write(tmp_path, "npz stored", moving())
+    content = mask.path.read_bytes()
+    mask.path.write_bytes(content[:200] + bytes(len(content) - 400) + content[-200:])
     with refuses("mask"):
         read_mask(find_mask(tmp_path, "room__cam"), frames([0, 6]))
