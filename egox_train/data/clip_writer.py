@@ -86,7 +86,7 @@ class ClipJob:
 
     def fingerprint(self, captions: Mapping[str, str]) -> str:
         """Hash settings, window, cameras, poses, captions and the source files' states."""
-        used = self.take.ego.w2c[self.window.indices]
+        ego_poses = self.take.ego.w2c[self.window.indices]
         sources = [self.view.video, self.take.ego_video, self.view.depth]
         if self.view.mask is not None:
             sources.append(self.view.mask.path)

@@ -62,7 +62,7 @@ def takes_of_lists(
             skipped.append((clip.name, f"{count} frames in the list, {frames} of --frames, --step"))
         else:
             by_take.setdefault(clip.take, []).append(clip)
-    by_take = {take: _agreeing(own, skipped) for take, own in by_take.items()}
+    by_take = {take: _agreeing(listed_clips, skipped) for take, listed_clips in by_take.items()}
     _tell_missing(root, by_take)
     takes, clips_by_name = [], {}
     for take, take_clips, reason in _raw_takes(root, by_take, exo_lens):
@@ -86,14 +86,16 @@ def takes_of_lists(
 
 
 def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> list[ListedClip]:
-    """The clips of a take, without those whose poses or cameras contradict an earlier one's."""
-    known: dict[str, Any] = {}
+    """Leave out the clips of a take whose poses or cameras contradict an earlier clip's."""
+    agreed_cameras: dict[str, Any] = {}
     agreeing = []
     for clip in clips:
         cameras = _cameras_of(clip)
-        contradiction = next((name for name in cameras if _differ(name, known, cameras)), None)
+        contradiction = next(
+            (name for name in cameras if _differ(name, agreed_cameras, cameras)), None
+        )
         if contradiction is None:
-            known |= cameras
+            agreed_cameras |= cameras
             agreeing.append(clip)
         else:
             skipped.append(
@@ -106,7 +108,7 @@ def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> li
 
 
 def _cameras_of(clip: ListedClip) -> dict[str, Any]:
-    """What an entry says of the take's cameras, by names for people."""
+    """Collect what an entry states of the take's cameras, by names for messages."""
     entry = clip.entry or {}
     poses = {
         f"ego pose of frame {clip.first + frame}": pose

@@ -113,7 +113,7 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 
 def _digest(source: _Source, options: RobotOptions) -> str:
     """Hash all that an episode is made of: its task, its files, and the options."""
-    told = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
+    options_digested = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
     names = (EXO, META, HANDS, HEAD_TRAJECTORY, *DEPTH_NAMES)
     files = [source.ego, *(source.folder / name for name in names)]
     if options.seen:
@@ -121,7 +121,9 @@ def _digest(source: _Source, options: RobotOptions) -> str:
     if options.detected is not None:
         files.append(options.detected / f"{source.name}.json")
     ends = [hashlib.sha256(file_ends(file)).hexdigest() for file in files]
-    return fingerprint([told, source.task, ends, file_state(source.folder / DEPTH_NAMES[-1])])
+    return fingerprint(
+        [options_digested, source.task, ends, file_state(source.folder / DEPTH_NAMES[-1])]
+    )
 
 
 def _older_digest(source: _Source, options: RobotOptions) -> str:
@@ -132,8 +134,8 @@ def _older_digest(source: _Source, options: RobotOptions) -> str:
     if options.file_frames != "auto":
         settings.append(options.file_frames)
     digest = hashlib.sha256(repr(tuple(settings)).encode())
-    own = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
-    for file in (source.ego, *own):
+    take_files = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
+    for file in (source.ego, *take_files):
         digest.update(file_ends(file))
     return digest.hexdigest()
 
