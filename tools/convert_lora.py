@@ -285,6 +285,7 @@ def rename(source: Path, target: Path, naming: Any) -> tuple[str, tuple[str, ...
             fix="give the whole file that ends in _bf16 or _fp16",
         )
     else:
+        content.check_one_transformer()
         tensors, unmatched = convert_transformer(state, naming)
         report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
     with atomic_write(target) as temporary:

@@ -100,6 +100,7 @@ class Merge:
         check_run_files(base, lora)
         self.base, self.header, self.form = base, read_header(base, "model"), form
         model = weight_file(base, "model")
+        left_out = model.check_one_transformer()
         self.names = model.names
         with safe_open(lora, "pt") as stream:
             settings = stream.metadata() or {}
@@ -113,7 +114,8 @@ class Merge:
                 expected="products of two matrices alone, as EgoX's",
                 fix="load it by EgoX LoRA on top of a model instead",
             )
-        self.report = f"{lora.name}: {converted.report_on(model.shapes, lora.name)}"
+        lora_report = f"{lora.name}: {converted.report_on(model.shapes, lora.name)}"
+        self.report = "; ".join(filter(None, (lora_report, left_out)))
         self.strength, self.matrices = strength, converted.tensors
         self.metadata = {
             "format": "pt",
@@ -168,6 +170,13 @@ class Merge:
                     fix="give the file that ends in _bf16 or _fp16",
                 )
             weight = weight.float() * rows.reshape(-1, *(1 for _ in weight.shape[1:]))
+        if not weight.float().isfinite().all():
+            raise EgoXInputError(
+                "base model",
+                got=f"NaN or infinity in {source}",
+                expected="finite numbers",
+                fix="download it again",
+            )
         part = f"diffusion_model.{name.removesuffix('.weight')}"
         down = self.matrices.get(f"{part}.lora_A.weight")
         if down is not None:

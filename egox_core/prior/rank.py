@@ -49,6 +49,7 @@ class ExoCandidate:
     name: str
     trajectory: CameraTrajectory
     depth: DepthVideo | None = None  # of the trajectory's exo camera
+    notes: tuple[str, ...] = ()  # on how cameras and depth were read
 
     @classmethod
     def of_take(cls, folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
@@ -60,11 +61,14 @@ class ExoCandidate:
                 read.
         """
         meta = read_meta(folder / META)
-        trajectory, _ = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
+        trajectory, of_meta = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
+        notes = [of_meta.placed]
         depth_path = _depth_path(folder)
         depth = None
         if depth_path is not None:
-            depth = load_depth_file(depth_path, meta, progress=progress).depth
+            source = load_depth_file(depth_path, meta, progress=progress)
+            depth = source.depth
+            notes += map(str, source.notes)
             trajectory = of_frames(trajectory, slice(len(depth.depth_m)))
         elif meta.exo_camera is None:
             raise EgoXInputError(
@@ -73,7 +77,8 @@ class ExoCandidate:
                 expected="the exo camera's K",
                 fix="add them to meta.json",
             )
-        return cls(name=name, trajectory=trajectory, depth=depth)
+        told = tuple(filter(None, notes))
+        return cls(name=name, trajectory=trajectory, depth=depth, notes=told)
 
 
 @frozen
@@ -84,6 +89,7 @@ class ExoRank:
     by_frame: Tensor  # [F] float64, share of the ego image that is observed, 0...1
     frames: tuple[int, ...]  # which frames were looked at
     method: Literal["depth", "poses"]
+    notes: tuple[str, ...]
 
     @property
     def coverage(self) -> float:
@@ -131,6 +137,7 @@ def rank_exo_cameras(
                 by_frame=(coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples),
                 frames=tuple(samples),
                 method="depth" if by_depth else "poses",
+                notes=candidate.notes,
             )
         )
     progress(len(candidates), len(candidates), "judging exo cameras")
@@ -145,7 +152,11 @@ def rank_text(ranks: Sequence[ExoRank]) -> str:
         for place, rank in enumerate(ranks, 1)
     ]
     return "\n".join(
-        (*lines, f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}")
+        (
+            *lines,
+            f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}",
+            *(f"{rank.name}: {note}" for rank in ranks for note in rank.notes),
+        )
     )
 
 

@@ -24,6 +24,7 @@ from .lora_keys import convert_lora, convert_transformer, product_of, rename_par
 from .lora_settings import (
     MERGED,
     PREFIX,
+    check_position_scale,
     contradictions,
     resolve_auto,
     told_by_metadata,

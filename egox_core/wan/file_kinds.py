@@ -3,6 +3,7 @@
 :func:`weight_file` is asked by every door: nodes before a run, merge, export and the trainer."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,8 +15,8 @@ from ..frozen import frozen
 from ..safe_files import refuse_overwriting
 from ..sizes import MODEL_CHANNELS
 from .lora_keys import convert_lora, is_lora, product_of, rename_parameter
-from .lora_settings import MERGED, PREFIX
-from .weights import SCALE_PARTS, SCALES, read_header, size_words
+from .lora_settings import MERGED, PREFIX, check_position_scale
+from .weights import DTYPES, SCALE_PARTS, SCALES, read_header, size_words
 
 REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
 MODEL_FIX = (
@@ -70,6 +71,8 @@ INPUTS: Mapping[int, str] = {16: "text-to-video", 48: "Fun Control, or the 5B"}
 VISION_WIDTH = 1280
 QUANTISED = "_quantization_metadata"
 """Metadata in which newer files say, layer by layer, how their own tensors are stored."""
+IN_BLOCKS = re.compile(r"(^|\.)blocks\.\d+\.")
+"""Names of tensors in a transformer's blocks."""
 ENDS = ("patch_embedding.weight", "head.modulation")
 """First and last part of a Wan transformer, of which a file that was split has one at most."""
 
@@ -85,6 +88,8 @@ class WeightFile:
     shapes: dict[str, tuple[int, ...]]
     names: dict[str, str]  # native name -> name in the file
     missing: tuple[str, ...]  # native names of weights without which the transformer isn't whole
+    twice: tuple[str, ...]  # names in the file of weights that another name in it has, too
+    others: tuple[str, ...]  # tensors that are no weight of a Wan transformer, nor its scale
     quantised: bool  # some weights need more than their own tensor
     # What holds of the weights however they are stored; all that a file made of this one may copy.
     metadata: dict[str, str]
@@ -101,6 +106,25 @@ class WeightFile:
         parts = "give the whole model; parts of a split one work only together"
         return f"{self.file.name!r} of {size}: {self.words}", parts if self.missing else ""
 
+    def check_one_transformer(self) -> str:
+        """Name what a file that is made of this one leaves out, "" where that is nothing.
+
+        Raises:
+            EgoXInputError: two of a weight, or parts in its blocks that no Wan transformer has.
+        """
+        in_blocks = [name for name in self.others if IN_BLOCKS.search(name)]
+        if self.twice or in_blocks:
+            odd = "two of a weight" if self.twice else "parts that no plain Wan transformer has"
+            raise EgoXInputError(
+                "base model",
+                got=f"{self.file.name} with {odd}, such as {(*self.twice, *in_blocks)[0]}",
+                expected="each weight of one plain Wan transformer once",
+                fix="give the file that ends in _bf16 or _fp16, without a copy or an adapter in it",
+            )
+        if not self.others:
+            return ""
+        return f"{len(self.others)} tensors are not the transformer's and left out, such as {self.others[0]}"
+
 
 def weight_file(file: Path, what: str) -> WeightFile:
     """Read what a file of weights carries, called ``what`` in errors.
@@ -110,11 +134,17 @@ def weight_file(file: Path, what: str) -> WeightFile:
     """
     header = read_header(file, what)
     metadata = header.get("__metadata__") or {}
-    names, shapes = {}, {}
+    names, shapes, twice, others = {}, {}, [], []
     for name, entry in header.items():
-        native = None if name == "__metadata__" else rename_parameter(name)
-        if native is not None:
+        if name == "__metadata__":
+            continue
+        native = rename_parameter(name)
+        if native in names:
+            twice.append(name)
+        elif native is not None:
             names[native], shapes[native] = name, tuple(entry["shape"])
+        elif not name.endswith(SCALE_PARTS):
+            others.append(name)
     missing = missing_weights(names) if names else ()
     place, words = kind_of(header)
     if names and place is None:
@@ -130,6 +160,8 @@ def weight_file(file: Path, what: str) -> WeightFile:
         names=names,
         shapes=shapes,
         missing=missing,
+        twice=tuple(twice),
+        others=tuple(others),
         quantised=QUANTISED in metadata or any(name.endswith(SCALE_PARTS) for name in header),
         metadata={name: text for name, text in metadata.items() if name != QUANTISED},
     )
@@ -213,8 +245,11 @@ def check_lora(file: Path, base: Path | None = None) -> None:
         EgoXInputError: as above; a base that isn't whole.
     """
     header = read_header(file, "LoRA")
-    tensors: dict[str, Any] = {  # of which only the shapes are looked at
-        name: SimpleNamespace(shape=tuple(entry["shape"]), ndim=len(entry["shape"]))
+    check_position_scale(header.get("__metadata__") or {})
+    tensors: dict[str, Any] = {  # of which only shapes and types are looked at
+        name: SimpleNamespace(
+            shape=tuple(entry["shape"]), ndim=len(entry["shape"]), dtype=DTYPES.get(entry["dtype"])
+        )
         for name, entry in header.items()
         if name != "__metadata__"
         and not name.endswith((".alpha", ".dora_scale", *SCALES))

@@ -108,6 +108,8 @@ PEFT_METADATA_KEY = "lora_adapter_metadata"
 (quirks 41)."""
 PEFT_FILES = "adapter_model.safetensors", "adapter_config.json"
 """PEFT's own names of a LoRA's weights, which have no alpha, and of the settings beside them."""
+WHOLE = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool)
+"""Types of numbers that need a scale."""
 PRODUCTS: Mapping[str, str] = {
     "LoKr": r"lokr_(?:w[12](?:_[ab])?|t2)",
     "LoHa": r"hada_(?:w[12]_[ab]|t[12])",
@@ -522,6 +524,14 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
             got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
             expected="A [r, in] and B [out, r]",
             fix="the file is damaged: download it again",
+        )
+    if whole := [each for each in (down, up) if each.dtype in WHOLE]:
+        raise EgoXInputError(
+            "LoRA file",
+            got=f"{part} in {whole[0].dtype}",
+            expected="floating point numbers",
+            fix="have its trainer save the LoRA in bfloat16 or float16: nothing here knows the scale "
+            "of whole numbers",
         )
     for name, counts in ((".alpha", (1,)), (".dora_scale", (up.shape[0], down.shape[1]))):
         tensor = tensors.get(part + name)

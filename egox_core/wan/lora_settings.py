@@ -4,9 +4,11 @@ Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: th
 ``released``. The trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on
 :func:`trained_with`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import EgoXInputError
 from ..types import GGA_MODES, HIDDEN_LINES, IMAGE_EMBEDDING_MODES, MASK_MODES, RAY_MODES
 
 AUTO = "auto"
@@ -67,6 +69,27 @@ def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
     return {
         key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)
     }
+
+
+def check_position_scale(metadata: Mapping[str, str]) -> float:
+    """Read the scale of heights and widths in the rotary embedding, 1 where none is told.
+
+    Raises:
+        EgoXInputError: no number above 0.
+    """
+    told = trained_with(metadata).get("position_scale", "1")
+    try:
+        scale = float(told)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise EgoXInputError(
+            f"{PREFIX}position_scale of the LoRA's file",
+            got=told,
+            expected="a number above 0",
+            fix="take the file as its trainer wrote it",
+        )
+    return scale
 
 
 def resolve_auto(

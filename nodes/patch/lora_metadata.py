@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...egox_core.wan import MERGED, PREFIX, read_header, trained_with
+from ...egox_core.wan import MERGED, PREFIX, check_position_scale, read_header
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -32,7 +32,7 @@ def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
 def position_scale(model: ModelPatcher) -> float:
     """Scale of heights and widths in the rotary embedding that the model's last LoRA was trained
     with."""
-    return float(trained_with(lora_metadata(model)).get("position_scale", 1))
+    return check_position_scale(lora_metadata(model))
 
 
 def set_positions(model: ModelPatcher) -> None:

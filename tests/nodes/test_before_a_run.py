@@ -2,13 +2,16 @@
 tests/host/test_bad_input.py."""
 
 import importlib
+import shutil
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
-from egox_core.safe_files import read_json
+from egox_core.file_names import DEPTH, META
+from egox_core.safe_files import read_json, write_json
 
 
 def node(pack: ModuleType, file: str, name: str):
@@ -50,6 +53,21 @@ def test_the_best_take_comes_first(pack):
     best, coverage, report = rank("sample/synthetic_room\nsample/calm_room").args
     first, second = report.splitlines()[:2]
     assert first.startswith(f"1. {best}") and best not in second and 0 < coverage < 1
+
+
+def test_a_ranked_take_says_whose_k_it_has(pack, comfy_host, repo_root):
+    take = comfy_host.input / "other"
+    shutil.copytree(repo_root / "sample" / "calm_room", take)
+    meta = read_json(take / META)
+    narrow = [[500.0, 0, 223.5], [0, 500.0, 223.5], [0, 0, 1]]
+    del meta["ego_camera"]
+    write_json(take / META, {**meta, "ego_intrinsics": narrow})
+    with np.load(take / DEPTH) as depth:
+        k = np.array(meta["camera_intrinsics"]) * [[1.2, 1, 1], [1, 1.2, 1], [1, 1, 1]]
+        np.savez(take / DEPTH, **dict(depth), K=k)
+    report = node(pack, "exo_cameras", "EgoXRankExoCameras").execute("other").args[2]
+    assert "other: " in report and "are of another camera than aria_released" in report
+    assert "K of depth.npz differs by 20 %, the meta file's is used" in report
 
 
 def test_a_pickled_lora(pack):

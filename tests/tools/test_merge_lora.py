@@ -135,6 +135,10 @@ def test_what_the_base_lacks_is_told(sources, tmp_path, what):
         ("swapped", "LoRA"),
         ("shard", "of which 49 tensors are here and .*Fix: give the whole model"),
         ("nan", "strength of the LoRA: got nan"),
+        ("copy", "with two of a weight, such as .*blocks.0.modulation"),
+        ("adapter", "no plain Wan transformer has, such as blocks.0.ffn.0.base_layer.weight"),
+        ("int8", "LoRA file: got .* in torch.int8"),
+        ("position", "egox.position_scale of the LoRA's file: got wide"),
         ("itself", "base.safetensors, which it is made of"),
         ("link", "other.safetensors, which it is made of"),
     ],
@@ -152,6 +156,18 @@ def test_what_cannot_be_merged_is_refused(which, words, sources, tmp_path):
         save_file(dict(list(load_file(sources[0]).items())[:49]), base)
     elif which == "nan":
         strength = float("nan")
+    elif which in ("copy", "adapter"):
+        changes = {
+            "copy": {"model_ema.blocks.0.modulation": torch.ones(1, 6, 8)},
+            "adapter": {f"{FFN}.base_layer.weight": torch.ones(2, 2)},
+        }
+        save_file({**load_file(base), **changes[which]}, base := tmp_path / "odd.safetensors")
+    elif which == "int8":
+        numbers = {name: x.to(torch.int8) for name, x in load_file(lora).items()}
+        save_file(numbers, lora := tmp_path / "whole.safetensors")
+    elif which == "position":
+        told = {"egox.position_scale": "wide"}
+        save_file(load_file(lora), lora := tmp_path / "told.safetensors", told)
     elif which == "gguf":
         base = tmp_path / "base.gguf"
     elif which == "merged":
@@ -165,3 +181,12 @@ def test_what_cannot_be_merged_is_refused(which, words, sources, tmp_path):
     with refuses(words):
         merge(base, lora, target, strength=strength)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_broken_base_gets_no_name(sources, tmp_path):
+    """Also in a matrix that isn't among those whose numbers are compared at the end."""
+    base, name = load_file(sources[0]), "blocks.1.ffn.0.weight"
+    save_file({**base, name: base[name] / 0}, tmp_path / "broken.safetensors")
+    with refuses(f"NaN or infinity in {name}"):
+        merge(tmp_path / "broken.safetensors", sources[1], tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
