@@ -114,40 +114,40 @@ def unpack_zip(
         EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ
             in case alone, too many members, more bytes than it claims or than may be, damaged.
     """
-    what, written_bytes, places = "archive", 0, set[str]()
-    with open_zip(path, what, most_bytes) as archive:
+    label, written_bytes, places = "archive", 0, set[str]()
+    with open_zip(path, label, most_bytes) as archive:
         if len(archive.infolist()) > most_files:
             raise EgoXInputError(
-                what,
+                label,
                 got=f"{path.name!r} of {len(archive.infolist())} members",
                 expected=f"at most {most_files}",
                 fix="store depth as one .npz, or a shorter clip",
             )
         for member in archive.infolist():
-            parts = _plain_parts(member, path, what)
-            hidden = any(part.startswith(".") for part in parts) or "__MACOSX" in parts
-            if member.is_dir() or hidden or Path(parts[-1]).suffix.lower() not in suffixes:
+            parts = _plain_parts(member, path, label)
+            is_hidden = any(part.startswith(".") for part in parts) or "__MACOSX" in parts
+            if member.is_dir() or is_hidden or Path(parts[-1]).suffix.lower() not in suffixes:
                 continue
             place = folder.joinpath(*parts)
             if str(place).casefold() in places:
                 raise EgoXInputError(
-                    what,
+                    label,
                     got=f"{path.name!r} with {member.filename!r} twice, ignoring case",
                     expected="a name for each",
                     fix="rename one of them",
                 )
             places.add(str(place).casefold())
             with intact(
-                f"{what} {path.name!r}", NAME_CLASHES, expected="no file called as a folder"
+                f"{label} {path.name!r}", NAME_CLASHES, expected="no file called as a folder"
             ):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 target = place.open("xb")
-            with target, open_member(archive, member, f"{what} {path.name!r}") as source:
+            with target, open_member(archive, member, f"{label} {path.name!r}") as source:
                 while block := source.read(2**20):
                     written_bytes += len(block)
                     if written_bytes > most_bytes:
                         raise EgoXInputError(
-                            what,
+                            label,
                             got=f"{path.name!r}, which contains more than its header states",
                             expected=f"at most {most_bytes / 2**30:.1f} GB",
                             fix="write it again",
@@ -178,7 +178,7 @@ class Member:
             return self._stream.read(size)
 
     def tell(self) -> int:
-        """Bytes that were read."""
+        """Count the bytes that were read."""
         return self._stream.tell()
 
     def close(self) -> None:
@@ -216,7 +216,7 @@ def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
 
 
 def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
-    """Folders and name of a member that is a file or folder, as every system can hold them."""
+    """Split a member's name into folders and file name, as every system can hold them."""
     name = unicodedata.normalize("NFC", member.filename)
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -352,7 +352,7 @@ class PackedFrames:
         self._kept: dict[int, np.ndarray] = {}
 
     def read(self, indices: list[int]) -> Iterator[np.ndarray]:
-        """Frames at ascending ``indices``."""
+        """Yield the frames at ascending ``indices``."""
         wanted_numbers, kept_frames, self._kept = set(indices), self._kept, {}
         numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
         keep_all = len(numbers) * self._frame_bytes() <= self._keep_bytes
@@ -460,8 +460,8 @@ def numbered_files(
             expected=f"numbered files of one kind of {suffixes}",
             fix="use a folder or zip that contains only the frames",
         )
-    ((suffix, numbered),) = by_kind.items()
-    ordered_files, last_numbers = zip(*numbered, strict=True)
+    ((suffix, files_and_numbers),) = by_kind.items()
+    ordered_files, last_numbers = zip(*files_and_numbers, strict=True)
     names = [Path(file).name for file in ordered_files]
     readings = (
         np.array(last_numbers),
@@ -481,10 +481,10 @@ def numbered_files(
                 expected="one file per frame",
                 fix="keep one take a folder",
             )
-        missing = number[low] + (number[high] - number[low]) / steps[place]
+        missing_number = number[low] + (number[high] - number[low]) / steps[place]
         raise EgoXInputError(
             what,
-            got=f"no file for frame {missing:.15g} between {number.min():.15g} and {number.max():.15g}",
+            got=f"no file for frame {missing_number:.15g} between {number.min():.15g} and {number.max():.15g}",
             expected="numbers without gaps",
             fix="add the missing frame, or renumber the files",
         )

@@ -47,7 +47,7 @@ class EgoXInputError(ValueError):
         super().__init__(f"{what}: got {got_text}; " + in_words(f"expected {expected}. Fix: {fix}"))
 
     def __reduce__(self) -> tuple:
-        """From one process to another."""
+        """Pickle the error, for another process."""
         return partial(
             type(self), self.what, got=self.got, expected=self.expected, fix=self.fix
         ), ()

@@ -94,7 +94,7 @@ def _pages(frames: Tensor) -> mmap.mmap | None:
 
 
 def sample_frames(count: int, limit: int) -> list[int]:
-    """At most ``limit`` frame indices, evenly spread from the first to the last."""
+    """Choose at most ``limit`` frame indices, evenly spread from the first to the last."""
     if count <= limit:
         return list(range(count))
     return torch.linspace(0, count - 1, limit).round().long().tolist()

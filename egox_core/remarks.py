@@ -5,7 +5,7 @@ from enum import Enum
 
 
 class RemarkKind(str, Enum):
-    """What code does with a remark, besides showing it.
+    """Use that code makes of a remark, besides showing it.
 
     It is a string, because the nodes may use an installed copy of egox-core next to their own.
     """

@@ -199,7 +199,7 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
 
 
 def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict:
-    """As :func:`read_json`, of a file that holds keys and values.
+    """Read a file of keys and values as :func:`read_json` does.
 
     Raises:
         EgoXInputError: as there; anything else in it.

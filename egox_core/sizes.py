@@ -24,7 +24,7 @@ less."""
 
 
 def latent_frames(frames: int) -> int:
-    """Latent frames of a clip: the VAE packs four frames after the first.
+    """Count a clip's latent frames: the VAE packs four frames after the first.
 
     Raises:
         EgoXInputError: ``frames`` isn't 4n+1; names the nearest count that is.
@@ -96,7 +96,7 @@ def spare_frames(count: int) -> float:
 
 
 def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:
-    """First column of a centred crop of ``size`` to the shape of ``target``.
+    """Find the first column of a centred crop of ``size`` to the shape of ``target``.
 
     Sizes are (width, height), and ``size`` has the target's height and is wider.
 

@@ -201,7 +201,7 @@ def align(
     file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
-    """Make metric z depth of the exo video, smooth over time (stage 2; paper section 3.1).
+    """Make metric z depth of the exo video, smooth over time (stage 2, paper section 3.1).
 
     Args:
         depth: metric depth: a file of the whole source video, or maps [T, H, W] in metres of the
@@ -455,7 +455,7 @@ def prior(
     device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[EgoPrior, PriorReport]:
-    """Draw the scene from the ego camera (stage 4; paper section 3.1).
+    """Draw the scene from the ego camera (stage 4, paper section 3.1).
 
     Raises:
         EgoXInputError: no points, fewer poses than frames, an unknown preset, sight lines in a
@@ -522,7 +522,7 @@ def condition(
     device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[Conditioned, StageReport]:
-    """Encode exo video and ego prior side by side (stage 5; paper section 3.2).
+    """Encode exo video and ego prior side by side (stage 5, paper section 3.2).
 
     Raises:
         EgoXInputError: frames or sizes that don't fit each other, an unknown mode.

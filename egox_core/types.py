@@ -122,7 +122,7 @@ class FrameSelection(Frames):
         return replace(exo, frames=self.bare, part=(self.source_size, self.rectangle))
 
     def camera(self, source: CameraModel) -> CameraModel:
-        """Camera of the frames handed on, from that of the whole source image.
+        """Derive the camera of the frames handed on from that of the whole source image.
 
         Exact, half-pixel convention.
 
@@ -151,7 +151,7 @@ class Kept:
 
     @staticmethod
     def version() -> str:
-        """Version of the code that has this class."""
+        """Look up the version of the code that has this class."""
         from . import __version__  # which imports this module
 
         return __version__
@@ -226,9 +226,11 @@ class DepthVideo(Kept):
 
 def _other_video(path_frames: Frames, *others: Frames) -> tuple[Remark, ...]:
     """Remark that a path's frames are of none of these videos, the scene's or the hands'."""
-    if path_frames.source is None or not all(path_frames.of_other_video(each) for each in others):
+    if path_frames.source is None or not all(
+        path_frames.of_other_video(frames) for frames in others
+    ):
         return ()
-    names = {"/".join(each.source.parts[-2:]) for each in others if each.source is not None}
+    names = {"/".join(frames.source.parts[-2:]) for frames in others if frames.source is not None}
     warning = (
         f"warning: the path is of {'/'.join(path_frames.source.parts[-2:])}, all else of "
         f"{', '.join(sorted(names))}. If these are two cameras, give depth and path the exo pose of "
@@ -305,10 +307,10 @@ class CameraTrajectory(Kept):
         if (
             path_exo is None
             or path_exo.world != "take"
-            or any(each.world != "take" for each in owners)
+            or any(owner.world != "take" for owner in owners)
         ):
-            return _other_video(self.frames, *(each.frames for each in owners))
-        if any(each.begins_as(path_exo) for each in owners):
+            return _other_video(self.frames, *(owner.frames for owner in owners))
+        if any(owner.begins_as(path_exo) for owner in owners):
             return ()
         warning = (
             f"warning: the exo camera of the path's file isn't that of scene and depth: "
@@ -465,7 +467,7 @@ class PointSet:
 
     @classmethod
     def empty(cls) -> PointSet:
-        """No points."""
+        """Make a set of no points."""
         return cls(
             xyz=torch.empty(0, 3),
             rgb=torch.empty(0, 3, dtype=torch.uint8),
@@ -520,7 +522,10 @@ class PointSet:
 def _combine_sets(function: Callable[..., Tensor], *sets: PointSet) -> PointSet:
     """Combine sets field by field, each tensor made from the same fields of all sets."""
     return PointSet(
-        **{f.name: function(*(getattr(each, f.name) for each in sets)) for f in fields(PointSet)}
+        **{
+            f.name: function(*(getattr(point_set, f.name) for point_set in sets))
+            for f in fields(PointSet)
+        }
     )
 
 
@@ -622,7 +627,7 @@ def video_classes(
     redrawn: Tensor,  # [...] bool
     kept: Tensor,  # [...] bool, put back
 ) -> Tensor:  # [...] uint8
-    """Classes of the pixels of a video that was made from a prior."""
+    """Classify the pixels of a video that was made from a prior."""
     put_back = torch.where(seen == NOW, KEPT_NOW, KEPT_EARLIER)
     observed = torch.where(redrawn, REDRAWN, torch.where(kept, put_back, seen))
     return torch.where(seen >= EARLIER, observed, seen).to(torch.uint8)

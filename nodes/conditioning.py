@@ -97,7 +97,8 @@ class EgoXPrompt(io.ComfyNode):
 
 
 def conditioning_inputs() -> tuple[io.Input, ...]:
-    """Conditioning, pictures and encoders, alike on every node that makes a canvas."""
+    """Make the inputs for conditioning, pictures and encoders, alike on every node that makes a
+    canvas."""
     return (
         io.Conditioning.Input(
             "positive", tooltip="The encoded prompt, with its sections for exo view and ego view."
@@ -124,7 +125,7 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
 
 
 def low_memory_input(advanced: bool = False) -> io.Input:
-    """Tiles for the VAE, alike on the same nodes."""
+    """Make the input for the VAE's tiles, alike on the same nodes."""
     return io.Boolean.Input(
         "low_memory",
         default=False,

@@ -217,7 +217,7 @@ class EgoXDepthAlign(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
-        """Files that changed on disk make the node run again."""
+        """Digest files, so that those which changed on disk make the node run again."""
         names = [
             name for name in (depth_file, camera_file) if isinstance(name, str) and name
         ]  # linked: not known yet

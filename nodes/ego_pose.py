@@ -287,7 +287,7 @@ def check_poses(graph: Graph, node: str) -> None:
 
 
 def nothing_estimated() -> EgoXInputError:
-    """Advice for an estimate that nobody makes."""
+    """Word the refusal of an estimate that nobody makes."""
     return EgoXInputError(
         "ego poses",
         got="source estimated, and nothing connected to 'estimated'",
@@ -298,7 +298,7 @@ def nothing_estimated() -> EgoXInputError:
 
 
 def no_poses_beside() -> EgoXInputError:
-    """Advice for a take without poses."""
+    """Word the refusal of a take without poses."""
     return EgoXInputError(
         "ego poses",
         got=f"no {META} next to the exo video of 'frames'",

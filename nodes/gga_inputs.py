@@ -27,7 +27,7 @@ def wan_model_input() -> io.Input:
 
 
 def geometry_inputs() -> list[io.Input]:
-    """Depth and trajectory, from which the directions are made."""
+    """Make the inputs for depth and trajectory, from which the directions are made."""
     return [
         EgoXDepth.Input(
             "depth",

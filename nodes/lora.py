@@ -133,7 +133,7 @@ def check_files(graph: Graph, node: str) -> None:
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
-    """Native name to shape, also where torch.compile has wrapped blocks or the whole
+    """Map native names to shapes, also where torch.compile has wrapped blocks or the whole
     transformer."""
     transformer = model.get_model_object("diffusion_model")
     return {

@@ -53,7 +53,7 @@ class Observed:
         ]
 
     def text(self) -> str:
-        """Lines for people, beside the shares of the classes."""
+        """Write lines for people, beside the shares of the classes."""
         count, judged_count = len(self.judged), int(self.judged.sum())
         unknown = (
             "what the prior shows there doesn't match: its depth is off, or all of it was redrawn"

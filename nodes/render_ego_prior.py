@@ -276,7 +276,7 @@ def check_prior_inputs(graph: Graph, node: str) -> None:
 
 
 def nothing_to_render() -> EgoXInputError:
-    """Advice for a node without points."""
+    """Word the refusal of a node without points."""
     return EgoXInputError(
         "what to render",
         got="neither a scene nor images with depth",

@@ -213,7 +213,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
 def seen_in(
     scene: PointCloud | None, trajectory: CameraTrajectory, ego_images: Tensor
 ) -> Tensor | None:  # [T, h, w] uint8
-    """Classes of the ego frames' pixels, as EgoPrior has them.
+    """Classify the ego frames' pixels, as EgoPrior has them.
 
     Raises:
         EgoXInputError: no scene.

@@ -221,7 +221,7 @@ def without_memory(
     prior: Tensor,  # [T, H, W, 3]
     drawn: Tensor,  # [T, H, W, 3] with what look-away memory added
 ) -> Tensor | None:  # [T, H, W] uint8
-    """Classes in which what a model made before, and memory drew again, is unobserved."""
+    """Change to unobserved the classes of what a model made before, and memory drew again."""
     if seen is None or drawn is prior:
         return None if seen is None else seen[: len(prior)]
     frames = zip(seen, prior, drawn, strict=False)

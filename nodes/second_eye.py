@@ -21,7 +21,7 @@ class StereoVideo(InputImpl.VideoFromComponents):
         self._half_sphere = half_sphere
 
     def save_to(self, path, *args, **options) -> None:
-        """As the host saves it, and marked."""
+        """Save the video as the host does, and mark it."""
         super().save_to(path, *args, **options)
         if isinstance(path, (str, Path)):
             mark_stereo(Path(path), half_sphere=self._half_sphere)

@@ -35,8 +35,10 @@ class Slider:
         )
 
     def check(self, value: float | None) -> bool | str:
-        """For ``validate_inputs``: True, or what is wrong. None, a wire of which nothing is known
-        yet, is right."""
+        """Check a value for ``validate_inputs``: True, or what is wrong.
+
+        None, a wire of which nothing is known yet, is right.
+        """
         low, high = self.wide
         if value is None or low <= value <= high:
             return True

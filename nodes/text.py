@@ -196,7 +196,8 @@ class EgoXCaptionRequest(io.ComfyNode):
 
 
 def escape_emphasis(prompt: str) -> str:
-    """Parentheses as plain characters: the host's text encoders read ``(word:1.2)`` as emphasis."""
+    """Escape parentheses to plain characters: the host's text encoders read ``(word:1.2)`` as
+    emphasis."""
     return re.sub(r"(?<!\\)([()])", r"\\\1", prompt)
 
 

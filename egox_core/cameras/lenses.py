@@ -70,7 +70,7 @@ def project_pinhole(
     distortion: Distortion,  # none
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """``x/z, y/z``. Invalid points land on finite numbers."""
+    """Project to ``x/z, y/z``, with finite numbers for invalid points."""
     xy, z = points[..., :2], points[..., 2]
     valid = z > 0
     plane = xy / torch.where(valid, z, torch.ones_like(z))[..., None]
@@ -98,7 +98,7 @@ def project_opencv(
     """Project with OpenCV's plain distortion, valid within the radius that the lens maps uniquely."""
     plane, valid = project_pinhole(points, (), max_angle)
     bend, limit = _opencv_bend(distortion, max_angle)
-    return _bent(plane, bend), valid & (plane.norm(dim=-1) <= limit)
+    return _distort(plane, bend), valid & (plane.norm(dim=-1) <= limit)
 
 
 def unproject_opencv(
@@ -108,8 +108,8 @@ def unproject_opencv(
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
     """Turn plane points into unit rays, the inverse of :func:`project_opencv`."""
     bend, limit = _opencv_bend(distortion, max_angle)
-    straight = _unbent(plane, bend, limit)
-    converged_mask = (_bent(straight, bend) - plane).detach().norm(dim=-1) <= 1e-5
+    straight = _undistort(plane, bend, limit)
+    converged_mask = (_distort(straight, bend) - plane).detach().norm(dim=-1) <= 1e-5
     rays, valid = unproject_pinhole(straight, (), max_angle)
     return rays, valid & converged_mask
 
@@ -158,9 +158,9 @@ def project_aria(
     distortion: Distortion,  # k1...k6, p1, p2, s1...s4
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """As :func:`project_fisheye`, then moved by the tangential and thin-prism parts."""
+    """Project as :func:`project_fisheye`, then move by the tangential and thin-prism parts."""
     plane, valid = project_fisheye(points, distortion[:ARIA_RADIAL], max_angle)
-    return _bent(plane, _aria_bend(distortion)), valid
+    return _distort(plane, _aria_bend(distortion)), valid
 
 
 def unproject_aria(
@@ -169,7 +169,7 @@ def unproject_aria(
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
     """Turn plane points into unit rays, the inverse of :func:`project_aria`."""
-    straight = _unbent(plane, _aria_bend(distortion), ANY_RADIUS)
+    straight = _undistort(plane, _aria_bend(distortion), ANY_RADIUS)
     return unproject_fisheye(straight, distortion[:ARIA_RADIAL], max_angle)
 
 
@@ -188,8 +188,7 @@ def turn_aria(distortion: Distortion) -> Distortion:
 
 
 def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
-    """k1...k4 of the OpenCV fisheye closest to a radial polynomial (least squares over its
-    angles)."""
+    """Fit k1...k4 of the OpenCV fisheye to a radial polynomial (least squares over its angles)."""
     theta = np.linspace(0.02, angle_limit(radial, max_angle), 400)
     powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
     return tuple(np.linalg.lstsq(powers, _radius(theta, radial) - theta, rcond=None)[0].tolist())
@@ -197,7 +196,7 @@ def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
 
 @lru_cache(maxsize=64)
 def angle_limit(radial: Distortion, max_angle: float) -> float:
-    """Largest incidence angle (radians) up to which radius grows with theta, at most
+    """Find the largest incidence angle (radians) up to which radius grows with theta, at most
     ``max_angle``."""
     theta = np.linspace(0.0, max_angle, 20001)
     folded = np.flatnonzero(_slope(theta, radial) < MIN_SLOPE)
@@ -205,7 +204,7 @@ def angle_limit(radial: Distortion, max_angle: float) -> float:
 
 
 def _radius(theta, radial: Distortion):
-    """Distance from the centre of the plane at incidence angle theta (tensor or array)."""
+    """Compute the distance from the centre of the plane at incidence angle theta (tensor or array)."""
     square, factor = theta * theta, 0.0
     for k in reversed(radial):
         factor = (factor + k) * square
@@ -254,7 +253,7 @@ def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor
 
 
 def _opencv_bend(distortion: Distortion, max_angle: float) -> tuple[Distortion, float]:
-    """Arrange the numbers for :func:`_bent`, and compute the largest radius before it."""
+    """Arrange the numbers for :func:`_distort`, and compute the largest radius before it."""
     k1, k2, p1, p2 = distortion or (0.0,) * 4
     limit = angle_limit((k1, k2), math.tan(min(max_angle, WIDEST_PLAIN)))
     return (k1, k2, p2, p1, 0.0, 0.0, 0.0, 0.0), limit
@@ -264,8 +263,8 @@ def _aria_bend(distortion: Distortion) -> Distortion:
     return (0.0, 0.0, *distortion[ARIA_RADIAL:]) if distortion else ()
 
 
-def _bent(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
-    """Plane points moved by a radial (k1, k2), a tangential (px, py) and a thin-prism part
+def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
+    """Move plane points by a radial (k1, k2), a tangential (px, py) and a thin-prism part
     (s1...s4)."""
     if not any(bend):
         return plane
@@ -281,8 +280,8 @@ def _bent(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
     )
 
 
-def _unbent(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
-    """Invert :func:`_bent` within a radius, by Newton in two unknowns."""
+def _undistort(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
+    """Invert :func:`_distort` within a radius, by Newton in two unknowns."""
     if not any(bend):
         return plane
     guess = plane.detach()
@@ -298,7 +297,7 @@ def _unbent(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
 
 
 def _plane_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
-    """Newton's step back from a guess to the point that is bent to the target."""
+    """Compute Newton's step back from a guess to the point that is bent to the target."""
     (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, guess.unbind(-1)
     square = x * x + y * y
     factor = 1 + square * (k1 + k2 * square) + 2 * (px * x + py * y)
@@ -307,7 +306,7 @@ def _plane_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # e
     prism_x, prism_y = 2 * (px + s1 + 2 * s2 * square), 2 * (py + s3 + 2 * s4 * square)
     xx, xy = factor + along_x * x + prism_x * x, along_y * x + prism_x * y
     yx, yy = along_x * y + prism_y * x, factor + along_y * y + prism_y * y
-    u, v = (_bent(guess, bend) - target).unbind(-1)
+    u, v = (_distort(guess, bend) - target).unbind(-1)
     step = torch.stack((yy * u - xy * v, xx * v - yx * u), dim=-1)
     return step / (xx * yy - xy * yx).clamp_min(1e-6)[..., None]
 

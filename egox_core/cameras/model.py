@@ -222,18 +222,17 @@ class CameraModel:
         }
 
     def circle(self) -> Tensor:  # [H, W] bool, stored pixels
-        """Image circle: its centre is the optical axis, its diameter the image's shorter side.
+        """Mark the image circle: its centre is the optical axis, its diameter the image's shorter
+        side.
 
         A fisheye's image is round; its lens has never seen the corners outside.
-
-        A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
         """
         axis, _ = self.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
         distance = (self.pixel_grid(torch.float64) - axis[0]).norm(dim=-1)
         return distance <= min(self.stored_size) / 2
 
     def as_pinhole(self, fov_deg: float) -> CameraModel:
-        """Pinhole camera of the same pose and size with this horizontal field of view.
+        """Make the pinhole camera of the same pose and size with this horizontal field of view.
 
         Raises:
             EgoXInputError: a field of view outside 20 to 150 degrees.
@@ -308,11 +307,11 @@ class CameraModel:
         return self.unproject(self.pixel_grid(dtype))
 
     def upright_poses(self, w2c: Tensor) -> Tensor:  # [..., 3, 4] -> the same, float64
-        """Poses of the sensor, in the axes of the stored (upright) picture."""
+        """Express poses of the sensor in the axes of the stored (upright) picture."""
         return sensor_from_upright(self.quarter_turns).T @ w2c.double()
 
     def depth_rays(self) -> Tensor:  # [H, W, 3] float32, camera frame
-        """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
+        """Scale the rays of every stored pixel to z = 1, so that ray x z depth is the point.
 
         NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
         """
@@ -374,7 +373,7 @@ class CameraModel:
         )
 
     def crop(self, left: int, top: int, width: int, height: int) -> CameraModel:
-        """Camera of the rectangle whose first stored pixel is (left, top).
+        """Make the camera of the rectangle whose first stored pixel is (left, top).
 
         A rectangle that reaches outside pads the image. Exact.
         """
@@ -437,7 +436,8 @@ def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
 
 
 def sensor_from_upright(quarter_turns: int) -> Tensor:
-    """Rotation [3, 3] from the axes of the stored (upright) picture to those of the sensor.
+    """Make the rotation [3, 3] from the axes of the stored (upright) picture to those of the
+    sensor.
 
     Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
     and its y leftwards.

@@ -247,5 +247,5 @@ class CameraPath:
         return f"at ({place}) m, looking along ({direction})"
 
     def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
-        """Poses of this camera as another one of the same world has them: this_from_other."""
+        """Express this camera's poses as another one of the same world has them: this_from_other."""
         return compose(self.w2c, invert(other._w2c))

@@ -86,7 +86,7 @@ def validate_w2c(
 def invert(
     target_from_source: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3, 4]
-    """source_from_target of rigid transforms."""
+    """Invert rigid transforms to source_from_target."""
     rotation = target_from_source[..., :3].transpose(-1, -2)
     return torch.cat((rotation, -rotation @ target_from_source[..., 3:]), dim=-1)
 
@@ -95,7 +95,7 @@ def compose(
     target_from_middle: Tensor,  # [..., 3, 4]
     middle_from_source: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3, 4]
-    """target_from_source of two rigid transforms."""
+    """Compose two rigid transforms to target_from_source."""
     rotation = target_from_middle[..., :3]
     return torch.cat(
         (
@@ -110,7 +110,7 @@ def transform(
     target_from_source: Tensor,  # [..., 3, 4]
     points: Tensor,  # [..., N, 3] in the source frame
 ) -> Tensor:  # [..., N, 3]
-    """Points in the target frame."""
+    """Transform points into the target frame."""
     return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[
         ..., 3
     ].unsqueeze(-2)
@@ -156,5 +156,5 @@ def look_at(
 def camera_centre(
     w2c: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3] metres, world
-    """Camera centre in the world: C = -Rt t."""
+    """Compute the camera centre in the world: C = -Rt t."""
     return invert(w2c)[..., 3]

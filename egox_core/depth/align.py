@@ -113,12 +113,12 @@ def align_depth(
             mode,
         )
 
-    fits, reasons = [], []
+    frame_fits, reasons = [], []
     for t, (frame_fit, reason) in enumerate(_side_by_side(fit, count)):
-        fits.append(frame_fit)
+        frame_fits.append(frame_fit)
         reasons.append(reason)
         progress(t + 1, 2 * count, "fitting depth")
-    states = momentum_states(fits)
+    states = momentum_states(frame_fits)
 
     def apply(t: int) -> Tensor:
         alpha, beta = (np.float32(number) for number in states[t])
@@ -135,9 +135,10 @@ def align_depth(
 
     aligned = store_frames(applied(), count)
     used_share = [
-        0.0 if fit_or_none is None else fit_or_none.used / metric_m[0].size for fit_or_none in fits
+        0.0 if fit_or_none is None else fit_or_none.used / metric_m[0].size
+        for fit_or_none in frame_fits
     ]
-    report = make_report(fits, reasons, used_share, states, mode)
+    report = make_report(frame_fits, reasons, used_share, states, mode)
     frames_owner = video if metric.frames.counted else metric
     result = replace(
         metric,
@@ -158,7 +159,7 @@ def fit_frame(
     disparity: bool,
     mode: AlignMode,
 ) -> tuple[FrameFit | None, str]:
-    """One frame's own α and β, or None and the reason why there is none."""
+    """Fit one frame's own α and β, or give None and the reason why there is no fit."""
     x = np.array(video) if disparity else np.reciprocal(video)
     y = np.reciprocal(metric_m)
     if excluded is not None:

@@ -42,7 +42,7 @@ class FrameFit:
     used: int  # pixels
 
     def residual_of(self, alpha: float, beta: float) -> float:
-        """RMS residual, 1/m, of another (α, β) on this frame's used pixels."""
+        """Compute the RMS residual, 1/m, of another (α, β) on this frame's used pixels."""
         # Expanded around the frame's own fit, where the numbers are small; raw moments would
         # cancel. There is no mixed term, because the residual of a (weighted) least-squares fit is
         # orthogonal to x.
@@ -52,15 +52,17 @@ class FrameFit:
 
 
 def sample_step(shape: tuple[int, ...]) -> int:
-    """Stride over rows and columns that keeps about ``QUANTILE_SAMPLE`` pixels."""
+    """Choose the stride over rows and columns that keeps about ``QUANTILE_SAMPLE`` pixels."""
     return max(1, int((shape[0] * shape[1] / QUANTILE_SAMPLE) ** 0.5))
 
 
 def quantile_range(
     sample: FloatArray, low: float, high: float
 ) -> tuple[float, float]:  # sample [N], finite
-    """Nearest-rank quantiles. In inverse depth the 10-90 % range is the same set of pixels as in
-    depth."""
+    """Compute nearest-rank quantiles.
+
+    In inverse depth the 10-90 % range is the same set of pixels as in depth.
+    """
     ranks = [round(q * (sample.size - 1)) for q in (low, high)]
     parts = np.partition(sample, ranks)
     return float(parts[ranks[0]]), float(parts[ranks[1]])
@@ -131,8 +133,8 @@ def fit_robust(
 
 
 def _weighted(x: FloatArray, y: FloatArray, line: FrameFit, scale: float) -> FrameFit | None:
-    """One step, [N] each: least squares weighted by how near the pixels lie to ``line``, ``scale``
-    being one sigma."""
+    """Take one step of least squares, weighted by how near the pixels [N] lie to ``line``,
+    ``scale`` being one sigma."""
     w = (y - line.alpha * x - line.beta) / (TUKEY * scale)
     w = np.square(np.maximum(1 - np.square(w, out=w), 0, out=w), out=w)
     total = float(w.sum())
@@ -156,6 +158,6 @@ def _weighted(x: FloatArray, y: FloatArray, line: FrameFit, scale: float) -> Fra
 
 
 def dot(a: FloatArray, b: FloatArray) -> float:
-    """Inner product without BLAS, which would start threads of its own for arrays of this
-    length."""
+    """Compute the inner product without BLAS, which would start threads of its own for arrays of
+    this length."""
     return float(np.einsum("i,i->", a, b))

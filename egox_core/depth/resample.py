@@ -166,8 +166,8 @@ class DepthWindow:
     def _places(
         self,
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """For x and y: the sample to the left of each result pixel's centre, and how far beyond it the
-        centre lies."""
+        """Find for x and y the sample to the left of each result pixel's centre, and how far beyond
+        it the centre lies."""
 
         def axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
             place = start + (np.arange(count) + 0.5) * (length / count) - 0.5

@@ -60,7 +60,7 @@ def write_blender(file: Path, path: CameraPath) -> None:
 def opengl_c2w(
     w2c: Tensor,  # [T, 3, 4] with OpenCV axes in both frames
 ) -> Tensor:  # [T, 4, 4]
-    """world_from_camera with OpenGL axes in both frames."""
+    """Convert poses to world_from_camera with OpenGL axes in both frames."""
     top = SIGNS * invert(w2c.double()) + 0.0  # no "-0.0"
     bottom = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(len(w2c), 1, 4)
     return torch.cat((top, bottom), dim=1)

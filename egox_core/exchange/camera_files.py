@@ -63,7 +63,7 @@ class CameraFile:
         # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
         **said: Any,
     ) -> CameraFile:
-        """Poses of a file.
+        """Make the camera file of some poses.
 
         Raises:
             EgoXInputError: no rigid ones.
@@ -160,7 +160,7 @@ def _unknown(name: str, holds: str = "which contains none") -> EgoXInputError:
 
 
 def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
-    """Lines of a text file as numbers."""
+    """Read the lines of a text file as numbers."""
     lines = [line for line in _text_lines(path) if line.partition("#")[0].strip()]
     if lines and not re.search(r"\d", re.sub(r"[a-zA-Z_]\w*", "", lines[0])):
         lines = lines[1:]  # names of the columns
@@ -216,7 +216,7 @@ def _chan(path: Path) -> CameraFile:
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
-    """Poses of the places in a file's second to fourth column."""
+    """Make poses at the places in a file's second to fourth column."""
     return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
 
 

@@ -153,8 +153,10 @@ def _camera(row: list[str], folder: Path) -> CameraModel:
 
 
 def _text_pictures(folder: Path) -> Iterator[list[str]]:
-    """Rows of images.txt from the quaternion on. A line of points after each picture, which other
-    writers leave out, has numbers by three."""
+    """Yield the rows of images.txt from the quaternion on.
+
+    A line of points after each picture, which other writers leave out, has numbers by three.
+    """
     for line in _lines(folder / "images.txt"):
         words = line.split()
         if words and not (len(words) % 3 == 0 and words[-1].lstrip("-").isdigit()):
@@ -176,7 +178,7 @@ def _binary_pictures(folder: Path) -> Iterator[list]:
 
 
 def _binary_cameras(folder: Path) -> list[list]:
-    """Rows of cameras.bin as those of cameras.txt."""
+    """List the rows of cameras.bin as those of cameras.txt."""
     content, at, rows = _bytes(folder / "cameras.bin"), 8, []
     for _ in range(*struct.unpack_from("<Q", content)):
         number, model, width, height = struct.unpack_from("<IiQQ", content, at)

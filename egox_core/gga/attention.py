@@ -60,7 +60,8 @@ def gga_attention(
     # Records what computed the guided part.
     used: KernelsUsed | None = None,
 ) -> Tensor:  # as q
-    """Self-attention of the canvas, or of its ego tokens, with geometric bias on ego queries.
+    """Compute self-attention of the canvas, or of its ego tokens, with geometric bias on ego
+    queries.
 
     ``plain`` computes all that carries no bias: everything when the options don't bias (then the
     result is its own, bit for bit), else exo queries. Differentiable in q, k, v. The geometry must
@@ -175,12 +176,12 @@ def _guided_rows(
 
 @functools.cache
 def _second_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all calls, since each stream keeps its own memory for what comes next."""
+    """Create one stream for all calls, since each stream keeps its own memory for what comes next."""
     return torch.cuda.Stream(device)
 
 
 def _token_bytes(q: Tensor) -> int:
-    """Memory of a query and its result."""
+    """Count the bytes of a query and its result."""
     return 2 * q.shape[0] * q.shape[-1] * q.element_size()
 
 
@@ -189,7 +190,7 @@ def check_tokens(
     k: Tensor,  # [B, tokens, heads * d]
     geometry: GgaGeometry,
 ) -> None:
-    """Refuses a geometry of another canvas.
+    """Refuse a geometry of another canvas.
 
     Raises:
         EgoXInputError: another number of tokens than the geometry's.

@@ -84,7 +84,7 @@ class Choice:
         return not self.names or _limits(self.names[0]).makes_rows
 
     def words(self) -> str:
-        """For people: what is in use, and what isn't for which reason."""
+        """Describe for people what is in use, and what isn't for which reason."""
         why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
         return (self.names[0] if self.names else MATH_WORDS) + (f" (not {why})" if why else "")
 
@@ -111,8 +111,8 @@ class KernelsUsed(Choosing):
         self.seconds, self._choices = 0.0, []
 
     def add(self, choice: Choice) -> None:
-        """One call of attention."""
-        if not any(choice is other for other in self._choices):
+        """Record one call of attention."""
+        if not any(choice is present for present in self._choices):
             self._choices.append(choice)
 
     @staticmethod
@@ -270,7 +270,8 @@ def math_rows(
     bias_rows: BiasRows,
     queries: slice,
 ) -> Tensor:  # [B, n, heads * d]
-    """Biased attention written out, a few queries of one head at a time as the scores' bytes allow.
+    """Compute biased attention step by step, a few queries of one head at a time as the scores'
+    bytes allow.
 
     At least float32 also inside autocast, until the result is rounded to the type of ``q``.
     """
@@ -318,41 +319,58 @@ def _choice(
     steady = name == "steady"
     if steady:
         first = first if first in BACKENDS else ""
-        able = {first, "sdpa", *names} - {""}
-        names = tuple(other for other in dict.fromkeys((first, *STEADY, *names)) if other in able)
+        known_names = {first, "sdpa", *names} - {""}
+        names = tuple(
+            other_name
+            for other_name in dict.fromkeys((first, *STEADY, *names))
+            if other_name in known_names
+        )
     keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
     request = _asked(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
-    refused = {other: why for other in names if (why := _limits(other).refusal(request))}
-    names = tuple(other for other in names if other not in refused)
+    refused = {
+        other_name: reason
+        for other_name in names
+        if (reason := _limits(other_name).refusal(request))
+    }
+    names = tuple(other_name for other_name in names if other_name not in refused)
     if steady:  # others were not meant to
-        refused = {other: why for other, why in refused.items() if other == first}
+        refused = {
+            other_name: reason for other_name, reason in refused.items() if other_name == first
+        }
     key = (name, name_of(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid, names)
     key += tuple(refused.values())
     if key not in _choice_of:
         rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
         with torch.no_grad():
-            rest = k.detach(), v.detach(), heads, bias_rows
-            args = q[:, :rows].detach(), *rest, slice(0, rows * q.shape[2])
+            other_arguments = k.detach(), v.detach(), heads, bias_rows
+            args = q[:, :rows].detach(), *other_arguments, slice(0, rows * q.shape[2])
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
                 return Choice(names=list(names), refused=refused)
             choice = _compared(names, args, twin, choosing)
             choice.refused = refused | choice.refused
-            timed = [other for other in choice.names if _limits(other).makes_rows]
-            if name == "auto" and len(timed) > 1:
+            row_makers = [
+                other_name for other_name in choice.names if _limits(other_name).makes_rows
+            ]
+            if name == "auto" and len(row_makers) > 1:
                 with choosing.told("the fastest"):
-                    times = {other: best_seconds(BACKENDS[other], args) for other in timed}
-                choice.names = [other for other in choice.names if other not in times]
+                    times = {
+                        other_name: best_seconds(BACKENDS[other_name], args)
+                        for other_name in row_makers
+                    }
+                choice.names = [
+                    other_name for other_name in choice.names if other_name not in times
+                ]
                 choice.names += sorted(times, key=times.__getitem__)
-        good = choice.names and WRONG not in choice.refused.values()
-        (log.info if good else log.warning)("EgoX: attention by %s", choice.words())
+        is_settled = choice.names and WRONG not in choice.refused.values()
+        (log.info if is_settled else log.warning)("EgoX: attention by %s", choice.words())
         choosing.tell(f"attention by {choice.words()}")
         _choice_of[key] = choice
     return _choice_of[key]
 
 
 def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choosing) -> Choice:
-    """Those of these kernels that run and agree with the twin."""
+    """Select those of these kernels that run and agree with the twin."""
     choice, heads = Choice(names=[]), args[3]
     for name in names:
         with choosing.told(name):

@@ -91,7 +91,7 @@ def reference_attention(
     geometry: GgaGeometry,
     options: GgaOptions,
 ) -> Tensor:  # [B, tokens, heads * d]
-    """softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a
+    """Compute softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a
     yardstick)."""
     q4, k4, v4 = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])

@@ -28,7 +28,7 @@ class Memory(Protocol):
     """Memory management of whoever samples."""
 
     def room(self, device: torch.device) -> int:
-        """Bytes that may be taken on ``device`` beside what a full forward needs."""
+        """Count the bytes that may be taken on ``device`` beside what a full forward needs."""
 
     def take(self, device: torch.device, size: int) -> None:
         """Have so many bytes of :meth:`room` be free: others give theirs up."""
@@ -47,18 +47,18 @@ class UnlimitedMemory:
     """Memory of a sampler that nobody manages: everything stays where it was made."""
 
     def room(self, device: torch.device) -> int:
-        """No limit."""
+        """Set no limit."""
         return 2**63
 
     def take(self, device: torch.device, size: int) -> None:
-        """Nobody holds anything."""
+        """Free nothing, as nobody holds anything."""
 
     def pin(self, tensor: Tensor) -> bool:
-        """Nothing is kept elsewhere."""
+        """Pin nothing, as nothing is kept elsewhere."""
         return False
 
     def unpin(self, tensor: Tensor) -> None:
-        """Nothing was pinned."""
+        """Unpin nothing, as nothing was pinned."""
 
 
 def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h, w_exo, D]
@@ -87,8 +87,10 @@ GROUP = 64
 
 
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``x`` [..., D] in 8 bits: whole numbers [..., D] and the scale [..., groups, 1] of each
-    :data:`GROUP` channels. (A few channels of a video model are a hundred times the others.)
+    """Pack ``x`` [..., D] into 8 bits: whole numbers [..., D] and the scale [..., groups, 1] of
+    each :data:`GROUP` channels.
+
+    A few channels of a video model are a hundred times the others.
     """
     groups = x.unflatten(-1, (-1, math.gcd(GROUP, x.shape[-1])))
     half = torch.finfo(torch.float16)
@@ -112,7 +114,7 @@ def kept_size(
     # Bytes per number; None: packed, the inputs of the blocks in 8 bits.
     itemsize: int | None,
 ) -> int:
-    """Bytes of exo's keys and values of all blocks."""
+    """Count the bytes of exo's keys and values of all blocks."""
     t, h, w_exo, _ = grid
     tokens = blocks * batch * t * h * w_exo
     if itemsize is None:
@@ -126,7 +128,7 @@ def step_of(sigma: float, sigmas: Sequence[float]) -> int:
     A step lasts from its own sigma to above the next one, so that a solver's second call within a
     step counts with the step, and its call at the next sigma with the next one.
     """
-    return max(0, sum(sigma <= other * (1 + TOLERANCE) for other in sigmas) - 1)
+    return max(0, sum(sigma <= later_sigma * (1 + TOLERANCE) for later_sigma in sigmas) - 1)
 
 
 class ExoHalves:
@@ -146,7 +148,8 @@ class ExoHalves:
         k: Tensor,  # [B, tokens, D] after norm and RoPE
         v: Tensor,  # [B, tokens, D]
     ) -> tuple[Tensor, Tensor]:
-        """Exo's own for exo tokens, those of the whole canvas for ego tokens."""
+        """Choose exo's own keys and values for exo tokens, and those of the whole canvas for ego
+        tokens."""
         t, h, w_exo, _ = self.grid
         if k.shape[1] == t * h * w_exo:
             self._blocks.setdefault(block, (k, v))  # not those of a repeated forward
@@ -416,7 +419,7 @@ class ExoForward:
         k: Tensor,  # [B, tokens, D] after norm and RoPE
         v: Tensor,  # [B, tokens, D]
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
-        """Keys and values of the whole canvas for one self-attention."""
+        """Collect the keys and values of the whole canvas for one self-attention."""
         if not self.kept:
             if not self.packed:
                 self._store(block, self._exo(k), self._exo(v))
@@ -455,7 +458,7 @@ class ExoForward:
         return x, modulation.to(self.device), stored_inputs[0][1].to(self.device)
 
     def put_projected(self, block: int, *pair: Tensor) -> None:
-        """Keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""
+        """Store keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""
         t, h, w_exo, _ = self.grid
         self._projected[block] = tuple(x.unflatten(1, (t * h, w_exo)) for x in pair)
 
@@ -464,7 +467,7 @@ class ExoForward:
         return x.unflatten(1, (t * h, w_exo)) if self.cache.alone else exo_tokens(x, self.grid)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Each condition's rows of a batch."""
+        """Split a batch into each condition's rows."""
         return x.chunk(len(self.entries))
 
     def _store(self, block: int, *pair: Tensor) -> None:
@@ -476,7 +479,7 @@ class ExoForward:
         exo: Sequence[Tensor],  # [b, t * h, w_exo, D] of parts of the batch, in its order
         ego: Tensor,  # [B, t * h * w_ego, D]
     ) -> Tensor:  # [B, tokens, D]
-        """As :func:`join_tokens`, each part written where it belongs."""
+        """Join tokens as :func:`join_tokens` does, each part written where it belongs."""
         t, h, w_exo, w_ego = self.grid
         out = ego.new_empty(len(ego), t * h, w_exo + w_ego, ego.shape[-1])
         out[:, :, w_exo:] = ego.unflatten(1, (t * h, w_ego))

@@ -81,10 +81,10 @@ def gga_geometry(
             progress(q + 1, t, "geometry of the attention")
 
     if rays == "trainer":
-        looks = trainer_rays(ego, meta_intrinsics, h, w_ego)
+        gaze_rays = trainer_rays(ego, meta_intrinsics, h, w_ego)
     else:
-        looks = world_rays(ego_rays(rays, ego.camera, h, w_ego, meta_intrinsics), ego)
-    tokens = tokens_from_latents(directions(), looks, trust, rays)
+        gaze_rays = world_rays(ego_rays(rays, ego.camera, h, w_ego, meta_intrinsics), ego)
+    tokens = tokens_from_latents(directions(), gaze_rays, trust, rays)
     return replace(tokens, cameras=trajectory.other_exo(depth.exo))
 
 
@@ -94,7 +94,7 @@ def tokens_from_latents(
     trust: Tensor | None = None,  # [t, h, w_exo] 0...1; None: all depth is known
     ray_mode: str = "released",
 ) -> GgaGeometry:
-    """Pools latent-sized directions (h, w in latents) to the token tables that attention uses."""
+    """Pool latent-sized directions (h, w in latents) to the token tables that attention uses."""
     query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays))
     t, h, w_ego = query_dirs.shape[:3]
     key_dirs = []
@@ -118,7 +118,7 @@ def exo_points(
     frame_indices: Tensor,  # [t] int64 frame of each latent frame
     exo_size: tuple[int, int],  # (width, height) px of the canvas' exo half
 ) -> tuple[Tensor, Tensor]:  # [t, h, w_exo, 3] float64 world, [t, h, w_exo] float64 0...1
-    """World points that the exo latents show, and how far each is to be believed.
+    """Compute the world points that the exo latents show, and how far each is to be believed.
 
     Each latent takes the bilinear sample (no antialias) of the world points, not of the depth: at
     448 px the mean of the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are
@@ -199,7 +199,7 @@ def _world_from_exo(
 
 
 def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t, c, H, W]
-    """Cuts the sides off values that are wider than the canvas, at their own resolution (796 -> 784
+    """Cut the sides off values that are wider than the canvas, at their own resolution (796 -> 784
     at 448)."""
     height, width = values.shape[-2:]
     crop_width = round(height * exo_size[0] / exo_size[1])

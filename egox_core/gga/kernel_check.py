@@ -46,7 +46,7 @@ def fault_of(run: Callable[..., Tensor], args: tuple, twin: Tensor, heads: int) 
 
 def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
     """Time a kernel by the best of a few runs after a warm-up, infinite where one fails."""
-    best, device = math.inf, args[0].device
+    least_seconds, device = math.inf, args[0].device
     try:
         with torch.no_grad():
             for _ in range(1 + TIMED_RUNS):
@@ -54,13 +54,13 @@ def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
                 start = time.perf_counter()
                 run(*args)
                 _wait(device)
-                best = min(best, time.perf_counter() - start)
+                least_seconds = min(least_seconds, time.perf_counter() - start)
     except Exception as error:  # compilers of kernels raise anything
         if is_oom(error):
             raise
         log.info("EgoX: attention kernel refused: %s", error)
         return math.inf
-    return best
+    return least_seconds
 
 
 class Choosing:

@@ -1,4 +1,5 @@
-"""What each attention kernel takes, and why not more: choice, refusals, notes and tests read it here.
+"""Limits of each attention kernel, with their reasons, which choice, refusals, notes and tests read
+here.
 
 :data:`KERNELS` is shown in the documentation, line by line; a test holds that page to it.
 """
@@ -20,7 +21,7 @@ Card = tuple[int, int]
 
 @frozen
 class Asked:
-    """What a kernel is to compute, and where."""
+    """Request to a kernel: what it is to compute, and where."""
 
     device: torch.device
     dtype: torch.dtype

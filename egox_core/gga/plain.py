@@ -29,23 +29,27 @@ def plain_attention(
     heads: int,
     bias: Tensor | None = None,  # [n, N]
 ) -> Tensor:  # [B, n, heads * d]
-    """Attention by torch's own kernels, on merged heads."""
+    """Compute attention by torch's own kernels, on merged heads."""
     q, k, v = (aligned(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     mask = None if bias is None else bias[None, None]
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def aligned(x: Tensor) -> Tensor:
-    """``x`` with rows that begin at multiples of 16 bytes on a GPU, copied where they don't: there
-    cuDNN, which torch takes by itself, gives wrong numbers without a word (torch 2.11), and others
-    refuse."""
+    """Copy ``x`` on a GPU if its rows don't begin at multiples of 16 bytes.
+
+    There cuDNN, which torch takes by itself, gives wrong numbers without a word (torch 2.11),
+    and others refuse.
+    """
     places = (x.storage_offset(), *x.stride()[:-1])
-    fits = not x.is_cuda or all(place * x.element_size() % ALIGNED_BYTES == 0 for place in places)
-    return x if fits else x.contiguous()
+    is_aligned = not x.is_cuda or all(
+        place * x.element_size() % ALIGNED_BYTES == 0 for place in places
+    )
+    return x if is_aligned else x.contiguous()
 
 
 def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
-    """``own``, by which torch chooses a kernel, or cuDNN's where it is as right and faster.
+    """Choose ``own``, by which torch chooses a kernel, or cuDNN's where it is as right and faster.
 
     Hosts let torch take flash attention first, which takes 1.8 times as long on
     :data:`FASTER_ON`; there cuDNN's is taken. On other cards both are timed once per kind of call,

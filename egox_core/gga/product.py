@@ -77,13 +77,13 @@ def columns(
 
 
 def _strengths(options: GgaOptions) -> tuple[float, float]:
-    """Of the cosine, and of keys with geometry."""
+    """Compute the strengths of the cosine, and of keys with geometry."""
     released = options.mode == "released"
     return (options.lambda_g, 1.0) if released else (1.0, options.lambda_g)
 
 
 def _powers(options: GgaOptions) -> tuple[int, int]:
-    """Exponents of the largest numbers of a query's and a key's columns, at least 0."""
+    """Compute exponents of the largest numbers of a query's and a key's columns, at least 0."""
     scale, factor = _strengths(options)
     return math.frexp(max(scale, 1.0))[1], math.frexp(max(factor, 1.0))[1]
 
@@ -119,7 +119,7 @@ def constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
 
 
 def _padded(dim: int) -> int:
-    """Channels of a head in a block."""
+    """Round a head's channels up to those of a block."""
     return max(16, 1 << (dim - 1).bit_length())
 
 
@@ -209,5 +209,5 @@ def tile(
 
 
 def _strides(x: Tensor, width: int) -> tuple[int, int, int]:
-    """Of samples, image rows and tokens, of ``[B, n, D]`` too."""
+    """List the strides of samples, image rows and tokens, of ``[B, n, D]`` too."""
     return x.stride(0), x.stride(1) * (width if x.ndim == 3 else 1), x.stride(-2)

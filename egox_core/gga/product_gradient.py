@@ -44,7 +44,7 @@ keys, warps, in flight."""
 def differentiable_product(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:  # as q
-    """:func:`.product.guided_product`, with gradients of q, k and v where one is asked for.
+    """Compute :func:`.product.guided_product`, with gradients of q, k and v where one is asked for.
 
     Raises:
         ImportError: no Triton.
@@ -113,7 +113,7 @@ def _gradients(
 
 
 def gradient_kernels() -> tuple[Any, Any]:
-    """Of queries, and of keys with values.
+    """Import the gradient kernels of queries, and of keys with values.
 
     Raises:
         ImportError: no Triton.
@@ -126,7 +126,7 @@ def gradient_kernels() -> tuple[Any, Any]:
 def product_kernels(
     card: kernel_table.Card, dtype: torch.dtype, dim: int
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Kernels by what they make, each with the numbers that it is compiled for.
+    """Collect the kernels by what they make, each with the numbers that it is compiled for.
 
     Raises:
         ImportError: no Triton.

@@ -69,8 +69,8 @@ def undistort_as_released(
     intrinsics: Tensor,  # [3, 3]
     distortion: tuple[float, ...] = RELEASED_CAMERA.distortion,
 ) -> Tensor:  # [..., 2] on the plane z = 1
-    """OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4), stopped after exactly
-    five rounds.
+    """Iterate OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4) for exactly five
+    rounds.
 
     OpenCV's own call ends earlier or later with its version's criteria; these reproduce the
     golden to 6e-8."""
@@ -87,9 +87,9 @@ def undistort_as_released(
         dy = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + s3 * r2 + s4 * r2 * r2
         # Where the rational factor turns negative OpenCV falls back to the distorted point and
         # stays there.
-        lost = inverse_radial < 0
-        x = torch.where(lost, x0, (x0 - dx) * inverse_radial)
-        y = torch.where(lost, y0, (y0 - dy) * inverse_radial)
+        lost_mask = inverse_radial < 0
+        x = torch.where(lost_mask, x0, (x0 - dx) * inverse_radial)
+        y = torch.where(lost_mask, y0, (y0 - dy) * inverse_radial)
     return torch.stack((x, y), dim=-1)
 
 
@@ -165,15 +165,15 @@ def has_released_k(meta_intrinsics: Tensor | None) -> bool:
 
 
 def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -> int:
-    """Width of the picture that :func:`released_intrinsics` are applied to.
+    """Find the width of the picture that :func:`released_intrinsics` are applied to.
 
     The released code applies its takes' K, of a 512 px picture, at 448 px; that is kept at every
     ego size and scaled with it, at 512 px too. Another K that fits the ego camera is taken at
     that camera's width, and one that fits neither at 448 px."""
     width = camera.width
     off_centre_px = abs(2 * float(released_intrinsics(meta_intrinsics)[0, 2]) + 1 - width)
-    fits = off_centre_px <= OFF_CENTRE * width and not has_released_k(meta_intrinsics)
-    return width if fits else REFERENCE_SIZE
+    is_released_size = off_centre_px <= OFF_CENTRE * width and not has_released_k(meta_intrinsics)
+    return width if is_released_size else REFERENCE_SIZE
 
 
 def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:

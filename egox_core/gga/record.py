@@ -109,7 +109,7 @@ class AttentionRecord:
         queries: Sequence[int],
         progress: Progress = no_progress,
     ) -> AttentionRows:
-        """Attention of a few ego queries with and without the bias.
+        """Compute the attention of a few ego queries with and without the bias.
 
         Needs memory for ``queries`` rows per head.
         """
@@ -158,7 +158,7 @@ class AttentionRows:
 
 
 def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
-    """g = 1 + cos of one ego query, before any strength."""
+    """Compute g = 1 + cos of one ego query, before any strength."""
     _, h, _, w_ego = geometry.grid
     frame, query_of_frame = divmod(query, h * w_ego)
     cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, query_of_frame]).clamp(-1, 1)

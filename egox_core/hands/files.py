@@ -75,7 +75,7 @@ def read_hands(path: Path) -> HandTrack:
 
 
 def _order(names: object, what: str) -> Tensor:  # [21] int64
-    """Places of our joints in the file."""
+    """Find the places of our joints in the file."""
     if names is None:
         return torch.arange(len(JOINT_NAMES))
     if not isinstance(names, list) or sorted(map(str, names)) != sorted(JOINT_NAMES):

@@ -96,13 +96,13 @@ class HandTrack:
 
     @classmethod
     def of_joints(cls, joints: Tensor, source: str = "hands") -> HandTrack:
-        """Joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
+        """Make a track of joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
         reason = torch.where(complete_hands(joints), 0, NOT_GIVEN)
         return cls(joints=joints.double(), reason=reason, source=source)
 
     @classmethod
     def unknown(cls, count: int, source: str = "no hands") -> HandTrack:
-        """No hand in so many frames."""
+        """Make a track without a hand in so many frames."""
         return cls.of_joints(torch.full((count, 2, len(JOINT_NAMES), 3), torch.nan), source)
 
     def __len__(self) -> int:
@@ -146,11 +146,13 @@ class HandTrack:
         return "; ".join([*parts, self.note] if self.note else parts)
 
     def in_world(self, exo: CameraPath) -> tuple[Tensor, Tensor]:
-        """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the camera's world."""
+        """Compute joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the camera's
+        world."""
         return self._seen_from(invert(exo.w2c))
 
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
-        """Joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's frame.
+        """Compute joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's
+        frame.
 
         It is the ego camera's, in the axes of the upright picture (x right, y down, z forward):
         ``trajectory.ego.camera.upright().project`` has the pixels. The exo camera's pose is the
@@ -229,7 +231,7 @@ def complete_hands(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool
 
 
 def bone_lengths(joints: Tensor) -> Tensor:  # [..., 21, 3] -> [..., 20]
-    """Lengths of a hand's bones, in the order of :data:`BONES`."""
+    """Measure a hand's bones, in the order of :data:`BONES`."""
     start, end = joints[..., torch.tensor(BONES).T, :].unbind(-3)
     return (end - start).norm(dim=-1)
 

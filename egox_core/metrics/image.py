@@ -22,7 +22,7 @@ STEADY = (0.01**2, 0.03**2)
 
 
 def require_torchmetrics() -> ModuleType:
-    """``torchmetrics.functional.image``.
+    """Import ``torchmetrics.functional.image``.
 
     Raises:
         EgoXInputError: not installed.
@@ -114,7 +114,7 @@ def squared_error(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [T, H, W] float64
-    """Squared difference, mean over channels."""
+    """Compute the squared difference, mean over channels."""
     return (generated - truth).square().double().mean(dim=-1)
 
 

@@ -506,7 +506,7 @@ def _turns(about: np.ndarray) -> np.ndarray:  # [..., 3] rad -> [..., 3, 3]
 
 
 def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Within the mask alone."""
+    """Blur within the mask alone."""
     spread = cv2.GaussianBlur(picture * mask[..., None], (0, 0), sigma)
     return spread / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]
 

@@ -31,7 +31,7 @@ class PathLag:
     left_deg: float  # median over the judged frames
 
     def text(self) -> str:
-        """One line for a person."""
+        """Describe the lag in one line for a person."""
         way = "late" if self.frames > 0 else "early"
         return (
             f"The ego video is about {abs(self.frames):.0f} frames {way}: against the path of those "

@@ -120,17 +120,17 @@ def departs(
     if not on.any():
         return np.zeros_like(observed)
     colour_pictures = [blur_inside(picture, on, COLOUR_BLUR_PX) for picture in small_pictures]
-    marks = np.sqrt(np.square(_even(*colour_pictures, on)).mean(2)) > COLOUR
+    marks = np.sqrt(np.square(_without_exposure(*colour_pictures, on)).mean(2)) > COLOUR
     edge_pictures = [blur_inside(picture, on, EDGE_BLUR_PX) @ GREY for picture in small_pictures]
     error_in_place, error_moved, move = move_errors(
-        _even(*edge_pictures, on) + edge_pictures[1], edge_pictures[1], on
+        _without_exposure(*edge_pictures, on) + edge_pictures[1], edge_pictures[1], on
     )
     marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > LEAST)
     texture_agrees = texture_fits(*edge_pictures, on)
     if move is not None:
         marks[:] = True
         texture_agrees = texture_agrees or texture_fits(
-            edge_pictures[0], _moved(edge_pictures[1], move), on * _moved(on, move)
+            edge_pictures[0], _shift(edge_pictures[1], move), on * _shift(on, move)
         )
     if not texture_agrees:
         return None
@@ -232,7 +232,7 @@ def blended(
     return (video + share[..., None] * difference).clip(0, 1)
 
 
-def _moved(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
+def _shift(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
     """Shift a picture, so that each pixel shows what lies so far down and to the right, 0 beyond
     it."""
     down, right = (REACH + step for step in move)
@@ -240,7 +240,7 @@ def _moved(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
     return np.pad(picture, REACH)[down : down + height, right : right + width]
 
 
-def _even(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
+def _without_exposure(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
     """Subtract the frame's median difference, since another exposure is no other colour."""
     difference = a - b
     return difference - np.median(difference[on > 0], axis=0)

@@ -22,7 +22,7 @@ class SweepPoint:
 
 
 def read_numbers(text: str, what: str) -> tuple[float, ...]:
-    """Numbers separated by commas, semicolons or spaces, each once, in their order.
+    """Read numbers separated by commas, semicolons or spaces, each once, in their order.
 
     Raises:
         EgoXInputError: none, or something that is no finite number.
@@ -49,7 +49,8 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
 
 
 def sweep_points(lambda_g: str, strength: str) -> tuple[SweepPoint, ...]:
-    """Every pair of the numbers in two texts: a row for each strength, in it a column for each λ_g.
+    """List every pair of the numbers in two texts: a row for each strength, in it a column for each
+    λ_g.
 
     λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
 

@@ -37,7 +37,7 @@ class Heat:
     unit: str
 
     def legend(self) -> dict[str, Any]:
-        """Colours from low to high, and what their ends and middle stand for."""
+        """List the colours from low to high, and what their ends and middle stand for."""
         return {
             "colours": colour_stops(),
             "ticks": [{"at": at, "label": self.tick(at)} for at in (0.0, 0.5, 1.0)],
@@ -168,7 +168,7 @@ def check_attention_pictures(
 
 
 def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
-    """Origin of the record, and the exo half's share of the attention."""
+    """Describe the origin of the record, and the exo half's share of the attention."""
     lines = [
         f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
         f"{record.blocks}, mean of {record.heads} heads"

@@ -40,8 +40,7 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
 
 
 def weight_legend() -> dict[str, Any]:
-    """Colours and ticks of a scale without an upper end: weight w stands at w / (1 + w), 1 in the
-    middle.
-    """
+    """List colours and ticks of a scale without an upper end: weight w stands at w / (1 + w), 1 in
+    the middle."""
     ticks = [{"at": w / (1 + w), "label": f"{w:g}"} for w in TICKS]
     return {"colours": colour_stops(), "ticks": ticks}

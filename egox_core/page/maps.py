@@ -25,7 +25,7 @@ HATCH_PX = 8
 
 @cache
 def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
-    """Turbo: cold for low values, warm for high ones."""
+    """Make Turbo's colours: cold for low values, warm for high ones."""
     greys = np.arange(256, dtype=np.uint8).reshape(256, 1)
     return (
         cv2.applyColorMap(greys, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1].astype(np.float32)
@@ -43,8 +43,8 @@ def colour_stops() -> list[str]:
 
 
 def round_values(low: float, high: float) -> list[float]:
-    """Values such as 1, 2 or 5 times a power of ten between two positive ends, six of them at
-    most, well spread.
+    """Choose at most six well spread values such as 1, 2 or 5 times a power of ten between two
+    positive ends.
 
     For scales on which equal ratios matter (depth); where fewer than two fit, the ends themselves.
     """
@@ -69,8 +69,8 @@ class DepthScale:
     high: float  # warm
 
     def legend(self) -> dict[str, Any]:
-        """Colours from far to near, and round distances in metres with their place (0...1) among
-        them."""
+        """List the colours from far to near, and round distances in metres with their place (0...1)
+        among them."""
         span = max(self.high - self.low, 1e-6)
         metres = round_values(1 / max(self.high, 1e-6), 1 / max(self.low, 1e-6))
         ticks = [
@@ -95,7 +95,7 @@ def depth_scale(depth_m: Tensor) -> DepthScale | None:  # [T, H, W] metres, NaN 
 def depth_preview(
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3] float32 0...1
-    """Inverse depth in colour, and its legend.
+    """Draw inverse depth in colour, with its legend.
 
     It is scaled by the whole clip, so that it can't flicker. Black and without a legend if no pixel
     is valid, as in a prior that sees nothing.

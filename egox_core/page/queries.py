@@ -76,8 +76,9 @@ def _surface_depth(
     off: Tensor,  # [N, 2] px from the click
     z: Tensor,  # [N] metres
 ) -> float:
-    """z depth at the click of the surface that the closest points are on: inverse depth of a plane
-    is linear in px.
+    """Compute the z depth at the click of the surface that the closest points are on.
+
+    Inverse depth of a plane is linear in px.
     """
     distance = off.norm(dim=-1)
     window = off.abs().amax(-1) <= WINDOW_PX / 2
@@ -99,7 +100,7 @@ def _surface_depth(
 
 
 def _nearest_thing(z: Tensor) -> float:  # [N] metres
-    """Depth of the nearest thing among points of several."""
+    """Find the depth of the nearest thing among points of several."""
     z = z.double().sort().values
     counts = torch.searchsorted(z, z * (1 + SAME_THING), right=True) - torch.arange(len(z))
     first = int((counts >= max(min(2, len(z)), LEAST_OF_THING * len(z))).int().argmax())

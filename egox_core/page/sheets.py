@@ -61,7 +61,7 @@ class Sheets:
     rows: int  # of a full sheet; the last one may have fewer
 
     def layout(self) -> dict[str, int]:
-        """Layout of the frames in the files, for the page."""
+        """Describe the layout of the frames in the files, for the page."""
         return {name: value for name, value in asdict(self).items() if name != "files"}
 
 
@@ -104,7 +104,7 @@ def make_sheets(
                 _picture(frames[index], width, height, lossless)
             )
             progress(first + place + 1, len(shown_frames), "preview")
-        files.append(_encoded(sheet, quality, lossless))
+        files.append(_encode(sheet, quality, lossless))
     return Sheets(
         files=tuple(files),
         count=len(shown_frames),
@@ -116,7 +116,7 @@ def make_sheets(
     )
 
 
-def _encoded(sheet: np.ndarray, quality: int, lossless: bool) -> bytes:  # [H, W, 3] uint8 RGB
+def _encode(sheet: np.ndarray, quality: int, lossless: bool) -> bytes:  # [H, W, 3] uint8 RGB
     """Encode a grey map as PNG, or colours as JPEG with full colour resolution.
 
     Colour maps and thin coloured marks thus keep their colour.

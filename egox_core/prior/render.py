@@ -103,7 +103,7 @@ def iter_ego_prior(
         rays, inside_lens = ego.camera.pixel_rays()
         ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
-        on.notes += _filtered(static, options)
+        on.notes += _filter_warning(static, options)
         static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
         for index, t in enumerate(frames):
             progress(index, len(frames), "render the ego prior")
@@ -155,8 +155,8 @@ def _visible_points(
     quarter_turns: int,
     options: PriorOptions,
 ) -> PointSet:
-    """Reliable static points and moving points of one frame, without those that the options leave
-    out."""
+    """Join reliable static points and moving points of one frame, without those that the options
+    leave out."""
     parts = [static]
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
@@ -189,7 +189,7 @@ def _off_edges(points: PointSet, options: PriorOptions) -> Tensor:  # [N] bool
     )
 
 
-def _filtered(static: PointSet, options: PriorOptions) -> tuple[Remark, ...]:
+def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ...]:
     """Warn of a filter of depth edges that takes most points, as it does where depth is noisy."""
     if len(static) == 0:
         return ()

@@ -36,7 +36,7 @@ class CameraFit(StageReport):
     fits: int = NOT_TESTABLE
 
     def text(self) -> str:
-        """One line for a person."""
+        """Describe the outcome in one line for a person."""
         return ". ".join((WORDS[self.fits], *map(str, self.notes)))
 
     @classmethod

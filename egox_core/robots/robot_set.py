@@ -414,7 +414,7 @@ class RobotSet:
 
 
 def _features(episode: Episode) -> dict[str, Any]:
-    """Entries of info.json for each video and column."""
+    """Make the entries of info.json for each video and column."""
     features = {
         key: video_feature(frames, kind, episode.fps)
         for key, (kind, frames) in episode.videos.items()

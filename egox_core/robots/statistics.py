@@ -72,10 +72,10 @@ def merged(
     """Join the statistics of both, with averaged quantiles, as LeRobot does."""
     if not first:
         return second
-    return {key: _merged(first[key], statistics) for key, statistics in second.items()}
+    return {key: _merge_feature(first[key], statistics) for key, statistics in second.items()}
 
 
-def _merged(first: Statistics, second: Statistics) -> Statistics:
+def _merge_feature(first: Statistics, second: Statistics) -> Statistics:
     count = first["count"] + second["count"]
 
     def average(name: str) -> np.ndarray:

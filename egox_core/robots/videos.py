@@ -64,7 +64,7 @@ def as_loaded(
     frames: Tensor,
     kind: PictureKind,
 ) -> np.ndarray:  # the same shape, float64
-    """Pictures as a loader gives them, but for what is lost by coding: 0...1, or metres."""
+    """Convert pictures to what a loader gives, but for the losses of coding: 0...1, or metres."""
     if kind != "depth":
         return frames.numpy() / 255
     return frames.double().nan_to_num(DEPTH_MIN_M).clamp(DEPTH_MIN_M, DEPTH_MAX_M).numpy()
@@ -88,7 +88,7 @@ def video_feature(
     kind: PictureKind,
     fps: int,
 ) -> dict[str, Any]:
-    """Entry of info.json for a video."""
+    """Make the entry of info.json for a video."""
     form, (height, width, channels) = FORMS[kind], frames.shape[1:]
     info: dict[str, Any] = {
         "video.height": height,

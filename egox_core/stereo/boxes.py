@@ -85,7 +85,7 @@ def _index(content: bytes, marks: bytes, moved: Callable[[int], int]) -> bytes:
         first = 8 if kind == b"stsd" else 0  # of the boxes in it
         if kind in PARENTS or first:
             inner = content[first:]
-            boxes = [rebuilt(each, inner[body:end]) for each, _, body, end in _boxes(inner)]
+            boxes = [rebuilt(box_kind, inner[body:end]) for box_kind, _, body, end in _boxes(inner)]
             content = content[:first] + b"".join(boxes)
         elif kind in PICTURES:
             content += marks

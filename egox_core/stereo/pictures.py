@@ -40,11 +40,11 @@ class StereoForm:
     def __post_init__(self) -> None:
         check_choice("stereo layout", self.layout, ("VR180", "flat"))
         check_choice("stabilisation", self.stabilise, get_args(Stabilise))
-        side, apart = self.eye_px, self.eyes_m
-        if side % 2 or not 64 <= side <= MAX_EYE_PX or not 0.001 <= apart <= 0.2:
+        side, eye_distance_m = self.eye_px, self.eyes_m
+        if side % 2 or not 64 <= side <= MAX_EYE_PX or not 0.001 <= eye_distance_m <= 0.2:
             raise EgoXInputError(
                 "pair of eyes",
-                got=f"{side} px each, {1000 * apart:g} mm apart",
+                got=f"{side} px each, {1000 * eye_distance_m:g} mm apart",
                 expected=f"an even number, 64 to {MAX_EYE_PX}, and 1 to 200 mm",
                 fix="headsets decode no larger pair; a grown-up's eyes are 63 mm apart",
             )
@@ -54,7 +54,7 @@ class StereoForm:
         trajectory: CameraTrajectory,
         up: Up | None = None,  # None: as the cameras tell it
     ) -> Tensor:  # [T, 3, 3] float64
-        """Axes of the written picture in those of the upright one, for each frame.
+        """Compute the axes of the written picture in those of the upright one, for each frame.
 
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
         mean direction, from where it wanders as the head turns; ``upright`` does the same and sets
@@ -64,8 +64,12 @@ class StereoForm:
             return torch.eye(3).double().expand(len(trajectory.ego.w2c), 3, 3)
         up = up or _up_of(trajectory)
         down = -up.direction
-        upright = trajectory.ego.upright_w2c[..., :3]
-        mean = upright if self.stabilise == "horizon" else upright.mean(0, keepdim=True)
+        upright_rotations = trajectory.ego.upright_w2c[..., :3]
+        mean = (
+            upright_rotations
+            if self.stabilise == "horizon"
+            else upright_rotations.mean(0, keepdim=True)
+        )
         z = F.normalize(mean[:, 2], dim=-1)
         # Straight down, where no direction is level, the picture's own is taken.
         x = torch.linalg.cross(down.expand_as(z), z) + 1e-3 * mean[:, 0]
@@ -73,7 +77,7 @@ class StereoForm:
             x = F.normalize(x - (x * down).sum(-1, keepdim=True) * down, dim=-1)
             z = torch.linalg.cross(x, down.expand_as(x))
         x = F.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
-        return upright @ torch.stack((x, torch.linalg.cross(z, x), z), -1)
+        return upright_rotations @ torch.stack((x, torch.linalg.cross(z, x), z), -1)
 
     def word(self, up: Up) -> str:
         """Remark how level ``upright`` is, or nothing for any other setting."""
@@ -83,7 +87,7 @@ class StereoForm:
         return f"{up.text()}{pitch_words}"
 
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
-        """Rays of the written pictures, float64."""
+        """Compute the rays of the written pictures, float64."""
         if self.layout == "VR180":
             side = torch.arange(self.eye_px, dtype=torch.float64)
             angle = ((side + 0.5) / self.eye_px - 0.5) * torch.pi

@@ -71,60 +71,64 @@ def second_eye(
     trajectory.check_moments(scene.frames, "scene")
     path = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
     count, height, width, _ = video.shape
-    turns, shifts = _found(path, count)
+    turns, shifts = _motion_per_frame(path, count)
     ego = trajectory.ego.resized(width, height).upright
     w2c, camera = ego.w2c.clone(), ego.camera
     w2c[..., 3] += shifts
-    followed = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
+    followed_path = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
     (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
     rgb, figures = FrameStore(count, (height, width, 3), np.float32), []
     up = _up_of_path(scene, trajectory)
     eyes = form.eyes_m * form.axes(trajectory, up)[..., 0]
-    frames = iter_second_eye(video, scene, followed, eyes, progress=progress)
+    frames = iter_second_eye(video, scene, followed_path, eyes, progress=progress)
     for turn, shift, eye in zip(turns, shifts, frames, strict=True):
         rgb.append(eye.rgb.numpy())
-        ordered, _ = camera.project(rays @ turn - eye.nearness[..., None] * shift)
-        off_px = (ordered - grid)[eye.observed].norm(dim=-1).median()
+        ordered_px, _ = camera.project(rays @ turn - eye.nearness[..., None] * shift)
+        off_px = (ordered_px - grid)[eye.observed].norm(dim=-1).median()
         too_near = eye.observed & (eye.nearness > 1 / TOO_NEAR_M)
         shares = (part.double().mean() for part in (eye.source.isnan(), too_near))
         figures.append((off_px, *shares))
     off_px = float(np.nanmedian([off for off, *_ in figures])) if path.judged.any() else None
-    _, filled, too_near = np.mean(figures, 0)
-    apart, kind = path.text(), RemarkKind.NOTE
+    _, filled_share, too_near = np.mean(figures, 0)
+    agreement, kind = path.text(), RemarkKind.NOTE
     if off_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
-        apart = (
+        agreement = (
             f"Image and depth are {off_px:.1f} px apart ({path.median_deg:.1f}°, {shift_cm:.0f} cm)"
         )
         if off_px > OFF_PX * width / REFERENCE_SIZE:
-            apart = f"Warning: {apart}: things that the model moved have the wrong depth"
+            agreement = f"Warning: {agreement}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING
-    filled_words = f"{filled:.1%} of the right eye's picture is filled"
-    notes = [Remark(filled_words), Remark(apart, kind), *trajectory.other_exo(*scene.exos)]
+    filled_words = f"{filled_share:.1%} of the right eye's picture is filled"
+    notes = [Remark(filled_words), Remark(agreement, kind), *trajectory.other_exo(*scene.exos)]
     if too_near > 0.5:
-        near = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
-        notes.append(Remark(near, RemarkKind.WARNING))
+        warning = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
+        notes.append(Remark(warning, RemarkKind.WARNING))
     return SecondEye(rgb=rgb.tensor(), off_px=off_px, up=up, notes=tuple(notes))
 
 
 def _up_of_path(scene: PointCloud, trajectory: CameraTrajectory) -> Up:
-    """Up in the world of a path, by all that its scene shows."""
-    tied = ego_in_scene(scene, trajectory)
-    up = up_of_scene(scene, tied)
-    of_path = trajectory.ego.at(0)[:, :3].T @ tied.at(0)[:, :3]
+    """Find up in the world of a path, by all that its scene shows."""
+    ego_path = ego_in_scene(scene, trajectory)
+    up = up_of_scene(scene, ego_path)
+    of_path = trajectory.ego.at(0)[:, :3].T @ ego_path.at(0)[:, :3]
     return replace(up, direction=of_path @ up.direction)
 
 
-def _found(path: PathError, count: int) -> tuple[Tensor, Tensor]:  # [T, 3, 3], [T, 3] float64
+def _motion_per_frame(
+    path: PathError, count: int
+) -> tuple[Tensor, Tensor]:  # [T, 3, 3], [T, 3] float64
     """Interpolate turn and shift in metres for each frame from those that could be judged."""
     from scipy.spatial.transform import Rotation  # half of torch's time
 
-    judged = path.judged | ~path.judged.any()
-    motion = torch.cat((path.turn_deg, path.shift_m), 1).nan_to_num(0.0)[judged].double().numpy()
-    at = path.step * np.flatnonzero(judged)
-    every = np.stack([np.interp(range(count), at, part) for part in motion.T], 1)
-    turns = Rotation.from_rotvec(every[:, :3], degrees=True).as_matrix()
-    return torch.from_numpy(turns), torch.from_numpy(every[:, 3:])
+    judged_mask = path.judged | ~path.judged.any()
+    motion = (
+        torch.cat((path.turn_deg, path.shift_m), 1).nan_to_num(0.0)[judged_mask].double().numpy()
+    )
+    at = path.step * np.flatnonzero(judged_mask)
+    motion_of_frames = np.stack([np.interp(range(count), at, part) for part in motion.T], 1)
+    turns = Rotation.from_rotvec(motion_of_frames[:, :3], degrees=True).as_matrix()
+    return torch.from_numpy(turns), torch.from_numpy(motion_of_frames[:, 3:])
 
 
 def iter_second_eye(
@@ -145,12 +149,12 @@ def iter_second_eye(
     lefts, rights = (
         iter_ego_prior(
             scene,
-            replace(trajectory, ego=replace(ego, w2c=each)),
+            replace(trajectory, ego=replace(ego, w2c=eye_w2c)),
             prior_preset("exact"),
             classes=True,
             progress=progress,
         )
-        for each in (ego.w2c, right_w2c)
+        for eye_w2c in (ego.w2c, right_w2c)
     )
     for picture, eye, left, right in zip(video, eyes, lefts, rights, strict=True):
         picture = picture.float().cpu()
@@ -160,10 +164,10 @@ def iter_second_eye(
         )
         observed &= nearness.isfinite()
         nearness = snap_edges(whole_nearness(nearness, observed), observed, picture)
-        source, moved = move(camera, nearness, eye)
-        right_observed &= wide_parts(moved.isnan())
+        source, moved_nearness = move(camera, nearness, eye)
+        right_observed &= wide_parts(moved_nearness.isnan())
         rgb = fill_holes(
             right.rgb.where(right_observed[..., None], sample_at(picture, source)),
-            right_nearness.where(right_observed, moved),
+            right_nearness.where(right_observed, moved_nearness),
         )
         yield EyeFrame(rgb=rgb, source=source, observed=observed, nearness=nearness)

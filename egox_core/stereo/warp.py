@@ -37,13 +37,15 @@ def whole_nearness(
     The fill is no nearer than 40 cm.
     """
     layers = torch.stack((nearness.where(observed, 0.0), observed.float()))[None]
-    filled, side = nearness.where(observed, torch.nan), 1
-    while bool(filled.isnan().any()) and side < max(filled.shape):
+    filled_nearness, side = nearness.where(observed, torch.nan), 1
+    while bool(filled_nearness.isnan().any()) and side < max(filled_nearness.shape):
         side *= 2
         blocks = F.avg_pool2d(layers, side, ceil_mode=True)
-        values, share = F.interpolate(blocks, filled.shape, mode="bilinear")[0]
-        filled = filled.where(~filled.isnan(), (values / share).clamp(max=1 / NEAREST_FILL_M))
-    return filled.nan_to_num(0.0)
+        values, share = F.interpolate(blocks, filled_nearness.shape, mode="bilinear")[0]
+        filled_nearness = filled_nearness.where(
+            ~filled_nearness.isnan(), (values / share).clamp(max=1 / NEAREST_FILL_M)
+        )
+    return filled_nearness.nan_to_num(0.0)
 
 
 def snap_edges(
@@ -51,7 +53,7 @@ def snap_edges(
     observed: Tensor,  # [H, W] bool
     picture: Tensor,  # [H, W, 3] float 0...1
 ) -> Tensor:  # [H, W]
-    """Nearness whose observed steps are where the picture's edges are.
+    """Move the observed steps of nearness to where the picture's edges are.
 
     A pixel within :data:`SNAP_PX` of a step takes the nearness of the pixel beyond that reach that
     is most like it in colour and place, if that one is on another surface.
@@ -59,22 +61,24 @@ def snap_edges(
     high = F.max_pool2d(nearness.where(observed, 0.0)[None, None], 3, 1, 1)
     low = -F.max_pool2d(-nearness.where(observed, torch.inf)[None, None], 3, 1, 1)
     step = (high - low > STEP * high).float()
-    unsure = observed & (F.max_pool2d(step, 2 * SNAP_PX - 1, 1, SNAP_PX - 1)[0, 0] > 0)
-    reach = 2 * SNAP_PX
-    layers = torch.cat((torch.stack((nearness, observed & ~unsure)), picture.movedim(-1, 0)))
-    padded = F.pad(layers, (reach, reach, reach, reach))
+    unsure_mask = observed & (F.max_pool2d(step, 2 * SNAP_PX - 1, 1, SNAP_PX - 1)[0, 0] > 0)
+    reach_px = 2 * SNAP_PX
+    layers = torch.cat((torch.stack((nearness, observed & ~unsure_mask)), picture.movedim(-1, 0)))
+    padded = F.pad(layers, (reach_px, reach_px, reach_px, reach_px))
     for axis in (1, 2):
-        padded = padded.unfold(axis, 2 * reach + 1, 1)
-    neighbours, sure, *colours = padded[:, unsure].flatten(2)  # [N, places]
-    edge_nearness = nearness[unsure][:, None]
-    other = (neighbours - edge_nearness).abs() > STEP * edge_nearness
-    place = torch.arange(-reach, reach + 1)
-    cost = (place[:, None] ** 2 + place**2).flatten() / WAY_PX**2 + STAY * other
-    for theirs, ours in zip(colours, picture[unsure].T, strict=True):
-        cost += ((theirs - ours[:, None]) / COLOUR) ** 2
-    best = cost.where(sure > 0, torch.inf).argmin(1, keepdim=True)
-    snaps = (other & (sure > 0)).gather(1, best)
-    return nearness.masked_scatter(unsure, neighbours.gather(1, best).where(snaps, edge_nearness))
+        padded = padded.unfold(axis, 2 * reach_px + 1, 1)
+    neighbours, sure_flags, *colours = padded[:, unsure_mask].flatten(2)  # [N, places]
+    edge_nearness = nearness[unsure_mask][:, None]
+    other_surface = (neighbours - edge_nearness).abs() > STEP * edge_nearness
+    place = torch.arange(-reach_px, reach_px + 1)
+    cost = (place[:, None] ** 2 + place**2).flatten() / WAY_PX**2 + STAY * other_surface
+    for neighbour_colours, own_colours in zip(colours, picture[unsure_mask].T, strict=True):
+        cost += ((neighbour_colours - own_colours[:, None]) / COLOUR) ** 2
+    best_place = cost.where(sure_flags > 0, torch.inf).argmin(1, keepdim=True)
+    snaps = (other_surface & (sure_flags > 0)).gather(1, best_place)
+    return nearness.masked_scatter(
+        unsure_mask, neighbours.gather(1, best_place).where(snaps, edge_nearness)
+    )
 
 
 def move(
@@ -92,21 +96,21 @@ def move(
     rays, inside = camera.pixel_rays()
     place, in_lens = camera.project(rays - nearness[..., None] * eye.float())
     padded = F.pad(nearness[None, None], (RIM_PX, 0, 0, 0))
-    pure = (1 - STEP) * F.max_pool2d(padded, (1, RIM_PX + 1), 1)[0, 0] <= nearness
+    frontmost = (1 - STEP) * F.max_pool2d(padded, (1, RIM_PX + 1), 1)[0, 0] <= nearness
     # The bits of a positive float are in the order of its value; the pixel's number goes below.
     number = torch.arange(height * width).view(height, width)
     key = nearness.contiguous().view(torch.int32).long() << 32 | number
     first = torch.full((height * width,), -1)
     for offset in OFFSETS:
         landing = place + torch.tensor(offset)
-        lands = inside & in_lens & pure & camera.inside(landing)
-        column, row = landing[lands].round().long().unbind(-1)
-        first.scatter_reduce_(0, row * width + column, key[lands], "amax")
+        lands_mask = inside & in_lens & frontmost & camera.inside(landing)
+        column, row = landing[lands_mask].round().long().unbind(-1)
+        first.scatter_reduce_(0, row * width + column, key[lands_mask], "amax")
     first = first.view(height, width)
     hole, number = first < 0, first.clamp(min=0) & 0xFFFFFFFF
     source = grid - (place - grid).view(-1, 2)[number]
-    moved = nearness.take(number).masked_fill(hole, torch.nan)
-    return source.masked_fill(hole[..., None], torch.nan), moved
+    moved_nearness = nearness.take(number).masked_fill(hole, torch.nan)
+    return source.masked_fill(hole[..., None], torch.nan), moved_nearness
 
 
 def sample_at(
@@ -115,20 +119,20 @@ def sample_at(
 ) -> Tensor:  # [h, w, 3]
     """Sample colours between pixels by cubic interpolation, 0 where there is no place."""
     last = places.new_tensor(picture.shape[1::-1]) - 1
-    drawn = F.grid_sample(
+    sampled = F.grid_sample(
         picture.movedim(-1, 0)[None],
         (places / last * 2 - 1).nan_to_num(0.0)[None],
         mode="bicubic",
         padding_mode="border",
         align_corners=True,
     )[0].movedim(0, -1)
-    return drawn.clamp(0, 1).where(~places.isnan().any(-1, keepdim=True), 0.0)
+    return sampled.clamp(0, 1).where(~places.isnan().any(-1, keepdim=True), 0.0)
 
 
 def wide_parts(
     holes: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W] bool
-    """Parts of the holes that belong to a block of 3 x 3 px in them."""
+    """Select the parts of holes that belong to a block of 3 x 3 px in them."""
     middle = F.pad(-F.max_pool2d(-holes.float()[None], 3, 1), (2, 2, 2, 2))
     return F.max_pool2d(middle, 3, 1)[0] > 0
 
@@ -145,14 +149,16 @@ def fill_holes(
     column = torch.arange(last + 1).expand_as(hole)
     left = column.where(~hole, 0).cummax(1).values
     right = column.where(~hole, last).flip(1).cummin(1).values.flip(1)
-    before, behind = (nearness.gather(1, at).nan_to_num(torch.inf) for at in (left, right))
-    source_column = left.where(before < behind, right)
-    filled = (
+    left_nearness, right_nearness = (
+        nearness.gather(1, at).nan_to_num(torch.inf) for at in (left, right)
+    )
+    source_column = left.where(left_nearness < right_nearness, right)
+    layers = (
         picture.gather(1, source_column[..., None].expand_as(picture)),
         torch.ones_like(picture),
     )
-    even, share = (
+    even_colours, share = (
         F.avg_pool2d((part * hole[..., None]).movedim(-1, 0), (5, 1), 1, (2, 0)).movedim(0, -1)
-        for part in filled
+        for part in layers
     )
-    return (even / share).where(hole[..., None], picture)
+    return (even_colours / share).where(hole[..., None], picture)

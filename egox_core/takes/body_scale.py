@@ -79,7 +79,7 @@ class WearerScale:
         return "head" if not slices else f"head and {slices} slices of the trunk"
 
     def text(self) -> str:
-        """One line for notes."""
+        """Describe the scale in one line for notes."""
         return (
             f"scale {self.scale:.3f} (within {100 * self.sigma:.0f} %) from the wearer, who alone says "
             f"{self.wearer:.3f}: {self.cue}, spread {100 * self.spread_parts:.0f} % over parts and "
@@ -87,7 +87,7 @@ class WearerScale:
         )
 
     def content(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
+        """Collect plain numbers for JSON."""
         return {
             "scale": round(self.scale, 4),
             "sigma": round(self.sigma, 4),
@@ -175,7 +175,10 @@ def _frame_scale(
     down: np.ndarray,
     face_from_ego: np.ndarray,
 ) -> FrameScale:
-    """One frame. exo_from_ego [3, 4], down [3] unit in exo, face_from_ego [3, 3]."""
+    """Estimate the scale of one frame.
+
+    exo_from_ego [3, 4], down [3] unit in exo, face_from_ego [3, 3].
+    """
     exo_from_face = exo_from_ego[:, :3] @ face_from_ego.T
     centre = exo_from_ego[:, 3] + exo_from_face @ HEAD_FROM_CAMERA
     slices = round((TRUNK_TO - TRUNK_FROM) / SLICE_M)
@@ -296,5 +299,5 @@ def _combine(rows: list[FrameScale]) -> WearerScale:
 
 
 def _robust_deviation(values: np.ndarray) -> float:
-    """1.4826 median absolute deviations: the standard deviation, were they normal."""
+    """Compute 1.4826 median absolute deviations: the standard deviation, were they normal."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))

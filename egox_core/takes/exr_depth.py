@@ -104,7 +104,7 @@ def _depths(layers: list[Layer]) -> list[np.ndarray]:
 
 
 def _in_display(pixels: np.ndarray, header: Mapping) -> np.ndarray:  # [H, W] float32
-    """Pixels of the data window in the display window, which may be larger or smaller."""
+    """Place the pixels of the data window in the display window, which may be larger or smaller."""
     data, display = (
         np.array(header[key], dtype=np.int64) for key in ("dataWindow", "displayWindow")
     )  # [2, 2] of first and last (x, y)

@@ -27,7 +27,7 @@ class ScaleReport:
     unseen: str = ""  # why the wearer can't tell
 
     def text(self) -> str:
-        """One line for notes."""
+        """Describe the scale in one line for notes."""
         if self.wearer is not None:
             return self.wearer.text()
         if self.given:
@@ -35,7 +35,7 @@ class ScaleReport:
         return f"scale as is: {self.unseen}" if self.unseen else "scale as is"
 
     def content(self) -> dict[str, object]:
-        """Plain numbers for JSON."""
+        """Collect plain numbers for JSON."""
         if self.wearer is not None:
             return {"source": "wearer"} | self.wearer.content()
         return {

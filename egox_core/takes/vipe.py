@@ -70,7 +70,7 @@ def _check_lens(path: Path, others: set[str]) -> None:
 
 
 def read_poses(path: Path) -> Tensor:  # [T, 3, 4]
-    """w2c of ``pose/NAME.npz``."""
+    """Read w2c of ``pose/NAME.npz``."""
     return invert(validate_w2c(_read(path, (4, 4)), f"poses of {path.name}"))
 
 

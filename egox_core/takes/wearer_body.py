@@ -31,7 +31,7 @@ TRUNK_FROM, TRUNK_TO, TRUNK_RADIUS = 0.20, 0.75, 0.135
 
 
 def face_from_camera(quarter_turns: int) -> np.ndarray:  # [3, 3]
-    """Rotation from the glasses' unturned sensor to the wearer's face."""
+    """Compute the rotation from the glasses' unturned sensor to the wearer's face."""
     pitch = np.radians(CAMERA_PITCH_DEG)
     forward, left = np.array([0, -np.sin(pitch), np.cos(pitch)]), np.array([1.0, 0, 0])
     face_from_upright = np.stack(
@@ -47,7 +47,7 @@ def head_depth(
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # z [H, W], NaN beside the head; off the middle [H, W], 1 at the rim
-    """z depth of the visible side of the head, and how far off its middle each pixel looks."""
+    """Compute z depth of the visible side of the head, and how far off its middle each pixel looks."""
     squeeze = exo_from_face.T / HEAD_HALF[:, None]
     d, o = rays @ squeeze.T, squeeze @ centre
     a, b = (d * d).sum(-1), d @ o

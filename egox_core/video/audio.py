@@ -83,26 +83,26 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
         made_safe(stream)
         if start > LEAD_S and stream.time_base and info.pts:
             container.seek(int((start - LEAD_S) / stream.time_base), stream=stream)
-        lost: list[av.Packet] = []
+        lost_packets: list[av.Packet] = []
         track = _Placed(start, length, info.joins_s)
-        for frame in decoded_frames(container, stream, lost):
+        for frame in decoded_frames(container, stream, lost_packets):
             if not track.add(frame):
                 break
         track.end_run()
-    moments = [None if p.pts is None else float(p.pts * p.time_base) - start for p in lost]
+    moments = [None if p.pts is None else float(p.pts * p.time_base) - start for p in lost_packets]
     damaged = [at for at in moments if at is None or -GAP_S < at < length]
     notes = ()
     if damaged:
         notes = (Remark(f"{len(damaged)} packets of its sound are damaged and left silent"),)
     if not track.end and not damaged:
         return None
-    rate, heard = track.rate, track.samples
-    if not track.end or heard is None:
+    rate, samples = track.rate, track.samples
+    if not track.end or samples is None:
         rate = RATES[-1]
-        heard = np.zeros((1, round(length * rate)), np.float32)
+        samples = np.zeros((1, round(length * rate)), np.float32)
     else:
-        heard = heard[:, : track.end]
-    return Sound(waveform=_finite(torch.from_numpy(heard)), sample_rate=rate, notes=notes)
+        samples = samples[:, : track.end]
+    return Sound(waveform=_finite(torch.from_numpy(samples)), sample_rate=rate, notes=notes)
 
 
 def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
@@ -201,14 +201,14 @@ class _Placed:
     def _put(self, pieces: Iterator[np.ndarray]) -> None:
         count = round(self._length * self.rate)
         for piece in pieces:
-            heard = piece[:, max(-self._place, 0) : max(count - self._place, 0)]
+            visible_piece = piece[:, max(-self._place, 0) : max(count - self._place, 0)]
             if self.samples is None:
                 self.samples = np.zeros((len(piece), count), np.float32)
             if len(piece) > len(self.samples):
                 self.samples = self.samples.repeat(2, axis=0)
-            begin = max(self._place, 0)
-            if heard.size:
-                self.samples[:, begin : begin + heard.shape[1]] = heard
-                self.end = max(self.end, begin + heard.shape[1])
+            first = max(self._place, 0)
+            if visible_piece.size:
+                self.samples[:, first : first + visible_piece.shape[1]] = visible_piece
+                self.end = max(self.end, first + visible_piece.shape[1])
             self._place += piece.shape[1]
-            self._beyond = self._beyond + piece.shape[1] if begin >= count else 0
+            self._beyond = self._beyond + piece.shape[1] if first >= count else 0

@@ -101,18 +101,18 @@ def open_clip(
         info = memory_info(source, fps, sound is not None)
     else:
         info = probe_video(source, progress)
-    trimmed, first = trim_info(info, *window_s)
+    trimmed_info, first = trim_info(info, *window_s)
     frames_in_use = select_frames(
-        trimmed if undistortion is None else undistortion.shown(trimmed),
+        trimmed_info if undistortion is None else undistortion.shown(trimmed_info),
         start_frame=start_frame + first,
-        frame_count=longest_clip(trimmed.frame_count - first - start_frame)
+        frame_count=longest_clip(trimmed_info.frame_count - first - start_frame)
         if frame_count is None
         else frame_count,
         **selection,
     )
     return VideoClip(
         source=source,
-        info=trimmed,
+        info=trimmed_info,
         selection=replace(
             frames_in_use,
             source=source if isinstance(source, Path) else None,

@@ -1,6 +1,8 @@
-"""What the bytes of a container say that FFmpeg doesn't hand out: whether a file is whole, by the
-length that it has by itself (of TS, and of a stream that was saved as it came, nothing can tell),
-and Matroska's crop."""
+"""Facts in the bytes of a container that FFmpeg doesn't hand out.
+
+Whether a file is whole, by the length that it has by itself (of TS, and of a stream that was saved
+as it came, nothing can tell), and Matroska's crop.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ def cut_off(source: Path | io.BytesIO) -> str:
 
 def frames_of_index(stream: Any, size: int) -> int:
     """Count an MP4's frames by its index if some lie behind the end of ``size`` bytes, else 0."""
-    entries = [each for each in stream.index_entries if not each.flags & _DISCARDED]
-    return len(entries) if any(each.pos + each.size > size for each in entries) else 0
+    entries = [entry for entry in stream.index_entries if not entry.flags & _DISCARDED]
+    return len(entries) if any(entry.pos + entry.size > size for entry in entries) else 0
 
 
 def _opened(source: Path | io.BytesIO) -> AbstractContextManager[IO[bytes]]:
@@ -68,7 +70,7 @@ def _boxes(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _riff_length(file: IO[bytes], size: int) -> int:
-    """Of a file of several such parts, the end of the last one that has begun."""
+    """Read the length of a RIFF file, of several such parts the end of the last one that has begun."""
     end = 0
     while end < size:
         file.seek(end)
@@ -81,9 +83,9 @@ def _riff_length(file: IO[bytes], size: int) -> int:
 
 
 def _matroska_length(file: IO[bytes]) -> int:
-    """0 where the length was not known when it was written."""
-    ends = {name: end for name, _, end in _elements(file)}
-    return ends.get(_SEGMENT) or 0
+    """Read the length of a Matroska file, 0 where it was not known when it was written."""
+    end_of_element = {name: end for name, _, end in _elements(file)}
+    return end_of_element.get(_SEGMENT) or 0
 
 
 def matroska_crop(
@@ -130,9 +132,9 @@ def _vint(file: IO[bytes], keep: bool = False) -> int | None:
     first = file.read(1)
     if not first or not first[0]:
         return None
-    more = 8 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(more), "big")
-    bare = value & ((1 << 7 * (more + 1)) - 1)
+    more_bytes = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(more_bytes), "big")
+    value_bits = value & ((1 << 7 * (more_bytes + 1)) - 1)
     if keep:
         return value
-    return None if bare == (1 << 7 * (more + 1)) - 1 else bare
+    return None if value_bits == (1 << 7 * (more_bytes + 1)) - 1 else value_bits

@@ -24,7 +24,7 @@ def labelled_grid(
     cell_height: int = 0,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """One video of all.
+    """Arrange videos in one.
 
     A video that is shorter holds its last picture, one of another shape is fitted into its cell.
 
@@ -69,7 +69,7 @@ def side_by_side(
     step: int = 1,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """One row of videos, each as high as the last and as wide as its own shape asks for.
+    """Arrange videos in one row, each as high as the last and as wide as its own shape asks for.
 
     Returns:
         [T, H, W, 3] float16, T that of the longest over ``step``; H and W even.
@@ -98,7 +98,7 @@ def picture_row(
     labels: Sequence[str],
     height: int,  # px of every picture
 ) -> np.ndarray:  # [height and a strip, W, 3] uint8, W even
-    """Pictures side by side, each as wide as its own shape asks for."""
+    """Arrange pictures side by side, each as wide as its own shape asks for."""
     widths = [max(2, round(p.shape[1] * height / p.shape[0] / 2) * 2) for p in pictures]
     row_width, strip = sum(widths) + GAP * (len(widths) - 1), label_height(height) if labels else 0
     canvas, left = np.full((strip + height, row_width, 3), GAP_GREY, np.uint8), 0
@@ -128,7 +128,7 @@ def check_videos(videos: Sequence[Tensor]) -> None:
 
 
 def label_height(picture_height: int) -> int:
-    """Height of the strip that holds a name."""
+    """Compute the height of the strip that holds a name."""
     return max(16, round(picture_height * 0.07))
 
 
@@ -139,11 +139,13 @@ def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height
     text = name.replace("λ", "lambda").encode("ascii", "replace").decode("ascii")
     scale = height / 34
     font = cv2.FONT_HERSHEY_SIMPLEX
-    while (wide := cv2.getTextSize(text, font, scale, 1)[0][0]) > width - 8 and scale > 0.05:
-        scale *= min(0.97, (width - 8) / wide)  # in steps: OpenCV 5 rounds letters to whole sizes
+    while (text_width := cv2.getTextSize(text, font, scale, 1)[0][0]) > width - 8 and scale > 0.05:
+        scale *= min(
+            0.97, (width - 8) / text_width
+        )  # in steps: OpenCV 5 rounds letters to whole sizes
     # Letters such as g reach below the line on which they stand; every name stands on the same line.
-    (_, high), below = cv2.getTextSize("Ag", font, scale, 1)
-    line = (height + high - below) // 2
+    (_, text_height), baseline = cv2.getTextSize("Ag", font, scale, 1)
+    line = (height + text_height - baseline) // 2
     cv2.putText(strip, text, (4, line), font, scale, (INK,) * 3, 1, cv2.LINE_AA)
     return strip
 

@@ -62,7 +62,7 @@ def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3]
 
 @lru_cache(maxsize=4)
 def _light(transfer: str) -> np.ndarray:  # [65536] float32
-    """Linear light of each code: HLG 0...1 of the scene's, PQ in reference whites."""
+    """Compute the linear light of each code: HLG 0...1 of the scene's, PQ in reference whites."""
     code = np.linspace(0, 1, _CODES)
     if transfer == "HLG":
         a = 0.17883277
@@ -81,8 +81,12 @@ def _light(transfer: str) -> np.ndarray:  # [65536] float32
 def _shown() -> np.ndarray:  # [65536] uint8
     """Tabulate the sRGB code of each linear light from 0 to _MOST reference whites."""
     light = np.linspace(0, _MOST, _CODES)
-    rolled = np.where(light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE)))
+    compressed_light = np.where(
+        light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE))
+    )
     code = np.where(
-        rolled <= 0.0031308, 12.92 * rolled, 1.055 * np.maximum(rolled, 1e-9) ** (1 / 2.4) - 0.055
+        compressed_light <= 0.0031308,
+        12.92 * compressed_light,
+        1.055 * np.maximum(compressed_light, 1e-9) ** (1 / 2.4) - 0.055,
     )
     return np.round(code * 255).astype(np.uint8)

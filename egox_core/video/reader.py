@@ -73,7 +73,7 @@ SEEK_GAP = 8
 
 
 def video_mark(path: Path | None) -> dict[str, str] | None:
-    """Compute the mark by which a path remembers its video, None where there is no file.
+    """Compute the mark by which a path remembers its video, if there is a file.
 
     It has the names of the folder and file (``video``) and a digest of the first and last bytes and
     their count (``id``).
@@ -129,7 +129,7 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
 
 
 def _container(source: VideoSource, name: str) -> av.container.InputContainer:
-    """FFmpeg's own errors are left to :func:`open_video`."""
+    """Open a container, and leave FFmpeg's own errors to :func:`open_video`."""
     import av
 
     with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
@@ -190,7 +190,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         stream = chosen_track(container.streams.video)
-        begun = list(islice(decoded_frames(container, stream, []), CHECKED))
+        first_frames = list(islice(decoded_frames(container, stream, []), CHECKED))
         reorders = bool(stream.codec_context.has_b_frames)
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
@@ -199,35 +199,35 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             for p in readable_packets(container, stream)
             if p.size and not p.is_discard
         ]
-        if not begun and is_foreign(stream.codec_context.codec_tag):
+        if not first_frames and is_foreign(stream.codec_context.codec_tag):
             refuse_codec(f"video {name}", stream.codec_context.codec_tag)
-        if not begun or not packets:
+        if not first_frames or not packets:
             raise _damaged(name, "no frame that can be decoded")
-        stated = float(stream.average_rate or stream.guessed_rate or 0)
-        first, scale, listed = begun[0], stream.time_base, [p for p, _ in packets]
+        stated_rate = float(stream.average_rate or stream.guessed_rate or 0)
+        first, scale, listed = first_frames[0], stream.time_base, [p for p, _ in packets]
         pts = tuple(sorted({p for p in listed if p is not None}))
         if (
             len(pts) < len(listed)
-            or any(frame.pts != stamp for frame, stamp in zip(begun, pts, strict=False))
+            or any(frame.pts != stamp for frame, stamp in zip(first_frames, pts, strict=False))
             or (reorders and listed == list(pts))  # AVI: packets stamped in the order they lie in
         ):
             pts = _decoded_stamps(source, len(listed), progress)
         count = len(pts)
         has_stamps = scale is not None and None not in pts
-        timed = joined_times([float(p * scale) for p in pts]) if has_stamps else None
+        timing = joined_times([float(p * scale) for p in pts]) if has_stamps else None
         start = float(min(pts) * scale) if has_stamps else 0.0
-        if timed is None:
-            joins, fps = (), stated if stated > 0 else UNTIMED_FPS
+        if timing is None:
+            joins, fps = (), stated_rate if stated_rate > 0 else UNTIMED_FPS
             times = tuple(i / fps for i in range(count))
         else:
-            times, joins = timed
-            fps, start = frame_rate(times, stated) or UNTIMED_FPS, float(pts[0] * scale)
+            times, joins = timing
+            fps, start = frame_rate(times, stated_rate) or UNTIMED_FPS, float(pts[0] * scale)
         keyframes = ()
-        if timed is None or any(after <= before for before, after in pairwise(pts)):
+        if timing is None or any(after <= before for before, after in pairwise(pts)):
             pts = ()  # such frames are counted
         else:
-            keyed = {p for p, key in packets if key}
-            keyframes = tuple(i for i, p in enumerate(pts) if p in keyed)
+            key_stamps = {p for p, key in packets if key}
+            keyframes = tuple(i for i, p in enumerate(pts) if p in key_stamps)
         if is_panorama(source, container.format.name, first):
             raise EgoXInputError(
                 f"video {name}",
@@ -252,7 +252,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             part = shown_part(part, (coded.width, coded.height), aspect, turn)
         if turn[0]:
             width, height = height, width
-        matrix, unsure = unnamed_matrix(container, first)
+        matrix, unsure_matrix = unnamed_matrix(container, first)
         end = cut_off(source)
         if end and "mp4" in container.format.name:
             listed_count = frames_of_index(stream, container.size)
@@ -270,7 +270,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             "fields": "fields" if fields else "",
             "gamut": "" if hdr else _gamut(first),
             "crop": "" if part is None else f"{part[2]}x{part[3]} px at {part[:2]}",
-            "matrix": "" if hdr or _gamut(first) else unsure,
+            "matrix": "" if hdr or _gamut(first) else unsure_matrix,
             "stereo": stereo_layout(first, coded.name),
             "dolby": dolby_profile(source, container.format.name),
             "panorama": f"{width}x{height}" if width == 2 * height else "",
@@ -332,7 +332,7 @@ def read_frames(
         single = (picture for _, picture in decode_frames(source, info, indices.tolist()))
 
     def fitted() -> Iterator[Tensor]:
-        done = 0
+        done_count = 0
         for picture, count in zip(single, counts.tolist(), strict=True):
             if selection.part is not None and redrawn is None:
                 picture = _alone(picture, selection.part)
@@ -341,7 +341,7 @@ def read_frames(
             frame = torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
             for _ in range(count):
                 yield frame
-                progress(done := done + 1, len(selection), "reading video")
+                progress(done_count := done_count + 1, len(selection), "reading video")
 
     frames = store_frames(fitted(), len(selection))
     return frames.clamp_(0, 1) if frames.is_floating_point() else frames
@@ -390,7 +390,7 @@ def _walk(
     index_of = {pts: i for i, pts in enumerate(info.pts)}
 
     def begun() -> Iterator[tuple[int | None, av.VideoFrame]]:
-        """Frames from here on with their indices, counted where a file has no stamps."""
+        """Yield the frames from here on with their indices, counted where a file has no stamps."""
         for count, frame in enumerate(progressive(container, stream)):
             yield index_of.get(frame.pts) if info.pts else count, frame
 
@@ -416,9 +416,9 @@ def _walk(
 
 
 def _advance(frames, index: int) -> av.VideoFrame | None:
-    for reached, frame in frames:
-        if reached is not None and reached >= index:
-            return frame if reached == index else None
+    for frame_number, frame in frames:
+        if frame_number is not None and frame_number >= index:
+            return frame if frame_number == index else None
     return None
 
 

@@ -76,7 +76,7 @@ class _Sampling:
 def undistorted_camera(
     source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None
 ) -> CameraModel:
-    """Pinhole camera at the place of ``source``.
+    """Make a pinhole camera at the place of ``source``.
 
     Its principal point is in the middle, its pixels are square.
 
@@ -95,8 +95,8 @@ def undistorted_camera(
     camera = partial(CameraModel.pinhole, width, height)
     # Both conditions hold from some focal length on: bisect for it.
     low, high = narrowest, 50.0 * max(width, height)
-    fits = _no_empty_pixel if keep == "inside" else _source_outline_outside
-    if keep == "inside" and not fits(source, camera(high)):
+    is_fitting = _no_empty_pixel if keep == "inside" else _source_outline_outside
+    if keep == "inside" and not is_fitting(source, camera(high)):
         raise EgoXInputError(
             "undistortion",
             got="a lens that does not see its own optical axis",
@@ -105,7 +105,7 @@ def undistorted_camera(
         )
     for _ in range(40):
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if fits(source, camera(middle)) else (middle, high)
+        low, high = (low, middle) if is_fitting(source, camera(middle)) else (middle, high)
     return camera(high if keep == "inside" else low)
 
 
@@ -147,7 +147,7 @@ class Undistortion:
         self,
         frame: Tensor,  # [H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [H, W, 3] of the whole picture, of the same kind, black where nothing was seen
-        """One picture.
+        """Redraw one picture.
 
         Raises:
             EgoXInputError: of another size than the source.

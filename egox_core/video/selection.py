@@ -145,7 +145,7 @@ def select_frames(
     if available < frame_count:
         raise EgoXInputError(
             f"video {info.name}",
-            got=f"{available} frame{'s' * (available != 1)} from frame {start_frame} on at {fps:g} fps",
+            got=f"{available} frame{'' if available == 1 else 's'} from frame {start_frame} on at {fps:g} fps",
             expected=f"at least {frame_count}",
             fix=f"use frame_count {longest_clip(available)}"
             + (", or start earlier" if start_frame else "")

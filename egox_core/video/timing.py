@@ -28,7 +28,7 @@ def frame_rate(
     times_s: Sequence[float] | np.ndarray,  # [T] rising, seconds
     stated: float = 0.0,  # by the container, or the source of these frames; 0: not known
 ) -> float:
-    """Frames a second.
+    """Find the frames per second.
 
     The stated rate where each frame lies within half a frame of its number over it, counted from
     the first; else, from any beginning, that one or a standard one as near as the times scatter, or the
@@ -44,19 +44,19 @@ def frame_rate(
         return max(stated, 0.0)
     slope = float(1 / np.polyfit(numbers, times, 1)[0])
     scatter = np.ptp(times - numbers / slope) + ROUNDING_S
-    near = min(NEAR_STANDARD, float(scatter / times[-1]))
+    tolerance = min(NEAR_STANDARD, float(scatter / times[-1]))
     standard = sorted(STANDARD_RATES, key=lambda rate: abs(rate - slope))
-    nearby = [rate for rate in (stated, *standard) if abs(rate / slope - 1) <= near]
-    likely = (*nearby, stated, slope)
-    for rate in likely:
+    nearby = [rate for rate in (stated, *standard) if abs(rate / slope - 1) <= tolerance]
+    likely_rates = (*nearby, stated, slope)
+    for rate in likely_rates:
         if rate > 0 and np.ptp(times - numbers / rate) <= 1 / rate + ROUNDING_S:
             return rate
     # A few at a cut lie beside it, where pictures between them are missing.
-    usual = float(1 / max(np.median(np.diff(times)), ROUNDING_S))
-    for rate in (stated, usual):
+    usual_rate = float(1 / max(np.median(np.diff(times)), ROUNDING_S))
+    for rate in (stated, usual_rate):
         if rate > 0:
-            late = times - numbers / rate
-            if np.mean(np.abs(late - np.median(late)) <= 0.5 / rate + ROUNDING_S) >= MOST:
+            delays = times - numbers / rate
+            if np.mean(np.abs(delays - np.median(delays)) <= 0.5 / rate + ROUNDING_S) >= MOST:
                 return rate
     return float((len(times) - 1) / times[-1])
 
@@ -71,12 +71,12 @@ def joined_times(
     """
     stamps = np.asarray(stamps_s, dtype=np.float64)
     steps = np.diff(stamps)
-    begins = np.flatnonzero(steps <= 0) + 1
-    if len(begins) * LEAST_RECORDING > len(stamps):
+    recording_starts = np.flatnonzero(steps <= 0) + 1
+    if len(recording_starts) * LEAST_RECORDING > len(stamps):
         return None
-    added = np.zeros(len(stamps))
-    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
-    for place in begins:
-        added[place:] = stamps[place - 1] + added[place - 1] + usual - stamps[place]
-    heard = begins[steps[begins - 1] < -JOIN_S]
-    return tuple((stamps - stamps[0] + added).tolist()), tuple(added[heard].tolist())
+    added_s = np.zeros(len(stamps))
+    usual_step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    for place in recording_starts:
+        added_s[place:] = stamps[place - 1] + added_s[place - 1] + usual_step - stamps[place]
+    late_joins = recording_starts[steps[recording_starts - 1] < -JOIN_S]
+    return tuple((stamps - stamps[0] + added_s).tolist()), tuple(added_s[late_joins].tolist())

@@ -92,7 +92,7 @@ def chosen_track(tracks: Any) -> Any:
 
 
 def real_tracks(tracks: Any) -> list:
-    """Tracks that can be decoded and are no cover picture."""
+    """Select the tracks that can be decoded and are no cover picture."""
     return [s for s in tracks if s.codec_context is not None and not s.disposition & _COVER]
 
 
@@ -107,18 +107,27 @@ def container_crop(
         box = _CLEAN.search(track[0]) if track else None
         values = struct.unpack(">IIIIiIiI", box[1]) if box else (0,) * 8
         if all(values[1::2]):
-            wide, high, right, down = (
+            crop_width, crop_height, right, down = (
                 a / b for a, b in zip(values[::2], values[1::2], strict=True)
             )
-            part = (width - wide) / 2 + right, (height - high) / 2 + down, wide, high
+            part = (
+                (width - crop_width) / 2 + right,
+                (height - crop_height) / 2 + down,
+                crop_width,
+                crop_height,
+            )
     elif "matroska" in format_name:
         bottom, top, left, right = matroska_crop(_beginning(source), stream.index)
         part = left, top, width - left - right, height - top - bottom
     if part is None:
         return None
-    left, top, wide, high = map(round, part)
-    inside = 0 <= left < left + wide <= width and 0 <= top < top + high <= height
-    return (left, top, wide, high) if inside and (wide, high) != size else None
+    left, top, crop_width, crop_height = map(round, part)
+    inside = 0 <= left < left + crop_width <= width and 0 <= top < top + crop_height <= height
+    return (
+        (left, top, crop_width, crop_height)
+        if inside and (crop_width, crop_height) != size
+        else None
+    )
 
 
 def shown_part(
@@ -129,11 +138,11 @@ def shown_part(
 ) -> tuple[int, int, int, int]:
     """Turn and scale a part of the coded picture to the picture as it is shown."""
     transposed, down, right = turn
-    left, width, picture_width = (round(each * aspect) for each in (part[0], part[2], size[0]))
-    across, along = (left, width, picture_width), (part[1], part[3], size[1])
+    left, width, picture_width = (round(length * aspect) for length in (part[0], part[2], size[0]))
+    horizontal, vertical = (left, width, picture_width), (part[1], part[3], size[1])
     if transposed:
-        across, along = along, across
-    (left, width, whole_width), (top, height, whole_height) = across, along
+        horizontal, vertical = vertical, horizontal
+    (left, width, whole_width), (top, height, whole_height) = horizontal, vertical
     left = whole_width - left - width if right < 0 else left
     top = whole_height - top - height if down < 0 else top
     return left, top, width, height
@@ -168,11 +177,11 @@ def made_safe(stream: Any) -> tuple[int, bool]:
     are taken out here, and the channels are those that are usual for their number.
     """
     layout = stream.codec_context.layout
-    channels, named = layout.nb_channels, " channels (" in layout.name
+    channels, has_names = layout.nb_channels, " channels (" in layout.name
     del layout  # which frees them
-    if named:
+    if has_names:
         stream.codec_context.layout = f"{channels} channels"
-    return channels, named
+    return channels, has_names
 
 
 def unknown_sound(container: Any) -> str:
@@ -223,7 +232,10 @@ def dolby_profile(source: Any, format_name: str) -> str:
 
 
 def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
-    """Only of single frames: PyAV keeps a frame of which it was asked until the next collection."""
+    """Read side data, only of single frames.
+
+    PyAV keeps a frame of which it was asked until the next collection.
+    """
     entries: Any = frame.side_data  # typed as a mapping of its names
     return next((bytes(data) for data in entries if data.type.name == name), None)
 
@@ -254,12 +266,12 @@ def readable_packets(container: Any, stream: Any) -> Iterator[av.Packet]:
     """Read a stream's packets, and pass over what can't be read between them."""
     import av
 
-    reached = True
-    while reached:
-        reached = False
+    has_read = True
+    while has_read:
+        has_read = False
         try:
             for packet in container.demux(stream):
-                reached = reached or bool(packet.size)
+                has_read = has_read or bool(packet.size)
                 yield packet
             return
         except av.error.FFmpegError:

@@ -103,7 +103,7 @@ def widen(
 
 
 def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
-    """Ego part of a latent: itself if square, else its right square.
+    """Cut out the ego part of a latent: itself if square, else its right square.
 
     The ego image is as wide as it is high.
     """
@@ -138,19 +138,19 @@ def check_pictures(
 
 
 def _batch(part: Tensor, like: Tensor) -> Tensor:
-    """Repeats a batch of one (or of the prompts' latents) to the batch of ``like``, which stacks
+    """Repeat a batch of one (or of the prompts' latents) to the batch of ``like``, which stacks
     cond and uncond."""
-    have, want = part.shape[0], like.shape[0]
-    if have == want:
+    own_batch, wanted_batch = part.shape[0], like.shape[0]
+    if own_batch == wanted_batch:
         return part
-    if want % have:
+    if wanted_batch % own_batch:
         raise EgoXInputError(
             "batch of the canvas",
-            got=f"{have} clips",
-            expected=f"a divisor of the batch {want}",
+            got=f"{own_batch} clips",
+            expected=f"a divisor of the batch {wanted_batch}",
             fix="sample as many latents as there are clips in the canvas",
         )
-    return part.repeat(want // have, *([1] * (part.ndim - 1)))
+    return part.repeat(wanted_batch // own_batch, *([1] * (part.ndim - 1)))
 
 
 def _size(latent: Tensor) -> str:

@@ -87,8 +87,8 @@ def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> Tensor:  # [PICTURES, H, W + w * H / h, 3]
-    """Pictures for the model: exo frames, evenly over the clip, with the prior of the same moment
-    on the right.
+    """Choose pictures for the model: exo frames, evenly over the clip, with the prior of the same
+    moment on the right.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
@@ -124,7 +124,7 @@ def caption_request(
     exo: Tensor,  # [T, H, W, 3] float 0...1, or uint8 without a prior
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> tuple[Tensor, str]:  # [PICTURES, H, W, 3] or, with the prior on the right, wider
-    """Pictures for the model, and the text about them.
+    """Make the pictures for the model, and the text about them.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
@@ -134,7 +134,7 @@ def caption_request(
 
 
 def request_text(count: int, with_prior: bool) -> str:
-    """Text about ``count`` pictures of :func:`request_pictures`, for the model."""
+    """Write the text about ``count`` pictures of :func:`request_pictures`, for the model."""
     return "\n".join(
         (
             _SHOWN.format(count=count) + (_BOTH_HALVES if with_prior else _EXO_ALONE),
@@ -167,11 +167,11 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
             expected="a language model's answer to it",
             fix="give the model's answer, or choose 'no caption'",
         )
-    text, bare = _FENCE.sub("", text).strip(), text
+    text, original_text = _FENCE.sub("", text).strip(), text
     for left, right in _QUOTES:
         if len(text) > 1 and text[0] == left and text[-1] == right:
             text = text[1:-1].strip()
-    if text != bare.strip():
+    if text != original_text.strip():
         notes.append("quotes or fences round it taken off")
     parts, bodies = _sections(text, notes), {}
     for mark, part in parts.items():
@@ -226,13 +226,13 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
         for m in _MARK.finditer(text)
     ]
     parts: dict[str, str] = {}
-    for (mark, match), after in zip(
+    for (mark, match), next_start in zip(
         marks, [*(m.start() for _, m in marks), len(text)][1:], strict=True
     ):
         if mark in parts:
             notes.append(f"{mark} comes twice: the first is kept")
         else:
-            parts[mark] = text[match.end() : after].strip()
+            parts[mark] = text[match.end() : next_start].strip()
     for mark in (EXO_MARK, EGO_MARK):
         if not parts.get(mark):
             raise _lacking(mark, text)
@@ -254,29 +254,39 @@ def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
         "scene overview": part[: headings[0].start()] if headings else part,
         "action analysis": "",
     }
-    for match, after in zip(headings, [*(m.start() for m in headings), len(part)][1:], strict=True):
-        bodies[match["which"].lower()] += " " + part[match.end() : after]
+    for match, next_start in zip(
+        headings, [*(m.start() for m in headings), len(part)][1:], strict=True
+    ):
+        bodies[match["which"].lower()] += " " + part[match.end() : next_start]
     return bodies["scene overview"], bodies["action analysis"]
 
 
 def _sentences(body: str, notes: list[str], *, cut: bool) -> str:
-    """Plain sentences, each once. ``cut``: the answer's end, whose last sentence may be
-    unfinished."""
-    plain = _EMPHASIS.sub(r"\2", _EMPHASIS.sub(r"\2", _BULLET.sub("", body)))
-    if plain != body:
+    """List plain sentences, each once.
+
+    ``cut``: the answer's end, whose last sentence may be unfinished.
+    """
+    plain_text = _EMPHASIS.sub(r"\2", _EMPHASIS.sub(r"\2", _BULLET.sub("", body)))
+    if plain_text != body:
         notes.append("markdown taken out")
-    sentences = [match.group(0).strip() for match in _SENTENCE.finditer(" ".join(plain.split()))]
-    once = list(dict.fromkeys(sentences))
-    if len(once) < len(sentences):
+    sentences = [
+        match.group(0).strip() for match in _SENTENCE.finditer(" ".join(plain_text.split()))
+    ]
+    unique_sentences = list(dict.fromkeys(sentences))
+    if len(unique_sentences) < len(sentences):
         notes.append("sentences said again left out")
-    if once and not re.search(_END + "$", once[-1]):
+    if unique_sentences and not re.search(_END + "$", unique_sentences[-1]):
         if cut:
             notes.append(
                 "warning: the answer was cut off"
-                + ("; its unfinished last sentence is left out" if len(once) > 1 else "")
+                + (
+                    "; its unfinished last sentence is left out"
+                    if len(unique_sentences) > 1
+                    else ""
+                )
                 + ". Raise max_length"
             )
-            once = once[:-1] or once
+            unique_sentences = unique_sentences[:-1] or unique_sentences
         else:
-            once[-1] += "."
-    return " ".join(once)
+            unique_sentences[-1] += "."
+    return " ".join(unique_sentences)

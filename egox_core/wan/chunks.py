@@ -44,7 +44,7 @@ class Chunk:
 
 
 def check_overlap(length: int, known: int) -> None:
-    """Refuses a clip length and an overlap that can't be.
+    """Refuse a clip length and an overlap that can't be.
 
     Raises:
         EgoXInputError: one of them isn't 4n+1, or the overlap isn't smaller than the clip.
@@ -61,7 +61,7 @@ def check_overlap(length: int, known: int) -> None:
 
 
 def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
-    """Chunks of ``length`` frames, each from the last ``known`` of the one before on.
+    """Plan chunks of ``length`` frames, each from the last ``known`` of the one before on.
 
     The last one ends with the video and so knows more frames; a video that fits is one chunk, no
     longer than it.
@@ -81,28 +81,28 @@ def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
 def check_covers(
     depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int, needed: bool = False
 ) -> None:
-    """Refuses, before the first chunk, what ends before the last one, or is missing where it is
+    """Refuse, before the first chunk, what ends before the last one, or is missing where it is
     needed.
 
     Raises:
         EgoXInputError: depth or poses for fewer frames than the video has; none for look-away
             memory.
     """
-    for input_name, source, have in (
+    for input_name, source, frames_given in (
         ("depth", "stages.align", None if depth is None else len(depth.depth_m)),
         ("ego trajectory", "stages.path", None if trajectory is None else len(trajectory)),
     ):
-        if have is None and needed:
+        if frames_given is None and needed:
             raise EgoXInputError(
                 "look-away memory",
                 got=f"no {input_name}",
                 expected="depth and trajectory",
                 fix=f"give {input_name} of {source}, or switch look_away_memory off",
             )
-        if have is not None and have < frames:
+        if frames_given is not None and frames_given < frames:
             raise EgoXInputError(
                 input_name,
-                got=f"{have} frames",
+                got=f"{frames_given} frames",
                 expected=f"the video's {frames} frames",
                 fix=f"give the frames of stages.load_clip to {source}, or load a shorter video",
             )
@@ -125,10 +125,12 @@ def hold_colours(
     ).astype(np.float32)
     result = torch.empty(frames.shape, dtype=torch.float32)
     for at, frame in enumerate(frames):
-        was = _lab(frame)
-        moved = ((was - mean) * scale + target_mean).astype(np.float32)
+        lab_before = _lab(frame)
+        lab_after = ((lab_before - mean) * scale + target_mean).astype(np.float32)
         # OpenCV goes to Lab and back to 2e-3 only; in the difference that cancels.
-        change = cv2.cvtColor(moved, cv2.COLOR_Lab2RGB) - cv2.cvtColor(was, cv2.COLOR_Lab2RGB)
+        change = cv2.cvtColor(lab_after, cv2.COLOR_Lab2RGB) - cv2.cvtColor(
+            lab_before, cv2.COLOR_Lab2RGB
+        )
         result[at] = (frame.detach().cpu().float() + torch.from_numpy(change)).clamp(0, 1)
     return result
 
@@ -162,7 +164,7 @@ class ChunkFiles:
         return self.folder / f"{content_digest(self.origin, chunk, *parts)[:40]}.npy"
 
     def get(self, path: Path) -> Tensor | None:
-        """Read a finished chunk [T, H, W, 3], None where there is none or the file is damaged."""
+        """Read a finished chunk [T, H, W, 3], if it is there and intact."""
         self.used.append(path)
         try:
             return torch.from_numpy(np.load(path, allow_pickle=False))
@@ -215,8 +217,8 @@ def sample_chunks(
         EgoXInputError: as :func:`check_covers`.
     """
     check_covers(depth, trajectory, len(exo_images), needed=memory is not None)
-    joined = None
-    before = prior[:0]
+    video_store = None
+    known_frames = prior[:0]
     following = [*(chunk.known for chunk in chunks[1:]), 0]
     for chunk, next_known in zip(chunks, following, strict=True):
         exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
@@ -230,22 +232,26 @@ def sample_chunks(
                 given.append(picture.cpu().numpy())
         ego = None
         if files is not None:
-            path = files.path(chunk, exo, pictures, before, of_depth, poses)
+            path = files.path(chunk, exo, pictures, known_frames, of_depth, poses)
             ego = files.get(path)
         if ego is None:
-            ego = sample(chunk, exo, pictures, of_depth, poses, before)
-            ego = hold_colours(ego, before) if chunk.known else ego.detach().cpu().float()
+            ego = sample(chunk, exo, pictures, of_depth, poses, known_frames)
+            ego = hold_colours(ego, known_frames) if chunk.known else ego.detach().cpu().float()
             if files is not None:
                 files.put(path, ego)
         if len(chunks) == 1:
             return ego
         if memory is not None and poses is not None:
             memory.keep(ego, poses)
-        joined = joined or FrameStore(chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32)
+        video_store = video_store or FrameStore(
+            chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32
+        )
         for frame in ego[chunk.known :]:
-            joined.append(frame.numpy())
-        ended = torch.cat((before, ego[chunk.known :]))
-        before = ended[len(ended) - next_known :].clone()  # a slice would hold all of them
-        del ended, ego
-    assert joined is not None  # of at least one chunk
-    return joined.tensor()
+            video_store.append(frame.numpy())
+        frames_so_far = torch.cat((known_frames, ego[chunk.known :]))
+        known_frames = frames_so_far[
+            len(frames_so_far) - next_known :
+        ].clone()  # a slice would hold all of them
+        del frames_so_far, ego
+    assert video_store is not None  # of at least one chunk
+    return video_store.tensor()

@@ -1,4 +1,4 @@
-"""What a weight file carries, told by its header alone: milliseconds, before gigabytes are read.
+"""Contents of a weight file, told by its header alone: milliseconds, before gigabytes are read.
 
 :func:`weight_file` is asked by every door: nodes before a run, merge, export and the trainer."""
 
@@ -79,7 +79,7 @@ ENDS = ("patch_embedding.weight", "head.modulation")
 
 @frozen
 class WeightFile:
-    """What a file of weights carries."""
+    """Contents of a file of weights."""
 
     file: Path
     place: str | None  # that it fits ("": none here; None: nobody knows)
@@ -96,12 +96,13 @@ class WeightFile:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a LoRA, or the LoRA in this model, was trained with: its ``egox.*`` metadata."""
+        """Settings that a LoRA, or the LoRA in this model, was trained with: its ``egox.*``
+        metadata."""
         return {key: text for key, text in self.metadata.items() if key.startswith(PREFIX)}
 
     @property
     def refusal(self) -> tuple[str, str]:
-        """What the file is, with its size, and what to take in place of a part of a model."""
+        """Kind of the file, with its size, and what to take in place of a part of a model."""
         size = size_words(self.file.stat().st_size)
         parts = "give the whole model; parts of a split one work only together"
         return f"{self.file.name!r} of {size}: {self.words}", parts if self.missing else ""
@@ -134,41 +135,41 @@ def weight_file(file: Path, what: str) -> WeightFile:
     """
     header = read_header(file, what)
     metadata = header.get("__metadata__") or {}
-    names, shapes, twice, others = {}, {}, [], []
+    names, shapes, repeated_names, other_names = {}, {}, [], []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         native = rename_parameter(name)
         if native in names:
-            twice.append(name)
+            repeated_names.append(name)
         elif native is not None:
             names[native], shapes[native] = name, tuple(entry["shape"])
         elif not name.endswith(SCALE_PARTS):
-            others.append(name)
-    missing = missing_weights(names) if names else ()
+            other_names.append(name)
+    missing_names = missing_weights(names) if names else ()
     place, words = kind_of(header)
     if names and place is None:
         words = "a Wan transformer"
-    if missing and place in ("model", None):
+    if missing_names and place in ("model", None):
         count = len(header) - ("__metadata__" in header)
         place = ""
-        words += f", of which {count} tensors are here and {missing[0]} is not"
+        words += f", of which {count} tensors are here and {missing_names[0]} is not"
     return WeightFile(
         file=file,
         place=place,
         words=words,
         names=names,
         shapes=shapes,
-        missing=missing,
-        twice=tuple(twice),
-        others=tuple(others),
+        missing=missing_names,
+        twice=tuple(repeated_names),
+        others=tuple(other_names),
         quantised=QUANTISED in metadata or any(name.endswith(SCALE_PARTS) for name in header),
         metadata={name: text for name, text in metadata.items() if name != QUANTISED},
     )
 
 
 def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
-    """Weights that a Wan transformer of these ones, by native name, must have besides."""
+    """List the weights that a Wan transformer of these ones, by native name, must have besides."""
     blocks = defaultdict[int, set[str]](set)
     for name in natives:
         if name.startswith("blocks."):
@@ -221,9 +222,9 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
     """
     content = weight_file(file, place)
     if content.place != place and not (unknown and content.place is None):
-        got, instead = content.refusal
+        file_text, instead = content.refusal
         expected, fix = WANTED[place]
-        raise EgoXInputError(place, got=got, expected=expected, fix=instead or fix)
+        raise EgoXInputError(place, got=file_text, expected=expected, fix=instead or fix)
 
 
 def check_run_files(base: Path, lora: Path | None = None, vae: Path | None = None) -> None:

@@ -72,7 +72,7 @@ def fit_latent_colours(
         tuple[Tensor, Tensor]
     ],  # (latent [1, 16, t, h, w], frames [T, H, W, 3] 0...1), T = 4 (t - 1) + 1
 ) -> Tensor:  # [17, 3] float32: 16 rows for the channels, one for the offset
-    """Least squares from latents to the mean colour of the pixels that each stands for."""
+    """Fit latents by least squares to the mean colour of the pixels that each stands for."""
     latents = torch.cat([latent[0].detach().float().cpu().flatten(1).T for latent, _ in pairs])
     colours = torch.cat(
         [_latent_sized(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs]
@@ -101,11 +101,13 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _latent_sized(frames: Tensor, size: tuple[int, ...]) -> Tensor:  # -> [t, h, w, 3]
-    """Frames averaged over what each latent stands for: the first frame alone, then four at a time."""
+    """Average frames over what each latent stands for: the first frame alone, then four at a time."""
     t, h, w = size
-    small = interpolate(
+    small_frames = interpolate(
         frames[..., :3].detach().float().cpu().movedim(-1, 1), size=(h, w), mode="area"
     )
-    first, rest = small[:1], small[1 : 1 + FRAMES_PER_LATENT * (t - 1)]
-    grouped = rest.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else rest
+    first, later_frames = small_frames[:1], small_frames[1 : 1 + FRAMES_PER_LATENT * (t - 1)]
+    grouped = (
+        later_frames.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else later_frames
+    )
     return torch.cat((first, grouped)).movedim(1, -1)

@@ -210,11 +210,11 @@ class LoraConversion:
         parts = self._sizes().keys()
         blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
         released_parts = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
-        other = sorted(parts ^ released_parts) + sorted(self.unmatched)
-        if self.ranks == (RELEASED_RANK,) and not other:
+        other_parts = sorted(parts ^ released_parts) + sorted(self.unmatched)
+        if self.ranks == (RELEASED_RANK,) and not other_parts:
             return ""
         differences = f"rank {', '.join(map(str, self.ranks))}"
-        differences += f"; other parts: {', '.join(other[:3])}" if other else ""
+        differences += f"; other parts: {', '.join(other_parts[:3])}" if other_parts else ""
         return (
             f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both "
             f"attentions: {differences}"
@@ -230,7 +230,7 @@ class LoraConversion:
                 model).
         """
         sizes = {f"{part}.weight": size for part, size in self._sizes().items()}
-        missing = [name for name in sizes if name not in shapes]
+        missing_names = [name for name in sizes if name not in shapes]
         for name, size in sizes.items():
             if name in shapes and size != tuple(shapes[name][:2]):
                 raise EgoXInputError(
@@ -239,17 +239,17 @@ class LoraConversion:
                     expected="x".join(map(str, shapes[name])),
                     fix="load a LoRA of this model, or the model of this LoRA",
                 )
-        if len(missing) == len(sizes):
+        if len(missing_names) == len(sizes):
             raise EgoXInputError(
                 "LoRA",
-                got=f"parts such as {missing[0] if missing else 'none'}",
+                got=f"parts such as {missing_names[0] if missing_names else 'none'}",
                 expected="parts of the loaded model",
                 fix="load a Wan image-to-video model, or its LoRA",
             )
-        return tuple(missing)
+        return tuple(missing_names)
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
-        """Native part -> (out, in) of the matrix that it changes."""
+        """Map each native part to the (out, in) of the matrix that it changes."""
         halves = {key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()}
         return {
             part.removeprefix(NATIVE_PREFIX): (halves[part, "B.weight"].shape[0], down.shape[1])
@@ -292,14 +292,16 @@ def convert_lora(
             other products alone, numbers that are not finite, settings that can't be read.
     """
     prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
-    split = {key: _split(key) for key in state}
-    natives = _native_parts({module for module, _ in split.values()})
-    left_out = {module for module, suffix in split.values() if suffix == MID_SUFFIX}
+    module_and_suffix = {key: _split(key) for key in state}
+    natives = _native_parts({module for module, _ in module_and_suffix.values()})
+    left_out = {module for module, suffix in module_and_suffix.values() if suffix == MID_SUFFIX}
     # An alpha may also belong to another kind of matrices, which the host knows.
-    low_rank = {module for module, suffix in split.values() if suffix.startswith(".lora_")}
-    tensors, unmatched, others, of_others, origin, module_of = {}, [], {}, {}, {}, {}
+    low_rank = {
+        module for module, suffix in module_and_suffix.values() if suffix.startswith(".lora_")
+    }
+    tensors, unmatched, other_tensors, other_keys, origin, module_of = {}, [], {}, {}, {}, {}
     for key, tensor in state.items():
-        module, suffix = split[key]
+        module, suffix = module_and_suffix[key]
         part = natives.get(module)
         if suffix in SCALES and module in state:
             continue  # goes with its matrix
@@ -308,7 +310,7 @@ def convert_lora(
             unmatched.append(key)
             if module not in left_out:
                 name = key if part is None else NATIVE_PREFIX + part + suffix
-                others[name], of_others[name] = tensor, key
+                other_tensors[name], other_keys[name] = tensor, key
             continue
         if to == "diffusers" and suffix == ".dora_scale":
             raise EgoXInputError(
@@ -327,10 +329,12 @@ def convert_lora(
             )
         place = _PLACE.fullmatch(module)
         origin[name], module_of[name.removesuffix(suffix)] = key, place[2] if place else module
-        tensors[name] = _whole(key, tensor, state, suffix)
-    matched = len(tensors)
-    alone = products and any(product_of(name) for name in others if name.startswith(NATIVE_PREFIX))
-    if not alone and not any(key.endswith(".lora_A.weight") for key in tensors):
+        tensors[name] = _scaled_tensor(key, tensor, state, suffix)
+    matched_count = len(tensors)
+    only_products = products and any(
+        product_of(name) for name in other_tensors if name.startswith(NATIVE_PREFIX)
+    )
+    if not only_products and not any(key.endswith(".lora_A.weight") for key in tensors):
         raise _without_pairs(unmatched, len(state))
     peft = _peft_entries(metadata or {}, file)
     ranks, scales = set(), set()
@@ -343,13 +347,13 @@ def convert_lora(
         scales.add(1.0 if alpha is None else float(alpha) / rank)
     return LoraConversion(
         tensors=tensors,
-        matched=matched,
+        matched=matched_count,
         unmatched=tuple(unmatched),
-        others=others,
-        sources={**of_others, **origin},
+        others=other_tensors,
+        sources={**other_keys, **origin},
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
-        remark=_remark(tensors, others, module_of) or _without_alpha(state, tensors),
+        remark=_remark(tensors, other_tensors, module_of) or _without_alpha(state, tensors),
     )
 
 
@@ -445,9 +449,9 @@ def _split(key: str) -> tuple[str, str]:
         if key.endswith("." + scale):
             return key.removesuffix(scale) + "weight", scale
     key = _ADAPTER.sub(r"\1\2", key)
-    for suffix, ours in LORA_SUFFIXES.items():
+    for suffix, own_suffix in LORA_SUFFIXES.items():
         if key.endswith(suffix):
-            return key.removesuffix(suffix), ours
+            return key.removesuffix(suffix), own_suffix
     if match := _PRODUCT.search(key):
         return key[: match.start()], match[0]
     module, dot, last = key.rpartition(".")
@@ -455,7 +459,7 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def _native_parts(modules: Collection[str]) -> dict[str, str]:
-    """Native names of the modules that are Wan's own, whatever stands before ``blocks``."""
+    """Map modules that are Wan's own to their native names, whatever stands before ``blocks``."""
     natives, prefixes = {}, set(FILE_PREFIXES)
     for module in modules:
         place = _PLACE.fullmatch(module)
@@ -482,7 +486,7 @@ def _foreign(name: str) -> str:
 
 
 def _kinds(keys: Collection[str]) -> str:
-    """Keys counted by the model or the kind of matrix that they belong to, each with an example."""
+    """Count keys by the model or the kind of matrix that they belong to, each with an example."""
     first, counts = {}, Counter()
     for key in keys:
         foreign = _foreign(key)
@@ -492,7 +496,7 @@ def _kinds(keys: Collection[str]) -> str:
     return ", ".join(f"{n} {kind} (such as {first[kind]})" for kind, n in counts.most_common(5))
 
 
-def _whole(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
+def _scaled_tensor(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
     """Multiply the tensor by its fp8 scale, and shape PEFT's magnitude as the column that the host
     takes."""
     stem = key.removesuffix("weight")
@@ -591,7 +595,7 @@ def _without_alpha(state: Collection[str], tensors: Collection[str]) -> str:
 
 
 def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
-    """PEFT's settings of the transformer, where there are any: beside the file, under diffusers'
+    """Read PEFT's settings of the transformer, if there are any: beside the file, under diffusers'
     key, as JSON under another, or one by one."""
     weights, settings = PEFT_FILES
     contents: list[object] = [metadata]
@@ -616,16 +620,16 @@ def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | N
         EgoXInputError: a pattern for single modules that can't be followed.
     """
     alpha = _of_module(entries, "alpha_pattern", module, entries.get("lora_alpha"))
-    stated = _of_module(entries, "rank_pattern", module, entries.get("r", rank))
+    stated_rank = _of_module(entries, "rank_pattern", module, entries.get("r", rank))
     try:
-        alpha, stated = float(alpha), float(stated)
+        alpha, stated_rank = float(alpha), float(stated_rank)
     except (TypeError, ValueError):
         return None
-    if not 0 < stated < math.inf or not math.isfinite(alpha):
+    if not 0 < stated_rank < math.inf or not math.isfinite(alpha):
         return None
     # Rank-stabilised LoRA divides by the root of the rank.
     stabilised = str(entries.get("use_rslora")).lower() == "true"
-    return alpha / stated**0.5 if stabilised else alpha / stated
+    return alpha / stated_rank**0.5 if stabilised else alpha / stated_rank
 
 
 def _of_module(entries: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:

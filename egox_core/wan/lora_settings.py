@@ -49,9 +49,11 @@ USUAL: Mapping[str, str] = {
 
 def told_by_metadata(metadata: Mapping[str, str]) -> str:
     """Say what a LoRA needs that stands in its file's metadata alone, "" where nothing does."""
-    trained = trained_with(metadata)
+    trained_settings = trained_with(metadata)
     unusual = [
-        f"{key} {trained.get(key)}" for key in USUAL if trained.get(key, USUAL[key]) != USUAL[key]
+        f"{key} {trained_settings.get(key)}"
+        for key in USUAL
+        if trained_settings.get(key, USUAL[key]) != USUAL[key]
     ]
     if not unusual:
         return ""
@@ -104,34 +106,37 @@ def resolve_auto(
     """
     if choice != AUTO:
         return choice
-    trained = trained_with(metadata).get(name)
-    return trained if trained in CHOICES[name] else fallback
+    trained_value = trained_with(metadata).get(name)
+    return trained_value if trained_value in CHOICES[name] else fallback
 
 
 def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str]) -> list[str]:
-    """One sentence for each input that differs from what the LoRA was trained with.
+    """Write one sentence for each input that differs from what the LoRA was trained with.
 
     ``inputs`` holds any of :data:`CHOICES` and ``lambda_g``. λ_g of the released trainer's mode
     isn't held against the
     input: it trains with 1 and infers with 3 (quirks 19).
     """
-    trained = trained_with(metadata)
+    trained_settings = trained_with(metadata)
     sentences = [
         sentence
-        for name, (usual, sentence) in ABLATIONS.items()
-        if trained.get(name, usual) != usual
+        for name, (usual_value, sentence) in ABLATIONS.items()
+        if trained_settings.get(name, usual_value) != usual_value
     ]
     for name, value in inputs.items():
-        trained_value = trained.get(name)
+        trained_value = trained_settings.get(name)
         if trained_value is None or (name in CHOICES and trained_value not in CHOICES[name]):
             continue
         if name == "lambda_g":
             try:
-                same = float(trained_value) == float(value) or trained.get("mode") == "trainer"
+                is_same = (
+                    float(trained_value) == float(value)
+                    or trained_settings.get("mode") == "trainer"
+                )
             except ValueError:  # a word of a newer trainer, as with the choices above
                 continue
         else:
-            same = trained_value == value
-        if not same:
+            is_same = trained_value == value
+        if not is_same:
             sentences.append(f"the LoRA was trained with {name} {trained_value}, not {value}")
     return sentences

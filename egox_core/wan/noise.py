@@ -5,7 +5,9 @@ from torch import Tensor
 
 
 def released_noise(shape: tuple[int, ...], seed: int) -> Tensor:  # float32, of ``shape``
-    """Drawn on the CPU in bfloat16, then float32 (quirks 44). ``shape``: [B, 16, t, h, w_ego], the ego half alone.
+    """Draw noise on the CPU in bfloat16, then float32 (quirks 44).
+
+    ``shape``: [B, 16, t, h, w_ego], the ego half alone.
 
     bfloat16 takes other random bits than float32: no seed of the usual noise gives these numbers.
     """

@@ -109,7 +109,10 @@ def cut_place(
     )
     begins_in_time = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in marks]
     marks_in_time = [mark for in_time, mark in begins_in_time if in_time]
-    lost = [mark for in_time, mark in begins_in_time if not in_time]
+    lost_marks = [mark for in_time, mark in begins_in_time if not in_time]
     return " and ".join(
-        [*(f"inside {mark}" for mark in marks_in_time[-1:]), *(f"all of {mark}" for mark in lost)]
+        [
+            *(f"inside {mark}" for mark in marks_in_time[-1:]),
+            *(f"all of {mark}" for mark in lost_marks),
+        ]
     )

@@ -51,7 +51,7 @@ def released_schedule(
 ) -> tuple[
     Tensor, Tensor
 ]:  # [steps + 1] float32 sigmas ending in 0; [steps] int64 timesteps, truncated
-    """Sigmas and timesteps of the released inference (quirks 30).
+    """Compute sigmas and timesteps of the released inference (quirks 30).
 
     Raises:
         EgoXInputError: fewer than 1 or more than 999 steps, a shift that is not positive and

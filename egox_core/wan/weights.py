@@ -115,7 +115,7 @@ def write_streamed(
 
 
 def file_digest(file: Path) -> str:
-    """Short digest of a safetensors file's header and end: told apart without reading gigabytes."""
+    """Digest a safetensors file's header and end, which tell files apart without reading gigabytes."""
     with file.open("rb") as stream:
         head = stream.read(8 + int.from_bytes(stream.read(8), "little"))
         stream.seek(max(0, file.stat().st_size - TAIL_BYTES))

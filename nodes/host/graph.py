@@ -94,7 +94,9 @@ def this_node(node: type) -> tuple[Graph, str]:
 def check_or_message(
     node: type, check: Callable[[Graph, str], None], known: bool | str = True
 ) -> bool | str:
-    """For ``validate_inputs``: True, or the message of what ``check(graph, node id)`` raises.
+    """Run ``check(graph, node id)`` for ``validate_inputs``: True, or the message of what it
+    raises.
+
     ``known``: the same of a check that went before, whose message is given as it is.
 
     The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always
@@ -146,7 +148,7 @@ def _sources(graph: Graph, node_id: str) -> list[str]:
 
 
 def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
-    """Texts behind some inputs of a node that name a file."""
+    """List the texts behind some inputs of a node that name a file."""
     sources = {
         at
         for name in names
@@ -158,8 +160,8 @@ def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]
 
 
 def upstream_values(graph: Graph, node_id: str) -> dict[str, dict]:
-    """Values that a result was made with, for people to compare: ``{node id: {"kind": …, "values":
-    {input: value}}}``.
+    """Collect the values that a result was made with, for people to compare: ``{node id: {"kind":
+    …, "values": {input: value}}}``.
 
     Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
     """
@@ -223,7 +225,8 @@ def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS)
 
 
 def check_encoders(graph: Graph, node_id: str) -> None:
-    """As :func:`check_weights_of`, without the model, of which the sampler tells."""
+    """Check weights as :func:`check_weights_of` does, without the model, of which the sampler
+    tells."""
     check_weights_of(graph, node_id, ("clip", "vae", "clip_vision"))
 
 
@@ -281,7 +284,7 @@ def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
 
 
 def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
-    """Fingerprint of some inputs of a node: it changes with any value, link or file behind them.
+    """Digest some inputs of a node with any value, link or file behind them.
 
     The numbers of the nodes don't count, and files do with their sizes, so that a graph that was
     saved and opened on another machine keeps its own. Files beyond the first MAX_LOOKUPS count by

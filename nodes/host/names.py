@@ -129,7 +129,8 @@ _CODE = (type, types.FunctionType, property, staticmethod, classmethod)
 
 @functools.cache
 def code_words(thing: Any) -> frozenset[str]:
-    """Names and strings in the code of a module, class or function, read from its compiled form."""
+    """List names and strings in the code of a module, class or function, read from its compiled
+    form."""
     words: set[str] = set()
     pending, seen_ids = [thing], set()
     while pending:
@@ -159,7 +160,7 @@ def code_words(thing: Any) -> frozenset[str]:
 
 
 def missing() -> dict[str, list[str]]:
-    """Effect of each loss on this host: the names that are missing."""
+    """List the names that are missing on this host, by the effect of their loss."""
     missing_names = {
         effect: [name for name in names if not is_there(name)]
         for effect, names in SILENT_NAMES.items()
@@ -168,7 +169,7 @@ def missing() -> dict[str, list[str]]:
 
 
 def host_version() -> str:
-    """Version of the host, in its own words."""
+    """Name the version of the host, in its own words."""
     try:
         from comfyui_version import __version__
     except ImportError:

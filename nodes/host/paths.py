@@ -31,7 +31,7 @@ MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
-    """Folders that media and JSON may be in, in the order of search."""
+    """List the folders that media and JSON may be in, in the order of search."""
     return [
         Path(p)
         for p in (
@@ -155,7 +155,7 @@ def fingerprint(name: str | Path) -> str:
 
 
 def list_files(suffixes: tuple[str, ...]) -> list[str]:
-    """Names for a drop-down list: the pack's samples, the input folder with its sub-folders."""
+    """List names for a drop-down list: the pack's samples, the input folder with its sub-folders."""
     samples = [f"sample/{name}" for name in _walk(SAMPLE, suffixes)]
     return samples + list(_walk(Path(folder_paths.get_input_directory()), suffixes))
 
@@ -200,7 +200,7 @@ def _absolute(name: str, what: str) -> EgoXInputError:
 
 
 def beside_video(frames: Frames, name: str) -> Path | None:
-    """Find the file ``name`` in the folder of the exo video, or None where there is none.
+    """Find the file ``name`` in the folder of the exo video, if it is there.
 
     Raises:
         EgoXInputError: it leads out of the host's folders (a symlink).

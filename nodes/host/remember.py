@@ -1,4 +1,4 @@
-"""What is remembered between runs.
+"""Memory between runs.
 
 Results of a function's last calls, for a node that runs again because another input changed. What
 pictures were drawn from. Nodes that have to run again.

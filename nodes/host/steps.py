@@ -92,7 +92,10 @@ class StepListener:
     def after_step(
         self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
     ) -> None:
-        """``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space."""
+        """Handle a finished step.
+
+        ``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space.
+        """
         raise NotImplementedError
 
 
@@ -162,8 +165,10 @@ class TimeLeft(StepListener):
 
 
 def time_left_text(done: int, total: int, seconds: float) -> str:
-    """``step 4 of 50, 4:10 left``, of steps that are done: the mean of those after the first, which
-    reads the model's file, times what remains."""
+    """Write ``step 4 of 50, 4:10 left``, of steps that are done.
+
+    The mean of those after the first, which reads the model's file, times what remains.
+    """
     if done == total:
         return f"{total} of {total} steps"
     words = f"step {done + 1} of {total}"

@@ -48,7 +48,7 @@ def told_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[N
 
 
 def told_passes(vae: VAE, part: str, passes: int) -> AbstractContextManager:
-    """Progress by the passes of the VAE's ``encoder`` or ``decoder``.
+    """Report progress by the passes of the VAE's ``encoder`` or ``decoder``.
 
     The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
     (or a tile of one)."""
@@ -76,8 +76,8 @@ def decode_video(
     latent: Tensor,  # [B, 16, t, h, w] raw VAE latent
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [B * T, H, W, 3] float32 0...1
-    """Clips through the host's video VAE, batches one after the other, as its own decode node gives
-    them."""
+    """Decode clips with the host's video VAE, batches one after the other, as its own decode node
+    gives them."""
     with told_passes(vae, "decoder", 1 + latent.shape[2] // 2):
         if tile_size == 0:
             images = vae.decode(latent)
@@ -134,6 +134,6 @@ def released_embedding(
 def encode_picture(
     clip_vision: ClipVisionModel, picture: Tensor
 ) -> Output:  # picture [1, H, W, 3] 0...1
-    """Shortest edge to CLIP's size and the centre cut out, as the released processor does (quirks
-    28)."""
+    """Encode a picture with its shortest edge at CLIP's size and the centre cut out, as the
+    released processor does (quirks 28)."""
     return clip_vision.encode_image(picture, crop=True)

@@ -94,7 +94,7 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
 
 
 def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
-    """JPEGs of one size, even as video files need it.
+    """Decode JPEGs of one size, even as video files need it.
 
     Raises:
         EgoXInputError: none, too many, no JPEGs, sizes that differ, are odd or too large.

@@ -22,8 +22,8 @@ MAX_HIGH = 448
 
 @reads_file
 async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
-    """Frames, frames a second, width and height (px), ``hdr`` (HLG, PQ or empty), ``remarks``
-    and, where they aren't even, ``times`` (s) of ``?file=…``."""
+    """Describe the video of ``?file=…``: frames, frames a second, width and height (px), ``hdr``
+    (HLG, PQ or empty), ``remarks`` and, where they aren't even, ``times`` (s)."""
     info = await asyncio.to_thread(lambda: probe_video(resolve(name, "exo video")))
     return web.json_response(
         {

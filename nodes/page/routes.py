@@ -137,8 +137,8 @@ async def cloud(body: dict) -> web.Response:
 
 @guarded(SMALL_BODY)
 async def prior(body: dict) -> web.Response:
-    """JPEG of the ego prior at one pose ``w2c`` (upright camera axes). 204: a newer request of this
-    ``view`` waits.
+    """Send a JPEG of the ego prior at one pose ``w2c`` (upright camera axes), or 204 if a newer
+    request of this ``view`` waits.
 
     ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
     released renderer takes. ``seen``: with a mark on each pixel that exo doesn't see now."""
@@ -190,7 +190,7 @@ def _draw(
 
 @guarded(SMALL_BODY)
 async def exo_frame(body: dict) -> web.Response:
-    """JPEG of an exo frame."""
+    """Send a JPEG of an exo frame."""
     entry = scene_entry(body)
     picture = await in_worker(entry.picture, frame_of(body, entry))
     if picture is None:

@@ -101,7 +101,7 @@ class SceneStore:
         return entry
 
     def get(self, token: object) -> SceneEntry | None:
-        """Find the scene of a token, or None where it is unknown or was dropped."""
+        """Find the scene of a token, if it is known and wasn't dropped."""
         with self._lock:
             entry = self._entries.get(token) if isinstance(token, str) else None
             if entry is not None:
@@ -143,7 +143,7 @@ def _thin_scene(scene: PointCloud) -> PointCloud:
 
 
 def tensor_bytes(thing: object, seen_ids: set[int] | None = None) -> int:
-    """Bytes of all tensors that a payload keeps from being freed, each storage once."""
+    """Count the bytes of all tensors that a payload keeps from being freed, each storage once."""
     seen_ids = set() if seen_ids is None else seen_ids
     if isinstance(thing, Tensor):
         storage = thing.untyped_storage()

@@ -37,8 +37,8 @@ MULTIPART_HEAD = 64 * 1024
 
 
 async def limit(request: web.Request) -> web.Response:
-    """Limits of one upload: bytes, kinds and count of files, for the page to check before it
-    sends."""
+    """Send the limits of one upload: bytes, kinds and count of files, for the page to check before
+    it sends."""
     return web.json_response(
         {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MAX_FILES}
     )
@@ -145,8 +145,10 @@ def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
 
 @writes_files
 async def truth(request: web.Request) -> web.Response:
-    """JSON ``{"ego", "exo"}``, names of one upload's videos: from here on the first is shown as the
-    wearer's own view."""
+    """Make one of an upload's videos the wearer's own view.
+
+    JSON ``{"ego", "exo"}``: their names. From here on the first is shown so.
+    """
     body = await read_body(request, SHORT_BODY)
     root = (Path(folder_paths.get_input_directory()) / FOLDER).resolve()
     ego, exo = (resolve(str(body.get(name, "")), f"{name} video") for name in ("ego", "exo"))

@@ -195,12 +195,13 @@ def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas)
     t, h, w_exo, w_ego = canvas.latent_grid
     transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
+    needed_bytes = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
     if any(
-        cache.memory.room(place) >= needed for place in (model.load_device, torch.device("cpu"))
+        cache.memory.room(place) >= needed_bytes
+        for place in (model.load_device, torch.device("cpu"))
     ):
         return ""
-    words = f"no room to keep exo, which takes {needed / 1e9:.3g} GB: every step computes all of it"
+    words = f"no room to keep exo, which takes {needed_bytes / 1e9:.3g} GB: every step computes all of it"
     logging.warning("[EgoX] %s", words)
     return words
 
@@ -223,8 +224,8 @@ class WholeCanvasMemory:
         return executor(model, [*noise_shape[:-1], noise_shape[-1] + self.w_exo], *args, **kwargs)
 
     def batching_patches(self) -> dict[str, Any]:
-        """Object patches that make the host's batching decision (cond and uncond together?) count
-        the exo half too.
+        """Make object patches by which the host's batching decision (cond and uncond together?)
+        counts the exo half too.
 
         It adds up the sizes of the input and of the named conditions, so the condition latent
         stands for the exo half."""
@@ -316,7 +317,7 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
         EgoXInputError: a patch of :data:`REFUSED_PATCHES`.
     """
     patches = model_options.get("transformer_options", {}).get("patches", {})
-    for patch in (patch for some in patches.values() for patch in some):
+    for patch in (patch for patch_list in patches.values() for patch in patch_list):
         if words := REFUSED_PATCHES.get(type(patch).__name__):
             raise EgoXInputError(
                 "model with a different node's patch",
@@ -494,7 +495,7 @@ def exo_words(cache: ExoCache | None) -> str:
 
 
 def time_words(calls: PatchCalls) -> str:
-    """Seconds of the run that just ended by part, and what keeping exo would bring."""
+    """Write the seconds of the run that just ended by part, and what keeping exo would bring."""
     total = calls.seconds.total(FULL, KEPT)
     if not calls.steps or total == 0:
         return ""
@@ -508,8 +509,8 @@ def time_words(calls: PatchCalls) -> str:
     if stored := calls.seconds.total(CACHE):
         words += f", {100 * stored / total:.0f} % in keeping exo"
     if calls.exo_cache is None and calls.steps >= 2 * OFFERED:
-        full = -(-calls.steps // OFFERED) / calls.steps
-        share = full + (1 - full) * calls.ego_share
+        full_share = -(-calls.steps // OFFERED) / calls.steps
+        share = full_share + (1 - full_share) * calls.ego_share
         words += f"; recompute exo {OFFERED} would take about {100 * share:.0f} % of it"
     return words
 

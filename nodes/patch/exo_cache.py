@@ -33,7 +33,7 @@ OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes b
 
 @frozen
 class ExoCall:
-    """What a forward asks of the cache."""
+    """Request of a forward to the cache."""
 
     # All that makes exo's keys and values others but condition, noise level and weights.
     key: Hashable
@@ -77,10 +77,10 @@ def exo_call(
         return None
     names = names_of_rows(options, len(x), batch)
     conditions = names or told_digests(told, len(x), batch)
-    replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
+    replaced_blocks = frozenset((options.get(SLOTS) or {}).get("dit") or ())
     window = None if frames is None else tuple(frames)
     return ExoCall(
-        key=(x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced),
+        key=(x.shape[1:], len(x) // len(conditions), x.dtype, x.device, window, replaced_blocks),
         conditions=conditions,
         sigma=float(sigma.flatten()[0]),
         sigmas=sigmas.tolist(),
@@ -98,14 +98,14 @@ def names_of_rows(options: Mapping[str, Any], rows: int, batch: int) -> tuple:
     """
     uuids = options.get("uuids") or (None,)
     sides = options.get("cond_or_uncond") or (0,) * len(uuids)
-    fits = len(uuids) == len(sides) and rows % len(sides) == 0
-    if not fits or batch not in (0, rows // len(sides)):
+    rows_match = len(uuids) == len(sides) and rows % len(sides) == 0
+    if not rows_match or batch not in (0, rows // len(sides)):
         return ()
     return tuple(zip(sides, uuids, strict=True))
 
 
 def told_digests(told: Sequence[Tensor], rows: int, batch: int) -> tuple:
-    """Names of a batch's conditions by what the model is told of each."""
+    """Name a batch's conditions by what the model is told of each."""
     count = rows // batch if batch and rows % batch == 0 else 1
     parts = [x.chunk(count) for x in told]
     return tuple(content_digest(*part_tensors) for part_tensors in zip(*parts, strict=True))
@@ -140,7 +140,7 @@ def open_exo_cache(
 
 @torch.compiler.disable
 def alike(cache: ExoCache, call: ExoCall) -> list[list[int]]:
-    """Places of the call's conditions that one forward can serve."""
+    """List the places of the call's conditions that one forward can serve."""
     return cache.alike(call.key, call.conditions, call.sigma, call.sigmas, call.weights)
 
 
@@ -158,12 +158,12 @@ def forward_apart(
     for places in groups:
         parts = [None if x is None else x.chunk(count) for x in batched]
         rows = [None if x is None else torch.cat([x[place] for place in places]) for x in parts]
-        named = {
+        tensors_by_name = {
             name: [options[name][place] for place in places]
             for name in NAMES
             if len(options.get(name) or ()) == count
         }
-        out = forward(*rows, {**options, **named})
+        out = forward(*rows, {**options, **tensors_by_name})
         outputs |= dict(zip(places, out.chunk(len(places)), strict=True))
     return torch.cat([outputs[place] for place in range(count)])
 
@@ -233,7 +233,7 @@ class BlockInput:
         return block(args)
 
     def project(self, args: dict[str, Any], original: Callable) -> None:
-        """Exo's keys and values, by the block's own code up to its self-attention."""
+        """Project exo's keys and values, by the block's own code up to its self-attention."""
         x, modulation, rotations = self.exo.kept_input(self.number, args["img"].dtype)
         options = {**args["transformer_options"], OVERRIDE: catch_keys}
         of_exo = {"img": x, "vec": modulation, "pe": rotations, "transformer_options": options}
@@ -258,13 +258,13 @@ def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kw
 
 
 def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
-    """Code of other nodes that a forward meets after the patch.
+    """List the code of other nodes that a forward meets after the patch.
 
     Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
     (it skips layers) and as methods of transformer, blocks and self-attentions.
     """
     hooks = (code for codes in (options.get("patches") or {}).values() for code in codes)
-    replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
+    replacements = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     transformer = executor.class_obj
     # Not of cross-attention (NAG) or the rest of a block, where each token is on its own.
     mixing = [
@@ -279,7 +279,11 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
     return [
         *executor.wrappers[executor.idx + 1 :],
         *(code for code in hooks if not module_of(code).startswith(OF_OURS)),
-        *(code for code in (*replaced, *methods) if module_of(code).split(".")[0] not in HOSTS_OWN),
+        *(
+            code
+            for code in (*replacements, *methods)
+            if module_of(code).split(".")[0] not in HOSTS_OWN
+        ),
     ]
 
 

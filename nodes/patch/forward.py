@@ -253,11 +253,11 @@ class WideningWrapper:
 
 @torch.compiler.disable
 def skipped_layers(options: Mapping[str, Any]) -> int:
-    """Blocks that the host's own nodes leave out of this call."""
-    replaced = ((options.get(SLOTS) or {}).get("dit") or {}).items()
+    """List the blocks that the host's own nodes leave out of this call."""
+    replacements = ((options.get(SLOTS) or {}).get("dit") or {}).items()
     return sum(
         place[0] == "double_block" and module_of(code).split(".")[0] in HOSTS_OWN
-        for place, code in replaced
+        for place, code in replacements
     )
 
 
@@ -265,8 +265,8 @@ def skipped_layers(options: Mapping[str, Any]) -> int:
 def host_skips(executor: WrapperExecutor) -> bool:
     """Check whether a node of the host's stands behind the patch, which may leave out whole
     forwards (EasyCache does)."""
-    behind = executor.wrappers[executor.idx + 1 :]
-    return any(module_of(code).split(".")[0] in HOSTS_OWN for code in behind)
+    later_wrappers = executor.wrappers[executor.idx + 1 :]
+    return any(module_of(code).split(".")[0] in HOSTS_OWN for code in later_wrappers)
 
 
 @torch.compiler.disable
@@ -341,7 +341,7 @@ class GeometryGuidance:
 
 
 def geometry_bytes(geometry: GgaGeometry) -> int:
-    """Memory of the directions."""
+    """Count the bytes of the directions."""
     return sum(
         x.numel() * x.element_size()
         for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust)

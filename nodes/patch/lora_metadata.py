@@ -64,10 +64,10 @@ def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> li
     """Add a LoRA's ``egox.*`` metadata to a cloned model, and name what contradicts an earlier
     LoRA."""
     earlier = dict(lora_metadata(model))
-    ours = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
+    egox_metadata = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
     contradicting = sorted(
-        name for name, value in ours.items() if earlier.get(name, value) != value
+        name for name, value in egox_metadata.items() if earlier.get(name, value) != value
     )
-    if ours:
-        model.set_attachments(ATTACHMENT, {**earlier, **ours})
+    if egox_metadata:
+        model.set_attachments(ATTACHMENT, {**earlier, **egox_metadata})
     return contradicting

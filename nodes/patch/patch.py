@@ -82,7 +82,8 @@ def patch_with_geometry(
     # At every n-th step; 0: only at the first step.
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
-    """As :func:`patch_model`, of a model that was checked, with directions that are already there."""
+    """Patch as :func:`patch_model` does, with a model that was checked and directions that are
+    already there."""
     notes = [f"mask {canvas.mask_mode}"]
     guidance = None
     if backend in RETIRED:
@@ -100,18 +101,20 @@ def patch_with_geometry(
 
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
-    merged = merged_metadata(model)
+    model_metadata = merged_metadata(model)
     rope_is_set = "rope_options" in model.model_options["transformer_options"]
     if position_scale(model) != 1 and not rope_is_set:
         set_positions(patched)
-    if merged:
-        notes.append(f"with a LoRA in it: {merged.get(f'{MERGED}_from', 'of an unknown name')}")
+    if model_metadata:
+        notes.append(
+            f"with a LoRA in it: {model_metadata.get(f'{MERGED}_from', 'of an unknown name')}"
+        )
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
-    alone, cache = exo_alone(model), None
-    if alone or recompute_exo != 1:
-        cache = ExoCache(0 if alone else recompute_exo, alone=alone)
-    if alone:
+    exo_is_alone, cache = exo_alone(model), None
+    if exo_is_alone or recompute_exo != 1:
+        cache = ExoCache(0 if exo_is_alone else recompute_exo, alone=exo_is_alone)
+    if exo_is_alone:
         notes.append(
             "exo attends only to itself, as in the training of the LoRA: computed once per run"
         )
@@ -136,7 +139,7 @@ def patch_with_geometry(
 
 
 def arithmetic_notes(model: ModelPatcher) -> list[str]:
-    """Numbers in which a file of 8 or fewer bits is computed, as the loaded layers say."""
+    """List the numbers in which a file of 8 or fewer bits is computed, as the loaded layers say."""
     transformer: Any = model.get_model_object("diffusion_model")
     layer = transformer.blocks[0].ffn[0]
     kind, dtype = getattr(layer, "quant_format", None), getattr(layer.weight, "dtype", None)
@@ -219,7 +222,7 @@ def intrinsics_beside(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
 
 
 def no_geometry(name: str) -> EgoXInputError:
-    """Advice for guidance without ``depth`` or ``trajectory``."""
+    """Word the refusal of guidance without ``depth`` or ``trajectory``."""
     node = {"depth": "Depth Align", "trajectory": "Ego Pose Input"}[name]
     return EgoXInputError(
         f"{name} for the geometry",
@@ -232,7 +235,7 @@ def no_geometry(name: str) -> EgoXInputError:
 def contradiction_notes(
     model: ModelPatcher, canvas: Canvas, options: GgaOptions, geometry: GgaGeometry | None
 ) -> list[str]:
-    """Differences from the LoRA's own training, also logged as warnings."""
+    """List the differences from the LoRA's own training, and log them as warnings."""
     inputs: dict[str, str | float] = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
         inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}

@@ -22,8 +22,8 @@ def editor_data(
     # The id by which a run knows the node (in a subgraph this isn't the page's own number).
     node: str = "",
 ) -> dict:
-    """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene
-    is kept.
+    """Describe, as plain JSON, the frames in use, the path in the scene's frame, and under which
+    token the scene is kept.
 
     ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
     direction, nine times in ten within ``up_within`` degrees; ``video`` the mark of the video in
@@ -73,7 +73,7 @@ def clip_of(
 
 
 def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
-    """Key of the stored scene, and its exo camera."""
+    """Describe the stored scene by its key and its exo camera."""
     entry = SCENES.put(scene, exo_images)
     exo = scene.exo
     return {
@@ -96,5 +96,5 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
 
 
 def rounded(poses: Tensor) -> list:  # [..., 3, 4]
-    """Poses as JSON numbers."""
+    """Round poses to JSON numbers."""
     return poses.double().round(decimals=DIGITS).tolist()

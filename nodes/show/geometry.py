@@ -62,7 +62,7 @@ def geometry_data(
 
 
 def guided_node(graph: Graph, node: str) -> str | None:
-    """Find the node whose λ_g acts on what this node gives or takes, None where there is none."""
+    """Find the node, if any, whose λ_g acts on what this node gives or takes."""
     upstream = set(upstream_ids(graph, node))
     for name, entry in graph.items():
         if entry.get("class_type") in GUIDED and (

@@ -72,8 +72,8 @@ class LivePreview(StepListener):
             show_in_form(server, colours[len(colours) // 2], context.prompt_id)
 
     def preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
-        """In the form of :func:`.player.preview_ui`, the pictures inside the message: they live for one
-        step."""
+        """Make a preview in the form of :func:`.player.preview_ui`, with the pictures inside the
+        message, as they live for one step."""
         sheets = make_sheets(colours)
         files = [
             {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}

@@ -108,9 +108,12 @@ def seen_data(
     step: int,
     progress: Progress,
 ) -> Ui:
-    """Classes of pixels as the page reads them: a stream of grey PNG sheets without any other value,
-    the share of each class per frame of the clip, whether redrawn, kept or neither, and the share that
-    is redrawn, where that is known."""
+    """Describe classes of pixels as the page reads them.
+
+    A stream of grey PNG sheets without any other value, the share of each class per frame of
+    the clip, whether redrawn, kept or neither, and the share that is redrawn, where that is
+    known.
+    """
 
     def grey(frame: int) -> Tensor:
         kinds = seen[frame] if video_classes is None else video_classes(frame)

@@ -40,7 +40,7 @@ Node = type[io.ComfyNode]
 
 
 def note(text: str) -> ui.PreviewText:
-    """Words on the node."""
+    """Show words on the node."""
     return ui.PreviewText(text)
 
 
@@ -52,7 +52,7 @@ def live(
 
 
 def pictures(node: Node, images: Tensor) -> ui.PreviewImage:  # [N, H, W, 3]
-    """Pictures as the host shows its own."""
+    """Show pictures as the host shows its own."""
     return ui.PreviewImage(images, cls=node)
 
 
