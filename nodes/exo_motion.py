@@ -4,6 +4,7 @@ from typing import get_args
 
 from comfy_api.latest import io
 
+from ..egox_core.arrays import as_frames
 from ..egox_core.depth import with_host_masks
 from ..egox_core.exchange import CameraFile
 from ..egox_core.scene import estimate_exo_motion
@@ -120,7 +121,7 @@ class EgoXExoMotion(io.ComfyNode):
         every_nth=0,
         file_frames="auto",
     ) -> io.NodeOutput:
-        frames, progress = exo_images[..., :3].cpu(), host_progress()
+        frames, progress = as_frames(exo_images, "exo frames").cpu(), host_progress()
         depth, mask_notes = with_host_masks(depth, dynamic=dynamic_mask)
         path = None
         if poses_file.strip():

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import InputImpl, io
 
+from ..egox_core.arrays import as_frames
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.frames import UNTIMED_FPS
@@ -205,7 +206,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         one_shot=False,
     ) -> io.NodeOutput:
         if images is not None:
-            video = native_video(images[..., :3], images_fps)
+            video = native_video(as_frames(images, "exo video"), images_fps)
         options: dict[str, Any] = {
             "start_frame": start_frame,
             "frame_count": frame_count,

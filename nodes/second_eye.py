@@ -4,6 +4,7 @@ from pathlib import Path
 
 from comfy_api.latest import InputImpl, io
 
+from ..egox_core.arrays import as_floats, as_frames
 from ..egox_core.frame_store import store_frames
 from ..egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
 from .host.progress import host_progress
@@ -134,7 +135,7 @@ class EgoXSecondEye(io.ComfyNode):
         screen_m,
         audio=None,
     ) -> io.NodeOutput:
-        progress = host_progress(len(ego))
+        ego, progress = as_floats(as_frames(ego, "ego frames")), host_progress(len(ego))
         form = StereoForm(
             layout=layout,
             stabilise=stabilise,

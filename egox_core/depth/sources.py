@@ -160,7 +160,7 @@ def image_depth(
         EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat
             picture.
     """
-    if image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
+    if image.dim() != 4 or image.shape[-1] not in (1, 3, 4) or len(image) == 0:
         raise EgoXInputError(
             "depth picture",
             got=f"shape {tuple(image.shape)}",

@@ -1,5 +1,7 @@
 """Second Eye: its video is saved with the boxes that headsets read, and with its sound."""
 
+from contextlib import nullcontext
+
 import av
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from egox_core.scene.build import build_scene
 from lab.drawn import SyntheticSpec, make_take
+from tests.refusals import refuses
 
 
 def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
@@ -35,3 +38,31 @@ def test_pair_is_saved_as_a_headset_reads_it(pack, tmp_path):
     model_management.interrupt_current_processing()
     with pytest.raises(model_management.InterruptProcessingException):
         EgoXSecondEye.execute(*left_eye, *options)
+
+
+@pytest.mark.parametrize("kind", ["alpha", "0...255", "NaN", "one channel"])
+def test_pictures_that_are_none_are_refused_at_their_sockets(pack, kind):
+    from egox_pack.nodes.exo_motion import EgoXExoMotion
+    from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
+    from egox_pack.nodes.second_eye import EgoXSecondEye
+
+    take = make_take(SyntheticSpec(frames=5, exo_width=96, exo_height=64, ego_size=64))
+    scene, path = build_scene(take.exo_rgb, take.depth_video()), take.trajectory()
+
+    def changed(frames):
+        if kind == "alpha":
+            return torch.cat((frames, frames[..., :1]), -1)
+        if kind == "one channel":
+            return frames[..., :1]
+        return frames * (255 if kind == "0...255" else torch.nan)
+
+    exo, ego = changed(take.exo_frames().float()), changed(take.ego_frames())
+    options = {"start_frame": 0, "frame_count": 5, "target_fps": 0.0, "resize": "crop"}
+    sizes = {"width": 64, "height": 48}
+    for run in (
+        lambda: EgoXLoadExoVideo.execute("none", **options, **sizes, images=exo),
+        lambda: EgoXExoMotion.execute(exo, take.depth_video(), "auto"),
+        lambda: EgoXSecondEye.execute(ego, scene, path, "flat", "full", 64, 63.0, 2.0),
+    ):
+        with nullcontext() if kind == "alpha" else refuses("got (floats|shape)"):
+            run()
