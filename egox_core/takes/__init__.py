@@ -14,6 +14,7 @@ from .meta import (
     differing_keys,
     listed_takes,
     meta_beside,
+    meta_entry,
     parse_meta,
     read_meta,
     take_name,

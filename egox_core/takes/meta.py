@@ -81,10 +81,21 @@ def listed_takes(content: object) -> object:
 
 def parse_meta(content: object, path: Path, entry: str = "", video: Path | None = None) -> TakeMeta:
     """Parse the JSON of a meta file, with ``path`` to choose the entry and to name in messages."""
-    label, entries = path.name, listed_takes(content)
+    listed = listed_takes(content) is not None
+    content = meta_entry(content, path, entry, video)
+    label = f"{path.name}, {take_name(content) or 'entry'}" if listed else path.name
+    return _entry(content, path, label)
+
+
+def meta_entry(content: object, path: Path, entry: str = "", video: Path | None = None) -> dict:
+    """Give the object of ``content`` that has the take's cameras, as it is written there.
+
+    Raises:
+        EgoXInputError: neither form, unknown entry.
+    """
+    entries = listed_takes(content)
     if entries is not None:
         content = _choose_entry(entries, path, entry, video)
-        label = f"{path.name}, {take_name(content) or 'entry'}"
     if not isinstance(content, dict) or not ENTRY_KEYS & content.keys():
         content_text = sorted(content)[:8] if isinstance(content, dict) else type(content).__name__
         raise EgoXInputError(
@@ -93,7 +104,7 @@ def parse_meta(content: object, path: Path, entry: str = "", video: Path | None 
             expected=f"some of {sorted(ENTRY_KEYS)}, or a list under one of {LIST_KEYS}",
             fix="give the take's meta.json",
         )
-    return _entry(content, path, label)
+    return content
 
 
 def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -> dict:

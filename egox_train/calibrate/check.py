@@ -21,9 +21,10 @@ from egox_core.file_names import META, TRUTH
 from egox_core.frozen import frozen
 from egox_core.metrics import PathViews, exo_turned_error
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import read_json_object, write_json
+from egox_core.safe_files import read_json, write_json
 from egox_core.stages import scene
 from egox_core.take import Take, load_take
+from egox_core.takes import MAX_META_BYTES, meta_entry
 from egox_core.types import CameraTrajectory, DepthVideo
 from egox_core.video import decode_frames, probe_video
 
@@ -398,7 +399,8 @@ def _matters(off: Deviation) -> bool:
 def _mend(row: Row, folder: Path) -> None:
     """Write better poses into a take's meta.json, with the stated ones kept beside it."""
     file = folder / META
-    content = read_json_object(file, META)
+    content = read_json(file, META, MAX_META_BYTES)
+    entry = meta_entry(content, file)
     if not (folder / AS_STATED).exists():
         shutil.copyfile(file, folder / AS_STATED)
     (take,) = list_takes(folder, "take", [])
@@ -415,11 +417,9 @@ def _mend(row: Row, folder: Path) -> None:
         if row.of_exo:
             stated = exo.upright_w2c.numpy()
             better = _moved(stated, _inverse(off.value))
-            content["camera_extrinsics"] = (better[0] if len(better) == 1 else better).tolist()
+            entry["camera_extrinsics"] = (better[0] if len(better) == 1 else better).tolist()
         else:
             poses = _moved(poses, off.value)
     rows = _sensor(ego, torch.from_numpy(poses)).numpy()
-    content["ego_extrinsics"] = [
-        pose.tolist() if np.isfinite(pose).all() else None for pose in rows
-    ]
+    entry["ego_extrinsics"] = [pose.tolist() if np.isfinite(pose).all() else None for pose in rows]
     write_json(file, content)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,11 +19,13 @@ GOPRO_K = 1237.0
 """Of Ego-Exo4D's GoPros, in their wide mode of 16:9: the K of the undistorted picture at 3840 px."""
 ARIA_FOCAL = 610.3 / 1408  # 0.5 % between two pairs of glasses
 
+Free = Literal["lens", "focal length", "nothing"]
+"""What pictures may change: of a kind of lens all, of a camera's name the focal length at the end, of
+a file nothing, because somebody calibrated it."""
 
-def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, bool]:
-    """Give the lens of a picture, and whether all of its numbers are still free.
 
-    A named lens' focal length is free at the end alone.
+def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:
+    """Give the lens of a picture, and what of it is still free.
 
     Raises:
         EgoXInputError: no such name and no such file, a file of another shape.
@@ -30,21 +33,21 @@ def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, bool]:
     long = max(width, height)
     plain = CameraModel.pinhole(width, height, FOCAL["phone"] * long)
     if choice == "phone":
-        return replace(plain, lens="opencv", distortion=(0.0,) * 4), True
+        return replace(plain, lens="opencv", distortion=(0.0,) * 4), "lens"
     if choice == "fisheye":
         focal = FOCAL["fisheye"] * long
         fish = replace(plain, lens="opencv_fisheye", distortion=(0.0,) * 4, fx=focal, fy=focal)
-        return fish, True
+        return fish, "lens"
     if choice == "gopro-linear":
         focal = FOCAL["gopro-linear"] * long
-        return replace(plain, fx=focal, fy=focal), False
+        return replace(plain, fx=focal, fy=focal), "focal length"
     if choice == "gopro-wide":
         wide = raw_gopro(torch.tensor([[GOPRO_K, 0, 1920], [0, GOPRO_K, 1080]]))
-        return _of_shape(wide, width, height), False
+        return _of_shape(wide, width, height), "focal length"
     if choice == "aria":
         shape = CAMERA_PRESETS["aria_meta"].camera.rescale(width, height)
         focal = ARIA_FOCAL * long
-        return replace(shape, fx=focal, fy=focal), False
+        return replace(shape, fx=focal, fy=focal), "focal length"
     path = Path(choice)
     if path.suffix.lower() != ".json":
         raise EgoXInputError(
@@ -62,7 +65,7 @@ def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, bool]:
             expected=f"the shape of {width}x{height}",
             fix="give the lens of this video's own mode",
         )
-    return camera.rescale(width, height), False
+    return camera.rescale(width, height), "nothing"
 
 
 def _of_shape(camera: CameraModel, width: int, height: int) -> CameraModel:

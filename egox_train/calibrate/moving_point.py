@@ -1,6 +1,7 @@
 """Where a fixed camera stands that sees a point whose path is known: a wearer's head by the ego
 path, a robot's gripper by its joints."""
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -20,6 +21,9 @@ OFFSET_SD_M = 0.04
 known."""
 LAG_SD_S = 0.5
 FEWEST = 12
+LEAST_TOLD = 1e-12
+"""Of the normal equations, each number's own weight being 1: below it a point on a line tells no
+turn about the line."""
 WIDEST_DEG = 80.0  # off the axis: a plane has no place for more
 
 
@@ -55,11 +59,12 @@ def camera_from_point(
     *,
     lags_s: np.ndarray | None = None,  # that are tried first; None: the clocks are known
     lag_sd_s: float = 0.02,
+    offset_sd_m: float = OFFSET_SD_M,
 ) -> SolvedCamera | None:
     """Solve a fixed camera of known lens, None if the points don't determine one.
 
     SQPNP at each lag, then robust least squares over pose, lag and the point's offset, which is
-    held by OFFSET_SD_M. The sd is inflated by how long errors last.
+    held by ``offset_sd_m``. The sd is inflated by how long errors last.
     """
     rays = _rays(camera, uv)
     usable = rays[:, 2] > np.cos(np.radians(WIDEST_DEG))
@@ -92,7 +97,7 @@ def camera_from_point(
         size = np.linalg.norm(off, axis=1, keepdims=True) / width
         robust = np.sqrt(2 * (np.sqrt(1 + size**2) - 1)) / np.maximum(size, 1e-9)
         return np.concatenate(
-            [(off / width * robust).ravel(), x[6:7] / spread, x[7:] / OFFSET_SD_M]
+            [(off / width * robust).ravel(), x[6:7] / spread, x[7:] / offset_sd_m]
         )
 
     start = np.concatenate([np.zeros(3), pose[:, 3], np.zeros(4)])
@@ -129,7 +134,9 @@ def _sds(
     variance = max(power / (2 * count), 0.01) * lasting
     weighted = jacobian.copy()
     weighted[: 3 * count] /= np.sqrt(variance)
-    covariance = np.linalg.pinv(weighted.T @ weighted)
+    covariance = _inverse(weighted.T @ weighted)
+    if covariance is None:
+        return {"sd_m": math.inf, "sd_deg": math.inf, "lag_sd_s": math.inf}
     # centre = -R^T t; to first order in a turn of the camera about its own axes.
     t = shift
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
@@ -140,6 +147,15 @@ def _sds(
         "sd_deg": float(np.degrees(np.sqrt(np.trace(covariance[:3, :3])))),
         "lag_sd_s": float(np.sqrt(covariance[6, 6])),
     }
+
+
+def _inverse(normal: np.ndarray) -> np.ndarray | None:
+    """Invert normal equations; None where they don't tell a direction at all."""
+    size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    values, vectors = np.linalg.eigh(normal / np.outer(size, size))
+    if values[0] < LEAST_TOLD:
+        return None
+    return (vectors / values) @ vectors.T / np.outer(size, size)
 
 
 def residual_deg(

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras import CameraModel
 
+from .lenses import Free
 from .structure import Structure
 
 TOGETHER = 2.0
@@ -22,15 +23,12 @@ def picture_sds(
     # Beginning of the names of the head camera's pictures.
     moving: str,
     lens: CameraModel,
-    free: bool,
+    free: Free,
 ) -> tuple[float, float]:
     """Find the standard deviations of place (units of the structure) and turn (degrees).
 
     By the points' own errors, where the lens is unknown, too, and by what parts of the head camera's
     pictures tell apart.
-
-    Args:
-        free: distortion was free, not the focal length alone.
     """
     covariance = _lens_covariance(structure, name, lens, free)
     pose = structure.w2c[name]
@@ -45,32 +43,34 @@ def picture_sds(
 
 
 def _lens_covariance(
-    structure: Structure, name: str, lens: CameraModel, free: bool
+    structure: Structure, name: str, lens: CameraModel, free: Free
 ) -> np.ndarray:  # [6, 6] of a small turn about the camera's axes, and of its shift
-    """Fit turn, shift, focal length and free distortion to the pixels, and return the pose's part
-    of the covariance."""
+    """Fit turn, shift and what of the lens is free to the pixels, and return the pose's part of the
+    covariance."""
     pose = structure.w2c[name]
     points = structure.points[structure.rows[name]]
     wanted = structure.pixels[name] - 0.5
-    bends = len(lens.distortion) if free else 0
+    bends = len(lens.distortion) if free == "lens" else 0
     if lens.lens == "opencv":
         bends = min(bends, 1)  # as SIMPLE_RADIAL has it
+    lens_numbers = 0 if free == "nothing" else 1 + bends
 
     def pixels(x: np.ndarray) -> np.ndarray:  # [N, 2]
         turn = Rotation.from_rotvec(x[:3]).as_matrix() @ pose[:, :3]
         shift = Rotation.from_rotvec(x[:3]).apply(pose[:, 3]) + x[3:6]
         bent = np.array(lens.distortion)
         bent[:bends] += x[7:]
+        longer = 1 + x[6] if lens_numbers else 1.0
         camera = replace(
             lens,
-            fx=lens.fx * (1 + x[6]),
-            fy=lens.fy * (1 + x[6]),
+            fx=lens.fx * longer,
+            fy=lens.fy * longer,
             distortion=tuple(map(float, bent)),
         )
         return camera.project(torch.from_numpy(points @ turn.T + shift))[0].numpy()
 
     far = float(np.median(np.linalg.norm(points @ pose[:, :3].T + pose[:, 3], axis=1)))
-    steps = np.array([1e-5] * 3 + [1e-5 * far] * 3 + [1e-5] * (1 + bends))
+    steps = np.array([1e-5] * 3 + [1e-5 * far] * 3 + [1e-5] * lens_numbers)
     off = np.linalg.norm(pixels(np.zeros(len(steps))) - wanted, axis=1)
     width = max(1.48 * float(np.median(off)), 0.5)
     weight = 1 / (1 + (off / (3 * width)) ** 2)

@@ -56,6 +56,8 @@ CLEAR_LAG = 1.3
 LEAST_PARALLAX = 0.01
 """0.6 degrees; points are seen to 0.2."""
 USUAL_WAY_M = 5.0  # of sound, to a camera whose distance isn't known
+LENS_OFF = 0.01
+"""Share of its focal length by which a calibrated lens may differ from what pictures say."""
 DEPTH_SD = 0.03  # share, of a network's metric depth as a whole
 OFTEN = 4  # pictures that show a point, for it to tell the floor
 
@@ -113,6 +115,8 @@ def calibrate(
         said = "not by pictures: the head turns without moving, so that they tell no distances"
         notes.append(said)
         structure, lenses = None, {}
+    if structure is not None:
+        notes.extend(_lens_notes(structure, options))
     if structure is None and poses is None:
         raise EgoXInputError(
             "head camera's path",
@@ -324,6 +328,20 @@ def _by_pictures(
     return structure, lenses
 
 
+def _lens_notes(structure: Structure, options: CalibrateOptions) -> list[str]:
+    """Tell of lenses from a file that the pictures contradict."""
+    notes = []
+    for name, (share, sd) in structure.longer.items():
+        if abs(share) > max(LENS_OFF, 3 * sd):
+            file = options.ego_lens if name == EGO else options.exo_lens
+            notes.append(
+                f"lens of {name}: by the pictures its focal length is {abs(share):.1%} "
+                f"{'longer' if share > 0 else 'shorter'} (sd {sd:.1%}) than in {Path(file).name}: "
+                "is that file of this video's mode, size and crop?"
+            )
+    return notes
+
+
 @frozen
 class _World:
     """The head camera's path in metres, z up, and the still points."""
@@ -477,7 +495,8 @@ def _exo(
         pose = world.pose_of(structure.w2c[name])
         heads = _centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
         distance = float(np.median(np.linalg.norm(heads - _centres(pose[None])[0], axis=1)))
-        free = options.exo_lens in ("free", "phone", "fisheye")
+        kind = "phone" if options.exo_lens == "free" else options.exo_lens
+        _, free = lens_of(kind, *whole)
         sd_units, sd_deg = picture_sds(structure, name, f"{EGO}/", lenses[exo.name], free)
         sd_m = sd_units * world.from_structure[0]
         by_scale = 0.0 if world.scale.metres is None else world.scale.sd * distance

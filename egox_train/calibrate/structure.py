@@ -4,7 +4,7 @@ other libraries, and only a process can be ended at once."""
 import json
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from egox_core.frozen import frozen
 from egox_core.progress import Progress
 from egox_core.safe_files import write_json
 
+from ..fingerprint import fingerprint
+from .lenses import Free
 from .scale import robust_similarity
 
-JOB, RESULT, DATABASE = "job.json", "structure.npz", "database.db"
+JOB, DATABASE = "job.json", "database.db"
 NEAR = (1, 2, 3, 4, 6, 9, 13, 19, 28)
 """Pictures of the moving camera that are matched, by how many they are apart."""
 SEED = 1
@@ -40,13 +42,15 @@ class Structure:
     # By picture [PARTS, 3, 4]: its pose without each part, where the points are as in the whole; NaN
     # where the picture is in that part.
     without: Mapping[str, np.ndarray]
+    # By folder whose lens was held: by which share the pictures' own focal length is longer, and sd.
+    longer: Mapping[str, tuple[float, float]]
 
 
 def solve_structure(
     folder: Path,
     pictures: Mapping[str, Sequence[str]],  # by folder: names within it, in order of time
-    # By folder: COLMAP's model and numbers (a guess, if free), size, whether all of them are free.
-    lenses: Mapping[str, tuple[str, Sequence[float], bool]],
+    # By folder: COLMAP's model and numbers (a guess, if free), what of them is free.
+    lenses: Mapping[str, tuple[str, Sequence[float], Free]],
     moving: str,
     progress: Progress,
 ) -> Structure | None:
@@ -64,11 +68,9 @@ def solve_structure(
         "moving": moving,
         "parts": PARTS,
     }
-    finished = folder / RESULT
-    file = folder / JOB
-    if not finished.is_file() or not file.is_file() or json.loads(file.read_text("utf-8")) != job:
-        finished.unlink(missing_ok=True)
-        write_json(file, job)
+    finished = folder / f"structure_{fingerprint(job)[:12]}.npz"
+    if not finished.is_file():
+        write_json(folder / JOB, job | {"result": finished.name})
         _run_apart(folder, progress)
     return read_structure(finished)
 
@@ -144,7 +146,7 @@ def _solve(place: str) -> None:
     pycolmap.match_image_pairs(database, pairing_options=pairing, device=pycolmap.Device.cpu)
     solution = _map(folder, job)
     if solution is None:
-        np.savez_compressed(folder / RESULT, empty=True)
+        np.savez_compressed(folder / job["result"], empty=True)
         return
     cameras = {}
     rows, pixels, poses = {}, {}, {}
@@ -160,8 +162,9 @@ def _solve(place: str) -> None:
         rows[name] = np.array([numbers[p.point3D_id] for p in own], np.int64)
         pixels[name] = np.array([p.xy for p in own], np.float64).reshape(-1, 2)
     names = list(poses)
+    poses_without, focals = _without(solution, job, names)
     np.savez_compressed(
-        folder / RESULT,
+        folder / job["result"],
         empty=False,
         names=names,
         cameras=json.dumps(cameras),
@@ -171,7 +174,8 @@ def _solve(place: str) -> None:
         rows=np.concatenate([rows[name] for name in names]),
         pixels=np.concatenate([pixels[name] for name in names]),
         error_px=solution.compute_mean_reprojection_error(),
-        without=_without(solution, job, names),
+        without=poses_without,
+        longer=json.dumps({name: _longer(own) for name, own in focals.items()}),
     )
 
 
@@ -186,14 +190,14 @@ def _pairs(job: dict) -> list[tuple[str, str]]:
 
 def _map(folder: Path, job: dict):
     """Find the largest reconstruction, None if there is none. Lenses are fixed while pictures are
-    added, and free at the end: those of a name their focal length alone."""
+    added, and what of them is free is so at the end."""
     import pycolmap
 
     with pycolmap.Database.open(folder / DATABASE) as database:
-        named = {
+        known = {
             database.read_image_with_name(f"{name}/{files[0]}").camera_id
             for name, files in job["pictures"].items()
-            if not job["lenses"][name][2]
+            if job["lenses"][name][2] != "lens"
         }
     best = None
     for held in (True, False):
@@ -213,7 +217,7 @@ def _map(folder: Path, job: dict):
         options.ba_refine_focal_length = options.ba_refine_extra_params = free
         options.mapper.abs_pose_refine_focal_length = free
         options.mapper.abs_pose_refine_extra_params = free
-        options.constant_cameras = named
+        options.constant_cameras = known
         out = folder / "models"
         out.mkdir(exist_ok=True)
         found = pycolmap.incremental_mapping(folder / DATABASE, folder, out, options)
@@ -225,12 +229,13 @@ def _map(folder: Path, job: dict):
             break
     if best is None:
         return None
-    _refine(best, named)
+    _refine(best, *_known_lenses(best, job))
     return best
 
 
-def _refine(solution, named: set[int]) -> None:
-    """Adjust poses, points and lenses. Of the lenses ``named`` only the focal length is free."""
+def _refine(solution, named: Iterable[int], held: Iterable[int]) -> None:
+    """Adjust poses, points and lenses. Of the cameras ``named`` only the focal length is free, of
+    those ``held`` nothing."""
     import pycolmap
 
     for extras in (True, False):
@@ -238,7 +243,7 @@ def _refine(solution, named: set[int]) -> None:
         for image in solution.reg_image_ids():
             config.add_image(image)
         config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-        for camera in named if extras else ():
+        for camera in (*named, *held) if extras else held:
             config.set_constant_cam_intrinsics(camera)
         final = pycolmap.BundleAdjustmentOptions()
         final.refine_focal_length, final.refine_extra_params = True, extras
@@ -247,18 +252,30 @@ def _refine(solution, named: set[int]) -> None:
         pycolmap.create_default_bundle_adjuster(final, config, solution).solve()
 
 
-def _named(solution, job: dict) -> set[int]:
-    """Find the cameras whose lens has a name."""
-    held = {name for name, (_, _, free) in job["lenses"].items() if not free}
-    images = solution.images.values()
-    return {image.camera_id for image in images if image.name.split("/")[0] in held}
+def _known_lenses(solution, job: dict) -> tuple[list[int], list[int]]:
+    """Find the cameras whose focal length alone is free, and those that are held."""
+    by_folder = {image.name.split("/")[0]: image.camera_id for image in solution.images.values()}
+    named, held = [], []
+    for name, camera in by_folder.items():
+        free = job["lenses"][name][2]
+        if free == "focal length":
+            named.append(camera)
+        elif free == "nothing":
+            held.append(camera)
+    return named, held
 
 
-def _without(solution, job: dict, names: list[str]) -> np.ndarray:  # [N, PARTS, 3, 4]
-    """Refine the solution without each part, and bring it to the whole one's points."""
+def _without(
+    solution, job: dict, names: list[str]
+) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
+    """Refine the solution without each part, and bring it to the whole one's points; by folder
+    whose lens is held, by which share each part would make its focal length longer."""
     import pycolmap
 
     poses = np.full((len(names), PARTS, 3, 4), np.nan)
+    named, held = _known_lenses(solution, job)
+    folders = {image.camera_id: image.name.split("/")[0] for image in solution.images.values()}
+    longer: dict[str, list[float]] = {folders[camera]: [] for camera in held}
     images = {image.name: image.image_id for image in solution.images.values() if image.has_pose}
     moving = sorted(name for name in images if name.split("/")[0] == job["moving"])
     for part in range(PARTS):
@@ -267,7 +284,7 @@ def _without(solution, job: dict, names: list[str]) -> np.ndarray:  # [N, PARTS,
             rest.deregister_frame(rest.images[images[name]].frame_id)
         if rest.num_points3D() < 10 or rest.num_reg_images() < 3:
             continue
-        _refine(rest, _named(solution, job))
+        _refine(rest, named, held)
         shared = [number for number in rest.points3D if number in solution.points3D]
         before = np.array([rest.points3D[number].xyz for number in shared])
         after = np.array([solution.points3D[number].xyz for number in shared])
@@ -279,7 +296,20 @@ def _without(solution, job: dict, names: list[str]) -> np.ndarray:  # [N, PARTS,
             pose = np.asarray(image.cam_from_world().matrix())
             rotation = pose[:, :3] @ turn.T
             poses[row, part] = np.c_[rotation, scale * pose[:, 3] - rotation @ shift]
-    return poses
+        if held:
+            before_free = {camera: rest.cameras[camera].mean_focal_length() for camera in held}
+            _refine(rest, (*named, *held), ())
+            for camera, focal in before_free.items():
+                share = rest.cameras[camera].mean_focal_length() / focal - 1
+                longer[folders[camera]].append(share)
+    return poses, longer
+
+
+def _longer(shares: Sequence[float]) -> tuple[float, float]:
+    """Give mean and standard deviation (jackknife) of what the parts say."""
+    if len(shares) < 2:
+        return 0.0, 1.0
+    return float(np.mean(shares)), float(np.sqrt((len(shares) - 1) * np.var(shares)))
 
 
 def read_structure(file: Path) -> Structure | None:
@@ -297,4 +327,5 @@ def read_structure(file: Path) -> Structure | None:
             pixels=dict(zip(names, np.split(content["pixels"], ends), strict=True)),
             error_px=float(content["error_px"]),
             without=dict(zip(names, content["without"], strict=True)),
+            longer={k: (m, sd) for k, (m, sd) in json.loads(str(content["longer"])).items()},
         )

@@ -28,6 +28,14 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_dataclass_arguments(parser, CalibrateOptions)
     parser.add_argument(
+        "--point",
+        type=Path,
+        metavar="FILE",
+        help="the first is a fixed camera's video, the second the JSON file to write: find the camera "
+        "by a point of known places, such as a robot's gripper; FILE is a CSV table with time_s, x, y, "
+        "z (metres), u, v (pixels, empty where it isn't seen)",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="the first folder is a set that has cameras (take folders, Ego-Exo4D, a set of prepare, "
@@ -44,11 +52,13 @@ def calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
     if args.check:
         return _check(args, progress)
+    if args.point is not None and args.out is not None and not args.write:
+        return _point(args)
     if args.out is None or args.write:
         raise EgoXInputError(
             "calibrate",
             got="--write without --check" if args.write else "no folder for the takes",
-            expected="RECORDING OUT, or SET --check",
+            expected="RECORDING OUT, SET --check, or EXO.mp4 CAMERA.json --point FILE",
             fix="see docs/own_recordings.md",
         )
     from ..calibrate.recording import calibrate
@@ -72,6 +82,22 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
             print(f"{exo.name}: {note}")
     print(f"{len(outcome.takes)} takes: {args.out}")
     return 0 if outcome.takes else 2
+
+
+def _point(args: argparse.Namespace) -> int:
+    """Solve a fixed camera by a logged point."""
+    from ..calibrate.logged_point import write_camera_from_log
+
+    found = write_camera_from_log(
+        args.recording, args.point, args.out, args.exo_lens, args.offset_s
+    )
+    median, most = found.residual_deg
+    print(
+        f"{args.recording.name}: {100 * found.sd_m:.1f} cm and {found.sd_deg:.2f} degrees (sd) at "
+        f"{found.distance_m:.1f} m; the point is off by {median:.2f} / {most:.2f} degrees (90 %), "
+        f"the log {1000 * found.lag_s:+.0f} ms late (sd {1000 * found.lag_sd_s:.0f}): {args.out}"
+    )
+    return 0
 
 
 def _check(args: argparse.Namespace, progress: Progress) -> int:

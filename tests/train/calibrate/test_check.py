@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 import train_egox
 from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.safe_files import read_json, write_json
+from egox_core.takes import meta_entry
 from egox_core.video import decode_frames, probe_video
 from egox_train.calibrate.check import check_set
 from egox_train.data.robot_clips import write_robots
@@ -53,7 +54,7 @@ def copied(takes: Path, folder: Path, **changes) -> dict:
 
 def poses(take: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read the stated poses of the head camera and of exo."""
-    meta = read_json(take / META)
+    meta = meta_entry(read_json(take / META), take / META)
     return np.array(meta["ego_extrinsics"]), np.array(meta["camera_extrinsics"])
 
 
@@ -77,6 +78,9 @@ def test_a_fault_is_measured_and_mended(takes, tmp_path, fault, capsys):
     else:
         wrong["ego_extrinsics"] = np.concatenate([ego[:1], ego[:1], ego[:-2]])
     copied(takes, tmp_path / "set" / "one", **wrong)
+    if fault == "late":  # in the form of the authors' lists
+        file = tmp_path / "set" / "one" / META
+        write_json(file, {"test_datasets": [{"exo_path": "one/exo.mp4"} | read_json(file)]})
     stated = (tmp_path / "set" / "one" / META).read_bytes()
     (row,) = check_set(tmp_path / "set")
     assert row.wrong and row.sigmas > 3.5

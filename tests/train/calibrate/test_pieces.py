@@ -5,8 +5,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+import train_egox
 from egox_core.cameras import CameraModel, look_at
+from egox_core.safe_files import read_json, write_json
 from egox_train.calibrate.lenses import NAMES, from_colmap, lens_of, to_colmap
+from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
 from egox_train.calibrate.recording import LEAST_PARALLAX, parallax
 from egox_train.calibrate.scale import floor_scale, similarity, upwards
@@ -119,6 +122,65 @@ def test_a_head_that_stands_still_is_no_target():
     assert camera_from_point(LENS, uv[:5], times[:5], carrier, POINT) is None
 
 
+def logged(line: bool, late_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """A gripper's log [N, 6] with pixels of a camera, and that camera's pose."""
+    pose = look_at((1.2, 0.3, 0.9), (0.0, 0.0, 0.2), (0.0, 0.0, 1.0)).numpy()
+    times = np.arange(0, 20, 0.1)
+
+    def places(moments):
+        waves = np.stack([np.sin(0.9 * moments + p) * np.cos(k * moments) for p, k in WAVES], 1)
+        return waves[:, :1] * [0.2, 0.3, 0.1] if line else waves * [0.25, 0.3, 0.2]
+
+    local = places(times + late_s) @ pose[:, :3].T + pose[:, 3]
+    uv = LENS.project(torch.from_numpy(local))[0].numpy()
+    uv += np.random.default_rng(3).normal(size=uv.shape)
+    uv[::7] = np.nan
+    return np.c_[times, places(times), uv], pose
+
+
+WAVES = ((0.0, 0.31), (1.0, 0.47), (2.0, 0.23))
+
+
+def write_log(file, rows):
+    lines = [",".join("" if np.isnan(x) else f"{x:.6f}" for x in row) for row in rows]
+    file.write_text("\n".join(["time_s,x,y,z,u,v", *lines]), "utf-8")
+
+
+def test_a_camera_by_a_robots_gripper(tmp_path, capsys):
+    """By the command: the pose in the robot's world, and how late its log is; what can't be told."""
+    video, table, out = tmp_path / "exo.mp4", tmp_path / "gripper.csv", tmp_path / "camera.json"
+    write_film(video, np.zeros((8, LENS.height, LENS.width, 3), np.uint8), 8, None, "aac")
+    write_json(tmp_path / "lens.json", LENS.to_json())
+    rows, pose = logged(line=False, late_s=0.12)
+    write_log(table, rows)
+    command = ["calibrate", str(video), str(out), "--point", str(table)]
+    lens = ["--exo-lens", str(tmp_path / "lens.json")]
+    assert train_egox.main(command + lens) == 0
+    camera = read_json(out)
+    solved = np.array(camera["camera_extrinsics"])
+    off = -solved[:, :3].T @ solved[:, 3] - [1.2, 0.3, 0.9]
+    turned = Rotation.from_matrix(solved[:, :3] @ pose[:, :3].T).magnitude()
+    assert np.linalg.norm(off) < min(0.01, 3 * camera["sd_m"])
+    assert np.degrees(turned) < min(0.5, 3 * camera["sd_deg"])
+    assert camera["log_late_s"] == pytest.approx(0.12, abs=0.01)
+    assert "the log +12" in capsys.readouterr().out
+    arguments = video, table, tmp_path / "none.json"
+    with refuses("exo-lens: got free; expected a camera's name"):
+        write_camera_from_log(*arguments, "free", None)
+    write_log(table, logged(line=True, late_s=0.0)[0])
+    with refuses("points gripper.csv: got .*; expected 12 or more, of a path"):
+        write_camera_from_log(*arguments, lens[1], 0.0)
+    for text, words in (
+        ("time_s,x,y,z\n0,1,2,3", "got the columns time_s, x, y, z; expected a CSV table"),
+        ("time_s,x,y,z,u,v\n0,1,2,a,4,5", "got z 'a' in line 2; expected a number"),
+        ("time_s,x,y,z,u,v\n1,1,2,3,4,5\n0,1,2,3,4,5", "times that don't rise"),
+    ):
+        table.write_text(text, "utf-8")
+        with refuses(words):
+            write_camera_from_log(*arguments, lens[1], None)
+    assert not (tmp_path / "none.json").exists()
+
+
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_named_lenses_come_back_from_colmap(name):
     lens, _ = lens_of(name, *((448, 448) if name == "aria" else (1920, 1080)))
@@ -135,7 +197,14 @@ def test_a_head_that_turns_without_moving_tells_no_distances():
         places = way_m * np.random.default_rng(1).normal(size=(20, 3))
         poses = {f"ego/{i}.png": np.c_[np.eye(3), -place] for i, place in enumerate(places)}
         still = Structure(
-            w2c=poses, cameras={}, points=points, rows={}, pixels={}, error_px=0.3, without={}
+            w2c=poses,
+            cameras={},
+            points=points,
+            rows={},
+            pixels={},
+            error_px=0.3,
+            without={},
+            longer={},
         )
         assert (parallax(still) > LEAST_PARALLAX) == told
 

@@ -1,0 +1,155 @@
+"""A fixed camera from a point whose places a log knows: a robot's gripper by its joints."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+
+from egox_core.cameras import CameraModel
+from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
+from egox_core.safe_files import write_json
+from egox_core.video import probe_video
+
+from .lenses import lens_of
+from .moving_point import FEWEST, SolvedCamera, camera_from_point
+
+COLUMNS = ("time_s", "x", "y", "z", "u", "v")
+LOGGED_SD_M = 0.002
+"""Of a point that joints tell, along each axis."""
+LAGS_S = np.arange(-1.0, 1.025, 0.05)
+"""Tried, where nobody says how log and video differ."""
+
+
+@frozen
+class PointLog:
+    """A point's path, and where the fixed camera sees it."""
+
+    times_s: np.ndarray  # [N] rising
+    places: np.ndarray  # [N, 3] metres, world
+    uv: np.ndarray  # [N, 2] px of the video, NaN where it isn't seen
+
+
+def read_point_log(file: Path) -> PointLog:
+    """Read a table with the columns ``time_s, x, y, z, u, v``; u and v may be empty.
+
+    Raises:
+        EgoXInputError: no table of these columns, a value that is no number, times that don't rise.
+    """
+    expected = f"a CSV table with the columns {', '.join(COLUMNS)}"
+    fix = "write metres of the robot's world, and pixels of the fixed camera's video"
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            table = csv.DictReader(lines)
+            names = [name.strip() for name in table.fieldnames or ()]
+            table.fieldnames = names
+            rows = list(table) if set(COLUMNS) <= set(names) else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EgoXInputError(
+            f"points {file.name}", got=str(error), expected=expected, fix=fix
+        ) from error
+    if not rows:
+        got = f"the columns {', '.join(names)[:80]}" if names else "an empty file"
+        raise EgoXInputError(f"points {file.name}", got=got, expected=expected, fix=fix)
+    values = np.array(
+        [
+            [_number(row[name], name, number, file) for name in COLUMNS]
+            for number, row in enumerate(rows, start=2)
+        ]
+    )
+    path = values[:, :4]
+    if not np.isfinite(path).all() or (np.diff(path[:, 0]) <= 0).any():
+        raise EgoXInputError(
+            f"points {file.name}",
+            got="a row without time or place, or times that don't rise",
+            expected="time_s, x, y, z in each row, in order of time",
+            fix="leave out such rows",
+        )
+    return PointLog(times_s=path[:, 0], places=path[:, 1:], uv=values[:, 4:])
+
+
+def _number(text: str | None, name: str, line: int, file: Path) -> float:
+    if text is None or not text.strip():
+        return math.nan
+    try:
+        return float(text)
+    except ValueError as error:
+        raise EgoXInputError(
+            f"points {file.name}",
+            got=f"{name} {text[:20]!r} in line {line}",
+            expected="a number, or nothing",
+            fix="write numbers with a point",
+        ) from error
+
+
+def camera_from_log(
+    log: PointLog,
+    camera: CameraModel,
+    offset_s: float | None,  # seconds that the log is later than the video; None: not known
+) -> SolvedCamera | None:
+    """Solve the camera that sees the point; None where it doesn't tell one."""
+    seen = np.isfinite(log.uv).all(axis=1)
+
+    def carrier(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places = [np.interp(moments, log.times_s, axis) for axis in log.places.T]
+        return np.stack(places, axis=1), np.broadcast_to(np.eye(3), (len(moments), 3, 3))
+
+    return camera_from_point(
+        camera,
+        log.uv[seen],
+        log.times_s[seen] + (offset_s or 0.0),
+        carrier,
+        np.zeros(3),
+        lags_s=LAGS_S if offset_s is None else None,
+        offset_sd_m=LOGGED_SD_M,
+    )
+
+
+def write_camera_from_log(
+    video: Path, table: Path, out: Path, exo_lens: str, offset_s: float | None
+) -> SolvedCamera:
+    """Solve the fixed camera of ``video`` and write it with the keys of a take's ``meta.json``.
+
+    Raises:
+        EgoXInputError: the lens isn't known, a table of another form, too few points, a path that
+            doesn't tell the camera.
+    """
+    info, log = probe_video(video), read_point_log(table)
+    lens, free = lens_of("phone" if exo_lens == "free" else exo_lens, info.width, info.height)
+    if free == "lens":
+        raise EgoXInputError(
+            "--exo-lens",
+            got=exo_lens,
+            expected="a camera's name or a JSON file: one point doesn't tell the lens, too",
+            fix="calibrate the lens by a checkerboard, and write it as in docs/own_recordings.md",
+        )
+    found = camera_from_log(log, lens, offset_s)
+    if found is None or not found.solved:
+        known = (
+            f"{int(np.isfinite(log.uv).all(axis=1).sum())} points that tell no camera"
+            if found is None
+            else f"a camera known to {100 * found.sd_m:.0f} cm and {found.sd_deg:.1f} degrees (sd) "
+            f"at {found.distance_m:.1f} m"
+        )
+        raise EgoXInputError(
+            f"points {table.name}",
+            got=known,
+            expected=f"{FEWEST} or more, of a path that fills the picture in all three directions",
+            fix="log a longer run; check that u, v are of this video and x, y, z in metres",
+        )
+    write_json(
+        out,
+        {
+            "camera_intrinsics": lens.intrinsics.tolist(),
+            "camera_extrinsics": found.w2c.tolist(),
+            "exo_camera": lens.to_json(),
+            "sd_m": found.sd_m,
+            "sd_deg": found.sd_deg,
+            "distance_m": found.distance_m,
+            "log_late_s": found.lag_s + (offset_s or 0.0),
+            "log_late_sd_s": found.lag_sd_s,
+            "residual_deg": list(found.residual_deg),
+        },
+    )
+    return found
