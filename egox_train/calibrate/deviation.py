@@ -28,6 +28,10 @@ TOGETHER = 8.0
 """Patches that are off together: each overlaps its neighbours by half, and depth is off slowly."""
 HELD_M = 0.3
 """A shift that is larger is no small one; it keeps the fit from running off."""
+SURE = 3.5
+"""Standard deviations from which on a camera or a clock is called wrong."""
+LEAST_DEG, LEAST_M = 1.0, 0.02
+"""A fault that is smaller doesn't matter."""
 FLOOR_RAD, FLOOR_M = math.radians(0.1), 0.003
 """What the meter itself is off with exact depth."""
 
@@ -183,3 +187,52 @@ def _covariance(
     share = float((weight * strength * depth_off**2).sum() / (weight * strength).sum())
     common = inverse @ np.einsum("nij,ni->j", weighted, by_depth)
     return inverse * variance * TOGETHER + share * np.outer(common, common)
+
+
+def _matrix(value: np.ndarray) -> np.ndarray:  # [6] -> [4, 4]
+    """Give the transform of a deviation's turn and shift."""
+    turn = Rotation.from_rotvec(value[:3]).as_matrix()
+    return np.block([[turn, (turn @ value[3:])[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+
+
+def moved(w2c: np.ndarray, value: np.ndarray) -> np.ndarray:  # [T, 3, 4]
+    """Put a camera's poses where a deviation says that they are."""
+    by = _matrix(value)
+    turned = by[:3, :3] @ w2c
+    turned[:, :, 3] += by[:3, 3]
+    return turned
+
+
+def composed(first: np.ndarray, then: np.ndarray) -> np.ndarray:  # [6]
+    """Give the deviation of two, one after the other."""
+    both = _matrix(then) @ _matrix(first)
+    turn = both[:3, :3]
+    return np.concatenate([Rotation.from_matrix(turn).as_rotvec(), turn.T @ both[:3, 3]])
+
+
+def inverse(value: np.ndarray) -> np.ndarray:  # [6]
+    """Give the way back."""
+    back = np.linalg.inv(_matrix(value))
+    turn = back[:3, :3]
+    return np.concatenate([Rotation.from_matrix(turn).as_rotvec(), turn.T @ back[:3, 3]])
+
+
+def size_of(off: Deviation) -> float:
+    """Compare a turn with a shift: the least of each that matters."""
+    return math.hypot(off.turn_deg / LEAST_DEG, off.shift_m / LEAST_M)
+
+
+def as_exo(off: Deviation, path: CameraTrajectory) -> Deviation:
+    """Turn a deviation of the head camera into that of the exo camera, in exo's own axes."""
+    ego_from_exo = path.ego.upright.seen_from(path.known_exo.upright).mean(0).numpy()
+    left, _, right = np.linalg.svd(ego_from_exo[:, :3])
+    back = (left @ right).T
+    x, y, z = ego_from_exo[:, 3]
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    change = np.block([[back, np.zeros((3, 3))], [-back @ cross, back]])
+    return Deviation(value=change @ off.value, covariance=change @ off.covariance @ change.T)
+
+
+def matters(off: Deviation) -> bool:
+    """Check whether a deviation is large enough to mend."""
+    return off.turn_deg >= LEAST_DEG or off.shift_m >= LEAST_M

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
 
-from egox_core.cameras import CameraModel
+from egox_core.cameras import CameraModel, CameraPath, sensor_from_upright
 from egox_core.progress import Progress
 from egox_core.video import VideoInfo, decode_frames
 
@@ -212,3 +213,9 @@ def poses_at(
     centres = -np.einsum("tji,tj->ti", poses[:, :, :3], poses[:, :, 3])
     where = np.stack([np.interp(moments, times, axis) for axis in centres.T], axis=1)
     return np.concatenate([turns, -turns @ where[:, :, None]], axis=2)
+
+
+def sensor_poses(ego: CameraPath, upright: Tensor) -> Tensor:  # [N, 3, 4]
+    """Turn poses of the upright camera into those of its sensor."""
+    turn = sensor_from_upright(ego.camera.quarter_turns).to(upright)
+    return turn @ upright

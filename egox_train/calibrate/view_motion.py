@@ -50,6 +50,7 @@ class Motion:
 
     lag_s: float  # the poses that belong to a picture are stated so much later
     lag_sd_s: float
+    frame_s: float
     explained: float  # share of the pictures' turns, at that lag
     seen: float  # the pictures' turns against their noise
     mirrored: bool  # what is stated so, explains them
@@ -69,6 +70,11 @@ class Motion:
     def lag_known(self) -> bool:
         """True where pictures and poses turn alike, so that their lag means something."""
         return self.told and self.explained >= SAME and math.isfinite(self.lag_sd_s)
+
+    @property
+    def lag_sigmas(self) -> float:
+        """By how many standard deviations the lag is not chance."""
+        return abs(self.lag_s) / self.lag_sd_s
 
 
 def picture_turns(
@@ -185,6 +191,7 @@ def compare_turns(
     return Motion(
         lag_s=float(lag),
         lag_sd_s=math.hypot(sd, LAG_FLOOR_FRAMES * frame_s),
+        frame_s=frame_s,
         explained=1 - _cost(rest, np.zeros(3)) / max(power, 1e-30),
         seen=math.sqrt(power / 3) / noise,
         mirrored=mirrored,

@@ -102,13 +102,14 @@ def _point(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, progress: Progress) -> int:
     """Print a line for each episode, and exit with 1 if a fault was found."""
-    from ..calibrate.check import check_set, table
+    from ..calibrate.check import check_set
+    from ..calibrate.check_row import table
 
     rows = check_set(args.recording, args.write, progress)
     for line in table(rows):
         print(line)
     wrong_count = sum(row.wrong for row in rows)
-    mended_count = sum(row.wrong and row.mendable for row in rows) if args.write else 0
+    mended_count = sum(row.mendable for row in rows) if args.write else 0
     print(
         f"{wrong_count} of {len(rows)} episodes are wrong"
         + (f", {mended_count} mended" if mended_count else "")

@@ -11,10 +11,10 @@ from egox_core.safe_files import read_json, write_json
 from egox_train.calibrate.lenses import NAMES, from_colmap, lens_of, to_colmap
 from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
-from egox_train.calibrate.recording import LEAST_PARALLAX, parallax
 from egox_train.calibrate.scale import floor_scale, similarity, upwards
 from egox_train.calibrate.sound import RATE, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
+from egox_train.calibrate.world import LEAST_PARALLAX, parallax
 from tests.refusals import refuses
 from tests.train.drawn_recordings import SOUNDS, write_film
 

@@ -1,0 +1,197 @@
+"""One fixed camera of a recording: by pictures where they show enough, by the wearer's head else."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from egox_core.cameras import CameraModel, sensor_from_upright
+from egox_core.trajectory import worn_points
+
+from ..options import CalibrateOptions
+from ..takes.head_files import all_frames, read_keypoints
+from .frames import nearest_frames
+from .lenses import lens_of
+from .moving_point import MOST_DEG, SHARE, SolvedCamera, camera_from_point, residual_deg
+from .picture_sd import picture_sds
+from .pictures import FEWEST_POINTS
+from .recording_files import EGO, ExoFile
+from .results import SolvedExo
+from .sound import Clocks, way_sd_s
+from .world import World, centres
+
+AGREES_DEG = 5.0
+"""90 % of the ears, by the path and the camera by pictures, may be off by so much."""
+EARS = slice(2, 4)  # of a head's points
+ALONE_M = 0.05
+"""A head that moves by less (standard deviation) is no target."""
+SCAN_S, SCAN_STEP_S = 6.0, 0.1
+USUAL_WAY_M = 5.0  # of sound, to a camera whose distance isn't known
+
+
+def solve_exo(
+    exo: ExoFile,
+    world: World,
+    clocks: Clocks | None,
+    lenses: Mapping[str, CameraModel],
+    options: CalibrateOptions,
+) -> SolvedExo:
+    """Find one fixed camera: by pictures where they show enough, by the head else."""
+    whole = exo.info.width, exo.info.height
+    name = f"{exo.name}/still.png"
+    lens = lenses[exo.name].rescale(*whole) if exo.name in lenses else None
+    if lens is None and options.exo_lens not in ("free", "phone", "fisheye"):
+        lens, _ = lens_of(options.exo_lens, *whole)
+    by_head, why = _by_head(exo, world, clocks, lens)
+    if clocks is None and by_head is not None and by_head.solved:
+        clocks = Clocks(
+            offset_s=by_head.lag_s, drift=0.0, sd_s=by_head.lag_sd_s, how="by the head's path"
+        )
+    structure = world.structure
+    count = 0 if structure is None else len(structure.rows.get(name, ()))
+    notes = []
+    shown = f"{count} points by pictures, {FEWEST_POINTS} needed" if count else "not by pictures"
+    if clocks is None:
+        return SolvedExo(
+            name=exo.name,
+            w2c=None,
+            lens=lens,
+            clocks=None,
+            how=f"the clocks' offset is not known: no sound of one moment, and {why}",
+        )
+    if structure is not None and count >= FEWEST_POINTS and lens is not None:
+        pose = world.pose_of(structure.w2c[name])
+        heads = centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
+        distance = float(np.median(np.linalg.norm(heads - centres(pose[None])[0], axis=1)))
+        kind = "phone" if options.exo_lens == "free" else options.exo_lens
+        _, free = lens_of(kind, *whole)
+        sd_units, sd_deg = picture_sds(structure, name, f"{EGO}/", lenses[exo.name], free)
+        sd_m = sd_units * world.from_structure[0]
+        by_scale = 0.0 if world.scale.metres is None else world.scale.sd * distance
+        fits = _ears_off(exo, world, clocks, pose, lens)
+        if fits is not None:
+            notes.append(f"the ears are off by {fits[0]:.1f} / {fits[1]:.1f} degrees (90 %)")
+        if fits is not None and fits[1] > AGREES_DEG:
+            return SolvedExo(
+                name=exo.name,
+                w2c=None,
+                lens=lens,
+                clocks=clocks,
+                how=f"pictures and the wearer's head don't agree ({notes[-1]})",
+            )
+        if sd_m <= SHARE * distance and sd_deg <= MOST_DEG:
+            return SolvedExo(
+                name=exo.name,
+                w2c=pose,
+                lens=lens,
+                clocks=_with_way(clocks, distance),
+                how=f"by pictures, {count} points",
+                sd_m=math.hypot(sd_m, by_scale),
+                sd_deg=sd_deg,
+                distance_m=distance,
+                notes=tuple(notes),
+            )
+        shown = (
+            f"{count} points by pictures tell it to {100 * sd_m / distance:.0f} % of its distance and "
+            f"{sd_deg:.1f} degrees (sd) only"
+        )
+    if by_head is not None and by_head.solved:
+        return SolvedExo(
+            name=exo.name,
+            w2c=by_head.w2c,
+            lens=lens,
+            clocks=_with_way(clocks, by_head.distance_m),
+            how=f"by the wearer's head ({shown})",
+            sd_m=by_head.sd_m,
+            sd_deg=by_head.sd_deg,
+            distance_m=by_head.distance_m,
+            notes=(f"ears off by {by_head.residual_deg[0]:.1f} degrees (median)",),
+        )
+    return SolvedExo(
+        name=exo.name,
+        w2c=None,
+        lens=lens,
+        clocks=clocks and _with_way(clocks, USUAL_WAY_M),
+        how=f"not known: {shown}, and {why}",
+    )
+
+
+def _by_head(
+    exo: ExoFile, world: World, clocks: Clocks | None, lens: CameraModel | None
+) -> tuple[SolvedCamera | None, str]:
+    """Solve a camera by the wearer's ears, or say why it can't be solved."""
+    if exo.keypoints is None:
+        return None, f"there are no key points ({exo.name}_keypoints.json)"
+    if lens is None:
+        return None, "the lens is not known (--exo-lens)"
+    if world.scale.metres is None:
+        return None, "the scale is not known"
+    known = centres(world.w2c[np.isfinite(world.w2c[:, 0, 0])])
+    if np.sqrt(known.var(axis=0).sum()) < ALONE_M:
+        return None, "the head stands still"
+    uv, times = _ears(exo)
+    if not len(uv):
+        return None, "both ears are never seen"
+    if clocks is not None:
+        moments = clocks.ego_s(times)
+        uv, moments = _known_at(world, uv, moments)
+        found = camera_from_point(
+            lens, uv, moments, world.carrier(), ears_middle(), lag_sd_s=max(clocks.sd_s, 0.02)
+        )
+    else:
+        lags = np.arange(-SCAN_S, SCAN_S + SCAN_STEP_S / 2, SCAN_STEP_S)
+        found = camera_from_point(lens, uv, times, world.carrier(), ears_middle(), lags_s=lags)
+    if found is None:
+        return None, "the head's path doesn't tell it"
+    if not found.solved:
+        return found, (
+            f"the head tells it to {100 * found.sd_m:.0f} cm and {found.sd_deg:.1f} degrees (sd) "
+            f"at {found.distance_m:.1f} m only"
+        )
+    return found, ""
+
+
+def ears_middle() -> np.ndarray:  # [3] metres
+    """Find the ears' middle in the upright axes of a camera worn as Aria glasses."""
+    of_sensor = worn_points(torch.eye(3, 4, dtype=torch.float64)[None])[0, EARS].mean(dim=0)
+    return (sensor_from_upright(1).T @ of_sensor).numpy()
+
+
+def _ears(exo: ExoFile) -> tuple[np.ndarray, np.ndarray]:
+    """Find pixels [N, 2] of the ears' middle where both are seen, and their moments [N]."""
+    assert exo.keypoints is not None
+    points = read_keypoints(exo.keypoints, all_frames(exo.info, exo.video))
+    points = points.resized((exo.info.width, exo.info.height))
+    both = points.seen[:, EARS].all(dim=1).numpy()
+    uv = points.uv[:, EARS].mean(dim=1).numpy()[both]
+    return uv, np.asarray(exo.info.times_s)[: len(both)][both]
+
+
+def _known_at(world: World, uv: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave those moments at which the head camera's pose is known."""
+    known = np.isfinite(world.w2c[:, 0, 0])
+    at = nearest_frames(world.times_s, moments)
+    inside = known[at] & (moments >= world.times_s[0]) & (moments <= world.times_s[-1])
+    return uv[inside], moments[inside]
+
+
+def _ears_off(
+    exo: ExoFile, world: World, clocks: Clocks, pose: np.ndarray, lens: CameraModel
+) -> tuple[float, float] | None:
+    if exo.keypoints is None or world.scale.metres is None:
+        return None
+    uv, times = _ears(exo)
+    uv, moments = _known_at(world, uv, clocks.ego_s(times))
+    if len(uv) < 12:
+        return None
+    place, turn = world.carrier()(moments)
+    off = residual_deg(pose, lens, uv, place + turn @ ears_middle())
+    return float(np.median(off)), float(np.percentile(off, 90))
+
+
+def _with_way(clocks: Clocks, distance_m: float) -> Clocks:
+    if not clocks.how.startswith("by sound"):
+        return clocks
+    return replace(clocks, sd_s=math.hypot(clocks.sd_s, way_sd_s(distance_m)))

@@ -1,0 +1,48 @@
+"""Better poses for a take whose stated ones are surely wrong."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from egox_core.file_names import META
+from egox_core.safe_files import read_json, write_json
+from egox_core.takes import MAX_META_BYTES, meta_entry
+from egox_core.video import probe_video
+
+from ..data.sources import list_takes
+from .check_row import Row
+from .deviation import inverse, moved
+from .frames import poses_at, sensor_poses
+
+AS_STATED = "meta_as_stated.json"
+
+
+def mend(row: Row, folder: Path) -> None:
+    """Write better poses into a take's meta.json, with the stated ones kept beside it."""
+    file = folder / META
+    content = read_json(file, META, MAX_META_BYTES)
+    entry = meta_entry(content, file)
+    if not (folder / AS_STATED).exists():
+        shutil.copyfile(file, folder / AS_STATED)
+    (take,) = list_takes(folder, "take", [])
+    ego, exo = take.ego, take.exos[0].exo
+    poses = ego.upright_w2c.numpy()
+    if row.motion is not None and row.lag_s and take.ego_video is not None:
+        times = np.asarray(probe_video(take.ego_video).times_s)
+        times = np.arange(len(poses)) * row.motion.frame_s if len(times) < len(poses) else times
+        times = times[: len(poses)]
+        later = poses_at(times, poses, times + row.lag_s)
+        poses = np.where(np.isfinite(poses), later, poses)
+    off = row.deviation
+    if off is not None and row.displaced:
+        if row.of_exo:
+            stated = exo.upright_w2c.numpy()
+            better = moved(stated, inverse(off.value))
+            entry["camera_extrinsics"] = (better[0] if len(better) == 1 else better).tolist()
+        else:
+            poses = moved(poses, off.value)
+    rows = sensor_poses(ego, torch.from_numpy(poses)).numpy()
+    entry["ego_extrinsics"] = [pose.tolist() if np.isfinite(pose).all() else None for pose in rows]
+    write_json(file, content)

@@ -1,0 +1,56 @@
+"""The files of a recording: a head camera's video, and fixed cameras' with what lies beside them."""
+
+from pathlib import Path
+
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import VIDEO_SUFFIXES
+from egox_core.frozen import frozen
+from egox_core.safe_files import require_folder
+from egox_core.video import VideoInfo, probe_video
+
+EGO, EXO = "ego", "exo"
+
+
+@frozen
+class ExoFile:
+    """A fixed camera's files."""
+
+    name: str
+    video: Path
+    info: VideoInfo
+    keypoints: Path | None
+    depth: Path | None  # metric z depth of its frames
+
+
+def find_files(folder: Path) -> tuple[Path, tuple[ExoFile, ...]]:
+    """Find ``ego`` and ``exo*`` videos of a recording, and ``<exo>_keypoints`` and
+    ``<exo>_depth.npz`` beside them.
+
+    Raises:
+        EgoXInputError: no such folder, one of the two is missing, two of one name.
+    """
+    require_folder(folder, "recording", "a folder with ego.mp4 and exo.mp4")
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+    ego = [p for p in videos if p.stem.lower() == EGO]
+    exo = [p for p in videos if p.stem.lower().startswith(EXO)]
+    if len(ego) != 1 or not exo or len({p.stem.lower() for p in exo}) != len(exo):
+        raise EgoXInputError(
+            f"recording {folder.name}",
+            got=", ".join(p.name for p in videos) or "no video",
+            expected="ego.mp4 of the head camera, and exo.mp4 (or exo1.mp4, exo2.mp4, ...)",
+            fix="rename the videos",
+        )
+    files = []
+    for video in exo:
+        beside = (folder / f"{video.stem}_keypoints{end}" for end in (".json", ".npz", ""))
+        points = next((p for p in beside if p.exists()), None)
+        files.append(
+            ExoFile(
+                name=video.stem,
+                video=video,
+                info=probe_video(video),
+                keypoints=points,
+                depth=depth if (depth := folder / f"{video.stem}_depth.npz").is_file() else None,
+            )
+        )
+    return ego[0], tuple(files)
