@@ -22,19 +22,20 @@ class ProgressLine:
             self.total, self.started, self.first = total, now, max(count - 1, 0)
             self.shown = float("-inf") if self.terminal else now
         self.count = count
-        if count < total and now - self.shown < (0.2 if self.terminal else 15.0):
+        finished = 0 < total <= count
+        if not finished and now - self.shown < (0.2 if self.terminal else 15.0):
             return
         self.shown = now
         rate = (now - self.started) / max(1, count - self.first)
-        time_left = (
-            f", {_span(rate * (total - count))} left"
-            if count < total
-            else f" in {_span(now - self.started)}"
-        )
-        line = f"[{count}/{total}] {stage}{time_left}"
+        if total <= 0:  # nobody knows how much there is
+            line = f"[{count}] {stage}"
+        elif finished:
+            line = f"[{count}/{total}] {stage} in {_span(now - self.started)}"
+        else:
+            line = f"[{count}/{total}] {stage}, {_span(rate * (total - count))} left"
         print(
             f"\r{line:<100}" if self.terminal else line,
-            end="" if self.terminal and count < total else "\n",
+            end="" if self.terminal and not finished else "\n",
             file=sys.stderr,
             flush=True,
         )

@@ -44,3 +44,11 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys):
         "[31/40]",
         "[40/40]",
     ]
+
+
+def test_work_of_unknown_length_is_shown_now_and_then(clock, capsys):
+    line = ProgressLine()
+    for done in range(1, 41):
+        line(done, 0, "seconds")
+        clock[0] += 1.0
+    assert capsys.readouterr().err.splitlines() == ["[16] seconds", "[31] seconds"]
