@@ -1,4 +1,5 @@
-"""Which frames of a source video values belong to: depth maps, poses, masks, hands, key points.
+"""Frames of a source video, and to which of them values belong: depth maps, poses, masks, hands,
+key points.
 
 In: what a reader says of its entries (:class:`Numbering`), and the frames in use. Out: the entry of each
 frame, and one remark that names the reading; or one refusal that says what to declare.

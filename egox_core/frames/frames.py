@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 @frozen
 class Frames:
-    """Frames of a source video, one after the other; equal where all values are.
+    """Frames of a source video, one after the other, equal to others if all values are.
 
     Maps are taken by ``indices``; poses are interpolated at ``times_s``.
 
@@ -57,18 +57,18 @@ class Frames:
 
     @staticmethod
     def of_count(count: int | None) -> Frames:
-        """So many frames of which nothing else is known; None: not even that (:data:`UNSAID`)."""
+        """Make so many frames of which nothing else is known, or :data:`UNSAID` without a count."""
         indices = torch.arange(count or 0)
         return Frames(indices=indices, times_s=indices.double() / UNTIMED_FPS, counted=True)
 
     @staticmethod
     def given(frames: Frames | None) -> Frames:
-        """The frames that a caller names, if any."""
+        """Choose the frames that a caller names, if any."""
         return UNSAID if frames is None else frames
 
     @staticmethod
     def timed(times_s: Tensor, total: int | None = None) -> Frames:  # [T]
-        """Frames one after the other, from the source's first, of which the times are known."""
+        """Make frames of known times, one after the other, from the source's first."""
         return Frames._rated(torch.arange(len(times_s)), torch.as_tensor(times_s), total)
 
     @staticmethod
@@ -79,7 +79,7 @@ class Frames:
 
     @staticmethod
     def stated(indices: object, times_s: object, total: int | None = None) -> Frames:
-        """Frames that a caller numbers and times.
+        """Make frames that a caller numbers and times.
 
         Raises:
             EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
@@ -114,7 +114,7 @@ class Frames:
         return partial(type(self), **values), ()
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Count the frames."""
         return len(self.indices)
 
     @property
@@ -136,7 +136,7 @@ class Frames:
 
     @property
     def numbers(self) -> Tensor | None:  # [T] int64
-        """Indices that somebody said; None: they were counted."""
+        """Indices that somebody stated, or None if the frames were counted."""
         return None if self.counted else self.indices
 
     @property
@@ -145,48 +145,50 @@ class Frames:
         return self.total or self.last + 1
 
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
-        """Some of the frames."""
+        """Select some of the frames."""
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
     def or_those(self, own: Frames) -> Frames:
-        """These frames; where nobody said any, those that a payload has of its own."""
+        """Choose these frames, or a payload's own if nobody said any."""
         return self if len(self) else own
 
     def moments_of(self, own: Frames) -> Frames:
-        """These frames; of a count alone, so many of a payload's own, or all where nobody said any."""
+        """Choose these frames, or so many of a payload's own for a count alone, or all its own if
+        nobody said any."""
         return own.of(slice(len(self) or None)) if self.counted else self
 
     def on(self, clock: Clock, own: Tensor) -> Tensor:  # [N] -> [T] float64
-        """The frames' numbers, or their times; where nobody said any, moments of a payload's own."""
+        """List the frames' numbers or times, or a payload's own moments if nobody said any."""
         moments = self.indices.double() if clock == "index" else self.times_s
         return moments if len(self) else own
 
     def sizes(self, own: Size) -> tuple[Size, Size]:
-        """(Width, height) of the source's picture and of that handed on; a payload's own without."""
+        """Name (width, height) of the source's picture and of that handed on, or else a payload's
+        own."""
         return own, own
 
     def shown(self, exo: Any) -> Any:
-        """An exo camera's path of these frames."""
+        """Give an exo camera's path these frames."""
         return replace(exo, frames=self.bare)
 
     def camera(self, source: Any) -> Any:
-        """The camera of what the frames show, from that of the source's whole picture."""
+        """Derive the camera of what the frames show from that of the source's whole picture."""
         return source
 
     def window(self, whole: Any) -> Any:
-        """What the frames show of a window that shows the source's whole picture."""
+        """Cut a window that shows the source's whole picture down to what the frames show."""
         return whole
 
     def from_zero(self: SomeFrames) -> SomeFrames:
-        """The same moments, numbered one after the other from 0."""
+        """Renumber the same moments one after the other from 0."""
         return replace(self, indices=torch.arange(len(self)))
 
     def of_other_video(self, other: Frames) -> bool:
-        """True where both are of a video's file, and these differ; a copy counts as the same."""
+        """Check whether both are of a video's file, and these differ by more than being a copy."""
         if self.source is None or other.source is None or self.source == other.source:
             return False
-        sizes = [each.stat().st_size for each in (self.source, other.source) if each.is_file()]
+        sizes = [path.stat().st_size for path in (self.source, other.source) if path.is_file()]
         return len(sizes) == 2 and sizes[0] != sizes[1]
 
     def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
@@ -203,14 +205,18 @@ class Frames:
             EgoXInputError: times that differ by over half a frame.
         """
         count = min(len(self), len(other))
-        own, others = (frames.times_s[:count].cpu() for frames in (self, other))
-        near = 0.5 * float(own.diff().median()) if count > 1 else 0.5 / UNTIMED_FPS
-        free = other.counted and (still or abs(float(own[0])) <= near)
-        if self.counted or free or float((own - others).abs().max()) <= near:
+        own_times, other_times = (frames.times_s[:count].cpu() for frames in (self, other))
+        tolerance_s = 0.5 * float(own_times.diff().median()) if count > 1 else 0.5 / UNTIMED_FPS
+        may_differ = other.counted and (still or abs(float(own_times[0])) <= tolerance_s)
+        if (
+            self.counted
+            or may_differ
+            or float((own_times - other_times).abs().max()) <= tolerance_s
+        ):
             return
         raise EgoXInputError(
             f"moments of {what}",
-            got=f"times from {float(own[0]):.3g} s and from {float(others[0]):.3g} s",
+            got=f"times from {float(own_times[0]):.3g} s and from {float(other_times[0]):.3g} s",
             expected="both of the same frames",
             fix="give 'frames' of stages.load_clip to stages.align and stages.path",
         )

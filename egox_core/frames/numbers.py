@@ -49,7 +49,7 @@ class Reading(NamedTuple):
 
 
 def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
-    """The number in each picture's name that changes; 0, 1, 2, … without names.
+    """Find the number in each picture's name that changes, or count 0, 1, 2, … without names.
 
     Raises:
         EgoXInputError: none changes, several do that don't rise together, or folder and file do.
@@ -60,15 +60,15 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     files = {path.name for path in paths}
     folders = {str(path.parent) for path in paths}
     parts = [path.name if len(folders) == 1 else str(path.parent) for path in paths]
-    found = changing_number(parts) if 1 in (len(files), len(folders)) else None
-    if found is None:
+    numbers = changing_number(parts) if 1 in (len(files), len(folders)) else None
+    if numbers is None:
         raise EgoXInputError(
             f"image names of {what}",
             got=f"{names[0]} to {names[-1]}",
             expected="one number that changes",
             fix="number the images of one camera by their frames",
         )
-    return torch.from_numpy(found)
+    return torch.from_numpy(numbers)
 
 
 def place(numbering: Numbering, frames: Frames) -> Placed:
@@ -81,10 +81,10 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
         EgoXInputError: as there and as :func:`.rule.entries_of`; moments that the user declares in
             two ways; names without one number that changes.
     """
-    declared, name = numbering.file_frames != "auto", numbering.what
-    if numbering.times_of_video and declared:
+    is_declared, name = numbering.file_frames != "auto", numbering.what
+    if numbering.times_of_video and is_declared:
         raise states_moments(name, numbering.file_frames)
-    if numbering.every_nth and declared:
+    if numbering.every_nth and is_declared:
         raise EgoXInputError(
             f"frames of {name}",
             got=f"every_nth {numbering.every_nth} and file_frames {numbering.file_frames!r}",
@@ -96,10 +96,10 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
         if frames.counted and len(frames):  # whose times nobody knows
             return Placed(order, order.double(), "index", f"{words}: the first ones are used")
         return Placed(order, numbering.times_s, "seconds", f"{words}: read by time")
-    stated = numbering.numbers is not None
+    has_numbers = numbering.numbers is not None
     if numbering.times_s is not None and not (numbering.every_nth and numbering.names):
         values, clock = numbering.times_s, "seconds"
-    elif stated:
+    elif has_numbers:
         values, clock = numbering.numbers.double(), "index"
     else:
         names = numbering.names or (None,) * numbering.count
@@ -108,18 +108,18 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
     if not len(frames):
         moments = values[order] if clock == "seconds" else torch.arange(len(order)).double()
         return Placed(order, moments, clock, "")
-    if not (stated or declared):
-        named = -1 if numbering.frames_named else 0
-        return place_values(values, frames, name, numbering.every_nth or named)
+    if not (has_numbers or is_declared):
+        default_nth = -1 if numbering.frames_named else 0
+        return place_values(values, frames, name, numbering.every_nth or default_nth)
     entries = entries_of(frames, numbering)
     indices, first = np.unique(frames.indices.numpy(), return_index=True)
-    order = (torch.arange(len(order)) if stated else order)[entries.at]
+    order = (torch.arange(len(order)) if has_numbers else order)[entries.at]
     moments = torch.from_numpy(indices).double()
     return Placed(order[torch.from_numpy(first)], moments, "index", str(entries.remark))
 
 
 def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
-    """Advice for frames that are set beside a form that states the moments of its poses."""
+    """Word the refusal of frames that are set beside a form that states the moments of its poses."""
     return EgoXInputError(
         f"file_frames of {name}",
         got=repr(file_frames),
@@ -142,20 +142,22 @@ def place_values(
     """
     order = numbers.argsort()
     values, total = numbers[order].double().numpy(), frames.total
-    found = [] if (values % 1).any() else list(_numbered(values, frames, every_nth))
-    sure = any(r.fits for r in found) and np.diff(values).min(initial=np.inf) == 1
-    if not (every_nth and found) and not (sure and total):
-        timed = list(_timed(values, frames))
-        found = (
-            [*found, *timed] if total is None else [*timed, *(r for r in found if r.fits)] or found
+    readings = [] if (values % 1).any() else list(_number_readings(values, frames, every_nth))
+    is_sure = any(r.fits for r in readings) and np.diff(values).min(initial=np.inf) == 1
+    if not (every_nth and readings) and not (is_sure and total):
+        timed_readings = list(_time_readings(values, frames))
+        readings = (
+            [*readings, *timed_readings]
+            if total is None
+            else [*timed_readings, *(r for r in readings if r.fits)] or readings
         )
-    best, near = None, {}
-    for reading in sorted(found, key=lambda reading: reading.lost):
-        best = best or reading
-        if reading.lost <= best.lost + 1 + (reading.nth and len(values) >= MANY):
-            near.setdefault(reading.moments.tobytes(), reading)
-    if len(near) != 1 or not best or not best.fits:
-        ways = [f"{r.setting} where {r.words}" for r in [*near.values()][:4]] or [
+    best_reading, near_readings = None, {}
+    for reading in sorted(readings, key=lambda reading: reading.lost):
+        best_reading = best_reading or reading
+        if reading.lost <= best_reading.lost + 1 + (reading.nth and len(values) >= MANY):
+            near_readings.setdefault(reading.moments.tobytes(), reading)
+    if len(near_readings) != 1 or not best_reading or not best_reading.fits:
+        ways = [f"{r.setting} where {r.words}" for r in [*near_readings.values()][:4]] or [
             "every_nth, the frames from number to number, with a minus where the first frame has number 0"
         ]
         raise EgoXInputError(
@@ -165,96 +167,106 @@ def place_values(
             expected="numbers or times that fit in one way: over the whole video, or the frames in use",
             fix=f"set {', or '.join(ways)}; times begin at the video's start",
         )
-    words = best.words + _filled(best, frames, name) + best.note
-    return Placed(order, torch.from_numpy(best.moments), best.clock, words)
+    words = best_reading.words + _gap_note(best_reading, frames, name) + best_reading.note
+    return Placed(order, torch.from_numpy(best_reading.moments), best_reading.clock, words)
 
 
-def _numbered(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
-    used, total = frames.indices.double().numpy(), frames.total or 0
+def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iterator[Reading]:
+    used_numbers, total = frames.indices.double().numpy(), frames.total or 0
     first, last, spare = values[0], values[-1], spare_frames(total)
     step = np.diff(values).min(initial=np.inf)
     bases = (0, 1)[: int(first) + 1]
-    if beyond := first > (total or 1000):  # as Nuke's 1001
+    if is_beyond := first > (total or 1000):  # as Nuke's 1001
         bases = (first,)
     elif every_nth:
         numbers = abs(every_nth) > 1 and not (values % every_nth).any()  # 5, 10 are frames
         bases = (0 if numbers or every_nth < 0 else min(first, 1),)
-    in_use = any(last - base == len(used) - 1 for base in bases)
+    in_use = any(last - base == len(used_numbers) - 1 for base in bases)
     for base in bases:
-        at, end, said = values - base, last - base, f"number {base:g} is the first frame"
+        at, end, base_words = values - base, last - base, f"number {base:g} is the first frame"
         sign = "-" if base < min(first, 1) else ""
         if n := abs(every_nth):
-            other = total and base == first == 1 and last * n < total
-            note = f"; every_nth -{n} where number 0 is" if other else ""
-            yield Reading(said, at * (n if (at % n).any() else 1), note=note)
+            other_fits = total and base == first == 1 and last * n < total
+            note = f"; every_nth -{n} where number 0 is" if other_fits else ""
+            yield Reading(base_words, at * (n if (at % n).any() else 1), note=note)
             continue
-        left = total - 1 - end
-        lost = at[0] // step + abs(left) // step
-        fits = left < spare + step
+        left_over = total - 1 - end
+        lost_count = at[0] // step + abs(left_over) // step
+        covers_used = left_over < spare + step
         if not total:
-            lost = float((~np.isin(used, at)).sum())
-            fits = at[0] <= used.min() and left <= -1 - used.max()
-        elif beyond:
-            fits = left == 0
-        if exact := at[0] == used.min() and end == used.max():
-            lost, fits = 0.0, True
-        if exact or not total or -left <= spare * (base == first):
-            yield Reading(said, at, lost, fits, f"every_nth {sign}1")
-        if end == len(used) - 1:
-            named = f"image names {used[0]:g} to {used[-1]:g}"
-            yield Reading(f"{said} in use", used[at.astype(int)], at[0], True, named)
-        alone = ""
-        if at[0] <= used.min() and end >= used.max():
-            alone = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
+            lost_count = float((~np.isin(used_numbers, at)).sum())
+            covers_used = at[0] <= used_numbers.min() and left_over <= -1 - used_numbers.max()
+        elif is_beyond:
+            covers_used = left_over == 0
+        if is_exact := at[0] == used_numbers.min() and end == used_numbers.max():
+            lost_count, covers_used = 0.0, True
+        allowed_over = spare if base == first else 0
+        if is_exact or not total or -left_over <= allowed_over:
+            yield Reading(base_words, at, lost_count, covers_used, f"every_nth {sign}1")
+        if end == len(used_numbers) - 1:
+            name_words = f"image names {used_numbers[0]:g} to {used_numbers[-1]:g}"
+            yield Reading(
+                f"{base_words} in use", used_numbers[at.astype(int)], at[0], True, name_words
+            )
+        alone_note = ""
+        if at[0] <= used_numbers.min() and end >= used_numbers.max():
+            alone_note = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
         for n in range(2, int(total / max(end, 2)) + 2):
-            lost = math.ceil(total / n) - 1 - end
-            if lost == 0 or (lost > 0 and not in_use):
-                words, setting = f"{said}, and one in {n} has a pose", f"every_nth {sign}{n}"
-                yield Reading(words, at * n, lost + at[0], lost == 0, setting, alone, True)
+            lost_count = math.ceil(total / n) - 1 - end
+            if lost_count == 0 or (lost_count > 0 and not in_use):
+                words, setting = f"{base_words}, and one in {n} has a pose", f"every_nth {sign}{n}"
+                yield Reading(
+                    words, at * n, lost_count + at[0], lost_count == 0, setting, alone_note, True
+                )
 
 
-def _timed(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
-    used, total, rate = frames.times_s.numpy(), frames.total, frames.rate
-    end, near = (total - 1) / rate if total else used.max(), 0.51 / rate
-    whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
+def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
+    used_times, total, rate = frames.times_s.numpy(), frames.total, frames.rate
+    end, tolerance_s = (total - 1) / rate if total else used_times.max(), 0.51 / rate
+    are_whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
 
     def reading(words: str, at: np.ndarray) -> Reading:
-        lost = 0.0 if total else float((abs(used[:, None] - at).min(1) > near).sum())
-        return Reading(words, at, lost, clock="seconds")
+        lost_count = (
+            0.0 if total else float((abs(used_times[:, None] - at).min(1) > tolerance_s).sum())
+        )
+        return Reading(words, at, lost_count, clock="seconds")
 
-    if values[0] == 0 and values[-1] == 1 and abs(end - 1) > near:
+    if values[0] == 0 and values[-1] == 1 and abs(end - 1) > tolerance_s:
         yield reading("times as shares of the video", values * end)
     for unit in UNITS:
-        counted = whole and (step == 1 or np.ptp(values) <= (total or MOST_FRAMES))
-        if counted and step * unit < near:
+        are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MOST_FRAMES))
+        if are_numbers and step * unit < tolerance_s:
             continue  # numbers of frames
         at = values * unit
-        covers = at[0] <= used.min() + near and at[-1] >= used.max() - near
-        inside = at[0] >= -near and (not total or at[-1] <= end + near)
-        if unit == 1 and inside and not whole and (total or covers):
+        covers_used = (
+            at[0] <= used_times.min() + tolerance_s and at[-1] >= used_times.max() - tolerance_s
+        )
+        inside = at[0] >= -tolerance_s and (not total or at[-1] <= end + tolerance_s)
+        if unit == 1 and inside and not are_whole and (total or covers_used):
             yield reading("times from the video's start", at)
             return
-        if unit < 1 and inside and covers:
+        if unit < 1 and inside and covers_used:
             yield reading(f"times by {unit:g} s from the video's start", at)
             return
         for origin in (0.0, values[0]):
             at = (values - origin) * unit
-            if abs(at[-1] - end) <= near:
+            if abs(at[-1] - end) <= tolerance_s:
                 yield reading(f"times by {unit:g} s from {origin:.10g}", at)
-            if origin and abs(at[-1] - np.ptp(used)) <= near:
+            if origin and abs(at[-1] - np.ptp(used_times)) <= tolerance_s:
                 words = f"times by {unit:g} s from {origin:.10g}, where the frames begin"
-                yield reading(words, at + used.min())
+                yield reading(words, at + used_times.min())
 
 
-def _filled(reading: Reading, frames: Frames, name: str) -> str:
-    """A note on the frames in use between two poses that have none of their own."""
-    numbered = reading.clock == "index"
-    used = (frames.indices if numbered else frames.times_s).double().numpy()
-    known, second = reading.moments, frames.rate if numbered else 1.0
-    after = np.searchsorted(known, used).clip(0, len(known) - 1)
-    low, high = known[after - 1], known[after]  # before the first pose: no gap, and refused later
-    filled = np.minimum(used - low, high - used) > 0.5 * second / frames.rate
-    gap = ((high - low) * filled).max() / second
+def _gap_note(reading: Reading, frames: Frames, name: str) -> str:
+    """Note how many frames in use lie between two poses and have none of their own."""
+    is_numbered = reading.clock == "index"
+    used_moments = (frames.indices if is_numbered else frames.times_s).double().numpy()
+    pose_moments, second = reading.moments, frames.rate if is_numbered else 1.0
+    next_poses = np.searchsorted(pose_moments, used_moments).clip(0, len(pose_moments) - 1)
+    low = pose_moments[next_poses - 1]
+    high = pose_moments[next_poses]  # before the first pose: no gap, and refused later
+    filled_mask = np.minimum(used_moments - low, high - used_moments) > 0.5 * second / frames.rate
+    gap = ((high - low) * filled_mask).max() / second
     if gap > MAX_GAP_S:
         raise EgoXInputError(
             f"frames of {name}",
@@ -262,5 +274,7 @@ def _filled(reading: Reading, frames: Frames, name: str) -> str:
             expected=f"at most {MAX_GAP_S:g} s between two poses",
             fix="register more images, or use frames before or after the gap",
         )
-    count = int(filled.sum())
-    return f"; {count} of {len(used)} frames have no pose and are interpolated" * (count > 0)
+    count = int(filled_mask.sum())
+    if count == 0:
+        return ""
+    return f"; {count} of {len(used_moments)} frames have no pose and are interpolated"

@@ -24,7 +24,7 @@ FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
 
 @frozen
 class Numbering:
-    """What a reader says of its entries' frames, and what the user does."""
+    """Statements of a reader, and of the user, about the frames of a file's entries."""
 
     what: str  # names the entries in remarks and errors
     count: int
@@ -44,7 +44,7 @@ class Numbering:
     sparse: bool = False
 
     def declared(self, file_frames: FileFrames) -> "Numbering":
-        """The same, with what the user declares."""
+        """Add what the user declares."""
         return replace(self, file_frames=file_frames)
 
 
@@ -56,31 +56,35 @@ class Entries(NamedTuple):
 
 
 def entries_of(frames: Frames, numbering: Numbering) -> Entries:
-    """The entry of each frame, and the reading in words.
+    """Find the entry of each frame, and describe the reading in words.
 
     Raises:
         EgoXInputError: entries that may be of other frames, or that the frames in use lack.
     """
-    declared, count, total = numbering.file_frames, numbering.count, frames.total
-    check_choice("file_frames", declared, FILE_FRAMES, "leave it at auto where unsure")
-    whole = total is not None and abs(count - total) <= spare_frames(total)
-    if numbering.numbers is not None and not (whole and _counts(numbering.numbers, frames)):
+    declaration, count, total = numbering.file_frames, numbering.count, frames.total
+    check_choice("file_frames", declaration, FILE_FRAMES, "leave it at auto where unsure")
+    fits_source = total is not None and abs(count - total) <= spare_frames(total)
+    if numbering.numbers is not None and not (fits_source and _counts(numbering.numbers, frames)):
         return _by_number(frames, numbering)
     if numbering.sparse and numbering.numbers is None:
         frames = frames.of(slice(count))
-    used, reaches, words = len(frames), frames.last < count, f"{count} entries"
+    used_count, reaches, words = len(frames), frames.last < count, f"{count} entries"
     if total not in (None, count):
         words += f" for {total} frames"
-    if count == used and (declared == "in use" or (declared == "auto" and numbering.in_memory)):
-        return _read(numbering, slice(used), f"{words}: one for each frame in use")
-    if reaches and declared == "source":
+    if count == used_count and (
+        declaration == "in use" or (declaration == "auto" and numbering.in_memory)
+    ):
+        return _read(numbering, slice(used_count), f"{words}: one for each frame in use")
+    if reaches and declaration == "source":
         return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
-    if reaches and declared == "auto":
-        if whole or (total is None and not numbering.in_memory):
+    if reaches and declaration == "auto":
+        if fits_source or (total is None and not numbering.in_memory):
             return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
-        near = numbering.in_memory and (total is None or count - used <= spare_frames(used))
-        if near and frames.last == used - 1:  # in use, and one per frame of the source
-            return _read(numbering, slice(used), f"{words}: the first {used} are used")
+        is_near = numbering.in_memory and (
+            total is None or count - used_count <= spare_frames(used_count)
+        )
+        if is_near and frames.last == used_count - 1:  # in use, and one per frame of the source
+            return _read(numbering, slice(used_count), f"{words}: the first {used_count} are used")
     raise _refusal(frames, numbering, "")
 
 
@@ -92,21 +96,24 @@ def _counts(numbers: Tensor, frames: Frames) -> bool:
 
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     numbers = torch.as_tensor(numbering.numbers).cpu()
-    used, total = frames.indices.to(numbers), frames.total
+    used_numbers, total = frames.indices.to(numbers), frames.total
     span = f", numbered {int(numbers.min())} to {int(numbers.max())}"
-    exact = torch.equal(numbers, used)
+    is_exact = torch.equal(numbers, used_numbers)
     order = numbers.argsort(stable=True)
-    rising = numbers[order]
-    beyond = total is not None and int(rising[-1]) >= total
-    twice = not exact and bool((rising.diff() == 0).any())
-    at = torch.searchsorted(rising, used).clamp(max=len(rising) - 1)
-    there = rising[at] == used
-    lacks = not numbering.sparse and not bool(there.all())
-    if lacks or twice or beyond or (numbering.file_frames == "in use" and not exact):
-        raise _refusal(frames, numbering, span + ", some twice" * twice)
+    sorted_numbers = numbers[order]
+    is_beyond = total is not None and int(sorted_numbers[-1]) >= total
+    has_twice = not is_exact and bool((sorted_numbers.diff() == 0).any())
+    at = torch.searchsorted(sorted_numbers, used_numbers).clamp(max=len(sorted_numbers) - 1)
+    found_mask = sorted_numbers[at] == used_numbers
+    has_gaps = not numbering.sparse and not bool(found_mask.all())
+    if has_gaps or has_twice or is_beyond or (numbering.file_frames == "in use" and not is_exact):
+        twice_text = ", some twice" if has_twice else ""
+        raise _refusal(frames, numbering, span + twice_text)
     video = "" if total in (None, numbering.count) else f" for {total} frames"
     words = f"{numbering.count} entries{video}{span}: read by number"
-    return _read(numbering, slice(len(used)) if exact else order[at].where(there, -1), words)
+    return _read(
+        numbering, slice(len(used_numbers)) if is_exact else order[at].where(found_mask, -1), words
+    )
 
 
 def _read(numbering: Numbering, at: slice | Tensor, words: str) -> Entries:
@@ -116,7 +123,7 @@ def _read(numbering: Numbering, at: slice | Tensor, words: str) -> Entries:
 def _refusal(frames: Frames, numbering: Numbering, span: str) -> EgoXInputError:
     total, last = frames.total, frames.last
     in_use = f"{len(frames)}, the frames in use ({int(frames.indices.min())} to {last})"
-    each = "one for each of the source's"
+    one_each = "one for each of the source's"
     if span:
         expected, fix = (
             f"the numbers of {in_use}",
@@ -127,14 +134,14 @@ def _refusal(frames: Frames, numbering: Numbering, span: str) -> EgoXInputError:
     elif numbering.file_frames == "in use":
         expected, fix = in_use, "make it of the very frames in use, or set file_frames to 'auto'"
     elif numbering.in_memory:
-        expected = f"{in_use}, or {each}"
+        expected = f"{in_use}, or {one_each}"
         fix = "make it of the very frames in use, or set file_frames to 'source' where entry i is frame i"
     else:
-        expected = each
+        expected = one_each
         fix = (
             "make it of every frame of this video, or set file_frames: 'source' where entry i is "
             "frame i, 'in use' where it is the i-th of the frames in use"
         )
     video = "" if total is None else f" for a video of {total} frames ({frames.rate:g} a second)"
-    got = f"{numbering.count} frames{span}{video}"
-    return EgoXInputError(numbering.what, got=got, expected=expected, fix=fix)
+    entries_text = f"{numbering.count} frames{span}{video}"
+    return EgoXInputError(numbering.what, got=entries_text, expected=expected, fix=fix)
