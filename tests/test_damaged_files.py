@@ -503,7 +503,7 @@ def test_damaged_files_are_refused_in_our_words(reader, intact_files, tmp_path):
         ("mask", "egox_train.takes.mask_files._array_header"),
         ("meta", "egox_core.takes.meta.validate_w2c"),
         ("trajectory", "egox_core.exchange.blender._camera_of"),
-        ("keypoints", "egox_core.trajectory.head_payloads._seen"),
+        ("keypoints", "egox_core.trajectory.head_payloads._hide_far_points"),
         ("egoexo4d", "egox_train.data.egoexo4d._ego_poses"),
         ("weights", "egox_core.wan.weights._is_entry"),
     ],

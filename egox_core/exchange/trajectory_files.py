@@ -22,7 +22,7 @@ from ..trajectory import (
     flags_at,
     has_w2c,
     keyframe_track,
-    with_looks,
+    turn_to_looks,
 )
 from ..types import CameraTrajectory, TakeNotes
 from ..video import video_mark
@@ -171,7 +171,7 @@ def parse_trajectory(
     times = _numbers(content["times_s"], f"times_s of {name}")
     ego = CameraPath(lens=camera, w2c=w2c, world="unknown")
     track = PoseTrack(w2c=ego.w2c, moments=times, clock="seconds", name=name, constant=ego.stands)
-    track = with_looks(
+    track = turn_to_looks(
         track,
         _timed_looks(content.get("looks") or [], times, name),
         direction(content.get("up"), f"up of {name}"),

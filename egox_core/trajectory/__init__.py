@@ -20,6 +20,6 @@ from .keyframes import (
     has_w2c,
     keyframe_track,
     of_any_sensor,
-    with_looks,
+    turn_to_looks,
 )
 from .path import PoseTrack, adapted, flags_at, placed_track, resample, trajectory_of_array

@@ -95,7 +95,7 @@ class Up:
         return self.within_deg <= KNOWN_DEG
 
     def text(self) -> str:
-        """One remark for people."""
+        """Write one remark for people."""
         sources = " and ".join(self.evidence) or "nothing"
         if not self.known:
             return f"where up is isn't known: by {sources} within {self.within_deg:.0f} degrees"
@@ -114,50 +114,53 @@ def find_up(
     surfaces = [(_planes(depth), depth.exo.w2c[0, 2, :3]) for depth in depths]
 
     def rate(at: Tensor, step: float) -> dict[str, Tensor]:  # [N, 3], their distance -> [N] each
-        rated = {"the exo camera's level": _by_exos(at, exos, step)} if exos else {}
+        ratings_there = {"the exo camera's level": _by_exos(at, exos, step)} if exos else {}
         if ego is not None:
-            rated["the head's path"] = _by_head(at, ego)
+            ratings_there["the head's path"] = _by_head(at, ego)
         if any(planes for planes, _ in surfaces):
-            by_depth = [_by_surfaces(at, planes, ahead, step) for planes, ahead in surfaces]
-            rated["floor, tables and walls"] = torch.stack(by_depth).sum(0)
-        return rated
+            by_depth = [
+                _by_surfaces(at, planes, camera_forward, step)
+                for planes, camera_forward in surfaces
+            ]
+            ratings_there["floor, tables and walls"] = torch.stack(by_depth).sum(0)
+        return ratings_there
 
     directions, areas = _sphere()
     ratings = rate(directions, STEP)
     left = sum(ratings.values(), torch.zeros(len(directions), dtype=torch.float64))
     parts, outside = [], torch.ones(len(directions), dtype=torch.bool)
     for _ in range(PEAKS):
-        best = directions[int(left.argmax())]
-        close = (directions @ best) > math.cos(math.radians(NEAR_DEG))
-        left, disc, disc_areas, step = left.masked_fill(close, -math.inf), *_disc(best)
-        alone = torch.stack(
-            [disc @ other < math.cos(math.radians(NEAR_DEG)) for other, _ in parts]
+        peak = directions[int(left.argmax())]
+        close_mask = (directions @ peak) > math.cos(math.radians(NEAR_DEG))
+        left, disc, disc_areas, step = left.masked_fill(close_mask, -math.inf), *_disc(peak)
+        own_mask = torch.stack(
+            [disc @ other_peak < math.cos(math.radians(NEAR_DEG)) for other_peak, _ in parts]
             or [disc[:, 0] < 2]
         ).all(0)
-        outside &= ~close
-        parts.append((best, (disc[alone], disc_areas[alone], rate(disc[alone], step))))
+        outside &= ~close_mask
+        parts.append((peak, (disc[own_mask], disc_areas[own_mask], rate(disc[own_mask], step))))
     directions = torch.cat((directions[outside], *(part[0] for _, part in parts)))
     areas = torch.cat((areas[outside], *(part[1] for _, part in parts)))
     ratings = {
-        name: torch.cat((rated[outside], *(part[2][name] for _, part in parts)))
-        for name, rated in ratings.items()
+        name: torch.cat((rating[outside], *(part[2][name] for _, part in parts)))
+        for name, rating in ratings.items()
     }
     direction, within = _answer(directions, areas, ratings)
     evidence = []
     for name in ratings:
-        others = {other: rated for other, rated in ratings.items() if other != name}
-        if _answer(directions, areas, others, direction)[1] > 1.2 * within:
+        other_ratings = {other: rating for other, rating in ratings.items() if other != name}
+        if _answer(directions, areas, other_ratings, direction)[1] > 1.2 * within:
             evidence.append(name)
     if _may_have_axis(exos, ego):
         axis, chance = _axis(rate, areas, ratings)
-        off = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
-        if chance > (0.5 if off <= AXIS_DEG else SHARE):
+        angle_deg = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
+        if chance > (0.5 if angle_deg <= AXIS_DEG else SHARE):
             name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
             direction, evidence = axis, [*evidence, f"the world's axis {name}"]
             within = AXIS_ERROR_DEG
             if chance < SHARE:
-                rest = (SHARE - chance) / (1 - chance)
-                within = _answer(directions, areas, ratings, axis, rest)[1]
+                rest_share = (SHARE - chance) / (1 - chance)
+                within = _answer(directions, areas, ratings, axis, rest_share)[1]
     return Up(direction=direction, within_deg=within, evidence=tuple(evidence or ratings))
 
 
@@ -177,13 +180,14 @@ def up_of_scene(
 
 
 def _may_have_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
-    """Tell whether an axis of the world may be up: they are no camera's, no form forbids it."""
+    """Check whether an axis of the world may be up, because its cameras' form allows it and no
+    camera's own axes are the world's."""
     cameras = [*exos, *([] if ego is None else [ego])]
-    own = torch.eye(3, dtype=torch.float64)
+    identity = torch.eye(3, dtype=torch.float64)
     return all(
         camera.gravity
         and camera.world == "take"
-        and float((camera.w2c[:, :, :3] - own).abs().amax((1, 2)).min()) > SAME_POSE
+        and float((camera.w2c[:, :, :3] - identity).abs().amax((1, 2)).min()) > SAME_POSE
         for camera in cameras
     )
 
@@ -191,15 +195,17 @@ def _may_have_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
 def _axis(
     rate: Callable[[Tensor, float], dict[str, Tensor]], areas: Tensor, ratings: dict[str, Tensor]
 ) -> tuple[Tensor, float]:
-    """The likeliest world axis [3], and its chance among all axes and all other directions."""
-    one = torch.eye(3, dtype=torch.float64)
-    axes = torch.cat((one, -one))
-    along = sum(rate(axes, 0.0).values(), torch.zeros(6, dtype=torch.float64))
-    other = sum(ratings.values(), areas.log()).logsumexp(0) - math.log(4 * math.pi)
-    along = along + math.log(GRAVITY_WORLDS / 6)
-    every = torch.cat((along, other[None] + math.log(1 - GRAVITY_WORLDS))).logsumexp(0)
-    best = int(along.argmax())
-    return axes[best], float((along[best] - every).exp())
+    """Find the likeliest world axis [3], and its chance among all axes and all other directions."""
+    identity = torch.eye(3, dtype=torch.float64)
+    axes = torch.cat((identity, -identity))
+    axis_ratings = sum(rate(axes, 0.0).values(), torch.zeros(6, dtype=torch.float64))
+    other_rating = sum(ratings.values(), areas.log()).logsumexp(0) - math.log(4 * math.pi)
+    axis_ratings = axis_ratings + math.log(GRAVITY_WORLDS / 6)
+    total = torch.cat((axis_ratings, other_rating[None] + math.log(1 - GRAVITY_WORLDS))).logsumexp(
+        0
+    )
+    best_axis = int(axis_ratings.argmax())
+    return axes[best_axis], float((axis_ratings[best_axis] - total).exp())
 
 
 def _answer(
@@ -209,25 +215,26 @@ def _answer(
     direction: Tensor | None = None,
     share: float = SHARE,
 ) -> tuple[Tensor, float]:
-    """(the likeliest direction, degrees around it, or the given one, that hold that share)."""
+    """Find the likeliest direction, or take the given one, and the degrees around it that hold that
+    share."""
     total = sum(ratings.values(), areas.log())
     chance = (total - total.max()).exp()
     chance = chance / chance.sum()
     if direction is None:
-        near = directions @ directions[int((total - areas.log()).argmax())] > math.cos(
+        near_mask = directions @ directions[int((total - areas.log()).argmax())] > math.cos(
             math.radians(NEAR_DEG)
         )
-        mean = (chance[near, None] * directions[near]).sum(0)
+        mean = (chance[near_mask, None] * directions[near_mask]).sum(0)
         direction = mean / mean.norm()
-    apart = (directions @ direction).clamp(-1, 1).acos()
-    order = apart.argsort()
+    angles = (directions @ direction).clamp(-1, 1).acos()
+    order = angles.argsort()
     place = int((chance[order].cumsum(0) >= share).int().argmax())
-    return direction, math.degrees(float(apart[order][place]))
+    return direction, math.degrees(float(angles[order][place]))
 
 
 @cache
 def _sphere() -> tuple[Tensor, Tensor]:  # [N, 3] unit, [N] areas
-    """Directions that cover the sphere evenly."""
+    """List directions that cover the sphere evenly."""
     count = torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5
     z = 1 - 2 * count / DIRECTIONS
     turn = math.pi * (1 + math.sqrt(5)) * count
@@ -237,47 +244,48 @@ def _sphere() -> tuple[Tensor, Tensor]:  # [N, 3] unit, [N] areas
 
 
 def _disc(middle: Tensor) -> tuple[Tensor, Tensor, float]:  # [N, 3] unit, [N] areas, their distance
-    """Directions within NEAR_DEG of one."""
+    """List directions within NEAR_DEG of one."""
     radius = math.tan(math.radians(NEAR_DEG))
     side = torch.linspace(-radius, radius, FINE, dtype=torch.float64)
     x, y = torch.meshgrid(side, side, indexing="ij")
     inside = x.square() + y.square() <= radius**2
     helper = torch.eye(3, dtype=torch.float64)[int(middle.abs().argmin())]
-    across = torch.linalg.cross(middle, helper)
-    across = across / across.norm()
-    over = torch.linalg.cross(middle, across)
-    at = middle + x[inside][:, None] * across + y[inside][:, None] * over
-    far = at.norm(dim=-1, keepdim=True)
+    side_x = torch.linalg.cross(middle, helper)
+    side_x = side_x / side_x.norm()
+    side_y = torch.linalg.cross(middle, side_x)
+    at = middle + x[inside][:, None] * side_x + y[inside][:, None] * side_y
+    lengths = at.norm(dim=-1, keepdim=True)
     step = float(side[1] - side[0])
-    return at / far, step**2 / far[:, 0] ** 3, step
+    return at / lengths, step**2 / lengths[:, 0] ** 3, step
 
 
 def _normal(off: Tensor, sigma: float) -> Tensor:
-    """Density of an angle, against that of any direction."""
+    """Compute the density of an angle, against that of any direction."""
     return (-0.5 * (off / sigma).square()).exp() * (2 / (sigma * math.sqrt(2 * math.pi)))
 
 
 def _by_exos(at: Tensor, exos: Sequence[CameraPath], step: float) -> Tensor:  # [N, 3] -> [N]
-    rated = at.new_zeros(len(at))
-    for right, down, ahead, weight in _axes_of(exos):
+    rating = at.new_zeros(len(at))
+    for right, down, forward, weight in _axes_of(exos):
         level = sum(
             share * _normal((at @ right).asin(), math.hypot(sigma, step / 2))
             for share, sigma in EXO_LEVEL
         )
-        pitch = (at @ ahead).clamp(-1, 1).asin()
-        above = at @ down < 0
-        usual = (1 - OVERHEAD) * _normal(pitch - EXO_PITCH[0], EXO_PITCH[1]) + OVERHEAD
-        rated = rated + weight * (level * usual * above + NO_EXO).log()
-    return rated
+        pitch = (at @ forward).clamp(-1, 1).asin()
+        above_mask = at @ down < 0
+        pitch_rating = (1 - OVERHEAD) * _normal(pitch - EXO_PITCH[0], EXO_PITCH[1]) + OVERHEAD
+        rating = rating + weight * (level * pitch_rating * above_mask + NO_EXO).log()
+    return rating
 
 
 def _axes_of(exos: Sequence[CameraPath]) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
-    """Axes [3] of each picture in the world, and how much each counts: a camera of many frames as one."""
+    """Yield the axes [3] of each picture in the world, and how much each counts: a camera of many
+    frames as one."""
     for exo in exos:
         w2c = exo.w2c if exo.lens is None else exo.upright_w2c
         frames = sample_frames(len(w2c), DEPTH_FRAMES)
-        for right, down, ahead in w2c[frames, :, :3]:
-            yield right, down, ahead, 1 / len(frames)
+        for right, down, forward in w2c[frames, :, :3]:
+            yield right, down, forward, 1 / len(frames)
 
 
 def _by_head(at: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [N]
@@ -288,11 +296,11 @@ def _by_head(at: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [N]
     roll = (at @ poses[:, 0].T).clamp(-1, 1).asin()
     pitch = (at @ poses[:, 2].T).clamp(-1, 1).asin().mean(-1)
     mean, spread = roll.mean(-1), roll.var(-1, correction=0)
-    steady = (-0.5 * (count - 1) * (spread / HEAD_ROLL[1] ** 2 - 1).clamp_min(0)).exp()
+    steadiness = (-0.5 * (count - 1) * (spread / HEAD_ROLL[1] ** 2 - 1).clamp_min(0)).exp()
     level = _normal(mean, math.hypot(HEAD_ROLL[0], HEAD_ROLL[1] / math.sqrt(count)))
-    above = at @ poses[:, 1].mean(0) < 0
-    upright = level * steady * _normal(pitch - HEAD_PITCH[0], HEAD_PITCH[1]) * above
-    return ((1 - LYING) * upright + LYING).log()
+    above_mask = at @ poses[:, 1].mean(0) < 0
+    upright_rating = level * steadiness * _normal(pitch - HEAD_PITCH[0], HEAD_PITCH[1]) * above_mask
+    return ((1 - LYING) * upright_rating + LYING).log()
 
 
 def _by_surfaces(
@@ -301,8 +309,9 @@ def _by_surfaces(
     ahead: Tensor,  # [3] of the camera that saw them
     step: float,
 ) -> Tensor:  # [N]
-    """Planes that stand or are level, under each slant that a wrong depth may have given all of them."""
-    rated = []
+    """Rate planes that stand or are level, under each slant that a wrong depth may have given all
+    of them."""
+    ratings = []
     for share, slant, gap in _slants():
         of_planes = at.new_full((len(at),), math.log(share))
         for plane in planes:
@@ -311,17 +320,17 @@ def _by_surfaces(
             sigma = math.hypot(plane.sigma, step / 2, gap / 2)
             level = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
             standing = _normal(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
-            sure = SURE * plane.share / (plane.share + SMALL)
+            certainty = SURE * plane.share / (plane.share + SMALL)
             facing = torch.where(cosine > 0, FLOOR, CEILING)
-            of_planes = of_planes + (sure * (facing * level + standing) + 1 - sure).log()
-        rated.append(of_planes)
-    return torch.stack(rated).logsumexp(0)
+            of_planes = of_planes + (certainty * (facing * level + standing) + 1 - certainty).log()
+        ratings.append(of_planes)
+    return torch.stack(ratings).logsumexp(0)
 
 
 @cache
 def _slants() -> tuple[tuple[float, float, float], ...]:
-    """Slants of all surfaces of a depth towards its camera (a tangent), closer around none: (share, slant,
-    distance to the next)."""
+    """List slants of all surfaces of a depth towards its camera (a tangent), closer around none:
+    (share, slant, distance to the next)."""
     run = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
     scale = 3 * max(sigma for _, sigma in SLANT) / math.sinh(5)
     slants, gaps = scale * run.sinh(), scale * run.cosh() * (10 / (SLANTS - 1))
@@ -340,7 +349,7 @@ class Plane:
 
 
 def _planes(depth: DepthVideo) -> list[Plane]:
-    """The directions that most of the surface faces: floor and tables, each wall."""
+    """Find the directions that most of the surface faces: floor and tables, each wall."""
     normals, areas = [torch.zeros(0, 3, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
     width, height = depth.exo.camera.stored_size
     step = max(1, width // (PATCHES * PATCH_PX))
@@ -363,47 +372,50 @@ def _planes(depth: DepthVideo) -> list[Plane]:
         votes = (-(1 - candidates @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
         middle, width = candidates[int(votes.argmax())], math.radians(SAME_DEG)
         for _ in range(6):
-            off2 = 2 * (1 - normal @ middle).clamp_min(0)
-            weight = area * (-0.5 * off2 / width**2).exp()
+            square_angles = 2 * (1 - normal @ middle).clamp_min(0)
+            weight = area * (-0.5 * square_angles / width**2).exp()
             middle = (weight[:, None] * normal).sum(0)
             middle = middle / middle.norm()
-            spread = float((weight * off2).sum() / weight.sum()) ** 0.5
+            spread = float((weight * square_angles).sum() / weight.sum()) ** 0.5
             width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
-        taken = normal @ middle > math.cos(max(3 * width, math.radians(SAME_DEG)))
-        share = float((area * taken).sum())
+        taken_mask = normal @ middle > math.cos(max(3 * width, math.radians(SAME_DEG)))
+        share = float((area * taken_mask).sum())
         if share < LEAST_SHARE:
             break
-        alone = max(1.0, SURFACES * share)
-        sigma = math.sqrt(spread**2 / alone + math.radians(LEAST_DEG) ** 2)
+        surface_count = max(1.0, SURFACES * share)
+        sigma = math.sqrt(spread**2 / surface_count + math.radians(LEAST_DEG) ** 2)
         planes.append(Plane(normal=middle, sigma=sigma, share=share))
-        area = area.masked_fill(taken, 0.0)
+        area = area.masked_fill(taken_mask, 0.0)
     return planes
 
 
 def _patches(rays: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:  # [H, W, 3], [H, W]
-    """(normals [P, 3] in the camera's axes, areas [P]) where a plane explains a patch.
+    """Fit planes to patches: normals [P, 3] in the camera's axes and areas [P] of those that a
+    plane explains.
+
+    Inverse depth of a plane is linear in the rays to z = 1.
 
     Inverse depth of a plane is linear in the rays to z = 1.
     """
     count = PATCH_PX**2
 
     def blocks(values: Tensor) -> Tensor:  # [H, W, C] -> [P, 16, C]
-        high, wide = (side // PATCH_PX * PATCH_PX for side in values.shape[:2])
-        cut = values[:high, :wide].reshape(
-            high // PATCH_PX, PATCH_PX, wide // PATCH_PX, PATCH_PX, -1
+        height, width = (side // PATCH_PX * PATCH_PX for side in values.shape[:2])
+        cut = values[:height, :width].reshape(
+            height // PATCH_PX, PATCH_PX, width // PATCH_PX, PATCH_PX, -1
         )
         return cut.transpose(1, 2).reshape(-1, count, values.shape[-1])
 
     ray, inverse = blocks(rays), blocks(1 / z[..., None])
-    whole = (inverse.isfinite() & (inverse > 0)).all(1)[:, 0] & ray.isfinite().all(-1).all(-1)
-    ray, inverse = ray[whole], inverse[whole]
+    whole_mask = (inverse.isfinite() & (inverse > 0)).all(1)[:, 0] & ray.isfinite().all(-1).all(-1)
+    ray, inverse = ray[whole_mask], inverse[whole_mask]
     if not len(ray):
         return ray.new_zeros(0, 3), ray.new_zeros(0)
     plane = torch.linalg.lstsq(ray, inverse, driver="gelsd").solution
-    off = (ray @ plane - inverse).norm(dim=1) / inverse.norm(dim=1)
+    residuals = (ray @ plane - inverse).norm(dim=1) / inverse.norm(dim=1)
     normal = -plane[..., 0] / plane[..., 0].norm(dim=-1, keepdim=True)
     facing = -(normal * ray.mean(1)).sum(-1) / ray.mean(1).norm(dim=-1)
-    flat = (off[:, 0] < FLAT) & (facing > 0.1)
+    flat = (residuals[:, 0] < FLAT) & (facing > 0.1)
     area = (1 / inverse.mean(1)[:, 0]).square() / facing.clamp_min(0.1)
     normal, area = normal[flat], area[flat]
     if len(area):

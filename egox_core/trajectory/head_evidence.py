@@ -44,7 +44,10 @@ STRAY_M, STRAY_FRAMES = (
 
 @frozen
 class Evidence:
-    """One clip's. World axes, metres; P is the five points of the head, NaN where nothing is known."""
+    """Evidence of one clip.
+
+    World axes, metres. P is the five points of the head, NaN where nothing is known.
+    """
 
     origin: np.ndarray  # [T, 3] exo camera centres
     rays: np.ndarray  # [T, P, 3] unit
@@ -73,7 +76,11 @@ class ExoView:
     up: Sequence[float] | None  # x, y, z of the world
 
     def surface_reach(self, frame: int, uv: np.ndarray, radius_px: float) -> float:
-        """Metres along the ray of a pixel to the visible surface of the wearer round it; NaN where depth shows none.
+        """Measure the metres along a pixel's ray to the visible surface of the wearer round it, NaN
+        where depth shows none.
+
+        It is the median inside the mask. Without a mask the near half counts: who stands
+        before a wall is nearer than it.
 
         The median inside the mask. Without a mask the near half counts: who stands before a wall is nearer than it.
         """
@@ -90,11 +97,11 @@ class ExoView:
         if len(values) == 0:
             return float("nan")
         z = float(np.median(values) if self.mask is not None else np.quantile(values, 0.3))
-        ray, seen = self.exo.camera.unproject(torch.from_numpy(uv).double())
-        return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
+        ray, in_lens = self.exo.camera.unproject(torch.from_numpy(uv).double())
+        return z / float(ray[2]) if bool(in_lens) and float(ray[2]) > 0.05 else float("nan")
 
     def poses(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(world_from_exo rotations [T, 3, 3], centres [T, 3]).
+        """Compute world_from_exo rotations [T, 3, 3] and the camera's centres [T, 3].
 
         Raises:
             EgoXInputError: a moving camera with fewer poses than frames.
@@ -105,7 +112,7 @@ class ExoView:
 
 
 def world_up(view: ExoView) -> Up:
-    """Upwards in the world, as given or as camera and surfaces tell it."""
+    """Find upwards in the world, as given or as camera and surfaces tell it."""
     exo = view.exo
     if view.up is not None:
         return Up(direction=direction(view.up, "up"), within_deg=0.0, evidence=("its input",))
@@ -118,30 +125,31 @@ def world_up(view: ExoView) -> Up:
 
 
 def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
-    """Everything but the head's middle, for which one must know where it is (:func:`with_middle`)."""
+    """Collect everything but the head's middle, for which one must know where it is
+    (:func:`with_middle`)."""
     count, uv = len(points.uv), points.uv.double()
     rotation, origin = view.poses(count)
     rays, inside = view.exo.camera.unproject(uv)
-    beside, _ = view.exo.camera.unproject(uv + torch.tensor([1.0, 0.0]))
-    pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
-    seen = (points.seen & inside).numpy()
+    next_rays, _ = view.exo.camera.unproject(uv + torch.tensor([1.0, 0.0]))
+    pixel = (rays - next_rays).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
+    seen_mask = (points.seen & inside).numpy()
     world_rays = np.einsum("tij,tnj->tni", rotation, torch.where(inside[..., None], rays, 0.0))
-    distance = rough_distance(world_rays, seen)
-    seen &= ~strays(origin, world_rays * distance[:, None, None], seen)[:, None]
+    distance = rough_distance(world_rays, seen_mask)
+    seen_mask &= ~strays(origin, world_rays * distance[:, None, None], seen_mask)[:, None]
     heads = slice(len(HEAD_POINTS))
-    seen, pixel, scores = seen[:, heads], pixel[:, heads], points.scores[:, heads].numpy()
-    reach = np.full(seen.shape, np.nan)
+    seen_mask, pixel, scores = seen_mask[:, heads], pixel[:, heads], points.scores[:, heads].numpy()
+    surface_m = np.full(seen_mask.shape, np.nan)
     if view.depth_m is not None:
-        for t, point in zip(*np.nonzero(seen), strict=True):
+        for t, point in zip(*np.nonzero(seen_mask), strict=True):
             radius = PATCH_M / max(distance[t], 0.3) / pixel[t, point]
-            reach[t, point] = view.surface_reach(int(t), uv[t, point].numpy(), radius)
+            surface_m[t, point] = view.surface_reach(int(t), uv[t, point].numpy(), radius)
     sigma = np.hypot(POINT_M / distance[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
     return Evidence(
         origin=origin,
         rays=world_rays[:, heads],
-        sigma=np.where(seen, sigma, np.inf),
-        reach=reach,
-        scores=np.where(seen, np.clip(scores, 0, 1), 0.0),
+        sigma=np.where(seen_mask, sigma, np.inf),
+        reach=surface_m,
+        scores=np.where(seen_mask, np.clip(scores, 0, 1), 0.0),
         middle=np.full(count, np.nan),
         distance=distance,
         times_s=times_s,
@@ -150,19 +158,20 @@ def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
 
 
 def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """[T] bool: the points [T, P, 3] lie elsewhere than just before and just after, as if on somebody else."""
-    there, result = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
-    place = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in there])
-    for i in range(1, len(there) - 1):
+    """Mark frames [T] whose points [T, P, 3] lie elsewhere than just before and just after, as if
+    on somebody else."""
+    seen_frames, stray_mask = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
+    place = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in seen_frames])
+    for i in range(1, len(seen_frames) - 1):
         sides = np.stack(
             [
                 np.median(place[max(i - STRAY_FRAMES, 0) : i], axis=0),
                 np.median(place[i + 1 : i + 1 + STRAY_FRAMES], axis=0),
             ]
         )
-        off = np.linalg.norm(place[i] - [*sides, sides.mean(0)], axis=-1)
-        result[there[i]] = off.min() > STRAY_M
-    return result
+        distances = np.linalg.norm(place[i] - [*sides, sides.mean(0)], axis=-1)
+        stray_mask[seen_frames[i]] = distances.min() > STRAY_M
+    return stray_mask
 
 
 EYE_EAR = float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2))
@@ -179,7 +188,8 @@ LENGTHS = {  # between points, metres
 
 
 def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """[T] metres: from the size at which the points appear; between frames that tell nothing, of those that do.
+    """Estimate metres [T] from the size at which the points appear, and interpolate frames whose
+    points tell nothing.
 
     A head turns its lengths away from the camera, so the nearest answer counts; the median over a second or so before
     and after takes out profiles, in which hidden points are made up, and what single detections are off by.
@@ -188,20 +198,20 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
     for (first, second), length in LENGTHS.items():
         a, b = POINTS.index(first), POINTS.index(second)
         angle = np.linalg.norm(rays[:, a] - rays[:, b], axis=-1)
-        far = np.where(
+        distances = np.where(
             seen[:, a] & seen[:, b] & (angle > 1e-4), length / np.maximum(angle, 1e-4), np.nan
         )
         nearest = (
-            np.fmin(nearest, far)
+            np.fmin(nearest, distances)
             if length > INTERPUPILLARY
-            else np.where(np.isfinite(nearest), nearest, far)
+            else np.where(np.isfinite(nearest), nearest, distances)
         )
-    wide = np.pad(nearest, SIZE_FRAMES, constant_values=np.nan)
-    values = row_medians(sliding_window_view(wide, 2 * SIZE_FRAMES + 1))
-    known = np.nonzero(np.isfinite(values))[0]
-    if not len(known):
+    padded = np.pad(nearest, SIZE_FRAMES, constant_values=np.nan)
+    values = row_medians(sliding_window_view(padded, 2 * SIZE_FRAMES + 1))
+    known_frames = np.nonzero(np.isfinite(values))[0]
+    if not len(known_frames):
         return np.full(len(values), 2.5)  # one point alone in all frames: a room's usual distance
-    return np.clip(np.interp(np.arange(len(values)), known, values[known]), 0.3, 30.0)
+    return np.clip(np.interp(np.arange(len(values)), known_frames, values[known_frames]), 0.3, 30.0)
 
 
 def with_middle(
@@ -219,23 +229,24 @@ def with_middle(
     exo_rotation, origin = view.poses(len(place))
     local = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
     uv, valid = view.exo.camera.project(torch.from_numpy(local))
-    beside, _ = view.exo.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
+    side_uv, _ = view.exo.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
     middle = np.full(len(place), np.nan)
     for t in range(len(place)):
         if bool(valid[t]) and local[t, 2] > 0.2 and evidence.seen[t].any():
-            radius = 0.35 * float((uv[t] - beside[t]).norm())
+            radius = 0.35 * float((uv[t] - side_uv[t]).norm())
             middle[t] = view.surface_reach(t, uv[t].numpy(), radius)
     return replace(evidence, middle=middle)
 
 
 def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
-    """(evidence without surfaces behind the head, frames with nothing else, frames with any surface).
+    """Remove surfaces behind the head from the evidence, and count the frames with nothing else,
+    and with any surface.
 
     A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
     a mirrored head that hides the point would go without its cost.
     """
-    near = np.fmin.reduce(evidence.reach, axis=1)
-    wall = near > WALL_RATIO * evidence.distance
-    behind = wall[:, None] | (evidence.reach > near[:, None] + HEAD_DEPTH_M)
-    trusted = replace(evidence, reach=np.where(behind, np.nan, evidence.reach))
-    return trusted, int(wall.sum()), int(np.isfinite(near).sum())
+    nearest_m = np.fmin.reduce(evidence.reach, axis=1)
+    wall_mask = nearest_m > WALL_RATIO * evidence.distance
+    behind_mask = wall_mask[:, None] | (evidence.reach > nearest_m[:, None] + HEAD_DEPTH_M)
+    trusted_evidence = replace(evidence, reach=np.where(behind_mask, np.nan, evidence.reach))
+    return trusted_evidence, int(wall_mask.sum()), int(np.isfinite(nearest_m).sum())

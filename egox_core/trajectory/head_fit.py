@@ -92,42 +92,42 @@ class _Model:
     """Residuals of single frames [T, M], in standard deviations."""
 
     def __init__(self, evidence: Evidence, noise: float) -> None:
-        self.evidence, self.noise, seen = evidence, noise, evidence.seen
-        rays = np.where(seen[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
+        self.evidence, self.noise, seen_mask = evidence, noise, evidence.seen
+        rays = np.where(seen_mask[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
         helper = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
         first = unit(np.cross(rays, helper))
         self.tangents = np.stack([first, np.cross(rays, first)], axis=-2)  # [T, P, 2, 3]
         self.point = 1 / (evidence.sigma * noise)
         surface = np.isfinite(evidence.reach).any(1)
-        by_size = ~surface & seen.any(1)
+        by_size = ~surface & seen_mask.any(1)
         self.far_weight = np.where(by_size, 1 / (DISTANCE_SHARE * evidence.distance), 0.0)
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
         # surface an observation of its own, the head would turn until points and middle agree with it.
         self.habit, self.depth_habit = (
             np.sqrt(habit_weight(telling, evidence.times_s))
-            for telling in (np.full(len(seen), True), surface | np.isfinite(evidence.middle))
+            for telling in (np.full(len(seen_mask), True), surface | np.isfinite(evidence.middle))
         )
 
     def residuals(self, heads: _Heads) -> np.ndarray:
         rotation, place, shape = heads
         from_camera, e = place - self.evidence.origin, self.evidence
         at = placed_points(rotation, from_camera, shape)
-        across = np.einsum("tpki,tpi->tpk", self.tangents, unit(at))
+        off_ray = np.einsum("tpki,tpi->tpk", self.tangents, unit(at))
         # Depth tells where the head is, not how it is turned: models melt heads flat.
         # What is seen over a point that looks away is the head's other side.
-        hidden = turned_shares(rotation, at)[1]
-        gaps = np.where(hidden < 0.5, np.linalg.norm(at, axis=-1) - e.reach, np.nan)
+        hidden_shares = turned_shares(rotation, at)[1]
+        gaps = np.where(hidden_shares < 0.5, np.linalg.norm(at, axis=-1) - e.reach, np.nan)
         gap = np.nan_to_num(row_medians(gaps))  # a wall behind one point moves it little
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
-        look = np.einsum("tji,tj->ti", rotation, unit(centre))
-        half = np.exp(shape[0]) / np.linalg.norm(look / HEAD_HALF, axis=-1)
+        exo_direction = np.einsum("tji,tj->ti", rotation, unit(centre))
+        half = np.exp(shape[0]) / np.linalg.norm(exo_direction / HEAD_HALF, axis=-1)
         middle = np.nan_to_num(np.linalg.norm(centre, axis=-1) - half - e.middle)
         up = e.up.direction.numpy()
         lean = np.stack([rotation[..., axis] @ up for axis in (2, 0)], axis=-1)  # pitch, roll
         lean = np.arcsin(np.clip(lean, -1, 1)) - np.radians([NORMAL_GAZE_DEG, 0])
         return np.column_stack(
             [
-                (across * self.point[..., None]).reshape(len(at), -1),
+                (off_ray * self.point[..., None]).reshape(len(at), -1),
                 self.depth_habit * gap / SURFACE_M,
                 self.depth_habit * middle / HEAD_SURFACE_M,
                 (np.linalg.norm(from_camera, axis=-1) - e.distance) * self.far_weight,
@@ -136,17 +136,20 @@ class _Model:
         )
 
     def jacobian(self, heads: _Heads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(residuals, derivatives by pose [T, M, 6] and by shape [T, M, 7]), robust ones already weighted."""
+        """Compute residuals, and their derivatives by pose [T, M, 6] and by shape [T, M, 7], robust
+        ones already weighted."""
         base, e = self.residuals(heads), self.evidence
         steps = STEP * np.eye(POSE + len(SHAPE_SIGMA))
-        moved = (self.residuals(heads.moved(step[:POSE], step[POSE:])) for step in steps)
-        slopes = np.stack([(after - base) / STEP for after in moved], axis=-1)
+        moved_residuals = (self.residuals(heads.moved(step[:POSE], step[POSE:])) for step in steps)
+        slopes = np.stack(
+            [(residuals_after - base) / STEP for residuals_after in moved_residuals], axis=-1
+        )
         weight = np.ones_like(base)
         points = np.linalg.norm(base[:, :OF_POINTS].reshape(len(base), -1, 2), axis=-1)
         at = placed_points(heads.rotation, heads.place - e.origin, heads.shape)
-        off = points / np.maximum(self.point, 1e-9) * e.distance[:, None]
+        off_m = points / np.maximum(self.point, 1e-9) * e.distance[:, None]
         share = in_sight(*turned_shares(heads.rotation, at))
-        true, made_up = likelihoods(e, off[:, None], share[:, None], e.distance)
+        true, made_up = likelihoods(e, off_m[:, None], share[:, None], e.distance)
         honest = np.sqrt(true / (true + made_up))[:, 0] / np.sqrt(1 + (points / CAUCHY) ** 2)
         weight[:, :OF_POINTS] = honest.repeat(2, axis=1)
         weight[:, OF_POINTS:ROBUST] = 1 / np.sqrt(1 + (base[:, OF_POINTS:ROBUST] / CAUCHY) ** 2)
@@ -155,19 +158,24 @@ class _Model:
 
 
 def _noise(model: _Model, heads: _Heads) -> float:
-    """Size of the points' errors, in units of the first assumption.
+    """Estimate the size of the points' errors, in units of the first assumption.
+
+    Only what a pose leaves over tells: three points always fit. Some frames' worth of the
+    assumption stays in.
 
     Only what a pose leaves over tells: three points always fit. Some frames' worth of the assumption stays in.
     """
     residuals = model.residuals(heads)[:, :OF_POINTS].reshape(-1, len(HEAD_POINTS), 2)
     squares = np.minimum((residuals**2).sum(-1), 9.0)
-    over = np.maximum(2 * model.evidence.seen.sum(1) - POSE, 0)
-    now = squares[over > 0].sum() * model.noise**2
-    return float(np.clip(np.sqrt((NOISE_FRAMES + now) / (NOISE_FRAMES + over.sum())), *NOISE_SPAN))
+    surplus = np.maximum(2 * model.evidence.seen.sum(1) - POSE, 0)
+    error_sum = squares[surplus > 0].sum() * model.noise**2
+    return float(
+        np.clip(np.sqrt((NOISE_FRAMES + error_sum) / (NOISE_FRAMES + surplus.sum())), *NOISE_SPAN)
+    )
 
 
 def _advance(model: _Model, heads: _Heads) -> _Heads:
-    """One step of Gauss and Newton, its rotations no longer than 30 degrees."""
+    """Take one step of Gauss and Newton, with rotations of at most 30 degrees."""
     residual, by_pose, by_shape = model.jacobian(heads)
     count = len(residual)
     blocks = np.einsum("tmi,tmj->tij", by_pose, by_pose) + 1e-9 * np.eye(POSE)
@@ -192,11 +200,15 @@ def _advance(model: _Model, heads: _Heads) -> _Heads:
     if np.isfinite(model.evidence.reach).any():
         sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
         stiff[0] = 1 / (sigma**2 + (heads.shape[0] / CAUCHY) ** 2)
-    mixed = np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1)
-    own = np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff)
-    own_right = -np.einsum("tmi,tm->i", by_shape, residual) - heads.shape * stiff
-    solved = scipy.sparse.linalg.spsolve(normal, np.column_stack([right.reshape(-1), mixed]))
-    shape = np.linalg.solve(own - mixed.T @ solved[:, 1:], own_right - mixed.T @ solved[:, 0])
+    pose_by_shape = np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1)
+    shape_normal = np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff)
+    shape_right = -np.einsum("tmi,tm->i", by_shape, residual) - heads.shape * stiff
+    solved = scipy.sparse.linalg.spsolve(
+        normal, np.column_stack([right.reshape(-1), pose_by_shape])
+    )
+    shape = np.linalg.solve(
+        shape_normal - pose_by_shape.T @ solved[:, 1:], shape_right - pose_by_shape.T @ solved[:, 0]
+    )
     poses = (solved[:, 0] - solved[:, 1:] @ shape).reshape(-1, POSE)
     longest = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
     share = min(1.0, np.radians(30) / longest)

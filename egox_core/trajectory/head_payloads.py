@@ -39,7 +39,7 @@ def openpose_people(
     # One dictionary per frame, in order.
     frames: Any,
 ) -> People:
-    """Everybody in POSE_KEYPOINT.
+    """Read everybody in POSE_KEYPOINT.
 
     Raises:
         EgoXInputError: another form, no canvas, canvases of several sizes.
@@ -99,7 +99,7 @@ def _openpose_person(person: Any, source: str) -> Person | None:
 
 
 def mhr_people(payload: Any) -> People:
-    """Everybody in MHR_POSE_DATA.
+    """Read everybody in MHR_POSE_DATA.
 
     Raises:
         EgoXInputError: another form, a key missing.
@@ -107,12 +107,12 @@ def mhr_people(payload: Any) -> People:
     source = "pose (MHR)"
     frames, size = _keys(payload, ("frames", "image_size"), source)
     picture = _picture(_array(size, f"image_size of {source}", -1)[::-1], source)
-    there = [
+    persons = [
         [p for p in _listed(frame, source) if _somebody(p, source)]
         for frame in _listed(frames, source)
     ]
-    people = tuple(tuple(_mhr_person(p, picture, source) for p in frame) for frame in there)
-    _check_projection([p for frame in there for p in frame], picture, source)
+    people = tuple(tuple(_mhr_person(p, picture, source) for p in frame) for frame in persons)
+    _check_projection([p for frame in persons for p in frame], picture, source)
     return People(frames=people, picture=picture, source=source)
 
 
@@ -122,7 +122,7 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
     Raises:
         EgoXInputError: image points of a picture of another size, a translation that is added twice.
     """
-    found = []
+    fits = []
     for person in people:
         if person.get("pred_keypoints_2d") is None:
             continue
@@ -130,17 +130,17 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
         solid = solid + _array(person["pred_cam_t"], source, 3)
         count = min(len(uv), len(solid))
         uv, solid = uv[:count], solid[:count]
-        known = np.isfinite(np.hstack((uv, solid))).all(1) & (solid[:, 2] > 0)
-        uv, rays = uv[known], solid[known, :2] / solid[known, 2:]
-        spread = np.square(off := rays - rays.mean(0)).sum()
-        if known.sum() >= LEAST_POINTS and spread > 0:
-            focal = (off * uv).sum() / spread
-            stated = person.get("focal_length")
-            share = 1.0 if stated is None else focal / np.mean(_array(stated, source))
-            found.append((share, *(uv.mean(0) - focal * rays.mean(0)) * 2 / size))
-    if not found:
+        known_mask = np.isfinite(np.hstack((uv, solid))).all(1) & (solid[:, 2] > 0)
+        uv, rays = uv[known_mask], solid[known_mask, :2] / solid[known_mask, 2:]
+        spread = np.square(offsets := rays - rays.mean(0)).sum()
+        if known_mask.sum() >= LEAST_POINTS and spread > 0:
+            focal = (offsets * uv).sum() / spread
+            stated_focal = person.get("focal_length")
+            share = 1.0 if stated_focal is None else focal / np.mean(_array(stated_focal, source))
+            fits.append((share, *(uv.mean(0) - focal * rays.mean(0)) * 2 / size))
+    if not fits:
         return
-    zoom, *middle = np.median(found, axis=0)
+    zoom, *middle = np.median(fits, axis=0)
     if max(abs(np.log(np.maximum((zoom, *middle), 1e-3)))) > MOST_OFF:
         width, height = (side * part for side, part in zip(size, middle, strict=True))
         raise EgoXInputError(
@@ -164,9 +164,9 @@ def _somebody(person: Any, source: str) -> bool:
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
-    given, middle = _keys(person, ("pred_keypoints_3d", "pred_cam_t"), source)
+    keypoints, middle = _keys(person, ("pred_keypoints_3d", "pred_cam_t"), source)
     rows = list(MHR_POINTS.values())
-    solid = _points(given, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
+    solid = _points(keypoints, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
     solid = solid + _array(middle, f"pred_cam_t of {source}", 3)
     metres, flat = solid[rows], person.get("pred_keypoints_2d")
     if flat is not None:
@@ -191,9 +191,9 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
         )
     rigid, face = metres[: len(HEAD_POINTS)], person.get("pred_face_keypoints_3d")
     if face is not None:
-        more = _points(face, 3, len(HEAD_POINTS), f"pred_face_keypoints_3d of {source}")
-        rigid = np.concatenate([rigid, more])
-    return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid, solid[MHR_HANDS])
+        face_points = _points(face, 3, len(HEAD_POINTS), f"pred_face_keypoints_3d of {source}")
+        rigid = np.concatenate([rigid, face_points])
+    return Person(*_hide_far_points(uv, np.full(len(rows), 0.9)), metres, rigid, solid[MHR_HANDS])
 
 
 def _keys(given: Any, keys: tuple[str, str], source: str) -> tuple[Any, ...]:
@@ -210,7 +210,7 @@ def _keys(given: Any, keys: tuple[str, str], source: str) -> tuple[Any, ...]:
 
 
 def _listed(entries: Any, source: str) -> Iterable[Any]:
-    """Entries of a list; one alone stands for a list of one."""
+    """List entries, one alone standing for a list of one."""
     entries = [] if entries is None else [entries] if isinstance(entries, Mapping) else entries
     if not isinstance(entries, Sequence | np.ndarray) or getattr(entries, "ndim", 1) == 0:
         raise EgoXInputError(
@@ -225,10 +225,10 @@ def _array(
     # Without it, the array keeps its shape.
     *shape: int,
 ) -> np.ndarray:
-    """Numbers as float64, whether they came as lists, numpy or torch (on any device)."""
+    """Convert numbers to float64, whether they came as lists, numpy or torch (on any device)."""
     with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):
-        given = values.detach().cpu() if isinstance(values, Tensor) else values
-        numbers = np.asarray(given, dtype=float)
+        array = values.detach().cpu() if isinstance(values, Tensor) else values
+        numbers = np.asarray(array, dtype=float)
         return numbers.reshape(shape) if shape else numbers
 
 
@@ -245,7 +245,7 @@ def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N,
 
 
 def _picture(size: Any, source: str) -> tuple[int, int]:
-    """(width, height) px."""
+    """Check the width and height in px."""
     sides = _array(size, f"image size of {source}", 2)
     if not (sides >= 1).all() or not (sides <= MAX_SIDE).all():
         raise EgoXInputError(
@@ -257,7 +257,7 @@ def _picture(size: Any, source: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
-def _seen(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points without a place, or far off every picture, are not seen."""
-    there = np.all(np.abs(uv) <= 16 * MAX_SIDE, 1)
-    return np.where(there[:, None], uv, 0.0), np.where(there, scores, 0.0)
+def _hide_far_points(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mark points without a place, or far off every picture, as not seen."""
+    near_mask = np.all(np.abs(uv) <= 16 * MAX_SIDE, 1)
+    return np.where(near_mask[:, None], uv, 0.0), np.where(near_mask, scores, 0.0)

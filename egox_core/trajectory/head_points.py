@@ -80,8 +80,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
                 fix="run the detector on the cropped frames in use, not on the source video",
             )
         points = points.resized(size)
-    seen = points.seen
-    if not bool(seen[:, : len(HEAD_POINTS)].any()):
+    seen_mask = points.seen
+    if not bool(seen_mask[:, : len(HEAD_POINTS)].any()):
         raise EgoXInputError(
             points.source,
             got="no person in any frame",
@@ -90,8 +90,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             "its picture, or place the head in the pose editor",
         )
     shares = points.uv / torch.tensor(size)
-    outside = ((shares < -0.5) | (shares > 1.5)).any(-1) & seen
-    if float(outside.sum()) > 0.5 * float(seen.sum()):
+    outside = ((shares < -0.5) | (shares > 1.5)).any(-1) & seen_mask
+    if float(outside.sum()) > 0.5 * float(seen_mask.sum()):
         raise EgoXInputError(
             points.source,
             got="most points far outside the image",
@@ -142,9 +142,11 @@ def choose_person(
     mask: Tensor | None = None,  # [T, h, w] bool, whose; any size of the picture's shape
     like: HeadPoints | None = None,  # the same person's by another detector
 ) -> HeadPoints:
-    """One person out of those that a detector saw: the mask's, the one who is seen ``like`` that by another detector,
-    or the one that has ``index``, followed from there by place. Where nobody is chosen and no frame shows two, whoever
-    is there.
+    """Choose one person out of those that a detector saw.
+
+    It is the mask's, the one who is seen ``like`` that by another detector, or the one that has
+    ``index``, followed from there by place. Where nobody is chosen and no frame shows two,
+    whoever is there.
 
     Raises:
         EgoXInputError: several and none chosen, an index that nobody has, nobody in any frame; a mask, or points of
@@ -158,40 +160,44 @@ def choose_person(
             expected="the wearer in some frames",
             fix="lower the detector's threshold, or place the head in the pose editor",
         )
-    for name, other in (
+    for name, entries in (
         ("mask of the wearer", mask),
         ("other keypoints", None if like is None else like.uv),
     ):
-        if other is not None and len(other) != count:
+        if entries is not None and len(entries) != count:
             raise EgoXInputError(
                 name,
-                got=f"{len(other)} frames",
+                got=f"{len(entries)} frames",
                 expected=f"{count}, as {source}",
                 fix="make both from the frames in use",
             )
     if mask is not None:
-        persons = _by_mask(people, mask)
+        persons = _persons_in_mask(people, mask)
     elif like is not None:
-        persons = _alike(people, like.resized(people.picture))
+        persons = _persons_like(people, like.resized(people.picture))
     elif index is not None:
-        persons = _followed(people, index)
+        persons = _follow_person(people, index)
     elif people.most == 1:  # a cut may put the one anywhere
         persons = [frame[0] if frame else None for frame in people.frames]
     else:
-        several = sum(len(frame) > 1 for frame in people.frames)
+        crowded_frames = sum(len(frame) > 1 for frame in people.frames)
         raise EgoXInputError(
             source,
-            got=f"up to {people.most} people, several in {several} of {count} frames",
+            got=f"up to {people.most} people, several in {crowded_frames} of {count} frames",
             expected="one person, or a choice of the wearer",
             fix="choose a person by number (0 is the first), or give a mask of the wearer",
         )
     shared = min((len(person.rigid) for person in persons if person), default=0)
-    nobody = Person(
+    no_person = Person(
         np.zeros((len(POINTS), 2)), np.zeros(len(POINTS)), rigid=np.full((shared, 3), np.nan)
     )
-    there = [p._replace(rigid=p.rigid[:shared]) if p else nobody for p in persons]
-    uv, scores, *more = (torch.from_numpy(np.stack(each)) for each in zip(*there, strict=True))
-    metres, rigid, hands = (each if bool(each.isfinite().any()) else None for each in more)
+    persons_or_none = [p._replace(rigid=p.rigid[:shared]) if p else no_person for p in persons]
+    uv, scores, *optional = (
+        torch.from_numpy(np.stack(column)) for column in zip(*persons_or_none, strict=True)
+    )
+    metres, rigid, hands = (
+        column if bool(column.isfinite().any()) else None for column in optional
+    )
     return HeadPoints(
         uv=uv,
         scores=scores,
@@ -203,47 +209,52 @@ def choose_person(
     )
 
 
-def _alike(people: People, other: HeadPoints) -> list[Person | None]:
-    """For each frame who lies where the other detector sees the person: within that person's own size."""
-    seen, uv = other.seen.numpy(), other.uv.numpy()
-    frames_seen = np.nonzero(seen.any(1))[0]
+def _persons_like(people: People, other: HeadPoints) -> list[Person | None]:
+    """Find in each frame who lies where the other detector sees the person, within that person's
+    own size."""
+    seen_mask, uv = other.seen.numpy(), other.uv.numpy()
+    frames_seen = np.nonzero(seen_mask.any(1))[0]
     if not len(frames_seen):
         return [None] * len(people.frames)
-    middle = np.array([uv[t][seen[t]].mean(0) for t in frames_seen])
-    sizes = np.array([np.ptp(uv[t][seen[t]], axis=0).max() for t in frames_seen])
+    middle = np.array([uv[t][seen_mask[t]].mean(0) for t in frames_seen])
+    sizes = np.array([np.ptp(uv[t][seen_mask[t]], axis=0).max() for t in frames_seen])
     size = max(float(np.median(sizes)), 0.02 * people.picture[1])
-    result: list[Person | None] = []
+    persons: list[Person | None] = []
     for t, frame in enumerate(people.frames):
         place = np.array([np.interp(t, frames_seen, middle[:, axis]) for axis in range(2)])
 
         def apart(person: Person, t: int = t, place: np.ndarray = place) -> float:
-            both = seen[t] & person.seen
-            steps = person.uv[both] - uv[t][both] if both.any() else (person.place - place)[None]
+            both_mask = seen_mask[t] & person.seen
+            steps = (
+                person.uv[both_mask] - uv[t][both_mask]
+                if both_mask.any()
+                else (person.place - place)[None]
+            )
             return float(np.linalg.norm(steps, axis=-1).mean())
 
         nearest = min((p for p in frame if p.seen.any()), key=apart, default=None)
-        result.append(nearest if nearest is not None and apart(nearest) < 0.5 * size else None)
-    return result
+        persons.append(nearest if nearest is not None and apart(nearest) < 0.5 * size else None)
+    return persons
 
 
-def _by_mask(people: People, mask: Tensor) -> list[Person | None]:
-    """For each frame the person of whom most points lie in the mask, None where hardly one's do."""
+def _persons_in_mask(people: People, mask: Tensor) -> list[Person | None]:
+    """Find in each frame the person of whom most points lie in the mask, if most of anybody's do."""
     size = np.array(mask.shape[:0:-1])
 
     def inside(person: Person, t: int) -> float:  # share of the points that are seen
         at = ((person.uv + 0.5) * size / people.picture).astype(int)
-        there = person.seen & (at >= 0).all(1) & (at < size).all(1)
-        there[there] = mask[t].numpy()[at[there, 1], at[there, 0]]
-        return there.sum() / max(person.seen.sum(), 1)
+        inside_mask = person.seen & (at >= 0).all(1) & (at < size).all(1)
+        inside_mask[inside_mask] = mask[t].numpy()[at[inside_mask, 1], at[inside_mask, 0]]
+        return inside_mask.sum() / max(person.seen.sum(), 1)
 
-    result: list[Person | None] = []
+    persons: list[Person | None] = []
     for t, frame in enumerate(people.frames):
-        share, best = max(((inside(p, t), i) for i, p in enumerate(frame)), default=(0.0, 0))
-        result.append(frame[best] if share > 0.3 else None)
-    return result
+        share, best_number = max(((inside(p, t), i) for i, p in enumerate(frame)), default=(0.0, 0))
+        persons.append(frame[best_number] if share > 0.3 else None)
+    return persons
 
 
-def _followed(people: People, index: int) -> list[Person | None]:
+def _follow_person(people: People, index: int) -> list[Person | None]:
     """Follow the person ``index`` of the first frame with so many, forwards and backwards by place."""
     frames = people.frames
     start = next((t for t, frame in enumerate(frames) if len(frame) > index), None)
@@ -254,19 +265,19 @@ def _followed(people: People, index: int) -> list[Person | None]:
             expected=f"0 to {people.most - 1}",
             fix="choose the number of a person that the detector found",
         )
-    result: list[Person | None] = [None] * len(frames)
+    persons: list[Person | None] = [None] * len(frames)
     for frames_on in (range(start, len(frames)), range(start, -1, -1)):
-        place, lost = frames[start][index].place, 0
+        place, lost_count = frames[start][index].place, 0
         for t in frames_on:
             ways = (
                 (np.linalg.norm(person.place - place), number, person)
                 for number, person in enumerate(frames[t])
                 if person.seen.any()
             )
-            off, _, nearest = min(ways, default=(np.inf, 0, None))
+            distance, _, nearest = min(ways, default=(np.inf, 0, None))
             # Who was out of sight may come back further off.
-            if nearest is None or off > LOST_SHARE * people.picture[1] * (1 + lost / 10):
-                lost += 1
+            if nearest is None or distance > LOST_SHARE * people.picture[1] * (1 + lost_count / 10):
+                lost_count += 1
             else:
-                result[t], place, lost = nearest, nearest.place, 0
-    return result
+                persons[t], place, lost_count = nearest, nearest.place, 0
+    return persons

@@ -22,7 +22,7 @@ from .head_evidence import Evidence, ExoView, gather, without_wall
 from .head_fit import fit
 from .head_points import HeadPoints, check_points
 from .head_search import search
-from .head_solid import bent_to, solid_heads
+from .head_solid import bend_to_known, solid_heads
 from .head_sources import lens_note
 from .head_template import (
     FACE_POINTS,
@@ -61,9 +61,11 @@ class HeadReport(StageReport):
         return torch.tensor([kind in GUESSED for kind in self.seen])
 
     def text(self) -> str:
-        """Say the grounds of each stretch: "frames 0 to 30: face seen, ..., 31 to 48: ..."."""
-        there = np.array(self.seen)
-        parts = [f"{_stretches(there == k)}: {words}" for k, words in SEEN.items() if k in there]
+        """Name the grounds of each stretch: "frames 0 to 30: face seen, ..., 31 to 48: ..."."""
+        grounds = np.array(self.seen)
+        parts = [
+            f"{_stretches(grounds == k)}: {words}" for k, words in SEEN.items() if k in grounds
+        ]
         return "frames " + "; ".join(parts)
 
 
@@ -131,35 +133,43 @@ def estimate_head(
         notes.append(lens)
     view = ExoView(exo=exo, depth_m=depth_m, mask=mask, up=up)
     evidence = _evidence(points, view, times, notes)
-    rotation, place = solid, solid_place = _solid(points, evidence, view)
-    known = np.asarray(np.isfinite(solid).all((1, 2)))
-    if not (known.all() and np.isfinite(place).all()):
-        fitted = fit(evidence, *search(evidence), view)
-        rotation, place = bent_to(*fitted, solid, solid_place)
+    rotation, place = solid, solid_place = _body_model_heads(points, evidence, view)
+    known_mask = np.asarray(np.isfinite(solid).all((1, 2)))
+    if not (known_mask.all() and np.isfinite(place).all()):
+        fitted_heads = fit(evidence, *search(evidence), view)
+        rotation, place = bend_to_known(*fitted_heads, solid, solid_place)
         longest = np.diff(_runs(np.asarray(~evidence.seen.any(1)))).max(initial=0)
         if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
             notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
-    seen = _seen(points, rotation, place - evidence.origin, exo.camera.fx, known)
+    seen_kinds = _grounds(points, rotation, place - evidence.origin, exo.camera.fx, known_mask)
     if points.rigid is not None:
-        odd = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known
-        if odd.any():
-            notes.append(f"the model's head is no head in frames {_stretches(odd)}: not used")
+        odd_frames = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known_mask
+        if odd_frames.any():
+            notes.append(
+                f"the model's head is no head in frames {_stretches(odd_frames)}: not used"
+            )
     if up is None:
         notes.append(evidence.up.text())
-    far = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
-    if not HEIGHT_SPAN_M[0] <= far <= HEIGHT_SPAN_M[1]:
+    distance_m = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
+    if not HEIGHT_SPAN_M[0] <= distance_m <= HEIGHT_SPAN_M[1]:
         notes.append(
-            f"the head would be {far:.1f} m from the camera: check the camera and the depth"
+            f"the head would be {distance_m:.1f} m from the camera: check the camera and the depth"
         )
     return HeadPath(
         world_from_head=torch.from_numpy(np.concatenate([rotation, place[..., None]], axis=-1)),
         up=evidence.up.direction,
-        report=HeadReport(seen=seen, notes=tuple(map(Remark, notes))),
+        report=HeadReport(seen=seen_kinds, notes=tuple(map(Remark, notes))),
     )
 
 
-def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.ndarray, np.ndarray]:
-    """(world_from_head [T, 3, 3], place between the eyes [T, 3]) as a body model has them, NaN elsewhere.
+def _body_model_heads(
+    points: HeadPoints, evidence: Evidence, view: ExoView
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take world_from_head [T, 3, 3] and the place between the eyes [T, 3] from a body model, NaN
+    elsewhere.
+
+    Its distance is not trusted where depth shows the head's surface: depth counts there, and
+    tells the scale elsewhere.
 
     Its distance is not trusted where depth shows the head's surface: depth counts there, and tells the scale elsewhere.
     """
@@ -169,19 +179,19 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
     world_from_exo, origin = view.poses(count)
     ray = view.exo.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
     eyes = points.metres[:, :2].mean(1).numpy()
-    reach = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
-    scale = row_medians(evidence.reach / reach)
-    usual = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
-    scale = np.where(np.isfinite(scale), scale, usual)
-    far = np.linalg.norm(eyes, axis=-1) * scale
-    place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * far[:, None])
+    point_distances = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
+    scale = row_medians(evidence.reach / point_distances)
+    usual_scale = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
+    scale = np.where(np.isfinite(scale), scale, usual_scale)
+    distances = np.linalg.norm(eyes, axis=-1) * scale
+    place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * distances[:, None])
     solid = world_from_exo @ solid_heads(points.rigid.numpy())
-    whole = np.isfinite(solid.reshape(count, -1)).all(-1, keepdims=True)
-    return solid, np.where(whole, place, np.nan)
+    whole_mask = np.isfinite(solid.reshape(count, -1)).all(-1, keepdims=True)
+    return solid, np.where(whole_mask, place, np.nan)
 
 
 def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: list[str]) -> Evidence:
-    """Collect the evidence of all frames; doubts go to the notes."""
+    """Collect the evidence of all frames, and add doubts to the notes."""
     evidence = gather(points, view, times_s)
     any_seen = points.seen[:, : len(HEAD_POINTS)].any(1).numpy()
     strays = np.nonzero(any_seen & ~evidence.seen.any(1))[0]
@@ -197,22 +207,22 @@ def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: lis
             else "no depth: the distance follows from the size of the head, good to a tenth"
         )
         return evidence
-    trusted, walls, surfaces = without_wall(evidence)
+    trusted_evidence, walls, surfaces = without_wall(evidence)
     if surfaces == 0:
         notes.append(
             "depth shows no surface at the head's points (is the mask another person's?): not used"
         )
     elif walls:
-        of = f"in {walls} of {surfaces} frames: not used"
-        note = f"the depth at the head is that of the background {of}"
+        frames_text = f"in {walls} of {surfaces} frames: not used"
+        note = f"the depth at the head is that of the background {frames_text}"
         if walls > WALL_SHARE * surfaces:
             notes.append(f"{note}, the distance follows from the size of the head")
             return gather(points, replace(view, depth_m=None), times_s)
         notes.append(f"{note} there")
-    return trusted
+    return trusted_evidence
 
 
-def _seen(
+def _grounds(
     points: HeadPoints,
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
@@ -221,18 +231,24 @@ def _seen(
 ) -> tuple[str, ...]:
     """Name what is seen of the head in each frame by a key of SEEN. Networks put faces on backs,
     too, so the pose tells those apart."""
-    seen = points.seen[:, : len(HEAD_POINTS)].numpy()
-    hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
-    large = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
-    face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1) & (hidden == 0).all(1) & large
-    return tuple(np.select([known, face, seen.any(1)], list(SEEN)[:3], "nobody").tolist())
+    seen_mask = points.seen[:, : len(HEAD_POINTS)].numpy()
+    hidden_shares = turned_shares(rotation, placed_points(rotation, from_camera))[1][
+        :, :2
+    ]  # of the eyes
+    large_mask = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
+    face_mask = (
+        seen_mask[:, [POINTS.index(p) for p in FACE_POINTS]].any(1)
+        & (hidden_shares == 0).all(1)
+        & large_mask
+    )
+    return tuple(np.select([known, face_mask, seen_mask.any(1)], list(SEEN)[:3], "nobody").tolist())
 
 
 def _stretches(there: np.ndarray) -> str:
     """Write runs of frames [T] bool as "3 to 9, 12 to 12"."""
-    return ", ".join(f"{begin} to {end - 1}" for begin, end in _runs(there))
+    return ", ".join(f"{first} to {end - 1}" for first, end in _runs(there))
 
 
 def _runs(there: np.ndarray) -> np.ndarray:
-    """(first frame, end) of each run [N, 2] of frames [T] bool."""
+    """Find the first frame and the end of each run [N, 2] of frames [T] bool."""
     return np.nonzero(np.diff([0, *there, 0]))[0].reshape(-1, 2)

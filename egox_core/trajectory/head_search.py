@@ -49,13 +49,14 @@ def likelihoods(
     share: np.ndarray,  # [T, N, P] see in_sight
     distance: np.ndarray,  # [T] metres
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rate points [T, N, P] that are reported, per square metre: (each is where it is seen, each is made up)."""
+    """Rate points [T, N, P] that are reported, per square metre: each is where it is seen, or each
+    is made up."""
     sigma = np.where(evidence.seen, evidence.sigma, 1.0) * distance[:, None]
     variance = (sigma**2 + BLUR_M**2)[:, None]
     honest = share * (1 - DOUBT)
-    there = evidence.seen[evidence.seen.any(1)]
+    seen_points = evidence.seen[evidence.seen.any(1)]
     reported = np.clip(
-        there.mean() ** 2 if len(there) else 0.5, DOUBT, 1 - DOUBT
+        seen_points.mean() ** 2 if len(seen_points) else 0.5, DOUBT, 1 - DOUBT
     )  # of hidden points
     return (
         honest * np.exp(-(off_m**2) / (2 * variance)) / (2 * np.pi * variance),
@@ -69,7 +70,12 @@ def lean_sigmas_deg(evidence: Evidence) -> np.ndarray:  # [2]
 
 
 def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """[T] what share of an independent observation a frame is: the time to its neighbours that tell [T] bool too.
+    """Weigh frames [T] as shares of an independent observation, by the time to their neighbours
+    among those that tell something ([T] bool).
+
+    This is for all that stays the same for a while and would be wrong alike: how a head is
+    held, how depth is off, what hides an eye. Errors of detected points are new in every frame
+    and need none of this.
 
     For all that stays the same for a while and would be wrong alike: how a head is held, how depth is off, what hides
     an eye. Errors of detected points are new in every frame and need none of this.
@@ -101,48 +107,50 @@ def search(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     )  # [N, 3, 3] world_from_head
     lean = (angles[:, 1:] - [NORMAL_GAZE_DEG, 0]) / lean_sigmas_deg(evidence)
     cost, place = _costs(evidence, turns)
-    every = np.full(len(cost), True)
-    cost += habit_weight(every, evidence.times_s)[:, None] * (lean**2).sum(1)
-    apart = np.degrees(
+    all_frames = np.full(len(cost), True)
+    cost += habit_weight(all_frames, evidence.times_s)[:, None] * (lean**2).sum(1)
+    turn_deg = np.degrees(
         2
         * np.arcsin(
             np.clip(np.linalg.norm(turns[:, None] - turns[None], axis=(-2, -1)) / np.sqrt(8), 0, 1)
         )
     )
-    step = np.minimum((apart / STEP_DEG) ** 2, STEP_MOST)
+    step = np.minimum((turn_deg / STEP_DEG) ** 2, STEP_MOST)
     way = _best_way(cost, step)
     return turns[way], place[np.arange(len(way)), way]
 
 
 def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """[T] rows of least cost [T, N] and of steps between them [N, N]."""
-    total, back = cost[0], []
-    for own in cost[1:]:
+    """Find the rows [T] of least cost [T, N] and of least steps between them [N, N]."""
+    total, origins = cost[0], []
+    for own_cost in cost[1:]:
         sums = total[:, None] + step
         origin = sums.argmin(0)
-        back.append(origin)
-        total = sums[origin, np.arange(len(origin))] + own
+        origins.append(origin)
+        total = sums[origin, np.arange(len(origin))] + own_cost
     way = [int(total.argmin())]
-    for origin in reversed(back):
+    for origin in reversed(origins):
         way.append(int(origin[way[-1]]))
     return np.array(way[::-1])
 
 
 def _costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
+    """Compute the cost [T, N] of every rotation, and the best place of each [T, N, 3]."""
     arms = (turns @ template_points().T).transpose(
         0, 2, 1
     )  # [N, P, 3] from between the eyes, world
-    seen = evidence.seen
-    rays = np.where(seen[..., None], evidence.rays, 0.0)
+    seen_mask = evidence.seen
+    rays = np.where(seen_mask[..., None], evidence.rays, 0.0)
     flat = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, P, 3, 3] across the ray
     # Normal equations of the place: across the rays, and weakly along them where depth or size says.
-    toward, own = unit(rays.sum(1)), row_medians(evidence.reach)
-    far = np.where(np.isfinite(own), own, evidence.distance)
-    sigma = np.where(np.isfinite(own), SURFACE_SHARE, DISTANCE_SHARE) * far + HEAD_SURFACE_M
+    toward, surface_m = unit(rays.sum(1)), row_medians(evidence.reach)
+    distances = np.where(np.isfinite(surface_m), surface_m, evidence.distance)
+    sigma = (
+        np.where(np.isfinite(surface_m), SURFACE_SHARE, DISTANCE_SHARE) * distances + HEAD_SURFACE_M
+    )
     far_weight = toward.any(1) / sigma**2
     share = in_sight(*turned_shares(turns[None], toward[:, None, None]))
-    variance = (evidence.sigma * far[:, None]) ** 2 + BLUR_M**2
+    variance = (evidence.sigma * distances[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
     weak = 1e-3
     left = (
@@ -151,15 +159,20 @@ def _costs(evidence: Evidence, turns: np.ndarray) -> tuple[np.ndarray, np.ndarra
             :, None
         ]
     )
-    right = (((far_weight + weak) * far)[:, None] * toward)[:, None] - np.einsum(
+    right = (((far_weight + weak) * distances)[:, None] * toward)[:, None] - np.einsum(
         "tnp,tpij,npj->tni", weight, flat, arms, optimize=True
     )
     place = np.linalg.solve(left, right[..., None])[..., 0]  # [T, N, 3] from the exo camera
     at = place[:, :, None] + arms[None]  # [T, N, P, 3]
-    across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
-    told = np.where(
-        seen[:, None], sum(likelihoods(evidence, across, share, far)), 1 - (1 - MISSED) * share
+    off_ray_m = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
+    likelihood = np.where(
+        seen_mask[:, None],
+        sum(likelihoods(evidence, off_ray_m, share, distances)),
+        1 - (1 - MISSED) * share,
     )
-    off = np.einsum("tni,ti->tn", place, toward) - far[:, None]
-    cost = far_weight[:, None] * off**2 - 2 * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
+    off_distance = np.einsum("tni,ti->tn", place, toward) - distances[:, None]
+    cost = (
+        far_weight[:, None] * off_distance**2
+        - 2 * np.log(likelihood).sum(-1) * np.any(seen_mask, 1)[:, None]
+    )
     return REPEAT * cost, place + evidence.origin[:, None]

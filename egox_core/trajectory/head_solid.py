@@ -17,7 +17,7 @@ OWN = len(HEAD_POINTS)
 
 
 def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
-    """camera_from_head of every frame whose points keep the clip's shape, NaN elsewhere.
+    """Fit camera_from_head of every frame whose points keep the clip's shape, NaN elsewhere.
 
     Args:
         rigid: points in the exo camera's axes; first HEAD_POINTS, then those of a face, about any place of their own.
@@ -26,12 +26,12 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
     Raises:
         EgoXInputError: a mirrored head.
     """
-    result = np.full((len(rigid), 3, 3), np.nan)
-    there = np.nonzero(np.isfinite(rigid).all((1, 2)))[0]
-    if not len(there):
-        return result
-    points = rigid[there]
-    own, shapes = (
+    heads_of_clip = np.full((len(rigid), 3, 3), np.nan)
+    frames_there = np.nonzero(np.isfinite(rigid).all((1, 2)))[0]
+    if not len(frames_there):
+        return heads_of_clip
+    points = rigid[frames_there]
+    head_points, shapes = (
         _centred(part)
         for part in (points[:, :OWN], points[:, OWN:] if points.shape[1] > OWN else points)
     )
@@ -39,10 +39,10 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
     for _ in range(ROUNDS):
         turns = turns_between(mean, shapes)
         mean = np.median(shapes @ turns, axis=0)
-    off = np.sqrt(((shapes @ turns - mean) ** 2).sum(-1).mean(-1))
-    alike = off <= max(UNLIKE, off.min())
-    template, usual = _centred(template_points()), (own @ turns)[alike].mean(0)
-    if np.linalg.det(usual.T @ template) < 0:
+    deviations = np.sqrt(((shapes @ turns - mean) ** 2).sum(-1).mean(-1))
+    alike_mask = deviations <= max(UNLIKE, deviations.min())
+    template, usual_head = _centred(template_points()), (head_points @ turns)[alike_mask].mean(0)
+    if np.linalg.det(usual_head.T @ template) < 0:
         raise EgoXInputError(
             "head of the body model",
             got="a mirrored one: right and left are exchanged",
@@ -50,10 +50,10 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
             fix="run the model on the frames of stages.load_clip, not on flipped ones",
         )
     eyes_ears = slice(0, 4)  # noses differ most
-    axes = turns_between(_centred(template[eyes_ears]), _centred(usual[None, eyes_ears]))[0]
+    axes = turns_between(_centred(template[eyes_ears]), _centred(usual_head[None, eyes_ears]))[0]
     heads = turns @ axes
-    result[there] = np.where((off < UNLIKE)[:, None, None], heads, np.nan)
-    return result
+    heads_of_clip[frames_there] = np.where((deviations < UNLIKE)[:, None, None], heads, np.nan)
+    return heads_of_clip
 
 
 def _centred(points: np.ndarray) -> np.ndarray:  # [..., N, 3]
@@ -63,29 +63,31 @@ def _centred(points: np.ndarray) -> np.ndarray:  # [..., N, 3]
 
 
 def turns_between(shape: np.ndarray, shapes: np.ndarray) -> np.ndarray:  # [N, 3], [T, N, 3]
-    """Rotations [T, 3, 3] that bring a centred shape nearest to others (Kabsch)."""
+    """Fit the rotations [T, 3, 3] that bring a centred shape nearest to others (Kabsch)."""
     left, _, right = np.linalg.svd(np.einsum("tni,nj->tij", shapes, shape))
     left[..., 2] *= np.linalg.det(left @ right)[:, None]
     return left @ right
 
 
-def bent_to(
+def bend_to_known(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     place: np.ndarray,  # [T, 3]
     solid: np.ndarray,  # [T, 3, 3] world_from_head, NaN where it isn't known
     solid_place: np.ndarray,  # [T, 3], NaN where it isn't known
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Heads as they are known, and between them the others' own change, bent to both ends."""
-    at, frames = np.nonzero(np.isfinite(solid).all((1, 2)))[0], np.arange(len(rotation))
-    if len(at):
-        bends = scipy.spatial.transform.Rotation.from_matrix(
-            solid[at] @ rotation[at].transpose(0, 2, 1)
+    """Keep known heads, and bend the others' own change between them to both ends."""
+    known_frames, frames = np.nonzero(np.isfinite(solid).all((1, 2)))[0], np.arange(len(rotation))
+    if len(known_frames):
+        corrections = scipy.spatial.transform.Rotation.from_matrix(
+            solid[known_frames] @ rotation[known_frames].transpose(0, 2, 1)
         )
-        if len(at) > 1:
-            bends = scipy.spatial.transform.Slerp(at, bends)(frames.clip(at[0], at[-1]))
-        rotation = bends.as_matrix() @ rotation
-    at = np.nonzero(np.isfinite(solid_place).all(1))[0]
-    if len(at):
-        off = solid_place[at] - place[at]
-        place = place + np.stack([np.interp(frames, at, o) for o in off.T], axis=-1)
+        if len(known_frames) > 1:
+            corrections = scipy.spatial.transform.Slerp(known_frames, corrections)(
+                frames.clip(known_frames[0], known_frames[-1])
+            )
+        rotation = corrections.as_matrix() @ rotation
+    known_frames = np.nonzero(np.isfinite(solid_place).all(1))[0]
+    if len(known_frames):
+        shifts = solid_place[known_frames] - place[known_frames]
+        place = place + np.stack([np.interp(frames, known_frames, o) for o in shifts.T], axis=-1)
     return rotation, place

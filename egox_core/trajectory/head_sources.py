@@ -1,4 +1,5 @@
-"""One person's head points out of all that detectors saw, however many of them ran; and what must be known of each."""
+"""One person's head points out of all that detectors saw, however many of them ran, and what must
+be known of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ OFF_CENTRE = 0.02  # of the picture's width
 
 
 def no_detector() -> EgoXInputError:
-    """Advice for a head that nobody has looked for."""
+    """Word the refusal of a head that nobody has looked for."""
     return EgoXInputError(
         "head points",
         got="no output of a detector",
@@ -38,7 +39,10 @@ def joined_points(
     person: int | None = None,  # in the first detector's first frame with so many people
     mask: Tensor | None = None,  # [T, h, w] bool, the wearer
 ) -> tuple[HeadPoints, tuple[str, ...]]:
-    """(one person's points, notes on detectors that saw nobody and on how their frames were read).
+    """Join one person's points, and note which detectors saw nobody and how their frames were read.
+
+    Points are those of the first detector that has the person in a frame: a body model, then
+    keypoints.
 
     Points are those of the first detector that has the person in a frame: a body model, then keypoints.
 
@@ -50,53 +54,59 @@ def joined_points(
     for name, read in HEAD_SOURCES.items():
         if payloads.get(name) is None:
             continue
-        each = read(payloads[name])
-        numbering = Numbering(what=each.source, count=len(each.frames), in_memory=True)
+        detection = read(payloads[name])
+        numbering = Numbering(what=detection.source, count=len(detection.frames), in_memory=True)
         entries = entries_of(frames, numbering)
-        at = torch.arange(len(each.frames))[entries.at].tolist()
-        people.append(replace(each, frames=tuple(each.frames[entry] for entry in at)))
+        at = torch.arange(len(detection.frames))[entries.at].tolist()
+        people.append(replace(detection, frames=tuple(detection.frames[entry] for entry in at)))
         notes.append(str(entries.remark))
     if not people:
         raise no_detector()
-    notes += (f"{each.source}: nobody in any frame" for each in people if not each.most)
-    first, *others = [each for each in people if each.most] or people
+    notes += (
+        f"{detection.source}: nobody in any frame" for detection in people if not detection.most
+    )
+    first, *other_detections = [detection for detection in people if detection.most] or people
     points = choose_person(first, index=person, mask=mask)
-    for each in others:
-        (width, height), (own_width, own_height) = points.picture, each.picture
+    for detection in other_detections:
+        (width, height), (own_width, own_height) = points.picture, detection.picture
         if abs(width * own_height - height * own_width) > 0.01 * width * own_height:
             raise EgoXInputError(
-                each.source,
+                detection.source,
                 got=f"{own_width}x{own_height} px",
                 expected=f"the shape of {width}x{height} px, as {points.source}",
                 fix="run both on the frames in use",
             )
-        other = choose_person(each, mask=mask, like=points).resized(points.picture)
-        points = _filled(points, other) if other.metres is None else _filled(other, points)
+        other_points = choose_person(detection, mask=mask, like=points).resized(points.picture)
+        points = (
+            _fill_points(points, other_points)
+            if other_points.metres is None
+            else _fill_points(other_points, points)
+        )
     return points, tuple(notes)
 
 
-def _filled(points: HeadPoints, other: HeadPoints) -> HeadPoints:
+def _fill_points(points: HeadPoints, other: HeadPoints) -> HeadPoints:
     """Fill in another detector's points where these don't have the person."""
-    own = points.seen.any(1)
+    has_person = points.seen.any(1)
     return replace(
         points,
-        uv=torch.where(own[:, None, None], points.uv, other.uv),
-        scores=torch.where(own[:, None], points.scores, other.scores),
+        uv=torch.where(has_person[:, None, None], points.uv, other.uv),
+        scores=torch.where(has_person[:, None], points.scores, other.scores),
         source=f"{points.source} and {other.source}",
     )
 
 
 def lens_note(camera: CameraModel) -> str | None:
-    """Reason not to show a body model the pictures of this camera; None: there is none.
+    """Tell why not to show a body model the pictures of this camera, if there is a reason.
 
     SAM 3D Body takes every picture for that of a pinhole whose axis goes through the picture's middle.
     """
     width, height = camera.width, camera.height
-    off = max(abs(camera.cx - (width - 1) / 2), abs(camera.cy - (height - 1) / 2)) / width
+    off_centre = max(abs(camera.cx - (width - 1) / 2), abs(camera.cy - (height - 1) / 2)) / width
     straight = LENSES[camera.lens].straight
-    if straight and off <= OFF_CENTRE:
+    if straight and off_centre <= OFF_CENTRE:
         return None
-    kind = f"off its middle by {100 * off:.0f} %" if straight else f"a {camera.lens} lens"
+    kind = f"off its middle by {100 * off_centre:.0f} %" if straight else f"a {camera.lens} lens"
     return (
         f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies "
         "lean. Give it a straightened video, or use another detector"

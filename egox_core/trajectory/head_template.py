@@ -1,4 +1,5 @@
-"""A rigid adult head and how it sits on the shoulders, each length with its source; and where an ego camera sits on it.
+"""A rigid adult head and how it sits on the shoulders, each length with its source, and where an
+ego camera sits on it.
 
 Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward is level when the
 head is held upright (Frankfurt plane).
@@ -85,7 +86,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
 
 
 def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
-    """[T] medians of the finite values of each row, NaN where there are none."""
+    """Compute the medians [T] of the finite values of each row, NaN where there are none."""
     result, rows = np.full(len(values), np.nan), np.isfinite(values).any(1)
     result[rows] = np.nanmedian(values[rows], axis=1)
     return result
@@ -105,10 +106,11 @@ def turned_shares(
     rotation: np.ndarray,  # [..., 3, 3] world_from_head
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
-    """Certainty that each of the head's points is in sight, and that it is hidden; neither in between."""
-    over = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
-    return np.clip((over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
-        (-over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
+    """Compute the certainty that each of the head's points is in sight, and that it is hidden, with
+    neither in between."""
+    facing = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
+    return np.clip((facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
+        (-facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
     )
 
 
@@ -124,8 +126,8 @@ def ego_from_head(
     # Positive angles are upwards.
     pitch_deg: float = 0.0,
 ) -> Tensor:
-    """Pose [3, 4] float64 from the head frame to the ego sensor of Aria glasses, or one that sits and looks elsewhere
-    by so much.
+    """Compute the pose [3, 4] float64 from the head frame to the ego sensor of Aria glasses, or of
+    one that sits and looks elsewhere by so much.
 
     Raises:
         EgoXInputError: no numbers, more than half a metre or 90 degrees.
@@ -139,11 +141,11 @@ def ego_from_head(
             fix="give metres: right, down and forward, relative to a camera in glasses",
         )
     pitch = np.radians(GLASSES_PITCH_DEG + pitch_deg)
-    upright = torch.tensor(
+    pitch_rotation = torch.tensor(
         [[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]],
         dtype=torch.float64,
     )
-    rotation = sensor_from_upright(quarter_turns) @ upright
+    rotation = sensor_from_upright(quarter_turns) @ pitch_rotation
     place = torch.from_numpy(np.array(GLASSES) + numbers[:3])
     return torch.cat((rotation, -rotation @ place[:, None]), dim=-1)
 

@@ -29,11 +29,11 @@ def keyframes_of_path(
     index = clip.indices.double()
     distinct = index.diff(prepend=index[:1] - 1) > 0
     w2c, index = upright_w2c.double()[distinct], index[distinct]
-    still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
-    if still:
+    is_still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
+    if is_still:
         w2c, index = w2c[:1], index[:1]
     keys = fit_keyframes(w2c, index)
-    off_m, off_deg = (off.max() for off in deviations(w2c, index, keys))
+    off_m, off_deg = (deviation.max() for deviation in deviations(w2c, index, keys))
     keyframes = []
     for i in keys:
         yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
@@ -55,8 +55,8 @@ def fit_keyframes(
     w2c: Tensor,  # [T, 3, 4]
     moments: Tensor,  # [T] rising
 ) -> list[int]:
-    """Rising indices of the poses to keep so that the smooth path through them passes all others
-    within :data:`TOLERANCE_M` and :data:`TOLERANCE_DEG`.
+    """Choose rising indices of the poses to keep so that the smooth path through them passes all
+    others within :data:`TOLERANCE_M` and :data:`TOLERANCE_DEG`.
 
     Greedy: the pose that is missed by most is added until none is missed. The first and the last
     are always kept."""
@@ -75,7 +75,8 @@ def fit_keyframes(
 
 
 def deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(metres [T], degrees [T]) from each pose to the smooth path through the poses ``keys``."""
+    """Measure the metres [T] and degrees [T] from each pose to the smooth path through the poses
+    ``keys``."""
     path = interpolate_poses(w2c[keys], moments[keys], moments)
     turns = (path[:, :, :3] @ w2c[:, :, :3].mT).numpy()
     off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()

@@ -70,10 +70,10 @@ def keyframe_track(
     """
     document = {"keyframes": content} if isinstance(content, list) else content
     if not isinstance(document, dict) or not {"keyframes"} <= document.keys() <= DOCUMENT_KEYS:
-        got = sorted(document) if isinstance(document, dict) else type(document).__name__
+        content_text = sorted(document) if isinstance(document, dict) else type(document).__name__
         raise EgoXInputError(
             name,
-            got=got,
+            got=content_text,
             expected=f"a list of keyframes, or an object with {sorted(DOCUMENT_KEYS)}",
             fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]',
         )
@@ -83,12 +83,12 @@ def keyframe_track(
         raise EgoXInputError(
             name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe"
         )
-    between = tuple(k.get("interpolation", common) for k in keyframes)
-    for way in (common, *between):
+    gap_modes = tuple(k.get("interpolation", common) for k in keyframes)
+    for way in (common, *gap_modes):
         check_choice(f"interpolation of {name}", way, get_args(Between))
     up = direction(document.get("up"), f"up of {name}")
-    track = _own_track(keyframes, between, camera, up, name, rest)
-    return with_looks(track, document.get("looks") or [], up, camera.quarter_turns)
+    track = _own_track(keyframes, gap_modes, camera, up, name, rest)
+    return turn_to_looks(track, document.get("looks") or [], up, camera.quarter_turns)
 
 
 def _own_track(
@@ -119,7 +119,7 @@ def _own_track(
 
 
 def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
-    """(clock, moments [N] float64) of keyframes or looks."""
+    """Read the clock and the moments [N] float64 of keyframes or looks."""
     clocks = {next(iter(MOMENT_KEYS & entry.keys()), None) for entry in entries}
     moments = [
         _vector([entry[clock]], f"{clock} of {name} {i}", 1)
@@ -136,7 +136,7 @@ def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
     return "index" if clocks.pop() == "frame" else "seconds", torch.cat(moments)
 
 
-def with_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: int) -> PoseTrack:
+def turn_to_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: int) -> PoseTrack:
     """Bend the track to look points, ``[{"frame" or "time_s", "point"}, ...]``.
 
     Raises:
@@ -188,8 +188,8 @@ def of_any_sensor(content: object, camera: CameraModel) -> object:
             return key
         pose = from_sensor @ validate_w2c(key["w2c"], "w2c of a keyframe")
         angles = zip(("yaw_deg", "pitch_deg", "roll_deg"), pose_angles(pose, up), strict=True)
-        rest = {name: value for name, value in key.items() if name != "w2c"}
-        return rest | {"position": camera_centre(pose).tolist()} | dict(angles)
+        other_keys = {name: value for name, value in key.items() if name != "w2c"}
+        return other_keys | {"position": camera_centre(pose).tolist()} | dict(angles)
 
     return document | {"keyframes": [angled(key) for key in document["keyframes"]]}
 
@@ -264,7 +264,8 @@ def pose_angles(
     upright_w2c: Tensor,  # [3, 4]
     up=DEFAULT_UP,  # [3]
 ) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) in degrees of an upright pose: the inverse of :func:`upright_pose`."""
+    """Compute yaw, pitch and roll in degrees of an upright pose, the inverse of
+    :func:`upright_pose`."""
     turn = _level_rotation(up) @ upright_w2c[:, :3].double().T
     # Written out, since scipy warns of the gimbal lock straight up and down: there yaw takes all of
     # the turn.
@@ -287,13 +288,13 @@ def sensor_pose(
 
 
 def _level_rotation(up) -> Tensor:
-    """Rotation [3, 3] camera_from_world of the upright camera whose angles are all 0."""
+    """Compute the rotation [3, 3] camera_from_world of the upright camera whose angles are all 0."""
     up = torch.as_tensor(up, dtype=torch.float64)
     up = up / up.norm().clamp_min(1e-12)
-    ahead = torch.tensor(
+    forward = torch.tensor(
         (0.0, 0, 1) if abs(float(up[2])) < 0.9 else (0.0, 1, 0), dtype=torch.float64
     )
-    return look_at(torch.zeros(3), ahead - (ahead @ up) * up, up)[:, :3]
+    return look_at(torch.zeros(3), forward - (forward @ up) * up, up)[:, :3]
 
 
 def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:

@@ -55,11 +55,11 @@ class PoseTrack:
     between: Between | tuple[Between, ...] = "spline"
     # the first pose holds before it, the last one after it; else such frames are refused
     ends_hold: bool = False
-    bends: Bends | None = None  # over the whole of it
+    bends: Bends | None = None  # turns towards looks, added over all of it
 
     @classmethod
     def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
-        """Poses [N, 3, 4] that belong to source frames 0, 1, 2, … as in meta.json; one is for all."""
+        """Assign poses [N, 3, 4] to source frames 0, 1, 2, … as in meta.json, or one pose to all."""
         moments = torch.arange(len(w2c), dtype=torch.float64)
         return cls(w2c=w2c, moments=moments, clock="index", name=name, constant=len(w2c) == 1)
 
@@ -69,24 +69,25 @@ class PoseTrack:
         return poses if self.bends is None else bent(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
-        """Compute the poses at the frames in use, by source index where numbered, else by time; without, its own.
+        """Compute the poses at the frames in use, by source index where numbered, else by time, or
+        its own without frames.
 
         Raises:
             EgoXInputError: the track ends before the last frame in use, or begins after the first,
                 and its ends don't hold.
         """
-        numbered = self.clock == "index"
+        is_numbered = self.clock == "index"
         moments = frames.on(self.clock, self.moments)
-        unit = "" if numbered else " s"
+        unit = "" if is_numbered else " s"
         # Timed tracks may end within half a source frame: time stamps are rounded differently by
         # every writer.
-        slack = 1e-9 if numbered else 0.5 / frames.rate
+        slack = 1e-9 if is_numbered else 0.5 / frames.rate
         first, last = float(self.moments[0]), float(self.moments[-1])
         outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
         if outside and not self.constant and not self.ends_hold:
             raise EgoXInputError(
                 f"trajectory {self.name}",
-                got=f"poses for {'frames' if numbered else 'times'} {first:g} to {last:g}{unit}",
+                got=f"poses for {'frames' if is_numbered else 'times'} {first:g} to {last:g}{unit}",
                 expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
                 fix="use fewer frames or an earlier start, or a longer trajectory",
             )
@@ -103,15 +104,15 @@ class PoseTrack:
         # World of the poses; None: that of the exo camera.
         world: World | None = None,
     ) -> CameraTrajectory:
-        """Ego trajectory of the frames in use; without, of the track's own poses.
+        """Make the ego trajectory of the frames in use, or of the track's own poses without any.
 
         Raises:
             EgoXInputError: track shorter than the frames in use.
         """
         w2c = self.of_frames(frames)
-        timed = self.clock == "seconds" and not self.constant
-        own = Frames.timed(self.moments) if timed else Frames.of_count(len(self.w2c))
-        frames = frames.or_those(own).bare
+        is_timed = self.clock == "seconds" and not self.constant
+        own_frames = Frames.timed(self.moments) if is_timed else Frames.of_count(len(self.w2c))
+        frames = frames.or_those(own_frames).bare
         exo = CameraPath.of_exo(None) if exo is None else exo
         exo = None if world == "unknown" else replace(exo, frames=frames)
         ego = CameraPath(
@@ -153,8 +154,8 @@ def interpolate_poses(
     # One for the whole path, or one for each of the N - 1 gaps.
     between: Between | Sequence[Between] = "spline",
 ) -> Tensor:  # [M, 3, 4] float64
-    """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or
-    no change.
+    """Interpolate poses at other moments: rotations by slerp, centres by a cubic spline or straight
+    lines, or no change.
 
     A target that has a pose gets it bit for bit: released poses carry few digits and are not
     renormalised. The spline runs through all poses, also where single gaps are linear or hold.
@@ -163,10 +164,10 @@ def interpolate_poses(
     w2c, moments, targets = w2c.double(), moments.double(), targets.double()
     if len(w2c) == 1:
         return w2c.expand(len(targets), 3, 4).clone()
-    near = torch.searchsorted(moments, targets - 1e-9).clamp(max=len(w2c) - 1)
-    exact = (moments[near] - targets).abs() <= 1e-9
-    if exact.all():
-        return w2c[near]
+    nearest = torch.searchsorted(moments, targets - 1e-9).clamp(max=len(w2c) - 1)
+    exact_mask = (moments[nearest] - targets).abs() <= 1e-9
+    if exact_mask.all():
+        return w2c[nearest]
     times = moments.numpy()
     at = np.clip(targets.numpy(), times[0], times[-1])
     last = np.searchsorted(times, at, side="right") - 1  # the pose before, or at, each moment
@@ -185,9 +186,9 @@ def interpolate_poses(
     turns = Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
     poses = _w2c(Slerp(times, turns)(at).as_matrix(), centre)
     # The ends hold bit for bit, too.
-    still = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
-    poses = torch.where(still[:, None, None], w2c[torch.from_numpy(last)], poses)
-    return torch.where(exact[:, None, None], w2c[near], poses)
+    held_mask = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
+    poses = torch.where(held_mask[:, None, None], w2c[torch.from_numpy(last)], poses)
+    return torch.where(exact_mask[:, None, None], w2c[nearest], poses)
 
 
 def bends_to(
@@ -198,7 +199,7 @@ def bends_to(
     # Quarter turns of the camera.
     quarter_turns: int,
 ) -> Bends:
-    """Bends by which the camera looks at each point at its moment, without roll.
+    """Compute the bends by which the camera looks at each point at its moment, without roll.
 
     Raises:
         EgoXInputError: a point at the camera, or straight above or below it.
@@ -263,20 +264,23 @@ def placed_track(
     numbering: Numbering,
     frames: Frames,
 ) -> tuple[PoseTrack, str]:
-    """Poses at the moments that :func:`.frames.place` finds, and how these were read.
+    """Place poses at the moments that :func:`.frames.place` finds, and note how these were read.
 
     Raises:
         EgoXInputError: as there.
     """
-    placed = place(numbering, frames)
+    placement = place(numbering, frames)
     track = PoseTrack(
-        w2c=w2c[placed.order], moments=placed.moments, clock=placed.clock, name=numbering.what
+        w2c=w2c[placement.order],
+        moments=placement.moments,
+        clock=placement.clock,
+        name=numbering.what,
     )
-    return track, placed.words
+    return track, placement.words
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
-    """Take the path at the times of other frames; as it is where nobody said any.
+    """Take the path at the times of other frames, or leave it as it is if nobody said any.
 
     Raises:
         EgoXInputError: the path does not reach over them.
@@ -285,14 +289,14 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
     if frames is trajectory.frames:
         return trajectory
     times, name = trajectory.frames.times_s, "path"
-    later = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
+    later_mask = times.diff(prepend=times[:1] - 1) > 0  # uneven videos repeat a frame
     if trajectory.frames.source is not None:  # it stays a path of its own video
         frames = replace(frames.bare, source=trajectory.frames.source)
 
     def resampled(camera: CameraPath) -> CameraPath:
         if not camera.stands:
-            poses = validate_w2c(camera.w2c, f"poses of the {name}")[later]
-            track = PoseTrack(w2c=poses, moments=times[later], clock="seconds", name=name)
+            poses = validate_w2c(camera.w2c, f"poses of the {name}")[later_mask]
+            track = PoseTrack(w2c=poses, moments=times[later_mask], clock="seconds", name=name)
             camera = replace(camera, w2c=track.of_frames(frames))
         return replace(camera, frames=frames.bare)
 
@@ -307,8 +311,8 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
 
 def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
     """Take flags [T] bool of moments [T] at other moments [M], from the nearest ones."""
-    near = (targets_s.double()[:, None] - times_s.double()).abs().argmin(1)
-    return flags[near]
+    nearest = (targets_s.double()[:, None] - times_s.double()).abs().argmin(1)
+    return flags[nearest]
 
 
 def adapted(
@@ -317,7 +321,7 @@ def adapted(
     camera: CameraModel | None = None,
     smooth_s: float = 0.0,
 ) -> CameraTrajectory:
-    """The path seen by another ego camera, smoothed.
+    """Show the path through another ego camera, and smooth it.
 
     Where that camera is turned differently, the picture stays upright.
     """
@@ -337,12 +341,12 @@ def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     sigma_frames = sigma_s / float((times[-1] - times[0]) / (count - 1))
     w2c = trajectory.ego.w2c
     centres, turns = camera_centre(w2c).numpy(), Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
-    reach = max(1, int(np.ceil(3 * sigma_frames)))
+    reach_frames = max(1, int(np.ceil(3 * sigma_frames)))
     new_centres, new_turns = np.empty_like(centres), []
     for t in range(count):
         # The window stays symmetric towards the ends, so that a steady motion is not pulled
         # inwards.
-        half = min(reach, t, count - 1 - t)
+        half = min(reach_frames, t, count - 1 - t)
         window = np.arange(t - half, t + half + 1)
         weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
         new_centres[t] = weights @ centres[window] / weights.sum()
@@ -352,6 +356,6 @@ def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
 
 
 def _w2c(c2w: np.ndarray, centres: np.ndarray) -> Tensor:
-    """[T, 3, 4] from c2w rotations [T, 3, 3] and centres [T, 3]."""
+    """Invert c2w rotations [T, 3, 3] and centres [T, 3] to w2c [T, 3, 4]."""
     rotation = c2w.transpose(0, 2, 1)
     return torch.from_numpy(np.concatenate((rotation, -rotation @ centres[:, :, None]), axis=-1))

@@ -34,7 +34,7 @@ from egox_core.trajectory import (
     PoseTrack,
     estimate_head,
     joined_points,
-    with_looks,
+    turn_to_looks,
 )
 from egox_core.types import FROM_HEAD_KEYPOINTS, CameraTrajectory, FrameSelection, TakeNotes
 from egox_core.video import VideoInfo, probe_video
@@ -125,7 +125,7 @@ def estimate_take(
         return trajectory, path.report, notes
     view = ExoView(exo=exo, depth_m=depth_m, mask=None, up=None)
     looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.ego.w2c))
-    track = with_looks(
+    track = turn_to_looks(
         PoseTrack.numbered(trajectory.ego.w2c, "estimate"), looks, path.up, ego.quarter_turns
     )
     bent = replace(trajectory, ego=replace(trajectory.ego, w2c=track.at(track.moments)))
