@@ -57,7 +57,7 @@ def static_samples(
 ) -> Iterator[
     tuple[int, Tensor, Tensor]
 ]:  # frame index, depth [H, W] NaN where masked, colours [H, W, 3] uint8
-    """At most ``limit`` frames of a clip, evenly spread, without what moves."""
+    """Yield at most ``limit`` frames of a clip, evenly spread, without what moves."""
     for t in sample_frames(len(depth_m), limit):
         depth = depth_m[t].float()
         yield (
@@ -112,7 +112,7 @@ def mean_background(
 ) -> tuple[
     Tensor, Tensor
 ]:  # depth [H, W] float32, NaN where nothing counts; colours [H, W, 3] uint8
-    """The background as the released renderer makes it: the mean over all frames in which a pixel
+    """Average the background as the released renderer does, over all frames in which a pixel
     neither moves nor stands at an edge of depth (its ``nanmean`` background).
 
     What stands in front for a part of the clip is averaged in, and a depth model's flicker averages
@@ -136,49 +136,49 @@ def _fuse(
     depth_m: Tensor,  # [K, h, W]
     rgb: Tensor,  # [K, h, W, 3] uint8
 ) -> tuple[Tensor, ...]:
-    """The fields of :class:`StaticBackground` for one band of rows."""
+    """Compute the fields of :class:`StaticBackground` for one band of rows."""
     samples = depth_m.shape[0]
     valid = torch.isfinite(depth_m)
     depth = depth_m.nan_to_num(float("inf"))
     centre = _farthest_window(depth, valid, max(1, round(MIN_SHARE * samples)))
     for _ in range(MEAN_SHIFT_STEPS):
-        near = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
-        centre = _mean(depth_m, near)
-    near = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
+        near_mask = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
+        centre = _mean(depth_m, near_mask)
+    near_mask = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
 
     colour = rgb.float()
-    middle = _mean(colour, near[..., None])
+    middle = _mean(colour, near_mask[..., None])
     # A hand just above the table has the table's depth but not its colour.
-    weight = near.float()[..., None]
+    weight = near_mask.float()[..., None]
     for _ in range(COLOUR_STEPS):
-        off = (colour - middle).square().sum(-1, keepdim=True)
-        variance = _mean(off, near[..., None]).clamp_min(COLOUR_NOISE)
-        weight = near[..., None] / (1.0 + COLOUR_CUT * off / variance)
+        colour_distance = (colour - middle).square().sum(-1, keepdim=True)
+        variance = _mean(colour_distance, near_mask[..., None]).clamp_min(COLOUR_NOISE)
+        weight = near_mask[..., None] / (1.0 + COLOUR_CUT * colour_distance / variance)
         middle = (weight * colour).sum(0) / weight.sum(0).clamp_min(1e-9)
     rgb_spread = _mean((colour - middle).square().mean(-1), weight[..., 0]).sqrt()
-    depth_spread = _mean((depth_m / centre - 1).square(), near).sqrt()
+    depth_spread = _mean((depth_m / centre - 1).square(), near_mask).sqrt()
     rgb_out = torch.where(torch.isfinite(centre)[..., None], middle, colour[samples // 2])
     return centre, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread
 
 
 def _farthest_window(depth: Tensor, valid: Tensor, count: int) -> Tensor:
-    """The farthest depth around which ``count`` samples are within the tolerance; else the median.
-    NaN: none valid."""
-    ordered = depth.sort(dim=0).values  # invalid samples are infinite and come last
+    """Find the farthest depth around which ``count`` samples are within the tolerance, else the
+    median, NaN if none is valid."""
+    sorted_depth = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])
-    first, last = ordered[: depth.shape[0] - count + 1], ordered[count - 1 :]
-    tight = torch.isfinite(last) & (last <= first * (1 + SAME_SURFACE))
+    first, last = sorted_depth[: depth.shape[0] - count + 1], sorted_depth[count - 1 :]
+    window_mask = torch.isfinite(last) & (last <= first * (1 + SAME_SURFACE))
     position = torch.arange(first.shape[0], device=depth.device)[:, None, None]
-    start = torch.where(tight, position, -1).amax(0)
+    start = torch.where(window_mask, position, -1).amax(0)
     median = (valid_count - 1).clamp_min(0) // 2
     index = torch.where(start >= 0, start + count // 2, median)
-    centre = ordered.gather(0, index[None])[0]
+    centre = sorted_depth.gather(0, index[None])[0]
     return torch.where(valid_count > 0, centre, torch.full_like(centre, float("nan")))
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean over the samples; NaN where no sample counts."""
+    """Compute the weighted mean over the samples, NaN where no sample counts."""
     weight = weight.float()
     return (values.nan_to_num(0.0) * weight).sum(0) / weight.sum(0).where(
         weight.sum(0) > 0, torch.nan

@@ -33,13 +33,13 @@ STRAY = 0.03
 def label_instances(
     mask: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W] int16, 0 where nothing moves
-    """Connected moving objects of one frame, numbered from 1."""
+    """Label the connected moving objects of one frame with numbers from 1."""
     _, labels = cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=8)
     return torch.from_numpy(np.minimum(labels, 32767).astype(np.int16))
 
 
 def _on_surfaces(depth_m: Tensor) -> Tensor:  # [H, W]
-    """Depth without the pixels that hang between two surfaces and bound neither's space."""
+    """Remove the pixels that hang between two surfaces and bound neither's space."""
     return depth_m.masked_fill(stray_step(depth_m) > STRAY, torch.nan)
 
 
@@ -74,10 +74,10 @@ class FrameMovingPoints:
             return self._depth.dynamic[frame].bool() & torch.isfinite(depth_m)
         if self._dynamic != "auto":
             return torch.zeros(depth_m.shape, dtype=torch.bool)
-        behind = self._background
-        if isinstance(behind, PointSet):
-            behind = cloud_background(behind, self._depth.exo, frame)
-        return derive_dynamic(self._clip.rgb[frame], depth_m.float(), behind, self._tolerance)
+        background = self._background
+        if isinstance(background, PointSet):
+            background = cloud_background(background, self._depth.exo, frame)
+        return derive_dynamic(self._clip.rgb[frame], depth_m.float(), background, self._tolerance)
 
     def __getitem__(self, frame: int) -> PointSet:
         self._clip.release()  # what earlier frames read of mapped files
@@ -95,8 +95,11 @@ class FrameMovingPoints:
         )
 
     def shown_m(self, frame: int) -> Tensor:  # [H, W] float32
-        """:attr:`ExoSight.map`: what doesn't move is where the static points are, so that no flicker
-        opens and closes a line of sight."""
+        """Compute :attr:`ExoSight.map`.
+
+        What doesn't move is where the static points are, so that no flicker opens and
+        closes a line of sight.
+        """
         depth_m, sky = self._depth.depth_m[frame].float(), self._depth.sky
         if not isinstance(self._background, PointSet):
             still_m = self._background.depth_m
@@ -105,12 +108,12 @@ class FrameMovingPoints:
         return depth_m if sky is None else depth_m.masked_fill(sky[frame].bool(), torch.inf)
 
     def mean_static(self, progress: Progress = no_progress) -> PointSet:
-        """:attr:`PointCloud.mean_static` of a fixed exo camera."""
+        """Compute :attr:`PointCloud.mean_static` of a fixed exo camera."""
         depth_m, rgb = mean_background(
             self._clip.rgb, self._depth.depth_m, self._hides, progress=progress
         )
-        known = torch.isfinite(depth_m)
-        return self._clip.lift(0, depth_m, rgb, known, max_edge=float("inf"))
+        known_mask = torch.isfinite(depth_m)
+        return self._clip.lift(0, depth_m, rgb, known_mask, max_edge=float("inf"))
 
     def _hides(self, frame: int) -> Tensor:  # [H, W] bool
         self._clip.release()
@@ -154,23 +157,25 @@ def build_scene(
         seen_m = _on_surfaces(background.depth_m)
         if derived:
             notes = (WARNING,)
-            hidden = unsteady_pixels(background)
+            hidden_mask = unsteady_pixels(background)
             background = replace(
-                background, depth_m=background.depth_m.masked_fill(hidden, torch.nan)
+                background, depth_m=background.depth_m.masked_fill(hidden_mask, torch.nan)
             )
-        moved = camera_motion(exo_frames, masks)
-        if moved is not None and strange:
+        motion = camera_motion(exo_frames, masks)
+        if motion is not None and strange:
             strange = (HEAD_VIDEO,)
-        elif moved is not None:
-            pixels, frame = moved
-            how = (
+        elif motion is not None:
+            pixels, frame = motion
+            motion_text = (
                 f"it moves, how far isn't known (at frame {frame} the background of frame 0 is no "
                 "longer found)"
                 if pixels is None
                 else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
             )
             fix = "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stays in place"
-            smears = f"the exo camera is given one pose, but {how}: the static scene smears; "
+            smears = (
+                f"the exo camera is given one pose, but {motion_text}: the static scene smears; "
+            )
             notes += (Remark(smears + in_words(fix), RemarkKind.WARNING),)
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
@@ -248,11 +253,11 @@ def check_scene_input(
             )
     poses = validate_w2c(depth.exo.poses(count, "exo extrinsics"), "exo extrinsics")
     centres = camera_centre(poses)
-    if (far := float(centres.norm(dim=-1).max())) > FAR_M:
+    if (distance_m := float(centres.norm(dim=-1).max())) > FAR_M:
         shift = tuple(round(value, -3) for value in map(int, centres[0].tolist()))
         raise EgoXInputError(
             "exo extrinsics",
-            got=f"a camera {far / 1000:.0f} km from the world's origin",
+            got=f"a camera {distance_m / 1000:.0f} km from the world's origin",
             expected=f"at most {FAR_M / 1000:.0f} km, beyond which pixels' places are too coarse",
             fix=f"move the origin to {shift}: subtract it from the places of all cameras, or add "
             f"R @ {shift} to the t of each w2c, ego and exo; scale t by 0.001 if it is in millimetres",

@@ -34,8 +34,8 @@ what is closed."""
 def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
     """Mask of colour that changes much more than in the typical pixel: no background was ever
     visible there."""
-    spread = _typical(background.rgb_spread.nan_to_num(0.0))
-    return _tidied(spread > UNSTEADY * max(1.0, float(spread.median())))
+    spread = _local_median(background.rgb_spread.nan_to_num(0.0))
+    return _without_specks(spread > UNSTEADY * max(1.0, float(spread.median())))
 
 
 def derive_dynamic(
@@ -46,28 +46,27 @@ def derive_dynamic(
     # Relative depth difference between samples of one surface.
     tolerance: float = SAME_SURFACE,
 ) -> Tensor:  # [H, W] bool; False where depth is invalid
-    """Pixels of one frame that do not show the static background."""
-    nearer = depth_m < (1 - tolerance) * background.depth_m
+    """Mark the pixels of one frame that do not show the static background."""
+    nearer_mask = depth_m < (1 - tolerance) * background.depth_m
     colour = (as_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
-    changed = _tidied(nearer | (_typical(colour) > OTHER_COLOUR))
-    return (changed | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
+    changed_mask = _without_specks(nearer_mask | (_local_median(colour) > OTHER_COLOUR))
+    return (changed_mask | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
 
 
-def _typical(values: Tensor) -> Tensor:
-    """[H, W] -> [H, W]: the median around each pixel, which tells change from noise and keeps
-    outlines."""
+def _local_median(values: Tensor) -> Tensor:
+    """Take the median around each pixel [H, W], which tells change from noise and keeps outlines."""
     return torch.from_numpy(
         cv2.medianBlur(values.numpy(), min(5, _window(AROUND, len(values))))
     )  # floats: 3 or 5
 
 
 def _window(size: int, height: int) -> int:
-    """Odd px in a picture of that height."""
+    """Compute a window's odd size in px, in a picture of that height."""
     return max(3, 2 * round(size * height / REFERENCE_SIZE / 2) + 1)
 
 
-def _tidied(mask: Tensor) -> Tensor:
-    """[H, W] bool without thin lines and specks, small gaps closed."""
+def _without_specks(mask: Tensor) -> Tensor:
+    """Remove thin lines and specks from a mask [H, W] bool, and close small gaps."""
     grid = mask.numpy().astype(np.uint8)
     for operation, width in ((cv2.MORPH_OPEN, SPECK), (cv2.MORPH_CLOSE, GAP)):
         size = _window(width, len(grid))
@@ -75,6 +74,6 @@ def _tidied(mask: Tensor) -> Tensor:
             grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         )
     _, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
-    large[0] = False
-    return torch.from_numpy(large[labels.astype(np.int32, copy=False)])
+    large_labels = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
+    large_labels[0] = False
+    return torch.from_numpy(large_labels[labels.astype(np.int32, copy=False)])

@@ -18,15 +18,17 @@ filter's."""
 def depth_edge(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
 ) -> Tensor:  # [H, W] float32, |z - z'| / min(z, z'); 0 for a pixel without valid neighbours, NaN where invalid
-    """Largest relative depth step from each pixel to its four neighbours.
+    """Compute the largest relative depth step from each pixel to its four neighbours.
 
     Invalid neighbours don't count: the border of what is known is no edge.
     """
     edge = torch.zeros_like(depth_m)
     for axis in (0, 1):
-        here = depth_m.narrow(axis, 0, depth_m.shape[axis] - 1)
-        ahead = depth_m.narrow(axis, 1, depth_m.shape[axis] - 1)
-        step = ((ahead - here).abs() / torch.minimum(here, ahead)).nan_to_num(0.0)
+        own_depth = depth_m.narrow(axis, 0, depth_m.shape[axis] - 1)
+        next_depth = depth_m.narrow(axis, 1, depth_m.shape[axis] - 1)
+        step = ((next_depth - own_depth).abs() / torch.minimum(own_depth, next_depth)).nan_to_num(
+            0.0
+        )
         for start in (0, 1):
             side = edge.narrow(axis, start, depth_m.shape[axis] - 1)
             torch.maximum(side, step, out=side)
@@ -48,8 +50,8 @@ def depth_range(
 
 
 def _highest(values: Tensor, size: int) -> Tensor:
-    """The maximum in the window around each pixel, [1, 1, H, W]: max_pool2d's, in a fortieth of its
-    time on a CPU."""
+    """Take the maximum in the window around each pixel, [1, 1, H, W], as max_pool2d does, in a
+    fortieth of its time on a CPU."""
     half, (height, width) = size // 2, values.shape[-2:]
     padded = F.pad(values, (half, half, half, half), value=float("-inf"))
     rows = reduce(torch.maximum, (padded[..., k : k + height, :] for k in range(size)))
@@ -61,8 +63,13 @@ def stray_step(
 ) -> (
     Tensor
 ):  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel is on a surface
-    """Relative step by which a pixel is between two surfaces, as depth models and resizing leave
-    them at outlines.
+    """Measure the relative step by which a pixel is between two surfaces, as depth models and
+    resizing leave them at outlines.
+
+    A pixel on an object's rim has a large step on one side only. A floor seen at a low angle
+    has equal steps for many pixels in a row. A stray pixel has large steps of one sign on both
+    sides, while the surface next to it, on one side at least, is smooth. A pixel far from all
+    its neighbours is stray, too.
 
     A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has
     equal steps for many pixels in a row. A stray pixel has large steps of one sign on both sides,
@@ -70,7 +77,7 @@ def stray_step(
     neighbours is stray, too."""
     disparity = 1 / depth_m
     stray = torch.zeros_like(depth_m)
-    alone = torch.full_like(depth_m, float("inf"))
+    lone_step = torch.full_like(depth_m, float("inf"))
     for axis in (0, 1):
         size = depth_m.shape[axis]
         if size < 5:
@@ -78,18 +85,20 @@ def stray_step(
         step = _padded(
             torch.diff(disparity, dim=axis), axis
         )  # step[i] = d[i] - d[i-1], NaN at the picture's border
-        before2, before, after, after2 = (step.narrow(axis, k, size) for k in range(4))
-        smaller = torch.minimum(before.abs(), after.abs())
-        smooth = torch.fmin(before2.abs(), after2.abs())
-        between = (before * after > 0) & (smaller > 3 * smooth)
-        stray = torch.maximum(stray, torch.where(between, smaller * depth_m, 0.0))
-        alone = torch.minimum(
-            alone, torch.fmin(before.abs(), after.abs()).nan_to_num(0.0) * depth_m
+        second_before, step_before, step_after, second_after = (
+            step.narrow(axis, k, size) for k in range(4)
         )
-    return torch.maximum(stray, alone.nan_to_num(0.0, posinf=0.0))
+        smaller_step = torch.minimum(step_before.abs(), step_after.abs())
+        smooth = torch.fmin(second_before.abs(), second_after.abs())
+        between_mask = (step_before * step_after > 0) & (smaller_step > 3 * smooth)
+        stray = torch.maximum(stray, torch.where(between_mask, smaller_step * depth_m, 0.0))
+        lone_step = torch.minimum(
+            lone_step, torch.fmin(step_before.abs(), step_after.abs()).nan_to_num(0.0) * depth_m
+        )
+    return torch.maximum(stray, lone_step.nan_to_num(0.0, posinf=0.0))
 
 
 def _padded(step: Tensor, axis: int) -> Tensor:
-    """[.., n-1, ..] -> [.., n+3, ..]: two unknown steps in front and behind."""
+    """Pad steps with two unknown ones in front and behind: [.., n-1, ..] to [.., n+3, ..]."""
     gap = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
     return torch.cat((gap, gap, step, gap, gap), dim=axis)

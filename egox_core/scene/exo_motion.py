@@ -52,13 +52,13 @@ class ExoMotion(StageReport):
     sightings: FloatArray | None = None  # [M, 4]
 
     def content(self) -> dict[str, object]:
-        """The figures as they stand in a report's file."""
+        """Collect the figures as a report's file has them."""
         figures = asdict(self)
         del figures["sightings"], figures["notes"]
         return figures | {"notes": list(map(str, self.notes))}
 
     def text(self) -> str:
-        """The report, a sentence per line."""
+        """Write the report, a sentence per line."""
         way = f"{self.travel_m:.2g} m, " if self.motion == "moves" else ""
         figures = (
             f"the exo camera {self.motion}: {way}{self.turn_deg:.0f}°",
@@ -80,7 +80,7 @@ def estimate_exo_motion(
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ExoMotion]:
-    """The depth with a pose per frame and mended maps; the same object where the camera is static.
+    """Give the depth a pose per frame and mended maps, or keep it if the camera is static.
 
     Corners (SIFT) outside of the depth's masks are matched to key frames; poses come from their
     depth and are adjusted together with the points, the lens held. auto: rotations alone, where
@@ -104,40 +104,42 @@ def estimate_exo_motion(
     if given is None and depth.exo.moves:
         given = depth.exo
     masks = StillMasks(depth, "auto")
-    stands = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
-    if motion == "stands" or stands or len(depth.depth_m) < 2:
+    stays_put = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
+    if motion == "stands" or stays_put or len(depth.depth_m) < 2:
         return depth, ExoMotion(motion="stands")
     tracks = find_tracks(exo_frames, depth.depth_m, depth.exo.camera, masks, progress)
-    lost = _lost(tracks)
+    lost_text = _lost_frames(tracks)
     if given is not None:
-        return _checked(depth, tracks, lost, given)
-    if lost:
-        return _refused(depth, motion, f"{lost} can't be followed")
+        return _check_given_path(depth, tracks, lost_text, given)
+    if lost_text:
+        return _keep_static(depth, motion, f"{lost_text} can't be followed")
     progress(0, 1, "the exo camera's motion: adjustment")
-    turned, moved = (adjust(tracks, turns=turns) for turns in (True, False))
-    turns, notes = _choose(tracks, turned, moved, depth, motion)
-    fit = turned if turns else moved
-    agree = _agree(tracks, fit).mean()
-    if agree < LEAST_AGREE:
-        return _refused(depth, motion, f"only {agree:.0%} of the matches agree")
+    turned_fit, moved_fit = (adjust(tracks, turns=turns) for turns in (True, False))
+    turns, notes = _choose(tracks, turned_fit, moved_fit, depth, motion)
+    fit = turned_fit if turns else moved_fit
+    agreement = _agreement(tracks, fit).mean()
+    if agreement < LEAST_AGREE:
+        return _keep_static(depth, motion, f"only {agreement:.0%} of the matches agree")
     from scipy.interpolate import make_interp_spline  # a tenth of torch's time
 
-    known = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
-    at = np.arange(len(tracks.weak)).clip(known[0], known[-1])
+    known_frames = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
+    sampled_at = np.arange(len(tracks.weak)).clip(known_frames[0], known_frames[-1])
     rotation = scipy.spatial.transform.Slerp(
-        known, scipy.spatial.transform.Rotation.from_matrix(fit.rotation[known])
-    )(at).as_matrix()
-    poses = _placed(depth, rotation, make_interp_spline(known, fit.place[known], k=1)(at))
-    return _handed_on(_posed(depth, poses, depth.exo.world), tracks, fit, turns, notes)
+        known_frames, scipy.spatial.transform.Rotation.from_matrix(fit.rotation[known_frames])
+    )(sampled_at).as_matrix()
+    poses = _world_poses(
+        depth, rotation, make_interp_spline(known_frames, fit.place[known_frames], k=1)(sampled_at)
+    )
+    return _with_report(_with_poses(depth, poses, depth.exo.world), tracks, fit, turns, notes)
 
 
-def _placed(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
-    """Poses from frame 0, in the depth's world."""
+def _world_poses(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
+    """Compose poses from frame 0 with the depth's world."""
     poses = torch.from_numpy(np.concatenate([rotation, place[..., None]], 2))
     return compose(poses, depth.exo.at(0))
 
 
-def _posed(
+def _with_poses(
     depth: DepthVideo,
     w2c: Tensor,  # [T, 3, 4]
     world: World,
@@ -145,7 +147,7 @@ def _posed(
     return replace(depth, exo=replace(depth.exo, w2c=w2c, world=world))
 
 
-def _handed_on(
+def _with_report(
     # The depth with its poses.
     depth: DepthVideo,
     tracks: Tracks,
@@ -153,36 +155,36 @@ def _handed_on(
     turns: bool,
     notes: tuple[Remark, ...],
 ) -> tuple[DepthVideo, ExoMotion]:
-    """The depth with mended maps, and the report."""
-    agree = _agree(tracks, fit)
-    if agree.min() < POOR_AGREE:
-        notes += _warned(f"frame {agree.argmin() + 1} is known badly; look at the preview")
-    depth_m, spread = _mended(depth, tracks, fit)
-    found = ExoMotion(
+    """Mend the depth's maps, and report the motion."""
+    agreement = _agreement(tracks, fit)
+    if agreement.min() < POOR_AGREE:
+        notes += _warning(f"frame {agreement.argmin() + 1} is known badly; look at the preview")
+    depth_m, spread = _mend_maps(depth, tracks, fit)
+    report = ExoMotion(
         motion="turns" if turns else "moves",
         travel_m=float(np.linalg.norm(fit.place, axis=1).max()),
         turn_deg=float(
             np.degrees(scipy.spatial.transform.Rotation.from_matrix(fit.rotation).magnitude().max())
         ),
         matches=tracks.matches,
-        agree=float(agree.mean()),
-        worst_frame=int(agree.argmin()) + 1,
-        worst_agree=float(agree.min()),
+        agree=float(agreement.mean()),
+        worst_frame=int(agreement.argmin()) + 1,
+        worst_agree=float(agreement.min()),
         residual_px=float(np.median(fit.off_px)),
         depth_spread=spread,
         notes=notes,
         sightings=np.c_[tracks.frame, tracks.uv, fit.off_px],
     )
-    return replace(depth, depth_m=depth_m), found
+    return replace(depth, depth_m=depth_m), report
 
 
-def _checked(
+def _check_given_path(
     depth: DepthVideo, tracks: Tracks, lost: str, path: CameraPath
 ) -> tuple[DepthVideo, ExoMotion]:
-    """A given path, where the corners and their depth bear it out."""
-    given, metric = path.poses(len(depth.depth_m), "given path"), path.world != "unknown"
+    """Use a given path if the corners and their depth bear it out."""
+    given_poses, metric = path.poses(len(depth.depth_m), "given path"), path.world != "unknown"
     world = path.world if metric else depth.exo.world
-    if len(tracks.frame) < 3 * len(given):
+    if len(tracks.frame) < 3 * len(given_poses):
         if not metric:
             raise EgoXInputError(
                 "given path of the exo camera",
@@ -190,43 +192,47 @@ def _checked(
                 expected="static corners",
                 fix="give a path in metres",
             )
-        notes = _warned(f"{lost} can't be followed: the given path isn't checked")
-        return _posed(depth, given, world), ExoMotion(motion="moves", notes=notes)
-    rotation, place = np.split(compose(given, invert(given[0])).numpy(), [3], 2)
+        notes = _warning(f"{lost} can't be followed: the given path isn't checked")
+        return _with_poses(depth, given_poses, world), ExoMotion(motion="moves", notes=notes)
+    rotation, place = np.split(compose(given_poses, invert(given_poses[0])).numpy(), [3], 2)
     place, notes, scale, doubt = place[:, :, 0], (), 1.0, 0.0
     turns = bool(np.abs(place).max() < 1e-6)
     if not turns:
-        own, theirs = (p[~tracks.weak] for p in (adjust(tracks, turns=False).place, place))
-        scale = float(np.linalg.norm(own) / np.linalg.norm(theirs))
-        doubt = float(np.linalg.norm(own - scale * theirs) / np.linalg.norm(own))
-        about = replace(tracks, rotation=rotation, place=scale * place)
-        scale *= np.exp(adjust(about, turns=False, held=True, scale=True).farther)
+        own_places, given_places = (
+            p[~tracks.weak] for p in (adjust(tracks, turns=False).place, place)
+        )
+        scale = float(np.linalg.norm(own_places) / np.linalg.norm(given_places))
+        doubt = float(
+            np.linalg.norm(own_places - scale * given_places) / np.linalg.norm(own_places)
+        )
+        scaled_tracks = replace(tracks, rotation=rotation, place=scale * place)
+        scale *= np.exp(adjust(scaled_tracks, turns=False, held=True, scale=True).farther)
     if not metric:
         place = scale * place
-        given = _placed(depth, rotation, place)
+        given_poses = _world_poses(depth, rotation, place)
         if not turns:
             notes = (Remark(f"scale from the depth: x {scale:.4g}, sure to {doubt:.1%}"),)
     tracks = replace(tracks, rotation=rotation, place=place)
     fit = adjust(tracks, turns=turns, held=True)
-    agree = _agree(tracks, fit).mean()
-    other = metric and abs(np.log(scale)) > max(SCALE_OFF, 3 * doubt)
-    if agree < POOR_AGREE or other:
+    agreement = _agreement(tracks, fit).mean()
+    is_other_scale = metric and abs(np.log(scale)) > max(SCALE_OFF, 3 * doubt)
+    if agreement < POOR_AGREE or is_other_scale:
         raise EgoXInputError(
             "given path of the exo camera",
-            got=f"{agree:.0%} of the matches agree, residual {np.median(fit.off_px):.1f} px"
-            + (f", and the depth has {scale:.2f} times its travel" if other else ""),
+            got=f"{agreement:.0%} of the matches agree, residual {np.median(fit.off_px):.1f} px"
+            + (f", and the depth has {scale:.2f} times its travel" if is_other_scale else ""),
             expected="the path of this very clip"
-            + (", in the metres of the depth" if other else ""),
+            + (", in the metres of the depth" if is_other_scale else ""),
             fix="give the path of these very frames, a mask where people fill the picture, or no "
             "path: it is estimated then",
         )
     if metric:
         depth = replace(depth, exo=replace(depth.exo, gravity=path.gravity))
-    return _handed_on(_posed(depth, given, world), tracks, fit, turns, notes)
+    return _with_report(_with_poses(depth, given_poses, world), tracks, fit, turns, notes)
 
 
-def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, ExoMotion]:
-    """The depth as it came with a word, or an error where a motion was asked for."""
+def _keep_static(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, ExoMotion]:
+    """Keep the depth as it came, with a warning, or refuse it where a motion was asked for."""
     fix = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
         "around the people, or give the path of another program (poses_file)"
@@ -235,16 +241,18 @@ def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, E
         raise EgoXInputError(
             "motion of the exo camera", got=why, expected="static corners", fix=fix
         )
-    said = f"the exo camera moves, but {why}: it is treated as static, and the scene smears. {fix}"
-    return depth, ExoMotion(motion="stands", notes=_warned(said))
+    sentence = (
+        f"the exo camera moves, but {why}: it is treated as static, and the scene smears. {fix}"
+    )
+    return depth, ExoMotion(motion="stands", notes=_warning(sentence))
 
 
-def _warned(text: str) -> tuple[Remark, ...]:
+def _warning(text: str) -> tuple[Remark, ...]:
     return (Remark(f"warning: {text}", RemarkKind.WARNING),)
 
 
-def _lost(tracks: Tracks) -> str:
-    """A run of frames without poses that is too long to be interpolated; empty: there is none."""
+def _lost_frames(tracks: Tracks) -> str:
+    """Name the run of frames without poses that is too long to be interpolated, if there is one."""
     if len(tracks.frame) < 3 * len(tracks.rotation):
         return "the background"
     frames = np.flatnonzero(tracks.weak)
@@ -257,25 +265,29 @@ def _choose(
 ) -> tuple[bool, tuple[Remark, ...]]:
     """Choose between rotations alone and the full motion: (rotations, words on what is open)."""
     fix = "the path is as wrong as the lens: give exo_fov"
-    guess = _warned(f"the lens was guessed, and {fix}") if depth.exo.lens_guessed else ()
+    guess = _warning(f"the lens was guessed, and {fix}") if depth.exo.lens_guessed else ()
     if motion == "moves":
         return False, guess
     of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
-    enough = np.inf if motion == "turns" else AS_MUCH * of_moves + AS_MUCH_PX
+    enough_px = np.inf if motion == "turns" else AS_MUCH * of_moves + AS_MUCH_PX
     turn = np.degrees(
         scipy.spatial.transform.Rotation.from_matrix(turned.rotation).magnitude().max()
     )
     if turn > LENS_TURN_DEG and depth.exo.camera.lens == "pinhole":
-        other = adjust(tracks, turns=True, lens=True)
-        if np.median(other.off_px) <= enough:
-            view = depth.exo.camera.width / 2 / (depth.exo.camera.fx * np.exp([other.longer, 0.0]))
-            fov, given = np.degrees(2 * np.arctan(view)).tolist()
-            if abs(other.longer) < LENS_FITS:
-                return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
-            return True, _warned(
-                f"the pictures are those of a turn seen {fov:.0f}° across, not {given:.0f}°: {fix}"
+        other_lens = adjust(tracks, turns=True, lens=True)
+        if np.median(other_lens.off_px) <= enough_px:
+            view = (
+                depth.exo.camera.width
+                / 2
+                / (depth.exo.camera.fx * np.exp([other_lens.longer, 0.0]))
             )
-    if of_turns <= enough:
+            fov, stated_fov = np.degrees(2 * np.arctan(view)).tolist()
+            if abs(other_lens.longer) < LENS_FITS:
+                return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
+            return True, _warning(
+                f"the pictures are those of a turn seen {fov:.0f}° across, not {stated_fov:.0f}°: {fix}"
+            )
+    if of_turns <= enough_px:
         return True, guess
     travel = np.linalg.norm(moved.place, axis=1).max() / np.median(moved.seen_m)
     steps = scipy.spatial.transform.Rotation.from_matrix(
@@ -285,65 +297,78 @@ def _choose(
     parallax = (of_turns**2 - of_moves**2) ** 0.5 / (travel * np.median(tracks.px))
     shutter = travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves
     if shutter or parallax < LEAST_PARALLAX:
-        said = (
+        sentence = (
             f"a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
             "people who fill the picture look like: the camera is taken to turn only"
         )
-        return True, _warned(said) + guess
-    frame, _, _, off = _rows(tracks, moved)
-    spread = _spread(frame, off)
+        return True, _warning(sentence) + guess
+    frame, _, _, log_ratios = _map_sightings(tracks, moved)
+    spread = _spread(frame, log_ratios)
     if spread > DEPTH_DOUBT:
-        said = (
+        sentence = (
             f"travel would explain the pictures better, but disagrees with the depth by "
             f"{spread:.0%}: the camera is taken to turn only. A wrong field of view or people who "
             "fill the picture do that: check the lens, and give a mask of what moves"
         )
-        return True, _warned(said) + guess
+        return True, _warning(sentence) + guess
     return False, guess
 
 
-def _agree(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1...
-    kept = np.bincount(tracks.frame[fit.off_px < AGREES_PX], minlength=len(fit.rotation))
-    known = np.bincount(tracks.frame, minlength=len(fit.rotation))
-    share = kept / np.maximum(known, 1) * tracks.agreed
-    return np.where(tracks.weak, 1.0, share)[1:]  # those are told by :func:`_lost`
+def _agreement(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1...
+    agreeing_counts = np.bincount(tracks.frame[fit.off_px < AGREES_PX], minlength=len(fit.rotation))
+    sighting_counts = np.bincount(tracks.frame, minlength=len(fit.rotation))
+    share = agreeing_counts / np.maximum(sighting_counts, 1) * tracks.agreed
+    return np.where(tracks.weak, 1.0, share)[1:]  # those are told by :func:`_lost_frames`
 
 
-def _rows(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
-    """Places at which a point meets a map: (frame, point, px [K, 2], logarithm of its adjusted
-    depth over the map's), of sightings that agree and in the points' own key frames."""
-    good = fit.off_px < AGREES_PX
+def _map_sightings(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
+    """List the places at which a point meets a map, of sightings that agree and in the points' own
+    key frames.
+
+    A place has frame, point, px [K, 2], and the logarithm of its adjusted depth over the map's.
+    """
+    agree_mask = fit.off_px < AGREES_PX
     return (
-        np.r_[tracks.frame[good], tracks.home],
-        np.r_[tracks.point[good], np.arange(len(tracks.home))],
-        np.r_[tracks.uv[good], tracks.home_uv],
-        np.log(np.r_[(fit.seen_m / tracks.map_m)[good], fit.depth_m / tracks.depth_m]),
+        np.r_[tracks.frame[agree_mask], tracks.home],
+        np.r_[tracks.point[agree_mask], np.arange(len(tracks.home))],
+        np.r_[tracks.uv[agree_mask], tracks.home_uv],
+        np.log(np.r_[(fit.seen_m / tracks.map_m)[agree_mask], fit.depth_m / tracks.depth_m]),
     )
 
 
 def _spread(frame: FloatArray, off: FloatArray) -> float:
-    """Median over frames of how far the depths of a frame's points are off their own median."""
+    """Measure how far the depths of a frame's points are off their own median (median over frames)."""
     of_frames = (off[frame == t] for t in np.unique(frame))
-    return float(np.median([np.median(np.abs(own - np.median(own))) for own in of_frames]))
+    return float(
+        np.median(
+            [
+                np.median(np.abs(frame_values - np.median(frame_values)))
+                for frame_values in of_frames
+            ]
+        )
+    )
 
 
-def _mended(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, float]:
-    """([T, H, W] maps times a polynomial of their log depth, what is left of the spread); a point is
-    as far as all maps have it on average."""
-    frame, point, uv, off = _rows(tracks, fit)
+def _mend_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, float]:
+    """Multiply the maps [T, H, W] by a polynomial of their log depth, and measure what is left of
+    the spread.
+
+    A point is as far as all maps have it on average.
+    """
+    frame, point, uv, log_ratios = _map_sightings(tracks, fit)
     basis = _basis(uv, depth.exo.camera)
     ridge = np.diag(np.r_[1e-9, np.full(basis.shape[1] - 1, TERM_RIDGE)])
-    terms, moved = np.zeros((len(depth.depth_m), len(ridge))), np.zeros(len(tracks.home))
-    often, left = np.bincount(point), off
+    terms, point_shifts = np.zeros((len(depth.depth_m), len(ridge))), np.zeros(len(tracks.home))
+    point_counts, left = np.bincount(point), log_ratios
     for _ in range(MEND_ROUNDS):
         weight = 1 / (1 + (left / MEND_SIGMA) ** 2)
         for t in np.flatnonzero(np.bincount(frame) >= LEAST_ROWS):
-            at = frame == t
-            weighted = basis[at].T * weight[at]
-            wanted = weighted @ (off + moved[point])[at]
-            terms[t] = np.linalg.solve(weighted @ basis[at] + ridge, wanted)
-        left = off + moved[point] - (basis * terms[frame]).sum(1)
-        moved -= np.bincount(point, left.clip(-0.2, 0.2)) / often
+            frame_mask = frame == t
+            weighted = basis[frame_mask].T * weight[frame_mask]
+            target = weighted @ (log_ratios + point_shifts[point])[frame_mask]
+            terms[t] = np.linalg.solve(weighted @ basis[frame_mask] + ridge, target)
+        left = log_ratios + point_shifts[point] - (basis * terms[frame]).sum(1)
+        point_shifts -= np.bincount(point, left.clip(-0.2, 0.2)) / point_counts
     grid = torch.from_numpy(_basis(depth.exo.camera.pixel_grid().numpy(), depth.exo.camera)).float()
     maps = (
         depth_m.float() * torch.exp(grid @ torch.from_numpy(term).float())
@@ -353,6 +378,6 @@ def _mended(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, f
 
 
 def _basis(uv: FloatArray, camera: CameraModel) -> FloatArray:  # [..., 9]
-    """Powers of the place in the picture, -1...1, up to the second."""
+    """Compute powers of the place in the picture, -1...1, up to the second."""
     x, y = np.moveaxis(2 * (uv + 0.5) / camera.stored_size - 1, -1, 0)
     return polyvander2d(x, y, [2, 2])

@@ -55,53 +55,57 @@ def find_tracks(
 ) -> Tracks:
     """Match SIFT corners between frames and key frames, and solve each frame's pose from the depth
     of its key frames' corners."""
-    count, found = len(depth_m), []
+    count, corner_parts = len(depth_m), []
     for t, corners in enumerate(_corners(frames, depth_m, camera, masks)):
         progress(t, 2 * count, "the exo camera's motion: corners")
-        found.append(corners)
-    of = np.repeat(np.arange(count), [len(uv) for uv, *_ in found])  # the corners' frames
-    uv, looks, depth = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        corner_parts.append(corners)
+    corner_frames = np.repeat(
+        np.arange(count), [len(uv) for uv, *_ in corner_parts]
+    )  # the corners' frames
+    uv, descriptors, depth = (np.concatenate(parts) for parts in zip(*corner_parts, strict=True))
     plane, px = _on_plane(camera, uv)
     ray = np.c_[plane, np.ones(len(plane))]
     inside = np.linalg.norm(plane, axis=1) < WIDEST
-    corners = [np.flatnonzero(inside & (of == t)) for t in range(count)]
+    corners = [np.flatnonzero(inside & (corner_frames == t)) for t in range(count)]
     keys = sorted({*range(0, count, KEY_STEP), count - 1})
     rotation, place = np.repeat(np.eye(3)[None], count, 0), np.zeros((count, 3))
-    agreed, weak, done, matches, pairs = np.ones(count), np.zeros(count, bool), [0], 0, []
+    agreed, weak, done_frames, matches, pairs = np.ones(count), np.zeros(count, bool), [0], 0, []
     order = [*keys[1:], *sorted(set(range(count)) - set(keys))]
     for number, t in enumerate(order):
         progress(count + number, 2 * count, "the exo camera's motion: first poses")
-        near = [q for q in done if abs(q - t) <= REACH] or done[-1:]
+        near_frames = [q for q in done_frames if abs(q - t) <= REACH] or done_frames[-1:]
         if t in keys:
-            near = sorted({*near, *(q for q in done if q // KEY_STEP % FAR_KEYS == 0)})
-        alike = np.concatenate([_match(looks, corners[q], corners[t]) for q in near])
-        home = of[alike[:, 0]]
-        own = ray[alike[:, 0]] * depth[alike[:, 0], None] - place[home]
-        world = np.einsum("nji,nj->ni", rotation[home], own)
-        pose = _first_pose(world, plane[alike[:, 1]], px[alike[:, 1]])
-        matches += len(alike)
+            near_frames = sorted(
+                {*near_frames, *(q for q in done_frames if q // KEY_STEP % FAR_KEYS == 0)}
+            )
+        matched = np.concatenate([_match(descriptors, corners[q], corners[t]) for q in near_frames])
+        home_frames = corner_frames[matched[:, 0]]
+        home_points = ray[matched[:, 0]] * depth[matched[:, 0], None] - place[home_frames]
+        world = np.einsum("nji,nj->ni", rotation[home_frames], home_points)
+        pose = _first_pose(world, plane[matched[:, 1]], px[matched[:, 1]])
+        matches += len(matched)
         if pose is None:
             weak[t] = True
             continue
-        rotation[t], place[t], kept = pose
-        agreed[t] = len(kept) / len(alike)
-        pairs.append(alike[kept[:: -(-len(kept) // MAX_SIGHTINGS)]])
+        rotation[t], place[t], inliers = pose
+        agreed[t] = len(inliers) / len(matched)
+        pairs.append(matched[inliers[:: -(-len(inliers) // MAX_SIGHTINGS)]])
         if t in keys:
-            done.append(t)
-    there, here = np.concatenate([np.zeros((0, 2), int), *pairs]).T
-    points, point = np.unique(there, return_inverse=True)
+            done_frames.append(t)
+    point_corners, sighting_corners = np.concatenate([np.zeros((0, 2), int), *pairs]).T
+    points, point = np.unique(point_corners, return_inverse=True)
     return Tracks(
         size=camera.stored_size,
-        home=of[points],
+        home=corner_frames[points],
         ray=ray[points],
         depth_m=depth[points],
         home_uv=uv[points],
         point=point,
-        frame=of[here],
-        plane=plane[here],
-        map_m=depth[here],
-        uv=uv[here],
-        px=px[here],
+        frame=corner_frames[sighting_corners],
+        plane=plane[sighting_corners],
+        map_m=depth[sighting_corners],
+        uv=uv[sighting_corners],
+        px=px[sighting_corners],
         matches=matches,
         agreed=agreed,
         weak=weak,
@@ -117,7 +121,7 @@ def _first_pose(
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # [3, 3], [3], [K] int that agree
     if len(world) < LEAST_MATCHES:
         return None
-    solved, turn, shift, agree = cv2.solvePnPRansac(
+    solved, turn, shift, inliers = cv2.solvePnPRansac(
         world,
         plane,
         np.eye(3),
@@ -127,11 +131,11 @@ def _first_pose(
         confidence=0.9999,
         flags=cv2.SOLVEPNP_EPNP,
     )
-    if not solved or len(agree) < LEAST_MATCHES:
+    if not solved or len(inliers) < LEAST_MATCHES:
         return None
-    agree = agree[:, 0].astype(int)
-    turn, shift = cv2.solvePnPRefineLM(world[agree], plane[agree], np.eye(3), None, turn, shift)
-    return cv2.Rodrigues(turn)[0], shift[:, 0], agree
+    inliers = inliers[:, 0].astype(int)
+    turn, shift = cv2.solvePnPRefineLM(world[inliers], plane[inliers], np.eye(3), None, turn, shift)
+    return cv2.Rodrigues(turn)[0], shift[:, 0], inliers
 
 
 def _corners(
@@ -140,30 +144,32 @@ def _corners(
     camera: CameraModel,
     masks: Sequence[Tensor],
 ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:  # [K, 2] px, [K, 128], [K] metres
-    """SIFT corners of each frame, off depth edges and off what moves."""
+    """Find SIFT corners of each frame, off depth edges and off what moves."""
     sift = cv2.SIFT.create(CORNERS, contrastThreshold=CONTRAST)
     width, height = camera.stored_size
     shrink = min(1.0, (WORK_PIXELS / (width * height)) ** 0.5)
     size = round(width * shrink), round(height * shrink)
-    kernel, around = np.ones((3, 3), np.uint8), np.ones((AROUND_MASK, AROUND_MASK), np.uint8)
+    kernel, mask_kernel = np.ones((3, 3), np.uint8), np.ones((AROUND_MASK, AROUND_MASK), np.uint8)
     for t, frame in enumerate(frames):
         depth = depth_m[t].float().numpy()
-        known = np.where(np.isfinite(depth), depth, 0)
-        free = (cv2.dilate(known, kernel) - cv2.erode(known, kernel)) < FLAT * known
-        free &= cv2.dilate(masks[t].numpy().astype(np.uint8), around) == 0
-        small = cv2.resize(grey(frame), size, interpolation=cv2.INTER_AREA)
-        found, looks = sift.detectAndCompute(small, None)
-        looks = np.zeros((0, 128), np.float32) if looks is None else looks
-        uv = np.array([corner.pt for corner in found]).reshape(-1, 2)
+        valid_depth = np.where(np.isfinite(depth), depth, 0)
+        free_mask = (
+            cv2.dilate(valid_depth, kernel) - cv2.erode(valid_depth, kernel)
+        ) < FLAT * valid_depth
+        free_mask &= cv2.dilate(masks[t].numpy().astype(np.uint8), mask_kernel) == 0
+        small_picture = cv2.resize(grey(frame), size, interpolation=cv2.INTER_AREA)
+        corners, descriptors = sift.detectAndCompute(small_picture, None)
+        descriptors = np.zeros((0, 128), np.float32) if descriptors is None else descriptors
+        uv = np.array([corner.pt for corner in corners]).reshape(-1, 2)
         uv = (uv + 0.5) * [width / size[0], height / size[1]] - 0.5
         column, row = np.clip(uv.round().astype(int), 0, [width - 1, height - 1]).T
-        keep = free[row, column]
-        looks = np.sqrt(looks / np.maximum(looks.sum(1, keepdims=True), 1e-9))
-        yield uv[keep], looks[keep], depth[row, column][keep].astype(float)
+        keep_mask = free_mask[row, column]
+        descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+        yield uv[keep_mask], descriptors[keep_mask], depth[row, column][keep_mask].astype(float)
 
 
 def _on_plane(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(rays at z = 1 [K, 2], px of a step of 1 there [K])."""
+    """Compute rays at z = 1 [K, 2], and the px of a step of 1 there [K]."""
 
     def plane(places: FloatArray) -> FloatArray:
         rays = camera.unproject(torch.from_numpy(places))[0].numpy()
@@ -174,14 +180,14 @@ def _on_plane(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def _match(looks: FloatArray, there: FloatArray, here: FloatArray) -> FloatArray:  # [P, 2] int
-    """Corners that are each other's nearest, and clearly so."""
+    """Match corners that are each other's nearest, and clearly so."""
     if len(there) < 8 or len(here) < 8:
         return np.zeros((0, 2), int)
-    alike = looks[there] @ looks[here].T  # of unit vectors
-    best, rows = alike.argmax(1), np.arange(len(there))
-    mutual = alike.argmax(0)[best] == rows
-    most = alike[rows, best].copy()
-    alike[rows, best] = -1
-    far = np.sqrt(np.maximum(1 - np.stack([most, alike.max(1)]), 0))
-    good = mutual & (far[0] < RATIO * far[1])
-    return np.stack([there[good], here[best[good]]], 1)
+    similarity = looks[there] @ looks[here].T  # of unit vectors
+    best_match, rows = similarity.argmax(1), np.arange(len(there))
+    mutual = similarity.argmax(0)[best_match] == rows
+    best_similarity = similarity[rows, best_match].copy()
+    similarity[rows, best_match] = -1
+    distances = np.sqrt(np.maximum(1 - np.stack([best_similarity, similarity.max(1)]), 0))
+    good_mask = mutual & (distances[0] < RATIO * distances[1])
+    return np.stack([there[good_mask], here[best_match[good_mask]]], 1)

@@ -9,8 +9,8 @@ from ..types import MovingPoints, PointCloud, PointSet
 
 
 class FusedMovingPoints:
-    """Moving points of all scenes in a frame, computed on access; each scene's objects have their
-    own numbers."""
+    """Moving points of all scenes in a frame, computed on access, with object numbers of each
+    scene's own."""
 
     def __init__(self, parts: Sequence[MovingPoints]) -> None:
         self._parts = tuple(parts)
@@ -23,7 +23,9 @@ class FusedMovingPoints:
 
 
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
-    """One scene with the points of all. Their cameras must share a world and run in step.
+    """Fuse scenes to one with the points of all.
+
+    Their cameras must share a world and run in step.
 
     A surface that several cameras saw has points of each; the renderer blends what is at one depth.
     The fused scene keeps the first one's exo camera, for the editor's view.
@@ -74,8 +76,10 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
 
 
 def _in_step(scene: PointCloud, first: PointCloud) -> bool:
-    """Check whether both clips run at one pace; each video counts from its own 0."""
+    """Check whether both clips run at one pace, each video counted from its own 0."""
     if scene.frames.counted or first.frames.counted or first.frame_count < 2:
         return True
-    own, other = (s - s[0] for s in (scene.frames.times_s, first.frames.times_s))
-    return float((own - other).abs().max()) <= 0.5 * float(other[-1]) / (first.frame_count - 1)
+    own_times, first_times = (s - s[0] for s in (scene.frames.times_s, first.frames.times_s))
+    return float((own_times - first_times).abs().max()) <= 0.5 * float(first_times[-1]) / (
+        first.frame_count - 1
+    )

@@ -30,7 +30,7 @@ class Gaussians:
     harmonics: Tensor  # [N, 1, 3] float32, the constant spherical harmonic of each colour
 
     def __len__(self) -> int:
-        """Number of Gaussians."""
+        """Count the Gaussians."""
         return len(self.positions)
 
 
@@ -70,10 +70,10 @@ def _patches(
 
 
 def _across(x_axis: Tensor) -> Tensor:  # [N, 3] unit vectors, both
-    """Give any direction at a right angle to each axis."""
-    least = torch.eye(3)[x_axis.abs().argmin(-1)]
-    across = torch.linalg.cross(x_axis, least)
-    return across / across.norm(dim=-1, keepdim=True)
+    """Choose any direction at a right angle to each axis."""
+    least_axis = torch.eye(3)[x_axis.abs().argmin(-1)]
+    perpendicular = torch.linalg.cross(x_axis, least_axis)
+    return perpendicular / perpendicular.norm(dim=-1, keepdim=True)
 
 
 def _quaternions(axes: Tensor) -> Tensor:  # [N, 3, 3] rotations -> [N, 4] w, x, y, z

@@ -44,12 +44,17 @@ def fuse_moving(
     masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
     progress: Progress,
 ) -> tuple[PointSet, float, float]:
-    """Static points in the world, the tolerance that the maps needed, and the spread that it is of.
+    """Fuse key frames to static points in the world, with the tolerance that the maps needed, and
+    their spread.
+
+    A pixel's depth is the mean of all key frames that see its surface. It is left out where
+    more of them see past it, or see another colour there, as where somebody has left, and where
+    an earlier key frame has the surface already.
 
     A pixel's depth is the mean of all key frames that see its surface. It goes where more of them
     see past it, or see another colour there, as where somebody has left; and where an earlier key
     frame has the surface already."""
-    keys, voted, parts = [], [], []
+    keys, voted_keys, parts = [], [], []
     for t, depth, rgb in static_samples(clip.rgb, clip.depth.depth_m, masks, MAX_KEY_FRAMES):
         smooth = torch.nn.functional.avg_pool2d(
             rgb.permute(2, 0, 1).float(), COLOUR_AROUND, 1, COLOUR_AROUND // 2
@@ -60,19 +65,19 @@ def fuse_moving(
     spread = _spread(keys, clip)
     tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, SPREADS * spread))
     for key in keys:
-        progress(len(voted), len(keys), "fuse the moving camera's key frames")
-        key = _vote(key, [k for k in keys if k is not key], clip, tolerance)
-        new = torch.isfinite(key.depth_m)
-        for earlier in voted:
-            new &= ~(_against(key, earlier, clip)[0].abs() <= BESIDE * tolerance)
-        parts.append(clip.lift(key.frame, key.depth_m, key.rgb, new))
-        voted.append(key)
+        progress(len(voted_keys), len(keys), "fuse the moving camera's key frames")
+        key = _correct_by_votes(key, [k for k in keys if k is not key], clip, tolerance)
+        new_mask = torch.isfinite(key.depth_m)
+        for earlier in voted_keys:
+            new_mask &= ~(_look_up_in(key, earlier, clip)[0].abs() <= BESIDE * tolerance)
+        parts.append(clip.lift(key.frame, key.depth_m, key.rgb, new_mask))
+        voted_keys.append(key)
     progress(len(keys), len(keys), "fuse the moving camera's key frames")
     return PointSet.join(*parts), tolerance, spread
 
 
-def _against(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
-    """The pixels of one key frame as another one has them.
+def _look_up_in(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
+    """Look up the pixels of one key frame in another one.
 
     Returns:
         (logarithm [H, W] of the other's depth over that of the point, NaN where it isn't known;
@@ -85,55 +90,63 @@ def _against(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor
     )
     uv, pixel, valid = camera.look_up(points)
     grid = (uv / (uv.new_tensor(camera.stored_size) - 1) * 2 - 1)[None, None]
-    between = torch.nn.functional.grid_sample(
+    inverse_depth = torch.nn.functional.grid_sample(
         other.depth_m.reciprocal()[None, None], grid, align_corners=True
     ).view(-1)
-    there = other.depth_m.flatten()[pixel]
+    nearest_depth = other.depth_m.flatten()[pixel]
     # Inverse depth is linear on a plane; across an edge it is nobody's.
-    smooth = (between * there - 1).abs() < ONE_SURFACE
-    off = torch.log(torch.where(smooth, 1 / between, there) / points[:, 2])
-    return torch.where(valid, off, torch.nan).view(shape), pixel.view(shape)
+    smooth = (inverse_depth * nearest_depth - 1).abs() < ONE_SURFACE
+    log_ratios = torch.log(torch.where(smooth, 1 / inverse_depth, nearest_depth) / points[:, 2])
+    return torch.where(valid, log_ratios, torch.nan).view(shape), pixel.view(shape)
 
 
 def _spread(keys: list[_KeyFrame], clip: ClipFrames) -> float:
-    """Typical difference between the maps of neighbouring key frames."""
-    found = torch.zeros(0)
-    for key, other in zip(keys[:-1], keys[1:], strict=True):
-        off = _against(key, other, clip)[0][::4, ::4].abs()
-        found = torch.cat((found, off[off < 2 * WIDEST_TOLERANCE]))
-    return float(found.median()) if len(found) else 0.0
+    """Measure the typical difference between the maps of neighbouring key frames."""
+    differences = torch.zeros(0)
+    for key, next_key in zip(keys[:-1], keys[1:], strict=True):
+        log_ratios = _look_up_in(key, next_key, clip)[0][::4, ::4].abs()
+        differences = torch.cat((differences, log_ratios[log_ratios < 2 * WIDEST_TOLERANCE]))
+    return float(differences.median()) if len(differences) else 0.0
 
 
-def _vote(key: _KeyFrame, others: list[_KeyFrame], clip: ClipFrames, tolerance: float) -> _KeyFrame:
-    """The key frame as all of them see it."""
+def _correct_by_votes(
+    key: _KeyFrame, others: list[_KeyFrame], clip: ClipFrames, tolerance: float
+) -> _KeyFrame:
+    """Correct the key frame by the votes of all others."""
     weight, shift = torch.ones_like(key.depth_m), torch.zeros_like(key.depth_m)
     colour, balance = key.rgb.float(), torch.zeros_like(weight)
-    for other in others:
-        off, pixel = _against(key, other, clip)
-        alike = (other.smooth.view(-1, 3)[pixel] - key.smooth).abs().mean(-1) < OTHER_COLOUR
-        same = off.abs() <= tolerance
-        agrees, denies = same & alike, (same & ~alike) | (off > THROUGH * tolerance)
-        balance += agrees.float() - denies.float()
-        counts = torch.where(agrees, (1 - (off / tolerance).square()).square(), 0.0)
+    for other_key in others:
+        log_ratios, pixel = _look_up_in(key, other_key, clip)
+        same_colour = (other_key.smooth.view(-1, 3)[pixel] - key.smooth).abs().mean(
+            -1
+        ) < OTHER_COLOUR
+        same_depth = log_ratios.abs() <= tolerance
+        agree_mask = same_depth & same_colour
+        deny_mask = (same_depth & ~same_colour) | (log_ratios > THROUGH * tolerance)
+        balance += agree_mask.float() - deny_mask.float()
+        counts = torch.where(agree_mask, (1 - (log_ratios / tolerance).square()).square(), 0.0)
         weight += counts
-        shift += counts * off.nan_to_num(0.0)
-        colour += counts[..., None] * other.rgb.view(-1, 3)[pixel]
+        shift += counts * log_ratios.nan_to_num(0.0)
+        colour += counts[..., None] * other_key.rgb.view(-1, 3)[pixel]
     depth = torch.where(balance < 0, torch.nan, key.depth_m * torch.exp(shift / weight))
     return replace(key, depth_m=depth, rgb=(colour / weight[..., None] + 0.5).to(torch.uint8))
 
 
 def cloud_background(cloud: PointSet, exo: CameraPath, frame: int) -> StaticBackground:
-    """The static scene as one frame's camera sees it, a point standing for the 3 x 3 pixels around
-    it; its spreads are unknown."""
+    """Draw the static scene as one frame's camera sees it, each point on the 3 x 3 pixels around
+    it.
+
+    The spreads are unknown.
+    """
     width, height = exo.camera.stored_size
     buffer = torch.full((height * width,), EMPTY)
     xyz = transform(exo.at(frame), cloud.xyz.double())
-    _, pixel, seen = exo.camera.look_up(xyz)
-    keep = seen.nonzero()[:, 0]
+    _, pixel, in_picture = exo.camera.look_up(xyz)
+    kept_points = in_picture.nonzero()[:, 0]
     # The bits of a positive float order like its value: depth above, point index below, one
     # minimum gives both. Those of an empty pixel are NaN.
-    key = (xyz[keep, 2].float().contiguous().view(torch.int32).long() << 32) | keep
-    buffer.scatter_reduce_(0, pixel[keep], key, "amin")
+    key = (xyz[kept_points, 2].float().contiguous().view(torch.int32).long() << 32) | kept_points
+    buffer.scatter_reduce_(0, pixel[kept_points], key, "amin")
     padded = torch.nn.functional.pad(buffer.view(height, width), (1, 1, 1, 1), value=EMPTY)
     nearest = padded.unfold(0, 3, 1).unfold(1, 3, 1).amin((-1, -2))
     unknown = torch.full((height, width), torch.nan)

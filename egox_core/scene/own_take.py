@@ -36,33 +36,38 @@ def strange_depth(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> tuple[Remark, ...]:
-    """A reason why depth and frames may not be of one take; empty where nothing says so, and where a
-    clip is too small or too even to tell."""
+    """Warn if depth and frames may not be of one take.
+
+    Nothing is said of a clip that is too small or too even to tell.
+    """
     if min(depth_m.shape[1:]) <= 2 * REACH:
         return ()
-    picked = np.linspace(0, len(depth_m) - 1, LOOKED_AT).round().astype(int)
+    frame_numbers = np.linspace(0, len(depth_m) - 1, LOOKED_AT).round().astype(int)
     maps = [
-        _shift_scores(_edges(_small(frames[t])), _steps(_small(depth_m[t])))
-        for t in map(int, picked)
+        _shift_scores(_edges(_shrink(frames[t])), _steps(_shrink(depth_m[t])))
+        for t in map(int, frame_numbers)
     ]
     scores = np.mean(maps, axis=0)
-    better = float((scores > scores[REACH, REACH]).mean())
-    return (WARNING,) if better > BEST else ()
+    better_share = float((scores > scores[REACH, REACH]).mean())
+    return (WARNING,) if better_share > BEST else ()
 
 
-def _small(picture: Tensor) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32
-    """The picture with ``SIDE`` as its shorter side; colours as 0...255, depth without means of two surfaces."""
+def _shrink(picture: Tensor) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32
+    """Shrink the picture to ``SIDE`` as its shorter side, without means of two surfaces in depth.
+
+    Colours become 0...255.
+    """
     array = picture.float().cpu().numpy()
     if picture.is_floating_point() and array.ndim == 3:
         array = array * 255
     scale = SIDE / min(array.shape[:2])
     size = (round(array.shape[1] * scale), round(array.shape[0] * scale))
-    how = cv2.INTER_AREA if array.ndim == 3 else cv2.INTER_NEAREST
-    return cv2.resize(array, size, interpolation=how)
+    interpolation = cv2.INTER_AREA if array.ndim == 3 else cv2.INTER_NEAREST
+    return cv2.resize(array, size, interpolation=interpolation)
 
 
 def _edges(picture: np.ndarray) -> np.ndarray:  # [h, w, 3] -> [h, w]
-    """Strength of the edges against their surroundings: a busy carpet counts no more than a wall."""
+    """Measure edges against their surroundings: a busy carpet counts no more than a wall."""
     smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
     slopes = [cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))]
     edges = np.sqrt(np.square(slopes).sum((0, -1)))
@@ -70,7 +75,7 @@ def _edges(picture: np.ndarray) -> np.ndarray:  # [h, w, 3] -> [h, w]
 
 
 def _steps(depth_m: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w]
-    """Relative step of depth to the neighbours, 0 beside what is unknown."""
+    """Compute the relative step of depth to the neighbours, 0 beside what is unknown."""
     log = np.log(depth_m)
     steps = np.zeros_like(log)
     for axis in (0, 1):
@@ -82,7 +87,7 @@ def _steps(depth_m: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w]
 
 
 def _shift_scores(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """[2 REACH + 1, 2 REACH + 1]: correlation at each shift of the frame."""
+    """Correlate edges and steps at each shift of the frame: [2 REACH + 1, 2 REACH + 1]."""
     inner = steps[REACH:-REACH, REACH:-REACH]
     scores = cv2.matchTemplate(edges, np.ascontiguousarray(inner), cv2.TM_CCOEFF_NORMED)
     return np.nan_to_num(scores, posinf=0, neginf=0)

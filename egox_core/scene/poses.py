@@ -7,7 +7,7 @@ from ..types import CameraTrajectory, PointCloud
 
 
 def ego_in_scene(scene: PointCloud, trajectory: CameraTrajectory) -> CameraPath:
-    """The ego camera in the scene's world, with a pose for each of its frames.
+    """Bring the ego camera into the scene's world, with a pose for each of its frames.
 
     Raises:
         EgoXInputError: fewer poses than frames, a path that can't be tied to the scene.

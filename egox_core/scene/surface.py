@@ -24,8 +24,11 @@ def depth_steps(
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
     axis: int,  # 0 downwards, 1 rightwards
 ) -> Tensor:  # [H, W] metres a pixel; 0 where neither neighbour is valid
-    """Depth change to the next sample along ``axis``, taken from the side on which the surface goes
-    on.
+    """Compute the depth change to the next sample along ``axis``, from the side on which the
+    surface goes on.
+
+    At a depth edge one side belongs to another surface, so the smaller of the two one-sided
+    steps is the patch's own. Where both agree, their mean halves the noise.
 
     At a depth edge one side belongs to another surface; the smaller of the two one-sided steps is
     the patch's own. Where both agree, their mean halves the noise."""
@@ -35,17 +38,17 @@ def depth_steps(
     backward = torch.cat((gap, change), dim=axis)
     step = torch.where(torch.isnan(backward) | (forward.abs() <= backward.abs()), forward, backward)
     low, high = torch.minimum(forward, backward), torch.maximum(forward, backward)
-    agree = (low * high > 0) & (
+    agree_mask = (low * high > 0) & (
         torch.maximum(low.abs(), high.abs()) <= 2 * torch.minimum(low.abs(), high.abs())
     )
-    return torch.where(agree, 0.5 * (forward + backward), step).nan_to_num(0.0)
+    return torch.where(agree_mask, 0.5 * (forward + backward), step).nan_to_num(0.0)
 
 
 def surface_steps(
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
     rays: Tensor,  # [H, W, 3] of :meth:`CameraModel.depth_rays`
 ) -> Tensor:  # [H, W, 3, 2] metres, exo frame
-    """Ways along the surface to the next sample rightwards and downwards."""
+    """Compute the ways along the surface to the next sample rightwards and downwards."""
     return torch.stack(
         [
             _ray_steps(rays, axis) * depth_m[..., None]
@@ -103,8 +106,8 @@ def lift(
 
 @frozen
 class ClipFrames:
-    """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs,
-    nothing is copied."""
+    """The frames of a clip with their depth, lifted into the scene's frame, without a copy of the
+    inputs."""
 
     rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
     depth: DepthVideo
@@ -120,7 +123,7 @@ class ClipFrames:
         instance: Tensor | None = None,  # [H, W] int16
         max_edge: float = MAX_EDGE,
     ) -> PointSet:
-        """Points of a map at one frame's exo pose, in the scene's frame: the world or, without
+        """Lift a map at one frame's exo pose to points in the scene's frame: the world or, without
         poses, the exo camera's."""
         exo = self.depth.exo
         return lift(
@@ -142,8 +145,8 @@ class ClipFrames:
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
-    """Change of the ray to the next pixel along ``axis``, [H, W, 3]; central differences, one-sided
-    at the border."""
+    """Compute the ray's change to the next pixel along ``axis``, [H, W, 3], by central differences,
+    one-sided at the border."""
     size = rays.shape[axis]
     if size < 2:
         return torch.zeros_like(rays)

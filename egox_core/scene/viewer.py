@@ -24,11 +24,11 @@ WIDEST_DEG = 120.0
 
 
 def viewer_ply(scene: PointCloud) -> BytesIO:
-    """The scene at frame 0 as a PLY file."""
+    """Write the scene at frame 0 as a PLY file."""
     points, pose = scene.points(0), scene.exo.at(0)
-    seen = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
+    viewer_xyz = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
     file = BytesIO()
-    write_ply(replace(points, xyz=seen.float()), file)
+    write_ply(replace(points, xyz=viewer_xyz.float()), file)
     return file
 
 
@@ -52,7 +52,8 @@ def write_ply(points: PointSet, file: IO[bytes]) -> None:
 
 
 def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
-    """The upright ego camera of frame 0 as the host's LOAD3D_CAMERA; empty if nobody knows where it is."""
+    """Describe the upright ego camera of frame 0 as the host's LOAD3D_CAMERA, empty if nobody knows
+    where it is."""
     if trajectory.exo is None:
         return {}
     camera, pose = trajectory.ego.camera.upright(), trajectory.exo.at(0)
