@@ -60,8 +60,8 @@ def write_dino_processor(folder: Path) -> None:
     (processor or transformers.DINOv3ViTImageProcessorFast)().save_pretrained(folder)
 
 
-def write_sam(folder: Path) -> Path:
-    """Write a SAM 2 video model."""
+def write_sam(folder: Path, sure: bool = False) -> Path:
+    """Write a SAM 2 video model, which is ``sure`` of its masks if asked for."""
     import transformers
 
     torch.manual_seed(0)
@@ -104,7 +104,14 @@ def write_sam(folder: Path) -> Path:
         memory_fuser_embed_dim=128,
         memory_fuser_intermediate_dim=32,
     )
-    transformers.Sam2VideoModel(config).save_pretrained(folder)
+    model = transformers.Sam2VideoModel(config)
+    if sure:
+        decoder = model.mask_decoder
+        decoder.iou_prediction_head.proj_out.bias.data += 10
+        for network in decoder.output_hypernetworks_mlps:
+            network.proj_out.weight.data *= 1000
+            network.proj_out.bias.data *= 1000
+    model.save_pretrained(folder)
     pictures = (
         getattr(transformers, "Sam2ImageProcessor", None) or transformers.Sam2ImageProcessorFast
     )
@@ -114,3 +121,19 @@ def write_sam(folder: Path) -> Path:
         target_size=128,
     ).save_pretrained(folder)
     return folder
+
+
+def write_raft(file: Path) -> None:
+    """Write torchvision's RAFT, pickled as its authors give it out."""
+    from torchvision.models.optical_flow import raft_large
+
+    torch.manual_seed(0)
+    torch.save(raft_large(weights=None).state_dict(), file)
+
+
+def write_i3d(file: Path) -> None:
+    """Write cd-fvd's I3D, pickled as its authors give it out."""
+    from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
+
+    torch.manual_seed(0)
+    torch.save(InceptionI3d(400, in_channels=3).state_dict(), file)

@@ -246,15 +246,14 @@ def test_boxes_count_not_masks_and_small_ones_go(tmp_path):
 
 
 def test_masks_looks_and_pairs_from_two_commands(place, networks, tmp_path, monkeypatch):
-    """SAM 2 and DINOv3 of random weights, whose masks and looks are good enough for everything."""
+    """SAM 2 of random weights that is sure of its masks, and DINOv3, to which all look alike."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2Model"):
         pytest.skip("transformers is too old for SAM 2")
-    sam, dino = networks.write_sam(tmp_path / "sam"), tmp_path / "dino"
+    sam, dino = networks.write_sam(tmp_path / "sam", sure=True), tmp_path / "dino"
     networks.write_dino(dino, "dinov3")
     networks.write_dino_processor(dino)
-    for name, value in (("LEAST_IOU", -9), ("LEAST_STABILITY", 0.5), ("POINTS", 3)):
-        monkeypatch.setattr(auto_masks, name, value)
+    monkeypatch.setattr(auto_masks, "POINTS", 3)  # of 32 a side
     for folder in ("takes", "made"):  # the cut to the shorter keeps the tracking short
         for file in (place / folder).rglob("*.mp4"):
             write_video(file, torch.from_numpy(decoded(file)[:2] / 255).float(), 30.0, threads=1)
@@ -267,6 +266,14 @@ def test_masks_looks_and_pairs_from_two_commands(place, networks, tmp_path, monk
     rows = rows_of(place, masks=place / "masks", weights={"dino": dino})
     values = rows["c"]["metrics"]["generated"]
     assert values["object_pairs"] > 0 and 0 <= values["iou"] <= 1
+    none = np.zeros((1, 2, SIZE, SIZE), bool)
+    write_masks(place / "masks" / "c.npz", "c", none, ["1"], none, ["1"], NAME)
+    rows = rows_of(place, masks=place / "masks", weights={"dino": dino})
+    report = json.loads((place / "out" / "report.json").read_text("utf-8"))
+    alone = rows["a_b_7_56"]["metrics"]["generated"]["iou"]
+    assert rows["c"]["metrics"]["generated"]["iou"] is None
+    assert report["means"]["generated"]["iou"]["mean"] == alone
+    assert "left out of their columns: 1 clips." in (place / "out" / "report.md").read_text("utf-8")
 
 
 def test_small_regions_are_filled_and_emptied(monkeypatch):
