@@ -646,14 +646,16 @@ def seen_shares(
 def seen_text(
     # The result of seen_shares.
     shares: dict[str, Tensor],
+    # Parts of what exo sees, of a video.
+    parts: str = "",
 ) -> str:
-    """Describe, for people, the shares of the classes in the whole clip."""
+    """Describe, for people, the shares of the classes in the whole clip, in one sentence."""
     now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())
     worst_frame = int(shares["unobserved"].argmax())
     return (
-        f"All frames: {now:.0f} % of the picture seen by exo now, "
-        f"{earlier:.0f} % at a different time, {doubtful:.0f} % doubtful, {unobserved:.0f} % never seen "
-        f"(most in frame {worst_frame}: {100 * shares['unobserved'][worst_frame]:.0f} %)"
+        f"Of all pictures exo sees {now:.0f} % now and {earlier:.0f} % at a different time"
+        f"{f' ({parts})' if parts else ''}; {doubtful:.0f} % are doubtful and {unobserved:.0f} % never "
+        f"seen (most in frame {worst_frame}: {100 * shares['unobserved'][worst_frame]:.0f} %)"
     )
 
 

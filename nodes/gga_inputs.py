@@ -50,8 +50,9 @@ def gga_inputs() -> list[io.Input]:
             display_name="λ_g",
             default=GgaOptions().lambda_g,
             tooltip=(
-                "Strength of the geometry guidance. In mode released: 0 disables it (bit for bit "
-                "the plain model), 1 adds log(1 + cos), and the authors use 3. In modes paper and "
+                "How much the model trusts the geometry: for each ego pixel it looks at the exo "
+                "pixels in the same direction of the room. In mode released: 0 disables it (bit "
+                "for bit the plain model), 1 adds log(1 + cos), and the authors use 3. In modes paper and "
                 "power: start from 1 (the canvas sets this when you choose the mode, if λ_g is "
                 "unchanged). On a small model and drawn rooms guidance helps in seen and unseen "
                 "scenes; for another model (LEGO, arXiv 2610.12442) it gained 0.22 dB in unseen "

@@ -52,29 +52,27 @@ class Observed:
             for share, is_judged in zip(shares, self.judged.tolist(), strict=True)
         ]
 
-    def text(self) -> str:
-        """Write lines for people, beside the shares of the classes."""
-        count, judged_count = len(self.judged), int(self.judged.sum())
-        unknown = (
-            "what the prior shows there doesn't match: its depth is off, or all of it was redrawn"
-        )
-        lines = [f"Whether the model drew what exo saw can't be judged: {unknown}"]
-        if judged_count:
-            redrawn_percent = 100 * float(self.redrawn[self.judged].float().mean())
-            frames = "All frames" if judged_count == count else f"{judged_count} of {count} frames"
-            others_text = (
-                "" if judged_count == count else f"; the others can't be judged: {unknown}"
-            )
-            lines = [
-                f"{frames}: {redrawn_percent:.0f} % of the picture seen by exo, but the model drew something "
-                f"else{others_text}"
-            ]
+    def parts(self) -> str:
+        """Name the parts of what exo sees: copied from it, and drawn otherwise; in percent of all
+        pictures."""
+        words = []
         if self.kept.any():
-            kept_percent = 100 * float(self.kept.float().mean())
-            lines.append(
-                f"All frames: {kept_percent:.0f} % of the picture copied from exo (setting “keep observed”)"
-            )
-        return "\n".join(lines)
+            words.append(f"{100 * float(self.kept.float().mean()):.0f} % copied by keep_observed")
+        if self.judged.any():
+            redrawn = 100 * float(self.redrawn[self.judged].float().mean())
+            words.append(f"{redrawn:.0f} % drawn otherwise by the model")
+        return ", ".join(words)
+
+    def doubts(self) -> list[str]:
+        """Say of which frames nobody can tell whether the model drew what exo saw."""
+        count, unknown = len(self.judged), int((~self.judged).sum())
+        if not unknown:
+            return []
+        frames = "" if unknown == count else f" in {unknown} of {count} frames"
+        return [
+            f"Whether the model drew what exo saw can't be judged{frames}: what the prior shows there "
+            "doesn't match, its depth is off, or all of it was redrawn"
+        ]
 
 
 def observed_in(

@@ -111,7 +111,8 @@ class EgoXSecondEye(io.ComfyNode):
                     display_name="video",
                     tooltip=(
                         "The same as a video, for Save Video. The file then tells a headset how "
-                        "to show it. Its name should contain _180_LR, or _LR for flat."
+                        "to show it. Its name should contain _180_LR, or _LR for flat: the page changes "
+                        "that of Save Video with the layout."
                     ),
                 ),
                 io.Image.Output(
@@ -155,7 +156,7 @@ class EgoXSecondEye(io.ComfyNode):
             and shown.eyes(
                 ego,
                 eye.rgb,
-                "; ".join(filter(None, (eye.text(), form.word(eye.up)))),
+                "\n".join(filter(None, (eye.text(), form.word(eye.up)))),
                 trajectory,
                 progress,
             ),

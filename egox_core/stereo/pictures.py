@@ -84,7 +84,7 @@ class StereoForm:
         if self.layout == "flat" or self.stabilise != "upright":
             return ""
         pitch_words = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
-        return f"{up.text()}{pitch_words}"
+        return f"Level: {up.text()}{pitch_words}"
 
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
         """Compute the rays of the written pictures, float64."""

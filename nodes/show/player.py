@@ -60,6 +60,8 @@ def preview_ui(
     # Distance to the truth, for a list of runs: "17.3 dB".
     measure: str | None = None,
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the pixels of the stream ego
+    # What became of those that exo sees.
+    seen_parts: str = "",
     # Marks of a video's frame [H, W]: the same where it shows them, and the redrawn or kept
     # parts.
     video_classes: Callable[[int], Tensor] | None = None,
@@ -69,7 +71,7 @@ def preview_ui(
 ) -> Ui:
     """Make the node's ``ui`` result: the note as text, and what the page needs for the preview."""
     if seen is not None:
-        text += f"\n{seen_text(seen_shares(seen))}"
+        text += f"\n{seen_text(seen_shares(seen), seen_parts)}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
     frames = max(map(len, clips.values()), default=0)
     step, stream_list = common_step(frames), []

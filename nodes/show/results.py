@@ -222,7 +222,7 @@ def ego(
         # The classes are of the prior's geometry, and stay where another one was judged by.
         off_path = path_error if isinstance(path_error, PathError) and not geometry else None
         observed = observed.shown_as(off_path, lens, pinhole)
-        lines.append(observed.text())
+        lines.extend(observed.doubts())
     # A pinhole view doesn't show the ego pixels that the model had.
     geometry_sources = None if pinhole else (made_of.get("depth"), trajectory, exo_images)
     return preview_ui(
@@ -235,6 +235,7 @@ def ego(
         values=upstream_values(graph, node_id),
         measure=measure,
         seen=None if observed is None else observed.seen,
+        seen_parts="" if observed is None else observed.parts(),
         video_classes=None if observed is None else observed.classes,
         redrawn=None if observed is None else observed.redrawn_shares(),
     )

@@ -154,6 +154,8 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked):
     assert "Path from: file" in editor.at("node-note").first.inner_text()
     editor.open(load=False)
     assert "Load scene" in editor.at("empty").inner_text() and not hands.evaluate(CUT_OFF)
+    assert not editor.at("hint").is_visible(), "one thing to do"
+    assert "appears here" not in hands.get_by_test_id("egox-editor").inner_text()
     assert "file" in editor.at("banner").inner_text()
     ground = editor.ask("view.scene.background.getHex()")
     hands.evaluate(THEME, "light")

@@ -42,7 +42,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     assert cards.first.get_attribute("data-testid") == "template-workflow-egox_demo"
     assert "No download" in card.evaluate(_DESCRIBED)
     card.click()
-    row(page, "λ_g (trained: 3; little to see here)").locator('[role="slider"]').wait_for()
+    row(page, "λ_g: trust in geometry (little here)").locator('[role="slider"]').wait_for()
     make_small(page)
     page.run_form()
     first = page.page.wait_for_function(_SHOWN).json_value()

@@ -32,9 +32,10 @@ OURS = f"() => ({TOASTS})().filter((text) => text.includes('EgoX') && !text.incl
 BOXES = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map(
   (message) => [message, document.querySelector('[data-widget-key] [data-testid="egox-upload"]')].map(
     (element) => element.getBoundingClientRect().toJSON()))"""
-# Of the form's rows: the label of each that the page marks as faulty.
+# Of the form's rows: the label of each round which a red frame is seen.
 MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
-  (row) => row.querySelector('[class*="ring-node-stroke-error"], .ring-destructive')).map(
+  (row) => [...row.querySelectorAll('[class*="ring-node-stroke-error"], .ring-destructive')].some(
+    (framed) => getComputedStyle(framed).boxShadow !== 'none')).map(
   (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
 _AT_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
   (error) => error.extra_info.input_name)"""
@@ -159,6 +160,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
     assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
     assert "The ego prior is made without them" in toast
+    assert not page.evaluate(MARKED), "no row is wrong"
     dismiss(page)
     open_small(page, shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()

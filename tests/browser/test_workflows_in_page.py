@@ -23,7 +23,8 @@ PACK = "comfyui-egox"
 OF_THE_PAGE = {*api_forms.OF_THE_PAGE, "filename_prefix", "viewport_state"}
 """Widgets that the page adds by itself and sends along, of which the server takes no notice; the
 name into which it writes λ_g and seed; and what a 3D viewer was last looked at from."""
-MOST_ROWS, MOST_PROMOTED, MOST_IN_FORM, LEAST_ZOOM = 8, 6, 11, 0.6
+MOST_ROWS, MOST_PROMOTED, MOST_IN_FORM = 8, 6, 11
+LEAST_ZOOM = 8 / 14  # the host draws no text that is smaller than 8 px
 
 # Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the
 # way long.
@@ -47,6 +48,10 @@ _BEHIND = """() => {
   }
   return [...new Set(found)];
 }"""
+
+# Notes of which a part has to be scrolled to.
+_CUT = """() => [...document.querySelectorAll('.comfy-markdown .tiptap')].filter(
+  (text) => text.offsetParent && text.scrollHeight > text.clientHeight).map((text) => text.innerText.slice(0, 30))"""
 
 # Rows that can be edited, of our nodes and of subgraphs.
 _ROWS = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.isSubgraphNode?.()).map((node) => {
@@ -107,7 +112,7 @@ def heard(prompt) -> dict[str, tuple]:
 def test_every_graph_loads_and_its_api_form_is_the_pages_own(
     open_page, browser_client, shipped, is_pinned_host
 ):
-    """No link runs behind a third node and few rows are seen, on the page that the graphs were laid
+    """No link runs behind a third node, no note is cut and few rows are seen, on the page that the graphs were laid
     out for."""
     page, faults = open_page(size=(1600, 900)), []
     for name in NAMES:
@@ -116,6 +121,7 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
         assert heard(page.to_prompt()) == heard(read_prompt(name)), name
         if is_pinned_host:
             faults += [(name, link) for link in page.evaluate(_BEHIND)]
+            faults += [(name, text) for text in page.evaluate(_CUT)]
             faults += [
                 (name, title, rows)
                 for title, is_subgraph, rows in page.evaluate(_ROWS)
@@ -179,11 +185,13 @@ def test_every_graph_is_a_form_with_all_its_rows_in_the_page_s_language(open_pag
 
 
 def test_all_of_a_card_s_graph_is_seen(open_page, shipped, pinned_host):
-    """By its address and by its card, one after the other: the host fits the second into a canvas
-    that isn't there, while the first one's form is open."""
-    first, second = CARDS[:2]
-    page = open_page(f"/?template={first}&source={PACK}", size=(1600, 900))
-    for name in (first, second):
+    """By its address, by its card and by its address, one after the other: the host fits the later
+    ones into a canvas that isn't there, while an earlier one's form is open."""
+    first, second, third = CARDS[:3]
+    page = open_page(f"/?template={first}&source={PACK}", size=(1440, 900))
+    for name in (first, second, third):
+        if name == third:
+            page.open(f"/?template={third}&source={PACK}")
         if name == second:
             page.open_templates(PACK)
             for card in CARDS:

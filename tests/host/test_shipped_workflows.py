@@ -37,6 +37,9 @@ WITHOUT_TEXT = (
     "egox_several_cameras",
     "egox_stereo",
 )
+TITLE = 30  # of a node, above its place
+BARS, SMALL_PAGE = (64, 90), (1024, 768)
+"""What the page's bars cover of its left and top, and the page that shows the notes whole, in px."""
 FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
 
 
@@ -120,6 +123,33 @@ def test_the_blueprint_egox_is_the_subgraph_of_egox_basic():
     )
     assert nodes[0] == nodes[1] and rows[0] == rows[1]
     assert graphs[0]["groups"] == graphs[1]["groups"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_note_stands_top_left_and_is_the_first_to_be_seen(name):
+    """In the view that the graph is saved with, on a small page."""
+    saved = read(name)
+    boxes = {True: [], False: []}
+    for node in saved["nodes"]:
+        (x, y), (w, h) = node["pos"], node["size"]
+        boxes[node["type"] == "MarkdownNote"].append((x, y - TITLE, w, h + TITLE))
+    (note,), others = boxes[True], boxes[False]
+    groups = [tuple(group["bounding"]) for group in saved["groups"]]
+    x, y, w, h = note
+    assert y <= min(box[1] for box in others), "nothing is higher"
+    assert not [box for box in others if box[0] < x + w and box[1] < y + h], "nor further left"
+    scale, (right, down) = saved["extra"]["ds"]["scale"], saved["extra"]["ds"]["offset"]
+    if name in CARDS:  # opened out of a form, it is fitted into three quarters of the page
+        corners = [(x, y, x + w, y + h) for x, y, w, h in (note, *others, *groups)]
+        left, top, *_ = map(min, zip(*corners, strict=True))
+        *_, rightmost, bottom = map(max, zip(*corners, strict=True))
+        fitted = 0.75 * min(1440 / (rightmost - left + 20), 900 / (bottom - top + 20))
+        scale_seen = min(scale, fitted)
+    else:
+        scale_seen = scale
+    assert scale_seen * 14 >= 8, "below 8 px the host draws no text"
+    assert (x + right) * scale >= BARS[0] and (x + w + right) * scale <= SMALL_PAGE[0]
+    assert (y + down) * scale >= BARS[1] and (y + h + down) * scale <= SMALL_PAGE[1]
 
 
 def check_private(path: Path, base: BaseDir) -> None:

@@ -1,6 +1,7 @@
 // Run by node --test, from tests/web/test_preview_modules.py: the previews' parts that need no page.
 import assert from "node:assert/strict";
 import test from "node:test";
+import { nameOfEyes } from "../../web/js/eye_names.mjs";
 import { drawCurve } from "../../web/js/previews/draw.mjs";
 import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
 import { changes, clipName, formOf, runLabel, runsBefore, sameForm } from "../../web/js/previews/runs.mjs";
@@ -150,4 +151,11 @@ test("a frame of which nothing is known has no bar, one at 0 has", () => {
     [15, 1, 10, 11],
     [25, 6, 10, 6],
   ]);
+});
+
+test("only half a sphere is named as one", () => {
+  assert.equal(nameOfEyes("egox_stereo/ego_180_LR", "flat"), "egox_stereo/ego_LR");
+  assert.equal(nameOfEyes("egox_stereo/ego_LR", "VR180"), "egox_stereo/ego_180_LR");
+  for (const layout of ["VR180", "flat"]) assert.equal(nameOfEyes("my_film", layout), "my_film");
+  assert.equal(nameOfEyes("ego_180_LR", "VR180"), "ego_180_LR");
 });

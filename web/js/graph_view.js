@@ -14,7 +14,14 @@ app.registerExtension({
       // The host's own fit moves there from where it is, so it has to be somewhere.
       ds.scale = 1;
       ds.offset[0] = ds.offset[1] = 0;
-      app.extensionManager?.command?.execute("Comfy.Canvas.FitView");
+      fitOnceDrawn(canvas);
     }).observe(canvas);
   },
 });
+
+// The host fits into the height that the canvas is drawn with, which on its first frame may be three pages.
+function fitOnceDrawn(canvas, tries = 120) {
+  const drawn = canvas.height / (window.devicePixelRatio || 1);
+  if (tries && Math.abs(drawn - canvas.clientHeight) > 2) requestAnimationFrame(() => fitOnceDrawn(canvas, tries - 1));
+  else app.extensionManager?.command?.execute("Comfy.Canvas.FitView");
+}

@@ -29,12 +29,20 @@ const FILES = {
 
 const ORDER = ["EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"]; // what to mend first
 const PRIOR = "EgoXRenderEgoPrior";
+const ONLY_FILES = "data-egox-only-files-missing";
+// The form rings every row of a subgraph in which something is missing, also numbers of which nothing is wrong.
+const UNRINGED = `[${ONLY_FILES}] [data-testid="app-mode-widget-item"]
+  .ring-node-stroke-error:has([role="slider"], [role="spinbutton"], [role="switch"]) { box-shadow: none; }`;
 const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whose model is ours
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
   setup() {
+    const style = document.createElement("style");
+    style.textContent = UNRINGED;
+    document.head.append(style);
     api.addEventListener("execution_error", async ({ detail }) => {
+      noteOnlyFiles(false);
       const takeAway = tellFault(detail);
       noteFaults([detail.node_id], (await app.graphToPrompt()).output, takeAway);
     });
@@ -61,6 +69,8 @@ app.registerExtension({
     };
   },
 });
+
+const noteOnlyFiles = (only) => document.documentElement.toggleAttribute(ONLY_FILES, only);
 
 // The host gives a node's reason once for each input that the node looks at: it is kept at the one that it names, by itself
 // or by its file, else at the first.
@@ -96,6 +106,7 @@ function tell(isPart, faults, prompt) {
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   const lines = [...own, ...missing(before.length ? before : faults, before.length > 0, isPart)];
+  noteOnlyFiles(!own.length);
   return lines.length ? toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), Infinity) : null;
 }
 

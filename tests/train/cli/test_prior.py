@@ -44,10 +44,7 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
         set(np.unique(classes)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (classes == NOW).any()
     )
     assert (classes > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
-    assert (
-        report["hidden_lines"] == "draw"
-        and "% of the picture seen by exo now" in report["notes"][-1]
-    )
+    assert report["hidden_lines"] == "draw" and "% now and" in report["notes"][-1]
     covered = coverage[..., 0] > 127
     assert abs(covered.mean() - report["coverage_mean"]) < 0.02
     assert (

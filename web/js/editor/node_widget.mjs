@@ -167,7 +167,7 @@ function reasonOf(nodeErrors) {
 function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
   const { note } = node.egoxPose?.data ?? {};
-  if (source !== "keyframes") return say("nodeOther", { source }) + (note ? `. ${note}` : "");
+  if (source !== "keyframes") return say("nodeOther", { source: say(`source_${source}`) }) + (note ? `. ${note}` : "");
   try {
     const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;

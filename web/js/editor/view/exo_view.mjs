@@ -75,7 +75,7 @@ export class ExoView extends PicturePanel {
     this.looking.disabled = this.place.disabled = !scene || !this.trusted;
     if (!scene) {
       this.begin(null); // another scene isn't trusted at first, which ends it, too
-      return this.tell(this.say("exoEmpty"));
+      return this.tell("");
     }
     if (!scene.pictures) this.tell(this.say("exoNoPictures"));
     [this.canvas.width, this.canvas.height] = scene.exo_size;

@@ -163,8 +163,9 @@ export class ScenePart {
 
   showEmpty() {
     const { say } = this;
-    const { empty } = this.layout;
+    const { empty, hint } = this.layout;
     empty.hidden = Boolean(this.known) && !this.gone;
+    hint.hidden = !empty.hidden; // what a tool does comes after the scene
     if (empty.hidden) return;
     const linked = this.host.isLinked("scene");
     const words = this.running ? "running" : this.gone ? "gone" : linked ? "emptyRun" : "emptyConnect";

@@ -21,13 +21,12 @@ export class SideView extends PicturePanel {
     this.wish = null; // { pose, frame }
     this.chosen = false; // somebody has said whether what moves is drawn
     this.count = 0; // of what was asked for
-    this.tell(say("priorEmpty"));
   }
 
   // scene: { token, camera, frames } or null
   setScene(scene) {
     this.scene = scene;
-    if (!scene) this.tell(this.say("priorEmpty"));
+    if (!scene) this.tell("");
     this.again();
   }
 
