@@ -75,7 +75,7 @@ class SeenHead:
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
-        """The same under another reading of the files."""
+        """Read the head again, as another reading of the files has it."""
         values = {key: getattr(self, key) for key in changes}
         return replace(
             self,
@@ -87,7 +87,7 @@ class SeenHead:
 
 
 class Placement(NamedTuple):
-    """Measurements of the head in the exo pictures; medians over frames and cameras."""
+    """Measurements of the head in the exo pictures, medians over frames and cameras."""
 
     inside: float  # share of the frames with the head in the picture, of the best camera
     ratio: float  # its z depth over that of the surface there; NaN: never in a picture
@@ -113,7 +113,7 @@ class Placement(NamedTuple):
 
     @property
     def bodiless_m(self) -> float:
-        """How much too far off the nearest body is, of a head in the picture."""
+        """Distance by which the nearest body is too far off, of a head in the picture."""
         return self.body_m - NO_BODY_M if self.inside >= 0.5 else 0.0
 
     @property
@@ -137,7 +137,7 @@ def check_placement(
     draw_anyway: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Remark, ...]:
-    """Warnings about a head that hardly is where it is, seen from exo.
+    """Warn of a head that hardly is where it is, seen from exo.
 
     Args:
         draw_anyway: warn of what can't be, too, in place of refusing it.
@@ -209,7 +209,7 @@ def seen_heads(
     # The ego camera in its own world.
     ego: CameraPath,
 ) -> list[SeenHead]:
-    """Poses and thinned depth of a few frames, for each exo camera whose depth is known."""
+    """Collect poses and thinned depth of a few frames, for each exo camera whose depth is known."""
     frames, heads = sample_frames(scene.frame_count, FRAMES), []
     for part in scene.parts or (scene,):
         if part.sight is None:
@@ -303,18 +303,19 @@ def measure(heads: Sequence[SeenHead]) -> Placement:
 
 
 def flipped(w2c: Tensor) -> Tensor:
-    """Poses in OpenGL's axes as ours, or the other way round."""
+    """Turn poses in OpenGL's axes into ours, or the other way round."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 
 def rolled(quarters: int) -> Change:
-    """Poses about the optical axis, as of a sensor that is turned in its housing."""
+    """Make the change that turns poses about the optical axis, as of a sensor that is turned in its
+    housing."""
     c, s = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
     return lambda w2c: w2c.new_tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ w2c
 
 
 def scaled(factor: float | tuple[float, ...]) -> Change:
-    """Depth, or with one factor for each column poses, in another unit."""
+    """Make the change that scales depth, or with one factor for each column poses, to another unit."""
     return lambda values: values * values.new_tensor(factor)
 
 

@@ -23,7 +23,8 @@ LOST = 1 / 3  # of the looks: somebody who passes close by hides the background 
 
 
 def camera_moves(video: Path) -> bool | None:
-    """Check whether a video's camera moves, as one on a head does; None where it can't be read."""
+    """Check whether a video's camera moves, as one on a head does, or give None for a video that
+    can't be read."""
     pictures = []
     try:
         info = probe_video(video)
@@ -41,7 +42,13 @@ def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
 ) -> tuple[float | None, int] | None:  # (pixels, frame)
-    """Find the farthest that the background has gone since frame 0; None: it stood, or unknown.
+    """Find the farthest that the background has gone since frame 0, None if it stood, or nobody
+    knows.
+
+    Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of
+    them share is the camera's. Its pixels are the mean over the picture's corners. Pixels None:
+    in many looks, the first of them at that frame, corners neither share a motion nor are in
+    their places, as when somebody walks with the camera. How far it moves isn't known then.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
     share is the camera's; its pixels are the mean over the picture's corners. Pixels None: in many
@@ -95,5 +102,5 @@ def _common_motion(
 
 
 def grey(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [H, W] uint8
-    """The frame without colours."""
+    """Convert the frame to grey."""
     return cv2.cvtColor(as_uint8(frame).contiguous().numpy(), cv2.COLOR_RGB2GRAY)
