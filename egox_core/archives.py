@@ -417,8 +417,6 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
 
     Of several that rise together it is the one that rises least (the frame, next to a date).
     None where no number tells the names apart, or others change in another order.
-
-    None where no number tells the names apart, or others change in another order.
     """
     pattern = r"\d+(?:\.\d+(?=\.))?" if decimals else r"\d+"
     numbers_per_name = [re.findall(pattern, name) for name in names]
@@ -438,8 +436,6 @@ def numbered_files(
 ) -> tuple[str, list[str], np.ndarray | None]:
     """Order the files of one kind by the last number in their names, or by the one that changes,
     which may be a time.
-
-    The frames are None where the names are times, or begin with 1: that may be the first frame.
 
     The frames are None where the names are times, or begin with 1: that may be the first frame.
 

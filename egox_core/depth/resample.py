@@ -78,9 +78,7 @@ class DepthWindow:
 
         Between samples of one surface values are interpolated. Across a depth edge or a gap
         the nearest one is taken, so that no surface appears between two others.
-
-        Between samples of one surface values are interpolated; across a depth edge or a gap the nearest
-        one is taken, so that no surface appears between two others."""
+        """
         if self._is_crop:
             return self._crop(depth, np.nan)
         (low_x, part_x), (low_y, part_y) = self._places()
@@ -273,9 +271,6 @@ def fit_depth_size(
 
     Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled. Between near and
     far the nearest sample is taken, because a mean of them is on neither surface.
-
-    Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far
-    the nearest sample is taken, because a mean of them is on neither surface.
 
     Raises:
         EgoXInputError: another aspect.

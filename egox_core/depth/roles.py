@@ -41,8 +41,6 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
     Sources come by priority: the first metric one gives the scale, the first other one is the
     video depth. That may be metric too. Only its changes over time count then, not its scale.
 
-    The video depth may be metric too; only its changes over time count then, not its scale.
-
     Raises:
         EgoXInputError: no source, or none of them metric: says what is missing.
     """

@@ -175,9 +175,6 @@ class HandTrack:
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.
-
-        What hides them, as a back does, is nearer, too; but it stays where it is while they move, and
-        lets one be seen at times.
         """
         _, pixels, inside = camera.look_up(self.joints[:, :, 0])
         wrist_z = self.joints[:, :, 0, 2]
@@ -245,10 +242,6 @@ def wrist_turns(
     x goes from the wrist to the fingers, z out of the back of the hand. So y points to the
     thumb of a right hand and to the little finger of a left one, and two hands laid side by
     side have one rotation.
-
-    x goes from the wrist to the fingers, z out of the back of the hand; so y points to the thumb of
-    a right hand and to the little finger of a left one, and two hands laid side by side have one
-    rotation.
     """
     usual_palms = PALMS - PALMS.mean(1, keepdim=True)
     palm = joints[..., PALM, :].double()

@@ -35,9 +35,6 @@ def exo_turned_error(
     The scene is drawn turned about that camera as the video fits it best. The result is against
     the ordered poses, as :meth:`PathViews.error` has it.
 
-    The scene is drawn turned about that camera as the video fits it best; the result is against the
-    ordered poses, as :meth:`PathViews.error` has it.
-
     Raises:
         EgoXInputError: another count of frames than the scene's.
     """

@@ -127,9 +127,6 @@ def region_psnr(
 
     It is pooled, not a mean over frames, since a frame with a handful of marked pixels must not
     weigh as much as a full one.
-
-    Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as
-    much as a full one.
     """
     if not bool(region.any()):
         return None

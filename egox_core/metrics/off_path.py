@@ -109,9 +109,6 @@ class PathError:
 
         Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
         beyond the picture). A frame for which nothing was found keeps its map.
-
-        Each frame's map is turned as the frame was found to be (nearest neighbour; beyond the picture
-        0); where nothing was found, it stays.
         """
         frames, height, width = classes.shape
         camera = camera.rescale(width, height)
@@ -426,9 +423,6 @@ class _View:
         Returns:
             Which points the video has [n], the same in the picture [s, s], and both pictures [s, s,
             3], of even contrast.
-
-        Which points the video has [n], the same in the picture [s, s], and both pictures [s, s, 3],
-        of even contrast.
         """
         points = ((self.points + shift) @ rotation.T).astype(np.float32)
         uv, valid = (values.numpy() for values in self.camera.project(torch.from_numpy(points)))

@@ -23,9 +23,6 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
     The parts: ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the
     same latent frame [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no
     depth.
-
-    Ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the same latent frame
-    [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no depth.
     """
     t, h, w_exo, w_ego = geometry.grid
     keys = geometry.key_dirs.view(t, t, h, w_exo + w_ego, 3)[

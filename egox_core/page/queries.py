@@ -50,9 +50,6 @@ def pick_point(
 
     The points around the click that are on the surface there give the depth. The point itself
     lies on the pixel's own ray, so that a click is exact however thin the cloud.
-
-    The points around the click that are on the surface there give the depth; the point is put on
-    the pixel's own ray, so that a click is exact however thin the cloud.
     """
     xyz = transform(exo.at(0).float(), points.xyz)
     uv, valid = exo.camera.project(xyz)

@@ -105,9 +105,6 @@ def rank_exo_cameras(
     Shares of the two methods don't compare (poses alone can't know what hides what). As soon as
     one candidate has no depth, all are judged by poses.
 
-    Shares of the two methods don't compare (poses alone can't know what hides what); as soon as one
-    candidate has no depth, all are judged by poses.
-
     Args:
         frames: how many frames of each clip to look at, spread evenly.
 

@@ -146,9 +146,6 @@ class SightLines:
 
         A block of 2 x 2 pixels shares the line of its first one, but for those that are on
         another surface.
-
-        A block of 2 x 2 pixels shares the line of its first one, but for those that are on another
-        surface.
         """
         depth, device, scene_from_ego = image.depth, image.depth.device, invert(self._ego.at(frame))
 

@@ -135,10 +135,6 @@ def make_episodes(
     has, and the source's time is a column. Gaps in the hands of up to half a second are
     bridged. A longer one cuts the run into several episodes.
 
-    A label is that of the picture beside it: resampling takes the nearest frame with all it has, and
-    the source's time is a column. Gaps in the hands of up to half a second are bridged; a longer one
-    cuts the run into several episodes.
-
     Raises:
         EgoXInputError: no task, other counts of frames than the path's, another frame rate than the
             set's without ``resample``, a view that no pinhole has, with ``strict`` cameras that don't

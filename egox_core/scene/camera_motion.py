@@ -49,11 +49,6 @@ def camera_motion(
     them share is the camera's. Its pixels are the mean over the picture's corners. Pixels None:
     in many looks, the first of them at that frame, corners neither share a motion nor are in
     their places, as when somebody walks with the camera. How far it moves isn't known then.
-
-    Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
-    share is the camera's; its pixels are the mean over the picture's corners. Pixels None: in many
-    looks, the first of them at that frame, corners neither share a motion nor are in their places,
-    as when somebody walks with the camera. How far it moves isn't known then.
     """
     picked = np.unique(np.linspace(0, len(exo_frames) - 1, LOOKS).round().astype(int)).tolist()
     first = grey(exo_frames[0])

@@ -70,11 +70,7 @@ def stray_step(
     has equal steps for many pixels in a row. A stray pixel has large steps of one sign on both
     sides, while the surface next to it, on one side at least, is smooth. A pixel far from all
     its neighbours is stray, too.
-
-    A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has
-    equal steps for many pixels in a row. A stray pixel has large steps of one sign on both sides,
-    while the surface next to it, on one side at least, is smooth. A pixel far from all its
-    neighbours is stray, too."""
+    """
     disparity = 1 / depth_m
     stray = torch.zeros_like(depth_m)
     lone_step = torch.full_like(depth_m, float("inf"))

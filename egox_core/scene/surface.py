@@ -29,9 +29,7 @@ def depth_steps(
 
     At a depth edge one side belongs to another surface, so the smaller of the two one-sided
     steps is the patch's own. Where both agree, their mean halves the noise.
-
-    At a depth edge one side belongs to another surface; the smaller of the two one-sided steps is
-    the patch's own. Where both agree, their mean halves the noise."""
+    """
     change = torch.diff(depth_m, dim=axis)
     gap = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
     forward = torch.cat((change, gap), dim=axis)

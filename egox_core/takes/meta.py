@@ -363,9 +363,6 @@ def camera_of_k(
     A K that is centred in its picture is scaled along each axis so that the centre becomes
     (W/2, H/2), as the released code does. A calibrated one keeps its centre.
 
-    A K that is centred in its picture is scaled along each axis so that the centre becomes (W/2,
-    H/2), as the released code does; a calibrated one keeps its centre.
-
     Raises:
         EgoXInputError: as :func:`picture_of_k`.
     """

@@ -14,9 +14,6 @@ def check_same_take(kind: str, path: Path, video: Path | None) -> None:
     Only folders laid out as a take (a meta.json and a video) say whose file they hold. A copy
     of the same video elsewhere counts as the same.
 
-    Only folders laid out as a take (a meta.json and a video) say whose file they hold; a copy of
-    the same video elsewhere counts as the same.
-
     Args:
         kind: depth or poses, for the message.
 

@@ -281,8 +281,6 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
     one.
 
     K alone says neither lens nor turn.
-
-    K alone says neither lens nor turn.
     """
     if meta.ego_lens is not None:
         return meta.ego_lens, ""
@@ -316,9 +314,6 @@ def meta_trajectory(
     declared: bool = False,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read the ego trajectory of a released meta.json, and the notes next to it.
-
-    A moving exo camera's poses follow the same frames, or all poses if there are none. If
-    ``declared``, the ego camera is somebody's choice, and its remark is left out.
 
     A moving exo camera's poses follow the same frames; without any all poses are taken. If
     ``declared``, the ego camera is somebody's choice, and not asked for.

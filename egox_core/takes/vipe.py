@@ -30,9 +30,6 @@ def read_vipe(path: Path) -> TakeMeta:
     A pinhole camera is assumed, as in the runs that EgoX is used with. Intrinsics are averaged
     over the clip. The world is ViPE's, and a camera that stood still gets one pose.
 
-    A pinhole camera is assumed, as in the runs that EgoX is used with; intrinsics are averaged over
-    the clip. The world is ViPE's; a camera that stood still gets one pose.
-
     Raises:
         EgoXInputError: missing, malformed, frame numbers with gaps.
     """

@@ -67,8 +67,6 @@ def meets_head(
     Wherever depth puts such a point: exo saw the head there.
 
     What is worn on the head belongs to it.
-
-    Wherever depth puts such a point: exo saw the head there.
     """
     frame_from_ego = invert(ego_from_frame.double().cpu())
     frame_from_face = frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(quarter_turns)).T

@@ -394,8 +394,6 @@ def _patches(rays: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:  # [H, W, 3], [H
     plane explains.
 
     Inverse depth of a plane is linear in the rays to z = 1.
-
-    Inverse depth of a plane is linear in the rays to z = 1.
     """
     count = PATCH_PX**2
 

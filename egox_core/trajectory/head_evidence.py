@@ -81,8 +81,6 @@ class ExoView:
 
         It is the median inside the mask. Without a mask the near half counts: who stands
         before a wall is nearer than it.
-
-        The median inside the mask. Without a mask the near half counts: who stands before a wall is nearer than it.
         """
         assert self.depth_m is not None
         radius = max(radius_px, LEAST_PATCH_PX)

@@ -162,8 +162,6 @@ def _noise(model: _Model, heads: _Heads) -> float:
 
     Only what a pose leaves over tells: three points always fit. Some frames' worth of the
     assumption stays in.
-
-    Only what a pose leaves over tells: three points always fit. Some frames' worth of the assumption stays in.
     """
     residuals = model.residuals(heads)[:, :OF_POINTS].reshape(-1, len(HEAD_POINTS), 2)
     squares = np.minimum((residuals**2).sum(-1), 9.0)

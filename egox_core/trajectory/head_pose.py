@@ -170,8 +170,6 @@ def _body_model_heads(
 
     Its distance is not trusted where depth shows the head's surface: depth counts there, and
     tells the scale elsewhere.
-
-    Its distance is not trusted where depth shows the head's surface: depth counts there, and tells the scale elsewhere.
     """
     count = len(points.uv)
     if points.metres is None or points.rigid is None:

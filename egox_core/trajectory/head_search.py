@@ -76,9 +76,6 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     This is for all that stays the same for a while and would be wrong alike: how a head is
     held, how depth is off, what hides an eye. Errors of detected points are new in every frame
     and need none of this.
-
-    For all that stays the same for a while and would be wrong alike: how a head is held, how depth is off, what hides
-    an eye. Errors of detected points are new in every frame and need none of this.
     """
     weight, moments = np.zeros(len(telling)), np.nonzero(telling)[0]
     if len(moments) > 1:

@@ -44,8 +44,6 @@ def joined_points(
     Points are those of the first detector that has the person in a frame: a body model, then
     keypoints.
 
-    Points are those of the first detector that has the person in a frame: a body model, then keypoints.
-
     Raises:
         EgoXInputError: no detector, points that may be of other frames, pictures of different shapes,
             and what :func:`~.head_points.choose_person` raises.

@@ -42,9 +42,6 @@ class HostMemory:
         Needed are those of a forward, of weights that are still to come (on the model's
         device), and of other programs. A text encoder, CLIP and VAE whose work is done stay
         on the device for as long as nobody needs their room: 8 GB in the shipped graphs.
-
-        A text encoder, CLIP and VAE whose work is done stay on the device for as long as nobody
-        needs their room: 8 GB in the shipped graphs.
         """
         free_bytes = int(management.get_free_memory(device))
         if management.is_device_cpu(device):

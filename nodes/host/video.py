@@ -15,10 +15,8 @@ def native_video(
 ) -> InputImpl.VideoFromComponents:
     """Make the host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video does.
 
-    Without a known fps it is None. The sound, of which the host saves few forms, is brought to
-    one of them.
-
-    None as fps is not known. Its sound, of which the host saves few forms, is brought to one of them."""
+    None as fps is not known. Its sound, of which the host saves few forms, is brought to one of them.
+    """
     if audio is not None:
         audio = audio_of(host_sound(audio["waveform"][0], audio["sample_rate"]))
     rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001

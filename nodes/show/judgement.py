@@ -37,8 +37,6 @@ def followed_path(
 
     The second result says by which geometry, "" for the scene's own. A scene of Ego-Exo4D as
     the released presets have it is judged by the exact one instead.
-
-    A scene of Ego-Exo4D as the released presets have it is judged by the exact one instead.
     """
     if scene is None or trajectory is None:
         return None, ""
