@@ -11,10 +11,12 @@ from egox_core.safe_files import read_json, write_json
 from egox_train.calibrate.lenses import NAMES, from_colmap, lens_of, to_colmap
 from egox_train.calibrate.logged_point import write_camera_from_log
 from egox_train.calibrate.moving_point import camera_from_point
+from egox_train.calibrate.pictures import lens_notes
 from egox_train.calibrate.scale import floor_scale, similarity, upwards
 from egox_train.calibrate.sound import RATE, clocks_by_sound, read_mono
 from egox_train.calibrate.structure import Structure
 from egox_train.calibrate.world import LEAST_PARALLAX, parallax
+from egox_train.options import CalibrateOptions
 from tests.refusals import refuses
 from tests.train.drawn_recordings import SOUNDS, write_film
 
@@ -189,6 +191,21 @@ def test_named_lenses_come_back_from_colmap(name):
     assert torch.allclose(again.project(rays)[0], lens.upright().project(rays)[0], atol=1e-9)
     with refuses("lens: got 'gopro 5'; expected one of free, phone"):
         lens_of("gopro 5", 1920, 1080)
+
+
+def test_a_calibrated_lens_that_pictures_contradict_is_told():
+    solved = Structure(
+        w2c={},
+        cameras={},
+        points=np.zeros((0, 3)),
+        rows={},
+        pixels={},
+        error_px=0.3,
+        without={},
+        longer={"ego": (0.0227, 0.002), "exo": (0.05, 0.03), "exo2": (0.004, 0.001)},
+    )
+    (note,) = lens_notes(solved, CalibrateOptions(ego_lens="aria.json", exo_lens="exo.json"))
+    assert note.startswith("lens of ego: by the pictures its focal length is 2.3% longer (sd 0.2%)")
 
 
 def test_a_head_that_turns_without_moving_tells_no_distances():

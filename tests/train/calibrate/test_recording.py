@@ -62,6 +62,8 @@ def test_from_two_videos_to_a_training(recording, workplace, capsys):
     assert train_egox.main(again) == 0
     report = read_json(workplace / "data" / "takes" / "calibration.json")
     (exo,) = report["fixed_cameras"]
+    kept, given = report["head_camera"]["lens"], read_json(filmed / "lens.json")
+    assert kept["fx"] == pytest.approx(given["fx"]) and not report["notes"], "a file's lens is held"
     assert exo["how"].startswith("by pictures") and "exo's metric depth" in report["scale"]["how"]
     assert abs(exo["offset_s"] - FILMED.offset_s) < 0.01 + exo["distance_m"] / 343
     meta = read_json(workplace / "data" / "takes" / "recording_exo" / "meta.json")
