@@ -53,7 +53,7 @@ class Observed:
         ]
 
     def parts(self) -> str:
-        """Name the parts of what exo sees: copied from it, and drawn otherwise; in percent of all
+        """Name the parts of what exo sees (copied from it, and drawn otherwise), in percent of all
         pictures."""
         words = []
         if self.kept.any():
