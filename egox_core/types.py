@@ -394,8 +394,8 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
 def _count_frames(payload: DepthVideo | PointCloud, count: int) -> None:
     """Count the frames of a camera that stands, of which nobody said them."""
     exo = payload.exo
-    if exo.stands and exo.frames.counted and len(exo.frames) != count:
-        object.__setattr__(payload, "exo", replace(exo, frames=Frames.of_count(count)))
+    if exo.stands and len(exo.frames) != count:
+        object.__setattr__(payload, "exo", replace(exo, frames=exo.frames.recounted(count)))
 
 
 def _adopt(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:

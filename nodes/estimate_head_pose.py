@@ -172,7 +172,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         frames = Frames.given(frames)
-        in_use = moments(count, depth, frames)
+        in_use = moments(pictures, depth, frames)
         detections = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
         points, mask, notes = points_of_wearer(
             detections, in_use, (height, width), person, person_mask
@@ -226,8 +226,7 @@ def points_of_wearer(
     Raises:
         EgoXInputError: points or masks that may be of other frames.
     """
-    if frames.counted:  # these pictures are all that anything can be of
-        frames = replace(frames, total=len(frames))
+    frames = frames.closed  # these pictures are all that anything can be of
     mask, mask_notes = None, ()
     if person_mask is not None:
         mask, mask_notes = fit_host_mask(person_mask, frames, *size, "mask of the wearer")
@@ -263,12 +262,13 @@ def exo_without_depth(frames: Frames, size: tuple[int, int]) -> tuple[CameraPath
     return CameraPath.of_exo(guessed_camera(*size), lens_guessed=True), LENS_GUESSED
 
 
-def moments(count: int, depth: DepthVideo | None, frames: Frames) -> Frames:
+def moments(pictures: torch.Tensor, depth: DepthVideo | None, frames: Frames) -> Frames:
     """Check that everything connected is of the pictures' frames, and give those frames.
 
     Raises:
         EgoXInputError: another number of frames, other moments; depth that is not in metres.
     """
+    count = len(pictures)
     of_depth = Frames.of_count(count) if depth is None else depth.frames
     in_use = frames.or_those(of_depth)
     maps = of_depth if depth is None else depth.depth_m

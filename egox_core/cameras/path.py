@@ -200,8 +200,6 @@ class CameraPath:
 
     def of(self, part: slice | Tensor) -> CameraPath:  # [N] int64
         """Select some of the frames."""
-        if self.stands and self.frames.counted and len(self.frames) == 1:
-            return self
         w2c = self._w2c if self.stands else self.w2c[part]
         return replace(self, w2c=w2c, frames=self.frames.of(part))
 
@@ -215,7 +213,7 @@ class CameraPath:
         Raises:
             EgoXInputError: a pose per frame, but fewer.
         """
-        if self.stands and (self.frames.counted or len(self) >= count):
+        if self.stands and len(self.frames.recounted(count)) >= count:
             return self.w2c.expand(count, 3, 4)
         if len(self.w2c) < count:
             raise EgoXInputError(

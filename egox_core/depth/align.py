@@ -139,14 +139,13 @@ def align_depth(
         for fit_or_none in frame_fits
     ]
     report = make_report(frame_fits, reasons, used_share, states, mode)
-    frames_owner = video if metric.frames.counted else metric
     result = replace(
         metric,
         depth_m=aligned,
         dynamic=dynamic,
         sky=sky,
         trust=_combined(torch.minimum, metric.trust, video.trust),
-        exo=replace(metric.exo, frames=frames_owner.frames),
+        exo=replace(metric.exo, frames=metric.frames.moments_of(video.frames)),
     )
     return result, report
 

@@ -117,13 +117,7 @@ def align_sources(
         depth, what = source.depth, f"depth of {source.name}"
         source_frames, source_notes = depth.frames, []
         if source_frames != of_maps.bare:
-            numbering = Numbering(
-                what=what,
-                count=len(depth.depth_m),
-                numbers=source_frames.numbers,
-                in_memory=True,
-                file_frames=file_frames if source_frames.counted else "auto",
-            )
+            numbering = Numbering.of_own(what, source_frames, file_frames)
             entries = entries_of(of_maps, numbering)
             depth = of_frames(depth, entries.at)
             source_notes += [entries.remark]

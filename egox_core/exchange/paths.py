@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
@@ -177,7 +176,7 @@ def released_meta(
     ego, exo = trajectory.ego, trajectory.known_exo
     rest_pose = ego.upright_w2c[0]  # what a document without keyframes stands for
     track = keyframe_track(document, ego.camera, rest=rest_pose)
-    moments = numbers if track.clock == "index" else _times_of(numbers, clip)
+    moments = numbers if track.clock == "index" else clip.times_of(numbers)
     poses = track.at(moments)
     content: dict[str, object] = {
         "prompt": prompt,
@@ -199,11 +198,6 @@ def released_meta(
             "exo_camera": lens.to_json(),
         }
     return content
-
-
-def _times_of(numbers: Tensor, clip: Frames) -> Tensor:
-    """Compute the times of source frames, continuing the clip's own rate to both sides."""
-    return clip.times_s[0] + (numbers - clip.indices[0]) / clip.rate
 
 
 OF_EDITOR = TakeNotes(source=FROM_EDITOR)

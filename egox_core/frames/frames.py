@@ -67,15 +67,10 @@ class Frames:
         return UNSAID if frames is None else frames
 
     @staticmethod
-    def timed(times_s: Tensor, total: int | None = None) -> Frames:  # [T]
+    def timed(times_s: Tensor) -> Frames:  # [T]
         """Make frames of known times, one after the other, from the source's first."""
-        return Frames._rated(torch.arange(len(times_s)), torch.as_tensor(times_s), total)
-
-    @staticmethod
-    def _rated(indices: Tensor, times_s: Tensor, total: int | None) -> Frames:
-        steps, span = (float(values[-1] - values[0]) for values in (indices, times_s))
-        rate = steps / span if steps > 0 and span > 0 else UNTIMED_FPS
-        return Frames(indices=indices, times_s=times_s, rate=rate, total=total)
+        times_s = torch.as_tensor(times_s)
+        return Frames(indices=torch.arange(len(times_s)), times_s=times_s)._rated
 
     @staticmethod
     def stated(indices: object, times_s: object, total: int | None = None) -> Frames:
@@ -99,7 +94,13 @@ class Frames:
                 f"{MAX_SOURCE_FRAMES - 1}) as times",
                 fix="send one of each per frame",
             )
-        return Frames._rated(*numbers, total)
+        return Frames(indices=numbers[0], times_s=numbers[1], total=total)._rated
+
+    @property
+    def _rated(self) -> Frames:
+        """The same, with the rate that numbers and times have."""
+        steps, span = (float(values[-1] - values[0]) for values in (self.indices, self.times_s))
+        return replace(self, rate=steps / span) if steps > 0 and span > 0 else self
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -145,7 +146,9 @@ class Frames:
         return self.total or self.last + 1
 
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
-        """Select some of the frames."""
+        """Select some of the frames; a single one that nobody said stands for any."""
+        if self.counted and len(self) == 1:
+            return self
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
@@ -157,6 +160,33 @@ class Frames:
         """Choose these frames, or so many of a payload's own for a count alone, or all its own if
         nobody said any."""
         return own.of(slice(len(self) or None)) if self.counted else self
+
+    def recounted(self, count: int) -> Frames:
+        """These frames; where they were only counted, so many."""
+        return Frames.of_count(count) if self.counted else self
+
+    @property
+    def closed(self) -> Frames:
+        """The same; where they were only counted, there are no others."""
+        return replace(self, total=len(self)) if self.counted else self
+
+    def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
+        """Compute the times of source frames, the own rate carried on to both sides."""
+        return self.times_s[0] + (numbers - self.indices[0]) / self.rate
+
+    def slack(self, clock: Clock) -> float:
+        """Excess over a path's end that is rounding: half a frame of the source, where it is timed.
+
+        Every writer rounds time stamps differently.
+        """
+        return 1e-9 if clock == "index" else 0.5 / self.rate
+
+    def in_step(self, other: Frames) -> bool:
+        """True where as many frames of another video run at the same pace, each from its own start."""
+        if self.counted or other.counted or len(self) < 2:
+            return True
+        own, others = (frames.times_s - frames.times_s[0] for frames in (self, other))
+        return float((own - others).abs().max()) <= 0.5 * float(own[-1]) / (len(self) - 1)
 
     def on(self, clock: Clock, own: Tensor) -> Tensor:  # [N] -> [T] float64
         """List the frames' numbers or times, or a payload's own moments if nobody said any."""

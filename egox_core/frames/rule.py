@@ -43,6 +43,18 @@ class Numbering:
     # frames without an entry are right: nobody was seen there, nor is asked for after the last one
     sparse: bool = False
 
+    @classmethod
+    def of_own(cls, what: str, own: Frames, file_frames: FileFrames) -> "Numbering":
+        """Values in memory that have frames of their own; the user says which, where nobody did."""
+        stated = not own.counted
+        return cls(
+            what=what,
+            count=len(own),
+            numbers=own.indices if stated else None,
+            in_memory=True,
+            file_frames="auto" if stated else file_frames,
+        )
+
     def declared(self, file_frames: FileFrames) -> "Numbering":
         """Add what the user declares."""
         return replace(self, file_frames=file_frames)

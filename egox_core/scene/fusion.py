@@ -55,7 +55,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
                 expected=f"{first.frame_count}, as scene 1",
                 fix="load the same frames of each camera",
             )
-        if not _in_step(scene, first):
+        if not first.frames.in_step(scene.frames):
             raise EgoXInputError(
                 f"scene {number}",
                 got="frames at other times than scene 1",
@@ -72,14 +72,4 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
         sight=None,
         parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
         notes=(Remark(f"fused from {len(scenes)} exo cameras"), *notes),
-    )
-
-
-def _in_step(scene: PointCloud, first: PointCloud) -> bool:
-    """Check whether both clips run at one pace, each video counted from its own 0."""
-    if scene.frames.counted or first.frames.counted or first.frame_count < 2:
-        return True
-    own_times, first_times = (s - s[0] for s in (scene.frames.times_s, first.frames.times_s))
-    return float((own_times - first_times).abs().max()) <= 0.5 * float(first_times[-1]) / (
-        first.frame_count - 1
     )

@@ -79,9 +79,7 @@ class PoseTrack:
         is_numbered = self.clock == "index"
         moments = frames.on(self.clock, self.moments)
         unit = "" if is_numbered else " s"
-        # Timed tracks may end within half a source frame: time stamps are rounded differently by
-        # every writer.
-        slack = 1e-9 if is_numbered else 0.5 / frames.rate
+        slack = frames.slack(self.clock)
         first, last = float(self.moments[0]), float(self.moments[-1])
         outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
         if outside and not self.constant and not self.ends_hold:

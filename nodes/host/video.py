@@ -11,11 +11,12 @@ from ...egox_core.video import frame_rate, host_sound
 
 
 def native_video(
-    frames: Tensor, fps: float | None, audio: Input.Audio | None = None
+    frames: Tensor, fps: float, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
     """Make the host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video does.
 
-    None as fps is not known. Its sound, of which the host saves few forms, is brought to one of them.
+    0 as fps is the usual rate. Its sound, of which the host saves few forms, is brought to one of
+    them.
     """
     if audio is not None:
         audio = audio_of(host_sound(audio["waveform"][0], audio["sample_rate"]))
@@ -30,9 +31,7 @@ def audio_of(sound: Sound) -> Input.Audio:
     return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
-def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float | None:
-    """Look up the frames per second of what has times, if they say so."""
-    if clip is None:
-        return None
-    frames = clip.frames
-    return None if frames.counted else frame_rate(frames.times_s.numpy()) or None
+def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float:
+    """Look up the frames per second of what has times; the usual rate elsewhere."""
+    rate = 0.0 if clip is None else frame_rate(clip.frames.times_s.numpy())
+    return rate or UNTIMED_FPS

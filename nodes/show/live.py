@@ -12,7 +12,6 @@ from PIL import Image
 from protocol import BinaryEventTypes
 from torch import Tensor
 
-from ...egox_core.frames import UNTIMED_FPS
 from ...egox_core.page import make_sheets
 from ...egox_core.sizes import FRAMES_PER_LATENT
 from ...egox_core.wan import latent_colours
@@ -50,10 +49,10 @@ def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h,
 class LivePreview(StepListener):
     """Sends the page what the model now thinks the clip is."""
 
-    def __init__(self, node_id: str | None, factors: Tensor | None, fps: float | None) -> None:
+    def __init__(self, node_id: str | None, factors: Tensor | None, fps: float) -> None:
         super().__init__(node_id)
         self.factors = factors  # [17, 3] of raw latents, fitted on this clip; None: the host's, of the real Wan VAE
-        self.fps = fps or UNTIMED_FPS
+        self.fps = fps
 
     def after_step(
         self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any

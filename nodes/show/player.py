@@ -11,7 +11,6 @@ from typing import Any
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...egox_core.frames import UNTIMED_FPS
 from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.types import (
@@ -85,7 +84,7 @@ def preview_ui(
         stream_list.append(data)
     preview = {
         "kind": kind,
-        "fps": float(clip_fps(timed) or UNTIMED_FPS),
+        "fps": clip_fps(timed),
         "frames": frames,
         "streams": stream_list,
         "curve": curve,

@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ...egox_core.cameras import CameraModel
-from ...egox_core.frames import UNTIMED_FPS, Frames
+from ...egox_core.frames import Frames
 from ...egox_core.metrics import PathError
 from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress
@@ -175,7 +175,7 @@ def prior(
     row = side_by_side(list(clips.values()), list(clips), step, progress)
     made_by = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
     # The host's form, queue and assets show it; "images" would also lie over our player.
-    video = temp_video("prior", row, (clip_fps(trajectory) or UNTIMED_FPS) / step, made_by)
+    video = temp_video("prior", row, clip_fps(trajectory) / step, made_by)
     return {**player_ui, "video": [video]}
 
 

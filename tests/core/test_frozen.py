@@ -25,7 +25,7 @@ def payloads() -> tuple[Any, ...]:
     exo = CameraPath(
         lens=LENS,
         w2c=pose,
-        frames=Frames.timed(torch.arange(frames).double(), 9),
+        frames=replace(Frames.timed(torch.arange(frames).double()), total=9),
         world="take",
         part=((16, 12), (0, 0, 16, 12)),
     )

@@ -38,7 +38,7 @@ def test_fitted_colours_are_those_of_the_raw_latent(rig):
     import comfy.latent_formats
 
     colours = model_rig.core(rig.pack, "wan.latents")
-    live = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, None)
+    live = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, 30.0)
     latent_format = comfy.latent_formats.Wan21()
     drawn = live.colours(latent_format.process_in(rig.canvas.prior_latent.float()), latent_format)
     assert drawn.shape == (3, 4, 4, 3)
@@ -55,6 +55,6 @@ def test_without_a_fit_the_colours_are_the_hosts_own(rig):
         latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
     )
     expected = np.asarray(host.decode_latent_to_preview(x0), np.float32) / 255
-    live = rig.nodes("show.live").LivePreview("7", None, None)
+    live = rig.nodes("show.live").LivePreview("7", None, 30.0)
     drawn = live.colours(x0, latent_format)[0].numpy()
     assert np.abs(drawn - expected).max() <= 1 / 255, "the host truncates to bytes"

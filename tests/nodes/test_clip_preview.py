@@ -34,4 +34,4 @@ def test_frame_rate_is_that_of_the_times(pack):
     untimed = [
         with_ego(path, frames=frames) for frames in (kind.of_count(5), kind.timed(torch.zeros(5)))
     ]
-    assert [video.clip_fps(clip) for clip in (None, *untimed)] == [None] * 3
+    assert [video.clip_fps(clip) for clip in (None, *untimed)] == [30.0] * 3

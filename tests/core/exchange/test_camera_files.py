@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def digits(count: int) -> Callable[[str], str]:
 def test_a_habit_of_other_writers_is_read(form, change, head, tmp_path):
     file = written(form, tmp_path)
     lines(file, change, head)
-    frames = Frames.timed(torch.arange(N).double() / 30.0, N)
+    frames = replace(Frames.timed(torch.arange(N).double() / 30.0), total=N)
     ego, _ = read_trajectory(file, preset_camera("pinhole", 64), frames)
     assert torch.allclose(ego.ego.w2c, w2c(), atol=5e-3)
 

@@ -221,7 +221,8 @@ def test_files_go_by_names_and_times(tmp_path):
     """Frames written in no order, pictures that COLMAP didn't register, key frames of a SLAM."""
     moments, frames = torch.arange(N).double() / 30, clip_of(N, range(N))
     depth = DepthVideo(
-        depth_m=torch.ones(N, 1, 1), exo=CameraPath.of_exo(EGO, frames=Frames.timed(moments, N))
+        depth_m=torch.ones(N, 1, 1),
+        exo=CameraPath.of_exo(EGO, frames=replace(Frames.timed(moments), total=N)),
     )
     file = transforms(tmp_path, "{}")
     write_json(file, {"frames": read_json(file)["frames"][::-1]})
