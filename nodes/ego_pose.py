@@ -1,5 +1,6 @@
 """Ego Pose Input: the ego path from a file, keyframes or an estimate."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from .host.graph import (
     frames_in_use,
     inputs_of,
     linked,
+    output_is_used,
     sidecar_missing,
     this_node,
 )
@@ -46,6 +48,12 @@ KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
   {"time_s": 2, "position": [0.2, 0, 1], "look_at": [0, 0.5, 2]}
 ]"""
+
+CAMERA_INFO = 2  # place among the outputs
+UNTIED_CAMERA = (
+    "camera_info begins at the exo camera of the poses' own file: connect scene where the viewer "
+    "shows the scene of another one"
+)
 
 
 class EgoXEgoPoseInput(io.ComfyNode):
@@ -238,6 +246,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
+        untied = scene is None and plain_trajectory.ego.world == "take"
+        if untied and output_is_used(*this_node(cls), CAMERA_INFO):
+            notes = replace(notes, placed=f"{notes.placed}; {UNTIED_CAMERA}".removeprefix("; "))
         fields: dict[str, Any] = vars(plain_trajectory) | {"notes": notes}
         trajectory = TrajectoryWithNotes(**fields)
         ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)

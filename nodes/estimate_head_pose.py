@@ -186,7 +186,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             exo = depth.exo
             mask = depth.dynamic if mask is None else mask
         depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
-        evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": in_use.times_s}
+        evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "frames": in_use}
         path = estimate_head(points, exo, **evidence)
         hands, hands_note = judged_hands(points.hands, exo.camera, **evidence)
         hands = replace(hands, frames=in_use.bare)

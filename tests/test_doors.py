@@ -23,7 +23,7 @@ from egox_core.frames import FileFrames
 from egox_core.hands import HandTrack, read_hands, write_hands
 from egox_core.remarks import RemarkKind
 from egox_core.trajectory import joined_points
-from egox_train.takes.head_files import _entries_of_frames
+from egox_train.takes.head_files import _entries_of_frames, _numbering
 from egox_train.takes.mask_files import MASK_KEY, check_mask, find_mask, read_mask
 from lab.drawn.person import HAND
 from tests.frames_in_use import frames_in_use
@@ -293,7 +293,8 @@ def key_points(places: list, file_frames: FileFrames) -> Answer:
     """Read key points as the command does, with all of a video's frames that have some."""
     frames = frames_in_use(range(TOTAL), (SIDE, SIDE), fps=FPS, total=TOTAL)
     entries = list(range(len(places)))
-    placed, notes = _entries_of_frames(entries, places, None, frames, "a", file_frames)
+    numbering = _numbering("a", places).declared(file_frames)
+    placed, notes = _entries_of_frames(entries, None, frames, numbering)
     used_entries = placed[4:21]
     if len(used_entries) < 17 or None in used_entries:
         raise EgoXInputError("a", got="nobody there", expected="somebody", fix="none")

@@ -66,18 +66,23 @@ def opengl_c2w(
     return torch.cat((top, bottom), dim=1)
 
 
-def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[object]]:
-    """Read w2c [T, 3, 4], times_s [T] or None and picture names of a parsed transforms.json.
-
-    The poses have OpenCV's axes and are upright.
+def read_blender(content: dict, name: str) -> Tensor:  # [T, 3, 4]
+    """Read the w2c poses of a parsed transforms.json, with OpenCV's axes, upright.
 
     Raises:
-        EgoXInputError: no frames, a matrix that is no pose, times that are no numbers.
+        EgoXInputError: no frames, a matrix that is no pose.
     """
-    frames = _frames(content, name)
-    matrix_name = f"transform_matrix of {name}"
-    c2w = _rigid([f.get("transform_matrix") for f in frames], matrix_name)
-    times = [f.get("time") for f in frames]
+    matrices = [f.get("transform_matrix") for f in _frames(content, name)]
+    return invert(SIGNS * _rigid(matrices, f"transform_matrix of {name}"))
+
+
+def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64
+    """Read the times of a parsed transforms.json, None if a frame has none.
+
+    Raises:
+        EgoXInputError: times that are no numbers.
+    """
+    times = [f.get("time") for f in _frames(content, name)]
     with intact(
         f"time of {name}",
         NO_NUMBERS,
@@ -85,12 +90,8 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[
         fix="export the camera again",
     ):
         known_times = [float(time) for time in times if time is not None]
-        times_s = (
-            torch.tensor(known_times, dtype=torch.float64)
-            if len(known_times) == len(times)
-            else None
-        )
-    return invert(SIGNS * c2w), times_s, [f.get("file_path") for f in frames]
+        complete = len(known_times) == len(times)
+        return torch.tensor(known_times, dtype=torch.float64) if complete else None
 
 
 def _rigid(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]

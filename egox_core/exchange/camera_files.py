@@ -27,7 +27,7 @@ from ..safe_files import atomic_write, decode_text, given, read_json, require_fi
 from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
-from .blender import SIGNS, blender_camera, opengl_c2w, read_blender
+from .blender import SIGNS, blender_camera, blender_times, opengl_c2w, read_blender
 from .colmap import names_frames, read_pictures
 
 FORMAT = "egox_trajectory"
@@ -96,12 +96,11 @@ class CameraFile:
         """
         if not isinstance(content, Mapping):
             raise _unknown(name)
-        form, time_fields = form_of(content), {}
+        form, times_s = form_of(content), None
         if callable(form):
             return form(content, name)
         if form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
-            time_fields |= {"times_s": times_s, "times_of_video": True}
             w2c = given(content, name, "exo_w2c", validate_w2c)
         elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose
@@ -109,7 +108,7 @@ class CameraFile:
             w2c = None
         if w2c is None:
             raise _unknown(name)
-        return cls.of_poses(name, w2c, "take", **time_fields)
+        return cls.of_poses(name, w2c, "take", times_s=times_s, times_of_video=form == "ours")
 
     def track(self, frames: Frames, **declared: Any) -> tuple[PoseTrack, str]:
         """Place the poses at their moments in the video, and note how these were found.
@@ -264,12 +263,13 @@ def form_of(
 
 def _transforms(content: Mapping, name: str) -> CameraFile:
     parsed = dict(content)
-    w2c, times_s, names = read_blender(parsed, name)
+    w2c, times_s = read_blender(parsed, name), blender_times(parsed, name)
+    names = tuple(each.get("file_path") for each in parsed["frames"])
 
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
 
-    return CameraFile.of_poses(name, w2c, times_s=times_s, names=tuple(names), lens=lens)
+    return CameraFile.of_poses(name, w2c, times_s=times_s, names=names, lens=lens)
 
 
 def _gvhmr(content: Mapping, name: str) -> CameraFile:

@@ -181,7 +181,7 @@ def parse_trajectory(
         value("exo_camera", CameraModel.from_json), value("exo_w2c", validate_w2c)
     )
     if not ego.stands:
-        frames = _moments_in_use(times, frames, name)
+        frames = _moments_in_use(Frames.timed(times), frames, name)
     if not exo.stands:
         name_of_exo = f"exo_w2c of {name}"
         exo_track = PoseTrack(
@@ -199,17 +199,17 @@ def parse_trajectory(
     )
 
 
-def _moments_in_use(times_s: Tensor, frames: Frames, name: str) -> Frames:
+def _moments_in_use(of_file: Frames, frames: Frames, name: str) -> Frames:
     """Find the moments in use, those of ``frames`` or, of a count alone, the file's first ones.
 
     Raises:
         EgoXInputError: fewer.
     """
-    in_use = frames.moments_of(Frames.timed(times_s))
+    in_use = frames.moments_of(of_file)
     if len(in_use) < len(frames):
         raise EgoXInputError(
             f"trajectory {name}",
-            got=f"{len(times_s)} poses",
+            got=f"{len(of_file)} poses",
             expected=f"at least {len(frames)}, the frames in use",
             fix="use fewer frames, or a longer trajectory",
         )

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..archives import changing_number
 from ..errors import EgoXInputError
 from ..sizes import spare_frames
 from .frames import Clock, Frames
+from .names import changing_number
 from .rule import FileFrames, Numbering, entries_of
 
 MANY = 10  # poses of every n-th frame from which on two lost pictures more tell nothing

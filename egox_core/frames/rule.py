@@ -59,6 +59,12 @@ class Numbering:
         """Add what the user declares."""
         return replace(self, file_frames=file_frames)
 
+    def runs_over(self, total: int) -> bool:
+        """Check for stated numbers without a gap over a video's end: they begin elsewhere than at 0."""
+        numbers = torch.as_tensor(self.numbers)
+        last, first = int(numbers.max()), int(numbers.min())
+        return last - first == len(numbers) - 1 and last >= total
+
 
 class Entries(NamedTuple):
     """Entries of the frames in use."""
@@ -76,7 +82,7 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
     declaration, count, total = numbering.file_frames, numbering.count, frames.total
     check_choice("file_frames", declaration, FILE_FRAMES, "leave it at auto where unsure")
     fits_source = total is not None and abs(count - total) <= spare_frames(total)
-    if numbering.numbers is not None and not (fits_source and _counts(numbering.numbers, frames)):
+    if numbering.numbers is not None and not (fits_source and numbering.runs_over(total)):
         return _by_number(frames, numbering)
     if numbering.sparse and numbering.numbers is None:
         frames = frames.of(slice(count))
@@ -98,12 +104,6 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
         if is_near and frames.last == used_count - 1:  # in use, and one per frame of the source
             return _read(numbering, slice(used_count), f"{words}: the first {used_count} are used")
     raise _refusal(frames, numbering, "")
-
-
-def _counts(numbers: Tensor, frames: Frames) -> bool:
-    """Check for numbers without a gap that run over the video's end: they begin elsewhere than at 0."""
-    last, first = int(numbers.max()), int(numbers.min())
-    return last - first == len(numbers) - 1 and frames.total is not None and last >= frames.total
 
 
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:

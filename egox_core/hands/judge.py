@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel
+from ..frames import Frames
 from .track import (
     FINGERS,
     JOINT_NAMES,
@@ -40,7 +41,7 @@ def judged_hands(
     # The exo camera, in pixels of depth and mask.
     camera: CameraModel,
     *,
-    times_s: Tensor,  # [T] seconds
+    frames: Frames,
     depth_m: Tensor | None = None,  # [T, H, W] metric z depth of exo
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
     source: str = "body model",
@@ -51,7 +52,7 @@ def judged_hands(
         The hands, and a note on them for people, empty without hands.
     """
     if joints is None:
-        return HandTrack.unknown(len(times_s), source), ""
+        return HandTrack.unknown(len(frames), source), ""
     joints = joints.double()
     given_mask = complete_hands(joints)
     doubt_masks: list[tuple[int, Tensor]] = []  # by reason; the last one that applies counts
@@ -83,7 +84,7 @@ def judged_hands(
     for number, doubt_mask in doubt_masks:
         reason[doubt_mask] = number
     steps = torch.where((reason == 0)[..., None], joints[:, :, 0], torch.nan).diff(dim=0)
-    too_fast = steps.norm(dim=-1) > FASTEST * times_s.double().diff()[:, None]
+    too_fast = steps.norm(dim=-1) > FASTEST * frames.times_s.diff()[:, None]
     reason[:-1][too_fast] = reason[1:][too_fast] = 6
     track = HandTrack(joints=joints, reason=reason, source=source)
     return track, f"hands: {note}; {track.text()}"

@@ -10,26 +10,23 @@ import os
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
-import torch
 
 from ..archives import (
     MAX_FRAME_BYTES,
     Member,
     PackedFrames,
     decode_picture,
-    numbered_files,
     open_member,
     open_zip,
     read_npy_header,
 )
 from ..errors import EgoXInputError
-from ..frames import Numbering
+from ..frames import Numbering, numbered_files
 from ..frozen import frozen
 from ..safe_files import require_file, visible_files
 from .depth_arrays import DepthArrays, check_mask, read_depth_arrays
@@ -115,7 +112,8 @@ def _array(name: str, file: BinaryIO) -> DepthFile:
                 )
             yield np.frombuffer(content, dtype).reshape(shape[1:]).astype(np.float32), None
 
-    return _file(name, shape[0], (shape[2], shape[1]), read)
+    numbering = Numbering(what=f"depth {name}", count=shape[0])
+    return DepthFile(name=name, numbering=numbering, size=(shape[2], shape[1]), read=read)
 
 
 def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
@@ -170,7 +168,8 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
                 check_mask(next(left_out_masks), depth, arrays.mask, name)
             yield depth, None if moving_masks is None else next(moving_masks).astype(bool)
 
-    return replace(_file(name, shape[0], (shape[2], shape[1]), read), arrays=arrays)
+    numbering, size = Numbering(what=f"depth {name}", count=shape[0]), (shape[2], shape[1])
+    return DepthFile(name=name, numbering=numbering, size=size, read=read, arrays=arrays)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -190,7 +189,8 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
 
 def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
     """Open numbered frame files of one kind, from a folder or an archive."""
-    suffix, ordered_names, numbers = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
+    ordered_names, numbering = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
+    suffix = Path(ordered_names[0]).suffix.lower()
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
@@ -198,19 +198,7 @@ def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
             yield _decode(files[file](), suffix, file), None
 
     shape = _decode(files[ordered_names[0]](), suffix, ordered_names[0]).shape
-    return _file(name, len(ordered_names), shape[::-1], read, numbers)
-
-
-def _file(
-    name: str,
-    count: int,
-    size: tuple[int, int],
-    read: Callable[[list[int]], DepthFrames],
-    numbers: np.ndarray | None = None,
-) -> DepthFile:
-    frame_numbers = None if numbers is None else torch.from_numpy(numbers)
-    numbering = Numbering(what=f"depth {name}", count=count, numbers=frame_numbers)
-    return DepthFile(name=name, numbering=numbering, size=size, read=read)
+    return DepthFile(name=name, numbering=numbering, size=shape[::-1], read=read)
 
 
 def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from ..cameras import CameraPath
+from ..frames import Frames
 from ..frozen import frozen
 from ..types import DepthVideo
 from .gravity import Up, find_up
@@ -57,7 +58,7 @@ class Evidence:
     reach: np.ndarray  # [T, P] metres along the ray to the surface there
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
     distance: np.ndarray  # [T] metres to the head, by its apparent size
-    times_s: np.ndarray  # [T] rising
+    frames: Frames  # [T]
     up: Up
 
     @property
@@ -122,7 +123,7 @@ def world_up(view: ExoView) -> Up:
     return find_up([exo], None, depths)
 
 
-def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
+def gather(points: HeadPoints, view: ExoView, frames: Frames) -> Evidence:
     """Collect everything but the head's middle, for which one must know where it is
     (:func:`with_middle`)."""
     count, uv = len(points.uv), points.uv.double()
@@ -150,7 +151,7 @@ def gather(points: HeadPoints, view: ExoView, times_s: np.ndarray) -> Evidence:
         scores=np.where(seen_mask, np.clip(scores, 0, 1), 0.0),
         middle=np.full(count, np.nan),
         distance=distance,
-        times_s=times_s,
+        frames=frames,
         up=world_up(view),
     )
 

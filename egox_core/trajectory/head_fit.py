@@ -104,7 +104,7 @@ class _Model:
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
         # surface an observation of its own, the head would turn until points and middle agree with it.
         self.habit, self.depth_habit = (
-            np.sqrt(habit_weight(telling, evidence.times_s))
+            np.sqrt(habit_weight(telling, evidence.frames))
             for telling in (np.full(len(seen_mask), True), surface | np.isfinite(evidence.middle))
         )
 
@@ -180,7 +180,7 @@ def _advance(model: _Model, heads: _Heads) -> _Heads:
     normal = scipy.sparse.block_diag(blocks, "csc")
     right = -np.einsum("tmi,tm->ti", by_pose, residual)
     if count > 1:
-        step_s = float(np.median(np.diff(model.evidence.times_s)))
+        step_s = float(np.median(np.diff(model.evidence.frames.times_s)))
         turns = scipy.spatial.transform.Rotation.from_matrix(
             heads.rotation[:-1].transpose(0, 2, 1) @ heads.rotation[1:]
         ).as_rotvec()

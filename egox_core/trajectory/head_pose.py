@@ -104,7 +104,7 @@ def estimate_head(
     # Metric z depth [T, H, W] (convert ray depth first), NaN where it is invalid.
     depth_m: Tensor | None = None,
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
-    times_s: Tensor,  # [T] seconds
+    frames: Frames,
     # The world's upward direction x, y, z; None takes that of the exo camera.
     up: Sequence[float] | None = None,
 ) -> HeadPath:
@@ -120,7 +120,7 @@ def estimate_head(
         if value is not None:
             as_tensor(value, name, count, height, width)
     points = check_points(points, count, (width, height))
-    times = times_s.double().numpy()
+    times = frames.times_s.numpy()
     if times.shape != (count,) or not (np.isfinite(times).all() and (np.diff(times) >= 0).all()):
         raise EgoXInputError(
             "times of the frames",
@@ -132,7 +132,7 @@ def estimate_head(
     if points.metres is not None and (lens := lens_note(exo.camera)) is not None:
         notes.append(lens)
     view = ExoView(exo=exo, depth_m=depth_m, mask=mask, up=up)
-    evidence = _evidence(points, view, times, notes)
+    evidence = _evidence(points, view, frames, notes)
     rotation, place = solid, solid_place = _body_model_heads(points, evidence, view)
     known_mask = np.asarray(np.isfinite(solid).all((1, 2)))
     if not (known_mask.all() and np.isfinite(place).all()):
@@ -188,9 +188,9 @@ def _body_model_heads(
     return solid, np.where(whole_mask, place, np.nan)
 
 
-def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: list[str]) -> Evidence:
+def _evidence(points: HeadPoints, view: ExoView, frames: Frames, notes: list[str]) -> Evidence:
     """Collect the evidence of all frames, and add doubts to the notes."""
-    evidence = gather(points, view, times_s)
+    evidence = gather(points, view, frames)
     any_seen = points.seen[:, : len(HEAD_POINTS)].any(1).numpy()
     strays = np.nonzero(any_seen & ~evidence.seen.any(1))[0]
     if len(strays):
@@ -215,7 +215,7 @@ def _evidence(points: HeadPoints, view: ExoView, times_s: np.ndarray, notes: lis
         note = f"the depth at the head is that of the background {frames_text}"
         if walls > WALL_SHARE * surfaces:
             notes.append(f"{note}, the distance follows from the size of the head")
-            return gather(points, replace(view, depth_m=None), times_s)
+            return gather(points, replace(view, depth_m=None), frames)
         notes.append(f"{note} there")
     return trusted_evidence
 

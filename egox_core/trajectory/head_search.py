@@ -7,6 +7,7 @@ is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
 import numpy as np
 import scipy
 
+from ..frames import Frames
 from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
     NORMAL_GAZE_DEG,
@@ -69,7 +70,7 @@ def lean_sigmas_deg(evidence: Evidence) -> np.ndarray:  # [2]
     return np.hypot(LEAN_SIGMAS_DEG, evidence.up.within_deg / WITHIN)
 
 
-def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+def habit_weight(telling: np.ndarray, frames: Frames) -> np.ndarray:
     """Weigh frames [T] as shares of an independent observation, by the time to their neighbours
     among those that tell something ([T] bool).
 
@@ -79,7 +80,7 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     """
     weight, moments = np.zeros(len(telling)), np.nonzero(telling)[0]
     if len(moments) > 1:
-        gaps = np.pad(np.diff(times_s[moments]), 1, "edge")
+        gaps = np.pad(np.diff(frames.times_s.numpy()[moments]), 1, "edge")
         weight[moments] = (gaps[1:] + gaps[:-1]) / 2 / HABIT_S
     else:
         weight[moments] = 1.0
@@ -105,7 +106,7 @@ def search(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     lean = (angles[:, 1:] - [NORMAL_GAZE_DEG, 0]) / lean_sigmas_deg(evidence)
     cost, place = _costs(evidence, turns)
     all_frames = np.full(len(cost), True)
-    cost += habit_weight(all_frames, evidence.times_s)[:, None] * (lean**2).sum(1)
+    cost += habit_weight(all_frames, evidence.frames)[:, None] * (lean**2).sum(1)
     turn_deg = np.degrees(
         2
         * np.arcsin(

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.archives import numbered_files, open_zip, read_array
+from egox_core.archives import open_zip, read_array
 from egox_core.cameras import camera_centre, preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
-from egox_core.frames import FileFrames, Numbering, entries_of
+from egox_core.frames import FileFrames, Numbering, entries_of, numbered_files
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
 from egox_core.safe_files import read_json, visible_files, write_json
@@ -78,8 +78,7 @@ def estimate_take(
         else find_mask(options.mask.parent, options.mask.stem, options.file_frames)
     )
     frames = all_frames(video, folder / EXO)
-    payload, count, reading_notes = _payload(keypoints, frames, options.file_frames)
-    frames = frames.of(slice(count))
+    payload, frames, reading_notes = _payload(keypoints, frames, options.file_frames)
     wearer = None
     if mask is not None:
         reading_notes += (check_mask(mask, frames),)
@@ -106,7 +105,7 @@ def estimate_take(
         exo,
         depth_m=depth_m,
         mask=wearer,
-        times_s=frames.times_s,
+        frames=frames,
         up=options.up,
     )
     if meta.ego is not None and not meta.pose_source:
@@ -213,26 +212,26 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
     Raises:
         EgoXInputError: no such file, another form, see ``joined_points``.
     """
-    payload, count, _ = _payload(path, frames)
-    points, _ = joined_points(payload, frames.of(slice(count)), person=person)
+    payload, frames, _ = _payload(path, frames)
+    points, _ = joined_points(payload, frames, person=person)
     return points
 
 
 def _payload(
     path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
-) -> tuple[dict[str, Any], int, tuple[Remark, ...]]:
-    """Read a payload by its socket, for :func:`joined_points`, with the number of the video's first
-    frames that it covers, and a note if it doesn't cover all."""
+) -> tuple[dict[str, Any], FrameSelection, tuple[Remark, ...]]:
+    """Read a payload by its socket, for :func:`joined_points`, with its frames, the video's first
+    ones, and a note on how they were found."""
     size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
-        payload, places = _mhr_payload(path, size)
-        entries, notes = _entries_of_frames(
-            payload["frames"], places, [], frames, path.name, file_frames
-        )
-        return {"MHR_POSE_DATA": payload | {"frames": entries}}, len(entries), notes
-    numbers = None
+        payload, numbering = _mhr_payload(path, size)
+        numbering = numbering.declared(file_frames)
+        entries, notes = _entries_of_frames(payload["frames"], [], frames, numbering)
+        payload = {"MHR_POSE_DATA": payload | {"frames": entries}}
+        return payload, frames.of(slice(len(entries))), notes
+    of_files = None
     if path.is_dir():
-        files, numbers = _openpose_files(path)
+        files, of_files = _openpose_files(path)
         entries = [read_json(file, "keypoints") for file in files]
     else:
         entries = _openpose_list(path)
@@ -240,43 +239,40 @@ def _payload(
     if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in entries):
         entries = [{**f, **canvas} if isinstance(f, Mapping) else f for f in entries]
     places = [f.get("frame_idx") if isinstance(f, Mapping) else None for f in entries]
-    if numbers is not None and None in places and numbers[0]:  # from 0 on they say no more
-        places = numbers.tolist()
-    entries, notes = _entries_of_frames(
-        entries, places, {"people": []}, frames, path.name, file_frames
-    )
-    return {"POSE_KEYPOINT": entries}, len(entries), notes
+    numbering = _numbering(path.name, places)
+    if of_files is not None and of_files.numbers is not None and None in places:
+        if of_files.numbers[0]:  # from 0 on they say no more
+            numbering = replace(numbering, numbers=of_files.numbers)
+    numbering = numbering.declared(file_frames)
+    entries, notes = _entries_of_frames(entries, {"people": []}, frames, numbering)
+    return {"POSE_KEYPOINT": entries}, frames.of(slice(len(entries))), notes
+
+
+def _numbering(name: str, places: Sequence[Any]) -> Numbering:
+    """Gather what a detector's entries say of their frames, if each of them does."""
+    are_stated = all(isinstance(place, int) for place in places)
+    numbers = torch.tensor(places) if are_stated else None
+    return Numbering(what=f"keypoints {name}", count=len(places), numbers=numbers, sparse=True)
 
 
 def _entries_of_frames(
     entries: list,
-    # Place of each entry as its file states it; None if it doesn't.
-    places: Sequence[Any],
     # Taken for frames without an entry.
     nobody: Any,
     frames: FrameSelection,
-    name: str,
-    file_frames: FileFrames,
+    numbering: Numbering,
 ) -> tuple[list, tuple[Remark, ...]]:
     """Assign entries to the video's first frames, with notes on how they were read.
 
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
     """
-    are_stated = all(isinstance(place, int) for place in places)
-    numbering = Numbering(
-        what=f"keypoints {name}",
-        count=len(entries),
-        numbers=torch.tensor(places) if are_stated else None,
-        sparse=True,
-        file_frames=file_frames,
-    )
     at, remark = entries_of(frames, numbering)
     rows = torch.arange(len(entries))[at] if isinstance(at, slice) else at
     return [nobody if place < 0 else entries[place] for place in rows.tolist()], (remark,)
 
 
-def _openpose_files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
+def _openpose_files(folder: Path) -> tuple[list[Path], Numbering]:
     """List JSON files in the order of their numbers, with the frames that these state."""
     names = [file.name for file in visible_files(folder, "*.json")]
     if not names:
@@ -286,8 +282,8 @@ def _openpose_files(folder: Path) -> tuple[list[Path], np.ndarray | None]:
             expected="OpenPose's JSON files, one per frame",
             fix="choose the folder that OpenPose wrote",
         )
-    _, ordered, numbers = numbered_files(f"keypoints {folder.name}", names, (".json",))
-    return [folder / name for name in ordered], numbers
+    ordered, numbering = numbered_files(f"keypoints {folder.name}", names, (".json",))
+    return [folder / name for name in ordered], numbering
 
 
 def _openpose_list(path: Path) -> list:
@@ -345,7 +341,7 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], list]:
+def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Numbering]:
     """Read an MHR payload, and the frames that its entries state."""
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
@@ -361,7 +357,8 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], lis
                 for p in people_in_frame
             ]
         )
-    return {"frames": frames, "image_size": image_size[:2]}, places
+    payload = {"frames": frames, "image_size": image_size[:2]}
+    return payload, _numbering(path.name, places)
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:

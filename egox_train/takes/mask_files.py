@@ -21,7 +21,6 @@ from torch import Tensor
 from egox_core.archives import (
     PackedFrames,
     decode_picture,
-    numbered_files,
     open_member,
     open_zip,
     read_npy_header,
@@ -29,7 +28,7 @@ from egox_core.archives import (
 from egox_core.depth import depth_window
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
-from egox_core.frames import FileFrames, Numbering, entries_of
+from egox_core.frames import FileFrames, Numbering, entries_of, numbered_files
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.remarks import Remark
@@ -84,31 +83,18 @@ def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFi
             "masks out",
         )
     if path.is_dir():
-        pictures, numbers = _pictures(path)
+        pictures, numbering = _pictures(path)
         first = moving_part(_picture(pictures[0], path.name), f"mask {stem}, {pictures[0].name}")
-        return _mask(path, len(pictures), (first.shape[1], first.shape[0]), file_frames, numbers)
-    if path.suffix == ".npz":
+        size = first.shape[1], first.shape[0]
+    elif path.suffix == ".npz":
         with open_zip(path, "mask file") as archive:
             shape, _ = _array_header(archive, path)
-        return _mask(path, shape[0], (shape[2], shape[1]), file_frames)
-    info = probe_video(path)
-    return _mask(path, info.frame_count, (info.width, info.height), file_frames)
-
-
-def _mask(
-    path: Path,
-    count: int,
-    size: tuple[int, int],
-    file_frames: FileFrames,
-    numbers: np.ndarray | None = None,
-) -> MaskFile:
-    numbering = Numbering(
-        what=f"mask {path.name}",
-        count=count,
-        numbers=None if numbers is None else torch.from_numpy(numbers),
-        file_frames=file_frames,
-    )
-    return MaskFile(path=path, numbering=numbering, size=size)
+        numbering, size = Numbering(what=f"mask {path.name}", count=shape[0]), (shape[2], shape[1])
+    else:
+        info = probe_video(path)
+        numbering = Numbering(what=f"mask {path.name}", count=info.frame_count)
+        size = info.width, info.height
+    return MaskFile(path=path, numbering=numbering.declared(file_frames), size=size)
 
 
 def check_mask(
@@ -224,12 +210,12 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
     return shape, dtype
 
 
-def _pictures(folder: Path) -> tuple[list[Path], np.ndarray | None]:
+def _pictures(folder: Path) -> tuple[list[Path], Numbering]:
     """List PNG files in the order of their numbers, with the frames that these state."""
-    _, files, numbers = numbered_files(
+    files, numbering = numbered_files(
         f"mask {folder.name}", [path.name for path in visible_files(folder)], (".png",)
     )
-    return [folder / name for name in files], numbers
+    return [folder / name for name in files], numbering
 
 
 def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] or [H, W, 3 or 4] uint8

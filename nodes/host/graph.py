@@ -129,6 +129,11 @@ def linked(graph: Graph, node_id: str, name: str) -> str | None:
     return value[0] if is_link else None
 
 
+def output_is_used(graph: Graph, node_id: str, output: int) -> bool:
+    """Check whether any node has an input that is linked to this output."""
+    return any([node_id, output] in inputs_of(graph, at).values() for at in graph)
+
+
 def upstream_ids(graph: Graph, node_id: str) -> list[str]:
     """List the node and all nodes that its inputs come from, over any number of links."""
     node_ids, pending = dict[str, None](), [node_id]

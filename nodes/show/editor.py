@@ -29,11 +29,11 @@ def editor_data(
     direction, nine times in ten within ``up_within`` degrees; ``video`` the mark of the video in
     use, where it is a file; ``guessed`` the frames whose pose is a guess."""
     count = len(trajectory)
-    indices, times_s = clip_of(trajectory, frames, scene)
+    in_use = clip_of(trajectory, frames, scene)
     data = {
         "frames": count,
-        "indices": indices,
-        "times_s": times_s,
+        "indices": in_use.indices.tolist(),
+        "times_s": in_use.times_s.tolist(),
         "prompt": notes_of(trajectory).prompt,
         "node": node,
         "note": notes_of(trajectory).placed,
@@ -59,17 +59,14 @@ def editor_data(
     return data
 
 
-def clip_of(
-    trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None
-) -> tuple[list[float], list[float]]:
-    """List indices and times_s of the frames in use, as keyframes count them."""
+def clip_of(trajectory: CameraTrajectory, frames: Frames, scene: PointCloud | None) -> Frames:
+    """Find the frames in use, as keyframes count them."""
     count = len(trajectory)
     scene_covers = scene is not None and scene.frame_count >= count
     known_frames = (
         scene.frames.from_zero().of(slice(count)) if scene_covers else Frames.of_count(count)
     )
-    in_use = frames.or_those(known_frames)
-    return in_use.indices.tolist(), in_use.times_s.tolist()
+    return frames.or_those(known_frames)
 
 
 def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]

@@ -180,7 +180,9 @@ def test_a_cut_is_refused_and_both_parts_are_taken(comfy_host, clip):
             load(**values | part)
 
 
-def pose_node(**changes):
+def pose_node(graph=None, **changes):
+    from comfy_api.latest import io
+    from comfy_api.latest._io import HiddenHolder
     from egox_pack.nodes.ego_pose import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
 
     values = {
@@ -191,7 +193,26 @@ def pose_node(**changes):
         "keyframes": KEYFRAMES_EXAMPLE,
         "exo_images": torch.zeros(COUNT, 48, 80, 3),
     } | changes
-    return EgoXEgoPoseInput.execute(**values).args
+    EgoXEgoPoseInput.GET_SCHEMA()
+    node = EgoXEgoPoseInput.PREPARE_CLASS_CLONE(None)
+    hidden = {io.Hidden.unique_id: "7", io.Hidden.prompt: graph or {}}
+    node.hidden = HiddenHolder.from_dict(hidden)
+    return node.execute(**values).args
+
+
+def test_a_viewer_of_a_path_that_nobody_tied_is_told(meta, clip):
+    """Without the scene, the path's own exo camera places camera_info; nobody else has to know."""
+    content = json.loads(clip.with_name("meta.json").read_text("utf-8"))
+    content["camera_extrinsics"] = np.eye(3, 4).tolist()
+    write_json(clip.with_name("posed.json"), content)
+    viewers = {"8": {"class_type": "Viewer", "inputs": {"camera_info": ["7", 2]}}}
+    for file, graph, told in (
+        ("posed.json", viewers, True),
+        ("posed.json", {"8": {"inputs": {"trajectory": ["7", 0]}}}, False),
+        ("meta.json", viewers, False),  # its world is the exo camera, so the scene's
+    ):
+        path = pose_node(graph, file=f"clips/{file}")[0]
+        assert ("camera_info begins at" in path.notes.placed) == told
 
 
 @pytest.fixture(scope="module")

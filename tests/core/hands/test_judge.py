@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from egox_core.frames import Frames
 from egox_core.hands import HandTrack, judged_hands
 from egox_core.hands.judge import TIPS
 from egox_core.types import CameraTrajectory
@@ -28,9 +29,9 @@ class Clip(NamedTuple):
     def judged(self, joints: torch.Tensor, *used: str) -> HandTrack:
         """Judge the joints by those of depth and mask that are named in ``used``."""
         evidence = self.evidence(joints)
-        camera, times_s = self.layout.scene.exo.camera, torch.arange(FRAMES) / 10
+        camera, frames = self.layout.scene.exo.camera, Frames.timed(torch.arange(FRAMES) / 10)
         return judged_hands(
-            joints, camera, times_s=times_s, **{name: evidence[name] for name in used}
+            joints, camera, frames=frames, **{name: evidence[name] for name in used}
         )[0]
 
     def evidence(self, joints: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -146,7 +147,9 @@ def test_doubts(clips, change, frames, reason):
 def test_an_empty_mask_tells_nothing(clips):
     joints, camera = clips[0].joints, clips[0].layout.scene.exo.camera
     nobody = torch.zeros(FRAMES, *camera.stored_size[::-1], dtype=torch.bool)
-    track, _ = judged_hands(joints, camera, times_s=torch.arange(FRAMES) / 10, mask=nobody)
+    track, _ = judged_hands(
+        joints, camera, frames=Frames.timed(torch.arange(FRAMES) / 10), mask=nobody
+    )
     assert track.valid.all()
 
 

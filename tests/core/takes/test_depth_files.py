@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.archives import numbered_files
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.path import CameraPath
 from egox_core.depth.resample import depth_window, fit_depth_size
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
+from egox_core.frames import numbered_files
 from egox_core.remarks import Remark, RemarkKind
 from egox_core.takes.depth_files import check_depth, load_depth_file
 from egox_core.takes.depth_readers import open_depth
@@ -298,7 +298,7 @@ def test_files_go_by_the_number_that_changes(case):
         with refuses(expected.removeprefix("refused ")):
             numbered_files("depth", files, (".png",))
         return
-    ordered = numbered_files("depth", files, (".png",))[1]
+    ordered, _ = numbered_files("depth", files, (".png",))
     assert [ordered.index(name) for name in files] == [*map(int, expected.split())]
 
 

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose
+from egox_core.frames import Frames
 from egox_core.trajectory import HeadPoints, Up, estimate_head
 from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
 from egox_core.trajectory.head_fit import fit
@@ -28,7 +29,7 @@ def clip() -> DrawnHeads:
 
 def estimate(clip: DrawnHeads, points: HeadPoints | None = None, **changes):
     exo = CameraPath.of_exo(clip.camera, changes.pop("exo_w2c", clip.exo_w2c))
-    arguments = {"depth_m": clip.depth(), "times_s": clip.times_s, **changes}
+    arguments = {"depth_m": clip.depth(), "frames": Frames.timed(clip.times_s), **changes}
     return estimate_head(points or clip.points(), exo, **arguments)
 
 
@@ -149,7 +150,7 @@ def facing(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]
         reach=far,
         middle=np.full(len(at), np.nan),
         distance=np.full(len(at), 2.0),
-        times_s=np.arange(float(len(at))),
+        frames=Frames.timed(torch.arange(len(at))),
         up=Up(direction=torch.tensor([0.0, -1, 0]).double(), within_deg=0.0, evidence=()),
     )
     return evidence, rotation
@@ -196,7 +197,7 @@ def test_depth_of_the_wall_is_not_believed(clip):
     view = ExoView(
         exo=CameraPath.of_exo(clip.camera, clip.exo_w2c), depth_m=wall, mask=None, up=None
     )
-    evidence = gather(clip.points(), view, clip.times_s.numpy())
+    evidence = gather(clip.points(), view, Frames.timed(clip.times_s))
     evidence.reach[:, 1:] = evidence.distance[:, None]
     trusted, walls, surfaces = without_wall(evidence)
     assert np.isnan(trusted.reach[:, 0]).all() and np.isfinite(trusted.reach[:, 1:]).all()

@@ -1,0 +1,106 @@
+"""The numbers in names of files and pictures, and the frames that these state."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import EgoXInputError
+from .rule import Numbering
+
+LEAST_STAMP = 1e9
+"""Least whole number in a file's name that is a time: seconds of this century."""
+
+
+def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarray | None:
+    """Find the number [N] that changes from name to name.
+
+    Of several that rise together it is the one that rises least (the frame, next to a date).
+    None where no number tells the names apart, or others change in another order.
+    """
+    pattern = r"\d+(?:\.\d+(?=\.))?" if decimals else r"\d+"
+    numbers_per_name = [re.findall(pattern, name) for name in names]
+    if len({len(numbers) for numbers in numbers_per_name}) != 1:
+        return None
+    columns = np.array(numbers_per_name, dtype=np.float64).T
+    distinct = [column for column in columns if len(np.unique(column)) == len(column)]
+    if not distinct or not np.isfinite(columns).all():
+        return None
+    if (np.diff(columns[:, distinct[0].argsort()]) < 0).any():
+        return None
+    return min(reversed(distinct), key=np.ptp)
+
+
+def numbered_files(
+    what: str, files: Iterable[str], suffixes: tuple[str, ...]
+) -> tuple[list[str], Numbering]:
+    """Order the files of one kind by the last number in their names, or by the one that changes,
+    which may be a time; and what they say of their frames.
+
+    They state no frames where the names are times, or begin with 1: that may be the first frame.
+
+    Raises:
+        EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in
+            it.
+    """
+    by_kind: dict[str, list[tuple[str, float]]] = {}
+    for file in files:
+        suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
+        number = float(numbers[-1]) if numbers else math.inf
+        if suffix in suffixes and number < math.inf and not Path(file).name.startswith("."):
+            by_kind.setdefault(suffix, []).append((file, number))
+    if len(by_kind) != 1:
+        raise EgoXInputError(
+            what,
+            got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
+            expected=f"numbered files of one kind of {suffixes}",
+            fix="use a folder or zip that contains only the frames",
+        )
+    (files_and_numbers,) = by_kind.values()
+    ordered_files, last_numbers = zip(*files_and_numbers, strict=True)
+    names = [Path(file).name for file in ordered_files]
+    readings = (
+        np.array(last_numbers),
+        changing_number(names, decimals=False),
+        changing_number(names),
+    )
+    numbers = [(column, _steps(column)) for column in readings if column is not None]
+    distinct = [pair for pair in numbers if pair[1].all()]
+    number, steps = min(distinct, key=lambda pair: pair[1].sum(), default=numbers[0])
+    order = number.argsort(kind="stable")
+    for place in np.flatnonzero(steps != 1):
+        low, high = order[place], order[place + 1]
+        if not steps[place]:
+            raise EgoXInputError(
+                what,
+                got=f"{ordered_files[low]!r} and {ordered_files[high]!r} of one number",
+                expected="one file per frame",
+                fix="keep one take a folder",
+            )
+        missing_number = number[low] + (number[high] - number[low]) / steps[place]
+        raise EgoXInputError(
+            what,
+            got=f"no file for frame {missing_number:.15g} between {number.min():.15g} and {number.max():.15g}",
+            expected="numbers without gaps",
+            fix="add the missing frame, or renumber the files",
+        )
+    sorted_numbers = number[order]
+    are_times = (sorted_numbers % 1).any() or sorted_numbers[0] >= LEAST_STAMP
+    frames = (
+        None if are_times or sorted_numbers[0] == 1 else torch.from_numpy(sorted_numbers).long()
+    )
+    numbering = Numbering(what=what, count=len(order), numbers=frames)
+    return [ordered_files[place] for place in order], numbering
+
+
+def _steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
+    """Count the frames from each number to the next larger one.
+
+    Times are divided by their median step (of two middle ones the smaller).
+    """
+    steps = np.diff(np.sort(numbers))
+    are_times = len(steps) and ((numbers % 1).any() or numbers.min() >= LEAST_STAMP)
+    return np.round(steps / (np.quantile(steps, 0.5, method="lower") or 1) if are_times else steps)
