@@ -266,3 +266,9 @@ def test_names_tell_their_numbers():
     for names in (["a_1/0001.png", "a_2/0002.png"], ["1_5.png", "2_4.png"], ["1.png", "1.jpg"]):
         with refuses("image names of a"):
             numbers_of(names, "a")
+
+
+def test_a_spacing_and_a_declaration_are_one_too_many(tmp_path):
+    file = transforms(tmp_path, "{}")
+    with refuses("every_nth -2 and file_frames 'source'"):
+        read_trajectory(file, EGO, clip_of(N, range(4)), every_nth=-2, file_frames="source")
