@@ -40,9 +40,23 @@ def test_what_nobody_said_is_the_values_own():
     assert UNSAID.or_those(CLIP) is CLIP and CLIP.or_those(count) is CLIP
     assert UNSAID.moments_of(CLIP) == CLIP == CLIP.moments_of(count)
     assert count.moments_of(CLIP) == CLIP.of(slice(2)) and count.or_those(CLIP) is count
+    assert count.recounted(5) == Frames.of_count(5) and CLIP.recounted(5) is CLIP
+    assert count.closed == replace(count, total=2) and CLIP.closed is CLIP
+    one = Frames.of_count(1)  # of a camera that stands
+    assert one.of(torch.tensor([4, 6])) is one and len(CLIP.of(slice(1)).of(slice(0))) == 0
     assert (CLIP.end, replace(CLIP, total=None).end) == (20, 9)
     assert CLIP.numbers is CLIP.indices and count.numbers is None
     assert len(Frames.stated(range(MAX_CLIP_FRAMES), range(MAX_CLIP_FRAMES))) == MAX_CLIP_FRAMES
+
+
+def test_clips_are_in_step_to_half_a_frame_each_from_its_own_start():
+    later = Frames.stated([0, 2, 4], [7.0, 7.1, 7.249], 9)
+    assert CLIP.in_step(later) and not CLIP.in_step(replace(later, times_s=later.times_s * 1.3))
+    assert not CLIP.in_step(Frames.stated([0, 2, 4], [7.0, 7.1, 7.251]))
+    assert CLIP.in_step(Frames.of_count(3)) and Frames.of_count(3).in_step(CLIP)
+    assert CLIP.of(slice(1)).in_step(later.of(slice(2, None)))
+    assert CLIP.times_of(torch.tensor([2.0, 10.0])).tolist() == pytest.approx([0.1, 0.5])
+    assert (CLIP.slack("index"), CLIP.slack("seconds")) == pytest.approx((1e-9, 0.025))
 
 
 def test_videos_differ_by_their_files_sizes(tmp_path):
