@@ -55,6 +55,7 @@ class TakeFiles:
     depth_frames: int = 0
     turning: Path | None = None  # a second video, whose camera moves: perhaps the wearer's own view
     truth: Path | None = None  # the wearer's own video, by its usual name
+    hands: Path | None = None  # for Draw Hands, next to the video
     unused: tuple[str, ...] = ()  # names of files that are none of these: videos, depth, JSON
 
 
@@ -88,7 +89,7 @@ def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[Upload
     upload_place = place_upload(inside, root, name_of_upload(top_names))
     new_paths = {
         name: upload_place.folder / path.relative_to(inside)
-        for name in ("video", "depth", "camera", "poses", "turning", "truth")
+        for name in ("video", "depth", "camera", "poses", "turning", "truth", "hands")
         if (path := getattr(files, name)) is not None
     }
     return upload_place, replace(files, **new_paths)
@@ -140,10 +141,13 @@ def find_take_files(folder: Path) -> TakeFiles:
         poses=_only_one("ego poses", poses, (META,)),
         turning=turning,
         truth=next(iter(truths), None),
+        hands=next((p for p in files if video and p == video.with_name(HANDS)), None),
     )
     used_paths = {video, turning, take_files.depth, take_files.camera, take_files.poses}
     used_paths |= {take_files.truth} if video is not None else set()
     unused = [path.name for path in (*videos, *depths, *texts) if path not in used_paths]
+    if take_files.hands is None:
+        unused += [path.name for path in files if path.name == HANDS]
     take_files = replace(take_files, unused=tuple(unused))
     if not (take_files.video or take_files.depth or take_files.camera or take_files.poses):
         raise EgoXInputError(

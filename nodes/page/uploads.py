@@ -139,6 +139,7 @@ def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
         "depth_frames": files.depth_frames,
         "turning": named(files.turning),
         "truth": named(files.truth),
+        "hands": named(files.hands),
         "unused": files.unused,
     }
 

@@ -73,9 +73,17 @@ def write(folder: Path, *names: str) -> Path:
                 "other.npz",
                 "meta.json",
                 "config.json",
+                "hands.json",
             ),
-            {"video": "exo.mp4", "depth": "depth.npz", "camera": "meta.json", "poses": "meta.json"},
+            {
+                "video": "exo.mp4",
+                "depth": "depth.npz",
+                "camera": "meta.json",
+                "poses": "meta.json",
+                "hands": "hands.json",
+            },
         ),
+        (("depth.npz", "hands.json"), {"depth": "depth.npz"}),
         (("holiday.mp4",), {"video": "holiday.mp4"}),
         (("GL010001.lrv",), {"video": "GL010001.lrv"}),
         (("exo.mp4", "second.mp4"), {"video": "exo.mp4"}),
@@ -87,15 +95,16 @@ def test_files_are_told_apart(tmp_path, names, found):
     files = find_take_files(folder)
     assert {
         kind: path.relative_to(folder).as_posix()
-        for kind in ("video", "depth", "camera", "poses")
+        for kind in ("video", "depth", "camera", "poses", "hands")
         if (path := getattr(files, kind)) is not None
     } == found
     assert files.frames == (COUNT if "video" in found else 0)
     if "depth" in found:
         with open_depth(files.depth) as depth:
             assert files.depth_frames == depth.numbering.count > 1
-    unused = ("GL010001.lrv", PRIOR, "second.mp4", "other.npz", "config.json")
-    assert files.unused == tuple(n for n in unused if n in names and n != found.get("video"))
+    unused = ("GL010001.lrv", PRIOR, "second.mp4", "other.npz", "config.json", "hands.json")
+    used_names = found.values()
+    assert files.unused == tuple(n for n in unused if n in names and n not in used_names)
 
 
 def test_a_head_video_without_an_exo_video_is_named(tmp_path):

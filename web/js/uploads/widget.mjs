@@ -142,13 +142,14 @@ function otherNames(...paths) {
   return a && b && !a.includes(b) && !b.includes(a) ? { depth, video } : null;
 }
 
-function partsOf({ video, depth, camera, poses, truth, frames, depth_frames: depthFrames }, say) {
+function partsOf({ video, depth, camera, poses, truth, hands, frames, depth_frames: depthFrames }, say) {
   return [
     video && say("video", { frames: framesSaid(say, frames) }),
     depth && say("depth", { frames: framesSaid(say, depthFrames) }),
     camera && say("camera"),
     poses && say("poses"),
     video && truth && say("truth"),
+    hands && say("hands"),
   ].filter((part) => part);
 }
 
