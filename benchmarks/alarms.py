@@ -78,8 +78,12 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
 }
 
 
-def said(take: SyntheticTake, changes: dict[str, Change] = {}) -> str:  # noqa: B006
-    """Find the remark on the head's place, "" if there is none, with "refused: " before a refusal."""
+def placement_remark(take: SyntheticTake, changes: dict[str, Change]) -> str:
+    """Find the prior's remark on the head's place, "" without one, "refused: " before a refusal.
+
+    Args:
+        changes: of the take's depth_m, ego and exo poses, and focal length; {} is the right take.
+    """
     take_from_drawn = torch.tensor(TURNED, dtype=torch.float64)
     change = {name: changes.get(name, torch.clone) for name in ("depth", "ego", "exo")}
 
@@ -137,11 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     seeds = range(args.first_seed, args.first_seed + args.takes)
     takes = [usual(seed) for seed in seeds]
-    rows = {"right, usual": Counter(verdict(said(take), "nothing") for take in takes)}
-    odd = [(name, said(take)) for name, take in unusual(seeds)]
+    rows = {
+        "right, usual": Counter(verdict(placement_remark(take, {}), "nothing") for take in takes)
+    }
+    odd = [(name, placement_remark(take, {})) for name, take in unusual(seeds)]
     rows["right, any posture and camera"] = Counter(verdict(words, "nothing") for _, words in odd)
     for name, (changes, right) in WRONG.items():
-        rows[name] = Counter(verdict(said(take, changes), right) for take in takes)
+        rows[name] = Counter(verdict(placement_remark(take, changes), right) for take in takes)
     names = ("silent", "right", "word", "wrong")
     lines = ["| files | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [

@@ -447,6 +447,9 @@ def prior(
     # For points that are seen through space that exo never saw empty: draw or leave out; None
     # follows the preset.
     hidden_lines: str | None = None,
+    # Size of the scene against one of people's size, for lengths of the wearer's head: 0.1 in a toy
+    # room; None follows the preset.
+    scene_scale: float | None = None,
     # States for each pixel if exo observed it: EgoPrior.seen.
     classes: bool = False,
     # Draws even if the head can't be there, seen from exo; the notes report it.
@@ -479,6 +482,8 @@ def prior(
         options = replace(options, dynamic=dynamic)
     if hidden_lines is not None:
         options = replace(options, hidden_lines=hidden_lines)
+    if scene_scale is not None:
+        options = replace(options, scene_scale=scene_scale)
     if device is not None:
         options = replace(options, device=str(device))
     odd_places = [

@@ -94,7 +94,11 @@ def screen_points(
     xyz = points.xyz @ rotation.T + shift
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
-    in_range = (distance > NEAR_M) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
+    in_range = (
+        (distance > NEAR_M * options.scene_scale)
+        & (distance < options.far_m)
+        & (xyz[:, 2] > MIN_Z_M)
+    )
     in_range = in_range.nonzero()[:, 0]
     # In most poses half of the points are behind the camera: the lens is worked out without them.
     uv, valid = camera.project(xyz[in_range])

@@ -53,6 +53,9 @@ class PriorOptions:
     # metres; "without head" and "without wearer" leave out all within it of the camera
     head_radius_m: float = 0.25
     head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
+    # size of the scene against one of people's size (a toy room: 0.1): how many times as long the
+    # head's radius and the distance of the nearest points are
+    scene_scale: float = 1.0
     # points that are seen through a place that no exo frame has seen empty
     hidden_lines: HiddenLines = "draw"
     # of the take that is drawn, where a preset of the whole way chooses them; None: as the source has it
@@ -74,6 +77,13 @@ class PriorOptions:
             raise EgoXInputError(
                 "device", got=repr(self.device), expected="auto, cpu, cuda, xpu", fix="correct it"
             ) from error
+        if not 0 < self.scene_scale < OFF:
+            raise EgoXInputError(
+                "scene_scale",
+                got=self.scene_scale,
+                expected="a number above 0",
+                fix="give the size of the scene against one of people's size",
+            )
         check_choice("static background", self.static, get_args(Static))
         check_choice("hidden sight lines", self.hidden_lines, HIDDEN_LINES)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import camera_centre
+from ..cameras import CameraPath, camera_centre, transform
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
@@ -18,9 +18,14 @@ from ..scene import ego_in_scene
 from ..takes import meets_head
 from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
 from .device import DrawingDevice
-from .drawing import draw_points
+from .drawing import NEAR_M, draw_points
 from .options import CLEAN, PriorOptions
 from .sight_lines import SightLines
+
+HEADLESS = ("without wearer", "without head")
+EATEN = 0.1
+"""Share of the static points in view that a head takes only where the scene is too small: a face on a
+pillow sees little of it."""
 
 
 @frozen
@@ -103,7 +108,7 @@ def iter_ego_prior(
         rays, inside_lens = ego.camera.pixel_rays()
         ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
-        on.notes += _filter_warning(static, options)
+        on.notes += _filter_warning(static, options) + _too_near(static, ego.one(0), options)
         static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
         for index, t in enumerate(frames):
             progress(index, len(frames), "render the ego prior")
@@ -157,20 +162,20 @@ def _visible_points(
 ) -> PointSet:
     """Join reliable static points and moving points of one frame, without those that the options
     leave out."""
-    parts = [static]
+    parts, head_radius_m = [static], options.scene_scale * options.head_radius_m
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
         moving = moving.to(static.xyz.device)
         if options.dynamic == "without wearer" and len(moving):
             moving = moving.select(
-                ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m)
+                ~_is_wearer(moving, camera_centre(ego_from_frame), head_radius_m)
             )
         parts.append(_reliable(moving, options))
     points = PointSet.join(*parts)
-    if options.dynamic not in ("without wearer", "without head"):
+    if options.dynamic not in HEADLESS:
         return points
     centre = camera_centre(ego_from_frame).float()
-    outside = (points.xyz - centre).square().sum(-1) > options.head_radius_m**2
+    outside = (points.xyz - centre).square().sum(-1) > head_radius_m**2
     return points if bool(outside.all()) else points.select(outside)
 
 
@@ -203,12 +208,35 @@ def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ..
     return (Remark(warning, RemarkKind.WARNING),)
 
 
+def _too_near(
+    static: PointSet,
+    # In one frame.
+    ego: CameraPath,
+    options: PriorOptions,
+) -> tuple[Remark, ...]:
+    """Name a scene so small that head, or nearest distance that is drawn, take much of the view."""
+    radius_m = options.head_radius_m if options.dynamic in HEADLESS else 0.0
+    near_m = options.scene_scale * max(radius_m, NEAR_M)
+    points = transform(ego.at(0).float(), static.xyz)
+    in_view = ego.camera.look_up(points)[2]
+    share = float((points[in_view].norm(dim=-1) < near_m).double().mean())
+    if not share > EATEN:
+        return ()
+    words = (
+        f"warning: {share:.0%} of the static points in the ego camera's view are nearer than "
+        f"{near_m:.2g} m and left out, as the wearer's head or a hand on the lens is. If the scene is "
+        "smaller than people are, give scene_scale (a toy room: 0.1), or bring depth and poses to "
+        "people's size"
+    )
+    return (Remark(words, RemarkKind.WARNING),)
+
+
 def _moving_points(
     scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int, options: PriorOptions
 ) -> PointSet:
     """Select the moving points of one frame, if asked without those that exo cameras see of the
     wearer's head."""
-    if not options.head_sight or options.dynamic not in ("without wearer", "without head"):
+    if not options.head_sight or options.dynamic not in HEADLESS:
         return scene.moving[frame]
     parts = []
     for part in scene.parts or (scene,):

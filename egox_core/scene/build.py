@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arrays import as_uint8
 from ..cameras import camera_centre, validate_w2c
-from ..errors import EgoXInputError, check_choice, in_words
+from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from ..remarks import Remark, RemarkKind
 from ..types import DepthVideo, ExoSight, Moving, PointCloud, PointSet
@@ -165,18 +165,7 @@ def build_scene(
         if motion is not None and strange:
             strange = (HEAD_VIDEO,)
         elif motion is not None:
-            pixels, frame = motion
-            motion_text = (
-                f"it moves, how far isn't known (at frame {frame} the background of frame 0 is no "
-                "longer found)"
-                if pixels is None
-                else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
-            )
-            fix = "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stays in place"
-            smears = (
-                f"the exo camera is given one pose, but {motion_text}: the static scene smears; "
-            )
-            notes += (Remark(smears + in_words(fix), RemarkKind.WARNING),)
+            notes += (Remark(motion.text(), RemarkKind.WARNING),)
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
         )

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, in_words
+from ..frozen import frozen
 from ..sizes import REFERENCE_EXO_SIZE
 from ..video import decode_frames, probe_video, resize_picture
 
@@ -20,6 +21,39 @@ SURROUNDS = 0.5  # of the picture, between the corners that agree: a walker fill
 MOVED = 0.004  # of the picture's width, 3 px of 784
 STANDING = 0.1  # of the corners, in their places: fewer, and the camera doesn't stand
 LOST = 1 / 3  # of the looks: somebody who passes close by hides the background for fewer
+LEAST_ZOOM = 1.05  # less changes depth by less than a network errs, and a hand's shake has it
+ZOOMED = 2 / 3  # of the motion, that a zoom about the middle explains: the rest is a hand's
+
+
+@frozen
+class BackgroundMotion:
+    """The farthest that the background has gone since frame 0."""
+
+    pixels: float | None  # mean over the picture's corners; None: it is no longer found
+    frame: int
+    zoom: float = 1.0  # by which a lens would have done it
+
+    def text(self) -> str:
+        """What is wrong with one pose and one focal length, and the way on."""
+        if self.zoom != 1:
+            return (
+                f"the lens zooms (x {self.zoom:.2f} from frame 0 to frame {self.frame}), or the camera "
+                "is carried straight ahead: depth and scene have one focal length, so the scene smears; "
+                "use a part of the clip without a zoom"
+            )
+        how = (
+            f"it moves, how far isn't known (at frame {self.frame} the background of frame 0 is no "
+            "longer found)"
+            if self.pixels is None
+            else f"the background has moved by {self.pixels:.0f} px from frame 0 to frame "
+            f"{self.frame}"
+        )
+        fix = (
+            "estimate its motion (estimate_exo_motion), or use a part of the clip in which it stays in "
+            "place"
+        )
+        smears = f"the exo camera is given one pose, but {how}: the static scene smears; "
+        return smears + in_words(fix)
 
 
 def camera_moves(video: Path) -> bool | None:
@@ -41,14 +75,14 @@ def camera_moves(video: Path) -> bool | None:
 def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
-) -> tuple[float | None, int] | None:  # (pixels, frame)
+) -> BackgroundMotion | None:
     """Find the farthest that the background has gone since frame 0, None if it stood, or nobody
     knows.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of
-    them share is the camera's. Its pixels are the mean over the picture's corners. Pixels None:
-    in many looks, the first of them at that frame, corners neither share a motion nor are in
-    their places, as when somebody walks with the camera. How far it moves isn't known then.
+    them share is the camera's. Pixels None: in many looks, the first of them at that frame,
+    corners neither share a motion nor are in their places, as when somebody walks with the
+    camera. How far it moves isn't known then.
     """
     picked = np.unique(np.linspace(0, len(exo_frames) - 1, LOOKS).round().astype(int)).tolist()
     first = grey(exo_frames[0])
@@ -58,7 +92,7 @@ def camera_motion(
     if start is None or len(start) < LEAST_CORNERS:
         return None
     rim = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float)
-    common, best, lost = np.eye(2, 3), (0.0, 0), []
+    common, farthest, best, lost = np.eye(2, 3), 0.0, None, []
     for t in picked[1:]:
         # Looked for where the camera's last motion puts them: hidden corners are found again.
         now, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -73,14 +107,30 @@ def camera_motion(
         if fitted is not None:
             common = fitted
             gone = float(np.linalg.norm(rim @ common[:, :2].T + common[:, 2] - rim, axis=1).mean())
-            best = max(best, (gone, t))
+            if gone > max(farthest, MOVED * width):
+                farthest = gone
+                best = BackgroundMotion(pixels=gone, frame=t, zoom=_zoom(common, rim))
         else:
             off = np.linalg.norm(now - start, axis=-1)[:, 0]
             if (there & (off < MOVED * width)).mean() < STANDING:
                 lost.append(t)
-    if len(lost) > LOST * (len(picked) - 1):
-        return None, lost[0]
-    return best if best[0] > MOVED * width else None
+    zooms = best is not None and best.zoom != 1
+    if len(lost) > LOST * (len(picked) - 1) and not zooms:  # a lens zooms too far to be followed
+        return BackgroundMotion(pixels=None, frame=lost[0])
+    return best
+
+
+def _zoom(
+    common: np.ndarray,  # [2, 3]
+    rim: np.ndarray,  # [4, 2] px, corners of the picture
+) -> float:
+    """Find the zoom about the picture's middle that makes nearly all of a motion, 1 without one."""
+    zoom, middle = float(np.hypot(*common[:, 0])), rim.mean(0)
+    gone = rim @ common[:, :2].T + common[:, 2]
+    rest = np.linalg.norm(middle + zoom * (rim - middle) - gone, axis=1).mean()
+    whole = np.linalg.norm(gone - rim, axis=1).mean()
+    explains = rest < (1 - ZOOMED) * whole and max(zoom, 1 / zoom) > LEAST_ZOOM
+    return zoom if explains else 1.0
 
 
 def _common_motion(

@@ -104,22 +104,27 @@ def estimate_exo_motion(
     if given is None and depth.exo.moves:
         given = depth.exo
     masks = StillMasks(depth, "auto")
-    stays_put = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
+    asked = motion != "stands" and given is None
+    seen_motion = camera_motion(exo_frames, masks) if asked else None
+    stays_put = motion == "auto" and asked and seen_motion is None
     if motion == "stands" or stays_put or len(depth.depth_m) < 2:
         return depth, ExoMotion(motion="stands")
     tracks = find_tracks(exo_frames, depth.depth_m, depth.exo.camera, masks, progress)
     lost_text = _lost_frames(tracks)
     if given is not None:
         return _check_given_path(depth, tracks, lost_text, given)
+    zooms = seen_motion is not None and seen_motion.zoom != 1
+    zoom_notes = _warning(seen_motion.text()) if zooms else ()
     if lost_text:
-        return _keep_static(depth, motion, f"{lost_text} can't be followed")
+        return _keep_static(depth, motion, f"{lost_text} can't be followed", zoom_notes)
     progress(0, 1, "the exo camera's motion: adjustment")
     turned_fit, moved_fit = (adjust(tracks, turns=turns) for turns in (True, False))
     turns, notes = _choose(tracks, turned_fit, moved_fit, depth, motion)
     fit = turned_fit if turns else moved_fit
     agreement = _agreement(tracks, fit).mean()
     if agreement < LEAST_AGREE:
-        return _keep_static(depth, motion, f"only {agreement:.0%} of the matches agree")
+        few = f"only {agreement:.0%} of the matches agree"
+        return _keep_static(depth, motion, few, zoom_notes)
     from scipy.interpolate import make_interp_spline  # a tenth of torch's time
 
     known_frames = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
@@ -130,6 +135,7 @@ def estimate_exo_motion(
     poses = _world_poses(
         depth, rotation, make_interp_spline(known_frames, fit.place[known_frames], k=1)(sampled_at)
     )
+    notes = zoom_notes + notes
     return _with_report(_with_poses(depth, poses, depth.exo.world), tracks, fit, turns, notes)
 
 
@@ -231,7 +237,9 @@ def _check_given_path(
     return _with_report(_with_poses(depth, given_poses, world), tracks, fit, turns, notes)
 
 
-def _keep_static(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, ExoMotion]:
+def _keep_static(
+    depth: DepthVideo, motion: Motion, why: str, notes: tuple[Remark, ...]
+) -> tuple[DepthVideo, ExoMotion]:
     """Keep the depth as it came, with a warning, or refuse it where a motion was asked for."""
     fix = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
@@ -244,7 +252,7 @@ def _keep_static(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVide
     sentence = (
         f"the exo camera moves, but {why}: it is treated as static, and the scene smears. {fix}"
     )
-    return depth, ExoMotion(motion="stands", notes=_warning(sentence))
+    return depth, ExoMotion(motion="stands", notes=notes + _warning(sentence))
 
 
 def _warning(text: str) -> tuple[Remark, ...]:

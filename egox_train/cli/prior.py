@@ -80,6 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
         "preset's)",
     )
     parser.add_argument(
+        "--scene-scale",
+        type=float,
+        metavar="NUMBER",
+        help="size of the scene against one of people's size, for lengths of the wearer's head "
+        "(default: 1; a toy room: 0.1)",
+    )
+    parser.add_argument(
         "--exo-motion",
         choices=get_args(Motion),
         default="auto",
@@ -181,6 +188,7 @@ def render_take(args: argparse.Namespace) -> dict:
         args.preset,
         dynamic=args.dynamic,
         hidden_lines=args.hidden_lines,
+        scene_scale=args.scene_scale,
         classes=True,
         draw_anyway=args.draw_anyway,
         device=args.device,

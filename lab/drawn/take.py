@@ -83,7 +83,18 @@ def make_take(
     from both cameras but for each camera's own pixel footprint. The head hides from the ego
     camera; arms, hands and body are seen."""
     spec = spec or SyntheticSpec()
-    layout = draw_layout(spec)
+    return render_layout(draw_layout(spec), spec, progress, device=device)
+
+
+def render_layout(
+    layout: Layout,
+    spec: SyntheticSpec,
+    progress: Progress = no_progress,
+    *,
+    # Rays are cast on it.
+    device: torch.device | str = "cpu",
+) -> SyntheticTake:
+    """Render a drawn scene, whose cameras may be other ones than were drawn."""
     with single_threaded() as threads:
         *of_exo, of_ego = _render(spec, layout.scene.to(device), threads, progress)
     scene = layout.scene

@@ -177,6 +177,23 @@ def test_a_filter_that_takes_most_points_is_named(take):
         assert any("it is noisy" in words for words in report.warnings()) is named
 
 
+def test_a_toy_room_is_drawn_as_a_room_where_its_size_is_said(take, scene, whole):
+    small_ego, small_exo = (
+        replace(path, w2c=path.w2c * path.w2c.new_tensor([1, 1, 1, 0.1]))
+        for path in (take.trajectory().ego, take.exo)
+    )
+    depth = replace(take.depth_video(), depth_m=0.1 * take.exo_depth_m, exo=small_exo)
+    path, toy = CameraTrajectory(ego=small_ego, exo=small_exo), build_scene(take.exo_rgb, depth)
+    for scale, shown, named in ((None, 0.5, True), (0.1, 0.99, False)):
+        prior, report = stages.prior(
+            toy, path, "clean", scene_scale=scale, draw_anyway=True, device="cpu"
+        )
+        assert any("scene_scale" in words for words in report.warnings()) is named
+        assert (float(prior.coverage.sum() / whole.coverage.sum()) > shown) is not named
+    with refuses("scene_scale: got 0"):
+        stages.prior(toy, path, "clean", scene_scale=0.0)
+
+
 def test_poses_that_are_not_drawn_are_counted(take, scene):
     path = take.trajectory()
     twice = path.ego.w2c.repeat(2, 1, 1)

@@ -42,8 +42,10 @@ def standing() -> np.ndarray:
 
 @pytest.mark.parametrize("pan_px, zoom, pixels", [(11.0, 0.0, 11.0), (0.0, 0.06, 15.4)])
 def test_pans_and_zooms_are_noticed(standing, pan_px, zoom, pixels):
-    gone, frame = camera_motion(moved(standing, pan_px, zoom), None)
-    assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1
+    motion = camera_motion(moved(standing, pan_px, zoom), None)
+    assert motion.pixels == pytest.approx(pixels, abs=1.0) and motion.frame == FRAMES - 1
+    assert motion.zoom == pytest.approx(1 + zoom, abs=0.005)
+    assert ("lens zooms" in motion.text()) == (zoom != 0)
 
 
 def walked(standing: np.ndarray) -> torch.Tensor:
@@ -59,8 +61,8 @@ def walked(standing: np.ndarray) -> torch.Tensor:
 
 def test_what_goes_too_far_to_be_followed_moves_too(standing):
     for pictures in (walked(standing), moved(standing, 600.0)):
-        pixels, frame = camera_motion(pictures, None)
-        assert pixels is None and 0 < frame < FRAMES / 2
+        motion = camera_motion(pictures, None)
+        assert motion.pixels is None and 0 < motion.frame < FRAMES / 2
     hidden = torch.from_numpy(standing.copy())
     hidden[3:6] = hidden[3:6].flip(2)  # three of twelve looks: somebody passes close by
     assert camera_motion(hidden, None) is None

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from egox_core.cameras.path import CameraPath
-from egox_core.cameras.poses import compose, invert
+from egox_core.cameras.poses import camera_centre, compose, invert, look_at
 from egox_core.trajectory.gravity import find_up
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.depth_errors import DepthErrors, with_errors
+from lab.drawn.layout import draw_layout
+from lab.drawn.take import render_layout
 from tests.poses import with_exo
 
 SMALL = {"frames": 9, "fps": 3.0, "exo_width": 128, "exo_height": 80, "ego_size": 16}
@@ -72,6 +74,24 @@ def test_no_posture_and_no_place_of_exo_makes_it_wrong(posture, place):
         exo, ego, depth, truth = in_world_of(take, take.exo.w2c[0])
         up = find_up([exo], ego, [depth])
         assert off_deg(up, truth) < max(1, up.within_deg) or not up.known
+
+
+@pytest.mark.parametrize("seed", [6301, 6302, 6303])
+def test_a_head_placed_by_hand_is_level_where_exo_looks_far_down(seed):
+    """The editor asks so: exo looks down by 40 degrees, no head's path is known, depth is a network's."""
+    spec = SyntheticSpec(seed=seed, edge_samples=1, **SMALL)
+    layout = draw_layout(spec)
+    exo, truth = layout.scene.exos[0], torch.tensor([0.0, 0.0, 1.0]).double()
+    eye, flat = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :2]
+    flat = flat / flat.norm() * math.cos(math.radians(40))
+    aim = eye + torch.cat((flat, torch.tensor([-math.sin(math.radians(40))])))
+    exo = replace(exo, w2c=look_at(eye, aim, truth).expand_as(exo.w2c))
+    take = render_layout(replace(layout, scene=replace(layout.scene, exos=(exo,))), spec)
+    depth = with_errors(take.depth_video(), DepthErrors(bend=0.1), seed=seed)
+    up = find_up([take.exo], None, [depth])
+    assert off_deg(up, truth) < 3 and "axis +z" in up.text()
+    head = look_at(eye, eye + torch.tensor([0.7, -0.7, -0.3]), up.direction)
+    assert abs(float(head[0] @ torch.cat((truth, truth.new_zeros(1))))) < math.sin(math.radians(1))
 
 
 def test_a_form_that_nobody_levels_has_no_axis(takes):

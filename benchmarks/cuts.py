@@ -1,0 +1,116 @@
+"""Cuts, punch-ins and zooms in drawn videos, and what is none of them.
+
+    python3 run.py bench cuts [--first-seed 0] [--rooms 50] [--save]
+
+To be run again after a change of ``egox_core/video/cuts.py``, with seeds that nobody has seen. Each
+room has two cameras. Videos are joined from two shots; cropped and enlarged within one frame, as
+editors do, by 1.3 to 2.5; zoomed by the lens over 10 to 24 frames, by 1.15 to 2. A zoom's sharpness is
+that of the drawn picture.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.support.record import bench_parser, finish
+from egox_core import stages
+from egox_core.errors import EgoXInputError
+from egox_core.scene.camera_motion import camera_motion
+from egox_core.video.cuts import find_cuts
+from lab.drawn import SyntheticSpec, make_take
+
+SPEC = SyntheticSpec(frames=24, exo_width=320, exo_height=176, ego_size=16, edge_samples=1)
+PLACE = 12
+PUNCHES, ZOOMS, ZOOM_FRAMES = (1.3, 2.5), (1.15, 2.0), (10, 24)
+OFF_MIDDLE = 0.5
+"""Share of the way to the rim of the picture that the middle of a crop may be off."""
+OPTIONS = (
+    {},
+    {"exo_motion": 0.05},
+    {"motion": 3.0},
+    {"clutter": "calm", "texture": "plain"},
+    {"exo_path": "pan", "exo_turn_deg": 20.0},
+    {"posture": "lying", "exo_place": "ceiling"},
+)
+
+
+def zoomed(frame: Tensor, zoom: float, aside: np.ndarray) -> Tensor:
+    """Enlarge a part of a picture [H, W, 3]; ``aside`` (-1 to 1 each) is where its middle is."""
+    height, width = frame.shape[:2]
+    half = np.array([width, height]) / 2
+    middle = half + aside * half * (1 - 1 / zoom)
+    warp = np.array([[zoom, 0, 0], [0, zoom, 0]], dtype=np.float64)
+    warp[:, 2] = half - zoom * middle
+    return torch.from_numpy(
+        cv2.warpAffine(frame.numpy(), warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    )
+
+
+def verdict(frames: Tensor) -> str:
+    """Tell what is said of a clip, and whether there is a way on."""
+    if not find_cuts(frames):
+        motion = camera_motion(frames, None)
+        return "passes" if motion is None else "zoom" if motion.zoom != 1 else "moves"
+    settings = {"frame_count": None, "size": (frames.shape[2], frames.shape[1])}
+    try:
+        stages.load_clip(frames, **settings)
+    except EgoXInputError as refusal:
+        stages.load_clip(frames, one_shot=True, **settings)
+        return "cut" if "one_shot" in str(refusal) else "dead end"
+    return "passes"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = bench_parser(__doc__)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rooms", type=int, default=50)
+    args = parser.parse_args(arguments)
+    rows: dict[str, Counter[str]] = {}
+
+    def count(name: str, frames: Tensor) -> None:
+        rows.setdefault(name, Counter())[verdict(frames)] += 1
+
+    before: Tensor | None = None
+    for seed in range(args.first_seed, args.first_seed + args.rooms):
+        rng = np.random.default_rng(seed)
+        options = OPTIONS[seed % len(OPTIONS)]
+        take = make_take(replace(SPEC, seed=seed, exo_views=2, **options))
+        here, there = (view.exo_rgb for view in take.views)
+        moves = "moving" if take.spec.exo_moves else "standing"
+        for shot in (here, there):
+            count(f"one shot, {moves} camera", shot)
+            aside = rng.uniform(-OFF_MIDDLE, OFF_MIDDLE, 2)
+            for name, where in (*[("", np.zeros(2))] * 4, (" beside the middle", aside)):
+                zoom = rng.uniform(*PUNCHES)
+                closer = torch.stack([zoomed(frame, zoom, where) for frame in shot[PLACE:]])
+                count(f"punch-in{name}", torch.cat((shot[:PLACE], closer)))
+            if not take.spec.exo_moves:
+                length, zoom = rng.integers(*ZOOM_FRAMES), rng.uniform(*ZOOMS)
+                share = np.clip(np.arange(len(shot)) / length, 0, 1)
+                lens = [
+                    zoomed(frame, zoom**s, np.zeros(2))
+                    for frame, s in zip(shot, share, strict=True)
+                ]
+                count("zoom by the lens", torch.stack(lens))
+        for first, second in ((here, there), (there, here)):
+            count("another camera of the room", torch.cat((first[:PLACE], second[PLACE:])))
+        if before is not None:
+            for first, second in ((before, here), (there, before)):
+                count("another room", torch.cat((first[:PLACE], second[PLACE:])))
+        before = here
+    names = ("passes", "moves", "zoom", "cut", "dead end")
+    lines = ["| video | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |"
+        for name, row in sorted(rows.items())
+    ]
+    result = {"first_seed": args.first_seed, "rooms": args.rooms, "rows": rows}
+    return finish("cuts", result, args, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
