@@ -152,6 +152,14 @@ def test_a_note_stands_top_left_and_is_the_first_to_be_seen(name):
     assert (y + down) * scale >= BARS[1] and (y + h + down) * scale <= SMALL_PAGE[1]
 
 
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_a_card_ends_in_one_colour(name):
+    """A page of 1280 px cuts its lowest part, through letters if there are some."""
+    with Image.open(ROOT / "workflows" / f"{name}.jpg") as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=float)
+    assert np.ptp(pixels[-32:], axis=(0, 1)).max() < 24
+
+
 def check_private(path: Path, base: BaseDir) -> None:
     """Check that no file for other people tells a folder of this machine, or a file's size and
     time."""
