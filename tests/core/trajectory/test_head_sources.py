@@ -66,6 +66,8 @@ def test_each_frame_is_of_the_first_detector_that_has_the_person(factor):
     moved = (points.uv - alone.uv)[..., 0]
     assert moved[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and len(notes) == 2
     assert points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
+    models["image_size"] = (int(100 * factor), int(201 * factor))  # rounded by a detector
+    joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": models}, FRAMES)
 
 
 def test_another_persons_body_is_left_out():
