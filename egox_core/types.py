@@ -104,8 +104,7 @@ class FrameSelection(Frames):
         return self.source_size, self.size
 
     def window(self, whole: Any) -> Any:
-        """Cut a window [px of a map] that shows the source's whole picture down to what the frames
-        show."""
+        """Cut a window [px of a map] of the source's whole picture down to what the frames show."""
         left, top, width, height = self.rectangle
         x, y = whole.width / self.source_size[0], whole.height / self.source_size[1]
         return replace(
@@ -274,8 +273,7 @@ class CameraTrajectory(Kept):
         return self.ego.frames
 
     def check_moments(self, frames: Frames, what: str) -> None:
-        """Refuse poses of other moments than ``frames``, those of a scene, depth or hands called
-        ``what``.
+        """Refuse poses of other moments than ``frames``, which are those of ``what``.
 
         Raises:
             EgoXInputError: other times, see :meth:`.frames.Frames.check_same`.
@@ -325,8 +323,7 @@ class CameraTrajectory(Kept):
         return () if self.exo is None else _other_video(self.exo.frames, frames)
 
     def exo_of(self, exo: CameraPath) -> CameraPath:
-        """Bring a depth's exo camera into the path's world, or keep its own poses if their world is
-        known.
+        """Bring a depth's exo camera into the path's world, unless its own world is known.
 
         Raises:
             EgoXInputError: a path whose world nobody knows.
@@ -339,8 +336,7 @@ class CameraTrajectory(Kept):
         return replace(exo, w2c=compose(exo.w2c, path_exo.at(0)), world=path_exo.world)
 
     def beside(self, exo: CameraPath) -> CameraTrajectory:
-        """Combine the path with a depth's exo camera: its lens and, if one world has both, its
-        poses.
+        """Combine the path with a depth's exo camera: its lens and, in a shared world, its poses.
 
         Raises:
             EgoXInputError: a path whose world nobody knows, or of other moments.
@@ -352,8 +348,7 @@ class CameraTrajectory(Kept):
         return replace(self, exo=replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed))
 
     def tied(self, exo: CameraPath) -> CameraTrajectory:
-        """Tie the path to the exo camera that owns it, in its world: the scene's or the depth's
-        camera.
+        """Tie the path to the exo camera that owns it, the scene's or the depth's, in its world.
 
         Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
         others are taken to be in its world, whichever it is. The exo camera of the path's own file
@@ -758,8 +753,7 @@ class GgaGeometry:
         )
 
     def notes(self) -> list[str]:
-        """Describe the share of exo tokens that have no depth and so guide nothing, and the
-        cameras."""
+        """Describe the share of exo tokens without depth, which guide nothing, and the cameras."""
         t, h, w_exo, w_ego = self.grid
         exo = self.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
         missing_share = float((exo == 0).float().mean())

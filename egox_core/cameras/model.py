@@ -222,8 +222,9 @@ class CameraModel:
         }
 
     def circle(self) -> Tensor:  # [H, W] bool, stored pixels
-        """Mark the image circle: its centre is the optical axis, its diameter the image's shorter
-        side.
+        """Mark the image circle.
+
+        Its centre is the optical axis, its diameter the image's shorter side.
 
         A fisheye's image is round; its lens has never seen the corners outside.
         """
@@ -260,8 +261,9 @@ class CameraModel:
         self,
         points_cam: Tensor,  # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
     ) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
-        """Project points of the camera frame to stored pixels, differentiably in float32 and
-        float64.
+        """Project points of the camera frame to stored pixels, differentiably.
+
+        Works in float32 and float64.
 
         Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
         (see :meth:`inside`); invalid ones hold finite, meaningless pixels.
@@ -418,8 +420,7 @@ class CameraModel:
 
 
 def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
-    """Choose the camera of pictures that have one each: the first, if the focal lengths agree
-    within 1 %.
+    """Choose the first of the pictures' cameras, if focal lengths agree within 1 %.
 
     Raises:
         EgoXInputError: none, other lenses or sizes, a lens that zooms.
@@ -436,8 +437,7 @@ def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
 
 
 def sensor_from_upright(quarter_turns: int) -> Tensor:
-    """Make the rotation [3, 3] from the axes of the stored (upright) picture to those of the
-    sensor.
+    """Compute the rotation [3, 3] from stored (upright) axes to those of the sensor.
 
     Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
     and its y leftwards.

@@ -73,8 +73,10 @@ class CameraPath:
         *,
         lens_guessed: bool = False,
     ) -> CameraPath:
-        """Make an exo camera with its poses, as ``w2c`` above, in the take's world or, without, in
-        its own frame."""
+        """Make an exo camera with its poses, as ``w2c`` above.
+
+        They are in the take's world or, without, in the camera's own frame.
+        """
         return cls(
             lens=lens,
             w2c=torch.eye(3, 4, dtype=torch.float64) if w2c is None else w2c,
@@ -128,8 +130,7 @@ class CameraPath:
 
     @property
     def pose(self) -> Tensor | None:  # [3, 4] of a static camera, else [T, 3, 4]; float64
-        """Poses as files have them, or None if the world is the camera's own because nobody knows
-        them."""
+        """Poses as files have them, or None if nobody knows the camera's place in a world."""
         return None if self.at_origin else self._w2c
 
     def rows(self) -> list:
@@ -190,8 +191,7 @@ class CameraPath:
         return replace(self, lens=self.camera.rescale(width, height))
 
     def through(self, lens: CameraModel) -> CameraPath:
-        """Replace the lens, and turn the poses if it is turned differently, so that pictures stay
-        upright."""
+        """Replace the lens, and turn the poses with its sensor so that pictures stay upright."""
         turns_before, turns_after = (c.quarter_turns % 4 for c in (self.camera, lens))
         if turns_before == turns_after:
             return replace(self, lens=lens)

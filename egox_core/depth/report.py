@@ -47,8 +47,7 @@ class AlignReport:
         return self.residual / self.mean_inverse
 
     def text(self, notes: Sequence[Remark] = ()) -> str:
-        """Describe the alignment in a few lines for a node's STRING output, with notes on what was
-        assumed."""
+        """Describe the alignment in a few lines for a node's STRING output, with assumptions."""
         count = len(self.alpha)
         lines = [f"Depth: {count} frames, {self.mode}"]
         lines += map(str, notes)

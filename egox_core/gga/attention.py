@@ -60,8 +60,7 @@ def gga_attention(
     # Records what computed the guided part.
     used: KernelsUsed | None = None,
 ) -> Tensor:  # as q
-    """Compute self-attention of the canvas, or of its ego tokens, with geometric bias on ego
-    queries.
+    """Compute self-attention of the canvas or its ego tokens, with geometric bias on ego queries.
 
     ``plain`` computes all that carries no bias: everything when the options don't bias (then the
     result is its own, bit for bit), else exo queries. Differentiable in q, k, v. The geometry must

@@ -148,8 +148,7 @@ class ExoHalves:
         k: Tensor,  # [B, tokens, D] after norm and RoPE
         v: Tensor,  # [B, tokens, D]
     ) -> tuple[Tensor, Tensor]:
-        """Choose exo's own keys and values for exo tokens, and those of the whole canvas for ego
-        tokens."""
+        """Choose exo's own keys and values for exo tokens, and the full canvas's for ego tokens."""
         t, h, w_exo, _ = self.grid
         if k.shape[1] == t * h * w_exo:
             self._blocks.setdefault(block, (k, v))  # not those of a repeated forward

@@ -146,17 +146,15 @@ class HandTrack:
         return "; ".join([*parts, self.note] if self.note else parts)
 
     def in_world(self, exo: CameraPath) -> tuple[Tensor, Tensor]:
-        """Compute joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the camera's
-        world."""
+        """Express joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3] in the world."""
         return self._seen_from(invert(exo.w2c))
 
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
-        """Compute joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's
-        frame.
+        """Express joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3].
 
-        It is the ego camera's, in the axes of the upright picture (x right, y down, z forward):
-        ``trajectory.ego.camera.upright().project`` has the pixels. The exo camera's pose is the
-        path's own.
+        The head's frame is the ego camera's, in the axes of the upright picture (x right, y down,
+        z forward): ``trajectory.ego.camera.upright().project`` has the pixels. The exo camera's
+        pose is the path's own.
 
         Raises:
             EgoXInputError: a path of another number of frames, or of an unknown world.

@@ -122,8 +122,7 @@ def region_psnr(
     error: Tensor,  # [T, H, W] of squared_error
     region: Tensor,  # [T, H, W] bool
 ) -> float | None:
-    """Compute the PSNR in dB over all marked pixels of the clip together, or None if no pixel is
-    marked.
+    """Compute the PSNR in dB over all marked pixels of the clip together, None without any.
 
     It is pooled, not a mean over frames, since a frame with a handful of marked pixels must not
     weigh as much as a full one.

@@ -230,8 +230,7 @@ class PathViews:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
     ) -> PathError:
-        """Measure turn and shift of the frames that were drawn, against the scene from the ordered
-        poses.
+        """Measure turn and shift of the drawn frames, against the scene from the ordered poses.
 
         Raises:
             EgoXInputError: another count of frames than the scene's.
@@ -338,8 +337,7 @@ class PictureMatch:
         rotation: np.ndarray,  # [3, 3] of the video's camera, as _Pose has it
         shift: np.ndarray,  # [3] metres
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
-        """Draw the video into the scene's picture, and give both with even contrast and the mask of
-        their overlap."""
+        """Draw the video into the scene's picture, for both with even contrast and their overlap."""
         view = _View.of(self, t, FINE)
         _, mask, video, scene = view.over(rotation, shift, FINE)
         return video.astype(np.float32), scene.astype(np.float32), mask

@@ -49,8 +49,7 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
 
 
 def sweep_points(lambda_g: str, strength: str) -> tuple[SweepPoint, ...]:
-    """List every pair of the numbers in two texts: a row for each strength, in it a column for each
-    λ_g.
+    """Pair the numbers in two texts: a row for each strength, in it a column for each λ_g.
 
     λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
 

@@ -15,8 +15,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
-    """Draw three panels over the frames: alpha, beta in 1/m (applied: bold, the frame's own fit:
-    thin), relative residual.
+    """Draw three panels over the frames: alpha, beta in 1/m, relative residual.
+
+    Applied values are bold, the frame's own fit is thin.
 
     Frames without a fit of their own are marked on the axis. Labels are plain ASCII, the font's reach.
     """

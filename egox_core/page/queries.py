@@ -162,8 +162,7 @@ def pick_head(
 def lens_outline(
     camera: CameraModel, samples: int = 64
 ) -> Tensor:  # [samples, 3] unit rays, upright camera axes
-    """Compute rays around the part of the picture that the lens fills, for drawing a camera's
-    frustum.
+    """Compute rays around the part of the picture that the lens fills, for a drawn frustum.
 
     The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the
     picture's edge or, where the lens ends before it (a fisheye's circle), to there.

@@ -69,8 +69,7 @@ class UploadPlace:
 
 
 def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[UploadPlace, TakeFiles]:
-    """Unpack an upload, find a take's files in it, and move it to a place of its own below
-    ``root``.
+    """Unpack an upload, find a take's files in it, and move it to a folder below ``root``.
 
     Args:
         names: those that they were uploaded by, which name their place.

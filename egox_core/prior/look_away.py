@@ -98,8 +98,7 @@ class LookAwayMemory:
         depth: DepthVideo,
         trajectory: CameraTrajectory,
     ) -> Tensor:  # [T, H, W, 3]
-        """Fill the holes of a chunk's prior with what is remembered, without touching exo's own
-        pixels."""
+        """Fill the holes of a chunk's prior from memory, without touching exo's own pixels."""
         self._on = DrawingDevice(replace(SEEN, device=str(self._device())))
         if not bool(depth.valid.any()):  # no surface to place the chunk's frames by
             self._depth_m = list(torch.full(prior.shape[:3], torch.nan))

@@ -53,8 +53,9 @@ class ExoCandidate:
 
     @classmethod
     def of_take(cls, folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
-        """Read a take folder as a candidate with all of its frames, and with its poses alone if it
-        has no depth.
+        """Read a take folder as a candidate with all of its frames.
+
+        Without depth it has its poses alone.
 
         Raises:
             EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be

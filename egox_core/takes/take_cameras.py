@@ -277,8 +277,9 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
-    """Choose the take's ego camera, or else ``camera`` with a remark if the take's K is of another
-    one.
+    """Choose the take's ego camera, else ``camera``.
+
+    A remark is added if the take's K is of another camera.
 
     K alone says neither lens nor turn.
     """
