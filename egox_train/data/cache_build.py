@@ -259,7 +259,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
     return hashes
 
 
-def _what_changed(folder: Path, now: dict[str, Any]) -> str:
+def _what_changed(folder: Path, settings_now: dict[str, Any]) -> str:
     """Name the models and settings that differ from those of the existing cache."""
     if not (folder / INDEX).is_file():
         return ""
@@ -269,7 +269,11 @@ def _what_changed(folder: Path, now: dict[str, Any]) -> str:
         return f"{INDEX}, which is damaged"
     old_values = {**old_index.settings, **old_index.models}
     return ", ".join(
-        sorted(k for k in now.keys() | old_values.keys() if now.get(k) != old_values.get(k))
+        sorted(
+            k
+            for k in settings_now.keys() | old_values.keys()
+            if settings_now.get(k) != old_values.get(k)
+        )
     )
 
 

@@ -110,15 +110,15 @@ def read_captions(file: Path) -> Mapping[str, str]:
 
 
 def caption_for(
-    clip: str, take: str, captions: Mapping[str, str], own: str
+    clip: str, take: str, captions: Mapping[str, str], source_prompt: str
 ) -> tuple[str, CaptionSource]:
     """Choose a prompt and name its source: the clip's caption, the take's, the source's own, else
     NO_CAPTION ("none")."""
     for key in (clip, take):
         if key in captions:
             return check_caption(captions[key], f"caption of {key}"), "file"
-    if own:
-        return check_caption(own, f"prompt of {take}"), "source"
+    if source_prompt:
+        return check_caption(source_prompt, f"prompt of {take}"), "source"
     return NO_CAPTION, "none"
 
 

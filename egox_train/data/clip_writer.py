@@ -274,12 +274,12 @@ def record_of(folder: Path) -> tuple[ClipRecord, object]:
     return ClipRecord.model_validate(content.get("record")), content.get("fingerprint")
 
 
-def finished_clips(root: Path, wanted: Mapping[str, str]) -> dict[str, ClipRecord]:
+def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, ClipRecord]:
     """Read the records of the wanted clips (fingerprint by name) in a set. Other folders, and clips
     made with other settings, are left out."""
     records = {
         name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
-        for name, fingerprint in wanted.items()
+        for name, fingerprint in fingerprints.items()
     }
     return {name: record for name, record in records.items() if record is not None}
 

@@ -99,10 +99,10 @@ def read_take(
     root: Path,
     pose_file: Path,
     exo_lens: ExoLens,
-    listed: Mapping[str, ListedTake],
+    take_list: Mapping[str, ListedTake],
 ) -> RawTake:
     """Read one take by its camera-pose annotation, with ``exo_lens`` as in :func:`read_egoexo4d`
-    and ``listed`` from :func:`.take_list.read_take_list`.
+    and ``take_list`` from :func:`.take_list.read_take_list`.
 
     Raises:
         EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one
@@ -117,14 +117,14 @@ def read_take(
             fix="download the annotation again",
         )
     split = OFFICIAL_SPLITS.get(pose_file.parent.parent.name)
-    return replace(take_of_annotation(root, annotation, exo_lens, listed), split=split)
+    return replace(take_of_annotation(root, annotation, exo_lens, take_list), split=split)
 
 
 def take_of_annotation(
     root: Path,
     annotation: Mapping,
     exo_lens: ExoLens,
-    listed: Mapping[str, ListedTake],
+    take_list: Mapping[str, ListedTake],
     *,
     every_frame: bool = True,
 ) -> RawTake:
@@ -172,7 +172,7 @@ def take_of_annotation(
             fix="download the frame-aligned videos",
         )
     uid = str(annotation["metadata"].get("take_uid", ""))
-    entry = listed.get(uid) or listed.get(name) or ListedTake()
+    entry = take_list.get(uid) or take_list.get(name) or ListedTake()
     return RawTake(
         name=name,
         layout="egoexo4d",

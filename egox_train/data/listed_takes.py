@@ -167,7 +167,7 @@ def _of_entries(
     name: str,
     clips: Sequence[ListedClip],
     exo_lens: ExoLens,
-    listed: Mapping[str, ListedTake],
+    take_list: Mapping[str, ListedTake],
 ) -> RawTake:
     """Build a take from the authors' entries, as if they were its annotation."""
     folders = (root / "takes" / name / part for part in VIDEO_FOLDERS)
@@ -187,7 +187,7 @@ def _of_entries(
         }
         k = entry.get("ego_intrinsics")
         annotation[ego] = {"camera_intrinsics": k, "camera_extrinsics": poses}
-    take = take_of_annotation(root, annotation, exo_lens, listed, every_frame=False)
+    take = take_of_annotation(root, annotation, exo_lens, take_list, every_frame=False)
     count = max(probe_video(view.video).frame_count for view in take.exos)
     if count > len(take.ego.w2c):
         blank = torch.full((count - len(take.ego.w2c), 3, 4), torch.nan, dtype=torch.float64)

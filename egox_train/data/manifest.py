@@ -147,23 +147,23 @@ def read_splits(manifest: Path) -> dict[str, str]:
     }
 
 
-def in_splits(records: Sequence[ClipRecord], manifest: Path, wanted: str) -> list[ClipRecord]:
+def in_splits(records: Sequence[ClipRecord], manifest: Path, split_names: str) -> list[ClipRecord]:
     """Select the records of some splits ("test,validation"), sorted by clip. "" selects all.
 
     Raises:
         EgoXInputError: no such split, or no clip in them.
     """
     records = sorted(records, key=lambda r: r.clip)
-    if not wanted:
+    if not split_names:
         return records
-    names, split_of = wanted.split(","), read_splits(manifest)
+    names, split_of = split_names.split(","), read_splits(manifest)
     for name in names:
         check_choice("split", name, SPLITS)
     records = [r for r in records if split_of.get(r.clip) in names]
     if not records:
         raise EgoXInputError(
             "split",
-            got=f"no clip of {wanted}",
+            got=f"no clip of {split_names}",
             expected="at least one",
             fix="choose a different split, or leave out --split",
         )

@@ -66,9 +66,9 @@ def moving_masks(
     return torch.stack(masks)
 
 
-def _any_of(numbers: Tensor, wanted: Sequence[int]) -> Tensor:
-    """Mark the pixels [H, W] whose integer is one of ``wanted``, as bool on the CPU."""
-    return torch.isin(numbers.long().cpu(), torch.tensor(wanted, dtype=torch.int64))
+def _any_of(numbers: Tensor, ids: Sequence[int]) -> Tensor:
+    """Mark the pixels [H, W] whose integer is one of ``ids``, as bool on the CPU."""
+    return torch.isin(numbers.long().cpu(), torch.tensor(ids, dtype=torch.int64))
 
 
 def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:

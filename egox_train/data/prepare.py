@@ -205,10 +205,10 @@ def _kind(error: str) -> str:
     return match[1] if match else ""
 
 
-def _too_dark(record: ClipRecord, least: float) -> bool:
+def _too_dark(record: ClipRecord, least_coverage: float) -> bool:
     """Check whether a prior covers too little. Stand-in depth tells nothing about coverage."""
     has_real_depth = record.depth != STAND_IN_DEPTH
-    return has_real_depth and (record.coverage <= 0 or record.coverage < least)
+    return has_real_depth and (record.coverage <= 0 or record.coverage < least_coverage)
 
 
 def make_clips(

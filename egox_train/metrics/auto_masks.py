@@ -115,8 +115,10 @@ def without_small_regions(
     return cleaned
 
 
-def _small_regions(marked: np.ndarray) -> Tensor:  # [h, w] bool
-    _, labels, facts, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), connectivity=8)
+def _small_regions(region_mask: np.ndarray) -> Tensor:  # [h, w] bool
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(
+        region_mask.astype(np.uint8), connectivity=8
+    )
     small = torch.from_numpy(facts[:, cv2.CC_STAT_AREA]) <= SMALL_REGION
     small[0] = False  # what isn't marked
     return small[torch.from_numpy(labels)]

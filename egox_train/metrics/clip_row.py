@@ -190,14 +190,14 @@ def _perceptual(
     truth: Tensor,
     weights: Mapping[str, Path],
     device: str,
-    seen: Tensor | None,
+    classes: Tensor | None,
 ) -> Values:
     values: Values = {}
     if "lpips" in weights:
         lpips = network("lpips", weights["lpips"], device)
         values["lpips"] = float(lpips(frames, truth).mean())
-        if seen is not None:
-            values.update(class_rows(seen, lpips=lpips(frames, truth, spatial=True)))
+        if classes is not None:
+            values.update(class_rows(classes, lpips=lpips(frames, truth, spatial=True)))
     if "clip" in weights:
         values["clip_i"] = float(network("clip", weights["clip"], device)(frames, truth).mean())
     return values

@@ -248,13 +248,13 @@ def _features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, n
 
 
 def _set_distances(
-    kept: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
+    clip_arrays: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
 ) -> dict[str, dict[str, float]]:
     """Compute the distances of sets by column and method whose videos were given.
 
     The baselines' would take as long again for each.
     """
-    if len(kept) < 2:
+    if len(clip_arrays) < 2:
         return {}
     from .fvd import frechet_distance
 
@@ -263,7 +263,7 @@ def _set_distances(
             name: round(
                 frechet_distance(
                     *(
-                        [arrays[features_key(column, video)] for arrays in kept]
+                        [arrays[features_key(column, video)] for arrays in clip_arrays]
                         for video in (name, TRUE)
                     )
                 ),

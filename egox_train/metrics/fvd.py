@@ -115,12 +115,12 @@ def _missing(what: str, error: ImportError) -> EgoXInputError:
     )
 
 
-def _check_length(what: str, frames: Tensor, least: int, option: str) -> None:
-    if len(frames) < least:
+def _check_length(what: str, frames: Tensor, fewest: int, option: str) -> None:
+    if len(frames) < fewest:
         raise EgoXInputError(
             what,
             got=f"{len(frames)} frames",
-            expected=f"at least {least}",
+            expected=f"at least {fewest}",
             fix=f"leave {option} out",
         )
 

@@ -31,14 +31,14 @@ def region_rows(
 
 
 def class_rows(
-    seen: Tensor,  # [T, H, W] uint8 classes
+    classes: Tensor,  # [T, H, W] uint8 classes
     error: Tensor | None = None,  # [T, H, W] of image.squared_error
     **maps: Tensor,  # [T, H, W] by name of the metric, of which the mean counts
 ) -> dict[str, float | None]:
     """Compute the figures by class, None where a clip has no such pixel."""
     rows: dict[str, float | None] = {}
     for name, kind in SEEN_KINDS.items():
-        region = seen == kind
+        region = classes == kind
         if error is not None:
             rows[f"psnr_{name}"] = region_psnr(error, region)
         for metric, values in maps.items():

@@ -217,13 +217,13 @@ def _shown(estimate: Estimate) -> dict[str, Any]:
 
 
 def _differences(
-    ours: Mapping[str, Mapping[str, float | None]],
-    theirs: Mapping[str, Mapping[str, float | None]],
+    generated_values: Mapping[str, Mapping[str, float | None]],
+    method_values: Mapping[str, Mapping[str, float | None]],
     take_of: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     differences = {}
-    for key, column in ours.items():
-        estimate, p = paired_difference(column, theirs[key], take_of)
+    for key, column in generated_values.items():
+        estimate, p = paired_difference(column, method_values[key], take_of)
         if estimate is not None:
             differences[key] = {**_shown(estimate), **({} if p is None else {"p": p})}
     return differences

@@ -330,9 +330,9 @@ def _object(mask: np.ndarray) -> _Object | None:
 
 
 def _pairs(
-    true: tuple[list[_Object], Tensor], made: tuple[list[_Object], Tensor]
+    true: tuple[list[_Object], Tensor], generated: tuple[list[_Object], Tensor]
 ) -> Iterator[tuple[_Object, _Object]]:
-    (true_objects, own_looks), (generated_objects, other_looks) = true, made
+    (true_objects, own_looks), (generated_objects, other_looks) = true, generated
     if true_objects and generated_objects:
         for row, column in (own_looks @ other_looks.T >= ALIKE).nonzero().tolist():
             yield true_objects[row], generated_objects[column]

@@ -393,7 +393,7 @@ def write_head(
     folder: Path,
     trajectory: CameraTrajectory,
     # Fields of estimate_take.
-    more: Mapping[str, Any],
+    extra_fields: Mapping[str, Any],
     *,
     meta: bool = False,
     replace: bool = False,
@@ -406,7 +406,7 @@ def write_head(
     """
     path = head_target(folder, meta=meta, replace=replace)
     if not meta:
-        write_trajectory(path, trajectory, **more)
+        write_trajectory(path, trajectory, **extra_fields)
         return path
     content = read_json(path, META) if path.exists() else {}
     assert isinstance(content, dict)

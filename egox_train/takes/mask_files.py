@@ -285,7 +285,7 @@ def _of_one_colour(
 
 def _areas(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
-    marked: np.ndarray,  # [H, W] bool, not black
+    bright_mask: np.ndarray,  # [H, W] bool, not black
 ) -> tuple[np.ndarray, int]:
     """Find the colour that fills most, [1 or 3], and count the colours that fill areas.
 
@@ -294,9 +294,9 @@ def _areas(
     shifts = 8 * np.arange(colours.shape[-1])
     codes = (colours.astype(np.int32) << shifts).sum(-1).astype(np.float32)  # 24 bits: exact
     square = np.ones((3, 3), np.uint8)
-    filled = marked & (cv2.erode(codes, square) == cv2.dilate(codes, square))
+    filled = bright_mask & (cv2.erode(codes, square) == cv2.dilate(codes, square))
     if not filled.any():
-        return colours[np.unravel_index(colours.sum(-1).argmax(), marked.shape)], 1
+        return colours[np.unravel_index(colours.sum(-1).argmax(), bright_mask.shape)], 1
     values, counts = np.unique(codes[filled].astype(np.int32), return_counts=True)
     fills = values[:, None] >> shifts & 255
     main = fills[counts.argmax()]

@@ -364,10 +364,10 @@ def dump_config(config: TrainConfig) -> str:
 def config_to_share(config: TrainConfig) -> dict[str, Any]:
     """Dump the settings for others to read, with names in place of the trainer's paths."""
 
-    def named(own: Any, written: Any) -> Any:
-        if isinstance(own, Mapping):
-            return {key: named(own[key], value) for key, value in written.items()}
-        return own.name if isinstance(own, Path) else written
+    def named(model_value: Any, written: Any) -> Any:
+        if isinstance(model_value, Mapping):
+            return {key: named(model_value[key], value) for key, value in written.items()}
+        return model_value.name if isinstance(model_value, Path) else written
 
     return named(config.model_dump(), config.model_dump(mode="json"))
 

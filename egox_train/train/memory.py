@@ -192,7 +192,7 @@ def _block_activations(
     hidden: float,
     ffn: float,
     low_rank: float,  # behind the A matrix of a LoRA
-    full: float,  # as hidden, in float32
+    full_bytes: float,  # as hidden, in float32
     targets: Collection[str],
     *,
     image: bool,
@@ -202,7 +202,7 @@ def _block_activations(
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """
-    norms = 3 * full  # float32 input of the three layer norms
+    norms = 3 * full_bytes  # float32 input of the three layer norms
     # q and k before their norm; q, k, v, result of the attention; result put together from exo and
     # ego parts
     self_attention = (2 + 4 + 2) * hidden
@@ -214,7 +214,9 @@ def _block_activations(
     lora = sum(stored_widths[t][0] * hidden + stored_widths[t][1] * low_rank for t in targets)
     if "ffn" in targets:
         lora += ffn
-    backward = 2 * ffn + 2 * full  # on both sides of the feed-forward, and of the residual stream
+    backward = (
+        2 * ffn + 2 * full_bytes
+    )  # on both sides of the feed-forward, and of the residual stream
     return norms + self_attention + cross + feed_forward + lora + backward
 
 
