@@ -7,7 +7,8 @@ WEB_DIRECTORY = "./web/js"
 
 
 async def comfy_entrypoint():
-    """Give the host the pack's extension; imported only here, so that tools import the repository without a host."""
+    """Give the host the pack's extension, imported only here, so that tools import the repository
+    without a host."""
     from .nodes.host.names import say_missing
 
     say_missing()  # before the imports below, which such a host may fail

@@ -1,4 +1,5 @@
-"""What the prior says of the head's place, on drawn takes: right ones, and files that are read wrongly.
+"""The prior's remarks on the head's place, on drawn takes: right ones, and files that are read
+wrongly.
 
     python3 run.py bench alarms [--first-seed 0] [--takes 40] [--save]
 

@@ -39,7 +39,7 @@ OPTIONS = (
 
 
 def zoomed(frame: Tensor, zoom: float, aside: np.ndarray) -> Tensor:
-    """Enlarge a part of a picture [H, W, 3]; ``aside`` (-1 to 1 each) is where its middle is."""
+    """Enlarge a part of a picture [H, W, 3], whose middle is ``aside`` (-1 to 1 each)."""
     height, width = frame.shape[:2]
     half = np.array([width, height]) / 2
     middle = half + aside * half * (1 - 1 / zoom)

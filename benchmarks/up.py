@@ -55,7 +55,7 @@ class Clip:
     sees_floor: bool
 
     def moved(self, world_from_room: Tensor) -> "Clip":  # [3, 4]
-        """The same in another world."""
+        """Move the clip into another world."""
         room_from_world = invert(world_from_room)
         exo, ego = (
             replace(path, w2c=compose(path.w2c, room_from_world)) for path in (self.exo, self.ego)

@@ -270,7 +270,7 @@ class GenerateOptions:
 
 @frozen
 class CalibrateOptions:
-    """What is known of a recording."""
+    """Options of ``calibrate``: known facts about a recording."""
 
     ego_lens: str = argument(
         "free",
@@ -388,7 +388,7 @@ class MaskOptions:
 
 @frozen
 class RobotOptions:
-    """What of the clips is written, and how."""
+    """Options of ``lerobot``: which parts of the clips are written, and how."""
 
     clips: Path = argument(
         help="folder of takes, or a set of `prepare` (its manifest.jsonl says the tasks)"

@@ -1,4 +1,4 @@
-"""What a script of some minutes finds before it imports torch, and its first file."""
+"""Facts that a script of some minutes collects before it imports torch, and its first file."""
 
 from __future__ import annotations
 

@@ -107,6 +107,20 @@ def test_comments_name_only_source_files_that_exist():
     assert not dead
 
 
+def test_docstrings_say_one_thing_at_a_time():
+    """Ruff's D401 checks the verb. A semicolon is a second sentence, or a comment at its line."""
+    faults = []
+    for path, text in texts(".py"):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                first_paragraph = (ast.get_docstring(node) or "").split("\n\n")[0]
+                if ";" in first_paragraph or first_paragraph.startswith(
+                    ("(", "[", "What ", "How ")
+                ):
+                    faults.append(f"{path.relative_to(ROOT)}: {first_paragraph}")
+    assert not faults
+
+
 def test_docstrings_of_handed_out_names_are_in_google_form():
     """By ruff's pydocstyle, for the names that rooms of the core hand out. An argument that the
     signature explains needs no line."""

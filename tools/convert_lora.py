@@ -52,7 +52,7 @@ REPORT_EVERY = 40
 
 @frozen
 class Smaller:
-    """What is left of one product B A."""
+    """The remainder of one product B A."""
 
     rank: int
     energy: float  # share of the sum of squares of the product's elements

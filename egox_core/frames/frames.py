@@ -146,7 +146,10 @@ class Frames:
         return self.total or self.last + 1
 
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
-        """Select some of the frames; a single one that nobody said stands for any."""
+        """Select some of the frames.
+
+        A single one that nobody said stands for any.
+        """
         if self.counted and len(self) == 1:
             return self
         part = part.cpu() if isinstance(part, Tensor) else part
@@ -157,17 +160,22 @@ class Frames:
         return self if len(self) else own
 
     def moments_of(self, own: Frames) -> Frames:
-        """Choose these frames, or so many of a payload's own for a count alone, or all its own if
-        nobody said any."""
+        """Choose these frames, or for a count alone as many of a payload's own.
+
+        Where nobody said any, all of the payload's own are chosen.
+        """
         return own.of(slice(len(self) or None)) if self.counted else self
 
     def recounted(self, count: int) -> Frames:
-        """These frames; where they were only counted, so many."""
+        """Set the number of frames that were only counted.
+
+        Stated frames stay as they are.
+        """
         return Frames.of_count(count) if self.counted else self
 
     @property
     def closed(self) -> Frames:
-        """The same; where they were only counted, there are no others."""
+        """The same frames, of which no others exist if they were only counted."""
         return replace(self, total=len(self)) if self.counted else self
 
     def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
@@ -182,7 +190,10 @@ class Frames:
         return 1e-9 if clock == "index" else 0.5 / self.rate
 
     def in_step(self, other: Frames) -> bool:
-        """True where as many frames of another video run at the same pace, each from its own start."""
+        """Check whether as many frames of another video run at the same pace.
+
+        Each video counts from its own start.
+        """
         if self.counted or other.counted or len(self) < 2:
             return True
         own, others = (frames.times_s - frames.times_s[0] for frames in (self, other))
@@ -194,8 +205,7 @@ class Frames:
         return moments if len(self) else own
 
     def sizes(self, own: Size) -> tuple[Size, Size]:
-        """Name (width, height) of the source's picture and of that handed on, or else a payload's
-        own."""
+        """Give (width, height) of the source's picture and of that handed on, here a payload's own."""
         return own, own
 
     def shown(self, exo: Any) -> Any:

@@ -37,8 +37,9 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
 def numbered_files(
     what: str, files: Iterable[str], suffixes: tuple[str, ...]
 ) -> tuple[list[str], Numbering]:
-    """Order the files of one kind by the last number in their names, or by the one that changes,
-    which may be a time; and what they say of their frames.
+    """Order files of one kind by the number in their names, and read what names say of frames.
+
+    It is the last number, or the one that changes, which may be a time.
 
     They state no frames where the names are times, or begin with 1: that may be the first frame.
 

@@ -45,7 +45,10 @@ class Numbering:
 
     @classmethod
     def of_own(cls, what: str, own: Frames, file_frames: FileFrames) -> "Numbering":
-        """Values in memory that have frames of their own; the user says which, where nobody did."""
+        """Declare values in memory that have frames of their own.
+
+        The user says which, where nobody did.
+        """
         stated = not own.counted
         return cls(
             what=what,

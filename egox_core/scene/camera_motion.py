@@ -34,7 +34,7 @@ class BackgroundMotion:
     zoom: float = 1.0  # by which a lens would have done it
 
     def text(self) -> str:
-        """What is wrong with one pose and one focal length, and the way on."""
+        """Describe the fault of one pose and one focal length, and the remedy."""
         if self.zoom != 1:
             return (
                 f"the lens zooms (x {self.zoom:.2f} from frame 0 to frame {self.frame}), or the camera "
@@ -57,8 +57,7 @@ class BackgroundMotion:
 
 
 def camera_moves(video: Path) -> bool | None:
-    """Check whether a video's camera moves, as one on a head does, or give None for a video that
-    can't be read."""
+    """Check whether a video's camera moves, as one on a head does, None if unreadable."""
     pictures = []
     try:
         info = probe_video(video)

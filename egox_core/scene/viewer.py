@@ -52,8 +52,7 @@ def write_ply(points: PointSet, file: IO[bytes]) -> None:
 
 
 def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
-    """Describe the upright ego camera of frame 0 as the host's LOAD3D_CAMERA, empty if nobody knows
-    where it is."""
+    """Describe the upright ego camera of frame 0 as the host's LOAD3D_CAMERA, {} if unknown."""
     if trajectory.exo is None:
         return {}
     camera, pose = trajectory.ego.camera.upright(), trajectory.exo.at(0)

@@ -77,8 +77,7 @@ class ExoView:
     up: Sequence[float] | None  # x, y, z of the world
 
     def surface_reach(self, frame: int, uv: np.ndarray, radius_px: float) -> float:
-        """Measure the metres along a pixel's ray to the visible surface of the wearer round it, NaN
-        where depth shows none.
+        """Measure metres along a pixel's ray to the wearer's visible surface round it, NaN without.
 
         It is the median inside the mask. Without a mask the near half counts: who stands
         before a wall is nearer than it.

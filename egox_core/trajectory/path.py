@@ -69,8 +69,7 @@ class PoseTrack:
         return poses if self.bends is None else bent(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
-        """Compute the poses at the frames in use, by source index where numbered, else by time, or
-        its own without frames.
+        """Compute the poses at the frames in use, by index or time, or its own without frames.
 
         Raises:
             EgoXInputError: the track ends before the last frame in use, or begins after the first,

@@ -30,7 +30,7 @@ class Row:
 
     @property
     def lag_s(self) -> float:
-        """Seconds by which the poses are surely late; 0 where they are not."""
+        """Seconds by which the poses are surely late, 0 if they are not."""
         late = self.motion
         if late is None or not late.lag_known or late.lag_sigmas < SURE:
             return 0.0

@@ -1,4 +1,4 @@
-"""How far a clip's camera is from its stated poses, and how well that is known.
+"""A clip's camera error against its stated poses, and how well that is known.
 
 The path meter gives a turn and a shift for each frame. Wrong depth pulls at them, too, and it is wrong
 alike in every frame. It shows in what is left: patches of the picture that no single turn and shift
@@ -46,7 +46,7 @@ class Deviation:
 
     @property
     def sigmas(self) -> float:
-        """How many standard deviations the camera is off, all six numbers together."""
+        """The camera's error in standard deviations, all six numbers together."""
         chi_square = float(self.value @ np.linalg.solve(self.covariance, self.value))
         return math.sqrt(chi_square / 6)
 

@@ -32,7 +32,7 @@ class PointLog:
 
 
 def read_point_log(file: Path) -> PointLog:
-    """Read a table with the columns ``time_s, x, y, z, u, v``; u and v may be empty.
+    """Read a table with the columns ``time_s, x, y, z, u, v``, of which u and v may be empty.
 
     Raises:
         EgoXInputError: no table of these columns, a value that is no number, times that don't rise.
@@ -88,7 +88,7 @@ def camera_from_log(
     camera: CameraModel,
     offset_s: float | None,  # seconds that the log is later than the video; None: not known
 ) -> SolvedCamera | None:
-    """Solve the camera that sees the point; None where it doesn't tell one."""
+    """Solve the camera that sees the point, None if it doesn't determine one."""
     seen = np.isfinite(log.uv).all(axis=1)
 
     def carrier(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -150,7 +150,7 @@ def _sds(
 
 
 def _inverse(normal: np.ndarray) -> np.ndarray | None:
-    """Invert normal equations; None where they don't tell a direction at all."""
+    """Invert normal equations, None if they don't determine a direction at all."""
     size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
     values, vectors = np.linalg.eigh(normal / np.outer(size, size))
     if values[0] < LEAST_TOLD:

@@ -1,4 +1,4 @@
-"""How well a fixed camera's place and turn are known that pictures told."""
+"""The uncertainty of a fixed camera's place and turn that pictures told."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What ``calibrate`` finds."""
+"""The results of ``calibrate``."""
 
 import math
 from pathlib import Path
@@ -29,7 +29,7 @@ class SolvedExo:
 
 @frozen
 class Outcome:
-    """What ``calibrate`` found and wrote."""
+    """The findings of ``calibrate``, and the files it wrote."""
 
     exos: tuple[SolvedExo, ...]
     takes: tuple[Path, ...]

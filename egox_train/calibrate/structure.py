@@ -268,8 +268,8 @@ def _known_lenses(solution, job: dict) -> tuple[list[int], list[int]]:
 def _without(
     solution, job: dict, names: list[str]
 ) -> tuple[np.ndarray, dict[str, list[float]]]:  # [N, PARTS, 3, 4]
-    """Refine the solution without each part, and bring it to the whole one's points; by folder
-    whose lens is held, by which share each part would make its focal length longer."""
+    """Refine the solution without each part, and bring it to the whole one's points. By folder
+    whose lens is held, measure by which share each part would make its focal length longer."""
     import pycolmap
 
     poses = np.full((len(names), PARTS, 3, 4), np.nan)

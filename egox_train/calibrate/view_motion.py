@@ -1,5 +1,5 @@
-"""How a head camera turns from frame to frame, by its pictures and by its stated poses: when the poses
-are, whether they are another recording's, whether one of the two is mirrored."""
+"""The turns of a head camera from frame to frame, by its pictures and by its stated poses: when the
+poses are, whether they are another recording's, whether one of the two is mirrored."""
 
 import math
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ class Turns:
 
 @frozen
 class Motion:
-    """What the turns tell of stated poses."""
+    """Findings from the turns on stated poses."""
 
     lag_s: float  # the poses that belong to a picture are stated so much later
     lag_sd_s: float

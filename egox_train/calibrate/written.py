@@ -1,4 +1,5 @@
-"""What ``calibrate`` leaves: take folders, a picture of each fixed camera to look at, a report."""
+"""The files that ``calibrate`` leaves: take folders, a picture of each fixed camera to look at, a
+report."""
 
 import math
 from collections.abc import Iterator, Sequence

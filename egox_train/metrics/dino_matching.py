@@ -74,7 +74,7 @@ class DinoFeatures:
 
 
 class CropLooks:
-    """What crops look like to DINOv3: the mean of their patches before the last LayerNorm.
+    """Describes crops by DINOv3: the mean of their patches before the last LayerNorm.
 
     Raises:
         EgoXInputError: transformers missing or without DINOv3, no such folder.

@@ -1,5 +1,5 @@
-"""How a row is made, as data: which videos are read, how they are paired and what stands in the
-table. One row maker (:mod:`.clip_row`) works by any of them."""
+"""Protocols as data: which videos are read, how they are paired and what stands in the table. One
+row maker (:mod:`.clip_row`) works by any of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -32,6 +32,6 @@ def audio_of(sound: Sound) -> Input.Audio:
 
 
 def clip_fps(clip: CameraTrajectory | DepthVideo | None) -> float:
-    """Look up the frames per second of what has times; the usual rate elsewhere."""
+    """Look up the frames per second of what has times, else the usual rate."""
     rate = 0.0 if clip is None else frame_rate(clip.frames.times_s.numpy())
     return rate or UNTIMED_FPS

@@ -201,7 +201,7 @@ def pose_node(graph=None, **changes):
 
 
 def test_a_viewer_of_a_path_that_nobody_tied_is_told(meta, clip):
-    """Without the scene, the path's own exo camera places camera_info; nobody else has to know."""
+    """Without the scene, the path's own exo camera places camera_info. Nobody else has to know."""
     content = json.loads(clip.with_name("meta.json").read_text("utf-8"))
     content["camera_extrinsics"] = np.eye(3, 4).tolist()
     write_json(clip.with_name("posed.json"), content)

@@ -22,7 +22,7 @@ SOUNDS = {"aac": ".mp4", "libopus": ".mkv", "pcm_s16le": ".mov", "libmp3lame": "
 
 @dataclass(frozen=True, kw_only=True)
 class Filmed:
-    """How two files were made, and what is true of them."""
+    """The making of two files, and what is true of them."""
 
     seed: int
     seconds: float = 15.0

@@ -1,4 +1,4 @@
-"""What tells files apart of which the size says nothing."""
+"""Files of one size are told apart."""
 
 import numpy as np
 import pytest

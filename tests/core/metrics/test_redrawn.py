@@ -1,4 +1,4 @@
-"""What departs from an observed prior, and its pixels put back."""
+"""Differences from an observed prior are found, and its pixels put back."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""How fast a video is, and the sound that the host gets with it."""
+"""A video's rate, and the sound that the host gets with it."""
 
 import math
 from fractions import Fraction

@@ -68,7 +68,7 @@ def test_right_takes_are_not_accused(takes, tmp_path, capsys):
 
 @pytest.mark.parametrize("fault", ["turned head", "moved exo", "late"])
 def test_a_fault_is_measured_and_mended(takes, tmp_path, fault, capsys):
-    """What is written back is what was true, and what was stated stays beside it."""
+    """The true poses are written back, and the stated ones stay beside them."""
     ego, exo = poses(takes / "one")
     wrong = {"ego_extrinsics": ego, "camera_extrinsics": exo}
     if fault == "turned head":

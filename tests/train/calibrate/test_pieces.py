@@ -125,7 +125,7 @@ def test_a_head_that_stands_still_is_no_target():
 
 
 def logged(line: bool, late_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """A gripper's log [N, 6] with pixels of a camera, and that camera's pose."""
+    """Make a gripper's log [N, 6] with pixels of a camera, and that camera's pose."""
     pose = look_at((1.2, 0.3, 0.9), (0.0, 0.0, 0.2), (0.0, 0.0, 1.0)).numpy()
     times = np.arange(0, 20, 0.1)
 
@@ -149,7 +149,8 @@ def write_log(file, rows):
 
 
 def test_a_camera_by_a_robots_gripper(tmp_path, capsys):
-    """By the command: the pose in the robot's world, and how late its log is; what can't be told."""
+    """The command finds the pose in the robot's world and how late its log is, and names what can't
+    be told."""
     video, table, out = tmp_path / "exo.mp4", tmp_path / "gripper.csv", tmp_path / "camera.json"
     write_film(video, np.zeros((8, LENS.height, LENS.width, 3), np.uint8), 8, None, "aac")
     write_json(tmp_path / "lens.json", LENS.to_json())

@@ -113,7 +113,7 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
 
 
 def test_from_a_clip_to_a_data_set_for_robots(tmp_path, monkeypatch, capsys):
-    """What the graph would draw is the drawn wearer's own video here."""
+    """The drawn wearer's own video stands for what the graph would draw."""
     import pyarrow.parquet as pq
 
     monkeypatch.chdir(tmp_path)
