@@ -170,6 +170,9 @@ def turn_to_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: in
     return replace(track, bends=bends_to(track.at(moments), moments, points, up, quarter_turns))
 
 
+with_looks = turn_to_looks  # its name until 1.2
+
+
 def has_w2c(content: object) -> bool:
     """Check whether any of a document's keyframes is a matrix, in the axes of some camera's sensor."""
     keyframes = content.get("keyframes") if isinstance(content, dict) else content
