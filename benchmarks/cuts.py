@@ -19,8 +19,8 @@ from torch import Tensor
 from benchmarks.support.record import bench_parser, finish
 from egox_core import stages
 from egox_core.errors import EgoXInputError
-from egox_core.scene.camera_motion import camera_motion
-from egox_core.video.cuts import find_cuts
+from egox_core.scene import camera_motion
+from egox_core.video import find_cuts
 from lab.drawn import SyntheticSpec, make_take
 
 SPEC = SyntheticSpec(frames=24, exo_width=320, exo_height=176, ego_size=16, edge_samples=1)

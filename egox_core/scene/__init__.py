@@ -5,7 +5,7 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 """
 
 from .build import build_scene
-from .camera_motion import camera_moves
+from .camera_motion import camera_motion, camera_moves
 from .exo_motion import AGREES_PX, estimate_exo_motion
 from .fusion import fuse_scenes
 from .gaussians import Gaussians, scene_gaussians

@@ -7,7 +7,7 @@ its name."""
 
 from .audio import host_sound
 from .clip import VideoClip, open_clip
-from .cuts import refuse_cuts
+from .cuts import find_cuts, refuse_cuts
 from .grid import labelled_grid, picture_row, side_by_side
 from .reader import (
     VideoSource,
