@@ -129,7 +129,7 @@ def test_form(open_page, shipped):
 
 
 def test_template_cards(open_page):
-    page = open_page(size=(1700, 1150))  # so that no card is cut off
+    page = open_page(size=(1700, 1250))  # so that no card is cut off
     page.open_templates(PACK)
     page.page.wait_for_timeout(2500)
     page.save_picture(IMG / "templates_dark.jpg", width=1200, quality=78)
