@@ -85,6 +85,8 @@ def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[Upload
     inside = contents(upload)
     files = find_take_files(inside)
     top_names = dict.fromkeys(name.partition("/")[0] for name in names)
+    if files.video is not None and files.video.name in top_names:
+        top_names = dict.fromkeys([files.video.name, *top_names])
     upload_place = place_upload(inside, root, name_of_upload(top_names))
     new_paths = {
         name: upload_place.folder / path.relative_to(inside)

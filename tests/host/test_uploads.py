@@ -118,7 +118,7 @@ def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
 
 def test_a_second_video_that_turns_is_asked_about(client, folder):
     room = ROOT / "sample" / "calm_room"
-    files = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
+    files = {"head.mp4": "ego_ground_truth.mp4", "kitchen.mp4": "exo.mp4"}
     status, reply = send(client, {name: (room / file).read_bytes() for name, file in files.items()})
     assert status == 200 and reply["video"] == "egox/kitchen/kitchen.mp4" and not reply["unused"]
     send(client, {"exo.mp4": (room / "exo.mp4").read_bytes()})
