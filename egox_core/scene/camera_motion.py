@@ -75,8 +75,7 @@ def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
 ) -> BackgroundMotion | None:
-    """Find the farthest that the background has gone since frame 0, None if it stood, or nobody
-    knows.
+    """Find the farthest that the background has gone since frame 0, None if it stood or is unknown.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of
     them share is the camera's. Pixels None: in many looks, the first of them at that frame,
