@@ -170,9 +170,9 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     assert "Missing even for the ego prior alone" in toast and "is made" not in toast
     dismiss(page)
     press_run(page)
-    assert "qwen" not in toast_of(page, "Missing even for the ego prior alone"), (
-        "the prior comes first"
-    )
+    toast = toast_of(page, "Missing even for the ego prior alone")
+    assert "qwen" not in toast, "the prior comes first"
+    assert "The ego video needs more (6 files, 33 GB in all), which Run lists once" in toast
 
 
 def place_the_head(page: PageUnderTest) -> None:

@@ -105,7 +105,7 @@ function tell(isPart, faults, prompt) {
   const before = faults.filter(([id]) => needed.has(id));
   const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
-  const lines = [...own, ...missing(before.length ? before : faults, before.length > 0, isPart)];
+  const lines = [...own, ...missing(before.length ? before : faults, faults, before.length > 0, isPart)];
   noteOnlyFiles(!own.length);
   return lines.length ? toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), Infinity) : null;
 }
@@ -142,13 +142,9 @@ function inShort(reason, title) {
 
 const isWeights = (info) => String(info?.received_value).endsWith(".safetensors");
 
-function missing(faults, forPrior, priorMade) {
-  const errors = faults.flatMap(([, { errors }]) => errors);
-  const lacking = errors.filter(({ type, extra_info: info }) => type === "value_not_in_list" && isWeights(info));
-  const files = [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
+function missing(faults, all, forPrior, priorMade) {
+  const files = filesOf(faults);
   if (!files.length) return [];
-  const known = (name) => Object.entries(FILES).find(([stem]) => name.startsWith(stem))?.[1] ?? [0];
-  const sizeOf = (name) => known(name)[0];
   files.sort((a, b) => sizeOf(b) - sizeOf(a));
   const lineOf = (name) => {
     const [size, folder, source] = known(name);
@@ -156,7 +152,22 @@ function missing(faults, forPrior, priorMade) {
     return `\n${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(" ()", "");
   };
   const say = sayerOf("previews");
-  const all = { count: files.length, size: files.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0) };
-  const names = (files.length > 1 ? say("inAll", all) : "") + files.map(lineOf).join("");
-  return [say(forPrior ? "missingForPrior" : "missing", { names }), ...(priorMade ? [say("priorMade")] : [])];
+  const totals = (names) => ({ count: names.length, size: names.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0) });
+  const names = (files.length > 1 ? say("inAll", totals(files)) : "") + files.map(lineOf).join("");
+  const others = filesOf(all).filter((name) => !files.includes(name));
+  return [
+    say(forPrior ? "missingForPrior" : "missing", { names }),
+    ...(others.length ? [say("missingAfterPrior", { names: say("inAll", totals(others)) })] : []),
+    ...(priorMade ? [say("priorMade")] : []),
+  ];
+}
+
+const known = (name) => Object.entries(FILES).find(([stem]) => name.startsWith(stem))?.[1] ?? [0];
+const sizeOf = (name) => known(name)[0];
+
+// The weights that faults name as not there.
+function filesOf(faults) {
+  const errors = faults.flatMap(([, { errors }]) => errors);
+  const lacking = errors.filter(({ type, extra_info: info }) => type === "value_not_in_list" && isWeights(info));
+  return [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
 }
