@@ -154,6 +154,13 @@ class PageUnderTest(ComfyPage):
             self.page.wait_for_timeout(200)
         raise PageError(f"{kind} gave the page no result within 600 s")
 
+    def lasting(self, script: str, timeout: float = 10.0) -> list[Any]:
+        """Evaluate a script that lists faults until it lists none, and return those that stay."""
+        end = time.monotonic() + timeout
+        while (faults := self.evaluate(script)) and time.monotonic() < end:
+            self.page.wait_for_timeout(200)
+        return faults
+
     def on_page(
         self, bounds: tuple[float, float, float, float], margin: float = 12.0
     ) -> dict[str, float]:

@@ -160,7 +160,7 @@ def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
     assert "wan2.1_i2v_480p_14B" in toast and "wan_2.1_vae" in toast and "6 files, 29 GB" in toast
     assert toast.count("https://huggingface.co/") == toast.count("models/") == 6
     assert "The ego prior is made without them" in toast
-    assert not page.evaluate(MARKED), "no row is wrong"
+    assert not page.lasting(MARKED), "no row is wrong"
     dismiss(page)
     open_small(page, shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()

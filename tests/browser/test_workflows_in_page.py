@@ -121,7 +121,7 @@ def test_every_graph_loads_and_its_api_form_is_the_pages_own(
         assert heard(page.to_prompt()) == heard(read_prompt(name)), name
         if is_pinned_host:
             faults += [(name, link) for link in page.evaluate(_BEHIND)]
-            faults += [(name, text) for text in page.evaluate(_CUT)]
+            faults += [(name, text) for text in page.lasting(_CUT)]
             faults += [
                 (name, title, rows)
                 for title, is_subgraph, rows in page.evaluate(_ROWS)

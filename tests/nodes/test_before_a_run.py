@@ -56,7 +56,7 @@ def test_the_best_take_comes_first(pack):
 
 
 def test_a_ranked_take_says_whose_k_it_has(pack, comfy_host, repo_root):
-    take = comfy_host.input / "other"
+    take = comfy_host.input / "ranked_take"
     shutil.copytree(repo_root / "sample" / "calm_room", take)
     meta = read_json(take / META)
     narrow = [[500.0, 0, 223.5], [0, 500.0, 223.5], [0, 0, 1]]
@@ -65,8 +65,8 @@ def test_a_ranked_take_says_whose_k_it_has(pack, comfy_host, repo_root):
     with np.load(take / DEPTH) as depth:
         k = np.array(meta["camera_intrinsics"]) * [[1.2, 1, 1], [1, 1.2, 1], [1, 1, 1]]
         np.savez(take / DEPTH, **dict(depth), K=k)
-    report = node(pack, "exo_cameras", "EgoXRankExoCameras").execute("other").args[2]
-    assert "other: " in report and "are of another camera than aria_released" in report
+    report = node(pack, "exo_cameras", "EgoXRankExoCameras").execute("ranked_take").args[2]
+    assert "ranked_take: " in report and "are of another camera than aria_released" in report
     assert "K of depth.npz differs by 20 %, the meta file's is used" in report
 
 
