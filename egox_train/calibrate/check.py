@@ -26,7 +26,7 @@ from .view_fit import fit_view
 from .view_motion import compare_turns, picture_turns
 
 MOST_TURNS, MOST_VIEWS = 900, 49
-"""Frames whose turns are compared; frames that make the scene."""
+"""Frames whose turns are compared, and frames that make the scene."""
 
 
 def check_set(root: Path, write: bool = False, progress: Progress = no_progress) -> tuple[Row, ...]:

@@ -20,8 +20,8 @@ GOPRO_K = 1237.0
 ARIA_FOCAL = 610.3 / 1408  # 0.5 % between two pairs of glasses
 
 Free = Literal["lens", "focal length", "nothing"]
-"""What pictures may change: of a kind of lens all, of a camera's name the focal length at the end, of
-a file nothing, because somebody calibrated it."""
+"""Freedom of a lens in the fit to pictures: all for a kind of lens, the focal length at the end for
+a camera's name, nothing for a file, because somebody calibrated it."""
 
 
 def lens_of(choice: str, width: int, height: int) -> tuple[CameraModel, Free]:

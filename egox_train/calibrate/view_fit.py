@@ -1,4 +1,4 @@
-"""Whether an ego video shows what the scene of exo's pictures and depth shows from the stated path."""
+"""Fit of an ego video to what the scene of exo's pictures and depth shows from the stated path."""
 
 import math
 from dataclasses import replace
@@ -22,7 +22,7 @@ from .frames import poses_at, sensor_poses
 DRAWN_VIEWS = 9
 """Frames of the scene that are drawn."""
 LIKE_SCENE, BETTER = 0.65, 0.15
-"""Correlation of an ego video with its scene; a mirrored one must be better by so much."""
+"""Correlation of an ego video with its scene, and how much better a mirrored one must be."""
 PATCHES = 60
 """Parts of a picture whose likeness counts as independent."""
 

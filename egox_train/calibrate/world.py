@@ -28,7 +28,7 @@ from .structure import Structure
 from .written import still_depth
 
 LEAST_PARALLAX = 0.01
-"""0.6 degrees; points are seen to 0.2."""
+"""0.6 degrees, where points are seen to 0.2."""
 DEPTH_SD = 0.03  # share, of a network's metric depth as a whole
 OFTEN = 4  # pictures that show a point, for it to tell the floor
 

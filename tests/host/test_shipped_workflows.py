@@ -39,7 +39,7 @@ WITHOUT_TEXT = (
 )
 TITLE = 30  # of a node, above its place
 BARS, SMALL_PAGE = (64, 90), (1024, 768)
-"""What the page's bars cover of its left and top, and the page that shows the notes whole, in px."""
+"""Margins that the page's bars cover at its left and top, and the page that shows the notes whole, in px."""
 FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
 
 
