@@ -211,9 +211,9 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
         alone_note = ""
         if at[0] <= used_numbers.min() and end >= used_numbers.max():
             alone_note = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
-        for n in range(2, int(total / max(end, 2)) + 2):
+        for n in range(2, math.ceil(total / max(end, 1))):  # more would run over the end
             lost_count = math.ceil(total / n) - 1 - end
-            if lost_count == 0 or (lost_count > 0 and not in_use):
+            if lost_count == 0 or not in_use:
                 words, setting = f"{base_words}, and one in {n} has a pose", f"every_nth {sign}{n}"
                 yield Reading(
                     words, at * n, lost_count + at[0], lost_count == 0, setting, alone_note, True
