@@ -1,5 +1,5 @@
-"""Quality of a generated ego video: one file per family of metrics, an evaluation over a manifest,
-its report.
+"""Measure the quality of generated ego videos: one module per family of metrics, an evaluation over
+a manifest, and its report.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or
 a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,

@@ -1,4 +1,5 @@
-"""All objects of a picture, as sam2's automatic mask generator finds them, by transformers' SAM 2.
+"""Find masks of all objects in a picture with transformers' SAM 2, as sam2's automatic mask
+generator does.
 
 sam2 removes small holes and islands on the small logits, in a CUDA extension alone, and transformers
 leaves them; here OpenCV's components do the same anywhere."""
@@ -27,7 +28,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class AutoMasks:
-    """The image model in a folder of SAM 2.
+    """SAM 2 image model that finds a mask for every object of a picture.
 
     Raises:
         EgoXInputError: transformers or torchvision missing or too old, no such folder.
@@ -48,7 +49,7 @@ class AutoMasks:
         self,
         picture: Tensor,  # [H, W, 3] float 0...1
     ) -> np.ndarray:  # [N, H, W] bool
-        """Find one mask for each object, the surest first."""
+        """Find one mask for each object of a picture, sorted by the predicted quality."""
         masks, scores = zip(*self._asked(picture), strict=True)
         masks, scores = torch.cat(masks), torch.cat(scores)
         if not len(masks):
@@ -59,7 +60,8 @@ class AutoMasks:
         return masks[order[(sides >= SMALLEST_BOX_PX).all(dim=1)]].numpy()
 
     def _asked(self, picture: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield good masks [n, H, W] bool and their predicted IoUs [n], for each batch of points."""
+        """Predict masks [n, H, W] bool and their predicted IoUs [n] for one batch of grid points
+        after another."""
         size = (picture.shape[0], picture.shape[1])
         embeddings = self.model.get_image_embeddings(self._pixels(picture))
         steps = (torch.arange(POINTS) + 0.5) / POINTS * self.side_px
@@ -81,7 +83,7 @@ class AutoMasks:
             yield masks[not_empty], scores[scores > LEAST_IOU][steady][not_empty]
 
     def _pixels(self, picture: Tensor) -> Tensor:  # [1, 3, side, side]
-        """Squeeze the picture to the model's square, as sam2 does it."""
+        """Resize a picture to the square input of SAM 2, as sam2 does."""
         pixels = torch.nn.functional.interpolate(
             picture.movedim(-1, 0)[None],
             (self.side_px, self.side_px),
@@ -96,7 +98,8 @@ class AutoMasks:
 def stability(
     logits: Tensor,  # [N, H, W]
 ) -> Tensor:  # [N] 0...1
-    """Measure how much the masks at an offset above and below overlap, 0 of an empty one."""
+    """Compute the stability of masks: the IoU between the mask at a higher and at a lower threshold
+    of its logits, 0 for an empty mask."""
     inner, outer = ((logits > edge).flatten(1).sum(dim=1) for edge in (OFFSET, -OFFSET))
     return inner / outer.clamp(min=1)
 
@@ -104,7 +107,7 @@ def stability(
 def without_small_regions(
     logits: Tensor,  # [N, h, w] float32
 ) -> Tensor:  # [N, h, w]
-    """Fill holes and remove islands of at most SMALL_REGION px, with neighbours in 8 directions.
+    """Fill holes and remove islands of at most SMALL_REGION pixels (8-connected) in mask logits.
 
     A pixel of an island that touches no hole is judged by the logits as they came, like sam2's.
     """

@@ -1,4 +1,4 @@
-"""Baselines without any model: each a video of the ego size, to compare the generated one with."""
+"""Make baseline videos without any model, to compare with the generated ego video."""
 
 from collections.abc import Callable, Mapping
 
@@ -23,7 +23,7 @@ def prior_alone(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Take the prior as it is, with black holes."""
+    """Use the ego prior as the baseline video, with its holes in black."""
     return prior * coverage[..., None]
 
 
@@ -32,8 +32,7 @@ def prior_telea(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Fill the prior's holes frame by frame by inpainting, where a frame without coverage stays
-    black.
+    """Fill the holes of the ego prior by Telea inpainting, frame by frame.
 
     Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
     it."""
@@ -52,7 +51,7 @@ def exo_resized(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Squeeze the exo picture to the ego size."""
+    """Resize the exo video to the ego video's size, without keeping its proportions."""
     height, width = prior.shape[1:3]
     return torch.from_numpy(
         np.stack([resize_picture(f, width, height) for f in exo.float().cpu().numpy()])
@@ -64,7 +63,7 @@ def exo_mean_colour(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Paint every pixel in the mean colour of the whole exo clip."""
+    """Fill the baseline video with the mean colour of the exo video."""
     return exo.float().mean(dim=(0, 1, 2)).expand_as(prior).contiguous()
 
 
@@ -73,7 +72,8 @@ def shrink(
     prior: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor,  # [T, H, W] bool
 ) -> Tensor:  # [T, H, W, 3] float 0...1
-    """Mix 0.6 prior + 0.4 exo mean colour where covered, and use the exo mean colour in the holes."""
+    """Blend 60 % of the ego prior with 40 % of the exo video's mean colour, and fill the prior's
+    holes with that colour."""
     mean = exo_mean_colour(exo, prior, coverage)
     return torch.where(coverage[..., None], SHRINK * prior + (1 - SHRINK) * mean, mean)
 

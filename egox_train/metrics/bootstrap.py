@@ -1,5 +1,5 @@
-"""Means with bootstrap confidence intervals, and tests of paired differences. Whole takes are drawn:
-clips of one take are not independent."""
+"""Compute means with bootstrap confidence intervals and tests of paired differences. Takes are
+resampled as a whole, because clips of one take are not independent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ FEWEST_TAKES = 5
 
 @frozen
 class Estimate:
-    """A mean over clips and its percentile interval."""
+    """Mean of a metric over clips, with its bootstrap percentile interval."""
 
     mean: float
     low: float
@@ -27,7 +27,8 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | None:
-    """Average ``values`` with the 95 % interval from drawing takes with replacement.
+    """Compute the mean of ``values`` over clips and its 95 % bootstrap interval, with takes
+    resampled with replacement.
 
     None without values.
 
@@ -55,8 +56,8 @@ def paired_difference(
     b: Mapping[str, float | None],
     take_of: Mapping[str, str],
 ) -> tuple[Estimate | None, float | None]:
-    """Average a - b over the clips that have both, with its interval, and compute Wilcoxon's
-    two-sided p, for which the mean over each take's clips counts once.
+    """Compute the mean of a - b over the clips that have both values, its bootstrap interval, and
+    the two-sided p of Wilcoxon's test over the takes' means.
 
     None where there are no clips; no p with fewer takes than a test needs.
     """
@@ -73,8 +74,8 @@ def paired_difference(
 
 
 def holm(values: Mapping[Any, float]) -> dict[Any, float]:
-    """Adjust p of each of many comparisons by Holm's method: under .05 none is wrong at that level,
-    however many."""
+    """Adjust the p values of several comparisons by Holm's method, which bounds the probability of
+    any false positive."""
     adjusted, highest = {}, 0.0
     for rank, key in enumerate(sorted(values, key=lambda k: values[k])):
         highest = max(highest, min(1.0, (len(values) - rank) * values[key]))

@@ -1,4 +1,4 @@
-"""The videos of one row, read and checked against what the manifest says of the clip."""
+"""Read the videos of one evaluated clip, and check them against the manifest."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ FPS_TOLERANCE = 0.01
 
 @frozen
 class ClipFiles:
-    """Paths of a row's files."""
+    """Paths of the files that one clip is evaluated from."""
 
     record: ClipRecord
     folder: Path
@@ -35,17 +35,18 @@ class ClipFiles:
 
     @property
     def truth(self) -> Path:
-        """The true ego video: of a clip's folder, or beside others under the clip's name."""
+        """Path of the true ego video, in the clip's folder or as a file named by the clip."""
         true_video = self.folder / f"{self.record.clip}.mp4"
         return true_video if true_video.is_file() else self.folder / TRUTH
 
     @property
     def has_scene(self) -> bool:
-        """True where depth and poses are there, from which the path is rendered."""
+        """True if the clip's folder has depth and poses, from which the camera path can be
+        rendered."""
         return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
 
     def used(self, with_exo: bool, with_prior: bool) -> list[Path]:
-        """List all files that the row follows from."""
+        """List the files that the metrics of this clip depend on."""
         if not with_prior:
             more = [p for p in (self.folder / EXO, self.masks) if p is not None and p.is_file()]
             return [self.truth, *(file for _, file in self.videos), *more]
@@ -59,7 +60,8 @@ class ClipFiles:
 def clip_files(
     root: Path, record: ClipRecord, videos: tuple[tuple[str, Path], ...], masks: Path | None
 ) -> ClipFiles:
-    """Find the files of a clip in folders: ``videos`` hold <clip>.mp4, ``masks`` holds <clip>.npz.
+    """Find the files of a clip: <clip>.mp4 in each folder of ``videos``, and <clip>.npz in
+    ``masks``.
 
     Raises:
         EgoXInputError: a name or folder that leads elsewhere, no ground truth.
@@ -90,7 +92,7 @@ def clip_files(
 
 
 def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 3] float32 0...1
-    """Read all frames of a video that must fit the clip's ego size, length and rate.
+    """Read all frames of an ego video, whose size, length and frame rate must be those of the clip.
 
     Raises:
         EgoXInputError: missing, corrupt, of another size, length or rate.
@@ -116,7 +118,7 @@ def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 
 
 
 def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1
-    """Read the exo frames.
+    """Read the frames of a clip's exo video.
 
     Raises:
         EgoXInputError: missing, corrupt, too short.
@@ -126,13 +128,14 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
 
 
 def _frames(file: Path, info: VideoInfo, count: int) -> Tensor:
-    """Read the first ``count`` frames, which need not be the 4n+1 of a clip for the model."""
+    """Read the first ``count`` frames of a video, where ``count`` need not be 4n + 1."""
     pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
     return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
 def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
-    """Load scene and path of a clip, None where its folder has no depth or no poses.
+    """Load the scene and the ego camera path of a clip, or None if its folder has no depth or no
+    poses.
 
     Raises:
         EgoXInputError: files that can't be read, or that don't fit each other.
@@ -155,7 +158,7 @@ def read_coverage(
     folder: Path,
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> tuple[Tensor, str]:  # [T, H, W] bool
-    """Read the coverage and name its source.
+    """Read the coverage mask of a prior, and say which file or rule it comes from.
 
     The source is "renderer", or "picture" where there is no such file.
 
@@ -178,5 +181,5 @@ def read_coverage(
 
 
 def content_hash(files: list[Path]) -> list[str]:
-    """Compute the sha256 of each file, "" for one that is not there."""
+    """Compute the SHA-256 of each file, with "" for a missing file."""
     return [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for f in files]

@@ -1,4 +1,4 @@
-"""The clips that ``evaluate`` and ``masks`` go through: of a manifest, or of a folder of videos."""
+"""List the clips that ``evaluate`` and ``masks`` process, from a manifest or a folder of videos."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,8 @@ from .table1 import SPLITS
 def clips_of(
     source: Path, split: str, protocol: ProtocolName | None
 ) -> tuple[list[ClipRecord], Path, list[ClipRecord]]:
-    """List all clips, the folder that theirs lie in, and the clips of ``split``.
+    """List all clips of a manifest or folder, the folder that contains them, and the clips of the
+    chosen ``split``.
 
     Args:
         source: a manifest. A protocol that needs nothing else takes a folder, too: of takes (each
@@ -48,7 +49,8 @@ def clips_of(
 
 
 def _record(clip: str, folder: str) -> ClipRecord:
-    """Describe a clip of which nothing is known but its videos, and its take by its name."""
+    """Build a clip record for a folder that has only videos, with the take derived from the clip's
+    name."""
     return ClipRecord(
         clip=clip,
         take=take_of_clip(clip),
@@ -74,6 +76,7 @@ def _record(clip: str, folder: str) -> ClipRecord:
 
 
 def take_of_clip(clip: str) -> str:
-    """Find the take in a name <take>_<first frame>_<last frame>, or take the whole name."""
+    """Derive a take's name from the clip name <take>_<first frame>_<last frame>, or use the whole
+    clip name."""
     match = re.fullmatch(r"(.+)_\d+_\d+", clip)
     return clip if match is None else match[1]

@@ -1,5 +1,5 @@
-"""All metrics of one clip: one picklable job in, one row out, kept on disk so that a restart goes
-on from there."""
+"""Compute all metrics of one clip as a picklable job, and store them in a file, so that a restarted
+evaluation continues."""
 
 import contextlib
 import hashlib
@@ -54,7 +54,7 @@ SETS = {metric.key for metric in of_family("set")}
 
 @frozen
 class RowJob:
-    """One clip to evaluate."""
+    """Picklable job that evaluates one clip."""
 
     root: Path  # the manifest's folder
     record: ClipRecord
@@ -67,7 +67,8 @@ class RowJob:
 
 
 def make_row(job: RowJob, device: str = "cpu") -> tuple[dict[str, Any], bool] | str:
-    """Make the clip's row (``clip``, ``take``, ``metrics`` by method) as :func:`made_once` does.
+    """Compute or load the metrics of one clip as a row with ``clip``, ``take`` and ``metrics`` by
+    method. The result is that of :func:`made_once`.
 
     Args:
         device: of the networks.
@@ -105,7 +106,7 @@ def _written(job: RowJob, files: ClipFiles, key: str, device: str) -> dict[str, 
 
 @lru_cache(maxsize=len(WEIGHTS))
 def network(name: str, file: Path, device: str) -> Callable[..., Any]:
-    """Load the network of columns.WEIGHTS from its file or folder, once a process.
+    """Load a network of columns.WEIGHTS from its file or folder, once per process.
 
     Raises:
         EgoXInputError: the file missing or of another model, a package missing.
@@ -126,12 +127,14 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
 
 
 def features_key(column: str, video: str) -> str:
-    """Name of what a column of whole sets compares of a video."""
+    """Build the key of a video's features in a clip's .npz file, for metrics that compare sets of
+    videos such as FVD."""
     return f"{column} of {video}"
 
 
 def features_file(rows: Path, clip: str) -> Path:
-    """Name the file beside a row with what columns of whole sets compare of its videos."""
+    """Build the path of the .npz file with a clip's video features, for metrics that compare sets
+    of videos such as FVD."""
     return rows / f"{clip}.npz"
 
 

@@ -1,5 +1,5 @@
-"""Every metric as data: its name, its unit, which way is better, what it needs, and the tables it
-stands in.
+"""Define every metric as data: its name, unit, direction (higher or lower is better), inputs, and
+the tables that show it.
 
 The order here is that of the tables; the first three families stand as in the paper's Table 1.
 """
@@ -63,7 +63,7 @@ WEIGHTS: Mapping[str, str] = {
 
 @frozen
 class Metric:
-    """One column."""
+    """Definition of one metric, which is a column of the report."""
 
     key: str
     label: str
@@ -76,7 +76,7 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """The label with an arrow."""
+        """Label of the metric with an arrow that points to better values."""
         return self.label + {"higher": " ↑", "lower": " ↓", "neither": ""}[self.better]
 
 
@@ -275,10 +275,10 @@ PER_CLIP = tuple(m for m in METRICS if m.family != "set")
 
 
 def of_family(*families: Family) -> Sequence[Metric]:
-    """List the metrics of these families, in table order."""
+    """List the metrics that belong to the given families, in the order of the tables."""
     return [m for m in METRICS if m.family in families]
 
 
 def of_table(table: Table) -> Sequence[Metric]:
-    """List the metrics of one table, in its order."""
+    """List the metrics that one table of the report shows, in its order."""
     return [m for m in METRICS if table in m.tables]

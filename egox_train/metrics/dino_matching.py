@@ -1,4 +1,4 @@
-"""Matches objects of the generated video to those of the true one by what they look like: DINOv2
+"""Match objects of the generated video to objects of the true one by the similarity of their DINO
 features."""
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ FRAMES = 8
 
 
 class DinoFeatures:
-    """Patch features of DINOv3, which the paper matches by, or DINOv2, from a transformers folder.
+    """Patch features from DINOv3 (used in the paper) or DINOv2, loaded from a transformers folder.
 
     Raises:
         EgoXInputError: transformers missing or without that model, no such folder.
@@ -58,7 +58,7 @@ class DinoFeatures:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T, h, w, d]
-        """Compute features of the patches of each frame."""
+        """Compute DINO features for the patches of each frame."""
         patch = self.model.config.patch_size
         height, width = frames.shape[1:3]
         scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
@@ -74,7 +74,7 @@ class DinoFeatures:
 
 
 class CropLooks:
-    """Describes crops by DINOv3: the mean of their patches before the last LayerNorm.
+    """Features of image crops from DINOv3: the mean over the patches before the last LayerNorm.
 
     Raises:
         EgoXInputError: transformers missing or without DINOv3, no such folder.
@@ -97,7 +97,7 @@ class CropLooks:
         self,
         crops: Sequence[Tensor],  # [h, w, 3] float 0...1
     ) -> Tensor:  # [N, d] of length 1
-        """Compute one direction for each crop."""
+        """Compute one unit feature vector for each image crop."""
         before_norm: list[Tensor] = []
         hook = self.model.norm.register_forward_pre_hook(
             lambda module, inputs: before_norm.append(inputs[0][:, self.others :].mean(dim=1).cpu())
@@ -120,7 +120,8 @@ def looks(
     masks: np.ndarray,  # [N, T, H, W] bool
     features: Tensor,  # [T, h, w, d] of patches
 ) -> np.ndarray:  # [N, d] float64
-    """Average the features of each object's patches over all frames to a unit vector.
+    """Compute a unit feature vector for each object: the mean of its patches' DINO features over
+    all frames.
 
     It is zero where an object has no patch.
 
@@ -145,7 +146,7 @@ def match_by_looks(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     dino: Callable[[Tensor], Tensor],  # DinoFeatures
 ) -> ObjectMasks:
-    """Match the true objects with the generated masks that look most like each.
+    """Match each true object to the generated mask whose DINO features are the most similar.
 
     The assignment has the greatest sum of cosines. True objects that are left over get empty
     masks. Generated ones that are left over are dropped.

@@ -1,4 +1,5 @@
-"""Evaluates a folder of generated ego videos over a manifest: rows, report, contact sheet."""
+"""Evaluate a folder of generated ego videos against a manifest: metrics per clip, a report, and a
+contact sheet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "r
 
 @frozen
 class EvaluateOutcome:
-    """Result of a call."""
+    """Result of evaluating a folder of generated ego videos."""
 
     report: dict[str, Any]  # empty of a part, whose rows a call for the whole takes up
     clips: int
@@ -64,7 +65,7 @@ def evaluate(
     *,
     progress: Progress = no_progress,
 ) -> EvaluateOutcome | RunSums:
-    """Evaluate ``generated``/<clip>.mp4 of every clip.
+    """Evaluate the generated ego video ``generated``/<clip>.mp4 of every clip in a manifest.
 
     Writes report.json, report.md and contact_sheet.png to ``out``.
 
@@ -153,7 +154,8 @@ def evaluate(
 
 
 def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
-    """Choose the middle frames of a clip, the ego ones pixel by pixel, exo scaled to their height."""
+    """Build a contact sheet row from the middle frames of a clip's exo video, prior, generated and
+    true ego video."""
     folder = root / record.folder
     files = (folder / EXO, folder / PRIOR, generated / f"{record.clip}.mp4", folder / TRUTH)
     return SheetRow(
@@ -163,7 +165,7 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
 
 
 def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
-    """Give the videos of further seeds names of their own."""
+    """Number the names of video folders that belong to one method, one folder per seed."""
     names = [name for name, _ in videos]
     return tuple(
         (seed_name(name, 1 + names[:place].count(name)), folder)
@@ -174,7 +176,7 @@ def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...
 def _groups(
     everyone: Sequence[ClipRecord], records: Sequence[ClipRecord], split_of: Mapping[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Group the clips by kind of group and name, where there are several.
+    """Group the clips by split, by scene and by task, without kinds that have a single group.
 
     Clips whose group isn't known are left out.
     """
@@ -197,7 +199,8 @@ def _groups(
 
 
 def _check_weights(options: EvaluateOptions, protocol: Protocol) -> None:
-    """Refuse weights that no column of the protocol uses, and masks that it can't match."""
+    """Refuse weights that no metric of the protocol uses, and object masks that the protocol can't
+    match."""
     if protocol.with_prior:
         return
     keys = {metric.key for metric in protocol.columns}
@@ -231,7 +234,8 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
 
 
 def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
-    """List the options for the report, without paths, which mean nothing elsewhere."""
+    """List the evaluation options for the report, without file paths, which have no meaning on
+    other machines."""
     return {
         "split": options.split or "all",
         **({"clips": run.clips} if run.clips else {}),
@@ -250,7 +254,8 @@ def _features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, n
 def _set_distances(
     clip_arrays: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
 ) -> dict[str, dict[str, float]]:
-    """Compute the distances of sets by column and method whose videos were given.
+    """Compute distances between sets of videos (such as FVD), by metric and method, for the methods
+    whose videos were given.
 
     The baselines' would take as long again for each.
     """

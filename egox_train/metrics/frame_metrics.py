@@ -1,4 +1,4 @@
-"""All weight-free metrics of one video against the true one."""
+"""Compute all metrics between one video and the true one that need no network weights."""
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ def frame_metrics(
     coverage: Tensor | None = None,  # [T, H, W] bool, of the prior
     seen: Tensor | None = None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Values:
-    """Compute all weight-free metrics of one video against the true one.
+    """Compute all metrics between a generated and a true video that need no network weights.
 
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.

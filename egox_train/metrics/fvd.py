@@ -1,5 +1,5 @@
-"""Fréchet video distance between two sets of videos, over cd-fvd's I3D or VideoMAE with weights
-from a file."""
+"""Compute the Fréchet distance between two sets of videos, over features of cd-fvd's I3D or
+VideoMAE."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +22,8 @@ SMALLEST = 9
 
 
 class VideoFeatures:
-    """I3D's 400 logits of a video, with cd-fvd's network and preparation (224 px, bilinear,
-    -1...1).
+    """Video features from I3D: 400 logits, with cd-fvd's network and preprocessing (224 px,
+    bilinear, -1 to 1).
 
     Raises:
         EgoXInputError: cd-fvd missing, the file missing or of another model.
@@ -50,7 +50,7 @@ class VideoFeatures:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> np.ndarray:  # [400] float32
-        """Compute the features of one video.
+        """Compute the I3D features of one video.
 
         Raises:
             EgoXInputError: fewer than 9 frames.
@@ -61,8 +61,8 @@ class VideoFeatures:
 
 
 class MotionFeatures:
-    """VideoMAE v2's 1,408 features of a video (Ge and others 2024), with cd-fvd's network and
-    preparation (16 frames of 224 px, 0...1).
+    """Video features from VideoMAE v2: 1,408 numbers (Ge and others 2024), with cd-fvd's network
+    and preprocessing (16 frames of 224 px, 0 to 1).
 
     Raises:
         EgoXInputError: cd-fvd missing, the file missing or of another model.
@@ -99,7 +99,7 @@ class MotionFeatures:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> np.ndarray:  # [1408] float32
-        """Compute the features of one video.
+        """Compute the VideoMAE features of one video.
 
         Raises:
             EgoXInputError: fewer than 16 frames.
@@ -126,13 +126,14 @@ def _check_length(what: str, frames: Tensor, fewest: int, option: str) -> None:
 
 
 def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
-    """Pick frames spread over a video, as 8-bit values like those of a file."""
+    """Select frames evenly spread over a video, rounded to 8-bit levels."""
     picked = frames[sample_frames(len(frames), FRAMES)]
     return (picked.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
-    """Compute |mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) of two sets of features [n][d].
+    """Compute the Fréchet distance |mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) between two
+    sets of features [n][d].
 
     Covariances divide by n, as cd-fvd's. With fewer videos than features they are singular, and
     the value depends on their number: only sets of the same size compare.

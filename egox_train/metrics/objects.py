@@ -1,5 +1,5 @@
-"""Object metrics from given masks, by the definitions of the Ego-Exo4D relation benchmark
-(correspondence), in the evaluated picture's own pixels."""
+"""Compute object metrics from given masks, by the definitions of Ego-Exo4D's relation benchmark
+(correspondence), in pixels of the evaluated picture."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,8 @@ def object_rows(
     masks: ObjectMasks,
     truth: Tensor,  # [T, H, W, 3]
 ) -> dict[str, float | None]:
-    """Average over all frames and objects with a true mask, None where there is nothing to average.
+    """Average the object metrics over all frames and objects that have a true mask, None where
+    there is nothing to average.
 
     An object without a mask in the generated video counts as missing: IoU and contour accuracy are
     0 for it by their definitions, and it has no location, so it is left out of the location error
@@ -49,7 +50,7 @@ def check_sizes(
     masks: ObjectMasks,
     truth: Tensor,  # [T, H, W, 3]
 ) -> None:
-    """Refuse masks that aren't of this video. Raises EgoXInputError."""
+    """Check that object masks have the size and length of their video. Raises EgoXInputError."""
     if masks.truth.shape[1:] != tuple(truth.shape[:3]):
         raise EgoXInputError(
             "object masks",
@@ -60,13 +61,14 @@ def check_sizes(
 
 
 def iou(true: np.ndarray, guess: np.ndarray) -> float:
-    """Compute intersection over union of two [H, W] bool, 1 where both are empty."""
+    """Compute the intersection over union of two masks [H, W] bool, 1 if both are empty."""
     union = np.count_nonzero(true | guess)
     return 1.0 if not union else np.count_nonzero(true & guess) / union
 
 
 def location_error_px(true: np.ndarray, guess: np.ndarray) -> float:
-    """Measure how far apart the mean points of the largest outlines lie, px.
+    """Measure the distance in px between two masks' positions, each the mean point of the mask's
+    largest outline.
 
     Both masks must hold something.
     """
@@ -79,7 +81,8 @@ def _outline_mean(mask: np.ndarray) -> np.ndarray:
 
 
 def contour_accuracy(true: np.ndarray, guess: np.ndarray) -> float:
-    """Compute the F-measure of boundary pixels within the bound of the other mask's.
+    """Compute the F-measure between the boundaries of two masks, with a tolerance that depends on
+    the picture's size.
 
     1 where both have none.
     """
@@ -89,7 +92,8 @@ def contour_accuracy(true: np.ndarray, guess: np.ndarray) -> float:
 
 
 def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
-    """Compute the F-measure of boundary pixels that have one of the other within ``radius`` px.
+    """Compute the F-measure between two boundaries, where a pixel matches if the other boundary is
+    within ``radius`` px.
 
     Both are [H, W] bool. 1 where neither has any.
     """
@@ -103,8 +107,8 @@ def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """Mark pixels [H, W] bool that differ from the one to the right, below, or right below (as
-    DAVIS)."""
+    """Mark the boundary of a mask as [H, W] bool: pixels that differ from the right, lower or lower
+    right neighbour (as DAVIS does)."""
     grown = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
     pixel, right, below, across = grown[:-1, :-1], grown[:-1, 1:], grown[1:, :-1], grown[1:, 1:]
     return (pixel != right) | (pixel != below) | (pixel != across)

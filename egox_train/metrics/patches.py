@@ -1,4 +1,5 @@
-"""Structure of the true picture that a generated one keeps, whatever its brightness and contrast."""
+"""Measure how much of the true picture's structure a generated one reproduces, regardless of
+brightness and contrast."""
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ def patch_zncc(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float | None:
-    """Average the correlation of luma over squares of :data:`PATCH` px from the top left on.
+    """Average the correlation of luma between two videos over square patches of :data:`PATCH` px.
 
     A smaller picture is one square.
 

@@ -1,4 +1,4 @@
-"""Measure LPIPS and CLIP-I with weights from a path that is given, since nothing is downloaded."""
+"""Measure the perceptual metrics LPIPS and CLIP-I with weights from local files."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ LPIPS_SMALLEST = 63
 
 
 class Lpips:
-    """LPIPS (AlexNet) of frame pairs: linear layers from torchmetrics, the network from a file.
+    """LPIPS (AlexNet) between frames, with linear layers from torchmetrics and AlexNet from a file.
 
     Raises:
         EgoXInputError: torchmetrics or torchvision missing, the file missing or of another model.
@@ -56,7 +56,7 @@ class Lpips:
         truth: Tensor,  # [T, H, W, 3] float 0...1
         spatial: bool = False,
     ) -> Tensor:  # [T]; spatial: [T, H, W]
-        """Measure the distance of each frame, or around each pixel, 0 for equal ones.
+        """Compute the LPIPS distance of each pair of frames, or of each pixel, 0 for equal frames.
 
         Raises:
             EgoXInputError: see image.check_pair; pictures under 63 px.
@@ -77,7 +77,7 @@ class Lpips:
 
 
 class ClipImage:
-    """CLIP-I: the cosine between CLIP's image embeddings of a generated and a true frame.
+    """CLIP-I, the cosine similarity between CLIP image embeddings of a generated and a true frame.
 
     Raises:
         EgoXInputError: transformers missing, no CLIP folder.
@@ -99,7 +99,7 @@ class ClipImage:
         generated: Tensor,  # [T, H, W, 3] float 0...1
         truth: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T] -1...1
-        """Compute the cosine similarity of each frame."""
+        """Compute the cosine similarity of CLIP embeddings for each pair of frames."""
         check_pair(generated, truth)
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
         return torch.cat(

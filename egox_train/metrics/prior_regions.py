@@ -1,4 +1,4 @@
-"""Quality inside and outside the prior's coverage, and by class of the ego pixels."""
+"""Measure image quality inside and outside the prior's coverage, and by class of the ego pixels."""
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ PRIOR_BLACK = 16 / 255
 def coverage_of_picture(
     prior: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [T, H, W] bool
-    """Derive coverage from the prior's picture."""
+    """Derive the coverage mask from the prior's picture, whose holes are black."""
     return prior.amax(dim=-1) > PRIOR_BLACK
 
 
@@ -22,7 +22,8 @@ def region_rows(
     error: Tensor,  # [T, H, W] of image.squared_error
     coverage: Tensor,  # [T, H, W] bool
 ) -> dict[str, float | None]:
-    """Compute PSNR inside and outside, and the covered share, None where a region is empty."""
+    """Compute the PSNR inside and outside the prior's coverage, and the covered share, None for an
+    empty region."""
     return {
         "psnr_inside": region_psnr(error, coverage),
         "psnr_outside": region_psnr(error, ~coverage),
@@ -35,7 +36,8 @@ def class_rows(
     error: Tensor | None = None,  # [T, H, W] of image.squared_error
     **maps: Tensor,  # [T, H, W] by name of the metric, of which the mean counts
 ) -> dict[str, float | None]:
-    """Compute the figures by class, None where a clip has no such pixel."""
+    """Compute image metrics separately for each class of ego pixels, None for a class without
+    pixels."""
     rows: dict[str, float | None] = {}
     for name, kind in SEEN_KINDS.items():
         region = classes == kind

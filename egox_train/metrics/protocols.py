@@ -1,5 +1,5 @@
-"""Protocols as data: which videos are read, how they are paired and what stands in the table. One
-row maker (:mod:`.clip_row`) works by any of them."""
+"""Define evaluation protocols as data: which videos are read, how they are paired and which metrics
+are computed. The same code (:mod:`.clip_row`) runs all of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,8 @@ from .temporal import scaled_threshold_px
 
 @frozen
 class Protocol:
-    """Readers, pairing and columns of an evaluation."""
+    """Evaluation protocol: functions that read and pair the videos, and the metrics of the report.
+    """
 
     columns: tuple[Metric, ...]
     require_packages: tuple[Callable[[], object], ...]  # asked before the first clip
@@ -45,7 +46,8 @@ class Protocol:
 def _matched_objects(
     file: Path, clip: str, generated: Tensor, truth: Tensor, dino: Callable[..., Tensor] | None
 ) -> Values:
-    """Measure the objects with the same id, or with ``dino`` those that look most alike."""
+    """Compute object metrics between masks with the same id, or with ``dino`` between those with
+    the most similar features."""
     masks = read_masks(file, clip, by_id=dino is None)
     if dino is not None:
         from .dino_matching import match_by_looks
@@ -92,5 +94,5 @@ TABLE1 = Protocol(
 
 
 def protocol_named(name: ProtocolName | None) -> Protocol:
-    """Choose the protocol of that name, or our own without a name."""
+    """Find a protocol by its name, or the default protocol if no name is given."""
     return OWN if name is None else TABLE1

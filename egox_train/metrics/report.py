@@ -1,5 +1,5 @@
-"""The report of an evaluation, as JSON content and as Markdown tables: means with intervals, paired
-differences, a row per clip. Which metric stands in which table says :mod:`.columns`."""
+"""Build the report of an evaluation as JSON and Markdown: means with intervals, paired differences,
+and a row per clip. :mod:`.columns` defines which metrics each table shows."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def build_report(
     columns: Sequence[Metric] = METRICS,
     references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build the whole report, which is the same for the same rows.
+    """Build the report as JSON content, which depends on nothing but the given rows and settings.
 
     ``rows`` in the order of clips. ``sets_of``: figures of the set of some clips. ``groups``:
     clips by kind of group and name. ``columns``: of the protocol. ``references``: published
@@ -105,7 +105,8 @@ def protocol_of(
     name: ProtocolName | None = None,
     rows: Rows = (),
 ) -> dict[str, Any]:
-    """Collect the facts that two reports must share before their figures may be compared.
+    """Collect the evaluation settings that two reports must share before their figures may be
+    compared.
 
     Args:
         weights: hashes of the networks' files, by the option that gave them.
@@ -137,7 +138,7 @@ def protocol_of(
 
 
 def references_of(split: str) -> dict[str, Any]:
-    """Look up the published rows of a split of the paper, none for another split.
+    """Look up the paper's published figures for a split, empty for any other split.
 
     The splits are seen and unseen, or a manifest's names of them.
     """
@@ -153,12 +154,12 @@ def references_of(split: str) -> dict[str, Any]:
 
 
 def seed_name(method: str, number: int) -> str:
-    """Name of a method's video in a row, of the n-th seed that it was made with."""
+    """Name the videos that a method generated with its n-th seed."""
     return method if number == 1 else f"{method}{SEED}{number}"
 
 
 def _seeds(rows: Rows) -> dict[str, list[str]]:
-    """Group the names of the rows' videos by method, in order."""
+    """Group the names of generated videos by method, since each seed of a method has a name."""
     seeds: dict[str, list[str]] = {}
     for name in rows[0]["metrics"] if rows else ():
         seeds.setdefault(name.split(SEED)[0], []).append(name)
@@ -170,8 +171,7 @@ def _take_of(rows: Rows) -> dict[str, str]:
 
 
 def _columns(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Average by metric and clip over the seeds that have a value, since one seed alone may have
-    masks."""
+    """Average each metric of each clip over the seeds that have a value."""
     return {m.key: {row["clip"]: _of_clip(row, keys, m.key) for row in rows} for m in PER_CLIP}
 
 
@@ -182,7 +182,7 @@ def _of_clip(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float 
 
 
 def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Compute mean, clips and takes by method and metric.
+    """Compute the mean, the number of clips and the number of takes for each metric and method.
 
     The interval is added where there are takes enough, and over several seeds the standard
     deviation of the mean.
@@ -230,7 +230,7 @@ def _differences(
 
 
 def _correct(paired: Mapping[str, dict[str, dict[str, Any]]], columns: Sequence[Metric]) -> None:
-    """Add Holm's p to each of all comparisons that one table shows."""
+    """Add p values adjusted by Holm's method to all comparisons that one table shows."""
     comparisons = {
         (name, m.key): paired[name][m.key]
         for name in paired
@@ -255,7 +255,7 @@ def _not_computed(
 
 
 def markdown_report(report: Mapping[str, Any]) -> str:
-    """Write all of the report that a person reads, with '–' where a value couldn't be had."""
+    """Write the report as Markdown tables, with '–' for missing values."""
     is_ours = "name" not in report["protocol"]
     lines = [
         "# Evaluation",
@@ -275,7 +275,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
 
 
 def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield titles, with the lines under each."""
+    """Yield the report's sections as titles with lines of Markdown."""
     if report["clips"]:
         means, seeds = report["means"], report["seeds"]
         yield "In the paper's columns", [*_spread(seeds), *_paper_table({"": report}, seeds)]
@@ -295,7 +295,8 @@ def _sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _table1_sections(report: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield sections as :func:`_sections`, only with the columns of the paper's Table 1."""
+    """Yield the report's sections as titles with lines of Markdown, with only the columns of the
+    paper's Table 1."""
     protocol = report["protocol"]
     if report["clips"]:
         seeds = report["seeds"]
@@ -332,7 +333,8 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
 def _comparison(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the sections with paired differences and the row of each clip."""
+    """Yield the report's sections with paired differences between methods and a table row per clip.
+    """
     if paired := report["paired"]:
         how = "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
         differing = [
@@ -347,7 +349,7 @@ def _comparison(
 def _remainders(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """List what could not be evaluated or computed, and what the columns mean."""
+    """List the clips and metrics that could not be computed, and the meaning of each column."""
     if report["errors"]:
         yield "Not evaluated", [f"- {line}" for line in each_once(sorted(report["errors"].items()))]
     yield "Not computed", [f"- {name}: {why}" for name, why in report["not_computed"].items()]
@@ -380,7 +382,8 @@ def _paper_table(
     seeds: Mapping[str, Sequence[str]],
     columns: Sequence[Metric] = PAPER,
 ) -> list[str]:
-    """Make a row for each group ("" for all clips) and method."""
+    """Build the report's table in the paper's form, with a row for each group of clips ("" for all)
+    and method."""
     rows = {}
     for name, group in groups.items():
         for method, values in group["means"].items():
@@ -404,7 +407,7 @@ def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[st
 
 
 def _count(values: Mapping[str, Any]) -> str:
-    """Count clips and takes of the row, of which single metrics may have fewer."""
+    """Format how many clips and takes the metrics of a table row average."""
     counts = [(v["clips"], v["takes"]) for v in values.values() if "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
 

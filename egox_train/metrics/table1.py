@@ -1,5 +1,5 @@
-"""The protocol that reproduces the paper's Table 1: its columns, settings and published figures,
-and how it reads and pairs videos and objects.
+"""Reproduce the paper's Table 1: its metrics, settings and published figures, and how videos and
+objects are read and paired.
 
 The authors published no evaluation code. Others chose what the paper leaves open so that the
 released weights give its figures, and published their choices; these are followed here."""
@@ -136,7 +136,7 @@ NOT_REACHED = (
 def read_video(
     file: Path, record: ClipRecord, what: str
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, an ego video or a canvas
-    """Read all frames of a video of any length, rate and size.
+    """Read all frames of a video, of any length, frame rate and size.
 
     Raises:
         EgoXInputError: missing, corrupt, far longer than a clip.
@@ -158,7 +158,7 @@ def cut_pair(
     generated: Tensor,  # [T, H, W, 3]
     truth: Tensor,  # [T', H, W', 3]
 ) -> tuple[Tensor, Tensor]:  # [t, H, H, 3] each
-    """Cut both videos to their ego views and to the length of the shorter one."""
+    """Crop two videos to their ego views and to the length of the shorter one."""
     frames = min(len(generated), len(truth))
     return ego_view(generated)[:frames], ego_view(truth)[:frames]
 
@@ -166,7 +166,7 @@ def cut_pair(
 def ego_view(
     frames: Tensor,  # [T, H, W, 3] with W >= H
 ) -> Tensor:  # [T, H, H, 3]
-    """Cut out the rightmost square."""
+    """Crop frames to their rightmost square, which is the ego view of a canvas."""
     return frames[:, :, -frames.shape[1] :]
 
 
@@ -175,9 +175,9 @@ def whole_canvas(
     truth: Tensor,  # [T', H, W', 3] float 0...1
     files: ClipFiles,
 ) -> Tensor | None:  # [t, H, W, 3] float 0...1
-    """Put exo and ego side by side, as long as the shorter video. A canvas is used as it is, and an
-    ego video is placed beside the exo half of the true canvas, or beside the clip's exo video.
-    Without an exo the result is None.
+    """Put exo and ego video side by side on a canvas, as long as the shorter video. A video that is
+    a canvas already is kept, and the exo half comes from the true canvas or the clip's exo video.
+    Without an exo video the result is None.
 
     Raises:
         EgoXInputError: an exo video that is corrupt or shorter.
@@ -202,7 +202,8 @@ def whole_canvas(
 def set_frames(
     frames: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Tensor:  # [at most 16, 224, 224, 3] float 0...1
-    """Prepare the ego view for FVD: resized as cd-fvd's loader does, cut to whole levels."""
+    """Prepare an ego video for FVD: resize it as cd-fvd's loader does, and truncate its values to
+    8-bit levels."""
     small = torch.nn.functional.interpolate(
         ego_view(frames)[:SET_FRAMES].movedim(-1, 1),
         size=(SET_SIDE_PX, SET_SIDE_PX),
@@ -214,7 +215,7 @@ def set_frames(
 
 
 def require_scikit_image() -> ModuleType:
-    """Import ``skimage.metrics``.
+    """Import ``skimage.metrics``, and refuse with instructions if scikit-image is missing.
 
     Raises:
         EgoXInputError: not installed.
@@ -228,7 +229,7 @@ def luma_metrics(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> Values:
-    """Compute PSNR (100 for equal frames) and SSIM by scikit-image.
+    """Compute PSNR (100 for equal frames) and SSIM of luma with scikit-image.
 
     Raises:
         EgoXInputError: shapes that don't fit, scikit-image missing.
@@ -262,7 +263,7 @@ def _luma(frames: Tensor) -> np.ndarray:  # [T, H, W] float64
 
 @frozen
 class _Object:
-    """One object in one frame."""
+    """Box and mask of one object in one frame."""
 
     box: tuple[int, int, int, int]  # left, top, right, bottom px; the last two just outside
     mask: np.ndarray  # [h, w] bool, cut to the box
@@ -275,7 +276,8 @@ def object_metrics(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     look: Callable[[list[Tensor]], Tensor],  # crops [h, w, 3] -> unit vectors [N, d]
 ) -> Values:
-    """Average over all pairs of alike objects in the same frame, None if a clip has no pair.
+    """Average object metrics over all pairs of similar objects in the same frame, None if a clip
+    has no such pair.
 
     Raises:
         EgoXInputError: masks that can't be read, were made by other rules, or don't fit the videos.
@@ -317,7 +319,8 @@ def _with_looks(
 
 
 def _object(mask: np.ndarray) -> _Object | None:
-    """Cut out the object of a mask [H, W], None if it is lost or too small to be compared."""
+    """Crop the object of a mask [H, W] to its box, or return None if the object is missing or too
+    small to be compared."""
     if np.count_nonzero(mask) < SMALLEST_MASK_PX:
         return None
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -340,7 +343,7 @@ def _pairs(
 
 def pair_figures(true: _Object, made: _Object) -> tuple[float, float, float]:
     """Compare two objects by the distance of their boxes' centres in px, the IoU of the boxes, and
-    the IoU of the masks within them."""
+    the IoU of the masks inside them."""
     first, second = (np.array(o.box, dtype=float).reshape(2, 2) for o in (true, made))
     overlap = np.prod(
         np.maximum(np.minimum(first[1], second[1]) - np.maximum(first[0], second[0]), 0)

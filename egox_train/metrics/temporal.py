@@ -1,4 +1,5 @@
-"""Change of a video over time, by vbench's three measures.
+"""Measure how a video changes over time with three metrics of vbench: flickering, smoothness and
+dynamic degree.
 
 Temporal flickering needs no weights. Motion smoothness asks whether every second frame can be
 interpolated from its neighbours (AMT-S), dynamic degree whether the video moves at all (RAFT flow);
@@ -39,7 +40,8 @@ MOVING_PAIRS, OF_FRAMES = 4, 16
 def temporal_flickering(
     frames: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float:
-    """Compute 1 - mean |following frame - frame|, in 0...1, where 1 means that nothing changes.
+    """Compute temporal flickering, 1 - mean |next frame - frame|, in 0...1, where 1 means a video
+    without changes.
 
     vbench's measure (255 - mean difference) / 255. It is meant for still scenes: a moving head
     lowers it as flicker does, so it only means something beside the true video's own value.
@@ -61,7 +63,8 @@ def motion_smoothness(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     between: Between,
 ) -> float:
-    """Compute 1 - mean absolute difference of odd frames to an interpolation of their neighbours.
+    """Compute motion smoothness, 1 - the mean absolute difference between odd frames and an
+    interpolation of their neighbours.
 
     In 0...1, where 1 means that all motion is as even as the interpolation. A last frame
     without a successor is left out.
@@ -86,7 +89,7 @@ def motion_smoothness(
 
 
 class AmtBetween:
-    """AMT-S as vbench has it: the frame between two.
+    """Frame interpolation by AMT-S, as vbench uses it.
 
     Raises:
         EgoXInputError: vbench's code missing, the file missing or of another model.
@@ -108,7 +111,7 @@ class AmtBetween:
         before: Tensor,  # [1, 3, H, W] float 0...1
         after: Tensor,  # [1, 3, H, W] float 0...1
     ) -> Tensor:  # [1, 3, H, W]
-        """Interpolate the frame half way between the two."""
+        """Interpolate the frame half way between two frames."""
         first, second = (_padded(frame, AMT_STEP).to(self.device) for frame in (before, after))
         half_way = torch.full((1, 1, 1, 1), 0.5, device=self.device)
         picture = self.model(first, second, half_way, scale_factor=1.0, eval=True)["imgt_pred"]
@@ -116,8 +119,8 @@ class AmtBetween:
 
 
 def _amt_module() -> ModuleType:
-    """Import vbench's AMT-S network without the rest of vbench, which requires other versions of
-    packages than ours.
+    """Import the AMT-S network of vbench without vbench's other modules, which need other versions
+    of our dependencies.
 
     Raises:
         EgoXInputError: vbench isn't there, or its network needs something that is missing.
@@ -152,7 +155,7 @@ def _amt_module() -> ModuleType:
 
 
 class RaftFlow:
-    """RAFT (large) flow between following frames.
+    """Optical flow between consecutive frames from RAFT (large).
 
     Raises:
         EgoXInputError: torchvision missing, the file missing or of another model.
@@ -175,7 +178,8 @@ class RaftFlow:
         self,
         frames: Tensor,  # [T, H, W, 3] float 0...1
     ) -> Tensor:  # [T-1] px
-        """Measure the motion between following frames (see TOP_SHARE).
+        """Measure the motion between consecutive frames in px, the mean of the largest flow lengths
+        (see TOP_SHARE).
 
         Raises:
             EgoXInputError: under 128 px.
@@ -199,7 +203,7 @@ class RaftFlow:
 def top_mean(
     lengths: Tensor,  # [H, W] of the flow, px
 ) -> float:
-    """Average the largest 5 %."""
+    """Compute the mean of the largest 5 % of flow lengths."""
     return float(
         lengths.flatten().topk(max(1, int(lengths.numel() * TOP_SHARE))).values.double().mean()
     )
@@ -209,14 +213,15 @@ def thinned(
     frames: Tensor,  # [T, ...]
     fps: float,
 ) -> Tensor:
-    """Keep every n-th frame, so that about 8 a second are left."""
+    """Drop frames evenly, so that about 8 frames per second remain."""
     return frames[:: max(1, round(fps / RATE_FPS))]
 
 
 def scaled_threshold_px(
     side_px: int,  # of the picture's shorter side
 ) -> float:
-    """Give the motion from which a pair of frames moves: 6 px of 256."""
+    """Compute the motion in px above which a pair of frames counts as moving, 6 px for a side of
+    256 px."""
     return THRESHOLD_PX * side_px / OF_SIDE_PX
 
 
@@ -225,7 +230,8 @@ def is_dynamic(
     frame_count: int,
     threshold_px: float,
 ) -> bool:
-    """Check whether enough of the pairs' motions are over the threshold: in 4 of 16 frames.
+    """Check whether a video is dynamic: whether enough pairs of frames move more than the
+    threshold, 4 in 16 frames.
 
     A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once
     it has a pair."""
@@ -234,8 +240,8 @@ def is_dynamic(
 
 
 def _padded(pictures: Tensor, step: int) -> Tensor:
-    """Pad [..., H, W] by its edges to sides that are multiples of ``step``, the picture in the
-    middle."""
+    """Pad pictures [..., H, W] with their edge pixels to sides that are multiples of ``step``, with
+    the picture in the middle."""
     down, right = (-side % step for side in pictures.shape[-2:])
     return torch.nn.functional.pad(
         pictures, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate"
@@ -243,7 +249,7 @@ def _padded(pictures: Tensor, step: int) -> Tensor:
 
 
 def _unpadded(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Cut out the middle (height, width) of what :func:`_padded` has enlarged."""
+    """Crop padded pictures back to the middle (height, width), the inverse of :func:`_padded`."""
     top, left = (
         (side - inner_side) // 2 for side, inner_side in zip(pictures.shape[-2:], size, strict=True)
     )

@@ -1,5 +1,5 @@
-"""Object masks of true and generated ego videos by a SAM 2 video model: what ``evaluate --masks``
-reads.
+"""Track objects through true and generated ego videos with a SAM 2 video model, which makes the
+masks for ``evaluate --masks``.
 
 Both videos are tracked from one shared first mask, so that ids agree; or, where nobody drew one,
 each from the objects that a grid of points hits in its first frame, which ``evaluate --dino`` then
@@ -53,7 +53,7 @@ Masks = dict[str, np.ndarray]  # by id, [T, H, W] bool
 
 @frozen
 class MaskJob:
-    """One clip to track."""
+    """Picklable job that tracks the objects of one clip."""
 
     root: Path
     record: ClipRecord
@@ -72,7 +72,8 @@ def track_masks(
     *,
     progress: Progress = no_progress,
 ) -> dict[str, str] | RunSums:
-    """Write ``out``/<clip>.npz for every clip of a manifest, and say why some have none.
+    """Write object masks ``out``/<clip>.npz for every clip of a manifest, and give the reason for
+    each clip without masks.
 
     Files that are there stay, and several processes share a folder.
 
@@ -174,7 +175,7 @@ def _write_masks(file: Path, job: MaskJob, device: str) -> Path:
 
 
 def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  # by id, [H, W] bool
-    """Read the objects of the true video's first frame, where somebody said them.
+    """Read the masks of a true video's first frame from the user's file, if there is one.
 
     Raises:
         EgoXInputError: a picture that can't be read or is of another size.
@@ -195,7 +196,7 @@ def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  
 
 
 class Tracker:
-    """A SAM 2 video model of transformers.
+    """SAM 2 video model of transformers that follows objects through a video.
 
     Raises:
         EgoXInputError: transformers missing or too old, no such folder.
@@ -224,7 +225,7 @@ class Tracker:
         # Masks [H, W] bool by the object's id.
         first: Mapping[str, np.ndarray],
     ) -> Masks:
-        """Follow the objects through the video, where one that is lost has empty masks."""
+        """Follow objects through a video, with empty masks in frames where an object is lost."""
         if not first:
             return {}
         session, names = self._session(video), list(first)
@@ -246,8 +247,8 @@ class Tracker:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1
     ) -> dict[str, np.ndarray]:  # by number, [H, W] bool
-        """Find the outlines that a grid of points hits in the first frame, each once, the largest
-        first."""
+        """Find objects in the first frame of a video by prompting SAM 2 with a grid of points,
+        largest first and without duplicates."""
         height, width = video.shape[1:3]
         steps = (np.arange(GRID) + 0.5) / GRID
         points = [[float(x * width), float(y * height)] for y in steps for x in steps]
