@@ -1,4 +1,4 @@
-"""The ``cache`` subcommand of ``train_egox.py``."""
+"""Define the ``cache`` subcommand of ``train_egox.py``."""
 
 import argparse
 from pathlib import Path

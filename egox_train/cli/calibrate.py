@@ -1,4 +1,4 @@
-"""The ``calibrate`` subcommand of ``train_egox.py``."""
+"""Define the ``calibrate`` subcommand of ``train_egox.py``."""
 
 import argparse
 import math
@@ -85,7 +85,8 @@ def run_calibrate(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _point(args: argparse.Namespace) -> int:
-    """Solve a fixed camera by a logged point."""
+    """Run ``calibrate`` for one fixed camera that sees a point with a logged path, such as a
+    robot's gripper."""
     from ..calibrate.logged_point import write_camera_from_log
 
     found = write_camera_from_log(
@@ -101,7 +102,8 @@ def _point(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, progress: Progress) -> int:
-    """Print a line for each episode, and exit with 1 if a fault was found."""
+    """Run ``calibrate --check``: print one line per episode, and exit with 1 if a fault was found.
+    """
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 

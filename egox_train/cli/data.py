@@ -1,5 +1,5 @@
-"""The subcommands of ``train_egox.py`` that make training sets (``undistort``, ``prepare`` and
-``join``), and options of all that run over many takes."""
+"""Define the subcommands of ``train_egox.py`` that make training sets (``undistort``, ``prepare``
+and ``join``), and the options of all commands that process many takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *more: str) -> None:
-    """Add the options of a command that runs over many takes, and ``more`` of RunOptions."""
+    """Add the arguments of a command that processes many takes, and those of the RunOptions fields
+    ``more``."""
     add_dataclass_arguments(parser, RunOptions, only=(*ENGINE, *more))
     parser.add_argument(
         "--ray-address",
@@ -44,7 +45,8 @@ EVERY_CLIP = ("part", "clips", "dry_run")
 
 @contextmanager
 def engine_of(args: argparse.Namespace) -> Generator[None]:
-    """Keep open what a command's engine needs, and print on which cluster it runs.
+    """Connect to the Ray cluster if the command uses one, print its name, and stay connected within
+    the ``with`` block.
 
     Raises:
         EgoXInputError: no such cluster, or one that nothing would use.

@@ -1,4 +1,5 @@
-"""The subcommands of ``train_egox.py`` that judge ego videos: ``masks`` and ``evaluate``."""
+"""Define the subcommands of ``train_egox.py`` that evaluate ego videos: ``masks`` and ``evaluate``.
+"""
 
 import argparse
 from pathlib import Path
@@ -44,7 +45,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
-    """Evaluate the clips, and exit with 1 if some could not be evaluated (the report names them)."""
+    """Run ``evaluate``, and exit with 1 if a clip could not be evaluated (the report names it)."""
     from ..data.set_files import each_once
     from ..metrics.evaluate import REPORT, TABLE, evaluate
     from ..parallel import RunSums
@@ -81,7 +82,8 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
-    """Track the objects of the clips, and exit with 1 if some clips have no masks."""
+    """Run ``masks``, which tracks the objects of all clips, and exit with 1 if a clip has no masks.
+    """
     from ..data.set_files import each_once
     from ..metrics.track_masks import track_masks
     from ..parallel import RunSums

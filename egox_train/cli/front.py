@@ -1,4 +1,4 @@
-"""The front of ``train_egox.py``: its subcommands, and exit codes for what they raise."""
+"""Dispatch ``train_egox.py`` to its subcommands, and turn exceptions into exit codes."""
 
 import argparse
 import io
@@ -19,7 +19,7 @@ ABOUT = "Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcomma
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 0, 2 for refused input, 130 when interrupted."""
+    """Run one subcommand and return its exit code: 0, 2 for refused input, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="train_egox.py", description=ABOUT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

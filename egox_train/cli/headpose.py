@@ -1,4 +1,4 @@
-"""The ``headpose`` subcommand of ``train_egox.py``."""
+"""Define the ``headpose`` subcommand of ``train_egox.py``."""
 
 import argparse
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""``train_egox.py launch``: a launcher's command, kept from the signals that it would end its
-processes by."""
+"""Run a launcher such as torchrun with ``train_egox.py launch``, without letting stop signals kill
+its trainings."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ KILLED = 128  # plus the signal: the exit code that shells give
 
 
 def launch(command: Sequence[str]) -> int:
-    """Run ``command`` and return its exit code. SIGTERM, SIGUSR1 and Ctrl-C ask its trainings to
-    save and end.
+    """Run a launcher's ``command`` and return its exit code. On SIGTERM, SIGUSR1 or Ctrl-C its
+    trainings save a checkpoint and end.
 
     The launchers answer a signal by ending what they started: accelerate at once, torchrun after
     half a minute, both with a code that isn't 0. So they get none: the processes look for a file

@@ -1,4 +1,4 @@
-"""The ``lerobot`` subcommand of ``train_egox.py``."""
+"""Define the ``lerobot`` subcommand of ``train_egox.py``."""
 
 import argparse
 

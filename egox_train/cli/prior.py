@@ -1,4 +1,5 @@
-"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|released_wild|clean|exact] --out FOLDER``.
+"""Render an ego prior from the command line: ``run.py prior --take FOLDER [--preset
+released|released_wild|clean|exact] --out FOLDER``.
 
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4, seen.mkv (which pixels exo
 observed) and report.json, through the same functions as the nodes."""
@@ -30,7 +31,8 @@ from .progress_line import ProgressLine
 
 
 def peak_memory_bytes() -> int | None:
-    """Measure the peak resident memory of the process in bytes, None if the system can't say.
+    """Measure the peak resident memory of this process in bytes, None on systems without such a
+    figure.
 
     Pages of files mapped into memory count while they are resident, though the system may drop them
     at any time."""
@@ -47,7 +49,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render one take, and return the exit code."""
+    """Render the ego prior of one take from command line arguments, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="run.py prior", description="Render the ego prior of a take."
     )
@@ -151,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def render_take(args: argparse.Namespace) -> dict:
-    """Run all stages for one take, and return the report that was written."""
+    """Run all stages from a take's files to its ego prior, and return the report."""
     show = ProgressLine()
     started = time.perf_counter()
     seconds: dict[str, float] = {}

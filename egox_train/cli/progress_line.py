@@ -1,11 +1,12 @@
-"""Progress on the console, for every command that runs in a shell."""
+"""Print the progress of a command on the console."""
 
 import sys
 import time
 
 
 class ProgressLine:
-    """A :data:`~egox_core.progress.Progress` with the time left, on one line of the console.
+    """Progress callback that prints the stage, the count and the remaining time on one line of the
+    console.
 
     Where the output is no terminal, a line of its own now and then. Time is counted anew for every piece of work: one
     that steps back or has another total.

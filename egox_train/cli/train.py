@@ -1,5 +1,5 @@
-"""The subcommands of ``train_egox.py``: arguments in, one call into the core, a line of result
-out."""
+"""Define all subcommands of ``train_egox.py``: their arguments, the function that each calls, and
+the printed result."""
 
 import argparse
 import json
@@ -32,7 +32,8 @@ from .lerobot import lerobot_arguments, run_lerobot
 
 
 class Command(NamedTuple):
-    """One subcommand, whose ``run`` returns the exit code and imports heavy packages itself."""
+    """Subcommand of ``train_egox.py``, whose ``run`` imports heavy packages itself and returns the
+    exit code."""
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
@@ -195,7 +196,8 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _say_info() -> None:
-    """Show what training and generating log of memory."""
+    """Print log messages of level INFO, such as the memory figures of ``train`` and ``generate``.
+    """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("egox_train.train").setLevel(logging.INFO)
 

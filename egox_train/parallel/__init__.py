@@ -1,4 +1,5 @@
-"""Many items at once: takes in processes or on a Ray cluster, chunks of frames in threads.
+"""Run a function over many items: takes in processes or on a Ray cluster, chunks of frames in
+threads.
 
 In: a function, its items, an engine. Out: results as they come, failures in words; what is asked of
 a cluster, and models on its GPUs.

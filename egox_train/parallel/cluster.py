@@ -1,4 +1,5 @@
-"""A Ray cluster: which one, whether its head is there, tasks on its CPUs and models on its GPUs.
+"""Connect to a Ray cluster, check that its head answers, run tasks on its CPUs, and keep models on
+its GPUs.
 
 Models live in actors that hold a GPU each, since Ray ends the process of a task that had one; all
 other work is tasks. An item whose worker dies is given out again as in :mod:`.pool`.
@@ -36,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
-    """Connect to a Ray cluster, unless this process is connected, and yield which one, in words.
+    """Connect to a Ray cluster if this process has no connection yet, and yield a description of
+    the cluster.
 
     Args:
         address: Ray's name for a cluster; ``local`` starts a private one here, which ends with the
@@ -87,12 +89,13 @@ def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
 
 
 class LostClusterError(EgoXInputError):
-    """The head of a Ray cluster no longer answers. Ray's threads are still there: end the process
-    by ``os._exit``."""
+    """The head node of a Ray cluster no longer answers. Ray's threads keep running, so the process
+    must end by ``os._exit``."""
 
 
 def _reach(address: str) -> None:
-    """Raise OSError at once where nothing listens, since Ray itself would try for many minutes."""
+    """Check that a host and port accept connections, and raise OSError if not, since Ray itself
+    would retry for minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -100,7 +103,7 @@ def _reach(address: str) -> None:
 
 @dataclass(slots=True)
 class _Head:
-    """Watches the head of the cluster that this process is connected to."""
+    """Monitor of the head node of the connected Ray cluster."""
 
     address: str
     seen_s: float
@@ -108,8 +111,8 @@ class _Head:
     resources: Mapping[str, float] = field(default_factory=dict)  # what it had when it was seen
 
     def check(self) -> None:
-        """Look for the cluster's head now and then, and ask only one that is there: a question to a
-        lost head would never return.
+        """Check every few seconds that the cluster's head node accepts connections, and update its
+        resources. Ray itself is asked only after that, because a call to a lost head never returns.
 
         Raises:
             LostClusterError: it has been away too long.
@@ -142,7 +145,7 @@ def cluster_cpus() -> int:
 
 
 def has_gpu(engine: str) -> bool:
-    """Check for a GPU where the items run: here, or anywhere in the Ray cluster."""
+    """Check for a GPU on this machine, or with ``engine`` "ray" anywhere in the Ray cluster."""
     if engine != "ray":
         return torch.cuda.is_available()
     with ray_cluster():
@@ -152,7 +155,7 @@ def has_gpu(engine: str) -> bool:
 
 
 class _Tasks:
-    """Items as tasks, which need no place of their own."""
+    """Scheduler that runs each item as a Ray task on a CPU."""
 
     def __init__(self, function: Callable[..., Any], devices: Sequence[str], memory: int) -> None:
         import ray
@@ -161,8 +164,8 @@ class _Tasks:
         self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
 
     def room(self, has: Mapping[str, float]) -> int:
-        """Allow more tasks than run at once, so that no CPU waits for the driver and the cluster
-        may grow meanwhile."""
+        """Compute how many tasks may be submitted, which is more than the CPUs, so that none is
+        idle and the cluster may grow."""
         return max(8, 4 * int(has.get("CPU", 1)))
 
     def give(self, item: Any) -> Any:
@@ -170,13 +173,13 @@ class _Tasks:
         return self.remote.remote(function, item, *devices)
 
     def ended(self, reference: Any, alive: bool) -> None:
-        """Do nothing, since Ray starts another process for the next task."""
+        """Do nothing when a task has ended, since Ray itself starts the process of the next one."""
 
 
 @dataclass(slots=True)
 class _GpuHosts:
-    """Runs items in processes that keep a GPU and the loaded models. Ray ends a process when the
-    last reference to it is gone.
+    """Scheduler that runs items in Ray actors, each of which holds a GPU and the loaded models. Ray
+    ends an actor when its last reference is dropped.
 
     A process gets its first item once it runs, so that no item waits for a GPU that others hold.
     """
@@ -190,7 +193,7 @@ class _GpuHosts:
     never: int = 0  # processes in a row that did not come to run
 
     def room(self, has: Mapping[str, float]) -> int:
-        """Start processes for GPUs that have none, and count the items that may run."""
+        """Start actors for GPUs that have none yet, and count the items that may run at once."""
         host_limit = min(max(1, int(has.get("GPU", 0))), self.items)
         while len(self.free) + len(self.starting) + len(self.busy) < host_limit:
             host = _host_class(num_cpus=1, memory=self.memory).remote()
@@ -204,7 +207,7 @@ class _GpuHosts:
         return reference
 
     def started(self, reference: Any) -> None:
-        """Take a process in use.
+        """Add an actor that has finished starting to the free ones.
 
         Raises:
             EgoXInputError: none comes to run.
@@ -228,14 +231,16 @@ class _GpuHosts:
         self.free.append(host)
 
     def ended(self, reference: Any, alive: bool) -> None:
-        """Free the process again, or forget a dead one, which :meth:`room` replaces."""
+        """Return an actor to the free ones after an item, or drop it if it died (:meth:`room`
+        starts another)."""
         host = self.busy.pop(reference)
         if alive:
             self.free.append(host)
 
 
 def _check_room(memory: int, kind: str) -> None:
-    """Refuse what Ray would wait for without a word.
+    """Refuse a memory requirement that no node of the cluster meets, since Ray would wait forever
+    without a message.
 
     Raises:
         EgoXInputError: no node with a ``kind`` (CPU, GPU) has that much memory.
@@ -306,7 +311,7 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
 
 
 class _ModelHost:
-    """A process of a Ray cluster that holds a GPU and the models that run on it."""
+    """Ray actor that holds a GPU and runs functions with models there."""
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments, os.environ.get(GPU_DEVICE, "cuda"))
@@ -320,12 +325,13 @@ def _host_class(**needs: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RemoteModels:
-    """The GPUs of a Ray cluster, in place of a device: whatever asks for one runs there."""
+    """Stand-in for a device name: functions run in actors on the GPUs of a Ray cluster."""
 
     hosts: tuple[Any, ...]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run ``function(*arguments, device)`` beside one of the GPUs, and wait for it."""
+        """Run ``function(*arguments, device)`` in the actor of one of the GPUs, and wait for its
+        result."""
         import ray
 
         try:
@@ -337,7 +343,8 @@ class RemoteModels:
 def on_device(
     device: str | RemoteModels | None, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """Run ``function(*arguments, device)`` here, or where the device is."""
+    """Run ``function(*arguments, device)`` in this process, or on the Ray cluster if ``device`` is
+    RemoteModels."""
     return (
         device.run(function, *arguments)
         if isinstance(device, RemoteModels)
@@ -347,8 +354,8 @@ def on_device(
 
 @contextmanager
 def remote_models(engine: str, devices: Sequence[str]) -> Generator[RemoteModels | None]:
-    """Start one process for each GPU of the cluster if models are to run there, and end them with
-    the block."""
+    """Start one actor for each GPU of the Ray cluster if ``devices`` include CUDA, and end the
+    actors after the ``with`` block."""
     with ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as where:
         if not where:
             yield None

@@ -1,4 +1,4 @@
-"""Many items at once: in this process, in several, or on a Ray cluster."""
+"""Run a function over many items in this process, in several processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Made = TypeVar("Made")
 
 @frozen
 class RunPlaces:
-    """Processes and devices of items.
+    """Number of worker processes, their devices, and the engine that runs them.
 
     With ``devices`` the function gets (item, device). Each worker keeps to one of them, and there
     are at least as many workers. On a Ray cluster each GPU has one worker, so that models are
@@ -41,8 +41,8 @@ class RunPlaces:
 
     @classmethod
     def of(cls, run: RunOptions, device: str, model_bytes: int) -> RunPlaces:
-        """Choose the places for a command whose models run on ``device``, as :func:`devices_of`
-        reads it."""
+        """Choose workers and devices for a command whose models run on ``device``, a list as
+        :func:`devices_of` parses it."""
         return cls(
             engine=run.engine,
             workers=run.workers,
@@ -59,8 +59,8 @@ HERE = RunPlaces()
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
-    """Read the devices of a list such as ``cuda:0,cuda:1``. On a Ray cluster, which hands out GPUs
-    itself, only their kind counts.
+    """Parse a list of devices such as ``cuda:0,cuda:1``. On a Ray cluster, which assigns GPUs
+    itself, only the kind of device is kept.
 
     Raises:
         EgoXInputError: no such device.
@@ -87,7 +87,7 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
 
 
 def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequence[Item]:
-    """Select every n-th item from the i-th on, of part (i, n).
+    """Select the items of part i of n, which are every n-th item from the i-th on.
 
     Args:
         most: of this many items, spread over all with the first and the last; 0: of all.
@@ -110,8 +110,8 @@ def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequ
 def run_items(
     function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = HERE
 ) -> Iterator[tuple[int, Any, str]]:
-    """Yield (index, result, error) as items finish, with an ``error`` of "" where the function
-    returned.
+    """Run a function over items, and yield (index, result, error) as each finishes, with ``error``
+    "" on success.
 
     ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch
     hangs). Exceptions, one for lack of memory too, and dead workers come back as text, so that one
@@ -134,8 +134,8 @@ def run_items(
 def made_once(
     file: Path, finished: Callable[[], Made | None], make: Callable[[], Made], wait: bool = True
 ) -> tuple[Made, bool] | str:
-    """Make an item that several processes may be at, under a lock beside ``file``, and tell whether
-    this call has made it.
+    """Make an item under a file lock, so that only one of several processes makes it, and report
+    whether this call made it.
 
     Args:
         finished: the item that is there, None where it has to be made; asked under the lock.
@@ -158,8 +158,8 @@ def run_all(
     stage: str = "",
     progress: Progress = no_progress,
 ) -> tuple[dict[str, str], list[Any]]:
-    """Run all items, and tell why some failed, by name, and what the others gave. One that gives
-    BUSY, since another process is at it, is asked again with its ``wait`` set, after all others.
+    """Run a function over all items, and return error messages by item name and the results. An
+    item that is BUSY in another process is run again with ``wait`` set after all other items.
 
     Args:
         before: items finished in an earlier run, counted by the progress.
@@ -186,5 +186,5 @@ def run_all(
 
 
 def with_failures(stage: str, count: int) -> str:
-    """Name a stage with what failed in it so far."""
+    """Append the number of failed items to the name of a stage."""
     return f"{stage}, {count} failed" if count else stage

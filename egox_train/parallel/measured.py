@@ -1,5 +1,5 @@
-"""``--dry-run`` of commands that run models over many clips: what all would cost, from one of
-them."""
+"""Estimate the cost of a command over many clips from a measurement of one clip, for ``--dry-run``.
+"""
 
 import math
 import tempfile
@@ -19,7 +19,8 @@ MACHINES = (1, 8, 64)
 
 @frozen
 class RunSums:
-    """Sums of the clips that a run would make."""
+    """Number of clips that a command would make, with the time and disk space that they would take.
+    """
 
     clips: int
     seconds: float  # of one clip on one device, models loaded
@@ -38,8 +39,8 @@ class RunSums:
 def run_sums(
     function: Callable[..., Any], jobs: Sequence[Any], field: str, places: RunPlaces
 ) -> RunSums:
-    """Make the middle clip twice in folders that are removed again, since the first time loads
-    models.
+    """Measure the time and size of the middle clip, made twice in temporary folders, since the
+    first run also loads models.
 
     Args:
         field: of a job, the folder that it writes to.
@@ -60,7 +61,7 @@ def run_sums(
 
 
 def _timed(item: tuple[Callable[..., Any], Any, str], device: str) -> tuple[float, int]:
-    """Measure seconds and bytes of a job's second run."""
+    """Measure the seconds that a job takes in its second run, and the bytes that it writes."""
     function, job, field = item
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="egox-") as folder:

@@ -1,4 +1,4 @@
-"""One item's call, and a pool of processes for many.
+"""Call a function on one item without raising, and run many items in a pool of processes.
 
 A worker process that dies loses only the item that it was working on, which is given out again:
 twice, the last time with no other beside it, and then it is reported as failed.
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
-    """Call a function, and return (result, ""), or (None, the error in words)."""
+    """Call a function, and return (result, "") or (None, error message) if it raises."""
     try:
         return function(*arguments), ""
     except Exception as error:  # the one place where a take's failure becomes a line of the report
@@ -41,8 +41,8 @@ def _call_in_worker(function: Callable[..., Any], item: Any) -> tuple[Any, str]:
 
 
 def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
-    """Run items in a pool of one process for each worker: so a death is one item's, and the others
-    go on."""
+    """Run items in one single-process pool per worker, so that a process that dies costs one item,
+    not all of them."""
     workers = min(workers, len(items))
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // max(1, workers))

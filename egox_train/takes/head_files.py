@@ -1,5 +1,5 @@
-"""Head poses of a take from files of keypoints: read them, estimate, write the trajectory beside
-the take."""
+"""Estimate head poses of a take from files of keypoints, and write the trajectory beside the take.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -59,9 +59,9 @@ MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 def estimate_take(
     folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
 ) -> tuple[CameraTrajectory, HeadReport, dict[str, object]]:
-    """Estimate the wearer's camera over all frames of a take's video that the keypoints cover, with
-    a report of what it is based on, and further fields of a trajectory file (notes, the points that
-    it was made to look at).
+    """Estimate the wearer's camera for all frames of a take that have keypoints. Returns the
+    trajectory, a report, and extra fields for the trajectory file (notes, and the points that the
+    wearer was made to look at).
 
     Depth is used where the take has it. The video is not decoded.
 
@@ -136,7 +136,8 @@ def looks_of_clicks(
     view: ExoView,
     heads: Tensor,  # [T, 3] metres, world
 ) -> list[dict[str, object]]:
-    """Find the points of the scene under clicks in the exo video, as ``looks`` of a path.
+    """Find the points of the scene under clicks in the exo video, as the ``looks`` that bend a head
+    path.
 
     A surface within OWN_BODY_M of the wearer's head is the wearer's own: what is seen there in the
     nearest other frame counts then, where the exo camera stands still.
@@ -181,7 +182,7 @@ def looks_of_clicks(
 
 
 def all_frames(video: VideoInfo, path: Path) -> FrameSelection:
-    """Select all frames of a video at its own size."""
+    """Select all frames of a video, at the video's full size."""
     size = (video.width, video.height)
     return FrameSelection(
         indices=torch.arange(video.frame_count),
@@ -220,8 +221,8 @@ def read_keypoints(path: Path, frames: FrameSelection, *, person: int | None = N
 def _payload(
     path: Path, frames: FrameSelection, file_frames: FileFrames = "auto"
 ) -> tuple[dict[str, Any], FrameSelection, tuple[Remark, ...]]:
-    """Read a payload by its socket, for :func:`joined_points`, with its frames, the video's first
-    ones, and a note on how they were found."""
+    """Read a keypoints file as the payload that :func:`joined_points` expects, the frames it
+    covers, and a note on how its entries were assigned to frames."""
     size = frames.source_size
     if path.suffix.lower() == ".npz" and not path.is_dir():
         payload, numbering = _mhr_payload(path, size)
@@ -249,7 +250,8 @@ def _payload(
 
 
 def _numbering(name: str, places: Sequence[Any]) -> Numbering:
-    """Gather what a detector's entries say of their frames, if each of them does."""
+    """Build the numbering of a detector's entries from their ``frame_idx``, if every entry has one.
+    """
     are_stated = all(isinstance(place, int) for place in places)
     numbers = torch.tensor(places) if are_stated else None
     return Numbering(what=f"keypoints {name}", count=len(places), numbers=numbers, sparse=True)
@@ -262,7 +264,7 @@ def _entries_of_frames(
     frames: FrameSelection,
     numbering: Numbering,
 ) -> tuple[list, tuple[Remark, ...]]:
-    """Assign entries to the video's first frames, with notes on how they were read.
+    """Assign the entries of a keypoints file to frames of the video, and note how.
 
     Raises:
         EgoXInputError: entries that may be of other frames, places that are no frames of the video.
@@ -273,7 +275,8 @@ def _entries_of_frames(
 
 
 def _openpose_files(folder: Path) -> tuple[list[Path], Numbering]:
-    """List JSON files in the order of their numbers, with the frames that these state."""
+    """List the JSON files of a folder in the order of their numbers, with the frame numbers in
+    their names."""
     names = [file.name for file in visible_files(folder, "*.json")]
     if not names:
         raise EgoXInputError(
@@ -342,7 +345,7 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Numbering]:
-    """Read an MHR payload, and the frames that its entries state."""
+    """Read the keypoints payload of an MHR npz file, with the frame numbers that it states."""
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
     count, people = arrays["pred_keypoints_3d"].shape[:2]
@@ -362,7 +365,7 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> tuple[dict[str, Any], Num
 
 
 def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:
-    """Choose the file for the poses: head_trajectory.json, or the take's meta.json.
+    """Choose the file to write head poses to: head_trajectory.json, or the take's meta.json.
 
     Raises:
         EgoXInputError: it is there and ``replace`` wasn't asked for; a meta.json of several takes.
@@ -398,8 +401,8 @@ def write_head(
     meta: bool = False,
     replace: bool = False,
 ) -> Path:
-    """Write head_trajectory.json beside the take, or the poses into its meta.json, and return the
-    file.
+    """Write head poses to head_trajectory.json beside the take or into its meta.json, and return
+    the file's path.
 
     Raises:
         EgoXInputError: see :func:`head_target`.

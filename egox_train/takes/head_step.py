@@ -1,4 +1,5 @@
-"""Ego poses against the head that a detector saw: whether the exo video runs some frames early or late."""
+"""Check whether ego poses are some frames early or late against the detected head in the exo video.
+"""
 
 import numpy as np
 
@@ -18,8 +19,8 @@ def out_of_step(
     # The points are pixels of its stored picture.
     exo: CameraPath,
 ) -> tuple[Remark, ...]:
-    """Note that the head's path in the picture fits the poses best some frames earlier or later.
-    Nothing is shifted.
+    """Compare the head's path in the exo picture with the ego poses at several time shifts, and
+    warn if another shift fits better. The poses are not changed.
 
     A head that moves by less than its own height tells nothing.
     """

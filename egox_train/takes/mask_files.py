@@ -1,5 +1,5 @@
-"""Masks of what moves in an exo video, from a file beside it: a video, an array, or a folder of
-pictures.
+"""Read masks of moving pixels in an exo video from a file beside it: a video, an array, or a folder
+of pictures.
 
 Found by name, ``<take>__<camera>`` in one folder for all takes: ``.mkv`` or ``.mp4`` (grey, best
 lossless), ``.npz`` (``mask`` [T, H, W], bool or uint8), or a folder of that name with numbered PNG
@@ -55,7 +55,7 @@ SPECK = 0.02  # share of what is marked: a dot or a line on a mask, no second pa
 
 @frozen
 class MaskFile:
-    """A mask file of which only header and length were read."""
+    """Mask file, of which only the header and the number of frames were read."""
 
     path: Path
     numbering: Numbering
@@ -63,12 +63,13 @@ class MaskFile:
 
     @property
     def what(self) -> str:
-        """Its name in messages."""
+        """Description of the mask file for error messages."""
         return self.numbering.what
 
 
 def find_mask(root: Path, stem: str, file_frames: FileFrames = "auto") -> MaskFile:
-    """Find the mask named ``stem`` in ``root``, to be read with the given numbering of frames.
+    """Find the mask file or folder named ``stem`` in ``root``, with the given numbering of its
+    frames.
 
     Raises:
         EgoXInputError: none there, or one that can't be read.
@@ -103,7 +104,8 @@ def check_mask(
     *,
     redrawn: bool = False,  # the exo picture is another camera's than the video's
 ) -> Remark:
-    """Refuse a mask of another video before anything is decoded, and note how its frames are read.
+    """Check that a mask fits the video before decoding any frame, and note how mask frames are
+    assigned to video frames.
 
     Raises:
         EgoXInputError: masks that may be of other frames, another shape.
@@ -124,7 +126,7 @@ def check_mask(
 
 @contextmanager
 def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
-    """Open the frames of a mask file on demand, within the ``with`` block.
+    """Open a mask file within the ``with`` block, to read its frames on demand.
 
     Several reads one after the other, each from later frames on, unpack a packed file once;
     ``keep_bytes`` as in :func:`.depth_readers.open_depth`.
@@ -148,8 +150,8 @@ def read_mask(
     opened: MaskFrames
     | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
-    """Read masks of what moves in the frames in use, by their source index, cropped and scaled as
-    they are.
+    """Read masks of moving pixels for the selected video frames, cropped and scaled as those
+    frames.
 
     Raises:
         EgoXInputError: another shape, masks that may be of other frames, damaged, a PNG that is a
@@ -211,7 +213,8 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
 
 
 def _pictures(folder: Path) -> tuple[list[Path], Numbering]:
-    """List PNG files in the order of their numbers, with the frames that these state."""
+    """List the PNG files of a folder in the order of their numbers, with the frame numbers in their
+    names."""
     files, numbering = numbered_files(
         f"mask {folder.name}", [path.name for path in visible_files(folder)], (".png",)
     )
@@ -235,7 +238,8 @@ def moving_part(
     picture: np.ndarray,  # [H, W] or [H, W, 3 or 4] uint8; the fourth channel is alpha
     what: str,  # names it in errors
 ) -> np.ndarray:  # [H, W] bool
-    """Read what moves out of a picture of a mask: of brightness and alpha, the one that varies.
+    """Extract the moving pixels from one mask picture, by its brightness or its alpha channel,
+    whichever varies.
 
     Raises:
         EgoXInputError: both vary and differ, or several colours, a photo, a map of labels.
@@ -260,7 +264,8 @@ def _of_one_colour(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
     what: str,  # names it in errors
 ) -> np.ndarray:  # [H, W] bool
-    """Read a mask of one colour on black, whose soft edges are shades of it.
+    """Convert a mask picture with one colour on black to grey levels, where soft edges are darker
+    shades of the colour.
 
     Raises:
         EgoXInputError: several colours fill areas, or there is more than specks of others.
@@ -287,7 +292,8 @@ def _areas(
     colours: np.ndarray,  # [H, W, 1 or 3] uint8
     bright_mask: np.ndarray,  # [H, W] bool, not black
 ) -> tuple[np.ndarray, int]:
-    """Find the colour that fills most, [1 or 3], and count the colours that fill areas.
+    """Find the most frequent colour of a mask picture, [1 or 3], and count the colours that fill
+    areas.
 
     Soft edges fill none: no pixel of theirs has the colour of all its neighbours.
     """
@@ -305,7 +311,7 @@ def _areas(
 
 
 def _between(grey: np.ndarray, brightest: int) -> float:
-    """Measure the share of pixels that are neither black nor the mask."""
+    """Compute the share of pixels that are neither black nor as bright as the mask."""
     return float(((grey > DARK) & (grey < brightest - DARK)).mean())
 
 

@@ -1,4 +1,4 @@
-"""Training of the LoRA (or of a base) on a cache of clips, and what is done with it without a host.
+"""Train a LoRA (or a base model) on a cache of clips, then sample and export it, without ComfyUI.
 
 In: a :class:`TrainConfig` (YAML and overrides: :func:`load_config`) that names a base, a cache and a folder. Out: a
 LoRA file that says how it was trained (:mod:`.loop`; the loss stands in :mod:`.loss`), the same in other namings or

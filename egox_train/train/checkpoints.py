@@ -1,4 +1,4 @@
-"""Write checkpoints whole or not at all, keep the last N, resume bit for bit on a CPU, and hear
+"""Save checkpoints atomically, keep the last N, resume exactly (bit for bit on a CPU), and handle
 requests to stop.
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
@@ -93,7 +93,8 @@ hash. Of batch and accumulation the global batch counts, see :func:`.launch.accu
 
 @frozen
 class TrainState:
-    """State from which a run goes on as if it had never stopped."""
+    """State of a training run that is saved in a checkpoint, from which training continues exactly.
+    """
 
     step: int  # optimizer steps done
     weights: Mapping[str, Tensor]  # what is trained, by name, float32
@@ -107,15 +108,16 @@ class TrainState:
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
-    """List finished checkpoints, oldest first. Unfinished ones have another name."""
+    """List the finished checkpoints of an output folder, oldest first. Unfinished ones have a
+    different name."""
     return sorted(
         p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file()
     )
 
 
 def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
-    """Write a checkpoint, then remove the oldest beyond ``keep``. What was there stays if the
-    writing fails.
+    """Save a checkpoint, then delete the oldest beyond ``keep``. Earlier checkpoints stay if saving
+    fails.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
@@ -151,7 +153,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
 
 
 def load_checkpoint(folder: Path) -> TrainState:
-    """Load a finished checkpoint.
+    """Load the training state from a checkpoint folder.
 
     Raises:
         EgoXInputError: something in it can't be read.
@@ -188,8 +190,8 @@ def load_checkpoint(folder: Path) -> TrainState:
 
 
 def last_checkpoint(output: Path) -> TrainState | None:
-    """Load the newest whole checkpoint, None before the first. Newer ones that can't be read are
-    named and passed over.
+    """Load the newest checkpoint that can be read, None if there is no checkpoint. Newer ones that
+    are damaged are skipped with a warning.
 
     Raises:
         EgoXInputError: there are some, and none of them can be read.
@@ -211,7 +213,7 @@ def last_checkpoint(output: Path) -> TrainState | None:
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Complete a checkpoint's configuration with the defaults of settings that came later."""
+    """Add the defaults of newer settings to a checkpoint's configuration."""
     from .config import parse_config
 
     try:
@@ -223,7 +225,7 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_resumable(
     state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str
 ) -> None:
-    """Refuse to continue with another base, cache or setting than the checkpoint was trained with.
+    """Refuse to resume with a different base, cache or setting than those of the checkpoint.
 
     Raises:
         EgoXInputError: names what differs.
@@ -244,8 +246,8 @@ def check_resumable(
 
 
 class StopRequest:
-    """Note a request to stop by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file in a ``with``
-    block.
+    """Context manager that notes a request to stop: SIGTERM, SIGUSR1, Ctrl-C or the launcher's
+    file.
 
     The earlier signal handlers come back after the block.
     """
@@ -278,6 +280,6 @@ class StopRequest:
 
 
 def stop_with_parent() -> None:
-    """Make Linux send this process SIGTERM when its parent dies."""
+    """Ask Linux to send SIGTERM to this process when its parent process dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,5 @@
-"""Blocks of the transformer compiled by torch: what stands between the matrix products becomes one pass over memory."""
+"""Compile the transformer's blocks with torch.compile, which fuses the operations between matrix
+products."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def compile_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
-    """Compile each block in place, so that all share one program per shape of the batch.
+    """Compile each block of the transformer in place, so that all blocks share one program per
+    shape of the batch.
 
     The guided attention stays as it is: its bias is another at each step (:mod:`..wan.diffusers_processor`).
 

@@ -1,5 +1,5 @@
-"""One validated configuration for ``train``: from YAML, from the command line, saved resolved
-beside the weights."""
+"""Define and validate the configuration of ``train``, from YAML files and the command line. The
+complete configuration is saved beside the weights."""
 
 from __future__ import annotations
 
@@ -78,13 +78,15 @@ FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIEL
 
 
 class _Strict(BaseModel):
-    """Unknown keys are an error: a misspelt option must not train for a day unnoticed."""
+    """Configuration section that refuses unknown keys, so that a misspelt option can't go
+    unnoticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def _mode_of(conditioning: Any) -> str:
-    """Find the mode whose defaults a section gets, "" for a value that is refused later."""
+    """Find the mode that sets the defaults of a configuration section, "" for a value that is
+    refused later."""
     if not isinstance(conditioning, Mapping):
         return getattr(conditioning, "mode", "")
     mode = conditioning.get("mode", "released")
@@ -92,7 +94,7 @@ def _mode_of(conditioning: Any) -> str:
 
 
 class ConditioningConfig(_Strict):
-    """Choose the conditioning by exo, prior and geometry, where unset fields follow ``mode``."""
+    """Conditioning settings for exo, prior and geometry, whose unset fields follow ``mode``."""
 
     mode: Mode = "released"
     mask_mode: MaskMode = OF_MODE
@@ -148,8 +150,8 @@ class ConditioningConfig(_Strict):
     def from_lora(
         cls, metadata: Mapping[str, str], *, mode: str | None = None, **instead: Any
     ) -> ConditioningConfig:
-        """Read a LoRA's conditioning from its file's metadata, or the released one where it has
-        none.
+        """Read the conditioning that a LoRA was trained with from its file's metadata, or use the
+        released one if there is none.
 
         Args:
             mode: another mode than its own, of which only what the LoRA was trained without is then
@@ -167,7 +169,8 @@ class ConditioningConfig(_Strict):
         )
 
     def gga_options(self) -> GgaOptions:
-        """Translate to the nodes' options, without the trust mask as in the released code."""
+        """Convert the conditioning settings to attention options as the nodes use them, without a
+        trust mask, as in the released code."""
         return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g)
 
 
@@ -186,7 +189,8 @@ class TimestepConfig(_Strict):
 
 
 class LoraSettings(_Strict):
-    """The released LoRA's shape by default: rank 256, alpha 256, eight matrices a block."""
+    """Settings of the LoRA, by default those of the released one: rank 256, alpha 256, eight
+    matrices per block."""
 
     rank: int = Field(default=256, ge=1)
     alpha: float = Field(default=256, gt=0)
@@ -195,8 +199,7 @@ class LoraSettings(_Strict):
 
 
 class OptimizerConfig(_Strict):
-    """Unset fields follow the conditioning's mode: ``trainer`` and ``paper`` as the released
-    trainer, else these."""
+    """Settings of the optimizer. Unset fields follow the conditioning's mode."""
 
     name: Literal["adamw", "adamw8bit", "adafactor", "muon"] = "adamw"  # muon: matrices alone
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -211,7 +214,8 @@ class OptimizerConfig(_Strict):
 
 
 class MemoryConfig(_Strict):
-    """Trade time for memory, with the peak that ``train`` predicts before its first step."""
+    """Settings that reduce GPU memory at the cost of speed. ``train`` predicts the peak memory
+    before its first step."""
 
     gradient_checkpointing: bool = True
     base_dtype: Literal["float32", "bfloat16", "float8"] = "bfloat16"
@@ -246,7 +250,7 @@ class LogConfig(_Strict):
 
 
 class SamplesConfig(_Strict):
-    """Settings of a cache's samples."""
+    """Settings that define the training samples taken from a cache."""
 
     # base_i2v: all weights, plain image-to-video on single views
     task: Literal["egox_lora", "base_i2v"] = "egox_lora"
@@ -256,7 +260,7 @@ class SamplesConfig(_Strict):
 
 
 class TrainConfig(SamplesConfig):
-    """Everything that ``train`` depends on."""
+    """Complete configuration of a training run."""
 
     base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     output: Path
@@ -302,14 +306,15 @@ class TrainConfig(SamplesConfig):
 
     @property
     def trains_lora(self) -> bool:
-        """Check whether a LoRA is trained on a frozen base."""
+        """True if training changes a LoRA on a frozen base, not the base itself."""
         return self.task == "egox_lora"
 
 
 def load_config(
     file: Path | None, overrides: Sequence[str] = (), *, more: Sequence[Path] = ()
 ) -> TrainConfig:
-    """Load a YAML file, then further ones (``more``), then ``a.b=value`` overrides read as YAML.
+    """Load a configuration from a YAML file, then apply further files (``more``), then overrides
+    ``a.b=value`` whose values are YAML.
 
     Raises:
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
@@ -340,7 +345,7 @@ def load_config(
 
 
 def parse_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Parse a configuration as :func:`load_config`, from a dictionary."""
+    """Validate a training configuration that is given as a dictionary."""
     try:
         return TrainConfig.model_validate({str(key): value for key, value in values.items()})
     except ValidationError as error:
@@ -357,12 +362,13 @@ def parse_config(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def dump_config(config: TrainConfig) -> str:
-    """Write the resolved configuration as YAML with every default."""
+    """Write the complete configuration as YAML, including all defaults."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def config_to_share(config: TrainConfig) -> dict[str, Any]:
-    """Dump the settings for others to read, with names in place of the trainer's paths."""
+    """Dump the configuration for a file that others read, with folder and file names in place of
+    full paths."""
 
     def named(model_value: Any, written: Any) -> Any:
         if isinstance(model_value, Mapping):
@@ -400,7 +406,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge ``above`` over ``below``, section by section."""
+    """Merge two nested configurations, where values of ``above`` replace those of ``below``."""
     sections = {
         key: _on_top(below[key], value)
         for key, value in above.items()
@@ -410,7 +416,8 @@ def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number_or(value: Any) -> Any:
-    """Convert text to a number, because YAML 1.1 reads 1e-4 (without a point) as text."""
+    """Convert text to a number if possible, because YAML 1.1 reads 1e-4 (without a point) as text.
+    """
     if isinstance(value, str):
         try:
             return float(value)

@@ -1,5 +1,5 @@
-"""From a checkpoint to files: the LoRA in both namings, the base with it fused in, and what
-``inspect`` says."""
+"""Export a checkpoint: its LoRA in two namings of weights, the base with the LoRA fused in, and the
+metadata for ``inspect``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def write_results(
     trainable: TrainableModel,
     step: int,
 ) -> Path:
-    """Write the LoRA in the released naming, or the trained base, beside the checkpoints."""
+    """Write the trained LoRA in the released naming, or the trained base, beside the checkpoints.
+    """
     output = Path(config.output)
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
@@ -64,7 +65,7 @@ def export(
     strength: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, str]:
-    """Write a LoRA (or a training run's last checkpoint) in another form, and hand back its
+    """Write a LoRA, or the last checkpoint of a training run, in another form, and return its
     metadata.
 
     Args:
@@ -116,7 +117,7 @@ def _write_fused(
     metadata: Mapping[str, str],
     dtype: torch.dtype,
 ) -> None:
-    """Write the base with the LoRA in it, with one weight at a time in memory."""
+    """Write the base model with the LoRA fused in, with one weight in memory at a time."""
     form = base_form(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
     shapes = weights.shapes()
@@ -141,8 +142,8 @@ def _write_fused(
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors with scale 1, and metadata whose rank and alpha fit it, as an exported file
-    needs them."""
+    """Read a LoRA's tensors with scale 1, and metadata whose rank and alpha match them, for export.
+    """
     if source.is_file():
         tensors, metadata = read_lora(source)
         rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
@@ -171,7 +172,7 @@ def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def inspect(file: Path) -> dict[str, str]:
-    """Describe a LoRA file's metadata and tensors, for printing.
+    """Describe a LoRA file's metadata and tensors as text.
 
     Raises:
         EgoXInputError: not a safetensors file, no LoRA.

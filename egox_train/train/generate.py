@@ -1,4 +1,5 @@
-"""Generate ego videos for a whole cache, one file a clip, so that a killed run resumes."""
+"""Generate ego videos for all clips of a cache, one file per clip, so that an interrupted run can
+be resumed."""
 
 import json
 import logging
@@ -66,7 +67,7 @@ class _ClipJob:
 
     @property
     def pair(self) -> Path:
-        """Both eyes."""
+        """True if a stereo video with both eyes is generated."""
         return self.out / f"{self.clip}_180_LR.mp4"
 
     @property
@@ -82,8 +83,9 @@ def generate(
     *,
     progress: Progress = no_progress,
 ) -> tuple[int, int] | RunSums:
-    """Write ``out/<clip>.mp4`` for every clip of the split, and ``out/<clip>.seen.mkv`` where its
-    cache knows which pixels exo observed, and count the clips and how many of them this call wrote.
+    """Generate ``out/<clip>.mp4`` for every clip of a cache's split, and ``out/<clip>.seen.mkv`` if
+    the cache has the classes of ego pixels. Returns the number of clips, and of those written by
+    this call.
 
     A clip whose file is from the same cache, weights and options is kept. Several processes may
     work on one folder: none makes a clip that another one makes.
@@ -165,8 +167,8 @@ def generate(
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
-    """Combine the training settings of the LoRA (also of one in the base's file), the cache's, and
-    the options on top.
+    """Combine conditioning settings from the LoRA's metadata (or that of a fused base), the cache
+    and the command line, which takes precedence.
 
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
@@ -232,7 +234,7 @@ _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] 
 def _models(
     options: GenerateOptions, position_scale: float
 ) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
-    """Load the models once a process."""
+    """Load the models for generating, once per process."""
     key = repr((options, position_scale))
     if key not in _MODELS:
         _MODELS.clear()
@@ -284,7 +286,8 @@ def _generate_clip(job: _ClipJob, device: str) -> tuple[bool, bool] | str:
 
 
 def _write_pair(job: _ClipJob, video: Tensor, manifest: Path, form: StereoForm) -> None:
-    """Write both eyes of a clip as VR180, from the depth and path of the manifest's clip."""
+    """Write a clip as VR180 video with both eyes, rendered with the depth and camera path from the
+    manifest."""
     records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
     clip_geometry = job.clip in records and clip_scene(
         clip_files(manifest.parent, records[job.clip], (), None)
@@ -335,7 +338,8 @@ def _observed(
     job: _ClipJob,
     frames: Tensor,  # [T, H, W, 3]
 ) -> tuple[Tensor, Tensor] | None:  # [T, H, W, 3] 0...1; [T, H, W] uint8
-    """Read the clip's prior and the classes of its pixels, None of a cache from before it had them.
+    """Read a clip's prior and the classes of its pixels from a cache, None for an old cache without
+    them.
 
     Raises:
         EgoXInputError: such a cache where observed pixels are to be kept.

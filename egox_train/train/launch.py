@@ -1,5 +1,5 @@
-"""Layout of a run over processes: its kind, its refusals, and the micro-steps that keep the global
-batch.
+"""Describe how a training run is spread over processes, refuse unsupported settings, and choose the
+micro-steps that keep the global batch size.
 
 A combination that no test covers is refused at the start: it would train wrongly, or fail after
 hours."""
@@ -53,8 +53,8 @@ ALLOWED: Mapping[Launch, Mapping[str, tuple[Any, ...]]] = {
 
 
 def process_group() -> list[Any]:
-    """List Accelerate's handlers: the time limit, and gradients that live in DDP's buckets (3.4 GB
-    less on each GPU at rank 256)."""
+    """List Accelerate's handlers for a longer time limit and for gradients that are views of DDP's
+    buckets (3.4 GB less on each GPU at rank 256)."""
     return [
         InitProcessGroupKwargs(timeout=TIMEOUT),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True),
@@ -62,7 +62,7 @@ def process_group() -> list[Any]:
 
 
 def launch_of(accelerator: Accelerator) -> Launch:
-    """Launch of this run by accelerate.
+    """Determine how accelerate has launched this training run.
 
     Raises:
         EgoXInputError: a way that no test covers.
@@ -83,7 +83,7 @@ def launch_of(accelerator: Accelerator) -> Launch:
 
 
 def check_launch(config: TrainConfig, launch: Launch) -> None:
-    """Refuse settings that no test covers, alone or with this way of launching.
+    """Refuse settings that no test covers, alone or with this kind of launch.
 
     Raises:
         EgoXInputError: names the setting and what it doesn't go with.
@@ -126,8 +126,8 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
 
 
 def accumulation_for(config: TrainConfig, processes: int, state: TrainState | None) -> int:
-    """Choose the micro-steps of an optimizer step that keep the checkpoint's global batch on this
-    number of processes.
+    """Compute the micro-steps per optimizer step that keep the checkpoint's global batch size on
+    this number of processes.
 
     Raises:
         EgoXInputError: the global batch can't be split like that, or the configuration asks for
@@ -163,8 +163,7 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
 def resume_notes(
     config: TrainConfig, accumulation: int, processes: int, state: TrainState
 ) -> list[str]:
-    """Describe, for the user, differences from the checkpoint's run that still allow to continue
-    it."""
+    """Describe differences from the checkpoint's run, with which training may still continue."""
     notes = []
     clips_per_step = config.batch_size * accumulation * processes
     if accumulation != config.gradient_accumulation:

@@ -1,5 +1,5 @@
-"""The training loop: one process or many (accelerate), resumable, on a CPU bit for bit, and stopped
-cleanly."""
+"""Train in one process or in many (with accelerate). Training resumes from checkpoints, bit for bit
+on a CPU, and stops cleanly."""
 
 import logging
 import math
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 @frozen
 class TrainOutcome:
-    """End of a run."""
+    """Result of a training run."""
 
     step: int
     finished: bool  # False: stopped by a signal, saved, can be resumed
@@ -67,7 +67,7 @@ class TrainOutcome:
 
 
 def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutcome:
-    """Train up to ``config.steps`` optimizer steps, continuing from the last checkpoint of the
+    """Train up to ``config.steps`` optimizer steps, continuing from the last checkpoint in the
     output folder.
 
     On another number of processes than the checkpoint's its global batch is kept, by more or fewer
@@ -139,7 +139,8 @@ def train(config: TrainConfig, *, progress: Progress = no_progress) -> TrainOutc
 def memory_lines(
     config: TrainConfig, samples: CachedSamples, device: torch.device, shards: int = 1
 ) -> list[str]:
-    """Predict memory for the largest canvas of the cache, by the base's header alone.
+    """Predict the memory of a training step for the largest canvas of the cache, from the header of
+    the base's file alone.
 
     Raises:
         EgoXInputError: as :func:`~.memory.check_memory`; a cache of another text width than the base's.
@@ -164,7 +165,8 @@ def memory_lines(
 
 
 def dry_run(config: TrainConfig) -> list[str]:
-    """Check settings, cache and base as :func:`train` does, and say what a step would take.
+    """Check settings, cache and base as :func:`train` does, and predict the memory of a step,
+    without training.
 
     Raises:
         EgoXInputError: as :func:`train`, before it reads the base.
@@ -186,8 +188,8 @@ def moving_average(
     # State of a checkpoint, on the CPU.
     state: Mapping[str, Any] | None,
 ) -> EMAModel | None:
-    """Make the average of the trained weights beside them, as far as the checkpoint had it, None
-    where none is wanted."""
+    """Create the moving average of the trained weights, restored from the checkpoint, or None if
+    the configuration has no average."""
     if not config.ema_decay:
         return None
     ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
@@ -199,7 +201,7 @@ def moving_average(
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """Parts that one call of :func:`train` works with."""
+    """Model, optimizer, samples and settings of one call of :func:`train`."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -279,8 +281,8 @@ class _Run:
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
     def _step(self, step: int) -> tuple[list[float], list[float], float]:
-        """Run one optimizer step, and return noise levels and losses of the whole global batch in a
-        fixed order, with the gradient norm."""
+        """Run one optimizer step. Returns the noise levels and losses of the global batch in a
+        fixed order, and the norm of the gradient."""
         config, accelerator = self.config, self.accelerator
         processes, size = accelerator.num_processes, config.batch_size
         items = self.samples.items_of_step(step, self._global_batch())
@@ -321,7 +323,8 @@ class _Run:
         return self.config.batch_size * self.accumulation * self.accelerator.num_processes
 
     def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
-        """Compute noise levels [B] and loss of these items, each drawn from its own sample number."""
+        """Compute noise levels [B] and the loss of these items, with the random numbers of each
+        item seeded by its sample number."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
         clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []
@@ -362,8 +365,8 @@ class _Run:
         return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
 
     def _validate(self, step: int, log: StepLog) -> None:
-        """Score this process's share of the held-out clips. A failure is named and noted, and never
-        ends the run.
+        """Compute the validation loss of this process's held-out clips. An error is logged and
+        doesn't end the training.
 
         What can fail on one process alone stands before the forwards or after them, since spread
         weights need all processes in each."""
@@ -433,7 +436,8 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _final_tensors(self) -> dict[str, Tensor]:
-        """Read the averaged weights if an average is kept, else the last ones."""
+        """Choose the trained weights to save: the moving average if there is one, else the last
+        weights."""
         if self.ema is None:
             return self.trainable.tensors()
         self.ema.store(self.trainable.parameters)
@@ -443,7 +447,7 @@ class _Run:
         return tensors
 
     def _any(self, *flags: bool) -> list[bool]:
-        """Tell for each flag whether any process has it set."""
+        """Combine flags over all processes: each is True if it is set in any process."""
         if self.accelerator.num_processes == 1:
             return list(flags)
         local_flags = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)

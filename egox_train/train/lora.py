@@ -1,5 +1,5 @@
-"""The LoRA: which matrices it trains, in and out of the model, and the three namings of its
-file."""
+"""Define the LoRA: which matrices it trains, how it is added to a model and read from it, and the
+three namings of its file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Naming = Literal["released", "native"]
 
 
 def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """List module names within a block, groups spelt out.
+    """List the names of a LoRA's target modules within a block, with groups of modules expanded.
 
     Raises:
         EgoXInputError: neither a group nor a module of a block.
@@ -64,8 +64,8 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
-    """Put LoRA layers (A random, B zero: the model starts as the base) into the frozen model, and
-    list their parameters.
+    """Add LoRA layers (A random, B zero, so that the output is that of the base) to the frozen
+    model, and list their parameters.
 
     Raises:
         EgoXInputError: a target that this model hasn't.
@@ -113,7 +113,8 @@ def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) ->
 def lora_tensors(
     model: nn.Module,
 ) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
-    """Collect ``blocks.0.attn1.to_q.lora_A.weight`` and so on, unsharded and on the CPU."""
+    """Collect the LoRA's tensors on the CPU under names such as
+    ``blocks.0.attn1.to_q.lora_A.weight``."""
     return {
         k: whole(v.detach()).cpu().clone().contiguous()
         for k, v in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
@@ -127,7 +128,7 @@ def put_lora_tensors(
     # Names the tensors in error messages.
     what: str,
 ) -> None:
-    """Load tensors of :func:`lora_tensors` back.
+    """Load LoRA tensors, as :func:`lora_tensors` returns them, into the model.
 
     Raises:
         EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
@@ -151,8 +152,7 @@ def put_lora_tensors(
 
 
 def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
-    """Put a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run
-    ended, in effect.
+    """Load the weights of a trained LoRA file into new LoRA layers, whose rank may be larger.
 
     A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without
     effect. A pose injection beside it is the caller's to take, else a warning says that it is left
@@ -185,8 +185,8 @@ def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_h
 
 
 def _widened(start: Tensor, fresh: Tensor) -> Tensor:
-    """Put ``start`` into the first rows (of an A) or columns (of a B) of ``fresh``, if it is
-    smaller in that alone."""
+    """Copy a matrix into the first rows (of an A) or columns (of a B) of a new one, if it is
+    smaller in that dimension alone."""
     sides = list(zip(start.shape, fresh.shape, strict=True))
     if any(have > want for have, want in sides) or sum(have < want for have, want in sides) != 1:
         return start  # equal, or of another model, which put_lora_tensors refuses
@@ -196,8 +196,8 @@ def _widened(start: Tensor, fresh: Tensor) -> Tensor:
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
-    """Describe a training for *EgoX LoRA*, *EgoX Model Patch* and ``inspect``. All values are
-    strings."""
+    """Build the metadata of a trained LoRA's file, read by *EgoX LoRA*, *EgoX Model Patch* and
+    ``inspect``. All values are strings."""
     entries = {
         "format": "egox-lora/1",
         **{
@@ -225,7 +225,7 @@ def save_lora(
     naming: Naming,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write the LoRA's file, whole or not at all.
+    """Write a LoRA to a safetensors file atomically.
 
     ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming
     takes alpha = rank (quirks 41), alpha / rank is multiplied into B, so that the file works as it
@@ -255,8 +255,8 @@ def save_lora(
 def read_lora(
     file: Path,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
-    """Read tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the
-    metadata.
+    """Read a LoRA file: tensors with the names of :func:`lora_tensors` and alpha / rank multiplied
+    into B, and its metadata.
 
     Raises:
         EgoXInputError: no LoRA of a Wan transformer in any known naming.
@@ -283,7 +283,7 @@ def fuse(
     tensors: Mapping[str, Tensor],
     strength: float = 1.0,
 ) -> int:
-    """Add B A to the model's weights in place, and count the matrices changed.
+    """Add the LoRA's product B A to the model's weights in place, and count the changed matrices.
 
     Raises:
         EgoXInputError: a matrix that the model hasn't, or of another shape.
@@ -299,7 +299,7 @@ def fuse(
 def matrix_pairs(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pair the matrices A and B of each weight's change, for a model with these ``shapes``.
+    """Pair the LoRA's matrices A and B for each changed weight of a model with these ``shapes``.
 
     Raises:
         EgoXInputError: as :func:`fuse`.

@@ -1,5 +1,5 @@
-"""The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each
-training sample."""
+"""Compute the flow matching loss on the ego half only, with exo clean (quirks 34), and draw the
+noise level of each training sample."""
 
 from functools import lru_cache
 from typing import Any
@@ -19,14 +19,14 @@ from .samples import TrainSample
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
-    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks
-    30)."""
+    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as flow schedulers do (quirks 30).
+    """
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
-    """Compute the scheduler's levels. With shift 1 and 1,000 levels: 1.000, 0.999, ... 0.001, the
-    trainer's table (quirks 31).
+    """Compute all noise levels of the scheduler. With shift 1 and 1,000 levels they are 1.000,
+    0.999, ... 0.001, the trainer's table (quirks 31).
 
     Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every
     digit."""
@@ -35,7 +35,7 @@ def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
 
 @lru_cache(maxsize=8)
 def _table(levels: int, shift: float) -> Tensor:
-    """Compute the scheduler's noise levels, cached because every sample draws from them."""
+    """Compute the scheduler's noise levels, and cache them because every sample draws from them."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
@@ -45,8 +45,8 @@ def _table(levels: int, shift: float) -> Tensor:
 def draw_sigmas(
     config: TimestepConfig, count: int, generator: torch.Generator
 ) -> Tensor:  # [count] float32
-    """Draw noise levels of ``count`` samples, from the given generator alone (so that a resumed run
-    draws the same)."""
+    """Draw the noise levels of ``count`` samples from the given generator alone, so that a resumed
+    run draws the same ones."""
     sigmas = _draw_kind(config, count, generator)
     if not config.uniform_share:
         return sigmas
@@ -68,8 +68,8 @@ def _draw_kind(config: TimestepConfig, count: int, generator: torch.Generator) -
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
-    """Compute the model's timestep, 1000 sigma truncated to a whole number, as the released
-    inference does (quirks 30).
+    """Convert noise levels to the model's timesteps, 1000 sigma truncated to a whole number, as the
+    released inference does (quirks 30).
 
     A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
     that number."""
@@ -79,7 +79,8 @@ def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
 
 @frozen
 class StepResult:
-    """Result of one forward. ``target`` and ``prediction`` are of the ego half, float32."""
+    """Result of one forward pass: the loss, and ``target`` and ``prediction`` of the ego half in
+    float32."""
 
     loss: Tensor  # [] mean over the batch
     per_clip: Tensor  # [B] detached
@@ -93,7 +94,8 @@ def noised_input(
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Compute the model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean.
+    """Build the model's input of 36 channels, with noise (1 - s) x0 + s n on the ego half and a
+    clean exo half.
 
     s and the sum are float32: bfloat16 rounds levels from .998 on to pure noise.
     """
@@ -123,7 +125,7 @@ def flow_loss(
     sigmas: Tensor,  # [B]
     conditioning: ConditioningConfig,
 ) -> StepResult:
-    """Compute the loss of a batch.
+    """Compute the flow matching loss of a batch of samples.
 
     float32 mean squared error of the predicted velocity against noise - clean, unweighted; with
     ``exo_loss`` over the whole canvas. With ``exo`` alone the exo half goes through the model

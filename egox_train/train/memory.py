@@ -1,4 +1,4 @@
-"""The memory of a training step, predicted before the base is read: arithmetic, nothing is run.
+"""Predict the memory of a training step by arithmetic, from the shapes of the base's weights.
 
 What is counted, and how well it is known:
 - weights, LoRA, gradients, optimizer and EMA states, checkpoints: exact, from the model's shapes;
@@ -85,7 +85,7 @@ CANVASES: Mapping[str, tuple[int, int, int, int]] = {
 
 @frozen
 class MemoryEstimate:
-    """Bytes by part."""
+    """Predicted GPU memory of a training step in bytes, by purpose."""
 
     base: float
     lora: float
@@ -99,17 +99,18 @@ class MemoryEstimate:
 
     @property
     def active(self) -> float:
-        """Checkpoints, and the block that is recomputed or what stands outside of the blocks."""
+        """Bytes of the checkpoints, plus the larger of the recomputed block and the tensors outside
+        of the blocks."""
         return self.checkpoints + max(self.block + self.bias, self.ends)
 
     @property
     def total(self) -> float:
-        """All parts, and the allocator's slack."""
+        """Bytes of all parts, and the allocator's overhead."""
         return (1 + SLACK) * (self.base + self.trained + self.active)
 
     @property
     def trained(self) -> float:
-        """The trained weights and their states."""
+        """Bytes of the trained weights, their gradients and optimizer states."""
         return self.lora + self.gradients + self.optimizer + self.ema
 
     def __str__(self) -> str:
@@ -126,7 +127,8 @@ def predict(
     *,
     shards: int = 1,  # processes that weights are spread over
 ) -> MemoryEstimate | None:
-    """Predict the peak of one process, None where all weights are trained, or single modules."""
+    """Predict the peak GPU memory of one training process, None if a base is trained or the LoRA
+    targets single modules."""
     memory, targets = config.memory, config.lora.targets
     if not config.trains_lora or not set(targets) <= set(TARGET_GROUPS):
         return None
@@ -197,8 +199,8 @@ def _block_activations(
     *,
     image: bool,
 ) -> float:
-    """Estimate the bytes that autograd keeps of one block, with the gradients beside them during
-    its backward pass.
+    """Estimate the bytes that autograd stores for one block, and the gradients during its backward
+    pass.
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """
@@ -222,7 +224,7 @@ def _block_activations(
 
 @frozen
 class MainMemory:
-    """Bytes by part that a process takes in the computer's main memory."""
+    """Predicted use of main memory by one process in bytes, by purpose."""
 
     blocks: float  # of the base that wait there
     checkpoints: float
@@ -231,7 +233,7 @@ class MainMemory:
 
     @property
     def total(self) -> float:
-        """The most at one time, and the process itself."""
+        """Bytes of the moment with the highest use, including those of the process itself."""
         waiting = self.blocks + max(self.checkpoints, self.copies)
         return PROCESS_BYTES + max(waiting, self.reading)
 
@@ -251,7 +253,8 @@ def predict_main(
     # The base's file has the type in which it is kept, so that its pages are the system's to drop.
     mapped: bool = True,
 ) -> MainMemory | None:
-    """Predict one process's main memory, None where :func:`predict` knows none."""
+    """Predict the main memory that one training process uses, None if :func:`predict` returns None.
+    """
     memory, step = config.memory, predict(config, model, grid)
     if step is None:
         return None
@@ -275,14 +278,15 @@ def predict_main(
 
 @frozen
 class Machine:
-    """Memory that a run may take."""
+    """GPU memory and main memory that are available to a training run."""
 
     card_bytes: float | None  # None: no accelerator
     main_bytes: float  # free, or to be had by dropping pages of files
 
 
 def this_machine(device: torch.device) -> Machine:
-    """Ask the card how much it has in all, and the system how much main memory is available."""
+    """Read the GPU's total memory from the driver, and the available main memory from the system.
+    """
     card = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
     return Machine(card_bytes=card, main_bytes=psutil.virtual_memory().available)
 
@@ -296,7 +300,8 @@ def check_memory(
     shards: int = 1,
     mapped: bool = True,
 ) -> list[str]:
-    """Say what a step takes on the card and in main memory, where :func:`predict` knows it.
+    """Predict GPU and main memory of a training step as text, and refuse settings that need more
+    than the machine has.
 
     Raises:
         EgoXInputError: more than the machine has, with the switches that would fit.
@@ -336,7 +341,8 @@ def fitting_switches(
     machine: Machine,
     mapped: bool = True,
 ) -> str:
-    """Find the first settings that make the run fit, in words, or nothing where none do."""
+    """Find the first settings that make a training step fit into memory, as ``--set`` arguments, or
+    "" if none do."""
     ranks = [rank for rank in RANKS if rank < config.lora.rank]
     smaller: list[Mapping[str, Any]] = [{"ema_decay": None}] if config.ema_decay else []
     smaller += [{"ema_decay": None, "lora.rank": r, "lora.alpha": r} for r in ranks]
@@ -356,7 +362,7 @@ def fitting_switches(
 
 
 def with_settings(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """Change values of a configuration by the names that ``--set`` takes."""
+    """Change values of a configuration by the dotted names that ``--set`` takes."""
     values = config.model_dump()
     for name, value in settings.items():
         *sections, key = name.split(".")
@@ -372,7 +378,8 @@ def _yaml(value: Any) -> str:
 
 
 def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
-    """Build a Wan image-to-video model without weights, of the base's sizes but for ``sizes``."""
+    """Build a Wan image-to-video transformer without weights (on the meta device), with the
+    dimensions of ``base`` unless ``sizes`` changes them."""
     from diffusers import WanTransformer3DModel
 
     sizes = {**BASES[base], **sizes}
@@ -384,8 +391,8 @@ def meta_model(base: str = "14B", **sizes: int) -> WanTransformer3DModel:
 
 
 def memory_table() -> str:
-    """Format GB on the card by rank, and main memory at the highest rank, as Markdown for
-    docs/training.md."""
+    """Format the Markdown table of docs/training.md: GPU memory for several ranks, and main memory
+    for the highest rank."""
     lines = [
         "| canvas | base | kept in | "
         + " | ".join(f"rank {r}" for r in RANKS)

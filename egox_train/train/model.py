@@ -1,4 +1,4 @@
-"""Parts that the loop trains with: model, optimizer, learning rate.
+"""Build the model, the optimizer and the learning rate schedule for the training loop.
 
 The base is in its storage type, the LoRA (or all weights) in float32, memory options applied. The
 learning rate is a pure function of the step, so that a resumed run needs no state for it."""
@@ -28,7 +28,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(slots=True, kw_only=True)
 class TrainableModel:
-    """diffusers' Wan transformer ready for the loop."""
+    """Wan transformer of diffusers, prepared for training."""
 
     model: nn.Module
     parameters: list[nn.Parameter]  # those that are trained, float32
@@ -39,7 +39,7 @@ class TrainableModel:
     lora: bool
 
     def tensors(self) -> dict[str, Tensor]:  # by name, as trained
-        """Copy the trained weights by name to the CPU."""
+        """Copy the trained weights to the CPU, by name."""
         if self.lora:
             return lora_tensors(self.model)
         return {k: v.detach().cpu().clone() for k, v in self.model.named_parameters()}
@@ -49,7 +49,7 @@ class TrainableModel:
         tensors: Mapping[str, Tensor],  # by name, as trained
         what: str,  # used in error messages
     ) -> None:
-        """Load :meth:`tensors` back.
+        """Load trained weights, as :meth:`tensors` returns them, into the model.
 
         Raises:
             EgoXInputError: tensors of another model.
@@ -63,7 +63,7 @@ class TrainableModel:
 
 
 def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
-    """Read the base and prepare it for the task of ``config``.
+    """Load the base model and prepare it for the training task of ``config``.
 
     Raises:
         EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it
@@ -115,7 +115,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
 def make_optimizer(
     config: OptimizerConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Make the optimizer over the trainable parameters.
+    """Create the configured optimizer for the trainable parameters.
 
     Raises:
         EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what
@@ -139,9 +139,9 @@ def make_optimizer(
 
 
 def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.optim.Optimizer:
-    """Build an optimizer with momentum whose step is the nearest orthogonal matrix (K. Jordan and
-    others, 2024), as large as a step of Adam (Liu and others, 2025), so that learning rates for
-    AdamW apply."""
+    """Build the Muon optimizer, whose momentum step is replaced by the nearest orthogonal matrix
+    (K. Jordan and others, 2024), scaled to the size of an Adam step (Liu and others, 2025), so that
+    AdamW's learning rates apply."""
     if not hasattr(torch.optim, "Muon"):
         raise EgoXInputError(
             "optimizer.name",
@@ -161,8 +161,8 @@ def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.o
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Compute the learning rate at optimizer step ``step`` (from 0): linear warm-up, then cosine to
-    ``final_factor`` or constant."""
+    """Compute the learning rate of optimizer step ``step`` (from 0): a linear warm-up, then a
+    cosine down to ``final_factor``, or constant."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":
@@ -175,6 +175,6 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Set the learning rate of all parameter groups."""
+    """Set the learning rate of all parameter groups of an optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = value

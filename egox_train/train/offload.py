@@ -1,5 +1,5 @@
-"""Less memory on the accelerator: a base of 8 bits per weight, blocks and checkpoints that wait on the
-CPU.
+"""Reduce GPU memory: store the base in 8 bits per weight, and keep blocks and checkpoints in main
+memory.
 
 Checkpoints on the CPU are 11.5 GB less on the GPU at 14B and 28,028 tokens.
 """
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def store_base(model: WanTransformer3DModel, kind: str) -> None:
-    """Keep the linear layers of the blocks in ``kind``, float32 and bfloat16 being what the model
-    was loaded in.
+    """Convert the linear layers of the transformer's blocks to the storage type ``kind``. The types
+    float32 and bfloat16 are those of the loaded model.
 
     ``float8``: torchao's weight-only e4m3 with a scale per row.
 
@@ -39,7 +39,8 @@ def store_base(model: WanTransformer3DModel, kind: str) -> None:
 
 
 class VisitingForward:
-    """Run a block whose frozen weights stay on the CPU and are copied over for each call.
+    """Replacement of a block's forward pass, which copies the block's frozen weights from the CPU
+    to the device for each call.
 
     With gradient checkpointing the copy lives for one block's forward, and again for its backward;
     the trained (LoRA) weights stay on the accelerator throughout."""
@@ -77,7 +78,7 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def offload_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
-    """Park the blocks of diffusers' Wan transformer on the CPU, and everything else on ``device``.
+    """Keep the transformer's blocks on the CPU, and move everything else to ``device``.
 
     Raises:
         EgoXInputError: gradient checkpointing is off (backward would keep every block's copy:
@@ -99,7 +100,7 @@ def offload_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
 
 
 def offload_checkpoints(model: WanTransformer3DModel) -> None:
-    """Make diffusers' Wan transformer park its checkpoints, the inputs of the blocks, on the CPU.
+    """Keep the gradient checkpoints, which are the inputs of the transformer's blocks, on the CPU.
 
     Raises:
         EgoXInputError: gradient checkpointing is off.

@@ -1,5 +1,4 @@
-"""Training samples as they come out of the cache, batches of them, and which of them each step
-takes.
+"""Load training samples from the cache, join them to batches, and choose the samples of each step.
 
 All latents in model space.
 """
@@ -43,7 +42,8 @@ LATENTS = (
 
 @frozen
 class TrainSample:
-    """A clip (or a batch of clips of one size) with everything that the loss needs."""
+    """Training sample of one clip, or of a batch of clips of one size, with all inputs of the loss.
+    """
 
     clips: tuple[str, ...]  # B names, for messages
     exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)
@@ -60,13 +60,13 @@ class TrainSample:
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
-        """Measure the canvas (t, h, w_exo, w_ego) in latents."""
+        """Size of the canvas in latents, (t, h, w_exo, w_ego)."""
         _, _, t, h, w_ego = self.ego.shape
         return t, h, self.exo.shape[-1], w_ego
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
-        """Move and cast latents and embeddings, and move geometry, which stays float32 (a
-        logarithm)."""
+        """Move latents and embeddings to a device and dtype, and move the geometry, which stays
+        float32 because it enters a logarithm."""
         moved_tensors = {
             f.name: getattr(self, f.name).to(device=device, dtype=dtype)
             for f in fields(self)
@@ -80,7 +80,7 @@ class TrainSample:
 
 
 def collate(samples: Sequence[TrainSample]) -> TrainSample:
-    """Join clips of one size to a batch.
+    """Join samples of clips of one size to a batch.
 
     Raises:
         EgoXInputError: clips of different sizes; names them.
@@ -111,7 +111,7 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
 
 @frozen
 class Item:
-    """One thing to train on: a clip as EgoX sees it, or one of its two views alone."""
+    """Training item: a clip with both views, or one view of a clip alone."""
 
     clip: str
     view: str = "canvas"  # canvas | exo | ego | partial, the ego view known in parts
@@ -119,7 +119,7 @@ class Item:
 
 
 class CachedSamples:
-    """Samples of one split of a cache, as a task wants them.
+    """Samples of one split of a cache, for a training task.
 
     Raises:
         EgoXInputError: the cache was made with another image embedding or ray geometry than the
@@ -140,7 +140,7 @@ class CachedSamples:
 
     @property
     def content_hash(self) -> str:
-        """Changes with any clip, model or setting of the cache."""
+        """Hash that changes with any clip, model or setting of the cache."""
         index = self.reader.index
         return fingerprint(
             {"shards": dict(index.shards), "clips": [[e.clip, e.split] for e in index.entries]}
@@ -174,7 +174,7 @@ class CachedSamples:
                 )
 
     def load(self, item: Item) -> TrainSample:
-        """Load the sample of an item, a batch of one, float32."""
+        """Load an item as a batch of one sample in float32."""
         have = self.reader.tensors(item.clip, LATENTS)
         text = self._text(item, have)
         if item.view != "canvas":
@@ -206,12 +206,12 @@ class CachedSamples:
         )
 
     def _text(self, item: Item, have: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
-        """Choose the clip's caption, or the empty one."""
+        """Choose the text embedding of a clip's caption, or of the empty caption."""
         return _batch(self.reader.empty_caption(item.clip) if item.silent else have["text"])
 
     def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
-        """List the items of one optimizer step with their sample numbers (which alone decide noise
-        and timestep).
+        """List the items of one optimizer step with their sample numbers, which determine noise and
+        timestep.
 
         A pure function of seed, step and batch, so a resumed run and one on more processes see the
         same samples. Groups of different size take turns; within a group every epoch is a new
@@ -239,8 +239,8 @@ class CachedSamples:
 
 
 def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
-    """Make a generator for one sample, on the CPU, so that every device and process count draws the
-    same."""
+    """Create a CPU random generator for one sample, so that the numbers don't depend on device or
+    process count."""
     digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -250,7 +250,7 @@ def noise_for(
     generator: torch.Generator,
     whole_canvas: bool,
 ) -> Tensor:  # [1, 16, t, h, w_ego], or of the whole canvas
-    """Draw unit noise for one clip."""
+    """Draw standard normal noise for the latents of one clip."""
     t, h, w_exo, w_ego = sample.grid
     width = w_ego + (w_exo if whole_canvas else 0)
     return torch.randn(1, sample.ego.shape[1], t, h, width, generator=generator)

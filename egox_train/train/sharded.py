@@ -1,5 +1,5 @@
-"""Weights and optimizer state that FSDP2 spreads over processes (each tensor a DTensor), gathered to
-whole tensors and spread again."""
+"""Gather weights and optimizer states that FSDP2 shards over processes (DTensor) to full tensors,
+and shard them again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,18 +15,18 @@ from torch.distributed.tensor import DTensor
 
 
 def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
-    """Gather the whole of a spread tensor (all processes must ask together), and leave other
-    tensors as they are."""
+    """Gather a sharded tensor to the full one (all processes must call this together), and return
+    other tensors unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Check whether the model's weights are spread over processes."""
+    """Check whether the model's weights are sharded over processes."""
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
-    """Gather the state as one process would have it.
+    """Gather the optimizer state to full tensors, as a single process has it.
 
     Of a spread model these are whole tensors by name, on rank 0 alone.
     """
@@ -38,7 +38,8 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
 
 
 def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
-    """Load :func:`optimizer_state` back, every process its part."""
+    """Load the optimizer state that :func:`optimizer_state` has gathered, with each process keeping
+    its shard."""
     if not is_sharded(model):
         optimizer.load_state_dict(state)
         return

@@ -1,5 +1,5 @@
-"""The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights &
-Biases."""
+"""Log a training run: one JSON line per logged step, and the same values to TensorBoard or Weights
+& Biases."""
 
 import json
 import os
@@ -15,20 +15,20 @@ from .config import TrainConfig, config_to_share
 
 
 class Tracker(Protocol):
-    """Display of a run's curve beside its file."""
+    """Interface of a service that displays a training run, such as TensorBoard."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add values by name."""
+        """Log named values of one step."""
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Add sample videos, under the names of their files."""
+        """Log sample videos of one step under their file names."""
 
     def close(self) -> None:
-        """Write what is still buffered."""
+        """Write buffered values."""
 
 
 class StepLog:
-    """Write ``metrics.jsonl``, where each step stands once.
+    """Log of a training run in ``metrics.jsonl``, with each step at most once.
 
     A resumed run first drops the lines behind its checkpoint.
     """
@@ -57,29 +57,29 @@ class StepLog:
         ]  # a killed run may have left half a line
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the values after ``step`` optimizer steps."""
+        """Log the values after ``step`` optimizer steps."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self.trackers:
             tracker.write(step, values)
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Show sample videos in the trackers, besides the files in the run's folder."""
+        """Log sample videos in the trackers. The video files are in the run's folder."""
         for tracker in self.trackers:
             tracker.show(step, videos)
 
     def note(self, step: int, text: str) -> None:
-        """Write what happened at that step as text, into the file alone."""
+        """Log a text about one step, in the file only."""
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
     def has(self, step: int, key: str) -> bool:
-        """Check whether a value of that name was written at that step, by this run or the one that
-        it goes on from."""
+        """Check whether a named value was logged at that step, by this run or the one it continues.
+        """
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:
-        """Hand over what trackers still hold.
+        """Write the buffered values of all trackers.
 
         A process that is killed loses their last lines, never the file's.
         """
@@ -91,7 +91,7 @@ class StepLog:
 def bucket_losses(
     sigmas: Sequence[float], losses: Sequence[float], buckets: int
 ) -> dict[str, float]:
-    """Average the loss by range of noise level.
+    """Average the loss separately for each range of noise levels.
 
     The names are ``loss/sigma_0.25-0.50`` and so on. Empty ranges are left out.
     """
@@ -111,7 +111,8 @@ def _folder(config: TrainConfig) -> Path:
 
 
 class TensorBoard:
-    """Write events to ``log/``, and hide the steps behind the checkpoint of a resumed run."""
+    """Tracker that writes TensorBoard events to ``log/``. After a resume it hides the steps behind
+    the checkpoint."""
 
     def __init__(self, config: TrainConfig, first_step: int) -> None:
         with needs_package(
@@ -132,12 +133,13 @@ class TensorBoard:
         self.writer.flush()
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Do nothing, since this tracker's moving pictures are GIF, and the files are in the run's
+        """Do nothing, because TensorBoard shows only GIF, and the video files are in the run's
         folder."""
 
 
 class WeightsAndBiases:
-    """One run of the service for one output folder, however often it is resumed.
+    """Tracker that logs to Weights & Biases, with one run of the service per output folder, even
+    after resumes.
 
     WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP and WANDB_MODE (offline keeps
     everything in the folder) are read from the environment.

@@ -1,4 +1,4 @@
-"""Held-out clips during training: their loss, and samples of them as videos, PSNR and SSIM.
+"""Validate on held-out clips during training: their loss, sample videos, PSNR and SSIM.
 
 The loss is at fixed noise and noise levels, so that two models are compared on the very same task.
 The truth of the samples is what the VAE makes of the true latent, so the figures are those of the
@@ -54,8 +54,8 @@ def clip_loss(
     dtype: torch.dtype = torch.float32,
     autocast: bool = False,
 ) -> tuple[float, float]:
-    """Compute the loss of one held-out clip, and that of predicting zero, averaged over
-    :data:`LEVELS`.
+    """Compute the loss of one held-out clip and the loss of predicting zero, each averaged over the
+    noise levels :data:`LEVELS`.
 
     Args:
         number: of the clip among all that are held out; with the level it decides the noise.
@@ -93,7 +93,7 @@ def _evaluating(model: nn.Module) -> Generator[None]:
 
 
 def check_validation(config: TrainConfig) -> None:
-    """Check that samples can be decoded.
+    """Check that validation can decode sample videos.
 
     Raises:
         EgoXInputError: samples are wanted, and there is no VAE.
@@ -115,8 +115,8 @@ def check_validation(config: TrainConfig) -> None:
 
 
 def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
-    """Choose at most ``count`` items from as many takes as possible and from all parts of each,
-    since neighbouring clips of one camera differ little."""
+    """Choose at most ``count`` items from as many takes as possible, evenly spread within each
+    take, because neighbouring clips are similar."""
     by_take: dict[str, list[Item]] = {}
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
@@ -133,13 +133,13 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
 
 
 def _evenly(things: Sequence[Thing], count: int) -> list[Thing]:
-    """Choose ``count`` of the things at even distances, from the first on."""
+    """Choose ``count`` elements at even distances, starting with the first."""
     return [things[index * len(things) // count] for index in range(count)]
 
 
 @frozen
 class HeldOut:
-    """The clips that a run validates on, each scored by one process."""
+    """Held-out clips for validation, each evaluated by one process."""
 
     config: TrainConfig
     samples: CachedSamples
@@ -147,8 +147,8 @@ class HeldOut:
 
     @classmethod
     def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
-        """Collect the held-out clips, None if the configuration wants no validation or the cache
-        holds none."""
+        """Collect the clips for validation, or return None if the configuration or the cache has
+        none."""
         if not config.validation.every or not any(
             e.split == "validation" for e in reader.index.entries
         ):
@@ -167,7 +167,7 @@ class HeldOut:
     def load_share(
         self, process: int, processes: int, *, even: bool
     ) -> list[tuple[int, TrainSample]]:
-        """Load the clips of one process, each with its number among all.
+        """Load the held-out clips that one process evaluates, each with its index.
 
         Args:
             even: every process gets equally many, since weights that are spread need all of them in
@@ -194,8 +194,8 @@ class HeldOut:
         dtype: torch.dtype,
         autocast: bool = False,
     ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
-        """Compute losses of a share, and with ``vae`` decode samples to videos and measure PSNR and
-        SSIM. The model's mode is left alone.
+        """Compute the validation losses of one process's clips. With ``vae``, sample videos are
+        written and PSNR and SSIM measured. The model's training mode is kept.
 
         All forwards come before the first decoding, which may fail on one process alone.
         """
@@ -236,7 +236,8 @@ class HeldOut:
     def _write(
         self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor, step: int
     ) -> tuple[float, float]:
-        """Write exo, prior, sample and truth side by side to a video, and measure PSNR and SSIM.
+        """Write exo, prior, sample and true ego video side by side, and measure PSNR and SSIM of
+        the sample.
 
         The video is ``samples/step-N/<clip>.mp4``.
         """
@@ -250,13 +251,14 @@ class HeldOut:
         return Path(self.config.output) / "samples" / f"step-{step:08d}"
 
     def videos(self, step: int) -> list[Path]:
-        """Collect the samples of a step, of all processes."""
+        """List the sample videos of one validation, from all processes."""
         return sorted(self._folder(step).glob("*.mp4"))
 
     def values(
         self, rows: Tensor
     ) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
-        """Average the columns by their names in the log, None where a clip was not scored."""
+        """Average the validation results of all clips, by their names in the log, None if a clip
+        has no result."""
         if not bool((rows[:, 0] == 1).all()):
             return None
         count = len(COLUMNS) if self.samples_wanted else 2
@@ -264,5 +266,5 @@ class HeldOut:
 
     @property
     def samples_wanted(self) -> bool:
-        """Check whether clips are sampled, not only their losses taken."""
+        """True if validation samples videos, not only computes losses."""
         return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

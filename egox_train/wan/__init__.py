@@ -1,4 +1,5 @@
-"""The Wan model without a host: text encoder, VAE, transformer, and what a training step needs.
+"""Run the Wan model without ComfyUI: text encoder, VAE, transformer, CLIP vision, and guided
+attention for training.
 
 In: weight files by path; latents, text and geometry. Out: encoders, a diffusers transformer that a
 LoRA is trained on, with geometry-guided attention (:mod:`.diffusers_processor`). Each module is

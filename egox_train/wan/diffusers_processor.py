@@ -1,5 +1,5 @@
-"""Geometry-guided attention inside diffusers' Wan transformer: the same bias as at inference,
-forward and backward.
+"""Add geometry-guided attention to diffusers' Wan transformer, with the bias of inference and with
+gradients.
 
 The attention itself is :func:`.attention.gga_attention` with ``recompute``: where its kernel needs
 the bias, that of some ego queries is computed, used and dropped, and computed once more in
@@ -43,7 +43,8 @@ small kernels a step less. The released size (3.1 GB a clip) is far above it."""
 
 
 class GgaScope:
-    """Hold a model's geometry for the forward and for its recomputation in backward.
+    """Holder of the geometry that all attention layers of a model use, also when blocks are
+    recomputed in the backward pass.
 
     Each instance of the model has one.
     """
@@ -58,7 +59,7 @@ class GgaScope:
         self._shared: Tensor | None = None
 
     def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
-        """Set the geometry of all forwards from now on, one per clip of the batch.
+        """Set the geometry for all following forward passes, one per clip of the batch.
 
         It stays until the next call, because checkpointed blocks run again in backward.
 
@@ -80,14 +81,15 @@ class GgaScope:
 
     @property
     def note(self) -> str:
-        """Tell people what stands in for a kernel that is wrong or fails, or nothing."""
+        """Describe the fallback for an attention kernel that is wrong or fails, "" if there is
+        none."""
         return self.kernels.words() if self.kernels.lost else ""
 
     def shared_bias(
         self, dtype: torch.dtype
     ) -> Tensor | None:  # -> [B, 1, tokens, tokens], rows of exo queries 0
-        """Compute the whole batch's bias where it is small, the same tensor for every block, and
-        None where it isn't."""
+        """Compute the attention bias of the whole batch if it is small, to share it between blocks,
+        else None."""
         size = sum(4 * g.tokens**2 for g in self.geometry)
         if (
             not self.geometry
@@ -103,7 +105,8 @@ class GgaScope:
 
 
 class GgaAttnProcessor(WanAttnProcessor):
-    """Attend with the bias of ``scope``, or without one as diffusers does, bit for bit."""
+    """Attention processor of diffusers that adds the bias of ``scope``. Without geometry the result
+    is diffusers' own, bit for bit."""
 
     def __init__(self, scope: GgaScope, block: int) -> None:
         super().__init__()
@@ -180,8 +183,8 @@ class GgaAttnProcessor(WanAttnProcessor):
 
 
 def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> GgaScope:
-    """Give every self-attention of diffusers' Wan transformer the processor, and return the scope
-    that steers them.
+    """Install guided attention in every self-attention of diffusers' Wan transformer, and return
+    the scope that sets its geometry.
 
     Heights and widths in the rotary embedding are multiplied by ``position_scale``, as the host's
     ``set_model_rope_options`` does.
@@ -215,7 +218,7 @@ def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> Gg
 
 
 def _scale_positions(rope: Any, scale: float) -> None:
-    """Multiply heights and widths in the tables of diffusers' rotary embedding."""
+    """Scale the heights and widths in the tables of diffusers' rotary embedding."""
     tables = [
         get_1d_rotary_pos_embed(
             size, rope.max_seq_len, use_real=True, linear_factor=divisor, freqs_dtype=torch.float64

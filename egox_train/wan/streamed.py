@@ -1,4 +1,4 @@
-"""Safetensors files tensor by tensor: read without the whole in memory, nor mapped."""
+"""Read safetensors files one tensor at a time, without loading or mapping the whole file."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from .weights import unscaled
 
 
 class StreamedWeights:
-    """Read weights of safetensors files one by one, those of scaled float8 times their scale.
+    """Mapping that reads weights from safetensors files one at a time, and multiplies scaled float8
+    weights by their scales.
 
     Args:
         what: names the files in errors.
@@ -28,7 +29,7 @@ class StreamedWeights:
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """List the shapes of the weights, without their scales, by the files' names."""
+        """List the shapes of the weights by name, without the scales of float8 weights."""
         return {
             name: tuple(self._headers[file][name]["shape"])
             for name, file in self._file_of.items()
@@ -36,7 +37,7 @@ class StreamedWeights:
         }
 
     def __getitem__(self, name: str) -> Tensor:
-        """Read one weight, as stored or as float32.
+        """Read one weight, in its stored type or as float32 if it is scaled.
 
         Raises:
             EgoXInputError: of a type that isn't known.

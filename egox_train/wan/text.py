@@ -1,4 +1,5 @@
-"""Embeddings of prompts for training: from umT5 (a folder or ComfyUI's single file), one fixed embedding, or zeros."""
+"""Make text embeddings for training, from umT5 (a folder or ComfyUI's single file), from a file
+with one embedding, or zeros."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +18,14 @@ PAD = 0  # umT5's padding token
 
 
 class TextEncoder(Protocol):
-    """Gives an embedding for each prompt."""
+    """Interface of an encoder that turns a prompt into an embedding."""
 
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
-        """Encode one prompt."""
+        """Encode one prompt to an embedding."""
 
 
 class FixedText:
-    """The same embedding [tokens, text_dim] for every clip."""
+    """Text encoder that gives the same embedding [tokens, text_dim] for every prompt."""
 
     def __init__(self, embedding: Tensor) -> None:
         self.embedding = embedding.float()
@@ -35,7 +36,8 @@ class FixedText:
 
 
 def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
-    """Read the one tensor of a safetensors file, [tokens, dim] or [1, tokens, dim].
+    """Read an embedding [tokens, dim] from a safetensors file with one tensor, [tokens, dim] or [1,
+    tokens, dim].
 
     Raises:
         EgoXInputError: several tensors, or one of another shape.
@@ -54,7 +56,7 @@ def read_embedding(file: Path) -> Tensor:  # [tokens, text_dim]
 
 
 class UmT5Text:
-    """umT5's encoder, as inference uses it or as the released trainer does (quirks 38).
+    """Text encoder umT5, used as by inference or as by the released trainer (quirks 38).
 
     ``released``: the prompt cleaned, the encoder sees its tokens alone, zeros after them. ``trainer``: the prompt as it
     is, padded to 512 tokens which the encoder attends to, and what it makes of the padding kept.
@@ -89,8 +91,8 @@ class UmT5Text:
 def make_text_encoder(
     source: str, device: torch.device | str, encoding: str = "released"
 ) -> TextEncoder:
-    """Make a text encoder from ``zeros:TOKENSxDIM``, a fixed embedding's file, or the text
-    encoder's folder or file.
+    """Create a text encoder from ``zeros:TOKENSxDIM``, a file with an embedding, or umT5's folder
+    or file.
 
     ``encoding``: see :class:`UmT5Text`; without meaning for the others.
 
@@ -164,7 +166,7 @@ def _umt5_file(path: Path, dtype: torch.dtype):
 
 
 def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Derive umT5's configuration from tensor shapes."""
+    """Derive umT5's configuration from the shapes of its tensors."""
     vocabulary, width = weights["shared.weight"].shape
     layer = "encoder.block.0.layer"
     heads = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]

@@ -1,5 +1,5 @@
-"""The base transformer: from a diffusers folder or a single file in diffusers or ComfyUI naming,
-and back to one."""
+"""Load the base transformer from a diffusers folder or a single file (diffusers' or ComfyUI's
+names), and save it as a single file."""
 
 import json
 import math
@@ -26,7 +26,7 @@ HEAD_DIM = 128  # of every published Wan; other models say their heads in the me
 
 
 def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3DModel:
-    """Load the transformer, weights frozen as they are, norms and time embedding in float32 as
+    """Load the Wan transformer with frozen weights, its norms and time embedding in float32 as
     diffusers keeps them.
 
     Raises:
@@ -50,7 +50,7 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
 
 
 def base_form(path: Path) -> WanTransformer3DModel:
-    """Build the transformer without its weights, by headers and configuration alone.
+    """Build the Wan transformer without weights, from configuration and file headers alone.
 
     Raises:
         EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
@@ -92,15 +92,15 @@ def base_form(path: Path) -> WanTransformer3DModel:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """List the safetensors files of a base: itself, or those of its diffusers folder."""
+    """List the safetensors files of a base model, which is a single file or a diffusers folder."""
     if not path.is_dir():
         return [path]
     return visible_files(subfolder(path, "transformer"), "*.safetensors")
 
 
 def own_dtype(path: Path) -> str:
-    """Choose float32 for a base of such weights, else bfloat16, so that its file is mapped without
-    copying."""
+    """Choose float32 if the base's weights are float32, else bfloat16, so that its file is mapped
+    without conversion."""
     sizes = Counter[str]()
     for file in weight_files(path):
         for name, entry in read_header(file, f"base model {path.name}").items():
@@ -110,7 +110,8 @@ def own_dtype(path: Path) -> str:
 
 
 def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
-    """Convert all weights to ``dtype``, except those that diffusers keeps in float32."""
+    """Convert all weights of the transformer to ``dtype``, except those that diffusers keeps in
+    float32."""
     keep = tuple(model._keep_in_fp32_modules or ())
     for name, parameter in model.named_parameters():
         parts = name.split(".")
@@ -124,7 +125,7 @@ def transformer_config(
     weights: Mapping[str, Tensor],  # by diffusers' names
     metadata: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Derive diffusers' configuration from tensor shapes.
+    """Derive diffusers' configuration of the transformer from the shapes of its tensors.
 
     The file's metadata says the number of heads where it isn't dim / 128.
     """
@@ -154,7 +155,7 @@ def transformer_config(
 def save_native(
     model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype
 ) -> None:
-    """Save one safetensors file for ComfyUI's loader, whole or not at all."""
+    """Save the transformer as one safetensors file for ComfyUI's loader, atomically."""
     weights = {
         k: v.to(dtype).contiguous()
         for k, v in convert_transformer(model.state_dict(), "native")[0].items()
@@ -164,14 +165,14 @@ def save_native(
 
 
 def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
-    """List the facts that ComfyUI's loader can't derive from the shapes."""
+    """List metadata that ComfyUI's loader can't derive from the shapes of the weights."""
     config: Any = model.config
     settings = {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
     return {"format": "pt", "config": json.dumps({"transformer": settings})}
 
 
 def _config_of(path: Path) -> dict[str, Any]:
-    """Read a diffusers folder's configuration."""
+    """Read the transformer's configuration from a diffusers folder."""
     folder = subfolder(path, "transformer")
     if not (folder / "config.json").is_file():
         raise EgoXInputError(
@@ -232,7 +233,7 @@ def _incomplete(what: str, error: Exception) -> EgoXInputError:
 
 
 def _materialise_buffers(model: WanTransformer3DModel) -> None:
-    """Compute the rotary tables, which files don't store, on the CPU after the weights were
-    assigned to a meta model."""
+    """Compute the rotary embedding's tables, which weight files don't contain, on the CPU for a
+    model that was built on the meta device."""
     config: Any = model.config
     model.rope = type(model.rope)(config.attention_head_dim, config.patch_size, 1024)

@@ -1,4 +1,4 @@
-"""The Wan VAE outside the host: from a diffusers folder or the single file that ComfyUI uses."""
+"""Load the Wan VAE from a diffusers folder or ComfyUI's single file, and run it without ComfyUI."""
 
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from .weights import subfolder
 
 
 class VaeEncoder:
-    """Encodes frames to model-space latents, and back. The posterior's mean, as the host's VAE gives it.
+    """Wan VAE that encodes frames to model-space latents (the posterior's mean, as in ComfyUI), and
+    decodes them.
 
     Raises:
         EgoXInputError: nothing there, or no Wan 2.1 VAE.
@@ -31,7 +32,7 @@ class VaeEncoder:
         self,
         frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [16, t, H / 8, W / 8] float32, model space, on the CPU
-        """Encode one video to its latent."""
+        """Encode one video to a model-space latent."""
         return normalise_latent(self.encode_raw(frames[None]))[0].cpu()
 
     @torch.no_grad()
@@ -39,7 +40,7 @@ class VaeEncoder:
         self,
         frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, raw, on the model's device
-        """Encode several videos of one size, in the VAE's own space."""
+        """Encode several videos of one size to latents in the VAE's own space."""
         video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
         video = (video * 2 - 1).movedim(-1, 1).to(self.device)
         return self.model.encode(video).latent_dist.mode()
@@ -48,7 +49,7 @@ class VaeEncoder:
         self,
         latent: Tensor,  # [16, t, h, w] model space
     ) -> Tensor:  # [T, H, W, 3] float32 0...1, on the CPU
-        """Decode one latent to its video."""
+        """Decode one model-space latent to a video."""
         return self.decode_raw(denormalise_latent(latent[None].float()))[0]
 
     @torch.no_grad()
@@ -56,7 +57,7 @@ class VaeEncoder:
         self,
         latents: Tensor,  # [N, 16, t, h, w] raw
     ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
-        """Decode several latents of one size, from the VAE's own space."""
+        """Decode several latents of one size, which are in the VAE's own space."""
         video = self.model.decode(latents.to(self.device, torch.float32)).sample.cpu()
         return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""CLIP vision without a host, from transformers."""
+"""Run the CLIP vision encoder of transformers, without ComfyUI."""
 
 from pathlib import Path
 
@@ -22,7 +22,8 @@ def clip_pixels(
     size: int,  # px
     twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
 ) -> Tensor:  # [N, 3, size, size] float32
-    """Prepare pictures for CLIP: the shortest edge at ``size``, the middle square, its mean and deviation."""
+    """Prepare pictures for CLIP: resize the shorter side to ``size``, crop the middle square, and
+    normalise by CLIP's mean and deviation."""
     pictures = pictures.float().movedim(-1, 1)
     height, width = pictures.shape[-2:]
     scale = size / min(height, width)
@@ -44,8 +45,8 @@ def clip_pixels(
 
 
 class VisionEncoder:
-    """CLIP vision from a folder or ComfyUI's single file (quirks 26, 28: shortest edge resized,
-    centre crop, hidden state -2).
+    """CLIP vision encoder from a folder or ComfyUI's single file (quirks 26 and 28: shorter side
+    resized, centre crop, hidden state -2).
 
     Raises:
         EgoXInputError: nothing there, no CLIP vision model.
@@ -64,7 +65,7 @@ class VisionEncoder:
         picture: Tensor,  # [1, H, W, 3] float 0...1
         twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
     ) -> Tensor:  # [tokens, width] float32, on the CPU
-        """Embed one picture."""
+        """Compute the CLIP embedding of one picture."""
         pixels = clip_pixels(picture, self.size, twice_rescaled).to(self.device, self.dtype)
         out = self.model(pixels, output_hidden_states=True)
         return out.hidden_states[-2][0].float().cpu()

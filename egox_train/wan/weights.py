@@ -1,5 +1,5 @@
-"""Weight files and folders: metadata, a short hash without reading 28 GB, models in transformers'
-folders."""
+"""Read weight files and folders: their metadata, a hash that doesn't read 28 GB, and models in
+transformers' folders."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def weights_hash(path: Path, what: str = "weights") -> str:
-    """Compute 16 hex digits that change with any tensor's name, shape or beginning. A folder is
-    hashed over all its weight files.
+    """Compute a hash of 16 hex digits that changes with the name, shape or first bytes of any
+    tensor. A folder's hash covers all of its weight files.
 
     Raises:
         EgoXInputError: nothing there, or no safetensors.
@@ -53,13 +53,14 @@ def weights_hash(path: Path, what: str = "weights") -> str:
 
 
 def subfolder(path: Path, name: str) -> Path:
-    """Find the folder of that name in a diffusers folder, or ``path`` itself where there is none."""
+    """Find the subfolder of that name in a diffusers folder, or return ``path`` itself if there is
+    none."""
     return path / name if (path / name).is_dir() else path
 
 
 def weights_bytes(*paths: Path | None) -> int:
-    """Add up the sizes of weight files, and of those in folders, which a process that loads them
-    needs."""
+    """Sum the sizes of weight files and of the weight files in folders, as an estimate of the
+    memory for loading them."""
     files = {
         file
         for path in paths
@@ -75,7 +76,7 @@ def file_metadata(file: Path, what: str) -> dict[str, str]:
 
 
 def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> dict[str, Tensor]:
-    """Multiply weights of a scaled float8 file by their scales, in ``dtype``.
+    """Multiply the weights of a scaled float8 file by their scales, in ``dtype``.
 
     Others are as they are.
 
@@ -103,7 +104,7 @@ def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> di
 
 
 def load_network(network: Network, file: Path, what: str, *, expected: str, where: str) -> Network:
-    """Load a file's weights into the network, for evaluation.
+    """Load the weights of a file into a network, and set it to evaluation mode.
 
     Args:
         what: names the file in errors.
@@ -132,7 +133,8 @@ def open_model_folder(
     instead: str = "",
     **options: Any,
 ) -> tuple[Any, ...]:
-    """Open one object of each transformers class, read from ``folder`` alone, without downloads.
+    """Load one object for each of several transformers classes from a local ``folder``, without
+    downloads.
 
     Args:
         class_names: of transformers; all read the same folder.
@@ -180,7 +182,8 @@ def open_model_folder(
 
 @cache
 def model_on(device: str | None, folder: Path, *class_names: str, **words: str) -> tuple[Any, ...]:
-    """Load as :func:`open_model_folder`, with the model on a device, once a process and device.
+    """Load models by :func:`open_model_folder` and move them to a device, once per process and
+    device.
 
     ``device`` None is a GPU where there is one.
 
@@ -193,7 +196,7 @@ def model_on(device: str | None, folder: Path, *class_names: str, **words: str) 
 
 
 def model_device(name: str | None) -> torch.device:
-    """Choose the device asked for, or for None a GPU where there is one.
+    """Choose the named device, or for None a GPU if there is one.
 
     Raises:
         EgoXInputError: no such device here.
