@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with
---help."""
+"""Train an EgoX LoRA without ComfyUI (see docs/training.md). Each subcommand has its own --help."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""EgoX for a lab: data sets, training, generation and evaluation without ComfyUI.
+"""Prepare data sets, train, generate and evaluate EgoX without ComfyUI.
 
 Imports :mod:`egox_core` and no host; no node imports it. The rooms, each importing only rooms further down:
 

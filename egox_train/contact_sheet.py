@@ -1,4 +1,4 @@
-"""A contact sheet: rows of pictures side by side under their names, one PNG."""
+"""Draw a contact sheet: rows of labelled pictures in one PNG file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,8 @@ PAPER = 255  # beside rows that are narrower than the sheet
 
 @frozen
 class SheetRow:
-    """Pictures side by side, with no label, one over the whole row, or one for each picture."""
+    """Row of pictures on a contact sheet, with no label, one label for the row, or one for each
+    picture."""
 
     pictures: Sequence[np.ndarray]  # each [H, W, 3] uint8 RGB
     labels: Sequence[str] = ()
@@ -25,7 +26,7 @@ def make_contact_sheet(
     rows: Sequence[SheetRow],
     height: int = 0,  # px of every picture; 0: each row as high as its last one
 ) -> np.ndarray:  # [H, W, 3] uint8 RGB
-    """Draw all rows below each other."""
+    """Draw a contact sheet picture with all rows below each other."""
     strips = [
         picture_row(row.pictures, row.labels, height or row.pictures[-1].shape[0]) for row in rows
     ]
@@ -39,7 +40,7 @@ def make_contact_sheet(
 
 
 def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
-    """Write a PNG, whole or not at all."""
+    """Write a picture as a PNG file atomically."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     with atomic_write(file) as temporary:
         temporary.write_bytes(data.tobytes())

@@ -1,4 +1,4 @@
-"""A short name for everything that something was made from."""
+"""Compute a short hash of everything that a file was made from."""
 
 import hashlib
 import json
@@ -13,13 +13,14 @@ ENDS = 2**20
 
 
 def fingerprint(parts: Any) -> str:
-    """Compute 64 hex digits of everything in ``parts``, numbers and text in lists and mappings. The
-    order of keys doesn't matter."""
+    """Compute a hash of 64 hex digits from numbers and text in nested lists and mappings,
+    regardless of the order of keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def file_ends(file: Path) -> bytes:
-    """Read a file's size and both of its ends, in which files of one kind differ. -1: none there."""
+    """Read a file's size and the bytes at its start and end, where files of one kind usually
+    differ. The size of a missing file is -1."""
     if not file.is_file():
         return b"-1"
     size = file.stat().st_size
@@ -30,8 +31,9 @@ def file_ends(file: Path) -> bytes:
 
 
 def file_state(path: Path | None) -> int | str:
-    """Measure a file's size (0: none there). A folder and a plain array are hashed by names and
-    ends, since new numbers leave their size as it was."""
+    """Summarise a file's content without reading all of it: its size (0 if missing). Folders and
+    uncompressed arrays are hashed by names and by bytes at both ends, because new numbers don't
+    change their size."""
     if path is None or not path.exists():
         return 0
     if path.is_file() and path.suffix != ".npy":

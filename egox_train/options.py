@@ -1,4 +1,5 @@
-"""Options of commands as dataclasses, from which their arguments are generated."""
+"""Define the options of commands as dataclasses, from which command line arguments are generated.
+"""
 
 import argparse
 import math
@@ -36,7 +37,7 @@ Options = TypeVar("Options")
 
 
 def parse_scale(text: str) -> ScaleSource | float:
-    """Parse ``as-is``, ``wearer`` or a number from a command line.
+    """Parse a depth scale from the command line: ``as-is``, ``wearer`` or a number.
 
     Raises:
         EgoXInputError: neither.
@@ -55,7 +56,8 @@ def parse_scale(text: str) -> ScaleSource | float:
 
 
 def argument(default: Any = MISSING, help: str | None = None, **words: Any) -> Any:
-    """Declare a dataclass field that is also an argument, required if it has no default.
+    """Declare a dataclass field that is also a command line argument, required if it has no
+    default.
 
     Args:
         words: what the field's name, type and default don't tell argparse. ``flag``: another name;
@@ -68,7 +70,8 @@ def argument(default: Any = MISSING, help: str | None = None, **words: Any) -> A
 def add_dataclass_arguments(
     parser: argparse.ArgumentParser, options: type[Any], only: Collection[str] = ()
 ) -> None:
-    """Add what :func:`argument` says of the fields (``only``: of these)."""
+    """Add command line arguments for the dataclass fields that were declared by :func:`argument`
+    (all, or those in ``only``)."""
     hints = get_type_hints(options)
     for entry in fields(options):
         if not entry.metadata or (only and entry.name not in only):
@@ -94,7 +97,8 @@ def add_dataclass_arguments(
 
 
 def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any) -> Options:
-    """Build the dataclass from given arguments and ``more``, which takes precedence.
+    """Build an options dataclass from parsed command line arguments and ``more``, which takes
+    precedence.
 
     Raises:
         EgoXInputError: as the dataclass itself.
@@ -110,7 +114,7 @@ def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any
 
 
 def numbers_like(example: str, mark: str, kind: type[float]) -> Callable[[str], tuple[float, ...]]:
-    """Give the reader of as many numbers between marks as the example has."""
+    """Create a parser of several numbers with a separator, as many as in the example."""
 
     def read(text: str) -> tuple[float, ...]:
         with suppress(ValueError):
@@ -136,7 +140,8 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 @frozen
 class RunOptions:
-    """Which of many takes or clips a command takes, and what runs them."""
+    """Options that choose among many takes or clips, and the processes and machines that work on
+    them."""
 
     engine: Engine = argument("local", "a pool of processes here, or a Ray cluster")
     workers: int = argument(
@@ -159,7 +164,7 @@ class RunOptions:
 
 @frozen
 class TrainingSetOptions:
-    """Choices for a training set made of a source: layout, captions and splits."""
+    """Options of a training set: source layout, captions and splits."""
 
     layout: Layout = argument("auto")
     ego_path: Path | None = argument(
@@ -199,7 +204,8 @@ ENGINE = ("engine", "workers")
 
 @frozen
 class CacheSettings:
-    """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
+    """Settings of a cache. ``image_embedding`` and ``rays`` have the meaning of the training
+    configuration."""
 
     vae: Path = argument(help="diffusers folder, or ComfyUI's Wan VAE file")
     text: str = argument(
@@ -221,8 +227,8 @@ class CacheSettings:
 
 @frozen
 class GenerateOptions:
-    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own
-    metadata."""
+    """Options of ``generate``: model, conditioning and sampling. A conditioning option of None is
+    taken from the LoRA's metadata."""
 
     base: Path = argument()
     vae: Path = argument()
@@ -263,7 +269,7 @@ class GenerateOptions:
 
     @property
     def text_file(self) -> Path | None:
-        """The encoder's file or folder, where it is loaded."""
+        """Path of the text encoder's file or folder, None if none is loaded."""
         zeros = self.text is None or self.text.startswith("zeros:")
         return None if zeros or self.cfg == 1.0 else Path(self.text)
 
@@ -296,7 +302,7 @@ class CalibrateOptions:
 
 @frozen
 class HeadOptions:
-    """Options of estimating a take's head."""
+    """Options for estimating the head poses of a take."""
 
     person: int | None = argument(
         None,
@@ -341,7 +347,7 @@ class HeadOptions:
 
 @frozen
 class EvaluateOptions:
-    """Inputs of an evaluation, beside the generated videos."""
+    """Options of ``evaluate``, besides the generated videos."""
 
     masks: Path | None = argument(
         None, "folder with <clip>.npz, object masks: see data/object_masks.py"
@@ -371,7 +377,7 @@ class EvaluateOptions:
 
 @frozen
 class MaskOptions:
-    """The model that tracks objects, and the clips to do."""
+    """Options of ``masks``: the model that tracks objects, and the clips to process."""
 
     model: Path = argument(help="folder of a SAM 2 video model")
     split: str = argument("", SPLIT_HELP)
@@ -388,7 +394,7 @@ class MaskOptions:
 
 @frozen
 class RobotOptions:
-    """Options of ``lerobot``: which parts of the clips are written, and how."""
+    """Options of ``lerobot``: which data of the clips are written, and in which form."""
 
     clips: Path = argument(
         help="folder of takes, or a set of `prepare` (its manifest.jsonl says the tasks)"

@@ -1,5 +1,5 @@
-"""Write frames as an mp4 that every player shows (H.264, 4:2:0, square pixels), whole or not at
-all."""
+"""Write frames atomically as an mp4 file that every player supports (H.264, 4:2:0, square pixels).
+"""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -30,7 +30,8 @@ def write_video(
     threads: int = 0,  # of the encoder, 0: all cores; 1 gives the same bytes every time
     progress: Progress = no_progress,
 ) -> None:
-    """Write a clip. Of an iterable only one frame is in memory at a time.
+    """Write an mp4 video. Frames of an iterable are encoded one at a time, without holding all in
+    memory.
 
     Raises:
         EgoXInputError: odd size (4:2:0 needs even ones), no frames, non-positive rate.
@@ -64,7 +65,7 @@ def write_levels(
     maps: Tensor,  # [T, H, W] uint8
     fps: float,
 ) -> None:
-    """Write maps whose numbers count: FFV1, grey, without loss."""
+    """Write maps of 8-bit numbers as a lossless grey video (FFV1)."""
     import av
 
     same_bytes = {"fflags": "+bitexact"}  # else each file has a random number

@@ -1,4 +1,4 @@
-"""From raw takes to what training reads: source layouts, clips, manifest, splits, captions, caches.
+"""Turn raw takes into training data: source layouts, clips, manifest, splits, captions and caches.
 
 In: folders of Ego-Exo4D, of the released dataset or of takes (:class:`RawTake` is what each is read into). Out: clip
 folders with a manifest (``data.prepare.prepare``), a cache of latents and geometry (``data.cache_build.build_cache``)

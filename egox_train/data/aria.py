@@ -1,4 +1,5 @@
-"""The wearer's lens from Aria's own calibration (online_calibration.jsonl of Ego-Exo4D).
+"""Read the lens of the wearer's camera from Aria's calibration file (online_calibration.jsonl of
+Ego-Exo4D).
 
 Each line holds ``CameraCalibrations``, each with a ``Label`` and a ``Projection`` named
 FisheyeRadTanThinPrism whose ``Params`` are f, cx, cy, k1...k6, p1, p2, s1...s4 in pixels of the
@@ -21,8 +22,8 @@ MAX_LINE_BYTES = 4 * 2**20
 
 
 def read_aria_calibration(path: Path, side: int = RECORDED) -> CameraModel:
-    """Read the colour camera of the take's first moment, from the file's first line. Over a take
-    the calibration drifts by less than a pixel at 448.
+    """Read Aria's colour camera from the first line of a calibration file, which is for the first
+    moment of the take. Over a take the calibration drifts by less than a pixel at 448 px.
 
     Args:
         side: px of the video. 2880 is the whole sensor; any other is a recording of 1408 px or made

@@ -1,5 +1,5 @@
-"""``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away
-from it."""
+"""Build the ``cache``, which stores everything that training needs of a clip, so that training
+needs no VAE, text encoder or vision encoder."""
 
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -39,7 +39,7 @@ VERSION = 2  # raised when the contents of a shard change their meaning
 
 @frozen
 class CacheOutcome:
-    """Result of a call."""
+    """Result of building a cache."""
 
     clips: int
     new: int  # shards written now
@@ -52,7 +52,7 @@ class CacheOutcome:
 
 @frozen
 class _Shard:
-    """One unit of work, picklable."""
+    """Picklable job that encodes some clips of one take into a file (a shard) of the cache."""
 
     root: Path
     file: Path
@@ -62,8 +62,8 @@ class _Shard:
     wait: bool = False  # for another process that makes this very shard
 
     def fits(self) -> bool:
-        """Check that the shard's file holds these clips and leaves out none that can be read by
-        now."""
+        """Check that the shard's file has these clips and settings, and that no clip it omits has
+        become readable."""
         actual, left_out = shard_header(self.file)
         return actual == self.fingerprint and not any(
             _is_readable(self.root, record) for record in self.records if record.clip in left_out
@@ -78,7 +78,8 @@ def build_cache(
     *,
     progress: Progress = no_progress,
 ) -> CacheOutcome:
-    """Make or complete the cache of a manifest, keeping shards that fit their fingerprint.
+    """Build or complete the cache of a manifest, and keep existing shards whose fingerprint is
+    right.
 
     Several processes, on several machines too, may work on one folder: none makes a shard that
     another one makes.
@@ -190,8 +191,8 @@ def _shards(
     settings: CacheSettings,
     models: dict[str, str],
 ) -> list[_Shard]:
-    """Put each take's clips into shards of their own, so that one more or less touches no other
-    take's."""
+    """Divide the clips into shards that each belong to one take, so that another clip changes the
+    shards of its take only."""
     shards = []
     made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
     for take, of_take in groupby(
@@ -215,21 +216,22 @@ def _shards(
 
 
 def _changed_takes(todo: list[_Shard]) -> str:
-    """Name the takes whose shards exist but don't fit their fingerprint."""
+    """Describe the takes whose shards exist with another fingerprint."""
     takes = sorted({s.records[0].take for s in todo if s.file.is_file()})
     return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
-    """List the settings that change a cache's contents: not paths or device, since models are known
-    by hash."""
+    """List the settings that change a cache's contents, which excludes paths and devices (models
+    are identified by hash)."""
     values = asdict(settings)
     names = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
     return {k: values[k] for k in names} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
 def _hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
-    """Find the setting of hidden lines that all priors share. Priors drawn as released have none.
+    """Check that all priors treat hidden sight lines the same way, and return that setting, empty
+    for priors drawn as released.
 
     Raises:
         EgoXInputError: priors of both kinds.
@@ -260,7 +262,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
 
 
 def _what_changed(folder: Path, settings_now: dict[str, Any]) -> str:
-    """Name the models and settings that differ from those of the existing cache."""
+    """List the models and settings that differ from those of the existing cache."""
     if not (folder / INDEX).is_file():
         return ""
     try:
@@ -278,8 +280,8 @@ def _what_changed(folder: Path, settings_now: dict[str, Any]) -> str:
 
 
 def _make_shard(shard: _Shard, device: str) -> tuple[bool, bool] | str:
-    """Make a shard once, as :func:`made_once`. A clip that can't be read is left out, and named in
-    the shard."""
+    """Encode the clips of one shard, unless another process does, as :func:`made_once`. The shard
+    records the clips that can't be read."""
     settings = replace(shard.settings, device=device)
     encoders(settings)  # what is wrong with a model is no clip's fault
     return made_once(

@@ -1,5 +1,5 @@
-"""The cache on disk: safetensors shards of a few clips each, and an index that says what they were
-made from.
+"""Read and write a cache of encoded clips: safetensors shards with a few clips each, and an index
+of their contents and settings.
 
     cache/index.json            settings, fingerprints, clip -> shard
     cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the
@@ -41,7 +41,7 @@ MAX_INDEX_BYTES = 2**30
 
 @frozen
 class CacheEntry:
-    """One clip of the index."""
+    """Entry of one clip in a cache's index."""
 
     clip: str
     take: str
@@ -54,7 +54,7 @@ class CacheEntry:
 
 @frozen
 class CacheIndex:
-    """Contents of a cache and what it was made from."""
+    """Index of a cache: its clips, and the models and settings that it was made with."""
 
     settings: Mapping[str, Any]  # image_embedding, rays, sizes, views, ...
     models: Mapping[str, str]  # vae, text, clip_vision -> weights hash
@@ -63,13 +63,14 @@ class CacheIndex:
 
 
 def shard_name(take: str, number: int = 0) -> str:
-    """Build the file name of a take's ``number``-th shard from a hash, because a take's own name
-    may fit no file."""
+    """Build the file name of a take's ``number``-th shard from a hash, because a take's name may
+    not be a valid file name."""
     return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
 
 
 def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
-    """Read a shard's fingerprint, None if unreadable, and the reason for each clip that it lacks."""
+    """Read a shard's fingerprint (None if unreadable), and why each omitted clip could not be
+    encoded."""
     if not file.is_file():
         return None, {}
     try:
@@ -86,7 +87,7 @@ def write_shard(
     content_hash: str,
     left_out: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one shard, whole or not at all.
+    """Write one shard of the cache atomically.
 
     Args:
         left_out: by name, why a clip that belongs here isn't in it.
@@ -108,7 +109,8 @@ def write_shard(
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:
-    """Write the index, whole or not at all, after all shards: a cache without one is unfinished."""
+    """Write the cache's index atomically, after all shards, since a cache counts as finished once
+    it has an index."""
     write_json(
         folder / INDEX,
         {
@@ -122,7 +124,7 @@ def write_index(folder: Path, index: CacheIndex) -> None:
 
 
 def parse_index(folder: Path) -> CacheIndex:
-    """Parse the index of a cache without reading its shards.
+    """Read the index of a cache, without checking the shards.
 
     Raises:
         EgoXInputError: missing (unfinished), not an index.
@@ -159,7 +161,7 @@ def parse_index(folder: Path) -> CacheIndex:
 
 
 def read_index(folder: Path) -> CacheIndex:
-    """Parse the index of a cache and check its shards against it.
+    """Read the index of a cache, and check that the shards match it.
 
     Raises:
         EgoXInputError: as there; a shard gone or made from other data than the index says.
@@ -181,7 +183,7 @@ def read_index(folder: Path) -> CacheIndex:
 
 
 class CacheReader:
-    """Reads clips of a cache, with one shard open at a time (files are memory-mapped)."""
+    """Reader of a cache's clips, with one memory-mapped shard open at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -190,7 +192,7 @@ class CacheReader:
         self._open: tuple[str, Any] | None = None
 
     def clips(self, split: str) -> list[str]:
-        """Clip names of a split, in the index's order.
+        """List the clips of a split, in the order of the cache's index.
 
         Raises:
             EgoXInputError: none.
@@ -209,11 +211,11 @@ class CacheReader:
         return self._entries[clip].take
 
     def fps_of(self, clip: str) -> float:
-        """Look up the frame rate of the clip's videos, in frames a second."""
+        """Look up the frame rate of a clip's videos, in frames per second."""
         return self._entries[clip].fps
 
     def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """Read those of the named tensors that a clip has.
+        """Read the named tensors of a clip, skipping those that it lacks.
 
         Raises:
             EgoXInputError: no such clip, or a shard that can't be read.
@@ -222,7 +224,8 @@ class CacheReader:
         return {key[len(clip) + 1 :]: tensor for key, tensor in stored_tensors.items()}
 
     def empty_caption(self, clip: str) -> Tensor:  # [tokens, width]
-        """Read the embedding of an empty caption, made by the encoder of the clip's own caption.
+        """Read the embedding of an empty caption, from the text encoder that also encoded the
+        clip's own caption.
 
         Raises:
             EgoXInputError: as :meth:`tensors`, or a cache that was made without it.
@@ -238,7 +241,7 @@ class CacheReader:
         return stored_tensors[EMPTY_CAPTION]
 
     def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Read those of the tensors that the clip's shard has."""
+        """Read tensors from the clip's shard, skipping those that it lacks."""
         entry = self._entries.get(clip)
         if entry is None:
             raise EgoXInputError(
@@ -263,5 +266,5 @@ def stored(
     tensor: Tensor,  # of any shape
     dtype: torch.dtype,
 ) -> Tensor:
-    """Copy a tensor to CPU memory of its own, which safetensors requires."""
+    """Copy a tensor to contiguous CPU memory that it doesn't share, as safetensors requires."""
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()

@@ -1,4 +1,5 @@
-"""Prompts of the form that the model was trained with: an exo and an ego section, each with a scene and actions.
+"""Read and make prompts in the form that the model was trained with: an exo and an ego section,
+each with scene and actions.
 
     [Exo view] **Scene Overview:** <the place, and what stands where> **Action Analysis:** <what the person
     does, picture by picture> [Ego view] ... the same two, as the person sees it
@@ -68,7 +69,8 @@ _HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECAS
 
 
 def check_caption(prompt: str, what: str) -> str:
-    """Return the prompt, if it has both sections, each with text, exo first, or no mark at all.
+    """Check that a prompt has both sections in order, each with text, or no section at all, and
+    return it.
 
     Raises:
         EgoXInputError: no text, or one section missing, empty or in the wrong order.
@@ -88,12 +90,12 @@ def check_caption(prompt: str, what: str) -> str:
 
 
 def is_plain(prompt: str) -> bool:
-    """Check whether a prompt has neither of the sections' marks."""
+    """Check that a prompt is plain text, without the marks of the exo and ego sections."""
     return split_sections(prompt) == (prompt.strip(), "")
 
 
 def read_captions(file: Path) -> Mapping[str, str]:
-    """Read captions by clip or take name from a JSON object.
+    """Read a JSON file of captions, by the name of a clip or take.
 
     Raises:
         EgoXInputError: not an object of strings.
@@ -112,8 +114,8 @@ def read_captions(file: Path) -> Mapping[str, str]:
 def caption_for(
     clip: str, take: str, captions: Mapping[str, str], source_prompt: str
 ) -> tuple[str, CaptionSource]:
-    """Choose a prompt and name its source: the clip's caption, the take's, the source's own, else
-    NO_CAPTION ("none")."""
+    """Choose a clip's prompt and name its source: the caption of the clip, of the take, or of the
+    data set, else NO_CAPTION ("none")."""
     for key in (clip, take):
         if key in captions:
             return check_caption(captions[key], f"caption of {key}"), "file"
@@ -128,8 +130,8 @@ def model_caption(
     ego: Tensor | None,  # [T, S, S, 3] uint8, the same moments
     device: str | None = None,  # None: a GPU where there is one
 ) -> str:
-    """Ask a model for a prompt with both sections. The wearer's describes ``ego``, or is guessed
-    from ``exo`` without it.
+    """Generate a prompt with both sections by a caption model. The ego section describes the
+    ``ego`` video, or is guessed from ``exo`` without one.
 
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
@@ -194,8 +196,8 @@ def _checked(answer: str, what: str) -> str:
 
 
 def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, Any]:
-    """Load processor and model of a caption model, once per process and device (None: a GPU if
-    there is one).
+    """Load a caption model and its processor, once per process and device (None: a GPU if there is
+    one).
 
     Raises:
         EgoXInputError: no transformers, no folder of an image-and-text model, one without a chat template.

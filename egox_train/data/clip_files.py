@@ -1,5 +1,5 @@
-"""A prepared clip: its folder (our take layout plus the rendered prior), and where clips start in a
-take.
+"""Read prepared clips, which are folders in the take layout plus the rendered prior, and choose
+where the clips of a take start.
 
 Clips are full windows of frames whose poses are all known.
 """
@@ -22,7 +22,7 @@ from .manifest import ClipRecord
 
 @frozen
 class Clip:
-    """A clip's pictures and geometry, all of the same frames."""
+    """Pictures, cameras and depth of a prepared clip, all for the same frames."""
 
     record: ClipRecord
     take: Take
@@ -32,7 +32,7 @@ class Clip:
 
 
 def read_clip(root: Path, record: ClipRecord) -> Clip:
-    """Read a clip of the manifest in ``root``.
+    """Read a prepared clip that is listed in a manifest in ``root``.
 
     Raises:
         EgoXInputError: a file missing or corrupt, videos of other lengths or sizes than the record
@@ -53,7 +53,7 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
 
 
 def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
-    """Read those of a clip's files that ``generate`` writes or reads again."""
+    """Read those files of a clip as bytes that ``generate`` needs unchanged."""
     return {
         name: torch.from_numpy(np.fromfile(folder / name, np.uint8))
         for name in (SEEN, PRIOR)
@@ -62,7 +62,7 @@ def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
 
 
 def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
-    """Read the first ``frames`` frames of a video, which must have exactly this (width, height).
+    """Read the first ``frames`` frames of a video, and refuse a video of another (width, height).
 
     Raises:
         EgoXInputError: shorter, of another size, corrupt.
@@ -83,7 +83,7 @@ def read_all(file: VideoSource, frames: int, size: tuple[int, int]) -> Tensor:  
 def read_classes(
     file: VideoSource, frames: int, size: tuple[int, int]
 ) -> Tensor:  # [T, H, W] uint8
-    """Read the class maps of seen.mkv, which must have exactly this frame count and (width,
+    """Read the class maps in seen.mkv, and refuse a file with another frame count or (width,
     height).
 
     Raises:
@@ -112,7 +112,7 @@ def _name(file: VideoSource) -> str:
 
 
 def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
-    """Decode the middle one of a video's first ``frames`` frames."""
+    """Decode the middle frame of a video's first ``frames`` frames."""
     _, picture = next(decode_frames(file, probe_video(file), [frames // 2]))
     return picture
 
@@ -120,7 +120,8 @@ def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
 def first_frame_then_grey(
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W, 3] uint8
-    """Build Wan's image-to-video condition: the first frame, then grey."""
+    """Build the video that conditions Wan's image-to-video model: the first frame, followed by
+    grey."""
     out = torch.full_like(frames, 128)
     out[0] = frames[0]
     return out
@@ -128,7 +129,8 @@ def first_frame_then_grey(
 
 @frozen
 class ClipWindow:
-    """One clip: source frames ``start``, ``start + step``, ... (``frames`` of them)."""
+    """Frames of one clip in its take's videos: ``start``, ``start + step``, ... (``frames`` of
+    them)."""
 
     start: int
     frames: int
@@ -157,8 +159,8 @@ def clip_windows(
     stride: int,
     step: int = 1,
 ) -> tuple[list[ClipWindow], list[int]]:
-    """Cut a take into windows, and list the starts that were skipped because a pose is missing
-    inside.
+    """Cut a take into windows of frames for clips, and list the starts that were skipped because
+    poses are missing.
 
     Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their
     names when a hole is mended."""
@@ -178,7 +180,8 @@ def clip_windows(
 def longest_known(
     pose_known: Tensor,  # [T] bool
 ) -> int:
-    """Measure the longest run of known poses, which limits the length of a clip of this take."""
+    """Measure the longest run of frames with a known pose, which limits the length of this take's
+    clips."""
     best = run = 0
     for has_pose in torch.as_tensor(pose_known).tolist():
         run = run + 1 if has_pose else 0

@@ -1,5 +1,5 @@
-"""Lists of clips to prepare: the authors' meta_train.json, meta_seen.json and meta_unseen.json, their
-tables of clips, and one's own.
+"""Read lists of clips to prepare: the authors' meta_train.json, meta_seen.json and
+meta_unseen.json, their tables of clips, and lists written by users.
 
 The authors' entries know cameras, poses and caption; their tables (``task_name``, ``frame_range``,
 ``split``) and one's own lists name clips alone, whose cameras the dataset's annotations have. One's
@@ -41,7 +41,7 @@ MAX_TABLE_BYTES = 64 * 2**20
 
 @frozen
 class ListedClip:
-    """One clip of a list."""
+    """Clip that is listed in a file: its take, exo camera, frames and split."""
 
     take: str
     first: int
@@ -54,7 +54,7 @@ class ListedClip:
 
     @property
     def name(self) -> str:
-        """The clip as the authors name it."""
+        """Name of the clip in the authors' form."""
         return f"{self.take}_{self.first}_{self.last}"
 
 
@@ -63,7 +63,7 @@ def read_clip_lists(
     skipped: list[tuple[str, str]],
     progress: Progress = no_progress,
 ) -> list[ListedClip]:
-    """Read the clips of all lists, each once, in their order. An entry that names no clip is
+    """Read the clips of all list files in order, without duplicates. An entry that names no clip is
     appended to ``skipped`` as (entry, reason).
 
     Raises:
@@ -113,7 +113,8 @@ def _clips_of_json(file: Path, progress: Progress) -> Iterator[tuple[str, Listed
 
 
 def _clip_of_entry(entry: object, split: Split, file: Path) -> ListedClip | str:
-    """Read the clip of an authors' entry, or say why its cameras or poses can't be used."""
+    """Parse a clip from an entry of the authors' lists, or explain why its cameras or poses can't
+    be used."""
     match = NAMED.fullmatch(take_name(entry)) if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or match is None:
         return "no exo_path in a folder <take>_<first frame>_<last frame>"
@@ -156,7 +157,7 @@ def _clips_of_table(file: Path, progress: Progress) -> Iterator[tuple[str, Liste
 
 
 def _clip_of_columns(cells: Mapping[str, Any]) -> ListedClip | str:
-    """Read a clip from the columns of a user's own list, or say why the row names none."""
+    """Parse a clip from the columns of a user's list, or explain why the row names no clip."""
     try:
         first, last = int(cells["first"]), int(cells["last"])
     except (KeyError, *NO_NUMBERS) as error:

@@ -1,4 +1,4 @@
-"""Masks of what moves in a clip, from a mask file, a segmentation model or the depth file."""
+"""Get masks of a clip's moving pixels from a mask file, a segmentation model or the depth file."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from .raw_take import ExoView, RawTake
 
 
 def check_mask_source(options: PrepareOptions) -> None:
-    """Check what every take's masks need, before anything else is read.
+    """Check the folder or model that all masks of moving pixels come from, before any take is read.
 
     Raises:
         EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
@@ -32,8 +32,8 @@ def check_mask_source(options: PrepareOptions) -> None:
 def with_mask(
     view: ExoView, take: RawTake, options: PrepareOptions
 ) -> tuple[ExoView, tuple[Remark, ...]]:
-    """Add its mask file to the view if there is a folder of masks, with notes on how the frames are
-    read.
+    """Add the mask file of an exo camera's video to ``view``, if the options name a folder of
+    masks, and note how its frames are numbered.
 
     Raises:
         EgoXInputError: none for this view, or one of another length or shape than its video.
@@ -53,8 +53,8 @@ def moving_in_clip(
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
     opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
-    """Find masks of what moves in the clip's pictures, and their source. Without a mask file or
-    model there are none.
+    """Get the masks of a clip's moving pixels, and name their source. Without a mask file or model
+    the masks are None.
 
     Raises:
         EgoXInputError: as :func:`..takes.mask_files.read_mask` and

@@ -1,4 +1,4 @@
-"""Tensors of one clip as a cache's shard holds them: latents, embeddings, directions."""
+"""Encode one clip to the tensors of a cache shard: latents, embeddings and GGA directions."""
 
 import hashlib
 
@@ -22,7 +22,7 @@ _ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
 
 
 def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEncoder | None]:
-    """Load the encoders once per process."""
+    """Load the VAE, text encoder and vision encoder, once per process."""
     key = repr(settings)
     if key not in _ENCODERS:
         _ENCODERS.clear()
@@ -42,7 +42,8 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
 
 @frozen
 class LabEncoders:
-    """The trainer's VAE and CLIP vision, as :func:`egox_core.stages.condition` asks for them."""
+    """VAE and CLIP vision of the trainer, with the interface that
+    :func:`egox_core.stages.condition` expects."""
 
     vae: VaeEncoder
     vision: VisionEncoder | None
@@ -59,8 +60,8 @@ class LabEncoders:
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
-    """Encode all that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings
-    [tokens, width]."""
+    """Encode one clip for the cache: latents [16, t, h, w] in model space, and embeddings [tokens,
+    width]."""
     vae, text, vision = encoders(settings)
     dtype, ego, mode = getattr(torch, settings.dtype), clip.ego, settings.image_embedding
     assert ego is not None  # a cache is built of clips with a ground truth
@@ -103,7 +104,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
 
 
 def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
-    """Compute the GGA directions of a clip, in a few MB (never the L x L map)."""
+    """Compute the GGA directions of a clip, which take a few MB (not the full L x L map)."""
     record = clip.record
     return gga_geometry(
         clip.take.depth,
@@ -117,6 +118,6 @@ def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
 
 
 def noise_seed_of(clip: str) -> int:
-    """Derive the noise seed of the ``released`` image embedding from the clip's name. At inference
-    the sampler's seed is used."""
+    """Derive the noise seed of a clip's ``released`` image embedding from its name. Inference uses
+    the sampler's seed instead."""
     return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")

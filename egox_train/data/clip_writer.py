@@ -1,5 +1,5 @@
-"""Makes one clip's folder from a raw take: undistorted exo, truth, depth, cameras and the rendered
-prior."""
+"""Make the folder of one clip from a raw take: undistorted exo video, true ego video, depth,
+cameras and rendered prior."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ KEPT_BYTES = 256 * 2**20
 
 @frozen
 class ClipJob:
-    """One clip to make."""
+    """Job that makes the folder of one clip."""
 
     take: RawTake
     view: ExoView
@@ -76,16 +76,17 @@ class ClipJob:
 
     @property
     def ego_lens(self) -> str:
-        """The wearer's lens in words, with its focal length in px of the ego picture."""
+        """Description of the wearer's lens, with its focal length in px of the ego picture."""
         return _lens_words(self.take.ego.camera, self.options.ego_size)
 
     @property
     def hands(self) -> Path:
-        """File of the take's hands, where there is one."""
+        """Path of the take's hands.json, which may not exist."""
         return self.view.video.parent / HANDS
 
     def fingerprint(self, captions: Mapping[str, str]) -> str:
-        """Hash settings, window, cameras, poses, captions and the source files' states."""
+        """Hash everything that determines the clip: settings, window, cameras, poses, captions and
+        the state of the source files."""
         ego_poses = self.take.ego.w2c[self.window.indices]
         sources = [self.view.video, self.take.ego_video, self.view.depth]
         if self.view.mask is not None:
@@ -113,7 +114,7 @@ def _lens_words(lens: CameraModel, side: int) -> str:
 
 
 def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str, str]]:
-    """Find the takes whose clips in the set were made with another lens of the wearer.
+    """Find the takes whose existing clips were made with a different lens of the wearer's camera.
 
     Returns:
         By take, the lens of the first clip that is there, and the one that it would have now.
@@ -132,8 +133,8 @@ def with_other_lens(jobs: Iterable[ClipJob], root: Path) -> dict[str, tuple[str,
 def clips_without_depth(
     clips: Sequence[ClipJob], pictures: ExoPictures
 ) -> tuple[dict[str, str], set[str]]:
-    """Find the clips of one view whose depth file is missing, too short or of another size, with
-    the reason, and notes on how the other files' frames are read. No map is read."""
+    """Find the clips of one exo camera whose depth file is missing, too short or of another size,
+    with the reason, and note how the other files' frames are numbered. Only headers are read."""
     options, take, view = clips[0].options, clips[0].take, clips[0].view
     if options.depth != "files":
         return {}, set()
@@ -172,8 +173,8 @@ def clips_without_depth(
 
 
 class OpenMaps:
-    """Depth and mask files that stay open from clip to clip, so that a take's clips read a packed
-    one in one pass."""
+    """Cache of open depth and mask files, so that the clips of a take read a compressed file in one
+    pass."""
 
     def __init__(self) -> None:
         self._stack, self._open = ExitStack(), {}
@@ -185,15 +186,15 @@ class OpenMaps:
         self._stack.close()
 
     def depth(self, path: Path) -> DepthFile:
-        """Open a depth file once, at the first call. Raises what
-        :func:`..takes.depth_readers.open_depth` does."""
+        """Open a depth file, or return it if it is open already. Raises what
+        :func:`..takes.depth_readers.open_depth` raises."""
         if path not in self._open:
             self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
         return self._open[path]
 
     def mask(self, mask: MaskFile | None) -> MaskFrames | None:
-        """Open the frames of a mask file once, None for no file. Raises what
-        :func:`..takes.mask_files.open_mask` does."""
+        """Open a mask file, or return it if it is open already, None for no mask. Raises what
+        :func:`..takes.mask_files.open_mask` raises."""
         if mask is not None and mask.path not in self._open:
             self._open[mask.path] = self._stack.enter_context(
                 open_mask(mask, keep_bytes=KEPT_BYTES)
@@ -204,8 +205,8 @@ class OpenMaps:
 def make_clip(
     job: ClipJob, root: Path, captions: Mapping[str, str], maps: OpenMaps
 ) -> tuple[ClipRecord, bool]:
-    """Make the clip, or take an existing one with the same fingerprint, and say whether it was
-    made.
+    """Make a clip's folder, or keep an existing one with the same fingerprint. Returns the record,
+    and True if the clip was made.
 
     The folder is written under another name and moved into place, so it is whole or not there.
 
@@ -235,7 +236,7 @@ def make_clip(
 
 
 def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> ClipRecord | None:
-    """Read the record of a complete clip with this fingerprint, None if there is none.
+    """Read the record of a complete clip with this fingerprint, None if there is no such clip.
 
     Args:
         check_files: against their hashes, and name a damaged clip in a warning; False: clip.json
@@ -265,7 +266,7 @@ def finished_clip(folder: Path, fingerprint: str, check_files: bool = True) -> C
 
 
 def record_of(folder: Path) -> tuple[ClipRecord, object]:
-    """Record and fingerprint of a clip, as its clip.json says.
+    """Read the record and the fingerprint of a clip from its clip.json.
 
     Raises:
         ValueError: none, or a damaged one (EgoXInputError, and pydantic's).
@@ -275,8 +276,8 @@ def record_of(folder: Path) -> tuple[ClipRecord, object]:
 
 
 def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, ClipRecord]:
-    """Read the records of the wanted clips (fingerprint by name) in a set. Other folders, and clips
-    made with other settings, are left out."""
+    """Read the records of those clips in a set whose fingerprint is the expected one (by clip
+    name)."""
     records = {
         name: finished_clip(root / "clips" / name, fingerprint, check_files=False)
         for name, fingerprint in fingerprints.items()
@@ -285,7 +286,7 @@ def finished_clips(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Cli
 
 
 def _digest(file: Path) -> str:
-    """Hash a file's content. A missing file has the digest ""."""
+    """Compute the hash of a file's content, "" for a missing file."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
@@ -408,8 +409,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
 def _depth(
     job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
 ) -> tuple[Tensor, Tensor | None, DepthSource]:
-    """Get the clip's depth: z depth [T, H, W] float32 in the written exo camera, the dynamic mask
-    of its file, and its source.
+    """Get a clip's z depth [T, H, W] float32 in the prepared exo camera, the mask of moving pixels
+    in the depth file, and the depth's source.
 
     ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
     """
@@ -441,8 +442,8 @@ def _depth(
 
 
 def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
-    """Bring the depth to the requested scale, and report what was done in plain numbers, {} if
-    nothing was requested."""
+    """Scale a clip's depth as the options request, and return the scale's figures, {} if no scale
+    was requested."""
     if job.options.depth_scale == "as is":
         return depth, {}
     depth, report = with_scale(
@@ -455,7 +456,7 @@ def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, obje
 
 
 def _exo(job: ClipJob, lens: CameraModel) -> CameraPath:
-    """Build the exo camera path of a clip, with the lens of its pictures."""
+    """Build the path of a clip's exo camera, with the lens of the prepared pictures."""
     return replace(job.view.exo.of(job.window.indices), lens=lens)
 
 

@@ -1,5 +1,5 @@
-"""Depth from models that transformers can load: a metric one alone, or a steadier relative one
-aligned to it.
+"""Estimate depth by transformers' models: a metric model alone, or a temporally steadier relative
+model aligned to it.
 
 Metric: Depth Anything V2 metric, ZoeDepth, Depth Pro, ... Relative: Depth Anything V2, DPT, ... No
 folder of transformers holds a video depth model, so the second one, too, looks at each frame
@@ -33,7 +33,7 @@ BATCH = 8  # frames at once: a ViT-L takes some 6 GB for them
 
 
 def check_models(options: PrepareOptions) -> None:
-    """Load the models that are asked for, before any long work.
+    """Load the requested depth models, to detect errors before any long work.
 
     Raises:
         EgoXInputError: no transformers, no such model or device; the first one isn't metric, the
@@ -61,8 +61,8 @@ def model_depth(
     # None takes a GPU if there is one.
     device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
-    """Estimate z depth of every frame, NaN beyond 80 m, by the metric model, or by the relative one
-    aligned to it (Eq. 1 and 2).
+    """Estimate z depth of every frame in metres, NaN beyond 80 m, by the metric model, or by the
+    relative model aligned to it (Eq. 1 and 2).
 
     Raises:
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
@@ -84,7 +84,7 @@ def model_depth(
 
 
 def require_metric(folder: Path, device: str | None) -> None:
-    """Load a model of metric depth.
+    """Load a depth model, and refuse it if its depth isn't metric.
 
     Raises:
         EgoXInputError: no transformers, no such model or device, relative depth.
@@ -104,7 +104,7 @@ def metric_depth(
     # None takes a GPU if there is one.
     device: str | None,
 ) -> Tensor:  # [T, H, W] float32 metres
-    """Compute z depth of every frame by one metric model, NaN beyond 80 m."""
+    """Estimate z depth of every frame by a metric model, NaN beyond 80 m."""
     metric_m = run_model(_load(folder, device), frames)
     return torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
 
@@ -114,8 +114,7 @@ def run_model(
     model: torch.nn.Module,
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
-    """Run a depth model on a few frames at a time, and resize its depth to the frames' size, on the
-    model's device."""
+    """Run a depth model on a few frames at a time, and resize its output to the frames' size."""
     height, width = frames.shape[1:3]
     multiple = _multiple(model)
     scale = SHORT_SIDE / min(height, width)
@@ -140,8 +139,8 @@ def imagenet_pictures(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     size: tuple[int, int],  # (height, width) px
 ) -> Tensor:  # [T, 3, height, width]
-    """Resize and normalise pictures for networks trained on ImageNet (DINOv2 and the depth models
-    on it)."""
+    """Resize pictures and normalise them for networks that were trained on ImageNet, such as DINOv2
+    and depth models."""
     pictures = interpolate(
         frames.float().movedim(-1, 1),
         size=size,

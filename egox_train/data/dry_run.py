@@ -1,4 +1,4 @@
-"""``prepare --dry-run``: what a run would leave and how long it would take."""
+"""Predict the clips, disk space and time of a ``prepare`` run, for ``prepare --dry-run``."""
 
 import tempfile
 import time
@@ -23,7 +23,7 @@ FILES_OF_A_SET = 6  # manifest, report, contact sheet, three splits
 
 @frozen
 class PrepareSums:
-    """Sums of a whole run: what it would leave, and how long it would take."""
+    """Predicted clips, disk space and time of a ``prepare`` run."""
 
     takes: int
     clips: int
@@ -43,8 +43,8 @@ def dry_run(
     *,
     progress: Progress = no_progress,
 ) -> PrepareSums:
-    """Predict the sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours
-    follow from a few clips.
+    """Predict the size and duration of a :func:`.prepare.prepare` run. Clips and files are counted,
+    and bytes and hours extrapolated from a few clips.
 
     Those are made in a folder that is removed again.
 

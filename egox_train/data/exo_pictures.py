@@ -1,4 +1,5 @@
-"""A clip's exo pictures and their camera, undistorted or as filmed, one frame in memory at a time.
+"""Get a clip's exo pictures and their camera, undistorted or as filmed, with one frame in memory at
+a time.
 
 A picture of another orientation than the canvas (a GoPro turned by 90 degrees) is fitted whole,
 black bars beside it: a crop would keep a third of what it shows."""
@@ -33,7 +34,7 @@ from .raw_take import ExoView, SourceLayout
 
 @frozen
 class ExoPictures:
-    """Recipe from one exo video to the pictures of its clips."""
+    """Recipe that turns one exo video into pictures of a fixed size and lens."""
 
     view: ExoView
     info: VideoInfo
@@ -45,11 +46,12 @@ class ExoPictures:
 
     @property
     def kind(self) -> PictureChoice:
-        """Name in manifests."""
+        """Kind of exo pictures, as manifests name it."""
         return "as filmed" if self.redrawn is None else "undistorted"
 
     def maps(self, window: ClipWindow) -> FrameSelection:
-        """Select the clip's frames in maps of this picture (depth, masks), redrawn or as filmed.
+        """Select a clip's frames in maps that have the geometry of these pictures (depth, masks),
+        undistorted or as filmed.
 
         Raises:
             EgoXInputError: the clip is beyond the video's end.
@@ -58,7 +60,7 @@ class ExoPictures:
         return frames_of(info, window, self.size, self.resize)
 
     def drawn(self, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W, 3] uint8 each
-        """Decode the pictures of the video's frames ``indices``, which ascend."""
+        """Decode frames of the video in ascending order and convert them to these pictures."""
         part = self.maps(FIRST).rectangle
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is not None:
@@ -67,7 +69,7 @@ class ExoPictures:
 
 
 def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
-    """Decide how an exo camera's pictures are made under the options.
+    """Choose how an exo camera's pictures are made, from the video and the options.
 
     Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth
     belongs to its picture as it was filmed, so both stay.
@@ -100,13 +102,12 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
 
 
 def turned_against(info: VideoInfo, size: tuple[int, int]) -> bool:
-    """Check whether a video stands upright and the picture asked for lies, or the other way
-    round."""
+    """Check whether a video is upright and the requested picture is landscape, or the reverse."""
     return (info.width - info.height) * (size[0] - size[1]) < 0
 
 
 def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
-    """Scale the calibrated camera to the video's own size (calibration at 3840x2160, video
+    """Scale an exo camera's calibration to the size of its video (for example from 3840x2160 to
     796x448).
 
     Raises:
@@ -133,7 +134,7 @@ def frames_of(
     size: tuple[int, int],
     resize: Resize = "crop",
 ) -> FrameSelection:
-    """Select the clip's frames of a video.
+    """Select a clip's frames of a video, to be resized to ``size``.
 
     Raises:
         EgoXInputError: the clip is beyond the video's end.
@@ -151,7 +152,7 @@ def frames_of(
 
 
 def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool
-    """Mark the pixels inside the source picture. The others are bars."""
+    """Mark the pixels that show the source picture, in contrast to black bars."""
     left, top, *rectangle = selection.rectangle
     u, v = (
         start + (torch.arange(side) + 0.5) * length / side

@@ -1,4 +1,4 @@
-"""Ego-Exo4D's table of raw exo lenses, trajectory/gopro_calibs.csv.
+"""Read Ego-Exo4D's table of raw exo lenses, trajectory/gopro_calibs.csv.
 
 One row per camera and calibrated stretch: ``cam_uid``, pose, ``image_width``, ``image_height``,
 ``intrinsics_type`` (KANNALABRANDTK3, which is OpenCV's fisheye), ``intrinsics_0``...``7`` (fx,
@@ -27,15 +27,15 @@ MAX_BYTES = 2**20
 
 @frozen
 class GoProCalibration:
-    """The raw lens of one exo camera, and the frames of its video for which it holds."""
+    """Raw lens of one exo camera, and the frames of its video for which it is valid."""
 
     camera: CameraModel
     frames: tuple[int, int] | None  # first and last; None: all
 
 
 def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibration]:
-    """Read the rows of good quality by camera. Rows of bad quality or another lens are dropped and
-    named in ``notes``.
+    """Read the calibrations of good quality, by camera. Other rows are dropped, and ``notes`` lists
+    them.
 
     Of several good rows of a camera the one for the whole video counts, else the one for the
     longest stretch.

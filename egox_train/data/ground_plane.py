@@ -1,4 +1,5 @@
-"""Stand-in depth where a take has none: the floor under the wearer, found from the poses alone.
+"""Make substitute depth for a take without any: the floor under the wearer, found from camera poses
+alone.
 
 Good for proving layout, poses and undistortion; not a substitute for depth. Whatever is made with
 it is marked ``stand-in depth``."""
@@ -21,15 +22,15 @@ FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the pictur
 
 @frozen
 class GroundPlane:
-    """Points p with up . p = height, world axes, metres."""
+    """Ground plane of the points p with up · p = height, world axes, metres."""
 
     up: Tensor  # [3] float64, unit
     height: float
 
 
 def ground_plane(take: RawTake, eye_height_m: float) -> GroundPlane:
-    """Place the ground ``eye_height_m`` under the wearer's median camera height, with the up
-    direction that the cameras agree on."""
+    """Place a ground plane ``eye_height_m`` under the median height of the wearer's camera, with up
+    estimated from the cameras' poses."""
     ego = replace(take.ego, w2c=take.ego.w2c[take.pose_known])
     up = find_up([view.exo for view in take.exos], ego).direction
     heights = camera_centre(ego.w2c) @ up
@@ -41,7 +42,7 @@ def plane_depth(
     # The exo camera in frame 0.
     exo: CameraPath,
 ) -> Tensor:  # [H, W] float32 z depth, metres
-    """Compute the plane's z depth in the camera, NaN above the horizon.
+    """Compute the z depth of a plane in a camera, NaN above the horizon.
 
     Raises:
         EgoXInputError: the camera sees nothing of it.

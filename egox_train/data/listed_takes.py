@@ -1,4 +1,4 @@
-"""Raw takes of Ego-Exo4D for the clips of lists, with the windows that these name."""
+"""Read raw Ego-Exo4D takes for the clips that lists name."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,8 @@ def takes_of_lists(
     skipped: list[tuple[str, str]],
     exo_lens: ExoLens = "raw",
 ) -> tuple[list[RawTake], dict[str, ListedClip]]:
-    """Find the takes of listed clips that are on disk, and the clips by their new names.
+    """Find the takes of listed clips that are on disk, and map the names of their clips to the
+    list's entries.
 
     What isn't downloaded is counted and told at once; each clip that can't be cut is appended to
     ``skipped`` as (clip, why).
@@ -86,7 +87,8 @@ def takes_of_lists(
 
 
 def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> list[ListedClip]:
-    """Leave out the clips of a take whose poses or cameras contradict an earlier clip's."""
+    """Select the clips of a take whose poses and cameras agree with earlier clips in the lists, and
+    add the others to ``skipped``."""
     agreed_cameras: dict[str, Any] = {}
     agreeing = []
     for clip in clips:
@@ -108,7 +110,7 @@ def _agreeing(clips: Sequence[ListedClip], skipped: list[tuple[str, str]]) -> li
 
 
 def _cameras_of(clip: ListedClip) -> dict[str, Any]:
-    """Collect what an entry states of the take's cameras, by names for messages."""
+    """Collect the poses and camera matrices of a list's entry, by names for error messages."""
     entry = clip.entry or {}
     poses = {
         f"ego pose of frame {clip.first + frame}": pose
@@ -136,8 +138,8 @@ def _with_starts(view: ExoView, starts: Mapping[str, Sequence[int]]) -> ExoView:
 def _raw_takes(
     root: Path, by_take: Mapping[str, list[ListedClip]], exo_lens: ExoLens
 ) -> Iterator[tuple[RawTake | None, list[ListedClip], str]]:
-    """Read each take with its clips, or the reason why there is none, from the lists' own cameras
-    and poses or the dataset's annotations."""
+    """Read each listed take with its clips, or the reason why it can't be used. Cameras and poses
+    come from the lists or from the data set's annotations."""
     take_list, bare = read_take_list(root), {}
     for name, clips in by_take.items():
         clips_with_entry = [clip for clip in clips if clip.entry is not None]
@@ -169,7 +171,7 @@ def _of_entries(
     exo_lens: ExoLens,
     take_list: Mapping[str, ListedTake],
 ) -> RawTake:
-    """Build a take from the authors' entries, as if they were its annotation."""
+    """Build a take from entries of the authors' lists, as if they were its annotation file."""
     folders = (root / "takes" / name / part for part in VIDEO_FOLDERS)
     videos = [
         file for folder in folders for file in sorted(folder.glob(f"{EGO_PREFIX}*{EGO_STREAM}.mp4"))
@@ -196,7 +198,7 @@ def _of_entries(
 
 
 def _tell_missing(root: Path, by_take: Mapping[str, Sequence[ListedClip]]) -> None:
-    """Count what of the download is missing, before any work."""
+    """Warn of listed clips whose videos aren't downloaded, before any long work."""
     sizes, takes, cameras, clips = [], 0, 0, 0
     for name, take_clips in by_take.items():
         folders = [root / "takes" / name / part for part in VIDEO_FOLDERS]

@@ -1,4 +1,4 @@
-"""The manifest, one checked JSON line a clip, and the split of its takes into train, validation and
+"""Read and write the manifest, one JSON line per clip, and split takes into train, validation and
 test.
 
 A take's split is the dataset's own, or follows from its room's name alone (the take's, where no
@@ -31,7 +31,7 @@ SPLITS = get_args(Split)
 
 
 class ClipRecord(BaseModel):
-    """Record of one clip, with ``folder`` relative to the manifest."""
+    """Record of one clip in a manifest, with ``folder`` relative to the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,7 +71,7 @@ class ClipRecord(BaseModel):
 
 
 def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
-    """Write all records, sorted by clip, whole or not at all."""
+    """Write a manifest sorted by clip, atomically."""
     lines = [
         json.dumps(r.model_dump(mode="json"), ensure_ascii=False)
         for r in sorted(records, key=lambda r: r.clip)
@@ -81,7 +81,7 @@ def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
 
 
 def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
-    """Read the records of a manifest.
+    """Read the clip records of a manifest, and check that their files exist.
 
     Raises:
         EgoXInputError: missing, empty, a line that doesn't fit the schema (its number is named), a
@@ -148,7 +148,8 @@ def read_splits(manifest: Path) -> dict[str, str]:
 
 
 def in_splits(records: Sequence[ClipRecord], manifest: Path, split_names: str) -> list[ClipRecord]:
-    """Select the records of some splits ("test,validation"), sorted by clip. "" selects all.
+    """Select the records of the named splits ("test,validation"), or all records for "", sorted by
+    clip.
 
     Raises:
         EgoXInputError: no such split, or no clip in them.
@@ -191,7 +192,7 @@ def _check_files(file: Path, record: ClipRecord) -> None:
 
 
 def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
-    """Draw the split of a room's takes from the room's hash."""
+    """Assign all takes of a room to one split, by a hash of the room's name."""
     place = int.from_bytes(hashlib.sha256(f"{seed}:{room}".encode()).digest()[:8], "big") / 2**64
     for name in ("test", "validation"):
         if place < fractions.get(name, 0.0):
@@ -201,7 +202,7 @@ def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
 
 
 def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
-    """Check that the fractions of validation and test leave something to train on.
+    """Check that the fractions of validation and test leave takes for training.
 
     Raises:
         EgoXInputError: unknown split, negative, or together 1 or more.
@@ -225,8 +226,8 @@ def split_lists(
     rooms: Mapping[str, str] | None = None,
     official: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """Clip names of each split, sorted. None that was asked for is empty where there are rooms
-    enough: train first, then validation, then test.
+    """List the clips of each split, sorted. If there are enough rooms no requested split is empty:
+    train is filled first, then validation, then test.
 
     Args:
         rooms: room by take; a take without one is a room of its own.

@@ -1,4 +1,4 @@
-"""Masks of what moves in a clip, from a segmentation model that transformers can load (Mask2Former,
+"""Get masks of a clip's moving pixels from a segmentation model of transformers (Mask2Former,
 SegFormer, ...).
 
 Chosen by the labels of the model's own ``id2label``: whatever can move by itself or be moved
@@ -33,8 +33,7 @@ def moving_masks(
     frames: Tensor,  # [T, H, W, 3] uint8
     device: str | None,  # None: a GPU where there is one
 ) -> Tensor:  # [T, H, W] bool
-    """Mark the pixels of every frame that belong to one of ``mask_classes``, a few frames at a
-    time.
+    """Segment frames, and mark the pixels whose class is one of ``mask_classes``.
 
     Raises:
         EgoXInputError: see :func:`load_mask_model`.
@@ -67,13 +66,13 @@ def moving_masks(
 
 
 def _any_of(numbers: Tensor, ids: Sequence[int]) -> Tensor:
-    """Mark the pixels [H, W] whose integer is one of ``ids``, as bool on the CPU."""
+    """Mark the pixels [H, W] whose number is one of ``ids``, as bool on the CPU."""
     return torch.isin(numbers.long().cpu(), torch.tensor(ids, dtype=torch.int64))
 
 
 def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:
-    """Find the ids of labels that name one of the classes. A label may have several names ("animal,
-    animate being")."""
+    """Find the ids of the labels that name one of the classes. A label may list several names
+    ("animal, animate being")."""
     class_names = {c.strip().lower() for c in classes}
     return frozenset(
         number
@@ -83,7 +82,8 @@ def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozen
 
 
 def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, Any]:
-    """Load image processor and model of ``mask_model``, once per process and device.
+    """Load the segmentation model ``mask_model`` and its image processor, once per process and
+    device.
 
     Raises:
         EgoXInputError: no transformers, no folder of a segmentation model, none of the classes
@@ -113,7 +113,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, A
 
 
 def _model_class(folder: Path) -> str:
-    """Choose the transformers auto class for the folder's architecture."""
+    """Choose the auto class of transformers that loads the folder's segmentation architecture."""
     config = folder / "config.json"
     names = read_json_object(config, "mask model").get("architectures") if config.is_file() else ()
     for name in map(str, names if isinstance(names, list) else ()):

@@ -1,4 +1,4 @@
-"""Object masks of one clip from a file: ``<clip>.npz``.
+"""Read and write the object masks of a clip, ``<clip>.npz``.
 
 Arrays: ``clip`` (the clip's name), ``truth`` [N, T, H, W] and ``truth_ids`` [N] of the true ego
 video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1
@@ -20,7 +20,8 @@ KEYS = ("clip", "truth", "truth_ids", "generated", "generated_ids")
 
 @frozen
 class ObjectMasks:
-    """Masks of the same objects in the true and in the generated ego video, matched by id."""
+    """Masks of objects in the true and the generated ego video, where equal ids are the same
+    object."""
 
     ids: tuple[str, ...]
     truth: np.ndarray  # [N, T, H, W] bool
@@ -36,7 +37,8 @@ def write_masks(
     generated_ids: list[str],
     protocol: str = "",
 ) -> None:
-    """Write the masks of a clip, packed, in the shapes described at the top of the module.
+    """Write the object masks of a clip as packed bits, in the file format that the module
+    describes.
 
     Args:
         protocol: the rules that they were made by, where a report asks for them.
@@ -56,7 +58,8 @@ def write_masks(
 def read_masks(
     file: Path, clip: str, *, by_id: bool = True, protocol: str | None = None
 ) -> ObjectMasks:
-    """Read the masks of ``clip``. An object that one of the two videos lacks has empty masks there.
+    """Read the object masks of ``clip``. An object that is missing in one of the videos has empty
+    masks there.
 
     Args:
         by_id: False leaves the generated masks as they are, in their own order: something else will
@@ -140,7 +143,7 @@ def _stack(
 def read_arrays(
     file: Path, what: str, keys: Sequence[str], fix: str = "write it again"
 ) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz that somebody else may have written.
+    """Read arrays of an .npz file, and refuse a file that lacks them or has other types.
 
     Raises:
         EgoXInputError: missing, unreadable, without one of the keys.

@@ -1,5 +1,5 @@
-"""The clips of a take, before any frame is decoded: cameras, windows, what is lacking, and which
-ones are drawn."""
+"""Plan the clips of a take before any frame is decoded: cameras, windows of frames, missing inputs,
+and the choice of clips."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,8 +30,7 @@ Chosen = TypeVar("Chosen")
 
 @frozen
 class TakePlan:
-    """The clips of a take, exo camera by exo camera, after their inputs were checked and before
-    anything is decoded."""
+    """Clips to make from a take, ordered by exo camera, whose inputs exist."""
 
     clips: tuple[ClipJob, ...]
     skipped: tuple[Skipped, ...]
@@ -40,7 +39,7 @@ class TakePlan:
 
 
 def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
-    """Plan the clips of one take whose inputs exist, without decoding a frame.
+    """Plan the clips of one take, and check their inputs without decoding a frame.
 
     Raises:
         EgoXInputError: the take as a whole can't be used.
@@ -117,8 +116,8 @@ def plan_take(take: RawTake, options: PrepareOptions) -> TakePlan:
 
 
 def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: str) -> list[Chosen]:
-    """Choose ``count`` of the clips in their order (0: all), spread evenly or at random from the
-    seed and ``name``."""
+    """Choose ``count`` of the clips in their order (0: all), evenly spread, or at random with a
+    seed from ``name`` and the options."""
     if not count or len(clips) <= count:
         return list(clips)
     if options.draw == "spread":
@@ -132,7 +131,7 @@ def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: st
 
 
 def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
-    """Group the clips by camera, in their order."""
+    """Group clips by exo camera, keeping their order."""
     cameras: dict[str, list[ClipJob]] = {}
     for clip in clips:
         cameras.setdefault(clip.view.name, []).append(clip)
@@ -140,7 +139,7 @@ def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
 
 
 def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
-    """Choose the clips of each camera, then those of the take."""
+    """Limit the number of clips per camera, then that per take."""
     camera_picks = [
         clip
         for camera_clips in by_camera(clips)
@@ -152,7 +151,7 @@ def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[Cli
 def _drawn_of_take(
     clips: Sequence[ClipJob], count: int, options: PrepareOptions
 ) -> tuple[ClipJob, ...]:
-    """Choose ``count`` of a take's clips (0: all), neighbours in time before cameras of one moment."""
+    """Choose ``count`` of a take's clips (0: all), so that they are spread over time."""
     if not clips:
         return ()
     in_time = sorted(clips, key=lambda c: (c.window.start, c.rank))
@@ -161,7 +160,7 @@ def _drawn_of_take(
 
 
 def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> list[TakePlan]:
-    """Limit the plans to ``most`` clips together. Each take gives one before any gives two."""
+    """Limit the plans to ``most`` clips in all, divided over the takes as evenly as possible."""
     shares, clips_left = [0] * len(plans), most
     open_ = [index for index, plan in enumerate(plans) if plan.clips]
     while open_ and clips_left:
@@ -183,8 +182,8 @@ def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> li
 def _usable_views(
     take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[Remark]
 ) -> list[tuple[ExoView, range]]:
-    """List the exo cameras whose video can be read, with the frames that all of a clip's sources
-    have within the task."""
+    """List the exo cameras with a readable video, and the frames within the task for which video,
+    poses and ego video exist."""
     ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
     out = []
     for view in take.exos:
@@ -228,7 +227,8 @@ def _usable_views(
 
 
 def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) -> range:
-    """Find the part of the first ``count`` frames from start to end, in seconds of the video."""
+    """Find those of the first ``count`` frames that lie within the task's start and end in seconds.
+    """
     inside = [
         i for i, t in enumerate(info.times_s[:count]) if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6
     ]
@@ -238,8 +238,8 @@ def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) ->
 def _ranked(
     take: RawTake, views: list[tuple[ExoView, range]]
 ) -> list[tuple[float, ExoView, range]]:
-    """Rank the exo cameras as (predicted coverage, camera, frames): the annotators' choice, then
-    the best coverage, equal ones by name."""
+    """Rank the exo cameras as (predicted coverage, camera, frames): the annotators' best camera
+    first, then by coverage, then by name."""
     frames = take.pose_known.nonzero().flatten()
     ego = take.ego.of(frames)
     candidates = [
@@ -255,7 +255,7 @@ def _ranked(
 
 
 def _named_after(root: Path, take: RawTake, view: ExoView) -> Path | None:
-    """Find the depth file or folder ``<take>__<camera>``."""
+    """Find the depth file or folder named ``<take>__<camera>``."""
     name = f"{take.name}__{view.name}"
     files = (root / f"{name}{suffix}" for suffix in DEPTH_SUFFIXES)
     return next((file for file in files if file.exists()), None)

@@ -1,5 +1,5 @@
-"""A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each
-take."""
+"""Plan a ``prepare`` run before any frame is decoded: list takes, check all inputs, and plan the
+clips of each take."""
 
 import logging
 from collections import Counter
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class PlannedRun:
-    """A run up to its first frame."""
+    """Plan of a ``prepare`` run: its takes, clips, captions and devices."""
 
     part: Part
     plans: list[TakePlan]
@@ -47,7 +47,7 @@ def plan_run(
     run: RunOptions,
     progress: Progress = no_progress,
 ) -> PlannedRun:
-    """Check and plan a run of :func:`.prepare.prepare`.
+    """Check all inputs of a :func:`.prepare.prepare` run, and plan its clips.
 
     Raises:
         EgoXInputError: no such source or nothing usable in it, bad options, models or captions.
@@ -149,8 +149,8 @@ def plan_run(
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Choose the devices for depth, mask and caption models, none without such a model or a named
-    device."""
+    """Choose the devices for depth, mask and caption models, none if no model runs or no device is
+    named."""
     models = options.depth == "model" or options.mask_model or options.caption_model
     if not models and (options.local_device is None or engine == "ray"):
         return ()
@@ -158,7 +158,7 @@ def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
 
 
 def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
-    """Check what every take of the run needs, before anything else is read."""
+    """Check that the source of depth exists, before any take is planned."""
     if (
         options.depth == "files"
         and options.depth_root is None
@@ -181,7 +181,8 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
 
 
 def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
-    """Set the requested task on the only take, or on a take whose source doesn't say."""
+    """Apply the requested task times to a take, if it is the only one or its data set doesn't state
+    any."""
     if options.task_s is not None and (alone or take.task_s is None):
         take = replace(take, task_s=options.task_s)
     if take.untimed:

@@ -1,5 +1,5 @@
-"""``prepare`` turns raw takes into a training set. It continues where it stopped, and skips what
-can't be used with the reason."""
+"""Turn raw takes into a training set (``prepare``). An interrupted run is resumed, and unusable
+clips are skipped with the reason."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
 
 @frozen
 class ClipsMade:
-    """Clips of one camera, made or not."""
+    """Result of making the clips of one exo camera."""
 
     records: tuple[ClipRecord, ...]
     new: int
@@ -62,8 +62,8 @@ def prepare(
     *,
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
-    """Prepare all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet,
-    report.
+    """Prepare all takes of ``source`` into the training set ``root``: clips, manifest, splits,
+    contact sheet and report.
 
     Manifest and splits are there from the first half minute on, so that a run that is ended leaves
     what it finished.
@@ -153,7 +153,7 @@ def prepare(
 
 
 def join(root: Path) -> PrepareOutcome:
-    """Join all parts that are in ``root`` into one set.
+    """Join the parts that runs of ``prepare --shard`` have made in ``root`` into one training set.
 
     Raises:
         EgoXInputError: as :func:`.set_files.join_parts`; no clip in any.
@@ -173,7 +173,8 @@ def _outcome(part: Part, clips: int, manifest: Path, notes: tuple[Remark, ...]) 
 
 
 def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
-    """Remove clips made with another ego lens if ``new_lens``, and refuse them otherwise."""
+    """Delete clips that were made with a different lens of the wearer's camera if ``new_lens`` is
+    set, and refuse them otherwise."""
     other = with_other_lens(clips, root)
     if other and not new_lens:
         take, (old, new) = next(iter(other.items()))
@@ -190,8 +191,8 @@ def _renew_lenses(clips: Sequence[ClipJob], root: Path, new_lens: bool) -> None:
 
 
 def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]) -> dict[str, str]:
-    """Hash the clips by name. Clips whose caption can't be used are left out here, and named when
-    they are made."""
+    """Compute the fingerprint of each clip by name. Clips with an unusable caption are left out,
+    and reported when they are made."""
     prints = {}
     for clip in (clip for clips in jobs for clip in clips):
         with contextlib.suppress(EgoXInputError):
@@ -200,13 +201,15 @@ def _fingerprints(jobs: Sequence[Sequence[ClipJob]], captions: Mapping[str, str]
 
 
 def _kind(error: str) -> str:
-    """Cut an error of the file system down to what is the same for all files. Other errors give ""."""
+    """Extract the part of a file system error that is the same for all files, such as a full disk.
+    Other errors give ""."""
     match = SYSTEM_ERROR.match(error)
     return match[1] if match else ""
 
 
 def _too_dark(record: ClipRecord, least_coverage: float) -> bool:
-    """Check whether a prior covers too little. Stand-in depth tells nothing about coverage."""
+    """Check whether a clip's prior covers too little, which can't be judged with substitute depth.
+    """
     has_real_depth = record.depth != STAND_IN_DEPTH
     return has_real_depth and (record.coverage <= 0 or record.coverage < least_coverage)
 
@@ -218,7 +221,8 @@ def make_clips(
     root: Path,
     captions: Mapping[str, str],
 ) -> ClipsMade:
-    """Make all clips of one camera. A clip that fails is reported, and the next one is made.
+    """Make all clips of one exo camera. A clip that fails is reported, and the others are still
+    made.
 
     Args:
         device: for the models, instead of the options'.

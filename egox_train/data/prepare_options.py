@@ -1,4 +1,4 @@
-"""Options of ``prepare``. Everything in here goes into each clip's fingerprint."""
+"""Define the options of ``prepare``, all of which enter the fingerprint of each clip."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -66,7 +66,7 @@ EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-f
 
 @frozen
 class PrepareOptions:
-    """Clips, cameras, depth and prior.
+    """Options of ``prepare`` for clips, cameras, depth and prior.
 
     Raises:
         EgoXInputError: frame count not 4n+1, sizes no multiple of 16, ego not as high as exo,
@@ -286,13 +286,14 @@ class PrepareOptions:
 
     @property
     def local_device(self) -> str | None:
-        """Device name, None for a GPU if there is one, or for models elsewhere."""
+        """Name of the device for models in this process, None for a GPU if there is one or if
+        models run elsewhere."""
         return self.device if isinstance(self.device, str) else None
 
     @property
     def source_lens(self) -> ExoLens | None:
-        """Exo lens to read takes with, None for that of the takes' layout. Pictures as filmed go
-        with the K as given."""
+        """Choice of the exo lens with which takes are read, None for the default of their layout.
+        Pictures as filmed use the K as given."""
         return (
             self.exo_lens
             or prior_preset(self.prior).exo_lens
@@ -301,13 +302,13 @@ class PrepareOptions:
 
     @property
     def depth_scale(self) -> ScaleSource | float:
-        """The scale to bring depth to."""
+        """Requested scale of the depth."""
         if self.depth == "plane":
             return "as is"
         return self.scale if self.scale is not None else prior_preset(self.prior).scale or "as is"
 
     def content(self) -> dict[str, object]:
-        """List the options that change a clip's contents. The number of clips doesn't."""
+        """List the options that change a clip's contents, which excludes the number of clips."""
         values = {
             field.name: getattr(self, field.name)
             for field in fields(self)

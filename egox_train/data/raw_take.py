@@ -1,4 +1,4 @@
-"""Common form of every source layout before clips are cut: one wearer, one or more exo cameras,
+"""Define the common form of raw takes from all sources: one wearer, one or more exo cameras, camera
 paths and poses."""
 
 from pathlib import Path
@@ -19,7 +19,7 @@ SourceLayout = Literal["egoexo4d", "released", "take"]
 
 @frozen
 class ExoView:
-    """One exo camera of a take."""
+    """Exo camera of a take: its video, camera path and files beside it."""
 
     name: str
     video: Path
@@ -32,7 +32,8 @@ class ExoView:
     starts: tuple[int, ...] | None = None  # of the clips that a list names; None: all that fit
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
-        """Mark the frames with an ego pose for which this camera's calibration holds."""
+        """Mark the frames with a known ego pose for which this exo camera's calibration is valid.
+        """
         if self.frames is None:
             return poses
         index = torch.arange(len(poses))
@@ -41,7 +42,7 @@ class ExoView:
 
 @frozen
 class RawTake:
-    """One take as its source has it. Frame i of all videos and poses is the same moment."""
+    """Raw take, in which frame i of all videos and poses is the same moment."""
 
     name: str
     layout: SourceLayout
@@ -63,10 +64,11 @@ class RawTake:
 
     @property
     def untimed(self) -> bool:
-        """True where the separator of Ego-Exo4D's takes may be among the frames."""
+        """True if the start and end of the task are unknown, so that frames without any task may be
+        included."""
         return self.task_s is None and self.layout == "egoexo4d" and not self.listed
 
     @property
     def pose_known(self) -> Tensor:  # [T] bool
-        """Frames with a pose."""
+        """Mask of the frames with a known ego pose."""
         return torch.isfinite(self.ego.w2c).flatten(1).all(dim=1)

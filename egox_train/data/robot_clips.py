@@ -1,5 +1,5 @@
-"""A LeRobot data set of many clips: a folder of takes, or a prepared set with its generated videos, as episodes of one
-robot data set."""
+"""Write a LeRobot data set from many clips: a folder of takes, or a prepared set with its generated
+videos, one episode per clip."""
 
 import hashlib
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ NOT_OF_EPISODES = (
 
 @frozen
 class _Source:
-    """One clip: its files, and what a manifest says of it."""
+    """Files of one clip, and its record in a manifest."""
 
     name: str
     folder: Path
@@ -53,7 +53,8 @@ class _Source:
 
 
 def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Iterator[str]:
-    """Append every clip that the set lacks, or only check them, and yield a line of text for each.
+    """Append every clip that a LeRobot data set lacks, or only check the clips, and yield a line of
+    text for each.
 
     Raises:
         EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after all
@@ -112,7 +113,7 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 
 
 def _digest(source: _Source, options: RobotOptions) -> str:
-    """Hash all that an episode is made of: its task, its files, and the options."""
+    """Compute the hash that identifies an episode's content: its task, source files and options."""
     options_digested = {k: str(v) for k, v in asdict(options).items() if k not in NOT_OF_EPISODES}
     names = (EXO, META, HANDS, HEAD_TRAJECTORY, *DEPTH_NAMES)
     files = [source.ego, *(source.folder / name for name in names)]
@@ -127,7 +128,7 @@ def _digest(source: _Source, options: RobotOptions) -> str:
 
 
 def _older_digest(source: _Source, options: RobotOptions) -> str:
-    """Hash what episodes of versions up to 1.2 name as what they were made from."""
+    """Compute the hash that versions up to 1.2 stored for an episode."""
     settings = [options.rectify_deg, options.depth, options.seen]
     if options.min_hand_share != MIN_HAND_SHARE:
         settings.append(options.min_hand_share)
@@ -148,7 +149,8 @@ def _done(
     digests: tuple[str, str],  # of what the clip is made of, and as older versions have it
     progress: Progress,
 ) -> str:
-    """Append a clip with everything requested, and describe what its checks found."""
+    """Write a clip as an episode unless it is checked only, and describe the result of its checks.
+    """
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
     count, exo_count = (

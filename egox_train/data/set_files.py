@@ -1,4 +1,4 @@
-"""Files that ``prepare`` leaves beside its clips: manifest, splits, report and contact sheet.
+"""Write the files of a training set beside its clips: manifest, splits, report and contact sheet.
 
 manifest.jsonl, splits/<split>.txt, report.json, contact_sheet.png
 parts/<i>-of-<n>.json   of a finished ``--shard i/n``: what its clips' own files don't know, for
@@ -36,7 +36,7 @@ MAX_PART_BYTES = 2**32
 
 @dataclass(slots=True, kw_only=True)
 class Part:
-    """Some takes of a set, with what has become of them so far."""
+    """Part of a training set that one process prepares, with the state of its takes and clips."""
 
     # Options, fractions, split seed and source, number of parts: they are the same for all
     # parts.
@@ -53,17 +53,17 @@ class Part:
     clips: dict[str, str] = field(default_factory=dict)  # fingerprint by name, of those there
 
     def official(self, take: str) -> str:
-        """Look up the split that a take's dataset puts it in, "" if unknown or not requested."""
+        """Look up the split of a take in its data set, "" if unknown or not requested."""
         return self.takes[take]["split"] or "" if self.settings["splits"] == "official" else ""
 
 
 def part_file(root: Path, part: tuple[int, int]) -> Path:
-    """Name the file of part i of n."""
+    """Build the path of the file for part i of n."""
     return root / PARTS / f"{part[0]}-of-{part[1]}.json"
 
 
 def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
-    """Join all parts of a set into one, and read the records of its clips.
+    """Join all parts of a training set, and read the records of its clips.
 
     Raises:
         EgoXInputError: none, some are missing or unfinished, they were made with other settings, or
@@ -129,7 +129,8 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
 
 
 def _read_part(root: Path, file: Path) -> Part | None:
-    """Read a part, None if unfinished. Version 1.1 also wrote unfinished parts, and whole records."""
+    """Read the file of one part, None if the part is unfinished. Files of version 1.1 are accepted.
+    """
     content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
         if not content.pop("finished", True):
@@ -151,7 +152,7 @@ def _read_part(root: Path, file: Path) -> Part | None:
 
 
 def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[str, list[str]]:
-    """Write the manifest and the lists of splits, and return the latter."""
+    """Write the manifest and the lists of splits, and return the lists."""
     by_take: dict[str, list[str]] = {}
     for record in records:
         if record.clip not in part.splits:
@@ -175,8 +176,8 @@ def write_lists(root: Path, part: Part, records: Sequence[ClipRecord]) -> dict[s
 
 
 def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remark, ...]:
-    """Write manifest, splits, contact sheet and report of a complete set, and return warnings for
-    the user."""
+    """Write manifest, splits, contact sheet and report of a complete training set, and return
+    warnings for the user."""
     records = sorted(records, key=lambda r: r.clip)
     lists = write_lists(root, part, records)
     _write_sheet(root, records, [record_of(root / "clips" / clip)[0] for clip in part.dark])
@@ -238,7 +239,8 @@ def finish(root: Path, part: Part, records: Iterable[ClipRecord]) -> tuple[Remar
 
 
 def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
-    """Merge equal notes on clips into one line, with the first clip and the count of the others."""
+    """Merge equal notes on different clips into one line, with the first clip's name and the number
+    of further clips."""
     clips: dict[str, list[str]] = {}
     for clip, note in notes:
         clips.setdefault(note, []).append(clip)
@@ -249,8 +251,8 @@ def each_once(notes: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _write_sheet(root: Path, records: list[ClipRecord], dark: Sequence[ClipRecord]) -> None:
-    """Write one row per clip: exo, rendered prior, the wearer's own picture, with a label for
-    stand-ins. Some clips that are left out come last."""
+    """Write a contact sheet with one row per clip: exo, prior and true ego picture. Some clips that
+    were left out come last."""
     rows = []
     sample = [records[index] for index in sample_frames(len(records), SHEET_CLIPS)]
     for record in (*sample, *dark[:SHEET_DARK]):

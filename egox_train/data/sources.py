@@ -1,4 +1,4 @@
-"""Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or
+"""Detect the layout of a source folder and list its takes: Ego-Exo4D, the released meta.json, or
 take folders."""
 
 import re
@@ -112,7 +112,7 @@ def _detect(root: Path) -> str:
 
 
 def _lists(root: Path) -> list[list]:
-    """Read the lists of takes in a folder: of its meta.json, or of meta_train.json and others."""
+    """Read the lists of takes in a folder, from meta.json or from files such as meta_train.json."""
     files = [root / META, *sorted(root.glob("meta_*.json"))]
     contents = (read_json(file, META, MAX_META_BYTES) for file in files if file.is_file())
     return [
@@ -123,8 +123,8 @@ def _lists(root: Path) -> list[list]:
 
 
 def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
-    """Read the released layout: ``meta.json`` or ``meta_<name>.json`` with a list,
-    ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside it.
+    """Read takes in the released layout: a list in ``meta.json`` or ``meta_<name>.json``,
+    ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy``.
 
     Paths in the list start wherever their author ran a script; only the take's name is taken from
     them."""
@@ -165,7 +165,7 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
 def _with_ego_path(
     meta: TakeMeta, folder: Path, ego_path: Path, file_frames: FileFrames
 ) -> tuple[TakeMeta, tuple[Remark, ...]]:
-    """Take the wearer's poses, and the lens if it states one, from a file beside meta.json."""
+    """Replace a take's ego poses (and the lens, if stated) by those of a file beside meta.json."""
     if meta.ego is not None:
         raise EgoXInputError(
             f"take {folder.name}",

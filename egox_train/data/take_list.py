@@ -1,4 +1,4 @@
-"""Ego-Exo4D's list of takes, ``takes.json`` in the dataset's root (part ``metadata`` of the
+"""Read Ego-Exo4D's list of takes, ``takes.json`` in the data set's root (part ``metadata`` of the
 download).
 
 One entry per take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
@@ -21,7 +21,7 @@ MAX_LIST_BYTES = 2**30
 
 @frozen
 class ListedTake:
-    """Entry of the list for one take."""
+    """Entry of one take in Ego-Exo4D's list of takes."""
 
     # start and end, seconds from the first frame
     task_s: tuple[float, float] | None = None
@@ -31,7 +31,7 @@ class ListedTake:
 
 
 def read_take_list(root: Path) -> dict[str, ListedTake]:
-    """Read takes by name and by uid, none if the dataset's root has no list.
+    """Read Ego-Exo4D's list of takes by name and by uid, empty if the data set's root has no list.
 
     Raises:
         EgoXInputError: a file that is no such list.
@@ -80,8 +80,8 @@ def _room(entry: Mapping) -> str:
 
 
 def room_of_name(take: str, numbers: int = 1) -> str:
-    """Name the recording that a take belongs to: the take's name without its last ``numbers``
-    numbers.
+    """Derive the name of a take's recording session by removing the last ``numbers`` numbers from
+    the take's name.
 
     ``cmu_bike08_2`` is the second take of ``cmu_bike08``; the released dataset's names have first
     and last frame as well (``cmu_soccer06_6_877_925``, three numbers). A name of another form is a

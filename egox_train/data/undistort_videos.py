@@ -1,4 +1,5 @@
-"""Exo videos of a source as ``prepare`` shows them, for any depth or mask tool (``undistort``).
+"""Write the exo videos of a source as ``prepare`` would show them, as input for depth or mask tools
+(``undistort``).
 
     OUT/<take>__<camera>.mp4    every frame of the source video, in its order, so that maps made of
     it keep its indices OUT/<take>__<camera>.json   the camera that the picture belongs to, and what
@@ -39,7 +40,7 @@ class VideosOutcome:
 
 @frozen
 class _VideoJob:
-    """One video to write, picklable."""
+    """Picklable job that writes one undistorted exo video."""
 
     name: str  # <take>__<camera>
     view: ExoView
@@ -58,8 +59,8 @@ def undistort_videos(
     *,
     progress: Progress = no_progress,
 ) -> VideosOutcome:
-    """Write the exo videos of all takes of ``source`` into ``out``. Of the options those of the
-    picture count.
+    """Write the exo videos of all takes of ``source`` into ``out``, with the picture's size and
+    lens from the options.
 
     Args:
         how: its part (i, n) writes every n-th video from the i-th on.
@@ -103,7 +104,7 @@ def undistort_videos(
 
 
 def _write(job: _VideoJob) -> tuple[Path, bool] | str:
-    """Write a video once, as :func:`made_once`. An existing one with its camera is kept."""
+    """Write one undistorted video and its camera file, unless both exist, as :func:`made_once`."""
     pictures = exo_pictures(job.view, job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     about = _about(job, pictures)

@@ -67,7 +67,7 @@ class _ClipJob:
 
     @property
     def pair(self) -> Path:
-        """True if a stereo video with both eyes is generated."""
+        """Path of the clip's stereo video, with both eyes."""
         return self.out / f"{self.clip}_180_LR.mp4"
 
     @property
