@@ -1,4 +1,5 @@
-"""Measure one claim a script: ``run.py bench NAME`` says whether its bars hold.
+"""Benchmark scripts that each measure one claim: ``run.py bench NAME`` prints the figures and
+whether they meet their limits.
 
 ``results/`` keeps figures, those of benches that are gone with the commit at which they stood
 (``bench_stood_at``).

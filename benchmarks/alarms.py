@@ -1,5 +1,5 @@
-"""The prior's remarks on the head's place, on drawn takes: right ones, and files that are read
-wrongly.
+"""Count how often the prior's remarks on the head's place are right, on synthetic takes: correct
+files, and files with a wrong unit, axes or direction.
 
     python3 run.py bench alarms [--first-seed 0] [--takes 40] [--save]
 
@@ -32,24 +32,26 @@ TURNED = [[0.6, 0.0, 0.8, 0.5], [0.0, 1.0, 0.0, -0.4], [-0.8, 0.0, 0.6, 0.7]]
 
 
 def flipped(w2c: Tensor) -> Tensor:
-    """Convert poses to OpenGL's axes."""
+    """Convert camera poses from OpenCV's axes to OpenGL's."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 
 def rolled(sine: float) -> Change:
-    """Turn the picture of poses by a quarter."""
+    """Build a function that rolls camera poses by 90 degrees, to the side given by the sign of
+    ``sine``."""
     return lambda w2c: w2c.new_tensor([[0, sine, 0], [-sine, 0, 0], [0, 0, 1.0]]) @ w2c
 
 
 def times(factor: float) -> Change:
-    """Multiply depth, or places of poses, by the factor of another unit."""
+    """Build a function that multiplies depth, or the translations of poses, by a factor, as a wrong
+    unit does."""
     return lambda values: (
         values * (values.new_tensor([1, 1, 1, factor]) if values.shape[-2:] == (3, 4) else factor)
     )
 
 
 def disparity(depth_m: Tensor) -> Tensor:
-    """Compute disparity from 0 to 1, as networks give it."""
+    """Convert depth to disparity from 0 to 1, as depth networks predict it."""
     inverse = 1 / depth_m
     far, near = inverse.nanquantile(0.005), inverse.nanquantile(0.995)
     return ((inverse - far) / (near - far)).clamp(1e-3, 1)
@@ -80,7 +82,8 @@ WRONG: dict[str, tuple[dict[str, Change], str]] = {
 
 
 def placement_remark(take: SyntheticTake, changes: dict[str, Change]) -> str:
-    """Find the prior's remark on the head's place, "" without one, "refused: " before a refusal.
+    """Compute the prior of a take and find its remark on the head's place, "" if there is none,
+    "refused: ..." if the take is refused.
 
     Args:
         changes: of the take's depth_m, ego and exo poses, and focal length; {} is the right take.
@@ -108,7 +111,7 @@ def placement_remark(take: SyntheticTake, changes: dict[str, Change]) -> str:
 
 
 def verdict(words: str, right: str) -> str:
-    """Tell what a remark names: the right reading, none, or another."""
+    """Classify a remark: silent, naming the right cause, naming a wrong cause, or naming none."""
     if not words:
         return "silent"
     named = words.partition("would be right with ")[2]
@@ -118,7 +121,7 @@ def verdict(words: str, right: str) -> str:
 
 
 def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
-    """Draw one frame of a take."""
+    """Render one small frame of a synthetic take."""
     size = {"exo_width": 160, "exo_height": 96, "ego_size": 64, "frames": 1, "edge_samples": 1}
     return make_take(
         SyntheticSpec(**{"seed": seed, "texture": "plain", "wearer": "drawn"} | size | settings)
@@ -126,7 +129,8 @@ def usual(seed: int, **settings: str | bool | int) -> SyntheticTake:
 
 
 def unusual(seeds: range) -> Iterator[tuple[str, SyntheticTake]]:
-    """Yield all postures and places of exo, with a hidden head and an upright picture among them."""
+    """Render takes with all postures and exo camera places, some with a hidden head or an upright
+    picture."""
     kinds = list(product(CHOICES["posture"], CHOICES["exo_place"]))
     for seed in seeds:
         posture, place = kinds[seed % len(kinds)]

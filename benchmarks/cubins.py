@@ -1,4 +1,5 @@
-"""Registers, spills and shared memory of the product kernels, compiled for cards that aren't here.
+"""Compile the product kernels for GPUs that aren't in this machine, and print their registers,
+spills and shared memory.
 
     python3 run.py bench cubins [--save]
 
@@ -31,7 +32,7 @@ NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
 
 
 def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
-    """Compile the kernel for one card, as Triton's launcher would specialise it."""
+    """Compile a kernel for one GPU architecture, specialised as Triton's launcher does."""
     names, warps = kernel.arg_names, constants.pop("num_warps")
     kinds = dict.fromkeys(names, "i32") | dict.fromkeys(FLOATS, "fp32")
     kinds |= dict.fromkeys("q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype])
@@ -49,7 +50,7 @@ def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
 
 
 def usage(cubin: bytes) -> tuple[int, int]:
-    """Count the registers of a thread and the bytes that it spills."""
+    """Count the registers per thread and the spilled bytes of a compiled kernel."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -61,7 +62,8 @@ def usage(cubin: bytes) -> tuple[int, int]:
 
 
 def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
-    """Format the cell of one kernel, and check whether it is as it must be."""
+    """Format a table cell with one kernel's resources, and check that they are within the limits.
+    """
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
     sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
     sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
@@ -73,7 +75,8 @@ def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]
 
 
 def main() -> int:
-    """Print the page or save it, and exit with 1 where a kernel takes too much."""
+    """Print the table of kernel resources or save it, and exit with 1 if a kernel needs too much.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
     save = parser.parse_args().save

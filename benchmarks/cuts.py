@@ -1,4 +1,5 @@
-"""Cuts, punch-ins and zooms in drawn videos, and what is none of them.
+"""Count which synthetic videos with cuts, punch-ins and zooms are detected, and how many without
+them are reported wrongly.
 
     python3 run.py bench cuts [--first-seed 0] [--rooms 50] [--save]
 
@@ -39,7 +40,8 @@ OPTIONS = (
 
 
 def zoomed(frame: Tensor, zoom: float, aside: np.ndarray) -> Tensor:
-    """Enlarge a part of a picture [H, W, 3], whose middle is ``aside`` (-1 to 1 each)."""
+    """Crop and enlarge a part of a picture [H, W, 3], whose middle is offset by ``aside`` (-1 to 1
+    each)."""
     height, width = frame.shape[:2]
     half = np.array([width, height]) / 2
     middle = half + aside * half * (1 - 1 / zoom)
@@ -51,7 +53,8 @@ def zoomed(frame: Tensor, zoom: float, aside: np.ndarray) -> Tensor:
 
 
 def verdict(frames: Tensor) -> str:
-    """Tell what is said of a clip, and whether there is a way on."""
+    """Classify how a clip is treated: passed, moving camera, zoom, refused as a cut with a remedy,
+    or refused without one."""
     if not find_cuts(frames):
         motion = camera_motion(frames, None)
         return "passes" if motion is None else "zoom" if motion.zoom != 1 else "moves"

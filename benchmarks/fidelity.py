@@ -1,4 +1,5 @@
-"""Distance of every released number from ours: rays, bias, model, LoRA, packing, sampling.
+"""Compare every number of the released code with ours: rays, bias, model, LoRA, packing and
+sampling.
 
     python3 run.py fidelity [--json] [--save]
 
@@ -19,7 +20,8 @@ TAKE_GOLDENS = REPO_ROOT.parent / "shared" / "golden"
 
 
 def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
-    """Run every comparison, those of takes only where their numbers are."""
+    """Run all comparisons with golden numbers. Those that need takes run only if their files exist.
+    """
     from benchmarks.support import fidelity_core, fidelity_model
 
     if take_goldens is not None:
@@ -31,7 +33,7 @@ def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
 
 
 def table(checks: list[Check]) -> str:
-    """Format one line for each check."""
+    """Format the comparisons as text, one line each."""
     width = max(len(check.name) for check in checks)
     return "\n".join(
         f"{check.name:{width}s}  {check.difference:9.2e}  bound {check.bound:7.1e}  "

@@ -1,4 +1,4 @@
-"""Everything that only a GPU can tell, without weights: kernels, forwards, memory, training.
+"""Benchmark all that needs a GPU but no weights: kernels, forward passes, memory and training.
 
     python3 run.py bench gpu      on any CUDA GPU; without one, or with --small, at a small size
 
@@ -47,7 +47,8 @@ DISK_GB = 2
 
 
 def first_look(out: Path | None) -> tuple[Host | None, list[str]]:
-    """Find the host, say what the machine has and lacks, and list what is left out.
+    """Find ComfyUI, and print what the machine has and lacks before any measurement, with the parts
+    that must be left out.
 
     The same is written into the folder.
     """

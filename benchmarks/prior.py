@@ -1,4 +1,4 @@
-"""Quality of the prior by preset, on drawn takes, whose truth is exact.
+"""Measure the quality of the ego prior for each preset, on synthetic takes with exact ground truth.
 
     python3 run.py bench prior [--seeds 0 1 2 3 4] [--save]
 
@@ -40,7 +40,8 @@ from lab.drawn import (
 
 
 class SomeFrames:
-    """Moving points of chosen frames alone: the others are not drawn."""
+    """Sequence of a scene's moving points for some frames only, so that the other frames needn't be
+    rendered."""
 
     def __init__(self, moving: MovingPoints, frames: list[int]) -> None:
         self._moving, self._frames = moving, frames
@@ -53,7 +54,7 @@ class SomeFrames:
 
 
 def drawn(scene: PointCloud, path: CameraTrajectory, options: PriorOptions, frames: list[int]):
-    """Iterate over the prior's frames at these moments."""
+    """Render the prior for the given frames, one at a time."""
     part = replace(
         scene, moving=SomeFrames(scene.moving, frames), exo=scene.exo.of(torch.tensor(frames))
     )
@@ -62,7 +63,8 @@ def drawn(scene: PointCloud, path: CameraTrajectory, options: PriorOptions, fram
 
 
 def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Warp the picture of the frame before: (as seen from ``frame`` [S, S, C], where known)."""
+    """Warp the previous frame's picture [S, S, C] to the view of ``frame``, and mark the pixels
+    where it is known."""
     rays, _ = take.ego.camera.pixel_rays()
     points = rays * take.ego_ray_depth_m[frame].nan_to_num(0)[..., None]
     before_from_now = compose(take.ego.w2c[frame - 1], invert(take.ego.w2c[frame]))
@@ -82,7 +84,7 @@ def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Te
 
 
 def away_from_outlines(index: Tensor) -> Tensor:
-    """Mark pixels [H, W] bool with no other solid within 3 px, by numbers of solids or bool [H, W]."""
+    """Mark pixels [H, W] bool that have the same solid (or mask value) everywhere within 3 px."""
     solids = index.float()[None, None]
     highest, lowest = (
         sign * torch.nn.functional.max_pool2d(sign * solids, 7, 1, 3) for sign in (1, -1)
@@ -93,7 +95,8 @@ def away_from_outlines(index: Tensor) -> Tensor:
 def measure_drawn(
     take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every: int
 ) -> dict:
-    """Measure one preset over every ``every``-th frame and its predecessor."""
+    """Measure the colour errors and the flicker of one preset, on every ``every``-th frame and its
+    predecessor."""
     scene = build_scene(take.exo_rgb, depth)
     compared = range(0, scene.frame_count, every)
     frames = sorted({t for t in compared} | {t - 1 for t in compared if t})
@@ -123,7 +126,8 @@ def measure_drawn(
 
 
 def measure_seed(spec: SyntheticSpec, every: int) -> dict:
-    """Measure one take: case -> preset -> figures."""
+    """Measure all presets on one synthetic take, with exact depth and with a network's errors. The
+    result is case -> preset -> figures."""
     take = make_take(spec)
     exact = take.depth_video()
     cases = {"exact": exact, "errors": with_errors(exact, DepthErrors(), 1000 + spec.seed)}
@@ -140,7 +144,7 @@ def measure_seed(spec: SyntheticSpec, every: int) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Format the result for people."""
+    """Format the prior's quality as a text table."""
     lines = [
         f"{'':>10} {'depth':>6} {'preset':>13} {'static dB':>9} {'moving dB':>9} {'change':>8}"
     ]

@@ -1,4 +1,4 @@
-"""The authors' own example with the released weights: the protocol for whoever has a card for it.
+"""Run the authors' own example with the released weights, and compare it with the true video.
 
     python3 run.py bench released --take FOLDER [--truth VIDEO] [--save]
     python3 run.py bench released --take FOLDER --stand-in      the same path on any machine
@@ -52,8 +52,8 @@ TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 def released_prompt(
     options: DemoOptions, staged: str, stand_in: bool, repo: Path
 ) -> dict[str, Any]:
-    """Prepare the graph for the real weights, or the demo's with stand-ins, as the public run was
-    set."""
+    """Build the graph of the authors' example, with the settings of the public run, for the real
+    weights or small stand-ins."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_all(apply_options(prompt, options, staged))
     for kind, values in {
@@ -65,7 +65,7 @@ def released_prompt(
 
 
 def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> tuple[Path, float]:
-    """Run the graph, find its folder with ego.mp4, and measure its seconds.
+    """Run the graph in ComfyUI, and return the folder with ego.mp4 and the seconds that it took.
 
     Raises:
         SetupError: no take, the server did not start, weights are missing, the graph failed.
@@ -86,7 +86,8 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
 
 
 def compare(ego: Path, truth: Path) -> dict[str, float]:
-    """Measure PSNR and SSIM of a generated video against the true one scaled to its size."""
+    """Compute PSNR and SSIM of a generated video against the true one, which is scaled to the same
+    size."""
     ours = read_frames(ego)
     height, width = ours.shape[1:3]
     true = read_frames(truth)[: len(ours)]
@@ -97,13 +98,13 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
 
 
 def verdict(values: dict[str, float]) -> dict[str, Any]:
-    """Compute the distance from the public run, and whether it is small."""
+    """Compare the figures with those of the public run, and check that the difference is small."""
     off = {key: values[key] - PUBLIC[key] for key in PUBLIC}
     return {"off": off, "near": all(abs(off[key]) <= NEAR[key] for key in PUBLIC)}
 
 
 def table(result: dict[str, Any]) -> str:
-    """Format the result for people."""
+    """Format the result of the released example as text."""
     lines = [
         f"{result['take']}: {result['steps']} steps in {result['minutes']:.1f} min",
         "| | here | public run | off by | near is |",

@@ -1,4 +1,5 @@
-"""Where up is, on drawn takes: errors, and whether they are inside the stated uncertainty.
+"""Measure the errors of the estimated up direction on synthetic takes, and whether they are within
+the stated uncertainty.
 
     python3 run.py bench up [--first-seed 0] [--clips 40] [--save]
 
@@ -46,7 +47,7 @@ FLOOR_SHARE, FLOOR_M = 0.05, 0.02
 
 @dataclass(frozen=True)
 class Clip:
-    """Everything known of a drawn clip, in its world."""
+    """Cameras, depth and true up direction of a synthetic clip, in one world."""
 
     exo: CameraPath
     ego: CameraPath
@@ -55,7 +56,7 @@ class Clip:
     sees_floor: bool
 
     def moved(self, world_from_room: Tensor) -> "Clip":  # [3, 4]
-        """Move the clip into another world."""
+        """Transform the clip to another world."""
         room_from_world = invert(world_from_room)
         exo, ego = (
             replace(path, w2c=compose(path.w2c, room_from_world)) for path in (self.exo, self.ego)
@@ -70,7 +71,7 @@ class Clip:
 
 
 def draw_clip(group: str, seed: int) -> Clip:
-    """Draw a clip of a group, in the room's world: z up."""
+    """Draw a synthetic clip of one group of test cases, in the room's world (z up)."""
     rng = np.random.default_rng([seed, list(GROUPS).index(group)])
     posture, depth_kind = GROUPS[group]
     if posture == "bent":
@@ -107,7 +108,7 @@ def draw_clip(group: str, seed: int) -> Clip:
 
 
 def _turned(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
-    """Turn a camera on the spot to another pitch and roll."""
+    """Turn a camera at its place to a random pitch and roll."""
     eye, ahead = camera_centre(exo.w2c[0]), exo.w2c[0, 2, :3]
     pitch, roll_deg = np.radians(rng.uniform(*PITCH_DEG)), rng.normal() * ROLL_DEG[0]
     flat = ahead[:2] / ahead[:2].norm() * math.cos(pitch)
@@ -117,7 +118,7 @@ def _turned(rng: np.random.Generator, exo: CameraPath) -> CameraPath:
 
 
 def _rolled(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
-    """Roll an upright path as a head does, by an angle that wanders from second to second."""
+    """Roll an upright camera path by an angle that varies from second to second, as a head does."""
     times_s, knots_s = ego.frames.times_s, np.arange(0.0, 60.0)
     roll = rng.normal() * ROLLED_DEG[0] + np.interp(
         times_s, knots_s, rng.normal(size=len(knots_s)) * ROLLED_DEG[1]
@@ -130,12 +131,13 @@ def _rolled(rng: np.random.Generator, ego: CameraPath) -> CameraPath:
 
 
 def off_deg(up: Up, truth: Tensor) -> float:
-    """Measure the angle between an answer and the truth."""
+    """Measure the angle in degrees between an estimated up direction and the true one."""
     return math.degrees(math.acos(max(-1.0, min(1.0, float(up.direction @ truth)))))
 
 
 def row(clips: list[Clip]) -> dict[str, float]:
-    """Compute the figures of a group: in worlds in turn, and all in the first camera's."""
+    """Compute the errors of a group of clips, once with three worlds in turn and once in the first
+    camera's world."""
     turns = [torch.eye(3, 4, dtype=torch.float64), torch.tensor(Z_FROM_Y, dtype=torch.float64)]
     in_turn = [clip.moved([*turns, clip.exo.w2c[0]][index % 3]) for index, clip in enumerate(clips)]
     own = [clip.moved(clip.exo.w2c[0]) for clip in clips]
@@ -176,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """Format the figures for people."""
+    """Format the errors as a Markdown table."""
     names = list(next(iter(rows.values())))
     lines = ["| group | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for group, figures in rows.items():

@@ -1,2 +1,2 @@
-"""The workshop: drawn takes and the small model's training. It imports the product, never the
-reverse."""
+"""Development tools: synthetic takes and the training of the small model. They import the product,
+which never imports them."""

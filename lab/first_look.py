@@ -1,4 +1,5 @@
-"""Facts that a script of some minutes collects before it imports torch, and its first file."""
+"""Collect facts about the machine before torch is imported, and write them as a script's first
+file."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ def missing_packages(names: Iterable[str]) -> list[str]:
 
 
 def this_machine() -> dict[str, Any]:
-    """Describe system, cores, free disk and main memory in GB (None without psutil), and NVIDIA's
-    driver."""
+    """Describe the operating system, CPU cores, free disk and main memory in GB (None without
+    psutil), and NVIDIA's driver."""
     memory_gb = None
     if find_spec("psutil") is not None:
         import psutil
@@ -36,8 +37,7 @@ def this_machine() -> dict[str, Any]:
 
 
 def write_first(file: Path, record: Mapping[str, Any]) -> None:
-    """Write a first record as JSON, whole or not at all. Later ones are written with
-    ``safe_files``, which imports torch."""
+    """Write a JSON file atomically without importing torch, which ``safe_files`` would do."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.first")
     temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")

@@ -1,5 +1,5 @@
-"""The moving picture that README begins with: exo, the ego prior that turns with the head, and the
-pose editor (its screenshot, of `run.py test --browser --screenshots`).
+"""Make the animation at the top of README: exo video, ego prior that turns with the head, and pose
+editor (its screenshot comes from `run.py test --browser --screenshots`).
 
     python3 run.py make first_screen
 """

@@ -1,5 +1,4 @@
-"""Make the shipped samples: synthetic takes in the take layout, licence-free because they are drawn
-here.
+"""Make the shipped samples, which are synthetic takes in the take layout, free of licences.
 
     python3 run.py make sample synthetic_room              # detailed enough for the geometry
     python3 run.py make sample calm_room                   # the small model's: its first test scene
@@ -42,7 +41,7 @@ class Sample:
 
 
 def samples() -> Mapping[str, Sample]:
-    """List the takes under sample/ by folder."""
+    """List the specifications of the takes under sample/, by folder."""
     first = clip_spec(FIRST_SEED["test"], ClipSettings())
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
@@ -53,7 +52,7 @@ def samples() -> Mapping[str, Sample]:
 
 
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
-    """Write the points of a take's wearer as a detector would see them."""
+    """Write the body points of a take's wearer as a simulated detector finds them."""
     layout = draw_layout(spec)
     camera = layout.scene.exo.camera
     people = detected_person(seen_person(layout), camera, spec.fps, np.random.default_rng(0))

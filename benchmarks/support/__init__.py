@@ -1,2 +1,2 @@
-"""Shared parts of benches: how results are kept, peak memory, the checks behind `run.py fidelity`,
-workers."""
+"""Shared code of the benchmarks: result files, peak memory, the comparisons of `run.py fidelity`,
+and worker processes."""

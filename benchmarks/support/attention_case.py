@@ -1,4 +1,5 @@
-"""One self-attention to measure: tensors, plain kernels to compare with, time, peak memory, errors against float64."""
+"""Build tensors of one self-attention call, and measure the time, peak memory and error (against
+float64) of its kernels."""
 
 import math
 import random
@@ -27,7 +28,7 @@ ERROR_ROWS = 32
 
 @frozen
 class Case:
-    """Tensors of one attention call."""
+    """Input tensors of one attention call."""
 
     q: Tensor  # [B, tokens, heads * dim]
     k: Tensor
@@ -37,7 +38,7 @@ class Case:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Inputs of plain attention."""
+        """Arguments for attention without geometry: q, k and v."""
         return self.q, self.k, self.v, self.heads
 
 
@@ -46,7 +47,8 @@ def random_geometry(
     generator: torch.Generator,
     make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents,
 ) -> GgaGeometry:
-    """Draw random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU.
+    """Draw random unit directions for a clip whose latents have the size (t, h, w_exo, w_ego), on
+    the CPU.
 
     ``make``: ``tokens_from_latents`` of another import of the core, as the pack has one.
     """
@@ -69,7 +71,8 @@ def make_case(
     device: torch.device,
     batch: int = 1,
 ) -> Case:
-    """Draw unit normal q, k, v (what the model's norms leave) and random unit directions."""
+    """Draw q, k and v from a normal distribution (as after the model's norms) and random unit
+    directions."""
     geometry = random_geometry(latents, torch.Generator().manual_seed(0)).to(device)
     generator = torch.Generator(device=device).manual_seed(
         0
@@ -85,7 +88,7 @@ def make_case(
 
 @contextmanager
 def kernel(name: str) -> Iterator[None]:
-    """Select one kernel for torch's attention, or leave the choice to torch."""
+    """Restrict torch's attention to one kernel within a ``with`` block, or to none."""
     backend = PLAIN_KERNELS[name]
     with sdpa_kernel(backend) if backend is not None else nullcontext():
         yield
@@ -94,7 +97,7 @@ def kernel(name: str) -> Iterator[None]:
 def in_turns(
     works: dict[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Measure the median seconds of each work, in turns after one warm-up.
+    """Measure the median seconds of several functions, called in turns after one warm-up each.
 
     Each turn has another order, since a card is slower after what heats it. Works that don't
     run here, or for which memory is short, are left out.
@@ -114,7 +117,7 @@ def in_turns(
 def exact_rows(
     case: Case, options: GgaOptions | None
 ) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
-    """Sample ego tokens of three frames, and compute their attention in float64.
+    """Choose ego tokens in three frames, and compute their attention in float64.
 
     There is no bias where ``options`` is None.
     """
@@ -145,8 +148,8 @@ def exact_rows(
 
 
 def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
-    """Compute the error of a result [B, tokens, heads * dim] in the rows of :func:`exact_rows`, as
-    a share of their size.
+    """Compute the relative error of an attention result [B, tokens, heads * dim] in the rows of
+    :func:`exact_rows`.
 
     Both are root mean squares. A share, because bias sharpens attention and so enlarges what it gives.
     """
@@ -155,7 +158,7 @@ def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
 
 
 def peak_tensor_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Measure the most bytes of tensors that ``work`` adds at once on a GPU, with its result.
+    """Measure the peak memory in bytes that a function adds on a GPU, including its result.
 
     0 on a CPU.
     """

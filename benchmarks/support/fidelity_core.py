@@ -1,5 +1,5 @@
-"""One comparison with a golden number, and those that need no host: rays, directions, bias,
-packing, schedules, LoRA deltas."""
+"""Define a comparison with a golden number, and run those that need no ComfyUI: rays, directions,
+bias, packing, schedules and LoRA deltas."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,8 @@ FRAMES, COLUMNS, EXO_COLUMNS, EGO_COLUMNS, TOKENS_A_FRAME = 13, 77, 49, 28, 2156
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Comparison: its name, the largest difference found, and the largest that is allowed."""
+    """Comparison with the released code: its name, the largest difference found, and the largest
+    allowed."""
 
     name: str
     difference: float
@@ -39,18 +40,18 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
+        """True if the difference is allowed, False for NaN."""
         return self.difference <= self.bound
 
 
 def worst(ours: Tensor, theirs: Tensor) -> float:
-    """Find the largest absolute difference, infinite where a number is missing."""
+    """Compute the largest absolute difference of two tensors, infinite if a number is missing."""
     return float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
 
 
 def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajectory]:
-    """Rebuild DepthVideo and CameraTrajectory that the released code consumed (depth only where it
-    sampled it)."""
+    """Rebuild the DepthVideo and CameraTrajectory that the released code used, with depth only
+    where that code sampled it."""
     height, width = tensors["in_depth_hw"].tolist()
     fx, fy, cx, cy = tensors["mid_exo_fx_fy_cx_cy"].tolist()
     depth_m = torch.full((49, height, width), float("nan"))
@@ -66,7 +67,8 @@ def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajector
 
 
 def geometry_checks(folder: Path) -> Iterator[Check]:
-    """Check gga_geometry_* and gga_bias: the numbers of two takes, which are beside the repository."""
+    """Compare the GGA directions and biases of two takes with golden numbers, which are in a folder
+    outside the repository."""
     bias_golden = golden("gga_bias", folder)
     for name in TAKES:
         tensors = golden(f"gga_geometry_{name}", folder)
@@ -99,7 +101,8 @@ def geometry_checks(folder: Path) -> Iterator[Check]:
 def bias_checks(
     name: str, geometry: GgaGeometry, tensors: dict[str, Tensor], lambda_g: float
 ) -> Iterator[Check]:
-    """Compare the rows that attention really uses, made by the same object."""
+    """Compare the rows of the attention bias with golden numbers, computed by the class that
+    attention uses."""
     options = GgaOptions(lambda_g=lambda_g)
     rows = BiasRows(geometry, options, torch.float32, reuse=True)
     is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
@@ -128,8 +131,8 @@ def bias_checks(
 
 
 def packing_checks() -> Iterator[Check]:
-    """Check pack_mask: the 36 channels, the mask, and the latent behind the released image
-    embedding."""
+    """Compare the packing of the model's 36 channels with golden numbers: mask, latents, and the
+    latent behind the released image embedding."""
     tensors = golden("pack_mask")
     exo, prior = (
         normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
@@ -163,7 +166,8 @@ def packing_checks() -> Iterator[Check]:
 
 
 def schedule_checks() -> Iterator[Check]:
-    """Check schedule_50, and that the installed diffusers follows it."""
+    """Compare the noise schedule of 50 steps with golden numbers, and with the installed diffusers.
+    """
     tensors = golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = released_schedule(50, shift)
@@ -194,7 +198,8 @@ def schedule_checks() -> Iterator[Check]:
 
 
 def lora_delta_checks() -> Iterator[Check]:
-    """Check tiny_lora: B A of the renamed tensors against the fused deltas."""
+    """Compare the LoRA's product B A, from renamed tensors, with golden weight changes of the fused
+    model."""
     tensors = golden("tiny_lora")
     for tag in ("r4a4", "r4a8"):
         lora = convert_lora(part(tensors, f"{tag}.file."))

@@ -1,4 +1,5 @@
-"""Fidelity through the host's own Wan model, its patcher, its guider, and the pack's nodes."""
+"""Compare numbers with the released code through ComfyUI's own Wan model, patcher and guider, and
+the pack's nodes."""
 
 import html
 import importlib
@@ -24,7 +25,7 @@ STEPS, CFG, FLOW_SHIFT = 6, 5.0, 3.0
 
 
 def nodes(pack: ModuleType, name: str) -> ModuleType:
-    """Import a module of the pack's nodes."""
+    """Import a module of the pack's ``nodes`` package."""
     return importlib.import_module(f"{pack.__name__}.nodes.{name}")
 
 
@@ -35,7 +36,8 @@ def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
 
 
 def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
-    """Run the golden forward through the host's ``apply_model``, with our widening and guidance.
+    """Run a small model on golden inputs through ComfyUI's ``apply_model``, with our canvas and
+    guided attention.
 
     The whole result is [1, 16, t, h, w].
 
@@ -82,8 +84,8 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
 
 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """Check tiny_transformer without GGA and with three strengths, in units of the output's
-    standard deviation."""
+    """Compare the outputs of a tiny transformer with golden numbers, without GGA and with three
+    strengths, in units of the output's standard deviation."""
     tensors = golden("tiny_transformer")
     for name, lambda_g in (
         ("no_gga", 0.0),
@@ -99,8 +101,8 @@ def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """Check tiny_lora through *EgoX LoRA*, fused outputs at both strengths (of the output's
-    standard deviation)."""
+    """Compare the outputs of a tiny model with *EgoX LoRA* at two strengths with golden numbers, in
+    units of the output's standard deviation."""
     inputs, tensors = golden("tiny_transformer"), golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
         for tag in ("r4a4", "r4a8"):
@@ -121,7 +123,8 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 
 
 def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """Check denoise_6step: *EgoX Model Patch*, *EgoX Released Sampling* and the host's CFG guider."""
+    """Compare six denoising steps with golden numbers, through *EgoX Model Patch*, *EgoX Released
+    Sampling* and ComfyUI's CFG guider."""
     tensors = golden("denoise_6step")
     for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
         expected = [tensors[f"{run}.latents_after_step.{i}"] for i in range(STEPS)]
@@ -134,7 +137,8 @@ def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
 def denoise(
     pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float
 ) -> list[Tensor]:
-    """Denoise ego latents [1, 16, t, h, w_ego] in model space, and keep those after each step."""
+    """Denoise golden ego latents [1, 16, t, h, w_ego] in model space, and return those after each
+    step."""
     import comfy.clip_vision
     import comfy.samplers
 
@@ -187,8 +191,8 @@ def denoise(
 
 
 def embedding_picture_checks() -> Iterator[Check]:
-    """Check pack_mask: the host's CLIP preprocessing against the released processor's, whose
-    resampling filter differs."""
+    """Compare ComfyUI's CLIP preprocessing with the released processor's, whose resampling filter
+    differs."""
     import comfy.clip_model
     import comfy.sample
 
@@ -202,7 +206,8 @@ def embedding_picture_checks() -> Iterator[Check]:
 
 
 def noise_checks(pack: ModuleType) -> Iterator[Check]:
-    """Compare the authors' bfloat16 noise of their seeds with NOISE and the picture embedding's."""
+    """Compare the authors' bfloat16 noise for several seeds with our noise, for sampling and for
+    the image embedding."""
     latent = torch.zeros(1, 16, 13, 56, 56)
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -220,8 +225,8 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
 
 
 def text_checks(pack: ModuleType) -> Iterator[Check]:
-    """Check EgoX Text through the host's umT5 tokenizer class, against max_length=512, truncation,
-    padding to 512.
+    """Compare the token ids of EgoX Text with golden ones: max_length=512, truncation, padding to
+    512.
 
     The vocabulary is of single characters, umT5's being out of reach; the rules are what is
     compared."""
@@ -258,14 +263,15 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
 
 
 def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
-    """Find the largest difference of token ids, infinite where the lengths differ."""
+    """Compute the largest difference of two lists of token ids, infinite if their lengths differ.
+    """
     if len(row) != len(expected):
         return math.inf
     return float(max(abs(token - other) for (token, _), other in zip(row, expected, strict=True)))
 
 
 def model_checks(pack: ModuleType) -> Iterator[Check]:
-    """Check everything that runs on the host's model."""
+    """Run all comparisons that need ComfyUI's model."""
     with torch.inference_mode():
         model = golden_model(pack)
         yield from transformer_checks(pack, model)

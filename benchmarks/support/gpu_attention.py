@@ -1,4 +1,4 @@
-"""``bench gpu``: each kernel of guided attention against float64 and against plain attention.
+"""Benchmark each kernel of guided attention against float64 and plain attention, for ``bench gpu``.
 
 The real shape is 28,028 tokens and 40 heads of 128, in bfloat16 and float16, for one and two
 latents at once. The twin is computed in float64 for sampled ego queries of three frames. What is
@@ -42,8 +42,8 @@ def kernel_rows(
     cases: Sequence[tuple[str, int]],
     judged: bool = False,
 ) -> Iterator[Row]:
-    """Measure error and time of each named backend beside plain attention, for these dtypes and
-    batches."""
+    """Measure the error and the time of each named attention backend against plain attention, for
+    several dtypes and batch sizes."""
     latents, heads, dim = SHAPES[size]
     for dtype, batch in cases:
         with torch.inference_mode():
@@ -104,8 +104,8 @@ def _guided(case: rig.Case, name: str, **more: Any) -> Callable[[], Tensor]:
 
 
 def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
-    """List attention without geometry by each of torch's kernels, and by cuDNN with exo and ego
-    queries apart."""
+    """List functions that compute attention without geometry, one for each of torch's kernels, and
+    one with cuDNN for exo and ego queries separately."""
     t, h, w_exo, _ = case.geometry.grid
 
     def by(name: str) -> Tensor:
@@ -130,7 +130,8 @@ def _sage(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def _dense(case: rig.Case) -> Callable[[], Tensor]:
-    """Attend as the authors do, with the whole map as a mask of all queries."""
+    """Compute guided attention as the authors do, with the whole bias map as a mask for all
+    queries."""
     q, k, v = (x.unflatten(-1, (case.heads, -1)).transpose(1, 2) for x in (case.q, case.k, case.v))
     mask: list[Tensor] = []
 

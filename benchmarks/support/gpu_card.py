@@ -1,4 +1,5 @@
-"""``bench gpu``: what needs no host: the device, the products of a block, a training step, tests."""
+"""Benchmark what needs no ComfyUI, for ``bench gpu``: the GPU, matrix products of a block, a
+training step, and tests."""
 
 import subprocess
 import sys
@@ -24,7 +25,7 @@ LARGEST_FP8, LARGEST_INT8 = 448.0, 127.0
 
 
 def device_row(device: torch.device) -> Row:
-    """Describe the card, and what it reaches in one large product."""
+    """Describe the GPU, and measure its operations per second in one large matrix product."""
     rate = matrix_rate(device)
     facts = {"matrix_flops_per_second": rate}
     text = f"{rate / 1e12:.1f} TFLOP/s of one large matrix product"
@@ -42,7 +43,8 @@ def device_row(device: torch.device) -> Row:
 
 
 def product_rows(size: str, device: torch.device) -> Iterator[Row]:
-    """Time the matrix products of one block for both conditions.
+    """Measure the time of one transformer block's matrix products, for positive and negative prompt
+    together, in bf16, fp8 and int8.
 
     Activations are cast as files of that kind have it: fp8 at scale 1 (clipped at 448), int8 by
     rows of both.
@@ -119,7 +121,7 @@ def int8_product(x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
 
 
 def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row:
-    """Measure one step of the trainer's model."""
+    """Measure one training step of the full-size model."""
     title, judged = f"training step, {base}", size == "14b" and device.type == "cuda"
     stored = {"bf16": "bfloat16", "fp8": "float8"}[base]
     try:
@@ -148,8 +150,8 @@ def training_row(size: str, base: str, device: torch.device, timed: bool) -> Row
 
 
 def offloaded_rows(size: str, gigabytes: str, device: torch.device) -> Iterator[Row]:
-    """Measure one step of the shipped configuration for a card of so many GB, with blocks and
-    checkpoints in main memory."""
+    """Measure one training step with the shipped configuration for a GPU with so many GB, which
+    keeps blocks and checkpoints in main memory."""
     title, judged = f"training step, {gigabytes} GB", size == "14b" and device.type == "cuda"
     try:
         from benchmarks.support.training_step import measure_offloaded
@@ -177,12 +179,12 @@ def peak_words(
 
 
 def peak_fits(peak_gb: float | None, predicted_gb: float) -> bool:
-    """Say whether a peak was measured and is at most the prediction and its slack."""
+    """Check that the measured peak memory is at most the predicted one plus its tolerance."""
     return peak_gb is not None and peak_gb <= TRAINING_SLACK * predicted_gb
 
 
 def tests_row(device: torch.device) -> Row:
-    """Run pytest on what takes tensors of any device."""
+    """Run the tests that work on any device with pytest on this one."""
     title = "tests on the card"
     if device.type == "cpu" or find_spec("pytest") is None:
         return Row(what=title, measured="not run: takes a card and pytest")

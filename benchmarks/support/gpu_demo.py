@@ -1,4 +1,4 @@
-"""``bench gpu``: the shipped workflow egox_demo on the host's real server."""
+"""Benchmark the shipped workflow egox_demo on a real ComfyUI server, for ``bench gpu``."""
 
 import sys
 import tempfile
@@ -16,7 +16,7 @@ SECOND_BAR_S = 2.5
 
 
 def demo_row(size: str, judged: bool) -> Row:
-    """Time the first run and one with another seed, with few pixels at the small size."""
+    """Measure the time of the workflow's first run and of a second run with another seed."""
     from tools.setup.demo import DemoOptions, apply_options, of_type, run_prompt
 
     environment, run_seconds = this_environment(), []

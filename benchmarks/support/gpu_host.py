@@ -1,4 +1,4 @@
-"""Run the full-size transformer and VAE with random weights for ``bench gpu``.
+"""Run the full-size transformer and VAE with random weights in ComfyUI, for ``bench gpu``.
 
 They go through the host's loader, patcher, sampler and memory management, all in one process, which
 starts the host once.
@@ -39,7 +39,8 @@ _base = None
 
 @functools.cache
 def start_host() -> str:
-    """Import the host as its main.py sets it up, and the pack, and say which memory is managed.
+    """Import ComfyUI as its main.py sets it up, and the pack, and describe ComfyUI's memory
+    management.
 
     The host's dynamic memory is on where main.py turns it on: NVIDIA, torch from 2.8 on, not in
     WSL. Without a device the same switch is thrown: then modules have no weights until a state dict
@@ -70,8 +71,8 @@ def start_host() -> str:
 
 
 def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
-    """Yield the rows of one part: a type of weights, or ``fast``, perhaps with the GB to which the
-    device's free memory is limited."""
+    """Measure one part of the benchmark in ComfyUI, given by the type of weights or ``fast``, and
+    optionally a limit of the GPU's free memory in GB."""
     kind, _, rest = which.partition(" ")
     held_gb = "" if kind == "compiled" else rest
     size, total_bytes, ballast_bytes = given["size"], given["total_bytes"], 0
@@ -110,7 +111,7 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
 def step_rows(
     weights: str, name: str, memory: Callable[[], str], given: dict[str, Any], held: bool
 ) -> Iterator[Row]:
-    """Time guided steps with CFG.
+    """Measure the time of sampling steps with guided attention and CFG.
 
     Where memory isn't held, a text encoder stays beside them, and steps with exo kept and plain
     ones follow.
@@ -160,7 +161,8 @@ def step_rows(
 
 
 def resident_encoder(size: str) -> Any:
-    """Load a model of 8.2 GB (umT5, CLIP and VAE together) that has run and stays, as in a graph."""
+    """Load a model of 8.2 GB (as umT5, CLIP and VAE together) and keep it in memory, as in a real
+    graph."""
     import comfy.model_management
     import comfy.model_patcher
     import comfy.ops
@@ -178,7 +180,8 @@ def resident_encoder(size: str) -> Any:
 
 
 def kept_where(kept: Any, size: str) -> str:
-    """Place and exactness of a run's kept exo, in words."""
+    """Describe where a run has stored the kept exo activations, and whether they are exact or in 8
+    bits."""
     (wrapper,) = kept.get_wrappers("diffusion_model", "egox")
     cache, places = wrapper.calls.exo_cache, set()
 
@@ -195,7 +198,8 @@ def kept_where(kept: Any, size: str) -> str:
 
 
 def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
-    """Time steps of the host's *TorchCompileModel* in turns with eager ones, and the first two.
+    """Measure the time of sampling steps compiled by ComfyUI's *TorchCompileModel*, in turns with
+    eager ones, and of the first two compiled steps.
 
     It is one model without dynamic memory.
     """
@@ -230,7 +234,8 @@ def compiled_rows(name: str, size: str, judged: bool) -> Iterator[Row]:
 
 
 def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
-    """Time a whole run of the workflow egox_fast with random weights: VAE, steps, VAE."""
+    """Measure a whole run of the workflow egox_fast with random weights: VAE encoding, sampling,
+    VAE decoding."""
     clip, vae = CLIPS[size], random_vae(size)
     guided, stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
     stamps.append(time.perf_counter())
@@ -254,7 +259,8 @@ def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
 
 
 def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False) -> Any:
-    """Fill a ModelPatcher by the host's loading, also where the host asks for it anew.
+    """Build a full-size Wan model with random weights as ComfyUI's ModelPatcher, in a way that
+    ComfyUI can repeat.
 
     Then it has no dynamic memory.
     """
@@ -276,7 +282,7 @@ def random_model(size: str, weights: torch.dtype, disable_dynamic: bool = False)
 
 
 def random_vae(size: str) -> Any:
-    """Build the host's VAE from the shapes of its own module."""
+    """Build ComfyUI's Wan VAE with random weights."""
     import comfy.ldm.wan.vae
     import comfy.model_management
     import comfy.sd
@@ -291,7 +297,8 @@ def random_vae(size: str) -> Any:
 def random_state(
     module: torch.nn.Module, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
-    """Draw a state dict for ``module`` on ``device``, one tensor for all weights of a shape.
+    """Draw random weights for ``module`` on ``device``, with one shared tensor for all weights of a
+    shape.
 
     No time depends on their values.
     """
@@ -310,7 +317,8 @@ def random_state(
 
 
 def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
-    """Patch a model without geometry, with it, and with it and exo kept.
+    """Patch a model in three ways: without geometry, with guided attention, and with guided
+    attention and kept exo activations.
 
     All widen, so all see the whole canvas.
     """
@@ -339,7 +347,8 @@ def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
 
 
 def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Tensor]:
-    """Sample by the host's sampler, and time the best step but the first.
+    """Sample with ComfyUI's sampler, and return the seconds of the fastest step (without the first)
+    and the latent.
 
     With the time comes the ego latent.
     """

@@ -1,5 +1,5 @@
-"""A row of ``bench gpu``: one thing measured, its bar if it has one, and what may be said of a
-machine in public."""
+"""Define a row of the ``bench gpu`` table: one measurement, its limit if it has one, and text
+without private details."""
 
 import getpass
 import os
@@ -18,7 +18,7 @@ PACK = Path(__file__).resolve().parent.parent.parent
 
 @frozen
 class Row:
-    """Hold one line of the table, with ``numbers`` that say the same to machines."""
+    """Row of the ``bench gpu`` table as text, with the same values as ``numbers`` for programs."""
 
     what: str
     measured: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def anonymous(text: str) -> str:
-    """Remove folders, user and computer from a text, so that anybody may read it."""
+    """Remove folders, user names and computer names from a text, so that it may be published."""
     for folder, placeholder in ((PACK, "<pack>"), (Path.home(), "~")):
         for written in {str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")}:
             if len(written) > 3:

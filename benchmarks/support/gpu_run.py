@@ -1,4 +1,5 @@
-"""``bench gpu``: its parts from top to bottom, their shares of the time, and the page."""
+"""Run the parts of ``bench gpu`` in order, each within its share of the time, and write the result
+page."""
 
 import _thread
 import argparse
@@ -40,7 +41,8 @@ Parts = dict[str, Callable[[], Iterable[Row]]]
 
 @contextmanager
 def time_limit(seconds: float | None) -> Generator[None]:
-    """Raise TimeoutError in this, the main, thread after so many seconds, never for None.
+    """Raise TimeoutError in the main thread after so many seconds (None: never), within a ``with``
+    block.
 
     It is interrupted as by Ctrl-C, also behind ``nohup``, where Ctrl-C is ignored, and where it waits
     for a lock or a process. What computes in a library goes on until it returns.
@@ -74,7 +76,8 @@ def time_limit(seconds: float | None) -> Generator[None]:
 
 @dataclass(slots=True)
 class Report:
-    """Collect rows, and call ``keep`` after each."""
+    """Table rows of a benchmark in progress, with a callback ``keep`` that saves them after each
+    row."""
 
     rows: list[tuple[str, Row]] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
@@ -85,8 +88,8 @@ class Report:
     def run(
         self, part: str, rows: Callable[[], Iterable[Row]], seconds: float | None = None
     ) -> None:
-        """Run one part within so many seconds, with a row that says so where it fails or outruns
-        them."""
+        """Run one part of the benchmark within a time limit. A failure or a timeout becomes a row
+        of the table."""
         started = time.monotonic()
         try:
             with time_limit(seconds):
@@ -111,7 +114,7 @@ class Report:
 
 
 def parts_of(size: str, device: torch.device, card: dict[str, Any], host: bool) -> Parts:
-    """List all parts but the device's, in the order in which the card's owner needs them."""
+    """List the parts of the benchmark, most important first, without the description of the GPU."""
     judged = size == "14b" and card["capability"] == [9, 0]
     room = card.get("total_bytes", LARGE_BYTES)
     weights = "bf16" if room >= LARGE_BYTES else "fp8"
@@ -169,8 +172,8 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Format the result as Markdown for a bug report: facts, rows, what held and didn't, what
-    wasn't run."""
+    """Format the benchmark's result as Markdown for a bug report: facts, rows, limits that were met
+    or missed, and parts that weren't run."""
     facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
     judged = [row for row in result["rows"] if row["held"] is not None]
     lines = [
@@ -194,7 +197,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def unused_card() -> bool:
-    """Say whether an NVIDIA driver is installed while torch sees no GPU."""
+    """Check whether an NVIDIA driver is installed although torch finds no GPU."""
     return not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
 
 
@@ -204,7 +207,7 @@ def run_bench(
     args: argparse.Namespace,
     left_out: list[str],  # by the first look
 ) -> int:
-    """Run the parts that the command line asks for, and answer the exit code."""
+    """Run the parts that the command line selects, and return the exit code."""
     if not args.small and unused_card():
         sys.exit(
             "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
@@ -290,7 +293,7 @@ def run_bench(
 
 
 def _of_json(value: Any) -> Any:
-    """Put None in the place of numbers that JSON lacks."""
+    """Replace numbers that JSON can't represent (NaN and infinity) by None."""
     if isinstance(value, dict):
         return {name: _of_json(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -299,7 +302,7 @@ def _of_json(value: Any) -> Any:
 
 
 def write_result(out: Path | None, result: dict[str, Any]) -> None:
-    """Write the page and its JSON, whole or not at all: to ``out``, or the folder of results."""
+    """Write the result page and its JSON atomically to ``out``, or to the folder of results."""
     card = re.sub(r"[^a-z0-9]+", "_", result["name"].lower())
     small = "_small" if result["size"] == "small" else ""
     file = RESULTS / f"gpu_{card}{small}" if out is None else out / "gpu"

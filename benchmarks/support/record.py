@@ -1,4 +1,4 @@
-"""Record of a benchmark result with machine, versions and date."""
+"""Record a benchmark's result with machine, versions and date."""
 
 import argparse
 import json
@@ -17,7 +17,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Describe CPU, cores, memory and GPU, without names that identify one computer."""
+    """Describe this machine's CPU, cores, memory and GPU, without names that identify one computer.
+    """
     facts: dict[str, Any] = {
         "system": platform.system(),
         "processor": _processor(),
@@ -34,8 +35,8 @@ def machine() -> dict[str, Any]:
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Measure the operations a second of one large matrix product in the compute dtype, as the
-    basis of the FLOP limit."""
+    """Measure the operations per second of one large matrix product in the compute dtype, to derive
+    time limits from FLOP counts."""
     on_gpu = device.type == "cuda"
     n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
@@ -43,7 +44,7 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Time one call until the device has finished it."""
+    """Measure the seconds of one call, waiting until the device has finished it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -62,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two options that all benchmarks share."""
+    """Add the command line options that all benchmarks share."""
     parser.add_argument(
         "--json", action="store_true", help="print the result as JSON instead of a table"
     )
@@ -72,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bench_parser(account: str) -> argparse.ArgumentParser:
-    """Build a parser with the two options, whose help is the script's own account of itself."""
+    """Build a parser with the options of all benchmarks, and the script's module docstring as its
+    help."""
     parser = argparse.ArgumentParser(
         description=account, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,7 +89,7 @@ def finish(
     table: str,
     passed: bool = True,
 ) -> int:
-    """Print the result as asked, save it when asked, and answer the script's exit code."""
+    """Print a benchmark's result and save it if requested, and return the script's exit code."""
     text = json.dumps(full_record(name, result), indent=1, ensure_ascii=False)
     print(text if args.json else table)
     if args.save:
@@ -96,7 +98,7 @@ def finish(
 
 
 def full_record(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Add name, date, machine and versions to a result."""
+    """Add name, date, machine and versions to a benchmark's result."""
     return {
         "benchmark": name,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),

@@ -1,5 +1,5 @@
-"""One optimizer step of the trainer's own model at full size, with random weights made on the
-device."""
+"""Run one optimizer step of the full-size training model, with random weights made on the device.
+"""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 
 def measure(base: str, small: bool) -> tuple[float, float | None]:
-    """Time one optimizer step, and measure GB of tensors at its worst moment (None without a GPU).
+    """Measure the seconds and the peak memory in GB (None without a GPU) of one optimizer step.
 
     ``small``: a few layers on whatever device there is.
     """
@@ -45,7 +45,8 @@ def measure(base: str, small: bool) -> tuple[float, float | None]:
 
 
 def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
-    """Measure as :func:`measure`, by the shipped configuration for a card of so many GB.
+    """Measure the seconds and the peak memory of one optimizer step with the shipped configuration
+    for a GPU with so many GB.
 
     AdamW steps in for its 8-bit Adam where bitsandbytes is missing. Main memory is this
     process's.
@@ -86,8 +87,8 @@ def measure_offloaded(gigabytes: str, small: bool) -> dict[str, Any]:
 
 
 def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float | None]:
-    """Time the second step in seconds, and measure the GB of tensors at the worst moment of both
-    (None on a CPU)."""
+    """Run a training step twice, and measure the seconds of the second and the peak memory in GB of
+    both (None on a CPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -102,7 +103,8 @@ def timed(step: Callable[[], None], device: torch.device) -> tuple[float, float 
 
 
 def predicted_bytes(base: str) -> float:
-    """Predict the trainer's peak memory for a step of 14B at the released size."""
+    """Predict the peak memory of a training step of the 14B model at the released size, as the
+    trainer does."""
     t, h, w_exo, w_ego = RELEASED_GRID
     memory = {"base_dtype": base}
     config = parse_config({"base": "", "cache": "", "output": "", "steps": 1, "memory": memory})
@@ -120,7 +122,7 @@ def make_step(
     # Its optimizer, and its blocks and checkpoints in main memory; None: AdamW, all on the device.
     offloaded: TrainConfig | None = None,
 ) -> Callable[[], None]:
-    """Make a step of the trainer's model.
+    """Build a function that runs one optimizer step of a training model with random weights.
 
     Inputs, and weights that aren't offloaded, are on the device.
     """

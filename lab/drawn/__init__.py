@@ -1,5 +1,5 @@
-"""Synthetic takes: drawn exo/ego scenes with exact geometry, for ground truth, a free sample and
-training data.
+"""Render synthetic takes: exo and ego scenes with exact geometry, for ground truth, a free sample
+and training data.
 
 In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`SyntheticTake` (both
 videos, exact depth, masks, poses, prompt), the take folder of it, which ego pixels exo sees

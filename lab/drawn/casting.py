@@ -1,5 +1,5 @@
-"""Find first hits of many rays among many solids. Rays are grouped in tiles so that most solids are
-never tried."""
+"""Find the first hit of many rays among many solids. Rays are grouped in tiles, so that most solids
+needn't be tested."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ PAIRS_AT_ONCE = 1_000_000
 
 @frozen
 class Tiling:
-    """A picture cut in square tiles, each with the cone about its rays (camera frame)."""
+    """Division of a picture into square tiles, each with the cone that contains its rays (camera
+    frame)."""
 
     of_pixel: Tensor  # [H * W] int64, tile of a pixel
     axes: Tensor  # [M, 3] unit
@@ -31,7 +32,7 @@ class Tiling:
 def tile_picture(
     rays: Tensor,  # [H, W, 3] unit
 ) -> Tiling:
-    """Cut a picture in tiles of ``TILE_SIDE`` px."""
+    """Divide a picture into tiles of ``TILE_SIDE`` px, and compute the cone of each tile's rays."""
     height, width = rays.shape[:2]
     across = -(-width // TILE_SIDE)
     rows = torch.arange(height, device=rays.device) // TILE_SIDE
@@ -52,7 +53,7 @@ def tile_picture(
 
 @frozen
 class Bounds:
-    """Bounding spheres of some solids, each in its solid's frame."""
+    """Bounding spheres of several solids, each in the frame of its solid."""
 
     centres: Tensor  # [K, 3] metres
     radii: Tensor  # [K]
@@ -83,8 +84,8 @@ def visible_tiles(
     bounds: Bounds,
     poses: Tensor,  # [F, all solids, 3, 4] world_from_solid
 ) -> Tensor:  # [S, F * M] bool
-    """Mask of solids that each tile may see: the tile's cone meets one of the solid's bounding
-    spheres."""
+    """Compute which solids each tile may see: those with a bounding sphere that the tile's cone
+    meets."""
     pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
     away = (
         (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
@@ -104,7 +105,7 @@ def rotate_back(
     vectors: Tensor,  # [N, 3]
     rotation: Tensor,  # [3, 3] shared, or [N, 3, 3] one for each
 ) -> Tensor:  # [N, 3]
-    """Apply the inverse rotation to each vector (v R)."""
+    """Apply the inverse of a rotation to each vector (v R)."""
     return (
         vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
     )
@@ -112,7 +113,7 @@ def rotate_back(
 
 @frozen
 class RayBundle:
-    """Rays of one or several frames, and where the solids are in each."""
+    """Rays of one or several frames, and the poses of all solids in these frames."""
 
     rays: Tensor  # [N, 3] unit, world
     origin: Tensor  # [F, 3] camera centres, metres, world
@@ -124,7 +125,7 @@ class RayBundle:
         of_ray: Tensor,  # [n] int64, rays
         of_solid: Tensor,  # [n] int64, the solid that each may meet
     ) -> tuple[Tensor, Tensor, Tensor]:  # rotations [n, 3, 3], centres [n, 3], origins [n, 3]
-        """Place of a solid and start of the ray, for each of some rays."""
+        """Look up the pose of a solid and the origin of a ray, for pairs of rays and solids."""
         place, origin = of_solid, self.origin
         if self.frame is not None:
             frame = self.frame.index_select(0, of_ray)
@@ -145,7 +146,7 @@ def first_hits(
 ) -> tuple[
     Tensor, Tensor
 ]:  # ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none
-    """Find the nearest solid that each ray meets.
+    """Find the nearest solid that each ray hits.
 
     Without tiles every solid is tried on every ray: the plain twin of the culled cast. Of two
     solids that are met at the same depth the first one counts.
@@ -183,7 +184,7 @@ def _pairs(
     rows: Tensor,  # [R] int64, of ``visible``
     tile_of_ray: Tensor,  # [N] int64
 ) -> Iterator[tuple[Tensor, Tensor]]:  # rows [p], rays [p]
-    """Yield solids and rays that may meet, some ``PAIRS_AT_ONCE`` at a time."""
+    """Yield pairs of a solid and a ray that may meet, about ``PAIRS_AT_ONCE`` at a time."""
     at_once = max(1, 16 * PAIRS_AT_ONCE // max(1, len(tile_of_ray)))
     for some in rows.split(at_once):
         row, ray = visible[some][:, tile_of_ray].nonzero(as_tuple=True)

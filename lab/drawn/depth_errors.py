@@ -1,5 +1,5 @@
-"""Exact depth made wrong the way depth networks are: slowly over the picture, softly at outlines,
-in scale by frames.
+"""Add errors to exact depth as depth networks make them: smooth over the picture, blurred at
+outlines, with a scale that varies between frames.
 
 A network's error is smooth: neighbouring pixels are off alike, so independent noise from pixel to
 pixel says nothing of how real depth fares. How far off: mean relative errors of single-picture
@@ -29,7 +29,7 @@ FALLBACK_FPS = 30.0  # of depth without times
 
 @frozen
 class DepthErrors:
-    """Errors of a depth video.
+    """Sizes of the errors that are added to a depth video.
 
     Raises:
         EgoXInputError: a negative amount, or one that is no number.
@@ -56,7 +56,7 @@ class DepthErrors:
 
 
 def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo:
-    """Give the same clip the depth errors of a network. Equal arguments give equal depth.
+    """Add a depth network's errors to a clip's depth. Equal arguments give equal depth.
 
     The error's pattern belongs to the seed alone: other amounts scale it, another size of the
     picture resamples it. Masks and cameras stay true, unknown depth stays unknown.
@@ -110,7 +110,7 @@ def _bled(
     depth_m: Tensor,  # [H, W], NaN where unknown
     bleed_px: float,
 ) -> Tensor:  # [H, W]
-    """Replace each depth by the mean of its neighbourhood in 1/z.
+    """Blur depth by replacing 1/z of each pixel with the mean of its neighbourhood.
 
     A plane's 1/z is linear in the picture, so surfaces stay as they are and only outlines soften;
     the near side weighs more, so silhouettes swell, as those of networks that regress disparity do.

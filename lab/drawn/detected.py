@@ -1,5 +1,5 @@
-"""Detector's points of the wearer of a drawn scene: points of head and shoulders, some wrong, some
-missing.
+"""Simulate a keypoint detector on a synthetic scene: points of the wearer's head and shoulders,
+some wrong, some missing.
 
 Which points are seen is told by rays cast at the points alone; no picture is needed.
 """
@@ -43,7 +43,7 @@ OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, 
 
 @frozen
 class SeenPerson:
-    """The points of one person, in the order of head_template.POINTS, and which of them the exo
+    """Body points of one person, in the order of head_template.POINTS, and which of them the exo
     camera sees."""
 
     uv: np.ndarray  # [T, 8, 2] px
@@ -53,12 +53,13 @@ class SeenPerson:
 
     @property
     def head_px(self) -> np.ndarray:
-        """A focal length of 1 px makes a head so large [T, 8, 1]."""
+        """Size of the head in the picture [T, 8, 1], in px for a focal length of 1 px."""
         return HEAD_M * self.size / self.metres[..., 2:].clip(0.3)
 
 
 def seen_person(layout: Layout) -> SeenPerson:
-    """Project the wearer's points into a standing exo camera, with the visibility of each."""
+    """Project the wearer's points into an exo camera that stands still, and compute which are
+    visible."""
     camera, head = layout.scene.exo.camera, layout.head
     marks = torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))  # [T, 8, 3]
     local = transform(layout.scene.exo.at(0), marks)
@@ -79,7 +80,8 @@ def exo_hits(
     # False if rays pass through the glasses.
     glasses: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Cast rays from a standing exo camera, for ray depth [N] and solid [N]."""
+    """Cast rays from an exo camera that stands still, for ray depth [N] and the index of the hit
+    solid [N]."""
     scene = layout.scene
     origin = camera_centre(scene.exo.at(0)).float().expand(scene.frames, 3)
     bundle = RayBundle(rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid)
@@ -92,7 +94,7 @@ def exo_hits(
 def _seen(
     layout: Layout, marks: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor
 ) -> np.ndarray:
-    """Mark the points [T, 8] that nothing else hides and that the picture shows."""
+    """Mark the points [T, 8] that are inside the picture and not hidden by other solids."""
     frames, count = marks.shape[:2]
     centre = camera_centre(layout.scene.exo.at(0))
     away = (marks - centre).reshape(-1, 3)
@@ -121,8 +123,8 @@ def detected_person(
     fps: float,
     rng: np.random.Generator,
 ) -> Detected:
-    """Detect the wearer with errors, missing and made-up points and swapped sides, and lose the
-    wearer for a while."""
+    """Simulate a detector of the wearer, with position errors, missing and made-up points, swapped
+    sides, and a gap of some frames."""
     count, seen_mask, size = len(person.uv), person.seen, person.head_px * camera.fx
     gap = max(1, round(GAP_S * fps))
     start = int(rng.integers(4, max(5, count - gap - 4)))
@@ -152,7 +154,8 @@ def network_points(
     camera: CameraModel,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
-    """Detect points as small real networks do: all in every frame, hidden ones on the outline.
+    """Simulate a small pose network, which detects all points in every frame and puts hidden ones
+    on the head's outline.
 
     A visible point is off by the same share of the head in all frames. A hidden ear or eye is on
     its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
@@ -182,8 +185,8 @@ def network_points(
 
 
 def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:
-    """Write the same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18
-    points a person."""
+    """Convert detected people to ComfyUI's POSE_KEYPOINT: plain values for JSON, pixels to a
+    hundredth, 18 points per person."""
     rows = list(OPENPOSE_POINTS[18].values())
 
     def written(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Pieces of furniture, each a list of parts about its own foot: x along the wall, y into the room,
-z up, metres."""
+"""Draw pieces of furniture, each a list of parts around its foot: x along the wall, y into the
+room, z up, metres."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from .parts import Part, ball, box, pillar
 
 
 def pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    """Pick one colour of a palette, slightly varied."""
+    """Choose one colour of a palette, slightly varied."""
     colour = colours[int(rng.integers(len(colours)))]
     return tuple(float(np.clip(c + rng.uniform(-0.04, 0.04), 0.06, 0.95)) for c in colour)
 
 
 def table(name: str, width: float, depth: float, height: float, colour: Colour) -> list[Part]:
-    """Build a table about its centre."""
+    """Build a table around its centre."""
     parts = [box(f"{name} top", (width, depth, 0.04), (0, 0, height - 0.02), colour, "wood")]
     dark: Colour = tuple(0.6 * c for c in colour)
     for side in (-1, 1):
@@ -27,7 +27,7 @@ def table(name: str, width: float, depth: float, height: float, colour: Colour) 
 
 
 def stool(height: float, colour: Colour) -> list[Part]:
-    """Build a round stool about its centre."""
+    """Build a round stool around its centre."""
     return [
         pillar("stool seat", 0.19, 0.05, (0, 0, height - 0.05), colour, "fabric"),
         pillar("stool foot", 0.05, height - 0.05, (0, 0, 0), (0.3, 0.3, 0.32), "paint"),

@@ -1,4 +1,5 @@
-"""Ground truth of a synthetic take by exact ray casting: what exo and ego both see."""
+"""Compute which pixels both the exo and the ego camera of a synthetic take see, by exact ray
+casting."""
 
 import math
 
@@ -23,7 +24,8 @@ casting is exact to about 1e-5 at a slant of 75 degrees, the thinnest solid (a r
 
 @frozen
 class Covisible:
-    """Masks over one frame of the stored ego picture."""
+    """Masks of one stored ego picture: pixels that the exo camera sees too, on static and on moving
+    surfaces."""
 
     # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
     static: Tensor
@@ -34,8 +36,8 @@ class Covisible:
 
 
 def covisible(take: SyntheticTake, frame: int) -> Covisible:
-    """Mask of ego pixels whose first hit is inside the exo picture and the exo ray's first hit
-    there.
+    """Compute which ego pixels the exo camera sees too: the surface point is inside the exo
+    picture, and the exo ray hits it first.
 
     A pixel stands for its centre ray. Incidence angles are those between a ray and the surface
     normal, at both cameras. The head counts as a blocker for exo, as it does in the exo picture,
@@ -89,7 +91,7 @@ def _covisible(take: SyntheticTake, frame: int) -> Covisible:
 def _incidence(
     take: SyntheticTake, frame: int, points: Tensor, index: Tensor, *rays: Tensor
 ) -> Tensor:
-    """Find the smallest cosine [N] of the incidence angles of the given rays at surface points [N,
+    """Compute the cosine [N] of the largest incidence angle of the given rays at surface points [N,
     3] of solids [N]."""
     cosine = torch.zeros_like(points[:, 0])
     for solid_index in index.unique().tolist():

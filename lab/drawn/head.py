@@ -1,5 +1,5 @@
-"""Heads (the shape that all figures have, or one drawn for a person), the points that a detector
-looks for, and the ego camera's place.
+"""Define heads (the one of all figures, or one drawn for a person), the points that detectors find,
+and the place of the ego camera.
 
 Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull;
 metres."""
@@ -37,7 +37,7 @@ MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
 
 @frozen
 class HeadForm:
-    """The shape of one person's head and the seat of the camera."""
+    """Shape of one person's head, and the place of the ego camera on it."""
 
     marks: Mapping[str, tuple[float, float, float]]  # eyes, ears, nose
     mount: tuple[float, float, float]  # of the ego camera
@@ -47,7 +47,7 @@ class HeadForm:
 
     @property
     def eyes(self) -> np.ndarray:  # [3]
-        """The point between the eyes."""
+        """Point between the eyes."""
         return (np.array(self.marks["right_eye"]) + np.array(self.marks["left_eye"])) / 2
 
 
@@ -55,8 +55,8 @@ USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
 
 
 def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
-    """Draw a person's head: its size, each of its lengths, and how the glasses sit. ``usual`` is
-    the fixed head."""
+    """Draw a person's head: its size, each of its lengths, and how the glasses sit. The wearer
+    ``usual`` has a fixed head."""
     if wearer == "usual":
         return USUAL_HEAD
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
@@ -97,7 +97,7 @@ def on_head(
     y: float,
     z: float,
 ) -> np.ndarray:  # [T, 3]
-    """Move a place of the head's frame into the body's."""
+    """Transform a point from the head's frame to the body's."""
     return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
 
@@ -201,7 +201,7 @@ def eyes_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
-    """Compute the head's pose as an upright camera between the eyes."""
+    """Compute the pose of an upright camera between the eyes from the head's pose."""
     rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
     return np.concatenate([rotation, on_head(pose, *form.eyes)[..., None]], axis=-1)
 
@@ -210,8 +210,8 @@ def ego_from_pose(
     pose: np.ndarray,  # [T, 3, 4] body_from_head, columns right, forward, up
     form: HeadForm,
 ) -> np.ndarray:  # [T, 3, 4]
-    """Compute the ego camera's pose: tilted as it sits, the sensor on its side (stored, upright
-    down is the sensor's x, stored right is minus its y)."""
+    """Compute the ego camera's pose from the head's. The camera is tilted and its sensor lies on
+    its side (the sensor's x is down in the stored picture, its -y is right)."""
     pitch = np.radians(form.mount_pitch_deg)
     right, forward, up = pose[..., 0], pose[..., 1], pose[..., 2]
     ahead = np.cos(pitch) * forward + np.sin(pitch) * up

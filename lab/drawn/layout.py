@@ -1,4 +1,4 @@
-"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures."""
+"""Draw a whole scene from a specification: room, workspace, person, cameras, light and textures."""
 
 from functools import partial
 
@@ -54,7 +54,7 @@ QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter m
 
 @frozen
 class DrawnHead:
-    """Exact place of a person's head. World, metres."""
+    """Exact position of a person's head and shoulders, in the world frame, metres."""
 
     world_from_eyes: np.ndarray  # [T, 3, 4] float64, between the eyes: columns right, down, forward
     marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders
@@ -64,7 +64,7 @@ class DrawnHead:
 
 @frozen
 class Layout:
-    """A drawn scene and the words for it."""
+    """Drawn scene, with its prompt and the exact positions of head and hands."""
 
     scene: Scene
     prompt: str
@@ -73,7 +73,8 @@ class Layout:
 
 
 def draw_layout(spec: SyntheticSpec) -> Layout:
-    """Draw the scene of a spec. Every noun has its own random stream (see SyntheticSpec)."""
+    """Draw the scene of a specification. Each part of the scene has its own random stream (see
+    SyntheticSpec)."""
     streams = {
         name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)
     }
@@ -158,8 +159,8 @@ def _draw_exo_cameras(
     landmarks: np.ndarray,
     facing: float,
 ) -> list[tuple[CameraModel, np.ndarray]]:
-    """Draw the exo cameras and their exo_from_room [3, 4]. The first two of four are those of a
-    spec with two."""
+    """Draw the exo cameras with their exo_from_room [3, 4]. With four cameras the first two are
+    those of the same seed with two."""
     draw = partial(
         draw_exo,
         width=spec.exo_width,
@@ -190,7 +191,7 @@ def _draw_exo_cameras(
 
 
 def _hiding(rng: np.random.Generator, eye: np.ndarray, head: np.ndarray) -> Part:
-    """Place a board between an exo camera and the head, across that line."""
+    """Place a board between an exo camera and the head, perpendicular to that line."""
     way = head - eye
     place = eye + rng.uniform(*HIDING_SHARE) * way
     angle = float(np.arctan2(-way[0], way[1]))
@@ -223,7 +224,7 @@ def _turned(angle: float, x: float, y: float) -> tuple[float, float]:
 
 
 def _right_turned(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
-    """Replace a pose's source [..., 3, 4] by one turned against it by a rotation [3, 3]."""
+    """Rotate the source frame of poses [..., 3, 4] by a rotation [3, 3]."""
     return np.concatenate(
         [target_from_source[..., :3] @ source_from_other, target_from_source[..., 3:]], axis=-1
     )
@@ -278,7 +279,7 @@ def _draw_moving_person(
 def _looking_about(
     rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray
 ) -> np.ndarray:
-    """Swing the gaze to both sides about the head, once to and fro in some seconds."""
+    """Swing the gaze to both sides of the head, once every few seconds."""
     period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
     angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
     turn = np.stack([turn_z(each) for each in angle])
@@ -289,7 +290,7 @@ def _looking_about(
 def _solids(
     rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray, focal: float
 ) -> tuple[tuple[Solid, ...], np.ndarray]:
-    """Turn parts into solids with their room_from_solid [T, S, 3, 4]."""
+    """Convert parts to solids with their room_from_solid [T, S, 3, 4]."""
     solids, poses = [], []
     for part in parts:
         pose = np.broadcast_to(part.pose, (spec.frames, 3, 4))
@@ -309,8 +310,8 @@ def _solids(
 
 
 def _exo_pixel(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
-    """Measure the metres on the part that a radian of the exo picture spans: its distance,
-    stretched where a slab is seen at a slant."""
+    """Compute the metres on a part that one radian of the exo picture spans: its distance, and more
+    for a slab that is seen at a slant."""
     away = pose[:, 3] - eye
     far = float(np.linalg.norm(away))
     half = np.asarray(part.size)

@@ -1,5 +1,5 @@
-"""From a part's look to its material. Detail is sized in exo pixels, so that an ego prior can show
-it."""
+"""Draw the material of a part. Details are as large as exo pixels, so that an ego prior can show
+them."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ PAPER_M, PAPER_WAVES, PAPER = (0.04, 0.6), 48, 0.16
 
 @frozen
 class LookSettings:
-    """Standard deviations in display values."""
+    """Standard deviations of a material's colours, in display values."""
 
     detail: float  # of waves of DETAIL_PX
     coarse: float  # of waves of 0.5...2 m (or of the part's size)
@@ -45,7 +45,7 @@ LOOKS: dict[Look, LookSettings] = {
 def draw_material(
     rng: np.random.Generator, part: Part, *, texture: str, exo_pixel_m: float
 ) -> Material:
-    """Draw the part's material.
+    """Draw a part's material at random.
 
     Args:
         texture: ``plain`` (colours, faint shades), ``soft`` (patterns and large waves) or
@@ -105,8 +105,8 @@ def _draw_pattern(
     thin: int | None,
     exo_pixel_m: float,
 ) -> dict[str, object]:
-    """Draw the material's pattern. All numbers are drawn in any case, so that later draws don't
-    depend on the options."""
+    """Draw the material's pattern. The same random numbers are drawn for all options, so that later
+    draws don't change."""
     has = rng.random() < settings.pattern
     kind = (
         "tiles"

@@ -1,5 +1,5 @@
-"""Colours as data (display values 0...1). Walls of a room share one palette, so that unseen walls
-can be guessed."""
+"""Define colours as data (display values 0...1). The walls of a room share a palette, so that a
+model can guess unseen walls."""
 
 Colour = tuple[float, float, float]
 
@@ -80,8 +80,8 @@ COLOUR_NAMES: tuple[tuple[str, Colour], ...] = (
 
 
 def colour_name(colour: Colour) -> str:
-    """Name a colour by the nearest plain word, for prompts, with hue counting for more than
-    lightness."""
+    """Find the plain word for a colour, for prompts, by the nearest named colour. Hue counts more
+    than lightness."""
 
     def apart(other: Colour) -> float:
         lightness, its = sum(colour) / 3, sum(other) / 3

@@ -1,5 +1,5 @@
-"""Parts: solids as a layout draws them, before their textures (those depend on how near the exo
-camera is)."""
+"""Define parts, which are solids of a layout without textures, since textures depend on the
+distance of the exo camera."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +17,7 @@ Look = Literal["wall", "floor", "wood", "fabric", "print", "paint", "skin", "win
 
 @frozen
 class Part:
-    """A solid without its texture. Metres, z up."""
+    """Solid without a texture, metres, z up."""
 
     name: str
     kind: Kind
@@ -29,13 +29,13 @@ class Part:
 
 
 def turn_z(angle: float) -> np.ndarray:  # [3, 3]
-    """Rotate about z, in radians."""
+    """Build the rotation matrix about z for an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def pose_at(centre: Iterable[float], angle: float = 0.0) -> np.ndarray:  # [3, 4]
-    """Build a pose turned about z, at ``centre``."""
+    """Build a pose with its position at ``centre`` and a rotation about z."""
     return np.concatenate([turn_z(angle), np.asarray(list(centre), dtype=float)[:, None]], axis=1)
 
 
@@ -48,7 +48,7 @@ def box(
     group: Group = "furniture",
     angle: float = 0.0,
 ) -> Part:
-    """Build a box from its full edge lengths (the solid keeps half of them)."""
+    """Build a box from its full edge lengths (the solid stores half of them)."""
     x, y, z = (float(edge) / 2 for edge in size)
     return Part(
         name=name,
@@ -91,7 +91,7 @@ def ball(
     look: Look,
     group: Group = "furniture",
 ) -> Part:
-    """Build a sphere about ``centre``."""
+    """Build a sphere around ``centre``."""
     return Part(
         name=name,
         kind="sphere",
@@ -131,7 +131,7 @@ def along(
     axis: np.ndarray,  # [..., 3]
     centre: np.ndarray,  # [..., 3]
 ) -> np.ndarray:  # [..., 3, 4]
-    """Compute poses whose z runs along ``axis``."""
+    """Compute poses at ``centre`` whose z axis has the direction ``axis``."""
     z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
     # Start from the world axis that the mean direction is furthest from, the same for all frames:
     # no flips in time.
@@ -142,7 +142,7 @@ def along(
 
 
 def placed(parts: Iterable[Part], angle: float, foot: Iterable[float]) -> list[Part]:
-    """Turn the standing parts of a piece of furniture about z, and move them to ``foot``."""
+    """Rotate the parts of a piece of furniture about z, and move them to ``foot``."""
     turn, shift = turn_z(angle), np.asarray(list(foot), dtype=float)
     result = []
     for part in parts:

@@ -1,4 +1,4 @@
-"""The wearer: a jointed figure of capsules and spheres, both arms reaching for given palm paths.
+"""Draw the wearer, a jointed figure of capsules and spheres whose arms reach for given palm paths.
 
 Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
 to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
@@ -20,7 +20,7 @@ FINGERS_X = (0.034, 0.0115, -0.0115, -0.034)  # index to little, to the side of 
 
 @frozen
 class Person:
-    """The posed wearer. Body frame, metres."""
+    """Posed figure of the wearer, in the body frame, metres."""
 
     parts: tuple[Part, ...]
     ego_from_body: np.ndarray  # [T, 3, 4], camera frame of the unturned sensor from the body frame
@@ -47,7 +47,7 @@ def draw_person(
     held_scale: float = 1.0,
     form: HeadForm = USUAL_HEAD,
 ) -> Person:
-    """Pose the figure for T frames."""
+    """Pose the wearer's figure for T frames."""
     shirt, trousers, skin, hair = (
         pick(rng, SHIRTS),
         pick(rng, TROUSERS),
@@ -153,8 +153,8 @@ def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
 def _arm(
     side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour, skin: Colour
 ) -> tuple[list[Part], np.ndarray, np.ndarray]:
-    """Build an arm: its parts, the wrist [T, 3], and the hand frame [T, 3, 3] with columns thumb
-    side, fingers, back of the hand."""
+    """Build an arm: its parts, the wrist [T, 3], and the hand frame [T, 3, 3], whose columns point
+    to the thumb side, along the fingers, and out of the back of the hand."""
     fingers = np.array([-side * 0.30, 0.90, -0.30])
     fingers = np.broadcast_to(fingers / np.linalg.norm(fingers), palm.shape)
     wrist = palm - WRIST_TO_PALM_M * fingers
@@ -188,7 +188,7 @@ def _arm(
 
 
 def _hand_places() -> np.ndarray:  # [21, 3]
-    """Place the joints of a hand in its frame: thumb side, fingers, back.
+    """Compute the joints of a hand in the hand's frame (thumb side, fingers, back).
 
     Bones are drawn straight from the root of the thumb to its tip, and from a finger's middle joint
     to its tip; the joints between lie on them.
@@ -210,7 +210,7 @@ HAND = _hand_places()
 def _hand_parts(
     wrist: np.ndarray, frame: np.ndarray, joints: list[np.ndarray], skin: Colour
 ) -> list[Part]:
-    """Build palm, fingers from the little one on, and thumb."""
+    """Build the parts of a hand: palm, fingers starting with the little one, and thumb."""
     parts = []
     for x in (-0.024, 0.0, 0.024):
         low, high = (
@@ -228,7 +228,7 @@ def _hand_parts(
 def _held(
     rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float
 ) -> tuple[str, Part]:
-    """Put something into the hand, under the palm and turning with it."""
+    """Draw a thing in the hand, which is under the palm and turns with it."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
         half = tuple(
@@ -260,14 +260,16 @@ def _held(
 def frame_rotation(
     frame: np.ndarray,  # [T, 3, 3]
 ) -> np.ndarray:  # [T, 3, 3]
-    """Make the hand frame a rotation. The left hand's is mirrored, and solids take rotations only."""
+    """Convert a hand frame to a rotation by flipping an axis of the left hand's, which is mirrored,
+    because solids need rotations."""
     rotation = frame.copy()
     rotation[..., 0] *= np.sign(np.linalg.det(frame))[..., None]
     return rotation
 
 
 def _head_pose(head: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """Compute body_from_head [T, 3, 4], with columns right, forward, up."""
+    """Compute body_from_head [T, 3, 4] so that the head faces the gaze, with columns right,
+    forward, up."""
     forward = gaze - head
     forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
     right = np.cross(forward, np.array([0.0, 0.0, 1.0]))

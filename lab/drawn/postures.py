@@ -1,4 +1,5 @@
-"""Postures away from a table: the standing figure turned about its hips, and what it lies on or climbs.
+"""Draw postures away from a table: the standing figure turned about its hips, and what it lies on
+or climbs.
 
 Body frame of ``person.py``: hips above the origin, facing +y, z up, metres."""
 
@@ -27,7 +28,7 @@ PROMPTS = {
 
 @frozen
 class Posture:
-    """A drawn posture. Body frame, metres."""
+    """Drawn posture, in the body frame, metres."""
 
     parts: tuple[Part, ...]  # what carries the body
     body_from_trunk: np.ndarray  # [3, 4], of the figure as it stands
@@ -36,12 +37,14 @@ class Posture:
 
 
 def draw_posture(rng: np.random.Generator, kind: str, ceiling_m: float) -> Posture:
-    """Draw a posture and what carries the body: ``lying``, ``bent`` or ``climbing``."""
+    """Draw a posture (``lying``, ``bent`` or ``climbing``) and the furniture that supports the
+    body."""
     return {"lying": _lying, "bent": _bent, "climbing": _climbing}[kind](rng, ceiling_m)
 
 
 def _lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
-    """Draw a person on the back or a side, on a mat or a bed, the head anywhere."""
+    """Draw a person lying on the back or a side, on a mat or a bed, with the head in any direction.
+    """
     top, yaw, side = rng.uniform(0.06, 0.6), rng.uniform(-np.pi, np.pi), rng.uniform(-100, 100)
     turn = Rotation.from_euler("ZXZ", [np.degrees(yaw), 90, side], degrees=True).as_matrix()
     hips = turn @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, top + THICK_M])
@@ -56,7 +59,7 @@ def _lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
 
 
 def _bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
-    """Forward from the hips, over a box on the floor."""
+    """Draw a person who bends forward from the hips over a box on the floor."""
     turn = Rotation.from_euler("x", -rng.uniform(45, 85), degrees=True).as_matrix()
     height = rng.uniform(0.1, 0.3)
     crate = box("crate", (0.5, 0.35, height), (0, 0.85, height / 2), pick(rng, WOODS), "wood")
@@ -69,7 +72,7 @@ def _bent(rng: np.random.Generator, _ceiling_m: float) -> Posture:
 
 
 def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
-    """Draw a person off the floor, before a wall with holds."""
+    """Draw a person who climbs a wall with holds, above the floor."""
     lift = np.eye(3, 4)
     lift[2, 3] = rng.uniform(0.15, ceiling_m - 1.95)
     wall = box("wall", (2.2, 0.1, ceiling_m), (0, 0.62, ceiling_m / 2), pick(rng, WOODS), "wood")
@@ -87,8 +90,8 @@ def _climbing(rng: np.random.Generator, ceiling_m: float) -> Posture:
 
 
 def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Workspace:
-    """Change the workspace of a standing figure so that the hands reach as a posture requires,
-    without a table."""
+    """Change a standing figure's workspace so that the hands reach as a posture requires, without a
+    table."""
     height = rng.uniform(1.7, 2.2) if kind == "climbing" else rng.uniform(0.75, 1.1)
     up = np.array([0.0, 0.0, height - workspace.table_height])
     return replace(
@@ -103,7 +106,7 @@ def reaching(rng: np.random.Generator, workspace: Workspace, kind: str) -> Works
 
 
 def posed(person: Person, posture: Posture) -> Person:
-    """Bring the standing figure into a posture."""
+    """Turn the standing figure into a posture."""
     turn, shift = posture.body_from_trunk[:, :3], posture.body_from_trunk[:, 3]
 
     def moved(points: np.ndarray) -> np.ndarray:  # [..., 3]

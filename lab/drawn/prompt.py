@@ -1,4 +1,4 @@
-"""The prompt of a drawn take, in the released form."""
+"""Write the prompt of a synthetic take in the released form."""
 
 from .palettes import Colour, colour_name
 from .person import Person
@@ -19,7 +19,7 @@ def _with_article(words: str) -> str:
 
 
 def write_prompt(room: Room, workspace: Workspace, person: Person, posture: str) -> str:
-    """Write the take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]``
+    """Write a take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]``
     section."""
     wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
     table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)

@@ -1,5 +1,5 @@
-"""The two cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like fisheye
-on the head, hands that rest and reach, sway of head and light. Times in seconds."""
+"""Draw the cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like
+fisheye on the head, hands that rest and reach, and the sway of the head. Times are in seconds."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -46,8 +46,8 @@ def sway(
     slowest_s: float = 4.0,
     fastest_s: float = 1.2,
 ) -> np.ndarray:  # [T]
-    """Draw a wandering value of about ``size``: four sines between the two periods, zero on
-    average."""
+    """Draw a smooth random motion of about ``size``: four sines with periods between two limits,
+    zero on average."""
     value = np.zeros_like(times_s)
     for _ in range(4):
         period = rng.uniform(fastest_s, slowest_s)
@@ -57,7 +57,7 @@ def sway(
 
 @frozen
 class Seat:
-    """Where an exo camera may be, and its angle of view along the longer side."""
+    """Region in which an exo camera may be placed, and its angle of view along the longer side."""
 
     far_m: tuple[float, float]  # from what it looks at, along the floor
     above: Literal["floor", "target", "ceiling"]
@@ -76,7 +76,7 @@ SEATS = {
 def ease(
     share: np.ndarray,  # [T] 0...1 of the time
 ) -> np.ndarray:  # [T] 0...1 of the way
-    """Compute the minimum-jerk profile of a reaching hand, at rest at both ends."""
+    """Compute the minimum-jerk profile of a reaching hand, which is at rest at both ends."""
     x = np.clip(share, 0, 1)
     return x**3 * (10 - 15 * x + 6 * x**2)
 
@@ -90,7 +90,8 @@ def reach_path(
     offset_s: float,
     lift_m: float,
 ) -> np.ndarray:  # [T, 3] metres
-    """Move a hand from stop to stop, with a rest at each and a lift between them, in a loop."""
+    """Compute the path of a hand that moves from stop to stop in a loop, with a rest at each and a
+    lift between them."""
     phase = (times_s + offset_s) / period_s
     leg = np.floor(phase).astype(int)
     share = ease((phase - leg) / 0.7)  # it rests for the rest of the period
@@ -101,7 +102,7 @@ def reach_path(
 
 
 def ego_camera(size: int) -> CameraModel:
-    """Build the ego camera of a picture of ``size`` x ``size`` px."""
+    """Build the ego camera for a picture of ``size`` x ``size`` px."""
     return EGO_CAMERA.rescale(size, size)
 
 
@@ -119,8 +120,8 @@ def handheld(
     room: tuple[np.ndarray, np.ndarray],
     parts: Iterable[Part],
 ) -> np.ndarray:  # [T, 3, 4]
-    """Move a camera that is carried or turned, choosing of several ways the one that stays furthest
-    from obstacles."""
+    """Move an exo camera as if it were carried or turned. Of several random paths the one farthest
+    from obstacles is used."""
     shake = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
     hand_m, hand = (
         np.stack([sway(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
@@ -149,7 +150,7 @@ def handheld(
 
 
 def _room_left(parts: list[Part], places: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """Measure the metres, at most ``FREE_M``, between some places and the nearest wall or
+    """Measure the distance, at most ``FREE_M`` metres, from camera positions to the nearest wall or
     furniture."""
     walls = min((places - low).min(), (high - places)[:, :2].min())
     return min(FREE_M, walls, *(_nearest(parts, place) for place in places))
@@ -175,8 +176,7 @@ def draw_exo(
     # Standard deviation of its tilt.
     roll_deg: float = 1.5,
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
-    """Place a camera inside the room, off the furniture, with a free line of sight to head and
-    hands.
+    """Place an exo camera inside the room with a free line of sight to the head and the hands.
 
     Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
     most."""
@@ -226,8 +226,7 @@ def _nearest(parts: list[Part], eye: np.ndarray) -> float:
 
 
 def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
-    """Check whether no standing furniture hides the point (things on the table and the body
-    may)."""
+    """Check that no standing furniture hides a point (things on the table and the body may)."""
     far = float(np.linalg.norm(point - eye))
     ray = (point - eye) / far
     for part in parts:
@@ -238,7 +237,7 @@ def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
 
 
 def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
-    """Check whether the point is in the picture, off its outer tenth."""
+    """Check that a point is inside the camera's picture, except its outer tenth."""
     x, y, z = pose[:, :3] @ point + pose[:, 3]
     if z <= 0.1:
         return False

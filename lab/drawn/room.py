@@ -1,5 +1,5 @@
-"""The room: walls that share a palette, things on the walls, furniture along them, a rug. Person at
-the origin."""
+"""Draw a room with the person at its origin: walls with a common palette, pictures, furniture along
+the walls, and a rug."""
 
 import numpy as np
 
@@ -15,8 +15,8 @@ WALL_M = 0.1  # thickness
 
 @frozen
 class Room:
-    """Inner faces of the room in metres, in the room frame, where the person stands or sits at the
-    origin."""
+    """Drawn room with its inner dimensions in metres, in the room frame, where the person stands or
+    sits at the origin."""
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
@@ -28,8 +28,7 @@ class Room:
 def draw_room(
     rng: np.random.Generator, clutter: str, keep_free: list[tuple[float, float, float]]
 ) -> Room:
-    """Draw a room. ``keep_free``: circles (x, y, radius) on the floor where no furniture may
-    stand."""
+    """Draw a room. No furniture stands in the circles ``keep_free`` (x, y, radius) on the floor."""
     low = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
     high = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
     wall, floor = pick(rng, WALLS), pick(rng, FLOORS)
@@ -79,8 +78,8 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
 def _against(
     low, high, wall: int, share: float, width: float
 ) -> tuple[float, tuple[float, float, float]]:
-    """Find angle and foot that put a piece's back against wall 0...3 (back, right, front, left),
-    ``share`` along it."""
+    """Compute the angle and the foot of a piece of furniture whose back is against wall 0...3
+    (back, right, front, left), at ``share`` of its length."""
     margin = width / 2 + 0.03
     x = low[0] + margin + share * (high[0] - low[0] - 2 * margin)
     y = low[1] + margin + share * (high[1] - low[1] - 2 * margin)
@@ -93,8 +92,7 @@ def _against(
 
 
 def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: int) -> list[Part]:
-    """Place framed pictures and windows, at most two a wall, spread so that every wall tends to
-    have something."""
+    """Place framed pictures and windows, at most two on a wall, spread over the walls."""
     parts: list[Part] = []
     first = int(rng.integers(4))
     for i in range(count):

@@ -1,4 +1,4 @@
-"""A synthetic scene: solids, where each is at every frame, the light, and the cameras."""
+"""Define a synthetic scene: its solids, their poses in every frame, the light, and the cameras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .solids import Solid
 
 @frozen
 class Light:
-    """A lamp and an even surrounding light. The light of a surface doesn't depend on the viewpoint."""
+    """Lamp and uniform surrounding light of a scene. Shading doesn't depend on the viewpoint."""
 
     position: Tensor  # [3] metres, world
     strength: Tensor  # [] of the lamp
@@ -24,7 +24,7 @@ class Light:
 
 @frozen
 class Scene:
-    """Geometry that rays are cast into. World: z up, floor at z = 0, metres."""
+    """Geometry of a scene for ray casting. World: z up, floor at z = 0, metres."""
 
     solids: tuple[Solid, ...]
     world_from_solid: Tensor  # [T, S, 3, 4] float32
@@ -34,16 +34,16 @@ class Scene:
 
     @property
     def exo(self) -> CameraPath:
-        """The first exo camera."""
+        """Path of the first exo camera."""
         return self.exos[0]
 
     @property
     def device(self) -> torch.device:
-        """Device that rays are cast on."""
+        """Device on which rays are cast."""
         return self.world_from_solid.device
 
     def to(self, device: torch.device | str) -> Scene:
-        """Copy the scene with its solids and lamp to a device. Cameras stay."""
+        """Copy the scene with its solids and lamp to a device. Cameras stay on the CPU."""
         light = self.light
         lamp = (light.position.to(device), light.strength.to(device))
         return replace(
@@ -57,8 +57,8 @@ class Scene:
         return self.world_from_solid.shape[0]
 
     def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
-        """List solids by group. ``moving`` None takes both kinds, and ``head`` False leaves the
-        wearer's head out (ego camera)."""
+        """List the indices of solids. ``moving`` None includes static and moving ones, and ``head``
+        False excludes the wearer's head (as for the ego camera)."""
         return [
             i
             for i, solid in enumerate(self.solids)
@@ -66,6 +66,6 @@ class Scene:
         ]
 
     def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
-        """Tabulate whether a solid's index belongs to one of the groups. The last entry (index -1,
-        a miss) is False."""
+        """Build a table [S + 1] that tells for each solid's index whether its group is one of the
+        given. The last entry (index -1, a miss) is False."""
         return torch.tensor([solid.group in groups for solid in self.solids] + [False])

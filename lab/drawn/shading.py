@@ -1,5 +1,5 @@
-"""Lambertian shading of ray hits: filtered albedo, one lamp, surrounding light, darker creases near
-other solids.
+"""Shade ray hits by Lambert's law: filtered albedo, one lamp, surrounding light, and darker creases
+near other solids.
 
 Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and
 a prior from exact depth can be compared with the ego picture."""
@@ -23,7 +23,7 @@ CREASE_DEPTH = 0.45
 
 @frozen
 class Hits:
-    """Hits of a bundle's N rays in the scene."""
+    """Hits of N rays in a scene."""
 
     bundle: RayBundle
     frames: list[int]  # the scene's frames that the bundle's F stand for
@@ -34,8 +34,7 @@ class Hits:
 
 
 def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
-    """Find for each standing solid the standing ones that darken it: those within reach of spots
-    all over either of them."""
+    """Find for each static solid the static solids near enough to darken it."""
     standing = scene.indices(moving=False)
     poses = scene.world_from_solid[0, standing]
     spots = torch.stack([_spots(scene.solids[i]) for i in standing]) @ poses[..., :3].transpose(
@@ -55,7 +54,8 @@ def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
 
 
 def _spots(solid: Solid) -> Tensor:
-    """Place a grid of 5 x 5 x 5 spots [125, 3] over the solid's bounding box, in its frame."""
+    """Place a grid of 5 x 5 x 5 points [125, 3] over a solid's bounding box, in the solid's frame.
+    """
     a, b, _ = solid.size
     half = torch.tensor(
         solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b)
@@ -67,7 +67,8 @@ def _spots(solid: Solid) -> Tensor:
 def shade(
     scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]
 ) -> tuple[Tensor, Tensor]:
-    """Compute colours [N, 3] 0...1 and world normals [N, 3], zero where a ray missed."""
+    """Compute the colours [N, 3] 0...1 and world normals [N, 3] of hits, zero for rays without a
+    hit."""
     colours, world_normals = torch.zeros_like(hits.step_x), torch.zeros_like(hits.step_x)
     # Solids of one kind follow each other, and all hits of one solid.
     ranked = sorted(range(len(scene.solids)), key=lambda i: KINDS.index(scene.solids[i].kind))
@@ -92,7 +93,7 @@ def _shade_runs(
     runs: list[tuple[int, int]],
     neighbours: dict[int, tuple[int, ...]],
 ) -> tuple[Tensor, Tensor]:
-    """Compute colours [n, 3] and world normals [n, 3] of hits that are sorted by solid."""
+    """Compute the colours [n, 3] and world normals [n, 3] of hits that are sorted by solid."""
     bundle, counts = hits.bundle, [count for _, count in runs]
     rays = bundle.rays.index_select(0, order)
     depth = hits.depth.index_select(0, order).unsqueeze(-1)
@@ -141,7 +142,7 @@ def _by_kind(
     sizes: Tensor,  # [n, 3] of hits sorted by solid
     local: Tensor,  # [n, 3]
 ) -> Iterator[tuple[Kind, Tensor, Tensor]]:
-    """Yield kinds with the hits on solids of that kind."""
+    """Yield each kind of solid with the hits on solids of that kind."""
     kinds = [scene.solids[i].kind for i, _ in runs]
     start = 0
     for kind in KINDS:
@@ -157,8 +158,8 @@ def _creases(
     neighbours: dict[int, tuple[int, ...]],
     probes: Tensor,  # [n, 3] metres, world, just off the surface; sorted by solid
 ) -> Tensor:
-    """Compute the share [n] of light that other standing solids leave. It is smooth, so that it
-    adds no detail finer than textures."""
+    """Compute the share [n] of the surrounding light that nearby static solids leave. It is smooth,
+    so that it adds no detail finer than textures."""
     left = torch.ones_like(probes[:, 0])
     start, parts, total = 0, [[]], 0
     for i, count in runs:
@@ -187,7 +188,8 @@ def _darkened(
     # For each of the P neighbours, the number of such hits.
     counts: tuple[int, ...],
 ) -> tuple[Tensor, Tensor]:  # hits [m] int64, factors [m]
-    """Compute the share of light that each of the neighbours leaves to the hits that are near it."""
+    """Compute for pairs of a neighbouring solid and a nearby hit the share of light that the solid
+    leaves."""
     device, boxes = probes.device, [solid.kind == "box" for solid in solids]
     # A slab is large along two axes only: its thin axis alone excludes most points.
     thin = [

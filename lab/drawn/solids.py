@@ -1,4 +1,4 @@
-"""The four solids that scenes are made of, with closed forms for ray hits, normals and distances.
+"""Define the four kinds of solids, with closed forms of ray hits, normals and distances.
 
 Every solid is described in its own frame (metres): a ``box`` by its half extents; a ``sphere`` by
 (radius, 0, 0); a ``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis
@@ -24,8 +24,8 @@ NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 @frozen
 class Solid:
-    """One solid. The wearer and things in the hands move, and the wearer's own camera doesn't see
-    the wearer's head."""
+    """Solid of a scene. The wearer and things in the hands move, and the ego camera doesn't see the
+    wearer's head."""
 
     name: str
     kind: Kind
@@ -39,7 +39,7 @@ class Solid:
 
     @property
     def bounding_radius(self) -> float:
-        """Radius of the sphere about the centre that contains the solid, metres."""
+        """Radius in metres of the sphere around the centre that contains the solid."""
         a, b, _ = self.size
         if self.kind == "box":
             return math.hypot(*self.size)
@@ -48,7 +48,8 @@ class Solid:
         return a + b  # sphere: b is 0
 
     def bounding_spheres(self) -> list[tuple[float, float, float, float]]:
-        """Cover the solid with spheres (centre in the solid's frame, radius) in metres.
+        """Cover the solid with spheres, each with a centre in the solid's frame and a radius, in
+        metres.
 
         A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and
         cull nothing."""
@@ -75,7 +76,8 @@ def intersect(
     origin: Tensor,  # [3] or [N, 3] metres, the solid's frame
     rays: Tensor,  # [N, 3] unit directions, the solid's frame
 ) -> Tensor:  # [N] ray depth, metres
-    """Compute the depth of the first hit, infinite where the ray misses or starts inside."""
+    """Compute the depth of a ray's first hit, infinite if the ray misses the solid or starts
+    inside."""
     sizes = torch.as_tensor(size, dtype=torch.float64, device=rays.device)
     if kind == "box":
         depth = _box(sizes.to(rays.dtype), origin, rays)
@@ -106,8 +108,8 @@ def _sphere(radius_square: Tensor, _: Tensor, origin: Tensor, rays: Tensor) -> T
 
 
 def _side(radius_square: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersect rays with the endless cylinder about z, for the depth of entering it and whether
-    the ray meets it."""
+    """Intersect rays with the infinite cylinder around z. Returns the depth of entering it, and
+    whether the ray meets it."""
     ox, oy = origin[..., 0], origin[..., 1]
     dx, dy = rays[..., 0], rays[..., 1]
     a = (dx * dx + dy * dy).clamp_min(1e-12)
@@ -142,7 +144,7 @@ def normals(
     size: Sizes,
     points: Tensor,  # [N, 3] on the surface, the solid's frame
 ) -> Tensor:  # [N, 3]
-    """Compute outward unit normals in the solid's frame."""
+    """Compute outward unit normals of a solid at surface points, in the solid's frame."""
     sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
     radius, half = sizes[..., :1], sizes[..., 1:2]
     if kind == "sphere":
@@ -167,7 +169,7 @@ def distance(
     size: Sizes,
     points: Tensor,  # [N, 3] the solid's frame
 ) -> Tensor:  # [N] metres
-    """Measure the distance from points to the solid, 0 inside."""
+    """Measure the distance from points to the solid's surface, 0 inside the solid."""
     sizes = torch.as_tensor(size, dtype=points.dtype, device=points.device)
     radius, half = sizes[..., 0], sizes[..., 1]
     if kind == "box":

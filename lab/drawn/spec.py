@@ -1,4 +1,4 @@
-"""The specification of a synthetic take."""
+"""Define the specification of a synthetic take."""
 
 import math
 from dataclasses import asdict
@@ -43,7 +43,7 @@ RANGES = {
 
 @frozen
 class SyntheticSpec:
-    """Settings of one synthetic take. Equal specs give equal takes.
+    """Specification of one synthetic take. Equal specifications give equal takes.
 
     The seed draws layout, palette, textures, light, motion and camera placement; every drawing has
     a random stream of its own, so that changing ``frames``, a size or one option leaves the others'
@@ -106,10 +106,11 @@ class SyntheticSpec:
 
     @property
     def exo_moves(self) -> bool:
-        """Check whether the exo camera has a pose per frame."""
+        """True if the exo camera moves, so that it has a pose per frame."""
         return self.exo_motion > 0 or self.exo_turn_deg > 0
 
     def text(self) -> str:
-        """Write the spec for a take's file, with what differs from the defaults."""
+        """Describe the specification as text for a take's file, with the settings that differ from
+        the defaults."""
         usual = asdict(SyntheticSpec())
         return str({name: x for name, x in asdict(self).items() if x != usual[name]})

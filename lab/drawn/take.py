@@ -1,4 +1,5 @@
-"""A synthetic take: exo and ego videos, exact depth, masks, poses and prompt of a drawn scene."""
+"""Make synthetic takes: exo and ego videos, exact depth, masks, poses and the prompt of a drawn
+scene."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ from .views import CAST_AT_ONCE, Renderer, View
 
 @frozen
 class SyntheticTake:
-    """Ground truth of both cameras, with uint8 pictures in stored (upright) orientation and depth
-    exact to float32."""
+    """Synthetic take with ground truth of both cameras. Pictures are uint8 in stored (upright)
+    orientation, depth is exact to float32."""
 
     spec: SyntheticSpec
     scene: Scene
@@ -47,7 +48,8 @@ class SyntheticTake:
 
     @property
     def views(self) -> tuple[SyntheticTake, ...]:
-        """A take for each exo camera, this one first, with shared scene, truth, prompt and times."""
+        """List one take for each exo camera, starting with this one, all with the same scene, true
+        ego video, prompt and times."""
         return (self, *self.further)
 
     def exo_frames(self) -> Tensor:  # [T, H, W, 3] float32 0...1
@@ -57,7 +59,7 @@ class SyntheticTake:
         return self.ego_rgb.float() / 255
 
     def depth_video(self) -> DepthVideo:
-        """Build the exact depth as the pipeline takes it."""
+        """Build the exact depth in the form of the pipeline's depth input."""
         return DepthVideo(
             depth_m=self.exo_depth_m,
             exo=self.exo,
@@ -65,7 +67,8 @@ class SyntheticTake:
         )
 
     def trajectory(self) -> CameraTrajectory:
-        """Build the exact ego poses, with the lens that the ego picture was drawn with."""
+        """Build the exact trajectory of both cameras, with the lens that rendered the ego picture.
+        """
         return CameraTrajectory(ego=self.ego, exo=self.exo)
 
 
@@ -76,7 +79,7 @@ def make_take(
     # Rays are cast on it.
     device: torch.device | str = "cpu",
 ) -> SyntheticTake:
-    """Draw and render a take, and put it on the CPU.
+    """Draw and render a synthetic take, and return it on the CPU.
 
     Every ray is intersected with the solids in closed form: depth, masks and poses are exact
     (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
@@ -94,7 +97,7 @@ def render_layout(
     # Rays are cast on it.
     device: torch.device | str = "cpu",
 ) -> SyntheticTake:
-    """Render a drawn scene, whose cameras may be other ones than were drawn."""
+    """Render a drawn scene, whose cameras may have been replaced after drawing."""
     with single_threaded() as threads:
         *of_exo, of_ego = _render(spec, layout.scene.to(device), threads, progress)
     scene = layout.scene
@@ -124,14 +127,14 @@ def render_layout(
 
 
 def drawn_hands(layout: Layout, exo: CameraPath) -> HandTrack:
-    """Find the wearer's hands in the frame of an exo camera of the scene."""
+    """Build the wearer's hands in the frame of one of the scene's exo cameras."""
     return HandTrack.of_joints(transform(exo.w2c[:, None], layout.hands), "drawing")
 
 
 def _render(
     spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress
 ) -> list[tuple[Tensor, ...]]:
-    """Render all frames for each exo camera, then for the ego camera, as results of
+    """Render all frames for each exo camera and then for the ego camera, in the form of
     :func:`_compact`."""
     neighbours = crease_neighbours(scene)
     *exos, ego = (
@@ -169,8 +172,8 @@ def _render(
 
 
 def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pack a view into rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and index
-    int16 [F, H, W]. A miss has depth NaN."""
+    """Convert a rendered view to rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W] and
+    solid index int16 [F, H, W]. A miss has depth NaN."""
     size = (-1, renderer.height, renderer.width)
     ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
     depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)

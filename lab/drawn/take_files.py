@@ -22,8 +22,8 @@ def write_take(
     quality: int = QUALITY,
     progress: Progress = no_progress,
 ) -> None:
-    """Write exo.mp4, ego_ground_truth.mp4, depth.npz, hands.json and meta.json, each whole or not
-    at all.
+    """Write exo.mp4, ego_ground_truth.mp4, depth.npz, hands.json and meta.json of a synthetic take,
+    each atomically.
 
     With several exo cameras each gets such a folder, exo1, exo2, … in ``folder``; all have the one
     truth.
@@ -57,7 +57,7 @@ def write_take(
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:
-    """Build the contents of meta.json, with poses as w2c rows, rounded to a tenth of a micrometre."""
+    """Build the content of meta.json, with w2c poses rounded to a tenth of a micrometre."""
     return {
         "prompt": take.prompt,
         "camera_intrinsics": _rounded(take.exo.camera.intrinsics.tolist()),
@@ -72,8 +72,8 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
 
 
 def write_packed(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays like numpy's savez_compressed, but with LZMA, which numpy reads as any npz.
-    Equal arrays give equal files."""
+    """Open an .npz file to write arrays compressed by LZMA, which numpy can read. Equal arrays give
+    equal files."""
     with (
         atomic_write(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive,

@@ -1,4 +1,4 @@
-"""Band-limited solid textures, filtered exactly for each pixel's footprint.
+"""Compute band-limited solid textures, filtered exactly over each pixel's footprint.
 
 A texture is a sum of sine waves in the solid's own frame (so that it has no seams and moves with
 the solid), over an optional soft pattern. A wave seen through a pixel whose footprint is the
@@ -22,7 +22,8 @@ Pattern = Literal["none", "checker", "stripes", "tiles"]
 
 @frozen
 class Material:
-    """Albedo over a solid. Colours are display values 0...1, lengths metres, wave vectors rad/m."""
+    """Material that defines the albedo of a solid. Colours are display values 0...1, lengths
+    metres, wave vectors rad/m."""
 
     albedo: tuple[float, float, float]
     waves: tuple[tuple[float, float, float], ...] = ()
@@ -44,7 +45,7 @@ def albedo_at(
     step_x: Tensor,  # [N, 3] how far the surface point moves for one pixel to the right
     step_y: Tensor,  # [N, 3] for one pixel down
 ) -> Tensor:  # [N, 3]
-    """Compute the filtered albedo."""
+    """Compute the albedo at surface points, filtered over the pixels' footprints."""
     colour = points.new_tensor(material.albedo).expand(len(points), 3)
     if material.pattern != "none":
         share = _pattern_share(material, points, step_x, step_y).unsqueeze(-1)
@@ -59,8 +60,7 @@ def albedo_at(
 
 
 def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
-    """Compute a square wave -1...1 of period 1 whose edges are straightened over ``width`` periods,
-    all phases alike."""
+    """Compute a square wave -1...1 of period 1, with its edges smoothed over ``width`` periods."""
     triangle = (
         4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0
     )  # 1 at half periods, -1 at whole ones
@@ -70,7 +70,7 @@ def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
 
 
 def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
-    """Compute the share [N], 0...1, of the pattern's second colour."""
+    """Compute the share [N], 0...1, of the pattern's second colour at surface points."""
     product = None
     for axis in range(3):
         cell = material.cell_m[axis]
@@ -99,7 +99,7 @@ def draw_waves(
     plane: int | None = None,
     grain: int | None = None,
 ) -> dict[str, tuple]:
-    """Draw random waves: the fields waves, phases and wave_colours of Material.
+    """Draw random waves as the fields waves, phases and wave_colours of a Material.
 
     Args:
         lengths_m: shortest and longest wavelength, metres, drawn evenly in its logarithm.

@@ -1,5 +1,5 @@
-"""Render one camera's view of a scene: centre rays everywhere, finer rays only where an outline
-crosses a pixel."""
+"""Render a camera's view of a scene, with one ray per pixel, and more rays for pixels that an
+outline crosses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show a
 
 @frozen
 class ViewRays:
-    """The part of a camera's view that doesn't depend on its pose. Rays in the frame of the
-    unturned sensor."""
+    """Rays of a camera's pixels, which don't depend on its pose, in the frame of the unturned
+    sensor."""
 
     camera: CameraModel
     rays: Tensor  # [H * W, 3]
@@ -54,7 +54,7 @@ class ViewRays:
         # Number per side.
         samples: int,
     ) -> Tensor:  # [samples², N, 3]
-        """Spread sub-rays evenly over each of the pixels."""
+        """Compute sub-rays that are spread evenly over each of the given pixels."""
         width, _ = self.camera.stored_size
         uv = torch.stack(
             (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
@@ -67,7 +67,7 @@ class ViewRays:
 
 @frozen
 class View:
-    """Pictures of F frames, flat over F * H * W stored pixels."""
+    """Rendered pictures of F frames, flat over F * H * W stored pixels."""
 
     rgb: Tensor  # [N, 3] float32 0...1
     ray_depth: Tensor  # [N] float32 metres, infinite for a miss
@@ -81,7 +81,7 @@ def outline(
     height: int,
     width: int,
 ) -> Tensor:  # [F * H * W] bool
-    """Mark the pixels with a 4-neighbour on another solid or on another face."""
+    """Mark pixels that have a 4-neighbour on another solid or on another face of the same one."""
     ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
     edge = torch.zeros_like(ids, dtype=torch.bool)
     right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
@@ -96,8 +96,8 @@ def outline(
 
 
 class Renderer:
-    """Casts one camera's views of a scene, several frames at a time, and stores what stays the same
-    from frame to frame.
+    """Renderer of one camera's views, several frames at a time, which stores what is the same in
+    all frames.
 
     Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small
     pictures are cast several frames at once, since each cast has a fixed cost."""
@@ -122,7 +122,7 @@ class Renderer:
     def visible(
         self, frames: list[int], indices: list[int]
     ) -> Tensor:  # [len(indices), F * M] bool
-        """Mask of solids that each tile may see."""
+        """Compute which solids each tile of the picture may see."""
         key = tuple(indices)
         if key not in self._bounds:
             self._bounds[key] = Bounds.of(self.scene.solids, indices, self.scene.device)
@@ -143,7 +143,7 @@ class Renderer:
         rays_cam: Tensor | None = None,  # [N, 3] other rays of those pixels than the centre rays
         visible: Tensor | None = None,  # [len(indices), F * M] of :meth:`visible`
     ) -> View:
-        """Cast rays of all or some pixels of the frames."""
+        """Cast rays for all or some pixels of the given frames."""
         view, count = self.view_rays, self.pixels
         w2c = self.w2c[frames]
         rotation = w2c[..., :3].float()
@@ -185,7 +185,7 @@ class Renderer:
         indices: list[int],
         flat: Tensor,  # [N] flat indices
     ) -> Tensor:  # [N, 3]
-        """Compute colours of outline pixels, averaged over sub-rays."""
+        """Compute the colours of pixels on outlines, averaged over sub-rays."""
         if len(flat) == 0:
             return self.view_rays.rays[:0]
         visible, samples = self.visible(frames, indices), self.edge_samples**2
@@ -207,7 +207,7 @@ class Renderer:
     def over(
         self, frames: list[int], background: View, moving: list[int], everything: list[int]
     ) -> View:
-        """Render pictures of a standing camera: moving solids over the background, which is one
+        """Render the moving solids of a camera that stands still over a background, which is one
         picture or one per frame."""
         visible = self.visible(frames, moving)
         tiles = visible.any(0).reshape(len(frames), -1)

@@ -1,5 +1,5 @@
-"""The table, the objects on it, and where the hands go. Body at the origin facing +y, metres, z
-up."""
+"""Draw the table, the objects on it, and the points between which the hands move. The body is at
+the origin and faces +y, metres, z up."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6)}
 
 @frozen
 class Workspace:
-    """The drawn workspace. Body frame, metres."""
+    """Drawn workspace, in the body frame, metres."""
 
     seated: bool
     table_height: float
@@ -26,7 +26,7 @@ class Workspace:
 
 
 def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> Workspace:
-    """Draw table, stool and things. The things keep clear of each other and of the hands' zone."""
+    """Draw a table, a stool and things, which keep clear of each other and of the hands."""
     seated = bool(rng.random() < 0.6)
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
     width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick(rng, WOODS)
@@ -88,8 +88,8 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> W
 def _thing(
     rng: np.random.Generator, colour: Colour, z: float, scale: float
 ) -> tuple[str, list[Part], float]:
-    """Draw a thing: its name, its parts about x = y = 0 standing at height z, and the radius of its
-    footprint."""
+    """Draw a thing: its name, its parts around x = y = 0 that stand at height z, and the radius of
+    its footprint."""
     kind = int(rng.integers(6))
     if kind == 0:
         radius, tall = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)

@@ -1,2 +1,2 @@
-"""Training of the small model that ships with the pack: clips, base, LoRA (``run.py
+"""Train the small model that ships with the pack: clips, base model and LoRA (``run.py
 train-demo``)."""

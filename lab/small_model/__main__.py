@@ -1,4 +1,5 @@
-"""``run.py train-demo``: trains the small model by the clock, on the VAE that ships.
+"""Train the small model within a given number of minutes, with the VAE that ships (``run.py
+train-demo``).
 
     python3 -m lab.small_model --out FOLDER [--device cuda] [--minutes 9] [--workers 10]
                                [--text FILE] [--small]
@@ -40,7 +41,8 @@ OVERRUN = 1.05
 
 
 def first_look(args: argparse.Namespace) -> dict[str, Any]:
-    """Say in the first seconds what the machine has, lacks and will do, into the folder too.
+    """Print in the first seconds what the machine has and lacks and what will be done, and write it
+    to a file.
 
     Raises:
         SystemExit: something without which nothing can be made.
@@ -81,7 +83,7 @@ def first_look(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace, record: dict[str, Any], started: float) -> None:
-    """Import, draw, train and measure."""
+    """Draw the rooms, train both stages and measure the results."""
 
     def tell(words: str) -> None:
         print(f"{time.monotonic() - started:.0f} s: {words}", flush=True)

@@ -1,4 +1,4 @@
-"""Clips of drawn takes, with ego prior and GGA directions."""
+"""Make training clips from synthetic takes, with ego prior and GGA directions."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .settings import ClipSettings
 
 @frozen
 class DemoClip:
-    """One clip as it is trained on."""
+    """Training clip: its videos, ego prior and GGA directions."""
 
     seed: int
     exo: Tensor  # [T, H, W, 3] uint8
@@ -27,7 +27,8 @@ class DemoClip:
 
 
 def clip_spec(seed: int, settings: ClipSettings) -> SyntheticSpec:
-    """Describe the scene of a seed, with object size and motion drawn from the settings' ranges."""
+    """Build the specification of the scene for a seed, with object size and motion drawn from the
+    settings' ranges."""
     draw = np.random.default_rng(seed)
     return SyntheticSpec(
         seed=seed,
@@ -52,7 +53,8 @@ def draw_clip(
     # Rays are cast and points drawn on it.
     device: str = "cpu",
 ) -> tuple[DemoClip, SyntheticTake]:
-    """Draw the clip of a seed, from exact poses and :func:`clip_depth`, and its take, on the CPU."""
+    """Draw the clip of a seed with exact poses and the depth of :func:`clip_depth`. Returns the
+    clip and its take on the CPU."""
     take = make_take(clip_spec(seed, settings), device=device)
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
     points, _ = scene(take.exo_frames(), depth)
@@ -78,7 +80,7 @@ def draw_clip(
 
 
 def clip_depth(take: SyntheticTake, settings: ClipSettings) -> DepthVideo:
-    """Make the exact depth, or in a share of the clips a network's, drawn from the clip's seed."""
+    """Choose a clip's depth: exact, or for a share of the clips with a network's errors."""
     draw = np.random.default_rng((take.spec.seed, 1))
     if draw.random() >= settings.depth_errors:
         return take.depth_video()

@@ -1,4 +1,5 @@
-"""Start processes that draw rooms before torch is imported, so that all import at once."""
+"""Start processes that draw rooms before torch is imported here, so that all processes import it at
+once."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Task of the processes that draw."""
+    """Task of the processes that draw rooms."""
 
     folder: Path
     small: bool
@@ -26,13 +27,13 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Drawers:
-    """Processes that draw."""
+    """Handle of the processes that draw rooms."""
 
     processes: list[BaseProcess]
     enough: Event  # set: no more rooms to train on
 
     def end(self) -> None:
-        """End the processes, whatever they are drawing."""
+        """End all drawing processes at once."""
         self.enough.set()
         for process in self.processes:
             process.terminate()
@@ -40,14 +41,14 @@ class Drawers:
             process.join()
 
     def wait(self) -> bool:
-        """Let them draw for a moment, and say whether one still does."""
+        """Wait for a moment, and return whether any process still draws."""
         time.sleep(0.2)
         return any(process.is_alive() for process in self.processes)
 
 
 @contextmanager
 def drawing(job: Drawing) -> Generator[Drawers]:
-    """Run processes that draw until there are enough rooms, or the block ends."""
+    """Run processes that draw rooms until there are enough, or the ``with`` block ends."""
     context = multiprocessing.get_context("spawn")
     enough = context.Event()
     workers = [

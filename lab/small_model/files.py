@@ -1,4 +1,4 @@
-"""Places of the small model's files below the folder of the weights."""
+"""Define where the small model's files are in the folder of weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ LORA_FILE = "egox_demo_lora.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class WorkFiles:
-    """Files below a folder of weights, by default the one that ships."""
+    """Paths of the small model's files in a folder of weights, by default the one that ships."""
 
     shipped: Path = REPO_ROOT / "models" / "demo"
 
     @property
     def vae(self) -> Path:
-        """The one that ships, for every training."""
+        """Path of the VAE, which is always the one that ships."""
         return REPO_ROOT / "models" / "demo" / "vae" / VAE_FILE
 
     @property
@@ -30,5 +30,6 @@ class WorkFiles:
 
     @property
     def records(self) -> Path:
-        """One JSON per training, and ``demo.json``: the figure of ``run.py demo``."""
+        """Folder with one JSON file per training, and ``demo.json``, the result of ``run.py demo``.
+        """
         return self.shipped / "stages"

@@ -1,4 +1,4 @@
-"""The clips as they are trained on: latents of the finished VAE, and GGA directions."""
+"""Encode clips for training: latents of the trained VAE, and GGA directions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ DTYPE = torch.bfloat16
 
 @frozen
 class Variant:
-    """Another clip from the same drawing: seen in a mirror, in other colours, or both."""
+    """Augmentation of a clip: mirrored, in other colours, or both."""
 
     mirrored: bool
     recoloured: bool
@@ -39,7 +39,7 @@ RECOLOURINGS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 class LatentMaker:
-    """Encodes clips with one VAE."""
+    """Encoder of training clips with one VAE."""
 
     def __init__(self, vae: Path, device: str = "cpu") -> None:
         self.device = torch.device(device)
@@ -47,7 +47,8 @@ class LatentMaker:
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
-        """Encode videos [T, H, W, 3] uint8 to [B, 16, t, h, w] in model space, on the device."""
+        """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the device.
+        """
         batches = []
         at_once = ENCODED_AT_ONCE.get(self.device.type, 2)
         for first in range(0, len(videos), at_once):
@@ -60,8 +61,8 @@ class LatentMaker:
         return normalise_latent(torch.cat(batches))
 
     def tensors(self, clip: DemoClip, variant: Variant) -> dict[str, Tensor]:
-        """Encode the tensors of a clip, on the CPU: those of EgoX, and the ego view's two
-        conditions for the base."""
+        """Encode one clip to tensors on the CPU: those that EgoX trains on, and two conditions of
+        the ego view for the base model."""
         videos = {
             "exo": clip.exo,
             "ego": clip.ego,
@@ -80,7 +81,7 @@ class LatentMaker:
 
 
 def mirrored(geometry: GgaGeometry) -> GgaGeometry:
-    """Mirror the directions of a clip: the tokens of each half in the opposite order.
+    """Mirror the GGA directions of a clip by reversing the columns of tokens in each half.
 
     The directions themselves stay: a mirror changes no angle between them, and GGA looks at angles
     alone.
@@ -98,7 +99,8 @@ def mirrored(geometry: GgaGeometry) -> GgaGeometry:
 
 
 def _changed(video: Tensor, draw: int, variant: Variant) -> Tensor:
-    """Apply a variant to a video [T, H, W, 3], the same for all videos of a clip."""
+    """Apply an augmentation to a video [T, H, W, 3], with the same random numbers for all videos of
+    a clip."""
     if variant.mirrored:
         video = video.flip(-2)
     if variant.recoloured:

@@ -1,5 +1,5 @@
-"""The text embedding of the demo's graph: the host's LotusConditioning, which needs no text
-encoder.
+"""Save the text embedding of the demo's graph, from ComfyUI's LotusConditioning, which needs no
+text encoder.
 
 python -m lab.small_model.lotus FILE    # with EGOX_HOST_DIR naming the host's folder
 """
@@ -23,7 +23,8 @@ save_file({"embedding": LotusConditioning.execute().result[0][0][0].float().cpu(
 
 
 def save_text_embedding(file: Path) -> None:
-    """Write ``embedding`` [tokens, width] as the stock node gives it, for training and sampling.
+    """Write the ``embedding`` [tokens, width] of ComfyUI's LotusConditioning node, for training and
+    sampling.
 
     Raises:
         EgoXInputError: no host (``run.py`` names it in EGOX_HOST_DIR), or one that can't run the

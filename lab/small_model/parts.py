@@ -1,5 +1,5 @@
-"""Weights in parts that a lent machine hands back: each of 15 MiB at most, under a name that says
-which save it belongs to."""
+"""Split weights into parts of at most 15 MiB, for machines that return small files only. The name
+of a part says which save it belongs to."""
 
 import hashlib
 import re
@@ -15,8 +15,8 @@ PART = re.compile(r"(?P<name>.+)\.(?P<save>\d{4})-(?P<number>\d)of(?P<count>\d)-
 
 
 def keep_in_parts(file: Path, folder: Path) -> None:
-    """Write a file's parts to ``folder``, and then remove those of its earlier save: a process that is
-    killed leaves one save whole."""
+    """Write the parts of a file to ``folder``, then delete those of its earlier save, so that a
+    killed process leaves one complete save."""
     data, earlier = file.read_bytes(), _parts_of(folder, file.name)
     save = 1 + max((int(match["save"]) for _, match in earlier), default=0)
     digest = hashlib.sha256(data).hexdigest()[:8]
@@ -30,7 +30,8 @@ def keep_in_parts(file: Path, folder: Path) -> None:
 
 
 def join_parts(folder: Path, target: Path) -> list[Path]:
-    """Put the newest whole save of each file together, in ``target`` where :class:`WorkFiles` has it.
+    """Join the newest complete save of each file, at the path below ``target`` that
+    :class:`WorkFiles` defines.
 
     Raises:
         EgoXInputError: no save is whole.

@@ -1,4 +1,4 @@
-"""Figures of a model on the test rooms, beside those of the one that ships, and a contact sheet."""
+"""Measure models on the test rooms against the shipped model, and make a contact sheet."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def report(
     keep: Callable[[Mapping[str, Mapping[str, float]]], None],
     tell: Callable[[str], None],
 ) -> None:
-    """Sample test rooms by each model and measure them against the truth, the surest rows first."""
+    """Sample the test rooms with each model and compare them with the true ego videos, the most
+    reliable measurements first."""
     rooms.read_new_files()
     pictures = [_pictures(file) for file in rooms.files]
     vae = VaeEncoder(WorkFiles().vae, text.device)
@@ -111,7 +112,7 @@ def _sampled(
     strength: float,
     until: float,
 ) -> list[Tensor]:  # [T, H, W, 3] float32 0...1 each
-    """Sample ego videos of one room at least, and of more until the time is over."""
+    """Sample the ego videos of test rooms until the time is over, but of one room at least."""
     model = make_trainable(config, text.device)
     model.model.to(text.device).eval()
     if not strength:
@@ -137,8 +138,8 @@ def _sampled(
 
 
 def _pictures(file: Path) -> dict[str, Tensor]:
-    """Load true ego video and prior [T, H, W, 3] float 0...1, and the classes of the prior's
-    pixels."""
+    """Load the true ego video and the prior [T, H, W, 3] float 0...1 of a test room, and the
+    classes of the prior's pixels."""
     tensors = load_file(file)
     return {
         "truth": tensors["pictures/ego"].float() / 255,
@@ -156,7 +157,8 @@ def outlines(
     video: Tensor,  # [T, H, W, 3] 0...1
     truth: Tensor,  # [T, H, W, 3]
 ) -> float:
-    """Project the gradient of the grey picture on the truth's, as a share of the truth's."""
+    """Compute the share of the true video's outlines in a video, by projecting its grey gradients
+    on the true ones."""
     ours, true = (
         torch.stack([grey.diff(dim=1)[:, :, :-1], grey.diff(dim=2)[:, :-1]])
         for grey in (frames.double().mean(-1) for frames in (video, truth))
@@ -170,7 +172,8 @@ def _mean(figures: list[dict[str, float | None]], column: str) -> float:
 
 
 def _write_sheet(file: Path, videos: Mapping[str, list[Tensor]]) -> None:
-    """Write the middle frame of some rooms as prior, each model, truth."""
+    """Write a contact sheet with the middle frame of some rooms: prior, each model, and the true
+    ego video."""
     names = tuple(videos)
     rows = [
         SheetRow(

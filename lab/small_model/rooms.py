@@ -1,5 +1,5 @@
-"""Rooms: drawn and encoded by processes of their own, one file each, and held on the device that
-trains."""
+"""Draw and encode rooms in separate processes, one file each, and hold them on the training device.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def draw_rooms(
     device: str | None,  # None: a GPU if there is one
     enough: Event,
 ) -> None:
-    """Draw every ``workers``-th room: one to train on, those held out, then the others to train on."""
+    """Draw every ``workers``-th room in the order of need: one for training, the held-out rooms,
+    then the other training rooms."""
     torch.set_num_threads(1)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     maker, training = LatentMaker(WorkFiles().vae, device), SMALL if small else DemoTraining()
@@ -59,7 +60,8 @@ def write_room(
     maker: LatentMaker,
     device: str = "cpu",
 ) -> Path:
-    """Draw a room's clips into a file, as they are trained on, and pictures of a test room."""
+    """Draw the clips of one room, encode them for training into a file, and save the pictures of a
+    test room."""
     clip, _ = draw_clip(seed, training.clips, classes=split == "test", device=device)
     tensors = {
         f"{number}/{name}": tensor.contiguous()
@@ -77,14 +79,14 @@ def write_room(
 
 @frozen
 class StoredClip:
-    """A clip on the device that trains."""
+    """Encoded clip on the training device."""
 
     latents: dict[str, Tensor]  # [16, t, h, w] bfloat16
     geometry: GgaGeometry
 
 
 class Rooms:
-    """Hold the rooms of one split on a device, and take in more as they are drawn."""
+    """Rooms of one split on the training device, extended while more are drawn."""
 
     def __init__(
         self, folder: Path, split: Split, training: DemoTraining, device: torch.device
@@ -103,7 +105,7 @@ class Rooms:
         self.files: list[Path] = []
 
     def read_new_files(self) -> int:
-        """Read the rooms that have come since, and count all of them."""
+        """Read the files of newly drawn rooms, and count all rooms."""
         for file in sorted(set(self.folder.glob(f"{self.split}-*.safetensors")) - {*self.files}):
             try:
                 tensors = load_file(file, device=str(self.device))
@@ -128,7 +130,7 @@ class Rooms:
         chosen: list[int],
         text: Tensor,  # [tokens, text_dim]
     ) -> TrainSample:
-        """Stack clips to a batch."""
+        """Stack clips to a batch of training samples."""
         clips = [self.clips[i] for i in chosen]
         exo, ego, condition_latents = (
             torch.stack([clip.latents[name] for clip in clips])

@@ -1,4 +1,4 @@
-"""Both stages, their rooms and their figures, in a given number of minutes."""
+"""Train both stages of the small model within a given number of minutes, and measure the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def train_small_model(
     started: float | None = None,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Draw, train and measure, and collect what ``figures.json`` holds.
+    """Draw the rooms, train both stages and measure the result. Returns the content of
+    ``figures.json``.
 
     The processes are ended before the figures.
 
@@ -149,7 +150,7 @@ def train_small_model(
 
 
 def _plan(training: DemoTraining, started: float, ready: float, left: float, minutes: float) -> str:
-    """Describe when each stage ends, in seconds from the start."""
+    """Compute when each stage ends, in seconds from the start."""
     start_seconds, share = ready - started, 60 * minutes * training.ready_until
     until = {
         "first rooms": training.first_rooms_until,
@@ -169,7 +170,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _table(record: Mapping[str, Any]) -> str:
-    """Format the record as Markdown."""
+    """Format the training record as Markdown."""
     lines = [
         f"{record['device']}, {record['minutes']:g} minutes, rooms: {record['rooms drawn']}",
         "",

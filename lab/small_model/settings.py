@@ -1,4 +1,4 @@
-"""Sizes, seeds and shares of the small model's training, in one place."""
+"""Define the sizes, seeds and time shares of the small model's training."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -16,7 +16,8 @@ MAX_ROOMS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 
 
 @frozen
 class ClipSettings:
-    """Calm, plainly coloured rooms: a linear code of the VAE's size keeps most of them."""
+    """Settings of the training clips, which show calm rooms in plain colours, because the small VAE
+    reproduces them well."""
 
     size: int = 256  # px, ego, square; exo is as high
     exo_width: int = 448  # px
@@ -33,8 +34,8 @@ class ClipSettings:
 
 @frozen
 class Stage:
-    """One of the two trainings: a short warm-up, then a cosine of the learning rate over its
-    time."""
+    """Settings of one training stage: a short warm-up, then a cosine learning rate over its time.
+    """
 
     until: float  # share of the time at which it ends, counted from when all is imported
     learning_rate: float
@@ -44,7 +45,8 @@ class Stage:
 
 @frozen
 class DemoTraining:
-    """Both stages, from the weights that ship, each with a share of the time that no other eats."""
+    """Settings of both training stages, which start from the shipped weights and each have a share
+    of the time."""
 
     clips: ClipSettings = ClipSettings()
     rooms: int = MAX_ROOMS["train"]  # at most; drawing ends with its share of the time

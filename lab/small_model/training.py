@@ -1,4 +1,4 @@
-"""Training by the clock: a stage takes the time that it is given, and saves as it goes."""
+"""Train a stage of the small model for a given time, with intermediate saves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RESOLUTION = 10_000
 
 @frozen
 class StageRun:
-    """One stage: its weights, and the clips that it sees."""
+    """Training stage: its model, its files and its clips."""
 
     config: TrainConfig
     stage: Stage
@@ -65,7 +65,8 @@ def train_stage(
     # Called with the steps so far after each save.
     saved: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Train until the stage's end, one step at least, write its file and collect its figures.
+    """Train at least one step and until the stage's end, write the weights, and return the stage's
+    figures.
 
     Raises:
         EgoXInputError: a loss that isn't a number, no rooms in time, or ever.
@@ -170,7 +171,7 @@ def train_stage(
 
 
 def _check(losses: Tensor, step: int) -> None:
-    """Refuse to save what isn't a number."""
+    """Raise an error if a loss isn't finite, before its weights are saved."""
     if not torch.isfinite(losses):
         raise EgoXInputError(
             "loss", got=f"{losses} at step {step}", expected="a number", fix="lower the rate"
@@ -201,7 +202,7 @@ def _losses(
     text: Tensor,
     batch: int,
 ) -> Mapping[str, float]:
-    """Compute the loss of held-out clips by noise level, each with the same noise every time."""
+    """Compute the loss of held-out clips by noise level, with the same noise on every call."""
     numbers = list(range(len(rooms.clips)))
     means = {}
     for level in LEVELS:

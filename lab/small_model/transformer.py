@@ -1,4 +1,5 @@
-"""Settings of both trainings for the trainer's own parts, and the files that ship."""
+"""Build the settings of both trainings from the trainer's own parts, and write the shipped files.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from .settings import DemoTraining, Stage
 
 
 def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
-    """Configure a training of all weights of ``start`` on the ego view alone: half of the clips as
-    plain image-to-video, half with a prior's holes."""
+    """Configure the training of all weights of the base ``start`` on the ego view alone: half of
+    the clips as plain image-to-video, half to fill holes of a prior."""
     return {
         **_values(training, training.base, "float32"),
         "task": "base_i2v",
@@ -25,7 +26,7 @@ def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
 
 
 def lora_values(base: Path, start: Path, training: DemoTraining) -> dict[str, Any]:
-    """Configure an EgoX LoRA on ``base``, from the LoRA ``start``."""
+    """Configure the training of an EgoX LoRA on ``base``, starting from the LoRA ``start``."""
     return {
         **_values(training, training.lora, "bfloat16"),
         "task": "egox_lora",
@@ -66,7 +67,7 @@ def _values(training: DemoTraining, stage: Stage, base_dtype: str) -> dict[str, 
 
 
 def ship_base(run: Path, target: Path) -> None:
-    """Write the base in float16, in ComfyUI's naming."""
+    """Write the base model in float16 with ComfyUI's names."""
     source = run / "base.safetensors"
     with safe_open(source, "pt") as stream:
         metadata = dict(stream.metadata())
@@ -76,5 +77,5 @@ def ship_base(run: Path, target: Path) -> None:
 
 
 def ship_lora(run: Path, target: Path) -> None:
-    """Write the LoRA in float16, in the naming that stock loaders take too."""
+    """Write the LoRA in float16 with names that the stock loaders accept."""
     export(run / "lora.safetensors", target, "native", dtype=torch.float16)
