@@ -165,7 +165,7 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
 
 
 def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
-    """Number the names of video folders that belong to one method, one folder per seed."""
+    """Add a number to the names of video folders of one method, one folder per seed."""
     names = [name for name, _ in videos]
     return tuple(
         (seed_name(name, 1 + names[:place].count(name)), folder)
