@@ -62,8 +62,7 @@ def usage(cubin: bytes) -> tuple[int, int]:
 
 
 def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
-    """Format a table cell with one kernel's resources, and check that they are within the limits.
-    """
+    """Format a table cell with one kernel's resources, and check that they are within the limits."""
     kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
     sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
     sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
@@ -75,8 +74,7 @@ def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]
 
 
 def main() -> int:
-    """Print the table of kernel resources or save it, and exit with 1 if a kernel needs too much.
-    """
+    """Print the table of kernel resources or save it, and exit with 1 if a kernel needs too much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
     save = parser.parse_args().save

@@ -1,5 +1,4 @@
-"""Define the options of commands as dataclasses, from which command line arguments are generated.
-"""
+"""Define the options of commands as dataclasses, from which command line arguments are generated."""
 
 import argparse
 import math

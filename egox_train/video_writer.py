@@ -1,5 +1,4 @@
-"""Write frames atomically as an mp4 file that every player supports (H.264, 4:2:0, square pixels).
-"""
+"""Write frames atomically as an mp4 file that every player supports (H.264, 4:2:0, square pixels)."""
 
 from collections.abc import Iterable
 from fractions import Fraction

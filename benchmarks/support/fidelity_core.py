@@ -166,8 +166,7 @@ def packing_checks() -> Iterator[Check]:
 
 
 def schedule_checks() -> Iterator[Check]:
-    """Compare the noise schedule of 50 steps with golden numbers, and with the installed diffusers.
-    """
+    """Compare the noise schedule of 50 steps with golden numbers, and with the installed diffusers."""
     tensors = golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = released_schedule(50, shift)

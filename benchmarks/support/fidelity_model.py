@@ -263,8 +263,7 @@ def text_checks(pack: ModuleType) -> Iterator[Check]:
 
 
 def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:
-    """Compute the largest difference of two lists of token ids, infinite if their lengths differ.
-    """
+    """Compute the largest difference of two lists of token ids, infinite if their lengths differ."""
     if len(row) != len(expected):
         return math.inf
     return float(max(abs(token - other) for (token, _), other in zip(row, expected, strict=True)))

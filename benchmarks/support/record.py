@@ -17,8 +17,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine's CPU, cores, memory and GPU, without names that identify one computer.
-    """
+    """Describe this machine's CPU, cores, memory and GPU, without names that identify one computer."""
     facts: dict[str, Any] = {
         "system": platform.system(),
         "processor": _processor(),

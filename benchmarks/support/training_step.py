@@ -1,5 +1,4 @@
-"""Run one optimizer step of the full-size training model, with random weights made on the device.
-"""
+"""Run one optimizer step of the full-size training model, with random weights made on the device."""
 
 import time
 from collections.abc import Callable

@@ -102,8 +102,7 @@ def _point(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``calibrate --check``: print one line per episode, and exit with 1 if a fault was found.
-    """
+    """Run ``calibrate --check``: print one line per episode, and exit with 1 if a fault was found."""
     from ..calibrate.check import check_set
     from ..calibrate.check_row import table
 

@@ -1,5 +1,4 @@
-"""Define the subcommands of ``train_egox.py`` that evaluate ego videos: ``masks`` and ``evaluate``.
-"""
+"""Define the subcommands of ``train_egox.py`` that evaluate ego videos: ``masks`` and ``evaluate``."""
 
 import argparse
 from pathlib import Path
@@ -82,8 +81,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
-    """Run ``masks``, which tracks the objects of all clips, and exit with 1 if a clip has no masks.
-    """
+    """Run ``masks``, which tracks the objects of all clips, and exit with 1 if a clip has no masks."""
     from ..data.set_files import each_once
     from ..metrics.track_masks import track_masks
     from ..parallel import RunSums

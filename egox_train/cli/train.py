@@ -196,8 +196,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _say_info() -> None:
-    """Print log messages of level INFO, such as the memory figures of ``train`` and ``generate``.
-    """
+    """Print log messages of level INFO, such as the memory figures of ``train`` and ``generate``."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("egox_train.train").setLevel(logging.INFO)
 

@@ -227,8 +227,7 @@ def _usable_views(
 
 
 def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) -> range:
-    """Find those of the first ``count`` frames that lie within the task's start and end in seconds.
-    """
+    """Find those of the first ``count`` frames that lie within the task's start and end in seconds."""
     inside = [
         i for i, t in enumerate(info.times_s[:count]) if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6
     ]

@@ -208,8 +208,7 @@ def _kind(error: str) -> str:
 
 
 def _too_dark(record: ClipRecord, least_coverage: float) -> bool:
-    """Check whether a clip's prior covers too little, which can't be judged with substitute depth.
-    """
+    """Check whether a clip's prior covers too little, which can't be judged with substitute depth."""
     has_real_depth = record.depth != STAND_IN_DEPTH
     return has_real_depth and (record.coverage <= 0 or record.coverage < least_coverage)
 

@@ -149,8 +149,7 @@ def _done(
     digests: tuple[str, str],  # of what the clip is made of, and as older versions have it
     progress: Progress,
 ) -> str:
-    """Write a clip as an episode unless it is checked only, and describe the result of its checks.
-    """
+    """Write a clip as an episode unless it is checked only, and describe the result of its checks."""
     info, exo_info = probe_video(source.ego), probe_video(source.folder / EXO)
     size, exo_count = (info.width, info.height), source.frames or exo_info.frame_count
     count, exo_count = (

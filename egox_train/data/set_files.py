@@ -129,8 +129,7 @@ def join_parts(root: Path) -> tuple[Part, list[ClipRecord]]:
 
 
 def _read_part(root: Path, file: Path) -> Part | None:
-    """Read the file of one part, None if the part is unfinished. Files of version 1.1 are accepted.
-    """
+    """Read the file of one part, None if the part is unfinished. Files of version 1.1 are accepted."""
     content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
         if not content.pop("finished", True):

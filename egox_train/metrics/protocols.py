@@ -23,8 +23,7 @@ from .temporal import scaled_threshold_px
 
 @frozen
 class Protocol:
-    """Evaluation protocol: functions that read and pair the videos, and the metrics of the report.
-    """
+    """Evaluation protocol: functions that read and pair the videos, and the metrics of the report."""
 
     columns: tuple[Metric, ...]
     require_packages: tuple[Callable[[], object], ...]  # asked before the first clip

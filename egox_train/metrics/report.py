@@ -333,8 +333,7 @@ def _reference_rows(published: Mapping[str, Any]) -> list[str]:
 def _comparison(
     report: Mapping[str, Any], columns: Sequence[Metric]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the report's sections with paired differences between methods and a table row per clip.
-    """
+    """Yield the report's sections with paired differences between methods and a table row per clip."""
     if paired := report["paired"]:
         how = "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table."
         differing = [

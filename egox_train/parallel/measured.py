@@ -1,5 +1,4 @@
-"""Estimate the cost of a command over many clips from a measurement of one clip, for ``--dry-run``.
-"""
+"""Estimate the cost of a command over many clips from a measurement of one clip, for ``--dry-run``."""
 
 import math
 import tempfile
@@ -19,8 +18,7 @@ MACHINES = (1, 8, 64)
 
 @frozen
 class RunSums:
-    """Number of clips that a command would make, with the time and disk space that they would take.
-    """
+    """Number of clips that a command would make, with the time and disk space that they would take."""
 
     clips: int
     seconds: float  # of one clip on one device, models loaded

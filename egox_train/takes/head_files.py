@@ -1,5 +1,4 @@
-"""Estimate head poses of a take from files of keypoints, and write the trajectory beside the take.
-"""
+"""Estimate head poses of a take from files of keypoints, and write the trajectory beside the take."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -250,8 +249,7 @@ def _payload(
 
 
 def _numbering(name: str, places: Sequence[Any]) -> Numbering:
-    """Build the numbering of a detector's entries from their ``frame_idx``, if every entry has one.
-    """
+    """Build the numbering of a detector's entries from their ``frame_idx``, if every entry has one."""
     are_stated = all(isinstance(place, int) for place in places)
     numbers = torch.tensor(places) if are_stated else None
     return Numbering(what=f"keypoints {name}", count=len(places), numbers=numbers, sparse=True)

@@ -1,5 +1,4 @@
-"""Check whether ego poses are some frames early or late against the detected head in the exo video.
-"""
+"""Check whether ego poses are some frames early or late against the detected head in the exo video."""
 
 import numpy as np
 

@@ -93,8 +93,7 @@ hash. Of batch and accumulation the global batch counts, see :func:`.launch.accu
 
 @frozen
 class TrainState:
-    """State of a training run that is saved in a checkpoint, from which training continues exactly.
-    """
+    """State of a training run that is saved in a checkpoint, from which training continues exactly."""
 
     step: int  # optimizer steps done
     weights: Mapping[str, Tensor]  # what is trained, by name, float32

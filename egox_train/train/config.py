@@ -416,8 +416,7 @@ def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number_or(value: Any) -> Any:
-    """Convert text to a number if possible, because YAML 1.1 reads 1e-4 (without a point) as text.
-    """
+    """Convert text to a number if possible, because YAML 1.1 reads 1e-4 (without a point) as text."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -44,8 +44,7 @@ def write_results(
     trainable: TrainableModel,
     step: int,
 ) -> Path:
-    """Write the trained LoRA in the released naming, or the trained base, beside the checkpoints.
-    """
+    """Write the trained LoRA in the released naming, or the trained base, beside the checkpoints."""
     output = Path(config.output)
     if config.trains_lora:
         metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
@@ -142,8 +141,7 @@ def _write_fused(
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a LoRA's tensors with scale 1, and metadata whose rank and alpha match them, for export.
-    """
+    """Read a LoRA's tensors with scale 1, and metadata whose rank and alpha match them, for export."""
     if source.is_file():
         tensors, metadata = read_lora(source)
         rank = max(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))

@@ -19,8 +19,7 @@ from .samples import TrainSample
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
-    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as flow schedulers do (quirks 30).
-    """
+    """Shift noise levels to s' = shift s / (1 + (shift - 1) s), as flow schedulers do (quirks 30)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 

@@ -253,8 +253,7 @@ def predict_main(
     # The base's file has the type in which it is kept, so that its pages are the system's to drop.
     mapped: bool = True,
 ) -> MainMemory | None:
-    """Predict the main memory that one training process uses, None if :func:`predict` returns None.
-    """
+    """Predict the main memory that one training process uses, None if :func:`predict` returns None."""
     memory, step = config.memory, predict(config, model, grid)
     if step is None:
         return None
@@ -285,8 +284,7 @@ class Machine:
 
 
 def this_machine(device: torch.device) -> Machine:
-    """Read the GPU's total memory from the driver, and the available main memory from the system.
-    """
+    """Read the GPU's total memory from the driver, and the available main memory from the system."""
     card = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
     return Machine(card_bytes=card, main_bytes=psutil.virtual_memory().available)
 

@@ -42,8 +42,7 @@ LATENTS = (
 
 @frozen
 class TrainSample:
-    """Training sample of one clip, or of a batch of clips of one size, with all inputs of the loss.
-    """
+    """Training sample of one clip, or of a batch of clips of one size, with all inputs of the loss."""
 
     clips: tuple[str, ...]  # B names, for messages
     exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)

@@ -74,8 +74,7 @@ class StepLog:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
     def has(self, step: int, key: str) -> bool:
-        """Check whether a named value was logged at that step, by this run or the one it continues.
-        """
+        """Check whether a named value was logged at that step, by this run or the one it continues."""
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:

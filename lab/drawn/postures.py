@@ -43,8 +43,7 @@ def draw_posture(rng: np.random.Generator, kind: str, ceiling_m: float) -> Postu
 
 
 def _lying(rng: np.random.Generator, _ceiling_m: float) -> Posture:
-    """Draw a person lying on the back or a side, on a mat or a bed, with the head in any direction.
-    """
+    """Draw a person lying on the back or a side, on a mat or a bed, with the head in any direction."""
     top, yaw, side = rng.uniform(0.06, 0.6), rng.uniform(-np.pi, np.pi), rng.uniform(-100, 100)
     turn = Rotation.from_euler("ZXZ", [np.degrees(yaw), 90, side], degrees=True).as_matrix()
     hips = turn @ np.array([0.0, 0.0, 0.05]) + np.array([0.0, 0.3, top + THICK_M])

@@ -54,8 +54,7 @@ def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
 
 
 def _spots(solid: Solid) -> Tensor:
-    """Place a grid of 5 x 5 x 5 points [125, 3] over a solid's bounding box, in the solid's frame.
-    """
+    """Place a grid of 5 x 5 x 5 points [125, 3] over a solid's bounding box, in the solid's frame."""
     a, b, _ = solid.size
     half = torch.tensor(
         solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b)

@@ -67,8 +67,7 @@ class SyntheticTake:
         )
 
     def trajectory(self) -> CameraTrajectory:
-        """Build the exact trajectory of both cameras, with the lens that rendered the ego picture.
-        """
+        """Build the exact trajectory of both cameras, with the lens that rendered the ego picture."""
         return CameraTrajectory(ego=self.ego, exo=self.exo)
 
 

@@ -47,8 +47,7 @@ class LatentMaker:
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
-        """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the device.
-        """
+        """Encode videos [T, H, W, 3] uint8 to model-space latents [B, 16, t, h, w] on the device."""
         batches = []
         at_once = ENCODED_AT_ONCE.get(self.device.type, 2)
         for first in range(0, len(videos), at_once):

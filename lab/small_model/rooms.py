@@ -1,5 +1,4 @@
-"""Draw and encode rooms in separate processes, one file each, and hold them on the training device.
-"""
+"""Draw and encode rooms in separate processes, one file each, and hold them on the training device."""
 
 from __future__ import annotations
 

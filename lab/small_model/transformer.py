@@ -1,5 +1,4 @@
-"""Build the settings of both trainings from the trainer's own parts, and write the shipped files.
-"""
+"""Build the settings of both trainings from the trainer's own parts, and write the shipped files."""
 
 from pathlib import Path
 from typing import Any
