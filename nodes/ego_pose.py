@@ -15,7 +15,6 @@ from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
-from ..egox_core.takes import check_same_take
 from ..egox_core.trajectory import check_made_on, keyframe_track
 from ..egox_core.types import CameraTrajectory, is_a
 from ..egox_core.video import video_mark
@@ -323,12 +322,10 @@ def trajectory_file(file: str, frames: Frames) -> Path:
     """Find the file that the widget stands for.
 
     Raises:
-        EgoXInputError: not there, outside the host's folders, or of another take than the frames.
+        EgoXInputError: not there, or outside the host's folders.
     """
     if file != BESIDE:
-        path = resolve(file, "trajectory file")
-        check_same_take("poses", path, frames.source)
-        return path
+        return resolve(file, "trajectory file")
     path = beside_video(frames, META)
     if path is None:
         raise no_poses_beside()

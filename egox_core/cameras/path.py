@@ -58,9 +58,10 @@ class CameraPath:
                 fix="make one of K by CameraModel.from_intrinsics",
             )
         w2c = torch.as_tensor(self.w2c).double()
-        if w2c.ndim not in (2, 3) or w2c.shape[-2:] != (3, 4) or not len(w2c):
-            validate_w2c(w2c, "poses of a camera path")  # names the shape
         w2c = w2c[None] if w2c.ndim == 2 else w2c
+        if w2c.ndim != 3 or w2c.shape[1:] != (3, 4) or not len(w2c):
+            # names the shape, or drops the last row
+            w2c = validate_w2c(w2c, "poses of a camera path")
         object.__setattr__(self, "w2c", w2c)
         object.__setattr__(self, "frames", self.frames.or_those(Frames.of_count(len(w2c))))
 

@@ -14,7 +14,7 @@ from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..frames import UNSAID, FileFrames, Frames, states_moments
 from ..safe_files import given, read_json, write_json
-from ..takes import MAX_META_BYTES, meta_trajectory, parse_meta
+from ..takes import MAX_META_BYTES, check_same_take, meta_trajectory, parse_meta
 from ..trajectory import (
     PoseTrack,
     check_made_on,
@@ -72,8 +72,10 @@ def read_trajectory(
         content: what a JSON file holds, where it was read already.
 
     Raises:
-        EgoXInputError: unknown form or lens, frames that can't be told, bad matrices, shorter than the frames in use.
+        EgoXInputError: another take's file, unknown form or lens, frames that can't be told, bad
+            matrices, shorter than the frames in use.
     """
+    check_same_take("poses", path, frames.source)
     if path.suffix.lower() != ".json":
         file = CameraFile.read(path, "trajectory file")
     else:

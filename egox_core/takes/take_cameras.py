@@ -14,7 +14,6 @@ from ..sizes import centre_crop_left, same_aspect
 from ..types import (
     CameraTrajectory,
     ExoLens,
-    FrameSelection,
     TakeMeta,
     TakeNotes,
     is_a,
@@ -249,7 +248,7 @@ def take_exo(
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
     """
     lens = meta.exo_camera
-    if lens is not None and is_a(frames, FrameSelection):
+    if lens is not None:
         lens = exo_lens(meta, frames, lens.stored_size)
     return frames.shown(replace(exo_poses(meta, frames, file_frames), lens=lens))
 

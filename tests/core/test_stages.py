@@ -168,6 +168,7 @@ def test_a_path_of_keyframes_and_a_path_go_in():
             "fps of stages.load_clip: got a value that it has no use",
         ),
         (lambda: align(a_depth(), video_depth=DEPTH), "video_depth of stages.align"),
+        (lambda: align(DEPTH, camera=K, exo_w2c=STILL[:2]), "exo_w2c: got 2 frames"),
         (lambda: align(DEPTH, sockets={"depth_image": VIDEO}), "depth of stages.align"),
         (lambda: path(STILL, entry="a"), "entry of stages.path"),
         (lambda: path(path(STILL)[0], every_nth=2), "every_nth of stages.path"),

@@ -33,6 +33,10 @@ def test_good_poses_pass():
         (poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(5, 1, 4)), dim=1
     )
     assert torch.equal(validate_w2c(square, "poses"), poses)
+    for given, expected in ((square, poses), (square[0], poses[:1]), (poses[0], poses[:1])):
+        assert torch.equal(CameraPath(lens=None, w2c=given, world="unknown").w2c, expected)
+    with refuses(r"poses of a camera path: got shape \(1, 5, 3, 4\)"):
+        CameraPath(lens=None, w2c=poses[None], world="unknown")
     rounded = (poses * 2000).round() / 2000  # released files carry few digits: within 1e-3
     assert validate_w2c(rounded, "poses").shape == (5, 3, 4)
 

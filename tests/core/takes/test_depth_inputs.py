@@ -11,6 +11,7 @@ from egox_core.cameras.path import CameraPath
 from egox_core.depth.adapters import DEPTH_ADAPTERS, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.frames import UNSAID
+from egox_core.stages import path
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection
 from tests.core.takes.test_depth_files import meta_of
@@ -22,8 +23,8 @@ FOCAL = 40.0
 K = ((FOCAL, 0, W / 2), (0, FOCAL, H / 2), (0, 0, 1))
 
 
-def selection(path: Path | None = None) -> FrameSelection:
-    return frames_in_use(range(T), (W, H), source=path)
+def selection(video: Path | None = None) -> FrameSelection:
+    return frames_in_use(range(T), (W, H), source=video)
 
 
 def moge(focal: float = 30.0, size: tuple[int, int] = (W, H)) -> dict:
@@ -75,18 +76,20 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size():
         take_depth(None, moving, UNSAID, {"moge_geometry": moge()})
 
 
-def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file, tmp_path):
+def test_a_file_of_another_take_is_refused_but_not_one_beside_the_video(file, tmp_path):
     (tmp_path / "meta.json").write_text("{}", "utf-8")
     (tmp_path / "exo.mp4").write_bytes(b"the take's own video")
     (tmp_path / "mine").mkdir()
     for folder in (tmp_path, tmp_path / "mine"):
         (folder / "mine.ts").write_bytes(b"another video")
     with refuses("the video in use is mine.ts") as caught:
-        take_depth(file, meta_of(K), selection(path=tmp_path / "mine" / "mine.ts"))
+        take_depth(file, meta_of(K), selection(video=tmp_path / "mine" / "mine.ts"))
     assert ADVICE in str(caught.value)
-    take_depth(file, meta_of(K), selection(path=tmp_path / "mine.ts"))
+    with refuses("the poses of .*, while the video in use is mine.ts"):
+        path(tmp_path / "meta.json", frames=selection(video=tmp_path / "mine" / "mine.ts"))
+    take_depth(file, meta_of(K), selection(video=tmp_path / "mine.ts"))
     (tmp_path / "mine" / "mine.ts").write_bytes(b"the take's own video")  # a copy
-    take_depth(file, meta_of(K), selection(path=tmp_path / "mine" / "mine.ts"))
+    take_depth(file, meta_of(K), selection(video=tmp_path / "mine" / "mine.ts"))
 
 
 def test_depth_of_another_frame_rate_is_refused(file):
