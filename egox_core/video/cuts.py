@@ -95,16 +95,22 @@ def refuse_cuts(
         after = count - place
     else:  # what is behind the frames in use was not looked at
         after = int((selection.end - first - 1 - indices[place]) / step) + 1
-    more = f" and at {len(cuts) - 1} more frames" if len(cuts) > 1 else ""
+    more = f" and {len(cuts) - 1} more" if len(cuts) > 1 else ""
     raise EgoXInputError(
         f"video {name}",
         expected="one shot of one camera",
         got=f"a cut at frame {indices[place]} ({float(selection.times_s[place]):.2f} s){more}",
-        fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) "
+        fix=f"use the part before it (start at frame {indices[0]}, {_frames_text(place)}) "
         f"or the part after it (start at frame {indices[place]}, "
-        f"{longest_clip(min(after, count))} frames), or set one_shot where a lamp, a shadow or a person "
+        f"{_frames_text(min(after, count))}), or set one_shot where a lamp, a shadow or a person "
         "made the change",
     )
+
+
+def _frames_text(available: int) -> str:
+    """Name the length of the longest clip in so many frames."""
+    length = longest_clip(available)
+    return "1 frame" if length == 1 else f"{length} frames"
 
 
 def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
