@@ -156,7 +156,7 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked):
     assert "Load scene" in editor.at("empty").inner_text() and not hands.evaluate(CUT_OFF)
     assert not editor.at("hint").is_visible(), "one thing to do"
     assert "appears here" not in hands.get_by_test_id("egox-editor").inner_text()
-    assert "file" in editor.at("banner").inner_text()
+    editor.at("banner").filter(has_text="‘Load scene’ shows it").wait_for()
     ground = editor.ask("view.scene.background.getHex()")
     hands.evaluate(THEME, "light")
     hands.wait_for_function(
@@ -176,6 +176,27 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked):
     assert json.loads(editor.keyframes())["keyframes"][0]["position"][0] == 0.5
     assert editor.page.widget(NODE, "source") == "keyframes"
     editor.close()
+
+
+_BANNERS = """() => { window.banners = [];
+  const note = () => window.banners.push(document.querySelector('[data-testid=egox-banner]')?.innerText ?? '');
+  new MutationObserver(note).observe(document.body, { childList: true, subtree: true, attributes: true }); }"""
+
+
+def test_a_scene_that_loads_by_itself_is_not_asked_for(
+    open_page, unpacked, browser_server, repo_root
+):
+    folder = browser_server.base.root / "input" / "pathless"
+    folder.mkdir(exist_ok=True)
+    for name in ("exo.mp4", "depth.npz"):
+        shutil.copy(repo_root / "sample" / "synthetic_room" / name, folder)
+    editor = start(open_page, unpacked)
+    editor.page.set_widget("EgoXLoadExoVideo", "file", "pathless/exo.mp4")
+    editor.hands.evaluate(_BANNERS)
+    editor.open(load=False).wait_for_scene()
+    banners = editor.hands.evaluate("() => window.banners")
+    assert not [text for text in banners if "Load scene" in text]
+    assert any("click on the head" in text for text in banners)
 
 
 def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):

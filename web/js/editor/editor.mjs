@@ -60,6 +60,7 @@ export class PoseEditor {
         onPoints: () => this.frameAll(),
         onFetched: () => this.follow("frame"),
         onTrust: (trusted) => this.setTrust(trusted),
+        onRun: () => this.showBanner(),
         isHeadless: () => this.isHeadless,
       },
     );
@@ -249,7 +250,9 @@ export class PoseEditor {
     }
     if (this.fault) lines.push(this.say("badText", { reason: this.fault }));
     if (source !== "keyframes") {
-      lines.push(this.say(this.shown ? "foreign" : "foreignUnseen", { source }));
+      // What is loaded by itself needs no press.
+      if (this.shown || (this.scene.compared && !this.scene.running))
+        lines.push(this.say(this.shown ? "foreign" : "foreignUnseen", { source }));
       if (this.otherPath())
         lines.push(
           button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.files.take(this.otherPath())),

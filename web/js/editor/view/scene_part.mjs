@@ -5,13 +5,14 @@ import { button, make } from "./elements.mjs";
 export class ScenePart {
   // parts: those that show it, { layout, view, side, exo }.
   // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed; onTrust(trusted): whether it is
-  // the scene of the graph as it is now, isHeadless(): nobody has placed a head }
+  // the scene of the graph as it is now, onRun(): its run begins or ends, isHeadless(): nobody has placed a head }
   constructor({ host, server, say, state }, { layout, view, side, exo }, wishes) {
     Object.assign(this, { host, server, say, state, layout, view, side, exo, wishes });
     this.known = null; // what the node told of it
     this.origin = null; // what it was made from, as the run told
     this.trusted = false; // it is made from what the graph holds now
     this.stale = false; // it is not; neither: not known yet
+    this.compared = false; // with the graph, at least once
     this.fileMissing = false; // the graph wants the path from a file that isn't there
     this.camera = null; // the ego camera, as the server answered
     this.gone = false;
@@ -55,6 +56,7 @@ export class ScenePart {
       // a graph that can't be sent can't be compared; a run will say what is wrong with it
     }
     if (this.closed || known !== this.known || origin !== this.origin) return;
+    this.compared = true;
     this.fileMissing = answer?.file_missing ?? false;
     const now = answer?.origin;
     const ownPath = this.host.source() === "keyframes"; // then the file's counts no more
@@ -150,6 +152,7 @@ export class ScenePart {
     layout.tell(say("running"));
     // Without that file there is no run, and so no scene to make a path in.
     if (this.fileMissing) this.host.useKeyframes();
+    this.wishes.onRun();
     // A result from the host's cache would still tell of the graph that it was made in.
     if (this.stale) await this.server.json("renew", { node: this.host.nodeId() }).catch(() => {});
     const failure = await this.host.run((title, percent) =>
@@ -159,6 +162,7 @@ export class ScenePart {
     if (this.closed) return;
     layout.tell(failure ? say("runFailed", { reason: failure }) : "");
     this.showEmpty();
+    this.wishes.onRun();
   }
 
   showEmpty() {
