@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from aiohttp import web
 
+from ...egox_core.file_names import DEPTH
 from ...egox_core.safe_files import whole_number
-from ...egox_core.video import decode_frames, probe_video, resize_picture
+from ...egox_core.video import VideoInfo, decode_frames, probe_video, resize_picture
 from ..host.paths import resolve
 from .requests import reads_file, unkept
 from .scenes import jpeg
@@ -23,8 +24,9 @@ MAX_HIGH = 448
 @reads_file
 async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
     """Describe the video of ``?file=…``: frames, frames a second, width and height (px), ``hdr``
-    (HLG, PQ or empty), ``remarks`` and, where they aren't even, ``times`` (s)."""
-    info = await asyncio.to_thread(lambda: probe_video(resolve(name, "exo video")))
+    (HLG, PQ or empty), ``remarks``, ``depth`` (whether one lies beside it) and, where they aren't
+    even, ``times`` (s)."""
+    info, has_depth = await asyncio.to_thread(probe_with_depth, name)
     return web.json_response(
         {
             "frames": info.frame_count,
@@ -34,8 +36,19 @@ async def exo_clip(request: web.Request, name: str) -> web.StreamResponse:
             "hdr": info.hdr,
             "remarks": info.remarks,
             "times": info.uneven_times,
+            "depth": has_depth,
         }
     )
+
+
+def probe_with_depth(name: str) -> tuple[VideoInfo, bool]:
+    """Probe a named video, and check whether its depth lies beside it.
+
+    Raises:
+        EgoXInputError: no video that can be read.
+    """
+    path = resolve(name, "exo video")
+    return probe_video(path), path.with_name(DEPTH).is_file()
 
 
 @reads_file

@@ -93,10 +93,15 @@ def test_what_was_pressed_for_a_clip_ends_with_it(open_page, shipped, uploads, t
     says(page, "of 2.5 s: 49 frames, 20 per second")
     assert settings(page) == SHIPPED and told(page, LOADER, "or drop a folder")
 
-    use(page, clip(tmp_path / "short.mp4", 25, 3), "this video has only 3")
+    text = use(page, clip(tmp_path / "short.mp4", 25, 11), "Shorter than the 49 frames")
+    assert "9 frames, 25 per second" in text and settings(page)[1] == 9, "a run takes them"
+    assert not trim(page, "shorten").is_visible(), "there is nothing to press"
+    trim(page, "start").fill("5")
+    says(page, "this video has only 6")
     trim(page, "shorten").click()
-    assert "1 frame," in says(page, "25 per second") and settings(page)[1] == 1
-    assert "Request 49" in trim(page, "shorten").inner_text()
+    assert settings(page)[1] == 5
+    trim(page, "start").fill("0")
+    says(page, "5 frames")
     use(page, clip(tmp_path / "next.mp4", 25, 60), "of 2.4 s: 49 frames, 25 per second")
     assert settings(page) == SHIPPED
 

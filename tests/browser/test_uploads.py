@@ -11,10 +11,12 @@ from tests.browser.upload_page import (
     choose,
     drop_from_desktop,
     on_node,
+    toast_of,
     told,
     value,
 )
 
+NOTE_HAS = "([note, words]) => note.textContent.includes(words)"
 WIDGETS = ((LOADER, "file"), (DEPTH, "depth_file"), (DEPTH, "camera_file"), (POSES, "file"))
 
 
@@ -32,10 +34,14 @@ def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo
     page.show(page.node_bounds(LOADER))
     choose(page, LOADER, take / "exo.mp4", take / "ego_ground_truth.mp4")
     assert "video (49 frames), ground truth" in told(page, LOADER, "Set in")
+    assert "upload its depth too" in toast_of(page, "Set in")
+    note = page.page.get_by_test_id("egox-trim-note").first
+    page.page.wait_for_function(NOTE_HAS, arg=[note.element_handle(), "No depth lies beside"])
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
     text = told(page, DEPTH, "Set in")
     assert "depth (49 frames), exo camera, ego poses" in text
+    assert "No depth" not in note.text_content()
     assert "they are used with egox/exo/exo.mp4" in text
     assert value(page, DEPTH, "depth_file") == "egox/depth/depth.npz"
     assert value(page, POSES, "file") == "egox/depth/meta.json"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import urllib.parse
 
 import pytest
@@ -47,6 +48,16 @@ def test_another_page_may_not_ask(client):
 @pytest.mark.parametrize("route", ["exo_clip", "exo_frame"])
 def test_the_trim_bar_reads_videos_inside_only(client, route):
     assert ask(client, "../x.mp4", route).status == 400
+
+
+def test_the_trim_bar_is_told_whether_depth_lies_beside(client, server_base, repo_root):
+    bare = server_base.input / "bare_video"
+    bare.mkdir(exist_ok=True)
+    shutil.copy(repo_root / SAMPLE, bare)
+    told = [
+        json.loads(ask(client, name, "exo_clip").body) for name in (SAMPLE, "bare_video/exo.mp4")
+    ]
+    assert [clip["depth"] for clip in told] == [True, False] and told[1]["frames"] == 49
 
 
 def test_a_saved_clip_stays_in_its_folder(client, server_base):

@@ -152,7 +152,10 @@ function missing(faults, all, forPrior, priorMade) {
     return `\n${name} (${[size ? `${size} GB` : "", where].filter(Boolean).join(", ")})`.replace(" ()", "");
   };
   const say = sayerOf("previews");
-  const totals = (names) => ({ count: names.length, size: names.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0) });
+  const totals = (names) => ({
+    count: names.length,
+    size: names.reduce((sum, name) => sum + sizeOf(name), 0).toFixed(0),
+  });
   const names = (files.length > 1 ? say("inAll", totals(files)) : "") + files.map(lineOf).join("");
   const others = filesOf(all).filter((name) => !files.includes(name));
   return [

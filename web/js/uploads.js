@@ -2,11 +2,11 @@
 // every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { LOADER, onChange } from "./graph_change.mjs";
+import { LOADER, nodesOfKind, onChange } from "./graph_change.mjs";
 import { sayerOf } from "./page_texts.mjs";
 import { LIFE, toast } from "./toasts.mjs";
 import { nameLimit } from "./uploads/limit.mjs";
-import { NODES } from "./uploads/place.mjs";
+import { DEPTH, NODES } from "./uploads/place.mjs";
 import { endTexts, noteTexts } from "./uploads/texts.mjs";
 import { attachUpload } from "./uploads/widget.mjs";
 
@@ -20,6 +20,8 @@ app.registerExtension({
   },
   nodeCreated(node) {
     if (node.constructor.comfyClass === LOADER) onChange(node, ["file"], tellEnded);
+    const showTrims = () => nodesOfKind(app, LOADER).forEach((loader) => loader.egoxTrim?.());
+    if (node.constructor.comfyClass === DEPTH) onChange(node, ["depth_file"], showTrims);
     if (NODES.includes(node.constructor.comfyClass)) attachUpload(app, api, node, sayerOf("uploads"));
   },
 });

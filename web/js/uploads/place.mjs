@@ -10,10 +10,12 @@ import {
   setWidget,
 } from "../graph_change.mjs";
 
+export const DEPTH = "EgoXDepthAlign";
+
 // What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
 const VALUES = {
   [LOADER]: ({ video }) => (video ? { file: video } : {}),
-  EgoXDepthAlign: ({ video, depth, camera }) => ({
+  [DEPTH]: ({ video, depth, camera }) => ({
     ...(depth || video ? { depth_file: depth ?? "" } : {}),
     ...(camera || video ? { camera_file: camera ?? "" } : {}),
   }),
@@ -56,9 +58,19 @@ export function placeUpload(app, taker, answer) {
   return { given, several, out };
 }
 
+const OF_MODEL = /_geometry$|^depth_image$/; // its sockets that depth models fill
+
+// Whether the graph's one Depth Align has neither a file nor a model, so that it needs the depth beside the exo video.
+export function needsDepth(app) {
+  const [node, ...others] = nodesOfKind(app, DEPTH);
+  if (!node || node.mode || others.length) return false;
+  const [holder, name] = holdersOf(app, node, "depth_file")[0];
+  const hasModel = ({ name, link }, place) => OF_MODEL.test(name) && link != null && !node.getInputNode(place)?.mode;
+  return !findWidget(holder, name)?.value && !node.inputs.some(hasModel);
+}
+
 const MUTED = 2;
 const LEFT_OUT = "egox_left_out"; // node property: muted here, not by hand
-const OF_MODEL = /_geometry$/; // sockets of Depth Align that depth models fill
 const MASK = "dynamic_mask"; // its socket of what moves, which Build Scene finds by the depth where there is none
 
 // One's own depth takes the place of depth models, and where weights aren't there, of the mask's model too, and leaves
@@ -74,7 +86,7 @@ function leaveOut(all, { video, depth }) {
   };
   const changed = all.flatMap((node) => {
     const kind = node.constructor.comfyClass;
-    if (kind === "EgoXDepthAlign") {
+    if (kind === DEPTH) {
       const isOut = ({ name }) =>
         OF_MODEL.test(name) || (name === MASK && (!depth || lacksWeights(linkedTo(node, name))));
       return node.inputs.filter(isOut).map(({ name }) => change(linkedTo(node, name)));

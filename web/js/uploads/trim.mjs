@@ -2,6 +2,7 @@
 import { button, make } from "../editor/view/elements.mjs";
 import { findWidget, onChange, setWidget } from "../graph_change.mjs";
 import { chunksOf } from "./chunks.mjs";
+import { needsDepth } from "./place.mjs";
 import { countFor, frameAt, framesSaid, mostFrames, secondsOf, timeOf } from "./seconds.mjs";
 
 const FAST = 48; // frames a second, from which on half of them are offered
@@ -54,6 +55,7 @@ export function trimBar(app, api, node, say) {
   element.append(picture, labelled("start", from), start, labelled("length", lasts), length, fit, half, shorten, note);
   const address = (route, more) => `/egox/${route}?${new URLSearchParams({ file, ...more })}`;
   let [clip, file] = [null, null];
+  let isChosen = false; // by a hand or an upload, not by a workflow that is loaded
   const tooFast = () => value("target_fps") > clip.fps * 1.001;
   const rate = () => (tooFast() ? 0 : value("target_fps"));
   const most = () => mostFrames(clip, value("start_frame"), rate());
@@ -74,6 +76,11 @@ export function trimBar(app, api, node, say) {
     if (value("start_frame") >= clip.frames) return press("start_frame", 0);
     const [first, count, padded] = [value("start_frame"), value("frame_count"), value("resize") === "pad"];
     const short = count > most();
+    if (short && isChosen) {
+      isChosen = false;
+      return press("frame_count", longest());
+    }
+    isChosen = false;
     Object.assign(start, { max: clip.frames - 1, value: first });
     Object.assign(length, { max: Math.max(count, longest()), value: count });
     const [begin, long] = [timeOf(clip, first), secondsOf(clip, first, count, rate())];
@@ -84,7 +91,8 @@ export function trimBar(app, api, node, say) {
     const picked = value("target_fps") > 0;
     toggle(half, picked || clip.fps >= FAST, picked ? 0 : clip.fps / 2, picked ? "every" : "half");
     const [was, is] = presses().frame_count ?? [];
-    const back = !short && is === count && was !== is;
+    const shortened = !short && is === count && was > is;
+    const back = shortened && was <= most();
     toggle(shorten, short || back, back ? was : longest(), back ? "lengthen" : "shorten", { count: was });
     picture.style.aspectRatio = `${value("width")} / ${value("height")}`;
     picture.style.objectFit = padded ? "contain" : "cover";
@@ -96,6 +104,8 @@ export function trimBar(app, api, node, say) {
     const chunks = chunksOf(app.rootGraph, count);
     note.textContent = [
       said,
+      shortened && !back && say("shortened", { count: was }),
+      !clip.depth && needsDepth(app) && say("noDepth"),
       tooFast() && say("tooFast", { wanted: value("target_fps"), fps }),
       clip.times && say("uneven"),
       chunks && say("chunks", { chunks }),
@@ -106,6 +116,8 @@ export function trimBar(app, api, node, say) {
       .filter((text) => text?.length)
       .join(" ");
   };
+  node.egoxTrim = show;
+  onChange(node, ["file"], () => (isChosen = true));
   onChange(node, ["file", "start_frame", "frame_count", "target_fps", "resize", "width", "height"], show);
   new IntersectionObserver(show).observe(element); // a workflow that is loaded sets its values without callbacks
   return element;

@@ -7,7 +7,7 @@ import { postForm } from "../post_form.mjs";
 import { toast } from "../toasts.mjs";
 import { entriesOf, filesIn } from "./folders.mjs";
 import { UPLOAD, megabytes, sizeOf, takenBy, tooLarge } from "./limit.mjs";
-import { otherTakesVideo, placeUpload } from "./place.mjs";
+import { needsDepth, otherTakesVideo, placeUpload } from "./place.mjs";
 import { framesSaid } from "./seconds.mjs";
 import { trimBar } from "./trim.mjs";
 import { carriesWorkflow, keptDrop, loneFile } from "./workflows.mjs";
@@ -29,11 +29,11 @@ export function attachUpload(app, api, node, say) {
   addRow(node, "egox_upload", "egoxUpload", say("nodeLabel"), open, question, note, ...trim);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
 
-  const tell = (text, severity) => {
+  const tell = (text, severity, more) => {
     showQuestion();
     note.textContent = note.title = text;
     note.classList.toggle("egox-ed-node-fault", severity === "error");
-    if (severity) toast(app, severity, text);
+    if (severity) toast(app, severity, [text, more].filter(Boolean).join(" "));
   };
   // In place of the upload's button; none: that again.
   const showQuestion = (...answers) => {
@@ -77,7 +77,8 @@ export function attachUpload(app, api, node, say) {
       const asked = answer.turning && say("turns", { name: lastOf(answer.turning) });
       const kept = !answer.video && (answer.depth || answer.camera) && before && say("videoKept", { video: before });
       const said = [asked, outcome(answer, placed, say), kept, differ && say("otherName", differ)];
-      tell(said.filter(Boolean).join(" "), differ || asked || kept ? "warn" : "success");
+      const bare = answer.video && !answer.depth && needsDepth(app) && say("noDepth"); // below the video, too
+      tell(said.filter(Boolean).join(" "), differ || asked || kept || bare ? "warn" : "success", bare);
       if (asked) askOf(answer);
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
@@ -157,7 +158,7 @@ function partsOf({ video, depth, camera, poses, truth, hands, frames, depth_fram
 function outcome(answer, { given, several, out }, say) {
   const { folder, name, unused } = answer;
   const sentences = [
-    answer.reused ? say("reused", { folder }) : folder === name ? "" : say("renamed", { folder, name }),
+    answer.reused || folder === name ? "" : say("renamed", { folder, name }),
     given.length ? say("given", { nodes: given.join(", ") }) : "",
     several.length ? say("several") : "",
     out.length ? say("leftOut", { nodes: out.join(", ") }) : "",
