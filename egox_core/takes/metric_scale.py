@@ -115,9 +115,9 @@ def with_takes_scale(
     """
     needs_no_wearer = source == "as is" or not isinstance(source, str)
     if needs_no_wearer or meta is None or meta.ego is None:
-        return with_scale(depth, source, None, progress=progress)
+        return with_scale(depth, source, None)
     if _made_on_depth(meta.pose_source, source):
-        return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
+        return with_scale(depth, source, None, pose_source=meta.pose_source)
     in_use = frames.or_those(depth.frames)
     path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), in_use)
     return with_scale(

@@ -237,6 +237,7 @@ def test_files_go_by_names_and_times(tmp_path):
         (tmp_path / "tum.txt", known),
     ):
         exo, note = CameraFile.read(path).of(depth)
+        assert exo.frames == depth.frames
         assert torch.allclose(exo.w2c[at], W2C[at]) and ("3 of 12 frames" in note) == (len(at) < N)
         if path.name != "tum.txt":
             ego, notes = read_trajectory(path, EGO, frames, lens=False)
@@ -259,6 +260,7 @@ def test_pictures_of_every_second_frame_may_be_the_first_half():
 
 def test_names_tell_their_numbers():
     assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
+    assert torch.equal(numbers_of([None, None], "a"), torch.arange(2).double())
     assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
     names = [f"IMG_20240101_12000{n // 2}_{n:03d}.jpg" for n in (8, 9, 10)]
     assert numbers_of(names, "a").tolist() == [8, 9, 10]

@@ -6,6 +6,7 @@ import zipfile
 from dataclasses import replace
 from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
 
@@ -177,6 +178,9 @@ def test_every_form_comes_back_as_the_same_path(form, world):
             and len(meta["ego_extrinsics"]) == 48
             and "camera_extrinsics" in meta
         )
+        name, content = export_path(form, {"keyframes": []}, EGO, CLIP.of(slice(1)), scene)
+        poses = np.array(json.loads(content)["ego_extrinsics"])
+        assert poses.shape == (9, 3, 4) and np.ptp(poses, 0).max() == 0
 
 
 def test_imports_are_refused_with_a_reason():

@@ -232,7 +232,7 @@ def test_what_makes_no_episode_is_refused(wordless):
 
 def test_a_true_video_tells_of_a_camera_that_is_wrong():
     """The camera is off by a turn of the head or of the exo camera, about which the scene turns, or
-    by ten centimetres. A generated video tells nothing."""
+    by ten centimetres. A generated video tells nothing but a head outside the room."""
     take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
     depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
     points, _ = scene(take.exo_rgb, depth)
@@ -258,6 +258,9 @@ def test_a_true_video_tells_of_a_camera_that_is_wrong():
     foreign, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
     generated = camera_fit(foreign, path, ego, generated=True)
     assert generated.fits == -1 and "the depth doesn't fit" in generated.text()
+    shifted[:, 1, 3] += 100
+    outside = camera_fit(points, with_ego(path, w2c=shifted), ego, generated=True)
+    assert outside.fits == 0 and "the ego camera hardly can be" in outside.text()
 
 
 def test_a_late_ego_video_is_named_as_that():
