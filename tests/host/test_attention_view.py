@@ -9,7 +9,7 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
-from .test_model_exo_cache import alone
+from .test_model_exo_cache import mark_exo_alone
 from .test_model_windows import long_rig, windowed
 
 STEPS, BLOCK = 3, 1
@@ -208,7 +208,7 @@ def test_where_exos_keys_are_kept_both_halves_are_seen(rig):
     model, attention = capture(rig, rig.patch(), step=0)
     rig.ksample(model, steps=STEPS)
     first = attention.record
-    for caching_model in (rig.patch(recompute_exo=0), rig.patch(alone(rig.model))):
+    for caching_model in (rig.patch(recompute_exo=0), rig.patch(mark_exo_alone(rig.model))):
         plain, halves = rig.ksample(caching_model, steps=STEPS), []
         for step in (0, 1):
             model, attention = capture(rig, caching_model, step)

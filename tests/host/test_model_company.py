@@ -9,7 +9,11 @@ import torch._dynamo
 from torch._dynamo.utils import counters
 
 from tests.host.asking import Page
-from tests.host.test_model_exo_cache import cache_of, counts_of, kept_equals_full
+from tests.host.test_model_exo_cache import (
+    check_reused_equals_full,
+    count_full_and_reused,
+    exo_cache_of,
+)
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
@@ -154,7 +158,7 @@ def test_compiled_blocks_have_four_forms_and_none_anew(rig, monkeypatch, repo_ro
             for each in (model, compiled(model, "eager"))
         )
         assert (one - eager).abs().max() <= 1e-5 * eager.abs().max()
-        assert counts_of(model) == (3, 3)
+        assert count_full_and_reused(model) == (3, 3)
 
     run()
     first = len(get_compilation_metrics())
@@ -208,7 +212,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(
         # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
         assert (got - expected).abs().max() < 1e-3 * expected.abs().max(), name
     if "kept" in runs:
-        assert counts_of(models["kept"]) == (2, 2)
+        assert count_full_and_reused(models["kept"]) == (2, 2)
     assert counters["stats"]["calls_captured"] > 25 * len(runs), (
         "the transformer itself was compiled"
     )
@@ -428,9 +432,9 @@ def test_a_strangers_patch(rig, stranger, patch_first, is_pinned_host):
     assert not torch.equal(guided, rig.ksample(rig.patch()))
 
     model = patched(recompute_exo=2)
-    cache = cache_of(model)
+    cache = exo_cache_of(model)
     may_keep = COMPANY[stranger][0 if patch_first else 1]
-    kept_equals_full(rig, model, 1e-5)
+    check_reused_equals_full(rig, model, 1e-5)
     assert (cache.kept > 0, bool(cache.in_the_way)) == (may_keep, not may_keep)
 
 
@@ -533,7 +537,7 @@ def guided_by_two(rig, positive, negative) -> torch.Tensor:
 def test_a_guider_of_two_models_takes_the_canvas_of_the_positives(rig, caplog):
     plain, patched = rig.model.clone(), rig.patch(recompute_exo=0)
     both = guided_by_two(rig, patched, patched)
-    assert counts_of(patched) == (2, 4)
+    assert count_full_and_reused(patched) == (2, 4)
     assert torch.equal(guided_by_two(rig, patched, plain), both)
     assert not caplog.records
     other = rig.patch(lambda_g=0.0)
