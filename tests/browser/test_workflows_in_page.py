@@ -4,7 +4,7 @@ headless runs use. Its form, its translation and its layout are checked, too."""
 import re
 
 from tests.flat_graph import nodes_of
-from tests.host.prompts import of_type, ran, small, with_standins
+from tests.host.prompts import inputs_of_type, run_successfully, shrink_graph, use_standin_loaders
 from tests.paths import ROOT
 from tools import api_forms
 from tools.rigs.comfy_page import FORM_ROW, read_workflow, shipped_workflows
@@ -149,10 +149,10 @@ def test_the_faster_group_takes_less_than_a_third(open_page, browser_client, shi
     page.load(shipped("egox_basic"))
     assert "CFGOverride" not in {node["class_type"] for node in page.to_prompt().values()}
     page.evaluate(_UNBYPASS, "CFGOverride")
-    prompt = with_standins(small(page.to_prompt(), frames=5, steps=24))
-    of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
-    assert of_type(prompt, "CFGOverride")["start_percent"] == 0.727
-    text = words_of(ran(browser_client, prompt), prompt, "EgoXWanSampler")
+    prompt = use_standin_loaders(shrink_graph(page.to_prompt(), frames=5, steps=24))
+    inputs_of_type(prompt, "EgoXWanSampler")["recompute_exo"] = 4
+    assert inputs_of_type(prompt, "CFGOverride")["start_percent"] == 0.727
+    text = words_of(run_successfully(browser_client, prompt), prompt, "EgoXWanSampler")
     full, forwards = map(int, re.search(r"exo computed in (\d+) of (\d+) forwards", text).groups())
     assert (full, forwards) == (6, 24) and full + (forwards - full) * 0.446 < 50 / 3
 

@@ -1,4 +1,4 @@
-"""Requests to the pack's routes, as the server's own page or another one makes them."""
+"""Send requests to the pack's routes, as the server's own page or another page does."""
 
 import json
 import urllib.error
@@ -8,7 +8,7 @@ from typing import Any
 
 from tools.setup.api_client import ApiClient
 
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+DIRECT_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass
@@ -22,23 +22,23 @@ class Answer:
 
 
 def request(client: ApiClient, path: str, data: bytes | None = None, **headers: str) -> Answer:
-    """Ask as the server's own page does, unless the headers say otherwise (an empty one is left
-    out)."""
-    sent = {"Origin": client.address} | {
+    """Send a request as the server's own page does, with the given headers added, replaced, or left
+    out if empty."""
+    all_headers = {"Origin": client.address} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
     http_request = urllib.request.Request(
-        f"{client.address}{path}", data, {k: v for k, v in sent.items() if v}
+        f"{client.address}{path}", data, {k: v for k, v in all_headers.items() if v}
     )
     try:
-        with DIRECT.open(http_request, timeout=120) as answer:
+        with DIRECT_OPENER.open(http_request, timeout=120) as answer:
             return Answer(answer.status, answer.read(), dict(answer.headers))
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.read(), dict(error.headers))
 
 
 def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
-    """Build arguments of :func:`request` that send these parts: each the rest of its head, and its
+    """Build the arguments of :func:`request` that send these parts, each a pair of header and
     content."""
     body = b"".join(
         b"--B\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
@@ -48,17 +48,18 @@ def multipart(*parts: tuple[str, bytes]) -> dict[str, Any]:
 
 
 class Page:
-    """A server's side of one open page: texts that nodes show, and what else would be sent to
-    it."""
+    """Stand in for a server with one open page, and record the texts and messages that nodes send
+    to it."""
 
     client_id = "page"
 
     def __init__(self) -> None:
         self.texts: list[tuple[str, str]] = []
-        self.sent: list[tuple] = []
+        self.sent_messages: list[tuple] = []
 
-    def shows(self, monkeypatch, node: type, *modules: object) -> None:
-        """Make a node run as number 7 of this page's graph, and make ``modules`` find this server."""
+    def attach_node(self, monkeypatch, node: type, *modules: object) -> None:
+        """Run a node as number 7 of this page's graph, and make ``modules`` find this page as the
+        running server."""
         hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
         monkeypatch.setattr(node, "hidden", hidden, raising=False)
         for module in modules:
@@ -68,4 +69,4 @@ class Page:
         self.texts.append((node_id, text))
 
     def send_sync(self, event: str, data: dict, sid: str) -> None:
-        self.sent.append((event, data, sid))
+        self.sent_messages.append((event, data, sid))

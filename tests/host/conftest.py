@@ -1,4 +1,4 @@
-"""The real server, started once for all tests in this folder, with stand-in models and
+"""Start the real ComfyUI server once for all tests of this folder, with stand-in models and
 tests/standin_nodes."""
 
 import shutil
@@ -16,15 +16,16 @@ from tools.setup.server import Server
 
 @pytest.fixture(scope="session")
 def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
-    """Start the host's own main.py, with folders of this session only."""
+    """Start ComfyUI's own main.py, with model, input and output folders that only this session
+    uses."""
     packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
-    base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
-    shutil.copytree(standins, base.models, dirs_exist_ok=True)
+    base_dir = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
+    shutil.copytree(standins, base_dir.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.
     with Server(
-        environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}
-    ) as running:
-        yield running
+        environment, base_dir, base_dir.root / "server.log", variables={"OMP_NUM_THREADS": "2"}
+    ) as running_server:
+        yield running_server
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +35,7 @@ def server_base(server) -> BaseDir:
 
 @pytest.fixture
 def client(server) -> ApiClient:
-    """Give the running server's API. The server must be alive before and after every test."""
+    """Return the running server's API client, after checking that the server is alive."""
     assert server.is_running() and server.client.version(), server.log_tail(60)
     return server.client
 
@@ -46,19 +47,20 @@ def object_info(server) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def load_workflow() -> Callable[[str], dict[str, Any]]:
-    """Give ``load_workflow(name)``, which reads a shipped workflow as an API prompt."""
+    """Return ``load_workflow(name)``, which reads a shipped workflow as an API prompt."""
     return read_prompt
 
 
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
-    """Make the small transformer with a clip's conditioning in this process, anew for each file."""
+    """Make the small transformer with a clip's conditioning in this process, once for each test
+    file."""
     with torch.inference_mode():
         return model_rig.make_rig(pack, repo_root / "models", noise_seed=5)
 
 
 @pytest.fixture(scope="module")
-def wan21(pack, standins) -> model_rig.ModelRig:
-    """Make the same with a model that has an image embedding."""
+def image_embedding_rig(pack, standins) -> model_rig.ModelRig:
+    """Make a small transformer with an image embedding and a clip's conditioning in this process."""
     with torch.inference_mode():
         return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)

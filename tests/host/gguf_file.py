@@ -1,4 +1,4 @@
-"""Quantise a stand-in transformer to a GGUF file, as conversions of video transformers do."""
+"""Write a stand-in transformer to a quantised GGUF file, as conversions of video transformers do."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import torch
 
 
 def write_gguf(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write ``tensors`` with the blocks' matrices quantised (``kind`` by GGML's name) and the rest in float32."""
+    """Write tensors to a GGUF file, the blocks' matrices in 8 bits (Q8_0) and the others in
+    float32."""
     import gguf  # an extra: dev
 
     writer = gguf.GGUFWriter(str(path), "wan")

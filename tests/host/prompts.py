@@ -1,4 +1,4 @@
-"""The shipped graphs made small enough for tests, and with loaders that read stand-ins."""
+"""Shrink the shipped graphs for tests, and replace their loaders by ones that read stand-in models."""
 
 import copy
 from pathlib import Path
@@ -20,14 +20,13 @@ STANDIN_LOADERS = {
     ),
     "EgoXLoadLora": (None, {"lora_name": "egox_standin_lora_wan21.safetensors"}),
 }
-"""Loader -> (the class that stands in for it, its values). Stock loaders are kept where they read a
-small file."""
+"""Class that replaces each loader, with its inputs; None keeps a loader that reads a small file."""
 
 
-def small(
+def shrink_graph(
     prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS
 ) -> dict[str, Any]:
-    """Shrink a graph of the stand-ins, whose pictures aren't tested."""
+    """Lower the frames, size and steps of a graph of stand-in models, whose pictures aren't tested."""
     small_prompt = apply_options(
         copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None
     )
@@ -38,8 +37,8 @@ def small(
     )
 
 
-def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Change a graph of this test's own to models that are available here."""
+def use_standin_loaders(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Replace the models of a graph by stand-ins that are available here."""
     for node in prompt.values():
         if node["class_type"] in STANDIN_LOADERS:
             kind, values = STANDIN_LOADERS[node["class_type"]]
@@ -49,26 +48,26 @@ def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def ran(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:
-    """Run a prompt, which must succeed."""
+def run_successfully(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:
+    """Run a prompt on the server, and fail if it doesn't succeed."""
     outcome = client.run(prompt, *on_event, timeout=600)
     assert outcome.status == "success", outcome.error_text
     return outcome
 
 
-def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Find the inputs of the one node of a type."""
-    return prompt[id_of(prompt, kind)]["inputs"]
+def inputs_of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Find the inputs of the prompt's only node of a type."""
+    return prompt[node_id_of_type(prompt, kind)]["inputs"]
 
 
-def id_of(prompt: dict[str, Any], kind: str) -> str:
+def node_id_of_type(prompt: dict[str, Any], kind: str) -> str:
     node_ids = [node_id for node_id, node in prompt.items() if node["class_type"] == kind]
     assert len(node_ids) == 1, f"{len(node_ids)} nodes of {kind}"
     return node_ids[0]
 
 
 def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
-    """List the files of every SaveVideo that ran, by the prefix's last part."""
+    """List the files that the SaveVideo nodes wrote, under the last part of their prefix."""
     videos = {}
     for node_id, output in outcome.outputs.items():
         for entry in output.get("images", []):

@@ -1,5 +1,4 @@
-"""EgoX Attention Capture and View on the real host: rows equal those of the full attention matrix
-of the model."""
+"""Test EgoX Attention Capture and View in ComfyUI against the full attention matrix of the model."""
 
 import math
 
@@ -10,23 +9,23 @@ from tests.refusals import refuses
 from tools.rigs import model_rig
 
 from .test_model_exo_cache import mark_exo_alone
-from .test_model_windows import long_rig, windowed
+from .test_model_windows import add_context_windows, long_rig
 
-STEPS, BLOCK = 3, 1
+STEP_COUNT, BLOCK_NUMBER = 3, 1
 
 
-def capture(rig, model, step: int = 1, block: int = BLOCK):
+def add_capture(rig, model, step: int = 1, block: int = BLOCK_NUMBER):
     return rig.nodes("attention").EgoXAttentionCapture.execute(model, step, block).result
 
 
-def recorded(rig, steps: int = STEPS, **changes):
-    """Record a run of the patched model in a capture."""
-    model, attention = capture(rig, rig.patch(**changes))
+def record_attention(rig, steps: int = STEP_COUNT, **changes):
+    """Sample with the patched model and return the recorded attention."""
+    model, attention = add_capture(rig, rig.patch(**changes))
     rig.ksample(model, steps=steps)
     return attention
 
 
-def view(rig, attention, **changes):
+def view_attention(rig, attention, **changes):
     exo, prior = model_rig.clip_pictures(rig.size)
     inputs = {
         "exo_images": exo,
@@ -40,123 +39,147 @@ def view(rig, attention, **changes):
 
 
 @pytest.fixture
-def calls(rig, monkeypatch) -> list[dict]:
-    """Record every guided self-attention call of a run: its arguments, and the model's result."""
-    override, recorded_calls = rig.nodes("patch.forward"), []
-    inner = override.gga_attention
+def attention_calls(rig, monkeypatch) -> list[dict]:
+    """Record the arguments and the result of every guided self-attention call."""
+    forward_module, recorded_calls = rig.nodes("patch.forward"), []
+    gga_attention = forward_module.gga_attention
 
-    def spy(q, k, v, heads, geometry, options, **kwargs):
-        out = inner(q, k, v, heads, geometry, options, **kwargs)
+    def record_call(q, k, v, heads, geometry, options, **kwargs):
+        output = gga_attention(q, k, v, heads, geometry, options, **kwargs)
         recorded_calls.append(
-            {"q": q.clone(), "k": k.clone(), "v": v.clone(), "heads": heads, "out": out.clone()}
+            {"q": q.clone(), "k": k.clone(), "v": v.clone(), "heads": heads, "out": output.clone()}
         )
-        return out
+        return output
 
-    monkeypatch.setattr(override, "gga_attention", spy)
+    monkeypatch.setattr(forward_module, "gga_attention", record_call)
     return recorded_calls
 
 
-def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor:
-    """Compute the attention matrix of one clip plainly, [heads, tokens, tokens]."""
+def compute_full_matrix(call: dict, batch_index: int, bias: torch.Tensor | None) -> torch.Tensor:
+    """Compute the attention matrix of one clip without a fast kernel, [heads, tokens, tokens]."""
     q, k = (
-        call[name][row].double().unflatten(-1, (call["heads"], -1)).transpose(0, 1) for name in "qk"
+        call[name][batch_index].double().unflatten(-1, (call["heads"], -1)).transpose(0, 1)
+        for name in "qk"
     )
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     return (scores if bias is None else scores + bias).softmax(-1)
 
 
-def test_rows_are_those_of_the_full_matrix(rig, calls):
-    record = recorded(rig).record
-    assert (record.step, record.steps, record.block, record.blocks) == (1, STEPS, BLOCK, 2)
+def test_recorded_rows_equal_those_of_the_full_matrix(rig, attention_calls):
+    record = record_attention(rig).record
+    assert (record.step, record.steps, record.block, record.blocks) == (
+        1,
+        STEP_COUNT,
+        BLOCK_NUMBER,
+        2,
+    )
     # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
-    call = calls[1 * 2 + BLOCK]
+    call = attention_calls[1 * 2 + BLOCK_NUMBER]
     assert call["q"].shape[0] == 2
-    bias = model_rig.core(rig.pack, "gga.bias").dense_bias(
+    guidance_bias = model_rig.core(rig.pack, "gga.bias").dense_bias(
         record.geometry, record.options, torch.float64
     )
-    guided, plain = full_matrix(call, 1, bias), full_matrix(call, 1, None)
-    t, h, w_exo, w_ego = record.grid
-    ego = torch.arange(record.k.shape[0]).view(t * h, w_exo + w_ego)[:, w_exo:].flatten()
-    rows = record.rows(range(len(ego)))
+    guided_matrix, plain_matrix = (
+        compute_full_matrix(call, 1, guidance_bias),
+        compute_full_matrix(call, 1, None),
+    )
+    latent_frames, h, w_exo, w_ego = record.grid
+    ego_tokens = (
+        torch.arange(record.k.shape[0]).view(latent_frames * h, w_exo + w_ego)[:, w_exo:].flatten()
+    )
+    rows = record.rows(range(len(ego_tokens)))
     # Float32 sums of 36 terms against float64 ones.
-    assert torch.allclose(rows.guided.double(), guided.mean(0)[ego], atol=1e-6)
-    assert torch.allclose(rows.without.double(), plain.mean(0)[ego], atol=1e-6)
+    assert torch.allclose(rows.guided.double(), guided_matrix.mean(0)[ego_tokens], atol=1e-6)
+    assert torch.allclose(rows.without.double(), plain_matrix.mean(0)[ego_tokens], atol=1e-6)
     assert float((rows.guided - rows.without).abs().max()) > 1e-3, "the geometry must show"
     # A head's rows times the values are what the model itself computed there.
     for head in range(record.heads):
-        size = call["v"].shape[-1] // call["heads"]
-        part = slice(head * size, (head + 1) * size)
+        head_size = call["v"].shape[-1] // call["heads"]
+        head_channels = slice(head * head_size, (head + 1) * head_size)
         # The model's own attention runs in its dtype.
-        values = guided[head, ego].float() @ call["v"][1, :, part].float()
-        assert torch.allclose(values, call["out"][1, ego, part].float(), atol=2e-3)
+        head_output = (
+            guided_matrix[head, ego_tokens].float() @ call["v"][1, :, head_channels].float()
+        )
+        assert torch.allclose(
+            head_output, call["out"][1, ego_tokens, head_channels].float(), atol=2e-3
+        )
 
 
-def test_the_weight_is_one_plus_the_cosine(rig):
-    record, gga = recorded(rig).record, model_rig.core(rig.pack, "gga.bias")
+def test_the_guidance_weight_is_one_plus_the_cosine(rig):
+    record, bias_module = record_attention(rig).record, model_rig.core(rig.pack, "gga.bias")
     query = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query == (2 * h + 0) * w_ego + 1
     exo_weights = record.exo_part(record.rows([query]).weight[0])
-    expected = 1 + record.exo_part(gga.cosine_rows(record.geometry, 2)[1])
-    assert torch.allclose(exo_weights, expected, atol=1e-6) and exo_weights.shape == (t, h, w_exo)
+    expected_weights = 1 + record.exo_part(bias_module.cosine_rows(record.geometry, 2)[1])
+    assert torch.allclose(exo_weights, expected_weights, atol=1e-6) and exo_weights.shape == (
+        t,
+        h,
+        w_exo,
+    )
 
 
-def test_it_changes_nothing_and_sees_the_same_from_any_place(rig):
-    plain = rig.ksample(rig.patch(), steps=STEPS)
-    after, seen_after = capture(rig, rig.patch())
-    before, seen_before = capture(rig, rig.model)
-    assert torch.equal(rig.ksample(after, steps=STEPS), plain)
-    assert torch.equal(rig.ksample(rig.patch(before), steps=STEPS), plain)
+def test_a_capture_changes_no_result_and_records_the_same_before_or_after_the_patch(rig):
+    plain_latent = rig.ksample(rig.patch(), steps=STEP_COUNT)
+    capture_after_patch, record_after = add_capture(rig, rig.patch())
+    capture_before_patch, record_before = add_capture(rig, rig.model)
+    assert torch.equal(rig.ksample(capture_after_patch, steps=STEP_COUNT), plain_latent)
+    assert torch.equal(rig.ksample(rig.patch(capture_before_patch), steps=STEP_COUNT), plain_latent)
     assert torch.equal(
-        rig.wan_sample(before, sampler="released", steps=STEPS), rig.wan_sample(steps=STEPS)
+        rig.wan_sample(capture_before_patch, sampler="released", steps=STEP_COUNT),
+        rig.wan_sample(steps=STEP_COUNT),
     )
-    in_sampler = seen_before.record
-    rig.ksample(rig.patch(before), steps=STEPS)
-    assert torch.equal(seen_before.record.k, seen_after.record.k)
-    assert torch.equal(seen_before.record.q_ego, seen_after.record.q_ego)
+    sampler_record = record_before.record
+    rig.ksample(rig.patch(capture_before_patch), steps=STEP_COUNT)
+    assert torch.equal(record_before.record.k, record_after.record.k)
+    assert torch.equal(record_before.record.q_ego, record_after.record.q_ego)
     assert (
-        in_sampler.step == 1
-        and in_sampler.has_bias
-        and not torch.equal(in_sampler.k, seen_after.record.k)
+        sampler_record.step == 1
+        and sampler_record.has_bias
+        and not torch.equal(sampler_record.k, record_after.record.k)
     )
 
 
-def test_steps_and_blocks_are_told_apart(rig):
+def test_each_step_and_block_is_recorded_separately(rig):
     records = {}
     for step, block in ((0, 0), (1, 0), (-1, 0), (0, -1)):
-        model, attention = capture(rig, rig.patch(), step, block)
-        rig.ksample(model, steps=STEPS)
+        model, attention = add_capture(rig, rig.patch(), step, block)
+        rig.ksample(model, steps=STEP_COUNT)
         records[step, block] = attention.record
-    assert [(r.step, r.block) for r in records.values()] == [(0, 0), (1, 0), (2, 0), (0, 1)]
+    assert [(record.step, record.block) for record in records.values()] == [
+        (0, 0),
+        (1, 0),
+        (2, 0),
+        (0, 1),
+    ]
     sigmas = [records[step, 0].sigma for step in (0, 1, -1)]
     assert sigmas == sorted(sigmas, reverse=True) and len(set(sigmas)) == 3
 
 
-def test_a_batch_shows_its_first_clip(rig):
-    """Of two clips in a batch it is the first one."""
-    model, attention = capture(rig, rig.patch())
-    rig.ksample(model, steps=STEPS)
-    expected = attention.record
-    twice = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
-    rig.ksample(model, steps=STEPS, latent=twice)
-    assert attention.record.k.shape == expected.k.shape
+def test_of_a_batch_the_first_clip_is_recorded(rig):
+    model, attention = add_capture(rig, rig.patch())
+    rig.ksample(model, steps=STEP_COUNT)
+    single_record = attention.record
+    batch_latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
+    rig.ksample(model, steps=STEP_COUNT, latent=batch_latent)
+    assert attention.record.k.shape == single_record.k.shape
     # The first of a batch has the noise of a single one; batched kernels round otherwise.
-    assert torch.allclose(attention.record.k.float(), expected.k.float(), atol=5e-3)
+    assert torch.allclose(attention.record.k.float(), single_record.k.float(), atol=5e-3)
 
 
-def test_without_geometry_there_is_one_map(rig):
-    attention = recorded(rig, lambda_g=0.0)
+def test_without_geometry_the_view_has_one_map(rig):
+    attention = record_attention(rig, lambda_g=0.0)
     assert attention.record.geometry is None
-    assert "nothing to compare with" in view(rig, attention).result[1]
+    assert "nothing to compare with" in view_attention(rig, attention).result[1]
 
 
-def test_the_view_shows_it(rig):
-    attention = recorded(rig)
-    picture, text = view(rig, attention).result
+def test_the_view_names_step_and_block_and_depends_on_the_pixel(rig):
+    attention = record_attention(rig)
+    picture, text = view_attention(rig, attention).result
     assert (
         text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
     )
-    assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), (
+    assert not torch.equal(view_attention(rig, attention, ego_x=0).result[0], picture), (
         "another pixel looks elsewhere"
     )
 
@@ -168,57 +191,65 @@ def test_the_view_shows_it(rig):
         ({"exo_images": torch.zeros(5, 32, 64, 3)}, "frame"),
     ],
 )
-def test_the_view_refuses_what_is_not_there(rig, changes, match):
-    attention = recorded(rig, steps=2)
+def test_the_view_refuses_pictures_of_another_size_or_length(rig, changes, match):
+    attention = record_attention(rig, steps=2)
     with refuses(match):
-        view(rig, attention, **changes)
+        view_attention(rig, attention, **changes)
 
 
-def test_the_capture_refuses_what_is_not_there(rig):
+def test_the_capture_refuses_blocks_and_steps_that_do_not_exist(rig):
     for block in (2, -3):
         with refuses("block"):
-            capture(rig, rig.patch(), block=block)
-    model, attention = capture(rig, rig.patch(), step=3)
+            add_capture(rig, rig.patch(), block=block)
+    model, attention = add_capture(rig, rig.patch(), step=3)
     with refuses("nothing"):
-        view(rig, attention)
+        view_attention(rig, attention)
     with refuses("sampling step"):
-        rig.ksample(model, steps=STEPS)
-    unpatched, _ = capture(rig, rig.model)
+        rig.ksample(model, steps=STEP_COUNT)
+    unpatched, _ = add_capture(rig, rig.model)
     with refuses("without the EgoX canvas"):
-        rig.ksample(unpatched, steps=STEPS)
+        rig.ksample(unpatched, steps=STEP_COUNT)
 
 
 def test_a_context_window_shows_its_own_frames(pack, repo_root):
     rig = long_rig(pack, repo_root, 25)
-    model, attention = capture(rig, rig.patch())
+    model, attention = add_capture(rig, rig.patch())
     rig.ksample(
-        windowed(model, context_length=13, context_overlap=4, context_schedule="standard_static"),
+        add_context_windows(
+            model, context_length=13, context_overlap=4, context_schedule="standard_static"
+        ),
         steps=2,
     )
     record = attention.record
     assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
-    assert view(rig, attention, frame=12).result[0].shape[0] == 1
+    assert view_attention(rig, attention, frame=12).result[0].shape[0] == 1
     with refuses("of the first window"):
-        view(rig, attention, frame=13)
+        view_attention(rig, attention, frame=13)
 
 
-def test_where_exos_keys_are_kept_both_halves_are_seen(rig):
-    """At the first step they are those of a forward without a cache. Later, and with a LoRA that
-    was trained with exo alone, ego's queries come without exo's."""
-    model, attention = capture(rig, rig.patch(), step=0)
-    rig.ksample(model, steps=STEPS)
-    first = attention.record
+def test_with_cached_exo_keys_both_halves_are_recorded(rig):
+    """Record ego's queries without exo's, at the steps after the first and with a LoRA that was
+    trained with exo alone."""
+    model, attention = add_capture(rig, rig.patch(), step=0)
+    rig.ksample(model, steps=STEP_COUNT)
+    first_record = attention.record
     for caching_model in (rig.patch(recompute_exo=0), rig.patch(mark_exo_alone(rig.model))):
-        plain, halves = rig.ksample(caching_model, steps=STEPS), []
+        plain_latent, keys_by_step = rig.ksample(caching_model, steps=STEP_COUNT), []
         for step in (0, 1):
-            model, attention = capture(rig, caching_model, step)
-            assert torch.equal(rig.ksample(model, steps=STEPS), plain)
+            model, attention = add_capture(rig, caching_model, step)
+            assert torch.equal(rig.ksample(model, steps=STEP_COUNT), plain_latent)
             record = attention.record
-            assert record.grid == first.grid and record.q_ego.shape == first.q_ego.shape
-            t, h, *widths = record.grid
-            halves.append(record.k.unflatten(0, (t * h, -1)).split(widths, 1))
-            as_first = caching_model.get_attachment("egox_lora_metadata") is None and step == 0
-            assert torch.equal(record.k, first.k) is as_first
-        (exo, ego), (exo_later, ego_later) = halves
-        assert (exo - exo_later).abs().max() < 0.05 * exo.abs().max(), "kept in 8 bits"
-        assert (ego - ego_later).abs().max() > 0.05 * ego.abs().max()
+            assert (
+                record.grid == first_record.grid and record.q_ego.shape == first_record.q_ego.shape
+            )
+            latent_frames, h, *widths = record.grid
+            keys_by_step.append(record.k.unflatten(0, (latent_frames * h, -1)).split(widths, 1))
+            equals_first_record = (
+                caching_model.get_attachment("egox_lora_metadata") is None and step == 0
+            )
+            assert torch.equal(record.k, first_record.k) is equals_first_record
+        (exo_keys, ego_keys), (later_exo_keys, later_ego_keys) = keys_by_step
+        assert (exo_keys - later_exo_keys).abs().max() < 0.05 * exo_keys.abs().max(), (
+            "kept in 8 bits"
+        )
+        assert (ego_keys - later_ego_keys).abs().max() > 0.05 * ego_keys.abs().max()

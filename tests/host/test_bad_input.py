@@ -1,5 +1,5 @@
-"""Bad input over HTTP: refused with got / expected / fix before sampling, and the server lives
-on."""
+"""Send bad input to the real server: it is refused with got, expected and fix before sampling, and
+the server goes on."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused
 
-from .prompts import of_type, small, with_standins
+from .prompts import inputs_of_type, shrink_graph, use_standin_loaders
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +16,8 @@ def prompt(load_workflow) -> dict[str, Any]:
     return load_workflow("egox_demo")
 
 
-def refusal(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
-    """Run a bad prompt, and return the host's message and the types of the nodes that ran before
-    it."""
+def run_refused(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
+    """Run a bad prompt, and return the message and the types of the nodes that ran before it."""
     try:
         outcome = client.run(prompt, timeout=300)
     except PromptRefused as error:
@@ -27,25 +26,27 @@ def refusal(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
     return outcome.error_text, [prompt[node_id]["class_type"] for node_id in outcome.ran]
 
 
-def change(prompt: dict[str, Any], kind: str, **values: Any) -> dict[str, Any]:
-    changed = small(prompt)
-    of_type(changed, kind).update(values)
-    return changed
+def change_inputs(prompt: dict[str, Any], class_type: str, **values: Any) -> dict[str, Any]:
+    changed_prompt = shrink_graph(prompt)
+    inputs_of_type(changed_prompt, class_type).update(values)
+    return changed_prompt
 
 
-def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
-    """Check that a prompt is refused in these words, before anything ran."""
-    message, ran = refusal(client, prompt)
+def check_refused(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
+    """Check that a prompt is refused with these words before a node runs."""
+    message, executed_types = run_refused(client, prompt)
     for word in ("got", "expected", "Fix:", *words):
         assert word in message, f"{word!r} is not in: {message}"
-    assert not ran, f"ran first: {ran}"
+    assert not executed_types, f"ran first: {executed_types}"
     assert client.version()  # it still answers, however late
 
 
-def test_depth_that_needs_pickle(client, prompt, server_base):
+def test_depth_that_needs_pickle_is_refused(client, prompt, server_base):
     content = np.array([{"not": "numbers"}], dtype=object)
     np.savez(server_base.input / "pickled.npz", depth_m=content)
-    check(client, change(prompt, "EgoXDepthAlign", depth_file="pickled.npz", camera_file=""))
+    check_refused(
+        client, change_inputs(prompt, "EgoXDepthAlign", depth_file="pickled.npz", camera_file="")
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,10 +60,10 @@ def test_depth_that_needs_pickle(client, prompt, server_base):
         ("EgoXLoadLora", "lora_name", "loras", "wide", "a LoRA of this model"),
     ],
 )
-def test_weights_that_are_no_weights(
+def test_files_that_are_not_the_expected_weights_are_refused(
     client, load_workflow, server_base, loader, key, folder, content, word
 ):
-    """At Run, by headers alone: no loader has run. What they tell: tests/core/wan."""
+    """Check that the file's header alone is read, and no loader runs."""
     if content == "wide":
         from safetensors.torch import save
 
@@ -72,12 +73,12 @@ def test_weights_that_are_no_weights(
     elif isinstance(content, str):
         content = next((server_base.models / content).glob("egox_standin_*")).read_bytes()
     (server_base.models / folder / "bad.safetensors").write_bytes(content)
-    changed = with_standins(small(load_workflow("egox_basic")))
-    of_type(changed, loader)[key] = "bad.safetensors"
-    check(client, changed, "bad.safetensors", word)
+    changed_prompt = use_standin_loaders(shrink_graph(load_workflow("egox_basic")))
+    inputs_of_type(changed_prompt, loader)[key] = "bad.safetensors"
+    check_refused(client, changed_prompt, "bad.safetensors", word)
 
 
-def test_geometry_that_makes_no_sense(client, prompt):
-    without = change(prompt, "EgoXWanSampler", lambda_g=3.0)
-    del of_type(without, "EgoXWanSampler")["depth"]
-    check(client, without, "Depth Align")
+def test_guidance_without_depth_is_refused(client, prompt):
+    prompt_without_depth = change_inputs(prompt, "EgoXWanSampler", lambda_g=3.0)
+    del inputs_of_type(prompt_without_depth, "EgoXWanSampler")["depth"]
+    check_refused(client, prompt_without_depth, "Depth Align")

@@ -1,5 +1,4 @@
-"""Cancel in the midst of each stage: nothing half-written, the server lives, the next prompt
-runs."""
+"""Cancel a run during each stage: no half-written file stays, and the server runs the next prompt."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ import pytest
 
 from tools.setup.api_client import ApiClient, Outcome
 
-from .prompts import SIZE, id_of, of_type, ran, small
+from .prompts import SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 
 STAGE_NODES = (
     "EgoXLoadExoVideo",
@@ -26,19 +25,22 @@ PREVIEWS = {
     "EgoXRenderEgoPrior": {"prior", "coverage", "depth", "exo", "geometry"},
     "EgoXDecodeEgoHalf": {"ego"},
 }
-"""Clips that a finished stage shows on its node, by the first part of their files' names in
+"""Clips that a finished stage shows on its node, by the first part of their file names in
 temp/egox."""
 
 
 def forget_results(client: ApiClient) -> None:
     """Unload models and drop cached results, so that the next prompt runs every node.
 
+    ComfyUI's worker frees memory when it waits for a prompt or has ended one, without an answer:
+    a small prompt makes sure that it has done so before the next one.
+
     The host's worker hears the wish when it waits for a prompt or has ended one, and says nothing of
     it: with a small prompt between, it has heard it before the next prompt begins.
     """
     client.post("/free", {"unload_models": True, "free_memory": True})
     image = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
-    ran(
+    run_successfully(
         client,
         {
             "1": {"class_type": "EmptyImage", "inputs": image},
@@ -47,67 +49,70 @@ def forget_results(client: ApiClient) -> None:
     )
 
 
-def files(folder: Path) -> set[str]:
+def list_files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def decoding_much(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Give the prompt a latent of many frames to decode and none to sample, because the stand-ins'
-    own is decoded in less than a message takes."""
-    decode = of_type(prompt, "EgoXDecodeEgoHalf")
-    long = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
+def add_long_decoding(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Give the prompt a latent of 241 frames, whose decoding takes long enough to be interrupted."""
+    decode_inputs = inputs_of_type(prompt, "EgoXDecodeEgoHalf")
+    latent_inputs = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
     return {
         **prompt,
-        "long": {"class_type": "EmptyHunyuanLatentVideo", "inputs": long},
-        id_of(prompt, "EgoXDecodeEgoHalf"): {
+        "long": {"class_type": "EmptyHunyuanLatentVideo", "inputs": latent_inputs},
+        node_id_of_type(prompt, "EgoXDecodeEgoHalf"): {
             "class_type": "EgoXDecodeEgoHalf",
-            "inputs": {**decode, "latent": ["long", 0]},
+            "inputs": {**decode_inputs, "latent": ["long", 0]},
         },
     }
 
 
-def cancel_in(client: ApiClient, prompt: dict[str, Any], kind: str) -> Outcome:
-    """Run ``prompt`` and interrupt it as soon as the node of type ``kind`` has begun."""
-    target = id_of(prompt, kind)
+def cancel_during(client: ApiClient, prompt: dict[str, Any], class_type: str) -> Outcome:
+    """Run ``prompt`` and interrupt it as soon as the node of type ``kind`` begins."""
+    target_id = node_id_of_type(prompt, class_type)
 
     def on_event(event) -> None:
         name, data = event
-        if name == "executing" and data.get("node") == target:
+        if name == "executing" and data.get("node") == target_id:
             client.interrupt(data["prompt_id"])
 
     outcome = client.run(prompt, on_event, timeout=600)
-    assert outcome.status == "interrupted" and target in outcome.ran, outcome
+    assert outcome.status == "interrupted" and target_id in outcome.ran, outcome
     return outcome
 
 
-def finished(outcome: Outcome, prompt: dict[str, Any]) -> set[str]:
-    """List the types of the nodes that had ended before the interrupt, by the host's record."""
+def list_finished_types(outcome: Outcome, prompt: dict[str, Any]) -> set[str]:
+    """List the types of the nodes that had ended before the interrupt."""
     return {prompt[node]["class_type"] for node in outcome.error["executed"] if node in prompt}
 
 
 @pytest.fixture(scope="module")
 def prompt(load_workflow) -> dict[str, Any]:
-    """Give the demo so many steps that it never ends before an interrupt."""
-    return small(load_workflow("egox_demo"), steps=400)
+    """Return the demo graph with so many steps that it never ends before an interrupt."""
+    return shrink_graph(load_workflow("egox_demo"), steps=400)
 
 
-@pytest.mark.parametrize("kind", STAGE_NODES)
-def test_cancel_during(client, prompt, server_base, kind):
+@pytest.mark.parametrize("class_type", STAGE_NODES)
+def test_a_cancelled_stage_leaves_no_files(client, prompt, server_base, class_type):
     forget_results(client)
-    before = files(server_base.output), files(server_base.temp)
-    outcome = cancel_in(
-        client, decoding_much(prompt) if kind == "EgoXDecodeEgoHalf" else prompt, kind
+    files_before = list_files(server_base.output), list_files(server_base.temp)
+    outcome = cancel_during(
+        client,
+        add_long_decoding(prompt) if class_type == "EgoXDecodeEgoHalf" else prompt,
+        class_type,
     )
     # On a busy machine a short stage may have ended before the interrupt struck. Previews may stay of
     # finished stages, and of one that was struck while it wrote them; what follows left nothing.
-    begun = {*finished(outcome, prompt), outcome.error["node_type"]}
-    assert kind in begun
-    assert files(server_base.output) == before[0]
-    preview_names = {name for stage in begun for name in PREVIEWS.get(stage, ())}
-    new_files = {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
+    begun_types = {*list_finished_types(outcome, prompt), outcome.error["node_type"]}
+    assert class_type in begun_types
+    assert list_files(server_base.output) == files_before[0]
+    preview_names = {name for stage in begun_types for name in PREVIEWS.get(stage, ())}
+    new_files = {
+        name for name in list_files(server_base.temp) - files_before[1] if "egox" in name.lower()
+    }
     assert {name.removeprefix("egox/").split("_")[0] for name in new_files} <= preview_names, (
         new_files
     )
     assert not [
-        name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")
+        name for name in list_files(server_base.root) if ".part" in name or name.endswith(".tmp")
     ]

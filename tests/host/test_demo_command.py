@@ -1,4 +1,5 @@
-"""``run.py demo`` as a whole, small: a server of its own, all stages, the three results."""
+"""Test ``run.py demo`` at a small size: it starts a server, runs all stages and writes three
+videos."""
 
 from dataclasses import replace
 
@@ -9,31 +10,30 @@ from tools.setup.demo import GAP, DemoOptions, run_demo, run_prompt
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
-from .test_server import image, shown
+from .test_server import image_node, preview_node
 
 SIZE, FRAMES = 64, 5
 
 
 @pytest.mark.slow
-def test_demo_leaves_its_three_results_and_a_server_until_it_ends(
+def test_the_demo_command_writes_three_videos_and_reports_a_dead_server(
     environment, tmp_path, repo_root, capsys, monkeypatch
 ):
-    """With --take, staging is part of it. The sample is a take like any other. State and results
-    are in a folder of the test."""
+    """Run the command with --take on the sample, with state and results in a temporary folder."""
     layout = Layout(tmp_path)
     layout.repo = environment.layout.repo
-    ended = []
+    alive_after_kill = []
 
-    def dies(server: Server) -> None:
+    def kill_during_prompt(server: Server) -> None:
         assert server.is_running()
         with pytest.raises(SetupError, match="(?s)The server went away.*The end of .*Prompt exec"):
             kill = server.process.kill
             monkeypatch.setattr("tools.setup.demo.announce", lambda prompt: lambda event: kill())
-            run_prompt(server, {"1": image(64, 7), "2": shown("1")})
+            run_prompt(server, {"1": image_node(64, 7), "2": preview_node("1")})
         server.process.wait(30)  # killed, it may take a moment to be gone
-        ended.append(server.is_running())
+        alive_after_kill.append(server.is_running())
 
-    monkeypatch.setattr(Server, "wait_for_ctrl_c", dies)
+    monkeypatch.setattr(Server, "wait_for_ctrl_c", kill_during_prompt)
     options = DemoOptions(
         take=repo_root / "sample" / "synthetic_room",
         frames=FRAMES,
@@ -41,7 +41,9 @@ def test_demo_leaves_its_three_results_and_a_server_until_it_ends(
         steps=1,
         keep_server=True,
     )
-    assert run_demo(replace(environment, layout=layout), options) == 0 and ended == [False]
+    assert run_demo(replace(environment, layout=layout), options) == 0 and alive_after_kill == [
+        False
+    ]
     widths = {"ego.mp4": SIZE, "prior.mp4": SIZE, "side_by_side.mp4": 112 + 3 * (SIZE + GAP)}
     results = {file.name: probe_video(file) for file in (layout.output / "egox_demo").iterdir()}
     assert {name: info.width for name, info in results.items()} == widths

@@ -1,5 +1,5 @@
-"""The live preview on Wan EgoX Sampler shows the ego half, all its frames, after each step. No
-number is changed."""
+"""Test the live preview of Wan EgoX Sampler, which shows all frames of the ego half after each step
+and changes no result."""
 
 import base64
 
@@ -14,47 +14,56 @@ from tools.rigs import model_rig
 
 @pytest.mark.parametrize("sampler", ["released", "euler"])
 def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
-    live, listener = (rig.nodes(name) for name in ("show.live", "host.steps"))
-    plain = rig.wan_sample(sampler=sampler)
+    live_module, steps_module = (rig.nodes(name) for name in ("show.live", "host.steps"))
+    plain_latent = rig.wan_sample(sampler=sampler)
     page = Page()
-    page.shows(monkeypatch, rig.nodes("sampling").EgoXWanSampler, live, listener)
-    assert torch.equal(rig.wan_sample(sampler=sampler), plain)
-    assert [event for event, _, _ in page.sent] == [live.EVENT] * 3 and listener.CALLBACK == 4
-    for _, data, sid in page.sent:
+    page.attach_node(monkeypatch, rig.nodes("sampling").EgoXWanSampler, live_module, steps_module)
+    assert torch.equal(rig.wan_sample(sampler=sampler), plain_latent)
+    assert [event for event, _, _ in page.sent_messages] == [
+        live_module.EVENT
+    ] * 3 and steps_module.CALLBACK == 4
+    for _, data, sid in page.sent_messages:
         assert (data["node"], sid) == ("7", "page")
         (stream,) = data["preview"]["streams"]
         assert (stream["count"], stream["width"], stream["height"]) == (3, 4, 4), (
             "3 latent frames of the ego half"
         )
-        head, _, body = stream["files"][0]["data"].partition(",")
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(body), np.uint8), cv2.IMREAD_COLOR)
-        assert head == "data:image/jpeg;base64" and picture.shape[0] >= 4
+        data_header, _, encoded_picture = stream["files"][0]["data"].partition(",")
+        picture = cv2.imdecode(
+            np.frombuffer(base64.b64decode(encoded_picture), np.uint8), cv2.IMREAD_COLOR
+        )
+        assert data_header == "data:image/jpeg;base64" and picture.shape[0] >= 4
     # Frames a second of latents: a quarter of the video's 20.
     assert data["preview"]["fps"] == pytest.approx(5.0)
 
 
-def test_fitted_colours_are_those_of_the_raw_latent(rig):
-    """Steps give latents in model space, the fit was made on raw ones."""
+def test_the_preview_has_the_fitted_colours_of_the_raw_latent(rig):
+    """Draw a latent in model space, as sampling steps give it, with colours that were fitted on raw
+    latents."""
     import comfy.latent_formats
 
-    colours = model_rig.core(rig.pack, "wan.latents")
-    live = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, 30.0)
+    latents_module = model_rig.core(rig.pack, "wan.latents")
+    live_preview = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, 30.0)
     latent_format = comfy.latent_formats.Wan21()
-    drawn = live.colours(latent_format.process_in(rig.canvas.prior_latent.float()), latent_format)
-    assert drawn.shape == (3, 4, 4, 3)
-    expected = colours.latent_colours(rig.canvas.prior_latent[0], rig.canvas.latent_colours)
-    assert torch.allclose(drawn, expected, atol=1e-4)
+    drawn_colours = live_preview.colours(
+        latent_format.process_in(rig.canvas.prior_latent.float()), latent_format
+    )
+    assert drawn_colours.shape == (3, 4, 4, 3)
+    expected_colours = latents_module.latent_colours(
+        rig.canvas.prior_latent[0], rig.canvas.latent_colours
+    )
+    assert torch.allclose(drawn_colours, expected_colours, atol=1e-4)
 
 
-def test_without_a_fit_the_colours_are_the_hosts_own(rig):
+def test_without_a_fit_the_preview_has_comfyuis_colours(rig):
     import comfy.latent_formats
     import latent_preview
 
     latent_format, x0 = comfy.latent_formats.Wan21(), torch.randn(1, 16, 2, 4, 4)
-    host = latent_preview.Latent2RGBPreviewer(
+    host_previewer = latent_preview.Latent2RGBPreviewer(
         latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
     )
-    expected = np.asarray(host.decode_latent_to_preview(x0), np.float32) / 255
-    live = rig.nodes("show.live").LivePreview("7", None, 30.0)
-    drawn = live.colours(x0, latent_format)[0].numpy()
-    assert np.abs(drawn - expected).max() <= 1 / 255, "the host truncates to bytes"
+    expected_colours = np.asarray(host_previewer.decode_latent_to_preview(x0), np.float32) / 255
+    live_preview = rig.nodes("show.live").LivePreview("7", None, 30.0)
+    drawn_colours = live_preview.colours(x0, latent_format)[0].numpy()
+    assert np.abs(drawn_colours - expected_colours).max() <= 1 / 255, "the host truncates to bytes"

@@ -1,4 +1,5 @@
-"""Calls of the model by the host: stacked and single, unequal prompts, several latents, memory."""
+"""Test how ComfyUI calls the model: stacked and single conditions, unequal prompts, several
+latents, reserved memory."""
 
 import collections
 
@@ -8,9 +9,9 @@ import torch
 from tools.rigs import model_rig
 
 
-class Calls:
-    """Notes the batch and size of every forward, outside (what the sampler sends) or inside (what
-    the model gets)."""
+class ForwardRecorder:
+    """Record the input shape of every forward, outside the patch (what the sampler sends) or inside
+    (what the model gets)."""
 
     def __init__(self, model, inside: bool = False) -> None:
         from comfy.patcher_extension import WrappersMP
@@ -27,34 +28,34 @@ class Calls:
         return executor(x, *args, **kwargs)
 
 
-def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig):
-    stacked = rig.patch()
-    outside, inside = Calls(stacked), Calls(stacked, inside=True)
-    together = rig.ksample(stacked, steps=2)
+def test_conditions_in_one_call_or_in_two_give_the_same(rig):
+    stacked_model = rig.patch()
+    outside, inside = ForwardRecorder(stacked_model), ForwardRecorder(stacked_model, inside=True)
+    stacked_latent = rig.ksample(stacked_model, steps=2)
     assert outside.shapes == [(2, 36, 3, 4, 4)] * 2 and inside.shapes == [(2, 36, 3, 4, 12)] * 2
 
-    single = rig.patch()
-    calls = Calls(single)
+    single_model = rig.patch()
+    calls = ForwardRecorder(single_model)
     # Prompts of unequal length can't be stacked: the host calls twice.
-    longer = [[torch.cat((text, text), dim=1), values] for text, values in rig.negative]
-    apart = rig.ksample(single, steps=2, negative=longer)
+    longer_prompt = [[torch.cat((text, text), dim=1), values] for text, values in rig.negative]
+    single_latent = rig.ksample(single_model, steps=2, negative=longer_prompt)
     assert calls.shapes == [(1, 36, 3, 4, 4)] * 4
-    assert apart.isfinite().all()
+    assert single_latent.isfinite().all()
     # Doubling every key of a softmax changes nothing, so cross-attention to a prompt repeated twice
     # is the same.
-    assert (apart - together).abs().max() < 1e-4
+    assert (single_latent - stacked_latent).abs().max() < 1e-4
 
 
 def test_several_latents_at_once_equal_one_after_the_other(rig):
     import comfy.sample
 
     latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
-    both = rig.ksample(rig.patch(), latent=latent)
-    assert both.shape[0] == 2 and not torch.equal(both[0], both[1])
+    batch_latents = rig.ksample(rig.patch(), latent=latent)
+    assert batch_latents.shape[0] == 2 and not torch.equal(batch_latents[0], batch_latents[1])
     noise = comfy.sample.prepare_noise(latent["samples"], 5)
     with torch.inference_mode():
         for i in range(2):
-            one = comfy.sample.sample(
+            single_latent = comfy.sample.sample(
                 rig.patch(),
                 noise[i : i + 1],
                 3,
@@ -66,57 +67,59 @@ def test_several_latents_at_once_equal_one_after_the_other(rig):
                 rig.latent["samples"],
                 seed=5,
             )
-            assert (one - both[i : i + 1]).abs().max() < 1e-4
+            assert (single_latent - batch_latents[i : i + 1]).abs().max() < 1e-4
 
 
 def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
-    """Equal to what the host itself would reserve for a latent of the whole canvas' width."""
+    """Compare with the memory that ComfyUI reserves for a latent of the whole canvas' width."""
     import comfy.model_management
     import comfy.sampler_helpers
 
     reservations = []
-    inner = comfy.model_management.load_models_gpu
+    load_models_gpu = comfy.model_management.load_models_gpu
 
-    def spy(models, memory_required=0, **kwargs):
+    def record_reservation(models, memory_required=0, **kwargs):
         reservations.append(memory_required)
-        return inner(models, memory_required=memory_required, **kwargs)
+        return load_models_gpu(models, memory_required=memory_required, **kwargs)
 
-    monkeypatch.setattr(comfy.model_management, "load_models_gpu", spy)
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", record_reservation)
     rig.ksample(rig.model, steps=1)
-    unpatched = reservations[-1]
-    patched = rig.patch()
-    rig.ksample(patched, steps=1)
+    unpatched_bytes = reservations[-1]
+    patched_model = rig.patch()
+    rig.ksample(patched_model, steps=1)
     conds = {"positive": [], "negative": []}
-    needed, _ = comfy.sampler_helpers.estimate_memory(rig.model, [1, 16, 3, 4, 12], conds)
-    assert reservations[-1] == pytest.approx(needed) and needed == pytest.approx(3 * unpatched)
+    canvas_bytes, _ = comfy.sampler_helpers.estimate_memory(rig.model, [1, 16, 3, 4, 12], conds)
+    assert reservations[-1] == pytest.approx(canvas_bytes) and canvas_bytes == pytest.approx(
+        3 * unpatched_bytes
+    )
 
     # The other decision: may cond and uncond go together? It sees the input [B, 16, t, h, w] and
     # the conditions' sizes.
-    comfy.model_management.load_models_gpu([patched])
+    comfy.model_management.load_models_gpu([patched_model])
     shapes = collections.defaultdict(list, {"c_concat": [[1, 20, 3, 4, 4], [1, 20, 3, 4, 4]]})
-    batching = patched.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes)
+    batch_bytes = patched_model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes)
     comfy.model_management.load_models_gpu([rig.model])
-    assert batching == pytest.approx(rig.model.model.memory_required([2, 16, 3, 4, 12]))
-    assert rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes) < batching, (
+    assert batch_bytes == pytest.approx(rig.model.model.memory_required([2, 16, 3, 4, 12]))
+    assert rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes) < batch_bytes, (
         "the patch left no trace"
     )
 
 
-def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root):
-    """Prompts as long as the canvas has tokens: self- and cross-attention can't be told apart by
-    their length."""
+def test_prompts_as_long_as_the_canvas_are_not_taken_for_self_attention(pack, repo_root):
     with torch.inference_mode():
         rig = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(36, 36))
     assert rig.size.frames == 9, "3 x 2 x (4 + 2) = 36 tokens"
-    guided, none = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
-    assert not torch.equal(guided, none)
+    guided_latent, unguided_latent = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
+    assert not torch.equal(guided_latent, unguided_latent)
     # The same prompt with every token doubled gives the same cross-attention, and no ambiguity.
-    doubled = [
-        [[text.repeat_interleave(2, dim=1), values] for text, values in cond]
-        for cond in (rig.positive, rig.negative)
+    doubled_prompts = [
+        [[text.repeat_interleave(2, dim=1), values] for text, values in conditioning]
+        for conditioning in (rig.positive, rig.negative)
     ]
-    clear = rig.ksample(rig.patch(), positive=doubled[0], negative=doubled[1])
-    assert (guided - clear).abs().max() < 1e-4
+    doubled_latent = rig.ksample(
+        rig.patch(), positive=doubled_prompts[0], negative=doubled_prompts[1]
+    )
+    assert (guided_latent - doubled_latent).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,6 @@ def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root):
 )
 def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size):
     rig = model_rig.random_rig(pack, repo_root / "models", size)
-    guided, none = rig.wan_sample(steps=2), rig.wan_sample(steps=2, lambda_g=0.0)
-    assert guided.shape == rig.latent["samples"].shape and guided.isfinite().all()
-    assert not torch.equal(guided, none)
+    guided_latent, unguided_latent = rig.wan_sample(steps=2), rig.wan_sample(steps=2, lambda_g=0.0)
+    assert guided_latent.shape == rig.latent["samples"].shape and guided_latent.isfinite().all()
+    assert not torch.equal(guided_latent, unguided_latent)

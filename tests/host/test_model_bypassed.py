@@ -1,5 +1,7 @@
-"""Nodes of other packs that lead sampling past the patch end in an error that says so. Nothing is
-lost unseen.
+"""Test that nodes of other packs which bypass the patch are refused, instead of sampling without
+exo or geometry.
+
+Two functions here replace the forward as TeaCache nodes do.
 
 Re-creations of two ways in which TeaCache nodes put their own forward in place."""
 
@@ -23,7 +25,8 @@ def plain_forward(
     transformer_options=None,
     **kwargs,
 ):
-    """Run ``forward`` as one pack replaces it, without the wrappers of transformer_options."""
+    """Run the transformer as a pack does that replaces ``forward``, without the wrappers of
+    transformer_options."""
     freqs = self.rope_encode(x.shape[2], x.shape[3], x.shape[4], device=x.device, dtype=x.dtype)
     return self.forward_orig(
         x, timestep, context, clip_fea=clip_fea, freqs=freqs, transformer_options={}
@@ -31,8 +34,7 @@ def plain_forward(
 
 
 def optionless_forward_orig(original):
-    """Replace ``forward_orig`` as another pack does, calling the blocks without
-    transformer_options."""
+    """Replace ``forward_orig`` as a pack does that calls the blocks without transformer_options."""
 
     def forward_orig(x, t, context, clip_fea=None, freqs=None, transformer_options=None, **kwargs):
         return original(x, t, context, clip_fea=clip_fea, freqs=freqs, transformer_options={})
@@ -40,67 +42,74 @@ def optionless_forward_orig(original):
     return forward_orig
 
 
-def bypass(model, name: str):
-    """Clone the model with another forward of the transformer during each call, as such nodes do
-    it."""
+def bypass_patch(model, method_name: str):
+    """Clone the model, and replace a method of its transformer during each call as bypassing nodes
+    do."""
     transformer = model.get_model_object("diffusion_model")
-    other = (
+    replacement = (
         plain_forward.__get__(transformer)
-        if name == "forward"
+        if method_name == "forward"
         else optionless_forward_orig(transformer.forward_orig)
     )
 
-    def around(apply, args):
-        with mock.patch.object(transformer, name, other):
+    def call_replaced(apply, args):
+        with mock.patch.object(transformer, method_name, replacement):
             return apply(args["input"], args["timestep"], **args["c"])
 
     bypassed = model.clone()
-    bypassed.set_model_unet_function_wrapper(around)
+    bypassed.set_model_unet_function_wrapper(call_replaced)
     return bypassed
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
-@pytest.mark.parametrize(("name", "lost"), [("forward", "exo half"), ("forward_orig", "geometry")])
-def test_a_replaced_forward_ends_in_the_first_step(rig, name, lost, patch_first):
-    model = bypass(rig.patch(), name) if patch_first else rig.patch(bypass(rig.model, name))
+@pytest.mark.parametrize(
+    ("method_name", "lost_part"), [("forward", "exo half"), ("forward_orig", "geometry")]
+)
+def test_a_replaced_forward_is_refused_in_the_first_step(rig, method_name, lost_part, patch_first):
+    model = (
+        bypass_patch(rig.patch(), method_name)
+        if patch_first
+        else rig.patch(bypass_patch(rig.model, method_name))
+    )
     with refuses("first sampling step") as raised:
         rig.ksample(model, steps=3)
     message = str(raised.value)
-    assert lost in message and "TeaCache" in message and __name__ in message, (
+    assert lost_part in message and "TeaCache" in message and __name__ in message, (
         "what is lost, what to remove, whose code it is"
     )
 
 
 @pytest.mark.parametrize("changes", [{"lambda_g": 0.0}, {"gga_mode": "off"}])
-def test_without_geometry_a_replaced_forward_orig_is_no_failure(rig, changes):
+def test_without_geometry_a_replaced_forward_orig_is_accepted(rig, changes):
     assert torch.equal(
-        rig.ksample(bypass(rig.patch(**changes), "forward_orig")), rig.ksample(rig.patch(**changes))
+        rig.ksample(bypass_patch(rig.patch(**changes), "forward_orig")),
+        rig.ksample(rig.patch(**changes)),
     )
 
 
-def test_a_whole_run_says_nothing(rig, caplog):
+def test_a_run_without_other_nodes_logs_no_warning(rig, caplog):
     with caplog.at_level(logging.WARNING):
         rig.ksample(rig.patch(), steps=2)
     assert not [record for record in caplog.records if "[EgoX]" in record.getMessage()]
 
 
-def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch):
-    """Hosts from 0.35 on take memory back after a compiled forward, but not what was made while
-    told to pause."""
-    override = rig.nodes("patch.forward")
-    paused = []
+def test_cached_geometry_is_created_outside_a_compiled_graph(rig, monkeypatch):
+    """Emulate ComfyUI 0.35 or newer, which frees the memory of a compiled forward, except what is
+    created in a pause."""
+    forward_module = rig.nodes("patch.forward")
+    pauses = []
 
     @contextlib.contextmanager
-    def pause():
-        paused.append(1)
+    def record_pause():
+        pauses.append(1)
         yield
 
-    monkeypatch.setattr(override, "pause_malloc_graph", pause)
+    monkeypatch.setattr(forward_module, "pause_malloc_graph", record_pause)
     guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
     device = guidance.geometry.key_dirs.device
-    assert guidance.directions(device, None, torch.float32) is guidance.geometry and paused == [], (
+    assert guidance.directions(device, None, torch.float32) is guidance.geometry and pauses == [], (
         "nothing is made for the whole clip"
     )
-    window = guidance.directions(device, [0], torch.float32)
-    assert guidance.directions(device, [0], torch.float32) is window
-    assert paused == [1], "once a window: what is made is kept"
+    window_geometry = guidance.directions(device, [0], torch.float32)
+    assert guidance.directions(device, [0], torch.float32) is window_geometry
+    assert pauses == [1], "once a window: what is made is kept"

@@ -1,5 +1,5 @@
-"""The patched model in company: other attention overrides, other wrappers, caches, torch.compile, a
-pair of models."""
+"""Test the patched model together with other packs' overrides, wrappers and caches, with
+torch.compile, and in a pair of models."""
 
 from dataclasses import replace
 
@@ -20,81 +20,87 @@ from tools.rigs import model_rig, standins
 OVERRIDE = "optimized_attention_override"
 
 
-def test_the_override_ends_with_the_forward(rig):
-    """The host's options of the run never hold ours, so that nothing outside the forward can meet
-    it."""
+def test_the_attention_override_is_set_only_during_a_forward(rig):
     has_override = []
 
-    def outside(executor, x, timestep, context, clip_fea, concat, options, **kwargs):
-        out = executor(x, timestep, context, clip_fea, concat, options, **kwargs)
+    def check_options_after_forward(
+        executor, x, timestep, context, clip_fea, concat, options, **kwargs
+    ):
+        prediction = executor(x, timestep, context, clip_fea, concat, options, **kwargs)
         has_override.append(OVERRIDE in options)
-        return out
+        return prediction
 
-    patched = rig.patch()
-    patched.wrappers["diffusion_model"] = {
-        "outside": [outside],
-        **patched.wrappers["diffusion_model"],
+    patched_model = rig.patch()
+    patched_model.wrappers["diffusion_model"] = {
+        "outside": [check_options_after_forward],
+        **patched_model.wrappers["diffusion_model"],
     }
-    rig.ksample(patched, steps=1)
+    rig.ksample(patched_model, steps=1)
     assert has_override == [False]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monkeypatch, batch):
-    """At 28,028 tokens of the 14B model, by shapes alone: meta tensors, and a biased kernel that
-    computes nothing."""
-    backends, geometries, options = (
+    """Compute shapes alone for the 14B model's 28,028 tokens, with meta tensors and a biased kernel
+    that computes nothing."""
+    backends_module, geometry_module, options_module = (
         model_rig.core(rig.pack, f"gga.{name}") for name in ("backends", "geometry", "options")
     )
-    monkeypatch.setattr(backends, "_choice", lambda *args: backends.Choice(names=["sdpa"]))
-    monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda q, *rest: torch.empty_like(q))
+    monkeypatch.setattr(
+        backends_module, "_choice", lambda *args: backends_module.Choice(names=["sdpa"])
+    )
+    monkeypatch.setitem(backends_module.BACKENDS, "sdpa", lambda q, *others: torch.empty_like(q))
     t, h, w_exo, w_ego = 13, 28, 49, 28
-    geometry = geometries.tokens_from_latents(
+    geometry = geometry_module.tokens_from_latents(
         torch.empty(t, t, 2 * h, 2 * w_exo, 3, device="meta"),
         torch.empty(t, 2 * h, 2 * w_ego, 3, device="meta"),
-        torch.ones(t, 2 * h, 2 * w_exo),  # whose values are looked at
+        torch.ones(t, 2 * h, 2 * w_exo),  # no meta tensor: its values are read
     )
-    shapes = []
+    call_shapes = []
 
-    def sparse(func, q, k, v, heads, mask=None, **kwargs):
-        shapes.append((q.shape[1], k.shape[1], mask))
+    def record_shapes(func, q, k, v, heads, mask=None, **kwargs):
+        call_shapes.append((q.shape[1], k.shape[1], mask))
         return torch.empty_like(q)
 
-    patch = rig.nodes("patch.forward")
-    guidance = patch.GeometryGuidance(geometry, options.GgaOptions(), "auto")
-    override = patch.AttentionOverride(
-        geometry, guidance, sparse, {512, 257}, rig.nodes("patch.checks").PatchCalls()
+    forward_module = rig.nodes("patch.forward")
+    guidance = forward_module.GeometryGuidance(geometry, options_module.GgaOptions(), "auto")
+    override = forward_module.AttentionOverride(
+        geometry, guidance, record_shapes, {512, 257}, rig.nodes("patch.checks").PatchCalls()
     )
     q, k, v = (
         torch.empty(batch, geometry.tokens, 5120, dtype=torch.bfloat16, device="meta")
         for _ in range(3)
     )
     for block in range(3):
-        shapes.clear()
+        call_shapes.clear()
         override(None, q, k, v, 40, transformer_options={"block_index": block})
-        assert len(shapes) <= 2 and sum(queries for queries, _, _ in shapes) == t * h * w_exo
-        assert {(keys, mask) for _, keys, mask in shapes} == {(28_028, None)}
+        assert (
+            len(call_shapes) <= 2 and sum(queries for queries, _, _ in call_shapes) == t * h * w_exo
+        )
+        assert {(keys, mask) for _, keys, mask in call_shapes} == {(28_028, None)}
 
 
-@pytest.mark.parametrize(("lambda_g", "rows"), [(3.0, 24), (0.0, 36)])
-def test_what_carries_no_bias_reaches_the_attention_that_the_user_chose(
-    rig, monkeypatch, lambda_g, rows
+@pytest.mark.parametrize(("lambda_g", "rows_per_block"), [(3.0, 24), (0.0, 36)])
+def test_attention_without_bias_uses_the_kernel_that_the_user_chose(
+    rig, monkeypatch, lambda_g, rows_per_block
 ):
-    """Exo rows of guided blocks, unguided blocks and cross-attention, as a start option of the host
-    sets it."""
+    """Count the exo rows of guided blocks, unguided blocks and cross-attention in a kernel set by a
+    start option of ComfyUI."""
     from comfy.ldm.modules.attention import attention_basic, wrap_attn
 
-    counted = []
+    query_and_key_counts = []
 
     @wrap_attn
-    def chosen(q, k, v, heads, *args, **kwargs):
-        counted.append((q.shape[1], k.shape[1]))
+    def count_and_attend(q, k, v, heads, *args, **kwargs):
+        query_and_key_counts.append((q.shape[1], k.shape[1]))
         return attention_basic(q, k, v, heads, *args, **kwargs)
 
-    monkeypatch.setattr("comfy.ldm.wan.model.optimized_attention", chosen)
+    monkeypatch.setattr("comfy.ldm.wan.model.optimized_attention", count_and_attend)
     rig.ksample(rig.patch(lambda_g=lambda_g), steps=1, cfg=1.0)
-    assert sum(q for q, k in counted if k == 36) == 2 * rows, "of both blocks"
-    assert [q for q, k in counted if k == 6] == [36, 36], "cross-attention"
+    assert sum(q for q, k in query_and_key_counts if k == 36) == 2 * rows_per_block, (
+        "of both blocks"
+    )
+    assert [q for q, k in query_and_key_counts if k == 6] == [36, 36], "cross-attention"
 
 
 def skip_layer(model):
@@ -111,9 +117,9 @@ def cfg_zero_star(model):
     return CFGZeroStar.execute(model)[0]
 
 
-def compiled(model, backend: str):
-    """Compile with the host's compile node, by any backend (``eager`` traces and guards, but builds
-    no kernels)."""
+def compile_model(model, backend: str):
+    """Compile a model as ComfyUI's compile node does, by any backend (``eager`` traces and guards,
+    but builds no kernels)."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 
@@ -124,78 +130,90 @@ def compiled(model, backend: str):
     return model
 
 
-def attend_as_on_a_card(monkeypatch) -> None:
-    """Use attention as on a card. The host's attention for CPUs is one more break, and doubles the
-    forms."""
+def use_gpu_attention(monkeypatch) -> None:
+    """Replace ComfyUI's attention for CPUs, which breaks compiled graphs, by its attention for
+    GPUs."""
     import comfy.ldm.wan.model
     from comfy.ldm.modules.attention import attention_pytorch
 
     monkeypatch.setattr(comfy.ldm.wan.model, "optimized_attention", attention_pytorch)
 
 
-def test_compiled_blocks_have_four_forms_and_none_anew(rig, monkeypatch, repo_root, caplog):
-    """The forms are full and kept, for one condition and two, the same for another seed, strength
-    or LoRA. Our own code stays out of it."""
+def test_compiled_blocks_have_four_forms_and_are_never_recompiled(
+    rig, monkeypatch, repo_root, caplog
+):
+    """Compile full forwards and those with cached exo for one condition and two, then change seed,
+    strength and LoRA."""
     import comfy.ldm.wan.model
     from comfy_extras.nodes_custom_sampler import CFGOverride
     from torch._dynamo.utils import clear_compilation_metrics, get_compilation_metrics
 
-    attend_as_on_a_card(monkeypatch)
+    use_gpu_attention(monkeypatch)
     # Newer hosts load so; on the oldest a LoRA's weights differ from the file's in this.
     rig.model.model.requires_grad_(False)
     torch._dynamo.reset()
     clear_compilation_metrics()
 
-    def run(**changes):
-        weaker = changes.pop("lora", None)
+    def compare_with_compiled(**changes):
+        lora_strength = changes.pop("lora", None)
         model = rig.patch(recompute_exo=2, **changes)
-        if weaker:
-            name = "diffusion_model.blocks.0.self_attn.k.weight"
-            size = model.get_model_object(name).shape
-            model.add_patches({name: ("diff", (torch.full(size, 0.02),))}, weaker)
-        eager, one = (
-            rig.ksample(CFGOverride.execute(each, 1.0, 0.45, 1.0)[0], steps=6)
-            for each in (model, compiled(model, "eager"))
+        if lora_strength:
+            weight_name = "diffusion_model.blocks.0.self_attn.k.weight"
+            weight_shape = model.get_model_object(weight_name).shape
+            model.add_patches(
+                {weight_name: ("diff", (torch.full(weight_shape, 0.02),))}, lora_strength
+            )
+        eager_latent, compiled_latent = (
+            rig.ksample(CFGOverride.execute(variant, 1.0, 0.45, 1.0)[0], steps=6)
+            for variant in (model, compile_model(model, "eager"))
         )
-        assert (one - eager).abs().max() <= 1e-5 * eager.abs().max()
+        assert (compiled_latent - eager_latent).abs().max() <= 1e-5 * eager_latent.abs().max()
         assert count_full_and_reused(model) == (3, 3)
 
-    run()
-    first = len(get_compilation_metrics())
-    block = comfy.ldm.wan.model.WanAttentionBlock.forward.__code__
+    compare_with_compiled()
+    compilation_count = len(get_compilation_metrics())
+    block_code = comfy.ldm.wan.model.WanAttentionBlock.forward.__code__
     for changes in ({"lambda_g": 1.0}, {"lora": 0.5}, {"lora": 0.7}):
-        run(**changes)
+        compare_with_compiled(**changes)
     compilations = get_compilation_metrics()
-    ours = str(repo_root / "nodes"), str(repo_root / "egox_core")
-    assert not [one.co_name for one in compilations if str(one.co_filename).startswith(ours)]
-    assert len(compilations) == first
-    lines = [one.co_firstlineno for one in compilations if one.co_filename == block.co_filename]
+    egox_folders = str(repo_root / "nodes"), str(repo_root / "egox_core")
+    assert not [
+        entry.co_name for entry in compilations if str(entry.co_filename).startswith(egox_folders)
+    ]
+    assert len(compilations) == compilation_count
+    block_lines = [
+        entry.co_firstlineno
+        for entry in compilations
+        if entry.co_filename == block_code.co_filename
+    ]
     # The first block's tokens lie otherwise in memory than those of the others.
-    assert 2 <= lines.count(block.co_firstlineno) <= 2 * 4
+    assert 2 <= block_lines.count(block_code.co_firstlineno) <= 2 * 4
     assert "recompile_limit" not in caplog.text
     torch._dynamo.reset()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "runs"),
+    ("backend", "run_names"),
     [
         ("eager", ("none", "guided", "plain", "weaker", "none", "guided", "plain", "kept")),
         ("inductor", ("none", "guided", "weaker", "none")),  # each new form is compiled from C++
     ],
 )
 def test_torch_compile_never_takes_the_code_of_another_run(
-    pack, repo_root, tmp_path, monkeypatch, backend, runs
+    pack, repo_root, tmp_path, monkeypatch, backend, run_names
 ):
-    """The host's node drops the guards on transformer_options, where wrappers and overrides live.
-    ``kept``: full forwards and those whose exo half is kept, of other shapes. The guards are the
-    same for all backends."""
-    attend_as_on_a_card(monkeypatch)
+    """Compile different patches of one model, although ComfyUI's node drops the guards on
+    transformer_options.
+
+    The run ``kept`` has full forwards and those with cached exo, of other shapes. The guards are
+    the same for all backends."""
+    use_gpu_attention(monkeypatch)
     torch._dynamo.reset()
     counters.clear()
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
-    form = replace(standins.WAN22_I2V, layers=1)  # tracing takes seconds per layer
-    standins.write(tmp_path / "one_layer.safetensors", *standins.transformer(form))
+    one_layer_form = replace(standins.WAN22_I2V, layers=1)  # tracing takes seconds per layer
+    standins.write(tmp_path / "one_layer.safetensors", *standins.transformer(one_layer_form))
     rig.model = model_rig.load_transformer(tmp_path / "one_layer.safetensors")
     models = {
         "plain": rig.model,
@@ -204,23 +222,25 @@ def test_torch_compile_never_takes_the_code_of_another_run(
         "weaker": rig.patch(lambda_g=0.5),
         "kept": rig.patch(recompute_exo=2),
     }
-    for name in runs:
-        got, expected = (
-            rig.ksample(model, steps=4 if name == "kept" else 1, cfg=1.0)
-            for model in (compiled(models[name], backend), models[name])
+    for run_name in run_names:
+        compiled_latent, eager_latent = (
+            rig.ksample(model, steps=4 if run_name == "kept" else 1, cfg=1.0)
+            for model in (compile_model(models[run_name], backend), models[run_name])
         )
         # Compiled kernels sum in another order; float32. Choices differ by 0.1 and more.
-        assert (got - expected).abs().max() < 1e-3 * expected.abs().max(), name
-    if "kept" in runs:
+        assert (compiled_latent - eager_latent).abs().max() < 1e-3 * eager_latent.abs().max(), (
+            run_name
+        )
+    if "kept" in run_names:
         assert count_full_and_reused(models["kept"]) == (2, 2)
-    assert counters["stats"]["calls_captured"] > 25 * len(runs), (
+    assert counters["stats"]["calls_captured"] > 25 * len(run_names), (
         "the transformer itself was compiled"
     )
     torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(
-    ("changes", "kernel"),
+    ("changes", "kernel_note"),
     [
         ({}, "guided attention by sdpa"),
         ({"backend": "cudnn"}, "guided attention by sdpa"),  # of saved graphs: auto
@@ -228,25 +248,27 @@ def test_torch_compile_never_takes_the_code_of_another_run(
         ({"lambda_g": 0.0}, None),
     ],
 )
-def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
-    """The sampler node has the note with its result, and EgoX Model Patch when the run of another
-    sampler ends."""
+def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, kernel_note):
+    """Check the note of the sampler node, and that of EgoX Model Patch at the end of another
+    sampler's run."""
     page = Page()
-    page.shows(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
+    page.attach_node(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"
     model_rig.core(rig.pack, "gga.backends")._choice_of.clear()
     rig.ksample(model, steps=1)
-    *before, (node, note) = page.texts
-    first_words = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]
-    assert [words for _, words in before] == (first_words if kernel and "sdpa" in kernel else [])
+    *progress_texts, (node, note) = page.texts
+    expected_progress = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]
+    assert [text for _, text in progress_texts] == (
+        expected_progress if kernel_note and "sdpa" in kernel_note else []
+    )
     assert ("backend cudnn means auto; " in note) is (changes.get("backend") == "cudnn")
     assert node == "7" and note.startswith("mask released; ")
-    untimed, _, times = note.rpartition("; ")
-    assert untimed.endswith(f"; {kernel}") if kernel else "attention by" not in note
-    assert " s per step in the model" in times and ("% of it in self-attention" in times) is bool(
-        kernel
-    )
+    timeless_note, _, time_text = note.rpartition("; ")
+    assert timeless_note.endswith(f"; {kernel_note}") if kernel_note else "attention by" not in note
+    assert " s per step in the model" in time_text and (
+        "% of it in self-attention" in time_text
+    ) is bool(kernel_note)
 
     notes = []
     monkeypatch.setattr(
@@ -254,67 +276,67 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     )
     if "backend" not in changes:  # the sampler node takes the fastest
         rig.wan_sample(steps=1, **changes)
-        assert [text.rpartition("; ")[0] for text in notes] == [untimed]
+        assert [text.rpartition("; ")[0] for text in notes] == [timeless_note]
 
 
-def every_token(call: dict) -> dict:
-    """Move a block's tokens by their mean, so that a patch that sees part of them gives something
-    else."""
+def add_token_mean(call: dict) -> dict:
+    """Add to each token of a block the mean of all tokens, so that a patch that sees only a part
+    gives another result."""
     return {**call, "img": call["img"] + 0.3 * call["img"].mean(dim=1, keepdim=True)}
 
 
-def double_block(model):
-    model.set_model_double_block_patch(every_token)
+def add_double_block_patch(model):
+    model.set_model_double_block_patch(add_token_mean)
 
 
-def self_attention_patch(model):
+def add_self_attention_patch(model):
     model.set_model_attn1_patch(lambda call: 0.5 * call["x"])
 
 
-def cross_attention_patch(model):
+def add_cross_attention_patch(model):
     model.set_model_attn2_patch(lambda call: call["x"] + call["x"].mean(dim=1, keepdim=True))
 
 
-def attention_override(model):
+def add_attention_override(model):
     model.model_options["transformer_options"][OVERRIDE] = lambda func, *args, **kwargs: (
         0.5 * func(*args, **kwargs)
     )
 
 
-def replaced_block(model):
+def replace_block(model):
     model.set_model_patch_replace(
-        lambda call, extra: every_token(extra["original_block"](call)), "dit", "double_block", 0
+        lambda call, extra: add_token_mean(extra["original_block"](call)), "dit", "double_block", 0
     )
 
 
-def halved(kind: str):
-    """Give a patch that adds a wrapper of one of the host's kinds, which halves the result."""
+def make_halving_patch(wrapper_kind: str):
+    """Return a function that adds a wrapper of one of ComfyUI's kinds, which halves the result."""
 
-    def wrapper(model):
+    def add_halving_wrapper(model):
         model.add_wrapper_with_key(
-            kind, "other", lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs)
+            wrapper_kind, "other", lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs)
         )
 
-    wrapper.__name__ = f"halved_{kind}"
-    return wrapper
+    add_halving_wrapper.__name__ = f"halve_{wrapper_kind}"
+    return add_halving_wrapper
 
 
-def function_wrapper(model):
+def add_function_wrapper(model):
     model.set_model_unet_function_wrapper(
         lambda apply, call: 0.5 * apply(call["input"], call["timestep"], **call["c"])
     )
 
 
-def changed_guidance(model):
+def halve_guidance(model):
     model.set_model_sampler_cfg_function(lambda args: args["cond"] * 0.5)
 
 
-def changed_result(model):
+def halve_result(model):
     model.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * 0.5)
 
 
-class ScaledHead(torch.nn.Module):
-    """The transformer's last part, its result halved."""
+class HalvedHead(torch.nn.Module):
+    """Halve the output of the transformer's last layer."""
 
     def __init__(self, head: torch.nn.Module) -> None:
         super().__init__()
@@ -324,14 +346,14 @@ class ScaledHead(torch.nn.Module):
         return 0.5 * self.head(*args, **kwargs)
 
 
-def replaced_object(model):
+def replace_head(model):
     model.add_object_patch(
-        "diffusion_model.head", ScaledHead(model.get_model_object("diffusion_model.head"))
+        "diffusion_model.head", HalvedHead(model.get_model_object("diffusion_model.head"))
     )
 
 
-def positions(model):
-    """Change positions in time by code that knows nothing of the host's rope_options."""
+def stretch_positions(model):
+    """Stretch positions in time by code that ignores ComfyUI's rope_options."""
     encode = model.get_model_object("diffusion_model.rope_encode")
     model.add_object_patch(
         "diffusion_model.rope_encode",
@@ -341,13 +363,13 @@ def positions(model):
     )
 
 
-def flow_shift(model):
+def add_flow_shift(model):
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     return ModelSamplingSD3().patch(model, 3.0)[0]
 
 
-def context_handler(model):
+def add_context_windows(model):
     import comfy.context_windows as windows
 
     model.model_options["context_handler"] = windows.IndexListContextHandler(
@@ -359,129 +381,149 @@ def context_handler(model):
     )
 
 
-def joined(stranger, model):
-    """Clone a model and add another pack's patch."""
+def clone_with_patch(add_patch, model):
+    """Clone a model and add another pack's patch to it."""
     model = model.clone()
-    return stranger(model) or model
+    return add_patch(model) or model
 
 
-def widened_by_hand(rig, stranger, *, patch_first: bool):
-    """Put the exo half beside the ego half without EgoX's code, with the stranger before or after."""
-    canvas = model_rig.core(rig.pack, "wan.canvas")
+def widen_by_hand(rig, add_patch, *, patch_first: bool):
+    """Put the exo half beside the ego half without EgoX's code, before or after another pack's
+    patch."""
+    canvas_module = model_rig.core(rig.pack, "wan.canvas")
     t, h, w_exo, w_ego = rig.canvas.latent_grid
-    mask = canvas.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
-    exo = rig.model.get_model_object("latent_format").process_in(rig.canvas.exo_latent.float())
-    known = torch.cat([exo, mask.to(exo).expand(1, 4, -1, -1, -1), exo], dim=1)
+    exo_mask = canvas_module.build_mask(rig.canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
+    exo_latent = rig.model.get_model_object("latent_format").process_in(
+        rig.canvas.exo_latent.float()
+    )
+    known_latents = torch.cat(
+        [exo_latent, exo_mask.to(exo_latent).expand(1, 4, -1, -1, -1), exo_latent], dim=1
+    )
 
     def widen(executor, x, *args, **kwargs):
         window = args[4].get("context_window")
-        here = known if window is None else window.get_tensor(known, dim=2)
+        window_latents = (
+            known_latents if window is None else window.get_tensor(known_latents, dim=2)
+        )
         return executor(
-            torch.cat([here.expand(len(x), -1, -1, -1, -1), x], dim=-1), *args, **kwargs
+            torch.cat([window_latents.expand(len(x), -1, -1, -1, -1), x], dim=-1), *args, **kwargs
         )[..., w_exo:]
 
-    model = rig.model.clone() if patch_first else joined(stranger, rig.model)
+    model = rig.model.clone() if patch_first else clone_with_patch(add_patch, rig.model)
     model = model.clone()
     model.add_wrapper_with_key("diffusion_model", "by_hand", widen)
-    return joined(stranger, model) if patch_first else model
+    return clone_with_patch(add_patch, model) if patch_first else model
 
 
-COMPANY = {
-    # stranger: whether exo may be kept between steps when it comes after the patch, and before it
-    double_block: (False, False),
-    self_attention_patch: (False, False),
-    cross_attention_patch: (False, False),
-    attention_override: (True, True),
-    replaced_block: (False, False),
+FOREIGN_PATCHES = {
+    # patch: whether exo may be cached when it is added after EgoX's patch, and before it
+    add_double_block_patch: (False, False),
+    add_self_attention_patch: (False, False),
+    add_cross_attention_patch: (False, False),
+    add_attention_override: (True, True),
+    replace_block: (False, False),
     skip_layer: (True, True),
     cfg_zero_star: (True, True),
-    halved("diffusion_model"): (False, True),
-    halved("apply_model"): (True, True),
-    halved("outer_sample"): (True, True),
-    halved("sampler_sample"): (True, True),
-    function_wrapper: (True, True),
-    changed_guidance: (True, True),
-    changed_result: (True, True),
-    replaced_object: (True, True),
-    positions: (False, False),
-    flow_shift: (True, True),
-    context_handler: (True, True),
+    make_halving_patch("diffusion_model"): (False, True),
+    make_halving_patch("apply_model"): (True, True),
+    make_halving_patch("outer_sample"): (True, True),
+    make_halving_patch("sampler_sample"): (True, True),
+    add_function_wrapper: (True, True),
+    halve_guidance: (True, True),
+    halve_result: (True, True),
+    replace_head: (True, True),
+    stretch_positions: (False, False),
+    add_flow_shift: (True, True),
+    add_context_windows: (True, True),
 }
 
 
 @pytest.mark.parametrize("patch_first", [True, False], ids=["after the patch", "before it"])
-@pytest.mark.parametrize("stranger", COMPANY, ids=lambda stranger: stranger.__name__)
-def test_a_strangers_patch(rig, stranger, patch_first, is_pinned_host):
-    """It works as on a canvas that the test itself puts together, guided too. Exo is kept only if
-    that is the same."""
-
-    def patched(**changes):
+@pytest.mark.parametrize("add_patch", FOREIGN_PATCHES, ids=lambda add_patch: add_patch.__name__)
+def test_another_packs_patch_acts_as_on_a_canvas_made_by_hand(
+    rig, add_patch, patch_first, is_pinned_host
+):
+    def patch_both(**changes):
         if patch_first:
-            return joined(stranger, rig.patch(**changes))
-        return rig.patch(joined(stranger, rig.model), **changes)
+            return clone_with_patch(add_patch, rig.patch(**changes))
+        return rig.patch(clone_with_patch(add_patch, rig.model), **changes)
 
-    reference = rig.ksample(widened_by_hand(rig, stranger, patch_first=patch_first))
-    if not is_pinned_host and torch.equal(reference, rig.ksample(rig.patch(lambda_g=0.0))):
+    reference_latent = rig.ksample(widen_by_hand(rig, add_patch, patch_first=patch_first))
+    if not is_pinned_host and torch.equal(reference_latent, rig.ksample(rig.patch(lambda_g=0.0))):
         pytest.skip("this host never calls such a patch")
-    unguided = rig.ksample(patched(lambda_g=0.0))
-    assert torch.equal(unguided, reference)
-    assert not torch.equal(unguided, rig.ksample(rig.patch(lambda_g=0.0))), "the stranger acts"
+    unguided_latent = rig.ksample(patch_both(lambda_g=0.0))
+    assert torch.equal(unguided_latent, reference_latent)
+    assert not torch.equal(unguided_latent, rig.ksample(rig.patch(lambda_g=0.0))), (
+        "the other patch acts"
+    )
 
-    guided = rig.ksample(patched())
-    assert (guided - unguided).abs().max() > 1e-3, "the geometry acts"
-    assert not torch.equal(guided, rig.ksample(rig.patch()))
+    guided_latent = rig.ksample(patch_both())
+    assert (guided_latent - unguided_latent).abs().max() > 1e-3, "the geometry acts"
+    assert not torch.equal(guided_latent, rig.ksample(rig.patch()))
 
-    model = patched(recompute_exo=2)
+    model = patch_both(recompute_exo=2)
     cache = exo_cache_of(model)
-    may_keep = COMPANY[stranger][0 if patch_first else 1]
+    may_cache = FOREIGN_PATCHES[add_patch][0 if patch_first else 1]
     check_reused_equals_full(rig, model, 1e-5)
-    assert (cache.kept > 0, bool(cache.in_the_way)) == (may_keep, not may_keep)
+    assert (cache.kept > 0, bool(cache.in_the_way)) == (may_cache, not may_cache)
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
-@pytest.mark.parametrize("kind", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
-def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch_first):
-    """The host's own classes, before anything is computed."""
+@pytest.mark.parametrize("class_name", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
+def test_patches_that_treat_the_canvas_as_one_picture_are_refused(rig, class_name, patch_first):
+    """Check that ComfyUI's own classes of such patches are refused before anything is computed."""
     modules = {
         "WanUni3CCnetPatch": "comfy_extras.nodes_model_patch",
         "MultiTalkCrossAttnPatch": "comfy.ldm.wan.model_multitalk",
     }
-    node_class = getattr(pytest.importorskip(modules[kind]), kind, None)
+    node_class = getattr(pytest.importorskip(modules[class_name]), class_name, None)
     if node_class is None:
-        pytest.skip(f"this host has no {kind}")
+        pytest.skip(f"this host has no {class_name}")
     patch = node_class.__new__(node_class)  # never called: it needs weights
     patch.models, patch.prepared_render = list, None
     model = rig.patch() if patch_first else rig.model.clone()
-    model.set_model_patch(patch, "double_block" if "Uni3C" in kind else "attn2_patch")
+    model.set_model_patch(patch, "double_block" if "Uni3C" in class_name else "attn2_patch")
     model = model if patch_first else rig.patch(model)
     with refuses("a different node's patch.*take that node out"):
         rig.ksample(model, steps=1)
 
 
-def test_a_prompt_s_area_is_named_and_its_mask_may_stay(rig):
+def test_a_prompts_area_is_refused_and_its_mask_is_accepted(rig):
     from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 
     from nodes import ConditioningSetArea, ConditioningSetAreaPercentage, ConditioningSetMask
 
-    def run(node, *settings, **options):
+    def sample_with_condition(node, *settings, **options):
         (positive,) = node().append(rig.positive, *settings)
         return rig.ksample(rig.patch(**options), positive=positive, steps=2)
 
     height, width = (8 * side for side in rig.latent["samples"].shape[-2:])
     mask = torch.zeros(1, height, width)
     mask[:, :, : width // 2] = 1
-    plain = rig.ksample(rig.patch(), steps=2)
+    plain_latent = rig.ksample(rig.patch(), steps=2)
     # The host computes a condition with an area by itself: products of one sum in another order than
     # those of two, on some processors. It gives the negative of that area the positive's name.
-    for every in (1, 2):
-        whole = run(ConditioningSetArea, width, height, 0, 0, 1.0, recompute_exo=every)
-        same = plain if every == 1 else rig.ksample(rig.patch(recompute_exo=every), steps=2)
-        torch.testing.assert_close(whole, same, rtol=0, atol=1e-3)
-    video = run(ConditioningSetAreaPercentageVideo, 1, 1, 1, 0, 0, 0, 1.0)
-    torch.testing.assert_close(video, plain, rtol=0, atol=1e-3)
-    assert (run(ConditioningSetMask, mask, "default", 1.0) - plain).abs().max() > 0.1
-    of_each = mask.expand(rig.latent["samples"].shape[2], -1, -1)
-    assert run(ConditioningSetMask, of_each, "default", 1.0).isfinite().all()
+    for recompute_exo in (1, 2):
+        whole_area_latent = sample_with_condition(
+            ConditioningSetArea, width, height, 0, 0, 1.0, recompute_exo=recompute_exo
+        )
+        latent_without_area = (
+            plain_latent
+            if recompute_exo == 1
+            else rig.ksample(rig.patch(recompute_exo=recompute_exo), steps=2)
+        )
+        torch.testing.assert_close(whole_area_latent, latent_without_area, rtol=0, atol=1e-3)
+    video_area_latent = sample_with_condition(
+        ConditioningSetAreaPercentageVideo, 1, 1, 1, 0, 0, 0, 1.0
+    )
+    torch.testing.assert_close(video_area_latent, plain_latent, rtol=0, atol=1e-3)
+    assert (
+        sample_with_condition(ConditioningSetMask, mask, "default", 1.0) - plain_latent
+    ).abs().max() > 0.1
+    mask_per_frame = mask.expand(rig.latent["samples"].shape[2], -1, -1)
+    assert (
+        sample_with_condition(ConditioningSetMask, mask_per_frame, "default", 1.0).isfinite().all()
+    )
     for node, settings in (
         (ConditioningSetArea, (width // 2, height, 0, 0, 1.0)),
         (ConditioningSetArea, (width, height, 0, 8, 1.0)),
@@ -490,42 +532,47 @@ def test_a_prompt_s_area_is_named_and_its_mask_may_stay(rig):
         (ConditioningSetMask, (mask, "mask bounds", 1.0)),
     ):
         with refuses("positive conditioning.*an area.*a mask in place of the area"):
-            run(node, *settings)
+            sample_with_condition(node, *settings)
     with refuses("mask of the positive conditioning.*9 frames.*one picture of the mask"):
-        run(ConditioningSetMask, mask.expand(9, -1, -1), "default", 1.0)
+        sample_with_condition(ConditioningSetMask, mask.expand(9, -1, -1), "default", 1.0)
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize(
-    "cut", [(slice(None), slice(2)), (slice(2), slice(None))], ids=["tile", "window"]
+    "kept_slices", [(slice(None), slice(2)), (slice(2), slice(None))], ids=["tile", "window"]
 )
-def test_parts_whose_place_is_unknown_are_refused(rig, patch_first, cut):
-    """Another pack's tiles and windows: exo would be of another place or time."""
-    time, width = cut
+def test_tiles_and_windows_of_another_pack_are_refused(rig, patch_first, kept_slices):
+    time_slice, width_slice = kept_slices
 
-    def parts(apply, call):
-        of_call = {**call["c"], "c_concat": call["c"]["c_concat"][:, :, time, :, width]}
-        out = torch.zeros_like(call["input"])
-        out[:, :, time, :, width] = apply(
-            call["input"][:, :, time, :, width], call["timestep"], **of_call
+    def call_on_part(apply, call):
+        part_arguments = {
+            **call["c"],
+            "c_concat": call["c"]["c_concat"][:, :, time_slice, :, width_slice],
+        }
+        prediction = torch.zeros_like(call["input"])
+        prediction[:, :, time_slice, :, width_slice] = apply(
+            call["input"][:, :, time_slice, :, width_slice], call["timestep"], **part_arguments
         )
-        return out
+        return prediction
 
-    base = rig.model.clone() if not patch_first else rig.patch(lambda_g=0.0)
-    base.set_model_unet_function_wrapper(parts)
+    base_model = rig.model.clone() if not patch_first else rig.patch(lambda_g=0.0)
+    base_model.set_model_unet_function_wrapper(call_on_part)
     with refuses("(?s)latent in a call.*the ego half.*windows or tiles"):
-        rig.ksample(base if patch_first else rig.patch(base, lambda_g=0.0))
+        rig.ksample(base_model if patch_first else rig.patch(base_model, lambda_g=0.0))
 
 
-def guided_by_two(rig, positive, negative) -> torch.Tensor:
-    """Sample with the host's guider of two models."""
+def sample_with_two_models(rig, positive_model, negative_model) -> torch.Tensor:
+    """Sample with ComfyUI's guider that takes one model for the positive and one for the negative
+    prompt."""
     import comfy.samplers
     from comfy_extras import nodes_custom_sampler
 
-    guider_of = getattr(nodes_custom_sampler, "DualModelGuider", None)
-    if guider_of is None:
+    guider_class = getattr(nodes_custom_sampler, "DualModelGuider", None)
+    if guider_class is None:
         pytest.skip("this host has no guider of two models")
-    guider = guider_of.execute(positive, rig.positive, 3.0, negative, rig.negative).result[0]
+    guider = guider_class.execute(
+        positive_model, rig.positive, 3.0, negative_model, rig.negative
+    ).result[0]
     latent = rig.latent["samples"]
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3))
     sigmas = torch.tensor([1.0, 0.8, 0.5, 0.0])
@@ -534,14 +581,14 @@ def guided_by_two(rig, positive, negative) -> torch.Tensor:
         return guider.sample(noise, latent, sampler, sigmas, disable_pbar=True, seed=1)
 
 
-def test_a_guider_of_two_models_takes_the_canvas_of_the_positives(rig, caplog):
-    plain, patched = rig.model.clone(), rig.patch(recompute_exo=0)
-    both = guided_by_two(rig, patched, patched)
-    assert count_full_and_reused(patched) == (2, 4)
-    assert torch.equal(guided_by_two(rig, patched, plain), both)
+def test_a_guider_of_two_models_uses_the_positive_models_canvas(rig, caplog):
+    plain_model, patched_model = rig.model.clone(), rig.patch(recompute_exo=0)
+    expected_latent = sample_with_two_models(rig, patched_model, patched_model)
+    assert count_full_and_reused(patched_model) == (2, 4)
+    assert torch.equal(sample_with_two_models(rig, patched_model, plain_model), expected_latent)
     assert not caplog.records
-    other = rig.patch(lambda_g=0.0)
-    assert torch.equal(guided_by_two(rig, patched, other), both)
+    other_patch = rig.patch(lambda_g=0.0)
+    assert torch.equal(sample_with_two_models(rig, patched_model, other_patch), expected_latent)
     assert "the negative's own EgoX patch isn't asked" in caplog.text
     with refuses("the EgoX patch on the negative's model alone.*to 'model' of the guider"):
-        guided_by_two(rig, plain, patched)
+        sample_with_two_models(rig, plain_model, patched_model)

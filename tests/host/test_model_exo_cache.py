@@ -14,7 +14,7 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
-from .test_model_windows import long_rig, windowed
+from .test_model_windows import add_context_windows, long_rig
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_each_context_window_has_its_own_cached_keys(pack, repo_root, monkeypatc
         {"context_length": 13, "context_overlap": 4},
     )
     model, uncached_model = (
-        windowed(
+        add_context_windows(
             long_video_rig.patch(recompute_exo=recompute_exo),
             context_schedule="standard_static",
             **window_options,

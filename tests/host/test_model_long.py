@@ -1,4 +1,4 @@
-"""EgoX Sample Long Video against the one-clip nodes, and what it refuses."""
+"""Test EgoX Sample Long Video against the nodes for one clip, and test what it refuses."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,15 +9,15 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
-LENGTH, FRAMES = 9, 17
+CLIP_FRAMES, LONG_FRAMES = 9, 17
 
 
-def inputs_of(rig, frames: int) -> dict:
-    """Make a video of the rig's size, with all other inputs of one-clip nodes."""
+def make_inputs(rig, frames: int) -> dict:
+    """Make a video of the rig's size, with all other inputs that the nodes for one clip take."""
     size = replace(rig.size, frames=frames)
     depth, trajectory = model_rig.clip_geometry(rig.pack, size)
     exo, prior = model_rig.clip_pictures(size)
-    plain = {
+    text_only = {
         name: [[text, {}]]
         for name, ((text, _),) in (("positive", rig.positive), ("negative", rig.negative))
     }
@@ -29,32 +29,35 @@ def inputs_of(rig, frames: int) -> dict:
         "depth": depth,
         "trajectory": trajectory,
         "clip_vision": rig.canvas.clip_vision,
-        **plain,
+        **text_only,
     }
 
 
-def sample(rig, frames: int, node: type | None = None, whole: bool = False, **changes):
-    """Run the node with its defaults and few steps, and return the ego frames, or with ``whole``
-    the output."""
+def sample_long(
+    rig, frames: int, node: type | None = None, returns_output: bool = False, **changes
+):
+    """Run the node with its defaults and few steps.
+
+    Returns the ego frames, or with ``whole`` the node's output."""
     node = node or rig.nodes("sample_long").EgoXSampleLong
     inputs = {
         **model_rig.node_defaults(node),
-        "length": LENGTH,
+        "length": CLIP_FRAMES,
         "continue_motion_max_frames": 1,
         "steps": 2,
         "seed": 5,
         "cfg": 3.0,
         "sampler": "euler",
-        **inputs_of(rig, frames),
+        **make_inputs(rig, frames),
         **changes,
     }
     with torch.inference_mode():
         output = node.execute(**inputs)
-    return output if whole else output[0]
+    return output if returns_output else output[0]
 
 
-def one_clip(rig, **changes) -> torch.Tensor:
-    """Run conditioning, sampler and decoder, each as its own node."""
+def sample_one_clip(rig, **changes) -> torch.Tensor:
+    """Sample one clip by the nodes for conditioning, sampling and decoding."""
     with torch.inference_mode():
         latent = rig.wan_sample(
             **{"sampler": "euler", "steps": 2, "seed": 5, "cfg": 3.0, **changes}
@@ -72,16 +75,18 @@ def one_clip(rig, **changes) -> torch.Tensor:
         {"recompute_exo": 2, "steps": 3},
     ],
 )
-def test_one_chunk_is_the_one_clip_nodes_bit_for_bit(rig, changes):
-    assert torch.equal(sample(rig, LENGTH, **changes), one_clip(rig, **changes))
-    assert torch.equal(sample(rig, LENGTH, length=49, **changes), one_clip(rig, **changes)), (
-        "a clip that fits"
+def test_one_chunk_equals_the_nodes_for_one_clip(rig, changes):
+    assert torch.equal(sample_long(rig, CLIP_FRAMES, **changes), sample_one_clip(rig, **changes))
+    assert torch.equal(
+        sample_long(rig, CLIP_FRAMES, length=49, **changes), sample_one_clip(rig, **changes)
+    ), "a clip that fits"
+
+
+def test_one_chunk_with_an_image_embedding_equals_the_nodes_for_one_clip(image_embedding_rig):
+    assert torch.equal(
+        sample_long(image_embedding_rig, CLIP_FRAMES), sample_one_clip(image_embedding_rig)
     )
-
-
-def test_one_chunk_with_the_picture_embedding(wan21):
-    assert torch.equal(sample(wan21, LENGTH), one_clip(wan21))
-    assert sample(wan21, FRAMES).isfinite().all()
+    assert sample_long(image_embedding_rig, LONG_FRAMES).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -92,47 +97,55 @@ def test_one_chunk_with_the_picture_embedding(wan21):
     ],
 )
 def test_a_long_video_begins_with_its_first_clip(rig, changes):
-    ego = sample(rig, FRAMES, **changes)
+    ego_frames = sample_long(rig, LONG_FRAMES, **changes)
     assert (
-        ego.shape == (FRAMES, 32, 32, 3)
-        and ego.isfinite().all()
-        and 0 <= ego.min()
-        and ego.max() <= 1
+        ego_frames.shape == (LONG_FRAMES, 32, 32, 3)
+        and ego_frames.isfinite().all()
+        and 0 <= ego_frames.min()
+        and ego_frames.max() <= 1
     )
-    parts = {**inputs_of(rig, FRAMES)}
-    first = sample(
-        rig, FRAMES, **changes, **{name: parts[name][:LENGTH] for name in ("exo_images", "prior")}
+    long_inputs = {**make_inputs(rig, LONG_FRAMES)}
+    first_clip = sample_long(
+        rig,
+        LONG_FRAMES,
+        **changes,
+        **{name: long_inputs[name][:CLIP_FRAMES] for name in ("exo_images", "prior")},
     )
-    assert torch.equal(ego[:LENGTH], first)
-    assert not torch.equal(ego, sample(rig, FRAMES, **{**changes, "seed": 6}))
+    assert torch.equal(ego_frames[:CLIP_FRAMES], first_clip)
+    assert not torch.equal(ego_frames, sample_long(rig, LONG_FRAMES, **{**changes, "seed": 6}))
 
 
 def test_geometry_and_lora_reach_every_chunk(rig, repo_root):
-    plain = sample(rig, FRAMES)
-    lora = next((repo_root / "models" / "loras").glob("*wan22*.safetensors"), None) or next(
+    plain_frames = sample_long(rig, LONG_FRAMES)
+    lora_file = next((repo_root / "models" / "loras").glob("*wan22*.safetensors"), None) or next(
         (repo_root / "models" / "loras").glob("*.safetensors")
     )
-    patched, _ = rig.nodes("lora").load_lora(rig.model, lora, 1.0)
-    for other in (sample(rig, FRAMES, lambda_g=0.0), sample(rig, FRAMES, model=patched)):
-        assert (other[:LENGTH] - plain[:LENGTH]).abs().max() > 1e-6
-        assert (other[LENGTH:] - plain[LENGTH:]).abs().max() > 1e-6
+    patched_model, _ = rig.nodes("lora").load_lora(rig.model, lora_file, 1.0)
+    for changed_frames in (
+        sample_long(rig, LONG_FRAMES, lambda_g=0.0),
+        sample_long(rig, LONG_FRAMES, model=patched_model),
+    ):
+        assert (changed_frames[:CLIP_FRAMES] - plain_frames[:CLIP_FRAMES]).abs().max() > 1e-6
+        assert (changed_frames[CLIP_FRAMES:] - plain_frames[CLIP_FRAMES:]).abs().max() > 1e-6
 
 
-def test_a_pair_is_two_samplers_in_a_row(rig):
-    """Wan 2.2: the first model leaves its noise in, the second adds none, in every chunk."""
-    first = rig.wan_sample(sampler="euler", steps=4, end_step=1, leftover_noise=True)
-    second = {
+def test_a_pair_of_models_equals_two_samplers_in_a_row(rig):
+    """Check the order of Wan 2.2: the first model leaves its noise in, and the second adds none."""
+    first_latent = rig.wan_sample(sampler="euler", steps=4, end_step=1, leftover_noise=True)
+    second_options = {
         "sampler": "euler",
         "steps": 4,
         "start_step": 1,
         "add_noise": False,
-        "latent": {"samples": first},
+        "latent": {"samples": first_latent},
     }
-    pair = {"low_noise_model": rig.model, "steps": 4, "switch_step": 1}
-    assert torch.equal(sample(rig, LENGTH, **pair), one_clip(rig, **second))
-    assert sample(rig, FRAMES, **{**pair, "switch_step": 0}).isfinite().all()
+    pair_options = {"low_noise_model": rig.model, "steps": 4, "switch_step": 1}
+    assert torch.equal(
+        sample_long(rig, CLIP_FRAMES, **pair_options), sample_one_clip(rig, **second_options)
+    )
+    assert sample_long(rig, LONG_FRAMES, **{**pair_options, "switch_step": 0}).isfinite().all()
     with refuses("switch_step"):
-        sample(rig, FRAMES, **{**pair, "switch_step": 4})
+        sample_long(rig, LONG_FRAMES, **{**pair_options, "switch_step": 4})
 
 
 @pytest.mark.parametrize(
@@ -143,64 +156,77 @@ def test_a_pair_is_two_samplers_in_a_row(rig):
         {"low_noise_model": True, "sampler": "released", "steps": 4},
     ],
 )
-def test_known_frames_are_held(rig, monkeypatch, changes):
-    """Sampled to themselves, through every solver and both models of a pair."""
-    long, vae = rig.nodes("sample_long"), rig.nodes("host.vae")
-    sampled = []
+def test_known_frames_are_sampled_to_themselves(rig, monkeypatch, changes):
+    """Continue chunks from known frames, with every solver and with both models of a pair."""
+    long_module, vae_module = rig.nodes("sample_long"), rig.nodes("host.vae")
+    sampled_clips = []
 
-    def spy(*args, **kwargs):
-        out, note = rig.nodes("sampling").sample_clip(*args, **kwargs)
-        sampled.append((out["samples"], kwargs["known"]))
-        return out, note
+    def record_clip(*args, **kwargs):
+        sampled_clip, note = rig.nodes("sampling").sample_clip(*args, **kwargs)
+        sampled_clips.append((sampled_clip["samples"], kwargs["known"]))
+        return sampled_clip, note
 
-    monkeypatch.setattr(long, "sample_clip", spy)
+    monkeypatch.setattr(long_module, "sample_clip", record_clip)
     changes = {"sampler": "euler", **changes}
     if "low_noise_model" in changes:
         changes["low_noise_model"] = rig.model
-    ego = sample(rig, FRAMES, continue_motion_max_frames=5, **changes)
-    per_chunk = sampled[1::2] if "low_noise_model" in changes else sampled
-    assert [known is None for _, known in per_chunk] == [True, False, False]
-    for (latent, known), start in zip(per_chunk[1:], (4, 8), strict=True):
+    ego_frames = sample_long(rig, LONG_FRAMES, continue_motion_max_frames=5, **changes)
+    clip_of_each_chunk = sampled_clips[1::2] if "low_noise_model" in changes else sampled_clips
+    assert [known_latent is None for _, known_latent in clip_of_each_chunk] == [True, False, False]
+    for (latent, known_latent), start in zip(clip_of_each_chunk[1:], (4, 8), strict=True):
         with torch.inference_mode():
-            assert torch.equal(known, vae.encode_video(rig.vae, ego[start : start + 5]))
+            assert torch.equal(
+                known_latent, vae_module.encode_video(rig.vae, ego_frames[start : start + 5])
+            )
         # The released loop rounds time steps down, so model and solver differ about the noise
         # level.
-        close = 0.03 if changes["sampler"] == "released" else 1e-4
-        assert (latent[:, :, :2] - known).abs().max() < close * known.std()
-        assert (latent[:, :, 2:] - known[:, :, :1]).abs().max() > 0.1 * known.std()
+        tolerance = 0.03 if changes["sampler"] == "released" else 1e-4
+        assert (latent[:, :, :2] - known_latent).abs().max() < tolerance * known_latent.std()
+        assert (latent[:, :, 2:] - known_latent[:, :, :1]).abs().max() > 0.1 * known_latent.std()
 
 
-def test_look_away_memory_changes_what_comes_after_a_hole(rig):
-    """The first two chunks, and a video without holes, are bit for bit as without it."""
+def test_look_away_memory_changes_only_what_comes_after_a_hole(rig):
     frames = 25
-    full = {"prior": inputs_of(rig, frames)["prior"].clamp_min(0.1)}
+    full_prior = {"prior": make_inputs(rig, frames)["prior"].clamp_min(0.1)}
     assert torch.equal(
-        sample(rig, frames, **full), sample(rig, frames, **full, look_away_memory=True)
+        sample_long(rig, frames, **full_prior),
+        sample_long(rig, frames, **full_prior, look_away_memory=True),
     )
-    holes = torch.zeros(frames, 32, 32, 3)
-    without, ego = (sample(rig, frames, prior=holes, look_away_memory=on) for on in (False, True))
-    assert torch.equal(ego[:FRAMES], without[:FRAMES]) and not torch.equal(ego, without)
-    rig.nodes("host.remember").DRAWN_FROM[holes] = {
+    empty_prior = torch.zeros(frames, 32, 32, 3)
+    plain_frames, remembered_frames = (
+        sample_long(rig, frames, prior=empty_prior, look_away_memory=uses_memory)
+        for uses_memory in (False, True)
+    )
+    assert torch.equal(
+        remembered_frames[:LONG_FRAMES], plain_frames[:LONG_FRAMES]
+    ) and not torch.equal(remembered_frames, plain_frames)
+    rig.nodes("host.remember").DRAWN_FROM[empty_prior] = {
         "seen": torch.full((frames, 32, 32), 128, dtype=torch.uint8)
     }
-    for on in (False, True):
-        out = sample(rig, frames, prior=holes, look_away_memory=on, whole=True)
-        sent = out.ui["egox_preview"][0]["seen"]["shares"]
-        made_before = torch.tensor(sent["unobserved"])
-        assert (made_before[FRAMES:] > 0).any() == on and not made_before[:FRAMES].any()
-        assert torch.equal(made_before + torch.tensor(sent["earlier"]), torch.ones(frames))
+    for uses_memory in (False, True):
+        node_output = sample_long(
+            rig, frames, prior=empty_prior, look_away_memory=uses_memory, returns_output=True
+        )
+        seen_shares = node_output.ui["egox_preview"][0]["seen"]["shares"]
+        generated_shares = torch.tensor(seen_shares["unobserved"])
+        assert (generated_shares[LONG_FRAMES:] > 0).any() == uses_memory and not generated_shares[
+            :LONG_FRAMES
+        ].any()
+        assert torch.equal(
+            generated_shares + torch.tensor(seen_shares["earlier"]), torch.ones(frames)
+        )
     with refuses("look-away memory"):
-        sample(rig, frames, depth=None, lambda_g=0.0, look_away_memory=True)
+        sample_long(rig, frames, depth=None, lambda_g=0.0, look_away_memory=True)
 
 
-def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
+def node_in_graph(rig, monkeypatch, folder, noise_seed: int = 5) -> type:
     """Prepare the node as it runs in a graph, with its chunks kept in a folder of the test."""
 
     monkeypatch.setattr("folder_paths.get_user_directory", lambda: str(folder))
     graph = {
         "1": {
             "class_type": "EgoXSampleLong",
-            "inputs": {"seed": seed, "exo_images": ["2", 0], "model": ["3", 0]},
+            "inputs": {"seed": noise_seed, "exo_images": ["2", 0], "model": ["3", 0]},
         },
         "2": {"class_type": "EgoXLoadExoVideo", "inputs": {"start_frame": 0}},
         "3": {
@@ -213,73 +239,78 @@ def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
     return type("InGraph", (node,), {"hidden": hidden})
 
 
-def test_a_cancelled_run_computes_only_what_is_missing(rig, monkeypatch, tmp_path):
+def test_after_a_cancelled_run_only_missing_chunks_are_computed(rig, monkeypatch, tmp_path):
     from comfy.model_management import InterruptProcessingException
 
-    long = rig.nodes("sample_long")
-    inner, parts = long.sample_clip, []
-    uncut_run = sample(rig, FRAMES)
+    long_module = rig.nodes("sample_long")
+    sample_clip, sampled_chunks = long_module.sample_clip, []
+    uncancelled_frames = sample_long(rig, LONG_FRAMES)
 
-    def note(*args, **kwargs):
-        parts.append(kwargs["part"])
-        return inner(*args, **kwargs)
+    def record_chunk(*args, **kwargs):
+        sampled_chunks.append(kwargs["part"])
+        return sample_clip(*args, **kwargs)
 
-    def cancelled_in_the_second(*args, **kwargs):
+    def cancel_second_chunk(*args, **kwargs):
         if kwargs["part"].startswith("chunk 2"):
             raise InterruptProcessingException
-        return note(*args, **kwargs)
+        return record_chunk(*args, **kwargs)
 
-    monkeypatch.setattr(long, "sample_clip", cancelled_in_the_second)
+    monkeypatch.setattr(long_module, "sample_clip", cancel_second_chunk)
     with pytest.raises(InterruptProcessingException):
-        sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path))
-    assert parts == ["chunk 1/2, "] and len(list((tmp_path / "egox" / "chunks").iterdir())) == 1
-    monkeypatch.setattr(long, "sample_clip", note)
-    parts.clear()
-    sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path, seed=6), seed=6)
-    assert len(parts) == 2, "another seed is other work"
-    parts.clear()
-    assert torch.equal(sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path)), uncut_run)
-    assert parts == ["chunk 2/2, "] and not list((tmp_path / "egox" / "chunks").iterdir()), (
-        "nothing is left"
+        sample_long(rig, LONG_FRAMES, node_in_graph(rig, monkeypatch, tmp_path))
+    assert (
+        sampled_chunks == ["chunk 1/2, "]
+        and len(list((tmp_path / "egox" / "chunks").iterdir())) == 1
     )
+    monkeypatch.setattr(long_module, "sample_clip", record_chunk)
+    sampled_chunks.clear()
+    sample_long(rig, LONG_FRAMES, node_in_graph(rig, monkeypatch, tmp_path, noise_seed=6), seed=6)
+    assert len(sampled_chunks) == 2, "another seed is other work"
+    sampled_chunks.clear()
+    assert torch.equal(
+        sample_long(rig, LONG_FRAMES, node_in_graph(rig, monkeypatch, tmp_path)), uncancelled_frames
+    )
+    assert sampled_chunks == ["chunk 2/2, "] and not list(
+        (tmp_path / "egox" / "chunks").iterdir()
+    ), "nothing is left"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"continue_motion_max_frames": 9}, "fewer than its 9"),
         ({"short": "depth"}, "depth"),
         ({"short": "prior"}, "ego prior length"),
     ],
 )
-def test_refused_before_anything_is_computed(rig, monkeypatch, changes, words):
-    changes = {"frames": FRAMES, **changes}
-    inputs = inputs_of(rig, changes.pop("frames"))
-    short = changes.pop("short", None)
-    if short is not None:
-        changes[short] = inputs_of(rig, FRAMES - 4)[short]
+def test_inputs_of_wrong_length_are_refused_before_sampling(rig, monkeypatch, changes, message):
+    changes = {"frames": LONG_FRAMES, **changes}
+    long_inputs = make_inputs(rig, changes.pop("frames"))
+    shortened_input = changes.pop("short", None)
+    if shortened_input is not None:
+        changes[shortened_input] = make_inputs(rig, LONG_FRAMES - 4)[shortened_input]
     monkeypatch.setattr(
         rig.nodes("sample_long"), "condition_clip", lambda *_, **__: pytest.fail("computed")
     )
-    with refuses(words):
-        sample(rig, FRAMES, **{**inputs, **changes})
+    with refuses(message):
+        sample_long(rig, LONG_FRAMES, **{**long_inputs, **changes})
 
 
-def test_lengths_and_steps_are_refused_before_a_run(rig):
-    check = rig.nodes("sample_long").check_long
-    values = {
+def test_wrong_lengths_and_steps_are_refused_before_a_run(rig):
+    check_long = rig.nodes("sample_long").check_long
+    base_inputs = {
         "length": 9,
         "continue_motion_max_frames": 5,
         "lambda_g": 0.0,
         "gga_mode": "off",
     }
-    pair = {"low_noise_model": ["2", 0], "steps": 4, "switch_step": 4}
-    for changes, words in (
+    pair_inputs = {"low_noise_model": ["2", 0], "steps": 4, "switch_step": 4}
+    for changes, message in (
         ({}, None),
         ({"continue_motion_max_frames": 9}, "fewer than its 9"),
-        (pair, "switch_step: got 4; expected less than the 4 steps"),
+        (pair_inputs, "switch_step: got 4; expected less than the 4 steps"),
         ({"look_away_memory": True, "depth": ["2", 3]}, "look-away memory: got no trajectory"),
     ):
-        node = {"class_type": "EgoXSampleLong", "inputs": values | changes}
-        with refuses(words) if words else nullcontext():
-            check({"1": node, "2": {}}, "1")
+        node = {"class_type": "EgoXSampleLong", "inputs": base_inputs | changes}
+        with refuses(message) if message else nullcontext():
+            check_long({"1": node, "2": {}}, "1")

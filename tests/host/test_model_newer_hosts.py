@@ -1,5 +1,5 @@
-"""Newer hosts that can't be installed here, emulated: each changed row of the table in
-docs/model-path.md."""
+"""Emulate newer versions of ComfyUI that can't be installed here, for each changed row of the table
+in docs/model-path.md."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import torch
 
 
 class Container:
-    """A tensor that whoever takes it owns alone, as hosts hand to attention since 0.35."""
+    """Hold a tensor that can be taken once, as ComfyUI passes it to attention since 0.35."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor: torch.Tensor | None = tensor
@@ -21,70 +21,71 @@ class Container:
 
 
 @pytest.mark.parametrize("changes", [{}, {"lambda_g": 0.0}, {"recompute_exo": 2}])
-def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
-    """An override gets plain tensors, unless it declares that it takes containers. EgoX's doesn't."""
+def test_newer_attention_gives_the_override_plain_tensors(rig, monkeypatch, changes):
     import comfy.ldm.wan.model as wan
 
-    plain = rig.ksample(rig.patch(**changes))
-    host, calls = wan.optimized_attention, []
+    plain_latent = rig.ksample(rig.patch(**changes))
+    original_attention, overrides = wan.optimized_attention, []
 
-    def newer(q, k, v, heads, *args, preferred_attention=None, **kwargs):
+    def attend_with_containers(q, k, v, heads, *args, preferred_attention=None, **kwargs):
         containers = [Container(x) for x in (q, k, v)]
         override = (kwargs.get("transformer_options") or {}).get("optimized_attention_override")
-        calls.append(override)
+        overrides.append(override)
         assert not hasattr(override, "container_function")
-        return host(*(one.take() for one in containers), heads, *args, **kwargs)
+        return original_attention(
+            *(container.take() for container in containers), heads, *args, **kwargs
+        )
 
-    monkeypatch.setattr(wan, "optimized_attention", newer)
-    assert torch.equal(rig.ksample(rig.patch(**changes)), plain)
-    assert len(calls) > 0 and any(calls) is (changes.get("lambda_g") != 0.0)
+    monkeypatch.setattr(wan, "optimized_attention", attend_with_containers)
+    assert torch.equal(rig.ksample(rig.patch(**changes)), plain_latent)
+    assert len(overrides) > 0 and any(overrides) is (changes.get("lambda_g") != 0.0)
 
 
 @contextmanager
-def leaked_shift(rig) -> Iterator[torch.Tensor]:
-    """Give the model the noise levels of another flow shift, as an earlier run leaves them there:
-    dynamic memory writes one object's table into the one that a later run has in its place."""
+def leak_flow_shift(rig) -> Iterator[torch.Tensor]:
+    """Give the model the noise levels of another flow shift, as a run of newer versions leaves them
+    in a shared table."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-    (other,) = ModelSamplingSD3().patch(rig.model, 12.0)
-    model_sigmas, table = (
-        model.get_model_object("model_sampling").sigmas for model in (rig.model, other)
+    (other_model,) = ModelSamplingSD3().patch(rig.model, 12.0)
+    model_sigmas, other_sigmas = (
+        model.get_model_object("model_sampling").sigmas for model in (rig.model, other_model)
     )
-    old_sigmas, table = model_sigmas.clone(), table.clone()
-    assert not torch.equal(table, old_sigmas)
+    old_sigmas, other_sigmas = model_sigmas.clone(), other_sigmas.clone()
+    assert not torch.equal(other_sigmas, old_sigmas)
     with torch.inference_mode():
-        model_sigmas.copy_(table)
+        model_sigmas.copy_(other_sigmas)
         try:
-            yield table
+            yield other_sigmas
         finally:
             model_sigmas.copy_(old_sigmas)
 
 
 @pytest.mark.parametrize("sampler", ["released", "uni_pc"])
-def test_another_models_flow_shift_does_not_leak_in(rig, sampler):
-    """Not even where the table is written after the run has begun."""
-    expected = rig.wan_sample(sampler=sampler)
-    with leaked_shift(rig) as table:
+def test_the_flow_shift_of_another_model_changes_no_result(rig, sampler):
+    """Write the other table before the run, and again after the run has begun."""
+    expected_latent = rig.wan_sample(sampler=sampler)
+    with leak_flow_shift(rig) as other_sigmas:
 
-        def leak(executor, patcher, *args, **kwargs):
-            out = executor(patcher, *args, **kwargs)
-            patcher.get_model_object("model_sampling").sigmas.copy_(table)
-            return out
+        def leak_again(executor, patcher, *args, **kwargs):
+            prepared = executor(patcher, *args, **kwargs)
+            patcher.get_model_object("model_sampling").sigmas.copy_(other_sigmas)
+            return prepared
 
         model = rig.model.clone()
-        model.add_wrapper_with_key("prepare_sampling", "leak", leak)
-        assert torch.equal(rig.wan_sample(model, sampler=sampler), expected)
+        model.add_wrapper_with_key("prepare_sampling", "leak", leak_again)
+        assert torch.equal(rig.wan_sample(model, sampler=sampler), expected_latent)
 
 
-def test_a_host_sampler_with_a_shift_of_its_own_is_as_safe(rig):
-    """EgoX Model Patch and KSampler: a node ModelSamplingSD3 before the sampler sets the shift anew
-    in each run."""
+def test_a_flow_shift_node_before_ksampler_prevents_a_leak(rig):
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-    def sampled() -> torch.Tensor:
+    def sample_with_shift() -> torch.Tensor:
         return rig.ksample(ModelSamplingSD3().patch(rig.patch(), 3.0)[0])
 
-    expected, unset = sampled(), rig.ksample(rig.patch())
-    with leaked_shift(rig):
-        assert torch.equal(sampled(), expected)
-        assert not torch.equal(rig.ksample(rig.patch()), unset), "without the node the other's"
+    expected_latent, unshifted_latent = sample_with_shift(), rig.ksample(rig.patch())
+    with leak_flow_shift(rig):
+        assert torch.equal(sample_with_shift(), expected_latent)
+        assert not torch.equal(rig.ksample(rig.patch()), unshifted_latent), (
+            "without the node the other's"
+        )

@@ -1,29 +1,34 @@
-"""The patched model under the host's sampler: what it equals, what it leaves alone."""
+"""Test the patched model under ComfyUI's sampler: which results it equals, and that the original
+model stays unchanged."""
 
 import torch
 
 
-def test_geometry_changes_the_result_and_zero_takes_the_plain_path(rig):
-    guided, none = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
-    assert (guided - none).abs().max() > 1e-2
-    assert torch.equal(rig.ksample(rig.patch(gga_mode="off")), none)
-    assert not torch.equal(rig.ksample(rig.patch(lambda_g=1.0)), guided)
+def test_geometry_changes_the_result_and_lambda_0_equals_no_geometry(rig):
+    guided_latent, unguided_latent = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
+    assert (guided_latent - unguided_latent).abs().max() > 1e-2
+    assert torch.equal(rig.ksample(rig.patch(gga_mode="off")), unguided_latent)
+    assert not torch.equal(rig.ksample(rig.patch(lambda_g=1.0)), guided_latent)
 
     # The same patch without any attention override: what "the model without geometry" means.
-    wide = rig.patch(lambda_g=0.0, depth=None, trajectory=None)
-    assert torch.equal(rig.ksample(wide), none)
+    patch_without_geometry = rig.patch(lambda_g=0.0, depth=None, trajectory=None)
+    assert torch.equal(rig.ksample(patch_without_geometry), unguided_latent)
 
 
-def test_the_model_that_came_in_is_never_changed(rig):
-    before = rig.ksample(rig.model)
-    weights = {k: v.clone() for k, v in rig.model.model.diffusion_model.state_dict().items()}
+def test_patching_leaves_the_original_model_unchanged(rig):
+    latent_before = rig.ksample(rig.model)
+    weights = {
+        name: weight.clone()
+        for name, weight in rig.model.model.diffusion_model.state_dict().items()
+    }
     wrappers = {kind: dict(keys) for kind, keys in rig.model.wrappers.items()}
     rig.ksample(rig.patch())
-    assert torch.equal(rig.ksample(rig.model), before), (
+    assert torch.equal(rig.ksample(rig.model), latent_before), (
         "the unpatched model gives the same bits after a patched run"
     )
     assert all(
-        torch.equal(v, weights[k]) for k, v in rig.model.model.diffusion_model.state_dict().items()
+        torch.equal(weight, weights[name])
+        for name, weight in rig.model.model.diffusion_model.state_dict().items()
     )
     assert (
         rig.model.wrappers == wrappers
@@ -34,19 +39,21 @@ def test_the_model_that_came_in_is_never_changed(rig):
     )
 
 
-def test_patching_twice_is_patching_once(rig):
-    once = rig.patch()
-    twice = rig.patch(rig.patch(lambda_g=1.0))
-    assert torch.equal(rig.ksample(twice), rig.ksample(once))
+def test_patching_twice_equals_patching_once(rig):
+    patched_once = rig.patch()
+    patched_twice = rig.patch(rig.patch(lambda_g=1.0))
+    assert torch.equal(rig.ksample(patched_twice), rig.ksample(patched_once))
     from comfy.patcher_extension import WrappersMP
 
     for kind in (WrappersMP.DIFFUSION_MODEL, WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING):
-        kinds = [type(wrapper) for wrapper in twice.get_wrappers(kind, "egox")]
-        assert kinds and len(set(kinds)) == len(kinds), "an earlier patch left its wrapper"
+        wrapper_classes = [type(wrapper) for wrapper in patched_twice.get_wrappers(kind, "egox")]
+        assert wrapper_classes and len(set(wrapper_classes)) == len(wrapper_classes), (
+            "an earlier patch left its wrapper"
+        )
 
 
-def test_two_patched_models_in_one_graph_keep_apart(rig):
-    strong, weak = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.5)
-    alone = [rig.ksample(model) for model in (strong, weak)]
-    mixed = [rig.ksample(model) for model in (strong, weak, strong)]
-    assert all(map(torch.equal, mixed, [*alone, alone[0]]))
+def test_two_patched_models_do_not_affect_each_other(rig):
+    strong_model, weak_model = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.5)
+    separate_latents = [rig.ksample(model) for model in (strong_model, weak_model)]
+    alternating_latents = [rig.ksample(model) for model in (strong_model, weak_model, strong_model)]
+    assert all(map(torch.equal, alternating_latents, [*separate_latents, separate_latents[0]]))

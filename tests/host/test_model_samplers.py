@@ -1,5 +1,5 @@
-"""Every sampler of the host with the patched model, and the sampler node against the graphs it
-stands for."""
+"""Test every sampler of ComfyUI with the patched model, and compare EgoX's sampler node with the
+graphs that it replaces."""
 
 from dataclasses import replace
 
@@ -8,83 +8,98 @@ import torch
 
 from tools.rigs import model_rig
 
-SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "heun", "euler_ancestral")
+SAMPLER_NAMES = ("euler", "dpmpp_2m", "uni_pc", "heun", "euler_ancestral")
 
 
 @torch.inference_mode()
-def custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch.Tensor:
-    """Run the graph RandomNoise + CFGGuider + SamplerCustomAdvanced, by the host's own nodes."""
-    from comfy_extras import nodes_custom_sampler as host
+def sample_custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch.Tensor:
+    """Run the graph of ComfyUI's RandomNoise, CFGGuider and SamplerCustomAdvanced."""
+    from comfy_extras import nodes_custom_sampler as custom_sampler_nodes
 
-    noise = host.RandomNoise.execute(seed)[0]
-    guider = host.CFGGuider.execute(model, rig.positive, rig.negative, cfg)[0]
-    return host.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, rig.latent)[0][
-        "samples"
-    ]
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_ksampler(rig, name):
-    """Exo unchanged to the bit, ego finite, λ_g effective."""
-    strong, none = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.0)
-    wrapper = strong.get_all_wrappers("diffusion_model")[0]
-    before, ego = wrapper.exo.clone(), rig.ksample(strong, sampler=name)
-    assert torch.equal(wrapper.exo, before)
-    assert before.dtype == torch.float32, "the host's cast to the model's dtype isn't followed"
-    assert ego.shape == rig.latent["samples"].shape and ego.isfinite().all() and ego.std() > 0.1
-    assert (ego - rig.ksample(none, sampler=name)).abs().max() > 1e-4
+    noise = custom_sampler_nodes.RandomNoise.execute(seed)[0]
+    guider = custom_sampler_nodes.CFGGuider.execute(model, rig.positive, rig.negative, cfg)[0]
+    return custom_sampler_nodes.SamplerCustomAdvanced.execute(
+        noise, guider, sampler, sigmas, rig.latent
+    )[0]["samples"]
 
 
-@pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "uni_pc"])
-def test_sampler_node_equals_the_graph_with_ksampler(rig, name):
+@pytest.mark.parametrize("sampler_name", SAMPLER_NAMES)
+def test_ksampler_changes_ego_by_lambda_g_and_leaves_exo_unchanged(rig, sampler_name):
+    guided_model, unguided_model = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.0)
+    wrapper = guided_model.get_all_wrappers("diffusion_model")[0]
+    exo_before, ego_latent = wrapper.exo.clone(), rig.ksample(guided_model, sampler=sampler_name)
+    assert torch.equal(wrapper.exo, exo_before)
+    assert exo_before.dtype == torch.float32, "the host's cast to the model's dtype isn't followed"
+    assert (
+        ego_latent.shape == rig.latent["samples"].shape
+        and ego_latent.isfinite().all()
+        and ego_latent.std() > 0.1
+    )
+    assert (ego_latent - rig.ksample(unguided_model, sampler=sampler_name)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m", "uni_pc"])
+def test_sampler_node_equals_the_graph_with_ksampler(rig, sampler_name):
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
-    assert torch.equal(rig.wan_sample(sampler=name), rig.ksample(model, sampler=name))
+    assert torch.equal(
+        rig.wan_sample(sampler=sampler_name), rig.ksample(model, sampler=sampler_name)
+    )
 
 
 def test_sampler_node_equals_the_graph_with_released_sampling(rig):
     sampler, sigmas = rig.nodes("released_sampling").EgoXReleasedSampling.execute(4, 3.0).result
-    expected = custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
-    assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
+    graph_latent = sample_custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
+    assert torch.equal(rig.wan_sample(sampler="released", steps=4), graph_latent)
 
 
-def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21):
-    """Its seed wins over noise_seed, and gives what the graph with that noise_seed gives, bit for
-    bit."""
-    assert wan21.canvas.noise_seed == 5
-    of_graph = wan21.ksample(wan21.patch(), seed=5)
-    assert torch.equal(wan21.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph), (
-        "the model's own shift is 8"
-    )
+def test_sampler_node_recomputes_the_image_embedding_from_its_seed(image_embedding_rig):
+    """Check that the sampler node's seed replaces noise_seed, and gives the latent of a graph with
+    that noise_seed."""
+    assert image_embedding_rig.canvas.noise_seed == 5
+    graph_latent = image_embedding_rig.ksample(image_embedding_rig.patch(), seed=5)
+    assert torch.equal(
+        image_embedding_rig.wan_sample(sampler="euler", seed=5, shift=8.0), graph_latent
+    ), "the model's own shift is 8"
 
-    other = replace(wan21)
-    conditioning = wan21.nodes("conditioning").EgoXConditioning
-    exo, prior = model_rig.clip_pictures(wan21.size)
-    plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
+    other_seed_rig = replace(image_embedding_rig)
+    conditioning_node = image_embedding_rig.nodes("conditioning").EgoXConditioning
+    exo, prior = model_rig.clip_pictures(image_embedding_rig.size)
+    text_prompts = [
+        [[text, {}]]
+        for ((text, _),) in (image_embedding_rig.positive, image_embedding_rig.negative)
+    ]
     with torch.inference_mode():
-        other.positive, other.negative, other.latent, other.canvas = conditioning.execute(
-            *plain,
-            wan21.vae,
+        (
+            other_seed_rig.positive,
+            other_seed_rig.negative,
+            other_seed_rig.latent,
+            other_seed_rig.canvas,
+        ) = conditioning_node.execute(
+            *text_prompts,
+            image_embedding_rig.vae,
             exo,
             prior,
             99,
-            clip_vision=wan21.canvas.clip_vision,
+            clip_vision=image_embedding_rig.canvas.clip_vision,
         ).result
-    assert not torch.equal(other.ksample(other.patch(), seed=5), of_graph), (
+    assert not torch.equal(other_seed_rig.ksample(other_seed_rig.patch(), seed=5), graph_latent), (
         "noise_seed 99 shows other noise"
     )
-    assert torch.equal(other.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph)
+    assert torch.equal(other_seed_rig.wan_sample(sampler="euler", seed=5, shift=8.0), graph_latent)
 
 
-def test_the_words_of_the_time_that_is_left(rig):
-    """That they reach the page: test_model_server."""
-    words = rig.nodes("host.steps").time_left_text
-    texts = [words(done, 50, seconds) for done, seconds in ((1, 0.0), (4, 16.0), (50, 99.0))]
+def test_the_progress_text_names_step_and_time_left(rig):
+    time_left_text = rig.nodes("host.steps").time_left_text
+    texts = [
+        time_left_text(steps_done, 50, seconds)
+        for steps_done, seconds in ((1, 0.0), (4, 16.0), (50, 99.0))
+    ]
     assert texts == ["step 2 of 50", "step 5 of 50, 4:05 left", "50 of 50 steps"]
 
 
-def released_noise_of(rig) -> torch.Tensor:
+def draw_released_noise(rig) -> torch.Tensor:
     shape = rig.latent["samples"].shape
     generator = torch.Generator("cpu").manual_seed(5)
     return torch.randn(shape, dtype=torch.bfloat16, generator=generator).float()
@@ -92,71 +107,85 @@ def released_noise_of(rig) -> torch.Tensor:
 
 @pytest.mark.parametrize("sampler", ["released", "euler_ancestral"])
 def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sampler):
-    """And the node gives what the graph gives with the NOISE of EgoX Released Sampling."""
+    """Compare the sampler node with a graph that uses the NOISE output of EgoX Released Sampling."""
     import comfy.samplers
-    from comfy_extras import nodes_custom_sampler as host
+    from comfy_extras import nodes_custom_sampler as custom_sampler_nodes
 
-    drawn: list[torch.Tensor] = []
-    outer = comfy.samplers.CFGGuider.sample
+    first_latents: list[torch.Tensor] = []
+    sample = comfy.samplers.CFGGuider.sample
 
-    def keep(self, noise, *args, **kwargs):
-        drawn.append(noise.clone())
-        return outer(self, noise, *args, **kwargs)
+    def record_noise(self, noise, *args, **kwargs):
+        first_latents.append(noise.clone())
+        return sample(self, noise, *args, **kwargs)
 
-    monkeypatch.setattr(comfy.samplers.CFGGuider, "sample", keep)
-    ours = rig.wan_sample(sampler=sampler, noise="released")
-    assert len(drawn) == 1 and torch.equal(drawn[0], released_noise_of(rig))
-    assert not torch.equal(ours, rig.wan_sample(sampler=sampler)), "the host's noise is another"
+    monkeypatch.setattr(comfy.samplers.CFGGuider, "sample", record_noise)
+    node_latent = rig.wan_sample(sampler=sampler, noise="released")
+    assert len(first_latents) == 1 and torch.equal(first_latents[0], draw_released_noise(rig))
+    assert not torch.equal(node_latent, rig.wan_sample(sampler=sampler)), (
+        "the host's noise is another"
+    )
 
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     with torch.inference_mode():
         (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
         noise = rig.nodes("host.noise").ReleasedNoise(5)
-        released = rig.nodes("released_sampling").EgoXReleasedSampling
-        solver, sigmas = released.execute(3, 3.0).result
+        released_node = rig.nodes("released_sampling").EgoXReleasedSampling
+        solver, sigmas = released_node.execute(3, 3.0).result
         if sampler != "released":
             solver, sigmas = (
                 comfy.samplers.sampler_object(sampler),
                 comfy.samplers.KSampler(model, 3, model.load_device, sampler, "simple").sigmas,
             )
-        guider = host.CFGGuider.execute(model, rig.positive, rig.negative, 3.0)[0]
-        graph = host.SamplerCustomAdvanced.execute(noise, guider, solver, sigmas, rig.latent)[0][
-            "samples"
-        ]
-    assert torch.equal(ours, graph)
+        guider = custom_sampler_nodes.CFGGuider.execute(model, rig.positive, rig.negative, 3.0)[0]
+        graph_latent = custom_sampler_nodes.SamplerCustomAdvanced.execute(
+            noise, guider, solver, sigmas, rig.latent
+        )[0]["samples"]
+    assert torch.equal(node_latent, graph_latent)
 
 
-def test_one_path_of_the_host_or_of_the_pack_with_the_hosts_noise(rig, monkeypatch):
-    """With the authors' noise the host's samplers run without its KSampler: same schedule, same
-    numbers."""
+def test_with_the_same_noise_comfyuis_samplers_give_the_same_without_ksampler(rig, monkeypatch):
+    """Run ComfyUI's samplers without its KSampler, as the authors' noise requires, but with
+    ComfyUI's noise."""
     sampling = rig.nodes("sampling")
-    for steps in (
+    for step_options in (
         {"steps": 4},
         {"steps": 4, "start_step": 1, "end_step": 3, "leftover_noise": True},
     ):
-        expected = rig.wan_sample(sampler="dpmpp_2m", **steps)
+        ksampler_latent = rig.wan_sample(sampler="dpmpp_2m", **step_options)
         with monkeypatch.context() as patch:
             patch.setattr(
                 sampling, "noise_object", lambda seed, noise: sampling.Noise_RandomNoise(seed)
             )
             assert torch.equal(
-                rig.wan_sample(sampler="dpmpp_2m", noise="released", **steps), expected
+                rig.wan_sample(sampler="dpmpp_2m", noise="released", **step_options),
+                ksampler_latent,
             )
 
 
-def test_the_picture_shows_the_authors_noise(wan21):
+def test_the_image_embedding_shows_the_authors_noise(image_embedding_rig):
     import comfy.latent_formats
 
-    canvas = wan21.canvas
-    raw = comfy.latent_formats.Wan21().process_out(released_noise_of(wan21)[:, :, :1])
+    canvas = image_embedding_rig.canvas
+    raw_noise = comfy.latent_formats.Wan21().process_out(
+        draw_released_noise(image_embedding_rig)[:, :, :1]
+    )
     with torch.inference_mode():
-        picture = wan21.vae.decode(torch.cat((canvas.exo_latent[:, :, :1], raw), dim=-1))[:, 0]
-        expected = canvas.clip_vision.encode_image(picture).penultimate_hidden_states
-        ((_, redone),), _ = wan21.nodes("sampling").reembed(
-            wan21.model, canvas, 5, "released", wan21.positive, wan21.negative
+        picture = image_embedding_rig.vae.decode(
+            torch.cat((canvas.exo_latent[:, :, :1], raw_noise), dim=-1)
+        )[:, 0]
+        expected_embedding = canvas.clip_vision.encode_image(picture).penultimate_hidden_states
+        ((_, recomputed_values),), _ = image_embedding_rig.nodes("sampling").reembed(
+            image_embedding_rig.model,
+            canvas,
+            5,
+            "released",
+            image_embedding_rig.positive,
+            image_embedding_rig.negative,
         )
-    assert torch.equal(redone["clip_vision_output"].penultimate_hidden_states, expected)
+    assert torch.equal(
+        recomputed_values["clip_vision_output"].penultimate_hidden_states, expected_embedding
+    )
 
 
 def test_a_part_of_a_batch_gets_its_own_part_of_the_noise(pack):
@@ -164,5 +193,7 @@ def test_a_part_of_a_batch_gets_its_own_part_of_the_noise(pack):
 
     noise = importlib.import_module(f"{pack.__name__}.nodes.host.noise").ReleasedNoise(3)
     batch_noise = noise.generate_noise({"samples": torch.zeros(3, 16, 2, 4, 4)})
-    part = noise.generate_noise({"samples": torch.zeros(2, 16, 2, 4, 4), "batch_index": [0, 2]})
-    assert torch.equal(part, batch_noise[[0, 2]])
+    part_noise = noise.generate_noise(
+        {"samples": torch.zeros(2, 16, 2, 4, 4), "batch_index": [0, 2]}
+    )
+    assert torch.equal(part_noise, batch_noise[[0, 2]])

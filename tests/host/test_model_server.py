@@ -1,17 +1,23 @@
-"""The model path on the real server in the forms that the shipped workflows don't have."""
+"""Test sampling on the real server in graphs that the shipped workflows don't have."""
 
 from typing import Any
 
 from tools.setup.api_client import Event
 
-from .prompts import id_of, of_type, ran, small, with_standins
+from .prompts import (
+    inputs_of_type,
+    node_id_of_type,
+    run_successfully,
+    shrink_graph,
+    use_standin_loaders,
+)
 
 SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "recompute_exo")
 
 
-def separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Replace Wan EgoX Sampler in a graph by the model patch and the host's own sampling nodes."""
-    node_id = id_of(prompt, "EgoXWanSampler")
+def use_separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Replace Wan EgoX Sampler in a graph by EgoX Model Patch and ComfyUI's own sampling nodes."""
+    node_id = node_id_of_type(prompt, "EgoXWanSampler")
     inputs = prompt[node_id]["inputs"]
     prompt["patch"] = {
         "class_type": "EgoXModelPatch",
@@ -48,45 +54,50 @@ def separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def test_the_graph_of_separate_nodes(client, load_workflow):
-    ran(client, separate_nodes(small(load_workflow("egox_demo"))))
+def test_a_graph_of_patch_and_comfyuis_sampler_runs(client, load_workflow):
+    run_successfully(client, use_separate_nodes(shrink_graph(load_workflow("egox_demo"))))
 
 
-def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
-    prompt = small(load_workflow("egox_demo"))
-    of_type(prompt, "EgoXWanSampler").update(seed=77, steps=3)  # so that it really runs
+def test_the_sampler_shows_the_time_that_is_left(client, load_workflow):
+    prompt = shrink_graph(load_workflow("egox_demo"))
+    inputs_of_type(prompt, "EgoXWanSampler").update(seed=77, steps=3)  # so that it really runs
     texts = []
 
-    def listen(event: Event) -> None:
+    def record_text(event: Event) -> None:
         message = event[1].get("bytes", b"")
         if message[:4] == b"\x00\x00\x00\x03":  # the host's TEXT event
             texts.append(message[4:].decode("utf-8", errors="replace"))
 
-    ran(client, prompt, listen)
-    sampler_texts = [text.split(id_of(prompt, "EgoXWanSampler"), 1)[-1] for text in texts]
-    begun = next(
+    run_successfully(client, prompt, record_text)
+    sampler_texts = [text.split(node_id_of_type(prompt, "EgoXWanSampler"), 1)[-1] for text in texts]
+    first_index = next(
         i for i, text in enumerate(sampler_texts) if text.startswith("loading the model (")
     )
-    assert sampler_texts[begun].endswith("GB), then step 1 of 3")
-    steps = [
-        text for text in sampler_texts[begun + 1 :] if text.startswith("step ") and ";" not in text
+    assert sampler_texts[first_index].endswith("GB), then step 1 of 3")
+    step_texts = [
+        text
+        for text in sampler_texts[first_index + 1 :]
+        if text.startswith("step ") and ";" not in text
     ]
-    assert steps[:2] == ["step 1 of 3", "step 2 of 3"], texts
-    assert steps[2].startswith("step 3 of 3, 0:0") and steps[2].endswith(" left")
+    assert step_texts[:2] == ["step 1 of 3", "step 2 of 3"], texts
+    assert step_texts[2].startswith("step 3 of 3, 0:0") and step_texts[2].endswith(" left")
 
 
-def test_a_change_runs_only_what_depends_on_it(client, load_workflow):
-    """Loaders, text, video and prior are none of it."""
-    prompt = with_standins(small(load_workflow("egox_basic"), steps=1))
-    ran(client, prompt)
-    last = {"EgoXWanSampler", "EgoXDecodeEgoHalf"}
-    lora = {"EgoXLoadLora", "EgoXConditioning"}  # the latter by what it remembers
-    for kind, name, value, expected in (
-        ("EgoXWanSampler", "lambda_g", 1.5, last),
-        ("EgoXLoadLora", "strength", 0.9, last | lora),
-        ("EgoXText", "negative", "blurred", last | {"EgoXText", "EgoXConditioning"}),
+def test_a_changed_input_runs_only_the_nodes_that_depend_on_it(client, load_workflow):
+    prompt = use_standin_loaders(shrink_graph(load_workflow("egox_basic"), steps=1))
+    run_successfully(client, prompt)
+    sampling_types = {"EgoXWanSampler", "EgoXDecodeEgoHalf"}
+    lora_types = {"EgoXLoadLora", "EgoXConditioning"}  # the latter by what it remembers
+    for class_type, name, value, expected in (
+        ("EgoXWanSampler", "lambda_g", 1.5, sampling_types),
+        ("EgoXLoadLora", "strength", 0.9, sampling_types | lora_types),
+        ("EgoXText", "negative", "blurred", sampling_types | {"EgoXText", "EgoXConditioning"}),
     ):
-        of_type(prompt, kind)[name] = value
-        kinds = {prompt[node]["class_type"] for node in ran(client, prompt).ran}
-        egox = {kind for kind in kinds if kind.startswith("EgoX")}
-        assert egox == expected and not any("Loader" in kind for kind in kinds), (name, kinds)
+        inputs_of_type(prompt, class_type)[name] = value
+        executed_types = {
+            prompt[node]["class_type"] for node in run_successfully(client, prompt).ran
+        }
+        executed_egox_types = {each for each in executed_types if each.startswith("EgoX")}
+        assert executed_egox_types == expected and not any(
+            "Loader" in class_type for class_type in executed_types
+        ), (name, executed_types)

@@ -1,5 +1,4 @@
-"""The stand-in models: remade with equal tensors, and loaded by the stock loaders without a missing
-key."""
+"""Test the stand-in models: the script reproduces them, and ComfyUI's loaders find every key."""
 
 import importlib
 import logging
@@ -14,37 +13,39 @@ from tools.rigs import standins
 
 
 @pytest.fixture
-def remade(request) -> Path:
-    """Give the files that the script has made for this run."""
+def remade_models(request) -> Path:
+    """Return the folder of models that the script has written for this session."""
     return request.getfixturevalue("standins")
 
 
-@pytest.mark.parametrize("what", sorted(standins.SHIPPED))
-def test_committed_files_are_what_the_script_makes(what, remade, repo_root):
-    committed = load_file(repo_root / "models" / standins.SHIPPED[what])
-    remade_tensors = load_file(remade / standins.SHIPPED[what])
-    assert committed.keys() == remade_tensors.keys()
+@pytest.mark.parametrize("model_kind", sorted(standins.SHIPPED))
+def test_the_script_reproduces_the_committed_files(model_kind, remade_models, repo_root):
+    committed_tensors = load_file(repo_root / "models" / standins.SHIPPED[model_kind])
+    remade_tensors = load_file(remade_models / standins.SHIPPED[model_kind])
+    assert committed_tensors.keys() == remade_tensors.keys()
     for name, tensor in remade_tensors.items():
-        assert torch.equal(committed[name], tensor), name
+        assert torch.equal(committed_tensors[name], tensor), name
 
 
-def test_stock_loaders_take_the_shipped_models(pack, repo_root, caplog):
-    folders = importlib.import_module(f"{pack.__name__}.nodes.host.paths")
+def test_comfyuis_loaders_read_the_shipped_models_without_warnings(pack, repo_root, caplog):
+    paths_module = importlib.import_module(f"{pack.__name__}.nodes.host.paths")
     import folder_paths
 
-    folders.add_model_folders()
-    before = {kind: list(folder_paths.get_folder_paths(kind)) for kind in folders.MODEL_KINDS}
-    folders.add_model_folders()
-    assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.MODEL_KINDS} == before, (
-        "twice adds nothing"
-    )
-    for kind in folders.MODEL_KINDS:
-        listed = [Path(folder) for folder in before[kind]]
-        assert listed[-1] == repo_root / "models" / "demo" / kind, (
+    paths_module.add_model_folders()
+    folders_before = {
+        kind: list(folder_paths.get_folder_paths(kind)) for kind in paths_module.MODEL_KINDS
+    }
+    paths_module.add_model_folders()
+    assert {
+        kind: folder_paths.get_folder_paths(kind) for kind in paths_module.MODEL_KINDS
+    } == folders_before, "twice adds nothing"
+    for kind in paths_module.MODEL_KINDS:
+        kind_folders = [Path(folder) for folder in folders_before[kind]]
+        assert kind_folders[-1] == repo_root / "models" / "demo" / kind, (
             "the pack comes after the user's own folders"
         )
-        assert repo_root / "models" / kind not in listed, "stand-ins are in no list"
-    folders.add_model_folders(folders.STANDINS)
+        assert repo_root / "models" / kind not in kind_folders, "stand-ins are in no list"
+    paths_module.add_model_folders(paths_module.STANDINS)
 
     import nodes as host_nodes
 

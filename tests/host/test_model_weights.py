@@ -1,5 +1,5 @@
-"""Quantised weights: the host's fp8 and GGUF files through the real loader pack, with the patch and
-a LoRA on them."""
+"""Test quantised weights: fp8 and GGUF files in ComfyUI's loaders, with the patch and a LoRA on
+them."""
 
 import importlib.util
 import sys
@@ -16,9 +16,9 @@ from tests.refusals import refuses
 from tools.merge_lora import merge
 from tools.rigs import model_rig, standins
 
-FORM = standins.TransformerForm(image_embedding=False)
-"""One head of 128 and 4096 wide text, as the host guesses without metadata, which GGUF files don't
-carry."""
+GGUF_FORM = standins.TransformerForm(image_embedding=False)
+"""Transformer with one head of 128 and text of width 4096, which ComfyUI assumes for files without
+metadata (GGUF)."""
 
 
 def load_gguf_pack(folder: Path) -> ModuleType:
@@ -33,122 +33,133 @@ def load_gguf_pack(folder: Path) -> ModuleType:
     return sys.modules["comfyui_gguf"]
 
 
-def checks_on_quantised(rig, quantised, exact, tolerance: float) -> None:
-    """Check that sampling works, that geometry and LoRA have their effect, and that the result is
-    close to the unquantised one's."""
-    guided = rig.ksample(rig.patch(quantised))
-    assert guided.isfinite().all()
-    none = rig.ksample(rig.patch(quantised, lambda_g=0.0))
-    assert not torch.equal(guided, none)
-    reference = rig.ksample(rig.patch(exact))
-    assert (guided - reference).std() < tolerance * reference.std()
+def check_quantised(rig, quantised_model, exact_model, tolerance: float) -> None:
+    """Check that geometry changes the result of a quantised model, which is close to that of the
+    exact one."""
+    guided_latent = rig.ksample(rig.patch(quantised_model))
+    assert guided_latent.isfinite().all()
+    unguided_latent = rig.ksample(rig.patch(quantised_model, lambda_g=0.0))
+    assert not torch.equal(guided_latent, unguided_latent)
+    exact_latent = rig.ksample(rig.patch(exact_model))
+    assert (guided_latent - exact_latent).std() < tolerance * exact_latent.std()
 
 
-def with_text(rig, width: int) -> model_rig.ModelRig:
-    """Change a clip's prompts to the width that another transformer reads."""
+def set_text_width(rig, width: int) -> model_rig.ModelRig:
+    """Replace a clip's prompts by ones of the width that another transformer reads."""
     positive, negative = (
-        [[model_rig.text_conditioning(width, 6, seed)[0][0], values] for _, values in cond]
-        for seed, cond in ((1, rig.positive), (2, rig.negative))
+        [[model_rig.text_conditioning(width, 6, seed)[0][0], values] for _, values in conditioning]
+        for seed, conditioning in ((1, rig.positive), (2, rig.negative))
     )
     return replace(rig, positive=positive, negative=negative)
 
 
-def test_gguf_weights(rig, shared_dir, comfy_host, tmp_path):
+def test_gguf_weights_work_with_patch_and_lora(rig, shared_dir, comfy_host, tmp_path):
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
-    tensors, _ = standins.transformer(FORM)
+    tensors, _ = standins.transformer(GGUF_FORM)
     folder = comfy_host.models / "diffusion_models"
     folder.mkdir(parents=True, exist_ok=True)
     write_gguf(folder / "standin-Q8_0.gguf", tensors)
     standins.write(tmp_path / "exact.safetensors", tensors)
     standins.write(
-        tmp_path / "lora.safetensors", standins.random_tensors(standins.lora_shapes(FORM, 4), 3)
+        tmp_path / "lora.safetensors",
+        standins.random_tensors(standins.lora_shapes(GGUF_FORM, 4), 3),
     )
 
     loader = load_gguf_pack(shared_dir / "peers" / "ComfyUI-GGUF").NODE_CLASS_MAPPINGS[
         "UnetLoaderGGUF"
     ]()
-    (quantised,) = loader.load_unet("standin-Q8_0.gguf")
-    assert type(quantised).__name__ == "GGUFModelPatcher"
-    exact = model_rig.load_transformer(tmp_path / "exact.safetensors")
-    rig = with_text(rig, 4096)
+    (quantised_model,) = loader.load_unet("standin-Q8_0.gguf")
+    assert type(quantised_model).__name__ == "GGUFModelPatcher"
+    exact_model = model_rig.load_transformer(tmp_path / "exact.safetensors")
+    rig = set_text_width(rig, 4096)
     # 8 bits a weight: 0.4 % of each block's largest; guidance 3 and three steps through two layers
     # enlarge it.
-    checks_on_quantised(rig, quantised, exact, tolerance=0.1)
+    check_quantised(rig, quantised_model, exact_model, tolerance=0.1)
 
     load_lora = rig.nodes("lora").load_lora
-    with_lora, report = load_lora(quantised, tmp_path / "lora.safetensors", 1.0)
+    lora_model, report = load_lora(quantised_model, tmp_path / "lora.safetensors", 1.0)
     assert "32 tensors matched" in report
-    changed, plain = rig.ksample(rig.patch(with_lora)), rig.ksample(rig.patch(quantised))
-    exact_lora, _ = load_lora(exact, tmp_path / "lora.safetensors", 1.0)
-    assert not torch.equal(changed, plain)
-    reference = rig.ksample(rig.patch(exact_lora))
-    assert (changed - reference).std() < 0.1 * reference.std()
+    lora_latent, plain_latent = (
+        rig.ksample(rig.patch(lora_model)),
+        rig.ksample(rig.patch(quantised_model)),
+    )
+    exact_lora_model, _ = load_lora(exact_model, tmp_path / "lora.safetensors", 1.0)
+    assert not torch.equal(lora_latent, plain_latent)
+    exact_lora_latent = rig.ksample(rig.patch(exact_lora_model))
+    assert (lora_latent - exact_lora_latent).std() < 0.1 * exact_lora_latent.std()
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_fp8_weights(rig, repo_root, dtype):
-    """Like UNETLoader for weight_dtype fp8: weights stored in 8 bits, computed in the manual
-    cast's dtype."""
+def test_float8_weights_work_with_patch_and_lora(rig, repo_root, dtype):
+    """Load weights as UNETLoader does for weight_dtype fp8: stored in 8 bits, and computed in the
+    manual cast's dtype."""
     path = repo_root / "models" / standins.SHIPPED["transformer"]
-    quantised = model_rig.load_transformer(path, dtype=dtype)
-    assert quantised.model.diffusion_model.blocks[0].self_attn.q.weight.dtype == dtype
+    quantised_model = model_rig.load_transformer(path, dtype=dtype)
+    assert quantised_model.model.diffusion_model.blocks[0].self_attn.q.weight.dtype == dtype
     # 3 (e4m3) or 2 (e5m2) bits of mantissa: 6 % or 12 % a weight, random, so that sums are nearer.
-    checks_on_quantised(
-        rig, quantised, rig.model, tolerance=0.3 if dtype == torch.float8_e4m3fn else 0.6
+    check_quantised(
+        rig, quantised_model, rig.model, tolerance=0.3 if dtype == torch.float8_e4m3fn else 0.6
     )
-    lora, _ = rig.nodes("lora").load_lora(
-        quantised, repo_root / "models" / standins.SHIPPED["lora"], 1.0
+    lora_model, _ = rig.nodes("lora").load_lora(
+        quantised_model, repo_root / "models" / standins.SHIPPED["lora"], 1.0
     )
-    assert not torch.equal(rig.ksample(rig.patch(lora)), rig.ksample(rig.patch(quantised)))
+    assert not torch.equal(
+        rig.ksample(rig.patch(lora_model)), rig.ksample(rig.patch(quantised_model))
+    )
 
 
-def test_half_precision_weights(rig, repo_root):
+def test_half_precision_weights_keep_directions_in_float32(rig, repo_root):
     path = repo_root / "models" / standins.SHIPPED["transformer"]
-    half = model_rig.load_transformer(path, dtype=torch.bfloat16)
+    half_model = model_rig.load_transformer(path, dtype=torch.bfloat16)
     # 8 bits of mantissa: 0.4 % a value.
-    checks_on_quantised(rig, half, rig.model, tolerance=0.1)
-    patched = rig.patch(half)
-    rig.ksample(patched, steps=1)
+    check_quantised(rig, half_model, rig.model, tolerance=0.1)
+    patched_model = rig.patch(half_model)
+    rig.ksample(patched_model, steps=1)
     # Near cosine -1 the logarithm would lose everything else (quirks 17).
-    geometry = patched.get_all_wrappers("diffusion_model")[0].guidance.geometry
+    geometry = patched_model.get_all_wrappers("diffusion_model")[0].guidance.geometry
     assert geometry.key_dirs.dtype == geometry.query_dirs.dtype == torch.float32
 
 
 @torch.inference_mode()  # as the server loads it
-@pytest.mark.parametrize(("form", "tolerance"), [("int8_tensorwise", 0.1), ("float8_e4m3fn", 0.3)])
+@pytest.mark.parametrize(
+    ("file_form", "tolerance"), [("int8_tensorwise", 0.1), ("float8_e4m3fn", 0.3)]
+)
 def test_a_merged_file_in_eight_bits_acts_as_base_and_lora(
-    rig, repo_root, tmp_path, form, tolerance
+    rig, repo_root, tmp_path, file_form, tolerance
 ):
-    """Written by the command, loaded by the host, guided, with kept exo and another LoRA on top."""
+    """Merge with the command, load the file in ComfyUI, and sample it guided, with cached exo and
+    another LoRA."""
     import comfy_kitchen.tensor
 
-    base, lora = (repo_root / "models" / standins.SHIPPED[kind] for kind in ("transformer", "lora"))
-    lora_tensors = load_file(lora)
-    with_settings = tmp_path / "alone.safetensors"
+    base_file, lora_file = (
+        repo_root / "models" / standins.SHIPPED[kind] for kind in ("transformer", "lora")
+    )
+    lora_tensors = load_file(lora_file)
+    lora_with_settings = tmp_path / "alone.safetensors"
     settings = {"egox.exo": "alone", "egox.position_scale": "0.5"}
-    save_file(lora_tensors, with_settings, settings)
-    file = tmp_path / "merged.safetensors"
-    if form == "int8_tensorwise" and not hasattr(comfy_kitchen.tensor, "TensorWiseINT8Layout"):
+    save_file(lora_tensors, lora_with_settings, settings)
+    merged_file = tmp_path / "merged.safetensors"
+    if file_form == "int8_tensorwise" and not hasattr(comfy_kitchen.tensor, "TensorWiseINT8Layout"):
         with refuses("expected ComfyUI 0.27 or newer"):
-            merge(base, with_settings, file, form=form)
+            merge(base_file, lora_with_settings, merged_file, form=file_form)
         return
-    merge(base, with_settings, file, form=form)
-    merged, load_lora = model_rig.load_transformer(file), rig.nodes("lora").load_lora
-    weight = merged.model.diffusion_model.blocks[0].self_attn.q.weight
+    merge(base_file, lora_with_settings, merged_file, form=file_form)
+    merged_model, load_lora = model_rig.load_transformer(merged_file), rig.nodes("lora").load_lora
+    weight = merged_model.model.diffusion_model.blocks[0].self_attn.q.weight
     assert type(weight).__name__ == "QuantizedTensor" and weight._qdata.dtype.itemsize == 1
-    exact, _ = load_lora(rig.model, with_settings, 1.0)
-    for how in ({}, {"lambda_g": 0.0}):
+    exact_model, _ = load_lora(rig.model, lora_with_settings, 1.0)
+    for options in ({}, {"lambda_g": 0.0}):
         merged_latent, exact_latent = (
-            rig.ksample(rig.patch(model, **how)) for model in (merged, exact)
+            rig.ksample(rig.patch(model, **options)) for model in (merged_model, exact_model)
         )
-        assert 0 < (merged_latent - exact_latent).std() < tolerance * exact_latent.std(), how
-    assert rig.nodes("patch.patch").exo_alone(merged)
-    patched = rig.patch(merged)
-    assert patched.model_options["transformer_options"]["rope_options"]["scale_y"] == 0.5
+        assert 0 < (merged_latent - exact_latent).std() < tolerance * exact_latent.std(), options
+    assert rig.nodes("patch.patch").exo_alone(merged_model)
+    patched_model = rig.patch(merged_model)
+    assert patched_model.model_options["transformer_options"]["rope_options"]["scale_y"] == 0.5
     with refuses("in the model's file already"):
-        load_lora(merged, with_settings, 1.0)
+        load_lora(merged_model, lora_with_settings, 1.0)
     save_file(
         {name: 2 * tensor for name, tensor in lora_tensors.items()}, tmp_path / "other.safetensors"
     )
-    on_top, _ = load_lora(merged, tmp_path / "other.safetensors", 1.0)
-    assert not torch.equal(rig.ksample(rig.patch(on_top)), rig.ksample(patched))
+    two_lora_model, _ = load_lora(merged_model, tmp_path / "other.safetensors", 1.0)
+    assert not torch.equal(rig.ksample(rig.patch(two_lora_model)), rig.ksample(patched_model))

@@ -1,5 +1,5 @@
-"""The host's context windows run with its node's own defaults: both halves show the same times, or
-the settings are refused. What the guided model keeps in memory for them is tested, too."""
+"""Test ComfyUI's context windows: both halves of the canvas show the same times, or the settings
+are refused."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
-TOKENS = (28, 49, 28)  # rows, exo and ego columns at the released size
-LIMIT = 64 * 2**20
+TOKEN_GRID = (28, 49, 28)  # rows, exo and ego columns at the released size
+BYTE_LIMIT = 64 * 2**20
 W_EXO = 8  # latents of the rig's exo half
 
 
@@ -24,37 +24,37 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
     return long_rig(pack, repo_root, 97)  # 25 latent frames; a window by default has 21
 
 
-def windowed(model, kind: str = "WanContextWindowsManualNode", **changes: Any):
-    """Run the host's node on the model, with default inputs but for the changes."""
+def add_context_windows(model, node_name: str = "WanContextWindowsManualNode", **changes: Any):
+    """Apply ComfyUI's context windows to the model, with default inputs but for the changes."""
     from comfy_extras import nodes_context_windows
 
-    node = getattr(nodes_context_windows, kind)
+    node = getattr(nodes_context_windows, node_name)
     return node.execute(model, **{**model_rig.node_defaults(node), **changes}).args[0]
 
 
-def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] | None]]:
-    """Record each call of the transformer: its input, the host's window, and the frames whose
+def record_calls(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] | None]]:
+    """Record each call of the transformer: its input, ComfyUI's window, and the frames whose
     directions guided it."""
     (wrapper,) = model.get_all_wrappers("diffusion_model")
-    recorded_calls, frames = [], []
+    recorded_calls, guided_frames = [], []
     directions = wrapper.guidance.directions
 
-    def note_frames(device, of_call, dtype):
-        frames.append(of_call)
-        return directions(device, of_call, dtype)
+    def note_frames(device, window_frames, dtype):
+        guided_frames.append(window_frames)
+        return directions(device, window_frames, dtype)
 
-    def watch(executor, x, *args, **kwargs):
-        recorded_calls.append((x.clone(), args[4].get("context_window"), frames[-1]))
+    def record_call(executor, x, *args, **kwargs):
+        recorded_calls.append((x.clone(), args[4].get("context_window"), guided_frames[-1]))
         return executor(x, *args, **kwargs)
 
-    watched = model.clone()
-    watched.add_wrapper_with_key("diffusion_model", "watch", watch)
+    watched_model = model.clone()
+    watched_model.add_wrapper_with_key("diffusion_model", "watch", record_call)
     wrapper.guidance.directions = note_frames
     try:
-        out = rig.ksample(watched, steps=steps, cfg=1.0)
+        latent = rig.ksample(watched_model, steps=steps, cfg=1.0)
     finally:
         del wrapper.guidance.directions
-    assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
+    assert latent.isfinite().all() and latent.shape == rig.latent["samples"].shape
     return recorded_calls
 
 
@@ -68,49 +68,51 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     ],
     ids=lambda changes: "-".join(map(str, changes.values())) or "defaults",
 )
-def test_both_halves_show_the_same_times(rig, changes, patch_first):
-    ((full_input, _, _),) = calls_of(rig, rig.patch(), steps=1)
+def test_both_halves_of_a_window_show_the_same_times(rig, changes, patch_first):
+    ((full_input, _, _),) = record_calls(rig, rig.patch(), steps=1)
     model = (
-        windowed(rig.patch(), **changes)
+        add_context_windows(rig.patch(), **changes)
         if patch_first
-        else rig.patch(windowed(rig.model, **changes))
+        else rig.patch(add_context_windows(rig.model, **changes))
     )
-    window_calls = calls_of(rig, model, steps=3)
-    wholes = 0
-    for x, window, guided in window_calls:
-        anchor = getattr(window, "causal_anchor_index", None)
-        frames = ([] if anchor is None else [anchor]) + list(window.index_list)
+    window_calls = record_calls(rig, model, steps=3)
+    whole_clip_calls = 0
+    for model_input, window, guided_frames in window_calls:
+        anchor_frame = getattr(window, "causal_anchor_index", None)
+        frames = ([] if anchor_frame is None else [anchor_frame]) + list(window.index_list)
         if changes.get("retain_first_frame"):
             frames[0] = 0
-        assert torch.equal(x[:, 16:], full_input[:, 16:, frames]), (
+        assert torch.equal(model_input[:, 16:], full_input[:, 16:, frames]), (
             "mask and condition of both halves"
         )
-        assert torch.equal(x[:, :16, ..., :W_EXO], full_input[:, :16, frames][..., :W_EXO]), (
-            "the clean exo latent"
-        )
-        assert (list(range(full_input.shape[2])) if guided is None else guided) == frames, (
-            "directions"
-        )
-        wholes += guided is None
-    assert len({tuple(window.index_list) for _, window, _ in window_calls}) > 1 and wholes < len(
-        window_calls
-    )
+        assert torch.equal(
+            model_input[:, :16, ..., :W_EXO], full_input[:, :16, frames][..., :W_EXO]
+        ), "the clean exo latent"
+        assert (
+            list(range(full_input.shape[2])) if guided_frames is None else guided_frames
+        ) == frames, "directions"
+        whole_clip_calls += guided_frames is None
+    assert len(
+        {tuple(window.index_list) for _, window, _ in window_calls}
+    ) > 1 and whole_clip_calls < len(window_calls)
 
 
 def test_a_looped_window_as_long_as_the_clip_keeps_its_order(pack, repo_root):
-    """21 frames and the anchor before them, of a clip of 22: no shape tells that it begins in the
-    middle."""
+    """Sample 22 latent frames in windows of 21 and an anchor, whose shape doesn't show that a
+    window begins in the middle."""
     rig = long_rig(pack, repo_root, 85)
-    ((full_input, _, _),) = calls_of(rig, rig.patch(), steps=1)
-    turned = 0
-    for x, window, guided in calls_of(
-        rig, windowed(rig.patch(), context_schedule="looped_uniform"), steps=3
+    ((full_input, _, _),) = record_calls(rig, rig.patch(), steps=1)
+    reordered_windows = 0
+    for model_input, window, guided_frames in record_calls(
+        rig, add_context_windows(rig.patch(), context_schedule="looped_uniform"), steps=3
     ):
-        anchor = getattr(window, "causal_anchor_index", None)
-        frames = ([] if anchor is None else [anchor]) + list(window.index_list)
-        assert torch.equal(x[:, 16:], full_input[:, 16:, frames])
-        turned += len(frames) == full_input.shape[2] and guided == frames != sorted(frames)
-    assert turned, "the case that this is about took place"
+        anchor_frame = getattr(window, "causal_anchor_index", None)
+        frames = ([] if anchor_frame is None else [anchor_frame]) + list(window.index_list)
+        assert torch.equal(model_input[:, 16:], full_input[:, 16:, frames])
+        reordered_windows += len(frames) == full_input.shape[
+            2
+        ] and guided_frames == frames != sorted(frames)
+    assert reordered_windows, "no window began in the middle"
 
 
 @pytest.mark.parametrize(
@@ -127,62 +129,69 @@ def test_a_looped_window_as_long_as_the_clip_keeps_its_order(pack, repo_root):
 )
 def test_windows_whose_halves_would_disagree_are_refused(rig, changes, match):
     settings = {"dim": 2, "context_length": 9, "context_overlap": 2, **changes}
-    model = windowed(rig.patch(), "ContextWindowsManualNode", **settings)
+    model = add_context_windows(rig.patch(), "ContextWindowsManualNode", **settings)
     with refuses(match):
         rig.ksample(model, steps=1)
     if "dim" not in changes:  # a clip no longer than a window is not cut
-        windowed_model = windowed(
+        windowed_model = add_context_windows(
             rig.patch(), "ContextWindowsManualNode", **{**settings, "context_length": 25}
         )
         assert torch.equal(
-            *(rig.ksample(each, steps=1, cfg=1.0) for each in (windowed_model, rig.patch()))
+            *(
+                rig.ksample(model_variant, steps=1, cfg=1.0)
+                for model_variant in (windowed_model, rig.patch())
+            )
         )
 
 
-def test_directions_of_windows_are_bounded_and_right(rig, monkeypatch):
-    """Of 241 frames at the released size, in windows of 21 latent frames, with an anchor before them
-    or without."""
+def test_directions_of_windows_are_correct_and_bounded_in_memory(rig, monkeypatch):
+    """Compute directions of 241 frames at the released size, in windows of 21 latent frames, with
+    or without an anchor."""
     windows = [list(range(21)), *([0, *range(start, start + 21)] for start in range(8, 40, 8))] * 2
     (wrapper,) = rig.patch().get_all_wrappers("diffusion_model")
     guidance = wrapper.guidance
-    t, (h, w_exo, w_ego) = 61, TOKENS
-    tokens = t * h * (w_exo + w_ego)
-    kind = type(guidance.geometry)
-    guidance.geometry = kind(
-        query_dirs=torch.rand(t, h * w_ego, 3),
-        key_dirs=torch.rand(t, tokens, 3),
+    latent_frames, (h, w_exo, w_ego) = 61, TOKEN_GRID
+    tokens = latent_frames * h * (w_exo + w_ego)
+    geometry_class = type(guidance.geometry)
+    guidance.geometry = geometry_class(
+        query_dirs=torch.rand(latent_frames, h * w_ego, 3),
+        key_dirs=torch.rand(latent_frames, tokens, 3),
         key_trust=torch.rand(tokens),
-        grid=(t, h, w_exo, w_ego),
+        grid=(latent_frames, h, w_exo, w_ego),
         rays=guidance.geometry.rays,
     )
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(kind, "to", lambda self, device: self)  # the bytes are the same on a GPU
+    monkeypatch.setattr(
+        geometry_class, "to", lambda self, device: self
+    )  # the bytes are the same on a GPU
     assert (
         guidance.directions(cpu, None, torch.float16) is guidance.geometry
         and guidance.placed_bytes == 0
     )
     guidance.directions(gpu, None, torch.float16)
-    assert guidance.placed_bytes <= LIMIT, (
+    assert guidance.placed_bytes <= BYTE_LIMIT, (
         "the whole clip is 97 MB: no place of its own beside the windows'"
     )
-    most, selected = 0, []
-    real = kind.select_frames
+    most_bytes, selected_windows = 0, []
+    select_frames = geometry_class.select_frames
     monkeypatch.setattr(
-        kind, "select_frames", lambda self, frames: selected.append(frames) or real(self, frames)
+        geometry_class,
+        "select_frames",
+        lambda self, frames: selected_windows.append(frames) or select_frames(self, frames),
     )
     for frames in windows:
         window_directions = guidance.directions(gpu, frames, torch.float16)
         assert window_directions is guidance.directions(gpu, frames, torch.float16), (
             "a second call of the same window takes what is kept"
         )
-        most = max(most, guidance.placed_bytes)
+        most_bytes = max(most_bytes, guidance.placed_bytes)
     assert window_directions.tokens == len(frames) * h * (w_exo + w_ego)
     assert torch.equal(window_directions.query_dirs, guidance.geometry.query_dirs[frames])
-    assert 0 < most <= LIMIT
-    assert len(selected) <= len(windows), "what is kept is not made again"
+    assert 0 < most_bytes <= BYTE_LIMIT
+    assert len(selected_windows) <= len(windows), "what is kept is not made again"
     guidance.directions(
         gpu, list(range(55)), torch.float16
     )  # alone beyond the limit: given, not kept
-    assert guidance.placed_bytes <= LIMIT
+    assert guidance.placed_bytes <= BYTE_LIMIT
     wrapper.to(cpu)
     assert guidance.placed_bytes == 0, "nothing stays where the model was"

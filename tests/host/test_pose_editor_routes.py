@@ -1,4 +1,5 @@
-"""The pose editor's routes on the real server: what they answer, to whom, and what they refuse."""
+"""Test the pose editor's routes on the real server: their answers, whom they answer, and their
+refusals."""
 
 import json
 from typing import Any
@@ -8,133 +9,156 @@ import numpy as np
 import pytest
 
 from tests.host.asking import Answer, request
-from tests.host.prompts import id_of, of_type, ran, small
+from tests.host.prompts import inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient, PromptRefused
 
 FRAMES = 5
-NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
+POSE_GRAPH_CLASSES = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
 
 
-def ask(client: ApiClient, name: str, body: Any, **headers: str) -> Answer:
+def ask_editor(client: ApiClient, name: str, body: Any, **headers: str) -> Answer:
     data = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8")
     return request(
         client, f"/egox/pose_editor/{name}", data, **{"Content_Type": "application/json", **headers}
     )
 
 
-def graph(load_workflow, **pose: Any) -> dict[str, Any]:
-    """Cut out the part of the demo that leads to the pose node, which runs alone."""
-    prompt = small(load_workflow("egox_demo"), frames=FRAMES, size=96)
-    prompt = {k: n for k, n in prompt.items() if n["class_type"] in NEEDED}
-    of_type(prompt, "EgoXLoadExoVideo").update(
+def pose_graph(load_workflow, **pose_inputs: Any) -> dict[str, Any]:
+    """Cut out the part of the demo graph that leads to the pose node, which runs alone."""
+    prompt = shrink_graph(load_workflow("egox_demo"), frames=FRAMES, size=96)
+    prompt = {k: n for k, n in prompt.items() if n["class_type"] in POSE_GRAPH_CLASSES}
+    inputs_of_type(prompt, "EgoXLoadExoVideo").update(
         {
             "file": "sample/synthetic_room/exo.mp4",
             "start_frame": 0,
             "target_fps": 0.0,
         }
     )
-    of_type(prompt, "EgoXEgoPoseInput").update(**pose)
+    inputs_of_type(prompt, "EgoXEgoPoseInput").update(**pose_inputs)
     return prompt
 
 
-def run(client: ApiClient, prompt: dict[str, Any]) -> dict[str, Any]:
-    outcome = ran(client, prompt)
-    return outcome.outputs[id_of(prompt, "EgoXEgoPoseInput")]["egox_pose"][0]
+def run_pose_node(client: ApiClient, prompt: dict[str, Any]) -> dict[str, Any]:
+    outcome = run_successfully(client, prompt)
+    return outcome.outputs[node_id_of_type(prompt, "EgoXEgoPoseInput")]["egox_pose"][0]
 
 
 @pytest.fixture(scope="module")
-def told(server, load_workflow) -> dict[str, Any]:
-    return run(server.client, graph(load_workflow))
+def pose_output(server, load_workflow) -> dict[str, Any]:
+    return run_pose_node(server.client, pose_graph(load_workflow))
 
 
 @pytest.fixture(scope="module")
 def camera(server, load_workflow) -> dict[str, Any]:
-    prompt = graph(load_workflow)
-    widgets = of_type(prompt, "EgoXEgoPoseInput")
-    return ask(server.client, "camera", widgets).json()
+    prompt = pose_graph(load_workflow)
+    widgets = inputs_of_type(prompt, "EgoXEgoPoseInput")
+    return ask_editor(server.client, "camera", widgets).json()
 
 
 @pytest.fixture
-def body(told, camera) -> dict[str, Any]:
-    """Build what a page sends, of which each route takes its own part."""
+def request_body(pose_output, camera) -> dict[str, Any]:
+    """Build a request body that contains the arguments of every route."""
     return {
-        "token": told["scene"]["token"],
+        "token": pose_output["scene"]["token"],
         "camera": camera["camera"],
-        "w2c": told["path"][0],
-        "indices": told["indices"],
-        "times_s": told["times_s"],
-        "up": told["scene"]["up"],
+        "w2c": pose_output["path"][0],
+        "indices": pose_output["indices"],
+        "times_s": pose_output["times_s"],
+        "up": pose_output["scene"]["up"],
     }
 
 
-def test_the_node_tells_the_page_what_it_needs(told, client, load_workflow):
-    scene = told["scene"]
-    assert len(scene["token"]) >= 32 and scene["frames"] == told["frames"] == FRAMES == len(
-        told["path"]
+def test_the_node_sends_the_page_the_data_of_its_scene(pose_output, client, load_workflow):
+    scene = pose_output["scene"]
+    assert len(scene["token"]) >= 32 and scene["frames"] == pose_output["frames"] == FRAMES == len(
+        pose_output["path"]
     )
     assert (
-        len(told["indices"]) == len(told["times_s"]) == FRAMES
+        len(pose_output["indices"]) == len(pose_output["times_s"]) == FRAMES
         and scene["pictures"]
         and scene["whole"]
     )
-    assert scene["up"] == [0, 0, 1] and np.array(told["path"]).shape == (FRAMES, 3, 4)
+    assert scene["up"] == [0, 0, 1] and np.array(pose_output["path"]).shape == (FRAMES, 3, 4)
     # The same scene keeps its token, in a run that comes from the cache and in one with another
     # path.
-    assert run(client, graph(load_workflow))["scene"]["token"] == scene["token"]
-    moved = run(client, graph(load_workflow, source="keyframes", keyframes="[]"))
-    assert moved["scene"]["token"] == scene["token"] and moved["path"] != told["path"]
+    assert run_pose_node(client, pose_graph(load_workflow))["scene"]["token"] == scene["token"]
+    keyframe_output = run_pose_node(
+        client, pose_graph(load_workflow, source="keyframes", keyframes="[]")
+    )
+    assert (
+        keyframe_output["scene"]["token"] == scene["token"]
+        and keyframe_output["path"] != pose_output["path"]
+    )
 
 
-def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told, load_workflow):
-    def of(prompt: dict[str, Any]) -> dict[str, Any]:
-        return ask(
-            client, "origin", {"node": id_of(prompt, "EgoXEgoPoseInput"), "graph": prompt}
+def test_a_graph_of_another_video_depth_or_path_has_another_origin(
+    client, pose_output, load_workflow
+):
+    def read_origin(prompt: dict[str, Any]) -> dict[str, Any]:
+        return ask_editor(
+            client, "origin", {"node": node_id_of_type(prompt, "EgoXEgoPoseInput"), "graph": prompt}
         ).json()
 
-    def changed(kind: str, **values: Any) -> dict[str, Any]:
-        prompt = graph(load_workflow)
-        of_type(prompt, kind).update(**values)
-        return of(prompt)["origin"]
+    def changed_origin(kind: str, **values: Any) -> dict[str, Any]:
+        prompt = pose_graph(load_workflow)
+        inputs_of_type(prompt, kind).update(**values)
+        return read_origin(prompt)["origin"]
 
-    assert of(graph(load_workflow)) == {
-        "origin": told["origin"],
+    assert read_origin(pose_graph(load_workflow)) == {
+        "origin": pose_output["origin"],
         "file_missing": False,
-        "video": told["video"],
+        "video": pose_output["video"],
     }
-    float_graph = graph(load_workflow)  # as JavaScript writes numbers
+    float_graph = pose_graph(load_workflow)  # as JavaScript writes numbers
     for entry in float_graph.values():
         entry["inputs"] = {
             k: int(v) if isinstance(v, float) and v.is_integer() else v
             for k, v in entry["inputs"].items()
         }
-    assert of(float_graph)["origin"] == told["origin"]
-    renumbered = json.loads(json.dumps(graph(load_workflow)))
-    names = {name: f"9:{name}" for name in renumbered}
+    assert read_origin(float_graph)["origin"] == pose_output["origin"]
+    renumbered = json.loads(json.dumps(pose_graph(load_workflow)))
+    new_ids = {name: f"9:{name}" for name in renumbered}
     for entry in renumbered.values():
         entry["inputs"] = {
-            k: [names[v[0]], v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()
+            k: [new_ids[v[0]], v[1]] if isinstance(v, list) else v
+            for k, v in entry["inputs"].items()
         }
-    assert of({names[k]: v for k, v in renumbered.items()})["origin"] == told["origin"]
-    video, depth = (
-        changed("EgoXLoadExoVideo", start_frame=2),
-        changed("EgoXDepthAlign", scale_factor=0.5),
+    assert (
+        read_origin({new_ids[k]: v for k, v in renumbered.items()})["origin"]
+        == pose_output["origin"]
     )
-    assert len({told["origin"]["scene"], video["scene"], depth["scene"]}) == 3
+    other_video_origin, other_depth_origin = (
+        changed_origin("EgoXLoadExoVideo", start_frame=2),
+        changed_origin("EgoXDepthAlign", scale_factor=0.5),
+    )
+    assert (
+        len(
+            {
+                pose_output["origin"]["scene"],
+                other_video_origin["scene"],
+                other_depth_origin["scene"],
+            }
+        )
+        == 3
+    )
     # The camera and the keyframes are not what a scene is made from, and keyframes are the editor's
     # own.
-    assert changed("EgoXEgoPoseInput", size=64, keyframes="[]") == told["origin"]
-    other = changed("EgoXEgoPoseInput", file="sample/synthetic_room/other.json")
-    assert other["scene"] == told["origin"]["scene"] and other["path"] != told["origin"]["path"]
+    assert changed_origin("EgoXEgoPoseInput", size=64, keyframes="[]") == pose_output["origin"]
+    other_path_origin = changed_origin("EgoXEgoPoseInput", file="sample/synthetic_room/other.json")
+    assert (
+        other_path_origin["scene"] == pose_output["origin"]["scene"]
+        and other_path_origin["path"] != pose_output["origin"]["path"]
+    )
 
 
-def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base):
-    """The node's own message names each missing thing and what to do. Nothing has run by then."""
-    alone = server_base.input / "alone" / "exo.mp4"
-    alone.parent.mkdir(exist_ok=True)
-    alone.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
-    meta_words = "meta.json beside the video"
-    for kind, values, message in (
+def test_missing_files_and_bad_values_are_refused_before_a_run(client, load_workflow, server_base):
+    """Check that the node's own message names what is missing and what to do."""
+    bare_video = server_base.input / "alone" / "exo.mp4"
+    bare_video.parent.mkdir(exist_ok=True)
+    bare_video.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
+    meta_choice = "meta.json beside the video"
+    for node_class, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
         ("EgoXLoadExoVideo", {"file": "alone/exo.mp4"}, "no depth at all"),
         ("EgoXDepthAlign", {"depth_file": "alone/none.npz"}, "not there"),
@@ -143,23 +167,25 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
         ("EgoXEgoPoseInput", {"source": "file", "file": "alone/none.json"}, "not there"),
         ("EgoXEgoPoseInput", {"source": "keyframes", "keyframes": '[{"frame": 0}]'}, "keys"),
     ):
-        prompt = graph(load_workflow, source="keyframes", keyframes="[]")
-        of_type(prompt, "EgoXDepthAlign")["depth_file"] = ""
-        of_type(prompt, kind).update(**values)
+        prompt = pose_graph(load_workflow, source="keyframes", keyframes="[]")
+        inputs_of_type(prompt, "EgoXDepthAlign")["depth_file"] = ""
+        inputs_of_type(prompt, node_class).update(**values)
         with pytest.raises(PromptRefused, match=message):
             client.run(prompt)
-    prompt = graph(load_workflow, source="file", file=meta_words)
-    node = id_of(prompt, "EgoXEgoPoseInput")
-    of_type(prompt, "EgoXLoadExoVideo")["file"] = "alone/exo.mp4"
-    of_type(prompt, "EgoXDepthAlign")["depth_file"] = "sample/synthetic_room/depth.npz"
+    prompt = pose_graph(load_workflow, source="file", file=meta_choice)
+    node = node_id_of_type(prompt, "EgoXEgoPoseInput")
+    inputs_of_type(prompt, "EgoXLoadExoVideo")["file"] = "alone/exo.mp4"
+    inputs_of_type(prompt, "EgoXDepthAlign")["depth_file"] = "sample/synthetic_room/depth.npz"
     with pytest.raises(PromptRefused, match="Open pose editor.*Load scene"):
         client.run(prompt)
-    assert ask(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
+    assert (
+        ask_editor(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
+    )
 
 
-def test_cloud(client, told):
-    token, count = told["scene"]["token"], told["scene"]["points"]
-    all_points = ask(client, "cloud", {"token": token})
+def test_the_cloud_route_sends_points_and_colours(client, pose_output):
+    token, count = pose_output["scene"]["token"], pose_output["scene"]["points"]
+    all_points = ask_editor(client, "cloud", {"token": token})
     assert (
         all_points.status == 200
         and len(all_points.body) == 15 * count
@@ -167,65 +193,82 @@ def test_cloud(client, told):
     )
     xyz = np.frombuffer(all_points.body[: 12 * count], "<f4").reshape(-1, 3)
     assert np.isfinite(xyz).all() and xyz.std(0).min() > 0.1
-    part = ask(client, "cloud", {"token": token, "most": 100})
-    assert part.body[:1200] == all_points.body[:1200] and len(part.body) == 1500
-    moving = ask(client, "cloud", {"token": token, "part": "moving", "frame": 2})
-    assert moving.status == 200 and 0 < len(moving.body) and len(moving.body) % 15 == 0
+    first_points = ask_editor(client, "cloud", {"token": token, "most": 100})
+    assert first_points.body[:1200] == all_points.body[:1200] and len(first_points.body) == 1500
+    moving_points = ask_editor(client, "cloud", {"token": token, "part": "moving", "frame": 2})
+    assert (
+        moving_points.status == 200
+        and 0 < len(moving_points.body)
+        and len(moving_points.body) % 15 == 0
+    )
 
 
-def picture(answer: Answer) -> np.ndarray:
+def decode_picture(answer: Answer) -> np.ndarray:
     assert answer.status == 200 and answer.headers["Content-Type"] == "image/jpeg", answer.body[
         :300
     ]
     return cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
 
 
-def test_prior_and_exo_frame(client, told, body):
-    first = ask(client, "prior", body)
-    assert picture(first).shape == (224, 224, 3) and float(first.headers["X-EgoX-Coverage"]) > 0.3
-    again = picture(ask(client, "prior", body | {"size": 64, "moving": True, "frame": 3}))
-    assert again.shape == (64, 64, 3)
-    exo = picture(ask(client, "exo_frame", {"token": told["scene"]["token"], "frame": 1}))
-    assert list(exo.shape[1::-1]) == told["scene"]["exo_size"] and exo.std() > 10
-
-
-def test_late_requests_are_dropped(client, body):
-    body["view"] = "late"
-    assert ask(client, "prior", body | {"count": 5}).status == 200
-    assert ask(client, "prior", body | {"count": 4}).status == 204
-    assert ask(client, "prior", body | {"count": 4, "view": "another"}).status == 200
-
-
-def test_pick(client, told):
-    body = {"token": told["scene"]["token"], "frame": 0}
-    hit = ask(client, "pick", body | {"u": 0.5, "v": 0.8}).json()
-    pose = np.array(told["scene"]["exo_from_scene"][0])
-    ahead = pose[2, :3] @ hit["point"] + pose[2, 3]
-    assert ahead == pytest.approx(hit["depth_m"], rel=1e-3)
-    head = ask(client, "pick", body | {"u": 0.5, "v": 0.8, "head": True}).json()
+def test_the_prior_and_exo_frame_routes_send_pictures(client, pose_output, request_body):
+    first_answer = ask_editor(client, "prior", request_body)
     assert (
-        head["point"] != hit["point"] and abs(head["depth_m"] - hit["depth_m"]) < 0.5
-    )  # as of any surface
-    assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
-
-
-def test_camera_of_the_menu(camera, client):
-    assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
-    assert ask(client, "camera", {"camera": "pinhole"}).json()["camera"]["lens"] == "pinhole"
+        decode_picture(first_answer).shape == (224, 224, 3)
+        and float(first_answer.headers["X-EgoX-Coverage"]) > 0.3
+    )
+    small_picture = decode_picture(
+        ask_editor(client, "prior", request_body | {"size": 64, "moving": True, "frame": 3})
+    )
+    assert small_picture.shape == (64, 64, 3)
+    exo_picture = decode_picture(
+        ask_editor(client, "exo_frame", {"token": pose_output["scene"]["token"], "frame": 1})
+    )
     assert (
-        ask(client, "camera", {"camera": "fish"}).status == ask(client, "camera", {}).status == 400
+        list(exo_picture.shape[1::-1]) == pose_output["scene"]["exo_size"]
+        and exo_picture.std() > 10
     )
 
 
-def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
-    del body["token"]
-    path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
-    (server_base.root / "secret.json").write_text(path, "utf-8")
-    (server_base.input / "mine.json").write_text(path, "utf-8")
+def test_requests_that_arrive_late_are_dropped(client, request_body):
+    request_body["view"] = "late"
+    assert ask_editor(client, "prior", request_body | {"count": 5}).status == 200
+    assert ask_editor(client, "prior", request_body | {"count": 4}).status == 204
+    assert ask_editor(client, "prior", request_body | {"count": 4, "view": "another"}).status == 200
+
+
+def test_the_pick_route_finds_the_point_under_a_pixel(client, pose_output):
+    pick_body = {"token": pose_output["scene"]["token"], "frame": 0}
+    picked_point = ask_editor(client, "pick", pick_body | {"u": 0.5, "v": 0.8}).json()
+    pose = np.array(pose_output["scene"]["exo_from_scene"][0])
+    depth_ahead = pose[2, :3] @ picked_point["point"] + pose[2, 3]
+    assert depth_ahead == pytest.approx(picked_point["depth_m"], rel=1e-3)
+    picked_head = ask_editor(client, "pick", pick_body | {"u": 0.5, "v": 0.8, "head": True}).json()
     assert (
-        ask(client, "import", body | {"file": "mine.json"}).json()["document"]["keyframes"][0][
-            "position"
-        ][2]
+        picked_head["point"] != picked_point["point"]
+        and abs(picked_head["depth_m"] - picked_point["depth_m"]) < 0.5
+    )  # as of any surface
+    assert ask_editor(client, "pick", pick_body | {"u": 1.5, "v": 0.5}).status == 400
+
+
+def test_the_camera_route_reads_the_menu_choice(camera, client):
+    assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
+    assert ask_editor(client, "camera", {"camera": "pinhole"}).json()["camera"]["lens"] == "pinhole"
+    assert (
+        ask_editor(client, "camera", {"camera": "fish"}).status
+        == ask_editor(client, "camera", {}).status
+        == 400
+    )
+
+
+def test_a_path_outside_comfyuis_folders_is_refused(client, request_body, server_base):
+    del request_body["token"]
+    path_text = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
+    (server_base.root / "secret.json").write_text(path_text, "utf-8")
+    (server_base.input / "mine.json").write_text(path_text, "utf-8")
+    assert (
+        ask_editor(client, "import", request_body | {"file": "mine.json"}).json()["document"][
+            "keyframes"
+        ][0]["position"][2]
         == 7
     )
     for name in (
@@ -234,13 +277,12 @@ def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
         "/etc/passwd",
         "input/../../secret.json",
     ):
-        answer = ask(client, "import", body | {"file": name})
+        answer = ask_editor(client, "import", request_body | {"file": name})
         assert answer.status == 400 and "position" not in answer.json()["reason"], name
 
 
-def test_only_the_servers_own_page_is_answered(client, body):
-    """Pages of other origins are refused. tests/nodes/test_requests.py tells them apart."""
-    answer = ask(client, "cloud", body, Origin="http://evil.example")
+def test_requests_of_another_origin_are_refused(client, request_body):
+    answer = ask_editor(client, "cloud", request_body, Origin="http://evil.example")
     assert answer.status == 403 and len(answer.body) < 200
     assert request(client, "/egox/pose_editor/cloud").status in (404, 405)
 
@@ -261,26 +303,25 @@ def test_only_the_servers_own_page_is_answered(client, body):
         ("origin", {"node": "1", "graph": {}}, "graph"),
     ],
 )
-def test_a_malformed_body_is_refused_with_a_reason(client, body, name, change, message):
-    answer = ask(client, name, body | change)
+def test_a_malformed_body_is_refused_with_a_reason(client, request_body, name, change, message):
+    answer = ask_editor(client, name, request_body | change)
     assert answer.status == 400 and message in answer.json()["reason"], answer.body[:400]
 
 
-def test_what_is_no_json_or_too_large_is_refused(client):
+def test_a_body_that_is_no_json_or_too_large_is_refused(client):
     for body in (b"", b"[1]", b"\xff\xfe", b"{", b"[" * 100_000):
-        answer = ask(client, "cloud", body)
+        answer = ask_editor(client, "cloud", body)
         assert answer.status == 400 and "JSON" in answer.json()["reason"]
-    assert ask(client, "cloud", b" " * 300_000).status == 413
+    assert ask_editor(client, "cloud", b" " * 300_000).status == 413
 
 
-def test_an_old_token_is_gone_and_a_page_that_says_so_gets_a_run(client, load_workflow):
-    """Although the host has the node's result in its cache. How many scenes are kept:
-    tests/nodes/test_scene_store.py."""
-    answer = ask(client, "cloud", {"token": "x" * 32})
+def test_after_a_renew_request_the_node_runs_again_for_a_new_token(client, load_workflow):
+    """Ask for a scene that was dropped, although ComfyUI still has the node's result in its cache."""
+    answer = ask_editor(client, "cloud", {"token": "x" * 32})
     assert answer.status == 410 and "run the graph again" in answer.json()["reason"]
-    prompt = graph(load_workflow)
-    node = id_of(prompt, "EgoXEgoPoseInput")
-    ran(client, prompt)
-    assert ran(client, prompt).ran == []
-    assert ask(client, "renew", {"node": node}).status == 200
-    assert node in ran(client, prompt).ran
+    prompt = pose_graph(load_workflow)
+    node_id = node_id_of_type(prompt, "EgoXEgoPoseInput")
+    run_successfully(client, prompt)
+    assert run_successfully(client, prompt).ran == []
+    assert ask_editor(client, "renew", {"node": node_id}).status == 200
+    assert node_id in run_successfully(client, prompt).ran

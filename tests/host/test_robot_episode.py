@@ -1,20 +1,21 @@
-"""The demo's run as an episode: the drawn wearer's hands come from the file beside the video."""
+"""Test the demo as an episode of a robot data set, with the wearer's hands from the file beside the
+video."""
 
 import pytest
 
 from egox_core.safe_files import read_json
 
-from .prompts import FRAMES, SIZE, id_of, of_type, ran, small
+from .prompts import FRAMES, SIZE, inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 
 pq = pytest.importorskip("pyarrow.parquet", reason="writes parquet")
 
 
-def test_the_demo_becomes_an_episode(client, load_workflow, server_base):
-    prompt = small(load_workflow("egox_demo_episode"))
-    save = of_type(prompt, "EgoXSaveRobotEpisode")
-    save.update(ego_depth=[id_of(prompt, "EgoXRenderEgoPrior"), 3], ego_seen=True)
-    assert id_of(prompt, "EgoXSaveRobotEpisode") in ran(client, prompt).ran
-    set_folder = server_base.output / "egox_robots" / save["dataset"]
+def test_the_demo_is_saved_as_an_episode_with_hands_and_depth(client, load_workflow, server_base):
+    prompt = shrink_graph(load_workflow("egox_demo_episode"))
+    save_inputs = inputs_of_type(prompt, "EgoXSaveRobotEpisode")
+    save_inputs.update(ego_depth=[node_id_of_type(prompt, "EgoXRenderEgoPrior"), 3], ego_seen=True)
+    assert node_id_of_type(prompt, "EgoXSaveRobotEpisode") in run_successfully(client, prompt).ran
+    set_folder = server_base.output / "egox_robots" / save_inputs["dataset"]
     info = read_json(set_folder / "meta" / "info.json")
     assert (info["total_episodes"], info["total_frames"]) == (1, FRAMES)
     for kind in ("ego", "ego_depth", "ego_seen"):
@@ -22,5 +23,5 @@ def test_the_demo_becomes_an_episode(client, load_workflow, server_base):
     rows = pq.read_table(set_folder / "data" / "chunk-000" / "file-000.parquet").to_pylist()
     assert all(all(row["egox.hand_valid"]) and row["egox.ego_generated"] for row in rows)
     assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"
-    wrist = rows[0]["observation.state"][:3]
-    assert 0.1 < wrist[2] < 1, "before the head, within an arm's length"
+    wrist_position = rows[0]["observation.state"][:3]
+    assert 0.1 < wrist_position[2] < 1, "before the head, within an arm's length"

@@ -1,4 +1,5 @@
-"""Routes that read a file by the name in their address, and where a saved clip may go."""
+"""Test the routes that read a file by the name in their address, and where a saved clip may be
+written."""
 
 import io
 import json
@@ -11,19 +12,19 @@ from PIL import Image
 from tests.host.asking import Answer, multipart, request
 from tools.setup.api_client import ApiClient
 
-SAMPLE = "sample/synthetic_room/exo.mp4"
+SAMPLE_VIDEO = "sample/synthetic_room/exo.mp4"
 
 
-def ask(client: ApiClient, file: str, route: str = "sample_video", **headers: str) -> Answer:
+def get_file(client: ApiClient, file: str, route: str = "sample_video", **headers: str) -> Answer:
     query = urllib.parse.urlencode({"file": file})
     return request(client, f"/egox/{route}?{query}", **{"Origin": "", **headers})
 
 
-def test_a_sample_is_shown(client, repo_root):
-    full_answer = ask(client, SAMPLE)
-    assert full_answer.status == 200 and full_answer.body == (repo_root / SAMPLE).read_bytes()
-    part = ask(client, SAMPLE, Range="bytes=0-99")  # how a video element reads
-    assert part.status == 206 and len(part.body) == 100
+def test_a_sample_video_is_sent_whole_or_in_part(client, repo_root):
+    full_answer = get_file(client, SAMPLE_VIDEO)
+    assert full_answer.status == 200 and full_answer.body == (repo_root / SAMPLE_VIDEO).read_bytes()
+    part_answer = get_file(client, SAMPLE_VIDEO, Range="bytes=0-99")  # how a video element reads
+    assert part_answer.status == 206 and len(part_answer.body) == 100
 
 
 @pytest.mark.parametrize(
@@ -34,20 +35,20 @@ def test_a_sample_is_shown(client, repo_root):
         "sample/../../x.mp4",
     ],
 )
-def test_nothing_else_is(client, file):
-    answer = ask(client, file)
+def test_files_other_than_sample_videos_are_refused(client, file):
+    answer = get_file(client, file)
     assert answer.status == 400 and b"reason" in answer.body
 
 
-def test_another_page_may_not_ask(client):
+def test_requests_from_another_page_are_refused(client):
     for route in ("sample_video", "exo_clip", "exo_frame"):
-        assert ask(client, SAMPLE, route, Sec_Fetch_Site="cross-site").status == 403
-        assert ask(client, SAMPLE, route, Sec_Fetch_Site="same-origin").status == 200
+        assert get_file(client, SAMPLE_VIDEO, route, Sec_Fetch_Site="cross-site").status == 403
+        assert get_file(client, SAMPLE_VIDEO, route, Sec_Fetch_Site="same-origin").status == 200
 
 
 @pytest.mark.parametrize("route", ["exo_clip", "exo_frame"])
-def test_the_trim_bar_reads_videos_inside_only(client, route):
-    assert ask(client, "../x.mp4", route).status == 400
+def test_the_trim_bar_reads_no_video_outside_the_folders(client, route):
+    assert get_file(client, "../x.mp4", route).status == 400
 
 
 def test_the_trim_bar_is_told_whether_depth_lies_beside(client, server_base, repo_root):
@@ -63,8 +64,8 @@ def test_the_trim_bar_is_told_whether_depth_lies_beside(client, server_base, rep
 def test_a_saved_clip_stays_in_its_folder(client, server_base):
     picture = io.BytesIO()
     Image.new("RGB", (16, 16)).save(picture, "JPEG")
-    about = json.dumps({"name": "../../out\\of", "fps": 8}).encode()
-    parts = multipart(('name="about"', about), ('name="frame"', picture.getvalue()))
+    clip_options = json.dumps({"name": "../../out\\of", "fps": 8}).encode()
+    parts = multipart(('name="about"', clip_options), ('name="frame"', picture.getvalue()))
     answer = request(client, "/egox/save_clip", **parts)
-    file = server_base.output / json.loads(answer.body)["file"]
-    assert file.is_file() and file.parent == server_base.output / "egox_previews"
+    saved_file = server_base.output / json.loads(answer.body)["file"]
+    assert saved_file.is_file() and saved_file.parent == server_base.output / "egox_previews"

@@ -1,4 +1,5 @@
-"""The harness itself: the real server, the pack in it, its API and its websocket."""
+"""Test the test setup: it starts the real ComfyUI server with this pack, and reaches its API and
+its websocket."""
 
 import http.server
 import threading
@@ -12,32 +13,33 @@ from tools.setup.layout import SetupError
 from tools.setup.server import Server, check_port
 
 
-def test_the_server_is_the_real_one(client):
+def test_the_server_is_the_installed_comfyui(client):
     host = find_host()
     assert client.version() == host.version_text
     assert tuple(int(part) for part in client.version().split(".")) >= MINIMUM_VERSION
 
 
-def image(width: int, color: int = 0) -> dict:
+def image_node(width: int, color: int = 0) -> dict:
     values = {"width": width, "height": 64, "batch_size": 1, "color": color}
     return {"class_type": "EmptyImage", "inputs": values}
 
 
-def shown(node: str) -> dict:
-    return {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
+def preview_node(node_id: str) -> dict:
+    return {"class_type": "PreviewImage", "inputs": {"images": [node_id, 0]}}
 
 
-def test_a_refused_prompt_says_which_node(client):
+def test_a_refused_prompt_names_the_node(client):
     with pytest.raises(PromptRefused, match=r"(?s)node 1 \(EmptyImage\).*width"):
-        client.run({"1": image(-5), "2": shown("1")})
+        client.run({"1": image_node(-5), "2": preview_node("1")})
 
 
-def test_a_prompt_that_is_valid_in_part_only_is_refused(client):
-    """The host would run the valid outputs and drop the others without a word in the result."""
-    valid = {"1": image(64), "2": shown("1")}
+def test_a_partly_valid_prompt_is_refused(client):
+    """Check that the client refuses the prompt, whose valid part ComfyUI would run without
+    mentioning the other."""
+    valid_prompt = {"1": image_node(64), "2": preview_node("1")}
     with pytest.raises(PromptRefused, match=r"(?s)a part of the graph.*node 3 \(EmptyImage\)"):
-        client.run(valid | {"3": image(-5), "4": shown("3")})
-    assert client.run(valid).status == "success"
+        client.run(valid_prompt | {"3": image_node(-5), "4": preview_node("3")})
+    assert client.run(valid_prompt).status == "success"
 
 
 def test_a_busy_port_is_refused(server):
@@ -45,18 +47,18 @@ def test_a_busy_port_is_refused(server):
         check_port(server.port)
 
 
-def test_the_loser_of_a_port_does_not_take_the_winners_server(server, tmp_path):
-    """Both found it free. A host that can't have its port ends later than the other one answers."""
-    loser = Server(server.environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt")
-    loser.port, loser.client = server.port, server.client
+def test_a_server_whose_port_is_taken_meanwhile_is_refused(server, tmp_path):
+    """Start a server on a port that another one took after both had found it free."""
+    second_server = Server(server.environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt")
+    second_server.port, second_server.client = server.port, server.client
     with pytest.raises(SetupError, match=f"Port {server.port} was taken by another server"):
-        loser.start()
-    assert not loser.is_running() and server.client.is_up()
+        second_server.start()
+    assert not second_server.is_running() and server.client.is_up()
 
 
 @pytest.mark.parametrize("answer", [b"{}", b"[]", b'{"system": {"argv": null}}'])
 def test_another_programs_server_has_no_command_line(answer):
-    class Page(http.server.BaseHTTPRequestHandler):
+    class OtherProgram(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -65,16 +67,16 @@ def test_another_programs_server_has_no_command_line(answer):
         def log_message(self, *_) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
-        threading.Thread(target=page.serve_forever, daemon=True).start()
-        assert ApiClient(f"http://127.0.0.1:{page.server_port}").arguments() == []
-        page.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OtherProgram) as other_server:
+        threading.Thread(target=other_server.serve_forever, daemon=True).start()
+        assert ApiClient(f"http://127.0.0.1:{other_server.server_port}").arguments() == []
+        other_server.shutdown()
 
 
 def test_a_server_that_cannot_start_says_why(server, tmp_path):
-    broken = Server(
+    failing_server = Server(
         server.environment, server.base, tmp_path / "log.txt", arguments=("--no-such-option",)
     )
     with pytest.raises(SetupError, match="(?s)ended while starting.*no-such-option"):
-        broken.start()
-    assert not broken.is_running()
+        failing_server.start()
+    assert not failing_server.is_running()

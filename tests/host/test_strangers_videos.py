@@ -1,5 +1,5 @@
-"""Videos of strangers through the server to a saved mp4 and a saved sound: rate, length and sound are
-right, and the server stays."""
+"""Send unusual videos through the server to a saved mp4 and a saved sound, and check rate, length
+and sound."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.core.video.test_timing import JITTER, beeps, tone, with_sound
 av = pytest.importorskip("av", reason="decodes video")
 
 
-def graph(file: str, count: int) -> dict:
+def video_graph(file: str, count: int) -> dict:
     return {
         "1": {
             "class_type": "EgoXLoadExoVideo",
@@ -37,15 +37,17 @@ def graph(file: str, count: int) -> dict:
     }
 
 
-def saved_sound(path) -> tuple[np.ndarray, int]:
+def read_sound(path) -> tuple[np.ndarray, int]:
     with av.open(str(path)) as container:
-        frames = [f.to_ndarray() for f in container.decode(audio=0)]
+        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
         rate = container.streams.audio[0].rate
-    return np.concatenate([f.reshape(1, -1) if f.shape[0] == 1 else f for f in frames], 1), rate
+    return np.concatenate(
+        [frame.reshape(1, -1) if frame.shape[0] == 1 else frame for frame in frames], 1
+    ), rate
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "codec", "channels", "rate", "pts_s", "expected"),
+    ("file_name", "layout", "codec", "channels", "rate", "pts_s", "expected_rate"),
     [  # frames a second
         ("film.mkv", "7.1", "aac", 8, 48000, None, 30),
         ("film.mov", "7.1", "pcm_s16le", 8, 48000, None, 30),
@@ -57,27 +59,29 @@ def saved_sound(path) -> tuple[np.ndarray, int]:
     ],
 )
 def test_a_saved_video_has_the_files_rate_and_sound(
-    client, server_base, name, layout, codec, channels, rate, pts_s, expected
+    client, server_base, file_name, layout, codec, channels, rate, pts_s, expected_rate
 ):
     sound = tone(rate, channels)
     sound[:, : rate // 2] = sound[:, rate // 2 + rate // 10 :] = 0  # a beep at .5 s
-    path = server_base.root / "input" / name
+    path = server_base.root / "input" / file_name
     with_sound(path, sound, rate, layout, codec, pts_s or (lambda i: i / 30))
-    assert client.run(graph(name, 57)).status == "success"
-    (video,) = (server_base.root / "output" / "strange").glob(f"{name}*.mp4")
-    (audio,) = (server_base.root / "output" / "strange").glob(f"{name}*.flac")
+    assert client.run(video_graph(file_name, 57)).status == "success"
+    (video,) = (server_base.root / "output" / "strange").glob(f"{file_name}*.mp4")
+    (audio,) = (server_base.root / "output" / "strange").glob(f"{file_name}*.flac")
     with av.open(str(video)) as container:
-        picture, heard = container.streams.video[0], container.streams.audio[0]
-        assert picture.frames == 57
-        saved_rate = float(picture.average_rate)
-        assert expected is None or saved_rate == pytest.approx(expected, rel=2e-3)
-        length = 57 / saved_rate
-        heard_s = float(heard.duration * heard.time_base)
-        assert heard_s == pytest.approx(min(length, 2), abs=0.05)
-    samples, sample_rate = saved_sound(audio)
+        video_stream, audio_stream = container.streams.video[0], container.streams.audio[0]
+        assert video_stream.frames == 57
+        saved_rate = float(video_stream.average_rate)
+        assert expected_rate is None or saved_rate == pytest.approx(expected_rate, rel=2e-3)
+        length_s = 57 / saved_rate
+        sound_s = float(audio_stream.duration * audio_stream.time_base)
+        assert sound_s == pytest.approx(min(length_s, 2), abs=0.05)
+    samples, sample_rate = read_sound(audio)
     if samples.dtype != np.float32:
         samples = samples / np.iinfo(samples.dtype).max
-    assert samples.size / min(channels, 2) / sample_rate == pytest.approx(heard_s, abs=0.03)
-    again = open_clip(video, frame_count=57).sound()
-    lead = 0.01 if name == "stream.ts" else 0.0
-    assert beeps(again.waveform, again.sample_rate) == pytest.approx([0.5 - lead], abs=0.05)
+    assert samples.size / min(channels, 2) / sample_rate == pytest.approx(sound_s, abs=0.03)
+    saved_sound = open_clip(video, frame_count=57).sound()
+    lead_s = 0.01 if file_name == "stream.ts" else 0.0
+    assert beeps(saved_sound.waveform, saved_sound.sample_rate) == pytest.approx(
+        [0.5 - lead_s], abs=0.05
+    )

@@ -1,4 +1,4 @@
-"""Help pages reach the front end, and modules of an update the browser."""
+"""Test that the server sends the help pages, and makes the browser ask again for updated modules."""
 
 import re
 
@@ -22,12 +22,13 @@ def test_help_pages_and_their_pictures_are_served(client, object_info):
 
 
 def test_a_browser_asks_again_for_every_module(client):
-    """The host's own header is for scripts. An old module next to a new script breaks the page."""
+    """Check each module's cache header, since an old module next to a new script breaks the page."""
     modules = (ROOT / "web" / "js").rglob("*.mjs")
     for name in [module.relative_to(ROOT / "web" / "js").as_posix() for module in modules]:
         answer = request(client, f"/extensions/{PACK_NAME}/{name}")
         assert answer.headers["Cache-Control"] == "no-cache", name
-        tag = {"If-None-Match": answer.headers["Etag"]}
+        etag_header = {"If-None-Match": answer.headers["Etag"]}
         assert (
-            answer.body and request(client, f"/extensions/{PACK_NAME}/{name}", **tag).status == 304
+            answer.body
+            and request(client, f"/extensions/{PACK_NAME}/{name}", **etag_header).status == 304
         )

@@ -1,4 +1,5 @@
-"""Files of a take through the page's route: into the input folder, told apart, never overwritten."""
+"""Test uploads of a take's files through the page's route: they go into the input folder and
+overwrite nothing."""
 
 import io
 import json
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.host.asking import multipart, request
-from tests.host.prompts import id_of, of_type, ran, small
+from tests.host.prompts import inputs_of_type, node_id_of_type, run_successfully, shrink_graph
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
 from tools.setup.demo import DECODE, LOAD, words_of
@@ -23,22 +24,22 @@ Files = dict[str, bytes]
 
 
 @pytest.fixture
-def folder(server_base) -> Iterator[Path]:
-    """Yield the folder of uploads, empty before and after."""
-    place = server_base.root / "input" / "egox"
-    shutil.rmtree(place, ignore_errors=True)
-    yield place
-    shutil.rmtree(place, ignore_errors=True)
+def upload_folder(server_base) -> Iterator[Path]:
+    """Yield the folder of uploads, empty before and after a test."""
+    upload_dir = server_base.root / "input" / "egox"
+    shutil.rmtree(upload_dir, ignore_errors=True)
+    yield upload_dir
+    shutil.rmtree(upload_dir, ignore_errors=True)
 
 
-def send(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
-    """Send files as the server's own page does, unless the headers say otherwise."""
+def upload(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
+    """Send files as the server's own page does, with the given headers added or replaced."""
     parts = ((f'name="file"; filename="{name}"', content) for name, content in files.items())
     answer = request(client, "/egox/upload", **multipart(*parts), **headers)
     return answer.status, answer.json()
 
 
-def archive(files: Files) -> bytes:
+def zip_files(files: Files) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as out:
         for name, content in files.items():
@@ -46,23 +47,24 @@ def archive(files: Files) -> bytes:
     return stream.getvalue()
 
 
-def sample() -> Files:
+def sample_files() -> Files:
     return {name: (TAKE / name).read_bytes() for name in ("exo.mp4", "depth.npz", "meta.json")}
 
 
-def depth(value: float) -> bytes:
+def depth_file(value: float) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, depth_m=np.full((2, 8, 8), value, np.float16))
     return stream.getvalue()
 
 
-def left(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_take_as_an_archive(client, folder):
-    status, reply = send(
-        client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})}
+def test_an_archive_of_a_take_is_unpacked(client, upload_folder):
+    status, reply = upload(
+        client,
+        {"my take.zip": zip_files({f"room/{name}": data for name, data in sample_files().items()})},
     )
     assert status == 200 and (reply["folder"], reply["reused"]) == ("my take", False), reply
     assert (
@@ -70,34 +72,44 @@ def test_a_take_as_an_archive(client, folder):
         and reply["poses"] == reply["camera"] == "egox/my take/meta.json"
     )
     assert reply["frames"] == reply["depth_frames"] == 49
-    assert left(folder) == ["my take/depth.npz", "my take/exo.mp4", "my take/meta.json"]
+    assert list_files(upload_folder) == [
+        "my take/depth.npz",
+        "my take/exo.mp4",
+        "my take/meta.json",
+    ]
 
 
-def _npy() -> bytes:
+def npy_file() -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ones((8, 8), np.float32))
     return stream.getvalue()
 
 
-def test_a_name_that_is_taken(client, folder):
-    names = [send(client, {"depth.npz": depth(value)})[1] for value in (1, 2, 3, 1, 2, 3)]
-    folders = [n["folder"] for n in names[:3]]
+def test_an_upload_with_a_taken_name_gets_a_folder_with_a_date(client, upload_folder):
+    replies = [upload(client, {"depth.npz": depth_file(value)})[1] for value in (1, 2, 3, 1, 2, 3)]
+    folders = [reply["folder"] for reply in replies[:3]]
     assert folders[0] == "depth" and len(set(folders)) == 3
-    assert all(re.match(r"depth \d{4}-\d\d-\d\d \d\d\.\d\d", f) for f in folders[1:]), folders
-    assert [n["folder"] for n in names[3:]] == folders
-    assert [n["reused"] for n in names] == [False] * 3 + [True] * 3
-    assert {n["name"] for n in names} == {"depth"}
-    assert names[1]["depth"] == f"egox/{folders[1]}/depth.npz"
-    assert left(folder) == sorted(f"{f}/depth.npz" for f in folders)
+    assert all(
+        re.match(r"depth \d{4}-\d\d-\d\d \d\d\.\d\d", folder_name) for folder_name in folders[1:]
+    ), folders
+    assert [reply["folder"] for reply in replies[3:]] == folders
+    assert [reply["reused"] for reply in replies] == [False] * 3 + [True] * 3
+    assert {reply["name"] for reply in replies} == {"depth"}
+    assert replies[1]["depth"] == f"egox/{folders[1]}/depth.npz"
+    assert list_files(upload_folder) == sorted(
+        f"{folder_name}/depth.npz" for folder_name in folders
+    )
 
 
-def test_names_lead_nowhere_else(client, folder):
-    status, reply = send(client, {"../../con.npz": depth(1)})
+def test_uploaded_names_stay_in_the_upload_folder(client, upload_folder):
+    status, reply = upload(client, {"../../con.npz": depth_file(1)})
     assert status == 200 and reply["depth"] == "egox/_con/_con.npz"
-    status, reply = send(client, {"/etc/../aux/./1.npy": _npy(), "/etc/aux/2.npy": _npy()})
+    status, reply = upload(
+        client, {"/etc/../aux/./1.npy": npy_file(), "/etc/aux/2.npy": npy_file()}
+    )
     assert status == 200 and reply["depth"] == "egox/etc", reply
-    assert left(folder) == ["_con/_con.npz", "etc/1.npy", "etc/2.npy"]
-    assert not (folder.parent.parent / "con.npz").exists()
+    assert list_files(upload_folder) == ["_con/_con.npz", "etc/1.npy", "etc/2.npy"]
+    assert not (upload_folder.parent.parent / "con.npz").exists()
 
 
 @pytest.mark.parametrize(
@@ -110,56 +122,66 @@ def test_names_lead_nowhere_else(client, folder):
         ({"clip.WebP": b"RIFF....WEBPVP8X"}, "convert it to mp4"),
     ],
 )
-def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
-    status, reply = send(client, files)
+def test_an_upload_that_is_no_take_leaves_nothing_behind(client, upload_folder, files, reason):
+    status, reply = upload(client, files)
     assert status == 400 and reason in reply["reason"], reply
-    assert left(folder) == [] and not list(folder.iterdir())
+    assert list_files(upload_folder) == [] and not list(upload_folder.iterdir())
 
 
-def test_a_second_video_that_turns_is_asked_about(client, folder):
-    room = ROOT / "sample" / "calm_room"
+def test_a_second_moving_video_is_reported_as_possible_ego_video(client, upload_folder):
+    take_folder = ROOT / "sample" / "calm_room"
     files = {"head.mp4": "ego_ground_truth.mp4", "kitchen.mp4": "exo.mp4"}
-    status, reply = send(client, {name: (room / file).read_bytes() for name, file in files.items()})
+    status, reply = upload(
+        client, {name: (take_folder / file_name).read_bytes() for name, file_name in files.items()}
+    )
     assert status == 200 and reply["video"] == "egox/kitchen/kitchen.mp4" and not reply["unused"]
-    send(client, {"exo.mp4": (room / "exo.mp4").read_bytes()})
+    upload(client, {"exo.mp4": (take_folder / "exo.mp4").read_bytes()})
 
-    def answer(ego: str, exo: str) -> Any:
+    def send_answer(ego: str, exo: str) -> Any:
         return request(client, "/egox/upload/truth", json.dumps({"ego": ego, "exo": exo}).encode())
 
     ego, exo = reply["turning"], reply["video"]
     assert ego == "egox/kitchen/head.mp4"
-    for wrong in ((ego, "egox/exo/exo.mp4"), (ego, ego), ("sample/calm_room/exo.mp4", exo)):
-        assert "two videos of one upload" in answer(*wrong).json()["reason"]
-    assert "egox/../x.mp4" in answer("egox/../x.mp4", exo).json()["reason"]
-    assert answer(ego, exo).status == 200
-    assert left(folder) == ["exo/exo.mp4", "kitchen/ego_ground_truth.mp4", "kitchen/kitchen.mp4"]
+    for wrong_pair in ((ego, "egox/exo/exo.mp4"), (ego, ego), ("sample/calm_room/exo.mp4", exo)):
+        assert "two videos of one upload" in send_answer(*wrong_pair).json()["reason"]
+    assert "egox/../x.mp4" in send_answer("egox/../x.mp4", exo).json()["reason"]
+    assert send_answer(ego, exo).status == 200
+    assert list_files(upload_folder) == [
+        "exo/exo.mp4",
+        "kitchen/ego_ground_truth.mp4",
+        "kitchen/kitchen.mp4",
+    ]
 
 
-def test_a_truth_that_came_after_a_run_is_used_by_the_next(client, folder, load_workflow):
-    """And nothing is sampled again."""
+def test_an_ego_video_uploaded_after_a_run_is_compared_by_the_next(
+    client, upload_folder, load_workflow
+):
+    """Check that the second run shows the PSNR and samples nothing again."""
     names = {"kitchen.mp4": "exo.mp4", "head.mp4": "ego_ground_truth.mp4"}
     names |= {name: name for name in ("depth.npz", "meta.json")}
-    room = ROOT / "sample" / "calm_room"
-    _, reply = send(client, {name: (room / file).read_bytes() for name, file in names.items()})
-    prompt = small(load_workflow("egox_demo"))
-    of_type(prompt, LOAD)["file"] = reply["video"]
-    assert "PSNR" not in words_of(ran(client, prompt), prompt, DECODE)
+    take_folder = ROOT / "sample" / "calm_room"
+    _, reply = upload(
+        client, {name: (take_folder / file_name).read_bytes() for name, file_name in names.items()}
+    )
+    prompt = shrink_graph(load_workflow("egox_demo"))
+    inputs_of_type(prompt, LOAD)["file"] = reply["video"]
+    assert "PSNR" not in words_of(run_successfully(client, prompt), prompt, DECODE)
     answer = json.dumps({"ego": reply["turning"], "exo": reply["video"]}).encode()
     assert request(client, "/egox/upload/truth", answer).status == 200
-    again = ran(client, prompt)
-    assert "PSNR to the truth" in words_of(again, prompt, DECODE)
-    assert id_of(prompt, "EgoXWanSampler") not in again.ran
+    second_outcome = run_successfully(client, prompt)
+    assert "PSNR to the truth" in words_of(second_outcome, prompt, DECODE)
+    assert node_id_of_type(prompt, "EgoXWanSampler") not in second_outcome.ran
 
 
-def test_the_host_s_limit_is_named(client, folder):
-    most = request(client, "/egox/upload").json()["limit"]
-    assert most == 100 * 2**20
-    status, reply = send(client, {"depth.npz": bytes(most + 2**20)})
+def test_an_upload_beyond_comfyuis_limit_is_refused(client, upload_folder):
+    byte_limit = request(client, "/egox/upload").json()["limit"]
+    assert byte_limit == 100 * 2**20
+    status, reply = upload(client, {"depth.npz": bytes(byte_limit + 2**20)})
     assert status == 413 and "--max-upload-size" in reply["reason"] and "100 MB" in reply["reason"]
-    assert not folder.exists() or not list(folder.iterdir())
+    assert not upload_folder.exists() or not list(upload_folder.iterdir())
 
 
-def test_another_page_may_not_send(client, folder):
+def test_uploads_from_another_page_are_refused(client, upload_folder):
     for headers in ({"Origin": "http://elsewhere"}, {"Sec_Fetch_Site": "cross-site"}):
-        assert send(client, {"depth.npz": depth(1)}, **headers)[0] == 403
-    assert not folder.exists()
+        assert upload(client, {"depth.npz": depth_file(1)}, **headers)[0] == 403
+    assert not upload_folder.exists()

@@ -144,7 +144,7 @@ def test_uneven_times_are_told_on_the_node(comfy_host, clip, monkeypatch):
     from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
 
     page = Page()
-    page.shows(monkeypatch, EgoXLoadExoVideo, steps)
+    page.attach_node(monkeypatch, EgoXLoadExoVideo, steps)
     load()
     assert page.texts == []
     uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
