@@ -1,5 +1,4 @@
-"""Previews that the nodes send to the page: files that are there, layouts that fit them, nothing that JSON
-lacks."""
+"""Test the previews that nodes send to the page: their clips' steps and their frame rate."""
 
 import importlib
 
@@ -11,27 +10,28 @@ from tools.rigs import model_rig
 
 
 @pytest.fixture(scope="module")
-def clip_preview(pack):
+def player_module(pack):
     return importlib.import_module(f"{pack.__name__}.nodes.show.player")
 
 
-def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
+def test_all_clips_of_a_preview_have_the_same_step(player_module):
     streams = {"exo": torch.zeros(100, 16, 16, 3), "truth": torch.zeros(300, 16, 16, 3)}
-    (preview,) = clip_preview.preview_ui("compare", streams)["egox_preview"]
+    (preview,) = player_module.preview_ui("compare", streams)["egox_preview"]
     assert [(stream["step"], stream["count"]) for stream in preview["streams"]] == [
         (3, 34),
         (3, 100),
     ]
 
 
-def test_frame_rate_is_that_of_the_times(pack):
-    video = importlib.import_module(f"{pack.__name__}.nodes.host.video")
-    lens = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
-    path = path_of(still(5), lens, 8)
+def test_the_frame_rate_follows_from_the_frames_times(pack):
+    video_module = importlib.import_module(f"{pack.__name__}.nodes.host.video")
+    camera = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
+    path = path_of(still(5), camera, 8)
     path = model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
-    assert video.clip_fps(path) == pytest.approx(8)
-    kind = model_rig.core(pack, "frames").Frames
-    untimed = [
-        with_ego(path, frames=frames) for frames in (kind.of_count(5), kind.timed(torch.zeros(5)))
+    assert video_module.clip_fps(path) == pytest.approx(8)
+    frames_class = model_rig.core(pack, "frames").Frames
+    untimed_paths = [
+        with_ego(path, frames=frames)
+        for frames in (frames_class.of_count(5), frames_class.timed(torch.zeros(5)))
     ]
-    assert [video.clip_fps(clip) for clip in (None, *untimed)] == [30.0] * 3
+    assert [video_module.clip_fps(clip) for clip in (None, *untimed_paths)] == [30.0] * 3

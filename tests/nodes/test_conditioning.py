@@ -1,4 +1,4 @@
-"""EgoX Conditioning: what the sampler gets, and what it refuses before the VAE runs."""
+"""Test EgoX Conditioning: its output for the sampler, and what it refuses before the VAE runs."""
 
 import importlib
 
@@ -11,12 +11,12 @@ from tools.rigs.standins import SHIPPED, TESTS_ONLY
 
 
 @pytest.fixture(scope="module")
-def conditioning(pack):
+def conditioning_module(pack):
     return importlib.import_module(f"{pack.__name__}.nodes.conditioning")
 
 
 @torch.inference_mode()
-def test_gives_ego_latent_and_host_conditioning(pack, standins):
+def test_outputs_are_an_ego_latent_and_comfyuis_conditioning(pack, standins):
     rig = model_rig.make_rig(pack, standins)
     assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
     canvas = rig.canvas
@@ -53,24 +53,24 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
     )
 
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 7)[:, :, :1]
-    first = torch.cat(
+    first_canvas_frame = torch.cat(
         (rig.canvas.exo_latent[:, :, :1], comfy.latent_formats.Wan21().process_out(noise)), dim=-1
     )
-    picture = rig.vae.decode(first)[:, 0]
-    expected = rig.canvas.clip_vision.encode_image(picture).penultimate_hidden_states
-    assert torch.equal(embeddings["released"], expected)
+    picture = rig.vae.decode(first_canvas_frame)[:, 0]
+    expected_embedding = rig.canvas.clip_vision.encode_image(picture).penultimate_hidden_states
+    assert torch.equal(embeddings["released"], expected_embedding)
 
 
-def test_refused_before_the_vae_runs(conditioning):
+def test_a_prior_of_another_length_is_refused_before_the_vae_runs(conditioning_module):
     exo, prior = torch.rand(9, 32, 64, 3), torch.rand(5, 32, 32, 3)
     with refuses("ego prior length"):
-        conditioning.EgoXConditioning.execute([], [], None, exo, prior, -1)
+        conditioning_module.EgoXConditioning.execute([], [], None, exo, prior, -1)
 
 
-def test_a_model_that_reads_pictures_wants_clip_vision(conditioning, standins):
+def test_a_model_with_image_embedding_needs_clip_vision(conditioning_module, standins):
     model = model_rig.load_transformer(standins / TESTS_ONLY["transformer_img_emb"])
     with refuses("clip_vision_h"):
-        conditioning.EgoXConditioning.execute(
+        conditioning_module.EgoXConditioning.execute(
             [],
             [],
             None,
@@ -82,50 +82,53 @@ def test_a_model_that_reads_pictures_wants_clip_vision(conditioning, standins):
 
 
 @torch.inference_mode()
-def test_a_model_without_picture_embedding_gets_none(pack, conditioning, standins, caplog):
+def test_a_model_without_image_embedding_gets_none(pack, conditioning_module, standins, caplog):
     rig = model_rig.make_rig(pack, standins, image_embedding=True)
     exo, prior = model_rig.clip_pictures(rig.size)
-    plain = model_rig.text_conditioning(1024, 6, 1)
-    wan22 = model_rig.load_transformer(standins / SHIPPED["transformer"])
+    plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
+    wan22_model = model_rig.load_transformer(standins / SHIPPED["transformer"])
     with caplog.at_level("INFO"):
-        out = conditioning.EgoXConditioning.execute(
-            plain,
-            plain,
+        node_output = conditioning_module.EgoXConditioning.execute(
+            plain_conditioning,
+            plain_conditioning,
             rig.vae,
             exo,
             prior,
             3,
             clip_vision=rig.canvas.clip_vision,
-            model=wan22,
+            model=wan22_model,
         )
-    assert "clip_vision_output" not in out[0][0][1] and out[3].image_embedding == "none"
+    assert (
+        "clip_vision_output" not in node_output[0][0][1]
+        and node_output[3].image_embedding == "none"
+    )
     assert (
         "no picture embedding" in caplog.text
-        and "no picture embedding" in out.ui.as_dict()["text"][0]
+        and "no picture embedding" in node_output.ui.as_dict()["text"][0]
     )
 
 
 @torch.inference_mode()
-def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, conditioning, standins):
+def test_low_memory_encodes_and_decodes_in_comfyuis_tiles(pack, conditioning_module, standins):
     import nodes as host_nodes
 
     rig = model_rig.make_rig(pack, standins, model_rig.RigSize(frames=5, exo_width=288, height=48))
     exo, prior = model_rig.clip_pictures(rig.size)
-    plain = model_rig.text_conditioning(1024, 6, 1)
-    out = conditioning.EgoXConditioning.execute(
-        plain, plain, rig.vae, exo, prior, -1, low_memory=True
+    plain_conditioning = model_rig.text_conditioning(1024, 6, 1)
+    node_output = conditioning_module.EgoXConditioning.execute(
+        plain_conditioning, plain_conditioning, rig.vae, exo, prior, -1, low_memory=True
     )
-    (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
+    (expected_latent,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
     assert (
-        torch.equal(out[3].exo_latent, expected["samples"])
-        and out[2][conditioning.MADE_OF]["tile_size"] == 256
+        torch.equal(node_output[3].exo_latent, expected_latent["samples"])
+        and node_output[2][conditioning_module.MADE_OF]["tile_size"] == 256
     )
-    assert not torch.equal(out[3].exo_latent, rig.canvas.exo_latent)
-    assert rig.latent[conditioning.MADE_OF]["tile_size"] == 0
+    assert not torch.equal(node_output[3].exo_latent, rig.canvas.exo_latent)
+    assert rig.latent[conditioning_module.MADE_OF]["tile_size"] == 0
 
 
 @torch.inference_mode()
-def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
+def test_the_vae_reports_its_progress(pack, standins, monkeypatch):
     rig, reports = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
     monkeypatch.setattr(
@@ -134,17 +137,17 @@ def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
     exo, _ = model_rig.clip_pictures(rig.size)
     latent = host_vae.encode_video(rig.vae, exo)
     assert torch.equal(latent, rig.canvas.exo_latent)
-    encoded = list(reports)
+    encoder_reports = list(reports)
     reports.clear()
     assert torch.equal(
         host_vae.decode_video(rig.vae, latent), rig.vae.decode(latent).reshape(-1, *exo.shape[1:])
     )
-    for passes, part in ((encoded, "encoder"), (reports[:], "decoder")):
-        counts = [count for count, _, stage in passes if stage == part]
+    for pass_reports, stage_name in ((encoder_reports, "encoder"), (reports[:], "decoder")):
+        counts = [count for count, _, stage in pass_reports if stage == stage_name]
         assert (
             len(counts) >= 2
             and counts == list(range(1, len(counts) + 1))
-            and counts[-1] <= passes[-1][1]
+            and counts[-1] <= pass_reports[-1][1]
         )
     reports.clear()
     rig.vae.decode(latent)
@@ -152,16 +155,20 @@ def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
 
 
 @torch.inference_mode()
-def test_the_same_pictures_are_encoded_once(pack, conditioning, standins, monkeypatch):
-    """Behind another LoRA strength, and for another seed."""
+def test_the_same_pictures_are_encoded_once(pack, conditioning_module, standins, monkeypatch):
+    """Condition the same pictures again with another LoRA strength and with another seed."""
     rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7)
     exo, prior = model_rig.clip_pictures(rig.size)
-    vision = rig.canvas.clip_vision
-    encoded, vision_calls = [], []
-    encode, see = rig.vae.encode, vision.encode_image
-    monkeypatch.setattr(rig.vae, "encode", lambda x: encoded.append(x) or encode(x))
+    vision_model = rig.canvas.clip_vision
+    encoded_images, vision_calls = [], []
+    encode_images, encode_vision = rig.vae.encode, vision_model.encode_image
     monkeypatch.setattr(
-        vision, "encode_image", lambda x, **k: vision_calls.append(x) or see(x, **k)
+        rig.vae, "encode", lambda images: encoded_images.append(images) or encode_images(images)
+    )
+    monkeypatch.setattr(
+        vision_model,
+        "encode_image",
+        lambda images, **options: vision_calls.append(images) or encode_vision(images, **options),
     )
     for mode, seed, vae_runs, clip_runs in (
         ("released", 7, 2, 1),
@@ -170,8 +177,12 @@ def test_the_same_pictures_are_encoded_once(pack, conditioning, standins, monkey
         ("exo+prior", 8, 2, 3),
         ("exo+prior", 9, 2, 3),
     ):
-        conditioning.condition_clip([], [], rig.vae, exo, prior, seed, mode, clip_vision=vision)
-        assert (len(encoded), len(vision_calls)) == (vae_runs, clip_runs), (mode, seed)
-    other = (exo.clone(), prior)
-    conditioning.condition_clip([], [], rig.vae, *other, 9, "none", clip_vision=vision)
-    assert len(encoded) == 3, "the other exo alone"
+        conditioning_module.condition_clip(
+            [], [], rig.vae, exo, prior, seed, mode, clip_vision=vision_model
+        )
+        assert (len(encoded_images), len(vision_calls)) == (vae_runs, clip_runs), (mode, seed)
+    other_pictures = (exo.clone(), prior)
+    conditioning_module.condition_clip(
+        [], [], rig.vae, *other_pictures, 9, "none", clip_vision=vision_model
+    )
+    assert len(encoded_images) == 3, "the other exo alone"

@@ -1,4 +1,5 @@
-"""Decode Ego Half: the ego part alone, upright, its circle, and the pinhole view on request."""
+"""Test Decode Ego Half: it crops the ego part, keeps it upright, masks its circle, and draws a
+pinhole view on request."""
 
 import importlib
 import re
@@ -25,57 +26,59 @@ def vae(pack, repo_root):
 
 
 @pytest.fixture(scope="module")
-def module(pack):
+def decode_module(pack):
     return importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
 
 
 @pytest.fixture(scope="module")
-def execute(module, vae):
-    """Give execute(samples, made_of, inputs...), which returns the node's output."""
+def decode_latent(decode_module, vae):
+    """Return a function of a latent and the node's inputs that returns the node's output."""
 
-    def run(samples, made_of: dict | None = None, **inputs):
-        latent = {"samples": samples} | ({module.MADE_OF: made_of} if made_of else {})
+    def decode(samples, made_of: dict | None = None, **inputs):
+        latent = {"samples": samples} | ({decode_module.MADE_OF: made_of} if made_of else {})
         with torch.inference_mode():
-            return module.EgoXDecodeEgoHalf.execute(latent, vae, **{"pinhole_fov": 0.0, **inputs})
+            return decode_module.EgoXDecodeEgoHalf.execute(
+                latent, vae, **{"pinhole_fov": 0.0, **inputs}
+            )
 
-    return run
+    return decode
 
 
-def test_whole_canvas_is_cropped_and_upright(execute, vae):
-    wide = torch.randn(1, 16, 3, 4, 12)
-    ego, circle, _ = execute(wide).result
+def test_the_whole_canvas_is_cropped_to_the_upright_ego_half(decode_latent, vae):
+    canvas_latent = torch.randn(1, 16, 3, 4, 12)
+    ego_frames, circle_mask, _ = decode_latent(canvas_latent).result
     with torch.inference_mode():
-        expected = vae.decode(wide[..., -4:])[0]
-    assert torch.equal(ego, expected) and ego.shape == (9, 32, 32, 3)
-    assert torch.equal(execute(wide[..., -4:]).result[0], ego)
-    assert circle.shape == (9, 32, 32) and 0.5 < circle.mean() < 0.85, (
+        expected_frames = vae.decode(canvas_latent[..., -4:])[0]
+    assert torch.equal(ego_frames, expected_frames) and ego_frames.shape == (9, 32, 32, 3)
+    assert torch.equal(decode_latent(canvas_latent[..., -4:]).result[0], ego_frames)
+    assert circle_mask.shape == (9, 32, 32) and 0.5 < circle_mask.mean() < 0.85, (
         "about pi/4 of a square, a bit off its centre"
     )
 
 
-def test_tiles_are_the_hosts_own(execute, vae):
+def test_decoding_in_tiles_equals_comfyuis_own(decode_latent, vae):
     import nodes as host_nodes
 
     samples = torch.randn(1, 16, 2, 16, 16)
     with torch.inference_mode():
-        (expected,) = host_nodes.VAEDecodeTiled().decode(vae, {"samples": samples}, 96, 24)
-    assert torch.equal(execute(samples, {"tile_size": 96}).result[0], expected)
+        (expected_frames,) = host_nodes.VAEDecodeTiled().decode(vae, {"samples": samples}, 96, 24)
+    assert torch.equal(decode_latent(samples, {"tile_size": 96}).result[0], expected_frames)
 
 
-def test_pinhole_view_needs_a_sane_angle(execute):
+def test_a_pinhole_view_is_decoded_and_refuses_a_wrong_angle(decode_latent):
     samples = torch.randn(1, 16, 1, 4, 4)
     with refuses("field of view"):
-        execute(samples, pinhole_fov=170.0)
-    ego, circle, _ = execute(samples, pinhole_fov=90.0).result
-    assert ego.shape == (1, 32, 32, 3) and circle.all()
+        decode_latent(samples, pinhole_fov=170.0)
+    ego_frames, circle_mask, _ = decode_latent(samples, pinhole_fov=90.0).result
+    assert ego_frames.shape == (1, 32, 32, 3) and circle_mask.all()
 
 
-def test_what_a_run_was_made_with(pack):
-    """Only what lies behind the node counts, through any links. Long texts have a digest that
-    changes with them."""
+def test_values_upstream_of_a_node_are_collected(pack):
+    """Check that only nodes before this one count, through any links, and that long texts become
+    digests."""
     upstream_values = importlib.import_module(f"{pack.__name__}.nodes.host.graph").upstream_values
 
-    def graph(text: str) -> dict:
+    def make_graph(text: str) -> dict:
         return {
             "1": {"class_type": "EgoXWanSampler", "inputs": {"lambda_g": 3, "model": ["5:2", 0]}},
             "5:2": {"class_type": "EgoXLoadLora", "inputs": {"strength": 0.5, "note": text}},
@@ -86,166 +89,190 @@ def test_what_a_run_was_made_with(pack):
             "8": {"class_type": "SaveVideo", "inputs": {"images": ["7", 0], "format": "mp4"}},
         }
 
-    values = upstream_values(graph("short"), "7")
-    assert values == {
+    node_values = upstream_values(make_graph("short"), "7")
+    assert node_values == {
         "7": {"kind": "EgoXDecodeEgoHalf", "values": {"view": "fisheye"}},
         "1": {"kind": "EgoXWanSampler", "values": {"lambda_g": 3.0}},
         "5:2": {"kind": "EgoXLoadLora", "values": {"strength": 0.5, "note": "short"}},
     }
-    first, second = (
-        upstream_values(graph(text * 100), "7")["5:2"]["values"]["note"] for text in "ab"
+    first_digest, second_digest = (
+        upstream_values(make_graph(text * 100), "7")["5:2"]["values"]["note"] for text in "ab"
     )
-    assert first.keys() == second.keys() == {"digest"} and first != second
+    assert (
+        first_digest.keys() == second_digest.keys() == {"digest"} and first_digest != second_digest
+    )
     assert upstream_values({}, "7") == {}
 
 
-def trajectory(pack, count: int, fps: float):
-    lens = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
-    path = path_of(still(count), lens, fps)
-    return model_rig.core(pack, "types").CameraTrajectory(ego=path.ego, exo=path.exo)
+def make_trajectory(pack, count: int, fps: float):
+    camera = model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32)
+    camera_path = path_of(still(count), camera, fps)
+    return model_rig.core(pack, "types").CameraTrajectory(ego=camera_path.ego, exo=camera_path.exo)
 
 
-def test_a_native_video_with_the_sources_fps_and_sound(pack, execute):
+def test_the_video_output_has_the_sources_frame_rate_and_sound(pack, decode_latent):
     samples = torch.randn(1, 16, 3, 4, 4)
     sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
-    path = trajectory(pack, 9, 30000 / 1001)
-    ego, _, video = execute(samples, trajectory=path, audio=sound).result
-    parts = video.get_components()
-    assert torch.equal(parts.images, ego) and parts.frame_rate == Fraction(30000, 1001)
-    assert torch.equal(parts.audio["waveform"], sound["waveform"])
-    silent = execute(samples)
-    assert silent.result[2].get_components().frame_rate == 30, "nothing tells"
-    assert streams_of(silent) == ["ego"]
+    camera_trajectory = make_trajectory(pack, 9, 30000 / 1001)
+    ego_frames, _, video = decode_latent(samples, trajectory=camera_trajectory, audio=sound).result
+    components = video.get_components()
+    assert torch.equal(components.images, ego_frames) and components.frame_rate == Fraction(
+        30000, 1001
+    )
+    assert torch.equal(components.audio["waveform"], sound["waveform"])
+    silent_output = decode_latent(samples)
+    assert silent_output.result[2].get_components().frame_rate == 30, "nothing gives a frame rate"
+    assert stream_names(silent_output) == ["ego"]
 
 
-def streams_of(out) -> list[str]:
-    return [stream["name"] for stream in out.ui["egox_preview"][0]["streams"]]
+def stream_names(node_output) -> list[str]:
+    return [stream["name"] for stream in node_output.ui["egox_preview"][0]["streams"]]
 
 
-def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, execute):
+def test_the_preview_shows_the_latents_sources_or_the_connected_inputs(pack, decode_latent):
     samples, prior = torch.randn(1, 16, 3, 4, 4), torch.rand(9, 32, 32, 3)
-    made_of = {
+    sources = {
         "exo_images": torch.rand(9, 32, 56, 3),
         "prior": prior,
-        "trajectory": trajectory(pack, 9, 10.0),
+        "trajectory": make_trajectory(pack, 9, 10.0),
     }
-    answer = execute(samples, made_of)
-    other = execute(samples, made_of, trajectory=trajectory(pack, 9, 20.0), ground_truth=prior)
-    assert streams_of(answer) == ["exo", "prior", "ego"] == streams_of(other)[:3]
-    assert streams_of(other)[3:] == ["truth"]
-    assert answer.result[2].get_components().frame_rate == 10
-    assert other.result[2].get_components().frame_rate == 20
-    assert torch.equal(answer.result[0], other.result[0]), "what is shown beside it changes nothing"
+    default_output = decode_latent(samples, sources)
+    connected_output = decode_latent(
+        samples, sources, trajectory=make_trajectory(pack, 9, 20.0), ground_truth=prior
+    )
+    assert (
+        stream_names(default_output)
+        == ["exo", "prior", "ego"]
+        == stream_names(connected_output)[:3]
+    )
+    assert stream_names(connected_output)[3:] == ["truth"]
+    assert default_output.result[2].get_components().frame_rate == 10
+    assert connected_output.result[2].get_components().frame_rate == 20
+    assert torch.equal(default_output.result[0], connected_output.result[0]), (
+        "what is shown beside it changes nothing"
+    )
 
 
-def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
-    """They have its size and lens. No value that isn't a class appears, whatever is done to the
-    map."""
+def test_the_preview_resizes_the_priors_classes_without_new_values(decode_latent, decode_module):
+    """Send a class map of another size and lens, and check that the sheet of pictures contains
+    class values only."""
     import folder_paths
 
-    kinds = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)
+    class_values = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)
     classes = torch.full((9, 16, 16), 255, dtype=torch.uint8)
-    classes[:, :, 8:], classes[8] = kinds[torch.randint(4, (9, 16, 8))], 0
+    classes[:, :, 8:], classes[8] = class_values[torch.randint(4, (9, 16, 8))], 0
     samples = torch.randn(1, 16, 3, 4, 4)
-    assert execute(samples).ui["egox_preview"][0]["seen"] is None
+    assert decode_latent(samples).ui["egox_preview"][0]["seen"] is None
     for fov in (0.0, 90.0):
-        made_of = {"seen": classes, "prior": torch.rand(9, 16, 16, 3)}
-        preview = execute(samples, made_of, pinhole_fov=fov).ui["egox_preview"][0]
-        sent = preview["seen"]
-        assert (sent["name"], sent["count"], sent["width"]) == ("seen", 9, 32)
+        sources = {"seen": classes, "prior": torch.rand(9, 16, 16, 3)}
+        preview = decode_latent(samples, sources, pinhole_fov=fov).ui["egox_preview"][0]
+        seen_stream = preview["seen"]
+        assert (seen_stream["name"], seen_stream["count"], seen_stream["width"]) == ("seen", 9, 32)
         folder = Path(folder_paths.get_temp_directory()) / "egox"
-        sheet = cv2.imread(str(folder / sent["files"][0]["filename"]), cv2.IMREAD_UNCHANGED)
-        assert sheet.ndim == 2 and set(np.unique(sheet)) <= {*kinds.tolist(), REDRAWN}
-        first, shares = sheet[:32, :32], sent["shares"]
+        sheet_picture = cv2.imread(
+            str(folder / seen_stream["files"][0]["filename"]), cv2.IMREAD_UNCHANGED
+        )
+        assert sheet_picture.ndim == 2 and set(np.unique(sheet_picture)) <= {
+            *class_values.tolist(),
+            REDRAWN,
+        }
+        first_frame, shares = sheet_picture[:32, :32], seen_stream["shares"]
         if not fov:
             enlarged = classes[0].numpy().repeat(2, 0).repeat(2, 1)
-            changed = first != enlarged
-            assert (first[changed] == REDRAWN).all() and (enlarged[changed] >= 128).all()
+            changed = first_frame != enlarged
+            assert (first_frame[changed] == REDRAWN).all() and (enlarged[changed] >= 128).all()
             assert shares["now"][0] == pytest.approx((enlarged == 255).mean())
-        share = sent["redrawn"][0]  # of noise mostly None: can't be judged
-        assert (share or 0) == pytest.approx((first == REDRAWN).mean())
+        redrawn_share = seen_stream["redrawn"][0]  # of noise mostly None: can't be judged
+        assert (redrawn_share or 0) == pytest.approx((first_frame == REDRAWN).mean())
         assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
         assert shares["unobserved"][8] == 1
         assert "% never seen (most in frame 8: 100 %)" in preview["text"]
 
 
-def test_shares_of_what_exo_saw_are_the_prior_s_whatever_a_video_shows(pack):
-    """Only the marks turn with the view that was found."""
-    lens = preset_camera("aria_released", 64)
-    lost, classes = (torch.zeros(2, 64, 64, dtype=kind) for kind in (torch.bool, torch.uint8))
+def test_a_video_that_looks_elsewhere_changes_marks_but_no_shares(pack):
+    camera = preset_camera("aria_released", 64)
+    empty_mask, classes = (torch.zeros(2, 64, 64, dtype=kind) for kind in (torch.bool, torch.uint8))
     classes[:, 16:40, 8:40] = NOW
     observed = importlib.import_module(f"{pack.__name__}.nodes.observed").Observed(
         frames=torch.zeros(2, 64, 64, 3),
         seen=classes,
         marked=classes,
-        redrawn=lost,
-        kept=lost,
-        judged=lost[:, 0, 0],
+        redrawn=empty_mask,
+        kept=empty_mask,
+        judged=empty_mask[:, 0, 0],
     )
     videos = [
         observed.shown_as(
             PathError(
-                turn_deg=torch.tensor([[0.0, turn, 0.0]]),
+                turn_deg=torch.tensor([[0.0, turn_deg, 0.0]]),
                 spread_deg=torch.ones(1),
                 score=torch.ones(1),
                 shift_m=torch.zeros(1, 3),
                 step=2,
             ),
-            lens,
+            camera,
             None,
         )
-        for turn in (30.0, -45.0)
+        for turn_deg in (30.0, -45.0)
     ]
-    shares, marks = ([each(video) for video in videos] for each in (shares_of, marks_of))
-    assert shares[0] == shares[1] == shares_of(observed)
-    assert len({mark.tobytes() for mark in (*marks, marks_of(observed))}) == 3
+    shares, mark_maps = (
+        [read_value(video) for video in videos] for read_value in (read_shares, read_marks)
+    )
+    assert shares[0] == shares[1] == read_shares(observed)
+    assert len({mark_map.tobytes() for mark_map in (*mark_maps, read_marks(observed))}) == 3
 
 
-def shares_of(observed) -> dict:
+def read_shares(observed) -> dict:
     return {name: share.tolist() for name, share in seen_shares(observed.seen).items()}
 
 
-def marks_of(observed) -> np.ndarray:
+def read_marks(observed) -> np.ndarray:
     return observed.classes(1).numpy()
 
 
-def test_observed_pixels_are_put_back(execute):
+def test_keep_observed_copies_observed_pixels_of_the_prior(decode_latent):
     samples = torch.randn(1, 16, 3, 8, 8)
-    plain = execute(samples).result[0]
-    prior = (plain + 0.02 * torch.randn(plain.shape)).clamp(0, 1)
+    plain_frames = decode_latent(samples).result[0]
+    prior = (plain_frames + 0.02 * torch.randn(plain_frames.shape)).clamp(0, 1)
     classes = torch.zeros(9, 64, 64, dtype=torch.uint8)
     classes[:, 16:48, 16:48] = 255
-    made_of = {"seen": classes, "prior": prior}
-    for keep in (0.0, 1.0):
-        out = execute(samples, made_of, keep_observed=keep)
-        changed = (out.result[0] != plain).any(-1)
-        assert changed.any() == (keep > 0) and not changed[classes == 0].any()
-        text = out.ui["egox_preview"][0]["text"]
+    sources = {"seen": classes, "prior": prior}
+    for keep_observed in (0.0, 1.0):
+        node_output = decode_latent(samples, sources, keep_observed=keep_observed)
+        changed_mask = (node_output.result[0] != plain_frames).any(-1)
+        assert changed_mask.any() == (keep_observed > 0) and not changed_mask[classes == 0].any()
+        text = node_output.ui["egox_preview"][0]["text"]
         (sentence,) = (line for line in text.splitlines() if "%" in line)
-        now, drawn = re.search(r"sees (\d+) % now .*?(\d+) % drawn otherwise", sentence).groups()
-        kept = re.search(r"\((\d+) % copied by keep_observed, ", sentence)
-        assert bool(kept) == (keep > 0)
-        assert int(now) == 25 >= int(drawn) + int(kept[1] if kept else 0), "parts of the whole"
-    assert torch.equal(execute(samples, keep_observed=1.0).result[0], plain), "nothing is known"
+        now_percent, redrawn_percent = re.search(
+            r"sees (\d+) % now .*?(\d+) % drawn otherwise", sentence
+        ).groups()
+        kept_match = re.search(r"\((\d+) % copied by keep_observed, ", sentence)
+        assert bool(kept_match) == (keep_observed > 0)
+        assert (
+            int(now_percent) == 25 >= int(redrawn_percent) + int(kept_match[1] if kept_match else 0)
+        ), "parts of the whole"
+    assert torch.equal(decode_latent(samples, keep_observed=1.0).result[0], plain_frames), (
+        "nothing is known"
+    )
 
 
 @pytest.fixture(scope="module")
-def judgement(pack):
+def judgement_module(pack):
     return importlib.import_module(f"{pack.__name__}.nodes.show.judgement")
 
 
-def test_psnr_to_the_truth_stands_beside_the_run_before(judgement):
-    def line(frames, truth) -> str:
-        return judgement.truth_psnr(frames, truth, "a")[1]
+def test_the_psnr_is_shown_beside_that_of_the_previous_run(judgement_module):
+    def psnr_text(frames, truth) -> str:
+        return judgement_module.truth_psnr(frames, truth, "a")[1]
 
     truth = torch.full((2, 12, 12, 3), 0.5)
-    assert line(truth + 0.1, truth) == "PSNR to the truth 20.0 dB"
-    assert line(truth + 0.01, truth).endswith("40.0 dB; the run before 20.0 dB")
-    assert "before" not in line(truth, truth - 0.1), "another take's"
+    assert psnr_text(truth + 0.1, truth) == "PSNR to the truth 20.0 dB"
+    assert psnr_text(truth + 0.01, truth).endswith("40.0 dB; the run before 20.0 dB")
+    assert "before" not in psnr_text(truth, truth - 0.1), "another take's"
 
 
-def test_the_truth_beside_the_exo_video_is_found(judgement, repo_root):
-    video = {
+def test_the_ego_video_beside_the_exo_video_is_found(judgement_module, repo_root):
+    video_inputs = {
         "file": "sample/calm_room/exo.mp4",
         "start_frame": 2,
         "frame_count": 5,
@@ -254,16 +281,16 @@ def test_the_truth_beside_the_exo_video_is_found(judgement, repo_root):
         "width": 224,
         "height": 128,
     }
-    graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video}}
-    truth = judgement.truth_beside(graph, (128, 128))
+    graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video_inputs}}
+    true_frames = judgement_module.truth_beside(graph, (128, 128))
     decoded = list(
         av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0)
     )
-    assert truth.shape == (5, 128, 128, 3)
-    expected = cv2.resize(
+    assert true_frames.shape == (5, 128, 128, 3)
+    expected_frame = cv2.resize(
         decoded[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
     )
-    assert np.abs(truth[0].numpy() * 255 - expected).mean() < 2
-    assert judgement.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
+    assert np.abs(true_frames[0].numpy() * 255 - expected_frame).mean() < 2
+    assert judgement_module.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
         "of which of two videos?"
     )

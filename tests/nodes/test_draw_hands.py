@@ -1,4 +1,4 @@
-"""Draw Hands as the host calls it."""
+"""Test Draw Hands as ComfyUI calls it."""
 
 import pytest
 import torch
@@ -11,11 +11,11 @@ from tests.refusals import refuses
 def take(pack):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
 
-    size = dict(exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
-    return make_take(SyntheticSpec(seed=3, frames=5, **size))
+    sizes = dict(exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
+    return make_take(SyntheticSpec(seed=3, frames=5, **sizes))
 
 
-def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
+def test_hands_of_the_take_are_drawn_at_their_true_pixels(take, comfy_host):
     from egox_pack.egox_core.hands import write_hands
     from egox_pack.egox_core.types import DepthVideo
     from egox_pack.nodes.draw_hands import EgoXDrawHands
@@ -28,13 +28,13 @@ def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
     depth = DepthVideo(depth_m=take.ego_depth_m, exo=take.ego)
     picture, mask, track = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
     assert picture.shape == (5, 64, 64, 3) and mask.shape == (5, 64, 64)
-    of_hands = [solid.name in ("palm", "finger", "thumb") for solid in take.scene.solids]
-    truth = torch.tensor([*of_hands, False])[take.ego_index.long()]
-    both = (truth & (mask > 0)).sum()
-    assert both > 0.6 * (truth | (mask > 0)).sum()
+    is_hand = [solid.name in ("palm", "finger", "thumb") for solid in take.scene.solids]
+    true_mask = torch.tensor([*is_hand, False])[take.ego_index.long()]
+    overlap_count = (true_mask & (mask > 0)).sum()
+    assert overlap_count > 0.6 * (true_mask | (mask > 0)).sum()
     assert torch.allclose(track.joints, take.hands.joints, atol=1e-6)
-    again, *_ = EgoXDrawHands.execute(path, depth=depth, hands=take.hands).args
-    assert torch.allclose(again, picture, atol=0.02)
+    second_picture, *_ = EgoXDrawHands.execute(path, depth=depth, hands=take.hands).args
+    assert torch.allclose(second_picture, picture, atol=0.02)
     with refuses("neither hands nor hands.json"):
         EgoXDrawHands.execute(path)
     with refuses("depth of another camera"):

@@ -1,4 +1,8 @@
-"""The host's own depth nodes, run on small models with random weights, feed Depth Align.
+"""Test Depth Align on outputs of ComfyUI's own depth nodes, run on small models with random
+weights.
+
+The real weights can't be downloaded here. ComfyUI's code reads the weights and makes the
+payloads, so that their numbers can be compared with ComfyUI's own unprojection. ¶ -
 
 The real weights can't be had here. Everything else is the host's: its builders read the state dict,
 its inference nodes make the payload. What the numbers mean can so be checked against the host's own
@@ -21,26 +25,26 @@ def pictures(comfy_host):
     # can't resize in it.
     from comfy.cli_args import args
 
-    before, args.fp32_text_enc = args.fp32_text_enc, True
+    old_setting, args.fp32_text_enc = args.fp32_text_enc, True
     yield torch.rand(FRAMES, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0))
-    args.fp32_text_enc = before
+    args.fp32_text_enc = old_setting
 
 
-def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """Draw small random weights, with norms at one."""
+def draw_random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """Draw small random weights, with ones for norms."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, values in module.named_parameters():
-            one = values.dim() == 1 and name.endswith("weight") or "layer_scale" in name
+            is_norm = values.dim() == 1 and name.endswith("weight") or "layer_scale" in name
             values.copy_(
                 torch.ones_like(values)
-                if one
+                if is_norm
                 else 0.02 * torch.randn(values.shape, generator=generator)
             )
     return module.state_dict()
 
 
-def backbone() -> dict:
+def backbone_config() -> dict:
     return {
         "hidden_size": 64,
         "num_attention_heads": 1,
@@ -50,13 +54,14 @@ def backbone() -> dict:
     }
 
 
-def stack(out: int | None) -> dict:
-    """Describe one of MoGe v2's convolution stacks, five levels of 4 channels. The neck (no
-    ``out``) also takes uv."""
+def stack_config(output_channels: int | None) -> dict:
+    """Describe one of MoGe v2's convolution stacks, with five levels of 4 channels.
+
+    The neck, without ``output_channels``, takes uv as well."""
     return {
-        "dim_in": [10, 2, 2, 2, 2] if out is None else [4] * 5,
+        "dim_in": [10, 2, 2, 2, 2] if output_channels is None else [4] * 5,
         "dim_res_blocks": [4] * 5,
-        "dim_out": [4] * 5 if out is None else [None] * 4 + [out],
+        "dim_out": [4] * 5 if output_channels is None else [None] * 4 + [output_channels],
         "num_res_blocks": [1] * 5,
         "resamplers": ["conv_transpose"] * 4,
         "res_block_in_norm": "none",
@@ -64,19 +69,19 @@ def stack(out: int | None) -> dict:
     }
 
 
-def moge_v2():
+def make_moge_model():
     from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
 
     model = MoGeModelV2(
-        encoder={"backbone": backbone(), "intermediate_layers": [0, 1, 2, 3], "dim_out": 8},
-        neck=stack(None),
-        points_head=stack(3),
-        mask_head=stack(1),
+        encoder={"backbone": backbone_config(), "intermediate_layers": [0, 1, 2, 3], "dim_out": 8},
+        neck=stack_config(None),
+        points_head=stack_config(3),
+        mask_head=stack_config(1),
         scale_head={"dims": [64, 16, 1]},
-        normal_head=stack(3),
+        normal_head=stack_config(3),
         dtype=torch.float32,
     )
-    weights = random_weights(model, 1)
+    weights = draw_random_weights(model, 1)
     weights["mask_head.output_blocks.4.bias"].fill_(3.0)  # all in the mask
     weights["scale_head.2.bias"].fill_(0.7)  # a metric scale of about 2
     return MoGeModel(weights)
@@ -97,9 +102,8 @@ def run_moge(model, pictures, **changes):
         return MoGeInference.execute(model, pictures, **options).result[0]
 
 
-def assert_projects_like(camera, points) -> None:
-    """Check that points [H, W, 3] that the host made for each pixel fall onto that pixel in our
-    camera."""
+def check_projection(camera, points) -> None:
+    """Check that EgoX's camera projects ComfyUI's points [H, W, 3] onto their own pixels."""
     uv, _ = camera.project(points.reshape(-1, 3).double())
     v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     expected = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
@@ -108,29 +112,29 @@ def assert_projects_like(camera, points) -> None:
 
 @pytest.fixture(scope="module")
 def moge_payload(pictures) -> dict:
-    return run_moge(moge_v2(), pictures)
+    return run_moge(make_moge_model(), pictures)
 
 
-def test_moge_v2(pack, moge_payload):
-    source = core(pack, "depth.moge").moge_depth(moge_payload)
-    depth, camera = source.depth, source.depth.exo.camera
+def test_depth_and_camera_of_moge_v2_are_read(pack, moge_payload):
+    moge_source = core(pack, "depth.moge").moge_depth(moge_payload)
+    depth, camera = moge_source.depth, moge_source.depth.exo.camera
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
     torch.testing.assert_close(
         depth.depth_m, moge_payload["points"][..., 2].float()
     )  # z depth, no ray length
-    assert_projects_like(camera, moge_payload["points"][0])
+    check_projection(camera, moge_payload["points"][0])
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
-def small(pictures):
-    """Run Depth Anything 3 Small as the host builds it: dual head, camera decoder."""
+def da3_model(pictures):
+    """Load a small Depth Anything 3 as ComfyUI builds it, with two heads and a camera decoder."""
     import comfy.ops
     import comfy.sd
     from comfy.ldm.depth_anything_3.model import DepthAnything3Net
 
-    net = DepthAnything3Net(
+    network = DepthAnything3Net(
         backbone_name="vits",
         out_layers=(5, 7, 9, 11),
         head_features=32,
@@ -147,7 +151,7 @@ def small(pictures):
         has_cam_dec=True,
     )
     model = comfy.sd.load_diffusion_model_state_dict(
-        random_weights(net, 3), model_options={"dtype": torch.float32}
+        draw_random_weights(network, 3), model_options={"dtype": torch.float32}
     )
     assert type(model.model.diffusion_model).__name__ == "DepthAnything3Net"
     return model
@@ -161,11 +165,11 @@ def run_da3(model, pictures, mode: dict):
 
 
 @pytest.mark.parametrize("pose_method", ["cam_dec", "ray_pose"])
-def test_da3_multiview(pack, pictures, small, pose_method):
+def test_depth_and_camera_of_depth_anything_3_are_read(pack, pictures, da3_model, pose_method):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
     payload = run_da3(
-        small,
+        da3_model,
         pictures,
         {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method},
     )
@@ -175,44 +179,45 @@ def test_da3_multiview(pack, pictures, small, pose_method):
         3,
         3,
     )
-    source = core(pack, "depth.da3").da3_depth(payload)
-    assert source.depth.kind == "relative z" and not source.depth.exo.lens_guessed
-    seen_height, seen_width = compute_target_size(HEIGHT, WIDTH, 140)
-    k = payload["intrinsics"][0].double()
+    da3_source = core(pack, "depth.da3").da3_depth(payload)
+    assert da3_source.depth.kind == "relative z" and not da3_source.depth.exo.lens_guessed
+    input_height, input_width = compute_target_size(HEIGHT, WIDTH, 140)
+    intrinsics = payload["intrinsics"][0].double()
     if (
         pose_method == "cam_dec"
     ):  # its centre is the middle of the picture the model saw, in that picture's pixels
-        assert k[0, 0, 2] == pytest.approx(seen_width / 2) and k[0, 1, 2] == pytest.approx(
-            seen_height / 2
+        assert intrinsics[0, 0, 2] == pytest.approx(input_width / 2) and intrinsics[
+            0, 1, 2
+        ] == pytest.approx(input_height / 2)
+        assert da3_source.depth.exo.camera.fx == pytest.approx(
+            float(intrinsics[:, 0, 0].median()) * WIDTH / input_width, rel=1e-5
         )
-        assert source.depth.exo.camera.fx == pytest.approx(
-            float(k[:, 0, 0].median()) * WIDTH / seen_width, rel=1e-5
-        )
-    assert source.depth.exo.camera.cx == (WIDTH - 1) / 2
+    assert da3_source.depth.exo.camera.cx == (WIDTH - 1) / 2
     assert (
-        float(source.depth.trust.min()) >= 0 and source.depth.trust.shape == payload["depth"].shape
+        float(da3_source.depth.trust.min()) >= 0
+        and da3_source.depth.trust.shape == payload["depth"].shape
     )
 
 
-def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small):
-    """MoGe v2 for the scale, Depth Anything 3 for steadiness, as in egox_basic's depth group."""
+def test_depth_align_combines_moge_and_depth_anything_3(pack, pictures, moge_payload, da3_model):
+    """Combine MoGe v2 for the scale with Depth Anything 3 for steadiness, as in egox_basic."""
     node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
-    moge = dict(moge_payload)
-    video = run_da3(
-        small,
+    moge_output = dict(moge_payload)
+    da3_output = run_da3(
+        da3_model,
         pictures,
         {"mode": "multiview", "ref_view_strategy": "first", "pose_method": "cam_dec"},
     )
     # Random models see no common scene; give the payloads one, keeping everything else as the host
     # made it.
-    truth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
-    moge["depth"], video["depth"] = truth.clone(), 1.7 / (1 / truth - 0.02)
+    true_depth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
+    moge_output["depth"], da3_output["depth"] = true_depth.clone(), 1.7 / (1 / true_depth - 0.02)
     depth, preview, plot, report, _ = node.execute(
-        **{**node_defaults(node), "moge_geometry": moge, "da3_geometry": video}
+        **{**node_defaults(node), "moge_geometry": moge_output, "da3_geometry": da3_output}
     ).result
-    torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
-    assert depth.exo.camera.fx == pytest.approx(float(moge["intrinsics"][0, 0, 0]) * WIDTH)
+    torch.testing.assert_close(depth.depth_m, true_depth, rtol=1e-4, atol=0)
+    assert depth.exo.camera.fx == pytest.approx(float(moge_output["intrinsics"][0, 0, 0]) * WIDTH)
     assert (
         "metric depth: MoGe; video depth: Depth Anything 3" in report
-        and preview.shape[:3] == truth.shape
+        and preview.shape[:3] == true_depth.shape
     )

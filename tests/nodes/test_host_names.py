@@ -1,4 +1,5 @@
-"""The host names that fail in silence: all there on this host, and each loss is reported."""
+"""Test the names of ComfyUI whose absence would fail silently: all exist, and each missing one is
+reported."""
 
 import functools
 import types
@@ -8,33 +9,37 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def names(pack) -> types.ModuleType:
+def names_module(pack) -> types.ModuleType:
     from egox_pack.nodes.host import names
 
     return names
 
 
-def test_nothing_is_missing_here(names):
+def test_no_name_is_missing_in_this_comfyui(names_module):
     messages: list[str] = []
-    names.say_missing(messages.append)
-    assert names.missing() == {} and not messages
+    names_module.say_missing(messages.append)
+    assert names_module.missing() == {} and not messages
 
 
-def test_each_name_left_out_is_said(names, monkeypatch):
-    is_there = names.is_there
-    for loses, listed in names.SILENT_NAMES.items():
-        for gone in listed:
+def test_each_missing_name_is_reported(names_module, monkeypatch):
+    is_there = names_module.is_there
+    for lost_feature, listed_names in names_module.SILENT_NAMES.items():
+        for missing_name in listed_names:
             monkeypatch.setattr(
-                names, "is_there", lambda name, gone=gone: name != gone and is_there(name)
+                names_module,
+                "is_there",
+                lambda name, missing_name=missing_name: name != missing_name and is_there(name),
             )
             messages: list[str] = []
-            names.say_missing(messages.append)
+            names_module.say_missing(messages.append)
             assert (
-                names.missing() == {loses: [gone]} and gone in messages[0] and loses in messages[0]
+                names_module.missing() == {lost_feature: [missing_name]}
+                and missing_name in messages[0]
+                and lost_feature in messages[0]
             )
 
 
-def test_forms_of_names(names, monkeypatch, tmp_path):
+def test_each_form_of_a_name_is_checked(names_module, monkeypatch, tmp_path):
     (tmp_path / "egox_test_host.py").write_text(
         "class A:\n    K = 1\n    def __init__(self, b, c=2):\n        self.inside = {'key': b}\n"
         "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        return g\n"
@@ -43,7 +48,7 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
     )
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("egox_test_host", "egox_no_such_host"):
-        monkeypatch.setitem(names.MODULES, module, functools.partial(import_module, module))
+        monkeypatch.setitem(names_module.MODULES, module, functools.partial(import_module, module))
     for name, exists in {
         "egox_test_host": True,
         "egox_no_such_host": False,
@@ -61,14 +66,16 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
         "egox_test_host[loose]": True,
         "egox_test_host:loose[inside]": False,
     }.items():
-        assert names.is_there(name) is exists, name
+        assert names_module.is_there(name) is exists, name
 
 
-def test_a_file_that_cannot_be_imported_costs_its_own_nodes(pack, caplog):
-    def moved_away() -> types.ModuleType:
+def test_a_file_that_cannot_be_imported_only_loses_its_nodes(pack, caplog):
+    def import_failing_module() -> types.ModuleType:
         raise ImportError("moved away")
 
     extension = pack.nodes.extension
-    scene = extension.NODE_FILES[extension._scene]
-    nodes = extension.load_nodes({moved_away: ("EgoXGone",), extension._scene: scene})
-    assert tuple(node.__name__ for node in nodes) == scene and "EgoXGone" in caplog.text
+    scene_node_names = extension.NODE_FILES[extension._scene]
+    nodes = extension.load_nodes(
+        {import_failing_module: ("EgoXGone",), extension._scene: scene_node_names}
+    )
+    assert tuple(node.__name__ for node in nodes) == scene_node_names and "EgoXGone" in caplog.text

@@ -1,5 +1,5 @@
-"""English is what the nodes show, and no translation is of an older English. One that is missing is
-listed: the page shows English there."""
+"""Test that English texts equal those of the nodes, and that no translation is older than its
+English text."""
 
 import re
 import warnings
@@ -10,7 +10,7 @@ from egox_core.safe_files import read_json, write_json
 from tools.texts import locales
 from tools.texts.locales import PAGE, SOURCE, TRANSLATIONS, leaves, node_defs, read_locale, review
 
-FIX = "run `python3 run.py make texts`, then translate or delete what it lists"
+FIX_ADVICE = "run `python3 run.py make texts`, then translate or delete what it lists"
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,8 @@ def english(pack):
     return node_defs([node.GET_SCHEMA() for node in pack.nodes.extension.NODES])
 
 
-def test_the_layout_is_the_front_ends(english):
-    """Inputs by id, outputs by their place: spelled out for one node, so that a slip of the writer
-    shows."""
+def test_texts_are_laid_out_as_the_front_end_reads_them(english):
+    """Spell out one node's texts, with inputs by id and outputs by position."""
     patch = english["EgoXModelPatch"]
     assert patch["display_name"] == "EgoX Model Patch"
     assert patch["inputs"]["lambda_g"]["name"] == "λ_g"
@@ -33,21 +32,21 @@ def test_the_layout_is_the_front_ends(english):
     ]
 
 
-def test_english_is_what_the_nodes_say(english):
-    """An older English file would hide the nodes' own tooltips."""
-    assert read_locale(SOURCE) == english, FIX
+def test_the_english_file_equals_the_nodes_texts(english):
+    """Check this because an older English file would hide the nodes' tooltips."""
+    assert read_locale(SOURCE) == english, FIX_ADVICE
 
 
 def test_no_translation_is_stale(english):
-    missing, wrong, marks = review(english)
-    assert not wrong, f"{FIX}: {wrong}"
-    assert read_json(locales.MARKS) == marks, FIX
-    if missing:
-        warnings.warn("\n".join(missing), stacklevel=1)
+    missing_keys, stale_lines, marks = review(english)
+    assert not stale_lines, f"{FIX_ADVICE}: {stale_lines}"
+    assert read_json(locales.MARKS) == marks, FIX_ADVICE
+    if missing_keys:
+        warnings.warn("\n".join(missing_keys), stacklevel=1)
 
 
 @pytest.mark.parametrize(
-    "english, korean, missing, wrong",
+    "english, korean, missing_notes, outdated_notes",
     [
         ("scene", "장면", [], []),
         ("scene", None, ["missing"], []),
@@ -58,37 +57,43 @@ def test_no_translation_is_stale(english):
         (None, "장면", [], ["English no longer has it"]),
     ],
 )
-def test_what_is_told_of_a_translation(english, korean, missing, wrong, tmp_path, monkeypatch):
-    """Of "scene", translated as 장면 so far."""
-    state = {(SOURCE, PAGE): {}, ("ko", PAGE): {}, ("ko", locales.NODES): {"a": "장면"}}
+def test_missing_and_outdated_translations_are_reported(
+    english, korean, missing_notes, outdated_notes, tmp_path, monkeypatch
+):
+    """Change the English text "scene" or its Korean translation, and review both."""
+    locale_texts = {(SOURCE, PAGE): {}, ("ko", PAGE): {}, ("ko", locales.NODES): {"a": "장면"}}
     monkeypatch.setattr(locales, "TRANSLATIONS", ("ko",))
     monkeypatch.setattr(locales, "MARKS", tmp_path / "translated.json")
-    monkeypatch.setattr(locales, "read_locale", lambda lang, name=locales.NODES: state[lang, name])
+    monkeypatch.setattr(
+        locales, "read_locale", lambda lang, name=locales.NODES: locale_texts[lang, name]
+    )
     locales.MARKS.write_text("{}", "utf-8")
-    before = review({"a": "scene"})[2]
-    write_json(locales.MARKS, before)
-    state["ko", locales.NODES] = {} if korean is None else {"a": korean}
+    marks_before = review({"a": "scene"})[2]
+    write_json(locales.MARKS, marks_before)
+    locale_texts["ko", locales.NODES] = {} if korean is None else {"a": korean}
     review_result = review({} if english is None else {"a": english})
     assert [[line.split(": ")[1] for line in lines] for lines in review_result[:2]] == [
-        missing,
-        wrong,
+        missing_notes,
+        outdated_notes,
     ]
-    assert (review_result[2] == before) == (korean == "장면" and english is not None)
+    assert (review_result[2] == marks_before) == (korean == "장면" and english is not None)
 
 
 @pytest.mark.parametrize("language", TRANSLATIONS)
-def test_the_page_has_the_same_gaps_to_fill_in_each_language(language):
-    english, other = (dict(leaves(read_locale(name, PAGE))) for name in (SOURCE, language))
-    for key, text in other.items():
+def test_page_texts_have_the_same_placeholders_in_each_language(language):
+    english_texts, translated_texts = (
+        dict(leaves(read_locale(name, PAGE))) for name in (SOURCE, language)
+    )
+    for key, text in translated_texts.items():
         assert sorted(re.findall(r"\{\w+\}", text)) == sorted(
-            re.findall(r"\{\w+\}", english[key])
+            re.findall(r"\{\w+\}", english_texts[key])
         ), key
 
 
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
-def test_no_text_holds_the_front_ends_own_syntax(language):
-    """Names and descriptions are compiled as messages there: these characters would be read as
-    links or variables."""
+def test_no_text_contains_the_front_ends_syntax(language):
+    """Check names and descriptions, which the front end compiles as messages with links and
+    variables."""
     for key, text in leaves(read_locale(language)):
         if not key.endswith(".tooltip"):
             assert not set(text) & set("@{}|"), f"{language} {key}: {text!r}"
@@ -98,7 +103,7 @@ def test_no_text_holds_the_front_ends_own_syntax(language):
     ("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")]
 )
 def test_sentences_are_in_their_language(language, letters):
-    """A tooltip left in English would pass for complete."""
+    """Check the script of each text, since a tooltip left in English would count as translated."""
     for key, text in leaves(read_locale(language)):
         if key.endswith((".tooltip", ".description")):
             assert re.search(f"[{letters}]", text), f"{language} {key}: {text!r}"

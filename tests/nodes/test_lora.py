@@ -1,4 +1,5 @@
-"""EgoX LoRA matches and reports the released naming, and refuses misfits."""
+"""Test EgoX LoRA: it matches and reports weights under their released names, and refuses LoRAs of
+other models."""
 
 import json
 from pathlib import Path
@@ -18,164 +19,212 @@ def rig(pack, repo_root) -> model_rig.ModelRig:
 
 
 @pytest.fixture(scope="module")
-def released(repo_root) -> Path:
+def released_lora(repo_root) -> Path:
     return repo_root / "models" / standins.SHIPPED["lora"]
 
 
-def load(rig, path: Path, strength: float = 1.0, **factors):
+def load_lora(rig, path: Path, strength: float = 1.0, **factors):
     return rig.nodes("lora").load_lora(rig.model, path, strength, **factors)
 
 
-def weights_with(model) -> dict[str, torch.Tensor]:
-    """Read the transformer's weights as the host computes with them once the patched model is
+def read_patched_weights(model) -> dict[str, torch.Tensor]:
+    """Read the transformer's weights as ComfyUI computes with them once the patched model is
     loaded."""
     import comfy.model_management
 
     comfy.model_management.load_models_gpu([model], force_full_load=True)
-    return {k: v.clone() for k, v in model.model.diffusion_model.state_dict().items()}
+    return {
+        name: weight.clone() for name, weight in model.model.diffusion_model.state_dict().items()
+    }
 
 
-def apart(model, other) -> float:
-    weights = weights_with(other)
-    return max(float((v - weights[k]).abs().max()) for k, v in weights_with(model).items())
+def max_weight_difference(model, other_model) -> float:
+    other_weights = read_patched_weights(other_model)
+    return max(
+        float((weight - other_weights[name]).abs().max())
+        for name, weight in read_patched_weights(model).items()
+    )
 
 
-def test_lora_changes_the_result_before_or_after_the_patch(rig, released):
-    none = rig.ksample(rig.patch())
-    lora, report = load(rig, released)
+def test_lora_changes_the_result_before_or_after_the_patch(rig, released_lora):
+    plain_latent = rig.ksample(rig.patch())
+    lora_model, report = load_lora(rig, released_lora)
     assert "32 tensors matched, 0 unmatched; rank 4; alpha/rank 1; 16 weights changed" in report
-    before = rig.ksample(rig.patch(lora))
-    after, _ = rig.nodes("lora").load_lora(rig.patch(), released, 1.0)
-    assert not torch.equal(before, none)
-    assert torch.equal(rig.ksample(after), before)
-    assert not torch.equal(rig.ksample(rig.patch(load(rig, released, 0.5)[0])), before)
-    assert torch.equal(rig.ksample(rig.patch(load(rig, released, 0.0)[0])), none)
+    latent_lora_first = rig.ksample(rig.patch(lora_model))
+    model_lora_last, _ = rig.nodes("lora").load_lora(rig.patch(), released_lora, 1.0)
+    assert not torch.equal(latent_lora_first, plain_latent)
+    assert torch.equal(rig.ksample(model_lora_last), latent_lora_first)
+    assert not torch.equal(
+        rig.ksample(rig.patch(load_lora(rig, released_lora, 0.5)[0])), latent_lora_first
+    )
+    assert torch.equal(rig.ksample(rig.patch(load_lora(rig, released_lora, 0.0)[0])), plain_latent)
 
 
-def test_two_loras_stack_and_alpha_scales(rig, released, tmp_path):
-    (full_model, _), (half, _) = load(rig, released), load(rig, released, 0.5)
-    assert apart(rig.nodes("lora").load_lora(half, released, 0.5)[0], full_model) < 1e-6
-    state = load_file(released)
-    for key in list(state):
+def test_two_loras_add_up_and_alpha_scales_a_lora(rig, released_lora, tmp_path):
+    (full_model, _), (half_model, _) = (
+        load_lora(rig, released_lora),
+        load_lora(rig, released_lora, 0.5),
+    )
+    assert (
+        max_weight_difference(
+            rig.nodes("lora").load_lora(half_model, released_lora, 0.5)[0], full_model
+        )
+        < 1e-6
+    )
+    tensors = load_file(released_lora)
+    for key in list(tensors):
         if key.endswith("lora_A.weight"):
-            state[key.replace("lora_A.weight", "alpha")] = torch.tensor(8.0)
-    save_file(state, tmp_path / "alpha.safetensors")
-    doubled, report = load(rig, tmp_path / "alpha.safetensors", 0.5)
-    assert "alpha/rank 2" in report and apart(doubled, full_model) < 1e-6
+            tensors[key.replace("lora_A.weight", "alpha")] = torch.tensor(8.0)
+    save_file(tensors, tmp_path / "alpha.safetensors")
+    doubled_alpha_model, report = load_lora(rig, tmp_path / "alpha.safetensors", 0.5)
+    assert (
+        "alpha/rank 2" in report and max_weight_difference(doubled_alpha_model, full_model) < 1e-6
+    )
 
 
 @pytest.fixture
-def native(rig, released) -> dict[str, torch.Tensor]:
+def native_tensors(rig, released_lora) -> dict[str, torch.Tensor]:
     convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora
-    return dict(convert(load_file(released)).tensors)
+    return dict(convert(load_file(released_lora)).tensors)
 
 
 @pytest.mark.parametrize("rank", [2, 4])
-def test_peft_s_folder_is_scaled_as_it_was_trained(rig, native, tmp_path, rank):
-    names = {key: key.replace("diffusion_model.", "base_model.model.") for key in native}
-    state = {names[key]: x for key, x in native.items()}
-    for key in [key for key in state if rank == 2]:
-        state[key] = (state[key][:2] if "lora_A" in key else state[key][:, :2]).contiguous()
+def test_a_peft_folder_is_scaled_as_in_its_configuration(rig, native_tensors, tmp_path, rank):
+    peft_names = {
+        key: key.replace("diffusion_model.", "base_model.model.") for key in native_tensors
+    }
+    tensors = {peft_names[key]: tensor for key, tensor in native_tensors.items()}
+    for key in [key for key in tensors if rank == 2]:
+        tensors[key] = (tensors[key][:2] if "lora_A" in key else tensors[key][:, :2]).contiguous()
     file = tmp_path / "adapter_model.safetensors"
-    save_file(state, file)
-    plain, report = load(rig, file)
+    save_file(tensors, file)
+    unscaled_model, report = load_lora(rig, file)
     assert "alpha/rank 1;" in report and "adapter_config.json" in report
     settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 3 * rank}
     file.with_name("adapter_config.json").write_text(json.dumps(settings), "utf-8")
-    scaled, report = load(rig, file)
+    scaled_model, report = load_lora(rig, file)
     assert "alpha/rank 3;" in report and "warning" not in report
-    assert apart(load(rig, file, 1 / 3)[0], plain) < 1e-6 < apart(scaled, plain)
+    assert (
+        max_weight_difference(load_lora(rig, file, 1 / 3)[0], unscaled_model)
+        < 1e-6
+        < max_weight_difference(scaled_model, unscaled_model)
+    )
 
 
-def test_a_smaller_lora_is_the_same_here_and_in_the_stock_loader(rig, released, tmp_path):
-    """Its rank differs between layers, and its alpha with it."""
+def test_a_compressed_lora_is_the_same_here_and_in_comfyuis_loader(rig, released_lora, tmp_path):
+    """Compress the LoRA so that rank and alpha differ between its layers."""
     import comfy.sd
 
-    file = tmp_path / "small.safetensors"
-    assert convert_lora_tool([str(released), str(file), "--energy", ".8"]) == 0
-    ours, report = load(rig, file)
+    compressed_file = tmp_path / "small.safetensors"
+    assert convert_lora_tool([str(released_lora), str(compressed_file), "--energy", ".8"]) == 0
+    egox_model, report = load_lora(rig, compressed_file)
     assert "32 tensors matched" not in report and "48 tensors matched, 0 unmatched" in report
     assert "rank 4, 3" in report and "alpha/rank 1;" in report
-    stock, _ = comfy.sd.load_lora_for_models(rig.model, None, load_file(file), 1.0, 0.0)
-    assert apart(ours, stock) == 0 < apart(ours, load(rig, released)[0]) < apart(ours, rig.model)
+    comfyui_model, _ = comfy.sd.load_lora_for_models(
+        rig.model, None, load_file(compressed_file), 1.0, 0.0
+    )
+    assert (
+        max_weight_difference(egox_model, comfyui_model)
+        == 0
+        < max_weight_difference(egox_model, load_lora(rig, released_lora)[0])
+        < max_weight_difference(egox_model, rig.model)
+    )
 
 
-@pytest.mark.parametrize("product", ["lokr", "hada", "oft", "boft", "glora", "diff"])
-def test_the_stock_loader_takes_what_ours_sends_there(rig, tmp_path, product):
+@pytest.mark.parametrize("lora_kind", ["lokr", "hada", "oft", "boft", "glora", "diff"])
+def test_lora_kinds_that_are_refused_load_in_comfyuis_own_loader(rig, tmp_path, lora_kind):
     import comfy.sd
 
-    part = "lora_unet_blocks_0_self_attn_k"
+    layer = "lora_unet_blocks_0_self_attn_k"
     width = rig.model.get_model_object("diffusion_model").dim
-    small, large = torch.full((4, 4), 0.1), torch.full((width // 4, width // 4), 0.1)
+    small_factor, large_factor = torch.full((4, 4), 0.1), torch.full((width // 4, width // 4), 0.1)
     up, down = torch.full((width, 4), 0.1), torch.full((4, width), 0.1)
-    turns = torch.linspace(-0.5, 0.5, 4 * width).reshape(width // 4, 4, 4)
-    of_product = {
-        "lokr": {"lokr_w1": small, "lokr_w2": large},
+    rotations = torch.linspace(-0.5, 0.5, 4 * width).reshape(width // 4, 4, 4)
+    tensors_by_kind = {
+        "lokr": {"lokr_w1": small_factor, "lokr_w2": large_factor},
         "hada": {"hada_w1_a": up, "hada_w1_b": down, "hada_w2_a": up, "hada_w2_b": down},
-        "oft": {"oft_blocks": turns, "alpha": torch.tensor(0.5)},
-        "boft": {"oft_blocks": turns[None], "alpha": torch.tensor(0.5)},
+        "oft": {"oft_blocks": rotations, "alpha": torch.tensor(0.5)},
+        "boft": {"oft_blocks": rotations[None], "alpha": torch.tensor(0.5)},
         "glora": {"a1.weight": down, "a2.weight": up, "b1.weight": down, "b2.weight": up},
         "diff": {"diff": torch.full((width, width), 0.1)},
     }
-    state = {f"{part}.{name}": x.clone() for name, x in of_product[product].items()}
-    save_file(state, tmp_path / "other.safetensors")
+    tensors = {
+        f"{layer}.{name}": tensor.clone() for name, tensor in tensors_by_kind[lora_kind].items()
+    }
+    save_file(tensors, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="load it with ComfyUI's own Load LoRA"):
-        load(rig, tmp_path / "other.safetensors")
-    of_diffusers = "transformer.blocks.0.attn1.to_k"
-    save_file({key.replace(part, of_diffusers): x for key, x in state.items()}, tmp_path / "d.sft")
+        load_lora(rig, tmp_path / "other.safetensors")
+    diffusers_layer = "transformer.blocks.0.attn1.to_k"
+    save_file(
+        {key.replace(layer, diffusers_layer): tensor for key, tensor in tensors.items()},
+        tmp_path / "d.sft",
+    )
     with pytest.raises(ValueError, match="python tools/convert_lora.py IN OUT, to names as"):
-        load(rig, tmp_path / "d.sft")
-    stock, _ = comfy.sd.load_lora_for_models(rig.model, None, state, 1.0, 0.0)
-    assert apart(stock, rig.model) > 1e-4
+        load_lora(rig, tmp_path / "d.sft")
+    comfyui_model, _ = comfy.sd.load_lora_for_models(rig.model, None, tensors, 1.0, 0.0)
+    assert max_weight_difference(comfyui_model, rig.model) > 1e-4
 
 
-def test_dora_is_as_the_stock_loader_has_it(rig, native, tmp_path):
+def test_a_dora_loads_as_in_comfyuis_own_loader(rig, native_tensors, tmp_path):
     import comfy.lora
 
-    for key in [key for key in native if key.endswith("lora_B.weight")]:
-        size = len(native[key])
-        native[key.replace("lora_B.weight", "dora_scale")] = torch.linspace(0.5, 2, size)[:, None]
-    save_file(native, tmp_path / "dora.safetensors")
-    stock = rig.model.clone()
-    keys = comfy.lora.model_lora_keys_unet(stock.model, {})
-    stock.add_patches(comfy.lora.load_lora(native, keys), 0.5)
-    ours, report = load(rig, tmp_path / "dora.safetensors", 0.5)
+    for key in [key for key in native_tensors if key.endswith("lora_B.weight")]:
+        row_count = len(native_tensors[key])
+        native_tensors[key.replace("lora_B.weight", "dora_scale")] = torch.linspace(
+            0.5, 2, row_count
+        )[:, None]
+    save_file(native_tensors, tmp_path / "dora.safetensors")
+    comfyui_model = rig.model.clone()
+    model_keys = comfy.lora.model_lora_keys_unet(comfyui_model.model, {})
+    comfyui_model.add_patches(comfy.lora.load_lora(native_tensors, model_keys), 0.5)
+    egox_model, report = load_lora(rig, tmp_path / "dora.safetensors", 0.5)
     assert "48 tensors matched, 0 unmatched" in report
-    assert apart(ours, stock) == 0
+    assert max_weight_difference(egox_model, comfyui_model) == 0
 
 
-def test_differences_of_step_distilled_loras_are_taken_too(rig, native, tmp_path):
-    """They hold low-rank pairs in native names, and whole differences of norms and biases."""
-    native["diffusion_model.blocks.0.norm3.diff"] = torch.full((128,), 0.25)
-    native["diffusion_model.blocks.0.self_attn.q.diff_b"] = torch.full((128,), 0.5)
-    save_file(native, tmp_path / "distilled.safetensors")
-    patched, report = load(rig, tmp_path / "distilled.safetensors", 2.0)
+def test_weight_differences_of_step_distilled_loras_are_loaded(rig, native_tensors, tmp_path):
+    """Load low-rank pairs under native names together with whole differences of norms and biases."""
+    native_tensors["diffusion_model.blocks.0.norm3.diff"] = torch.full((128,), 0.25)
+    native_tensors["diffusion_model.blocks.0.self_attn.q.diff_b"] = torch.full((128,), 0.5)
+    save_file(native_tensors, tmp_path / "distilled.safetensors")
+    patched_model, report = load_lora(rig, tmp_path / "distilled.safetensors", 2.0)
     assert "2 more by names of the host" in report
-    plain, weights = weights_with(rig.model), weights_with(patched)
+    plain_weights, patched_weights = (
+        read_patched_weights(rig.model),
+        read_patched_weights(patched_model),
+    )
     for name, change in (("blocks.0.norm3.weight", 0.5), ("blocks.0.self_attn.q.bias", 1.0)):
-        assert (weights[name] - plain[name] - change).abs().max() < 1e-6
+        assert (patched_weights[name] - plain_weights[name] - change).abs().max() < 1e-6
 
 
-def test_another_lora_under_the_release_s_name_is_told(rig, released, tmp_path):
-    """diffusers calls every LoRA so, and others have trained this method at other ranks."""
-    named = tmp_path / "pytorch_lora_weights.safetensors"
-    save_file(load_file(released), named)
+def test_another_lora_under_the_released_file_name_is_reported(rig, released_lora, tmp_path):
+    """Load LoRAs of other ranks under diffusers' standard file name, which the released LoRA has as
+    well."""
+    renamed_file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(load_file(released_lora), renamed_file)
     assert (
-        "warning: not EgoX's own file, which has rank 256" in (report := load(rig, named)[1])
+        "warning: not EgoX's own file, which has rank 256"
+        in (report := load_lora(rig, renamed_file)[1])
         and "rank 4" in report
     )
 
-    form = standins.TransformerForm(image_embedding=False)
-    tensors = standins.random_tensors(standins.lora_shapes(form, 256), 1)
-    save_file(tensors, named)
-    assert "warning" not in (report := load(rig, named)[1]) and "made for Wan 2.1 I2V" in report
-    save_file(
-        {key: value for key, value in tensors.items() if "blocks.0.attn1.to_q" not in key}, named
+    released_form = standins.TransformerForm(image_embedding=False)
+    tensors = standins.random_tensors(standins.lora_shapes(released_form, 256), 1)
+    save_file(tensors, renamed_file)
+    assert (
+        "warning" not in (report := load_lora(rig, renamed_file)[1])
+        and "made for Wan 2.1 I2V" in report
     )
-    assert "other parts: blocks.0.self_attn.q" in load(rig, named)[1]
+    save_file(
+        {key: value for key, value in tensors.items() if "blocks.0.attn1.to_q" not in key},
+        renamed_file,
+    )
+    assert "other parts: blocks.0.self_attn.q" in load_lora(rig, renamed_file)[1]
 
 
-def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tmp_path, caplog):
+def test_metadata_sets_auto_inputs_and_contradictions_are_reported(
+    rig, released_lora, tmp_path, caplog
+):
     metadata = {
         "egox.mask_mode": "paper",
         "egox.gga_mode": "paper",
@@ -183,9 +232,11 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
         "egox.lambda_g": "1",
         "egox.position_scale": "0.5",
     }
-    save_file(load_file(released), tmp_path / "paper.safetensors", metadata)
-    save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})
-    model, report = load(rig, tmp_path / "paper.safetensors")
+    save_file(load_file(released_lora), tmp_path / "paper.safetensors", metadata)
+    save_file(
+        load_file(released_lora), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"}
+    )
+    model, report = load_lora(rig, tmp_path / "paper.safetensors")
     assert "positions times 0.5" in report
     positions = model.model_options["transformer_options"]["rope_options"]
     assert (positions["scale_x"], positions["scale_y"], positions["scale_t"]) == (0.5, 0.5, 1.0)
@@ -197,85 +248,94 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
         ).result[3]
     assert canvas.mask_mode == "paper"
 
-    def note(canvas, **changes) -> str:
-        out = rig.nodes("model_patch").EgoXModelPatch.execute(
+    def read_patch_note(canvas, **changes) -> str:
+        node_output = rig.nodes("model_patch").EgoXModelPatch.execute(
             model,
             canvas,
             depth=rig.depth,
             trajectory=rig.trajectory,
             **{**rig.gga_defaults, **changes},
         )
-        return out.ui.as_dict()["text"][0]
+        return node_output.ui.as_dict()["text"][0]
 
-    followed = note(canvas, gga_mode="auto", lambda_g=1.0)
-    assert "geometry paper, λ_g 1, rays exact" in followed and "trained" not in followed
-    assert not [r for r in caplog.records if r.levelname == "WARNING"]
-    against = note(rig.canvas)
-    for words in (
+    matching_note = read_patch_note(canvas, gga_mode="auto", lambda_g=1.0)
+    assert "geometry paper, λ_g 1, rays exact" in matching_note and "trained" not in matching_note
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    contradicting_note = read_patch_note(rig.canvas)
+    for contradiction in (
         "mask_mode paper, not released",
         "gga_mode paper, not released",
         "lambda_g 1, not 3.0",
     ):
-        assert f"trained with {words}" in against
-        assert [r for r in caplog.records if r.levelname == "WARNING" and words in r.getMessage()]
+        assert f"trained with {contradiction}" in contradicting_note
+        assert [
+            record
+            for record in caplog.records
+            if record.levelname == "WARNING" and contradiction in record.getMessage()
+        ]
     _, report = rig.nodes("lora").load_lora(model, tmp_path / "trainer.safetensors", 1.0)
     assert "egox.mask_mode contradicts" in report
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "result"), [(0.5, 1, 1), (1, 0.5, 0.5), (0.5, None, 0.5), (0.5, 0.25, 0.25)]
+    ("first_scale", "second_scale", "expected_scale"),
+    [(0.5, 1, 1), (1, 0.5, 0.5), (0.5, None, 0.5), (0.5, 0.25, 0.25)],
 )
-def test_the_later_of_two_loras_sets_the_positions(rig, released, tmp_path, first, second, result):
+def test_the_later_of_two_loras_sets_the_position_scale(
+    rig, released_lora, tmp_path, first_scale, second_scale, expected_scale
+):
     model = rig.model
-    for scale in (first, second):
+    for scale in (first_scale, second_scale):
         file = tmp_path / f"{scale}.safetensors"
         metadata = {} if scale is None else {"egox.position_scale": f"{scale:g}"}
-        save_file(load_file(released), file, metadata)
+        save_file(load_file(released_lora), file, metadata)
         model, _ = rig.nodes("lora").load_lora(model, file, 1.0)
     positions = rig.patch(model).model_options["transformer_options"]["rope_options"]
-    assert positions["scale_x"] == positions["scale_y"] == result
+    assert positions["scale_x"] == positions["scale_y"] == expected_scale
 
 
-def test_the_stock_loader_hands_on_what_a_lora_was_trained_with(rig, native, released, tmp_path):
+def test_comfyuis_loader_keeps_the_metadata_of_a_lora(rig, native_tensors, released_lora, tmp_path):
     import comfy.sd
 
     metadata = {"egox.exo": "alone", "egox.position_scale": "0.5", "egox.rays": "exact"}
-    save_file(load_file(released), tmp_path / "ours.safetensors", metadata)
-    ours, _ = load(rig, tmp_path / "ours.safetensors")
+    save_file(load_file(released_lora), tmp_path / "ours.safetensors", metadata)
+    egox_model, _ = load_lora(rig, tmp_path / "ours.safetensors")
     try:
-        stock, _ = comfy.sd.load_lora_for_models(
-            rig.model, None, native, 1, 0, lora_metadata=metadata
+        comfyui_model, _ = comfy.sd.load_lora_for_models(
+            rig.model, None, native_tensors, 1, 0, lora_metadata=metadata
         )
     except TypeError:
         pytest.skip("this host hands no metadata on")
-    stock_latent, our_latent = (rig.ksample(rig.patch(model)) for model in (stock, ours))
-    assert torch.equal(stock_latent, our_latent) and not torch.equal(
-        our_latent, rig.ksample(rig.patch())
+    comfyui_latent, egox_latent = (
+        rig.ksample(rig.patch(model)) for model in (comfyui_model, egox_model)
+    )
+    assert torch.equal(comfyui_latent, egox_latent) and not torch.equal(
+        egox_latent, rig.ksample(rig.patch())
     )
 
 
-def test_a_merge_is_told_and_can_be_cancelled(rig, released):
-    """Half a merge is taken back: the next load is whole."""
+def test_a_merge_reports_progress_and_can_be_cancelled(rig, released_lora):
+    """Check that a cancelled merge is undone, so that the next load is complete."""
     import comfy.model_management as management
 
     (rig.model.detach(), messages := [])
-    patched, _ = load(rig, released)
-    with rig.nodes("host.steps").told_merging(patched, messages.append):
-        expected = weights_with(patched)
+    patched_model, _ = load_lora(rig, released_lora)
+    with rig.nodes("host.steps").told_merging(patched_model, messages.append):
+        patched_weights = read_patched_weights(patched_model)
     assert messages[::15] == [f"merging the LoRA, weight {n} of 16" for n in (1, 16)]
-    patched.detach()
-    plain = weights_with(rig.model)
-    weaker, _ = load(rig, released, 0.5)
+    patched_model.detach()
+    plain_weights = read_patched_weights(rig.model)
+    half_model, _ = load_lora(rig, released_lora, 0.5)
 
     def cancel(text: str) -> None:
         if "weight 5 " in text:
             management.interrupt_current_processing()
 
     with (
-        rig.nodes("host.steps").told_merging(weaker, cancel),
+        rig.nodes("host.steps").told_merging(half_model, cancel),
         pytest.raises(management.InterruptProcessingException),
     ):
-        weights_with(weaker)
-    for model, right in ((rig.model, plain), (patched, expected)):
-        weights = weights_with(model)
-        assert all(torch.equal(weights[k], v) for k, v in right.items())
+        read_patched_weights(half_model)
+    for model, expected_weights in ((rig.model, plain_weights), (patched_model, patched_weights)):
+        weights = read_patched_weights(model)
+        assert all(torch.equal(weights[name], weight) for name, weight in expected_weights.items())

@@ -1,4 +1,4 @@
-"""The origin of a graph's result: long chains, many texts, off the event loop."""
+"""Test the digest of what leads to a graph's result: long chains, many texts, and its thread."""
 
 import importlib
 import threading
@@ -8,49 +8,53 @@ from types import ModuleType
 import pytest
 
 
-def chain(length: int, seed: int = 0) -> dict[str, dict]:
-    """Build a graph in which node 0 makes a value and each further one passes it on."""
+def make_chain(length: int, seed: int = 0) -> dict[str, dict]:
+    """Build a graph in which node 0 makes a value and each further node passes it on."""
     graph = {"0": {"class_type": "Start", "inputs": {"seed": seed}}}
     return graph | {
-        str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
-        for n in range(1, length)
+        str(number): {"class_type": "Pass", "inputs": {"value": [str(number - 1), 0]}}
+        for number in range(1, length)
     }
 
 
 @pytest.fixture
-def graphs(pack) -> ModuleType:
+def graph_module(pack) -> ModuleType:
     return importlib.import_module(f"{pack.__name__}.nodes.host.graph")
 
 
-def test_a_chain_of_any_length_is_followed(graphs):
-    one, other = (graphs.input_digest(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
-    assert one != other and one == graphs.input_digest(chain(3000, 1), "2999", ["value"])
-    circle = chain(3)
-    circle["0"]["inputs"]["seed"] = ["1", 0]
+def test_the_digest_follows_a_chain_of_any_length(graph_module):
+    first_digest, second_digest = (
+        graph_module.input_digest(make_chain(3000, seed), "2999", ["value"]) for seed in (1, 2)
+    )
+    assert first_digest != second_digest and first_digest == graph_module.input_digest(
+        make_chain(3000, 1), "2999", ["value"]
+    )
+    circular_graph = make_chain(3)
+    circular_graph["0"]["inputs"]["seed"] = ["1", 0]
     with pytest.raises(ValueError, match="a circle"):
-        graphs.input_digest(circle, "2", ["value"])
+        graph_module.input_digest(circular_graph, "2", ["value"])
 
 
-def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
-    names_asked: list[str] = []
+def test_the_digest_looks_for_few_texts_on_the_disk(graph_module, monkeypatch):
+    resolved_names: list[str] = []
 
     def resolve(name: str, what: str, **_: bool) -> Path:
-        names_asked.append(name)
+        resolved_names.append(name)
         return Path(__file__)
 
-    monkeypatch.setattr(graphs, "resolve", resolve)
-    texts = {f"text_{n}": f"file {n % 5000}" for n in range(9000)}
+    monkeypatch.setattr(graph_module, "resolve", resolve)
+    texts = {f"text_{number}": f"file {number % 5000}" for number in range(9000)}
     graph = {
         "1": {"class_type": "Many", "inputs": texts},
         "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}},
     }
-    before = graphs.input_digest(graph, "2", ["value"])
-    assert 0 < len(names_asked) == len(set(names_asked)) <= graphs.MAX_LOOKUPS
+    digest_before = graph_module.input_digest(graph, "2", ["value"])
+    assert 0 < len(resolved_names) == len(set(resolved_names)) <= graph_module.MAX_LOOKUPS
     graph["1"]["inputs"]["text_8999"] = "another file"
-    assert graphs.input_digest(graph, "2", ["value"]) != before
+    assert graph_module.input_digest(graph, "2", ["value"]) != digest_before
 
 
-def test_the_route_leaves_the_event_loop_alone(pack, monkeypatch, awaited):
+def test_the_route_computes_outside_the_event_loop(pack, monkeypatch, awaited):
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 
@@ -60,14 +64,14 @@ def test_the_route_leaves_the_event_loop_alone(pack, monkeypatch, awaited):
 
     monkeypatch.setattr(routes, "editor_origin", editor_origin)
 
-    async def ask():
+    async def request_origin():
         threads.append(threading.get_ident())
-        return await routes.graph_origin.__wrapped__({"node": "0", "graph": chain(1)})
+        return await routes.graph_origin.__wrapped__({"node": "0", "graph": make_chain(1)})
 
-    answer = awaited(ask())
+    answer = awaited(request_origin())
     assert (
         answer.text
         == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'
     )
-    of_loop, of_work = threads
-    assert of_loop != of_work
+    loop_thread, work_thread = threads
+    assert loop_thread != work_thread

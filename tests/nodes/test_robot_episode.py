@@ -1,4 +1,5 @@
-"""Save Robot Episode: a run becomes an episode, of a set that stays in its folder and whole."""
+"""Test Save Robot Episode: a run becomes an episode of a data set, which stays complete and in its
+folder."""
 
 import importlib
 
@@ -13,8 +14,8 @@ pytest.importorskip("pyarrow", reason="writes parquet")
 
 
 @pytest.fixture(scope="module")
-def run():
-    """Build the node's inputs from a drawn run."""
+def episode_inputs():
+    """Draw a run and build the node's inputs from it."""
     take = make_take(SyntheticSpec(seed=3, frames=5, exo_width=96, exo_height=64, ego_size=64))
     return {
         "exo_images": take.exo_frames(),
@@ -32,52 +33,56 @@ def node(pack):
     return importlib.import_module("egox_pack.nodes.robot_episode").EgoXSaveRobotEpisode
 
 
-def test_each_run_is_an_episode(node, run, comfy_host):
+def test_each_run_adds_an_episode(node, episode_inputs, comfy_host):
     for number in range(2):
-        out = node.execute(**run, generated=False)
-        text = out.ui.as_dict()["text"][0]
+        node_output = node.execute(**episode_inputs, generated=False)
+        text = node_output.ui.as_dict()["text"][0]
         assert f"episode {number} of kitchen, 5 frames" in text
         assert text.endswith("right hand seen in 5 of 5 frames")
-    folder = comfy_host.output / "egox_robots" / "kitchen"
-    assert out.result == (str(folder),)
-    info = read_json(folder / "meta" / "info.json")
+    set_folder = comfy_host.output / "egox_robots" / "kitchen"
+    assert node_output.result == (str(set_folder),)
+    info = read_json(set_folder / "meta" / "info.json")
     assert (info["total_episodes"], info["total_tasks"]) == (2, 1)
-    assert (folder / "README.md").read_text("utf-8").count("100 %") == 2, "both hands are drawn"
+    assert (set_folder / "README.md").read_text("utf-8").count("100 %") == 2, "both hands are drawn"
     with refuses("ego_seen: got no scene"):
-        node.execute(**run, ego_seen=True)
-    assert read_json(folder / "meta" / "info.json") == info
+        node.execute(**episode_inputs, ego_seen=True)
+    assert read_json(set_folder / "meta" / "info.json") == info
 
 
-def test_cancelling_leaves_the_set_as_it_was(node, run, comfy_host):
+def test_a_cancelled_run_leaves_the_data_set_unchanged(node, episode_inputs, comfy_host):
     import comfy.model_management as management
 
-    node.execute(**{**run, "dataset": "cancelled"})
-    folder = comfy_host.output / "egox_robots" / "cancelled"
-    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    node.execute(**{**episode_inputs, "dataset": "cancelled"})
+    set_folder = comfy_host.output / "egox_robots" / "cancelled"
+    contents_before = {file: file.read_bytes() for file in set_folder.rglob("*") if file.is_file()}
     management.interrupt_current_processing()
     with pytest.raises(management.InterruptProcessingException):
-        node.execute(**{**run, "dataset": "cancelled"})
-    assert before == {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        node.execute(**{**episode_inputs, "dataset": "cancelled"})
+    assert contents_before == {
+        file: file.read_bytes() for file in set_folder.rglob("*") if file.is_file()
+    }
 
 
-@pytest.mark.parametrize("name", ["../out", "a/b", "", "CON", "/tmp/x"])
-def test_a_set_stays_in_its_folder(node, run, name, comfy_host):
-    assert "dataset" in node.validate_inputs(dataset=name, task="x")
+@pytest.mark.parametrize("set_name", ["../out", "a/b", "", "CON", "/tmp/x"])
+def test_a_data_set_name_that_leads_out_is_refused(node, episode_inputs, set_name, comfy_host):
+    assert "dataset" in node.validate_inputs(dataset=set_name, task="x")
     with refuses("dataset"):
-        node.execute(**{**run, "dataset": name})
+        node.execute(**{**episode_inputs, "dataset": set_name})
     assert "task" in node.validate_inputs(dataset="x", task=" ")
     assert node.validate_inputs() is True
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_a_run(node, run, comfy_host):
-    sets = comfy_host.output / "egox_robots"
-    sets.mkdir(exist_ok=True)
-    (sets / "taken").write_text("a file", "utf-8")
+def test_a_folder_that_cannot_be_written_is_refused_before_a_run(node, episode_inputs, comfy_host):
+    sets_folder = comfy_host.output / "egox_robots"
+    sets_folder.mkdir(exist_ok=True)
+    (sets_folder / "taken").write_text("a file", "utf-8")
     message = node.validate_inputs(dataset="taken", task="x")
     assert "'taken', where nothing can be written (Not a directory)" in message
     assert "\n" not in message and str(comfy_host.output) not in message
     with refuses("'taken': got 'taken', where nothing can be written"):
-        node.execute(**{**run, "dataset": "taken"})
+        node.execute(**{**episode_inputs, "dataset": "taken"})
     with files_up_to(100):
         assert "where nothing can be written" in node.validate_inputs(dataset="new", task="x")
-    assert node.validate_inputs(dataset="new", task="x") is True and not (sets / "new").exists()
+    assert (
+        node.validate_inputs(dataset="new", task="x") is True and not (sets_folder / "new").exists()
+    )

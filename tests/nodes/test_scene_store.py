@@ -1,4 +1,5 @@
-"""Scenes that are held for the page: how many, how large, and under which tokens."""
+"""Test the store of scenes for the page: how many it keeps, how large they may be, and their
+tokens."""
 
 from dataclasses import replace
 from types import ModuleType
@@ -10,7 +11,7 @@ from egox_core.cameras.path import CameraPath
 
 
 @pytest.fixture(scope="module")
-def scene(pack):
+def scene_and_frames(pack):
     from egox_pack.egox_core.cameras.model import CameraModel
     from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.types import DepthVideo
@@ -26,47 +27,57 @@ def scene(pack):
     ), frames
 
 
-def store(pack: ModuleType, **options):
+def make_store(pack: ModuleType, **options):
     from egox_pack.nodes.page.scenes import SceneStore
 
     return SceneStore(**options)
 
 
-def copies(scene, count: int) -> list:
+def copy_scene(scene, count: int) -> list:
     return [replace(scene, notes=(str(i),)) for i in range(count)]
 
 
-def test_the_least_recently_used_goes(pack, scene):
-    scenes = store(pack)
-    tokens = [scenes.put(one, scene[1]).token for one in copies(scene[0], 4)]
-    assert len(set(tokens)) == 4 and all(len(t) >= 32 for t in tokens)
+def test_the_least_recently_used_scene_is_dropped(pack, scene_and_frames):
+    scenes = make_store(pack)
+    tokens = [
+        scenes.put(copied_scene, scene_and_frames[1]).token
+        for copied_scene in copy_scene(scene_and_frames[0], 4)
+    ]
+    assert len(set(tokens)) == 4 and all(len(token) >= 32 for token in tokens)
     assert scenes.get(tokens[0]) is not None  # used: the second is now the oldest
-    fifth = scenes.put(copies(scene[0], 1)[0], scene[1]).token
+    fifth_token = scenes.put(copy_scene(scene_and_frames[0], 1)[0], scene_and_frames[1]).token
     assert scenes.get(tokens[1]) is None and len(scenes) == 4
-    assert all(scenes.get(t) is not None for t in (tokens[0], tokens[2], tokens[3], fifth))
+    assert all(
+        scenes.get(token) is not None for token in (tokens[0], tokens[2], tokens[3], fifth_token)
+    )
     assert scenes.get(None) is None and scenes.get(3) is None and scenes.get("") is None
 
 
-def test_the_same_scene_keeps_its_token(pack, scene):
-    scenes = store(pack)
-    first = scenes.put(*scene)
-    assert scenes.put(*scene) is first and len(scenes) == 1
-    assert scenes.put(scene[0], None).token != first.token
+def test_the_same_scene_keeps_its_token(pack, scene_and_frames):
+    scenes = make_store(pack)
+    first_entry = scenes.put(*scene_and_frames)
+    assert scenes.put(*scene_and_frames) is first_entry and len(scenes) == 1
+    assert scenes.put(scene_and_frames[0], None).token != first_entry.token
 
 
-def test_their_bytes_are_capped(pack, scene):
+def test_the_bytes_of_stored_scenes_are_limited(pack, scene_and_frames):
     from egox_pack.nodes.page.scenes import tensor_bytes
 
-    size = store(pack).put(*scene).size_bytes
-    assert size == tensor_bytes((scene[0], scene[1])) + 15 * len(store(pack).put(*scene).static)
-    size = store(pack).put(scene[0], scene[1].clone()).size_bytes
-    scenes = store(pack, cap=int(2.5 * size))
-    tokens = [scenes.put(one, scene[1].clone()).token for one in copies(scene[0], 3)]
-    assert [scenes.get(t) is not None for t in tokens] == [False, True, True]
+    size_bytes = make_store(pack).put(*scene_and_frames).size_bytes
+    assert size_bytes == tensor_bytes((scene_and_frames[0], scene_and_frames[1])) + 15 * len(
+        make_store(pack).put(*scene_and_frames).static
+    )
+    size_bytes = make_store(pack).put(scene_and_frames[0], scene_and_frames[1].clone()).size_bytes
+    scenes = make_store(pack, cap=int(2.5 * size_bytes))
+    tokens = [
+        scenes.put(copied_scene, scene_and_frames[1].clone()).token
+        for copied_scene in copy_scene(scene_and_frames[0], 3)
+    ]
+    assert [scenes.get(token) is not None for token in tokens] == [False, True, True]
 
 
-def test_what_is_too_large_is_held_without_its_clip(pack, scene):
-    entry = store(pack, cap=20_000).put(*scene)
+def test_a_scene_that_is_too_large_is_stored_without_its_clip(pack, scene_and_frames):
+    entry = make_store(pack, cap=20_000).put(*scene_and_frames)
     assert not entry.whole and entry.images is None and entry.picture(0) is None
     assert len(entry.static) > 0 and len(entry.moving(2)) == 0 and entry.frames == 5
     assert entry.size_bytes == 15 * len(entry.static)

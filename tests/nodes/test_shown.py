@@ -1,5 +1,5 @@
-"""Nodes show nothing where nobody looks, and skip the work for it. Where somebody does, the page
-has a player for it."""
+"""Test that nodes skip their previews where no page shows them, and that the page has a player for
+each preview."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from egox_core.safe_files import read_json
 from tests.paths import ROOT
 
-SILENT = """
+SCRIPT_WITHOUT_PAGE = """
 import sys
 from tools.rigs.pack_in_process import pack_on_host
 
@@ -21,23 +21,23 @@ with pack_on_host("test") as (_, pack):
 """
 
 
-def test_nothing_is_shown_without_anybody_who_looks(host_root):
-    run = subprocess.run(
-        [sys.executable, "-X", "egox_show=0", "-c", SILENT],
+def test_without_a_page_nodes_make_no_preview(host_root):
+    process = subprocess.run(
+        [sys.executable, "-X", "egox_show=0", "-c", SCRIPT_WITHOUT_PAGE],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert run.stdout.splitlines() == ["None 2", ""], run.stderr
+    assert process.stdout.splitlines() == ["None 2", ""], process.stderr
 
 
-def calls(tree: ast.AST) -> set[str]:
-    """List the names that a piece of code calls, those of what nodes show as ``shown.…``."""
+def called_names(tree: ast.AST) -> set[str]:
+    """List the names that a piece of code calls."""
     functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {ast.unparse(func) for func in functions}
 
 
-def top_level(path: Path) -> dict[str, ast.AST]:
+def top_level_definitions(path: Path) -> dict[str, ast.AST]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
         node.name: node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))
@@ -45,17 +45,19 @@ def top_level(path: Path) -> dict[str, ast.AST]:
 
 
 def test_every_node_that_returns_a_preview_has_a_player_on_the_page():
-    results = top_level(ROOT / "nodes" / "show" / "results.py")
-    players = {f"shown.{name}" for name, code in results.items() if "preview_ui" in calls(code)}
+    results = top_level_definitions(ROOT / "nodes" / "show" / "results.py")
+    players = {
+        f"shown.{name}" for name, code in results.items() if "preview_ui" in called_names(code)
+    }
     players.add("shown.live")  # sent by messages while a node runs
     nodes, nodes_with_player = set(), set()
     for path in (ROOT / "nodes").glob("*.py"):
-        code = top_level(path)
-        shows = {name for name, piece in code.items() if calls(piece) & players}
+        code = top_level_definitions(path)
+        shows = {name for name, piece in code.items() if called_names(piece) & players}
         nodes |= {
             name
             for name, piece in code.items()
-            if name.startswith("EgoX") and (name in shows or calls(piece) & shows)
+            if name.startswith("EgoX") and (name in shows or called_names(piece) & shows)
         }
         nodes_with_player |= {
             name

@@ -1,4 +1,4 @@
-"""EgoX Text through the host's umT5 classes, against the released pipeline's own function.
+"""Test EgoX Text with ComfyUI's umT5 classes against the function of the released pipeline.
 
 umT5's vocabulary and weights can't be had here: a unigram vocabulary with its special ids is
 trained on the sentences below, and the encoder is a small one of random weights, the same for both.
@@ -36,16 +36,20 @@ PROMPTS = {
 
 
 @pytest.fixture(scope="module")
-def texts(pack) -> ModuleType:
+def text_module(pack) -> ModuleType:
     return importlib.import_module(f"{pack.__name__}.nodes.text")
 
 
 @pytest.fixture(scope="module")
 def encoder_file(tmp_path_factory) -> Path:
-    """Write ComfyUI's single file with a trained vocabulary inside."""
-    how = {"model_type": "unigram", "normalization_rule_name": "identity", "num_threads": 1}
-    model = standins.tokenizer_model(SENTENCES * 4, vocab_size=120, **how)
-    shapes = umt5_shapes({**standins.UMT5_CONFIG, "vocab_size": len(vocabulary_of(model))})
+    """Write a text encoder as ComfyUI's single file, with a trained vocabulary inside."""
+    training_options = {
+        "model_type": "unigram",
+        "normalization_rule_name": "identity",
+        "num_threads": 1,
+    }
+    model = standins.tokenizer_model(SENTENCES * 4, vocab_size=120, **training_options)
+    shapes = umt5_shapes({**standins.UMT5_CONFIG, "vocab_size": len(decode_vocabulary(model))})
     tensors = {name: tensor.float() for name, tensor in standins.random_tensors(shapes, 3).items()}
     path = tmp_path_factory.mktemp("text") / "umt5.safetensors"
     save_file({**tensors, "spiece_model": model}, str(path))
@@ -53,11 +57,11 @@ def encoder_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip(texts, encoder_file):
-    """Load the host's own classes: tokenizer, model and CLIP."""
+def clip(text_module, encoder_file):
+    """Load the text encoder with ComfyUI's own classes: tokenizer, model and CLIP."""
     import comfy.sd
 
-    vocabulary = vocabulary_in(encoder_file)
+    vocabulary = read_vocabulary(encoder_file)
     return comfy.sd.load_clip(
         [str(encoder_file)],
         clip_type=comfy.sd.CLIPType.WAN,
@@ -68,11 +72,11 @@ def clip(texts, encoder_file):
     )
 
 
-def vocabulary_in(file: Path) -> list[tuple[str, float]]:
-    return vocabulary_of(load_file(file)["spiece_model"])
+def read_vocabulary(file: Path) -> list[tuple[str, float]]:
+    return decode_vocabulary(load_file(file)["spiece_model"])
 
 
-def vocabulary_of(model: torch.Tensor) -> list[tuple[str, float]]:
+def decode_vocabulary(model: torch.Tensor) -> list[tuple[str, float]]:
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.numpy().tobytes())
@@ -80,14 +84,14 @@ def vocabulary_of(model: torch.Tensor) -> list[tuple[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def released(encoder_file):
-    """Give released(prompt) -> (ids [512], embedding [1, 512, D]), diffusers' pipeline function on
-    transformers' classes."""
+def encode_as_released(encoder_file):
+    """Return a function of a prompt that gives ids [512] and embedding [1, 512, D] by diffusers'
+    pipeline and transformers' classes."""
     transformers = pytest.importorskip("transformers")
-    wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
+    pipeline_module = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
     from egox_train.wan.text import UmT5Text
 
-    tokenizer = transformers.T5TokenizerFast(vocab=vocabulary_in(encoder_file), extra_ids=0)
+    tokenizer = transformers.T5TokenizerFast(vocab=read_vocabulary(encoder_file), extra_ids=0)
     pipeline = SimpleNamespace(
         tokenizer=tokenizer,
         _execution_device=torch.device("cpu"),
@@ -96,15 +100,18 @@ def released(encoder_file):
 
     def encode(prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-            if not hasattr(wan, "ftfy"):  # which leaves these sentences as they are
+            if not hasattr(pipeline_module, "ftfy"):  # which leaves these sentences as they are
                 patch.setattr(
-                    wan, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False
+                    pipeline_module,
+                    "ftfy",
+                    SimpleNamespace(fix_text=lambda text: text),
+                    raising=False,
                 )
-            embedding = wan.WanImageToVideoPipeline._get_t5_prompt_embeds(
+            embedding = pipeline_module.WanImageToVideoPipeline._get_t5_prompt_embeds(
                 pipeline, prompt, max_sequence_length=512
             )
             ids = tokenizer(
-                [wan.prompt_clean(prompt)],
+                [pipeline_module.prompt_clean(prompt)],
                 padding="max_length",
                 max_length=512,
                 truncation=True,
@@ -116,123 +123,136 @@ def released(encoder_file):
     return encode
 
 
-class Recorder:
-    """The host's CLIP, with what it was given to encode."""
+class ClipRecorder:
+    """Wrap ComfyUI's CLIP and record which tokens it is asked to encode."""
 
     def __init__(self, clip) -> None:
-        self.clip, self.given = clip, []
+        self.clip, self.encoded_tokens = clip, []
 
     def tokenize(self, text: str):
         return self.clip.tokenize(text)
 
     def encode_from_tokens_scheduled(self, tokens):
-        self.given.append(tokens)
+        self.encoded_tokens.append(tokens)
         return self.clip.encode_from_tokens_scheduled(tokens)
 
 
 @pytest.fixture(scope="module")
-def run(texts, clip):
-    """Give run(prompt, ...), which returns the node's results with the host's CLIP or another."""
+def run_text_node(text_module, clip):
+    """Return a function that runs EgoX Text with ComfyUI's CLIP or another one."""
 
     def execute(prompt, negative: str = "", caption: str = "as written", clip=clip):
-        return texts.EgoXText.execute(clip, prompt, negative, caption).result
+        return text_module.EgoXText.execute(clip, prompt, negative, caption).result
 
     return execute
 
 
-@pytest.mark.parametrize("name", PROMPTS)
-def test_ids_and_embedding_are_the_released_ones_and_the_trainers(
-    run, clip, released, encoder_file, name
+@pytest.mark.parametrize("prompt_name", PROMPTS)
+def test_token_ids_and_embedding_equal_the_released_and_the_trainers(
+    run_text_node, clip, encode_as_released, encoder_file, prompt_name
 ):
     from egox_train.wan.text import UmT5Text
 
-    recorder = Recorder(clip)
-    positive, negative, *_ = run(PROMPTS[name], clip=recorder)
-    ids, embedding = released(PROMPTS[name])
-    (row,), (empty,) = (tokens["umt5xxl"] for tokens in recorder.given)
-    got = [token for token, _ in row]
-    assert got + [0] * (512 - len(got)) == ids.tolist()
-    assert {weight for _, weight in row} == {1.0}, "a bracket was read as emphasis"
-    ((ours, _),) = positive
-    assert ours.shape == embedding.shape
+    recorder = ClipRecorder(clip)
+    positive, negative, *_ = run_text_node(PROMPTS[prompt_name], clip=recorder)
+    released_ids, released_embedding = encode_as_released(PROMPTS[prompt_name])
+    (prompt_tokens,), (negative_tokens,) = (tokens["umt5xxl"] for tokens in recorder.encoded_tokens)
+    token_ids = [token for token, _ in prompt_tokens]
+    assert token_ids + [0] * (512 - len(token_ids)) == released_ids.tolist()
+    assert {weight for _, weight in prompt_tokens} == {1.0}, "a bracket was read as emphasis"
+    ((egox_embedding, _),) = positive
+    assert egox_embedding.shape == released_embedding.shape
     # Same weights, two implementations of the same encoder in float32.
-    trainers = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[name])[None]
-    for theirs in (embedding, trainers):
-        assert float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max())
-    assert torch.equal(ours.abs().sum(-1) > 0, embedding.abs().sum(-1) > 0), (
+    trainer_embedding = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[prompt_name])[
+        None
+    ]
+    for other_embedding in (released_embedding, trainer_embedding):
+        assert float((egox_embedding - other_embedding).abs().max()) < 1e-4 * float(
+            other_embedding.abs().max()
+        )
+    assert torch.equal(egox_embedding.abs().sum(-1) > 0, released_embedding.abs().sum(-1) > 0), (
         "another number of tokens"
     )
-    assert [token for token, _ in empty][:2] == [1, 0], "the empty text is its end mark alone"
+    assert [token for token, _ in negative_tokens][:2] == [1, 0], (
+        "the empty text is its end mark alone"
+    )
 
 
-def test_the_note_says_what_was_cut(texts, clip, run):
-    def said(name: str) -> str:
-        return run(PROMPTS[name])[4]
+def test_the_note_says_what_was_cut(text_module, clip, run_text_node):
+    def read_note(name: str) -> str:
+        return run_text_node(PROMPTS[name])[4]
 
-    short = len(texts.tokens_of(clip, clean_prompt(PROMPTS["short"])))
-    assert short == 512, "padded by the host"
-    count = texts.unpadded(texts.tokens_of(clip, clean_prompt(PROMPTS["long in ego"])))
-    assert count > 600
-    assert said("long in ego").splitlines() == [
-        f"prompt: the last {count - 512} of {count} tokens are cut off, inside [Ego view]",
+    token_count = len(text_module.tokens_of(clip, clean_prompt(PROMPTS["short"])))
+    assert token_count == 512, "padded by the host"
+    unpadded_count = text_module.unpadded(
+        text_module.tokens_of(clip, clean_prompt(PROMPTS["long in ego"]))
+    )
+    assert unpadded_count > 600
+    assert read_note("long in ego").splitlines() == [
+        f"prompt: the last {unpadded_count - 512} of {unpadded_count} tokens are cut off, inside [Ego view]",
         "negative: 1 of 512 tokens",
     ]
-    assert "cut off" not in said("short") and " of 512 tokens" in said("short")
+    assert "cut off" not in read_note("short") and " of 512 tokens" in read_note("short")
 
 
-def test_the_texts_come_out_clean(run):
-    """EgoX Prompt has escaped parentheses for the stock encoder. Here they need no escape."""
-    assert run("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
+def test_output_texts_have_no_escapes_and_single_blanks(run_text_node):
+    """Pass a prompt whose parentheses are escaped, as EgoX Prompt does it for ComfyUI's own
+    encoder."""
+    assert run_text_node("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
         "a mug (white)",
         '"blur"',
     )
 
 
-def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(run, monkeypatch):
+def test_ftfy_is_used_if_installed_and_named_if_it_would_change_the_prompt(
+    run_text_node, monkeypatch
+):
     import sys
 
     monkeypatch.setitem(sys.modules, "ftfy", None)
-    assert "ftfy" in run("the person\u2019s hands")[4]
-    assert "ftfy" not in run("the person's hands &amp; feet")[4]
-    fake = ModuleType("ftfy")
-    fake.fix_text = lambda text: text.replace("\u2019", "'")
-    monkeypatch.setitem(sys.modules, "ftfy", fake)
-    _, _, prompt, _, note = run("the person\u2019s hands")
+    assert "ftfy" in run_text_node("the person\u2019s hands")[4]
+    assert "ftfy" not in run_text_node("the person's hands &amp; feet")[4]
+    fake_ftfy = ModuleType("ftfy")
+    fake_ftfy.fix_text = lambda text: text.replace("\u2019", "'")
+    monkeypatch.setitem(sys.modules, "ftfy", fake_ftfy)
+    _, _, prompt, _, note = run_text_node("the person\u2019s hands")
     assert prompt == "the person's hands" and "ftfy" not in note
 
 
-def test_other_encoders_are_refused(run):
-    other = SimpleNamespace(tokenize=lambda text: {"l": [[(1, 1.0)]], "g": [[(1, 1.0)]]})
+def test_other_encoders_are_refused(run_text_node):
+    other_clip = SimpleNamespace(tokenize=lambda text: {"l": [[(1, 1.0)]], "g": [[(1, 1.0)]]})
     with refuses("umT5"):
-        run("hands", clip=other)
+        run_text_node("hands", clip=other_clip)
     with refuses("connect Load CLIP"):
-        run("hands", clip=None)
+        run_text_node("hands", clip=None)
 
 
-def test_no_caption_needs_no_model_and_fits(texts, clip, run):
-    """The host runs no language model for it (lazy), and gives None for what it did not run."""
-    assert texts.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
+def test_no_caption_runs_no_language_model(text_module, clip, run_text_node):
+    """Check that ComfyUI runs no language model for it, and that the node accepts None in place of
+    the caption."""
+    assert (
+        text_module.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
+    )
     for caption in ("as written", "from a model"):
-        assert texts.EgoXText.check_lazy_status(caption=caption, prompt=None) == ["prompt"]
-        assert texts.EgoXText.check_lazy_status(caption=caption, prompt="hands") == []
-    *_, prompt, _, note = run(None, caption="no caption")
+        assert text_module.EgoXText.check_lazy_status(caption=caption, prompt=None) == ["prompt"]
+        assert text_module.EgoXText.check_lazy_status(caption=caption, prompt="hands") == []
+    *_, prompt, _, note = run_text_node(None, caption="no caption")
     assert prompt.startswith("[Exo view] **Scene Overview:**") and "a neutral text" in note
 
 
-def test_the_request_is_what_generate_text_takes(texts):
-    """Its sockets against the host's node, and a language model that answers with nothing else than
-    what it got."""
+def test_the_caption_request_fits_comfyuis_generate_text(text_module):
+    """Connect the request to ComfyUI's node, with a language model that returns its prompt."""
     from comfy_extras.nodes_textgen import TextGenerate
 
-    node = texts.EgoXCaptionRequest
-    exo, prior = torch.rand(9, 32, 56, 3), torch.rand(9, 32, 32, 3)
-    images, instruction = node.execute(exo, prior).result
+    node = text_module.EgoXCaptionRequest
+    exo_frames, prior_frames = torch.rand(9, 32, 56, 3), torch.rand(9, 32, 32, 3)
+    images, instruction = node.execute(exo_frames, prior_frames).result
     assert images.shape == (4, 32, 88, 3)
-    takes = {entry.id: entry.get_io_type() for entry in TextGenerate.GET_SCHEMA().inputs}
-    gives = [output.get_io_type() for output in node.GET_SCHEMA().outputs]
-    assert [takes["image"], takes["prompt"]] == gives
+    input_types = {entry.id: entry.get_io_type() for entry in TextGenerate.GET_SCHEMA().inputs}
+    output_types = [output.get_io_type() for output in node.GET_SCHEMA().outputs]
+    assert [input_types["image"], input_types["prompt"]] == output_types
 
-    class Parrot:
+    class EchoModel:
         def tokenize(self, prompt, image=None, **options):
             assert len(image) == 4 and not options["thinking"]
             return prompt
@@ -245,22 +265,23 @@ def test_the_request_is_what_generate_text_takes(texts):
             return tokens
 
     answer = TextGenerate.execute(
-        Parrot(), instruction, 1024, {"sampling_mode": "off"}, image=images
+        EchoModel(), instruction, 1024, {"sampling_mode": "off"}, image=images
     ).result[0]
     assert answer == instruction
     with refuses("the request itself"):
-        texts.words_of(answer, "from a model")
+        text_module.words_of(answer, "from a model")
 
 
-def test_qwens_own_tokenizer_takes_the_request_whole(texts):
-    """The host's template, four pictures in front of the words, and nothing read as a weight."""
+def test_qwens_tokenizer_reads_the_whole_request(text_module):
+    """Check ComfyUI's template: four pictures come before the words, and no word is read as a
+    weight."""
     from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
 
-    node = texts.EgoXCaptionRequest
+    node = text_module.EgoXCaptionRequest
     images, instruction = node.execute(torch.rand(5, 32, 56, 3)).result
     tokenizer = Qwen3VLTokenizer(model_type="qwen3vl_4b")
-    (row,) = tokenizer.tokenize_with_weights(instruction, image=images)["qwen3vl_4b"]
-    assert sum(isinstance(token, dict) and token["type"] == "image" for token, *_ in row) == 4
-    assert {weight for _, weight, *_ in row} == {1.0}
-    words = tokenizer.decode([token for token, *_ in row if isinstance(token, int)])
-    assert instruction in words
+    (tokens,) = tokenizer.tokenize_with_weights(instruction, image=images)["qwen3vl_4b"]
+    assert sum(isinstance(token, dict) and token["type"] == "image" for token, *_ in tokens) == 4
+    assert {weight for _, weight, *_ in tokens} == {1.0}
+    decoded_text = tokenizer.decode([token for token, *_ in tokens if isinstance(token, int)])
+    assert instruction in decoded_text
