@@ -54,9 +54,10 @@ def test_the_trim_bar_reads_no_video_outside_the_folders(client, route):
 def test_the_trim_bar_is_told_whether_depth_lies_beside(client, server_base, repo_root):
     bare = server_base.input / "bare_video"
     bare.mkdir(exist_ok=True)
-    shutil.copy(repo_root / SAMPLE, bare)
+    shutil.copy(repo_root / SAMPLE_VIDEO, bare)
     told = [
-        json.loads(ask(client, name, "exo_clip").body) for name in (SAMPLE, "bare_video/exo.mp4")
+        json.loads(get_file(client, name, "exo_clip").body)
+        for name in (SAMPLE_VIDEO, "bare_video/exo.mp4")
     ]
     assert [clip["depth"] for clip in told] == [True, False] and told[1]["frames"] == 49
 
