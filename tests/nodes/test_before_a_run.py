@@ -1,4 +1,4 @@
-"""Test refusals before a run that need no server; tests/host/test_bad_input.py has the others."""
+"""Test the refusals before a run that need no server."""
 
 import importlib
 import shutil
