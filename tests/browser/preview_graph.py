@@ -76,7 +76,8 @@ def loaded(page: PageUnderTest, node: str) -> dict[str, Any]:
     result are there."""
     page.page.wait_for_function(
         "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
-        "return p.clips.length && p.run === p.items[p.item]?.run; }",
+        "const { previews, chosen } = p.items; "
+        "return p.clips.length && (!previews.length || p.told === previews[chosen]); }",
         arg=node,
     )
     return state(page, node)

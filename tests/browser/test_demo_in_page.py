@@ -134,7 +134,7 @@ def about(page) -> str:
 
 def two_runs_are_compared(page) -> None:
     page.show(page.node_bounds(NODE))
-    first = state(page, NODE)
+    first = loaded(page, NODE)
     assert first["view"] == "side" and "before" not in first["views"]
     page.set_widget("EgoXWanSampler", "lambda_g", 0)
     second = run(page)

@@ -32,7 +32,7 @@ const PRIOR = "EgoXRenderEgoPrior";
 const ONLY_FILES = "data-egox-only-files-missing";
 // The form rings every row of a subgraph in which something is missing, also numbers of which nothing is wrong.
 const UNRINGED = `[${ONLY_FILES}] [data-testid="app-mode-widget-item"]
-  .ring-node-stroke-error:has([role="slider"], [role="spinbutton"], [role="switch"]) { box-shadow: none; }`;
+  :is(.ring-node-stroke-error, .ring-destructive):has([role="slider"], [role="spinbutton"], [role="switch"]) { box-shadow: none; }`;
 const REFUSAL = "EgoXInputError"; // also of a host's node, as of a sampler whose model is ours
 
 app.registerExtension({
