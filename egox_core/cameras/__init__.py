@@ -1,4 +1,4 @@
-"""Cameras: lens, intrinsics, size and turn, the way between points and pixels, and where a camera is.
+"""Model cameras: lenses, intrinsics, poses, and the mapping between points and pixels.
 
 In: numbers of a calibration (K and a size, JSON, a preset's name), points [..., 3] in metres in the camera frame, or
 stored pixels [..., 2]; ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres). Out: :class:`CameraModel`, stored

@@ -1,4 +1,4 @@
-"""The raw lens of Ego-Exo4D's exo cameras, from the K that its annotations carry.
+"""Reconstruct the raw lens of Ego-Exo4D's exo cameras from the annotated K.
 
 That K is not the lens of the raw video: it is what OpenCV's fisheye undistortion gives as the new
 camera matrix, with balance 0.8, for the raw lens and the four distortion numbers beside it,
@@ -30,7 +30,7 @@ def undistorted_focal(
     size: tuple[int, int] = GOPRO_SIZE,
     distortion: tuple[float, ...] = GOPRO_DISTORTION,
 ) -> float:
-    """Compute fx (px) of the new camera matrix that the dataset's tool makes of a raw lens of focal
+    """Compute the focal length (px) that the dataset's undistortion gives for a raw lens of focal
     length ``focal``."""
     import cv2  # here, since kernels are measured where it is missing
 
@@ -47,17 +47,17 @@ def raw_focal(
     size: tuple[int, int] = GOPRO_SIZE,
     distortion: tuple[float, ...] = GOPRO_DISTORTION,
 ) -> float:
-    """Find fx (px of a picture of ``size``) of the raw lens whose undistorted picture has
+    """Find the focal length (px) of the raw lens whose undistorted picture has
     ``annotation_focal``.
 
     Raises:
         EgoXInputError: no raw lens gives it.
     """
-    low, high = (share * size[0] for share in FOCAL_SPAN)
+    low_focal, high_focal = (width_share * size[0] for width_share in FOCAL_SPAN)
     if (
-        not undistorted_focal(low, size, distortion)
+        not undistorted_focal(low_focal, size, distortion)
         < annotation_focal
-        < undistorted_focal(high, size, distortion)
+        < undistorted_focal(high_focal, size, distortion)
     ):
         raise EgoXInputError(
             "raw exo lens",
@@ -65,18 +65,18 @@ def raw_focal(
             expected="that of an undistorted GoPro image (about 1240 px at a width of 3840)",
             fix="take the exo lens as given",
         )
-    while high - low > FOCAL_STEP_PX:
-        middle = (low + high) / 2
+    while high_focal - low_focal > FOCAL_STEP_PX:
+        middle = (low_focal + high_focal) / 2
         is_below = undistorted_focal(middle, size, distortion) < annotation_focal
-        low, high = (middle, high) if is_below else (low, middle)
-    return (low + high) / 2
+        low_focal, high_focal = (middle, high_focal) if is_below else (low_focal, middle)
+    return (low_focal + high_focal) / 2
 
 
 def raw_gopro(
     annotation_k: Tensor,  # [3, 3] px of the full-size picture that it is centred in
     distortion: tuple[float, ...] = (),  # none: the dataset's own
 ) -> CameraModel:
-    """Make the raw lens of one exo camera at the size of the picture that K belongs to.
+    """Make the raw lens of an exo camera from its annotated K.
 
     Raises:
         EgoXInputError: no raw lens gives this K, not four distortion numbers.
@@ -107,7 +107,7 @@ def raw_gopro(
 def raw_gopro_of(
     annotation_k: Tensor,  # [3, 3]
 ) -> CameraModel | None:
-    """Look up the raw lens of an Ego-Exo4D camera by its annotated K.
+    """Look up the raw lens of an Ego-Exo4D camera by its annotated K, or return None.
 
     Such a K is centred in 3840 x 2160 and belongs to a GoPro's wide lens.
     """

@@ -1,4 +1,5 @@
-"""Lenses: from a ray to the normalised image plane (focal length 1, centre 0) and back.
+"""Define lenses: the mapping from a ray to the normalised image plane (focal length 1, centre 0),
+and back.
 
 A new lens is one entry of :data:`LENSES`; everything else that depends on a lens reads the table.
 Focal lengths, centres, sizes and quarter turns belong to the camera
@@ -41,7 +42,8 @@ Distortion = tuple[float, ...]
 
 @frozen
 class Lens:
-    """One lens, all that the rest of the code asks about it. Angles in radians."""
+    """Projection of one lens, and the names that other programs have for it, with angles in
+    radians."""
 
     project: Callable[[Tensor, Distortion, float], tuple[Tensor, Tensor]]
     """(points [..., 3], distortion, largest angle) -> (plane [..., 2], valid [...]); invalid ones
@@ -70,7 +72,7 @@ def project_pinhole(
     distortion: Distortion,  # none
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Project to ``x/z, y/z``, with finite numbers for invalid points."""
+    """Project points by a pinhole to ``x/z, y/z``, with finite numbers for invalid points."""
     xy, z = points[..., :2], points[..., 2]
     valid = z > 0
     plane = xy / torch.where(valid, z, torch.ones_like(z))[..., None]
@@ -84,7 +86,7 @@ def unproject_pinhole(
     distortion: Distortion,  # none
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Turn plane points into unit rays."""
+    """Convert points of a pinhole's image plane to unit rays."""
     rays = torch.cat((plane, torch.ones_like(plane[..., :1])), dim=-1)
     valid = plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2
     return rays / rays.norm(dim=-1, keepdim=True), valid
@@ -95,9 +97,10 @@ def project_opencv(
     distortion: Distortion,  # k1, k2, p1, p2
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Project with OpenCV's plain distortion, valid within the radius that the lens maps uniquely."""
+    """Project points with OpenCV's plain distortion, valid within the radius that the lens maps
+    uniquely."""
     plane, valid = project_pinhole(points, (), max_angle)
-    bend, limit = _opencv_bend(distortion, max_angle)
+    bend, limit = _opencv_terms(distortion, max_angle)
     return _distort(plane, bend), valid & (plane.norm(dim=-1) <= limit)
 
 
@@ -106,11 +109,12 @@ def unproject_opencv(
     distortion: Distortion,  # k1, k2, p1, p2
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Turn plane points into unit rays, the inverse of :func:`project_opencv`."""
-    bend, limit = _opencv_bend(distortion, max_angle)
-    straight = _undistort(plane, bend, limit)
-    converged_mask = (_distort(straight, bend) - plane).detach().norm(dim=-1) <= 1e-5
-    rays, valid = unproject_pinhole(straight, (), max_angle)
+    """Convert image plane points of OpenCV's plain lens to unit rays, the inverse of
+    :func:`project_opencv`."""
+    bend, limit = _opencv_terms(distortion, max_angle)
+    undistorted = _undistort(plane, bend, limit)
+    converged_mask = (_distort(undistorted, bend) - plane).detach().norm(dim=-1) <= 1e-5
+    rays, valid = unproject_pinhole(undistorted, (), max_angle)
     return rays, valid & converged_mask
 
 
@@ -119,7 +123,8 @@ def project_fisheye(
     radial: Distortion,  # k1, k2, ...
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Project with radial distortion, valid up to the incidence angle that the lens maps uniquely.
+    """Project points with a fisheye's radial distortion, valid up to the incidence angle that the
+    lens maps uniquely.
 
     Points behind the camera are allowed as far as the angle goes.
     """
@@ -144,11 +149,13 @@ def unproject_fisheye(
     radial: Distortion,  # k1, k2, ...
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Turn plane points into unit rays, the inverse of :func:`project_fisheye`."""
+    """Convert image plane points of a fisheye to unit rays, the inverse of :func:`project_fisheye`."""
     square = plane.square().sum(-1)
     on_axis = square <= 1e-24
     radius = torch.where(on_axis, torch.ones_like(square), square).sqrt()
-    theta, valid = _theta(torch.where(on_axis, torch.zeros_like(radius), radius), radial, max_angle)
+    theta, valid = _incidence_angle(
+        torch.where(on_axis, torch.zeros_like(radius), radius), radial, max_angle
+    )
     scale = torch.where(on_axis, torch.ones_like(radius), torch.sin(theta) / radius)
     return torch.cat((plane * scale[..., None], torch.cos(theta)[..., None]), dim=-1), valid
 
@@ -158,9 +165,9 @@ def project_aria(
     distortion: Distortion,  # k1...k6, p1, p2, s1...s4
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Project as :func:`project_fisheye`, then move by the tangential and thin-prism parts."""
+    """Project points by Aria's lens: as a fisheye, then with tangential and thin-prism distortion."""
     plane, valid = project_fisheye(points, distortion[:ARIA_RADIAL], max_angle)
-    return _distort(plane, _aria_bend(distortion)), valid
+    return _distort(plane, _aria_terms(distortion)), valid
 
 
 def unproject_aria(
@@ -168,103 +175,108 @@ def unproject_aria(
     distortion: Distortion,  # k1...k6, p1, p2, s1...s4
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
-    """Turn plane points into unit rays, the inverse of :func:`project_aria`."""
-    straight = _undistort(plane, _aria_bend(distortion), ANY_RADIUS)
-    return unproject_fisheye(straight, distortion[:ARIA_RADIAL], max_angle)
+    """Convert image plane points of Aria's lens to unit rays, the inverse of :func:`project_aria`."""
+    undistorted = _undistort(plane, _aria_terms(distortion), ANY_RADIUS)
+    return unproject_fisheye(undistorted, distortion[:ARIA_RADIAL], max_angle)
 
 
 def turn_opencv(distortion: Distortion) -> Distortion:
-    """Turn the distortion with the picture by a clockwise quarter: its tangential part turns like a
-    vector."""
+    """Rotate the distortion of OpenCV's plain lens by a clockwise quarter turn of the picture."""
     k1, k2, p1, p2 = distortion
     return k1, k2, p2, -p1
 
 
 def turn_aria(distortion: Distortion) -> Distortion:
-    """Turn the distortion with the picture by a clockwise quarter: its tangential and thin-prism
-    parts turn like vectors."""
+    """Rotate the distortion of Aria's lens by a clockwise quarter turn of the picture."""
     *radial, p1, p2, s1, s2, s3, s4 = distortion
     return (*radial, -p2, p1, -s3, -s4, s1, s2)  # (x, y) of the plane becomes (-y, x)
 
 
 def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
-    """Fit k1...k4 of the OpenCV fisheye to a radial polynomial (least squares over its angles)."""
+    """Fit the distortion k1...k4 of the OpenCV fisheye to a radial polynomial."""
     theta = np.linspace(0.02, angle_limit(radial, max_angle), 400)
-    powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
+    powers = np.stack([theta ** (2 * power + 3) for power in range(4)], axis=-1)
     return tuple(np.linalg.lstsq(powers, _radius(theta, radial) - theta, rcond=None)[0].tolist())
 
 
 @lru_cache(maxsize=64)
 def angle_limit(radial: Distortion, max_angle: float) -> float:
-    """Find the largest incidence angle (radians) up to which radius grows with theta, at most
-    ``max_angle``."""
+    """Find the largest incidence angle (radians, at most ``max_angle``) up to which the radius
+    grows with the angle."""
     theta = np.linspace(0.0, max_angle, 20001)
-    folded = np.flatnonzero(_slope(theta, radial) < MIN_SLOPE)
-    return float(theta[max(int(folded[0]) - 1, 1)]) if folded.size else float(max_angle)
+    folded_indices = np.flatnonzero(_slope(theta, radial) < MIN_SLOPE)
+    return (
+        float(theta[max(int(folded_indices[0]) - 1, 1)])
+        if folded_indices.size
+        else float(max_angle)
+    )
 
 
 def _radius(theta, radial: Distortion):
-    """Compute the distance from the centre of the plane at incidence angle theta (tensor or array)."""
+    """Compute the distance from the centre of the image plane at incidence angle theta."""
     square, factor = theta * theta, 0.0
-    for k in reversed(radial):
-        factor = (factor + k) * square
+    for coefficient in reversed(radial):
+        factor = (factor + coefficient) * square
     return theta * (1 + factor)
 
 
 def _slope(theta, radial: Distortion):
-    """Compute the derivative of :func:`_radius`."""
-    square, total = theta * theta, 0.0
-    for i in reversed(range(len(radial))):
-        total = (total + (2 * i + 3) * radial[i]) * square
-    return 1 + total
+    """Compute the derivative of :func:`_radius` by the angle."""
+    square, factor = theta * theta, 0.0
+    for index in reversed(range(len(radial))):
+        factor = (factor + (2 * index + 3) * radial[index]) * square
+    return 1 + factor
 
 
 @lru_cache(maxsize=64)
-def _theta_table(radial: Distortion, max_angle: float) -> tuple[np.ndarray, float]:
+def _angle_table(radial: Distortion, max_angle: float) -> tuple[np.ndarray, float]:
     limit = angle_limit(radial, max_angle)
-    fine = np.linspace(0.0, limit, 32 * TABLE_SIZE)
-    radius = _radius(fine, radial)
-    return np.interp(np.linspace(0.0, radius[-1], TABLE_SIZE + 1), radius, fine), float(radius[-1])
+    fine_angles = np.linspace(0.0, limit, 32 * TABLE_SIZE)
+    radius = _radius(fine_angles, radial)
+    return np.interp(np.linspace(0.0, radius[-1], TABLE_SIZE + 1), radius, fine_angles), float(
+        radius[-1]
+    )
 
 
-def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor, Tensor]:
-    """Compute incidence angles of plane radii [...], and which are valid.
+def _incidence_angle(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor, Tensor]:
+    """Compute the incidence angles of image plane radii [...], and which of them are valid.
 
     Radii outside the lens take its last angle.
     """
     if not any(radial):
         limit = angle_limit(radial, max_angle)
         return radius.clamp(max=math.pi), radius <= limit
-    values, last = _theta_table(radial, max_angle)
-    valid = radius <= last * (1 + 1e-6)
-    inside = radius.clamp(max=last)
+    values, largest_radius = _angle_table(radial, max_angle)
+    valid = radius <= largest_radius * (1 + 1e-6)
+    clipped_radius = radius.clamp(max=largest_radius)
     with torch.no_grad():
         table = torch.as_tensor(values, dtype=radius.dtype, device=radius.device)
-        position = inside * (TABLE_SIZE / last)
+        position = clipped_radius * (TABLE_SIZE / largest_radius)
         cell = position.long().clamp(max=TABLE_SIZE - 1)
-        low = table[cell]
-        theta = low + (position - cell) * (table[cell + 1] - low)
+        lower_angle = table[cell]
+        theta = lower_angle + (position - cell) * (table[cell + 1] - lower_angle)
         for _ in range(RADIAL_NEWTON_STEPS - 1):
-            theta = theta - (_radius(theta, radial) - inside) / _slope(theta, radial)
+            theta = theta - (_radius(theta, radial) - clipped_radius) / _slope(theta, radial)
         residual, slope = _radius(theta, radial), _slope(theta, radial)
     # The last step sees the radius with its gradient: d theta / d radius = 1 / slope, without
     # unrolling Newton.
-    return theta - (residual - inside) / slope, valid
+    return theta - (residual - clipped_radius) / slope, valid
 
 
-def _opencv_bend(distortion: Distortion, max_angle: float) -> tuple[Distortion, float]:
-    """Arrange the numbers for :func:`_distort`, and compute the largest radius before it."""
+def _opencv_terms(distortion: Distortion, max_angle: float) -> tuple[Distortion, float]:
+    """Arrange the distortion of OpenCV's plain lens for :func:`_distort`, with the largest
+    undistorted radius."""
     k1, k2, p1, p2 = distortion or (0.0,) * 4
     limit = angle_limit((k1, k2), math.tan(min(max_angle, WIDEST_PLAIN)))
     return (k1, k2, p2, p1, 0.0, 0.0, 0.0, 0.0), limit
 
 
-def _aria_bend(distortion: Distortion) -> Distortion:
+def _aria_terms(distortion: Distortion) -> Distortion:
     return (0.0, 0.0, *distortion[ARIA_RADIAL:]) if distortion else ()
 
 
 def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
-    """Move plane points by a radial (k1, k2), a tangential (px, py) and a thin-prism part
+    """Distort image plane points by a radial (k1, k2), a tangential (px, py) and a thin-prism part
     (s1...s4)."""
     if not any(bend):
         return plane
@@ -281,23 +293,23 @@ def _distort(plane: Tensor, bend: Distortion) -> Tensor:  # [..., 2] -> [..., 2]
 
 
 def _undistort(plane: Tensor, bend: Distortion, limit: float) -> Tensor:
-    """Invert :func:`_distort` within a radius, by Newton in two unknowns."""
+    """Invert :func:`_distort` within a radius by Newton's method."""
     if not any(bend):
         return plane
     guess = plane.detach()
     tolerance = torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
     for _ in range(PLANE_STEPS):
         last_guess = guess
-        guess = guess - _plane_step(guess, plane.detach(), bend)
+        guess = guess - _newton_step(guess, plane.detach(), bend)
         guess = guess * (limit / guess.norm(dim=-1, keepdim=True).clamp_min(limit))
         if bool(((guess - last_guess).abs() <= tolerance).all()):
             break
-    # As in _theta: only the last step has the gradient of the plane.
-    return guess - _plane_step(guess, plane, bend)
+    # As in _incidence_angle: only the last step has the gradient of the plane.
+    return guess - _newton_step(guess, plane, bend)
 
 
-def _plane_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
-    """Compute Newton's step back from a guess to the point that is bent to the target."""
+def _newton_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # each [..., 2]
+    """Compute Newton's step from a guess towards the point whose distortion gives the target."""
     (k1, k2, px, py, s1, s2, s3, s4), (x, y) = bend, guess.unbind(-1)
     square = x * x + y * y
     factor = 1 + square * (k1 + k2 * square) + 2 * (px * x + py * y)
@@ -306,8 +318,8 @@ def _plane_step(guess: Tensor, target: Tensor, bend: Distortion) -> Tensor:  # e
     prism_x, prism_y = 2 * (px + s1 + 2 * s2 * square), 2 * (py + s3 + 2 * s4 * square)
     xx, xy = factor + along_x * x + prism_x * x, along_y * x + prism_x * y
     yx, yy = along_x * y + prism_y * x, factor + along_y * y + prism_y * y
-    u, v = (_distort(guess, bend) - target).unbind(-1)
-    step = torch.stack((yy * u - xy * v, xx * v - yx * u), dim=-1)
+    error_x, error_y = (_distort(guess, bend) - target).unbind(-1)
+    step = torch.stack((yy * error_x - xy * error_y, xx * error_y - yx * error_x), dim=-1)
     return step / (xx * yy - xy * yx).clamp_min(1e-6)[..., None]
 
 

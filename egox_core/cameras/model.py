@@ -1,5 +1,4 @@
-"""A camera (lens, intrinsics, size and quarter turns) that projects, unprojects, rescales, crops
-and turns.
+"""Model a camera by lens, intrinsics, size and quarter turns of its sensor.
 
 Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A
 picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
@@ -29,7 +28,7 @@ FOV_RANGE_DEG = (20.0, 150.0)
 
 @frozen
 class CameraModel:
-    """Intrinsics of one camera. Distances in px of the unturned sensor, angles in degrees.
+    """Intrinsics of one camera, with distances in px of the unturned sensor and angles in degrees.
 
     Raises:
         EgoXInputError: unknown lens, wrong count of distortion numbers, non-finite or non-positive
@@ -49,16 +48,16 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         check_choice("camera lens", self.lens, LENSES, "use one of the named lenses")
-        expected = LENSES[self.lens].distortion_count
-        if len(self.distortion) not in (0, expected):
+        expected_count = LENSES[self.lens].distortion_count
+        if len(self.distortion) not in (0, expected_count):
             raise EgoXInputError(
                 f"distortion of a {self.lens} camera",
                 got=f"{len(self.distortion)} numbers",
-                expected=f"{expected} numbers, or none",
+                expected=f"{expected_count} numbers, or none",
                 fix="check the calibration's lens model",
             )
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
-        if not all(math.isfinite(x) for x in numbers) or self.fx <= 0 or self.fy <= 0:
+        if not all(math.isfinite(number) for number in numbers) or self.fx <= 0 or self.fy <= 0:
             raise EgoXInputError(
                 "camera intrinsics",
                 got=f"fx {self.fx}, fy {self.fy}, cx {self.cx}, cy {self.cy}",
@@ -86,7 +85,7 @@ class CameraModel:
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
     def check_size(self, what: str, width: int, height: int) -> None:
-        """Refuse an image or map of another size than the camera's, which ``what`` names.
+        """Refuse an image or map, named ``what``, whose size differs from the camera's.
 
         Raises:
             EgoXInputError: another size.
@@ -102,7 +101,7 @@ class CameraModel:
 
     @property
     def words(self) -> str:
-        """The lens in words."""
+        """Description of the lens in words."""
         return (
             f"{self.lens.replace('_', ' ')}, focal length {self.fx:.0f} px at {self.width} px width"
         )
@@ -166,7 +165,7 @@ class CameraModel:
 
     @classmethod
     def pinhole(cls, width: int, height: int, focal: float) -> CameraModel:
-        """Make a pinhole of a focal length in px, centred in the picture."""
+        """Make a pinhole camera with a focal length in px, centred in the picture."""
         return cls(
             lens=PINHOLE,
             width=width,
@@ -179,13 +178,13 @@ class CameraModel:
 
     @classmethod
     def from_json(cls, content: object, name: str = "camera") -> CameraModel:
-        """Read a camera that :meth:`to_json` wrote, and fill in missing fields that have a default.
+        """Read a camera from JSON as :meth:`to_json` writes it, with defaults for missing fields.
 
         Raises:
             EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
         """
-        keys = {f.name for f in fields(cls)}
-        required = {f.name for f in fields(cls) if f.default is MISSING}
+        keys = {each_field.name for each_field in fields(cls)}
+        required = {each_field.name for each_field in fields(cls) if each_field.default is MISSING}
         if not isinstance(content, dict) or not required <= content.keys() <= keys:
             content_text = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise EgoXInputError(
@@ -196,14 +195,14 @@ class CameraModel:
             )
         try:
             values: dict[str, Any] = {
-                k: str(v)
-                if k == "lens"
-                else tuple(float(x) for x in v)
-                if k == "distortion"
-                else int(v)
-                if k in ("width", "height", "quarter_turns")
-                else float(v)
-                for k, v in content.items()
+                key: str(value)
+                if key == "lens"
+                else tuple(float(number) for number in value)
+                if key == "distortion"
+                else int(value)
+                if key in ("width", "height", "quarter_turns")
+                else float(value)
+                for key, value in content.items()
             }
         except NO_NUMBERS as error:
             raise EgoXInputError(
@@ -215,14 +214,16 @@ class CameraModel:
         return cls(**values)
 
     def to_json(self) -> dict[str, object]:
-        """Describe the camera in JSON, with one key per field."""
+        """Convert the camera to JSON, with one key per field."""
         return {
-            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
-            for f in fields(self)
+            each_field.name: list(value)
+            if isinstance(value := getattr(self, each_field.name), tuple)
+            else value
+            for each_field in fields(self)
         }
 
     def circle(self) -> Tensor:  # [H, W] bool, stored pixels
-        """Mark the image circle.
+        """Mark the pixels within the image circle of the lens.
 
         Its centre is the optical axis, its diameter the image's shorter side.
 
@@ -233,7 +234,7 @@ class CameraModel:
         return distance <= min(self.stored_size) / 2
 
     def as_pinhole(self, fov_deg: float) -> CameraModel:
-        """Make the pinhole camera of the same pose and size with this horizontal field of view.
+        """Make a pinhole camera of the same size with a given horizontal field of view.
 
         Raises:
             EgoXInputError: a field of view outside 20 to 150 degrees.
@@ -252,7 +253,7 @@ class CameraModel:
 
     @property
     def intrinsics(self) -> Tensor:
-        """K [3, 3] float64 of the unturned sensor."""
+        """Matrix K [3, 3] float64 of the unturned sensor."""
         return torch.tensor(
             [[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=torch.float64
         )
@@ -280,7 +281,7 @@ class CameraModel:
     ) -> tuple[
         Tensor, Tensor
     ]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
-        """Turn stored pixels into unit rays.
+        """Convert stored pixels to unit rays in the camera frame.
 
         Differentiable, float32 or float64; inverse of :meth:`project`.
         """
@@ -309,11 +310,11 @@ class CameraModel:
         return self.unproject(self.pixel_grid(dtype))
 
     def upright_poses(self, w2c: Tensor) -> Tensor:  # [..., 3, 4] -> the same, float64
-        """Express poses of the sensor in the axes of the stored (upright) picture."""
+        """Rotate poses of the sensor into the axes of the stored (upright) picture."""
         return sensor_from_upright(self.quarter_turns).T @ w2c.double()
 
     def depth_rays(self) -> Tensor:  # [H, W, 3] float32, camera frame
-        """Scale the rays of every stored pixel to z = 1, so that ray x z depth is the point.
+        """Compute each stored pixel's ray scaled to z = 1, so that ray times z depth is the point.
 
         NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
         """
@@ -329,17 +330,19 @@ class CameraModel:
         uv: Tensor,  # [..., 2] stored pixels
         margin: float = 0.0,  # px by which the outline is grown
     ) -> Tensor:  # [...] bool
-        """Mask of points inside the picture, whose outline is -0.5 ... W-0.5."""
+        """Check which points are inside the picture, whose outline is -0.5 ... W-0.5."""
         width, height = self.stored_size
         u, v = uv[..., 0], uv[..., 1]
-        low = -0.5 - margin
-        return (u >= low) & (u < width - 0.5 + margin) & (v >= low) & (v < height - 0.5 + margin)
+        lowest = -0.5 - margin
+        return (
+            (u >= lowest) & (u < width - 0.5 + margin) & (v >= lowest) & (v < height - 0.5 + margin)
+        )
 
     def look_up(
         self,
         points_cam: Tensor,  # [..., 3] metres, as in :meth:`project`
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the stored pixels that points are seen in.
+        """Find the stored pixels at which points appear.
 
         Returns:
             places in the stored image [..., 2]; their pixels [...], int64, counted row by row; whether
@@ -375,7 +378,7 @@ class CameraModel:
         )
 
     def crop(self, left: int, top: int, width: int, height: int) -> CameraModel:
-        """Make the camera of the rectangle whose first stored pixel is (left, top).
+        """Make the camera of a cropped picture whose first stored pixel is (left, top).
 
         A rectangle that reaches outside pads the image. Exact.
         """
@@ -393,7 +396,7 @@ class CameraModel:
         )
 
     def upright(self) -> CameraModel:
-        """Express the same pixels without quarter turns: intrinsics for rays in upright axes.
+        """Convert the camera to one without quarter turns that has the same pixels.
 
         ``camera.project(sensor_from_upright(turns) @ x) == camera.upright().project(x)``; for
         file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
@@ -420,13 +423,16 @@ class CameraModel:
 
 
 def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
-    """Choose the first of the pictures' cameras, if focal lengths agree within 1 %.
+    """Return the first of several cameras after checking that their focal lengths agree within 1 %.
 
     Raises:
         EgoXInputError: none, other lenses or sizes, a lens that zooms.
     """
-    kinds, focal = {(c.lens, c.stored_size) for c in cameras}, [c.fx for c in cameras]
-    if len(kinds) != 1 or max(focal) > 1.01 * min(focal):
+    lens_kinds, focal_lengths = (
+        {(camera.lens, camera.stored_size) for camera in cameras},
+        [camera.fx for camera in cameras],
+    )
+    if len(lens_kinds) != 1 or max(focal_lengths) > 1.01 * min(focal_lengths):
         raise EgoXInputError(
             what,
             got=f"{len(set(cameras))} cameras",
@@ -437,7 +443,7 @@ def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
 
 
 def sensor_from_upright(quarter_turns: int) -> Tensor:
-    """Compute the rotation [3, 3] from stored (upright) axes to those of the sensor.
+    """Compute the rotation [3, 3] from the stored (upright) picture's axes to the sensor's.
 
     Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
     and its y leftwards.
@@ -447,7 +453,7 @@ def sensor_from_upright(quarter_turns: int) -> Tensor:
 
 
 def _turn_pixels(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:
-    """Move pixels [..., 2] into the turned picture, where one turn is turned[i, j] =
+    """Rotate pixel coordinates [..., 2] with the picture, where one turn is turned[i, j] =
     picture[height-1-j, i]."""
     turns = quarter_turns % 4
     if turns == 0:

@@ -1,4 +1,4 @@
-"""A camera that knows where it is: lens, poses, moments, and the world that the poses are in.
+"""Combine a camera with its poses, their frames and the world that they are in.
 
 Nothing outside of this file asks whether a camera stands, moves or has no pose."""
 
@@ -19,7 +19,7 @@ from .poses import compose, invert, validate_w2c
 World = Literal["exo", "take", "unknown"]
 """The exo camera's own frame (of frame 0, where it moves), since nobody knows a larger one; the
 take's; or that of a file of another program, until a scene, a take or a pose ties it."""
-MOVES = 1e-6
+LEAST_MOTION = 1e-6
 """Rotation, or metres, by which poses differ by more than rounding."""
 SAME_TURN, SAME_M, SAME_SHARE = 2e-3, 2e-3, 1e-6
 """Rotation and place up to which two files have one pose of a camera: of three digits, and far from the
@@ -28,7 +28,7 @@ origin those of float32."""
 
 @frozen
 class CameraPath:
-    """A camera over the frames of a clip, equal to another if all its values are.
+    """Camera with its poses over the frames of a clip.
 
     ``w2c`` [T, 3, 4] float64 has a pose per frame, [1, 3, 4] the one pose of a camera that stands
     (given as [3, 4], too): camera_from_world of the unturned sensor, in metres. Two paths can be
@@ -74,7 +74,7 @@ class CameraPath:
         *,
         lens_guessed: bool = False,
     ) -> CameraPath:
-        """Make an exo camera with its poses, as ``w2c`` above.
+        """Make the path of an exo camera from its lens and poses.
 
         They are in the take's world or, without, in the camera's own frame.
         """
@@ -89,22 +89,22 @@ class CameraPath:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CameraPath):
             return NotImplemented
-        return self._rest == other._rest and torch.equal(self.w2c, other.w2c)
+        return self._identity == other._identity and torch.equal(self.w2c, other.w2c)
 
     def __hash__(self) -> int:
-        return hash((self._rest, self.w2c.shape))
+        return hash((self._identity, self.w2c.shape))
 
     @property
-    def _rest(self) -> tuple:
+    def _identity(self) -> tuple:
         return self.lens, self.lens_guessed, self.part, self.world, self.frames
 
     def __len__(self) -> int:
-        """Count the frames: 1 for a camera that stands and whose frames nobody said."""
+        """Count the frames, which are 1 for a static camera whose frames aren't known."""
         return len(self.frames)
 
     @property
     def camera(self) -> CameraModel:
-        """The lens.
+        """Lens in px of the pictures in use.
 
         Raises:
             EgoXInputError: it isn't known.
@@ -120,7 +120,7 @@ class CameraPath:
 
     @property
     def source_lens(self) -> CameraModel | None:
-        """The lens of the source's whole picture, as a take's file has it."""
+        """Lens of the source's whole picture, before the frames' crop and resize."""
         if self.lens is None or self.part is None:
             return self.lens
         source_size, (left, top, *shown_size) = self.part
@@ -131,16 +131,16 @@ class CameraPath:
 
     @property
     def pose(self) -> Tensor | None:  # [3, 4] of a static camera, else [T, 3, 4]; float64
-        """Poses as files have them, or None if nobody knows the camera's place in a world."""
+        """Poses as they are written to files, or None if the camera defines its own world."""
         return None if self.at_origin else self._w2c
 
     def rows(self) -> list:
-        """List the poses as plain numbers, as files have them."""
+        """List the poses as nested lists of numbers for JSON."""
         return self._w2c.tolist()
 
     @property
     def device(self) -> torch.device:
-        """Device of its poses."""
+        """Device of the pose tensor."""
         return self.w2c.device
 
     def to(self, device: torch.device | str) -> CameraPath:
@@ -149,14 +149,14 @@ class CameraPath:
 
     @property
     def numbered(self) -> CameraPath:
-        """The camera of a file that states its poses to be of the source's frames from 0 on."""
+        """Camera path whose poses are declared to belong to the source's frames from 0 on."""
         if self.stands:
             return self
         return replace(self, frames=replace(self.frames, counted=False))
 
     @property
     def stands(self) -> bool:
-        """True where one pose holds for all frames."""
+        """True if a single pose holds for all frames."""
         return len(self.w2c) == 1
 
     @property
@@ -165,8 +165,8 @@ class CameraPath:
 
     @property
     def moves(self) -> bool:
-        """True where the poses differ by more than rounding."""
-        return float((self.w2c - self.w2c[:1]).abs().max()) > MOVES
+        """True if the poses differ by more than rounding."""
+        return float((self.w2c - self.w2c[:1]).abs().max()) > LEAST_MOTION
 
     @property
     def upright_w2c(self) -> Tensor:  # [1 or T, 3, 4] float64
@@ -175,12 +175,12 @@ class CameraPath:
 
     @property
     def upright(self) -> CameraPath:
-        """The same pictures by a sensor that isn't turned."""
+        """Camera path with the same pictures and a sensor without quarter turns."""
         return replace(self, lens=self.camera.upright(), w2c=self.upright_w2c)
 
     @property
     def at_origin(self) -> bool:
-        """True where its world is its own frame all the time."""
+        """True if the camera is static and its own frame is the world."""
         return self.world == "exo" and not self.moves
 
     def at(self, frame: int) -> Tensor:  # [3, 4] float64
@@ -188,28 +188,30 @@ class CameraPath:
         return self._w2c if self.stands else self.w2c[frame]
 
     def resized(self, width: int, height: int) -> CameraPath:
-        """Rescale the lens to another size of its pictures, stored px."""
+        """Rescale the lens to another size of the pictures, in stored px."""
         return replace(self, lens=self.camera.rescale(width, height))
 
     def through(self, lens: CameraModel) -> CameraPath:
-        """Replace the lens, and turn the poses with its sensor so that pictures stay upright."""
-        turns_before, turns_after = (c.quarter_turns % 4 for c in (self.camera, lens))
+        """Replace the lens, and rotate the poses so that pictures stay upright."""
+        turns_before, turns_after = (
+            lens_or_camera.quarter_turns % 4 for lens_or_camera in (self.camera, lens)
+        )
         if turns_before == turns_after:
             return replace(self, lens=lens)
         turn = sensor_from_upright(turns_after) @ sensor_from_upright(turns_before).T
         return replace(self, lens=lens, w2c=turn @ self.w2c)
 
     def of(self, part: slice | Tensor) -> CameraPath:  # [N] int64
-        """Select some of the frames."""
+        """Select the poses of some frames."""
         w2c = self._w2c if self.stands else self.w2c[part]
         return replace(self, w2c=w2c, frames=self.frames.of(part))
 
     def one(self, frame: int) -> CameraPath:
-        """Select the camera as it stands in one frame."""
+        """Select the camera of a single frame, as a static camera."""
         return replace(self, w2c=self.at(frame), frames=UNSAID)
 
     def poses(self, count: int, what: str = "camera poses") -> Tensor:  # [count, 3, 4] float64
-        """Expand or cut the poses to the first frames, with ``what`` as their name in errors.
+        """Return poses for the first ``count`` frames, with ``what`` as their name in errors.
 
         Raises:
             EgoXInputError: a pose per frame, but fewer.
@@ -226,25 +228,29 @@ class CameraPath:
         return self.w2c[:count]
 
     def begins_as(self, other: CameraPath) -> bool:
-        """Check whether both have one pose in their first frame, where estimated motion starts."""
+        """Check whether two camera paths have the same pose in their first frame."""
         own_pose, other_pose = self.at(0), other.at(0)
         turn_change = float((own_pose[:, :3] - other_pose[:, :3]).abs().max())
         # Far from the origin a rounded turn moves the place, of the file's pose or of its inverse.
         places = [
-            torch.linalg.solve(vector[:, :3], vector[:, 3]) for vector in (own_pose, other_pose)
+            torch.linalg.solve(difference[:, :3], difference[:, 3])
+            for difference in (own_pose, other_pose)
         ]
         place_changes = (own_pose - other_pose)[:, 3], places[0] - places[1]
-        distance = min(float(vector.norm()) for vector in place_changes)
+        distance = min(float(difference.norm()) for difference in place_changes)
         origin_distance = float(other_pose[:, 3].norm())
         return turn_change <= SAME_TURN and distance <= SAME_M + SAME_SHARE * origin_distance
 
     @property
     def first_words(self) -> str:
-        """Place and direction in the first frame, for people."""
+        """Position and direction of the camera in the first frame, in words."""
         c2w = invert(self.at(0))
-        place, direction = (", ".join(f"{x:.2f}" for x in c2w[:, i].tolist()) for i in (3, 2))
+        place, direction = (
+            ", ".join(f"{coordinate:.2f}" for coordinate in c2w[:, column].tolist())
+            for column in (3, 2)
+        )
         return f"at ({place}) m, looking along ({direction})"
 
     def seen_from(self, other: CameraPath) -> Tensor:  # [1 or T, 3, 4] float64
-        """Express this camera's poses as another one of the same world has them: this_from_other."""
+        """Compute the poses relative to another camera of the same world: this_from_other."""
         return compose(self.w2c, invert(other._w2c))

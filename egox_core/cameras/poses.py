@@ -1,4 +1,5 @@
-"""Rigid poses: validate, invert, compose, look at, camera centre. ``w2c`` is [R|t], X_cam = R X_world + t, metres."""
+"""Validate, invert and compose rigid poses, where ``w2c`` is [R|t] with X_cam = R X_world + t in
+metres."""
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ def validate_w2c(
     # Names the poses in error messages.
     name: str,
 ) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
-    """Check that a pose or poses are rigid, and bring them to float64 on the CPU.
+    """Check that poses are rigid, and convert them to float64 on the CPU.
 
     Raises:
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
@@ -86,7 +87,7 @@ def validate_w2c(
 def invert(
     target_from_source: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3, 4]
-    """Invert rigid transforms to source_from_target."""
+    """Invert rigid transforms target_from_source to source_from_target."""
     rotation = target_from_source[..., :3].transpose(-1, -2)
     return torch.cat((rotation, -rotation @ target_from_source[..., 3:]), dim=-1)
 
@@ -110,7 +111,7 @@ def transform(
     target_from_source: Tensor,  # [..., 3, 4]
     points: Tensor,  # [..., N, 3] in the source frame
 ) -> Tensor:  # [..., N, 3]
-    """Transform points into the target frame."""
+    """Transform points from the source frame to the target frame."""
     return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[
         ..., 3
     ].unsqueeze(-2)
@@ -134,7 +135,9 @@ def look_at(
         EgoXInputError: target at the position, or straight along ``up`` (the horizon is then
             undefined).
     """
-    position, target, up = (torch.as_tensor(x, dtype=torch.float64) for x in (position, target, up))
+    position, target, up = (
+        torch.as_tensor(values, dtype=torch.float64) for values in (position, target, up)
+    )
     forward, up = target - position, up / up.norm().clamp_min(1e-12)
     right = torch.linalg.cross(forward, up)
     if forward.norm() < 1e-9 or right.norm() < 1e-6 * forward.norm():
@@ -156,5 +159,5 @@ def look_at(
 def camera_centre(
     w2c: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3] metres, world
-    """Compute the camera centre in the world: C = -Rt t."""
+    """Compute the position of a camera in the world, C = -Rt t."""
     return invert(w2c)[..., 3]

@@ -1,4 +1,4 @@
-"""Ego cameras by name, as data that scales with the picture's size."""
+"""Define ego cameras by name, for pictures of any size."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ ARIA_DISTORTION = (
 
 @frozen
 class CameraPreset:
-    """A camera at the picture size that its numbers were measured at, and what it is for."""
+    """Camera at the picture size that it was calibrated at, with its purpose."""
 
     camera: CameraModel
     purpose: str
@@ -79,7 +79,7 @@ CAMERA_PRESETS: Mapping[str, CameraPreset] = {
 
 
 def preset_camera(name: str, size: int) -> CameraModel:
-    """Make the preset's camera for a picture of ``size`` x ``size`` px.
+    """Make the camera of a preset for a picture of ``size`` x ``size`` px.
 
     Raises:
         EgoXInputError: no such preset.

@@ -1,4 +1,4 @@
-"""From any depth of the exo video to metric z depth with a camera.
+"""Convert depth of the exo video from any source to metric z depth with a camera.
 
 In: payloads of the host's depth models, depth pictures or files, each as a :class:`DepthSource`; masks of what moves
 and of the sky. Out: :class:`~egox_core.types.DepthVideo` of kind ``metric z`` (invalid pixels NaN) and an

@@ -1,5 +1,4 @@
-"""Sockets that carry a depth: one entry each, from the socket's name to the function that reads its
-payload.
+"""Map each depth socket of a node to the function that reads its payload.
 
 To add one: an entry here.
 """
@@ -32,7 +31,7 @@ def check_scale(
     # Reason why there is no depth from elsewhere either; empty if there is some.
     otherwise: str = "",
 ) -> None:
-    """Refuse what gives no metres, before anything runs.
+    """Refuse depth sockets that give no metric scale, before any long work starts.
 
     Raises:
         EgoXInputError: only sockets without a scale; none, and no other depth.
@@ -60,7 +59,7 @@ def socket_sources(
     # The exo camera at any size of the picture; None: unknown.
     camera: CameraModel | None = None,
 ) -> Iterator[DepthSource]:
-    """Yield the sources of the given sockets, by priority.
+    """Yield the depth sources of the connected sockets, in order of priority.
 
     The first known camera is handed to the later ones.
 

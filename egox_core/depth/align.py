@@ -1,5 +1,5 @@
-"""Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted per frame in inverse depth (paper,
-section 3.1).
+"""Align video depth to metric depth by D^f = 1 / (α / D^v + β), fitted per frame in inverse depth
+(paper, section 3.1).
 
 α and β come from least squares on the static, sky-free pixels that are inside both depths' 10-90 %
 quantile ranges, and run through a momentum of 0.99, so that the clip's scale is steady. The plain
@@ -43,7 +43,7 @@ ADVICE = "give the video's own depth: a file, or the output of MoGe"
 
 @contextmanager
 def depth_advice() -> Generator[None]:
-    """Append to errors of a depth file how a user with a video of their own gets another depth."""
+    """Add advice on how to get other depth to errors about a depth file, as a context manager."""
     try:
         yield
     except EgoXInputError as error:
@@ -64,7 +64,7 @@ def align_depth(
     mode: AlignMode = "least squares",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:
-    """Align a video depth to a metric one.
+    """Align a video depth to a metric depth.
 
     Returns:
         The aligned depth (``metric z``, the metric depth's camera, masks united) and the report of
@@ -90,21 +90,21 @@ def align_depth(
             expected="kind 'metric z'",
             fix="use it as the video depth and add a metric one (MoGe v2); " + ADVICE,
         )
-    _same_shape("video depth", metric, None if video is None else video.depth_m)
-    dynamic = _united(
+    _check_shape("video depth", metric, None if video is None else video.depth_m)
+    dynamic = _union_of_masks(
         "dynamic mask", metric, dynamic, metric.dynamic, None if video is None else video.dynamic
     )
-    sky = _united("sky mask", metric, sky, metric.sky, None if video is None else video.sky)
+    sky = _union_of_masks("sky mask", metric, sky, metric.sky, None if video is None else video.sky)
     if video is None:
         return _pass_through(metric, dynamic, sky, progress)
 
-    excluded_mask = _combined(torch.logical_or, dynamic, sky)
+    excluded_mask = _combine_maps(torch.logical_or, dynamic, sky)
     check_order(metric, video, excluded_mask)
     count, disparity = len(metric.depth_m), video.kind == "disparity"
     metric_m, values = metric.depth_m.cpu().numpy(), video.depth_m.cpu().numpy()
     excluded_array = None if excluded_mask is None else excluded_mask.cpu().numpy()
 
-    def fit(t: int) -> tuple[FrameFit | None, str]:
+    def fit_one_frame(t: int) -> tuple[FrameFit | None, str]:
         return fit_frame(
             metric_m[t],
             values[t],
@@ -114,13 +114,13 @@ def align_depth(
         )
 
     frame_fits, reasons = [], []
-    for t, (frame_fit, reason) in enumerate(_side_by_side(fit, count)):
+    for t, (frame_fit, reason) in enumerate(_run_in_threads(fit_one_frame, count)):
         frame_fits.append(frame_fit)
         reasons.append(reason)
         progress(t + 1, 2 * count, "fitting depth")
     states = momentum_states(frame_fits)
 
-    def apply(t: int) -> Tensor:
+    def align_frame(t: int) -> Tensor:
         alpha, beta = (np.float32(number) for number in states[t])
         inverse = values[t] * alpha if disparity else alpha / values[t]
         inverse += beta
@@ -128,15 +128,14 @@ def align_depth(
         depth = torch.from_numpy(np.reciprocal(inverse, out=inverse))
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
-    def applied() -> Iterator[Tensor]:
-        for t, depth in enumerate(_side_by_side(apply, count)):
+    def aligned_frames() -> Iterator[Tensor]:
+        for t, depth in enumerate(_run_in_threads(align_frame, count)):
             yield depth
             progress(count + t + 1, 2 * count, "aligning depth")
 
-    aligned = store_frames(applied(), count)
+    aligned = store_frames(aligned_frames(), count)
     used_share = [
-        0.0 if fit_or_none is None else fit_or_none.used / metric_m[0].size
-        for fit_or_none in frame_fits
+        0.0 if each_fit is None else each_fit.used / metric_m[0].size for each_fit in frame_fits
     ]
     report = make_report(frame_fits, reasons, used_share, states, mode)
     result = replace(
@@ -144,7 +143,7 @@ def align_depth(
         depth_m=aligned,
         dynamic=dynamic,
         sky=sky,
-        trust=_combined(torch.minimum, metric.trust, video.trust),
+        trust=_combine_maps(torch.minimum, metric.trust, video.trust),
         exo=replace(metric.exo, frames=metric.frames.moments_of(video.frames)),
     )
     return result, report
@@ -158,21 +157,29 @@ def fit_frame(
     disparity: bool,
     mode: AlignMode,
 ) -> tuple[FrameFit | None, str]:
-    """Fit one frame's own α and β, or give None and the reason why there is no fit."""
-    x = np.array(video) if disparity else np.reciprocal(video)
-    y = np.reciprocal(metric_m)
+    """Fit α and β of one frame, or return None with the reason why there is no fit."""
+    video_inverse = np.array(video) if disparity else np.reciprocal(video)
+    metric_inverse = np.reciprocal(metric_m)
     if excluded is not None:
-        x[excluded] = np.nan
-    step = sample_step(x.shape)
-    xs, ys = x[::step, ::step].ravel(), y[::step, ::step].ravel()
-    valid = np.isfinite(xs + ys)
+        video_inverse[excluded] = np.nan
+    step = sample_step(video_inverse.shape)
+    video_sample, metric_sample = (
+        video_inverse[::step, ::step].ravel(),
+        metric_inverse[::step, ::step].ravel(),
+    )
+    valid = np.isfinite(video_sample + metric_sample)
     share = float(valid.mean())
-    xs, ys = xs[valid], ys[valid]
-    if share < LEAST_SHARE or xs.size < 16:
+    video_sample, metric_sample = video_sample[valid], metric_sample[valid]
+    if share < LEAST_SHARE or video_sample.size < 16:
         return None, f"only {100 * share:.1f} % of the pixels are static and valid in both depths"
-    fit = fit_least_squares(x, y, quantile_range(xs, *QUANTILES), quantile_range(ys, *QUANTILES))
+    fit = fit_least_squares(
+        video_inverse,
+        metric_inverse,
+        quantile_range(video_sample, *QUANTILES),
+        quantile_range(metric_sample, *QUANTILES),
+    )
     if fit is not None and mode == "robust":
-        fit = fit_robust(x, y, xs, ys, fit)
+        fit = fit_robust(video_inverse, metric_inverse, video_sample, metric_sample, fit)
     if fit is None:
         return (
             None,
@@ -184,15 +191,15 @@ def fit_frame(
 
 
 def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:
-    """Compute the (α, β) applied per frame.
+    """Smooth the fits over time with a momentum to the (α, β) that each frame uses.
 
     The first fit starts the state, and frames before it take it as well.
 
     Raises:
         EgoXInputError: no frame has a fit.
     """
-    first = next((fit for fit in fits if fit is not None), None)
-    if first is None:
+    first_fit = next((fit for fit in fits if fit is not None), None)
+    if first_fit is None:
         raise EgoXInputError(
             "depth alignment",
             got="no frame in which scale and shift could be fitted",
@@ -200,7 +207,7 @@ def momentum_states(fits: list[FrameFit | None]) -> list[tuple[float, float]]:
             fix="check that both depths belong to this video and that the dynamic mask does not "
             "cover everything; leave the video depth out to use the metric depth as it is",
         )
-    alpha, beta, states = first.alpha, first.beta, []
+    alpha, beta, states = first_fit.alpha, first_fit.beta, []
     for fit in fits:
         if fit is not None:
             alpha = MOMENTUM * alpha + (1 - MOMENTUM) * fit.alpha
@@ -216,25 +223,25 @@ def make_report(
     states: list[tuple[float, float]],
     mode: str,
 ) -> AlignReport:
-    """Make the report of an alignment from its frames' fits and states."""
+    """Make the report of an alignment from the frames' fits and the smoothed (α, β)."""
     nan = float("nan")
 
-    def column(values) -> Tensor:
+    def as_tensor_column(values) -> Tensor:
         return torch.tensor(list(values), dtype=torch.float64)
 
     return AlignReport(
         mode=mode,
-        alpha=column(a for a, _ in states),
-        beta=column(b for _, b in states),
-        fit_alpha=column(nan if f is None else f.alpha for f in fits),
-        fit_beta=column(nan if f is None else f.beta for f in fits),
-        residual=column(
-            nan if f is None else f.residual_of(a, b)
-            for f, (a, b) in zip(fits, states, strict=True)
+        alpha=as_tensor_column(alpha for alpha, _ in states),
+        beta=as_tensor_column(beta for _, beta in states),
+        fit_alpha=as_tensor_column(nan if fit is None else fit.alpha for fit in fits),
+        fit_beta=as_tensor_column(nan if fit is None else fit.beta for fit in fits),
+        residual=as_tensor_column(
+            nan if fit is None else fit.residual_of(alpha, beta)
+            for fit, (alpha, beta) in zip(fits, states, strict=True)
         ),
-        fit_residual=column(nan if f is None else f.residual for f in fits),
-        mean_inverse=column(nan if f is None else f.mean_y for f in fits),
-        used_share=column(used_share),
+        fit_residual=as_tensor_column(nan if fit is None else fit.residual for fit in fits),
+        mean_inverse=as_tensor_column(nan if fit is None else fit.mean_y for fit in fits),
+        used_share=as_tensor_column(used_share),
         reported_frames=tuple((t, reason) for t, reason in enumerate(reasons) if reason),
     )
 
@@ -247,27 +254,26 @@ def _pass_through(
 ) -> tuple[DepthVideo, AlignReport]:
     count = len(metric.depth_m)
 
-    def passed(t: int) -> Tensor:
+    def clamped_frame(t: int) -> Tensor:
         depth = metric.depth_m[t].cpu().clamp_max(1 / LEAST_INVERSE)  # keeps NaN
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
-    depth = store_frames(map(passed, range(count)), count)
+    depth = store_frames(map(clamped_frame, range(count)), count)
     mode = "metric depth as it is"
     report = make_report([None] * count, [], [0.0] * count, [(1.0, 0.0)] * count, mode)
     progress(count, count, "depth as it is")
     return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
 
 
-def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
-    """Run ``work(0 ... count-1)`` in threads, and yield the results in order, few of them ahead of
-    the consumer.
+def _run_in_threads(work: Callable[[int], Result], count: int) -> Iterator[Result]:
+    """Run ``work(0 ... count-1)`` in threads, and yield the results in order.
 
     A consumer that raises (Cancel) drops what has not begun.
     """
     pool, pending = ThreadPoolExecutor(WORKERS, thread_name_prefix="egox-depth"), deque()
     try:
-        for t in range(count):
-            pending.append(pool.submit(work, t))
+        for index in range(count):
+            pending.append(pool.submit(work, index))
             if len(pending) > 2 * WORKERS:
                 yield pending.popleft().result()
         while pending:
@@ -276,17 +282,17 @@ def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _same_shape(what: str, metric: DepthVideo, other: Tensor | None) -> None:
+def _check_shape(what: str, metric: DepthVideo, other: Tensor | None) -> None:
     if other is not None and other.shape != metric.depth_m.shape:
         raise EgoXInputError(
             what,
-            got=f"{_size(other)}",
-            expected=f"{_size(metric.depth_m)}, as the metric depth",
+            got=f"{_size_text(other)}",
+            expected=f"{_size_text(metric.depth_m)}, as the metric depth",
             fix="make both depths from the same frames at the same size",
         )
 
 
-def _size(values: Tensor) -> str:
+def _size_text(values: Tensor) -> str:
     return (
         f"{values.shape[0]} frames of {values.shape[-1]}x{values.shape[-2]}"
         if values.dim() == 3
@@ -294,22 +300,25 @@ def _size(values: Tensor) -> str:
     )
 
 
-def _united(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
+def _union_of_masks(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
     result = None
     for mask in masks:
         if mask is not None:
-            _same_shape(what, metric, mask)
-            result = _combined(torch.logical_or, result, mask.bool())
+            _check_shape(what, metric, mask)
+            result = _combine_maps(torch.logical_or, result, mask.bool())
     return result
 
 
-def _combined(
-    combine: Callable[[Tensor, Tensor], Tensor], a: Tensor | None, b: Tensor | None
+def _combine_maps(
+    combine: Callable[[Tensor, Tensor], Tensor], first: Tensor | None, second: Tensor | None
 ) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    frames = (combine(frame_a, frame_b).cpu() for frame_a, frame_b in zip(a, b, strict=True))
-    return store_frames(frames, len(a))
+    if first is None or second is None:
+        return second if first is None else first
+    frames = (
+        combine(first_frame, second_frame).cpu()
+        for first_frame, second_frame in zip(first, second, strict=True)
+    )
+    return store_frames(frames, len(first))
 
 
 def _first(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The host's DA3_GEOMETRY payload (Depth Anything 3) to a DepthVideo.
+"""Convert ComfyUI's DA3_GEOMETRY payload (Depth Anything 3) to a depth source.
 
 What the payload holds (ComfyUI 0.30, nodes_depth_anything_3.py and ldm/depth_anything_3): ``depth``
 [B, H, W] is z depth, resized to the picture; ``sky`` (Mono, Metric) is a probability;
@@ -35,7 +35,7 @@ def da3_depth(
     # The exo camera at any size; None: unknown.
     camera: CameraModel | None = None,
 ) -> DepthSource:
-    """Convert a payload of Depth Anything 3 into z depth of unknown scale.
+    """Convert a Depth Anything 3 payload to z depth of unknown scale.
 
     Raises:
         EgoXInputError: no depth, a frame without valid pixels.
@@ -48,26 +48,28 @@ def da3_depth(
             expected="'depth' [B, H, W]",
             fix="give the output of Depth Anything 3",
         )
-    confidence, probability, sky = payload.get("confidence"), payload.get("sky"), None
+    confidence, sky_probability, sky = payload.get("confidence"), payload.get("sky"), None
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
-    multiview = payload.get("mode") == "multiview"
-    estimated, camera_notes = _estimated_camera(payload, width, height) if multiview else (None, ())
-    lens = camera or estimated
+    is_multiview = payload.get("mode") == "multiview"
+    estimated_lens, camera_notes = (
+        _estimated_camera(payload, width, height) if is_multiview else (None, ())
+    )
+    lens = camera or estimated_lens
     if lens is not None and lens.stored_size != (width, height):
         lens = lens.rescale(width, height)
-    if isinstance(probability, Tensor):
-        frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
-        sky = store_frames(frames, len(probability))
+    if isinstance(sky_probability, Tensor):
+        frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in sky_probability)
+        sky = store_frames(frames, len(sky_probability))
         note = (
             "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken "
             "for Mono, of unknown scale"
         )
         notes += (Remark(note),)
-    if not multiview and len(cleaned) > 1:
+    if not is_multiview and len(cleaned) > 1:
         note = "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode"
         notes += (Remark(note),)
-    result = DepthVideo(
+    depth_video = DepthVideo(
         depth_m=cleaned,
         exo=exo_or_guess(lens, width, height),
         kind="relative z",
@@ -75,22 +77,21 @@ def da3_depth(
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
     )
     return DepthSource(
-        depth=result,
+        depth=depth_video,
         name="Depth Anything 3",
         notes=notes + camera_notes,
     )
 
 
 def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, W] float32 0...1
-    """Trust from the model's confidence: full from the clip's median on, in proportion below (1 is
-    no confidence)."""
+    """Convert the model's confidence to trust: 1 from the clip's median on, proportional below."""
 
-    def above(values: Tensor) -> Tensor:
+    def excess(values: Tensor) -> Tensor:
         return (values.detach().float().cpu() - 1).clamp_min(0)
 
-    middle = float(above(confidence[:, ::4, ::4]).median())
+    median = float(excess(confidence[:, ::4, ::4]).median())
     trust = (
-        (above(frame) / middle).clamp_max(1) if middle > 0 else torch.ones(frame.shape)
+        (excess(frame) / median).clamp_max(1) if median > 0 else torch.ones(frame.shape)
         for frame in confidence
     )
     return store_frames(trust, len(confidence))
@@ -99,7 +100,8 @@ def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, 
 def _estimated_camera(
     payload: Mapping[str, object], width: int, height: int
 ) -> tuple[CameraModel | None, tuple[Remark, ...]]:
-    """Read the estimated intrinsics at the depth's size, if there are any."""
+    """Read the intrinsics that Depth Anything 3 estimated, scaled to the depth's size, or return
+    None."""
     k = payload.get("intrinsics")
     if not isinstance(k, Tensor):
         return None, ()
@@ -109,8 +111,12 @@ def _estimated_camera(
     # The size of the model's picture is not in the payload. Its centre is: (cx, cy) is half that
     # size (exactly so for cam_dec), counted from the outline. So the scale is the depth's half size
     # over the centre, an axis each.
-    sx, sy = width / (2 * k[:, 0, 2]), height / (2 * k[:, 1, 2])
+    scale_x, scale_y = width / (2 * k[:, 0, 2]), height / (2 * k[:, 1, 2])
     scaled_k = torch.zeros_like(k)
-    scaled_k[:, 0, 0], scaled_k[:, 1, 1], scaled_k[:, 2, 2] = k[:, 0, 0] * sx, k[:, 1, 1] * sy, 1.0
+    scaled_k[:, 0, 0], scaled_k[:, 1, 1], scaled_k[:, 2, 2] = (
+        k[:, 0, 0] * scale_x,
+        k[:, 1, 1] * scale_y,
+        1.0,
+    )
     scaled_k[:, 0, 2], scaled_k[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
     return median_camera(scaled_k, width, height, "Depth Anything 3")

@@ -1,5 +1,5 @@
-"""α and β of one frame: the affine fit in inverse depth, 1/D^f = α/D^v + β (paper, Sec. 3.1, Eq.
-1), in two modes.
+"""Fit α and β of one frame in inverse depth, 1/D^f = α/D^v + β (paper, Sec. 3.1, Eq. 1), in two
+modes.
 
 ``least squares`` is the paper's, over the pixels inside both depths' quantile ranges. ``robust``
 goes on from its line with Tukey's biweight over all valid pixels. It needs no ranges: the weights
@@ -31,7 +31,7 @@ SCALE_FLOOR = 1e-5
 
 @frozen
 class FrameFit:
-    """α, β of one frame and how well they fit the pixels that were used."""
+    """Fitted α and β of one frame, with the residual on the pixels used."""
 
     alpha: float
     beta: float  # 1/m
@@ -42,7 +42,7 @@ class FrameFit:
     used: int  # pixels
 
     def residual_of(self, alpha: float, beta: float) -> float:
-        """Compute the RMS residual, 1/m, of another (α, β) on this frame's used pixels."""
+        """Compute the RMS residual (1/m) of another (α, β) on the pixels used in this frame."""
         # Expanded around the frame's own fit, where the numbers are small; raw moments would
         # cancel. There is no mixed term, because the residual of a (weighted) least-squares fit is
         # orthogonal to x.
@@ -52,18 +52,18 @@ class FrameFit:
 
 
 def sample_step(shape: tuple[int, ...]) -> int:
-    """Choose the stride over rows and columns that keeps about ``QUANTILE_SAMPLE`` pixels."""
+    """Choose the stride over rows and columns that leaves about ``QUANTILE_SAMPLE`` pixels."""
     return max(1, int((shape[0] * shape[1] / QUANTILE_SAMPLE) ** 0.5))
 
 
 def quantile_range(
     sample: FloatArray, low: float, high: float
 ) -> tuple[float, float]:  # sample [N], finite
-    """Compute nearest-rank quantiles.
+    """Compute two nearest-rank quantiles of a sample.
 
     In inverse depth the 10-90 % range is the same set of pixels as in depth.
     """
-    ranks = [round(q * (sample.size - 1)) for q in (low, high)]
+    ranks = [round(quantile * (sample.size - 1)) for quantile in (low, high)]
     parts = np.partition(sample, ranks)
     return float(parts[ranks[0]]), float(parts[ranks[1]])
 
@@ -74,7 +74,8 @@ def fit_least_squares(
     gate_x: tuple[float, float],
     gate_y: tuple[float, float],
 ) -> FrameFit | None:
-    """Fit y = α x + β by least squares over the pixels inside both gates.
+    """Fit y = α x + β by least squares over the pixels that lie inside the ranges ``gate_x`` and
+    ``gate_y``.
 
     None where x does not vary or too few remain.
     """
@@ -82,27 +83,30 @@ def fit_least_squares(
         (x >= gate_x[0]) & (x <= gate_x[1]) & (y >= gate_y[0]) & (y <= gate_y[1])
     )  # False at NaN
     # Centred on the gates and summed in double precision: β is a small difference of large numbers.
-    mid_x, mid_y = 0.5 * (gate_x[0] + gate_x[1]), 0.5 * (gate_y[0] + gate_y[1])
-    u, v = x[gate_mask] - np.float64(mid_x), y[gate_mask] - np.float64(mid_y)
-    if u.size < 16:
+    middle_x, middle_y = 0.5 * (gate_x[0] + gate_x[1]), 0.5 * (gate_y[0] + gate_y[1])
+    centred_x, centred_y = x[gate_mask] - np.float64(middle_x), y[gate_mask] - np.float64(middle_y)
+    if centred_x.size < 16:
         return None
-    mean_u, mean_v = float(u.mean()), float(v.mean())
-    u -= mean_u
-    v -= mean_v
-    var_x, cov_xy = dot(u, u) / u.size, dot(u, v) / u.size
-    mean_x, mean_y = mean_u + mid_x, mean_v + mid_y
+    mean_u, mean_v = float(centred_x.mean()), float(centred_y.mean())
+    centred_x -= mean_u
+    centred_y -= mean_v
+    var_x, cov_xy = (
+        dot(centred_x, centred_x) / centred_x.size,
+        dot(centred_x, centred_y) / centred_x.size,
+    )
+    mean_x, mean_y = mean_u + middle_x, mean_v + middle_y
     if var_x <= 1e-10 * mean_x**2:
         return None
     alpha = cov_xy / var_x
-    v -= alpha * u
+    centred_y -= alpha * centred_x
     return FrameFit(
         alpha=alpha,
         beta=mean_y - alpha * mean_x,
-        residual=(dot(v, v) / u.size) ** 0.5,
+        residual=(dot(centred_y, centred_y) / centred_x.size) ** 0.5,
         mean_x=mean_x,
         mean_y=mean_y,
         var_x=var_x,
-        used=u.size,
+        used=centred_x.size,
     )
 
 
@@ -113,51 +117,53 @@ def fit_robust(
     sample_y: FloatArray,  # [N] the values of y there
     start: FrameFit,
 ) -> FrameFit | None:
-    """Fit a line with Tukey's biweight: from a start on the sample until it settles, then one step
-    on all pixels.
+    """Fit a line by iterations with Tukey's biweight on a sample, and a last step on all pixels.
 
     None where x does not vary on the pixels that agree with a line. A redescending weight, because
     Huber's lasting pull of every outlier adds up."""
     stride = max(1, sample_x.size // ROBUST_SAMPLE)
-    u, v, fit = sample_x[::stride].astype(np.float64), sample_y[::stride].astype(np.float64), start
+    sampled_x, sampled_y, fit = (
+        sample_x[::stride].astype(np.float64),
+        sample_y[::stride].astype(np.float64),
+        start,
+    )
     for _ in range(ITERATIONS):
-        residuals = np.abs(v - fit.alpha * u - fit.beta)
+        residuals = np.abs(sampled_y - fit.alpha * sampled_x - fit.beta)
         scale = max(1.4826 * float(np.median(residuals)), SCALE_FLOOR * start.mean_y)
-        alpha, fit = fit.alpha, _weighted(u, v, fit, scale)
+        alpha, fit = fit.alpha, _weighted_step(sampled_x, sampled_y, fit, scale)
         if fit is None or abs(fit.alpha - alpha) <= SETTLED * abs(alpha):
             break
     if fit is None:
         return None
     valid = np.isfinite(x) & np.isfinite(y)
-    return _weighted(x[valid].astype(np.float64), y[valid].astype(np.float64), fit, scale)
+    return _weighted_step(x[valid].astype(np.float64), y[valid].astype(np.float64), fit, scale)
 
 
-def _weighted(x: FloatArray, y: FloatArray, line: FrameFit, scale: float) -> FrameFit | None:
-    """Take one step of least squares, weighted by how near the pixels [N] lie to ``line``,
-    ``scale`` being one sigma."""
-    w = (y - line.alpha * x - line.beta) / (TUKEY * scale)
-    w = np.square(np.maximum(1 - np.square(w, out=w), 0, out=w), out=w)
-    total = float(w.sum())
-    mean_x, mean_y = dot(w, x) / total, dot(w, y) / total
-    u, v = x - mean_x, y - mean_y
-    wu = w * u
-    var_x = dot(wu, u) / total
+def _weighted_step(x: FloatArray, y: FloatArray, line: FrameFit, scale: float) -> FrameFit | None:
+    """Take one weighted least-squares step, with biweights by the distance from ``line`` in units
+    of ``scale``."""
+    weight = (y - line.alpha * x - line.beta) / (TUKEY * scale)
+    weight = np.square(np.maximum(1 - np.square(weight, out=weight), 0, out=weight), out=weight)
+    weight_sum = float(weight.sum())
+    mean_x, mean_y = dot(weight, x) / weight_sum, dot(weight, y) / weight_sum
+    centred_x, centred_y = x - mean_x, y - mean_y
+    weighted_x = weight * centred_x
+    var_x = dot(weighted_x, centred_x) / weight_sum
     if var_x <= 1e-10 * mean_x**2:
         return None
-    alpha = dot(wu, v) / total / var_x
-    v -= alpha * u
+    alpha = dot(weighted_x, centred_y) / weight_sum / var_x
+    centred_y -= alpha * centred_x
     return FrameFit(
         alpha=alpha,
         beta=mean_y - alpha * mean_x,
-        residual=(dot(w * v, v) / total) ** 0.5,
+        residual=(dot(weight * centred_y, centred_y) / weight_sum) ** 0.5,
         mean_x=mean_x,
         mean_y=mean_y,
         var_x=var_x,
-        used=int(np.count_nonzero(w)),
+        used=int(np.count_nonzero(weight)),
     )
 
 
-def dot(a: FloatArray, b: FloatArray) -> float:
-    """Compute the inner product without BLAS, which would start threads of its own for arrays of
-    this length."""
-    return float(np.einsum("i,i->", a, b))
+def dot(first: FloatArray, second: FloatArray) -> float:
+    """Compute an inner product without BLAS, which would start threads for arrays of this length."""
+    return float(np.einsum("i,i->", first, second))

@@ -1,5 +1,4 @@
-"""Check a depth's stated kind: disparity given as z depth (or the other way round), and wrong
-units.
+"""Check whether a depth is z depth or disparity as stated, and whether its unit is metres.
 
 Disparity grows towards the camera, z depth away from it, so the order of the values against a
 metric depth of the same frames shows which one it is. The scale shows metres, millimetres or
@@ -24,7 +23,7 @@ FRAMES = 5  # spread over the clip: one odd frame must not decide
 
 @dataclass(frozen=True, slots=True)
 class OrderCheck:
-    """Correlation of a video depth's values with the metric depth's."""
+    """Correlation of a video depth with the metric depth, as z depth and as disparity."""
 
     # Spearman's, of the values as given with z depth in metres; median over a few frames
     correlation: float
@@ -34,7 +33,7 @@ class OrderCheck:
 
     @property
     def looks_like(self) -> str | None:
-        """'disparity', 'z', or None where the correlation is too weak to say."""
+        """Kind that the values look like: 'disparity', 'z', or None if the correlation is too weak."""
         if abs(self.correlation) < CLEAR_ORDER:
             return None
         return "disparity" if self.correlation < 0 else "z"
@@ -45,37 +44,44 @@ def compare_order(
     values: Tensor,  # [T, H, W] depth or disparity, NaN invalid
     excluded: Tensor | None = None,  # [T, H, W] bool
 ) -> OrderCheck | None:
-    """Compute rank correlation and fits on a sample of static pixels, if enough pixels are valid."""
+    """Compute the rank correlation of a video depth and a metric depth on a sample of static
+    pixels."""
     count, pixels = len(metric_m), metric_m[0].numel()
     step = max(1, pixels // SAMPLE)
     rows = []
     for t in sample_frames(count, FRAMES):
-        a, b = (
-            part[t].flatten()[::step].cpu().numpy().astype(np.float64)
-            for part in (metric_m, values)
+        metric_values, other_values = (
+            source[t].flatten()[::step].cpu().numpy().astype(np.float64)
+            for source in (metric_m, values)
         )
-        ok = np.isfinite(a) & np.isfinite(b) & (a > 0)
+        valid_mask = np.isfinite(metric_values) & np.isfinite(other_values) & (metric_values > 0)
         if excluded is not None:
-            ok &= ~excluded[t].flatten()[::step].cpu().numpy()
-        a, b = a[ok], b[ok]
-        if a.size < 64:
+            valid_mask &= ~excluded[t].flatten()[::step].cpu().numpy()
+        metric_values, other_values = metric_values[valid_mask], other_values[valid_mask]
+        if metric_values.size < 64:
             continue
-        positive = b > 0
-        as_depth = (
-            _correlation(1 / a[positive], 1 / b[positive])
+        positive = other_values > 0
+        depth_correlation = (
+            _correlation(1 / metric_values[positive], 1 / other_values[positive])
             if np.count_nonzero(positive) >= 64
             else 0.0
         )
-        rows.append((_correlation(_ranks(a), _ranks(b)), as_depth**2, _correlation(1 / a, b) ** 2))
+        rows.append(
+            (
+                _correlation(_ranks(metric_values), _ranks(other_values)),
+                depth_correlation**2,
+                _correlation(1 / metric_values, other_values) ** 2,
+            )
+        )
     if not rows:
         return None
     return OrderCheck(*(float(column) for column in np.median(rows, axis=0)))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:  # [N] -> [N]
-    """Rank values from 1, with the mean rank for equal ones."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[place]
+    """Compute the ranks of values from 1, with the mean rank for equal values."""
+    _, inverse_index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[inverse_index]
 
 
 def check_order(
@@ -83,7 +89,7 @@ def check_order(
     video: DepthVideo,
     excluded: Tensor | None = None,  # [T, H, W] bool
 ) -> None:
-    """Refuse a video depth whose ordering contradicts its kind.
+    """Refuse a video depth whose order of near and far contradicts its stated kind.
 
     Raises:
         EgoXInputError: disparity given as z depth, z depth given as disparity.
@@ -94,8 +100,8 @@ def check_order(
     if (video.kind == "disparity") == (check.looks_like == "disparity"):
         return
     findings = (
-        f"rank correlation {check.correlation:+.2f} with the metric depth, values {_range(video.depth_m)} against "
-        f"{_range(metric.depth_m)} m; 1/D^m is explained to {100 * check.disparity_fit:.0f} % as disparity and to "
+        f"rank correlation {check.correlation:+.2f} with the metric depth, values {_range_text(video.depth_m)} against "
+        f"{_range_text(metric.depth_m)} m; 1/D^m is explained to {100 * check.disparity_fit:.0f} % as disparity and to "
         f"{100 * check.depth_fit:.0f} % as z depth"
     )
     if check.looks_like == "disparity":
@@ -115,7 +121,7 @@ def check_order(
 
 
 def scale_notes(depth: DepthVideo) -> tuple[Remark, ...]:
-    """Warn, in plain words, about a metric depth whose values are unlikely to be metres."""
+    """Warn about a metric depth whose values are unlikely to be metres."""
     if depth.kind != "metric z":
         return ()
     values = depth.depth_m[:: max(1, len(depth.depth_m) // FRAMES), ::4, ::4]
@@ -139,7 +145,7 @@ def scale_notes(depth: DepthVideo) -> tuple[Remark, ...]:
     return (Remark(f"warning: the {finding}", RemarkKind.WARNING),)
 
 
-def _range(values: Tensor) -> str:
+def _range_text(values: Tensor) -> str:
     sample = values[:: max(1, len(values) // FRAMES), ::4, ::4]
     sample = sample[torch.isfinite(sample)]
     return (
@@ -149,7 +155,7 @@ def _range(values: Tensor) -> str:
     )
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    spread = float((a @ a) * (b @ b)) ** 0.5
-    return float(a @ b) / spread if spread > 0 else 0.0
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    spread = float((first @ first) * (second @ second)) ** 0.5
+    return float(first @ second) / spread if spread > 0 else 0.0

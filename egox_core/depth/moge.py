@@ -1,4 +1,4 @@
-"""The host's MOGE_GEOMETRY payload to a DepthVideo.
+"""Convert ComfyUI's MOGE_GEOMETRY payload to a depth source.
 
 What the payload holds (ComfyUI 0.30, nodes_moge.py and ldm/moge): ``depth`` [B, H, W] is z depth
 (the z of the point map, not the ray's length); ``intrinsics`` [B, 3, 3] are normalised, u in 0...1
@@ -23,7 +23,7 @@ from .sources import DepthSource, clean_depth, median_camera
 def moge_depth(
     payload: Mapping[str, object],  # MOGE_GEOMETRY
 ) -> DepthSource:
-    """Convert a payload of MoGe into z depth and one camera for the clip.
+    """Convert a MoGe payload to z depth with one camera for the clip.
 
     It is metric where the payload has normals, which only MoGe v2 predicts.
 
@@ -64,10 +64,10 @@ def moge_depth(
             "MoGe v2 with normals (moge_2_vitl_normal)"
         )
         notes += (Remark(note),)
-    result = DepthVideo(
+    depth_video = DepthVideo(
         depth_m=cleaned,
         exo=CameraPath.of_exo(camera),
         kind="metric z" if is_metric else "relative z",
         sky=sky,
     )
-    return DepthSource(depth=result, name="MoGe", notes=notes + camera_notes)
+    return DepthSource(depth=depth_video, name="MoGe", notes=notes + camera_notes)

@@ -1,4 +1,4 @@
-"""Report of the depth alignment: α, β and residuals frame by frame."""
+"""Report a depth alignment: α, β and residuals of each frame."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from ..remarks import Remark
 
 @frozen
 class AlignReport:
-    """Result of the fit for each frame.
+    """Fit of each frame in a depth alignment.
 
     α scales inverse video depth, β is added in 1/m; residuals are in 1/m.
     """
@@ -30,7 +30,7 @@ class AlignReport:
 
     @property
     def lag(self) -> Tensor:  # [T] float64, 1/m
-        """Applied minus fitted inverse depth: how far the momentum lags behind.
+        """Applied minus fitted inverse depth, by which the momentum lags behind.
 
         Taken at the frame's mean inverse depth. A drifting α shows as a growing lag. NaN if the
         frame had no fit.
@@ -40,14 +40,14 @@ class AlignReport:
 
     @property
     def relative_residual(self) -> Tensor:  # [T] float64
-        """Residual as a share of the mean inverse depth.
+        """Residual of each frame relative to its mean inverse depth.
 
         It is about the relative depth error that is left.
         """
         return self.residual / self.mean_inverse
 
     def text(self, notes: Sequence[Remark] = ()) -> str:
-        """Describe the alignment in a few lines for a node's STRING output, with assumptions."""
+        """Describe the alignment in a few lines, with its assumptions."""
         count = len(self.alpha)
         lines = [f"Depth: {count} frames, {self.mode}"]
         lines += map(str, notes)
@@ -57,11 +57,11 @@ class AlignReport:
                 f"residual {100 * _finite_mean(self.relative_residual):.2f} % of the mean inverse depth,"
                 f" used {100 * _finite_mean(self.used_share):.0f} % of the pixels",
             ]
-            lag = (self.lag / self.mean_inverse).abs()
-            if torch.isfinite(lag).any():
-                worst_frame = int(torch.nan_to_num(lag, nan=-1.0).argmax())
+            relative_lag = (self.lag / self.mean_inverse).abs()
+            if torch.isfinite(relative_lag).any():
+                worst_frame = int(torch.nan_to_num(relative_lag, nan=-1.0).argmax())
                 lines.append(
-                    f"momentum lag at most {100 * float(lag[worst_frame]):.2f} % of inverse depth, "
+                    f"momentum lag at most {100 * float(relative_lag[worst_frame]):.2f} % of inverse depth, "
                     f"at frame {worst_frame}"
                 )
         for index, reason in self.reported_frames[:12]:

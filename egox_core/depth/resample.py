@@ -1,5 +1,4 @@
-"""Depth of another size than the video, brought onto the video's frames by fixed rules, with a
-camera that follows exactly.
+"""Resample depth of another size to the video's frames, together with its camera.
 
 1. Depth of the video's height but wider is centre-cropped (the released takes: 796 against 784).
 2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
@@ -34,7 +33,7 @@ from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
 """Difference of width over height up to which frames are resized to the depth's size."""
-ROUNDED = 0.03
+ROUNDED_ASPECT = 0.03
 """Difference of aspects up to which sides rounded to a network's patches are stretched back."""
 SAME_EDGE = 1.05
 """Neighbours whose depths differ by less than this factor are one surface and may be interpolated
@@ -43,8 +42,7 @@ between."""
 
 @frozen
 class DepthWindow:
-    """The part of a depth map that becomes a frame's: a rectangle in depth pixels (may be
-    fractional) and a size."""
+    """Rectangle of a depth map that shows a frame, and the size that it is resampled to."""
 
     left: float
     top: float
@@ -56,59 +54,59 @@ class DepthWindow:
     note: str = ""
 
     def camera(self, camera: CameraModel) -> CameraModel:
-        """Compute the camera of the map that :meth:`fit_depth` makes, exactly (half-pixel
-        convention)."""
+        """Compute the camera of the resampled depth map, exact to the half-pixel convention."""
         width, height = self.size
-        x, y = width / self.width, height / self.height
+        scale_x, scale_y = width / self.width, height / self.height
         return replace(
             camera,
             width=width,
             height=height,
-            fx=camera.fx * x,
-            fy=camera.fy * y,
-            cx=(camera.cx - self.left + 0.5) * x - 0.5,
-            cy=(camera.cy - self.top + 0.5) * y - 0.5,
+            fx=camera.fx * scale_x,
+            fy=camera.fy * scale_y,
+            cx=(camera.cx - self.left + 0.5) * scale_x - 0.5,
+            cy=(camera.cy - self.top + 0.5) * scale_y - 0.5,
         )
 
     def fit_depth(
         self,
         depth: np.ndarray,  # [H, W] float32
     ) -> np.ndarray:  # [h, w] float32, of :attr:`size`
-        """Resample the window of a map to its size, with NaN outside the map.
+        """Resample the rectangle of a depth map to the window's size, with NaN outside the map.
 
         Between samples of one surface values are interpolated. Across a depth edge or a gap
         the nearest one is taken, so that no surface appears between two others.
         """
         if self._is_crop:
             return self._crop(depth, np.nan)
-        (low_x, part_x), (low_y, part_y) = self._places()
-        (rows, columns), (nearest, inside) = depth.shape, self._nearest(depth)
+        (left_samples, fraction_x), (upper_samples, fraction_y) = self._sample_positions()
+        (rows, columns), (nearest, inside) = depth.shape, self._nearest_samples(depth)
         corners = np.stack(
             [
                 depth[
-                    np.clip(low_y + dy, 0, rows - 1)[:, None], np.clip(low_x + dx, 0, columns - 1)
+                    np.clip(upper_samples + row_offset, 0, rows - 1)[:, None],
+                    np.clip(left_samples + column_offset, 0, columns - 1),
                 ]
-                for dy in (0, 1)
-                for dx in (0, 1)
+                for row_offset in (0, 1)
+                for column_offset in (0, 1)
             ]
         )
-        wy, wx = part_y[:, None], part_x[None]
-        interpolated = (corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (
-            corners[2] * (1 - wx) + corners[3] * wx
-        ) * wy
+        weight_y, weight_x = fraction_y[:, None], fraction_x[None]
+        interpolated = (corners[0] * (1 - weight_x) + corners[1] * weight_x) * (1 - weight_y) + (
+            corners[2] * (1 - weight_x) + corners[3] * weight_x
+        ) * weight_y
         lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
-        smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
-        resampled = np.where(smooth, interpolated, nearest).astype(np.float32)
+        is_smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
+        resampled = np.where(is_smooth, interpolated, nearest).astype(np.float32)
         return np.where(inside, resampled, np.float32(np.nan))
 
     def fit_mask(
         self,
         mask: np.ndarray,  # [H, W] bool
     ) -> np.ndarray:  # [h, w] bool, of :attr:`size`
-        """Resample the window of a mask to its size (nearest), with False outside."""
+        """Resample the rectangle of a mask to the window's size, with False outside the mask."""
         if self._is_crop:
             return self._crop(mask, False)
-        nearest, inside = self._nearest(mask)
+        nearest, inside = self._nearest_samples(mask)
         return nearest & inside
 
     def fit_clip(
@@ -121,7 +119,7 @@ class DepthWindow:
         name: str,
         progress: Progress = no_progress,
     ) -> tuple[Tensor, Tensor | None, float]:
-        """Resample a file's maps [T, h, w], with NaN for invalid pixels.
+        """Resample all depth maps of a file [T, h, w], with NaN for invalid pixels.
 
         Returns:
             The maps, what moves, and the share of pixels that is invalid.
@@ -129,17 +127,21 @@ class DepthWindow:
         Raises:
             EgoXInputError: a frame with hardly any valid pixel.
         """
-        depths, moving, shares = FrameStore(count, self.size[::-1], np.float32), None, []
-        for place, (depth, dynamic) in enumerate(maps):
+        depth_store, moving_store, shares = FrameStore(count, self.size[::-1], np.float32), None, []
+        for number, (depth, dynamic) in enumerate(maps):
             fitted_depth = self.fit_depth(mark_invalid(torch.tensor(depth)).numpy())
             shares.append(float(np.isfinite(fitted_depth).mean()))
-            depths.append(fitted_depth)
+            depth_store.append(fitted_depth)
             if dynamic is not None:
-                moving = moving or FrameStore(count, self.size[::-1], np.bool_)
-                moving.append(self.fit_mask(dynamic))
-            progress(place + 1, count, "reading depth")
-        invalid = check_valid_shares(torch.tensor(shares), name)
-        return depths.tensor(), None if moving is None else moving.tensor(), invalid
+                moving_store = moving_store or FrameStore(count, self.size[::-1], np.bool_)
+                moving_store.append(self.fit_mask(dynamic))
+            progress(number + 1, count, "reading depth")
+        invalid_share = check_valid_shares(torch.tensor(shares), name)
+        return (
+            depth_store.tensor(),
+            None if moving_store is None else moving_store.tensor(),
+            invalid_share,
+        )
 
     @property
     def _is_crop(self) -> bool:
@@ -150,62 +152,74 @@ class DepthWindow:
         )
 
     def _crop(self, values: np.ndarray, outside: float) -> np.ndarray:
-        part = rectangle(values, int(self.left), int(self.top), *self.size, outside)
-        return np.ascontiguousarray(part)
+        cropped = rectangle(values, int(self.left), int(self.top), *self.size, outside)
+        return np.ascontiguousarray(cropped)
 
-    def _nearest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Look up the sample nearest to each result pixel, and whether it is inside the map."""
-        (low_x, part_x), (low_y, part_y) = self._places()
-        x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
+    def _nearest_samples(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look up the nearest sample for each result pixel, and whether it is inside the map."""
+        (left_samples, fraction_x), (upper_samples, fraction_y) = self._sample_positions()
+        x, y = left_samples + (fraction_x >= 0.5), upper_samples + (fraction_y >= 0.5)
         rows, columns = values.shape
         inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))[None]
         return values[np.clip(y, 0, rows - 1)[:, None], np.clip(x, 0, columns - 1)], inside
 
-    def _places(
+    def _sample_positions(
         self,
     ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """Find for x and y the sample to the left of each result pixel's centre, and how far beyond
-        it the centre lies."""
+        """Compute for each result column and row the sample before its centre, and the fraction
+        beyond that sample."""
 
-        def axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-            place = start + (np.arange(count) + 0.5) * (length / count) - 0.5
-            low = np.floor(place + 1e-9).astype(np.int64)
-            return low, np.clip(place - low, 0, 1).astype(np.float32)
+        def along_axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+            centres = start + (np.arange(count) + 0.5) * (length / count) - 0.5
+            samples = np.floor(centres + 1e-9).astype(np.int64)
+            return samples, np.clip(centres - samples, 0, 1).astype(np.float32)
 
-        return axis(self.left, self.width, self.size[0]), axis(self.top, self.height, self.size[1])
+        return along_axis(self.left, self.width, self.size[0]), along_axis(
+            self.top, self.height, self.size[1]
+        )
 
 
 def depth_window(
-    depth_size: tuple[int, int], frames: Frames, what: str, own: tuple[int, int] | None = None
+    depth_size: tuple[int, int],
+    frames: Frames,
+    what: str,
+    picture_size: tuple[int, int] | None = None,
 ) -> DepthWindow:
-    """Find the part of a depth map that shows the frames in use, and its size.
+    """Find the rectangle of a depth map that shows the frames in use.
 
-    Sizes are (width, height); ``what`` names the map in errors, ``own`` is the size of pictures
+    Sizes are (width, height); ``what`` names the map in errors, ``picture_size`` is the size of pictures
     that frames don't say (default: the map's).
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rules 1 and 4.
     """
     width, height = depth_size
-    source, used_size = frames.sizes(own or depth_size)
-    source_window, in_use_window = _window(depth_size, source), _window(depth_size, used_size)
+    source, used_size = frames.sizes(picture_size or depth_size)
+    source_window, in_use_window = (
+        _window_of_picture(depth_size, source),
+        _window_of_picture(depth_size, used_size),
+    )
     if source_window is None and in_use_window is None:
-        rounded = [_rounded_window(depth_size, size) for size in (source, used_size)]
+        rounded_windows = [_rounded_window(depth_size, size) for size in (source, used_size)]
         source_window, in_use_window = (
-            rounded if len({source, used_size}) > 1 else (rounded[0], None)
+            rounded_windows if len({source, used_size}) > 1 else (rounded_windows[0], None)
         )
         if source_window and in_use_window:
-            aspects = [abs(math.log(width * h / (height * w))) for w, h in (source, used_size)]
+            aspects = [
+                abs(math.log(width * source_height / (height * source_width)))
+                for source_width, source_height in (source, used_size)
+            ]
             source_window = None if aspects[1] < aspects[0] else source_window
     if source_window is not None:
         return frames.window(source_window)
     if in_use_window is not None:
         return in_use_window
-    raise _other_shape(what, depth_size, source)
+    raise _shape_error(what, depth_size, source)
 
 
-def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
-    """Find the part of a map that a whole picture of ``size`` shows, or None for another shape."""
+def _window_of_picture(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
+    """Find the rectangle of a depth map that shows a picture of ``size``, or return None if their
+    shapes differ."""
     left = centre_crop_left(depth_size, size)
     if left is None and not same_aspect(depth_size, size):
         return None
@@ -213,22 +227,28 @@ def _window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow |
     return DepthWindow(left=left or 0, top=0, width=width, height=height, size=size)
 
 
-def _patch(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
-    """Compute of how many px both sides of a picture's map may be rounded multiples (0: of none)."""
+def _patch_px(depth_size: tuple[int, int], size: tuple[int, int]) -> int:
+    """Find the patch size in px to which a network rounded a map's sides, or 0 if there is none."""
     width, height = depth_size
-    step = max((n for n in range(8, 65) if not width % n and not height % n), default=0)
+    step = max(
+        (multiple for multiple in range(8, 65) if not width % multiple and not height % multiple),
+        default=0,
+    )
     rounding_px = abs(height - width * size[1] / size[0])
     return step if rounding_px < step * (1 + size[1] / size[0]) else 0
 
 
 def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> DepthWindow | None:
-    """Make the window of a map whose sides a network rounded, if that explains its size."""
-    step, (width, height) = _patch(depth_size, size), size
-    wider = depth_size[0] * height / (depth_size[1] * width)
-    if not step or abs(wider - 1) > ROUNDED:
+    """Make the window of a depth map whose sides a network rounded, or return None if that doesn't
+    explain its size."""
+    step, (width, height) = _patch_px(depth_size, size), size
+    aspect_ratio = depth_size[0] * height / (depth_size[1] * width)
+    if not step or abs(aspect_ratio - 1) > ROUNDED_ASPECT:
         return None
     edge, crop_px = (
-        ("upper", height * (1 - 1 / wider) / 2) if wider > 1 else ("left", width * (1 - wider) / 2)
+        ("upper", height * (1 - 1 / aspect_ratio) / 2)
+        if aspect_ratio > 1
+        else ("left", width * (1 - aspect_ratio) / 2)
     )
     return DepthWindow(
         left=0,
@@ -242,10 +262,10 @@ def _rounded_window(depth_size: tuple[int, int], size: tuple[int, int]) -> Depth
     )
 
 
-def _other_shape(what: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
-    """Word the refusal of a map of another shape than the picture's."""
+def _shape_error(what: str, depth_size: tuple[int, int], size: tuple[int, int]) -> EgoXInputError:
+    """Make the error for a depth map whose aspect ratio differs from the video's."""
     width, height = depth_size
-    step = _patch(depth_size, size)
+    step = _patch_px(depth_size, size)
     guess, advice = "", ""
     if step > 0:
         guess = f": stretched to multiples of {step} px, or a crop"
@@ -279,13 +299,15 @@ def fit_depth_size(
     size, depth_size = (width, height), (depth_width, depth_height)
     if depth_size == size:
         return depth, ""
-    window = _window(depth_size, size) or depth_window(depth_size, frames, name, size)
+    window = _window_of_picture(depth_size, size) or depth_window(depth_size, frames, name, size)
 
-    def fit_each(values: Tensor | None, fit) -> Tensor | None:
+    def fit_each(values: Tensor | None, fit_map) -> Tensor | None:
         return (
             None
             if values is None
-            else store_frames((torch.from_numpy(fit(v.numpy())) for v in values), len(values))
+            else store_frames(
+                (torch.from_numpy(fit_map(frame.numpy())) for frame in values), len(values)
+            )
         )
 
     fitted_depth = replace(
@@ -307,7 +329,7 @@ def fit_host_mask(
     # Names the mask in messages: "dynamic mask", "sky mask".
     name: str,
 ) -> tuple[Tensor | None, tuple[Remark, ...]]:  # [T, height, width] bool
-    """Fit a mask to a depth's frames and size, and note how its frames were read.
+    """Fit a ComfyUI mask to a depth's frames and size, and note which frames it was taken for.
 
     - all zero, whatever its size: no mask (the host's loaders give 64x64 zeros where there is none);
     - one frame: it holds for the whole clip;
@@ -320,19 +342,21 @@ def fit_host_mask(
     mask = as_mask(mask, name).detach()
     if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None, ()
-    count, h, w = mask.shape
+    count, mask_height, mask_width = mask.shape
     notes: tuple[Remark, ...] = ()
     if count != 1:
         numbering = Numbering(what=name, count=count, in_memory=True)
         entries = entries_of(frames, numbering)
         mask, notes = mask[entries.at], (entries.remark,)
-    left = centre_crop_left((w, h), (width, height))
+    left = centre_crop_left((mask_width, mask_height), (width, height))
     if left is not None:
         mask = mask[:, :, left : left + width]
-    elif not same_aspect((w, h), (width, height)) and not _rounded_window((w, h), (width, height)):
+    elif not same_aspect((mask_width, mask_height), (width, height)) and not _rounded_window(
+        (mask_width, mask_height), (width, height)
+    ):
         raise EgoXInputError(
             name,
-            got=f"{w}x{h}",
+            got=f"{mask_width}x{mask_height}",
             expected=f"the aspect ratio of {width}x{height} (within 0.5 %)",
             fix="make it from the exo video's frames",
         )
@@ -364,9 +388,11 @@ def frames_of_size(
     height: int,
     width: int,
 ) -> Tensor:  # [T, height, width, 3]
-    """Resize frames to the depth's size if both have one shape, and leave others as they are."""
-    h, w = frames.shape[1:3]
-    if (h, w) == (height, width) or abs(w * height / (h * width) - 1) > SAME_SHAPE:
+    """Resize frames to the depth's size if their aspect ratios agree, or return them unchanged."""
+    frame_height, frame_width = frames.shape[1:3]
+    if (frame_height, frame_width) == (height, width) or abs(
+        frame_width * height / (frame_height * width) - 1
+    ) > SAME_SHAPE:
         return frames
     channels_first = as_floats(frames).movedim(-1, 1)
     resized = F.interpolate(channels_first, (height, width), mode="bilinear", antialias=True)
@@ -374,7 +400,7 @@ def frames_of_size(
 
 
 def mask_share(mask: Tensor | None) -> float:  # [T, H, W] bool
-    """Share of the pixels that are marked, 0...1."""
+    """Compute the share of pixels that are marked, 0...1."""
     return 0.0 if mask is None else float(torch.count_nonzero(mask)) / mask.numel()
 
 
@@ -384,7 +410,7 @@ def with_host_masks(
     dynamic: Array | None = None,  # [B, h, w] host MASK
     sky: Array | None = None,  # [B, h, w] host MASK
 ) -> tuple[DepthVideo, tuple[Remark, ...]]:
-    """Replace a depth's masks by the host's, and note how their frames were read.
+    """Replace a depth's masks by ComfyUI masks, with notes on which frames they were taken for.
 
     An empty or missing one leaves its own.
 

@@ -1,4 +1,5 @@
-"""Several input depths to one aligned depth: which gives the scale, which is the video depth, whose camera counts."""
+"""Combine several depth sources to one aligned depth, by choosing the source of the scale, the
+video depth and the camera."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +37,8 @@ Sources = Sequence[DepthSource]
 
 
 def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
-    """Choose the metric depth and the video depth, and list the sources that aren't used.
+    """Choose the metric depth and the video depth among sources, and list the sources that aren't
+    used.
 
     Sources come by priority: the first metric one gives the scale, the first other one is the
     video depth. That may be metric too. Only its changes over time count then, not its scale.
@@ -60,8 +62,7 @@ def choose_roles(sources: Sources) -> tuple[Sources, Sources]:
 def best_camera(
     used: Sources, given: CameraModel | None, width: int, height: int
 ) -> tuple[CameraModel, tuple[Remark, ...], bool]:
-    """Choose the exo camera at ``width`` x ``height``: given, else the metric source's, else the
-    video source's, else a guess.
+    """Choose the exo camera at ``width`` x ``height``: the given one, a source's, or a guess.
 
     Returns:
         Camera, notes, and whether it is a guess. The sources have that size already.
@@ -99,7 +100,7 @@ def align_sources(
     file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, tuple[Remark, ...]]:
-    """Choose roles and camera, bring all sources to one size and length, align.
+    """Align depth sources of different sizes and lengths to one depth for the frames in use.
 
     Returns:
         The depth, its fit, and notes on what was assumed.
@@ -108,20 +109,20 @@ def align_sources(
         EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`;
             no valid pixel is left.
     """
-    chosen_sources, unused = choose_roles(sources)
+    chosen_sources, unused_sources = choose_roles(sources)
     height, width = chosen_sources[0].depth.depth_m.shape[1:]
-    of_maps = frames.or_those(chosen_sources[0].depth.frames)
-    _, (width, height) = of_maps.sizes((width, height))
+    map_frames = frames.or_those(chosen_sources[0].depth.frames)
+    _, (width, height) = map_frames.sizes((width, height))
 
-    def fit(source: DepthSource) -> DepthSource:
+    def fit_source(source: DepthSource) -> DepthSource:
         depth, what = source.depth, f"depth of {source.name}"
         source_frames, source_notes = depth.frames, []
-        if source_frames != of_maps.bare:
+        if source_frames != map_frames.bare:
             numbering = Numbering.of_own(what, source_frames, file_frames)
-            entries = entries_of(of_maps, numbering)
+            entries = entries_of(map_frames, numbering)
             depth = of_frames(depth, entries.at)
             source_notes += [entries.remark]
-        depth, note = fit_depth_size(depth, width, height, what, of_maps)
+        depth, note = fit_depth_size(depth, width, height, what, map_frames)
         source_notes += map(Remark, filter(None, [note]))
         return replace(source, depth=depth, notes=(*source.notes, *source_notes))
 
@@ -130,17 +131,17 @@ def align_sources(
     def fit_mask(mask: Array | None, what: str) -> Tensor | None:
         if mask is None:
             return None
-        fitted_mask, read_notes = fit_host_mask(mask, of_maps, height, width, what)
+        fitted_mask, read_notes = fit_host_mask(mask, map_frames, height, width, what)
         mask_notes.extend(read_notes)
         return fitted_mask
 
-    chosen_sources = [fit(source) for source in chosen_sources]
+    chosen_sources = [fit_source(source) for source in chosen_sources]
     metric, *videos = (source.depth for source in chosen_sources)
-    lens, camera_notes, guessed = best_camera(
+    lens, camera_notes, is_guessed = best_camera(
         chosen_sources, None if exo is None else exo.lens, width, height
     )
     exo_path = exo if exo is not None and exo.world == "take" else metric.exo
-    exo_path = of_maps.shown(replace(exo_path, lens=lens, lens_guessed=guessed))
+    exo_path = map_frames.shown(replace(exo_path, lens=lens, lens_guessed=is_guessed))
     metric = replace(metric, exo=exo_path)
     dynamic, sky = fit_mask(dynamic_mask, "dynamic mask"), fit_mask(sky_mask, "sky mask")
     if dynamic is not None:
@@ -156,16 +157,19 @@ def align_sources(
         )
     no_video_note = () if video else (Remark("no video depth: the metric depth is used as it is"),)
     video_name = f"{chosen_sources[1].name} ({video.kind})" if video else "none"
-    masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
-    unmasked = (NO_MASK,) if video and depth.dynamic is None else ()
+    masks_text = (
+        f"dynamic {100 * mask_share(depth.dynamic):.1f} %, "
+        f"sky {100 * mask_share(depth.sky):.1f} % of the pixels"
+    )
+    no_mask_note = (NO_MASK,) if video and depth.dynamic is None else ()
     return (
         depth,
         report,
         (
             Remark(f"metric depth: {chosen_sources[0].name}; video depth: {video_name}"),
-            Remark(masks),
-            *unmasked,
-            *(Remark(f"{source.name} is not used") for source in unused),
+            Remark(masks_text),
+            *no_mask_note,
+            *(Remark(f"{source.name} is not used") for source in unused_sources),
             *(note for source in chosen_sources for note in source.notes),
             *mask_notes,
             *camera_notes,

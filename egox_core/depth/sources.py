@@ -1,5 +1,4 @@
-"""One input depth with its camera, name and notes, and the sources that need no model: pictures, a
-constant plane."""
+"""Make depth sources, the inputs of the alignment, from arrays and pictures."""
 
 import math
 
@@ -24,7 +23,7 @@ MAX_FOV_DEG = (5.0, 150.0)
 
 @frozen
 class DepthSource:
-    """One input of the alignment."""
+    """Depth video as an input of the alignment, with its name and notes."""
 
     depth: DepthVideo
     name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
@@ -32,7 +31,7 @@ class DepthSource:
 
 
 def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
-    """Make a centred pinhole that sees ``fov_deg`` across.
+    """Make a centred pinhole camera with a horizontal field of view of ``fov_deg``.
 
     Raises:
         EgoXInputError: no angle that a pinhole can see.
@@ -49,12 +48,12 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
 
 
 def guessed_camera(width: int, height: int) -> CameraModel:
-    """Make the lens that is assumed where nothing says better."""
+    """Make the camera that is assumed if the field of view isn't known."""
     return camera_of_view(width, height, GUESSED_FOV_DEG)
 
 
 def exo_or_guess(lens: CameraModel | None, width: int, height: int) -> CameraPath:
-    """Make the exo camera of maps in its own frame, with a guessed lens where nothing says better."""
+    """Make the exo camera of depth maps in its own frame, with a guessed lens if ``lens`` is None."""
     return CameraPath.of_exo(lens or guessed_camera(width, height), lens_guessed=lens is None)
 
 
@@ -67,18 +66,18 @@ def clean_depth(
     zero_is_valid: bool = False,
     hidden: Tensor | None = None,  # [T, H, W] bool on the CPU, invalid as well
 ) -> tuple[Tensor, tuple[Remark, ...]]:  # [T, H, W] float32 on the CPU, notes
-    """Set invalid pixels (NaN, infinite, non-positive) to NaN, and note their share.
+    """Set invalid depth (NaN, infinite, not positive) to NaN, and note the share of such pixels.
 
     Raises:
         EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
     """
     values = as_tensor(values, f"depth of {name}", None, None, None)
 
-    def cleaned(t: int) -> Tensor:
+    def cleaned_frame(t: int) -> Tensor:
         frame = mark_invalid(values[t].detach().cpu(), zero_is_valid=zero_is_valid)
         return frame if hidden is None else frame.masked_fill_(hidden[t], math.nan)
 
-    depth = store_frames(map(cleaned, range(len(values))), len(values))
+    depth = store_frames(map(cleaned_frame, range(len(values))), len(values))
     shares = torch.stack([torch.isfinite(frame).float().mean() for frame in depth])
     invalid_share = check_valid_shares(shares, f"of {name}")
     note = f"{name}: {100 * invalid_share:.2f} % of the pixels are invalid"
@@ -91,7 +90,7 @@ def array_depth(
     name: str,
     kind: DepthKind = "metric z",
 ) -> DepthSource:
-    """Take depth maps from an array.
+    """Make a depth source from an array of depth maps.
 
     Raises:
         EgoXInputError: no floats, another shape.
@@ -120,7 +119,7 @@ def median_camera(
     # Names the source in errors.
     name: str,
 ) -> tuple[CameraModel, tuple[Remark, ...]]:
-    """Take the median of the frames' intrinsics: a video is recorded with one lens.
+    """Make one camera from the median of the frames' intrinsics.
 
     Returns:
         The camera, and a note where the frames disagree by more than 5 %.
@@ -129,16 +128,18 @@ def median_camera(
         EgoXInputError: no frame with finite, positive focal lengths.
     """
     k = intrinsics.detach().double().cpu()
-    usable = torch.isfinite(k).flatten(1).all(1) & (k[:, 0, 0] > 0) & (k[:, 1, 1] > 0)
-    if not bool(usable.any()):
+    is_usable = torch.isfinite(k).flatten(1).all(1) & (k[:, 0, 0] > 0) & (k[:, 1, 1] > 0)
+    if not bool(is_usable.any()):
         raise EgoXInputError(
             f"intrinsics of {name}",
             got="no frame with positive, finite focal lengths",
             expected="3x3 matrices",
             fix="give the exo camera's intrinsics in a camera file",
         )
-    k = k[usable]
-    fx, fy, cx, cy = (float(k[:, i, j].median()) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    k = k[is_usable]
+    fx, fy, cx, cy = (
+        float(k[:, row, column].median()) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))
+    )
     spread = float((k[:, 0, 0] / fx - 1).abs().median())
     camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
     if spread <= 0.05:
@@ -153,8 +154,8 @@ def median_camera(
 def image_depth(
     image: Tensor,  # [T, H, W, C] 0...1, grey (all channels alike) or one channel
 ) -> DepthSource:
-    """Read a depth picture, bright where near, as disparity of unknown scale and shift, which the
-    alignment's α and β absorb.
+    """Make a depth source from pictures that are bright where near, as disparity of unknown scale
+    and shift.
 
     Raises:
         EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat
@@ -169,11 +170,11 @@ def image_depth(
         )
     picture = image[..., :3].detach()
     sample = picture[:, ::4, ::4].float()
-    colour = float((sample.amax(-1) - sample.amin(-1)).mean())
-    if colour > 0.02:
+    colour_difference = float((sample.amax(-1) - sample.amin(-1)).mean())
+    if colour_difference > 0.02:
         raise EgoXInputError(
             "depth picture",
-            got=f"a colour image (channels differ by {colour:.2f} on average)",
+            got=f"a colour image (channels differ by {colour_difference:.2f} on average)",
             expected="a grey depth map",
             fix="switch the depth pack's colour map off",
         )

@@ -1,4 +1,4 @@
-"""Trust in each depth pixel: a soft map for geometry-guided attention.
+"""Estimate how far each depth pixel can be trusted, as a soft map for geometry-guided attention.
 
 Reconstruction errors would otherwise go straight into the attention bias. Depth models err in three
 known ways: they smear depth across edges, they miss pixels, and they flicker. Each lowers the
@@ -35,7 +35,7 @@ def with_trust(
     depth: DepthVideo,
     progress: Progress = no_progress,
 ) -> DepthVideo:
-    """Add the trust map to a depth.
+    """Add a trust map to a depth video.
 
     A map that it had (a model's confidence) is kept where that is lower.
     """
@@ -56,8 +56,8 @@ def depth_trust(
     fixed_camera: bool = True,
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H, W] float32 0...1
-    """Trust of every pixel: 0 where depth is invalid, else the product of the edge and the flicker
-    term.
+    """Compute the trust in every depth pixel: 0 where invalid, lower at depth edges and where depth
+    flickers.
 
     Both terms are 1 / (1 + (x / tolerance)²). x is the bend (second difference) of inverse depth
     over inverse depth, which is zero on every plane, however steep, and large at an edge; for
@@ -66,18 +66,18 @@ def depth_trust(
     median)."""
     count = len(depth_m)
 
-    def inverse(t: int) -> FloatArray:
+    def inverse_depth(t: int) -> FloatArray:
         return depth_m[t].detach().float().cpu().reciprocal().numpy()
 
-    background = _background(inverse, count) if fixed_camera and count > 2 else None
+    background = _background(inverse_depth, count) if fixed_camera and count > 2 else None
     moving = None if dynamic is None else dynamic.cpu().numpy()
-    noise = _noise(inverse(count // 2))
+    noise = _typical_bend(inverse_depth(count // 2))
     edge_tolerance = max(EDGE_TOLERANCE, 3 * noise)
     flicker_tolerance = max(FLICKER_TOLERANCE, 3 * noise)
 
-    def judged(t: int) -> Tensor:
-        frame = inverse(t)
-        value = 1 / (1 + np.square(_spread(bend(frame)) / edge_tolerance))
+    def frame_trust(t: int) -> Tensor:
+        frame = inverse_depth(t)
+        value = 1 / (1 + np.square(_local_maximum(bend(frame)) / edge_tolerance))
         if background is not None:
             change = np.nan_to_num((frame - background) / background, posinf=0.0, neginf=0.0)
             if moving is not None:
@@ -87,14 +87,14 @@ def depth_trust(
         progress(t + 1, count, "judging depth")
         return torch.from_numpy(value.astype(np.float32))
 
-    return store_frames(map(judged, range(count)), count)
+    return store_frames(map(frame_trust, range(count)), count)
 
 
 def bend(
     inverse: FloatArray,
 ) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
-    """Compute the larger of the horizontal and vertical second differences, over the pixel's own
-    inverse depth."""
+    """Compute the relative second difference of inverse depth, the larger of the horizontal and the
+    vertical one."""
     padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
     bend_x = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
@@ -102,21 +102,19 @@ def bend(
     return np.nan_to_num(np.maximum(bend_x, bend_y) / inverse, nan=np.inf, posinf=np.inf)
 
 
-def _spread(values: FloatArray) -> np.ndarray:
-    """Spread the worst value over :data:`REACH` px, so that the smear beside an edge is not
-    believed either."""
+def _local_maximum(values: FloatArray) -> np.ndarray:
+    """Take the maximum within :data:`REACH` px, so that pixels beside an edge get a low trust too."""
     return cv2.dilate(values, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
 
 
 def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:  # [H, W]
     return median_over_frames(
-        np.stack([inverse(t) for t in sample_frames(count, BACKGROUND_FRAMES)])
+        np.stack([inverse(frame) for frame in sample_frames(count, BACKGROUND_FRAMES)])
     )
 
 
-def _noise(inverse: FloatArray) -> float:  # [H, W], of a typical frame
-    """Estimate the clip's typical relative bend: zero for exact depth, about 2.4 standard
-    deviations of independent noise."""
+def _typical_bend(inverse: FloatArray) -> float:  # [H, W], of a typical frame
+    """Estimate the typical relative bend of a depth map, which is 0 for exact depth."""
     values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

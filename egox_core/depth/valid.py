@@ -1,4 +1,5 @@
-"""Valid depth pixels: invalid ones become NaN, a frame with too few valid ones is refused, the median skips NaN."""
+"""Handle invalid depth pixels: mark them, refuse frames with too few valid ones, and take medians
+without them."""
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ def mark_invalid(
     *,
     zero_is_valid: bool = False,  # disparity, in which 0 is infinitely far
 ) -> Tensor:  # [..., H, W] float32, a new tensor
-    """Set depth to NaN where it is NaN, infinite, negative or (unless ``zero_is_valid``) zero."""
+    """Set depth to NaN where it is infinite, negative or (unless ``zero_is_valid``) zero."""
     depth = depth.float()
     valid = torch.isfinite(depth) & ((depth >= 0) if zero_is_valid else (depth > 0))
     return torch.where(valid, depth, depth.new_tensor(float("nan")))
@@ -26,8 +27,7 @@ def check_valid_shares(
     shares: Tensor,  # [T] valid share of each frame's pixels, 0...1
     name: str,  # used in error messages
 ) -> float:
-    """Compute the invalid share of the whole clip, and refuse a clip or frame with too few valid
-    pixels.
+    """Compute the invalid share of a clip, and refuse a clip or frame with too few valid pixels.
 
     Raises:
         EgoXInputError: no valid pixel at all, or a frame with under 5 %.
@@ -53,7 +53,7 @@ def check_valid_shares(
 def median_over_frames(
     stack: NDArray[np.floating],  # [T, ...]
 ) -> NDArray[np.floating]:  # [...]
-    """Compute the lower median over axis 0 without NaN, or NaN if every frame has it.
+    """Compute the lower median over axis 0, ignoring NaN.
 
     Sorting puts NaN last, so the median is the sorted value in the middle of the valid ones. Pixels become the first
     axis, so that a pixel's few values are contiguous: several times faster on a CPU than the libraries' own.

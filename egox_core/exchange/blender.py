@@ -1,5 +1,5 @@
-"""Camera paths for Blender and NeRF tools: transforms.json with one c2w per frame in OpenGL axes (y
-up, z backward).
+"""Read and write transforms.json of Blender and NeRF tools, with one c2w per frame in OpenGL axes
+(y up, z backward).
 
 The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
 ``frames[].transform_matrix``. Cameras are upright, as in COLMAP files; the Aria lens is written
@@ -23,14 +23,14 @@ FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
 FISHEYE = "OPENCV_FISHEYE"
 DISTORTION = re.compile(r"[kpsb]\d+|(ftheta|distortion|equirect|latlong|ortho|skew).*")
 """Keys of a lens' own numbers and kinds, in the words of all programs that write the form."""
-ROUNDED = 4e-3
+MAX_ROTATION_ERROR = 4e-3
 """Largest difference of R Rt from 1 where R has three digits behind the point."""
 SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=torch.float64)
 """Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
 
 def write_blender(file: Path, path: CameraPath) -> None:
-    """Write transforms.json, whole or not at all."""
+    """Write a camera path as transforms.json, complete or not at all."""
     camera = path.camera.upright()
     lens = LENSES[camera.lens]
     content: dict[str, object] = {
@@ -51,8 +51,14 @@ def write_blender(file: Path, path: CameraPath) -> None:
     content |= dict(zip(lens.blender_keys, distortion, strict=True))
     matrices = opengl_c2w(path.upright_w2c)
     content["frames"] = [
-        {"file_path": f"frame_{i:06d}.png", "time": float(t), "transform_matrix": matrix.tolist()}
-        for i, (t, matrix) in enumerate(zip(path.frames.times_s.tolist(), matrices, strict=True))
+        {
+            "file_path": f"frame_{number:06d}.png",
+            "time": float(time_s),
+            "transform_matrix": matrix.tolist(),
+        }
+        for number, (time_s, matrix) in enumerate(
+            zip(path.frames.times_s.tolist(), matrices, strict=True)
+        )
     ]
     write_json(file, content)
 
@@ -60,29 +66,29 @@ def write_blender(file: Path, path: CameraPath) -> None:
 def opengl_c2w(
     w2c: Tensor,  # [T, 3, 4] with OpenCV axes in both frames
 ) -> Tensor:  # [T, 4, 4]
-    """Convert poses to world_from_camera with OpenGL axes in both frames."""
-    top = SIGNS * invert(w2c.double()) + 0.0  # no "-0.0"
-    bottom = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(len(w2c), 1, 4)
-    return torch.cat((top, bottom), dim=1)
+    """Convert w2c poses to world_from_camera with OpenGL axes in both frames."""
+    first_rows = SIGNS * invert(w2c.double()) + 0.0  # no "-0.0"
+    last_row = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(len(w2c), 1, 4)
+    return torch.cat((first_rows, last_row), dim=1)
 
 
 def read_blender(content: dict, name: str) -> Tensor:  # [T, 3, 4]
-    """Read the w2c poses of a parsed transforms.json, with OpenCV's axes, upright.
+    """Read the poses of a parsed transforms.json as w2c with OpenCV's axes.
 
     Raises:
         EgoXInputError: no frames, a matrix that is no pose.
     """
-    matrices = [f.get("transform_matrix") for f in _frames(content, name)]
-    return invert(SIGNS * _rigid(matrices, f"transform_matrix of {name}"))
+    matrices = [frame.get("transform_matrix") for frame in _frames(content, name)]
+    return invert(SIGNS * _to_rigid_poses(matrices, f"transform_matrix of {name}"))
 
 
 def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64
-    """Read the times of a parsed transforms.json, None if a frame has none.
+    """Read the times of a parsed transforms.json, or return None if a frame has none.
 
     Raises:
         EgoXInputError: times that are no numbers.
     """
-    times = [f.get("time") for f in _frames(content, name)]
+    times = [frame.get("time") for frame in _frames(content, name)]
     with intact(
         f"time of {name}",
         NO_NUMBERS,
@@ -90,13 +96,13 @@ def blender_times(content: dict, name: str) -> Tensor | None:  # [T] float64
         fix="export the camera again",
     ):
         known_times = [float(time) for time in times if time is not None]
-        complete = len(known_times) == len(times)
-        return torch.tensor(known_times, dtype=torch.float64) if complete else None
+        is_complete = len(known_times) == len(times)
+        return torch.tensor(known_times, dtype=torch.float64) if is_complete else None
 
 
-def _rigid(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
-    """Turn matrices into poses, with the nearest rotations for those that were written with three
-    digits."""
+def _to_rigid_poses(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
+    """Convert matrices to poses, replacing rotations that were rounded to three digits by the
+    nearest true rotations."""
     try:
         return validate_w2c(matrices, what)
     except EgoXInputError:
@@ -105,16 +111,16 @@ def _rigid(matrices: list[object], what: str) -> Tensor:  # [T, 3, 4]
         if rotations.shape[-2:] != (3, 3) or not (rotations.abs() <= 2).all():
             raise
         deviations = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
-        if float(deviations.abs().max()) > ROUNDED:
+        if float(deviations.abs().max()) > MAX_ROTATION_ERROR:
             raise
-        u, _, vh = torch.linalg.svd(rotations)
+        left_vectors, _, right_vectors = torch.linalg.svd(rotations)
         c2w = c2w.clone()
-        c2w[..., :3, :3] = u @ vh
+        c2w[..., :3, :3] = left_vectors @ right_vectors
         return validate_w2c(c2w, what)
 
 
 def blender_camera(content: dict, name: str) -> CameraModel:
-    """Read the camera of a parsed transforms.json, in which a frame's keys go before those of the
+    """Read the camera of a parsed transforms.json, where the keys of a frame override those of the
     file.
 
     Raises:
@@ -130,7 +136,11 @@ def blender_camera(content: dict, name: str) -> CameraModel:
 
 def _frames(content: dict, name: str) -> list[dict]:
     frames = content.get("frames")
-    if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
+    if (
+        not isinstance(frames, list)
+        or not frames
+        or not all(isinstance(frame, dict) for frame in frames)
+    ):
         raise EgoXInputError(
             f"transforms file {name}",
             got="no list of objects under frames",
@@ -141,22 +151,26 @@ def _frames(content: dict, name: str) -> list[dict]:
 
 
 def _lens_of(content: dict, what: str) -> str:
-    """Find the key of LENSES for a file's words, and check that the distortion which it gives is
-    that lens'."""
+    """Look up the lens that a transforms.json names, and check that its distortion keys belong to
+    that lens."""
     distortion_keys = {
         key for key, value in content.items() if DISTORTION.fullmatch(key) and np.any(value)
     }
-    exact_lenses = {e.blender: name for name, e in LENSES.items() if e.blender_fit is None}
-    lenses = {model: name for name, e in LENSES.items() for model in e.simpler} | exact_lenses
+    exact_lenses = {
+        entry.blender: name for name, entry in LENSES.items() if entry.blender_fit is None
+    }
+    lenses = {
+        model: name for name, entry in LENSES.items() for model in entry.simpler
+    } | exact_lenses
     default_model = FISHEYE if content.get("is_fisheye") else "PINHOLE"
     model = content.get("camera_model") or default_model
     if distortion_keys and model in ("PINHOLE", "SIMPLE_PINHOLE"):
         model = "OPENCV"  # as other readers take it
     lens = lenses.get(str(model))
-    contradicts = content.get("is_fisheye") and lens != lenses[FISHEYE]
-    if lens is None or contradicts or not distortion_keys <= {*LENSES[lens].blender_keys}:
+    is_contradiction = content.get("is_fisheye") and lens != lenses[FISHEYE]
+    if lens is None or is_contradiction or not distortion_keys <= {*LENSES[lens].blender_keys}:
         lens_words = (f"{word} ({' '.join(LENSES[lenses[word]].blender_keys)})" for word in lenses)
-        fisheye_text = " and is_fisheye" if contradicts else ""
+        fisheye_text = " and is_fisheye" if is_contradiction else ""
         raise EgoXInputError(
             what,
             got=f"camera_model {model}{fisheye_text}, distortion {sorted(distortion_keys)}",
@@ -177,8 +191,8 @@ def _camera_of(content: dict, what: str) -> CameraModel:
             what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
         )
     angle, lens = number("camera_angle_x", 0), _lens_of(content, what)
-    by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
-    fx = number("fl_x", 0) or by_angle
+    focal_by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
+    fx = number("fl_x", 0) or focal_by_angle
     return CameraModel(
         lens=lens,
         width=int(width),

@@ -1,5 +1,4 @@
-"""Camera paths of other programs, in files and as values of other packs' sockets: one reader for the
-ego and the exo camera.
+"""Read camera paths of other programs, for the ego and the exo camera alike.
 
 To add a form: a reader here, by the end of a file's name or by the keys of its JSON."""
 
@@ -44,7 +43,7 @@ FORMS = (
 
 @frozen
 class CameraFile:
-    """A camera's path in the world of its file."""
+    """Camera path in the world of its file."""
 
     name: str
     # of the upright picture; its world is the take's, and in metres, or unknown
@@ -63,7 +62,7 @@ class CameraFile:
         # What the file says of their frames, as fields of Numbering; nothing: frames 0, 1, 2, ...
         **said: Any,
     ) -> CameraFile:
-        """Make the camera file of some poses.
+        """Make a camera file from poses, with what the file says about their frames.
 
         Raises:
             EgoXInputError: no rigid ones.
@@ -74,7 +73,7 @@ class CameraFile:
 
     @classmethod
     def read(cls, path: Path, what: str = "exo path") -> CameraFile:
-        """Read a path in any of :data:`FORMS`, the exo camera's if the file has both cameras.
+        """Read a camera path in any of :data:`FORMS`, the exo camera's of a file with both.
 
         Raises:
             EgoXInputError: another form, damaged, no rigid poses.
@@ -84,22 +83,22 @@ class CameraFile:
             return cls.parse(read_json(path, what), path.name)
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            raise _unknown(path.name)
+            raise _unknown_format(path.name)
         return reader(path)
 
     @classmethod
     def parse(cls, content: object, name: str) -> CameraFile:
-        """Parse a path of JSON that was read already, or that a socket hands on.
+        """Parse a camera path from JSON content.
 
         Raises:
             EgoXInputError: as :meth:`read`.
         """
         if not isinstance(content, Mapping):
-            raise _unknown(name)
-        form, times_s = form_of(content), None
-        if callable(form):
-            return form(content, name)
-        if form == "ours":
+            raise _unknown_format(name)
+        file_form, times_s = form_of(content), None
+        if callable(file_form):
+            return file_form(content, name)
+        if file_form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
             w2c = given(content, name, "exo_w2c", validate_w2c)
         elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
@@ -107,11 +106,11 @@ class CameraFile:
         else:
             w2c = None
         if w2c is None:
-            raise _unknown(name)
-        return cls.of_poses(name, w2c, "take", times_s=times_s, times_of_video=form == "ours")
+            raise _unknown_format(name)
+        return cls.of_poses(name, w2c, "take", times_s=times_s, times_of_video=file_form == "ours")
 
     def track(self, frames: Frames, **declared: Any) -> tuple[PoseTrack, str]:
-        """Place the poses at their moments in the video, and note how these were found.
+        """Place the poses at their moments in the video, and describe how the moments were found.
 
         ``declared`` are fields of Numbering that the user sets.
 
@@ -121,7 +120,7 @@ class CameraFile:
         return placed_track(self.path.w2c, replace(self.numbering, **declared), frames)
 
     def of(self, depth: DepthVideo, **declared: Any) -> tuple[CameraPath, str]:
-        """Place the camera in the depth's frames, and note how these were found.
+        """Place the exo camera in a depth's frames, and describe how the frames were found.
 
         Raises:
             EgoXInputError: as :meth:`track`; fewer.
@@ -135,7 +134,7 @@ class CameraFile:
 
 
 def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
-    """Write Nuke's form: frame of the source, counted from 1, place, turns in degrees, vertical
+    """Write a .chan file of Nuke: frame number from 1, position, rotation in degrees, vertical
     field of view."""
     c2w, camera = opengl_c2w(path.upright_w2c).numpy(), path.camera.upright()
     z, x, y = (
@@ -143,30 +142,30 @@ def write_chan(file: Path, path: CameraPath, frames: Tensor) -> None:
         .as_euler(NUKE_ORDER, degrees=True)
         .T
     )
-    fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
-    rows = np.c_[frames.numpy() + 1, c2w[:, :3, 3], x, y, z, fov]
+    fov_deg = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
+    rows = np.c_[frames.numpy() + 1, c2w[:, :3, 3], x, y, z, fov_deg]
     with atomic_write(file) as temporary:
         np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
 
 
-def _unknown(name: str, holds: str = "which contains none") -> EgoXInputError:
+def _unknown_format(name: str, content_text: str = "which contains none") -> EgoXInputError:
     return EgoXInputError(
         "camera path",  # of ego or exo: it is one reader
-        got=f"{name}, {holds}",
+        got=f"{name}, {content_text}",
         expected=FORMS,
         fix="export it as one of them",
     )
 
 
-def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
-    """Read the lines of a text file as numbers."""
+def _read_rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
+    """Read the lines of a text file as rows of numbers."""
     lines = [line for line in _text_lines(path) if line.partition("#")[0].strip()]
     if lines and not re.search(r"\d", re.sub(r"[a-zA-Z_]\w*", "", lines[0])):
         lines = lines[1:]  # names of the columns
     with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
         rows = np.loadtxt(lines, ndmin=2) if lines else np.empty((0, 0))
     if rows.shape[1] not in counts:
-        raise _unknown(path.name)
+        raise _unknown_format(path.name)
     return rows
 
 
@@ -174,28 +173,28 @@ def _text_lines(path: Path) -> list[str]:
     return decode_text(path.read_bytes(), path.name).replace(",", " ").splitlines()
 
 
-def _colmap(path: Path) -> CameraFile:
+def _read_colmap(path: Path) -> CameraFile:
     lens, poses, names = read_pictures(path)
     file = CameraFile.of_poses(
         path.parent.name, poses, names=names, frames_named=names_frames(path), lens=lens
     )
-    return _unlevelled(file)
+    return _without_gravity(file)
 
 
-def _unlevelled(file: CameraFile) -> CameraFile:
-    """Mark a file's world as one that nobody turned along gravity."""
+def _without_gravity(file: CameraFile) -> CameraFile:
+    """Mark the world of a camera file as one without a vertical axis."""
     return replace(file, path=replace(file.path, gravity=False))
 
 
-def _text(path: Path) -> CameraFile:
+def _read_text(path: Path) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt"):
-        return _colmap(path)
-    rows = _rows(path, 8)  # TUM's: time, place, quaternion
+        return _read_colmap(path)
+    rows = _read_rows(path, 8)  # TUM's: time, place, quaternion
     for header in _text_lines(path)[:10]:
         words = re.sub(r"\[.*?\]|#", " ", header).lower().split()  # without units
-        turn = [word for word in words if word.startswith("q")]
+        quaternion_words = [word for word in words if word.startswith("q")]
         # Some programs write w first, and say so.
-        if len(words) == 8 and len(turn) == 4 and turn[0].endswith("w"):
+        if len(words) == 8 and len(quaternion_words) == 4 and quaternion_words[0].endswith("w"):
             rows = rows[:, [*range(4), 5, 6, 7, 4]]
             break
     rows = rows[np.abs(rows[:, 4:]).sum(1) > 0]  # of lost frames they are 0
@@ -205,8 +204,8 @@ def _text(path: Path) -> CameraFile:
     return CameraFile.of_poses(path.name, w2c, times_s=torch.from_numpy(rows[:, 0]))
 
 
-def _chan(path: Path) -> CameraFile:
-    rows = _rows(path, 8, 7, 9)  # with an angle of view, with a focal length
+def _read_chan(path: Path) -> CameraFile:
+    rows = _read_rows(path, 8, 7, 9)  # with an angle of view, with a focal length
     turns = scipy.spatial.transform.Rotation.from_euler(
         NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True
     )
@@ -215,28 +214,30 @@ def _chan(path: Path) -> CameraFile:
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
-    """Make poses at the places in a file's second to fourth column."""
+    """Make c2w poses from rotations, and positions in the second to fourth column of a file."""
     return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
 
 
-def _npz(path: Path) -> CameraFile:
+def _read_npz(path: Path) -> CameraFile:
     with open_zip(path, "camera path", MAX_ARRAY_BYTES) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if not names & {"data", "inds", "R_w2c", "t_w2c"}:
-            raise _unknown(path.name, f"an npz of {', '.join(sorted(names)[:8]) or 'nothing'}")
+            raise _unknown_format(
+                path.name, f"an npz of {', '.join(sorted(names)[:8]) or 'nothing'}"
+            )
         if {"R_w2c", "t_w2c"} <= names:
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
-            return _gvhmr(arrays, path.name)
+            return _parse_gvhmr(arrays, path.name)
     w2c = read_poses(path)
     file = CameraFile.of_poses(path.name, w2c, "take", numbers=torch.arange(len(w2c)))
-    return _unlevelled(file)
+    return _without_gravity(file)
 
 
 READERS: Mapping[str, Callable[[Path], CameraFile]] = {
-    ".txt": _text,
-    ".bin": _colmap,
-    ".chan": _chan,
-    ".npz": _npz,
+    ".txt": _read_text,
+    ".bin": _read_colmap,
+    ".chan": _read_chan,
+    ".npz": _read_npz,
 }
 """By the end of a file's name."""
 
@@ -244,8 +245,7 @@ READERS: Mapping[str, Callable[[Path], CameraFile]] = {
 def form_of(
     content: object,
 ) -> Callable[[Mapping, str], CameraFile] | Literal["ours", "keyframes", "meta"]:
-    """Tell the form of a path's JSON: the reader of another program's, one of ours, or else a
-    meta.json."""
+    """Identify the format of a camera path's JSON, as a reader function or as one of our own forms."""
     if isinstance(content, list):
         return "keyframes"
     if not isinstance(content, Mapping):
@@ -255,16 +255,16 @@ def form_of(
     if "keyframes" in content:
         return "keyframes"
     if "R_w2c" in content:
-        return _gvhmr
+        return _parse_gvhmr
     if "cameras" in content and "timeline" in content:
-        return _omnicam
-    return _transforms if isinstance(content.get("frames"), list) else "meta"
+        return _parse_omnicam
+    return _parse_transforms if isinstance(content.get("frames"), list) else "meta"
 
 
-def _transforms(content: Mapping, name: str) -> CameraFile:
+def _parse_transforms(content: Mapping, name: str) -> CameraFile:
     parsed = dict(content)
     w2c, times_s = read_blender(parsed, name), blender_times(parsed, name)
-    names = tuple(each.get("file_path") for each in parsed["frames"])
+    names = tuple(frame.get("file_path") for frame in parsed["frames"])
 
     def lens() -> CameraModel:
         return blender_camera(parsed, name)
@@ -272,33 +272,45 @@ def _transforms(content: Mapping, name: str) -> CameraFile:
     return CameraFile.of_poses(name, w2c, times_s=times_s, names=names, lens=lens)
 
 
-def _gvhmr(content: Mapping, name: str) -> CameraFile:
+def _parse_gvhmr(content: Mapping, name: str) -> CameraFile:
     with intact("camera path", (*NO_NUMBERS, KeyError, RuntimeError), expected="R_w2c and t_w2c"):
-        turns, places = (
+        rotations, translations = (
             torch.tensor(np.array(content[key])).double() for key in ("R_w2c", "t_w2c")
         )
-        return CameraFile.of_poses(name, torch.cat((turns, places[..., None]), -1))
+        return CameraFile.of_poses(name, torch.cat((rotations, translations[..., None]), -1))
 
 
-def _omnicam(content: Mapping, name: str) -> CameraFile:
-    """Read the active camera's keyframes, between which place, target and roll change evenly."""
-    form = "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
-    with intact(f"camera path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=form):
+def _parse_omnicam(content: Mapping, name: str) -> CameraFile:
+    """Read the keyframes of the active camera in an OmniCam scene, interpolated linearly."""
+    expected_form = (
+        "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
+    )
+    with intact(f"camera path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=expected_form):
         cameras = content["cameras"]
         active_id = content.get("active_camera_id")
-        track = next((c for c in cameras if c["id"] == active_id), cameras[0])["track"]
-        keys = sorted(track["keyframes"], key=lambda key: key["frame"])
+        track = next(
+            (each_camera for each_camera in cameras if each_camera["id"] == active_id), cameras[0]
+        )["track"]
+        keyframes = sorted(track["keyframes"], key=lambda key: key["frame"])
         states = np.array(
             [
-                (*k["camera"]["position"], *k["camera"]["target"], k["camera"].get("roll", 0.0))
-                for k in keys
+                (
+                    *keyframe["camera"]["position"],
+                    *keyframe["camera"]["target"],
+                    keyframe["camera"].get("roll", 0.0),
+                )
+                for keyframe in keyframes
             ],
             dtype=float,
         )
         frame_numbers = np.arange(int(track["duration_frames"]))
-        places = [
-            np.interp(frame_numbers, [key["frame"] for key in keys], column) for column in states.T
+        interpolated_columns = [
+            np.interp(frame_numbers, [key["frame"] for key in keyframes], column)
+            for column in states.T
         ]
     up = (0.0, 1.0, 0.0)
-    w2c = [look_at(n[:3], n[3:6], up, roll_deg=-n[6]) for n in np.stack(places, 1)]
+    w2c = [
+        look_at(state[:3], state[3:6], up, roll_deg=-state[6])
+        for state in np.stack(interpolated_columns, 1)
+    ]
     return CameraFile.of_poses(name, torch.stack(w2c))

@@ -1,4 +1,4 @@
-"""Camera paths as COLMAP's files (cameras.txt and images.txt, or binary), which most 3D tools read.
+"""Read and write camera paths as COLMAP's files (cameras.txt and images.txt, or binary).
 
 COLMAP knows no turned sensors and puts pixel centres at half integers: cameras are written upright
 (quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
@@ -39,7 +39,7 @@ BINARY_MODELS = (
 
 
 def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
-    """Write cameras.txt, images.txt and an empty points3D.txt.
+    """Write a camera path as COLMAP's cameras.txt, images.txt and an empty points3D.txt.
 
     Pictures are named by ``frames`` [T] of the source video, and the file says so.
 
@@ -54,29 +54,34 @@ def write_colmap(folder: Path, path: CameraPath, frames: Tensor) -> None:
         raise EgoXInputError(
             "camera for COLMAP",
             got=f"a {camera.lens} lens",
-            expected=f"one of {', '.join(sorted(e.colmap for e in LENSES.values() if e.colmap))}",
+            expected=f"one of {', '.join(sorted(entry.colmap for entry in LENSES.values() if entry.colmap))}",
             fix="write transforms.json",
         )
     distortion = camera.distortion or (0.0,) * lens.distortion_count
     numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
     row = " ".join(
-        (f"1 {lens.colmap} {camera.width} {camera.height}", *(repr(float(x)) for x in numbers))
+        (
+            f"1 {lens.colmap} {camera.width} {camera.height}",
+            *(repr(float(value_of_lens)) for value_of_lens in numbers),
+        )
     )
-    _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
+    _write_lines(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
     lines.append(NAMES_FRAMES)
     for index, (number, pose) in enumerate(
         zip(frames.long().tolist(), path.upright_w2c, strict=True)
     ):
-        x, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
-        values = " ".join(repr(float(v)) for v in (w, x, y, z, *pose[:, 3].tolist()))
+        value_of_lens, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
+        values = " ".join(
+            repr(float(value)) for value in (w, value_of_lens, y, z, *pose[:, 3].tolist())
+        )
         lines += [f"{index + 1} {values} 1 frame_{number:06d}.png", ""]
-    _write(folder / "images.txt", lines)
-    _write(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
+    _write_lines(folder / "images.txt", lines)
+    _write_lines(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
 
 
 def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[str, ...]]:
-    """Read poses (w2c [N, 3, 4], upright) and picture names of images.txt or images.bin.
+    """Read the poses (w2c [N, 3, 4], upright) and picture names of images.txt or images.bin.
 
     The first result reads the camera, which may have any lens until it is called.
 
@@ -87,48 +92,56 @@ def read_pictures(path: Path) -> tuple[Callable[[], CameraModel], Tensor, tuple[
     from scipy.spatial.transform import Rotation
 
     folder, suffix = path.parent, path.suffix.lower()
-    cameras, pictures = set(), {}
-    with _intact(folder):
+    cameras, pose_by_name = set(), {}
+    with _colmap_errors(folder):
         rows = _binary_pictures(folder) if suffix == ".bin" else _text_pictures(folder)
         for qw, qx, qy, qz, x, y, z, camera, name in rows:
-            quaternion = [float(v) for v in (qx, qy, qz, qw)]
+            quaternion = [float(value) for value in (qx, qy, qz, qw)]
             if not any(quaternion):  # as some write for a picture that they lost
                 continue
             translation = np.array([[float(x)], [float(y)], [float(z)]])
             cameras.add(int(camera))
-            pictures[name] = np.concatenate(
+            pose_by_name[name] = np.concatenate(
                 (Rotation.from_quat(quaternion).as_matrix(), translation), 1
             )
-        if not pictures:
+        if not pose_by_name:
             raise ValueError("no picture")
-        poses = torch.from_numpy(np.stack([*pictures.values()]))
+        poses = torch.from_numpy(np.stack([*pose_by_name.values()]))
 
     def lens() -> CameraModel:
-        with _intact(folder):
+        with _colmap_errors(folder):
             if suffix == ".bin":
                 rows = _binary_cameras(folder)
             else:
-                rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
-            used_cameras = [_camera(row[1:], folder) for row in rows if int(row[0]) in cameras]
+                rows = [line.split() for line in _read_lines(folder / "cameras.txt") if line]
+            used_cameras = [
+                _camera_of_row(row[1:], folder) for row in rows if int(row[0]) in cameras
+            ]
         return one_camera(used_cameras, f"COLMAP folder {folder.name}")
 
-    return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pictures)
+    return lens, validate_w2c(poses, f"poses of {path.name}"), tuple(pose_by_name)
 
 
 def names_frames(path: Path) -> bool:
-    """Check whether an images.txt says that its names have frames of the source video."""
+    """Check whether the picture names of an images.txt state frame numbers of the source video."""
     if path.suffix.lower() != ".txt":
         return False
     with (path.parent / "images.txt").open(encoding="utf-8", errors="replace") as file:
         return NAMES_FRAMES in map(str.rstrip, islice(file, HEAD_LINES))
 
 
-def _camera(row: list[str], folder: Path) -> CameraModel:
+def _camera_of_row(row: list[str], folder: Path) -> CameraModel:
     model, width, height, *numbers = row
     # By model: the lens, its focal lengths, its numbers of distortion.
-    models = {e.colmap: (lens, 2, e.distortion_count) for lens, e in LENSES.items() if e.colmap}
+    models = {
+        entry.colmap: (lens, 2, entry.distortion_count)
+        for lens, entry in LENSES.items()
+        if entry.colmap
+    }
     models |= {
-        name: (lens, 1, count) for lens, e in LENSES.items() for name, count in e.simpler.items()
+        name: (lens, 1, count)
+        for lens, entry in LENSES.items()
+        for name, count in entry.simpler.items()
     }
     lens, focal_count, count = models.get(model, ("", 0, 0))
     if not lens or len(numbers) != focal_count + 2 + count:
@@ -153,11 +166,11 @@ def _camera(row: list[str], folder: Path) -> CameraModel:
 
 
 def _text_pictures(folder: Path) -> Iterator[list[str]]:
-    """Yield the rows of images.txt from the quaternion on.
+    """Yield the rows of images.txt, each from the quaternion on.
 
     A line of points after each picture, which other writers leave out, has numbers by three.
     """
-    for line in _lines(folder / "images.txt"):
+    for line in _read_lines(folder / "images.txt"):
         words = line.split()
         if words and not (len(words) % 3 == 0 and words[-1].lstrip("-").isdigit()):
             _, *row = line.split(maxsplit=9)
@@ -165,37 +178,37 @@ def _text_pictures(folder: Path) -> Iterator[list[str]]:
 
 
 def _binary_pictures(folder: Path) -> Iterator[list]:
-    """Yield the rows of images.bin from the quaternion on."""
-    content, at = _bytes(folder / "images.bin"), 8
+    """Yield the rows of images.bin, each from the quaternion on."""
+    content, offset = _read_bytes(folder / "images.bin"), 8
     for _ in range(*struct.unpack_from("<Q", content)):
-        _, *pose, camera = struct.unpack_from("<I7dI", content, at)
-        end = content.index(b"\0", at + 64)
-        points = struct.unpack_from("<Q", content, end + 1)[0]
-        yield [*pose, camera, content[at + 64 : end].decode("utf-8", "replace")]
-        at = end + 9 + 24 * points
-        if at > len(content):
+        _, *pose, camera = struct.unpack_from("<I7dI", content, offset)
+        name_end = content.index(b"\0", offset + 64)
+        point_count = struct.unpack_from("<Q", content, name_end + 1)[0]
+        yield [*pose, camera, content[offset + 64 : name_end].decode("utf-8", "replace")]
+        offset = name_end + 9 + 24 * point_count
+        if offset > len(content):
             raise ValueError("an end within a picture")
 
 
 def _binary_cameras(folder: Path) -> list[list]:
-    """List the rows of cameras.bin as those of cameras.txt."""
-    content, at, rows = _bytes(folder / "cameras.bin"), 8, []
+    """List the rows of cameras.bin in the layout of cameras.txt."""
+    content, offset, rows = _read_bytes(folder / "cameras.bin"), 8, []
     for _ in range(*struct.unpack_from("<Q", content)):
-        number, model, width, height = struct.unpack_from("<IiQQ", content, at)
+        number, model, width, height = struct.unpack_from("<IiQQ", content, offset)
         name, count = BINARY_MODELS[model]
         rows.append(
-            [number, name, width, height, *struct.unpack_from(f"<{count}d", content, at + 24)]
+            [number, name, width, height, *struct.unpack_from(f"<{count}d", content, offset + 24)]
         )
-        at += 24 + 8 * count
+        offset += 24 + 8 * count
     return rows
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     require_file(path, "COLMAP file", MAX_BINARY_BYTES)
     return path.read_bytes()
 
 
-def _intact(folder: Path) -> AbstractContextManager[None]:
+def _colmap_errors(folder: Path) -> AbstractContextManager[None]:
     return intact(
         f"COLMAP folder {folder.name}",
         (*NO_NUMBERS, IndexError, struct.error),
@@ -204,12 +217,12 @@ def _intact(folder: Path) -> AbstractContextManager[None]:
     )
 
 
-def _write(path: Path, lines: list[str]) -> None:
+def _write_lines(path: Path, lines: list[str]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     require_file(path, "COLMAP file", MAX_TEXT_BYTES)
     lines = decode_text(path.read_bytes(), f"COLMAP file {path.name}").splitlines()
     return [line.strip() for line in lines if not line.lstrip().startswith("#")]

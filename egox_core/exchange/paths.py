@@ -1,5 +1,4 @@
-"""Ego paths into and out of the pose editor, in any of the file forms that the pack reads or
-writes."""
+"""Import and export ego paths of the pose editor in all supported file formats."""
 
 import io
 import tempfile
@@ -45,7 +44,7 @@ def import_path(
     every_nth: int = 0,
     file_frames: FileFrames = "auto",
 ) -> tuple[dict, str]:
-    """Make a keyframe document from a path's file, or from the texts of its files.
+    """Convert a camera path's file, or the texts of its files, to a keyframe document.
 
     Poses come into the scene's frame; without a scene they keep the file's world.
 
@@ -89,7 +88,7 @@ def import_path(
 
 
 def _write_texts(files: Mapping[str, str], folder: Path) -> Path:
-    """Write all texts into the folder, and choose the file to open."""
+    """Write texts to files in a folder, and return the file to open."""
     for name in files:
         if name in ("", ".", "..") or {"/", "\\"} & set(name):
             raise EgoXInputError(
@@ -105,7 +104,7 @@ def _write_texts(files: Mapping[str, str], folder: Path) -> Path:
     paths = [folder / safe_name(name) for name in files]
     for path, text in zip(paths, files.values(), strict=True):
         path.write_text(text, "utf-8", errors="replace")
-    return next((p for p in paths if p.name == "images.txt"), paths[0])
+    return next((each_path for each_path in paths if each_path.name == "images.txt"), paths[0])
 
 
 def trajectory_of_keyframes(
@@ -116,7 +115,7 @@ def trajectory_of_keyframes(
     # Gives keyframes their world.
     scene: PointCloud | None = None,
 ) -> CameraTrajectory:
-    """Make the ego trajectory of a keyframe document.
+    """Make the ego trajectory that a keyframe document describes.
 
     Raises:
         EgoXInputError: wrong keys or values.
@@ -136,7 +135,7 @@ def export_path(
     scene: PointCloud | None = None,
     prompt: str = "",
 ) -> tuple[str, bytes]:
-    """Write a keyframe document in a file form.
+    """Export a keyframe document to a file format.
 
     Returns:
         file name and content. COLMAP's three files come as a zip, and so does a path with a moving
@@ -152,9 +151,9 @@ def export_path(
         target = Path(folder, name)
         write(target, trajectory, document, clip, prompt)
         root, exo = target, trajectory.known_exo
-        if form in OF_BOTH and exo.lens is not None and exo.moves:
-            of_exo = replace(trajectory, ego=exo)
-            write(Path(folder, f"exo_{name}"), of_exo, document, clip, prompt)
+        if form in CAMERA_FORMS and exo.lens is not None and exo.moves:
+            exo_trajectory = replace(trajectory, ego=exo)
+            write(Path(folder, f"exo_{name}"), exo_trajectory, document, clip, prompt)
             root = Path(folder)
         if root.is_file():
             return name, root.read_bytes()
@@ -168,7 +167,7 @@ def export_path(
 def released_meta(
     trajectory: CameraTrajectory, document: object, clip: Frames, prompt: str
 ) -> dict:
-    """Make a take's meta.json of an ego path.
+    """Make the content of a meta.json from an ego path.
 
     Its poses are numbered by source frame, so that the path begins at frame 0 of the video.
     """
@@ -200,7 +199,7 @@ def released_meta(
     return content
 
 
-OF_EDITOR = TakeNotes(source=FROM_EDITOR)
+EDITOR_NOTES = TakeNotes(source=FROM_EDITOR)
 Writer = Callable[[Path, CameraTrajectory, object, Frames, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
     "keyframes": (
@@ -211,7 +210,7 @@ EXPORTS: Mapping[str, tuple[str, Writer]] = {
     ),
     "trajectory": (
         "egox_trajectory.json",
-        lambda path, trajectory, *_: write_trajectory(path, trajectory, OF_EDITOR),
+        lambda path, trajectory, *_: write_trajectory(path, trajectory, EDITOR_NOTES),
     ),
     "meta": (
         META,
@@ -232,4 +231,4 @@ EXPORTS: Mapping[str, tuple[str, Writer]] = {
         lambda path, trajectory, _, clip, *__: write_chan(path, trajectory.ego, clip.indices),
     ),
 }
-OF_BOTH = ("colmap", "blender", "chan")  # forms of a path alone, which an exo camera may have
+CAMERA_FORMS = ("colmap", "blender", "chan")  # forms of a path alone, which an exo camera may have

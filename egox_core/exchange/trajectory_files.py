@@ -1,5 +1,4 @@
-"""Trajectory files: our own JSON read and written, and any of the JSON forms a user may hand over,
-told apart."""
+"""Read and write ego trajectories as our own JSON, and read those of all other supported formats."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +34,7 @@ OPTIONAL_KEYS = frozenset(
     | {"confidence"}
 )
 """``confidence`` is of older files and says nothing."""
-OF_SENSOR = (
+SENSOR_NOTE = (
     "w2c of the keyframes are taken as a meta.json's, of a sensor turned by 90 degrees; give position "
     "and angles where they are of the upright picture"
 )
@@ -52,7 +51,7 @@ def read_trajectory(
     file_frames: FileFrames = "auto",
     content: object = None,
 ) -> tuple[CameraTrajectory, TakeNotes]:
-    """Read an ego trajectory, and the notes that its file has next to it.
+    """Read an ego trajectory from a file, with the notes beside it.
 
     Forms: the released meta.json (both), our own JSON, keyframes, and those of other programs that
     :class:`.camera_files.CameraFile` reads: upright, in a world and scale of their own, their
@@ -92,7 +91,7 @@ def read_trajectory(
             clock = "number" if track.clock == "index" else "time"
             sentences = [f"{len(track.moments)} keyframes: read by {clock}"]
             if has_w2c(content):
-                sentences.append(OF_SENSOR)
+                sentences.append(SENSOR_NOTE)
             notes = TakeNotes(source=path.name, placed="; ".join(sentences))
             return track.trajectory(camera, frames), notes
         if form == "meta":
@@ -114,7 +113,7 @@ def write_trajectory(
     # The world's upward direction, for the looks; empty: -y.
     up: Sequence[float] = (),
 ) -> None:
-    """Write our own JSON, whole or not at all, without the keys whose value is None."""
+    """Write an ego trajectory as our own JSON, complete or not at all."""
     ego, exo = trajectory.ego, trajectory.exo or CameraPath.of_exo(None)
     content: dict[str, object] = {
         "format": FORMAT,
@@ -143,7 +142,7 @@ def write_trajectory(
 def parse_trajectory(
     content: dict, name: str, frames: Frames = UNSAID
 ) -> tuple[CameraTrajectory, TakeNotes]:
-    """Parse our own JSON, resampled to ``frames`` by time, or cut after a count alone.
+    """Parse our own trajectory JSON, resampled to the times of ``frames``.
 
     Raises:
         EgoXInputError: unknown or missing keys, another version, lengths that differ, shorter than
@@ -167,59 +166,62 @@ def parse_trajectory(
             expected=VERSION,
             fix="update the pack, or write the file again",
         )
-    value = partial(given, content, name)
+    read_value = partial(given, content, name)
     w2c = validate_w2c(content["w2c"], f"w2c of {name}")
     camera = CameraModel.from_json(content["camera"], f"camera of {name}")
-    times = _numbers(content["times_s"], f"times_s of {name}")
+    times = _finite_numbers(content["times_s"], f"times_s of {name}")
     ego = CameraPath(lens=camera, w2c=w2c, world="unknown")
-    track = PoseTrack(w2c=ego.w2c, moments=times, clock="seconds", name=name, constant=ego.stands)
-    track = turn_to_looks(
-        track,
+    ego_track = PoseTrack(
+        w2c=ego.w2c, moments=times, clock="seconds", name=name, constant=ego.stands
+    )
+    ego_track = turn_to_looks(
+        ego_track,
         _timed_looks(content.get("looks") or [], times, name),
         direction(content.get("up"), f"up of {name}"),
         camera.quarter_turns,
     )
     exo = CameraPath.of_exo(
-        value("exo_camera", CameraModel.from_json), value("exo_w2c", validate_w2c)
+        read_value("exo_camera", CameraModel.from_json), read_value("exo_w2c", validate_w2c)
     )
     if not ego.stands:
         frames = _moments_in_use(Frames.timed(times), frames, name)
     if not exo.stands:
-        name_of_exo = f"exo_w2c of {name}"
+        exo_name = f"exo_w2c of {name}"
         exo_track = PoseTrack(
-            w2c=exo.w2c, moments=times, clock="seconds", name=name_of_exo, constant=ego.stands
+            w2c=exo.w2c, moments=times, clock="seconds", name=exo_name, constant=ego.stands
         )
         exo = replace(exo, w2c=exo_track.of_frames(frames), frames=frames.bare)
-    trajectory = track.trajectory(
-        camera, frames, exo=exo, guessed=_guessed(content, times, name, frames)
+    trajectory = ego_track.trajectory(
+        camera, frames, exo=exo, guessed=_guessed_flags(content, times, name, frames)
     )
     return trajectory, TakeNotes(
         prompt=str(content.get("prompt", "")),
-        meta_intrinsics=value("meta_intrinsics", partial(_numbers, shape=(3, 3))),
+        meta_intrinsics=read_value("meta_intrinsics", partial(_finite_numbers, shape=(3, 3))),
         source=str(content.get("source") or name),
         placed=f"{name}: {len(times)} poses: read by time",
     )
 
 
-def _moments_in_use(of_file: Frames, frames: Frames, name: str) -> Frames:
-    """Find the moments in use, those of ``frames`` or, of a count alone, the file's first ones.
+def _moments_in_use(file_frames: Frames, frames: Frames, name: str) -> Frames:
+    """Choose the moments in use: those of ``frames``, or the file's first ones if only a count is
+    known.
 
     Raises:
         EgoXInputError: fewer.
     """
-    in_use = frames.moments_of(of_file)
-    if len(in_use) < len(frames):
+    chosen_frames = frames.moments_of(file_frames)
+    if len(chosen_frames) < len(frames):
         raise EgoXInputError(
             f"trajectory {name}",
-            got=f"{len(of_file)} poses",
+            got=f"{len(file_frames)} poses",
             expected=f"at least {len(frames)}, the frames in use",
             fix="use fewer frames, or a longer trajectory",
         )
-    return in_use
+    return chosen_frames
 
 
 def _timed_looks(looks: object, times: Tensor, name: str) -> object:
-    """Give looks with ``frame`` of the file's own poses the times of those."""
+    """Convert look points with a frame number to look points with a time."""
     if not isinstance(looks, list):
         return looks
     timed_looks = []
@@ -230,15 +232,15 @@ def _timed_looks(looks: object, times: Tensor, name: str) -> object:
     return timed_looks
 
 
-def _guessed(content: dict, times: Tensor, name: str, frames: Frames) -> Tensor | None:
-    """Flag the frames in use [T] whose pose the file calls guessed."""
-    numbers = given(content, name, "guessed", partial(_numbers, shape=tuple(times.shape)))
+def _guessed_flags(content: dict, times: Tensor, name: str, frames: Frames) -> Tensor | None:
+    """Mark the frames in use [T] whose pose the file calls a guess."""
+    numbers = given(content, name, "guessed", partial(_finite_numbers, shape=tuple(times.shape)))
     if numbers is None:
         return None
     return flags_at(numbers > 0, times, frames.on("seconds", times))
 
 
-def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+def _finite_numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     tensor = as_matrix(values, name, "numbers")
     if (tensor.shape != shape if shape else tensor.ndim != 1) or not bool(
         torch.isfinite(tensor).all()

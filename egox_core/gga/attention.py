@@ -1,4 +1,5 @@
-"""Geometry-guided attention without the L x L map: one function for every host.
+"""Compute geometry-guided attention without the full tokens x tokens bias matrix, by one function
+for every host.
 
 Ego queries get a bias towards the exo tokens that are in their viewing direction (paper 3.2). Exo
 queries take plain attention. The bias of a few rows at a time is computed from 3-vectors, used and
@@ -76,21 +77,21 @@ def gga_attention(
     if plain is plain_attention:
         plain = or_cudnn(plain, used)
     t, h, w_exo, w_ego = geometry.grid
-    ego_alone = q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens
-    if not ego_alone:
+    is_ego_only = q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens
+    if not is_ego_only:
         check_tokens(q, k, geometry)
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo
     # columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, -1))
     if backend == "reference":
         used.add(REFERENCE)
-        if ego_alone:
+        if is_ego_only:
             q = torch.cat((q_rows[:, :, :1].expand(-1, -1, w_exo, -1), q_rows), dim=2).flatten(1, 2)
-        out = reference_attention(q, k, v, heads, geometry, options)
-        return ego_tokens(out, geometry.grid, 1) if ego_alone else out
+        result = reference_attention(q, k, v, heads, geometry, options)
+        return ego_tokens(result, geometry.grid, 1) if is_ego_only else result
 
-    q_ego = q_rows if ego_alone else q_rows[:, :, w_exo:]
-    guided, guided_rows, choice = _guided_rows(
+    q_ego = q_rows if is_ego_only else q_rows[:, :, w_exo:]
+    guided, rows_per_chunk, choice = _guided_attention(
         q_ego, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
     )
 
@@ -101,8 +102,8 @@ def gga_attention(
     def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
         return guided(q_ego[:, rows], rows)
 
-    ego_spans = _spans(t * h, guided_rows)
-    if ego_alone:
+    ego_spans = _spans(t * h, rows_per_chunk)
+    if is_ego_only:
         return torch.cat([ego_half(rows) for rows in ego_spans], dim=1).flatten(1, 2)
     token_bytes = _token_bytes(q)
     plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
@@ -114,33 +115,36 @@ def gga_attention(
         # Joined, not written into one tensor: the backward of each write would copy the whole
         # gradient.
         return torch.cat(
-            [torch.cat([attend(rows) for rows in spans], dim=1) for attend, _, spans in halves],
+            [
+                torch.cat([attend_rows(rows) for rows in spans], dim=1)
+                for attend_rows, _, spans in halves
+            ],
             dim=2,
         ).flatten(1, 2)
-    out = torch.empty_like(q_rows)
+    result = torch.empty_like(q_rows)
 
-    def fill(attend: Callable[[slice], Tensor], columns: slice, spans: list[slice]) -> None:
+    def fill(attend_rows: Callable[[slice], Tensor], columns: slice, spans: list[slice]) -> None:
         for rows in spans:
-            out[:, rows, columns] = attend(rows)
+            result[:, rows, columns] = attend_rows(rows)
 
-    of_exo, of_ego = halves
+    exo_job, ego_job = halves
     if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.makes_rows:
-        fill(*of_exo)
-        fill(*of_ego)
-        return out.flatten(1, 2)
+        fill(*exo_job)
+        fill(*ego_job)
+        return result.flatten(1, 2)
     # The last blocks of one kernel leave much of the card idle, which the other's blocks take.
-    now, other = torch.cuda.current_stream(q.device), _second_stream(q.device)
-    other.wait_stream(now)
+    main_stream, side_stream = torch.cuda.current_stream(q.device), _second_stream(q.device)
+    side_stream.wait_stream(main_stream)
     try:
-        with torch.cuda.stream(other):
-            fill(*of_ego)
-        fill(*of_exo)
+        with torch.cuda.stream(side_stream):
+            fill(*ego_job)
+        fill(*exo_job)
     finally:  # after an error too, others may write over what that stream still reads
-        now.wait_stream(other)
-    return out.flatten(1, 2)
+        main_stream.wait_stream(side_stream)
+    return result.flatten(1, 2)
 
 
-def _guided_rows(
+def _guided_attention(
     q: Tensor,  # [B, t * h, w_ego, heads * d], may be a view
     k: Tensor,
     v: Tensor,
@@ -152,35 +156,40 @@ def _guided_rows(
     recompute: bool,
     used: KernelsUsed,
 ) -> tuple[Callable[[Tensor, slice], Tensor], int, Choice]:
-    """Build the guided attention of one call from its kernels.
+    """Build the function that computes guided attention in one call, from the chosen kernels.
 
     The function attend(queries [B, rows, w_ego, heads * d], image rows) keeps the queries'
     shape. After it come the image rows of a chunk at most, and the kernels.
     """
     keep_graph, w_ego = keeps_graph(q, k, v), geometry.grid[3]
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
-    room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
+    free_bytes = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
     row_bytes = _token_bytes(q[:1]) + bias_rows.bytes_a_row
-    step = max(1, min(CHUNK_QUERIES, room // row_bytes) // w_ego)
+    rows_per_chunk = max(1, min(CHUNK_QUERIES, free_bytes // row_bytes) // w_ego)
     recompute = recompute and keep_graph
-    biased, choice = choose_backend(backend, q, k, v, heads, bias_rows, recompute, used)
+    biased_attention, choice = choose_backend(backend, q, k, v, heads, bias_rows, recompute, used)
     if chunk_bytes is None and not choice.makes_rows:
-        step = UNGUIDED_BYTES * q.shape[0] // (_token_bytes(q) // 2) // w_ego  # queries as they lie
+        rows_per_chunk = (
+            UNGUIDED_BYTES * q.shape[0] // (_token_bytes(q) // 2) // w_ego
+        )  # queries as they lie
 
     def attend(queries: Tensor, rows: slice) -> Tensor:
-        return biased(queries, k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
+        return biased_attention(
+            queries, k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego)
+        )
 
-    return attend, step, choice
+    return attend, rows_per_chunk, choice
 
 
 @functools.cache
 def _second_stream(device: torch.device) -> torch.cuda.Stream:
-    """Create one stream for all calls, since each stream keeps its own memory for what comes next."""
+    """Create one CUDA stream per device and keep it for all calls, since each stream reserves
+    memory of its own."""
     return torch.cuda.Stream(device)
 
 
 def _token_bytes(q: Tensor) -> int:
-    """Count the bytes of a query and its result."""
+    """Count the bytes of one query and its result."""
     return 2 * q.shape[0] * q.shape[-1] * q.element_size()
 
 
@@ -189,7 +198,7 @@ def check_tokens(
     k: Tensor,  # [B, tokens, heads * d]
     geometry: GgaGeometry,
 ) -> None:
-    """Refuse a geometry of another canvas.
+    """Refuse a geometry whose number of tokens differs from that of the queries and keys.
 
     Raises:
         EgoXInputError: another number of tokens than the geometry's.

@@ -1,5 +1,5 @@
-"""Kernels for biased attention of some ego queries, behind one signature, and the choice among
-them.
+"""Choose among the kernels that compute biased attention of some ego queries, all called with the
+same arguments.
 
 ``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> as q``, where
 ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice); ``q`` may be a view of
@@ -31,8 +31,8 @@ from ..errors import EgoXInputError, check_choice, is_oom
 from ..finite import all_finite
 from ..types import GgaGeometry
 from .bias import keeps_graph, without_autocast
-from .kernel_check import WRONG, Choosing, best_seconds, fault_of, short
-from .kernel_table import KERNELS, Asked, Limits, card_of, name_of
+from .kernel_check import WRONG, Choosing, best_seconds, first_line, kernel_fault
+from .kernel_table import KERNELS, KernelRequest, Limits, card_of, name_of
 from .options import GgaOptions
 from .plain import plain_attention
 from .product import columns
@@ -71,8 +71,8 @@ STEADY = ("triton", "sdpa")
 
 @dataclass
 class Choice:
-    """Kernels for one device, dtype and shape: those left, best first, and why others are not among
-    them."""
+    """Kernels for one device, dtype and shape: the usable ones, fastest first, and the reasons why
+    others were refused."""
 
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
@@ -80,17 +80,17 @@ class Choice:
 
     @property
     def makes_rows(self) -> bool:
-        """True where the kernel in use needs the bias of its queries in memory."""
+        """True if the kernel in use needs the bias rows of its queries in memory."""
         return not self.names or _limits(self.names[0]).makes_rows
 
     def words(self) -> str:
-        """Describe for people what is in use, and what isn't for which reason."""
+        """Describe the kernel in use, and why other kernels are refused."""
         why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
         return (self.names[0] if self.names else MATH_WORDS) + (f" (not {why})" if why else "")
 
 
 class KernelsUsed(Choosing):
-    """Kernels that computed guided attention since :meth:`clear`.
+    """Record of the kernels that computed guided attention since :meth:`clear`.
 
     :func:`.attention.gga_attention` adds to it, and chooses by it.
 
@@ -106,21 +106,21 @@ class KernelsUsed(Choosing):
         self._choices: list[Choice] = []
 
     def clear(self) -> None:
-        """Forget lost kernels, since a mended file or compiler may have brought them back."""
+        """Empty the record, and allow kernels that failed to be tried again."""
         forget_lost()
         self.seconds, self._choices = 0.0, []
 
     def add(self, choice: Choice) -> None:
-        """Record one call of attention."""
-        if not any(choice is present for present in self._choices):
+        """Add the kernels of one attention call to the record."""
+        if not any(choice is recorded_choice for recorded_choice in self._choices):
             self._choices.append(choice)
 
     @staticmethod
     def prepare(
         geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, backend: str
     ) -> None:
-        """Make what a kernel of this backend keeps of a geometry, before the first call needs it."""
-        request = _asked(
+        """Compute the columns that a kernel needs from a geometry, before its first call."""
+        request = _kernel_request(
             BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
         )
         if backend in ("auto", "triton") and not _limits("triton").refusal(request):
@@ -128,35 +128,35 @@ class KernelsUsed(Choosing):
 
     @property
     def name(self) -> str:
-        """Name the kernel in use for the run that will be resumed, or nothing where none is."""
+        """Name of the kernel in use, which a resumed run starts with, or "" if no kernel was used."""
         return next((name for choice in self._choices for name in choice.names), self.first)
 
     @property
     def lost(self) -> bool:
-        """True where a call goes on without a kernel that was meant to do it."""
+        """True if a kernel that should have been used failed or was refused."""
         return any(choice.refused for choice in self._choices)
 
     def words(self) -> str:
-        """Tell people which kernels guided the attention so far, or nothing where none did."""
+        """Describe in one line which kernels guided the attention so far, or return "" if none did."""
         if not self._choices:
             return ""
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
         words = f"guided attention by {kernels}"
-        took = f"; to choose kernels took {self.seconds:.0f} s" if self.seconds > 1 else ""
-        return words + took
+        time_note = f"; to choose kernels took {self.seconds:.0f} s" if self.seconds > 1 else ""
+        return words + time_note
 
 
-_choice_of: dict[tuple, Choice] = {}
+_cached_choices: dict[tuple, Choice] = {}
 
 
 def forget_lost() -> None:
-    """Have kernels that failed or gave wrong numbers tried anew."""
-    for key in [key for key, choice in _choice_of.items() if choice.lost]:
-        del _choice_of[key]
+    """Allow kernels that failed or gave wrong numbers to be tried again."""
+    for key in [key for key, choice in _cached_choices.items() if choice.lost]:
+        del _cached_choices[key]
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
-    """Name the kernels that ``auto`` may choose from on this device.
+    """List the kernels that backend ``auto`` may choose from on this device.
 
     The table has nothing against them there. Those that need rows of bias are timed where there
     are two.
@@ -171,8 +171,10 @@ def _limits(name: str) -> Limits:
     return KERNELS.get(name, Limits())
 
 
-def _asked(bias_rows: BiasRows, head_size: int, gradients: bool, by_name: bool) -> Asked:
-    return Asked(
+def _kernel_request(
+    bias_rows: BiasRows, head_size: int, gradients: bool, by_name: bool
+) -> KernelRequest:
+    return KernelRequest(
         device=bias_rows.geometry.key_dirs.device,
         dtype=bias_rows.dtype,
         head_size=head_size,
@@ -193,25 +195,25 @@ def choose_backend(
     recompute: bool,
     used: KernelsUsed,
 ) -> tuple[BiasedAttention, Choice]:
-    """Choose the kernel of this name, or the best of those that give the twin's numbers, and what
-    follows it.
+    """Choose the kernel of this name, or the best kernel whose results agree with the float32
+    reference.
 
     Raises:
         EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives
             wrong numbers (also later, when it is called).
     """
     check_choice("attention backend", name, ("auto", "steady", "reference", *BACKENDS), "use auto")
-    choice = _choice(name, (q, k, v, heads, bias_rows), used)
+    choice = _choose_kernels(name, (q, k, v, heads, bias_rows), used)
     used.add(choice)
     by_name = name in BACKENDS
     if by_name and choice.refused:
-        raise _unfit(name, choice.refused[name])
+        raise _unusable_kernel(name, choice.refused[name])
     return Chosen(choice, recompute, by_name), choice
 
 
 @dataclass
 class Chosen:
-    """Run the first kernel of a choice and drop one that raises.
+    """Run the first kernel of a choice, and fall back to the next one if it raises.
 
     The next one takes the same queries. Where the kernel was asked for by name, the run ends
     with a word on what to choose.
@@ -233,10 +235,12 @@ class Chosen:
                 if is_oom(error) or type(error).__module__ == checkpoint.__module__:
                     raise
                 if self.by_name:
-                    raise _unfit(name, f"fails: {short(error)}") from error
-                self.choice.refused[name], self.choice.lost = f"failed: {short(error)}", True
+                    raise _unusable_kernel(name, f"fails: {first_line(error)}") from error
+                self.choice.refused[name], self.choice.lost = f"failed: {first_line(error)}", True
                 self.choice.names = [
-                    left for left in self.choice.names if left not in self.choice.refused
+                    remaining_name
+                    for remaining_name in self.choice.names
+                    if remaining_name not in self.choice.refused
                 ]
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
                 if not _limits(name).makes_rows:
@@ -244,7 +248,7 @@ class Chosen:
         return (_recomputed(math_rows) if self.recompute else math_rows)(*args)
 
 
-def _unfit(name: str, why: str) -> EgoXInputError:
+def _unusable_kernel(name: str, why: str) -> EgoXInputError:
     return EgoXInputError(
         "attention backend",
         got=f"{name}, which {why}",
@@ -254,7 +258,8 @@ def _unfit(name: str, why: str) -> EgoXInputError:
 
 
 def _kernel(name: str, recompute: bool) -> BiasedAttention:
-    """Load the kernel, one that recomputes the rows where it holds any."""
+    """Look up a kernel, wrapped in activation checkpointing if it keeps bias rows for the backward
+    pass."""
     return _recomputed(BACKENDS[name]) if recompute and _limits(name).makes_rows else BACKENDS[name]
 
 
@@ -270,14 +275,14 @@ def math_rows(
     bias_rows: BiasRows,
     queries: slice,
 ) -> Tensor:  # [B, n, heads * d]
-    """Compute biased attention step by step, a few queries of one head at a time as the scores'
-    bytes allow.
+    """Compute biased attention in plain torch, a few queries of one head at a time, so that memory
+    stays bounded.
 
     At least float32 also inside autocast, until the result is rounded to the type of ``q``.
     """
-    shape, q = q.shape, q.flatten(1, -2)
+    query_shape, q = q.shape, q.flatten(1, -2)
     step = max(1, SCORE_BYTES // (SCORE_COPIES * 4 * q.shape[0] * k.shape[1]))
-    d = q.shape[-1] // heads
+    head_size = q.shape[-1] // heads
     parts = []
     for start in range(0, q.shape[1], step):
         stop = min(start + step, q.shape[1])
@@ -286,47 +291,52 @@ def math_rows(
             torch.cat(
                 [
                     _softmax_attention(q[:, start:stop, head], k[..., head], v[..., head], bias)
-                    for head in (slice(i * d, (i + 1) * d) for i in range(heads))
+                    for head in (slice(i * head_size, (i + 1) * head_size) for i in range(heads))
                 ],
                 dim=-1,
             )
         )
-    return torch.cat(parts, dim=1).view(shape)
+    return torch.cat(parts, dim=1).view(query_shape)
 
 
 def _softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor
 ) -> Tensor:  # [B, n, d], [B, N, d], -, [n, N]
-    exact = torch.promote_types(q.dtype, torch.float32)
+    compute_dtype = torch.promote_types(q.dtype, torch.float32)
     with without_autocast(q.device):
         # Scaled afterwards: half precision as it is loses nothing where a host allows TF32.
-        scores = (q.to(exact) @ k.to(exact).transpose(1, 2)).mul_(q.shape[-1] ** -0.5).add_(bias)
-        return (scores.softmax(-1) @ v.to(exact)).to(q.dtype)
+        scores = (
+            (q.to(compute_dtype) @ k.to(compute_dtype).transpose(1, 2))
+            .mul_(q.shape[-1] ** -0.5)
+            .add_(bias)
+        )
+        return (scores.softmax(-1) @ v.to(compute_dtype)).to(q.dtype)
 
 
-def _choice(
+def _choose_kernels(
     name: str,
     # Arguments of :func:`choose_backend`.
-    call: tuple[Tensor, Tensor, Tensor, int, BiasRows],
-    choosing: KernelsUsed,
+    attention_inputs: tuple[Tensor, Tensor, Tensor, int, BiasRows],
+    kernels_used: KernelsUsed,
 ) -> Choice:
-    """Choose kernels for a name after comparing them with the twin, and remember them by shape.
+    """Choose kernels for a backend name by comparing them with the float32 reference, and cache the
+    choice by shape.
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """
-    (q, k, v, heads, bias_rows), first = call, choosing.first
+    (q, k, v, heads, bias_rows), resumed_name = attention_inputs, kernels_used.first
     names = (name,) if name in BACKENDS else backend_choices(q.device)
     steady = name == "steady"
     if steady:
-        first = first if first in BACKENDS else ""
-        known_names = {first, "sdpa", *names} - {""}
+        resumed_name = resumed_name if resumed_name in BACKENDS else ""
+        allowed_names = {resumed_name, "sdpa", *names} - {""}
         names = tuple(
             other_name
-            for other_name in dict.fromkeys((first, *STEADY, *names))
-            if other_name in known_names
+            for other_name in dict.fromkeys((resumed_name, *STEADY, *names))
+            if other_name in allowed_names
         )
     keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
-    request = _asked(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
+    request = _kernel_request(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
     refused = {
         other_name: reason
         for other_name in names
@@ -335,28 +345,30 @@ def _choice(
     names = tuple(other_name for other_name in names if other_name not in refused)
     if steady:  # others were not meant to
         refused = {
-            other_name: reason for other_name, reason in refused.items() if other_name == first
+            other_name: reason
+            for other_name, reason in refused.items()
+            if other_name == resumed_name
         }
     key = (name, name_of(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid, names)
     key += tuple(refused.values())
-    if key not in _choice_of:
+    if key not in _cached_choices:
         rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
         with torch.no_grad():
-            other_arguments = k.detach(), v.detach(), heads, bias_rows
-            args = q[:, :rows].detach(), *other_arguments, slice(0, rows * q.shape[2])
-            twin = _twin(*args)
-            if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
+            key_arguments = k.detach(), v.detach(), heads, bias_rows
+            test_arguments = q[:, :rows].detach(), *key_arguments, slice(0, rows * q.shape[2])
+            reference = _float32_reference(*test_arguments)
+            if not all_finite(q, k, v, reference):  # by no kernel's fault: nothing can be compared
                 return Choice(names=list(names), refused=refused)
-            choice = _compared(names, args, twin, choosing)
+            choice = _matching_kernels(names, test_arguments, reference, kernels_used)
             choice.refused = refused | choice.refused
-            row_makers = [
+            timed_names = [
                 other_name for other_name in choice.names if _limits(other_name).makes_rows
             ]
-            if name == "auto" and len(row_makers) > 1:
-                with choosing.told("the fastest"):
+            if name == "auto" and len(timed_names) > 1:
+                with kernels_used.told("the fastest"):
                     times = {
-                        other_name: best_seconds(BACKENDS[other_name], args)
-                        for other_name in row_makers
+                        other_name: best_seconds(BACKENDS[other_name], test_arguments)
+                        for other_name in timed_names
                     }
                 choice.names = [
                     other_name for other_name in choice.names if other_name not in times
@@ -364,17 +376,19 @@ def _choice(
                 choice.names += sorted(times, key=times.__getitem__)
         is_settled = choice.names and WRONG not in choice.refused.values()
         (log.info if is_settled else log.warning)("EgoX: attention by %s", choice.words())
-        choosing.tell(f"attention by {choice.words()}")
-        _choice_of[key] = choice
-    return _choice_of[key]
+        kernels_used.tell(f"attention by {choice.words()}")
+        _cached_choices[key] = choice
+    return _cached_choices[key]
 
 
-def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choosing) -> Choice:
-    """Select those of these kernels that run and agree with the twin."""
-    choice, heads = Choice(names=[]), args[3]
+def _matching_kernels(
+    names: tuple[str, ...], test_arguments: tuple, reference: Tensor, progress_report: Choosing
+) -> Choice:
+    """Select the kernels that run and agree with the float32 reference."""
+    choice, heads = Choice(names=[]), test_arguments[3]
     for name in names:
-        with choosing.told(name):
-            fault = fault_of(BACKENDS[name], args, twin, heads)
+        with progress_report.told(name):
+            fault = kernel_fault(BACKENDS[name], test_arguments, reference, heads)
         if fault:
             choice.refused[name], choice.lost = fault, True
         else:
@@ -382,9 +396,10 @@ def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choos
     return choice
 
 
-def _twin(
+def _float32_reference(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:
-    """Compute the same queries in float32."""
-    rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True)
-    return math_rows(q, k, v, heads, rows, queries)
+    """Compute the attention of the same queries in float32, as the reference that kernels are
+    compared with."""
+    float32_rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True)
+    return math_rows(q, k, v, heads, float32_rows, queries)

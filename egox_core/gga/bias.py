@@ -1,5 +1,5 @@
-"""The formula of the attention bias, and its dense form: the reference twin of what
-:mod:`.attention` does in pieces.
+"""Define the attention bias by its formula, and in a dense form that the faster code is tested
+against.
 
 :func:`bias_from_cosine` is the definition; :mod:`.rows` computes the same in place and faster. The
 dense forms, [tokens, tokens], are for tests and small sizes only (3.1 GB at the released size).
@@ -20,14 +20,16 @@ LOG_FLOOR = 1e-6
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Keep matrix products in their own type inside a host's or trainer's autocast."""
+    """Disable autocast on a device, so that matrix products keep their own dtype."""
     # Asked first: torch raises for devices that have no autocast.
-    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+    is_enabled = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(
+        device.type
+    )
+    return torch.autocast(device.type, enabled=False) if is_enabled else nullcontext()
 
 
 def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Check whether the result has to be differentiated."""
+    """Check whether autograd needs the graph of an attention call."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 
@@ -46,7 +48,7 @@ def bias_from_cosine(
     options: GgaOptions,
     trust: Tensor | None = None,  # [tokens] 0...1
 ) -> Tensor:  # [..., tokens]
-    """Bias to be added to q.k / sqrt(d).
+    """Compute the bias that is added to q.k / sqrt(d), from the cosines of queries and keys.
 
     Quirks 12 to 14 for ``released``; Eq. 4 and 5 for ``paper``.
     """
@@ -68,7 +70,7 @@ def dense_bias(
     options: GgaOptions,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # [tokens, tokens]
-    """Bias of every query against every key. Rows of exo queries are 0."""
+    """Compute the bias of every query against every key, with 0 for exo queries."""
     t, h, w_exo, w_ego = geometry.grid
     bias = torch.zeros(
         t, h, w_exo + w_ego, geometry.tokens, dtype=dtype, device=geometry.key_dirs.device
@@ -91,8 +93,7 @@ def reference_attention(
     geometry: GgaGeometry,
     options: GgaOptions,
 ) -> Tensor:  # [B, tokens, heads * d]
-    """Compute softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a
-    yardstick)."""
+    """Compute softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q."""
     q4, k4, v4 = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
     scores += dense_bias(geometry, options, dtype=scores.dtype)

@@ -1,4 +1,4 @@
-"""The exo half, kept between sampling steps.
+"""Cache the exo half's keys and values between sampling steps.
 
 Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the
 tokens. In a kept step only ego tokens go through the model; their self-attention sees exo's keys
@@ -25,50 +25,51 @@ TOLERANCE = 1e-6
 
 
 class Memory(Protocol):
-    """Memory management of whoever samples."""
+    """Memory manager of the program that samples, such as ComfyUI's."""
 
     def room(self, device: torch.device) -> int:
-        """Count the bytes that may be taken on ``device`` beside what a full forward needs."""
+        """Count the free bytes on ``device`` that are not needed for a full forward pass."""
 
     def take(self, device: torch.device, size: int) -> None:
-        """Have so many bytes of :meth:`room` be free: others give theirs up."""
+        """Reserve ``size`` bytes on ``device``, for which other models may be unloaded."""
 
     def pin(self, tensor: Tensor) -> bool:
-        """Lock a tensor in main memory so that a GPU can fetch it while it computes.
+        """Pin a tensor in main memory, so that a GPU can copy it while it computes.
 
         False where it can't be locked.
         """
 
     def unpin(self, tensor: Tensor) -> None:
-        """Undo a :meth:`pin` that was done."""
+        """Unpin a tensor that :meth:`pin` pinned."""
 
 
 class UnlimitedMemory:
-    """Memory of a sampler that nobody manages: everything stays where it was made."""
+    """Memory manager without limits, for samplers that have none: tensors stay on the device that
+    made them."""
 
     def room(self, device: torch.device) -> int:
-        """Set no limit."""
+        """Report unlimited free memory."""
         return 2**63
 
     def take(self, device: torch.device, size: int) -> None:
-        """Free nothing, as nobody holds anything."""
+        """Do nothing, as memory is unlimited."""
 
     def pin(self, tensor: Tensor) -> bool:
-        """Pin nothing, as nothing is kept elsewhere."""
+        """Leave the tensor unpinned."""
         return False
 
     def unpin(self, tensor: Tensor) -> None:
-        """Unpin nothing, as nothing was pinned."""
+        """Do nothing, as no tensor is pinned."""
 
 
 def exo_tokens(x: Tensor, grid: Grid) -> Tensor:  # [B, tokens, D] -> [B, t * h, w_exo, D]
-    """Take the exo part (a view) of the tokens of a whole canvas."""
+    """Select the exo tokens of a whole canvas, as a view."""
     t, h, w_exo, w_ego = grid
     return x.unflatten(1, (t * h, w_exo + w_ego))[:, :, :w_exo]
 
 
 def ego_tokens(x: Tensor, grid: Grid, dim: int) -> Tensor:
-    """Take the ego part of ``x``, whose dimension ``dim`` holds the tokens of a whole canvas."""
+    """Select the ego tokens of a whole canvas, whose tokens lie in dimension ``dim`` of ``x``."""
     t, h, w_exo, w_ego = grid
     rows = x.unflatten(dim, (t * h, w_exo + w_ego)).narrow(dim + 1, w_exo, w_ego)
     return rows.flatten(dim, dim + 1)
@@ -78,7 +79,7 @@ def join_tokens(
     exo: Tensor,  # [B, t * h, w_exo, D]
     ego: Tensor,  # [B, t * h * w_ego, D]
 ) -> Tensor:  # [B, tokens, D]
-    """Join both halves to the tokens of a whole canvas."""
+    """Join exo and ego tokens to the tokens of a whole canvas."""
     return torch.cat((exo, ego.unflatten(1, (exo.shape[1], -1))), dim=2).flatten(1, 2)
 
 
@@ -87,8 +88,8 @@ GROUP = 64
 
 
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Pack ``x`` [..., D] into 8 bits: whole numbers [..., D] and the scale [..., groups, 1] of
-    each :data:`GROUP` channels.
+    """Quantise ``x`` [..., D] to 8 bits: integers [..., D], and a scale [..., groups, 1] for each
+    :data:`GROUP` channels.
 
     A few channels of a video model are a hundred times the others.
     """
@@ -101,7 +102,7 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Give back the input of :func:`pack`, to half a scale."""
+    """Dequantise what :func:`pack` returned, exact to half a scale step."""
     groups = codes.unflatten(-1, (scale.shape[-2], -1))
     return (groups * scale.float()).flatten(-2).to(dtype)
 
@@ -114,16 +115,16 @@ def kept_size(
     # Bytes per number; None: packed, the inputs of the blocks in 8 bits.
     itemsize: int | None,
 ) -> int:
-    """Count the bytes of exo's keys and values of all blocks."""
+    """Count the bytes that the exo keys and values of all blocks take."""
     t, h, w_exo, _ = grid
-    tokens = blocks * batch * t * h * w_exo
+    token_count = blocks * batch * t * h * w_exo
     if itemsize is None:
-        return tokens * (width + 2 * (width // math.gcd(GROUP, width)))
-    return 2 * tokens * width * itemsize
+        return token_count * (width + 2 * (width // math.gcd(GROUP, width)))
+    return 2 * token_count * width * itemsize
 
 
 def step_of(sigma: float, sigmas: Sequence[float]) -> int:
-    """Index of the sampling step that a noise level belongs to.
+    """Find the index of the sampling step that a noise level belongs to.
 
     A step lasts from its own sigma to above the next one, so that a solver's second call within a
     step counts with the step, and its call at the next sigma with the next one.
@@ -132,7 +133,7 @@ def step_of(sigma: float, sigmas: Sequence[float]) -> int:
 
 
 class ExoHalves:
-    """Exo's keys and values with their graph, from a forward of each half: training with exo alone.
+    """Keys and values of the exo half with autograd graph, for training with exo alone.
 
     Which half a call is about shows in its tokens, since checkpointed blocks run again in backward.
     """
@@ -148,7 +149,7 @@ class ExoHalves:
         k: Tensor,  # [B, tokens, D] after norm and RoPE
         v: Tensor,  # [B, tokens, D]
     ) -> tuple[Tensor, Tensor]:
-        """Choose exo's own keys and values for exo tokens, and the full canvas's for ego tokens."""
+        """Return exo's keys and values for exo queries, the whole canvas's for ego queries."""
         t, h, w_exo, _ = self.grid
         if k.shape[1] == t * h * w_exo:
             self._blocks.setdefault(block, (k, v))  # not those of a repeated forward
@@ -159,7 +160,7 @@ class ExoHalves:
 
 @dataclass(slots=True)
 class _Entry:
-    """Exo of one condition."""
+    """Cached exo keys and values of one condition."""
 
     home: torch.device  # where all is kept
     packed: bool  # in 8 bits (:func:`pack`), what came into each block
@@ -173,7 +174,7 @@ class _Entry:
 
 
 class ExoCache:
-    """The exo half of one sampling run, by condition and whatever else makes a forward another.
+    """Cache of the exo half in one sampling run, with an entry for each condition.
 
     Each condition's part of a stacked batch has an entry of its own, so that it serves in every
     other stacking, and goes when nobody asks for that condition any more. Whether a condition is
@@ -194,26 +195,26 @@ class ExoCache:
         self.in_the_way: set[str] = set()  # code that needs the whole canvas in each forward
         self._entries: dict[tuple[Hashable, Hashable], _Entry] = {}
         # Condition -> sigma of its last forward, and all conditions that were asked for with it.
-        self._used: dict[Hashable, tuple[float, frozenset]] = {}
-        self._lane: torch.cuda.Stream | None = None
+        self._last_requests: dict[Hashable, tuple[float, frozenset]] = {}
+        self._copy_stream: torch.cuda.Stream | None = None
 
     def clear(self) -> None:
-        """Give all memory back."""
+        """Empty the cache and free its memory."""
         for entry in self._entries.values():
             self._free(entry)
         self._entries.clear()
-        self._used.clear()
-        self._lane = None
+        self._last_requests.clear()
+        self._copy_stream = None
 
     def begin_run(self, memory: Memory) -> None:
-        """Forget the run before."""
+        """Empty the cache and its counters at the start of a sampling run."""
         self.clear()
         self.memory, self.full, self.kept, self.refused_bytes = memory, 0, 0, 0
         self.in_the_way.clear()
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of all that is kept."""
+        """Bytes of all cached tensors."""
         tensors = (
             x
             for entry in self._entries.values()
@@ -221,7 +222,7 @@ class ExoCache:
             for x in pair
         )
         storages = (x.untyped_storage() for x in tensors)
-        return sum({store.data_ptr(): store.nbytes() for store in storages}.values())
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
     def alike(
         self,
@@ -231,17 +232,17 @@ class ExoCache:
         sigmas: Sequence[float],
         weights: Hashable = None,
     ) -> list[list[int]]:
-        """Group the places of stacked conditions that one forward can serve.
+        """Group the indices of stacked conditions that one forward pass can compute together.
 
         Those that are kept stand together by where and how, and so do all others. The arguments are
         those of :meth:`forward`.
         """
-        places = defaultdict[Hashable, list[int]](list)
-        for place, condition in enumerate(conditions):
+        groups = defaultdict[Hashable, list[int]](list)
+        for index, condition in enumerate(conditions):
             entry = self._entries.get((key, condition))
-            good = entry and self._still_good(entry, step_of(sigma, sigmas), sigma, weights)
-            places[(entry.home, entry.packed) if entry and good else None].append(place)
-        return list(places.values())
+            is_valid = entry and self._is_valid(entry, step_of(sigma, sigmas), sigma, weights)
+            groups[(entry.home, entry.packed) if entry and is_valid else None].append(index)
+        return list(groups.values())
 
     def forward(
         self,
@@ -262,67 +263,67 @@ class ExoCache:
         # Conditions that are asked for together, by this forward or another one; empty: not known.
         asked: Collection = (),
     ) -> ExoForward | None:
-        """Find the part of the cache that one forward uses, or None where nothing can be kept.
+        """Prepare the cache for one forward pass, or return None if nothing can be cached.
 
         ``conditions`` are such as :meth:`alike` puts together.
         """
         step = step_of(sigma, sigmas)
-        self._used |= dict.fromkeys(conditions, (sigma, frozenset(asked)))
-        for name in [*self._entries]:
-            used_at, together = self._used[name[1]]
-            if name[1] not in asked and used_at != sigma and together & set(asked):
-                self._free(self._entries.pop(name))
-        names = [(key, condition) for condition in conditions]
-        entries = [self._entries[name] for name in names if name in self._entries]
-        one_home = len({(entry.home, entry.packed) for entry in entries}) == 1
-        blocks_stored = len(entries) == len(names) and one_home
-        if blocks_stored and all(
-            self._still_good(entry, step, sigma, weights) for entry in entries
-        ):
+        self._last_requests |= dict.fromkeys(conditions, (sigma, frozenset(asked)))
+        for entry_key in [*self._entries]:
+            last_sigma, joint_conditions = self._last_requests[entry_key[1]]
+            if entry_key[1] not in asked and last_sigma != sigma and joint_conditions & set(asked):
+                self._free(self._entries.pop(entry_key))
+        entry_keys = [(key, condition) for condition in conditions]
+        entries = [
+            self._entries[entry_key] for entry_key in entry_keys if entry_key in self._entries
+        ]
+        is_one_place = len({(entry.home, entry.packed) for entry in entries}) == 1
+        blocks_stored = len(entries) == len(entry_keys) and is_one_place
+        if blocks_stored and all(self._is_valid(entry, step, sigma, weights) for entry in entries):
             self.kept += 1
             return ExoForward(self, entries, grid, device, kept=True)
         self.full += 1
         if not blocks_stored:
             for entry in entries:
                 self._free(entry)
-            home = self._home(exact_bytes, packed_bytes, device)
-            if home is None:
-                for name in names:
-                    self._entries.pop(name, None)
+            place = self._choose_place(exact_bytes, packed_bytes, device)
+            if place is None:
+                for entry_key in entry_keys:
+                    self._entries.pop(entry_key, None)
                 self.refused_bytes = max(self.refused_bytes, packed_bytes or exact_bytes)
                 return None
-            entries = [_Entry(*home) for _ in names]
-            self._entries |= dict(zip(names, entries, strict=True))
+            entries = [_Entry(*place) for _ in entry_keys]
+            self._entries |= dict(zip(entry_keys, entries, strict=True))
         for entry in entries:
             entry.step, entry.sigma, entry.weights = step, sigma, weights
             entry.whole = False
         return ExoForward(self, entries, grid, device, kept=False)
 
-    def _still_good(self, entry: _Entry, step: int, sigma: float, weights: Hashable) -> bool:
+    def _is_valid(self, entry: _Entry, step: int, sigma: float, weights: Hashable) -> bool:
         if not entry.whole or weights != entry.weights:
             return False
         if sigma > entry.sigma * (1 + TOLERANCE):
             return False  # a restart: the sampler went back to more noise
         return self.every == 0 or step // self.every == entry.step // self.every
 
-    def _home(
+    def _choose_place(
         self, exact_bytes: int, packed_bytes: int | None, device: torch.device
     ) -> tuple[torch.device, bool] | None:
-        """Choose a condition's device and whether it is kept in 8 bits, or None without room.
+        """Choose the device and precision to cache a condition in, or return None without room.
 
         Exact ones stay on the device that computes: they need no projection, but four times as
         much would have to be brought there in each kept step.
         """
-        packed = packed_bytes is not None
-        needed_bytes = packed_bytes if packed else exact_bytes
-        for place, in_8_bits, size in (
+        can_pack = packed_bytes is not None
+        needed_bytes = packed_bytes if can_pack else exact_bytes
+        for place, is_packed, size in (
             (device, False, exact_bytes),
-            (device, packed, needed_bytes),
-            (torch.device("cpu"), packed, needed_bytes),
+            (device, can_pack, needed_bytes),
+            (torch.device("cpu"), can_pack, needed_bytes),
         ):
             if self.memory.room(place) >= size:
                 self.memory.take(place, size)
-                return place, in_8_bits
+                return place, is_packed
         return None
 
     def _free(self, entry: _Entry) -> None:
@@ -335,41 +336,41 @@ class ExoCache:
         entry.beside = None
 
     def store(self, entry: _Entry, block: int, pair: tuple[Tensor, Tensor]) -> None:
-        """Copy a block's pair, [B, t * h, w_exo, ...] each, to where it is kept."""
+        """Copy a block's pair [B, t * h, w_exo, ...] to the device of its cache entry."""
         if block in entry.blocks:
-            for old, new in zip(entry.blocks[block], pair, strict=True):
-                old.copy_(new, non_blocking=True)
+            for stored_tensor, tensor in zip(entry.blocks[block], pair, strict=True):
+                stored_tensor.copy_(tensor, non_blocking=True)
             return
         keys, values = (torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
         stored_pair = keys, values
-        for old, new in zip(stored_pair, pair, strict=True):
-            if new.is_cuda and entry.home.type == "cpu" and self.memory.pin(old):
-                entry.pinned.append(old)
-            old.copy_(new, non_blocking=True)
+        for stored_tensor, tensor in zip(stored_pair, pair, strict=True):
+            if tensor.is_cuda and entry.home.type == "cpu" and self.memory.pin(stored_tensor):
+                entry.pinned.append(stored_tensor)
+            stored_tensor.copy_(tensor, non_blocking=True)
         entry.blocks[block] = stored_pair
 
     def fetch(self, entry: _Entry, block: int, device: torch.device) -> Transfer:
-        """Start to bring a block's pair to the device, beside what it computes."""
+        """Start to copy a block's cached pair to a device, on a stream beside the computation."""
         first, second = entry.blocks[block]
         if entry.home == device or device.type != "cuda":
             return Transfer((first.to(device), second.to(device)), None)
-        if self._lane is None:
-            self._lane = torch.cuda.Stream(device)
-        self._lane.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(self._lane):
+        if self._copy_stream is None:
+            self._copy_stream = torch.cuda.Stream(device)
+        self._copy_stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._copy_stream):
             device_pair = first.to(device, non_blocking=True), second.to(device, non_blocking=True)
-            return Transfer(device_pair, self._lane.record_event())
+            return Transfer(device_pair, self._copy_stream.record_event())
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A pair that is on its way to the device."""
+    """Pair of tensors that is being copied to a device."""
 
     pair: tuple[Tensor, Tensor]
     arrived: torch.cuda.Event | None
 
     def wait(self) -> tuple[Tensor, Tensor]:
-        """Return the tensors once the stream that computes may use them."""
+        """Wait for the copy in the current stream, and return its tensors."""
         if self.arrived is not None:
             stream = torch.cuda.current_stream(self.pair[0].device)
             stream.wait_event(self.arrived)
@@ -379,7 +380,7 @@ class Transfer:
 
 
 class ExoForward:
-    """Access of one forward pass to the cache.
+    """Access of one forward pass to the cached exo half.
 
     It stores what is kept of exo, or puts exo's keys and values next to ego's.
     """
@@ -396,19 +397,19 @@ class ExoForward:
     ) -> None:
         self.cache, self.entries, self.grid = cache, entries, grid
         self.device, self.kept = device, kept
-        self._next: dict[int, list[Transfer]] = {}
+        self._transfers: dict[int, list[Transfer]] = {}
         self._projected: dict[int, tuple[Tensor, ...]] = {}
-        self._given: set[int] = set()  # blocks whose input is kept
-        self._stored: set[int] = set()  # those of them that went on to their self-attention
+        self._kept_inputs: set[int] = set()  # blocks whose input is kept
+        self._stored_blocks: set[int] = set()  # those of them that went on to their self-attention
 
     @property
     def packed(self) -> bool:
-        """True where :meth:`keep_input` is called for each block."""
+        """True if blocks' inputs are cached in 8 bits by :meth:`keep_input`."""
         return self.entries[0].packed
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through the model."""
+        """Number of tokens that go through the model in this forward pass."""
         t, h, w_exo, w_ego = self.grid
         return t * h * (w_ego if self.kept else w_exo if self.cache.alone else w_exo + w_ego)
 
@@ -418,37 +419,39 @@ class ExoForward:
         k: Tensor,  # [B, tokens, D] after norm and RoPE
         v: Tensor,  # [B, tokens, D]
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
-        """Collect the keys and values of the whole canvas for one self-attention."""
+        """Return the keys and values of the whole canvas for one block's self-attention."""
         if not self.kept:
             if not self.packed:
-                self._store(block, self._exo(k), self._exo(v))
-            if not self.packed or block in self._given:
-                self._stored.add(block)
+                self._store_split(block, self._exo(k), self._exo(v))
+            if not self.packed or block in self._kept_inputs:
+                self._stored_blocks.add(block)
             return k, v
-        parts = [self._projected.pop(block)] if self.packed else self._fetched(block)
+        parts = [self._projected.pop(block)] if self.packed else self._wait_for_block(block)
         exo_k, exo_v = zip(*parts, strict=True)
-        return self._joined(exo_k, k), self._joined(exo_v, v)
+        return self._join_batch(exo_k, k), self._join_batch(exo_v, v)
 
     def keep_input(self, block: int, x: Tensor, modulation: Tensor, rotations: Tensor) -> None:
-        """Keep what comes into a block of a full forward.
+        """Cache the exo tokens that enter a block in a full forward pass.
 
         Args:
             x: [B, tokens, D].
             modulation: of all its tokens.
             rotations: [1, tokens, ...].
         """
-        if not self._given:
+        if not self._kept_inputs:
             exo_rotations = self._exo(rotations).flatten(1, 2).clone()
-            for entry, entry_modulation in zip(self.entries, self._parts(modulation), strict=True):
+            for entry, entry_modulation in zip(
+                self.entries, self._split_conditions(modulation), strict=True
+            ):
                 entry.beside = entry_modulation.clone(), exo_rotations
-        self._store(block, *pack(self._exo(x)))
-        self._given.add(block)
+        self._store_split(block, *pack(self._exo(x)))
+        self._kept_inputs.add(block)
 
     def kept_input(
         self, block: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
-        """Give back the input kept by :meth:`keep_input`."""
-        codes, scale = zip(*self._fetched(block), strict=True)
+        """Return a block's exo input, cached by :meth:`keep_input`."""
+        codes, scale = zip(*self._wait_for_block(block), strict=True)
         x = unpack(torch.cat(codes), torch.cat(scale), dtype).flatten(1, 2)
         stored_inputs = [entry.beside for entry in self.entries if entry.beside is not None]
         if not stored_inputs:
@@ -457,7 +460,7 @@ class ExoForward:
         return x, modulation.to(self.device), stored_inputs[0][1].to(self.device)
 
     def put_projected(self, block: int, *pair: Tensor) -> None:
-        """Store keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""
+        """Store keys and values [B, exo tokens, D], projected from :meth:`kept_input`."""
         t, h, w_exo, _ = self.grid
         self._projected[block] = tuple(x.unflatten(1, (t * h, w_exo)) for x in pair)
 
@@ -465,20 +468,22 @@ class ExoForward:
         t, h, w_exo, _ = self.grid
         return x.unflatten(1, (t * h, w_exo)) if self.cache.alone else exo_tokens(x, self.grid)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Split a batch into each condition's rows."""
+    def _split_conditions(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Split a batch into the rows of each stacked condition."""
         return x.chunk(len(self.entries))
 
-    def _store(self, block: int, *pair: Tensor) -> None:
-        for entry, *entry_pair in zip(self.entries, *map(self._parts, pair), strict=True):
+    def _store_split(self, block: int, *pair: Tensor) -> None:
+        for entry, *entry_pair in zip(
+            self.entries, *map(self._split_conditions, pair), strict=True
+        ):
             self.cache.store(entry, block, (entry_pair[0], entry_pair[1]))
 
-    def _joined(
+    def _join_batch(
         self,
         exo: Sequence[Tensor],  # [b, t * h, w_exo, D] of parts of the batch, in its order
         ego: Tensor,  # [B, t * h * w_ego, D]
     ) -> Tensor:  # [B, tokens, D]
-        """Join tokens as :func:`join_tokens` does, each part written where it belongs."""
+        """Join exo and ego tokens as :func:`join_tokens` does, with the exo part in pieces."""
         t, h, w_exo, w_ego = self.grid
         out = ego.new_empty(len(ego), t * h, w_exo + w_ego, ego.shape[-1])
         out[:, :, w_exo:] = ego.unflatten(1, (t * h, w_ego))
@@ -486,21 +491,21 @@ class ExoForward:
             rows[:, :, :w_exo] = exo_rows
         return out.flatten(1, 2)
 
-    def _fetched(self, block: int) -> list[tuple[Tensor, Tensor]]:
-        transfers = self._next.pop(block, None) or self._fetch(block)
+    def _wait_for_block(self, block: int) -> list[tuple[Tensor, Tensor]]:
+        transfers = self._transfers.pop(block, None) or self._start_transfers(block)
         if block + 1 in self.entries[0].blocks:
-            self._next[block + 1] = self._fetch(block + 1)
+            self._transfers[block + 1] = self._start_transfers(block + 1)
         return [transfer.wait() for transfer in transfers]
 
-    def _fetch(self, block: int) -> list[Transfer]:
+    def _start_transfers(self, block: int) -> list[Transfer]:
         return [self.cache.fetch(entry, block, self.device) for entry in self.entries]
 
     def finish(self, blocks: int) -> None:
-        """Accept what a full forward stored, if it passed through every block's attention.
+        """Mark the entries as complete if the forward pass stored every block.
 
         With ``alone`` the ego half is next.
         """
         if not self.kept:
             for entry in self.entries:
-                entry.whole = self._stored == set(range(blocks))
+                entry.whole = self._stored_blocks == set(range(blocks))
             self.kept = self.cache.alone

@@ -75,10 +75,10 @@ def gga_geometry(
     centres = -torch.linalg.solve(ego.w2c[:, :3, :3], ego.w2c[:, :3, 3:])[..., 0]
 
     def directions() -> Iterator[Tensor]:
-        for q, centre in enumerate(centres):
-            towards = points - centre
-            yield towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-            progress(q + 1, t, "geometry of the attention")
+        for frame_number, centre in enumerate(centres):
+            offsets = points - centre
+            yield offsets / offsets.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+            progress(frame_number + 1, t, "geometry of the attention")
 
     if rays == "trainer":
         gaze_rays = trainer_rays(ego, meta_intrinsics, h, w_ego)
@@ -94,20 +94,22 @@ def tokens_from_latents(
     trust: Tensor | None = None,  # [t, h, w_exo] 0...1; None: all depth is known
     ray_mode: str = "released",
 ) -> GgaGeometry:
-    """Pool latent-sized directions (h, w in latents) to the token tables that attention uses."""
+    """Average directions at latent resolution to the direction of each token."""
     query_dirs, _ = pool_tokens(rays, (rays.abs().sum(-1) > 0).to(rays))
     t, h, w_ego = query_dirs.shape[:3]
     key_dirs = []
-    for of_frame in directions:  # pooled one by one: in float64 all of a long clip would be some GB
-        trust = torch.ones_like(of_frame[..., 0]) if trust is None else trust
-        keys, share = pool_tokens(of_frame, trust)
+    for (
+        frame_directions
+    ) in directions:  # pooled one by one: in float64 all of a long clip would be some GB
+        trust = torch.ones_like(frame_directions[..., 0]) if trust is None else trust
+        mean_directions, token_trust = pool_tokens(frame_directions, trust)
         # Ego keys get the zero vector, which the same product then turns into cosine 0.
-        key_dirs.append(pad(_at_most_unit(keys), (0, 0, 0, w_ego)).flatten(0, 2))
+        key_dirs.append(pad(_clip_to_unit(mean_directions), (0, 0, 0, w_ego)).flatten(0, 2))
     return GgaGeometry(
-        query_dirs=_at_most_unit(query_dirs).flatten(1, 2),
+        query_dirs=_clip_to_unit(query_dirs).flatten(1, 2),
         key_dirs=torch.stack(key_dirs),
-        key_trust=pad(share.float(), (0, w_ego)).flatten(),
-        grid=(t, h, share.shape[2], w_ego),
+        key_trust=pad(token_trust.float(), (0, w_ego)).flatten(),
+        grid=(t, h, token_trust.shape[2], w_ego),
         rays=ray_mode,
     )
 
@@ -118,7 +120,7 @@ def exo_points(
     frame_indices: Tensor,  # [t] int64 frame of each latent frame
     exo_size: tuple[int, int],  # (width, height) px of the canvas' exo half
 ) -> tuple[Tensor, Tensor]:  # [t, h, w_exo, 3] float64 world, [t, h, w_exo] float64 0...1
-    """Compute the world points that the exo latents show, and how far each is to be believed.
+    """Compute the world point that each exo latent shows, and the trust in its depth.
 
     Each latent takes the bilinear sample (no antialias) of the world points, not of the depth: at
     448 px the mean of the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are
@@ -141,27 +143,29 @@ def _sample_latents(
     depth: DepthVideo,
     frame: int,
     rays: Tensor,
-    seen: Tensor,
+    in_picture: Tensor,
     world_from_exo: Tensor,
     exo_size: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:  # [h, w_exo, 3], [h, w_exo]
     z = depth.depth_m[frame].to("cpu", torch.float64)
-    valid = torch.isfinite(z) & (z > 0) & seen
+    valid = torch.isfinite(z) & (z > 0) & in_picture
     points = rays * torch.where(valid, z, torch.zeros_like(z))[..., None]
     points = points @ world_from_exo[:, :3].T + world_from_exo[:, 3]
-    weight = valid.to(z)
+    valid_weight = valid.to(z)
     trust = (
-        weight
+        valid_weight
         if depth.trust is None
-        else weight * depth.trust[frame].to("cpu", torch.float64).clamp(0, 1)
+        else valid_weight * depth.trust[frame].to("cpu", torch.float64).clamp(0, 1)
     )
-    stack = torch.cat((points * weight[..., None], weight[..., None], trust[..., None]), dim=-1)
-    stack = interpolate(
-        _crop_to_aspect(stack.permute(2, 0, 1)[None], exo_size),
+    weighted_maps = torch.cat(
+        (points * valid_weight[..., None], valid_weight[..., None], trust[..., None]), dim=-1
+    )
+    weighted_maps = interpolate(
+        _crop_to_aspect(weighted_maps.permute(2, 0, 1)[None], exo_size),
         mode="bilinear",
         size=(exo_size[1] // PIXELS_PER_LATENT, exo_size[0] // PIXELS_PER_LATENT),
     )[0]
-    sums, share, trust = stack[:3], stack[3], stack[4]
+    sums, share, trust = weighted_maps[:3], weighted_maps[3], weighted_maps[4]
     return (sums / torch.where(share > 0, share, torch.ones_like(share))).permute(1, 2, 0), trust
 
 
@@ -169,16 +173,15 @@ def pool_tokens(
     directions: Tensor,  # [t, 2h, 2w, 3]
     trust: Tensor,  # [t, 2h, 2w] 0...1
 ) -> tuple[Tensor, Tensor]:  # [t, h, w, 3], [t, h, w]
-    """Average each token's 2x2 latents, without those of trust 0, so that |dir| <= 1."""
+    """Average the directions of each token's 2x2 latents, leaving out those of trust 0."""
     has_geometry = (trust > 0).to(directions)[..., None]
     count = _sum_patches(has_geometry)
     mean = _sum_patches(directions * has_geometry) / count.clamp_min(1)
     return mean, _sum_patches(trust[..., None])[..., 0] / PATCH**2
 
 
-def _at_most_unit(directions: Tensor) -> Tensor:  # [..., 3] -> float32
-    """Shorten vectors that rounding took past length 1, and cosines with them past the logarithm's
-    zero."""
+def _clip_to_unit(directions: Tensor) -> Tensor:  # [..., 3] -> float32
+    """Shorten vectors longer than 1 by rounding, so that no cosine exceeds 1."""
     directions = directions.float()
     return directions / directions.norm(dim=-1, keepdim=True).clamp_min(1)
 
@@ -199,8 +202,7 @@ def _world_from_exo(
 
 
 def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t, c, H, W]
-    """Cut the sides off values that are wider than the canvas, at their own resolution (796 -> 784
-    at 448)."""
+    """Crop the sides of maps that are wider than the canvas's exo half."""
     height, width = values.shape[-2:]
     crop_width = round(height * exo_size[0] / exo_size[1])
     if width < crop_width and not same_aspect((width, height), (crop_width, height)):
@@ -214,11 +216,11 @@ def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t,
     return values[..., left : left + min(crop_width, width)]
 
 
-def _check_length(what: str, have: int, frames: int) -> None:
-    if have < frames:
+def _check_length(what: str, frame_count: int, frames: int) -> None:
+    if frame_count < frames:
         raise EgoXInputError(
             what,
-            got=f"{have} frames",
+            got=f"{frame_count} frames",
             expected=f"{frames} frames",
             fix="use fewer frames, or a file that covers the whole clip",
         )

@@ -1,4 +1,4 @@
-"""Comparison of attention kernels with the numbers that are right, and their time."""
+"""Compare attention kernels with the float32 reference, and time them."""
 
 from __future__ import annotations
 
@@ -22,30 +22,33 @@ TIMED_RUNS = 3
 log = logging.getLogger(__name__)
 
 
-def agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
-    """Check that each head of each sample is right by its own largest value, however small."""
-    kind, limit = torch.finfo(twin.dtype), AGREEMENT.get(twin.dtype, FINE_AGREEMENT)
+def agrees(result: Tensor, reference: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
+    """Check that every head of a kernel's result agrees with the reference, relative to the head's
+    largest value."""
+    float_info, limit = torch.finfo(reference.dtype), AGREEMENT.get(reference.dtype, FINE_AGREEMENT)
     # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
-    last_bit = max(kind.smallest_normal * kind.eps, torch.finfo(torch.float32).smallest_normal)
+    rounding = max(
+        float_info.smallest_normal * float_info.eps, torch.finfo(torch.float32).smallest_normal
+    )
     error, largest = (
         x.float().flatten(1, -2).unflatten(-1, (heads, -1)).abs().amax((1, 3))
-        for x in (ours - twin, twin)
+        for x in (result - reference, reference)
     )
-    return bool((error <= limit * largest + last_bit).all())  # NaN does not agree
+    return bool((error <= limit * largest + rounding).all())  # NaN does not agree
 
 
-def fault_of(run: Callable[..., Tensor], args: tuple, twin: Tensor, heads: int) -> str:
-    """Say why a kernel can't be taken, or nothing where it runs and agrees with the twin."""
+def kernel_fault(run: Callable[..., Tensor], args: tuple, reference: Tensor, heads: int) -> str:
+    """Describe why a kernel can't be used, or return "" if it runs and agrees with the reference."""
     try:
-        return "" if agrees(run(*args), twin, heads) else WRONG
+        return "" if agrees(run(*args), reference, heads) else WRONG
     except Exception as error:  # compilers of kernels raise anything
         if is_oom(error):
             raise
-        return f"is not available: {short(error)}"
+        return f"is not available: {first_line(error)}"
 
 
 def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
-    """Time a kernel by the best of a few runs after a warm-up, infinite where one fails."""
+    """Time a kernel: the shortest of a few runs after a warm-up, infinity if it fails."""
     least_seconds, device = math.inf, args[0].device
     try:
         with torch.no_grad():
@@ -64,7 +67,7 @@ def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
 
 
 class Choosing:
-    """Choosing between kernels, told to people.
+    """Progress of choosing kernels, reported to the user line by line.
 
     Args:
         tell: takes a line for people.
@@ -75,7 +78,7 @@ class Choosing:
 
     @contextmanager
     def told(self, what: str) -> Generator[None]:
-        """Tell what is compiled, compared or timed in this block, and count its seconds."""
+        """Report what is compiled, compared or timed within a ``with`` block, and add its duration."""
         self.tell(f"choosing a kernel, {self.seconds:.0f} s ({what})")
         started = time.perf_counter()
         try:
@@ -84,8 +87,8 @@ class Choosing:
             self.seconds += time.perf_counter() - started
 
 
-def short(error: Exception) -> str:
-    """Take the error's first line."""
+def first_line(error: Exception) -> str:
+    """Shorten an error's message to its first line."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 

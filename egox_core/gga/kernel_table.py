@@ -1,5 +1,4 @@
-"""Limits of each attention kernel, with their reasons, which choice, refusals, notes and tests read
-here.
+"""List what each attention kernel supports, with the reasons for its limits.
 
 :data:`KERNELS` is shown in the documentation, line by line; a test holds that page to it.
 """
@@ -20,8 +19,8 @@ Card = tuple[int, int]
 
 
 @frozen
-class Asked:
-    """Request to a kernel: what it is to compute, and where."""
+class KernelRequest:
+    """Properties of an attention call that decide which kernels support it."""
 
     device: torch.device
     dtype: torch.dtype
@@ -33,7 +32,7 @@ class Asked:
 
 @frozen
 class Limits:
-    """List what a kernel can take, where an empty field sets no limit."""
+    """Limits of one kernel, in which an empty field sets none."""
 
     dtypes: tuple[torch.dtype, ...] = ()
     widest_head: int | None = None
@@ -44,36 +43,36 @@ class Limits:
     gradients_on: tuple[Card, ...] | None = None  # the same for a call that keeps a graph
     why: str = ""
 
-    def refusal(self, asked: Asked) -> str:
-        """Say why the kernel can't or won't take this call, or nothing where it does."""
-        card, triton = card_of(asked.device), self.least_triton
-        measured = self.gradients_on if asked.gradients else self.measured_on
-        subject = "its gradients were" if asked.gradients else "was"
+    def refusal(self, request: KernelRequest) -> str:
+        """Describe why the kernel doesn't support this call, or return "" if it does."""
+        card, needed_triton = card_of(request.device), self.least_triton
+        measured_cards = self.gradients_on if request.gradients else self.measured_on
+        subject = "its gradients were" if request.gradients else "was"
         checks = (
-            (self.dtypes and asked.dtype not in self.dtypes, f"takes no {asked.dtype}"),
+            (self.dtypes and request.dtype not in self.dtypes, f"takes no {request.dtype}"),
             (
-                self.widest_head and asked.head_size > self.widest_head,
+                self.widest_head and request.head_size > self.widest_head,
                 f"takes heads of at most {self.widest_head} channels",
             ),
             (
-                asked.any_weight and not self.makes_rows,
+                request.any_weight and not self.makes_rows,
                 "takes no mode power and no soft trust, whose weights are no matrix product",
             ),
             (
                 self.least_card and (card is None or card < self.least_card),
-                f"needs an NVIDIA card of {_dotted(self.least_card)} or higher",
+                f"needs an NVIDIA card of {_version_words(self.least_card)} or higher",
             ),
             (
-                triton and triton_version() < triton,
-                f"needs Triton {_dotted(triton)} or newer, without which an H200 takes 1.5 times as "
+                needed_triton and triton_version() < needed_triton,
+                f"needs Triton {_version_words(needed_triton)} or newer, without which an H200 takes 1.5 times as "
                 "long for a guided layer",
             ),
             (
-                not asked.by_name and measured is not None and card not in measured,
-                f"{subject} never measured on a card of {_dotted(card)}: choose it by name",
+                not request.by_name and measured_cards is not None and card not in measured_cards,
+                f"{subject} never measured on a card of {_version_words(card)}: choose it by name",
             ),
         )
-        return next((words for wrong, words in checks if wrong), "")
+        return next((words for is_violated, words in checks if is_violated), "")
 
 
 KERNELS: Mapping[str, Limits] = {
@@ -94,7 +93,7 @@ KERNELS: Mapping[str, Limits] = {
 
 
 def matrix() -> list[str]:
-    """Write the table as lines of Markdown."""
+    """Format the kernels' limits as the lines of a Markdown table."""
     lines = ["| kernel | numbers | head | card | Triton | modes | unasked | gradients | why |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for name, limits in KERNELS.items():
@@ -102,34 +101,34 @@ def matrix() -> list[str]:
             name,
             ", ".join(str(kind).removeprefix("torch.") for kind in limits.dtypes) or "all",
             f"up to {limits.widest_head}" if limits.widest_head else "all",
-            f"{_dotted(limits.least_card)} on" if limits.least_card else "any device",
-            f"{_dotted(limits.least_triton)} on" if limits.least_triton else "",
+            f"{_version_words(limits.least_card)} on" if limits.least_card else "any device",
+            f"{_version_words(limits.least_triton)} on" if limits.least_triton else "",
             "all" if limits.makes_rows else "released, paper",
-            *map(_cards, (limits.measured_on, limits.gradients_on)),
+            *map(_card_names, (limits.measured_on, limits.gradients_on)),
             limits.why,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cards(known: tuple[Card, ...] | None) -> str:
-    return "all" if known is None else ", ".join(map(_dotted, known)) or "by name alone"
+def _card_names(cards: tuple[Card, ...] | None) -> str:
+    return "all" if cards is None else ", ".join(map(_version_words, cards)) or "by name alone"
 
 
 def card_of(device: torch.device) -> Card | None:
-    """Ask for the NVIDIA card's compute capability, None of all else."""
+    """Look up the compute capability of an NVIDIA GPU, or None for any other device."""
     nvidia = device.type == "cuda" and torch.version.hip is None
     return torch.cuda.get_device_capability(device) if nvidia else None
 
 
 def name_of(device: torch.device) -> str:
-    """Name the card, or the kind of all else."""
+    """Look up the name of a GPU, or the type of any other device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @cache
 def triton_version() -> Card:
-    """Read the version of the installed Triton, (0, 0) without one."""
+    """Read the version of the installed Triton, or (0, 0) without Triton."""
     if find_spec("triton") is None:
         return 0, 0
     import triton
@@ -138,5 +137,5 @@ def triton_version() -> Card:
     return int(major), int(minor)
 
 
-def _dotted(pair: Card | None) -> str:
+def _version_words(pair: Card | None) -> str:
     return "another kind" if pair is None else ".".join(map(str, pair))

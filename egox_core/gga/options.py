@@ -14,7 +14,7 @@ weight."""
 
 @frozen
 class GgaOptions:
-    """Mode and strength of the guidance.
+    """Mode and strength of geometry-guided attention.
 
     With g = 1 + cos, the bias on an ego query's exo keys is, in natural logarithm:
 
@@ -53,5 +53,5 @@ class GgaOptions:
 
     @property
     def biases(self) -> bool:
-        """False where attention is to take the unpatched path, bit for bit."""
+        """True if the options add any bias to the attention."""
         return self.mode != "off" and not (self.lambda_g == 0)

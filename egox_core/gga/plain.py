@@ -1,4 +1,4 @@
-"""Attention without a bias: torch's own, and cuDNN's where torch would take a slower one."""
+"""Compute attention without a bias by torch's own kernel, or by cuDNN's where that is faster."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..finite import all_finite
 from .bias import keeps_graph
-from .kernel_check import Choosing, best_seconds, fault_of
-from .kernel_table import KERNELS, Asked, card_of, name_of
+from .kernel_check import Choosing, best_seconds, kernel_fault
+from .kernel_table import KERNELS, KernelRequest, card_of, name_of
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own
@@ -29,14 +29,14 @@ def plain_attention(
     heads: int,
     bias: Tensor | None = None,  # [n, N]
 ) -> Tensor:  # [B, n, heads * d]
-    """Compute attention by torch's own kernels, on merged heads."""
+    """Compute attention with torch's scaled_dot_product_attention, on merged heads."""
     q, k, v = (aligned(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     mask = None if bias is None else bias[None, None]
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def aligned(x: Tensor) -> Tensor:
-    """Copy ``x`` on a GPU if its rows don't begin at multiples of 16 bytes.
+    """Copy a CUDA tensor whose rows aren't aligned to 16 bytes, and return any other as it is.
 
     There cuDNN, which torch takes by itself, gives wrong numbers without a word (torch 2.11),
     and others refuse.
@@ -48,33 +48,39 @@ def aligned(x: Tensor) -> Tensor:
     return x if is_aligned else x.contiguous()
 
 
-def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
-    """Choose ``own``, by which torch chooses a kernel, or cuDNN's where it is as right and faster.
+def or_cudnn(default_attention: PlainAttention, choosing: Choosing) -> PlainAttention:
+    """Wrap an attention function so that cuDNN's kernel is used where it is correct and faster.
 
     Hosts let torch take flash attention first, which takes 1.8 times as long on
     :data:`FASTER_ON`; there cuDNN's is taken. On other cards both are timed once per kind of call,
     but where gradients are needed: a resumed run is to take the same.
     """
 
-    def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         card = card_of(q.device)
-        request = Asked(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)
-        unlisted = card not in FASTER_ON
-        if KERNELS["cudnn"].refusal(request) or (unlisted and keeps_graph(q, k, v)):
-            return own(q, k, v, heads)
+        request = KernelRequest(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)
+        is_unmeasured = card not in FASTER_ON
+        if KERNELS["cudnn"].refusal(request) or (is_unmeasured and keeps_graph(q, k, v)):
+            return default_attention(q, k, v, heads)
         key = name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
         if key not in _takes_cudnn:
             args = q.detach(), k.detach(), v.detach(), heads
             with choosing.told("unguided queries"):
-                owns = own(*args)
-                if not all_finite(*args[:3], owns):  # by no kernel's fault: nothing can be compared
-                    return own(q, k, v, heads)
-                fast = not unlisted or best_seconds(_cudnn, args) < best_seconds(own, args)
-                _takes_cudnn[key] = fast and not fault_of(_cudnn, args, owns, heads)
+                default_result = default_attention(*args)
+                if not all_finite(
+                    *args[:3], default_result
+                ):  # by no kernel's fault: nothing can be compared
+                    return default_attention(q, k, v, heads)
+                is_faster = not is_unmeasured or best_seconds(_cudnn, args) < best_seconds(
+                    default_attention, args
+                )
+                _takes_cudnn[key] = is_faster and not kernel_fault(
+                    _cudnn, args, default_result, heads
+                )
             choosing.tell(f"unguided attention by {'cudnn' if _takes_cudnn[key] else 'torch'}")
-        return (_cudnn if _takes_cudnn[key] else own)(q, k, v, heads)
+        return (_cudnn if _takes_cudnn[key] else default_attention)(q, k, v, heads)
 
-    return run
+    return attend
 
 
 def _cudnn(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Guided attention as one Triton kernel: exp(score + log g) = exp(score) g, and g is a product.
+"""Compute guided attention in one Triton kernel, by exp(score + log g) = exp(score) g with g as a
+matrix product.
 
 The weight g = 1 + λ cos of query and key is a matrix product of depth 16 on tensor cores, of columns
 that are made once for a geometry: directions, and a 1, each in two float16 parts (22 bits; two of
@@ -55,21 +56,26 @@ one: those of a frame of 784 queries are filled to seven eighths. In float32 the
 def columns(
     geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:  # [t, h * w_ego, 16], [t + 1, 16, tokens and padding]
-    """Compute the two parts of all weights, times 2^(2 LARGEST) and less by :func:`_powers`, and
-    keep them with the geometry."""
-    kind = torch.float32 if dtype == torch.float32 else torch.float16
-    key = options.mode, options.lambda_g, kind
+    """Compute query and key columns whose product is the attention weight g, and cache them with
+    the geometry."""
+    column_dtype = torch.float32 if dtype == torch.float32 else torch.float16
+    key = options.mode, options.lambda_g, column_dtype
     if key not in geometry.made:
         scale, factor = _strengths(options)
-        of_query, of_key = (math.ldexp(1.0, LARGEST - power) for power in _powers(options))
+        query_scale, key_scale = (
+            math.ldexp(1.0, LARGEST - power) for power in _column_exponents(options)
+        )
         queries = pad(geometry.query_dirs.double() * scale, (0, 1), value=1 + LOG_FLOOR)
         keys = pad(geometry.key_dirs.double(), (0, 1), value=1.0)
         keys *= torch.where(geometry.key_trust > 0, factor, 1.0)[:, None]
-        (q, q_rest), (k, k_rest) = _halves(queries * of_query, kind), _halves(keys * of_key, kind)
+        (query_part, query_rest), (key_part, key_rest) = (
+            _split_rounding(queries * query_scale, column_dtype),
+            _split_rounding(keys * key_scale, column_dtype),
+        )
         geometry.made[key] = (
-            torch.cat((q, q, q_rest, q_rest), dim=-1),
+            torch.cat((query_part, query_part, query_rest, query_rest), dim=-1),
             pad(
-                torch.cat((k, k_rest, k, k_rest), dim=-1).transpose(1, 2),
+                torch.cat((key_part, key_rest, key_part, key_rest), dim=-1).transpose(1, 2),
                 (0, -keys.shape[1] % KEY_BLOCKS, 0, 0, 0, 1),  # a block's second frame may be none
             ).contiguous(),
         )
@@ -77,49 +83,58 @@ def columns(
 
 
 def _strengths(options: GgaOptions) -> tuple[float, float]:
-    """Compute the strengths of the cosine, and of keys with geometry."""
-    released = options.mode == "released"
-    return (options.lambda_g, 1.0) if released else (1.0, options.lambda_g)
+    """Look up the factors of the cosine and of keys with geometry, for a mode of guidance."""
+    is_released = options.mode == "released"
+    return (options.lambda_g, 1.0) if is_released else (1.0, options.lambda_g)
 
 
-def _powers(options: GgaOptions) -> tuple[int, int]:
-    """Compute exponents of the largest numbers of a query's and a key's columns, at least 0."""
+def _column_exponents(options: GgaOptions) -> tuple[int, int]:
+    """Compute the exponents by which the query and key columns are scaled down, so that float16 can
+    hold them."""
     scale, factor = _strengths(options)
     return math.frexp(max(scale, 1.0))[1], math.frexp(max(factor, 1.0))[1]
 
 
-def _halves(x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-    coarse = x.to(kind)
-    return coarse, (x - coarse).to(kind)
+def _split_rounding(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    rounded = x.to(dtype)
+    return rounded, (x - rounded).to(dtype)
 
 
 def weight_inputs(
     bias_rows: BiasRows, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, tuple[float, float, float], bool]:
-    """Prepare what a kernel computes the geometry's weights from.
+    """Prepare the arguments from which a kernel computes the geometric weights.
 
     These are the columns of queries and keys, then slope and offset below cosine 0 and the
     floor in their unit, and whether there is such a slope.
     """
     options, (scale, factor) = bias_rows.options, _strengths(bias_rows.options)
-    unit = math.ldexp(1.0, 2 * LARGEST - sum(_powers(options)))
-    above, floor = (1 + LOG_FLOOR) * (1 - 1 / scale) * unit, LOG_FLOOR * min(factor, 1.0) * unit
-    of_queries, of_keys = columns(bias_rows.geometry, options, dtype)
-    return of_queries, of_keys, (1 / scale, above, floor), scale > 1
+    column_unit = math.ldexp(1.0, 2 * LARGEST - sum(_column_exponents(options)))
+    slope_offset, floor = (
+        (1 + LOG_FLOOR) * (1 - 1 / scale) * column_unit,
+        LOG_FLOOR * min(factor, 1.0) * column_unit,
+    )
+    query_columns, key_columns = columns(bias_rows.geometry, options, dtype)
+    return query_columns, key_columns, (1 / scale, slope_offset, floor), scale > 1
 
 
 def constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
-    """Name the numbers that a kernel is compiled for.
+    """Collect the compile-time constants of a kernel.
 
     ``sizes``: queries, keys, warps, in flight.
     """
     names = "block_queries", "block_keys", "num_warps", "in_flight"
-    fixed = {"steep": steep, "dim": dim, "block_dim": _padded(dim), "depth": DEPTH}
-    return fixed | dict(zip(names, sizes, strict=True))
+    constant_values = {
+        "steep": steep,
+        "dim": dim,
+        "block_dim": _padded_channels(dim),
+        "depth": DEPTH,
+    }
+    return constant_values | dict(zip(names, sizes, strict=True))
 
 
-def _padded(dim: int) -> int:
-    """Round a head's channels up to those of a block."""
+def _padded_channels(dim: int) -> int:
+    """Round the number of a head's channels up to a power of two, at least 16."""
     return max(16, 1 << (dim - 1).bit_length())
 
 
@@ -132,7 +147,7 @@ def guided_product(
     queries: slice,
     sums: Tensor | None = None,  # float32 [B, heads, frames of these queries, per frame or more]
 ) -> Tensor:  # as q
-    """Compute the attention of these ego queries in one launch, within :mod:`.kernel_table`.
+    """Compute guided attention of some ego queries in one kernel launch.
 
     ``sums`` gets the logarithms of the queries' sums, which :mod:`.product_gradient` needs.
 
@@ -142,15 +157,15 @@ def guided_product(
     kernel = product_kernel()
     width, per_frame = bias_rows.geometry.grid[3], bias_rows.per_frame
     tokens, dim = k.shape[1], q.shape[-1] // heads
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    of_queries, of_keys, numbers, steep = weight_inputs(bias_rows, q.dtype)
+    result = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    query_columns, key_columns, weight_limits, steep = weight_inputs(bias_rows, q.dtype)
     *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
     block_queries, block_keys, *_ = sizes
-    first, last = queries.start // per_frame, (queries.stop - 1) // per_frame
-    base, span, spans, frames = first * per_frame, per_frame, last - first + 1, 1
+    first_frame, last_frame = queries.start // per_frame, (queries.stop - 1) // per_frame
+    base, span, spans, frames = first_frame * per_frame, per_frame, last_frame - first_frame + 1, 1
     blocks, count = -(-per_frame // block_queries), queries.stop - queries.start
-    waste = blocks * spans * block_queries > JOINED_COST * count
-    if waste and per_frame >= block_queries and q.dtype != torch.float32:
+    has_waste = blocks * spans * block_queries > JOINED_COST * count
+    if has_waste and per_frame >= block_queries and q.dtype != torch.float32:
         base, span, spans, frames = queries.start, count, 1, 2
         blocks = -(-count // block_queries)
     # A second GPU's tensors must not be launched on the first.
@@ -159,14 +174,14 @@ def guided_product(
             q,
             k,
             v,
-            out,
+            result,
             sums,
-            of_queries,
-            of_keys,
+            query_columns,
+            key_columns,
             *_strides(q, width),
             *k.stride()[:2],
             *v.stride()[:2],
-            *_strides(out, width),
+            *_strides(result, width),
             queries.start,
             queries.stop,
             width,
@@ -176,20 +191,20 @@ def guided_product(
             blocks,
             tokens,
             tokens // block_keys * block_keys if apart else 0,
-            of_keys.stride(1),
+            key_columns.stride(1),
             *((0, 0) if sums is None else (sums.stride(2), sums.stride(1))),
             dim**-0.5 / math.log(2),
             float(LARGEST),
-            *numbers,
+            *weight_limits,
             apart=apart,
             frames=frames,
             **constants(sizes, dim, steep),
         )
-    return out
+    return result
 
 
 def product_kernel() -> Any:
-    """Import the kernel itself, for which Triton must be installed.
+    """Import the Triton kernel of guided attention.
 
     Raises:
         ImportError: no Triton.
@@ -202,12 +217,12 @@ def product_kernel() -> Any:
 def tile(
     tiles: Mapping, card: kernel_table.Card | None, dtype: torch.dtype, dim: int
 ) -> tuple[Any, ...]:
-    """Choose a line of :data:`TILES` or its like."""
+    """Look up the block sizes in a table such as :data:`TILES` for a GPU, dtype and head size."""
     card = card or (8, 0)
-    of_cards = tiles[dtype != torch.float32, max(64, _padded(dim))]
-    return of_cards[max(listed_card for listed_card in of_cards if listed_card <= card)]
+    sizes_by_card = tiles[dtype != torch.float32, max(64, _padded_channels(dim))]
+    return sizes_by_card[max(listed_card for listed_card in sizes_by_card if listed_card <= card)]
 
 
 def _strides(x: Tensor, width: int) -> tuple[int, int, int]:
-    """List the strides of samples, image rows and tokens, of ``[B, n, D]`` too."""
+    """List the strides of batch, image row and token, also for tensors [B, n, D]."""
     return x.stride(0), x.stride(1) * (width if x.ndim == 3 else 1), x.stride(-2)

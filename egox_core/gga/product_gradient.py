@@ -1,5 +1,4 @@
-"""Gradients of guided attention by product: nothing of a query is held but its result and the
-logarithm of its sum of shares.
+"""Compute gradients of guided attention without storing the attention matrix.
 
 Equal runs give equal bits. The plain twin is autograd through :func:`.backends.math_rows`.
 """
@@ -44,7 +43,7 @@ keys, warps, in flight."""
 def differentiable_product(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:  # as q
-    """Compute :func:`.product.guided_product`, with gradients of q, k and v where one is asked for.
+    """Compute :func:`.product.guided_product`, differentiable in q, k and v.
 
     Raises:
         ImportError: no Triton.
@@ -63,10 +62,10 @@ class _Product(torch.autograd.Function):
         frames = (queries.stop - 1) // per_frame - queries.start // per_frame + 1
         shape = q.shape[0], heads, frames, per_frame + -per_frame % QUERY_BLOCKS
         sums = torch.full(shape, torch.inf, dtype=torch.float32, device=q.device)
-        out = guided_product(q, k, v, heads, bias_rows, queries, sums)
-        ctx.save_for_backward(q, k, v, out, sums)
+        result = guided_product(q, k, v, heads, bias_rows, queries, sums)
+        ctx.save_for_backward(q, k, v, result, sums)
         ctx.inputs = bias_rows, queries
-        return out
+        return result
 
     @staticmethod
     @once_differentiable
@@ -75,23 +74,25 @@ class _Product(torch.autograd.Function):
 
 
 def _gradients(
-    saved: Sequence[Tensor], grad: Tensor, bias_rows: BiasRows, queries: slice
+    saved_tensors: Sequence[Tensor], grad: Tensor, bias_rows: BiasRows, queries: slice
 ) -> tuple[Tensor, Tensor, Tensor]:  # of q, k and v
-    q, k, v, out, sums = saved
-    of_query, of_keys = gradient_kernels()
+    q, k, v, result, sums = saved_tensors
+    query_kernel, keys_kernel = gradient_kernels()
     (batch, heads, frames, padded), per_frame = sums.shape, bias_rows.per_frame
     tokens, dim = k.shape[1], q.shape[-1] // heads
-    first, before = divmod(queries.start, per_frame)
+    first, queries_before = divmod(queries.start, per_frame)
     count = queries.stop - queries.start
 
-    def by_frame(x: Tensor) -> Tensor:  # [B, n, D] -> [B, frames * padded, D] without gaps
-        x = pad(x.contiguous(), (0, 0, before, frames * per_frame - before - count))
-        return pad(x.unflatten(1, (frames, -1)), (0, 0, 0, padded - per_frame)).flatten(1, 2)
+    def by_frame(tensor: Tensor) -> Tensor:  # [B, n, D] -> [B, frames * padded, D] without gaps
+        tensor = pad(
+            tensor.contiguous(), (0, 0, queries_before, frames * per_frame - queries_before - count)
+        )
+        return pad(tensor.unflatten(1, (frames, -1)), (0, 0, 0, padded - per_frame)).flatten(1, 2)
 
-    dots = grad.to(torch.float32, copy=True).mul_(out).unflatten(-1, (heads, dim)).sum(-1)
+    dots = grad.to(torch.float32, copy=True).mul_(result).unflatten(-1, (heads, dim)).sum(-1)
     dots = by_frame(dots.flatten(1, -2)).mT.contiguous()
-    rows, grad = (by_frame(x.flatten(1, -2)) for x in (q, grad))
-    q_grad, k_grad, v_grad = (x.new_empty(x.shape) for x in (rows, k, v))
+    rows, grad = (by_frame(tensor.flatten(1, -2)) for tensor in (q, grad))
+    q_grad, k_grad, v_grad = (tensor.new_empty(tensor.shape) for tensor in (rows, k, v))
     tensors = rows, k.contiguous(), v.contiguous(), grad, sums, dots
     query_columns, key_columns, limits, steep = weight_inputs(bias_rows, q.dtype)
     columns = pad(query_columns[first:], (0, 0, 0, padded - per_frame)), key_columns[first:]
@@ -101,19 +102,19 @@ def _gradients(
         for sizes in tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
     )
     with torch.cuda.device_of(q):
-        of_query[frames * blocks[2], heads, batch](
+        query_kernel[frames * blocks[2], heads, batch](
             *(*tensors, q_grad, *columns, *blocks, *numbers), **constants(sizes, dim, steep)
         )
-        of_keys[-(-tokens // sizes_of_keys[1]), heads, batch](
+        keys_kernel[-(-tokens // sizes_of_keys[1]), heads, batch](
             *(*tensors, k_grad, v_grad, *columns, *blocks_of_keys, *numbers),
             **constants(sizes_of_keys, dim, steep),
         )
     q_grad = q_grad.unflatten(1, (frames, padded))[:, :, :per_frame].flatten(1, 2)
-    return q_grad[:, before : before + count].reshape(q.shape), k_grad, v_grad
+    return q_grad[:, queries_before : queries_before + count].reshape(q.shape), k_grad, v_grad
 
 
 def gradient_kernels() -> tuple[Any, Any]:
-    """Import the gradient kernels of queries, and of keys with values.
+    """Import the Triton kernels for the gradients of queries, and of keys and values.
 
     Raises:
         ImportError: no Triton.
@@ -126,7 +127,7 @@ def gradient_kernels() -> tuple[Any, Any]:
 def product_kernels(
     card: kernel_table.Card, dtype: torch.dtype, dim: int
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Collect the kernels by what they make, each with the numbers that it is compiled for.
+    """Collect all kernels of guided attention by their result's name, with their constants.
 
     Raises:
         ImportError: no Triton.

@@ -1,4 +1,5 @@
-"""Viewing direction of each ego latent: unit rays in the ego camera's frame, in three modes.
+"""Compute the viewing direction of each ego latent in the ego camera's frame, in one of three
+modes.
 
 ``released``: the rays of the authors' inference, oddities included (quirks 7 to 9): K of
 ``meta.json`` divided to latent size, integer latent coordinates, the 12 Aria numbers read in
@@ -60,7 +61,7 @@ def world_rays(
     # The ego camera in the frames of the t latents.
     ego: CameraPath,
 ) -> Tensor:  # [t, h, w, 3]
-    """Turn the camera rays into world axes, frame by frame."""
+    """Rotate camera rays into world axes, for each frame's pose."""
     return torch.einsum("hwi,tij->thwj", rays_cam, ego.w2c[:, :3, :3].to(rays_cam))
 
 
@@ -69,8 +70,8 @@ def undistort_as_released(
     intrinsics: Tensor,  # [3, 3]
     distortion: tuple[float, ...] = RELEASED_CAMERA.distortion,
 ) -> Tensor:  # [..., 2] on the plane z = 1
-    """Iterate OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4) for exactly five
-    rounds.
+    """Undistort pixels by exactly five iterations of OpenCV's rational model (k1 k2 p1 p2 k3..k6
+    s1..s4).
 
     OpenCV's own call ends earlier or later with its version's criteria; these reproduce the
     golden to 6e-8."""
@@ -120,8 +121,8 @@ def trainer_rays(
     h: int,  # latents
     w: int,  # latents
 ) -> Tensor:  # [t, h, w, 3] float64, unit length
-    """Compute ego rays in world axes as the released trainer does, for LoRAs trained so (quirks
-    36).
+    """Compute ego rays in world axes as the released trainer does, for LoRAs trained with them
+    (quirks 36).
 
     Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its
     inverse; then (x, y) of the result turned to (-y, x). No lens, no turn of the picture.
@@ -155,17 +156,17 @@ def _latent_pixels(h: int, w: int) -> Tensor:  # [h, w, 2] float64 (column, row)
 
 
 def released_intrinsics(meta_intrinsics: Tensor | None) -> Tensor:  # [3, 3] float64
-    """Choose the K of ``meta.json``, or that of all released takes where there is none."""
+    """Return the K of ``meta.json``, or the K that all released takes share if a take has none."""
     return RELEASED_K if meta_intrinsics is None else meta_intrinsics.to("cpu", torch.float64)
 
 
 def has_released_k(meta_intrinsics: Tensor | None) -> bool:
-    """Check whether K is the one that every released take carries, that of a 512 px picture."""
+    """Check whether K is the one that all released takes share, made for a 512 px picture."""
     return bool((released_intrinsics(meta_intrinsics) - RELEASED_K).abs().max() <= SAME_K_PX)
 
 
 def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -> int:
-    """Find the width of the picture that :func:`released_intrinsics` are applied to.
+    """Find the picture width in px at which the released code applies K.
 
     The released code applies its takes' K, of a 512 px picture, at 448 px; that is kept at every
     ego size and scaled with it, at 512 px too. Another K that fits the ego camera is taken at
@@ -177,7 +178,7 @@ def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -
 
 
 def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
-    """Note which K the released rays are made from, or nothing where all is as released."""
+    """Describe the K of the released rays in a note, or return "" if it is as released."""
     width, px = camera.width, released_k_picture_px(camera, meta_intrinsics)
     if has_released_k(meta_intrinsics):
         return (
@@ -191,8 +192,8 @@ def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:
     width, height = camera.stored_size
     v, u = (
-        (torch.arange(count, dtype=torch.float64) + 0.5) * (side / count) - 0.5
-        for count, side in ((h, height), (w, width))
+        (torch.arange(count, dtype=torch.float64) + 0.5) * (pixels / count) - 0.5
+        for count, pixels in ((h, height), (w, width))
     )
     grid_v, grid_u = torch.meshgrid(v, u, indexing="ij")
     rays, valid = camera.unproject(torch.stack((grid_u, grid_v), dim=-1))

@@ -1,5 +1,4 @@
-"""Rows of the model's own attention, to be looked at: one query against all keys, never the whole
-map.
+"""Record rows of the model's own attention for display: one query against all keys.
 
 A row is softmax(q.k / sqrt(d) + bias) of the tensors that the model's attention got; times the
 values it is what the model computed."""
@@ -24,7 +23,7 @@ from .rows import BiasRows
 
 @frozen
 class AttentionRecord:
-    """Queries and keys of one self-attention call on one clip.
+    """Queries and keys of one self-attention call, as the model's attention received them.
 
     They are as the model's attention got them (normed, rotated).
 
@@ -54,7 +53,7 @@ class AttentionRecord:
         # The other fields except heads.
         **fields: Any,
     ) -> AttentionRecord:
-        """Copy a call to the CPU, sharing nothing with the model's tensors, which it may overwrite."""
+        """Copy queries and keys of a call to the CPU, apart from the model's tensors."""
         t, h, w_exo, w_ego = grid
         q_ego = q.unflatten(0, (t * h, -1))[:, -w_ego:].flatten(0, 1)
         q_ego, keys = (x.flatten(1).detach().to("cpu", copy=True).contiguous() for x in (q_ego, k))
@@ -62,11 +61,11 @@ class AttentionRecord:
 
     @property
     def has_bias(self) -> bool:
-        """Check whether there is a geometry to compare with."""
+        """True if the recorded call has a geometric bias."""
         return self.geometry is not None and self.options is not None and self.options.biases
 
     def query(self, x: int, y: int, frame: int) -> int:
-        """Index of an ego pixel's query in :attr:`q_ego`.
+        """Find the index of an ego pixel's query in :attr:`q_ego`.
 
         x and y are in px of the stored (upright) image.
 
@@ -109,47 +108,47 @@ class AttentionRecord:
         queries: Sequence[int],
         progress: Progress = no_progress,
     ) -> AttentionRows:
-        """Compute the attention of a few ego queries with and without the bias.
+        """Compute the attention rows of a few ego queries, with and without the geometric bias.
 
         Needs memory for ``queries`` rows per head.
         """
         index = torch.as_tensor(list(queries), dtype=torch.int64)
-        size = self.k.shape[1] // self.heads
+        head_size = self.k.shape[1] // self.heads
         geometry, options = self.geometry, self.options
         bias = weight = None
         if geometry is not None and options is not None and options.biases:
             rows = BiasRows(geometry, options, torch.float32, reuse=False)
-            bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
+            bias = torch.cat([rows(slice(query, query + 1)) for query in index.tolist()])
         if geometry is not None:
-            weight = torch.stack([_weight(geometry, q) for q in index.tolist()])
-        without = torch.zeros(len(index), self.k.shape[0])
-        guided = None if bias is None else torch.zeros_like(without)
+            weight = torch.stack([_weight(geometry, query) for query in index.tolist()])
+        plain_attention = torch.zeros(len(index), self.k.shape[0])
+        guided = None if bias is None else torch.zeros_like(plain_attention)
         for head in range(self.heads):
-            channels = slice(head * size, (head + 1) * size)
+            channels = slice(head * head_size, (head + 1) * head_size)
             scores = (
                 self.q_ego[index, channels].float()
                 @ self.k[:, channels].float().T
-                / math.sqrt(size)
+                / math.sqrt(head_size)
             )
-            without += scores.softmax(-1)
+            plain_attention += scores.softmax(-1)
             if bias is not None and guided is not None:
                 guided += (scores + bias).softmax(-1)
             progress(head + 1, self.heads, "attention")
         return AttentionRows(
-            without=without / self.heads,
+            without=plain_attention / self.heads,
             guided=None if guided is None else guided / self.heads,
             weight=weight,
         )
 
     def exo_part(self, row: Tensor) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
-        """Take the exo keys of rows over all tokens."""
+        """Select the exo keys of attention rows over all tokens."""
         t, h, w_exo, w_ego = self.grid
         return row.unflatten(-1, (t, h, w_exo + w_ego))[..., :w_exo]
 
 
 @frozen
 class AttentionRows:
-    """Hold the attention of some queries as a mean over heads, where each row sums to 1."""
+    """Attention rows of some queries, averaged over heads, each with a sum of 1."""
 
     without: Tensor  # [n, tokens] float32, plain
     # Rows [n, tokens] float32 with the geometry's bias; None without geometry.
@@ -158,7 +157,7 @@ class AttentionRows:
 
 
 def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
-    """Compute g = 1 + cos of one ego query, before any strength."""
+    """Compute the geometric weight g = 1 + cos of one ego query for each key, at strength 1."""
     _, h, _, w_ego = geometry.grid
     frame, query_of_frame = divmod(query, h * w_ego)
     cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, query_of_frame]).clamp(-1, 1)

@@ -1,5 +1,4 @@
-"""Bias rows on demand: the numbers of :func:`.bias.bias_from_cosine`, computed a few rows at a time
-and in place."""
+"""Compute rows of the attention bias on demand, a few at a time and in place."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ a busy machine wait for each other."""
 
 
 class BiasRows:
-    """Bias of consecutive ego queries.
+    """Attention bias of consecutive ego queries, computed when called.
 
     [rows, tokens] in the model's dtype, float32 until the last step.
 
@@ -53,7 +52,7 @@ class BiasRows:
         self._buffer: Tensor | None = None
         self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
         self.scale = options.lambda_g if options.mode == "released" else 1.0
-        self.shift = _shift(options, dtype)
+        self.shift = _largest_bias(options, dtype)
         # What is left after the logarithm is linear in it, key by key: gain * log + offset; None
         # where trivial.
         self.gain, self.offset = linear_part(geometry, options)
@@ -67,66 +66,66 @@ class BiasRows:
 
     @property
     def bytes_a_row(self) -> int:
-        """Memory of one row beside the fixed scratch."""
+        """Bytes of one bias row."""
         in_place = self.dtype == torch.float32
         return self.geometry.tokens * (4 if in_place else torch.finfo(self.dtype).bits // 8)
 
     @property
     def scratch_bytes(self) -> int:
-        """Count the bytes of the fixed scratch, 0 in float32, which is computed in place."""
+        """Bytes of the scratch memory that rows are computed in, 0 for float32."""
         in_place = self.dtype == torch.float32
         return 0 if in_place else 4 * self._work_rows * self.geometry.tokens
 
     def __call__(self, queries: slice) -> Tensor:  # [rows, tokens]
-        """Bias of these ego queries. Valid until the next call when the buffer is reused."""
-        out = self._rows(queries.stop - queries.start)
+        """Compute the bias of these ego queries, valid until the next call if the buffer is reused."""
+        bias = self._rows(queries.stop - queries.start)
         start = queries.start
         while start < queries.stop:
-            frame, first = divmod(start, self.per_frame)
-            stop = min(queries.stop, start + self.per_frame - first)
-            self._fill(
-                out[start - queries.start : stop - queries.start],
+            frame, first_query = divmod(start, self.per_frame)
+            stop = min(queries.stop, start + self.per_frame - first_query)
+            self._fill_frame(
+                bias[start - queries.start : stop - queries.start],
                 frame,
-                slice(first, first + stop - start),
+                slice(first_query, first_query + stop - start),
             )
             start = stop
-        return out
+        return bias
 
-    def _fill(self, out: Tensor, frame: int, rows: slice) -> None:
+    def _fill_frame(self, bias: Tensor, frame: int, rows: slice) -> None:
         queries, keys = self.geometry.query_dirs[frame, rows], self.geometry.key_dirs[frame]
         scratch = None
-        for start in range(0, len(out), self._work_rows):
-            block = out[start : start + self._work_rows]
+        for start in range(0, len(bias), self._work_rows):
+            block = bias[start : start + self._work_rows]
             if self.dtype == torch.float32:
                 self._bias_block(queries[start : start + len(block)], keys, block)
                 continue
             if scratch is None:
                 scratch = torch.empty(
-                    min(self._work_rows, len(out)), keys.shape[0], device=keys.device
+                    min(self._work_rows, len(bias)), keys.shape[0], device=keys.device
                 )
             self._bias_block(queries[start : start + len(block)], keys, scratch[: len(block)])
             block.copy_(scratch[: len(block)])
 
     def _bias_block(
-        self, queries: Tensor, keys: Tensor, out: Tensor
+        self, queries: Tensor, keys: Tensor, bias: Tensor
     ) -> None:  # [n, 3], [N, 3], float32 [n, N]
         queries, (x, y, z) = queries * (self.scale * self.factor), keys.T
         # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine
         # -1.
-        torch.mul(queries[:, :1], x, out=out)
-        out.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
+        torch.mul(queries[:, :1], x, out=bias)
+        bias.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
         if self.scale > 1:
             # max(c, scale c), which scales only positive cosines, is a leaky ReLU of scale c with
             # slope 1 / scale.
-            leaky_relu_(out, 1 / self.scale)
-        out.add_((1 + LOG_FLOOR) * self.factor).log_()
+            leaky_relu_(bias, 1 / self.scale)
+        bias.add_((1 + LOG_FLOOR) * self.factor).log_()
         if self.gain is not None:
-            out.mul_(self.gain)
+            bias.mul_(self.gain)
         if self.offset is not None:
-            out.add_(self.offset)
+            bias.add_(self.offset)
 
     def _rows(self, rows: int) -> Tensor:
-        """Provide a buffer [rows, tokens] with an aligned row stride."""
+        """Return a buffer [rows, tokens] whose row stride is aligned for GPU kernels."""
         buffer = self._buffer
         if buffer is None or len(buffer) < rows:
             stride = -(-self.geometry.tokens // ROW_ALIGNMENT) * ROW_ALIGNMENT
@@ -137,9 +136,8 @@ class BiasRows:
         return buffer[:rows, : self.geometry.tokens]
 
 
-def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
-    """Compute the largest bias there can be, as a number that ``dtype`` holds exactly, so that ego
-    keys, at 0 - shift, lose nothing.
+def _largest_bias(options: GgaOptions, dtype: torch.dtype) -> float:
+    """Compute the largest possible bias, rounded to ``dtype``, which is subtracted from all rows.
 
     0 in float32 and better, where rows are the bias itself.
     """
@@ -154,7 +152,8 @@ def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
 
 
 def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
-    """Compute the gain and the offset of each key's bias, [tokens] each, None for 1 and 0.
+    """Compute the factor and the offset of each key's logarithmic bias, [tokens] each, or None for
+    1 and 0.
 
     Mode power's strength and trust multiply, mode paper's log lambda_g adds.
 

@@ -1,4 +1,4 @@
-"""Triton kernels of the backward pass of :mod:`.product`, imported only where Triton is.
+"""Triton kernels for the gradients of :mod:`.product`.
 
 Shares are made again from scores, weights and the forward's sums. Weights carry no gradient. One
 kernel goes over all keys for some queries, one over all queries for some keys, so that each result
@@ -47,7 +47,7 @@ def query_gradient_kernel(
     depth: tl.constexpr,
     in_flight: tl.constexpr,
 ):
-    """Gradient of a block of one frame's ego queries, one head and one sample."""
+    """Compute the gradient of a block of ego queries, for one frame, head and sample."""
     frame = tl.program_id(0) // blocks
     row = frame * padded + tl.program_id(0) % blocks * block_queries + tl.arange(0, block_queries)
     head, heads, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)

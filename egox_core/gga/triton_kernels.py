@@ -1,4 +1,4 @@
-"""Triton kernels of guided attention, imported only where Triton is.
+"""Triton kernels of geometry-guided attention.
 
 The names of Triton stand at module level, where versions before 3.4 look them up. The formula of
 :func:`.bias.bias_from_cosine` stands here twice more, because a kernel can't call torch.
@@ -12,8 +12,8 @@ import triton.language as tl
 
 @triton.jit
 def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
-    """Load a block of keys or values, with ``cut`` where some keys are past the end, with
-    ``padded`` where channels are."""
+    """Load a block of keys or values, masked where it exceeds the tokens (``cut``) or the channels
+    (``padded``)."""
     if cut:
         block = tl.load(place, mask=key_in[:, None] & channel_in[None, :], other=0.0)
     elif padded:
@@ -25,7 +25,7 @@ def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexp
 
 @triton.jit
 def product_weights(columns, key_columns, slope, above, floor, steep: tl.constexpr):
-    """Weights as matrix products of their columns, in the columns' unit."""
+    """Compute the geometric weights of queries and keys as a matrix product of their columns."""
     weights = tl.dot(columns, key_columns, input_precision="ieee")
     # Above strength 1, which is 1 again below cosine 0, the second line is at least the floor but
     # for the rounding of 22 bits, and that is smaller.
@@ -53,7 +53,7 @@ def _add_keys(
     cut: tl.constexpr,
     padded: tl.constexpr,
 ):
-    """Add one block of keys to the sums, in which a share is exp2(score - largest) times a weight."""
+    """Add one block of keys to the running maximum, sum and result of the softmax."""
     keys = load_block(k, key_in, channel_in, cut, padded)
     scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
     weights = product_weights(columns, tl.load(key_columns), slope, above, floor, steep)
@@ -115,8 +115,7 @@ def guided_product_kernel(
     apart: tl.constexpr,
     frames: tl.constexpr,
 ):
-    """Guided attention of a block of ego queries of at most ``frames`` frames, one head and one
-    sample.
+    """Compute guided attention of a block of ego queries, for one head and one sample.
 
     ``q`` and ``out`` hold queries ``start`` to ``stop`` as ``[B, rows, width, heads * dim]``,
     ``query_columns`` [t, per_frame, depth], ``key_columns`` [t and one, depth, stride]; keys before

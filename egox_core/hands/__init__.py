@@ -1,4 +1,4 @@
-"""A wearer's hands: 21 joints each, whether they can be believed, the wrists' turn, file, picture.
+"""Track a wearer's hands: 21 joints each, validity, wrist rotations, file format and drawing.
 
 In: joints in metres in the exo camera's axes, from a body model or from ``hands.json``. Out:
 :class:`HandTrack`, and from it the same in the world's or the head's axes.

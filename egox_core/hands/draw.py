@@ -1,4 +1,4 @@
-"""Hands drawn into the ego view: capsules along the bones, shaded, hidden by what is before them."""
+"""Draw hands into the ego view as shaded capsules along the bones, hidden behind nearer surfaces."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ RADII = torch.tensor(
 COLOURS = torch.tensor([[0.93, 0.62, 0.45], [0.45, 0.66, 0.93]])
 """Left and right, 0...1."""
 AMBIENT = 0.3
-SKIN_M = 0.03
+DEPTH_MARGIN_M = 0.03
 """Depth before a capsule up to which it is still drawn: exo's own points of the same hand."""
 
 
@@ -28,7 +28,7 @@ def draw_hands(
     *,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, Tensor]:  # [T, H, W, 3] float32 0...1, black without a hand; [T, H, W] 0 or 1
-    """Draw the valid hands as the ego camera sees them, upright, lit from the eye.
+    """Draw the valid hands as the ego camera sees them, upright and lit from the eye.
 
     Raises:
         EgoXInputError: a path or depth of other frames or of another size.
@@ -42,12 +42,14 @@ def draw_hands(
     rays, in_lens = camera.pixel_rays()
     rays, in_lens_flat = rays.reshape(-1, 3), in_lens.reshape(-1)
 
-    def frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
+    def draw_frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
         picture = torch.zeros(len(rays), 4)
         nearest = torch.full_like(rays[:, 0], torch.inf)  # along the rays: some look backwards
         if depth_m is not None:
-            scene = (depth_m[t].flatten().float() + SKIN_M) / rays[:, 2].clamp_min(1e-6)
-            nearest = scene.nan_to_num(torch.inf)
+            scene_distance = (depth_m[t].flatten().float() + DEPTH_MARGIN_M) / rays[:, 2].clamp_min(
+                1e-6
+            )
+            nearest = scene_distance.nan_to_num(torch.inf)
         for hand in track.valid[t].nonzero()[:, 0]:
             pixels = meets(rays, joints[t, hand]) & in_lens_flat
             hit_distances, shade = cast_capsules(rays[pixels], joints[t, hand])
@@ -61,12 +63,12 @@ def draw_hands(
         progress(t + 1, len(track), "hands")
         return picture.reshape(height, width, 4)
 
-    pictures = store_frames((frame(t) for t in range(len(track))), len(track))
+    pictures = store_frames((draw_frame(t) for t in range(len(track))), len(track))
     return pictures[..., :3], pictures[..., 3]
 
 
 def meets(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
-    """Mask of unit rays that meet the sphere about a hand: all others miss it."""
+    """Mark the rays that hit the sphere around a hand."""
     middle = joints.mean(0)
     radius = (joints - middle).norm(dim=-1).max() + RADII.max()
     return rays @ middle > (middle.square().sum() - radius**2).clamp_min(0).sqrt()
@@ -82,21 +84,27 @@ def cast_capsules(
     length2 = axis.square().sum(-1).clamp_min(1e-9)
     ray_along_axis, to_start, offset = rays @ axis.T, rays @ start.T, (axis * start).sum(-1)
     # The body: where the ray is a radius off the axis, between both ends.
-    a = length2 - ray_along_axis.square()
-    b = ray_along_axis * offset - length2 * to_start
-    c = length2 * (start.square().sum(-1) - RADII.square()) - offset.square()
-    root = b.square() - a * c
-    body = (-b - root.sqrt()) / a.clamp_min(1e-12)
-    share = ray_along_axis * body - offset
-    distances = torch.where((root > 0) & (share > 0) & (share < length2), body, torch.inf)
+    coefficient_a = length2 - ray_along_axis.square()
+    coefficient_b = ray_along_axis * offset - length2 * to_start
+    coefficient_c = length2 * (start.square().sum(-1) - RADII.square()) - offset.square()
+    discriminant = coefficient_b.square() - coefficient_a * coefficient_c
+    body_distance = (-coefficient_b - discriminant.sqrt()) / coefficient_a.clamp_min(1e-12)
+    axis_position = ray_along_axis * body_distance - offset
+    distances = torch.where(
+        (discriminant > 0) & (axis_position > 0) & (axis_position < length2),
+        body_distance,
+        torch.inf,
+    )
     for centre in (start, end):
         centre_along = rays @ centre.T
-        root = centre_along.square() - centre.square().sum(-1) + RADII.square()
-        distances = distances.minimum(torch.where(root > 0, centre_along - root.sqrt(), torch.inf))
+        discriminant = centre_along.square() - centre.square().sum(-1) + RADII.square()
+        distances = distances.minimum(
+            torch.where(discriminant > 0, centre_along - discriminant.sqrt(), torch.inf)
+        )
     distances, capsules = torch.where(distances > 0, distances, torch.inf).min(1)
-    hit = rays * distances.nan_to_num(posinf=0.0)[:, None]
-    from_start, bone = hit - start[capsules], axis[capsules]
-    place = (from_start * bone).sum(-1) / length2[capsules]
-    normal = (from_start - place.clamp(0, 1)[:, None] * bone) / RADII[capsules, None]
+    hit_points = rays * distances.nan_to_num(posinf=0.0)[:, None]
+    from_start, bone = hit_points - start[capsules], axis[capsules]
+    bone_position = (from_start * bone).sum(-1) / length2[capsules]
+    normal = (from_start - bone_position.clamp(0, 1)[:, None] * bone) / RADII[capsules, None]
     facing = -(normal * rays).sum(-1).clamp(-1, 0)
     return distances, AMBIENT + (1 - AMBIENT) * facing

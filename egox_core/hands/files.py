@@ -1,4 +1,4 @@
-"""``hands.json``: the hands of a video in a form that any network's output fits."""
+"""Read and write ``hands.json``, the hands of a video in a format for any network's output."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from .forms import in_metres
 from .judge import mirrored, odd_sizes
 from .track import JOINT_NAMES, MIRRORED, ODD_SIZE, REASONS, SIDES, HandTrack, complete_hands
 
-HEAD = {"format": "egox_hands", "version": 1}
+FORMAT_FIELDS = {"format": "egox_hands", "version": 1}
 """Fields that name the form of a file."""
-OURS = {"unit": "m", "names": list(JOINT_NAMES)}
+DEFAULT_FIELDS = {"unit": "m", "names": list(JOINT_NAMES)}
 """Fields that a file may leave out: of each joint its name, in the file's own order."""
 MAX_BYTES = 256 * 2**20
 """Of a file: some 1.5 kB a frame."""
@@ -26,7 +26,7 @@ SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
 
 
 def read_hands(path: Path) -> HandTrack:
-    """Read ``hands.json``: one entry per frame of the exo video, from frame 0 on.
+    """Read ``hands.json``, which has one entry per frame of the exo video from frame 0 on.
 
     Hands of the other side, which are swapped or mirrored, aren't valid, nor are those of another size
     than in the rest of the clip.
@@ -38,7 +38,7 @@ def read_hands(path: Path) -> HandTrack:
     """
     content = read_json_object(path, "hands", MAX_BYTES)
     file_label = f"hands {path.name!r}"
-    for key, value in HEAD.items():
+    for key, value in FORMAT_FIELDS.items():
         if content.get(key) != value:
             raise EgoXInputError(
                 f"{key} of {file_label}",
@@ -56,15 +56,15 @@ def read_hands(path: Path) -> HandTrack:
         )
     joints = torch.tensor(
         [
-            _numbers(frame, SHAPE, f"joints of {file_label}, frame {t}")
+            _flat_numbers(frame, SHAPE, f"joints of {file_label}, frame {t}")
             for t, frame in enumerate(frames)
         ],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
-    joints = joints[:, :, _order(content.get("names"), f"names of {file_label}")]
+    joints = joints[:, :, _joint_order(content.get("names"), f"names of {file_label}")]
     stated_reasons, believed_mask = None, torch.ones(joints.shape[:2], dtype=torch.bool)
     if (reasons := content.get("reason")) is not None:
-        stated_reasons = _stated(reasons, len(joints), f"reason of {file_label}")
+        stated_reasons = _read_reasons(reasons, len(joints), f"reason of {file_label}")
         believed_mask = stated_reasons == 0
     joints, note = in_metres(joints, content.get("unit"), believed_mask, file_label)
     track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
@@ -74,8 +74,8 @@ def read_hands(path: Path) -> HandTrack:
     return replace(track, reason=reason, note=note)
 
 
-def _order(names: object, what: str) -> Tensor:  # [21] int64
-    """Find the places of our joints in the file."""
+def _joint_order(names: object, what: str) -> Tensor:  # [21] int64
+    """Find the index of each of our joints in a file's list of joint names."""
     if names is None:
         return torch.arange(len(JOINT_NAMES))
     if not isinstance(names, list) or sorted(map(str, names)) != sorted(JOINT_NAMES):
@@ -88,7 +88,7 @@ def _order(names: object, what: str) -> Tensor:  # [21] int64
     return torch.tensor([names.index(name) for name in JOINT_NAMES])
 
 
-def _stated(reasons: object, count: int, what: str) -> Tensor:  # [T, 2] int64
+def _read_reasons(reasons: object, count: int, what: str) -> Tensor:  # [T, 2] int64
     reason = as_tensor(reasons, what, count, len(SIDES)).long()
     if not bool(torch.isin(reason, torch.arange(len(REASONS))).all()):
         raise EgoXInputError(
@@ -101,14 +101,14 @@ def _stated(reasons: object, count: int, what: str) -> Tensor:  # [T, 2] int64
 
 
 def write_hands(track: HandTrack, path: Path) -> None:
-    """Write ``hands.json``, whole or not at all.
+    """Write ``hands.json``, complete or not at all.
 
     Unknown numbers become null; metres are written to a thousandth of a millimetre.
     """
     joints = track.joints.numpy()
     content = (
-        HEAD
-        | OURS
+        FORMAT_FIELDS
+        | DEFAULT_FIELDS
         | {
             "source": track.source,
             "reason": track.reason.tolist(),
@@ -118,8 +118,8 @@ def write_hands(track: HandTrack, path: Path) -> None:
     write_json(path, content, indent=None)
 
 
-def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
-    """List the numbers of nested lists in order, with NaN for a null at any depth.
+def _flat_numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
+    """Flatten nested lists of numbers, with NaN for a null at any depth.
 
     Raises:
         EgoXInputError: a list of another length, something that is no number.
@@ -128,7 +128,7 @@ def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
         return [float("nan")] * torch.Size(shape).numel()
     if shape:
         if isinstance(values, list) and len(values) == shape[0]:
-            return [number for row in values for number in _numbers(row, shape[1:], what)]
+            return [number for row in values for number in _flat_numbers(row, shape[1:], what)]
     elif isinstance(values, int | float) and not isinstance(values, bool):
         if not abs(values) >= FARTHEST:  # NaN, as Python writes it, is unknown too
             return [float(values)]

@@ -1,5 +1,5 @@
-"""The unit of ``hands.json``, and what can't be hands as the file is read: both by what all hands have
-in common, never by the scene."""
+"""Detect the unit of ``hands.json`` and refuse joints that can't be hands, by proportions common to
+all hands."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ SHARES = torch.tensor(
 )
 """Of each bone in the sum: from the wrist as :data:`.track.PALMS` has them, then mean lengths of
 "Proportions of hand segments" (Int. J. Morphol. 28, 2010)."""
-ODD_SHARES = 0.22
+MAX_SHAPE_ERROR = 0.22
 """Distance of a clip's median shares from :data:`SHARES`, of their own length, for many hands; one
 hand alone may have twice as much. Hands of other proportions that are off by 1 cm a joint have up to
 0.25, common orders of other networks 0.26 and more."""
@@ -35,7 +35,7 @@ def in_metres(
     believed: Tensor,  # [T, 2] bool, hands that aren't doubted already
     what: str,
 ) -> tuple[Tensor, str]:
-    """Convert joints to metres, unknown where a hand is a single point, with a note on the unit.
+    """Convert joints to metres, with a note on the unit.
 
     Raises:
         EgoXInputError: joints that can't be hands: relative to one of the hand's own, in another order
@@ -43,9 +43,9 @@ def in_metres(
     """
     joints = joints.clone()
     joints[(joints == joints[:, :, :1]).flatten(2).all(-1)] = torch.nan
-    middle = joints.nanmedian(2).values
-    spread = (joints - middle[:, :, None]).norm(dim=-1).nanmedian(-1).values
-    if (middle.norm(dim=-1) < 3 * spread)[torch.isfinite(spread)].double().mean() > 0.5:
+    centres = joints.nanmedian(2).values
+    spread = (joints - centres[:, :, None]).norm(dim=-1).nanmedian(-1).values
+    if (centres.norm(dim=-1) < 3 * spread)[torch.isfinite(spread)].double().mean() > 0.5:
         raise EgoXInputError(
             what,
             got="joints about the hand's own root",
@@ -59,8 +59,8 @@ def in_metres(
         return joints / UNITS[unit or "m"], ""
     lengths = bone_lengths(hands)
     shares = (lengths / lengths.sum(-1, keepdim=True)).median(0).values
-    odd_by = (shares / shares.sum() - SHARES).norm() / SHARES.norm()
-    if not odd_by < ODD_SHARES * (1 + 1 / len(hands)):
+    shape_error = (shares / shares.sum() - SHARES).norm() / SHARES.norm()
+    if not shape_error < MAX_SHAPE_ERROR * (1 + 1 / len(hands)):
         bone = int((shares / SHARES).log().abs().argmax())
         raise EgoXInputError(
             f"order of joints of {what}",
@@ -72,7 +72,14 @@ def in_metres(
     size = float(lengths.sum(-1).median())
     note = ""
     if unit is None:
-        unit = next((u for u, (low, high) in SIZES.items() if low < size < high), None)
+        unit = next(
+            (
+                unit_name
+                for unit_name, (smallest, largest) in SIZES.items()
+                if smallest < size < largest
+            ),
+            None,
+        )
         note = f"given in {unit}, by the hands' own size" if unit != "m" else ""
     if unit is None or not SIZES_M[0] < size / UNITS[unit] < SIZES_M[1]:
         raise EgoXInputError(

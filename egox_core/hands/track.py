@@ -1,4 +1,4 @@
-"""Both hands over a clip: 21 joints each in metres, whether they can be believed, and the wrists' turn."""
+"""Store both hands over a clip: 21 joints each in metres, validity, and wrist rotations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ WRIST_M = 0.033
 """From what depth sees to the joint. Judged: a mean wrist has a radius of 2.6 cm (ANSUR II's
 circumferences), rays meet it aslant, and cuffs and watches lie on it."""
 MIN_LOOKS = 3  # at wrists, for a scale
-ALIKE, OTHER_SCALE = 0.02, 0.05  # of a depth's metres against the hands', from look to look; in all
+SAME_RATIO, OTHER_SCALE = (
+    0.02,
+    0.05,
+)  # of a depth's metres against the hands', from look to look; in all
 PALM = (0, 1, 5, 9, 13, 17)
 """Joints that don't move against each other, of which a wrist's turn is taken: wrist, thumb_cmc and
 each finger's mcp."""
@@ -62,7 +65,7 @@ a little off turns them by a few degrees, in all frames alike."""
 
 @frozen
 class HandTrack:
-    """Both hands in the frames of a clip. Hand 0 is the wearer's left, 1 the right.
+    """Both hands in the frames of a clip, where hand 0 is the wearer's left and 1 the right.
 
     Raises:
         EgoXInputError: arrays of other shapes, a valid hand with an unknown joint.
@@ -91,18 +94,18 @@ class HandTrack:
 
     @property
     def valid(self) -> Tensor:  # [T, 2] bool
-        """Mask of the hands that can be believed, while joints of the others are only a network's."""
+        """Mask of the credible hands."""
         return self.reason == 0
 
     @classmethod
     def of_joints(cls, joints: Tensor, source: str = "hands") -> HandTrack:
-        """Make a track of joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
+        """Make a track of joints [T, 2, 21, 3], valid wherever a hand has all joints."""
         reason = torch.where(complete_hands(joints), 0, NOT_GIVEN)
         return cls(joints=joints.double(), reason=reason, source=source)
 
     @classmethod
     def unknown(cls, count: int, source: str = "no hands") -> HandTrack:
-        """Make a track without a hand in so many frames."""
+        """Make a track without any hand over ``count`` frames."""
         return cls.of_joints(torch.full((count, 2, len(JOINT_NAMES), 3), torch.nan), source)
 
     def __len__(self) -> int:
@@ -118,7 +121,7 @@ class HandTrack:
         )
 
     def in_use(self, frames: Frames, file_frames: FileFrames = "auto") -> HandTrack:
-        """Select the hands of a file that belong to the frames in use.
+        """Select the hands of a file for the frames in use.
 
         Raises:
             EgoXInputError: hands that may be of other frames.
@@ -135,22 +138,26 @@ class HandTrack:
         )
 
     def text(self) -> str:
-        """Count what is believed and what isn't: "left hand seen in 40 of 49 frames, 9 outside …"."""
+        """Describe how often each hand is seen, and why not in the other frames."""
         parts = []
         for hand, side in enumerate(SIDES):
             counts = self.reason[:, hand].bincount(minlength=len(REASONS)).tolist()
-            doubts = [f"{n} {words}" for n, words in zip(counts[1:], REASONS[1:], strict=True) if n]
+            doubts = [
+                f"{count} {words}"
+                for count, words in zip(counts[1:], REASONS[1:], strict=True)
+                if count
+            ]
             parts.append(
                 ", ".join([f"{side} hand seen in {counts[0]} of {len(self)} frames", *doubts])
             )
         return "; ".join([*parts, self.note] if self.note else parts)
 
     def in_world(self, exo: CameraPath) -> tuple[Tensor, Tensor]:
-        """Express joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3] in the world."""
-        return self._seen_from(invert(exo.w2c))
+        """Transform joints [T, 2, 21, 3] to the world, with world_from_wrist [T, 2, 3, 3]."""
+        return self._transformed(invert(exo.w2c))
 
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
-        """Express joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3].
+        """Transform joints [T, 2, 21, 3] to the head frame, with head_from_wrist [T, 2, 3, 3].
 
         The head's frame is the ego camera's, in the axes of the upright picture (x right, y down,
         z forward): ``trajectory.ego.camera.upright().project`` has the pixels. The exo camera's
@@ -166,26 +173,26 @@ class HandTrack:
                 expected=f"{len(trajectory)}, as the ego path",
                 fix="make both of the frames in use",
             )
-        return self._seen_from(trajectory.ego.upright.seen_from(trajectory.known_exo))
+        return self._transformed(trajectory.ego.upright.seen_from(trajectory.known_exo))
 
     def beside(self, depth_m: Tensor, camera: CameraModel) -> HandTrack:  # [T, H, W] z depth of exo
-        """Note if a depth has the wrists elsewhere, in most frames by one factor.
+        """Add a note if a depth places the wrists at another distance than the hands do.
 
         What hides them, as a back does, is nearer, too, but it stays where it is while they
         move, and lets one be seen at times.
         """
-        _, pixels, inside = camera.look_up(self.joints[:, :, 0])
+        _, pixels, in_picture = camera.look_up(self.joints[:, :, 0])
         wrist_z = self.joints[:, :, 0, 2]
         depth_ratio = (look_up_in(depth_m, pixels) + WRIST_M) / wrist_z
-        looked_mask = self.valid & inside & torch.isfinite(depth_ratio)
+        looked_mask = self.valid & in_picture & torch.isfinite(depth_ratio)
         factor = float(depth_ratio[looked_mask].median()) if looked_mask.sum() >= MIN_LOOKS else 1.0
         deviations = (depth_ratio[looked_mask] / factor - 1).abs()
         movements = (wrist_z[looked_mask] / wrist_z[looked_mask].median() - 1).abs()
-        once_visible = ((depth_ratio[looked_mask] - 1).abs() < ALIKE).any()
+        once_visible = ((depth_ratio[looked_mask] - 1).abs() < SAME_RATIO).any()
         is_hidden = factor < 1 and (once_visible or deviations.median() > movements.median() / 2)
         if (
             is_hidden
-            or (deviations < ALIKE).double().mean() <= 0.5
+            or (deviations < SAME_RATIO).double().mean() <= 0.5
             or abs(factor - 1) < OTHER_SCALE
         ):
             return self
@@ -194,7 +201,7 @@ class HandTrack:
         )
         return replace(self, note="; ".join(filter(None, (self.note, sentence))))
 
-    def _seen_from(
+    def _transformed(
         self,
         target_from_exo: Tensor,  # [1 or T, 3, 4] float64
     ) -> tuple[Tensor, Tensor]:
@@ -203,7 +210,7 @@ class HandTrack:
 
 
 def _restore(track: HandTrack, state: list) -> None:
-    """Restore pickled hands, also those of older versions, which had no frames."""
+    """Restore a pickled hand track, also one of an older version without frames."""
     values = (*state, Frames.of_count(len(state[0])))
     for attribute, value in zip(fields(HandTrack), values, strict=False):
         object.__setattr__(track, attribute.name, value)
@@ -213,20 +220,19 @@ setattr(HandTrack, "__setstate__", _restore)  # noqa: B010  after the dataclass 
 
 
 def look_up_in(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Look up the values of maps [T, H, W] at pixels [T, ...], frame by frame as long clips are on
-    disk."""
+    """Look up the values of maps [T, H, W] at pixel numbers [T, ...], frame by frame."""
     return torch.stack(
         [maps[t].flatten()[pixel_numbers].double() for t, pixel_numbers in enumerate(pixels)]
     )
 
 
 def complete_hands(joints: Tensor) -> Tensor:  # [..., N, 3] -> [...] bool
-    """Mask of the hands of which all of these joints are known."""
+    """Mark the hands of which all joints are known."""
     return torch.isfinite(joints).flatten(-2).all(-1)
 
 
 def bone_lengths(joints: Tensor) -> Tensor:  # [..., 21, 3] -> [..., 20]
-    """Measure a hand's bones, in the order of :data:`BONES`."""
+    """Measure the lengths of a hand's bones, in the order of :data:`BONES`."""
     start, end = joints[..., torch.tensor(BONES).T, :].unbind(-3)
     return (end - start).norm(dim=-1)
 
@@ -234,8 +240,7 @@ def bone_lengths(joints: Tensor) -> Tensor:  # [..., 21, 3] -> [..., 20]
 def wrist_turns(
     joints: Tensor,  # [..., 2, 21, 3] metres
 ) -> Tensor:  # [..., 2, 3, 3] float64, columns the wrist's axes; NaN where a joint of the palm is
-    """Fit the rotations frame_from_wrist of both hands: the palm's six points onto those of a usual
-    palm.
+    """Fit the rotations frame_from_wrist of both hands, by the palm's joints.
 
     x goes from the wrist to the fingers, z out of the back of the hand. So y points to the
     thumb of a right hand and to the little finger of a left one, and two hands laid side by
@@ -246,7 +251,9 @@ def wrist_turns(
     palm = palm - palm.mean(-2, keepdim=True)
     known_mask = complete_hands(palm)[..., None, None]
     covariance = torch.where(known_mask, palm, usual_palms).mT @ usual_palms
-    u, _, vh = torch.linalg.svd(covariance)
-    signs = torch.ones_like(u[..., 0])
-    signs[..., 2] = torch.linalg.det(u @ vh).sign()  # a rotation, never a reflection
-    return torch.where(known_mask, (u * signs[..., None, :]) @ vh, torch.nan)
+    left_vectors, _, right_vectors = torch.linalg.svd(covariance)
+    signs = torch.ones_like(left_vectors[..., 0])
+    signs[..., 2] = torch.linalg.det(
+        left_vectors @ right_vectors
+    ).sign()  # a rotation, never a reflection
+    return torch.where(known_mask, (left_vectors * signs[..., None, :]) @ right_vectors, torch.nan)

@@ -1,5 +1,4 @@
-"""Figures that a node shows: how far a generated view is off its path, PSNR, and the pairs of a
-sweep.
+"""Measure how well a generated ego video follows its path and agrees with the true video.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and its geometry. Out:
 degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and LoRA strength.

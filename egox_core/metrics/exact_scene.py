@@ -1,5 +1,5 @@
-"""A released scene as it really was, for whoever judges a video by it: the exo camera's raw lens and
-the wearer's scale.
+"""Build the scene with a take's true exo lens and scale, against which a generated video is
+measured.
 
 The released presets take Ego-Exo4D's K for a pinhole of the raw picture and the depth at its own
 scale, so that nothing a wearer really saw lies where their scene has it."""
@@ -27,7 +27,7 @@ def exact_scene(
     *,
     progress: Progress = no_progress,
 ) -> tuple[PointCloud, str] | None:
-    """Build the scene with the raw lens that a take's K reveals, at the wearer's scale where seen.
+    """Build the scene with the raw exo lens that follows from a take's K, at the wearer's scale.
 
     A note says both. None where no such lens is known, or the scene has it already.
     """
@@ -43,18 +43,25 @@ def exact_scene(
 
 
 def raw_lens(depth: DepthVideo) -> CameraModel | None:
-    """Look up the raw lens of a depth's pictures, if their pinhole is Ego-Exo4D's K as it stands."""
-    camera, exo = depth.exo.lens, depth.exo
-    if camera is None or camera.lens != "pinhole" or exo.lens_guessed or exo.world != "take":
+    """Look up the raw lens of a depth's pictures, or return None unless their pinhole has
+    Ego-Exo4D's annotated K."""
+    pinhole, exo = depth.exo.lens, depth.exo
+    if pinhole is None or pinhole.lens != "pinhole" or exo.lens_guessed or exo.world != "take":
         return None
-    width, height = camera.stored_size
+    width, height = pinhole.stored_size
     full_width = round(height * GOPRO_SIZE[0] / GOPRO_SIZE[1])
-    middle = (width - 1) / 2, (height - 1) / 2
-    off_centre_px = max(abs(c - m) for c, m in zip((camera.cx, camera.cy), middle, strict=True))
+    picture_centre = (width - 1) / 2, (height - 1) / 2
+    off_centre_px = max(
+        abs(centre - middle_px)
+        for centre, middle_px in zip((pinhole.cx, pinhole.cy), picture_centre, strict=True)
+    )
     if width > full_width or off_centre_px > OFF_CENTRE_PX:
         return None
-    focal, (side, top) = camera.fy * GOPRO_SIZE[1] / height, GOPRO_SIZE
-    k = torch.tensor([[focal, 0, side / 2], [0, focal, top / 2], [0, 0, 1]], dtype=torch.float64)
+    full_focal, (full_side, full_height) = pinhole.fy * GOPRO_SIZE[1] / height, GOPRO_SIZE
+    k = torch.tensor(
+        [[full_focal, 0, full_side / 2], [0, full_focal, full_height / 2], [0, 0, 1]],
+        dtype=torch.float64,
+    )
     raw_camera = raw_gopro_of(k)
     if raw_camera is None:
         return None

@@ -1,4 +1,4 @@
-"""The path meter where the exo camera's pose is wrong by a turn.
+"""Measure an ego video's deviation from its path where the exo camera's rotation is wrong.
 
 The scene is then turned about that camera, and so far from its place before the ego camera that no
 turn of the video fits. So the exo camera's is searched, and the scene drawn anew."""
@@ -14,13 +14,13 @@ from torch import Tensor
 from ..cameras import compose
 from ..progress import Progress, no_progress
 from ..types import CameraTrajectory, PointCloud
-from .off_path import PICKED, PathError, PathViews, PictureMatch
+from .off_path import GRID_PIXELS, PathError, PathViews, PictureMatch
 
-ROUNDS = ((12, 3), (4, 2))
+GRID_ROUNDS = ((12, 3), (4, 2))
 """Reach and step of the grids about each axis, degrees: the second around the best of the first."""
-KEPT, APART_DEG = 4, 5.0
+KEPT_TURNS, APART_DEG = 4, 5.0
 """Best turns of the first grid, and the least angle between two of them."""
-SEARCHED = 3
+SEARCH_FRAMES = 3
 """Frames of a clip that the grids are compared in: the turn is one throughout."""
 
 
@@ -30,7 +30,7 @@ def exo_turned_error(
     video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
     progress: Progress = no_progress,
 ) -> PathError:
-    """Measure turn and shift of an ego video's frames, by way of the exo camera's best turn.
+    """Measure turn and shift of an ego video's frames, searching the exo camera's rotation error.
 
     The scene is drawn turned about that camera as the video fits it best. The result is against
     the ordered poses, as :meth:`PathViews.error` has it.
@@ -44,31 +44,31 @@ def exo_turned_error(
     exo = trajectory_in_scene.known_exo
     ego_from_exo = trajectory_in_scene.ego.seen_from(exo)
 
-    def turned(by: Rotation) -> CameraTrajectory:
+    def turned_path(by: Rotation) -> CameraTrajectory:
         exo_turn = torch.cat((torch.from_numpy(by.as_matrix()), torch.zeros(3, 1)), 1)
         w2c = compose(compose(ego_from_exo, exo_turn), exo.poses(len(ego_from_exo)))
         return replace(trajectory_in_scene, ego=replace(trajectory_in_scene.ego, w2c=w2c))
 
     best_turns = [Rotation.identity()]
-    for reach_deg, step in ROUNDS:
-        axis = np.arange(-reach_deg, reach_deg + 1, step)
+    for reach_deg, step in GRID_ROUNDS:
+        grid_deg = np.arange(-reach_deg, reach_deg + 1, step)
         turns = Rotation.from_rotvec(
-            np.array(np.meshgrid(axis, axis, axis)).reshape(3, -1).T, degrees=True
+            np.array(np.meshgrid(grid_deg, grid_deg, grid_deg)).reshape(3, -1).T, degrees=True
         )
         candidates = []
         for base_turn in best_turns:
-            path = turned(base_turn)
-            views = PathViews.of(scene, path, most=SEARCHED, progress=progress)
-            of_exo = path.ego.seen_from(exo)[:: views.step].numpy()
-            scores = _scores(views, video, of_exo, turns.as_matrix())
-            for _ in range(KEPT):
-                top = int(scores.argmax())
-                candidates.append((scores[top], base_turn * turns[top]))
-                close_mask = (turns * turns[top].inv()).magnitude() < np.deg2rad(APART_DEG)
+            path = turned_path(base_turn)
+            views = PathViews.of(scene, path, most=SEARCH_FRAMES, progress=progress)
+            ego_from_exo_by_frame = path.ego.seen_from(exo)[:: views.step].numpy()
+            scores = _turn_scores(views, video, ego_from_exo_by_frame, turns.as_matrix())
+            for _ in range(KEPT_TURNS):
+                best_index = int(scores.argmax())
+                candidates.append((scores[best_index], base_turn * turns[best_index]))
+                close_mask = (turns * turns[best_index].inv()).magnitude() < np.deg2rad(APART_DEG)
                 scores[close_mask] = -1.0
-        candidates.sort(key=lambda each: -each[0])
-        best_turns = [turn for _, turn in candidates[:KEPT]]
-    path = turned(best_turns[0])
+        candidates.sort(key=lambda candidate: -candidate[0])
+        best_turns = [turn for _, turn in candidates[:KEPT_TURNS]]
+    path = turned_path(best_turns[0])
     views = PathViews.of(scene, path, progress=progress)
     error = views.error(video)
     pose_change = path.ego.upright.seen_from(trajectory_in_scene.ego.upright)[:: views.step].float()
@@ -80,17 +80,18 @@ def exo_turned_error(
     return replace(error, turn_deg=turn_deg, shift_m=shift_m[:, 0])
 
 
-def _scores(
+def _turn_scores(
     views: PathViews,
     video: Tensor,
     ego_from_exo: np.ndarray,  # [N, 3, 4] of the frames that were drawn
     turns: np.ndarray,  # [G, 3, 3] of the exo camera
 ) -> np.ndarray:  # [G]
-    """Average the video's correlation with a scene that is turned about the exo camera."""
+    """Average the correlation of the video with the scene, for each rotation of the scene about the
+    exo camera."""
     match, scores = PictureMatch.of(video, views), np.zeros(len(turns))
-    rays = views.rays[PICKED].reshape(-1, 3)
+    rays = views.rays[GRID_PIXELS].reshape(-1, 3)
     for t, pose in enumerate(ego_from_exo):
-        points = rays * views.metres[t][PICKED].reshape(-1, 1)
+        points = rays * views.metres[t][GRID_PIXELS].reshape(-1, 1)
         exo_points = (points - pose[:, 3]) @ pose[:, :3]
         turned_points = exo_points @ (pose[:, :3] @ turns).swapaxes(1, 2) + pose[:, 3]
         scores += match.correlations(t, *match.look_up(turned_points))

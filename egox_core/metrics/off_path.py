@@ -1,5 +1,5 @@
-"""The angle between an ego video's view and the path it was ordered on, by matching with renders of
-the scene.
+"""Measure the angle between an ego video's view and its camera path, by aligning frames with
+renders of the scene.
 
 Each frame is compared with the scene as it looks from the ordered pose, drawn wider than the lens
 so that a turned view still meets it: turns on a coarse grid first, then Gauss-Newton over turn and
@@ -29,26 +29,26 @@ from ..types import CameraTrajectory, PointCloud
 
 MAX_FRAMES = 17
 """Frames compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
-FOCAL = 58.0
+FOCAL_PX = 58.0
 """Pixels per radian of the compared pictures: a pixel is about a degree."""
-WIDE = 160
+RENDER_PX = 160
 """Side of the scene's picture, px: 79 degrees to each side."""
 YAW_PITCH_DEG, ROLL_DEG = (-24, -16, -8, 0, 8, 16, 24), (-20, -10, 0, 10, 20)
 GRID_BLUR_PX, STARTS = 2.0, 4
-PICKED = (slice(2, None, 4),) * 2
+GRID_PIXELS = (slice(2, None, 4),) * 2
 """Pixels of the scene's picture that are compared on a grid."""
 APART_RAD = math.radians(9)
 """Least turn between two starts of the alignment."""
-OF_ALL_FRAMES = 0.5
+CLIP_SCORE_WEIGHT = 0.5
 """Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn
 throughout."""
 MAX_STEP, LEAST_STEP = 0.2, 1e-3
 """Bounds of an update's length, radians and metres together."""
 LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
 SHIFT_PRIOR_M = 0.1
-NEIGHBOURS = 30.0
+CORRELATED_PIXELS = 30.0
 """Count of pixels whose errors go together."""
-BLOCK = 8
+BLOCK_PX = 8
 SPREAD_FACTOR = 5.0
 """True error per frame of drawn rooms over what its residuals say."""
 LEAST_OVERLAP = 0.2
@@ -59,7 +59,7 @@ counts as judged: of drawn rooms, another room's frames and noise reach 0.34, 95
 
 
 class _Level(NamedTuple):
-    """One alignment's resolution and robustness."""
+    """Resolution and robustness of one level of the alignment."""
 
     stride: int
     blur_px: float
@@ -72,7 +72,7 @@ COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1,
 
 @frozen
 class PathError:
-    """Turn per compared frame, N of the clip's, with NaN for frames that can't be judged.
+    """Rotation from the path to the video's view in N compared frames, NaN where not judged.
 
     Axes of the upright picture: x right, y down, z forward.
     """
@@ -86,17 +86,17 @@ class PathError:
 
     @property
     def angle_deg(self) -> Tensor:  # [N]
-        """Angle of each turn, degrees."""
+        """Angle of each frame's rotation in degrees."""
         return self.turn_deg.norm(dim=-1)
 
     @property
     def judged(self) -> Tensor:  # [N] bool
-        """Frames that could be judged."""
+        """Mask of the frames that could be judged."""
         return torch.isfinite(self.spread_deg)
 
     @property
     def median_deg(self) -> float | None:
-        """Median over the judged frames, or None without any."""
+        """Median angle over the judged frames, or None if none could be judged."""
         return float(self.angle_deg.nanmedian()) if bool(self.judged.any()) else None
 
     def moved(
@@ -105,29 +105,31 @@ class PathError:
         # The camera of the ordered path.
         camera: CameraModel,
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Move classes to where the video shows them.
+        """Move class maps of the path's view to the pixels at which the video shows them.
 
         Each frame's map is turned as the frame was found to be (nearest neighbour, and 0
         beyond the picture). A frame for which nothing was found keeps its map.
         """
         frames, height, width = classes.shape
         camera = camera.rescale(width, height)
-        rays, inside = camera.pixel_rays(torch.float64)
+        rays, in_picture = camera.pixel_rays(torch.float64)
         upright_axes = sensor_from_upright(camera.quarter_turns).to(self.turn_deg)
-        turns_back = _turns(np.deg2rad(-(self.turn_deg.nan_to_num(0.0) @ upright_axes.T).numpy()))
+        turns_back = _rotation_matrices(
+            np.deg2rad(-(self.turn_deg.nan_to_num(0.0) @ upright_axes.T).numpy())
+        )
         moved_classes = []
-        for part, turn in enumerate(torch.from_numpy(turns_back)):
-            part_classes = classes[part * self.step : (part + 1) * self.step]
+        for segment, turn in enumerate(torch.from_numpy(turns_back)):
+            part_classes = classes[segment * self.step : (segment + 1) * self.step]
             _, pixel, in_lens = camera.look_up(rays @ turn.T)
             turned_classes = part_classes.flatten(1)[:, pixel.flatten()].view_as(part_classes)
-            kept_mask = ~self.judged[part] | ~inside
+            kept_mask = ~self.judged[segment] | ~in_picture
             moved_classes.append(
                 torch.where(kept_mask, part_classes, turned_classes.where(in_lens, 0))
             )
         return torch.cat(moved_classes)
 
     def text(self) -> str:
-        """Describe the error in one line for a person."""
+        """Describe the deviation in one line."""
         compared_count, judged_count = len(self.judged), int(self.judged.sum())
         if self.median_deg is None:
             return (
@@ -148,7 +150,7 @@ class PathError:
 
 @frozen
 class PathViews:
-    """A scene as it looks from the ordered poses, wider than the lens, drawn once per path."""
+    """Renders of a scene from the poses of a path, wider than the ego lens."""
 
     frame_count: int  # of the clip
     step: int  # from one drawn frame to the next
@@ -170,14 +172,14 @@ class PathViews:
         most: int | None = None,
         progress: Progress = no_progress,
     ) -> PathViews:
-        """Draw some frames, evenly spaced, of the scene from the ordered poses.
+        """Render evenly spaced frames of the scene from the poses of a path.
 
         Raises:
             EgoXInputError: as :func:`iter_ego_prior`.
         """
         step = math.ceil(scene.frame_count / (most or MAX_FRAMES))
         wide_lens = replace(
-            CameraModel.pinhole(WIDE, WIDE, FOCAL),
+            CameraModel.pinhole(RENDER_PX, RENDER_PX, FOCAL_PX),
             lens="opencv_fisheye",
             max_angle_deg=80.0,
             quarter_turns=trajectory.ego.camera.quarter_turns,
@@ -230,7 +232,7 @@ class PathViews:
         self,
         video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
     ) -> PathError:
-        """Measure turn and shift of the drawn frames, against the scene from the ordered poses.
+        """Measure how far each rendered frame of a video is turned and shifted against its pose.
 
         Raises:
             EgoXInputError: another count of frames than the scene's.
@@ -247,7 +249,7 @@ class PathViews:
         match = PictureMatch.of(video, self)
         with ThreadPoolExecutor() as pool:
             frame_poses = list(
-                pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
+                pool.map(partial(_best_pose, match), range(len(match.video)), _coarse_turns(match))
             )
         upright_axes = sensor_from_upright(self.camera.quarter_turns).numpy()
         turn = Rotation.from_matrix(np.stack([pose.rotation for pose in frame_poses])).as_rotvec(
@@ -272,7 +274,7 @@ class PathViews:
 
 @frozen
 class PictureMatch:
-    """A video at the scale of the comparison, and the scene from its ordered poses."""
+    """Video frames at the resolution of the comparison, with their renders."""
 
     video: list[np.ndarray]  # [h, w, 3] per frame
     camera: CameraModel  # of it
@@ -281,10 +283,10 @@ class PictureMatch:
 
     @staticmethod
     def of(video: Tensor, views: PathViews) -> PictureMatch:
-        """Make the pictures of a video [T, H, W, 3] that views are compared with."""
+        """Resize a video [T, H, W, 3] to the resolution of the renders."""
         camera = views.camera.rescale(video.shape[2], video.shape[1])
-        scale = min(1.0, FOCAL / camera.fx)
-        height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
+        scale = min(1.0, FOCAL_PX / camera.fx)
+        height, width = (max(2, round(side * scale)) for side in video.shape[1:3])
         camera = camera.rescale(width, height)
         return PictureMatch(
             video=[
@@ -300,35 +302,42 @@ class PictureMatch:
         self,
         points: np.ndarray,  # [G, n, 3] in the video's camera
     ) -> tuple[np.ndarray, np.ndarray]:  # [G, n] number of the pixel, and whether the lens sees it
-        """Find the pixels that points lie at."""
+        """Find the video pixel that each point projects to."""
         lookup = self.camera.look_up(torch.from_numpy(points.astype(np.float32)))
-        flat, valid = (values.numpy() for values in lookup[1:])
-        return flat, valid & (self.lens.ravel()[flat] > 0.5)
+        pixel_indices, valid = (values.numpy() for values in lookup[1:])
+        return pixel_indices, valid & (self.lens.ravel()[pixel_indices] > 0.5)
 
     def correlations(
         self,
         t: int,
-        flat: np.ndarray,  # [G, n], of look_up, for the scene's pixels PICKED
+        pixel_indices: np.ndarray,  # [G, n], of look_up, for the scene's pixels GRID_PIXELS
         valid: np.ndarray,  # [G, n] bool
     ) -> np.ndarray:  # [G]
-        """Correlate blurred pictures, for each way in which the scene lies on the video."""
+        """Correlate a blurred frame with the blurred render, for each candidate alignment."""
         mask = self.views.masks[t]
-        scene_mask = mask[PICKED].ravel() > 0
+        scene_mask = mask[GRID_PIXELS].ravel() > 0
         if not scene_mask.any():
-            return np.zeros(len(flat))
+            return np.zeros(len(pixel_indices))
         video_contrast, scene_contrast = (
-            _even_contrast(blur_inside(picture, on, GRID_BLUR_PX), on, LOCAL_PX)
-            for picture, on in ((self.video[t], self.lens), (self.views.pictures[t], mask))
+            _even_contrast(blur_inside(picture, picture_mask, GRID_BLUR_PX), picture_mask, LOCAL_PX)
+            for picture, picture_mask in (
+                (self.video[t], self.lens),
+                (self.views.pictures[t], mask),
+            )
         )
-        scene_contrast = scene_contrast[PICKED].reshape(-1, 3)[scene_mask]
-        inside = valid[:, scene_mask]
-        video_values = video_contrast.reshape(-1, 3)[flat[:, scene_mask]] * inside[..., None]
-        norm = np.square(video_values).sum((1, 2)) * (inside @ np.square(scene_contrast).sum(1))
+        scene_contrast = scene_contrast[GRID_PIXELS].reshape(-1, 3)[scene_mask]
+        valid_points = valid[:, scene_mask]
+        video_values = (
+            video_contrast.reshape(-1, 3)[pixel_indices[:, scene_mask]] * valid_points[..., None]
+        )
+        squared_norm = np.square(video_values).sum((1, 2)) * (
+            valid_points @ np.square(scene_contrast).sum(1)
+        )
         return (
-            video_values.reshape(len(flat), -1)
+            video_values.reshape(len(pixel_indices), -1)
             @ scene_contrast.ravel()
-            / np.sqrt(np.maximum(norm, 1e-9))
-            * (inside.mean(1) > 0.35)
+            / np.sqrt(np.maximum(squared_norm, 1e-9))
+            * (valid_points.mean(1) > 0.35)
         )
 
     def drawn_over(
@@ -337,29 +346,32 @@ class PictureMatch:
         rotation: np.ndarray,  # [3, 3] of the video's camera, as _Pose has it
         shift: np.ndarray,  # [3] metres
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [S, S, 3], [S, S, 3], [S, S]
-        """Draw the video into the scene's picture, for both with even contrast and their overlap."""
+        """Draw a video frame into the render's picture, both with evened contrast."""
         view = _View.of(self, t, FINE)
         _, mask, video, scene = view.over(rotation, shift, FINE)
         return video.astype(np.float32), scene.astype(np.float32), mask
 
 
 def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
-    """Find the best turns on a grid, by correlation of blurred pictures."""
+    """Find the best rotations on a coarse grid, by correlating blurred pictures."""
     grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
     turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
-    rotations = _turns(turns).astype(np.float32)
-    places = match.look_up(match.views.rays[PICKED].reshape(-1, 3) @ rotations.transpose(0, 2, 1))
-    scores = np.stack([match.correlations(t, *places) for t in range(len(match.video))])
-    scores += OF_ALL_FRAMES * scores.mean(0)
+    rotations = _rotation_matrices(turns).astype(np.float32)
+    pixels_and_valid = match.look_up(
+        match.views.rays[GRID_PIXELS].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
+    )
+    scores = np.stack([match.correlations(t, *pixels_and_valid) for t in range(len(match.video))])
+    scores += CLIP_SCORE_WEIGHT * scores.mean(0)
     starts = np.zeros((len(scores), STARTS, 3))
-    for k in range(STARTS):
-        starts[:, k] = turns[scores.argmax(1)]
-        scores[np.linalg.norm(turns - starts[:, k, None], axis=-1) < APART_RAD] = -9.0
+    for start in range(STARTS):
+        starts[:, start] = turns[scores.argmax(1)]
+        scores[np.linalg.norm(turns - starts[:, start, None], axis=-1) < APART_RAD] = -9.0
     return starts
 
 
 class _Pose(NamedTuple):
-    """The video's camera from the ordered one: a point p is at rotation (p + shift)."""
+    """Pose of the video's camera relative to the path's camera: a point p is at rotation (p +
+    shift)."""
 
     rotation: np.ndarray  # [3, 3]
     shift: np.ndarray  # [3] metres
@@ -367,21 +379,21 @@ class _Pose(NamedTuple):
     spread: float = math.inf  # rad
 
 
-def _of_frame(match: PictureMatch, t: int, starts: np.ndarray) -> _Pose:
-    """Find the best pose of a frame, from a few turns on."""
+def _best_pose(match: PictureMatch, t: int, starts: np.ndarray) -> _Pose:
+    """Find the best pose of a frame, starting from a few rotations."""
     if not match.views.masks[t].any():
         return _Pose(np.eye(3), np.zeros(3))
-    start_poses = [_Pose(rotation, np.zeros(3)) for rotation in _turns(starts)]
+    start_poses = [_Pose(rotation, np.zeros(3)) for rotation in _rotation_matrices(starts)]
     view = _View.of(match, t, COARSE)
     best_pose = max(
-        (_aligned(view, pose, COARSE) for pose in start_poses), key=lambda pose: pose.score
+        (_align_frame(view, pose, COARSE) for pose in start_poses), key=lambda pose: pose.score
     )
-    return _aligned(_View.of(match, t, FINE), _aligned(view, best_pose, MIDDLE), FINE)
+    return _align_frame(_View.of(match, t, FINE), _align_frame(view, best_pose, MIDDLE), FINE)
 
 
 @frozen
 class _View:
-    """One frame at a level's resolution."""
+    """Frame and render at the resolution of one alignment level."""
 
     camera: CameraModel
     lens: np.ndarray  # [h, w]
@@ -396,27 +408,28 @@ class _View:
     def of(match: PictureMatch, t: int, level: _Level) -> _View:
         mask, step = match.views.masks[t], level.stride
         strided = (slice(step // 2, None, step),) * 2
-        on = mask[strided] > 0
-        metres = match.views.metres[t][strided][on][:, None]
+        covered_mask = mask[strided] > 0
+        metres = match.views.metres[t][strided][covered_mask][:, None]
         by_point, by_turn = (
-            slopes[strided][on] / step for slopes in (match.views.by_point, match.views.by_turn)
+            slopes[strided][covered_mask] / step
+            for slopes in (match.views.by_point, match.views.by_turn)
         )
-        row, column = np.argwhere(on).T * step // BLOCK
+        row, column = np.argwhere(covered_mask).T * step // BLOCK_PX
         return _View(
             camera=match.camera,
             lens=match.lens,
             video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
             scene=blur_inside(match.views.pictures[t], mask, level.blur_px)[strided],
-            on=on,
-            points=match.views.rays[strided][on] * metres,
-            block=row * (WIDE // BLOCK) + column,
+            on=covered_mask,
+            points=match.views.rays[strided][covered_mask] * metres,
+            block=row * (RENDER_PX // BLOCK_PX) + column,
             slope=np.concatenate((by_turn, by_point / metres[..., None]), -1),
         )
 
     def over(
         self, rotation: np.ndarray, shift: np.ndarray, level: _Level
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Draw the video into the scene's picture.
+        """Draw the video frame into the render's picture.
 
         Returns:
             Which points the video has [n], the same in the picture [s, s], and both pictures [s, s,
@@ -443,8 +456,8 @@ class _View:
         return valid, mask, video, scene
 
 
-def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
-    """Align a frame by Gauss-Newton over turn and shift, on pictures of even contrast, with a weak
+def _align_frame(view: _View, pose: _Pose, level: _Level) -> _Pose:
+    """Align a frame with its render by Gauss-Newton steps over rotation and shift, with a weak
     prior on the shift."""
     rotation, shift = pose.rotation, pose.shift
     shift_prior = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
@@ -464,55 +477,58 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         gradient_y, gradient_x = np.gradient(video + scene, axis=(0, 1))
         gradient = np.stack((gradient_x[inner_mask], gradient_y[inner_mask]), -1) / 2  # [n, 3, 2]
         slope = gradient @ view.slope[inner_mask[view.on]]  # [n, 3, 6]
-        weighted = slope * weight[:, None, None]
-        push = np.einsum("nci,nc->ni", weighted, differences)
-        noise = NEIGHBOURS / level.stride**2 * float(error @ weight / weight.sum())
-        normal = weighted.reshape(-1, 6).T @ slope.reshape(-1, 6) + shift_prior * noise
-        normal += 1e-6 * np.trace(normal) * np.eye(6)
+        weighted_slope = slope * weight[:, None, None]
+        gradients = np.einsum("nci,nc->ni", weighted_slope, differences)
+        noise = CORRELATED_PIXELS / level.stride**2 * float(error @ weight / weight.sum())
+        normal_matrix = weighted_slope.reshape(-1, 6).T @ slope.reshape(-1, 6) + shift_prior * noise
+        normal_matrix += 1e-6 * np.trace(normal_matrix) * np.eye(6)
         if is_last:
             break
         change = -np.linalg.solve(
-            normal, push.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift))
+            normal_matrix,
+            gradients.sum(0) + noise * shift_prior @ np.concatenate((np.zeros(3), shift)),
         )
-        size = np.linalg.norm(change)
-        if size < LEAST_STEP:
+        step_length = np.linalg.norm(change)
+        if step_length < LEAST_STEP:
             break
-        change *= MAX_STEP / max(size, MAX_STEP)
-        turn = _turns(change[:3])
+        change *= MAX_STEP / max(step_length, MAX_STEP)
+        turn = _rotation_matrices(change[:3])
         rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
-    overlap = mask > 0
-    score = (video[overlap] * scene[overlap]).sum() / max(
-        math.sqrt(np.square(video[overlap]).sum() * np.square(scene[overlap]).sum()), 1e-9
+    overlap_mask = mask > 0
+    score = (video[overlap_mask] * scene[overlap_mask]).sum() / max(
+        math.sqrt(np.square(video[overlap_mask]).sum() * np.square(scene[overlap_mask]).sum()), 1e-9
     )
-    block = view.block[inner_mask[view.on]]
-    block_sums = np.stack([np.bincount(block, part) for part in push.T], -1)
-    inverse = np.linalg.inv(normal)
-    spread = inverse @ (block_sums.T @ block_sums) @ inverse
-    return _Pose(rotation, shift, float(score), math.sqrt(max(np.trace(spread[:3, :3]), 0.0)))
+    block_numbers = view.block[inner_mask[view.on]]
+    block_sums = np.stack(
+        [np.bincount(block_numbers, axis_gradients) for axis_gradients in gradients.T], -1
+    )
+    inverse_normal = np.linalg.inv(normal_matrix)
+    covariance = inverse_normal @ (block_sums.T @ block_sums) @ inverse_normal
+    return _Pose(rotation, shift, float(score), math.sqrt(max(np.trace(covariance[:3, :3]), 0.0)))
 
 
-def _turns(about: np.ndarray) -> np.ndarray:  # [..., 3] rad -> [..., 3, 3]
+def _rotation_matrices(rotation_vectors: np.ndarray) -> np.ndarray:  # [..., 3] rad -> [..., 3, 3]
     from scipy.spatial.transform import Rotation  # half of torch's time
 
-    return Rotation.from_rotvec(about).as_matrix()
+    return Rotation.from_rotvec(rotation_vectors).as_matrix()
 
 
 def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur within the mask alone."""
-    spread = cv2.GaussianBlur(picture * mask[..., None], (0, 0), sigma)
-    return spread / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]
+    """Blur a picture within a mask, without mixing in pixels outside of it."""
+    blurred_sum = cv2.GaussianBlur(picture * mask[..., None], (0, 0), sigma)
+    return blurred_sum / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]
 
 
 def _even_contrast(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Subtract the local mean and divide by the local spread, both within the mask alone."""
-    side = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
+    """Subtract the local mean and divide by the local deviation, within a mask."""
+    box_px = 2 * round(1.225 * sigma) + 1  # of two boxes in turn, as wide as a Gaussian of sigma
 
-    def smooth(values: np.ndarray) -> np.ndarray:
+    def box_blur(values: np.ndarray) -> np.ndarray:
         for _ in range(2):
-            values = cv2.blur(values, (side, side), borderType=cv2.BORDER_CONSTANT)
+            values = cv2.blur(values, (box_px, box_px), borderType=cv2.BORDER_CONSTANT)
         return values
 
-    share, inside = 1 / np.maximum(smooth(mask), 1e-3), mask[..., None]
-    deviations = (picture - smooth(picture * inside) * share[..., None]) * inside
-    spread = smooth(np.square(deviations).mean(2)) * share
+    inverse_share, inside = 1 / np.maximum(box_blur(mask), 1e-3), mask[..., None]
+    deviations = (picture - box_blur(picture * inside) * inverse_share[..., None]) * inside
+    spread = box_blur(np.square(deviations).mean(2)) * inverse_share
     return deviations / np.sqrt(spread + LEAST_CONTRAST**2)[..., None]

@@ -1,4 +1,4 @@
-"""The delay of an ego video on its path.
+"""Measure the delay of an ego video against its camera path.
 
 The views that the path meter found are held against the path at other moments. A camera that is
 turned explains them, too, by one turn for the whole clip: a lag is named only where it explains them
@@ -25,22 +25,22 @@ LEAST_JUDGED = 4
 
 @frozen
 class PathLag:
-    """A lag in frames, positive where the ego video is late, and the angle that it leaves."""
+    """Delay in frames, positive if the ego video is late, with the angle that remains."""
 
     frames: float
     left_deg: float  # median over the judged frames
 
     def text(self) -> str:
-        """Describe the lag in one line for a person."""
-        way = "late" if self.frames > 0 else "early"
+        """Describe the delay in one line."""
+        direction = "late" if self.frames > 0 else "early"
         return (
-            f"The ego video is about {abs(self.frames):.0f} frames {way}: against the path of those "
+            f"The ego video is about {abs(self.frames):.0f} frames {direction}: against the path of those "
             f"moments its view is {self.left_deg:.1f}° off. Cut it to the exo video's moments"
         )
 
 
 def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
-    """Find the lag that explains how a video is off its path, if one does.
+    """Find a delay that explains most of a video's deviation from its path, or return None.
 
     Args:
         ego: the ordered path.
@@ -51,16 +51,16 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
     if len(judged_frames) < LEAST_JUDGED or not ego.moves:
         return None
     path = Rotation.from_matrix(ego.upright_w2c[:, :3, :3].numpy())
-    numbers, last = judged_frames * error.step, len(path) - 1
+    frame_numbers, last_frame = judged_frames * error.step, len(path) - 1
     off_path = Rotation.from_rotvec(error.turn_deg[judged_frames].numpy(), degrees=True)
-    shown_turns = off_path * path[numbers]
+    shown_turns = off_path * path[frame_numbers]
     path_at = Slerp(np.arange(len(path)), path)
     lags = np.arange(-LONGEST_FRAMES, LONGEST_FRAMES + STEP_FRAMES, STEP_FRAMES)
     left_medians = []
     for lag in lags:
         # Where the path has no moment, nothing is known.
-        known_mask = (numbers - lag >= 0) & (numbers - lag <= last)
-        left_turns = shown_turns[known_mask] * path_at(numbers[known_mask] - lag).inv()
+        known_mask = (frame_numbers - lag >= 0) & (frame_numbers - lag <= last_frame)
+        left_turns = shown_turns[known_mask] * path_at(frame_numbers[known_mask] - lag).inv()
         has_enough = known_mask.sum() >= LEAST_JUDGED
         left_medians.append(float(np.median(left_turns.magnitude())) if has_enough else math.inf)
     best_index = int(np.argmin(left_medians))
@@ -68,7 +68,7 @@ def path_lag(error: PathError, ego: CameraPath) -> PathLag | None:
     # The least at a border of the search is none.
     if abs(lag) < LEAST_FRAMES or lag in (tried_lags.min(), tried_lags.max()):
         return None
-    off_path = off_path[(numbers - lag >= 0) & (numbers - lag <= last)]
+    off_path = off_path[(frame_numbers - lag >= 0) & (frame_numbers - lag <= last_frame)]
     stated_rad, turned_rad = (
         np.median(turns.magnitude()) for turns in (off_path, off_path * off_path.mean().inv())
     )

@@ -1,4 +1,5 @@
-"""Departures of a generated video from what exo observed, and the observed pixels put back.
+"""Detect where a generated video departs from what the exo camera observed, and put observed pixels
+back.
 
 A frame is compared with its prior where that is observed. It departs as a whole where it fits better
 moved (the view is off the path), a surrounding where it fits better moved by itself (an object stands
@@ -19,20 +20,20 @@ from .off_path import blur_inside
 
 SCALE = 2
 """Pictures are compared at a half of their size."""
-NEAR, REACH = 2, 4
-"""Moves that are tried, px of the compared pictures: those shorter than NEAR are none."""
+SHORTEST_MOVE, REACH = 2, 4
+"""Moves that are tried, px of the compared pictures: those shorter than SHORTEST_MOVE are none."""
 EDGE_BLUR_PX, COLOUR_BLUR_PX = 1.0, 3.0
 """Of the compared pictures. A model's soft outlines are no other colour."""
 FRAME_GAIN, PLACE_GAIN = 0.7, 0.5
 """Share of the squared error, of a frame and of a place's surroundings, under which a move explains
 it. Drawn rooms, the small model's video: no frame, 9 % of places; moved by 4 or 6 px: each frame."""
-LEAST = (2 / 255) ** 2
+LEAST_ERROR = (2 / 255) ** 2
 """Squared error from which on there is something to explain."""
-PLACE = 4
+PLACE_FRACTION = 4
 """The surroundings of a place are this part of the picture's height."""
-FEWEST = 0.1
+FEWEST_OBSERVED = 0.1
 """Share of the surroundings that must be observed, to judge them."""
-FITS, TEXTURE_FITS = 0.5, 0.75
+PLACE_CORRELATION, TEXTURE_FITS = 0.5, 0.75
 """Correlation from which on a place fits, and the least share of places with texture that do.
 
 Drawn rooms: .98 and more of the true view (13 rooms), .81 and more of each frame of the small
@@ -59,7 +60,7 @@ def keep_observed(
     *,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Put the prior's own pixels where they are observed and the video shows the same thing.
+    """Put the prior's pixels back where they are observed and the video shows the same thing.
 
     Edges and specks are left out, seams are feathered, and long waves stay as generated. Nothing is
     put back into a frame that can't be judged.
@@ -85,17 +86,17 @@ def keep_observed(
     )
     mixed_frames = FrameStore(len(video), tuple(video.shape[1:]), np.float32) if keep else None
     judged_frames = torch.zeros(len(seen), dtype=torch.bool)
-    for t, (frame, prior_frame, kinds) in enumerate(zip(video, prior, seen, strict=True)):
+    for t, (frame, prior_frame, classes) in enumerate(zip(video, prior, seen, strict=True)):
         progress(t, len(video), "compare with what exo observed")
-        pictures, observed = (frame.numpy(), prior_frame.numpy()), (kinds >= EARLIER).numpy()
+        pictures, observed = (frame.numpy(), prior_frame.numpy()), (classes >= EARLIER).numpy()
         marks = departs(*pictures, observed)
         judged_frames[t] = marks is not None
         marks = np.zeros_like(observed) if marks is None else marks
-        share = keep * kept_share(observed & bool(judged_frames[t]), marks)
+        prior_share = keep * kept_share(observed & bool(judged_frames[t]), marks)
         redrawn_store.append(marks)
-        kept_store.append(share >= 0.5)
+        kept_store.append(prior_share >= 0.5)
         if mixed_frames is not None:
-            mixed_frames.append(blended(*pictures, share))
+            mixed_frames.append(blended(*pictures, prior_share))
     return (
         video if mixed_frames is None else mixed_frames.tensor(),
         redrawn_store.tensor(),
@@ -109,28 +110,36 @@ def departs(
     prior: np.ndarray,  # [H, W, 3]
     observed: np.ndarray,  # [H, W] bool
 ) -> np.ndarray | None:  # [H, W] bool
-    """Mark the observed pixels of a frame that it shows otherwise than exo did, or give None for a
-    frame that can't be judged."""
+    """Mark observed pixels that a generated frame shows differently, or return None if the frame
+    can't be judged."""
     size = tuple(side // SCALE for side in observed.shape[::-1])
     small_pictures = [
         cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         for picture in (video, prior, observed)
     ]
-    on = (small_pictures.pop() > 0.999).astype(np.float32)
-    if not on.any():
+    observed_mask = (small_pictures.pop() > 0.999).astype(np.float32)
+    if not observed_mask.any():
         return np.zeros_like(observed)
-    colour_pictures = [blur_inside(picture, on, COLOUR_BLUR_PX) for picture in small_pictures]
-    marks = np.sqrt(np.square(_without_exposure(*colour_pictures, on)).mean(2)) > COLOUR
-    edge_pictures = [blur_inside(picture, on, EDGE_BLUR_PX) @ GREY for picture in small_pictures]
+    colour_pictures = [
+        blur_inside(picture, observed_mask, COLOUR_BLUR_PX) for picture in small_pictures
+    ]
+    marks = np.sqrt(np.square(_without_exposure(*colour_pictures, observed_mask)).mean(2)) > COLOUR
+    edge_pictures = [
+        blur_inside(picture, observed_mask, EDGE_BLUR_PX) @ GREY for picture in small_pictures
+    ]
     error_in_place, error_moved, move = move_errors(
-        _without_exposure(*edge_pictures, on) + edge_pictures[1], edge_pictures[1], on
+        _without_exposure(*edge_pictures, observed_mask) + edge_pictures[1],
+        edge_pictures[1],
+        observed_mask,
     )
-    marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > LEAST)
-    texture_agrees = texture_fits(*edge_pictures, on)
+    marks |= (error_moved < PLACE_GAIN * error_in_place) & (error_in_place > LEAST_ERROR)
+    texture_agrees = texture_fits(*edge_pictures, observed_mask)
     if move is not None:
         marks[:] = True
         texture_agrees = texture_agrees or texture_fits(
-            edge_pictures[0], _shift(edge_pictures[1], move), on * _shift(on, move)
+            edge_pictures[0],
+            _shifted(edge_pictures[1], move),
+            observed_mask * _shifted(observed_mask, move),
         )
     if not texture_agrees:
         return None
@@ -145,73 +154,91 @@ def departs(
 def move_errors(
     video: np.ndarray,  # [h, w] grey
     prior: np.ndarray,  # [h, w] grey
-    on: np.ndarray,  # [h, w] float32, 1 where observed
+    observed_mask: np.ndarray,  # [h, w] float32, 1 where observed
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
-    """Compare each pixel's surroundings in place, and moved as fits best.
+    """Compute the local error between video and prior in place, and the least error under small
+    shifts.
 
     Returns:
         The mean squared difference around each pixel [h, w], that of the best move (infinite where
         too little is observed), and the move (down, right) by which the whole frame fits better
         (None: it fits best where it is).
     """
-    height, width = on.shape
-    side = max(3, height // PLACE | 1)
-    padded, padded_on = (np.pad(picture, REACH) for picture in (prior, on))
-    error_in_place = error_moved = np.full(on.shape, np.inf, np.float32)
+    height, width = observed_mask.shape
+    window_px = max(3, height // PLACE_FRACTION | 1)
+    padded_prior, padded_mask = (np.pad(picture, REACH) for picture in (prior, observed_mask))
+    error_in_place = error_moved = np.full(observed_mask.shape, np.inf, np.float32)
     frame_in_place = frame_moved = np.inf
     move = 0, 0
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
         distance = np.hypot(down - REACH, right - REACH)
-        if 0 < distance < NEAR:
+        if 0 < distance < SHORTEST_MOVE:
             continue
         window = (slice(down, down + height), slice(right, right + width))
-        overlap = on * padded_on[window]
-        error = np.square(video - padded[window]) * overlap
+        overlap = observed_mask * padded_mask[window]
+        error = np.square(video - padded_prior[window]) * overlap
         sums, count = (
-            cv2.blur(part, (side, side), borderType=cv2.BORDER_CONSTANT)
-            for part in (error, overlap)
+            cv2.blur(summand, (window_px, window_px), borderType=cv2.BORDER_CONSTANT)
+            for summand in (error, overlap)
         )
-        local_error = np.where(count > FEWEST, sums / np.maximum(count, 1e-6), np.inf)
+        local_error = np.where(count > FEWEST_OBSERVED, sums / np.maximum(count, 1e-6), np.inf)
         frame_error = float(error.sum()) / max(float(overlap.sum()), 1.0)
         if distance == 0:
             error_in_place, frame_in_place = local_error, frame_error
         else:
             error_moved = np.minimum(error_moved, local_error)
-            if overlap.sum() > on.sum() / 2 and frame_error < frame_moved:
+            if overlap.sum() > observed_mask.sum() / 2 and frame_error < frame_moved:
                 frame_moved, move = frame_error, (down - REACH, right - REACH)
     return (
         error_in_place,
         error_moved,
-        move if frame_moved < FRAME_GAIN * frame_in_place and frame_in_place > LEAST else None,
+        move
+        if frame_moved < FRAME_GAIN * frame_in_place and frame_in_place > LEAST_ERROR
+        else None,
     )
 
 
 def texture_fits(
     video: np.ndarray,  # [h, w] grey
     prior: np.ndarray,  # [h, w] grey
-    on: np.ndarray,  # [h, w] float32, 1 where observed
+    observed_mask: np.ndarray,  # [h, w] float32, 1 where observed
 ) -> bool:
-    """Check whether most of the prior's texture is the video's, also where too little of it can be
-    judged."""
-    side = max(3, len(on) // FIT_PLACE | 1)
-    pair = np.stack((video, prior), axis=-1)
-    a, b = np.moveaxis((pair - blur_inside(pair, on, FIT_LOW_PX)) * on[..., None], -1, 0)
+    """Check whether most of the prior's texture appears in the video, or is too faint to judge."""
+    window_px = max(3, len(observed_mask) // FIT_PLACE | 1)
+    both_pictures = np.stack((video, prior), axis=-1)
+    video_texture, prior_texture = np.moveaxis(
+        (both_pictures - blur_inside(both_pictures, observed_mask, FIT_LOW_PX))
+        * observed_mask[..., None],
+        -1,
+        0,
+    )
     video_power, prior_power, product, count = (
-        cv2.blur(part, (side, side), borderType=cv2.BORDER_CONSTANT)
-        for part in (a * a, b * b, a * b, on)
+        cv2.blur(product_map, (window_px, window_px), borderType=cv2.BORDER_CONSTANT)
+        for product_map in (
+            video_texture * video_texture,
+            prior_texture * prior_texture,
+            video_texture * prior_texture,
+            observed_mask,
+        )
     )
-    judged_mask = (prior_power > TEXTURE**2 * count) & (count > FEWEST) & (on > 0)
+    judged_mask = (
+        (prior_power > TEXTURE**2 * count) & (count > FEWEST_OBSERVED) & (observed_mask > 0)
+    )
     fits_mask = (
-        product[judged_mask] > FITS * np.sqrt(np.maximum(video_power * prior_power, 0))[judged_mask]
+        product[judged_mask]
+        > PLACE_CORRELATION * np.sqrt(np.maximum(video_power * prior_power, 0))[judged_mask]
     )
-    return bool(judged_mask.sum() < FEWEST * on.sum() or fits_mask.mean() >= TEXTURE_FITS)
+    return bool(
+        judged_mask.sum() < FEWEST_OBSERVED * observed_mask.sum()
+        or fits_mask.mean() >= TEXTURE_FITS
+    )
 
 
 def kept_share(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
-    """Compute the share of each pixel that is put back."""
+    """Compute how much of each pixel is put back from the prior, without edges and specks."""
     near_redrawn = (
         cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
     )
@@ -224,23 +251,25 @@ def kept_share(
 def blended(
     video: np.ndarray,  # [H, W, 3]
     prior: np.ndarray,  # [H, W, 3]
-    share: np.ndarray,  # [H, W] of the prior
+    prior_share: np.ndarray,  # [H, W] of the prior
 ) -> np.ndarray:  # [H, W, 3] float32
-    """Mix two pictures, with the long waves of their difference left as the first one has them."""
+    """Blend prior pixels into a frame, keeping the frame's own low frequencies."""
     video, difference = video.astype(np.float32), (prior - video).astype(np.float32)
-    difference -= blur_inside(difference, (share > 0).astype(np.float32), LOW_PX)
-    return (video + share[..., None] * difference).clip(0, 1)
+    difference -= blur_inside(difference, (prior_share > 0).astype(np.float32), LOW_PX)
+    return (video + prior_share[..., None] * difference).clip(0, 1)
 
 
-def _shift(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
-    """Shift a picture, so that each pixel shows what lies so far down and to the right, 0 beyond
-    it."""
+def _shifted(picture: np.ndarray, move: tuple[int, int]) -> np.ndarray:  # [h, w]
+    """Shift a picture so that each pixel shows the one at an offset (down, right), with 0 beyond
+    the border."""
     down, right = (REACH + step for step in move)
     height, width = picture.shape
     return np.pad(picture, REACH)[down : down + height, right : right + width]
 
 
-def _without_exposure(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
-    """Subtract the frame's median difference, since another exposure is no other colour."""
-    difference = a - b
-    return difference - np.median(difference[on > 0], axis=0)
+def _without_exposure(
+    first: np.ndarray, second: np.ndarray, observed_mask: np.ndarray
+) -> np.ndarray:
+    """Subtract the median difference of two pictures, which removes a difference in exposure."""
+    difference = first - second
+    return difference - np.median(difference[observed_mask > 0], axis=0)

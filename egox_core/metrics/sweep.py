@@ -1,4 +1,4 @@
-"""Settings to try against each other: every λ_g with every LoRA strength."""
+"""Plan a sweep over λ_g and LoRA strength."""
 
 import math
 
@@ -11,7 +11,7 @@ MAX_POINTS = 64
 
 @frozen
 class SweepPoint:
-    """One run of a sweep."""
+    """Settings of one run of a sweep."""
 
     lambda_g: float
     strength: float  # of the LoRA
@@ -22,7 +22,7 @@ class SweepPoint:
 
 
 def read_numbers(text: str, what: str) -> tuple[float, ...]:
-    """Read numbers separated by commas, semicolons or spaces, each once, in their order.
+    """Read numbers separated by commas, semicolons or spaces, without repetitions.
 
     Raises:
         EgoXInputError: none, or something that is no finite number.
@@ -49,7 +49,7 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
 
 
 def sweep_points(lambda_g: str, strength: str) -> tuple[SweepPoint, ...]:
-    """Pair the numbers in two texts: a row for each strength, in it a column for each λ_g.
+    """Combine all values of λ_g with all LoRA strengths: one row per strength, one column per λ_g.
 
     λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
 

@@ -1,4 +1,4 @@
-"""All that only the page asks for: pictures of payloads, the pose editor's clicks, uploads told apart.
+"""Draw pictures, answer queries and store uploads for the browser page.
 
 In: maps and videos as tensors; a :class:`~egox_core.types.PointCloud`, a camera and a pixel; uploaded files. Out:
 pictures [.., H, W, 3] (float 0...1, or uint8 where they are drawn for a file), JPEG sheets, legends as plain data,

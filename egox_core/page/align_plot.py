@@ -1,4 +1,4 @@
-"""α, β and the residual over the clip as a picture, drawn with OpenCV (no plotting library is needed)."""
+"""Plot α, β and the residual of a depth alignment over the clip, with OpenCV."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
-    """Draw three panels over the frames: alpha, beta in 1/m, relative residual.
+    """Plot alpha, beta (1/m) and relative residual of a depth alignment over the frames.
 
     Applied values are bold, the frame's own fit is thin.
 
@@ -27,11 +27,11 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
     title = f"Depth: {len(report.alpha)} frames, {report.mode}"
     if report.reported_frames:
         title += f", {len(report.reported_frames)} without a fit of their own (red)"
-    _text(canvas, title, (LEFT, 26), 0.55)
-    _text(canvas, "applied", (WIDTH - 230, 46), 0.45, APPLIED)
-    _text(canvas, "fit of the frame", (WIDTH - 150, 46), 0.45, FIT)
+    _draw_text(canvas, title, (LEFT, 26), 0.55)
+    _draw_text(canvas, "applied", (WIDTH - 230, 46), 0.45, APPLIED)
+    _draw_text(canvas, "fit of the frame", (WIDTH - 150, 46), 0.45, FIT)
     for index, (name, applied_values, fit_values) in enumerate(panels):
-        _panel(
+        _draw_panel(
             canvas,
             TITLE + index * (PANEL + GAP),
             name,
@@ -54,7 +54,7 @@ def _panels(report: AlignReport) -> tuple[tuple[str, Tensor, Tensor], ...]:
     )
 
 
-def _panel(
+def _draw_panel(
     canvas: np.ndarray,
     top: int,
     name: str,
@@ -65,61 +65,66 @@ def _panel(
     count, right, bottom = len(applied), WIDTH - RIGHT, top + PANEL
     all_values = np.concatenate([applied, fit])
     finite_values = all_values[np.isfinite(all_values)]
-    low, high = (
+    lowest, highest = (
         (float(finite_values.min()), float(finite_values.max()))
         if finite_values.size
         else (0.0, 1.0)
     )
     # A constant must look like one: never zoom in further than a thousandth of the value.
-    least_range = max(1e-3 * max(abs(low), abs(high)), 1e-6)
-    if high - low < least_range:
-        low, high = 0.5 * (low + high) - least_range / 2, 0.5 * (low + high) + least_range / 2
-    margin = 0.08 * (high - low)
-    low, high = low - margin, high + margin
+    least_range = max(1e-3 * max(abs(lowest), abs(highest)), 1e-6)
+    if highest - lowest < least_range:
+        lowest, highest = (
+            0.5 * (lowest + highest) - least_range / 2,
+            0.5 * (lowest + highest) + least_range / 2,
+        )
+    margin = 0.08 * (highest - lowest)
+    lowest, highest = lowest - margin, highest + margin
 
-    def at(frame: float, value: float) -> tuple[int, int]:
+    def to_pixel(frame: float, value: float) -> tuple[int, int]:
         return (
             round(LEFT + (right - LEFT) * frame / max(count - 1, 1)),
-            round(bottom - PANEL * (value - low) / (high - low)),
+            round(bottom - PANEL * (value - lowest) / (highest - lowest)),
         )
 
-    for value in np.linspace(low, high, 5):
-        y = at(0, value)[1]
+    for value in np.linspace(lowest, highest, 5):
+        y = to_pixel(0, value)[1]
         cv2.line(canvas, (LEFT, y), (right, y), GRID, 1)
-        _text(canvas, f"{value:.5g}", (8, y + 4), 0.4)
+        _draw_text(canvas, f"{value:.5g}", (8, y + 4), 0.4)
     for frame in sample_frames(count, 7):
-        x = at(frame, low)[0]
+        x = to_pixel(frame, lowest)[0]
         cv2.line(canvas, (x, top), (x, bottom), GRID, 1)
-        _text(canvas, str(frame), (x - 8, bottom + 16), 0.4)
+        _draw_text(canvas, str(frame), (x - 8, bottom + 16), 0.4)
     cv2.rectangle(canvas, (LEFT, top), (right, bottom), INK, 1)
-    _text(canvas, name, (LEFT, top - 6), 0.45)
-    _curve(canvas, fit, at, FIT, 1)
-    _curve(canvas, applied, at, APPLIED, 2)
+    _draw_text(canvas, name, (LEFT, top - 6), 0.45)
+    _draw_curve(canvas, fit, to_pixel, FIT, 1)
+    _draw_curve(canvas, applied, to_pixel, APPLIED, 2)
     for frame in marked_frames:
-        cv2.circle(canvas, at(frame, low), 4, MARK, -1, cv2.LINE_AA)
+        cv2.circle(canvas, to_pixel(frame, lowest), 4, MARK, -1, cv2.LINE_AA)
 
 
-def _curve(
-    canvas: np.ndarray, values: np.ndarray, at, colour: tuple[int, int, int], thickness: int
+def _draw_curve(
+    canvas: np.ndarray, values: np.ndarray, to_pixel, colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """Draw a polyline that is broken at NaN, with a dot for a point that stands alone."""
-    run: list[tuple[int, int]] = []
+    """Draw a polyline that is interrupted at NaN, with a dot for an isolated point."""
+    segment: list[tuple[int, int]] = []
     for frame in range(len(values) + 1):
         if frame < len(values) and np.isfinite(values[frame]):
-            run.append(at(frame, float(values[frame])))
+            segment.append(to_pixel(frame, float(values[frame])))
             continue
-        if len(run) == 1:
-            cv2.circle(canvas, run[0], thickness + 1, colour, -1, cv2.LINE_AA)
-        elif run:
-            cv2.polylines(canvas, [np.array(run, np.int32)], False, colour, thickness, cv2.LINE_AA)
-        run = []
+        if len(segment) == 1:
+            cv2.circle(canvas, segment[0], thickness + 1, colour, -1, cv2.LINE_AA)
+        elif segment:
+            cv2.polylines(
+                canvas, [np.array(segment, np.int32)], False, colour, thickness, cv2.LINE_AA
+            )
+        segment = []
 
 
-def _text(
+def _draw_text(
     canvas: np.ndarray,
     text: str,
-    at: tuple[int, int],
+    position: tuple[int, int],
     size: float,
     colour: tuple[int, int, int] = INK,
 ) -> None:
-    cv2.putText(canvas, text, at, FONT, size, colour, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, position, FONT, size, colour, 1, cv2.LINE_AA)

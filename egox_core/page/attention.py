@@ -1,5 +1,4 @@
-"""Pictures of attention: heat over the exo frame, with legends, beside the ego frame (the paper's
-Figure 7)."""
+"""Draw attention as a heat map over the exo frame, beside the ego frame (the paper's Figure 7)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +26,7 @@ it."""
 
 @frozen
 class Heat:
-    """One map over the exo frame."""
+    """Heat map over the exo frame, with its title and scale."""
 
     name: str  # weight | guided | plain
     title: str  # ASCII, the font's reach
@@ -37,19 +36,21 @@ class Heat:
     unit: str
 
     def legend(self) -> dict[str, Any]:
-        """List the colours from low to high, and what their ends and middle stand for."""
+        """List the map's colours from low to high, with labels at the ends and in the middle."""
         return {
             "colours": colour_stops(),
-            "ticks": [{"at": at, "label": self.tick(at)} for at in (0.0, 0.5, 1.0)],
+            "ticks": [
+                {"at": position, "label": self.tick(position)} for position in (0.0, 0.5, 1.0)
+            ],
         }
 
     def tick(self, at: float) -> str:
-        """Compute the value at a share of the scale."""
+        """Format the value at a position (0...1) of the scale."""
         return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
     def picture(self, exo: Tensor) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
-        """Draw the map over the exo frame, without title and legend."""
-        return torch.from_numpy(_overlay(_bytes(exo, 1.0), self)).float() / 255
+        """Draw the heat map over the exo frame, without title and legend."""
+        return torch.from_numpy(_draw_overlay(_to_uint8(exo, 1.0), self)).float() / 255
 
 
 def attention_view(
@@ -60,7 +61,7 @@ def attention_view(
     frame: int,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, list[Heat], str]:
-    """Draw the picture [H', W', 3] of an ego pixel's attention, with its maps and a text.
+    """Draw the attention of one ego pixel as a picture [H', W', 3], and describe it in a text.
 
     Raises:
         EgoXInputError: pictures of another canvas, a pixel or frame outside.
@@ -83,8 +84,8 @@ def attention_view(
 
 
 def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
-    """Compute the maps of the first query of ``rows``: g, attention with geometry, attention
-    without.
+    """Compute the heat maps of the first query in ``rows``: weight g, attention with geometry,
+    attention without.
 
     Attention is in multiples of an even spread over all tokens of the key frame.
     """
@@ -125,16 +126,21 @@ def attention_grid(
     maps: Sequence[Heat],
     caption: str,  # ASCII, of the ego picture
 ) -> Tensor:  # [H', W', 3] float32 0...1
-    """Draw the ego frame with the pixel marked, then each map over the exo frame, two a row."""
+    """Draw the ego frame with the pixel marked, and each heat map over the exo frame, in rows of
+    two."""
     scale = max(1.0, MIN_TILE / exo.shape[1])
     width, height = round(exo.shape[1] * scale), round(exo.shape[0] * scale)
-    exo_picture, ego_picture = (_bytes(picture, scale) for picture in (exo, ego))
-    tiles = [_tile(caption, _centred(_marked(ego_picture, pixel, scale), width, height), None)]
-    tiles += [_tile(heat.title, _overlay(exo_picture, heat), heat) for heat in maps]
+    exo_picture, ego_picture = (_to_uint8(picture, scale) for picture in (exo, ego))
+    tiles = [
+        _draw_tile(
+            caption, _centre_picture(_mark_pixel(ego_picture, pixel, scale), width, height), None
+        )
+    ]
+    tiles += [_draw_tile(heat.title, _draw_overlay(exo_picture, heat), heat) for heat in maps]
     tile_height = TITLE + height + LEGEND
-    rows = -(-len(tiles) // 2)
+    row_count = -(-len(tiles) // 2)
     canvas = np.full(
-        (GAP + rows * (tile_height + GAP), 3 * GAP + 2 * width, 3), BACKGROUND, np.uint8
+        (GAP + row_count * (tile_height + GAP), 3 * GAP + 2 * width, 3), BACKGROUND, np.uint8
     )
     for index, tile in enumerate(tiles):
         row, column = divmod(index, 2)
@@ -151,24 +157,27 @@ def check_attention_pictures(
     exo_images: Tensor,  # [T, H, W, 3]
     ego_images: Tensor,  # [T, H, W_ego, 3]
 ) -> None:
-    """Refuse pictures that aren't those of the captured canvas.
+    """Refuse pictures whose size differs from that of the recorded canvas.
 
     Raises:
         EgoXInputError: other sizes.
     """
     _, h, w_exo, w_ego = record.grid
-    for name, pictures, w in (("exo_images", exo_images, w_exo), ("ego_images", ego_images, w_ego)):
-        if tuple(pictures.shape[1:3]) != (PIXEL_STEP * h, PIXEL_STEP * w):
+    for name, pictures, latent_width in (
+        ("exo_images", exo_images, w_exo),
+        ("ego_images", ego_images, w_ego),
+    ):
+        if tuple(pictures.shape[1:3]) != (PIXEL_STEP * h, PIXEL_STEP * latent_width):
             raise EgoXInputError(
                 name,
                 got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
-                expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
+                expected=f"{PIXEL_STEP * latent_width}x{PIXEL_STEP * h} px, as on the canvas",
                 fix="give the exo clip and the decoded ego video of the same sampling",
             )
 
 
 def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
-    """Describe the origin of the record, and the exo half's share of the attention."""
+    """Describe which attention call was recorded, and the exo half's share of the attention."""
     lines = [
         f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
         f"{record.blocks}, mean of {record.heads} heads"
@@ -186,9 +195,9 @@ def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
     return "\n".join(lines)
 
 
-def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
-    """Draw the picture in grey under the map's colours, which grow denser with the value, and grey
-    alone where a token has none."""
+def _draw_overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
+    """Draw a heat map over a grey picture, denser for higher values, leaving the picture grey where
+    a token has no value."""
     height, width = picture.shape[:2]
     has_value = np.isfinite(heat.values)
     share = np.clip(
@@ -206,17 +215,17 @@ def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
     return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
 
 
-def _tile(title: str, picture: np.ndarray, heat: Heat | None) -> np.ndarray:
+def _draw_tile(title: str, picture: np.ndarray, heat: Heat | None) -> np.ndarray:
     height, width = picture.shape[:2]
     tile = np.full((TITLE + height + LEGEND, width, 3), BACKGROUND, np.uint8)
     tile[TITLE : TITLE + height] = picture
-    _text(tile, title, (2, 20), width - 4, INK)
+    _draw_text(tile, title, (2, 20), width - 4, INK)
     if heat is not None:
-        _legend(tile[TITLE + height :], heat)
+        _draw_legend(tile[TITLE + height :], heat)
     return tile
 
 
-def _legend(strip: np.ndarray, heat: Heat) -> None:
+def _draw_legend(strip: np.ndarray, heat: Heat) -> None:
     left, right = 10, strip.shape[1] - 10
     table = (255 * colour_table()).round().astype(np.uint8)
     strip[5:13, left:right] = table[np.linspace(0, 255, right - left).round().astype(int)][None]
@@ -231,7 +240,7 @@ def _legend(strip: np.ndarray, heat: Heat) -> None:
         cv2.putText(strip, text, (x, 28), FONT, 0.42, FAINT, 1, cv2.LINE_AA)
 
 
-def _marked(picture: np.ndarray, pixel: tuple[int, int], scale: float) -> np.ndarray:
+def _mark_pixel(picture: np.ndarray, pixel: tuple[int, int], scale: float) -> np.ndarray:
     centre = tuple(round((value + 0.5) * scale) for value in pixel)
     radius = max(5, picture.shape[0] // 40)
     for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
@@ -248,15 +257,15 @@ def _marked(picture: np.ndarray, pixel: tuple[int, int], scale: float) -> np.nda
     return picture
 
 
-def _centred(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+def _centre_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     tile = np.full((height, width, 3), BACKGROUND, np.uint8)
     left = max(0, (width - picture.shape[1]) // 2)
-    part = picture[:height, :width]
-    tile[: part.shape[0], left : left + part.shape[1]] = part
+    cropped = picture[:height, :width]
+    tile[: cropped.shape[0], left : left + cropped.shape[1]] = cropped
     return tile
 
 
-def _bytes(picture: Tensor, scale: float) -> np.ndarray:
+def _to_uint8(picture: Tensor, scale: float) -> np.ndarray:
     data = (
         (picture[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     )
@@ -269,11 +278,22 @@ def _bytes(picture: Tensor, scale: float) -> np.ndarray:
     )
 
 
-def _text(
-    canvas: np.ndarray, text: str, at: tuple[int, int], room: int, colour: tuple[int, int, int]
+def _draw_text(
+    canvas: np.ndarray,
+    text: str,
+    position: tuple[int, int],
+    width: int,
+    colour: tuple[int, int, int],
 ) -> None:
     size = 0.52
     (text_width, _), _ = cv2.getTextSize(text, FONT, size, 1)
     cv2.putText(
-        canvas, text, at, FONT, size * min(1.0, room / max(text_width, 1)), colour, 1, cv2.LINE_AA
+        canvas,
+        text,
+        position,
+        FONT,
+        size * min(1.0, width / max(text_width, 1)),
+        colour,
+        1,
+        cv2.LINE_AA,
     )

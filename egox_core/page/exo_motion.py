@@ -1,4 +1,4 @@
-"""Pictures of how an exo camera moves: the points it was followed by, and its path from above."""
+"""Draw how an exo camera moves: the points it was tracked by, and its path from above."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def sightings_picture(
     # See :class:`..scene.exo_motion.ExoMotion`.
     sightings: np.ndarray | None,
 ) -> tuple[Drawn, dict[str, Any]]:
-    """Draw the frames with the points found again, in the colour of their residual."""
+    """Draw tracked points into the exo frames, coloured by their residual."""
     points = np.zeros((0, 4)) if sightings is None else sightings
 
     def draw(frame: int) -> Tensor:
@@ -36,22 +36,26 @@ def sightings_picture(
         return torch.from_numpy(picture).float() / 255
 
     height, width = exo_frames[0].shape[:2]
-    ticks = [{"at": at, "label": f"{at * AGREES_PX:.1f} px"} for at in (0.0, 0.5, 1.0)]
+    ticks = [
+        {"at": position, "label": f"{position * AGREES_PX:.1f} px"} for position in (0.0, 0.5, 1.0)
+    ]
     legend = {"colours": colour_stops(), "ticks": ticks}
     return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw), legend
 
 
 def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
-    """Draw the camera's way as seen from above frame 0's picture, which looks upwards in it."""
+    """Draw the camera's path from above, with the view direction of frame 0 upwards."""
     poses = exo.seen_from(exo.one(0))
-    places, directions = (v[:, [0, 2]].numpy() for v in (camera_centre(poses), poses[:, 2, :3]))
-    low, high = places.min(0), places.max(0)
-    side = max(LEAST_M, float((high - low).max()))
-    scale = (SIDE - 2 * MARGIN) / side
-    path_px = (places - (low + high) / 2) * scale * [1, -1] + SIDE / 2
+    positions, directions = (
+        vectors[:, [0, 2]].numpy() for vectors in (camera_centre(poses), poses[:, 2, :3])
+    )
+    lowest, highest = positions.min(0), positions.max(0)
+    extent_m = max(LEAST_M, float((highest - lowest).max()))
+    scale = (SIDE - 2 * MARGIN) / extent_m
+    path_px = (positions - (lowest + highest) / 2) * scale * [1, -1] + SIDE / 2
     step = -(-len(path_px) // GAZES)
     gaze_lines = np.stack([path_px, path_px + GAZE_PX * directions * [1, -1]], 1)[::step]
-    length = 10.0 ** math.floor(math.log10(side))
+    length = 10.0 ** math.floor(math.log10(extent_m))
     scale_bar = np.array([[0, 0], [length * scale, 0]]) + [MARGIN / 2, SIDE - MARGIN / 2]
     picture, white = np.full((SIDE, SIDE, 3), 24, np.uint8), (255, 255, 255)
     for lines, colour, width in (
@@ -62,6 +66,6 @@ def path_from_above(exo: CameraPath) -> Tensor:  # [1, SIDE, SIDE, 3] 0...1
         lines = [line.round().astype(np.int32) for line in lines]
         cv2.polylines(picture, lines, False, colour, width, cv2.LINE_AA)
     cv2.circle(picture, path_px[0].round().astype(int).tolist(), 5, white, -1, cv2.LINE_AA)
-    label_at = MARGIN // 2, SIDE - MARGIN // 2 - 8
-    cv2.putText(picture, f"{length:g} m", label_at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white)
+    label_position = MARGIN // 2, SIDE - MARGIN // 2 - 8
+    cv2.putText(picture, f"{length:g} m", label_position, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white)
     return torch.from_numpy(picture)[None].float() / 255

@@ -1,5 +1,5 @@
-"""Data from which the page draws the geometry's weight of every exo patch, for any ego pixel and
-λ_g.
+"""Pack the data from which the page draws the geometric weight of every exo patch, for any ego
+pixel and λ_g.
 
 The weight is what the bias makes of a score: exp(bias) times the attention that the key would have
 got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
@@ -18,7 +18,7 @@ TICKS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 11.0)
 
 
 def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
-    """Pack the geometry as little-endian float32 in three parts, and make the legend of weights.
+    """Pack the geometry as little-endian float32 in three parts, with the legend of weights.
 
     The parts: ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the
     same latent frame [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no
@@ -37,7 +37,7 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
 
 
 def weight_legend() -> dict[str, Any]:
-    """List colours and ticks of a scale without an upper end: weight w stands at w / (1 + w), 1 in
-    the middle."""
-    ticks = [{"at": w / (1 + w), "label": f"{w:g}"} for w in TICKS]
+    """List colours and labels of a scale for weights up to infinity, on which weight w is at w / (1
+    + w)."""
+    ticks = [{"at": weight / (1 + weight), "label": f"{weight:g}"} for weight in TICKS]
     return {"colours": colour_stops(), "ticks": ticks}

@@ -1,4 +1,5 @@
-"""A head's poses drawn into the exo video: its axes, and what lies before its eyes, orange where that is a guess."""
+"""Draw the wearer's head pose into the exo video: its axes and viewing cone, orange where the pose
+is a guess."""
 
 import math
 from typing import Any
@@ -18,7 +19,7 @@ CONE_M, CONE_DEG = (
     0.35,
     25.0,
 )  # length, and half of its angle: where people look without moving the eyes far
-SIDES, STEPS = 24, 12  # of the cone's rim; of a line, so that it bends as the lens does
+RIM_POINTS, LINE_POINTS = 24, 12  # of the cone's rim; of a line, so that it bends as the lens does
 AXES = ((1.0, 0.25, 0.25), (0.25, 0.9, 0.25), (0.35, 0.5, 1.0))  # right, down, forward: RGB
 GUESSED, SEEN = (0.95, 0.45, 0.1), (0.2, 0.8, 0.3)  # RGB of the cone
 EDGE = (0.05, 0.05, 0.05)  # round every line, so that it shows on any picture
@@ -32,7 +33,7 @@ def draw_head_path(
     guessed: Tensor,  # [T] bool
     progress: Progress = no_progress,
 ) -> tuple[Tensor, dict[str, Any]]:  # [T, H, W, 3] float32 0...1
-    """Draw the head's axes (right red, down green, forward blue) and a cone along its look.
+    """Draw the head's axes (red right, green down, blue forward) and viewing cone into exo frames.
 
     Raises:
         EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.
@@ -51,65 +52,79 @@ def draw_head_path(
             fix="use the frames in use",
         )
     poses = compose(camera.poses(count), world_from_head.double())
-    lines = _lines()
+    lines = _head_lines()
     shape = torch.stack([line for line, _ in lines])  # [L, S, 3]
     line_width = max(1, round(height / 240))
     pictures = exo.detach().cpu().to(torch.float32, copy=True).contiguous().numpy()
-    for t, picture in enumerate(pictures):
-        progress(t, count, "drawing the head")
-        uv, valid = lens.project(transform(poses[t], shape.reshape(-1, 3)))
+    for frame_number, picture in enumerate(pictures):
+        progress(frame_number, count, "drawing the head")
+        uv, valid = lens.project(transform(poses[frame_number], shape.reshape(-1, 3)))
         uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
-        cone_colour = GUESSED if bool(guessed[t]) else SEEN
+        cone_colour = GUESSED if bool(guessed[frame_number]) else SEEN
         for is_edge in (True, False):
-            for (_, axis), places, visible_mask in zip(lines, uv, valid, strict=True):
+            for (_, axis), line_pixels, visible_mask in zip(lines, uv, valid, strict=True):
                 colour = EDGE if is_edge else cone_colour if axis is None else AXES[axis]
                 width_px = (line_width if axis is None else 2 * line_width) + (
                     2 * line_width if is_edge else 0
                 )
-                _draw(picture, places, visible_mask, colour, width_px)
-    css = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in (GUESSED, SEEN)]
+                _draw_line(picture, line_pixels, visible_mask, colour, width_px)
+    css = [
+        "#" + "".join(f"{round(255 * channel):02x}" for channel in colour)
+        for colour in (GUESSED, SEEN)
+    ]
     ticks = [{"at": 0.15, "label": "a guess"}, {"at": 0.85, "label": "seen"}]
     legend = {"colours": [css[0], css[0], css[1], css[1]], "ticks": ticks}
     return torch.from_numpy(pictures), legend
 
 
-def _lines() -> list[tuple[Tensor, int | None]]:
-    """List the lines of a drawn head: points [S, 3] in its frame, and which axis (None for the
-    cone)."""
-    part = torch.linspace(0, 1, STEPS, dtype=torch.float64)[:, None]
-    axes = [(part * AXIS_M * torch.eye(3, dtype=torch.float64)[axis], axis) for axis in range(3)]
-    turn = torch.linspace(0, 2 * torch.pi, SIDES + 1, dtype=torch.float64)
+def _head_lines() -> list[tuple[Tensor, int | None]]:
+    """Make the lines of a drawn head: points [S, 3] in the head frame, with the axis number or None
+    for the cone."""
+    line_steps = torch.linspace(0, 1, LINE_POINTS, dtype=torch.float64)[:, None]
+    axes = [
+        (line_steps * AXIS_M * torch.eye(3, dtype=torch.float64)[axis], axis) for axis in range(3)
+    ]
+    rim_angle = torch.linspace(0, 2 * torch.pi, RIM_POINTS + 1, dtype=torch.float64)
     cone_slope = math.tan(math.radians(CONE_DEG))
-    rim = CONE_M * torch.stack(
-        (cone_slope * turn.cos(), cone_slope * turn.sin(), torch.ones_like(turn)), dim=-1
+    cone_rim = CONE_M * torch.stack(
+        (cone_slope * rim_angle.cos(), cone_slope * rim_angle.sin(), torch.ones_like(rim_angle)),
+        dim=-1,
     )
-    edges = [part * rim[number] for number in range(0, SIDES, SIDES // 4)]
-    arcs = [rim[start : start + SIDES // 4 + 1] for start in range(0, SIDES, SIDES // 4)]
+    cone_edges = [line_steps * cone_rim[number] for number in range(0, RIM_POINTS, RIM_POINTS // 4)]
+    rim_arcs = [
+        cone_rim[start : start + RIM_POINTS // 4 + 1]
+        for start in range(0, RIM_POINTS, RIM_POINTS // 4)
+    ]
     return [
-        *((_of_length(line), None) for line in (*edges, *arcs)),
-        *((_of_length(line), axis) for line, axis in axes),
+        *((_resample_line(line), None) for line in (*cone_edges, *rim_arcs)),
+        *((_resample_line(line), axis) for line, axis in axes),
     ]
 
 
-def _of_length(line: Tensor) -> Tensor:  # [S, 3] -> [STEPS, 3]
-    """Resample a line to as many points as all others."""
-    return interpolate(line.T[None], STEPS, mode="linear", align_corners=True)[0].T
+def _resample_line(line: Tensor) -> Tensor:  # [S, 3] -> [LINE_POINTS, 3]
+    """Resample a line to LINE_POINTS points."""
+    return interpolate(line.T[None], LINE_POINTS, mode="linear", align_corners=True)[0].T
 
 
-def _draw(
+def _draw_line(
     picture: np.ndarray,
     uv: np.ndarray,
     valid: np.ndarray,
     colour: tuple[float, float, float],
-    thick: int,
+    thickness: int,
 ) -> None:
-    """Draw the parts of a line that the lens can see, leaving what is far outside to the picture's
-    border."""
+    """Draw the parts of a line that are visible in the lens and near the picture."""
     height, width = picture.shape[:2]
     drawable_mask = valid & (np.abs(uv) < 4 * max(height, width)).all(1)
     points = np.round(uv * 16).astype(np.int64).astype(np.int32)  # sixteenths of a pixel
-    for i in range(len(uv) - 1):
-        if drawable_mask[i] and drawable_mask[i + 1]:
+    for index in range(len(uv) - 1):
+        if drawable_mask[index] and drawable_mask[index + 1]:
             cv2.line(
-                picture, points[i].tolist(), points[i + 1].tolist(), colour, thick, cv2.LINE_8, 4
+                picture,
+                points[index].tolist(),
+                points[index + 1].tolist(),
+                colour,
+                thickness,
+                cv2.LINE_8,
+                4,
             )

@@ -1,6 +1,5 @@
-"""Queries of the pose editor to a scene: the point or head under an exo pixel, where a path rests, a
-lens's rim, marks on the picture of a pose.
-"""
+"""Answer the pose editor's queries to a scene: the surface or head under an exo pixel, and marks on
+a drawn view."""
 
 import torch
 from torch import Tensor
@@ -18,11 +17,11 @@ REACH_PX = 12.0
 WINDOW_PX = 7.0
 """Side of the square around a click in which the nearest thing counts: a head in the back of a room
 is that small."""
-SAME_THING, LEAST_OF_THING = 0.05, 0.15
+SAME_OBJECT, LEAST_OBJECT_SHARE = 0.05, 0.15
 """Relative depth that the points of one thing span there, and the share of the points that it must
 have: fewer are strays between two surfaces."""
 HEAD_STEPS = 12
-HEIGHT, LENGTH = (2 * HEAD_HALF[1:]).tolist()
+HEAD_HEIGHT_M, HEAD_LENGTH_M = (2 * HEAD_HALF[1:]).tolist()
 """Of a head, metres."""
 SAME_SURFACE, SLOPE_UNKNOWN = 0.03, 0.2
 """Relative depth from a surface within which a point belongs to it; the wider bound before its
@@ -31,7 +30,7 @@ slope is fitted."""
 
 @frozen
 class Pick:
-    """A point of the scene under an exo pixel."""
+    """Point of the scene under an exo pixel."""
 
     point: Tensor  # [3] float64, metres, scene frame
     depth_m: float  # z depth in the exo camera
@@ -46,7 +45,7 @@ def pick_point(
     *,
     wearer: Tensor | None = None,  # [3] the head's place, scene frame: what is near is no surface
 ) -> Pick | None:
-    """Find the surface at an exo pixel, or None if no point is near.
+    """Find the surface point under an exo pixel, or return None if no point is near.
 
     The points around the click that are on the surface there give the depth. The point itself
     lies on the pixel's own ray, so that a click is exact however thin the cloud.
@@ -70,38 +69,46 @@ def pick_point(
 
 
 def _surface_depth(
-    off: Tensor,  # [N, 2] px from the click
-    z: Tensor,  # [N] metres
+    offsets_px: Tensor,  # [N, 2] px from the click
+    depths_m: Tensor,  # [N] metres
 ) -> float:
-    """Compute the z depth at the click of the surface that the closest points are on.
+    """Compute the z depth at the click from a plane through the closest points.
 
     Inverse depth of a plane is linear in px.
     """
-    distance = off.norm(dim=-1)
-    window = off.abs().amax(-1) <= WINDOW_PX / 2
+    distance = offsets_px.norm(dim=-1)
+    window_mask = offsets_px.abs().amax(-1) <= WINDOW_PX / 2
     # A thin cloud may have nothing there: of the closest few the front one is what is seen.
-    start = _nearest_thing(z[window]) if window.any() else float(z[distance.argsort()[:3]].min())
+    start_depth = (
+        _nearest_object_depth(depths_m[window_mask])
+        if window_mask.any()
+        else float(depths_m[distance.argsort()[:3]].min())
+    )
     weight = torch.exp(-0.5 * (distance / (float(distance.min()) + 2)).square())
-    terms = torch.cat((torch.ones_like(z)[:, None], off), dim=-1).double()
-    plane = torch.tensor([1 / start, 0, 0], dtype=torch.float64)
+    terms = torch.cat((torch.ones_like(depths_m)[:, None], offsets_px), dim=-1).double()
+    plane = torch.tensor([1 / start_depth, 0, 0], dtype=torch.float64)
     for tolerance in (SLOPE_UNKNOWN, SAME_SURFACE, SAME_SURFACE):
-        belongs = ((terms @ plane) * z - 1).abs() < tolerance
-        if int(belongs.sum()) < 6:
+        on_surface = ((terms @ plane) * depths_m - 1).abs() < tolerance
+        if int(on_surface.sum()) < 6:
             break
-        root = (weight * belongs).sqrt().double()[:, None]
+        root_weight = (weight * on_surface).sqrt().double()[:, None]
         plane = torch.linalg.lstsq(
-            root * terms, root / z.double()[:, None], driver="gelsd"
+            root_weight * terms, root_weight / depths_m.double()[:, None], driver="gelsd"
         ).solution[:, 0]
-    depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start
-    return depth if abs(depth / start - 1) < SLOPE_UNKNOWN else start
+    depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start_depth
+    return depth if abs(depth / start_depth - 1) < SLOPE_UNKNOWN else start_depth
 
 
-def _nearest_thing(z: Tensor) -> float:  # [N] metres
-    """Find the depth of the nearest thing among points of several."""
-    z = z.double().sort().values
-    counts = torch.searchsorted(z, z * (1 + SAME_THING), right=True) - torch.arange(len(z))
-    first = int((counts >= max(min(2, len(z)), LEAST_OF_THING * len(z))).int().argmax())
-    return float(z[first : first + int(counts[first])].median())
+def _nearest_object_depth(depths: Tensor) -> float:  # [N] metres
+    """Find the depth of the nearest object among points of several objects."""
+    depths = depths.double().sort().values
+    counts = torch.searchsorted(depths, depths * (1 + SAME_OBJECT), right=True) - torch.arange(
+        len(depths)
+    )
+    first_index = int(
+        (counts >= max(min(2, len(depths)), LEAST_OBJECT_SHARE * len(depths))).int().argmax()
+    )
+    return float(depths[first_index : first_index + int(counts[first_index])].median())
 
 
 def _ray(
@@ -117,7 +124,7 @@ def pick_head(
     pixel: tuple[float, float],  # (u, v), stored px of the exo camera
     lens_guessed: bool = False,
 ) -> Pick | None:
-    """Find the centre of the head at an exo pixel, or None if no point is near.
+    """Find the centre of the head under an exo pixel, or return None if no point is near.
 
     From the surface under the click the centre lies half a head's length further along the ray
     (ANSUR II, as ``trajectory/head_template.py`` has it). A click is seldom on the middle of a
@@ -130,9 +137,9 @@ def pick_head(
     if surface is None:
         return None
     xyz = transform(exo.at(0), points.xyz.double())
-    on_surface = transform(exo.at(0), surface.point[None])[0]
-    centre = clicked_centre = on_surface * (1 + LENGTH / 2 / float(on_surface.norm()))
-    xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * HEIGHT]  # it moves by less than a head
+    surface_point = transform(exo.at(0), surface.point[None])[0]
+    centre = clicked_centre = surface_point * (1 + HEAD_LENGTH_M / 2 / float(surface_point.norm()))
+    xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * HEAD_HEIGHT_M]  # it moves by less than a head
     for _ in range(0 if lens_guessed else HEAD_STEPS):
         centre_distance = float(centre.norm())
         ray = centre / centre_distance
@@ -140,17 +147,19 @@ def pick_head(
         off_ray = xyz - along_ray[:, None] * ray
         # What is seen of a head is before its centre.
         visible_mask = (
-            (off_ray.norm(dim=-1) < HEIGHT / 2)
+            (off_ray.norm(dim=-1) < HEAD_HEIGHT_M / 2)
             & (along_ray < centre_distance)
-            & (along_ray > centre_distance - LENGTH)
+            & (along_ray > centre_distance - HEAD_LENGTH_M)
         )
         if int(visible_mask.sum()) < 3:
             break
-        front = float(along_ray[visible_mask].quantile(0.1))  # the foremost, but for strays
-        centre = off_ray[visible_mask].mean(0) + ray * (front + LENGTH / 2)
+        front_distance = float(
+            along_ray[visible_mask].quantile(0.1)
+        )  # the foremost, but for strays
+        centre = off_ray[visible_mask].mean(0) + ray * (front_distance + HEAD_LENGTH_M / 2)
     ray = _ray(exo.camera, pixel)
     one_px = float((_ray(exo.camera, (pixel[0] + 1, pixel[1])) - ray).norm() * centre.norm())
-    if float((centre - (centre @ ray) * ray).norm()) > HEIGHT / 2 + one_px:
+    if float((centre - (centre @ ray) * ray).norm()) > HEAD_HEIGHT_M / 2 + one_px:
         centre = clicked_centre
     return Pick(
         point=transform(invert(exo.at(0)), centre[None])[0],
@@ -162,7 +171,7 @@ def pick_head(
 def lens_outline(
     camera: CameraModel, samples: int = 64
 ) -> Tensor:  # [samples, 3] unit rays, upright camera axes
-    """Compute rays around the part of the picture that the lens fills, for a drawn frustum.
+    """Compute rays along the visible rim of the lens's picture, for drawing the camera's frustum.
 
     The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the
     picture's edge or, where the lens ends before it (a fisheye's circle), to there.
@@ -172,11 +181,11 @@ def lens_outline(
     angle = torch.arange(samples, dtype=torch.float64) * (2 * torch.pi / samples) - torch.pi / 2
     direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
-    half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    half_size = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     # To the edge of the rectangle along each direction; then back until the lens knows a ray.
-    to_edge = (half / direction.abs().clamp_min(1e-9)).amin(-1)
-    share = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
-    pixels = centre + direction[:, None] * (to_edge[:, None] * share)[..., None]
+    to_edge = (half_size / direction.abs().clamp_min(1e-9)).amin(-1)
+    edge_shares = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
+    pixels = centre + direction[:, None] * (to_edge[:, None] * edge_shares)[..., None]
     rays, valid = upright_camera.unproject(pixels)
     first_valid = valid.int().argmax(-1)
     return rays[torch.arange(samples), first_valid]
@@ -186,17 +195,19 @@ def mark_seen(
     rgb: Tensor,  # [H, W, 3] uint8
     seen: Tensor,  # [H, W] uint8, of types.NOW and the other classes
 ) -> Tensor:  # [H, W, 3] uint8
-    """Mark pixels by their class, as the page's players do.
+    """Draw the class of each pixel over a picture, as the page's players do.
 
     A grey veil covers what exo saw at another time, dots what is doubtful, a hatch what it never
     saw.
     """
-    down, right = torch.meshgrid(*map(torch.arange, seen.shape), indexing="ij")
+    rows, columns = torch.meshgrid(*map(torch.arange, seen.shape), indexing="ij")
     picture = rgb.clone()
     veil_mask = seen == EARLIER
     picture[veil_mask] = picture[veil_mask] // 2 + 64
-    middle = HATCH_PX // 2
-    dot_pattern = (down % HATCH_PX // 2 == middle // 2) & (right % HATCH_PX // 2 == middle // 2)
+    hatch_middle = HATCH_PX // 2
+    dot_pattern = (rows % HATCH_PX // 2 == hatch_middle // 2) & (
+        columns % HATCH_PX // 2 == hatch_middle // 2
+    )
     picture[(seen == DOUBTFUL) & dot_pattern] = 255
-    picture[(seen == UNOBSERVED) & ((down + right) % HATCH_PX == 0)] = 160
+    picture[(seen == UNOBSERVED) & ((rows + columns) % HATCH_PX == 0)] = 160
     return picture

@@ -1,5 +1,5 @@
-"""A clip as a few contact sheets (JPEG, or PNG if each value counts), from which a browser draws
-any frame at once.
+"""Pack a clip into contact sheets (JPEG, or PNG for maps), from which a browser draws any frame at
+once.
 
 Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
 browser lacks the codec."""
@@ -26,7 +26,7 @@ QUALITY = 90
 
 
 def common_step(longest: int) -> int:
-    """Step between the shown frames of clips that are played together.
+    """Choose the step between shown frames for clips that are played together.
 
     The longest then shows at most ``MAX_FRAMES``.
     """
@@ -35,7 +35,7 @@ def common_step(longest: int) -> int:
 
 @frozen
 class Drawn:
-    """Pictures that are drawn when a preview takes them, so that none are made that nobody sees."""
+    """Sequence of pictures, each drawn only when it is accessed."""
 
     shape: tuple[int, int, int, int]  # [T, H, W, 3]
     draw: Callable[[int], Tensor]  # a frame's picture [H, W, 3] 0...1
@@ -49,7 +49,7 @@ class Drawn:
 
 @frozen
 class Sheets:
-    """Frames 0, step, 2 step, ... of a clip, with frame n of them in sheet n // (columns * rows),
+    """Contact sheets of a clip: every step-th frame, with frame n in sheet n // (columns * rows),
     row by row."""
 
     files: tuple[bytes, ...]  # JPEG; PNG of a map
@@ -61,7 +61,7 @@ class Sheets:
     rows: int  # of a full sheet; the last one may have fewer
 
     def layout(self) -> dict[str, int]:
-        """Describe the layout of the frames in the files, for the page."""
+        """Describe how the frames are arranged in the files."""
         return {name: value for name, value in asdict(self).items() if name != "files"}
 
 
@@ -74,7 +74,7 @@ def make_sheets(
     lossless: bool = False,  # a grey map: no value appears that isn't in it
     progress: Progress = no_progress,
 ) -> Sheets:
-    """Make contact sheets of a clip, with frames no larger than ``max_side``.
+    """Make contact sheets of a clip, with frames of at most ``max_side`` px.
 
     Raises:
         EgoXInputError: no frames, or another shape.
@@ -95,15 +95,17 @@ def make_sheets(
     rows = per_sheet // columns if len(shown_frames) > per_sheet else math.ceil(per_sheet / columns)
     per_sheet = columns * rows
     files = []
-    for first in range(0, len(shown_frames), per_sheet):
-        part = shown_frames[first : first + per_sheet]
-        sheet = np.zeros((math.ceil(len(part) / columns) * height, columns * width, 3), np.uint8)
-        for place, index in enumerate(part):
-            row, column = divmod(place, columns)
+    for first_frame in range(0, len(shown_frames), per_sheet):
+        sheet_frames = shown_frames[first_frame : first_frame + per_sheet]
+        sheet = np.zeros(
+            (math.ceil(len(sheet_frames) / columns) * height, columns * width, 3), np.uint8
+        )
+        for number, index in enumerate(sheet_frames):
+            row, column = divmod(number, columns)
             sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = (
-                _picture(frames[index], width, height, lossless)
+                _resized_picture(frames[index], width, height, lossless)
             )
-            progress(first + place + 1, len(shown_frames), "preview")
+            progress(first_frame + number + 1, len(shown_frames), "preview")
         files.append(_encode(sheet, quality, lossless))
     return Sheets(
         files=tuple(files),
@@ -122,17 +124,17 @@ def _encode(sheet: np.ndarray, quality: int, lossless: bool) -> bytes:  # [H, W,
     Colour maps and thin coloured marks thus keep their colour.
     """
     if lossless:
-        ok, data = cv2.imencode(".png", sheet[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        is_encoded, data = cv2.imencode(".png", sheet[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     else:
         full_colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
         options = [cv2.IMWRITE_JPEG_QUALITY, quality, *full_colour]
-        ok, data = cv2.imencode(".jpg", sheet[..., ::-1], options)
-    if not ok:
+        is_encoded, data = cv2.imencode(".jpg", sheet[..., ::-1], options)
+    if not is_encoded:
         raise RuntimeError("OpenCV could not encode a preview")
     return data.tobytes()
 
 
-def _picture(frame: Tensor, width: int, height: int, nearest: bool) -> np.ndarray:
+def _resized_picture(frame: Tensor, width: int, height: int, nearest: bool) -> np.ndarray:
     picture = as_uint8(frame[..., :3].detach().float().cpu()).numpy()
     if picture.shape[:2] == (height, width):
         return picture

@@ -1,5 +1,5 @@
-"""Files that come through a browser: unpacked, told apart, checked, and put where they overwrite
-nothing.
+"""Store files that are uploaded through a browser: unpack them, find the files of a take, and move
+them to a new folder.
 
 What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never
 are in one, and what is looked for beside a file (a meta.json beside its depth) is never another
@@ -37,7 +37,7 @@ from ..video import probe_video
 MAX_BYTES, MAX_FILES = 4 * 2**30, 2000
 """Bounds of one upload, unpacked."""
 UPLOAD_SUFFIXES = (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, ".npz", ".zip", ".json", ".txt")
-CAMERAS_OWN = (".mts", ".m2ts", ".mxf", ".lrv")
+CARD_SUFFIXES = (".mts", ".m2ts", ".mxf", ".lrv")
 """Of a camera's card: where there is a video of another kind, too, that one was made of them."""
 COLMAP_POSES = "images.txt"
 VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
@@ -45,7 +45,7 @@ VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
 
 @frozen
 class TakeFiles:
-    """Files of a take that are in a folder, with None for a file that isn't."""
+    """Files of a take in a folder, with None for files that are missing."""
 
     video: Path | None = None
     depth: Path | None = None  # a file, or a folder of frames
@@ -61,7 +61,7 @@ class TakeFiles:
 
 @frozen
 class UploadPlace:
-    """Place of a finished upload."""
+    """Folder of a finished upload."""
 
     folder: Path
     name: str  # as it was to be called; another one's folder has it where ``folder`` is called otherwise
@@ -69,7 +69,7 @@ class UploadPlace:
 
 
 def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[UploadPlace, TakeFiles]:
-    """Unpack an upload, find a take's files in it, and move it to a folder below ``root``.
+    """Unpack an upload, find the take's files in it, and move it to a folder below ``root``.
 
     Args:
         names: those that they were uploaded by, which name their place.
@@ -82,14 +82,14 @@ def store_upload(upload: Path, root: Path, names: Iterable[str]) -> tuple[Upload
         OSError: the disk refuses.
     """
     unpack_uploads(contents(upload))
-    inside = contents(upload)
-    files = find_take_files(inside)
+    content_folder = contents(upload)
+    files = find_take_files(content_folder)
     top_names = dict.fromkeys(name.partition("/")[0] for name in names)
     if files.video is not None and files.video.name in top_names:
         top_names = dict.fromkeys([files.video.name, *top_names])
-    upload_place = place_upload(inside, root, name_of_upload(top_names))
+    upload_place = place_upload(content_folder, root, name_of_upload(top_names))
     new_paths = {
-        name: upload_place.folder / path.relative_to(inside)
+        name: upload_place.folder / path.relative_to(content_folder)
         for name in ("video", "depth", "camera", "poses", "turning", "truth", "hands")
         if (path := getattr(files, name)) is not None
     }
@@ -100,21 +100,25 @@ take_in = store_upload  # its name until 1.2
 
 
 def unpack_uploads(folder: Path) -> None:
-    """Unpack the zip archives in a folder, each into a folder of its name, and delete them.
+    """Unpack all zip archives in a folder, each into a folder of its name, and delete the archives.
 
     Raises:
         EgoXInputError: as :func:`..archives.unpack_zip`.
     """
-    room = MAX_BYTES
+    bytes_left = MAX_BYTES
     for archive in (path for path in visible_files(folder) if path.suffix.lower() == ".zip"):
-        room -= unpack_zip(
-            archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MAX_FILES
+        bytes_left -= unpack_zip(
+            archive,
+            folder / archive.stem,
+            UPLOAD_SUFFIXES,
+            most_bytes=bytes_left,
+            most_files=MAX_FILES,
         )
         archive.unlink()
 
 
 def find_take_files(folder: Path) -> TakeFiles:
-    """Find the files of a take in a folder and the folders below it.
+    """Find the files of a take in a folder and its subfolders.
 
     Each is opened as far as it takes to recognise a wrong one.
 
@@ -122,34 +126,40 @@ def find_take_files(folder: Path) -> TakeFiles:
         EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
     """
     files = visible_files(folder, nested=True)
-    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    candidates = [p for p in videos if p.name not in (TRUTH, PRIOR)]
-    video, turning = _exo_and_turning(
-        [p for p in candidates if p.suffix.lower() not in CAMERAS_OWN] or candidates
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    candidates = [file for file in videos if file.name not in (TRUTH, PRIOR)]
+    video, moving_video = _exo_and_moving_video(
+        [file for file in candidates if file.suffix.lower() not in CARD_SUFFIXES] or candidates
     )
-    truths = [p for p in videos if p.name == TRUTH and (video is None or p.parent == video.parent)]
-    depths = _depths(folder, files)
-    cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
-    poses = [p for p in files if p.name == COLMAP_POSES]
-    texts = [p for p in files if p.suffix.lower() == ".json" and p.name != HANDS]
-    for text in texts:
-        knows_camera, has_poses = _json_contents(text, strict=len(files) == 1 or text.name == META)
-        if knows_camera:
-            cameras.append(text)
+    truths = [
+        file
+        for file in videos
+        if file.name == TRUTH and (video is None or file.parent == video.parent)
+    ]
+    depths = _depth_paths(folder, files)
+    cameras = [file for file in files if file.suffix == ".npz" and file.parent.name == VIPE_CAMERA]
+    poses = [file for file in files if file.name == COLMAP_POSES]
+    json_files = [file for file in files if file.suffix.lower() == ".json" and file.name != HANDS]
+    for json_file in json_files:
+        has_camera, has_poses = _json_contents(
+            json_file, strict=len(files) == 1 or json_file.name == META
+        )
+        if has_camera:
+            cameras.append(json_file)
         if has_poses:
-            poses.append(text)
+            poses.append(json_file)
     take_files = TakeFiles(
         video=video,
-        depth=_only_one("depth", depths, DEPTH_NAMES),
-        camera=_only_one("camera file", cameras, (META,)),
-        poses=_only_one("ego poses", poses, (META,)),
-        turning=turning,
+        depth=_choose_one("depth", depths, DEPTH_NAMES),
+        camera=_choose_one("camera file", cameras, (META,)),
+        poses=_choose_one("ego poses", poses, (META,)),
+        turning=moving_video,
         truth=next(iter(truths), None),
-        hands=next((p for p in files if video and p == video.with_name(HANDS)), None),
+        hands=next((file for file in files if video and file == video.with_name(HANDS)), None),
     )
-    used_paths = {video, turning, take_files.depth, take_files.camera, take_files.poses}
+    used_paths = {video, moving_video, take_files.depth, take_files.camera, take_files.poses}
     used_paths |= {take_files.truth} if video is not None else set()
-    unused = [path.name for path in (*videos, *depths, *texts) if path not in used_paths]
+    unused = [path.name for path in (*videos, *depths, *json_files) if path not in used_paths]
     if take_files.hands is None:
         unused += [path.name for path in files if path.name == HANDS]
     take_files = replace(take_files, unused=tuple(unused))
@@ -165,7 +175,7 @@ def find_take_files(folder: Path) -> TakeFiles:
 
 
 def place_upload(upload: Path, root: Path, name: str) -> UploadPlace:
-    """Move a folder below ``root`` under a name that no other upload has.
+    """Move an uploaded folder below ``root``, under a name that no other upload has.
 
     Where the name is taken, the time is added. If a folder with the same files is there
     already, that one is used again.
@@ -173,7 +183,14 @@ def place_upload(upload: Path, root: Path, name: str) -> UploadPlace:
     Raises:
         OSError: the disk refuses.
     """
-    same_folder = next((p for p in _folders_of_name(root, name) if same_files(upload, p)), None)
+    same_folder = next(
+        (
+            each_folder
+            for each_folder in _folders_of_name(root, name)
+            if same_files(upload, each_folder)
+        ),
+        None,
+    )
     if same_folder is not None:
         shutil.rmtree(upload)
         return UploadPlace(folder=same_folder, name=name, reused=True)
@@ -196,21 +213,23 @@ def place_upload(upload: Path, root: Path, name: str) -> UploadPlace:
 
 
 def _folders_of_name(root: Path, name: str) -> list[Path]:
-    """List the folders of all uploads that had this name."""
+    """List the folders of all uploads with this name."""
     name_pattern = re.compile(re.escape(name) + r"( \d{4}-\d\d-\d\d \d\d\.\d\d)?( \(\d+\))?")
-    return sorted(p for p in root.iterdir() if name_pattern.fullmatch(p.name) and p.is_dir())
+    return sorted(
+        path for path in root.iterdir() if name_pattern.fullmatch(path.name) and path.is_dir()
+    )
 
 
 def contents(folder: Path) -> Path:
-    """Unwrap a single enclosing folder: archives mostly begin with one."""
+    """Descend into a folder as long as it contains nothing but one subfolder."""
     while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
         folder = inside[0]
     return folder
 
 
 def name_of_upload(names: Iterable[str]) -> str:
-    """Name the folder for some files or folders: after the video, else the first, without the
-    number of a frame."""
+    """Choose a folder name for uploaded files: that of the video or the first file, without a frame
+    number."""
     names = list(names)
     leading_name = next(
         (name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0]
@@ -226,19 +245,24 @@ def name_of_upload(names: Iterable[str]) -> str:
     )
 
 
-def same_files(one: Path, other: Path) -> bool:
-    """Check whether two folders hold files of the same names and contents."""
-    listed = [
-        {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-        for folder in (one, other)
+def same_files(first: Path, other: Path) -> bool:
+    """Check whether two folders hold the same file names with the same contents."""
+    files_by_name = [
+        {
+            member.relative_to(folder).as_posix(): member
+            for member in folder.rglob("*")
+            if member.is_file()
+        }
+        for folder in (first, other)
     ]
-    return listed[0].keys() == listed[1].keys() and all(
-        filecmp.cmp(path, listed[1][name], shallow=False) for name, path in listed[0].items()
+    return files_by_name[0].keys() == files_by_name[1].keys() and all(
+        filecmp.cmp(path, files_by_name[1][name], shallow=False)
+        for name, path in files_by_name[0].items()
     )
 
 
 def use_as_truth(ego: Path, exo: Path) -> None:
-    """Rename an uploaded video as the wearer's own view beside the exo video.
+    """Rename an uploaded video as the true ego video beside the exo video.
 
     Raises:
         EgoXInputError: a video that can't be read, of another rate, one that is there already.
@@ -256,25 +280,25 @@ def use_as_truth(ego: Path, exo: Path) -> None:
     ego.rename(place)
 
 
-def _exo_and_turning(videos: list[Path]) -> tuple[Path | None, Path | None]:
-    """Find the exo video, and a second one whose camera moves.
+def _exo_and_moving_video(videos: list[Path]) -> tuple[Path | None, Path | None]:
+    """Find the exo video, and a second video whose camera moves.
 
     Of two without a usual name the exo video is the one whose camera stands.
     """
     named_exo = [path for path in videos if path.name == EXO]
     if len(videos) == 2 and len(named_exo) < 2:
         camera_moves_in = {path: camera_moves(path) for path in videos if path not in named_exo}
-        standing = named_exo or [
-            path for path, moving in camera_moves_in.items() if moving is False
+        static_videos = named_exo or [
+            path for path, is_moving in camera_moves_in.items() if is_moving is False
         ]
-        turning = [path for path, moving in camera_moves_in.items() if moving]
-        if len(standing) == len(turning) == 1:
-            return standing[0], turning[0]
-    return _only_one("exo video", videos, (EXO,)), None
+        moving_videos = [path for path, is_moving in camera_moves_in.items() if is_moving]
+        if len(static_videos) == len(moving_videos) == 1:
+            return static_videos[0], moving_videos[0]
+    return _choose_one("exo video", videos, (EXO,)), None
 
 
-def _only_one(what: str, files: list[Path], preferred: tuple[str, ...]) -> Path | None:
-    """Choose the only file, or the one of a take's usual name."""
+def _choose_one(what: str, files: list[Path], preferred: tuple[str, ...]) -> Path | None:
+    """Choose the only file, or the one with a preferred name, and refuse several files."""
     preferred_files = [path for name in preferred for path in files if path.name == name]
     if len(files) < 2 or len(preferred_files) == 1:
         return next(iter(preferred_files or files), None)
@@ -286,23 +310,27 @@ def _only_one(what: str, files: list[Path], preferred: tuple[str, ...]) -> Path 
     )
 
 
-def _depths(root: Path, files: list[Path]) -> list[Path]:
-    """List files of depth, and folders of numbered frames."""
+def _depth_paths(root: Path, files: list[Path]) -> list[Path]:
+    """List depth files, and folders of numbered depth frames."""
     archives = [
-        p
-        for p in files
-        if p.suffix.lower() in (".npz", ".zip")
-        and p.name != COVERAGE
-        and p.parent.name not in (VIPE_CAMERA, VIPE_POSES)
+        path
+        for path in files
+        if path.suffix.lower() in (".npz", ".zip")
+        and path.name != COVERAGE
+        and path.parent.name not in (VIPE_CAMERA, VIPE_POSES)
     ]
-    frames = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
-    numbered_folders = {p.parent for p in frames if re.search(r"\d", p.stem)}
-    arrays = [p for p in frames if p.suffix.lower() == ".npy" and p.parent not in numbered_folders]
+    frames = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+    numbered_folders = {path.parent for path in frames if re.search(r"\d", path.stem)}
+    arrays = [
+        path
+        for path in frames
+        if path.suffix.lower() == ".npy" and path.parent not in numbered_folders
+    ]
     return archives + arrays + sorted(numbered_folders, key=lambda folder: folder != root)
 
 
 def _json_contents(path: Path, strict: bool) -> tuple[bool, bool]:
-    """Check whether a JSON file knows the exo camera, and whether it has ego poses.
+    """Check whether a JSON file has the exo camera, and whether it has ego poses.
 
     With ``strict`` it must have one of them.
     """
@@ -324,7 +352,7 @@ def _json_contents(path: Path, strict: bool) -> tuple[bool, bool]:
 
 
 def _with_lengths(take_files: TakeFiles) -> TakeFiles:
-    """Open the files that were found, and add the lengths of video and depth."""
+    """Add the lengths of video and depth to a take's files, by opening them."""
     if take_files.video is not None:
         take_files = replace(take_files, frames=probe_video(take_files.video).frame_count)
     if take_files.depth is not None:
@@ -342,7 +370,7 @@ def _with_lengths(take_files: TakeFiles) -> TakeFiles:
 
 
 def _check_arrays(path: Path) -> None:
-    """Refuse an .npz with a pickled or damaged array, also one that nobody reads."""
+    """Refuse an .npz with a pickled or damaged array."""
     with open_zip(path, "depth file") as archive:
         for member in archive.infolist():
             member_label = f"{member.filename} of {path.name}"

@@ -1,4 +1,4 @@
-"""Runs as episodes of a LeRobot v3 data set, which policies of robots learn from.
+"""Write runs as episodes of a LeRobot v3 data set, from which robot policies are trained.
 
 In: exo and ego video, head path, cameras and hands of one run. Out: its episodes
 (:class:`.episode.Episode`), checks, and a folder that grows by one episode at a time. pyarrow is

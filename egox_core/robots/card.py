@@ -1,4 +1,5 @@
-"""The data card of a robot data set: README.md with the head that the hub reads."""
+"""Write the data card of a robot data set: a README.md with the header that the Hugging Face hub
+reads."""
 
 from __future__ import annotations
 
@@ -93,14 +94,17 @@ def data_card(
     # The set's existing card: text outside our marks is kept.
     owners: str = "",
 ) -> str:
-    """Write the README.md of a set."""
+    """Write the README.md of a data set, and keep the owner's text outside of our marks."""
     hands = "It has no hands: neither state nor action."
     if hand_valid is not None:
-        left, right = 100 * hand_valid
-        hands = f"The left hand is valid in\n{left:.0f} % of the frames, the right one in {right:.0f} %."
+        left_share, right_share = 100 * hand_valid
+        hands = f"The left hand is valid in\n{left_share:.0f} % of the frames, the right one in {right_share:.0f} %."
     text = TEXT.format(
         **info,
-        by=", ".join(f"by {m}" if m else "by EgoX (model and weights not stated)" for m in made_by),
+        by=", ".join(
+            f"by {model}" if model else "by EgoX (model and weights not stated)"
+            for model in made_by
+        ),
         hours="an unknown number of" if gpu_hours is None else f"{gpu_hours:g}",
         hands=hands,
     )

@@ -1,5 +1,5 @@
-"""One run as an episode: pictures of both cameras, hands as a policy's numbers, and what is known of
-how well each frame's labels fit."""
+"""Convert one run to episodes: videos of both cameras, hands as a policy's state and action, and
+quality figures per frame."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ EXO_VIDEO, EGO_VIDEO = "observation.images.exo", "observation.images.ego"
 Cameras = Literal["both", "ego"]
 """Colour videos of a set: a robot has no exo camera, and diffusion policies want pictures of one
 size."""
-EVEN = 0.25
+MAX_TIME_ERROR = 0.25
 """Frames by which a source's times may be off the set's rate without being resampled."""
 
 
 @frozen
 class Episode:
-    """Everything that a set holds of one run, with all pictures and cameras upright."""
+    """Videos, columns and cameras of one episode, with upright pictures."""
 
     name: str
     task: str
@@ -129,7 +129,7 @@ def make_episodes(
     min_hand_share: float = MIN_HAND_SHARE,
     progress: Progress = no_progress,
 ) -> list[Episode]:
-    """Collect a run's columns and videos at a set's frame rate.
+    """Make the episodes of a run: videos and columns at the data set's frame rate.
 
     A label is that of the picture beside it: resampling takes the nearest frame with all it
     has, and the source's time is a column. Gaps in the hands of up to half a second are
@@ -173,10 +173,10 @@ def make_episodes(
         )
         fit = replace(fit, notes=(*fit.notes, Remark(sentence, RemarkKind.WARNING)))
     exo, ego = exo[frame_numbers], ego[frame_numbers]
-    lens = shown_lens = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
+    ego_lens = written_lens = trajectory.ego.camera.rescale(ego.shape[2], ego.shape[1])
     if rectify_deg:
-        shown_lens = lens.as_pinhole(rectify_deg)
-        ego = reproject(as_floats(ego), lens, shown_lens, progress)
+        written_lens = ego_lens.as_pinhole(rectify_deg)
+        ego = reproject(as_floats(ego), ego_lens, written_lens, progress)
     videos: dict[str, tuple[PictureKind, Tensor]] = {}
     if cameras == "both":
         videos[EXO_VIDEO] = "colour", as_uint8(exo)
@@ -189,14 +189,16 @@ def make_episodes(
         if sequence is not None:
             redrawn = sequence[frame_numbers, ..., None]
             if rectify_deg:
-                redrawn = reproject(redrawn, lens, shown_lens, mode="nearest").to(sequence.dtype)
+                redrawn = reproject(redrawn, ego_lens, written_lens, mode="nearest").to(
+                    sequence.dtype
+                )
             videos[key] = kind, redrawn.expand(-1, -1, -1, channels)
-    path, lens = of_frames(trajectory, frame_numbers), shown_lens.upright()
+    path, ego_lens = of_frames(trajectory, frame_numbers), written_lens.upright()
     upright_exo = path.known_exo.resized(exo.shape[2], exo.shape[1]).upright
     columns = filled(
         {
             "egox.ego_generated": generated,
-            **_pose_columns("ego", replace(path.ego.upright, lens=lens)),
+            **_pose_columns("ego", replace(path.ego.upright, lens=ego_lens)),
             **_pose_columns("exo", upright_exo),
             "egox.head_guessed": False if path.guessed is None else path.guessed,
             "egox.path_deg": fit.path_deg[frame_numbers],
@@ -213,10 +215,10 @@ def make_episodes(
         )
         if sentence := gaps.text(len(frame_numbers)):
             fit = replace(fit, notes=(*fit.notes, Remark(sentence)))
-        label_px = _label_px(track, detected and detected.select(frame_numbers), path, lens)
+        label_px = _label_px(track, detected and detected.select(frame_numbers), path, ego_lens)
         pieces = []
         for piece in gaps.pieces:
-            labels = _hand_columns(track.select(piece), of_frames(path, piece), gaps.labelled)
+            labels = _state_and_action(track.select(piece), of_frames(path, piece), gaps.labelled)
             labels["egox.hand_label_px"] = label_px[piece]
             other_columns = {key: values[piece] for key, values in columns.items()}
             pieces.append((piece, filled({**labels, **other_columns}, len(piece))))
@@ -228,7 +230,7 @@ def make_episodes(
             videos={key: (kind, frames[piece]) for key, (kind, frames) in videos.items()},
             columns=labels,
             exo_camera=upright_exo.camera,
-            ego_camera=lens,
+            ego_camera=ego_lens,
             made_from=made_from,
             fit=fit,
         )
@@ -237,7 +239,7 @@ def make_episodes(
 
 
 def piece_name(name: str, number: int, count: int) -> str:
-    """Name a run's episode, which :meth:`.robot_set.RobotSet.holds` knows again."""
+    """Name one of the pieces that a run is split into."""
     return name if count == 1 else f"{name}_{number + 1}of{count}"
 
 
@@ -246,8 +248,7 @@ def filled(
     columns: Mapping[str, Any],
     count: int,  # T
 ) -> dict[str, np.ndarray]:  # [T] or [T, N]
-    """Bring columns into their types and into the order of :data:`COLUMNS`, with a row for each
-    frame."""
+    """Convert columns to the types and order of :data:`COLUMNS`, with one row per frame."""
     filled_columns = {}
     for key, (kind, names) in COLUMNS.items():
         if key in columns:
@@ -262,14 +263,13 @@ def frames_at(
     resample: bool,
     name: str,
 ) -> Tensor:  # [N] int64
-    """Find the frames nearest to even times from the first on, which are all of them if they are
-    even.
+    """Find the frames nearest to evenly spaced times, which are all frames if their times are even.
 
     Raises:
         EgoXInputError: times at another rate or uneven, and ``resample`` is off.
     """
     elapsed = (times_s - times_s[0]).numpy()
-    if len(elapsed) and np.abs(elapsed * fps - np.arange(len(elapsed))).max() <= EVEN:
+    if len(elapsed) and np.abs(elapsed * fps - np.arange(len(elapsed))).max() <= MAX_TIME_ERROR:
         return torch.arange(len(elapsed))
     if not resample or (np.diff(elapsed) <= 0).any():
         rate = (len(elapsed) - 1) / max(float(elapsed[-1]), 1e-9)
@@ -287,33 +287,34 @@ def frames_at(
     )
 
 
-def _hand_columns(
+def _state_and_action(
     hands: HandTrack,
     path: CameraTrajectory,
     labelled: Tensor,  # [2] bool, hands that aren't at rest all along
 ) -> dict[str, Tensor]:
-    """Compute the state, and the action: the next frame's hands in the head's frame of this one."""
+    """Compute state and action of each frame, where the action is the next frame's hands in this
+    frame's head axes."""
     count = len(hands)
     valid = hands.valid & labelled
-    following = torch.arange(1, count + 1).clamp(max=count - 1)
+    next_frames = torch.arange(1, count + 1).clamp(max=count - 1)
 
-    def numbers(frames: Tensor) -> Tensor:  # [T, 2, 24]
-        at, turns = hands.select(frames).in_head(replace(path, exo=path.known_exo.of(frames)))
+    def state_numbers(frames: Tensor) -> Tensor:  # [T, 2, 24]
+        joints, turns = hands.select(frames).in_head(replace(path, exo=path.known_exo.of(frames)))
         return torch.cat(
-            (at[:, :, 0], turns[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2)), -1
+            (joints[:, :, 0], turns[..., :2].mT.flatten(-2), joints[:, :, TIPS, :].flatten(-2)), -1
         )
 
     state = torch.where(
-        labelled[:, None], bridged(numbers(torch.arange(count)), valid), hands_at_rest()
+        labelled[:, None], bridged(state_numbers(torch.arange(count)), valid), hands_at_rest()
     )
     # Where the next pose isn't known, it is this one's: as the state is bridged.
-    action = torch.where(valid[following, :, None], numbers(following), state)
+    action = torch.where(valid[next_frames, :, None], state_numbers(next_frames), state)
     return {
         "observation.state": state.flatten(1),
         "action": action.flatten(1),
         "egox.hand_valid": valid,
         "egox.hand_reason": hands.reason.masked_fill(hands.valid & ~labelled, NOT_GIVEN),
-        "egox.action_valid": valid & valid[following],
+        "egox.action_valid": valid & valid[next_frames],
         "egox.action_repeated": torch.arange(count) == count - 1,
     }
 
@@ -325,8 +326,8 @@ def _label_px(
     # The upright camera.
     camera: CameraModel,
 ) -> Tensor:  # [T, 2]
-    """Measure the median distance in px from projected joints to those that a detector saw in the
-    ego video."""
+    """Measure the median distance in px between projected hand joints and the joints detected in
+    the ego video."""
     if detected is None:
         return torch.full(hands.valid.shape, float(NOT_TESTABLE))
     (projected, projected_valid), (detected_px, detected_valid) = (
@@ -344,11 +345,11 @@ def _label_px(
     return torch.where(testable, distances_px, NOT_TESTABLE)
 
 
-def _pose_columns(which: str, camera: CameraPath) -> dict[str, Tensor]:
+def _pose_columns(camera_name: str, camera: CameraPath) -> dict[str, Tensor]:
     w2c = camera.w2c
-    last = w2c.new_tensor([[[0.0, 0, 0, 1]]]).expand(len(w2c), 1, 4)
+    last_row = w2c.new_tensor([[[0.0, 0, 0, 1]]]).expand(len(w2c), 1, 4)
     return {
-        f"egox.{which}_w2c": torch.cat((w2c, last), 1).flatten(1),
-        f"egox.{which}_c2w": torch.cat((invert(w2c), last), 1).flatten(1),
-        f"egox.{which}_K": camera.camera.intrinsics.flatten(),
+        f"egox.{camera_name}_w2c": torch.cat((w2c, last_row), 1).flatten(1),
+        f"egox.{camera_name}_c2w": torch.cat((invert(w2c), last_row), 1).flatten(1),
+        f"egox.{camera_name}_K": camera.camera.intrinsics.flatten(),
     }

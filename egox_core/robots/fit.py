@@ -1,4 +1,4 @@
-"""Fit of cameras to the pictures: the head's place as exo sees it, and the path meter."""
+"""Check that the cameras of a run fit its pictures, by the head's place and the ego video's view."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ real takes no frame is like the scene at all: they aren't testable."""
 
 @frozen
 class CameraFit(StageReport):
-    """Findings of the checks, with a key of :data:`WORDS` as ``fits``."""
+    """Result of the camera check, with a key of :data:`WORDS` as its verdict."""
 
     # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured
     path_deg: Tensor
     fits: int = NOT_TESTABLE
 
     def text(self) -> str:
-        """Describe the outcome in one line for a person."""
+        """Describe the result in one line."""
         return ". ".join((WORDS[self.fits], *map(str, self.notes)))
 
     @classmethod
     def untested(cls, count: int) -> CameraFit:
-        """Make the outcome for a run without a scene."""
+        """Make the result for a run that can't be checked because it has no scene."""
         return cls(path_deg=torch.full((count,), float(NOT_TESTABLE)))
 
 
@@ -52,7 +52,7 @@ def camera_fit(
     generated: bool,
     progress: Progress = no_progress,
 ) -> CameraFit:
-    """Measure how an ego video lies on the path that its labels have.
+    """Check whether an ego video shows the view that its camera path says.
 
     A true video that is turned against the scene tells of a wrong camera, exo's or the head's: both
     are searched. A generated one follows whatever prior it was given, so that only its head's place
@@ -62,8 +62,8 @@ def camera_fit(
         EgoXInputError: another count of frames than the scene's, or other moments.
     """
     trajectory.check_moments(scene.frames, "scene")
-    place = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
-    strange_places = [note for note in place if note.kind == RemarkKind.STRANGE_PLACE]
+    place_notes = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
+    strange_places = [note for note in place_notes if note.kind == RemarkKind.STRANGE_PLACE]
     path_error = PathViews.of(scene, trajectory, progress=progress).error(ego)
     score = float(path_error.score.median())
     if not generated and score < LEAST_SCORE:
@@ -77,7 +77,7 @@ def camera_fit(
     misfit_notes = [note for note in scene.notes if note.kind in MISFITS]
     camera_remarks = trajectory.other_exo(*scene.exos)
     verdict = NOT_TESTABLE
-    notes = [*place, *misfit_notes, *camera_remarks, Remark(path_error.text())]
+    notes = [*place_notes, *misfit_notes, *camera_remarks, Remark(path_error.text())]
     if not generated and path_error.median_deg is not None and score >= LEAST_SCORE:
         shift_m = float(path_error.shift_m.nanmedian(0).values.norm())
         verdict = RIGHT if path_error.median_deg <= MOST_DEG and shift_m <= MOST_M else WRONG

@@ -1,5 +1,5 @@
-"""Gaps in a clip's hands: which are bridged, which cut the clip, and what stands for a hand that is
-never seen.
+"""Handle gaps in the tracked hands: bridge short ones, split the clip at long ones, and use a rest
+pose for hands never seen.
 
 A policy reads every number of state and action, and no mask beside them. So a label is a hand that
 moves as the person's did, or the clip ends there.
@@ -34,7 +34,7 @@ TIPS_AT_REST = (
 
 @frozen
 class HandGaps:
-    """The parts of a clip that can be learnt from."""
+    """Pieces of a clip in which the hands are known, without the long gaps."""
 
     labelled: Tensor  # [2] bool, hands whose poses are labels, others are at rest all along
     pieces: tuple[Tensor, ...]  # frame numbers [N] int64 of each piece, without the longer gaps
@@ -46,28 +46,28 @@ class HandGaps:
         fps: int,
         min_hand_share: float = MIN_HAND_SHARE,
     ) -> HandGaps:
-        """Find the pieces of a clip in which each labelled hand has no longer gap.
+        """Split a clip at gaps that are too long to be bridged in any labelled hand.
 
         Where two hands leave no piece, because one is seen only while the other isn't, the one that
         is seen less is not labelled.
         """
         shares = valid.double().mean(0)
         labelled = (shares >= min_hand_share) & valid.any(0)
-        longest = max(int(LONGEST_GAP_S * fps), 1)
-        pieces = _pieces(valid[:, labelled], longest)
+        longest_gap = max(int(LONGEST_GAP_S * fps), 1)
+        pieces = _split_at_gaps(valid[:, labelled], longest_gap)
         if not pieces:
             labelled = labelled & (shares == shares.max())
             labelled[1] &= ~labelled[0]
-            pieces = _pieces(valid[:, labelled], longest)
+            pieces = _split_at_gaps(valid[:, labelled], longest_gap)
         return cls(labelled=labelled, pieces=tuple(pieces))
 
     def text(self, frame_count: int) -> str:
-        """Say which frames and hands are no labels, "" where all are."""
-        left_out = frame_count - sum(map(len, self.pieces))
+        """Describe which frames and hands are left out, or return "" if none are."""
+        frames_left_out = frame_count - sum(map(len, self.pieces))
         notes = []
-        if left_out:
+        if frames_left_out:
             notes.append(
-                f"{left_out} of {frame_count} frames are left out: a hand is unknown there for over "
+                f"{frames_left_out} of {frame_count} frames are left out: a hand is unknown there for over "
                 f"{LONGEST_GAP_S:g} s; {len(self.pieces)} episodes"
             )
         for side, is_labelled in zip(("left", "right"), self.labelled.tolist(), strict=True):
@@ -80,45 +80,46 @@ def bridged(
     numbers: Tensor,  # [T, 2, N] of valid hands, anything elsewhere
     valid: Tensor,  # [T, 2] bool
 ) -> Tensor:  # [T, 2, N]
-    """Fill each gap with the hand's last valid numbers, and what precedes the first with those.
+    """Fill gaps with the hand's last valid numbers, and frames before the first valid one with its
+    numbers.
 
     A hand that is never valid keeps its numbers.
     """
     frames = torch.arange(len(valid))[:, None].expand_as(valid)
-    first = valid.int().argmax(0)
-    last_valid = torch.where(valid, frames, first).cummax(0).values
+    first_valid = valid.int().argmax(0)
+    last_valid = torch.where(valid, frames, first_valid).cummax(0).values
     return numbers.gather(0, last_valid[..., None].expand_as(numbers))
 
 
 def hands_at_rest() -> Tensor:  # [2, 24] float64
-    """Compute the state of hands that are never seen, left first: flat, palms down, fingers ahead."""
+    """Compute the state of two hands at rest, left first: flat, palms down, fingers forward."""
     wrist, tips = (
         torch.tensor(values, dtype=torch.float64) for values in (WRIST_AT_REST, TIPS_AT_REST)
     )
     # Columns: the wrist's x ahead, y to the left, z up, in the head's frame.
     turn = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]], dtype=torch.float64)
-    other_side = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    mirror_x = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
     hands = []
-    for mirror in (other_side, torch.ones(3, dtype=torch.float64)):
+    for mirror in (mirror_x, torch.ones(3, dtype=torch.float64)):
         tips_in_head = (wrist + tips @ turn.T) * mirror
         hands.append(torch.cat((wrist * mirror, turn[:, :2].T.flatten(), tips_in_head.flatten())))
     return torch.stack(hands)
 
 
-def _pieces(valid: Tensor, longest: int) -> list[Tensor]:
-    """List the frame numbers of the runs between gaps that are longer than so many frames."""
-    known_mask = torch.ones(len(valid), dtype=torch.bool)
+def _split_at_gaps(valid: Tensor, longest_gap: int) -> list[Tensor]:
+    """List the frame numbers of each run between gaps longer than ``longest_gap`` frames."""
+    is_kept = torch.ones(len(valid), dtype=torch.bool)
     for hand in valid.unbind(1):
-        for gap in _runs(~hand):
-            if len(gap) > longest:
-                known_mask[gap] = False
+        for gap in _true_runs(~hand):
+            if len(gap) > longest_gap:
+                is_kept[gap] = False
     # A run as short as a bridged gap shows no movement.
-    runs = _runs(known_mask)
-    return [run for run in runs if len(run) > longest] or (runs if len(runs) == 1 else [])
+    runs = _true_runs(is_kept)
+    return [run for run in runs if len(run) > longest_gap] or (runs if len(runs) == 1 else [])
 
 
-def _runs(mask: Tensor) -> list[Tensor]:
-    """Frame numbers of each run of True."""
+def _true_runs(mask: Tensor) -> list[Tensor]:
+    """List the indices of each run of True values."""
     numbers = mask.nonzero().flatten()
     starts = (numbers.diff() > 1).nonzero().flatten() + 1
     runs = torch.tensor_split(numbers, starts)

@@ -1,4 +1,4 @@
-"""A LeRobot v3.0 data set that grows by one episode at a time, and is whole after each.
+"""Write a LeRobot v3.0 data set that grows by one episode at a time and is valid after each.
 
 A file that grows is replaced by a longer one whose beginning is the same, and ``meta/info.json``,
 which says how much of them counts, is replaced last. All that is half made is in a hidden folder of
@@ -34,20 +34,20 @@ from .videos import MOST_S, encode, join, video_feature
 VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
 FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
-FIRST = {"chunk_index": 0, "file_index": 0}
+FIRST_FILE = {"chunk_index": 0, "file_index": 0}
 WORK = ".work"
-ANY_BYTES = ("utf-8", "surrogateescape")
+TEXT_CODING = ("utf-8", "surrogateescape")
 VIDEOS = [f"observation.images.{name}" for name in ("exo", "ego", "ego_depth", "ego_seen")]
-GAPS = {"egox.gaps": "bridged"}
+GAPS_INFO = {"egox.gaps": "bridged"}
 """Says of state and action what stands where a hand isn't valid; sets before 1.3 have zeros there."""
-PLACE = ("chunk_index", "file_index", "first_episode", "bytes")
+PLACE_KEYS = ("chunk_index", "file_index", "first_episode", "bytes")
 """Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
 
 
 @frozen
 class SetOptions:
-    """Choices that a set is written with."""
+    """Options of a data set that apply to all episodes."""
 
     made_by: str = ""  # model and weights of the ego videos, for the data card
     gpu_hours: float | None = None  # for an hour of video, for the data card
@@ -58,7 +58,7 @@ class SetOptions:
 
 
 def require_pyarrow() -> None:
-    """Check that data sets can be written.
+    """Check that the package pyarrow is installed, which writes data sets.
 
     Raises:
         EgoXInputError: no pyarrow.
@@ -72,7 +72,7 @@ def open_set(
     folder: Path,
     options: SetOptions = SetOptions(),  # noqa: B008  frozen
 ) -> Generator[RobotSet]:
-    """Hold a set, a new or a present one, for this process, and repair what a killed writer left.
+    """Open a new or existing data set for writing, and remove what an interrupted writer left.
 
     Raises:
         EgoXInputError: no pyarrow, nothing can be written, another process writes to it, a set of
@@ -88,44 +88,57 @@ def open_set(
                 expected="one writer",
                 fix="wait for it, or write another set",
             )
-        work = folder / WORK
-        was_killed = work.is_dir()
-        shutil.rmtree(work, ignore_errors=True)
-        robots = RobotSet(folder, options, was_killed)
+        work_folder = folder / WORK
+        was_killed = work_folder.is_dir()
+        shutil.rmtree(work_folder, ignore_errors=True)
+        robot_set = RobotSet(folder, options, was_killed)
         try:
-            yield robots
+            yield robot_set
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(work_folder, ignore_errors=True)
 
 
 class RobotSet:
-    """A set that this process holds, made by :func:`open_set`."""
+    """Data set that is open for writing (see :func:`open_set`)."""
 
-    def __init__(self, folder: Path, options: SetOptions, killed: bool) -> None:
+    def __init__(self, folder: Path, options: SetOptions, was_killed: bool) -> None:
         self._folder, self._options = folder, options
         self._info: dict[str, Any] = {}
         self._tasks: list[str] = []
         self._digests: dict[str, str] = {}  # an episode's name to the digest of its files
         self._statistics: Mapping[str, Statistics] = {}
         self._last: dict[str, Any] = {}  # row of the last episode
-        self._rows, self._rows_in_file = 0, 0  # of episodes: all, and in the last file of them
+        self._episode_count, self._rows_in_file = (
+            0,
+            0,
+        )  # of episodes: all, and in the last file of them
         self._made_by: list[str] = []
-        self._unnamed = 0  # episodes whose names another program left out
-        self._edited = False  # by a program that lays out files otherwise: ours go into new ones
-        info = folder / "meta" / "info.json"
-        if info.is_file():
-            content = read_json_object(info, "info.json of the robot data set")
+        self._unnamed_episodes = 0  # episodes whose names another program left out
+        self._was_edited = (
+            False  # by a program that lays out files otherwise: ours go into new ones
+        )
+        info_path = folder / "meta" / "info.json"
+        if info_path.is_file():
+            content = read_json_object(info_path, "info.json of the robot data set")
             # A number that is a text, a key that is gone: many places of a damaged set lead here.
             errors = (AttributeError, LookupError, TypeError, ValueError)
             with intact(f"robot data set {folder.name!r}", errors, expected="a whole set"):
-                self._resume(content)
+                self._load_state(content)
             return
-        meta, films = info.parent, folder.glob(f"videos/*/{FILE}.mp4".format(**FIRST))
-        own_files = self._path(DATA, 0), self._path(EPISODES, 0), meta / "tasks.parquet"
-        foreign_file = next(
-            (file for file in (*own_files, meta / "stats.json", *films) if file.exists()), None
+        meta_folder, first_videos = (
+            info_path.parent,
+            folder.glob(f"videos/*/{FILE}.mp4".format(**FIRST_FILE)),
         )
-        if foreign_file is not None and not killed:
+        own_files = self._path(DATA, 0), self._path(EPISODES, 0), meta_folder / "tasks.parquet"
+        foreign_file = next(
+            (
+                file
+                for file in (*own_files, meta_folder / "stats.json", *first_videos)
+                if file.exists()
+            ),
+            None,
+        )
+        if foreign_file is not None and not was_killed:
             raise EgoXInputError(
                 f"robot data set {folder.name!r}",
                 got=f"{foreign_file.relative_to(folder).as_posix()} in a folder that is no set",
@@ -135,7 +148,7 @@ class RobotSet:
 
     def __len__(self) -> int:
         """Count the episodes."""
-        return self._rows
+        return self._episode_count
 
     def rate_for(
         self,
@@ -146,19 +159,19 @@ class RobotSet:
         fps: int = 0,
         resample: bool = False,
     ) -> int:
-        """Choose the frames per second that a clip of these times can be written with.
+        """Choose the frame rate at which a clip with these times can be added.
 
         Raises:
             EgoXInputError: times at another rate or uneven, and ``resample`` is off.
         """
-        span = float(times_s[-1] - times_s[0])
-        clip_rate = max(1, round((len(times_s) - 1) / span)) if span > 0 else 1
+        duration_s = float(times_s[-1] - times_s[0])
+        clip_rate = max(1, round((len(times_s) - 1) / duration_s)) if duration_s > 0 else 1
         rate = fps or self._info.get("fps", clip_rate)
         frames_at(times_s.double(), rate, resample, name)
         return rate
 
     def holds(self, name: str, *made_from: str) -> bool:
-        """Check whether the set has an episode of this name, or all pieces of a run of this name.
+        """Check whether the data set already has the episodes of a run.
 
         Args:
             made_from: digest of what it is made of, and that of older versions.
@@ -166,15 +179,15 @@ class RobotSet:
         Raises:
             EgoXInputError: it has, made from other files; episodes whose names aren't known.
         """
-        if self._unnamed:
-            raise self._foreign(
-                f"no egox/name of {self._unnamed} episodes, so that {name!r} may be among them"
+        if self._unnamed_episodes:
+            raise self._edited_error(
+                f"no egox/name of {self._unnamed_episodes} episodes, so that {name!r} may be among them"
             )
-        form = re.compile(rf"{re.escape(name)}(?:_\d+of(\d+))?")
+        piece_pattern = re.compile(rf"{re.escape(name)}(?:_\d+of(\d+))?")
         matches = {
             episode_name: match
             for episode_name in self._digests
-            if (match := form.fullmatch(episode_name))
+            if (match := piece_pattern.fullmatch(episode_name))
         }
         if any(self._digests[episode_name] not in made_from for episode_name in matches):
             raise EgoXInputError(
@@ -183,10 +196,12 @@ class RobotSet:
                 expected="the same: an episode of a set isn't changed",
                 fix="write another set",
             )
-        return name in matches or any(len(matches) == int(m[1]) for m in matches.values())
+        return name in matches or any(
+            len(matches) == int(piece_match[1]) for piece_match in matches.values()
+        )
 
     def append(self, episode: Episode, progress: Progress = no_progress) -> None:
-        """Add an episode.
+        """Add an episode to the data set.
 
         Until it is whole, and where ``progress`` cancels, the set stays as it was.
 
@@ -204,7 +219,7 @@ class RobotSet:
         features = _features(episode)
         set_features = self._info.get("features", features)
         differing_keys = sorted(
-            k for k in {*set_features, *features} if set_features.get(k) != features.get(k)
+            key for key in {*set_features, *features} if set_features.get(key) != features.get(key)
         )
         if differing_keys == ["action", "observation.state"] and not self._has_gaps():
             differing_keys = []  # written before gaps were bridged, and there was none
@@ -222,31 +237,41 @@ class RobotSet:
         return bool((self._statistics["egox.hand_valid"]["min"] < 1).any())
 
     def _write(self, episode: Episode, features: dict[str, Any], progress: Progress) -> None:
-        """Write new versions of all files that grow, then move them into place, info.json last."""
-        work, meta, options = self._folder / WORK, self._folder / "meta", self._options
-        work.mkdir(parents=True, exist_ok=True)
+        """Write new versions of all files that grow, then move them into place."""
+        work_folder, meta_folder, options = (
+            self._folder / WORK,
+            self._folder / "meta",
+            self._options,
+        )
+        work_folder.mkdir(parents=True, exist_ok=True)
         staged_files: dict[Path, Path] = {}  # by the place that each is for
 
-        def staged(path: Path) -> Path:
-            return staged_files.setdefault(path, work / f"staged_{len(staged_files)}{path.suffix}")
+        def staged_path(path: Path) -> Path:
+            return staged_files.setdefault(
+                path, work_folder / f"staged_{len(staged_files)}{path.suffix}"
+            )
 
-        number, count, first = len(self), len(episode), self._info.get("total_frames", 0)
+        number, frame_count, first_index = (
+            len(self),
+            len(episode),
+            self._info.get("total_frames", 0),
+        )
         tasks = list(dict.fromkeys((*self._tasks, episode.task)))
         index = {
-            "timestamp": np.arange(count) / episode.fps,
-            "frame_index": np.arange(count),
+            "timestamp": np.arange(frame_count) / episode.fps,
+            "frame_index": np.arange(frame_count),
             "episode_index": number,
-            "index": first + np.arange(count),
+            "index": first_index + np.arange(frame_count),
             "task_index": tasks.index(episode.task),
         }
-        columns = {**filled(index, count), **episode.columns}
+        columns = {**filled(index, frame_count), **episode.columns}
         statistics = of_episode(episode, columns)
         row: dict[str, Any] = {
             "episode_index": number,
             "tasks": [episode.task],
-            "length": count,
-            "dataset_from_index": first,
-            "dataset_to_index": first + count,
+            "length": frame_count,
+            "dataset_from_index": first_index,
+            "dataset_to_index": first_index + frame_count,
             "egox/name": episode.name,
             "egox/made_from": episode.made_from,
             "egox/made_by": options.made_by,
@@ -260,35 +285,39 @@ class RobotSet:
             },
         }
         for key, (kind, frames) in episode.videos.items():
-            series, own_video = f"videos/{key}", work / f"{key}.mp4"
+            series, own_video = f"videos/{key}", work_folder / f"{key}.mp4"
             encode(own_video, frames, kind, episode.fps, progress)
-            size, seconds = own_video.stat().st_size, count / episode.fps
-            path, held_episodes = self._place(series, size, options.video_mb, row, seconds)
-            start = self._last[f"{series}/to_timestamp"] if held_episodes else 0.0
-            frames_before = round(start * episode.fps)
+            video_bytes, seconds = own_video.stat().st_size, frame_count / episode.fps
+            path, held_episodes = self._choose_file(
+                series, video_bytes, options.video_mb, row, seconds
+            )
+            start_s = self._last[f"{series}/to_timestamp"] if held_episodes else 0.0
+            frames_before = round(start_s * episode.fps)
             kept_parts = [(path, frames_before)] if held_episodes else []
-            join(staged(path), [*kept_parts, (own_video, count)], episode.fps)
-            row[f"{series}/from_timestamp"] = start
-            row[f"{series}/to_timestamp"] = (frames_before + count) / episode.fps
+            join(staged_path(path), [*kept_parts, (own_video, frame_count)], episode.fps)
+            row[f"{series}/from_timestamp"] = start_s
+            row[f"{series}/to_timestamp"] = (frames_before + frame_count) / episode.fps
         table = frame_table(columns)
-        path, held_episodes = self._place(DATA, table.nbytes, options.data_mb, row)
-        grow(path, held_episodes, table, staged(path))
-        path, held_episodes = self._place(EPISODES, row_table(row).nbytes, options.data_mb, row)
+        path, held_episodes = self._choose_file(DATA, table.nbytes, options.data_mb, row)
+        grow(path, held_episodes, table, staged_path(path))
+        path, held_episodes = self._choose_file(
+            EPISODES, row_table(row).nbytes, options.data_mb, row
+        )
         if self._last and path != self._path(EPISODES, 0):  # loaders want one form of all files
             row = {key: row[key] for key in self._last if key in row}
-        grow(path, held_episodes, row_table(row), staged(path), one_group=True)
-        total = merged(self._statistics, statistics)
-        write_tasks(staged(meta / "tasks.parquet"), tasks)
+        grow(path, held_episodes, row_table(row), staged_path(path), one_group=True)
+        merged_statistics = merged(self._statistics, statistics)
+        write_tasks(staged_path(meta_folder / "tasks.parquet"), tasks)
         statistics_json = {
             key: {name: feature_statistics[name].tolist() for name in NAMES}
-            for key, feature_statistics in total.items()
+            for key, feature_statistics in merged_statistics.items()
         }
-        write_json(staged(meta / "stats.json"), statistics_json)
+        write_json(staged_path(meta_folder / "stats.json"), statistics_json)
         info = {
             "codebase_version": VERSION,
             "robot_type": "human hands",
             "total_episodes": number + 1,
-            "total_frames": first + count,
+            "total_frames": first_index + frame_count,
             "total_tasks": len(tasks),
             "chunks_size": options.chunk_files,
             "data_files_size_in_mb": options.data_mb,
@@ -299,31 +328,39 @@ class RobotSet:
             "video_path": f"videos/{{video_key}}/{FILE}.mp4",
             "features": features,
         }
-        valid = total["egox.hand_valid"]["mean"] if "egox.hand_valid" in total else None
+        valid_shares = (
+            merged_statistics["egox.hand_valid"]["mean"]
+            if "egox.hand_valid" in merged_statistics
+            else None
+        )
         made_by = list(dict.fromkeys((*self._made_by, options.made_by)))
         card, owners = self._folder / "README.md", b""
         if card.is_file():
             owners = card.read_bytes()
-        card_text = owners.decode(*ANY_BYTES)
+        card_text = owners.decode(*TEXT_CODING)
         text = data_card(
             info,
-            valid,
+            valid_shares,
             made_by,
             options.gpu_hours,
             options.license,
-            generated=bool(total["egox.ego_generated"]["max"].any()),
+            generated=bool(merged_statistics["egox.ego_generated"]["max"].any()),
             owners=card_text,
         )
-        staged(card).write_bytes(text.encode(*ANY_BYTES))
-        write_json(staged(meta / "info.json"), info)
+        staged_path(card).write_bytes(text.encode(*TEXT_CODING))
+        write_json(staged_path(meta_folder / "info.json"), info)
         for path, file in staged_files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, path)
-        self._info, self._tasks, self._statistics, self._last = info, tasks, total, row
-        self._digests[episode.name], self._made_by, self._edited = episode.made_from, made_by, False
-        self._rows, self._rows_in_file = number + 1, held_episodes + 1
+        self._info, self._tasks, self._statistics, self._last = info, tasks, merged_statistics, row
+        self._digests[episode.name], self._made_by, self._was_edited = (
+            episode.made_from,
+            made_by,
+            False,
+        )
+        self._episode_count, self._rows_in_file = number + 1, held_episodes + 1
 
-    def _place(
+    def _choose_file(
         self,
         series: str,
         size: int,
@@ -331,25 +368,30 @@ class RobotSet:
         row: dict[str, Any],
         seconds: float = 0.0,
     ) -> tuple[Path, int]:
-        """Find a series' file for an episode of so many bytes, and note it in the episode's row.
+        """Choose a series' file for an episode of ``size`` bytes, and note it in ``row``.
 
         Returns:
             The file, and how many episodes that count it has already.
         """
-        number, first, size_known, files = 0, len(self), 0, self._options.chunk_files
+        file_number, first_episode, size_known, files = 0, len(self), 0, self._options.chunk_files
         if self._last:
-            place: list[Any] = [self._last.get(f"{series}/{name}") for name in PLACE]
-            chunk, file, first, size_known = place
-            number, end_s = chunk * files + file, self._last.get(f"{series}/to_timestamp", 0.0)
+            last_place: list[Any] = [self._last.get(f"{series}/{name}") for name in PLACE_KEYS]
+            chunk, file, first_episode, size_known = last_place
+            file_number, file_end_s = (
+                chunk * files + file,
+                self._last.get(f"{series}/to_timestamp", 0.0),
+            )
             if series == EPISODES:  # of which another program's files can be read and go on
-                first, size_known = len(self) - self._rows_in_file, size_known or 0
-            elif self._edited:
+                first_episode, size_known = len(self) - self._rows_in_file, size_known or 0
+            elif self._was_edited:
                 size_known = np.inf
-            if size_known + size >= limit_mb * 2**20 or end_s + seconds > MOST_S:
-                number, first, size_known = number + 1, len(self), 0
-        new_place = (*divmod(number, files), first, size_known + size)
-        row |= {f"{series}/{name}": value for name, value in zip(PLACE, new_place, strict=True)}
-        return self._path(series, number), len(self) - first
+            if size_known + size >= limit_mb * 2**20 or file_end_s + seconds > MOST_S:
+                file_number, first_episode, size_known = file_number + 1, len(self), 0
+        new_place = (*divmod(file_number, files), first_episode, size_known + size)
+        row |= {
+            f"{series}/{name}": value for name, value in zip(PLACE_KEYS, new_place, strict=True)
+        }
+        return self._path(series, file_number), len(self) - first_episode
 
     def _path(self, series: str, number: int) -> Path:
         chunk, file = divmod(number, self._options.chunk_files)
@@ -357,8 +399,8 @@ class RobotSet:
         name = FILE.format(chunk_index=chunk, file_index=file)
         return self._folder / series / f"{name}.{suffix}"
 
-    def _resume(self, info: dict[str, Any]) -> None:
-        """Load a set's state as its info.json and rows tell it, and ignore files beyond that."""
+    def _load_state(self, info: dict[str, Any]) -> None:
+        """Load the state of an existing data set from its info.json and episode rows."""
         if info.get("codebase_version") != VERSION:
             raise EgoXInputError(
                 f"robot data set {self._folder.name!r}",
@@ -369,42 +411,46 @@ class RobotSet:
         self._info = info
         self._options = replace(self._options, chunk_files=info["chunks_size"])
         statistics = [f"stats/{key}/{name}" for key in info["features"] for name in NAMES]
-        places = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE[:2]]
-        files = numbers_from()
+        places = [f"{series}/{name}" for series in (DATA, EPISODES) for name in PLACE_KEYS[:2]]
+        file_numbers = numbers_from()
         has_hands = any(key in info["features"] for key in HAND_COLUMNS)
-        wanted_keys = [key for key in COLUMNS if has_hands or key not in HAND_COLUMNS]
-        lacking_keys = [key for key in wanted_keys if key not in info["features"]]
+        required_keys = [key for key in COLUMNS if has_hands or key not in HAND_COLUMNS]
+        missing_keys = [key for key in required_keys if key not in info["features"]]
         if unknown_keys := info["features"].keys() - {*COLUMNS, *VIDEOS}:
-            raise self._foreign(f"{', '.join(sorted(unknown_keys))} in it, which an episode hasn't")
-        while not lacking_keys and (rows_left := info["total_episodes"] - len(self)):
-            rows = read_rows(self._path(EPISODES, next(files)))[:rows_left]
-            lacking_keys = [key for key in (*places, *statistics) if key not in rows[0]]
-            for row in rows if not lacking_keys else ():
+            raise self._edited_error(
+                f"{', '.join(sorted(unknown_keys))} in it, which an episode hasn't"
+            )
+        while not missing_keys and (rows_left := info["total_episodes"] - len(self)):
+            rows = read_rows(self._path(EPISODES, next(file_numbers)))[:rows_left]
+            missing_keys = [key for key in (*places, *statistics) if key not in rows[0]]
+            for row in rows if not missing_keys else ():
                 self._last = row
                 if isinstance(name := row.get("egox/name"), str):
                     self._digests[name] = row["egox/made_from"]
                 else:
-                    self._unnamed += 1
+                    self._unnamed_episodes += 1
                 self._made_by.append(row.get("egox/made_by") or "")
                 row_statistics = {
                     key: {name: np.array(row[f"stats/{key}/{name}"]) for name in NAMES}
                     for key in info["features"]
                 }
                 self._statistics = merged(self._statistics, row_statistics)
-            self._rows, self._rows_in_file = len(self) + len(rows), len(rows)
-        if lacking_keys:
-            rest_text = f" and {len(lacking_keys) - 3} more" if len(lacking_keys) > 3 else ""
-            raise self._foreign(f"no {', '.join(lacking_keys[:3])}{rest_text} in it")
+            self._episode_count, self._rows_in_file = len(self) + len(rows), len(rows)
+        if missing_keys:
+            more_text = f" and {len(missing_keys) - 3} more" if len(missing_keys) > 3 else ""
+            raise self._edited_error(f"no {', '.join(missing_keys[:3])}{more_text} in it")
         # Its order is the numbers', which another program may have given otherwise.
         tasks = read_rows(self._folder / "meta" / "tasks.parquet")
         task_names = {row.pop("task_index"): str(*row.values()) for row in tasks}
         self._tasks = [task_names[number] for number in range(info["total_tasks"])]
         if self._last:
-            chunk, file, first, _ = (self._last.get(f"{DATA}/{name}") for name in PLACE)
-            groups = row_groups(self._path(DATA, chunk * info["chunks_size"] + file))
-            self._edited = first is None or groups < len(self) - first
+            chunk, file, first_episode, _ = (
+                self._last.get(f"{DATA}/{name}") for name in PLACE_KEYS
+            )
+            row_group_count = row_groups(self._path(DATA, chunk * info["chunks_size"] + file))
+            self._was_edited = first_episode is None or row_group_count < len(self) - first_episode
 
-    def _foreign(self, got: str) -> EgoXInputError:
+    def _edited_error(self, got: str) -> EgoXInputError:
         return EgoXInputError(
             f"robot data set {self._folder.name!r}",
             got=f"a set edited by another program: {got}",
@@ -414,7 +460,7 @@ class RobotSet:
 
 
 def _features(episode: Episode) -> dict[str, Any]:
-    """Make the entries of info.json for each video and column."""
+    """Make the features of info.json for each video and column."""
     features = {
         key: video_feature(frames, kind, episode.fps)
         for key, (kind, frames) in episode.videos.items()
@@ -425,5 +471,5 @@ def _features(episode: Episode) -> dict[str, Any]:
         shape = [len(names) if names else 1]
         features[key] = {"dtype": kind, "shape": shape, "names": names and list(names)}
         if key in ("observation.state", "action"):
-            features[key]["info"] = GAPS
+            features[key]["info"] = GAPS_INFO
     return features

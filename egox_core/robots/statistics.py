@@ -1,4 +1,4 @@
-"""Statistics of features as LeRobot has them, of an episode and of a whole set."""
+"""Compute LeRobot's statistics of an episode, and merge them into those of the data set."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ def of_episode(
     episode: Episode,
     columns: Mapping[str, np.ndarray],  # all of its frames', [T] or [T, N]
 ) -> dict[str, Statistics]:
-    """Compute the statistics of each feature."""
+    """Compute the statistics of each video and column of an episode."""
     statistics = {key: of_pictures(frames, kind) for key, (kind, frames) in episode.videos.items()}
     statistics |= {key: of_numbers(values) for key, values in columns.items()}
     for key in statistics.keys() & {*OF_LEAST_STD}:
@@ -35,7 +35,7 @@ def of_episode(
 def of_numbers(
     values: np.ndarray,  # [T] or [T, N]
 ) -> Statistics:
-    """Compute statistics over frames, of each number by itself."""
+    """Compute statistics over frames for each number of a column."""
     values = values.reshape(len(values), -1).astype(np.float64)
     quantiles = np.quantile(values, [*QUANTILES.values()], axis=0)
     return {
@@ -52,24 +52,26 @@ def of_pictures(
     frames: Tensor,  # [T, H, W, C], as in :func:`encode`
     kind: PictureKind,
 ) -> Statistics:
-    """Compute each channel's statistics [C, 1, 1] over pixels of evenly spread frames."""
-    total = len(frames)
-    count = int(np.clip(total**0.75, min(SAMPLES, total), MOST_SAMPLES))
-    sampled_frames = as_loaded(frames[np.linspace(0, total - 1, count).round().astype(int)], kind)
-    longer = max(sampled_frames.shape[1:3])
-    step = longer // SMALL_PX if longer >= LARGE_PX else 1
+    """Compute the statistics of each channel [C, 1, 1] over pixels of evenly spaced frames."""
+    frame_count = len(frames)
+    sample_count = int(np.clip(frame_count**0.75, min(SAMPLES, frame_count), MOST_SAMPLES))
+    sampled_frames = as_loaded(
+        frames[np.linspace(0, frame_count - 1, sample_count).round().astype(int)], kind
+    )
+    longer_side = max(sampled_frames.shape[1:3])
+    step = longer_side // SMALL_PX if longer_side >= LARGE_PX else 1
     flat_statistics = of_numbers(
         sampled_frames[:, ::step, ::step].reshape(-1, sampled_frames.shape[-1])
     )
     statistics = {name: values[:, None, None] for name, values in flat_statistics.items()}
-    return statistics | {"count": np.array([count])}
+    return statistics | {"count": np.array([sample_count])}
 
 
 def merged(
     first: Mapping[str, Statistics],  # by feature; empty: of nothing yet
     second: Mapping[str, Statistics],
 ) -> Mapping[str, Statistics]:
-    """Join the statistics of both, with averaged quantiles, as LeRobot does."""
+    """Merge two sets of statistics as LeRobot does, with averaged quantiles."""
     if not first:
         return second
     return {key: _merge_feature(first[key], statistics) for key, statistics in second.items()}
@@ -82,7 +84,7 @@ def _merge_feature(first: Statistics, second: Statistics) -> Statistics:
         return (first[name] * first["count"] + second[name] * second["count"]) / count
 
     mean = average("mean")
-    square = sum(
+    square_sum = sum(
         statistics["count"] * (statistics["std"] ** 2 + (statistics["mean"] - mean) ** 2)
         for statistics in (first, second)
     )
@@ -90,7 +92,7 @@ def _merge_feature(first: Statistics, second: Statistics) -> Statistics:
         "min": np.minimum(first["min"], second["min"]),
         "max": np.maximum(first["max"], second["max"]),
         "mean": mean,
-        "std": np.sqrt(square / count),
+        "std": np.sqrt(square_sum / count),
         "count": count,
         **{name: average(name) for name in QUANTILES},
     }

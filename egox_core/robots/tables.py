@@ -1,4 +1,4 @@
-"""Parquet files of a robot data set, which grow by an episode at a time, on top of pyarrow."""
+"""Read and write the parquet files of a robot data set with pyarrow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS_FOR_PANDAS = (
 
 
 def frame_table(columns: Mapping[str, np.ndarray]) -> Any:
-    """Make a pyarrow table of an episode's frames: numbers [T], or lists of one length [T, N]."""
+    """Make a pyarrow table of an episode's columns [T] or [T, N]."""
     import pyarrow as pa
 
     return pa.table(
@@ -34,7 +34,7 @@ def frame_table(columns: Mapping[str, np.ndarray]) -> Any:
 
 
 def row_table(row: dict[str, Any]) -> Any:
-    """Make a pyarrow table of one row."""
+    """Make a pyarrow table with one row."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([row])
@@ -50,7 +50,7 @@ def grow(
     # Both files become one row group; ``keep`` is then a number of rows.
     one_group: bool = False,
 ) -> None:
-    """Write the beginning of a file, and a table as its next row group, to another file."""
+    """Copy the first row groups of a parquet file to another file, and append a table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -70,7 +70,7 @@ def grow(
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a file as dictionaries.
+    """Read the rows of a parquet file as dictionaries.
 
     Raises:
         EgoXInputError: no file, a damaged one.
@@ -80,7 +80,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def row_groups(path: Path) -> int:
-    """Count the row groups of a file.
+    """Count the row groups of a parquet file.
 
     Raises:
         EgoXInputError: no file, a damaged one.
@@ -104,7 +104,7 @@ def _opened(path: Path) -> Generator[Any]:
 
 
 def write_tasks(path: Path, tasks: Iterable[str]) -> None:
-    """Write tasks.parquet: the i-th task has task_index i."""
+    """Write tasks.parquet, in which the i-th task has task_index i."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

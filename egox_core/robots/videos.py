@@ -1,4 +1,4 @@
-"""Videos of a robot data set: episodes end to end in one mp4, each frame at its number over the rate.
+"""Write the videos of a robot data set, in which episodes follow each other within one mp4 file.
 
 Each episode is encoded by itself, without frames that lean on later ones, so that its packets can be
 appended to a file, or cut off again, without touching a pixel."""
@@ -28,7 +28,7 @@ PictureKind = Literal["colour", "classes", "depth"]
 
 @frozen
 class VideoForm:
-    """Encoding of one kind of picture."""
+    """Encoding of one kind of picture (colour, classes or depth)."""
 
     encoder: str = "libx264"
     codec: str = "h264"  # as info.json names it
@@ -64,7 +64,7 @@ def as_loaded(
     frames: Tensor,
     kind: PictureKind,
 ) -> np.ndarray:  # the same shape, float64
-    """Convert pictures to what a loader gives, but for the losses of coding: 0...1, or metres."""
+    """Convert pictures to the values that a loader returns: 0...1, or metres for depth."""
     if kind != "depth":
         return frames.numpy() / 255
     return frames.double().nan_to_num(DEPTH_MIN_M).clamp(DEPTH_MIN_M, DEPTH_MAX_M).numpy()
@@ -73,13 +73,15 @@ def as_loaded(
 def depth_codes(
     depth_m: Tensor,  # [...] z depth, metres, NaN unknown
 ) -> np.ndarray:  # [...] uint16
-    """Quantise depth as LeRobot does: 1 mm at 1 m.
+    """Quantise depth to 12 bits as LeRobot does, about 1 mm at 1 m.
 
     Unknown depth becomes 0, that is 1 cm.
     """
     log_near, log_far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
-    share = (np.log(as_loaded(depth_m, "depth") + DEPTH_SHIFT_M) - log_near) / (log_far - log_near)
-    return np.rint(LEVELS * share).astype(np.uint16)
+    relative_depth = (np.log(as_loaded(depth_m, "depth") + DEPTH_SHIFT_M) - log_near) / (
+        log_far - log_near
+    )
+    return np.rint(LEVELS * relative_depth).astype(np.uint16)
 
 
 def video_feature(
@@ -88,7 +90,7 @@ def video_feature(
     kind: PictureKind,
     fps: int,
 ) -> dict[str, Any]:
-    """Make the entry of info.json for a video."""
+    """Make the feature of info.json that describes a video."""
     form, (height, width, channels) = FORMS[kind], frames.shape[1:]
     info: dict[str, Any] = {
         "video.height": height,
@@ -121,7 +123,7 @@ def encode(
     fps: int,
     progress: Progress = no_progress,
 ) -> None:
-    """Write one episode's video, in the same bytes for the same frames.
+    """Encode one episode's video, always to the same bytes for the same frames.
 
     Raises:
         EgoXInputError: an odd side, which 4:2:0 can't hold; a build of PyAV without the encoder.
@@ -164,23 +166,23 @@ def join(
     parts: Sequence[tuple[Path, int]],
     fps: int,
 ) -> None:
-    """Put videos of one size and form end to end without encoding them again."""
+    """Join videos of the same size and encoding without encoding them again."""
     import av
 
     with av.open(str(path), "w", format="mp4") as target:
-        stream, number = None, 0
+        target_stream, frame_number = None, 0
         for file, count in parts:
             with av.open(str(file)) as source:
-                video = source.streams.video[0]
-                stream = stream or target.add_stream_from_template(video)
+                source_stream = source.streams.video[0]
+                target_stream = target_stream or target.add_stream_from_template(source_stream)
                 packets = (
                     packet_read
-                    for packet_read in source.demux(video)
+                    for packet_read in source.demux(source_stream)
                     if packet_read.dts is not None
                 )
                 for packet in islice(packets, count):
-                    packet.stream, packet.time_base = stream, Fraction(1, fps)
-                    packet.pts = packet.dts = number
+                    packet.stream, packet.time_base = target_stream, Fraction(1, fps)
+                    packet.pts = packet.dts = frame_number
                     packet.duration = 1
                     target.mux(packet)
-                    number += 1
+                    frame_number += 1

@@ -1,5 +1,5 @@
-"""The static background of a fixed exo camera: one depth and colour a pixel, fused over the whole
-clip.
+"""Fuse the static background of a fixed exo camera over the clip, with one depth and colour per
+pixel.
 
 A pixel shows the background whenever nothing moves in front of it. So the background is the
 farthest of the depths that a pixel has often enough over time (a flying pixel or a flicker of the
@@ -41,7 +41,8 @@ COLOUR_CUT = 4.0
 
 @frozen
 class StaticBackground:
-    """View of a fixed exo camera without everything that moves."""
+    """Static background of a fixed exo camera: depth and colour of each pixel without anything that
+    moves."""
 
     depth_m: Tensor  # [H, W] float32 z depth, NaN where the background is never visible
     rgb: Tensor  # [H, W, 3] uint8
@@ -57,7 +58,8 @@ def static_samples(
 ) -> Iterator[
     tuple[int, Tensor, Tensor]
 ]:  # frame index, depth [H, W] NaN where masked, colours [H, W, 3] uint8
-    """Yield at most ``limit`` frames of a clip, evenly spread, without what moves."""
+    """Yield depth and colours of at most ``limit`` evenly spaced frames, with moving pixels set to
+    NaN."""
     for t in sample_frames(len(depth_m), limit):
         depth = depth_m[t].float()
         yield (
@@ -76,7 +78,7 @@ def fuse_static(
     *,
     progress: Progress = no_progress,
 ) -> StaticBackground:
-    """Fuse the frames of a fixed camera."""
+    """Fuse the frames of a fixed camera to one static background."""
     depths, colours = [], []
     for _, depth, rgb in static_samples(frames, depth_m, masks, MAX_SAMPLES):
         progress(
@@ -85,19 +87,19 @@ def fuse_static(
         depths.append(depth)
         colours.append(rgb)
     height, width = depths[0].shape
-    band = max(1, BAND_PIXELS // width)
+    band_rows = max(1, BAND_PIXELS // width)
     parts = []
-    for top in range(0, height, band):
+    for top in range(0, height, band_rows):
         progress(top, height, "fuse the static background")
-        rows = slice(top, min(top + band, height))
+        rows = slice(top, min(top + band_rows, height))
         parts.append(
-            _fuse(
-                torch.stack([d[rows] for d in depths]),
-                torch.stack([c[rows] for c in colours]),
+            _fuse_band(
+                torch.stack([depth_map[rows] for depth_map in depths]),
+                torch.stack([colour_map[rows] for colour_map in colours]),
             )
         )
     progress(height, height, "fuse the static background")
-    depth, rgb, depth_spread, rgb_spread = (torch.cat(p) for p in zip(*parts, strict=True))
+    depth, rgb, depth_spread, rgb_spread = (torch.cat(part) for part in zip(*parts, strict=True))
     return StaticBackground(
         depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread
     )
@@ -112,73 +114,78 @@ def mean_background(
 ) -> tuple[
     Tensor, Tensor
 ]:  # depth [H, W] float32, NaN where nothing counts; colours [H, W, 3] uint8
-    """Average the background as the released renderer does, over all frames in which a pixel
-    neither moves nor stands at an edge of depth (its ``nanmean`` background).
+    """Average the background as the released renderer does, over all frames in which a pixel is
+    static and off depth edges.
 
     What stands in front for a part of the clip is averaged in, and a depth model's flicker averages
     out."""
     height, width = depth_m[0].shape
-    total, count = torch.zeros(height, width, dtype=torch.float64), torch.zeros(height, width)
-    colour = torch.zeros(height, width, 3)
+    depth_sum, sample_count = (
+        torch.zeros(height, width, dtype=torch.float64),
+        torch.zeros(height, width),
+    )
+    colour_sum = torch.zeros(height, width, 3)
     for t in range(len(depth_m)):
         progress(t, len(depth_m), "average the static background")
         depth = depth_m[t].float()
-        counts = (depth_range(depth) < RELEASED_RANGE) & ~moves(t)
-        total += torch.where(counts, depth, 0.0)
-        colour += as_uint8(frames[t]) * counts[..., None]
-        count += counts
+        valid_mask = (depth_range(depth) < RELEASED_RANGE) & ~moves(t)
+        depth_sum += torch.where(valid_mask, depth, 0.0)
+        colour_sum += as_uint8(frames[t]) * valid_mask[..., None]
+        sample_count += valid_mask
     progress(len(depth_m), len(depth_m), "average the static background")
-    mean = torch.where(count > 0, total.float() / count.clamp_min(1), torch.nan)
-    return mean, (colour / count.clamp_min(1)[..., None] + 0.5).to(torch.uint8)
+    mean = torch.where(sample_count > 0, depth_sum.float() / sample_count.clamp_min(1), torch.nan)
+    return mean, (colour_sum / sample_count.clamp_min(1)[..., None] + 0.5).to(torch.uint8)
 
 
-def _fuse(
+def _fuse_band(
     depth_m: Tensor,  # [K, h, W]
     rgb: Tensor,  # [K, h, W, 3] uint8
 ) -> tuple[Tensor, ...]:
     """Compute the fields of :class:`StaticBackground` for one band of rows."""
-    samples = depth_m.shape[0]
+    sample_count = depth_m.shape[0]
     valid = torch.isfinite(depth_m)
     depth = depth_m.nan_to_num(float("inf"))
-    centre = _farthest_window(depth, valid, max(1, round(MIN_SHARE * samples)))
+    centre_depth = _farthest_window(depth, valid, max(1, round(MIN_SHARE * sample_count)))
     for _ in range(MEAN_SHIFT_STEPS):
-        near_mask = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
-        centre = _mean(depth_m, near_mask)
-    near_mask = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
+        near_mask = valid & ((depth_m - centre_depth).abs() <= SAME_SURFACE * centre_depth)
+        centre_depth = _weighted_mean(depth_m, near_mask)
+    near_mask = valid & ((depth_m - centre_depth).abs() <= SAME_SURFACE * centre_depth)
 
-    colour = rgb.float()
-    middle = _mean(colour, near_mask[..., None])
+    colours = rgb.float()
+    mean_colour = _weighted_mean(colours, near_mask[..., None])
     # A hand just above the table has the table's depth but not its colour.
     weight = near_mask.float()[..., None]
     for _ in range(COLOUR_STEPS):
-        colour_distance = (colour - middle).square().sum(-1, keepdim=True)
-        variance = _mean(colour_distance, near_mask[..., None]).clamp_min(COLOUR_NOISE)
+        colour_distance = (colours - mean_colour).square().sum(-1, keepdim=True)
+        variance = _weighted_mean(colour_distance, near_mask[..., None]).clamp_min(COLOUR_NOISE)
         weight = near_mask[..., None] / (1.0 + COLOUR_CUT * colour_distance / variance)
-        middle = (weight * colour).sum(0) / weight.sum(0).clamp_min(1e-9)
-    rgb_spread = _mean((colour - middle).square().mean(-1), weight[..., 0]).sqrt()
-    depth_spread = _mean((depth_m / centre - 1).square(), near_mask).sqrt()
-    rgb_out = torch.where(torch.isfinite(centre)[..., None], middle, colour[samples // 2])
-    return centre, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread
+        mean_colour = (weight * colours).sum(0) / weight.sum(0).clamp_min(1e-9)
+    rgb_spread = _weighted_mean((colours - mean_colour).square().mean(-1), weight[..., 0]).sqrt()
+    depth_spread = _weighted_mean((depth_m / centre_depth - 1).square(), near_mask).sqrt()
+    rgb_out = torch.where(
+        torch.isfinite(centre_depth)[..., None], mean_colour, colours[sample_count // 2]
+    )
+    return centre_depth, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread
 
 
 def _farthest_window(depth: Tensor, valid: Tensor, count: int) -> Tensor:
-    """Find the farthest depth around which ``count`` samples are within the tolerance, else the
-    median, NaN if none is valid."""
+    """Find the farthest depth that ``count`` samples share within the tolerance, else the median,
+    or NaN if none is valid."""
     sorted_depth = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])
-    first, last = sorted_depth[: depth.shape[0] - count + 1], sorted_depth[count - 1 :]
-    window_mask = torch.isfinite(last) & (last <= first * (1 + SAME_SURFACE))
-    position = torch.arange(first.shape[0], device=depth.device)[:, None, None]
+    window_start, window_end = sorted_depth[: depth.shape[0] - count + 1], sorted_depth[count - 1 :]
+    window_mask = torch.isfinite(window_end) & (window_end <= window_start * (1 + SAME_SURFACE))
+    position = torch.arange(window_start.shape[0], device=depth.device)[:, None, None]
     start = torch.where(window_mask, position, -1).amax(0)
     median = (valid_count - 1).clamp_min(0) // 2
     index = torch.where(start >= 0, start + count // 2, median)
-    centre = sorted_depth.gather(0, index[None])[0]
-    return torch.where(valid_count > 0, centre, torch.full_like(centre, float("nan")))
+    centre_depth = sorted_depth.gather(0, index[None])[0]
+    return torch.where(valid_count > 0, centre_depth, torch.full_like(centre_depth, float("nan")))
 
 
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Compute the weighted mean over the samples, NaN where no sample counts."""
+def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Compute the weighted mean over samples, NaN where all weights are 0."""
     weight = weight.float()
     return (values.nan_to_num(0.0) * weight).sum(0) / weight.sum(0).where(
         weight.sum(0) > 0, torch.nan

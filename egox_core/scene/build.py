@@ -1,5 +1,4 @@
-"""Build the scene: a static background fused over time and moving points per frame. Needs no ego
-pose."""
+"""Build the scene of a clip: a static background fused over time, and moving points per frame."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from .surface import ClipFrames
 
 FAR_M = 10_000.0
 """Distance from the world's origin at which float32 is as coarse as a millimetre."""
-STRAY = 0.03
+STRAY_STEP = 0.03
 """Relative step from which a pixel hangs between two surfaces; finer presets don't draw it, either."""
 
 
@@ -38,13 +37,13 @@ def label_instances(
     return torch.from_numpy(np.minimum(labels, 32767).astype(np.int16))
 
 
-def _on_surfaces(depth_m: Tensor) -> Tensor:  # [H, W]
-    """Remove the pixels that hang between two surfaces and bound neither's space."""
-    return depth_m.masked_fill(stray_step(depth_m) > STRAY, torch.nan)
+def _without_stray_pixels(depth_m: Tensor) -> Tensor:  # [H, W]
+    """Set pixels that hang between two surfaces to NaN, as they block no line of sight."""
+    return depth_m.masked_fill(stray_step(depth_m) > STRAY_STEP, torch.nan)
 
 
 class FrameMovingPoints:
-    """Moving points of the clip's frames, lifted on access."""
+    """Moving points of each frame, lifted from depth when a frame is accessed."""
 
     def __init__(
         self,
@@ -57,16 +56,18 @@ class FrameMovingPoints:
     ) -> None:
         self._clip, self._depth, self._dynamic = clip, clip.depth, dynamic
         self._background, self._tolerance = background, tolerance
-        self._last: tuple[int, Tensor] | None = None  # frame and mask that were asked for last
+        self._cached_mask: tuple[int, Tensor] | None = (
+            None  # frame and mask that were asked for last
+        )
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)
 
     def mask(self, frame: int) -> Tensor:  # [H, W] bool
-        """Mask of what moves in this frame."""
-        if self._last is None or self._last[0] != frame:
-            self._last = frame, self._mask(frame)
-        return self._last[1]
+        """Compute the mask of moving pixels in one frame."""
+        if self._cached_mask is None or self._cached_mask[0] != frame:
+            self._cached_mask = frame, self._mask(frame)
+        return self._cached_mask[1]
 
     def _mask(self, frame: int) -> Tensor:
         depth_m = self._depth.depth_m[frame]
@@ -95,7 +96,8 @@ class FrameMovingPoints:
         )
 
     def shown_m(self, frame: int) -> Tensor:  # [H, W] float32
-        """Compute :attr:`ExoSight.map`.
+        """Compute one frame's depth map for :attr:`ExoSight.map`, in which static pixels have the
+        background's depth.
 
         What doesn't move is where the static points are, so that no flicker opens and
         closes a line of sight.
@@ -104,18 +106,18 @@ class FrameMovingPoints:
         if not isinstance(self._background, PointSet):
             still_m = self._background.depth_m
             depth_m = torch.where(self.mask(frame) | still_m.isnan(), depth_m, still_m)
-        depth_m = _on_surfaces(depth_m)
+        depth_m = _without_stray_pixels(depth_m)
         return depth_m if sky is None else depth_m.masked_fill(sky[frame].bool(), torch.inf)
 
     def mean_static(self, progress: Progress = no_progress) -> PointSet:
-        """Compute :attr:`PointCloud.mean_static` of a fixed exo camera."""
+        """Compute :attr:`PointCloud.mean_static`, the averaged background of a fixed exo camera."""
         depth_m, rgb = mean_background(
-            self._clip.rgb, self._depth.depth_m, self._hides, progress=progress
+            self._clip.rgb, self._depth.depth_m, self._not_static, progress=progress
         )
         known_mask = torch.isfinite(depth_m)
         return self._clip.lift(0, depth_m, rgb, known_mask, max_edge=float("inf"))
 
-    def _hides(self, frame: int) -> Tensor:  # [H, W] bool
+    def _not_static(self, frame: int) -> Tensor:  # [H, W] bool
         self._clip.release()
         mask, sky = self.mask(frame), self._depth.sky
         return mask if sky is None else mask | sky[frame].bool()
@@ -143,27 +145,27 @@ def build_scene(
     check_scene_input(exo_frames, depth)
     clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.exo.camera.depth_rays())
     masks = StillMasks(depth, dynamic)
-    derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
-    strange = strange_depth(exo_frames, depth.depth_m)
-    seen_m = None
+    mask_is_derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
+    depth_warnings = strange_depth(exo_frames, depth.depth_m)
+    still_m = None
     if depth.exo.moves:
         static, tolerance, noise = fuse_moving(clip, masks, progress)
-        notes = (WARNING,) if derived else ()
+        notes = (WARNING,) if mask_is_derived else ()
         moving = FrameMovingPoints(clip, static, dynamic, tolerance)
     else:
         background = fuse_static(exo_frames, depth.depth_m, masks, progress=progress)
         noise = float(background.depth_spread.nanmedian().nan_to_num())
         # Also where colours are unsteady: shadows move there, but space is as empty.
-        seen_m = _on_surfaces(background.depth_m)
-        if derived:
+        still_m = _without_stray_pixels(background.depth_m)
+        if mask_is_derived:
             notes = (WARNING,)
             hidden_mask = unsteady_pixels(background)
             background = replace(
                 background, depth_m=background.depth_m.masked_fill(hidden_mask, torch.nan)
             )
         motion = camera_motion(exo_frames, masks)
-        if motion is not None and strange:
-            strange = (HEAD_VIDEO,)
+        if motion is not None and depth_warnings:
+            depth_warnings = (HEAD_VIDEO,)
         elif motion is not None:
             notes += (Remark(motion.text(), RemarkKind.WARNING),)
         static = clip.lift(
@@ -174,21 +176,20 @@ def build_scene(
         static=static,
         moving=moving,
         exo=depth.exo,
-        notes=(*notes, *strange),
+        notes=(*notes, *depth_warnings),
         mean_static=None if background is None else moving.mean_static,
         sight=ExoSight(
             depth=depth,
             map=moving.shown_m,
             moves=moving.mask,
-            still_m=seen_m,
+            still_m=still_m,
             noise=noise,
         ),
     )
 
 
 class StillMasks(Sequence[Tensor]):
-    """Per frame the pixels that a dynamic mask or the sky takes from the static scene, combined on
-    access."""
+    """Mask of each frame's pixels that move or are sky, combined when a frame is accessed."""
 
     def __init__(self, depth: DepthVideo, dynamic: Moving) -> None:
         self._depth, self._dynamic = depth, None if dynamic == "none" else depth.dynamic
@@ -210,7 +211,7 @@ def check_scene_input(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3]
     depth: DepthVideo,
 ) -> None:
-    """Refuse inputs that would make a wrong scene.
+    """Refuse frames and depth that don't match in number or size, or that have no valid depth.
 
     Raises:
         EgoXInputError: see :func:`build_scene`.

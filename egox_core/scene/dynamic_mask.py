@@ -1,4 +1,4 @@
-"""Mask of what moves, where none is given: from change detection.
+"""Detect what moves by comparing frames with the static background, for clips without a mask.
 
 A pixel moves where it is nearer than the static background or has another colour, and wherever its
 colour is unsteady over the clip (whoever works in one place hides what is behind all the time).
@@ -26,14 +26,13 @@ UNSTEADY = 3.0
 levels of 0...255."""
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
-AROUND, SPECK, GAP = 5, 5, 11
+MEDIAN_PX, SPECK_PX, GAP_PX = 5, 5, 11
 """Windows, px of a picture of the reference height: over which change is taken, what is removed,
 what is closed."""
 
 
 def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
-    """Mask of colour that changes much more than in the typical pixel: no background was ever
-    visible there."""
+    """Mark pixels whose colour changes so much over time that no background is visible there."""
     spread = _local_median(background.rgb_spread.nan_to_num(0.0))
     return _without_specks(spread > UNSTEADY * max(1.0, float(spread.median())))
 
@@ -54,22 +53,22 @@ def derive_dynamic(
 
 
 def _local_median(values: Tensor) -> Tensor:
-    """Take the median around each pixel [H, W], which tells change from noise and keeps outlines."""
+    """Take the median around each pixel [H, W], which removes noise and keeps outlines."""
     return torch.from_numpy(
-        cv2.medianBlur(values.numpy(), min(5, _window(AROUND, len(values))))
+        cv2.medianBlur(values.numpy(), min(5, _odd_window(MEDIAN_PX, len(values))))
     )  # floats: 3 or 5
 
 
-def _window(size: int, height: int) -> int:
-    """Compute a window's odd size in px, in a picture of that height."""
+def _odd_window(size: int, height: int) -> int:
+    """Scale an odd window size in px to a picture's height."""
     return max(3, 2 * round(size * height / REFERENCE_SIZE / 2) + 1)
 
 
 def _without_specks(mask: Tensor) -> Tensor:
     """Remove thin lines and specks from a mask [H, W] bool, and close small gaps."""
     grid = mask.numpy().astype(np.uint8)
-    for operation, width in ((cv2.MORPH_OPEN, SPECK), (cv2.MORPH_CLOSE, GAP)):
-        size = _window(width, len(grid))
+    for operation, width in ((cv2.MORPH_OPEN, SPECK_PX), (cv2.MORPH_CLOSE, GAP_PX)):
+        size = _odd_window(width, len(grid))
         grid = cv2.morphologyEx(
             grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         )

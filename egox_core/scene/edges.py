@@ -1,5 +1,4 @@
-"""Depth edges: steps between neighbouring surfaces, and stray pixels that are on neither of
-them."""
+"""Find depth edges, and stray pixels that hang between two surfaces."""
 
 from functools import reduce
 
@@ -30,32 +29,33 @@ def depth_edge(
             0.0
         )
         for start in (0, 1):
-            side = edge.narrow(axis, start, depth_m.shape[axis] - 1)
-            torch.maximum(side, step, out=side)
+            edge_slice = edge.narrow(axis, start, depth_m.shape[axis] - 1)
+            torch.maximum(edge_slice, step, out=edge_slice)
     return torch.where(torch.isfinite(depth_m), edge, torch.full_like(edge, float("nan")))
 
 
 def depth_range(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
 ) -> Tensor:  # [H, W] float32, (max - min) / mean; NaN where invalid
-    """Range of depth in the window around each pixel: what the released renderer filters points by.
+    """Compute the relative range of depth in the window around each pixel, by which the released
+    renderer filters points.
 
     As its ``reliable_depth_mask_range``: invalid depth is 0, so that a pixel beside a hole has a
     large range; beyond the picture the mean counts zeros, maximum and minimum nothing."""
     size = 2 * max(1, round(RANGE_WINDOW // 2 * depth_m.shape[0] / REFERENCE_SIZE)) + 1
     depth = depth_m.nan_to_num(0.0)[None, None]
-    high, low = (sign * _highest(sign * depth, size) for sign in (1, -1))
+    high, low = (sign * _window_maximum(sign * depth, size) for sign in (1, -1))
     spread = (high - low) / F.avg_pool2d(depth, size, stride=1, padding=size // 2).clamp_min(1e-6)
     return torch.where(torch.isfinite(depth_m), spread[0, 0], torch.nan)
 
 
-def _highest(values: Tensor, size: int) -> Tensor:
-    """Take the maximum in the window around each pixel, [1, 1, H, W], as max_pool2d does, in a
-    fortieth of its time on a CPU."""
-    half, (height, width) = size // 2, values.shape[-2:]
-    padded = F.pad(values, (half, half, half, half), value=float("-inf"))
-    rows = reduce(torch.maximum, (padded[..., k : k + height, :] for k in range(size)))
-    return reduce(torch.maximum, (rows[..., k : k + width] for k in range(size)))
+def _window_maximum(values: Tensor, size: int) -> Tensor:
+    """Take the maximum in the window around each pixel of [1, 1, H, W], much faster on a CPU than
+    max_pool2d."""
+    half_size, (height, width) = size // 2, values.shape[-2:]
+    padded = F.pad(values, (half_size, half_size, half_size, half_size), value=float("-inf"))
+    rows = reduce(torch.maximum, (padded[..., shift : shift + height, :] for shift in range(size)))
+    return reduce(torch.maximum, (rows[..., shift : shift + width] for shift in range(size)))
 
 
 def stray_step(
@@ -63,8 +63,7 @@ def stray_step(
 ) -> (
     Tensor
 ):  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel is on a surface
-    """Measure the relative step by which a pixel is between two surfaces, as depth models and
-    resizing leave them at outlines.
+    """Measure how far a pixel hangs between two surfaces, as a relative depth step.
 
     A pixel on an object's rim has a large step on one side only. A floor seen at a low angle
     has equal steps for many pixels in a row. A stray pixel has large steps of one sign on both
@@ -78,15 +77,15 @@ def stray_step(
         size = depth_m.shape[axis]
         if size < 5:
             continue
-        step = _padded(
+        step = _pad_with_nan(
             torch.diff(disparity, dim=axis), axis
         )  # step[i] = d[i] - d[i-1], NaN at the picture's border
         second_before, step_before, step_after, second_after = (
-            step.narrow(axis, k, size) for k in range(4)
+            step.narrow(axis, shift, size) for shift in range(4)
         )
         smaller_step = torch.minimum(step_before.abs(), step_after.abs())
-        smooth = torch.fmin(second_before.abs(), second_after.abs())
-        between_mask = (step_before * step_after > 0) & (smaller_step > 3 * smooth)
+        surface_step = torch.fmin(second_before.abs(), second_after.abs())
+        between_mask = (step_before * step_after > 0) & (smaller_step > 3 * surface_step)
         stray = torch.maximum(stray, torch.where(between_mask, smaller_step * depth_m, 0.0))
         lone_step = torch.minimum(
             lone_step, torch.fmin(step_before.abs(), step_after.abs()).nan_to_num(0.0) * depth_m
@@ -94,7 +93,7 @@ def stray_step(
     return torch.maximum(stray, lone_step.nan_to_num(0.0, posinf=0.0))
 
 
-def _padded(step: Tensor, axis: int) -> Tensor:
-    """Pad steps with two unknown ones in front and behind: [.., n-1, ..] to [.., n+3, ..]."""
+def _pad_with_nan(step: Tensor, axis: int) -> Tensor:
+    """Pad steps with two NaN entries at both ends of an axis: [.., n-1, ..] to [.., n+3, ..]."""
     gap = torch.full_like(step.narrow(axis, 0, 1), OUTSIDE)
     return torch.cat((gap, gap, step, gap, gap), dim=axis)

@@ -1,4 +1,5 @@
-"""The adjustment of an exo camera's poses: sightings agree, and points stay near their depth."""
+"""Adjust the poses of an exo camera and the points it sees, so that sightings and depth agree
+(bundle adjustment)."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from .exo_tracks import FloatArray, Tracks
 
 DEPTH_SIGMA, NOISE_PX = 0.08, 0.7  # of the logarithm of a point's depth; of a sighting
 CAUCHY = 2.5  # times the noise, where a sighting or a depth counts half
-TINY = 1e-6
-MAX_STEPS, ENOUGH = 25, 1e-4  # relative change of the cost at which it is done
+DERIVATIVE_STEP = 1e-6
+MAX_STEPS, MIN_GAIN = 25, 1e-4  # relative change of the cost at which it is done
 State = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 """Rotations, places, logarithms of the points' depth, and of the camera [4]: the logarithm by which
 the lens is longer, the share of a frame's time by which the last column and the last row are read
@@ -20,7 +21,7 @@ after the first (rolling shutter), and the logarithm by which all places are far
 
 @frozen
 class Adjusted:
-    """Poses and points that agree best."""
+    """Result of the adjustment: the poses and points that agree best."""
 
     rotation: FloatArray  # [T, 3, 3] of frame t from frame 0
     place: FloatArray  # [T, 3] metres; zero where only rotations were allowed
@@ -40,20 +41,20 @@ def adjust(
     scale: bool = False,  # but how far the held ones are isn't
     lens: bool = False,  # the focal length isn't
 ) -> Adjusted:
-    """Adjust poses and points by Levenberg and Marquardt.
+    """Adjust poses and points by the Levenberg-Marquardt method.
 
     Rotations alone may be sheared by a rolling shutter: travel would explain that, too."""
     count, points = tracks.place.shape[0], len(tracks.depth_m)
-    moves = np.tile([not held] * 3 + [not held and not turns] * 3, count)
-    moves[:6] = False
-    rolls = turns and not held
-    camera = [lens, rolls, rolls, scale]
-    free_columns = np.flatnonzero(np.r_[np.full(points, not turns), moves, camera])
+    is_free_pose = np.tile([not held] * 3 + [not held and not turns] * 3, count)
+    is_free_pose[:6] = False
+    has_shutter = turns and not held
+    is_free_camera = [lens, has_shutter, has_shutter, scale]
+    free_columns = np.flatnonzero(np.r_[np.full(points, not turns), is_free_pose, is_free_camera])
     place = np.zeros_like(tracks.place) if turns else tracks.place
     state = tracks.rotation, place, np.log(tracks.depth_m), np.zeros(4)
-    cost, damping = _cost(tracks, state), 1e-4
+    cost, damping = _total_cost(tracks, state), 1e-4
     for _ in range(MAX_STEPS if len(free_columns) else 0):
-        slopes, residuals = _linear(tracks, state, np.flatnonzero(camera))
+        slopes, residuals = _linearise(tracks, state, np.flatnonzero(is_free_camera))
         free_slopes = slopes[:, free_columns]
         matrix, gradient = free_slopes.T @ free_slopes, free_slopes.T @ residuals
         while damping < 1e3:
@@ -65,7 +66,7 @@ def adjust(
             )
             step[free_columns] = -solver.solve(gradient)
             trial_state = _take_step(state, step)
-            new_cost = _cost(tracks, trial_state)
+            new_cost = _total_cost(tracks, trial_state)
             if new_cost < cost:
                 break
             damping *= 10
@@ -73,9 +74,9 @@ def adjust(
             break
         state, gain, cost = trial_state, cost - new_cost, new_cost
         damping = max(damping / 5, 1e-7)
-        if gain < ENOUGH * cost:
+        if gain < MIN_GAIN * cost:
             break
-    *_, seen_points, residuals, _ = _residuals(tracks, state)
+    *_, seen_points, residuals, _ = _compute_residuals(tracks, state)
     return Adjusted(
         rotation=state[0],
         place=state[1] * np.exp(state[3][3]),
@@ -88,8 +89,8 @@ def adjust(
     )
 
 
-def _residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
-    """Compute the turns from the key frames, the points, and their residuals.
+def _compute_residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
+    """Compute rotations from the key frames, points, and the residuals of sightings and depth.
 
     Turns [M, 3, 3]; points in the key frame and in the sighting's frame [M, 3]; their distances
     from the sightings [M, 2] and from their depths [N], in units of the noise.
@@ -99,26 +100,32 @@ def _residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
     scale = np.exp(log_focal)
     place = place * np.exp(log_distance)
     frame_from_home = rotation[tracks.frame] @ rotation[home_frames].transpose(0, 2, 1)
-    spin = scipy.spatial.transform.Rotation.from_matrix(
+    rotation_per_frame = scipy.spatial.transform.Rotation.from_matrix(
         rotation[1:] @ rotation[:-1].transpose(0, 2, 1)
     ).as_rotvec()
-    spin = np.r_[spin[:1], (spin[1:] + spin[:-1]) / 2, spin[-1:]]  # in a frame's time
+    rotation_per_frame = np.r_[
+        rotation_per_frame[:1],
+        (rotation_per_frame[1:] + rotation_per_frame[:-1]) / 2,
+        rotation_per_frame[-1:],
+    ]  # in a frame's time
 
-    def read(points: FloatArray, uv: FloatArray, frame: FloatArray, sign: int) -> FloatArray:
+    def shutter_shift(
+        points: FloatArray, uv: FloatArray, frame: FloatArray, sign: int
+    ) -> FloatArray:
         delay = ((uv + 0.5) / tracks.size - 0.5) @ shutter
         return scipy.spatial.transform.Rotation.from_rotvec(
-            sign * delay[:, None] * spin[frame]
+            sign * delay[:, None] * rotation_per_frame[frame]
         ).apply(points)
 
-    ray = read(tracks.ray / [scale, scale, 1], tracks.home_uv, tracks.home, -1)
-    home_points = (ray * np.exp(depth)[:, None])[tracks.point]
+    rays = shutter_shift(tracks.ray / [scale, scale, 1], tracks.home_uv, tracks.home, -1)
+    home_points = (rays * np.exp(depth)[:, None])[tracks.point]
     seen_points = (
         np.einsum("nij,nj->ni", frame_from_home, home_points - place[home_frames])
         + place[tracks.frame]
     )
-    seen_points = read(seen_points, tracks.uv, tracks.frame, 1)
-    plane = seen_points[:, :2] / np.maximum(seen_points[:, 2:], 1e-3)
-    residuals = (scale * plane - tracks.plane) * tracks.px[:, None] / NOISE_PX
+    seen_points = shutter_shift(seen_points, tracks.uv, tracks.frame, 1)
+    plane_points = seen_points[:, :2] / np.maximum(seen_points[:, 2:], 1e-3)
+    residuals = (scale * plane_points - tracks.plane) * tracks.px[:, None] / NOISE_PX
     return (
         frame_from_home,
         home_points,
@@ -128,58 +135,64 @@ def _residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
     )
 
 
-def _cost(tracks: Tracks, state: State) -> float:
-    """Sum Cauchy's cost of the sightings and of the depth."""
-    *_, residuals, pull = _residuals(tracks, state)
+def _total_cost(tracks: Tracks, state: State) -> float:
+    """Compute the total Cauchy cost of sightings and depth."""
+    *_, residuals, depth_residuals = _compute_residuals(tracks, state)
     cost = CAUCHY**2 * np.log1p((residuals**2).sum(1) / CAUCHY**2).sum()
-    return float(cost + CAUCHY**2 * np.log1p(pull**2 / CAUCHY**2).sum())
+    return float(cost + CAUCHY**2 * np.log1p(depth_residuals**2 / CAUCHY**2).sum())
 
 
-def _linear(
+def _linearise(
     tracks: Tracks,
     state: State,
     camera: FloatArray,  # int, of its numbers, those that aren't known
 ) -> tuple[scipy.sparse.csc_matrix, FloatArray]:
-    """Linearise the weighted residuals [2 M + N].
+    """Compute the weighted residuals [2 M + N] and their sparse Jacobian.
 
     The derivatives are by [N] depths, [6 T] steps of poses (a turn and a shift in the camera's
     frame, taken after its pose) and [4] numbers of the camera.
     """
-    frame_from_home, home_points, seen_points, residuals, pull = _residuals(tracks, state)
-    by_camera = np.zeros((*residuals.shape, 4))
+    frame_from_home, home_points, seen_points, residuals, depth_residuals = _compute_residuals(
+        tracks, state
+    )
+    camera_slopes = np.zeros((*residuals.shape, 4))
     for number in camera:
-        step = TINY * np.eye(4)[number]
-        stepped_residuals = _residuals(tracks, (*state[:3], state[3] + step))[3]
-        by_camera[..., number] = (stepped_residuals - residuals) / TINY
+        step = DERIVATIVE_STEP * np.eye(4)[number]
+        stepped_residuals = _compute_residuals(tracks, (*state[:3], state[3] + step))[3]
+        camera_slopes[..., number] = (stepped_residuals - residuals) / DERIVATIVE_STEP
     points, sightings = len(tracks.depth_m), len(residuals)
-    robust = 1 / np.sqrt(1 + (residuals**2).sum(1) / CAUCHY**2)
+    robust_weight = 1 / np.sqrt(1 + (residuals**2).sum(1) / CAUCHY**2)
     seen_depth = np.maximum(seen_points[:, 2], 1e-3)
-    scale = robust * tracks.px / NOISE_PX / seen_depth * np.exp(state[3][0])
-    by_seen = np.zeros((sightings, 2, 3))
-    by_seen[:, 0, 0] = by_seen[:, 1, 1] = scale
-    by_seen[:, :, 2] = -(scale / seen_depth)[:, None] * seen_points[:, :2]
-    by_own = by_seen @ frame_from_home
+    scale = robust_weight * tracks.px / NOISE_PX / seen_depth * np.exp(state[3][0])
+    point_slopes = np.zeros((sightings, 2, 3))
+    point_slopes[:, 0, 0] = point_slopes[:, 1, 1] = scale
+    point_slopes[:, :, 2] = -(scale / seen_depth)[:, None] * seen_points[:, :2]
+    home_slopes = point_slopes @ frame_from_home
     values = np.concatenate(
         [
-            by_own @ home_points[:, :, None],
-            np.cross(seen_points[:, None], by_seen),
-            by_seen,
-            -np.cross(home_points[:, None], by_own),
-            -by_own,
-            by_camera * robust[:, None, None],
+            home_slopes @ home_points[:, :, None],
+            np.cross(seen_points[:, None], point_slopes),
+            point_slopes,
+            -np.cross(home_points[:, None], home_slopes),
+            -home_slopes,
+            camera_slopes * robust_weight[:, None, None],
         ],
         2,
     )  # [M, 2, 17]
-    poses = points + 6 * np.c_[tracks.frame, tracks.home[tracks.point]][..., None] + np.arange(6)
-    unknown = points + 6 * len(tracks.place) + 4
-    last = np.full((sightings, 4), unknown) - [4, 3, 2, 1]
-    columns = np.c_[tracks.point, poses.reshape(-1, 12), last].repeat(2, 0).ravel()
+    pose_columns = (
+        points + 6 * np.c_[tracks.frame, tracks.home[tracks.point]][..., None] + np.arange(6)
+    )
+    unknown_count = points + 6 * len(tracks.place) + 4
+    camera_columns = np.full((sightings, 4), unknown_count) - [4, 3, 2, 1]
+    columns = np.c_[tracks.point, pose_columns.reshape(-1, 12), camera_columns].repeat(2, 0).ravel()
     starts = np.arange(0, values.size + 1, 17)
-    rows = scipy.sparse.csr_matrix((values.ravel(), columns, starts), (2 * sightings, unknown))
-    robust_pull = 1 / np.sqrt(1 + pull**2 / CAUCHY**2)
-    depths = scipy.sparse.diags(robust_pull / DEPTH_SIGMA, shape=(points, unknown))
-    weighted = np.r_[(residuals * robust[:, None]).ravel(), pull * robust_pull]
-    return scipy.sparse.vstack([rows, depths]).tocsc(), weighted
+    rows = scipy.sparse.csr_matrix(
+        (values.ravel(), columns, starts), (2 * sightings, unknown_count)
+    )
+    depth_weight = 1 / np.sqrt(1 + depth_residuals**2 / CAUCHY**2)
+    depth_rows = scipy.sparse.diags(depth_weight / DEPTH_SIGMA, shape=(points, unknown_count))
+    weighted = np.r_[(residuals * robust_weight[:, None]).ravel(), depth_residuals * depth_weight]
+    return scipy.sparse.vstack([rows, depth_rows]).tocsc(), weighted
 
 
 def _take_step(state: State, step: FloatArray) -> State:

@@ -1,5 +1,5 @@
-"""Poses of an exo camera that moves, from the clip's frames and depth, and depth maps that agree
-with them."""
+"""Estimate the poses of a moving exo camera from frames and depth, and correct the depth maps to
+agree with them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,20 +24,20 @@ from .exo_adjust import Adjusted, adjust
 from .exo_tracks import FloatArray, Tracks, find_tracks
 
 AGREES_PX = 3.0
-AS_MUCH, AS_MUCH_PX = 1.1, 0.02  # rotations explain as much: times the residual, and px more
-DOUBTFUL = 1.3  # times, where the travel is so small that a rolling shutter looks like it
+SIMILAR_FACTOR, SIMILAR_PX = 1.1, 0.02  # rotations explain as much: times the residual, and px more
+DOUBTFUL_FACTOR = 1.3  # times, where the travel is so small that a rolling shutter looks like it
 LEAST_PARALLAX = 0.005
 DEPTH_DOUBT = 0.12  # spread of the points' depth around the maps' from which travel isn't believed
 LEAST_AGREE, POOR_AGREE = 0.3, 0.5  # of a clip's matches; of the worst frame's
 MAX_LOST = 2  # frames in a row without a pose of their own; poses between are interpolated
-LENS_FITS, LENS_TURN_DEG = 0.05, 10.0  # of the focal length's logarithm; deg that show it
-SCALE_OFF = 0.15  # of the scale's logarithm
+MAX_LOG_FOCAL, LENS_TURN_DEG = 0.05, 10.0  # of the focal length's logarithm; deg that show it
+MAX_LOG_SCALE = 0.15  # of the scale's logarithm
 TERM_RIDGE, LEAST_ROWS, MEND_SIGMA, MEND_ROUNDS = 3.0, 20, 0.03, 3
 
 
 @frozen
 class ExoMotion(StageReport):
-    """An exo camera's motion, and how well it is known."""
+    """Motion of an exo camera, with figures on how well it is known."""
 
     motion: Motion  # never auto
     travel_m: float = 0.0  # farthest from frame 0
@@ -52,16 +52,16 @@ class ExoMotion(StageReport):
     sightings: FloatArray | None = None  # [M, 4]
 
     def content(self) -> dict[str, object]:
-        """Collect the figures as a report's file has them."""
+        """Collect the figures for a JSON report."""
         figures = asdict(self)
         del figures["sightings"], figures["notes"]
         return figures | {"notes": list(map(str, self.notes))}
 
     def text(self) -> str:
-        """Write the report, a sentence per line."""
-        way = f"{self.travel_m:.2g} m, " if self.motion == "moves" else ""
+        """Format the report, one sentence per line."""
+        travel_text = f"{self.travel_m:.2g} m, " if self.motion == "moves" else ""
         figures = (
-            f"the exo camera {self.motion}: {way}{self.turn_deg:.0f}°",
+            f"the exo camera {self.motion}: {travel_text}{self.turn_deg:.0f}°",
             f"{self.agree:.0%} of {self.matches:,} matches agree, worst frame "
             f"{self.worst_frame}: {self.worst_agree:.0%}; residual {self.residual_px:.2f} px; "
             f"depth agrees within {self.depth_spread:.1%}",
@@ -80,7 +80,7 @@ def estimate_exo_motion(
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ExoMotion]:
-    """Give the depth a pose per frame and mended maps, or keep it if the camera is static.
+    """Estimate the poses of a moving exo camera and correct its depth, or keep a static one.
 
     Corners (SIFT) outside of the depth's masks are matched to key frames; poses come from their
     depth and are adjusted together with the points, the lens held. auto: rotations alone, where
@@ -104,27 +104,27 @@ def estimate_exo_motion(
     if given is None and depth.exo.moves:
         given = depth.exo
     masks = StillMasks(depth, "auto")
-    asked = motion != "stands" and given is None
-    seen_motion = camera_motion(exo_frames, masks) if asked else None
-    stays_put = motion == "auto" and asked and seen_motion is None
+    must_estimate = motion != "stands" and given is None
+    seen_motion = camera_motion(exo_frames, masks) if must_estimate else None
+    stays_put = motion == "auto" and must_estimate and seen_motion is None
     if motion == "stands" or stays_put or len(depth.depth_m) < 2:
         return depth, ExoMotion(motion="stands")
     tracks = find_tracks(exo_frames, depth.depth_m, depth.exo.camera, masks, progress)
     lost_text = _lost_frames(tracks)
     if given is not None:
         return _check_given_path(depth, tracks, lost_text, given)
-    zooms = seen_motion is not None and seen_motion.zoom != 1
-    zoom_notes = _warning(seen_motion.text()) if zooms else ()
+    lens_zooms = seen_motion is not None and seen_motion.zoom != 1
+    zoom_notes = _warning(seen_motion.text()) if lens_zooms else ()
     if lost_text:
         return _keep_static(depth, motion, f"{lost_text} can't be followed", zoom_notes)
     progress(0, 1, "the exo camera's motion: adjustment")
     turned_fit, moved_fit = (adjust(tracks, turns=turns) for turns in (True, False))
-    turns, notes = _choose(tracks, turned_fit, moved_fit, depth, motion)
+    turns, notes = _choose_motion(tracks, turned_fit, moved_fit, depth, motion)
     fit = turned_fit if turns else moved_fit
-    agreement = _agreement(tracks, fit).mean()
+    agreement = _match_shares(tracks, fit).mean()
     if agreement < LEAST_AGREE:
-        few = f"only {agreement:.0%} of the matches agree"
-        return _keep_static(depth, motion, few, zoom_notes)
+        reason = f"only {agreement:.0%} of the matches agree"
+        return _keep_static(depth, motion, reason, zoom_notes)
     from scipy.interpolate import make_interp_spline  # a tenth of torch's time
 
     known_frames = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
@@ -140,7 +140,7 @@ def estimate_exo_motion(
 
 
 def _world_poses(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
-    """Compose poses from frame 0 with the depth's world."""
+    """Combine poses relative to frame 0 with the depth's own pose, to w2c in the depth's world."""
     poses = torch.from_numpy(np.concatenate([rotation, place[..., None]], 2))
     return compose(poses, depth.exo.at(0))
 
@@ -161,11 +161,11 @@ def _with_report(
     turns: bool,
     notes: tuple[Remark, ...],
 ) -> tuple[DepthVideo, ExoMotion]:
-    """Mend the depth's maps, and report the motion."""
-    agreement = _agreement(tracks, fit)
+    """Correct the depth maps to agree with the poses, and report the motion."""
+    agreement = _match_shares(tracks, fit)
     if agreement.min() < POOR_AGREE:
         notes += _warning(f"frame {agreement.argmin() + 1} is known badly; look at the preview")
-    depth_m, spread = _mend_maps(depth, tracks, fit)
+    depth_m, spread = _correct_maps(depth, tracks, fit)
     report = ExoMotion(
         motion="turns" if turns else "moves",
         travel_m=float(np.linalg.norm(fit.place, axis=1).max()),
@@ -185,43 +185,43 @@ def _with_report(
 
 
 def _check_given_path(
-    depth: DepthVideo, tracks: Tracks, lost: str, path: CameraPath
+    depth: DepthVideo, tracks: Tracks, lost_text: str, path: CameraPath
 ) -> tuple[DepthVideo, ExoMotion]:
-    """Use a given path if the corners and their depth bear it out."""
-    given_poses, metric = path.poses(len(depth.depth_m), "given path"), path.world != "unknown"
-    world = path.world if metric else depth.exo.world
+    """Check a given camera path against the sightings and their depth, and use it if they agree."""
+    given_poses, is_metric = path.poses(len(depth.depth_m), "given path"), path.world != "unknown"
+    world = path.world if is_metric else depth.exo.world
     if len(tracks.frame) < 3 * len(given_poses):
-        if not metric:
+        if not is_metric:
             raise EgoXInputError(
                 "given path of the exo camera",
-                got=f"{lost} can't be followed, to scale it by",
+                got=f"{lost_text} can't be followed, to scale it by",
                 expected="static corners",
                 fix="give a path in metres",
             )
-        notes = _warning(f"{lost} can't be followed: the given path isn't checked")
+        notes = _warning(f"{lost_text} can't be followed: the given path isn't checked")
         return _with_poses(depth, given_poses, world), ExoMotion(motion="moves", notes=notes)
     rotation, place = np.split(compose(given_poses, invert(given_poses[0])).numpy(), [3], 2)
-    place, notes, scale, doubt = place[:, :, 0], (), 1.0, 0.0
+    place, notes, scale, scale_error = place[:, :, 0], (), 1.0, 0.0
     turns = bool(np.abs(place).max() < 1e-6)
     if not turns:
         own_places, given_places = (
-            p[~tracks.weak] for p in (adjust(tracks, turns=False).place, place)
+            positions[~tracks.weak] for positions in (adjust(tracks, turns=False).place, place)
         )
         scale = float(np.linalg.norm(own_places) / np.linalg.norm(given_places))
-        doubt = float(
+        scale_error = float(
             np.linalg.norm(own_places - scale * given_places) / np.linalg.norm(own_places)
         )
         scaled_tracks = replace(tracks, rotation=rotation, place=scale * place)
         scale *= np.exp(adjust(scaled_tracks, turns=False, held=True, scale=True).farther)
-    if not metric:
+    if not is_metric:
         place = scale * place
         given_poses = _world_poses(depth, rotation, place)
         if not turns:
-            notes = (Remark(f"scale from the depth: x {scale:.4g}, sure to {doubt:.1%}"),)
+            notes = (Remark(f"scale from the depth: x {scale:.4g}, sure to {scale_error:.1%}"),)
     tracks = replace(tracks, rotation=rotation, place=place)
     fit = adjust(tracks, turns=turns, held=True)
-    agreement = _agreement(tracks, fit).mean()
-    is_other_scale = metric and abs(np.log(scale)) > max(SCALE_OFF, 3 * doubt)
+    agreement = _match_shares(tracks, fit).mean()
+    is_other_scale = is_metric and abs(np.log(scale)) > max(MAX_LOG_SCALE, 3 * scale_error)
     if agreement < POOR_AGREE or is_other_scale:
         raise EgoXInputError(
             "given path of the exo camera",
@@ -232,7 +232,7 @@ def _check_given_path(
             fix="give the path of these very frames, a mask where people fill the picture, or no "
             "path: it is estimated then",
         )
-    if metric:
+    if is_metric:
         depth = replace(depth, exo=replace(depth.exo, gravity=path.gravity))
     return _with_report(_with_poses(depth, given_poses, world), tracks, fit, turns, notes)
 
@@ -240,7 +240,7 @@ def _check_given_path(
 def _keep_static(
     depth: DepthVideo, motion: Motion, why: str, notes: tuple[Remark, ...]
 ) -> tuple[DepthVideo, ExoMotion]:
-    """Keep the depth as it came, with a warning, or refuse it where a motion was asked for."""
+    """Keep the depth unchanged with a warning, or raise an error if the caller demanded a motion."""
     fix = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
         "around the people, or give the path of another program (poses_file)"
@@ -260,7 +260,7 @@ def _warning(text: str) -> tuple[Remark, ...]:
 
 
 def _lost_frames(tracks: Tracks) -> str:
-    """Name the run of frames without poses that is too long to be interpolated, if there is one."""
+    """Describe frames without a pose that are too many in a row to interpolate, or return ""."""
     if len(tracks.frame) < 3 * len(tracks.rotation):
         return "the background"
     frames = np.flatnonzero(tracks.weak)
@@ -268,61 +268,63 @@ def _lost_frames(tracks: Tracks) -> str:
     return f"frames {longest[0]} to {longest[-1]}" if len(longest) > MAX_LOST else ""
 
 
-def _choose(
-    tracks: Tracks, turned: Adjusted, moved: Adjusted, depth: DepthVideo, motion: Motion
+def _choose_motion(
+    tracks: Tracks, turning_fit: Adjusted, moving_fit: Adjusted, depth: DepthVideo, motion: Motion
 ) -> tuple[bool, tuple[Remark, ...]]:
-    """Choose between rotations alone and the full motion: (rotations, words on what is open)."""
+    """Choose between a rotating and a moving camera, with warnings about doubts."""
     fix = "the path is as wrong as the lens: give exo_fov"
-    guess = _warning(f"the lens was guessed, and {fix}") if depth.exo.lens_guessed else ()
+    lens_warning = _warning(f"the lens was guessed, and {fix}") if depth.exo.lens_guessed else ()
     if motion == "moves":
-        return False, guess
-    of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
-    enough_px = np.inf if motion == "turns" else AS_MUCH * of_moves + AS_MUCH_PX
-    turn = np.degrees(
-        scipy.spatial.transform.Rotation.from_matrix(turned.rotation).magnitude().max()
+        return False, lens_warning
+    turning_px, moving_px = (float(np.median(fit.off_px)) for fit in (turning_fit, moving_fit))
+    enough_px = np.inf if motion == "turns" else SIMILAR_FACTOR * moving_px + SIMILAR_PX
+    largest_turn_deg = np.degrees(
+        scipy.spatial.transform.Rotation.from_matrix(turning_fit.rotation).magnitude().max()
     )
-    if turn > LENS_TURN_DEG and depth.exo.camera.lens == "pinhole":
+    if largest_turn_deg > LENS_TURN_DEG and depth.exo.camera.lens == "pinhole":
         other_lens = adjust(tracks, turns=True, lens=True)
         if np.median(other_lens.off_px) <= enough_px:
-            view = (
+            half_widths = (
                 depth.exo.camera.width
                 / 2
                 / (depth.exo.camera.fx * np.exp([other_lens.longer, 0.0]))
             )
-            fov, stated_fov = np.degrees(2 * np.arctan(view)).tolist()
-            if abs(other_lens.longer) < LENS_FITS:
+            fov, stated_fov = np.degrees(2 * np.arctan(half_widths)).tolist()
+            if abs(other_lens.longer) < MAX_LOG_FOCAL:
                 return True, (Remark(f"the lens fits: the turn shows {fov:.0f}° across"),)
             return True, _warning(
                 f"the pictures are those of a turn seen {fov:.0f}° across, not {stated_fov:.0f}°: {fix}"
             )
-    if of_turns <= enough_px:
-        return True, guess
-    travel = np.linalg.norm(moved.place, axis=1).max() / np.median(moved.seen_m)
-    steps = scipy.spatial.transform.Rotation.from_matrix(
-        turned.rotation[1:] @ turned.rotation[:-1].transpose(0, 2, 1)
+    if turning_px <= enough_px:
+        return True, lens_warning
+    travel = np.linalg.norm(moving_fit.place, axis=1).max() / np.median(moving_fit.seen_m)
+    frame_rotations = scipy.spatial.transform.Rotation.from_matrix(
+        turning_fit.rotation[1:] @ turning_fit.rotation[:-1].transpose(0, 2, 1)
     )
     # What no turn explains, of the way that the picture goes by the travel.
-    parallax = (of_turns**2 - of_moves**2) ** 0.5 / (travel * np.median(tracks.px))
-    shutter = travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves
-    if shutter or parallax < LEAST_PARALLAX:
+    parallax = (turning_px**2 - moving_px**2) ** 0.5 / (travel * np.median(tracks.px))
+    looks_like_shutter = (
+        travel < frame_rotations.magnitude().max() and turning_px <= DOUBTFUL_FACTOR * moving_px
+    )
+    if looks_like_shutter or parallax < LEAST_PARALLAX:
         sentence = (
             f"a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
             "people who fill the picture look like: the camera is taken to turn only"
         )
-        return True, _warning(sentence) + guess
-    frame, _, _, log_ratios = _map_sightings(tracks, moved)
-    spread = _spread(frame, log_ratios)
+        return True, _warning(sentence) + lens_warning
+    frame, _, _, log_ratios = _map_sightings(tracks, moving_fit)
+    spread = _depth_spread(frame, log_ratios)
     if spread > DEPTH_DOUBT:
         sentence = (
             f"travel would explain the pictures better, but disagrees with the depth by "
             f"{spread:.0%}: the camera is taken to turn only. A wrong field of view or people who "
             "fill the picture do that: check the lens, and give a mask of what moves"
         )
-        return True, _warning(sentence) + guess
-    return False, guess
+        return True, _warning(sentence) + lens_warning
+    return False, lens_warning
 
 
-def _agreement(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1...
+def _match_shares(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1...
     agreeing_counts = np.bincount(tracks.frame[fit.off_px < AGREES_PX], minlength=len(fit.rotation))
     sighting_counts = np.bincount(tracks.frame, minlength=len(fit.rotation))
     share = agreeing_counts / np.maximum(sighting_counts, 1) * tracks.agreed
@@ -330,8 +332,8 @@ def _agreement(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frame
 
 
 def _map_sightings(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
-    """List the places at which a point meets a map, of sightings that agree and in the points' own
-    key frames.
+    """List where points appear in depth maps: sightings that agree, and the points in their own key
+    frames.
 
     A place has frame, point, px [K, 2], and the logarithm of its adjusted depth over the map's.
     """
@@ -344,48 +346,53 @@ def _map_sightings(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:
     )
 
 
-def _spread(frame: FloatArray, off: FloatArray) -> float:
-    """Measure how far the depths of a frame's points are off their own median (median over frames)."""
-    of_frames = (off[frame == t] for t in np.unique(frame))
+def _depth_spread(frame: FloatArray, log_ratios: FloatArray) -> float:
+    """Measure the median deviation of depth ratios within a frame, as the median over frames."""
+    ratios_by_frame = (log_ratios[frame == t] for t in np.unique(frame))
     return float(
         np.median(
             [
                 np.median(np.abs(frame_values - np.median(frame_values)))
-                for frame_values in of_frames
+                for frame_values in ratios_by_frame
             ]
         )
     )
 
 
-def _mend_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, float]:
-    """Multiply the maps [T, H, W] by a polynomial of their log depth, and measure what is left of
-    the spread.
+def _correct_maps(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, float]:
+    """Correct each depth map [T, H, W] by a smooth factor over the picture, and measure the
+    remaining spread.
 
     A point is as far as all maps have it on average.
     """
     frame, point, uv, log_ratios = _map_sightings(tracks, fit)
-    basis = _basis(uv, depth.exo.camera)
+    basis = _polynomial_terms(uv, depth.exo.camera)
     ridge = np.diag(np.r_[1e-9, np.full(basis.shape[1] - 1, TERM_RIDGE)])
-    terms, point_shifts = np.zeros((len(depth.depth_m), len(ridge))), np.zeros(len(tracks.home))
-    point_counts, left = np.bincount(point), log_ratios
+    coefficients, point_shifts = (
+        np.zeros((len(depth.depth_m), len(ridge))),
+        np.zeros(len(tracks.home)),
+    )
+    point_counts, residuals = np.bincount(point), log_ratios
     for _ in range(MEND_ROUNDS):
-        weight = 1 / (1 + (left / MEND_SIGMA) ** 2)
+        weight = 1 / (1 + (residuals / MEND_SIGMA) ** 2)
         for t in np.flatnonzero(np.bincount(frame) >= LEAST_ROWS):
             frame_mask = frame == t
             weighted = basis[frame_mask].T * weight[frame_mask]
             target = weighted @ (log_ratios + point_shifts[point])[frame_mask]
-            terms[t] = np.linalg.solve(weighted @ basis[frame_mask] + ridge, target)
-        left = log_ratios + point_shifts[point] - (basis * terms[frame]).sum(1)
-        point_shifts -= np.bincount(point, left.clip(-0.2, 0.2)) / point_counts
-    grid = torch.from_numpy(_basis(depth.exo.camera.pixel_grid().numpy(), depth.exo.camera)).float()
+            coefficients[t] = np.linalg.solve(weighted @ basis[frame_mask] + ridge, target)
+        residuals = log_ratios + point_shifts[point] - (basis * coefficients[frame]).sum(1)
+        point_shifts -= np.bincount(point, residuals.clip(-0.2, 0.2)) / point_counts
+    grid = torch.from_numpy(
+        _polynomial_terms(depth.exo.camera.pixel_grid().numpy(), depth.exo.camera)
+    ).float()
     maps = (
-        depth_m.float() * torch.exp(grid @ torch.from_numpy(term).float())
-        for depth_m, term in zip(depth.depth_m, terms, strict=True)
+        depth_m.float() * torch.exp(grid @ torch.from_numpy(frame_coefficients).float())
+        for depth_m, frame_coefficients in zip(depth.depth_m, coefficients, strict=True)
     )
-    return store_frames(maps, len(terms)), _spread(frame, left)
+    return store_frames(maps, len(coefficients)), _depth_spread(frame, residuals)
 
 
-def _basis(uv: FloatArray, camera: CameraModel) -> FloatArray:  # [..., 9]
-    """Compute powers of the place in the picture, -1...1, up to the second."""
+def _polynomial_terms(uv: FloatArray, camera: CameraModel) -> FloatArray:  # [..., 9]
+    """Compute polynomial terms of pixel positions scaled to -1...1, up to degree 2 in x and in y."""
     x, y = np.moveaxis(2 * (uv + 0.5) / camera.stored_size - 1, -1, 0)
     return polyvander2d(x, y, [2, 2])

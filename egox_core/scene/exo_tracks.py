@@ -1,4 +1,4 @@
-"""Corners of a clip that are found again in its key frames, and a first pose of every frame."""
+"""Track corners of a clip between frames and key frames, and estimate a first pose of every frame."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,16 +17,18 @@ KEY_STEP, REACH = 6, 24  # frames between key frames; and to the farthest that a
 FAR_KEYS = 4  # every so many key frames, all later key frames are tied to one: views come back
 CORNERS, CONTRAST, RATIO = 1200, 0.002, 0.8
 WORK_PIXELS = 240_000  # of the picture that corners are searched in: larger ones are reduced
-FLAT = 0.06  # relative depth range around a corner that is used: at an edge its depth is anyone's
-AROUND_MASK = 7  # px, of the reduced picture
-WIDEST = 1.7  # of a ray at z = 1, 60 degrees: a wide lens' rim is left out
+MAX_DEPTH_RANGE = (
+    0.06  # relative depth range around a corner that is used: at an edge its depth is anyone's
+)
+MASK_MARGIN_PX = 7  # px, of the reduced picture
+MAX_RAY_OFFSET = 1.7  # of a ray at z = 1, 60 degrees: a wide lens' rim is left out
 LEAST_MATCHES, MAX_SIGHTINGS = 12, 700  # per frame
 GATE_PX = 6.0  # for the first poses
 
 
 @frozen
 class Tracks:
-    """N points of key frames and M sightings of them in other frames."""
+    """Points (N) found in key frames, and their sightings (M) in other frames."""
 
     size: tuple[int, int]  # px, of the picture
     home: FloatArray  # [N] int, key frame of the point
@@ -54,44 +56,66 @@ def find_tracks(
     progress: Progress = no_progress,
 ) -> Tracks:
     """Match SIFT corners between frames and key frames, and solve each frame's pose from the depth
-    of its key frames' corners."""
+    of matched corners."""
     count, corner_parts = len(depth_m), []
-    for t, corners in enumerate(_corners(frames, depth_m, camera, masks)):
+    for t, corners in enumerate(_find_corners(frames, depth_m, camera, masks)):
         progress(t, 2 * count, "the exo camera's motion: corners")
         corner_parts.append(corners)
     corner_frames = np.repeat(
         np.arange(count), [len(uv) for uv, *_ in corner_parts]
     )  # the corners' frames
     uv, descriptors, depth = (np.concatenate(parts) for parts in zip(*corner_parts, strict=True))
-    plane, px = _on_plane(camera, uv)
+    plane, pixel_scale = _plane_positions(camera, uv)
     ray = np.c_[plane, np.ones(len(plane))]
-    inside = np.linalg.norm(plane, axis=1) < WIDEST
-    corners = [np.flatnonzero(inside & (corner_frames == t)) for t in range(count)]
-    keys = sorted({*range(0, count, KEY_STEP), count - 1})
+    in_view = np.linalg.norm(plane, axis=1) < MAX_RAY_OFFSET
+    corners = [np.flatnonzero(in_view & (corner_frames == t)) for t in range(count)]
+    key_frames = sorted({*range(0, count, KEY_STEP), count - 1})
     rotation, place = np.repeat(np.eye(3)[None], count, 0), np.zeros((count, 3))
-    agreed, weak, done_frames, matches, pairs = np.ones(count), np.zeros(count, bool), [0], 0, []
-    order = [*keys[1:], *sorted(set(range(count)) - set(keys))]
-    for number, t in enumerate(order):
+    inlier_shares, has_no_pose, solved_keys, matches, pairs = (
+        np.ones(count),
+        np.zeros(count, bool),
+        [0],
+        0,
+        [],
+    )
+    frame_order = [*key_frames[1:], *sorted(set(range(count)) - set(key_frames))]
+    for number, t in enumerate(frame_order):
         progress(count + number, 2 * count, "the exo camera's motion: first poses")
-        near_frames = [q for q in done_frames if abs(q - t) <= REACH] or done_frames[-1:]
-        if t in keys:
-            near_frames = sorted(
-                {*near_frames, *(q for q in done_frames if q // KEY_STEP % FAR_KEYS == 0)}
+        partner_frames = [
+            earlier_frame for earlier_frame in solved_keys if abs(earlier_frame - t) <= REACH
+        ] or solved_keys[-1:]
+        if t in key_frames:
+            partner_frames = sorted(
+                {
+                    *partner_frames,
+                    *(
+                        earlier_frame
+                        for earlier_frame in solved_keys
+                        if earlier_frame // KEY_STEP % FAR_KEYS == 0
+                    ),
+                }
             )
-        matched = np.concatenate([_match(descriptors, corners[q], corners[t]) for q in near_frames])
-        home_frames = corner_frames[matched[:, 0]]
-        home_points = ray[matched[:, 0]] * depth[matched[:, 0], None] - place[home_frames]
-        world = np.einsum("nji,nj->ni", rotation[home_frames], home_points)
-        pose = _first_pose(world, plane[matched[:, 1]], px[matched[:, 1]])
-        matches += len(matched)
+        match_pairs = np.concatenate(
+            [
+                _match_corners(descriptors, corners[earlier_frame], corners[t])
+                for earlier_frame in partner_frames
+            ]
+        )
+        partner_of_match = corner_frames[match_pairs[:, 0]]
+        home_points = (
+            ray[match_pairs[:, 0]] * depth[match_pairs[:, 0], None] - place[partner_of_match]
+        )
+        world_points = np.einsum("nji,nj->ni", rotation[partner_of_match], home_points)
+        pose = _first_pose(world_points, plane[match_pairs[:, 1]], pixel_scale[match_pairs[:, 1]])
+        matches += len(match_pairs)
         if pose is None:
-            weak[t] = True
+            has_no_pose[t] = True
             continue
         rotation[t], place[t], inliers = pose
-        agreed[t] = len(inliers) / len(matched)
-        pairs.append(matched[inliers[:: -(-len(inliers) // MAX_SIGHTINGS)]])
-        if t in keys:
-            done_frames.append(t)
+        inlier_shares[t] = len(inliers) / len(match_pairs)
+        pairs.append(match_pairs[inliers[:: -(-len(inliers) // MAX_SIGHTINGS)]])
+        if t in key_frames:
+            solved_keys.append(t)
     point_corners, sighting_corners = np.concatenate([np.zeros((0, 2), int), *pairs]).T
     points, point = np.unique(point_corners, return_inverse=True)
     return Tracks(
@@ -105,57 +129,62 @@ def find_tracks(
         plane=plane[sighting_corners],
         map_m=depth[sighting_corners],
         uv=uv[sighting_corners],
-        px=px[sighting_corners],
+        px=pixel_scale[sighting_corners],
         matches=matches,
-        agreed=agreed,
-        weak=weak,
+        agreed=inlier_shares,
+        weak=has_no_pose,
         rotation=rotation,
         place=place,
     )
 
 
 def _first_pose(
-    world: FloatArray,  # [P, 3]
+    world_points: FloatArray,  # [P, 3]
     plane: FloatArray,  # [P, 2]
-    px: FloatArray,  # [P]
+    pixel_scale: FloatArray,  # [P]
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # [3, 3], [3], [K] int that agree
-    if len(world) < LEAST_MATCHES:
+    if len(world_points) < LEAST_MATCHES:
         return None
-    solved, turn, shift, inliers = cv2.solvePnPRansac(
-        world,
+    is_solved, turn, shift, inliers = cv2.solvePnPRansac(
+        world_points,
         plane,
         np.eye(3),
         None,
         iterationsCount=300,
-        reprojectionError=GATE_PX / float(np.median(px)),
+        reprojectionError=GATE_PX / float(np.median(pixel_scale)),
         confidence=0.9999,
         flags=cv2.SOLVEPNP_EPNP,
     )
-    if not solved or len(inliers) < LEAST_MATCHES:
+    if not is_solved or len(inliers) < LEAST_MATCHES:
         return None
     inliers = inliers[:, 0].astype(int)
-    turn, shift = cv2.solvePnPRefineLM(world[inliers], plane[inliers], np.eye(3), None, turn, shift)
+    turn, shift = cv2.solvePnPRefineLM(
+        world_points[inliers], plane[inliers], np.eye(3), None, turn, shift
+    )
     return cv2.Rodrigues(turn)[0], shift[:, 0], inliers
 
 
-def _corners(
+def _find_corners(
     frames: Sequence[Tensor] | Tensor,
     depth_m: Tensor,
     camera: CameraModel,
     masks: Sequence[Tensor],
 ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:  # [K, 2] px, [K, 128], [K] metres
-    """Find SIFT corners of each frame, off depth edges and off what moves."""
+    """Find SIFT corners of each frame, except at depth edges and on moving pixels."""
     sift = cv2.SIFT.create(CORNERS, contrastThreshold=CONTRAST)
     width, height = camera.stored_size
-    shrink = min(1.0, (WORK_PIXELS / (width * height)) ** 0.5)
-    size = round(width * shrink), round(height * shrink)
-    kernel, mask_kernel = np.ones((3, 3), np.uint8), np.ones((AROUND_MASK, AROUND_MASK), np.uint8)
+    scale = min(1.0, (WORK_PIXELS / (width * height)) ** 0.5)
+    size = round(width * scale), round(height * scale)
+    kernel, mask_kernel = (
+        np.ones((3, 3), np.uint8),
+        np.ones((MASK_MARGIN_PX, MASK_MARGIN_PX), np.uint8),
+    )
     for t, frame in enumerate(frames):
         depth = depth_m[t].float().numpy()
         valid_depth = np.where(np.isfinite(depth), depth, 0)
         free_mask = (
             cv2.dilate(valid_depth, kernel) - cv2.erode(valid_depth, kernel)
-        ) < FLAT * valid_depth
+        ) < MAX_DEPTH_RANGE * valid_depth
         free_mask &= cv2.dilate(masks[t].numpy().astype(np.uint8), mask_kernel) == 0
         small_picture = cv2.resize(grey(frame), size, interpolation=cv2.INTER_AREA)
         corners, descriptors = sift.detectAndCompute(small_picture, None)
@@ -168,8 +197,8 @@ def _corners(
         yield uv[keep_mask], descriptors[keep_mask], depth[row, column][keep_mask].astype(float)
 
 
-def _on_plane(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Compute rays at z = 1 [K, 2], and the px of a step of 1 there [K]."""
+def _plane_positions(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Compute rays at z = 1 [K, 2], and how many px a step of 1 at that plane takes [K]."""
 
     def plane(places: FloatArray) -> FloatArray:
         rays = camera.unproject(torch.from_numpy(places))[0].numpy()
@@ -179,15 +208,18 @@ def _on_plane(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArr
     return plane(uv), 1 / np.maximum(np.linalg.norm(step, axis=1), 1e-9)
 
 
-def _match(looks: FloatArray, there: FloatArray, here: FloatArray) -> FloatArray:  # [P, 2] int
-    """Match corners that are each other's nearest, and clearly so."""
-    if len(there) < 8 or len(here) < 8:
+def _match_corners(
+    descriptors: FloatArray, corners_a: FloatArray, corners_b: FloatArray
+) -> FloatArray:  # [P, 2] int
+    """Match corners that are each other's nearest neighbour and clearly better than the second
+    best."""
+    if len(corners_a) < 8 or len(corners_b) < 8:
         return np.zeros((0, 2), int)
-    similarity = looks[there] @ looks[here].T  # of unit vectors
-    best_match, rows = similarity.argmax(1), np.arange(len(there))
-    mutual = similarity.argmax(0)[best_match] == rows
-    best_similarity = similarity[rows, best_match].copy()
-    similarity[rows, best_match] = -1
+    similarity = descriptors[corners_a] @ descriptors[corners_b].T  # of unit vectors
+    best_match, indices = similarity.argmax(1), np.arange(len(corners_a))
+    is_mutual = similarity.argmax(0)[best_match] == indices
+    best_similarity = similarity[indices, best_match].copy()
+    similarity[indices, best_match] = -1
     distances = np.sqrt(np.maximum(1 - np.stack([best_similarity, similarity.max(1)]), 0))
-    good_mask = mutual & (distances[0] < RATIO * distances[1])
-    return np.stack([there[good_mask], here[best_match[good_mask]]], 1)
+    good_mask = is_mutual & (distances[0] < RATIO * distances[1])
+    return np.stack([corners_a[good_mask], corners_b[best_match[good_mask]]], 1)

@@ -1,4 +1,4 @@
-"""Several exo cameras of one event as one scene."""
+"""Fuse the scenes of several exo cameras of one event."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,7 @@ from ..types import MovingPoints, PointCloud, PointSet
 
 
 class FusedMovingPoints:
-    """Moving points of all scenes in a frame, computed on access, with object numbers of each
-    scene's own."""
+    """Moving points of several scenes in one frame, joined when a frame is accessed."""
 
     def __init__(self, parts: Sequence[MovingPoints]) -> None:
         self._parts = tuple(parts)
@@ -23,7 +22,7 @@ class FusedMovingPoints:
 
 
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
-    """Fuse scenes to one with the points of all.
+    """Join the points of several scenes to one scene.
 
     Their cameras must share a world and run in step.
 

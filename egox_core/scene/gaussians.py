@@ -1,4 +1,4 @@
-"""The scene as flat Gaussians: each point is as large as the exo pixel that saw it."""
+"""Convert a scene to flat Gaussians, each as large as the exo pixel that its point came from."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ LEAST_M, LEAST_SHARE = 1e-6, 1e-3
 
 @frozen
 class Gaussians:
-    """Gaussians of one instant as viewers of 3DGS files take them, x right, y down, z forward."""
+    """Gaussians of one instant as 3D Gaussian splatting files have them, x right, y down."""
 
     positions: Tensor  # [N, 3] float32, metres
     scales: Tensor  # [N, 3] float32, standard deviations, metres
@@ -35,13 +35,13 @@ class Gaussians:
 
 
 def scene_gaussians(scene: PointCloud, frame: int) -> Gaussians:
-    """Turn the static points and one frame's moving ones into flat Gaussians.
+    """Convert the static points and one frame's moving points to flat Gaussians.
 
     The exo camera of frame 0 is the origin in every frame, as for
     :func:`~egox_core.scene.viewer_ply`.
     """
     points, exo_from_scene = scene.points(frame).to(torch.device("cpu")), scene.exo.at(0).cpu()
-    axes, sigmas = _patches(points, exo_from_scene[:, :3].float())
+    axes, sigmas = _surface_patches(points, exo_from_scene[:, :3].float())
     return Gaussians(
         positions=transform(exo_from_scene, points.xyz.double()).float(),
         scales=sigmas,
@@ -51,11 +51,11 @@ def scene_gaussians(scene: PointCloud, frame: int) -> Gaussians:
     )
 
 
-def _patches(
+def _surface_patches(
     points: PointSet,
     turn: Tensor,  # [3, 3] float32
 ) -> tuple[Tensor, Tensor]:  # [N, 3, 3] axes as columns, [N, 3] standard deviations, metres
-    """Find the axes of each point's patch of surface and the sizes along them."""
+    """Compute the axes of each point's surface patch, and the standard deviations along them."""
     right, down = (turn @ points.steps).unbind(-1)
     width = right.norm(dim=-1, keepdim=True).clamp_min(LEAST_M)
     x_axis = torch.where(width > LEAST_M, right / width, torch.eye(3)[0])
@@ -63,14 +63,14 @@ def _patches(
     height = down.norm(dim=-1, keepdim=True).clamp_min(LEAST_M)
     # At the rim of a lens' image circle a step may be missing, or lie along the other.
     is_step = height > (LEAST_SHARE * width).clamp_min(LEAST_M)
-    y_axis = torch.where(is_step, down / height, _across(x_axis))
+    y_axis = torch.where(is_step, down / height, _perpendicular(x_axis))
     axes = torch.stack((x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)), dim=-1)
     thickness = FLATNESS * torch.minimum(width, height)
     return axes, torch.cat((SIGMA_STEPS * width, SIGMA_STEPS * height, thickness), dim=-1)
 
 
-def _across(x_axis: Tensor) -> Tensor:  # [N, 3] unit vectors, both
-    """Choose any direction at a right angle to each axis."""
+def _perpendicular(x_axis: Tensor) -> Tensor:  # [N, 3] unit vectors, both
+    """Compute a unit vector perpendicular to each axis."""
     least_axis = torch.eye(3)[x_axis.abs().argmin(-1)]
     perpendicular = torch.linalg.cross(x_axis, least_axis)
     return perpendicular / perpendicular.norm(dim=-1, keepdim=True)

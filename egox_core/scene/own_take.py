@@ -1,4 +1,4 @@
-"""A check that depth belongs to the frames: its steps lie on their edges.
+"""Check that a depth video belongs to the exo video, by comparing depth steps with picture edges.
 
 They are compared with the same frames shifted in the picture: depth of another take fits them at
 any shift, the own one where it lies.
@@ -16,9 +16,9 @@ SIDE = 112
 """px of the compared pictures' shorter side."""
 REACH = 24
 """Largest shift in the picture, px, each way."""
-LOOKED_AT = 5
+SAMPLE_COUNT = 5
 """Frames whose edges are compared."""
-BEST = 0.05
+BEST_SHARE = 0.05
 """Share of all shifts that fit best: own depth is among them without one."""
 WARNING = Remark(
     "the depth doesn't fit this video: its steps lie better on the edges of the same frames shifted. "
@@ -36,24 +36,24 @@ def strange_depth(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> tuple[Remark, ...]:
-    """Warn if depth and frames may not be of one take.
+    """Warn if the depth seems to belong to another video than the frames.
 
     Nothing is said of a clip that is too small or too even to tell.
     """
     if min(depth_m.shape[1:]) <= 2 * REACH:
         return ()
-    frame_numbers = np.linspace(0, len(depth_m) - 1, LOOKED_AT).round().astype(int)
+    frame_numbers = np.linspace(0, len(depth_m) - 1, SAMPLE_COUNT).round().astype(int)
     maps = [
-        _shift_scores(_edges(_shrink(frames[t])), _steps(_shrink(depth_m[t])))
+        _shift_scores(_picture_edges(_shrink(frames[t])), _depth_steps(_shrink(depth_m[t])))
         for t in map(int, frame_numbers)
     ]
     scores = np.mean(maps, axis=0)
     better_share = float((scores > scores[REACH, REACH]).mean())
-    return (WARNING,) if better_share > BEST else ()
+    return (WARNING,) if better_share > BEST_SHARE else ()
 
 
 def _shrink(picture: Tensor) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float32
-    """Shrink the picture to ``SIDE`` as its shorter side, without means of two surfaces in depth.
+    """Resize a picture or depth map so that its shorter side is ``SIDE``.
 
     Colours become 0...255.
     """
@@ -66,28 +66,29 @@ def _shrink(picture: Tensor) -> np.ndarray:  # [H, W(, 3)] -> [h, w(, 3)] float3
     return cv2.resize(array, size, interpolation=interpolation)
 
 
-def _edges(picture: np.ndarray) -> np.ndarray:  # [h, w, 3] -> [h, w]
-    """Measure edges against their surroundings: a busy carpet counts no more than a wall."""
+def _picture_edges(picture: np.ndarray) -> np.ndarray:  # [h, w, 3] -> [h, w]
+    """Compute picture edges relative to the mean edge strength around them."""
     smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
     slopes = [cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))]
     edges = np.sqrt(np.square(slopes).sum((0, -1)))
     return np.minimum(edges / (cv2.GaussianBlur(edges, (0, 0), SIDE / 9) + 1), 4)
 
 
-def _steps(depth_m: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w]
-    """Compute the relative step of depth to the neighbours, 0 beside what is unknown."""
-    log = np.log(depth_m)
-    steps = np.zeros_like(log)
+def _depth_steps(depth_m: np.ndarray) -> np.ndarray:  # [h, w] -> [h, w]
+    """Compute the relative depth step to the neighbouring pixels, 0 where depth is unknown."""
+    log_depth = np.log(depth_m)
+    steps = np.zeros_like(log_depth)
     for axis in (0, 1):
-        change = np.nan_to_num(np.abs(np.diff(log, axis=axis)))
+        change = np.nan_to_num(np.abs(np.diff(log_depth, axis=axis)))
         for side in (slice(1, None), slice(None, -1)):
-            part = steps[side] if axis == 0 else steps[:, side]
-            np.maximum(part, change, out=part)
+            steps_slice = steps[side] if axis == 0 else steps[:, side]
+            np.maximum(steps_slice, change, out=steps_slice)
     return np.minimum(steps, 0.15)
 
 
 def _shift_scores(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Correlate edges and steps at each shift of the frame: [2 REACH + 1, 2 REACH + 1]."""
+    """Correlate picture edges and depth steps at each shift of the picture: [2 REACH + 1, 2 REACH +
+    1]."""
     inner = steps[REACH:-REACH, REACH:-REACH]
     scores = cv2.matchTemplate(edges, np.ascontiguousarray(inner), cv2.TM_CCOEFF_NORMED)
     return np.nan_to_num(scores, posinf=0, neginf=0)

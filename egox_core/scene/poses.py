@@ -1,4 +1,4 @@
-"""Poses of exo and ego camera in a scene's frame."""
+"""Bring the ego camera into a scene's world."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from ..types import CameraTrajectory, PointCloud
 
 
 def ego_in_scene(scene: PointCloud, trajectory: CameraTrajectory) -> CameraPath:
-    """Bring the ego camera into the scene's world, with a pose for each of its frames.
+    """Transform the ego camera into the scene's world, with a pose for each of the scene's frames.
 
     Raises:
         EgoXInputError: fewer poses than frames, a path that can't be tied to the scene.

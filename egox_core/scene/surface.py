@@ -1,5 +1,4 @@
-"""From a depth map to points: each pixel becomes a small patch of surface, placed and oriented in
-the scene."""
+"""Lift a depth map to points, each with the orientation and size of its surface patch."""
 
 from collections.abc import Sequence
 
@@ -24,20 +23,20 @@ def depth_steps(
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
     axis: int,  # 0 downwards, 1 rightwards
 ) -> Tensor:  # [H, W] metres a pixel; 0 where neither neighbour is valid
-    """Compute the depth change to the next sample along ``axis``, from the side on which the
-    surface goes on.
+    """Compute the depth change to the next pixel along ``axis``, without steps across depth edges.
 
     At a depth edge one side belongs to another surface, so the smaller of the two one-sided
     steps is the patch's own. Where both agree, their mean halves the noise.
     """
     change = torch.diff(depth_m, dim=axis)
-    gap = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
-    forward = torch.cat((change, gap), dim=axis)
-    backward = torch.cat((gap, change), dim=axis)
+    unknown_step = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
+    forward = torch.cat((change, unknown_step), dim=axis)
+    backward = torch.cat((unknown_step, change), dim=axis)
     step = torch.where(torch.isnan(backward) | (forward.abs() <= backward.abs()), forward, backward)
-    low, high = torch.minimum(forward, backward), torch.maximum(forward, backward)
-    agree_mask = (low * high > 0) & (
-        torch.maximum(low.abs(), high.abs()) <= 2 * torch.minimum(low.abs(), high.abs())
+    smaller_step, larger_step = torch.minimum(forward, backward), torch.maximum(forward, backward)
+    agree_mask = (smaller_step * larger_step > 0) & (
+        torch.maximum(smaller_step.abs(), larger_step.abs())
+        <= 2 * torch.minimum(smaller_step.abs(), larger_step.abs())
     )
     return torch.where(agree_mask, 0.5 * (forward + backward), step).nan_to_num(0.0)
 
@@ -46,7 +45,7 @@ def surface_steps(
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
     rays: Tensor,  # [H, W, 3] of :meth:`CameraModel.depth_rays`
 ) -> Tensor:  # [H, W, 3, 2] metres, exo frame
-    """Compute the ways along the surface to the next sample rightwards and downwards."""
+    """Compute the vectors along the surface to the next pixel, to the right and downwards."""
     return torch.stack(
         [
             _ray_steps(rays, axis) * depth_m[..., None]
@@ -70,11 +69,11 @@ def lift(
     # Pixels that hang between surfaces by a larger relative step are left out.
     max_edge: float = float("inf"),
 ) -> PointSet:
-    """Lift the pixels in ``keep`` to points.
+    """Lift the pixels marked by ``keep`` to points with colour, edge strength and surface patch.
 
     Each has its edge, its stray step and its patch of surface.
     """
-    edge, stray, spread = depth_edge(depth_m), stray_step(depth_m), depth_range(depth_m)
+    edge, stray, range_map = depth_edge(depth_m), stray_step(depth_m), depth_range(depth_m)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
     if not len(rows):
@@ -96,7 +95,7 @@ def lift(
         steps=steps,
         edge=edge[rows, cols],
         stray=stray[rows, cols],
-        depth_range=spread[rows, cols],
+        depth_range=range_map[rows, cols],
         instance=instance.to(torch.int16),
         coarse=(rows % stride == 0) & (cols % stride == 0),
     )
@@ -104,8 +103,7 @@ def lift(
 
 @frozen
 class ClipFrames:
-    """The frames of a clip with their depth, lifted into the scene's frame, without a copy of the
-    inputs."""
+    """Frames of a clip with their depth, which are lifted to points in the scene's frame."""
 
     rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
     depth: DepthVideo
@@ -121,8 +119,7 @@ class ClipFrames:
         instance: Tensor | None = None,  # [H, W] int16
         max_edge: float = MAX_EDGE,
     ) -> PointSet:
-        """Lift a map at one frame's exo pose to points in the scene's frame: the world or, without
-        poses, the exo camera's."""
+        """Lift one frame's depth map to points in the scene's frame, by that frame's exo pose."""
         exo = self.depth.exo
         return lift(
             depth_m,
@@ -135,20 +132,18 @@ class ClipFrames:
         )
 
     def release(self) -> None:
-        """Let the parts of mapped files that were read leave memory, so that its peak does not grow
-        with the clip."""
+        """Drop the mapped files' pages from memory, so that memory does not grow with the clip."""
         for frames in (self.rgb, self.depth.depth_m, self.depth.dynamic, self.depth.sky):
             if isinstance(frames, Tensor):
                 drop_pages(frames)
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
-    """Compute the ray's change to the next pixel along ``axis``, [H, W, 3], by central differences,
-    one-sided at the border."""
+    """Compute the ray's change to the next pixel along ``axis``, [H, W, 3], by finite differences."""
     size = rays.shape[axis]
     if size < 2:
         return torch.zeros_like(rays)
-    inner = 0.5 * (rays.narrow(axis, 2, size - 2) - rays.narrow(axis, 0, size - 2))
-    first = rays.narrow(axis, 1, 1) - rays.narrow(axis, 0, 1)
-    last = rays.narrow(axis, size - 1, 1) - rays.narrow(axis, size - 2, 1)
-    return torch.cat((first, inner, last), dim=axis).nan_to_num(0.0)
+    inner_steps = 0.5 * (rays.narrow(axis, 2, size - 2) - rays.narrow(axis, 0, size - 2))
+    first_step = rays.narrow(axis, 1, 1) - rays.narrow(axis, 0, 1)
+    last_step = rays.narrow(axis, size - 1, 1) - rays.narrow(axis, size - 2, 1)
+    return torch.cat((first_step, inner_steps, last_step), dim=axis).nan_to_num(0.0)

@@ -1,5 +1,5 @@
-"""Scene and ego camera as 3-D viewers take them: metres, x right, y up, and the exo camera of frame
-0 in the origin, looking along -z."""
+"""Export scene and ego camera for 3-D viewers: metres, x right, y up, exo camera of frame 0 at the
+origin."""
 
 import math
 from dataclasses import replace
@@ -52,18 +52,20 @@ def write_ply(points: PointSet, file: IO[bytes]) -> None:
 
 
 def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
-    """Describe the upright ego camera of frame 0 as the host's LOAD3D_CAMERA, {} if unknown."""
+    """Describe the upright ego camera of frame 0 as ComfyUI's LOAD3D_CAMERA, {} if unknown."""
     if trajectory.exo is None:
         return {}
     camera, pose = trajectory.ego.camera.upright(), trajectory.exo.at(0)
     ego = invert(trajectory.ego.upright_w2c[0])
-    place, turn = pose[:, :3] @ ego[:, 3] + pose[:, 3], pose[:, :3] @ ego[:, :3]
-    place, turn = FLIP * place, FLIP[:, None] * turn * FLIP
+    position, rotation = pose[:, :3] @ ego[:, 3] + pose[:, 3], pose[:, :3] @ ego[:, :3]
+    position, rotation = FLIP * position, FLIP[:, None] * rotation * FLIP
     return {
-        "position": _axes(place),
-        "target": _axes(place - turn[:, 2]),
-        "quaternion": _axes(
-            torch.from_numpy(scipy.spatial.transform.Rotation.from_matrix(turn.numpy()).as_quat())
+        "position": _axis_values(position),
+        "target": _axis_values(position - rotation[:, 2]),
+        "quaternion": _axis_values(
+            torch.from_numpy(
+                scipy.spatial.transform.Rotation.from_matrix(rotation.numpy()).as_quat()
+            )
         ),
         "zoom": 1,
         "cameraType": "perspective",
@@ -72,5 +74,5 @@ def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
     }
 
 
-def _axes(values: Tensor) -> dict[str, float]:
+def _axis_values(values: Tensor) -> dict[str, float]:
     return dict(zip("xyzw", values.tolist(), strict=False))

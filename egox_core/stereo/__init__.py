@@ -1,4 +1,4 @@
-"""Two eyes: a right eye for an ego video, and both as a headset reads them.
+"""Make a right eye for an ego video, and pack both eyes as stereo video for a headset.
 
 In: an ego video, the :class:`~egox_core.types.PointCloud` and the :class:`~egox_core.types.CameraTrajectory` that its
 prior was drawn from. Out: the right eye's video (:mod:`.right_eye`), pictures of both side by side (:mod:`.pictures`)

@@ -1,4 +1,4 @@
-"""Both eyes side by side, as a flat screen or as the half sphere of a VR180 video."""
+"""Draw both eyes side by side, as a flat screen or as the half sphere of a VR180 video."""
 
 from collections.abc import Iterator
 from typing import Literal, get_args
@@ -23,7 +23,7 @@ FEATHER_RAD = 0.05
 
 @frozen
 class StereoForm:
-    """Distance of the eyes, and form of the pictures that a headset reads.
+    """Distance between the eyes, and format of the pictures for a headset.
 
     Raises:
         EgoXInputError: an unknown choice, a side that is odd, under 64 px or over 2048, eyes not 1 to
@@ -54,7 +54,7 @@ class StereoForm:
         trajectory: CameraTrajectory,
         up: Up | None = None,  # None: as the cameras tell it
     ) -> Tensor:  # [T, 3, 3] float64
-        """Compute the axes of the written picture in those of the upright one, for each frame.
+        """Compute the axes of the written picture in those of the upright picture, for each frame.
 
         ``horizon`` turns the picture until the horizon is level; ``full`` also holds it at the clip's
         mean direction, from where it wanders as the head turns; ``upright`` does the same and sets
@@ -62,7 +62,7 @@ class StereoForm:
         """
         if self.layout == "flat" or self.stabilise == "off":
             return torch.eye(3).double().expand(len(trajectory.ego.w2c), 3, 3)
-        up = up or _up_of(trajectory)
+        up = up or _up_of_cameras(trajectory)
         down = -up.direction
         upright_rotations = trajectory.ego.upright_w2c[..., :3]
         mean = (
@@ -70,17 +70,19 @@ class StereoForm:
             if self.stabilise == "horizon"
             else upright_rotations.mean(0, keepdim=True)
         )
-        z = F.normalize(mean[:, 2], dim=-1)
+        forward = F.normalize(mean[:, 2], dim=-1)
         # Straight down, where no direction is level, the picture's own is taken.
-        x = torch.linalg.cross(down.expand_as(z), z) + 1e-3 * mean[:, 0]
+        right = torch.linalg.cross(down.expand_as(forward), forward) + 1e-3 * mean[:, 0]
         if self.stabilise == "upright" and up.known:
-            x = F.normalize(x - (x * down).sum(-1, keepdim=True) * down, dim=-1)
-            z = torch.linalg.cross(x, down.expand_as(x))
-        x = F.normalize(x - (x * z).sum(-1, keepdim=True) * z, dim=-1)
-        return upright_rotations @ torch.stack((x, torch.linalg.cross(z, x), z), -1)
+            right = F.normalize(right - (right * down).sum(-1, keepdim=True) * down, dim=-1)
+            forward = torch.linalg.cross(right, down.expand_as(right))
+        right = F.normalize(right - (right * forward).sum(-1, keepdim=True) * forward, dim=-1)
+        return upright_rotations @ torch.stack(
+            (right, torch.linalg.cross(forward, right), forward), -1
+        )
 
     def word(self, up: Up) -> str:
-        """Remark how level ``upright`` is, or nothing for any other setting."""
+        """Describe how level the setting ``upright`` is, or return "" for any other setting."""
         if self.layout == "flat" or self.stabilise != "upright":
             return ""
         pitch_words = "" if up.known else ": the head's mean pitch is kept, as with stabilise full"
@@ -89,20 +91,22 @@ class StereoForm:
     def rays(self, camera: CameraModel) -> Tensor:  # [1, S, S, 3] of both eyes, or [2, S, S, 3]
         """Compute the rays of the written pictures, float64."""
         if self.layout == "VR180":
-            side = torch.arange(self.eye_px, dtype=torch.float64)
-            angle = ((side + 0.5) / self.eye_px - 0.5) * torch.pi
-            down, across = torch.meshgrid(angle, angle, indexing="ij")
-            x, z = down.cos() * across.sin(), down.cos() * across.cos()
-            return torch.stack((x, down.sin(), z), -1)[None]
-        flat = camera.rescale(self.eye_px, self.eye_px).as_pinhole(self.fov_deg).upright()
-        rays, _ = flat.pixel_rays(torch.float64)
-        eyes = torch.zeros(2, 1, 1, 3)
+            columns = torch.arange(self.eye_px, dtype=torch.float64)
+            angle = ((columns + 0.5) / self.eye_px - 0.5) * torch.pi
+            latitude, longitude = torch.meshgrid(angle, angle, indexing="ij")
+            x, z = latitude.cos() * longitude.sin(), latitude.cos() * longitude.cos()
+            return torch.stack((x, latitude.sin(), z), -1)[None]
+        flat_lens = camera.rescale(self.eye_px, self.eye_px).as_pinhole(self.fov_deg).upright()
+        rays, _ = flat_lens.pixel_rays(torch.float64)
+        eye_shifts = torch.zeros(2, 1, 1, 3)
         if self.screen_m:
-            eyes[..., 0] = torch.tensor([1, -1]).view(2, 1, 1) * self.eyes_m / 2 / self.screen_m
-        return rays / rays[..., 2:] + eyes
+            eye_shifts[..., 0] = (
+                torch.tensor([1, -1]).view(2, 1, 1) * self.eyes_m / 2 / self.screen_m
+            )
+        return rays / rays[..., 2:] + eye_shifts
 
 
-def _up_of(trajectory: CameraTrajectory) -> Up:
+def _up_of_cameras(trajectory: CameraTrajectory) -> Up:
     exos = () if trajectory.exo is None else (trajectory.exo,)
     return find_up(exos, trajectory.ego)
 
@@ -117,17 +121,17 @@ def stereo_pictures(
     up: Up | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Tensor]:  # of [S, 2 S, 3] float32
-    """Draw both eyes side by side, the left one first, black where the lens saw nothing."""
+    """Draw both eyes side by side, left eye first, black where the lens saw nothing."""
     _, height, width, _ = left.shape
     lens = trajectory.ego.camera.rescale(width, height).upright()
     rays = form.rays(lens)
     for index, (axes, *eyes) in enumerate(zip(form.axes(trajectory, up), left, right, strict=True)):
         progress(index, len(left), "both eyes as a headset reads them")
-        places, shares = _places(lens, rays @ axes.T, form)
+        places, shares = _lens_positions(lens, rays @ axes.T, form)
         yield torch.cat(
             [
-                sample_at(eye.float().cpu(), at) * share
-                for eye, at, share in zip(
+                sample_at(eye.float().cpu(), places_of_eye) * share
+                for eye, places_of_eye, share in zip(
                     eyes, places.expand(2, -1, -1, -1), shares.expand(2, -1, -1, -1), strict=True
                 )
             ],
@@ -136,17 +140,21 @@ def stereo_pictures(
     progress(len(left), len(left), "both eyes as a headset reads them")
 
 
-def _places(
+def _lens_positions(
     lens: CameraModel, rays: Tensor, form: StereoForm
 ) -> tuple[Tensor, Tensor]:  # [N, S, S, 2] float32 px, NaN outside; [N, S, S, 1]
-    """Find the places of rays in the lens, and how much of each is shown, 0...1."""
-    place, valid = lens.project(rays)
-    valid &= lens.inside(place)
-    place = place.where(valid[..., None], torch.nan).float()
+    """Find the lens pixels of rays, and how opaque each is shown, 0...1."""
+    positions, valid = lens.project(rays)
+    valid &= lens.inside(positions)
+    positions = positions.where(valid[..., None], torch.nan).float()
     if form.layout == "flat":
-        return place, torch.ones_like(place[..., :1])
-    size = place.new_tensor(lens.stored_size)
+        return positions, torch.ones_like(positions[..., :1])
+    size = positions.new_tensor(lens.stored_size)
     axis, _ = lens.project(rays.new_tensor((0.0, 0.0, 1.0)))
-    rim = torch.minimum(place, size - 1 - place).amin(-1)
-    rim = torch.minimum(rim, size.min() / 2 - (place - axis.float()).norm(dim=-1))
-    return place, (rim / (FEATHER_RAD * lens.fx)).clamp(0, 1).nan_to_num(0.0)[..., None]
+    rim_distance = torch.minimum(positions, size - 1 - positions).amin(-1)
+    rim_distance = torch.minimum(
+        rim_distance, size.min() / 2 - (positions - axis.float()).norm(dim=-1)
+    )
+    return positions, (rim_distance / (FEATHER_RAD * lens.fx)).clamp(0, 1).nan_to_num(0.0)[
+        ..., None
+    ]

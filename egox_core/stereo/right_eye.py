@@ -1,4 +1,4 @@
-"""The right eye's video from the left one's, by the depth that the scene has at the ego camera.
+"""Make the right eye's video from the left eye's, by the scene's depth at the ego camera.
 
 A pixel of the left picture is moved to where the other eye sees its place. Depth is the prior's
 where exo observed it with a free sight line, drawn from where the video was found to be. Pixels
@@ -34,7 +34,7 @@ of drawn rooms have up to 1.5."""
 
 @frozen
 class EyeFrame:
-    """One frame of the right eye."""
+    """One frame of the right eye's video."""
 
     rgb: Tensor  # [H, W, 3] float32 0...1
     source: Tensor  # [H, W, 2] float32 px of the left picture; NaN: not seen there
@@ -44,7 +44,7 @@ class EyeFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondEye(StageReport):
-    """A clip for the right eye."""
+    """Right eye's video of a clip, with remarks."""
 
     rgb: Tensor  # [T, H, W, 3] float32 0...1
     off_px: float | None  # median shift between picture and depth; None: it can't be judged
@@ -59,7 +59,7 @@ def second_eye(
     *,
     progress: Progress = no_progress,
 ) -> SecondEye:
-    """Make the right eye's video, in the same lens, along +x of the picture that ``form`` writes.
+    """Make the right eye's video in the same lens, shifted along the written picture's x axis.
 
     The depth is drawn from where the video was found to be: turned and shifted against the path.
     A clip of any length takes the memory of a few frames, beside the input.
@@ -69,64 +69,68 @@ def second_eye(
             the depth it was built of.
     """
     trajectory.check_moments(scene.frames, "scene")
-    path = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
+    path_error = PathViews.of(scene, trajectory, progress=progress).error(video.cpu())
     count, height, width, _ = video.shape
-    turns, shifts = _motion_per_frame(path, count)
+    turns, shifts = _motion_per_frame(path_error, count)
     ego = trajectory.ego.resized(width, height).upright
     w2c, camera = ego.w2c.clone(), ego.camera
     w2c[..., 3] += shifts
     followed_path = replace(trajectory, ego=replace(ego, w2c=turns @ w2c))
     (rays, _), grid = camera.pixel_rays(torch.float64), camera.pixel_grid()
-    rgb, figures = FrameStore(count, (height, width, 3), np.float32), []
+    rgb, frame_figures = FrameStore(count, (height, width, 3), np.float32), []
     up = _up_of_path(scene, trajectory)
     eyes = form.eyes_m * form.axes(trajectory, up)[..., 0]
     frames = iter_second_eye(video, scene, followed_path, eyes, progress=progress)
     for turn, shift, eye in zip(turns, shifts, frames, strict=True):
         rgb.append(eye.rgb.numpy())
         ordered_px, _ = camera.project(rays @ turn - eye.nearness[..., None] * shift)
-        off_px = (ordered_px - grid)[eye.observed].norm(dim=-1).median()
-        too_near = eye.observed & (eye.nearness > 1 / TOO_NEAR_M)
-        shares = (part.double().mean() for part in (eye.source.isnan(), too_near))
-        figures.append((off_px, *shares))
-    off_px = float(np.nanmedian([off for off, *_ in figures])) if path.judged.any() else None
-    _, filled_share, too_near = np.mean(figures, 0)
-    agreement, kind = path.text(), RemarkKind.NOTE
-    if off_px is not None:
+        offset_px = (ordered_px - grid)[eye.observed].norm(dim=-1).median()
+        near_mask = eye.observed & (eye.nearness > 1 / TOO_NEAR_M)
+        shares = (pixel_mask.double().mean() for pixel_mask in (eye.source.isnan(), near_mask))
+        frame_figures.append((offset_px, *shares))
+    offset_px = (
+        float(np.nanmedian([each_px for each_px, *_ in frame_figures]))
+        if path_error.judged.any()
+        else None
+    )
+    _, filled_share, near_mask = np.mean(frame_figures, 0)
+    agreement, kind = path_error.text(), RemarkKind.NOTE
+    if offset_px is not None:
         shift_cm = 100 * float(shifts.norm(dim=1).median())
-        agreement = (
-            f"Image and depth are {off_px:.1f} px apart ({path.median_deg:.1f}°, {shift_cm:.0f} cm)"
-        )
-        if off_px > OFF_PX * width / REFERENCE_SIZE:
+        agreement = f"Image and depth are {offset_px:.1f} px apart ({path_error.median_deg:.1f}°, {shift_cm:.0f} cm)"
+        if offset_px > OFF_PX * width / REFERENCE_SIZE:
             agreement = f"Warning: {agreement}: things that the model moved have the wrong depth"
             kind = RemarkKind.WARNING
     filled_words = f"{filled_share:.1%} of the right eye's picture is filled"
     notes = [Remark(filled_words), Remark(agreement, kind), *trajectory.other_exo(*scene.exos)]
-    if too_near > 0.5:
-        warning = f"Warning: {too_near:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
+    if near_mask > 0.5:
+        warning = f"Warning: {near_mask:.0%} of the image is nearer than {TOO_NEAR_M:g} m"
         notes.append(Remark(warning, RemarkKind.WARNING))
-    return SecondEye(rgb=rgb.tensor(), off_px=off_px, up=up, notes=tuple(notes))
+    return SecondEye(rgb=rgb.tensor(), off_px=offset_px, up=up, notes=tuple(notes))
 
 
 def _up_of_path(scene: PointCloud, trajectory: CameraTrajectory) -> Up:
-    """Find up in the world of a path, by all that its scene shows."""
+    """Find the upward direction in a path's world from its scene."""
     ego_path = ego_in_scene(scene, trajectory)
     up = up_of_scene(scene, ego_path)
-    of_path = trajectory.ego.at(0)[:, :3].T @ ego_path.at(0)[:, :3]
-    return replace(up, direction=of_path @ up.direction)
+    path_from_scene = trajectory.ego.at(0)[:, :3].T @ ego_path.at(0)[:, :3]
+    return replace(up, direction=path_from_scene @ up.direction)
 
 
 def _motion_per_frame(
     path: PathError, count: int
 ) -> tuple[Tensor, Tensor]:  # [T, 3, 3], [T, 3] float64
-    """Interpolate turn and shift in metres for each frame from those that could be judged."""
+    """Interpolate turn and shift (metres) of each frame from the frames that could be judged."""
     from scipy.spatial.transform import Rotation  # half of torch's time
 
     judged_mask = path.judged | ~path.judged.any()
     motion = (
         torch.cat((path.turn_deg, path.shift_m), 1).nan_to_num(0.0)[judged_mask].double().numpy()
     )
-    at = path.step * np.flatnonzero(judged_mask)
-    motion_of_frames = np.stack([np.interp(range(count), at, part) for part in motion.T], 1)
+    judged_frames = path.step * np.flatnonzero(judged_mask)
+    motion_of_frames = np.stack(
+        [np.interp(range(count), judged_frames, values) for values in motion.T], 1
+    )
     turns = Rotation.from_rotvec(motion_of_frames[:, :3], degrees=True).as_matrix()
     return torch.from_numpy(turns), torch.from_numpy(motion_of_frames[:, 3:])
 
@@ -140,13 +144,12 @@ def iter_second_eye(
     *,
     progress: Progress = no_progress,
 ) -> Iterator[EyeFrame]:
-    """Make the right eye frame by frame, by the depth along the path as it is, see
-    :func:`second_eye`."""
+    """Make the right eye's video frame by frame, by the depth along the given path."""
     ego = trajectory.ego.upright
     camera, right_w2c = ego.camera, ego.w2c.clone()
     right_w2c[..., 3] -= eyes
     metres_of_z = camera.depth_rays().norm(dim=-1)
-    lefts, rights = (
+    left_priors, right_priors = (
         iter_ego_prior(
             scene,
             replace(trajectory, ego=replace(ego, w2c=eye_w2c)),
@@ -156,18 +159,20 @@ def iter_second_eye(
         )
         for eye_w2c in (ego.w2c, right_w2c)
     )
-    for picture, eye, left, right in zip(video, eyes, lefts, rights, strict=True):
+    for picture, eye_shift, left_prior, right_prior in zip(
+        video, eyes, left_priors, right_priors, strict=True
+    ):
         picture = picture.float().cpu()
         (nearness, observed), (right_nearness, right_observed) = (
             (1 / (prior.depth_m * metres_of_z), torch.as_tensor(prior.seen) >= EARLIER)
-            for prior in (left, right)
+            for prior in (left_prior, right_prior)
         )
         observed &= nearness.isfinite()
         nearness = snap_edges(whole_nearness(nearness, observed), observed, picture)
-        source, moved_nearness = move(camera, nearness, eye)
+        source, moved_nearness = move(camera, nearness, eye_shift)
         right_observed &= wide_parts(moved_nearness.isnan())
         rgb = fill_holes(
-            right.rgb.where(right_observed[..., None], sample_at(picture, source)),
+            right_prior.rgb.where(right_observed[..., None], sample_at(picture, source)),
             right_nearness.where(right_observed, moved_nearness),
         )
         yield EyeFrame(rgb=rgb, source=source, observed=observed, nearness=nearness)

@@ -1,5 +1,5 @@
-"""One picture seen from a second eye: depth made whole, its edges snapped to the picture's, pixels
-moved by it, holes filled.
+"""Warp one picture to a second eye: fill its depth, align depth edges to picture edges, move
+pixels, fill holes.
 
 Depth is kept as nearness, 1 / metres along the ray: a pixel's way is in proportion to it, and sky is
 0.
@@ -17,9 +17,9 @@ STEP = 0.04
 """Relative step of nearness from pixel to pixel, beyond which one surface ends."""
 SNAP_PX = 2
 """Reach, at each side of a step, within which the picture says where the edge is."""
-COLOUR, WAY_PX = 0.1, 3.0
+COLOUR, SAME_COST_PX = 0.1, 3.0
 """Difference of colour, and way, that count the same in that decision."""
-STAY = 3.0
+SURFACE_PENALTY = 3.0
 """By how much another surface must be more like it."""
 RIM_PX = 2
 """Right of what is nearer the picture mixes both colours: the second eye would see an outline there,
@@ -32,7 +32,7 @@ def whole_nearness(
     nearness: Tensor,  # [H, W] float32, 1/m
     observed: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W]
-    """Fill nearness that wasn't observed by the mean of the smallest blocks around that know any.
+    """Fill unobserved nearness by the mean of the smallest surrounding blocks with observed values.
 
     The fill is no nearer than 40 cm.
     """
@@ -53,14 +53,14 @@ def snap_edges(
     observed: Tensor,  # [H, W] bool
     picture: Tensor,  # [H, W, 3] float 0...1
 ) -> Tensor:  # [H, W]
-    """Move the observed steps of nearness to where the picture's edges are.
+    """Move the steps of observed nearness to the edges of the picture.
 
     A pixel within :data:`SNAP_PX` of a step takes the nearness of the pixel beyond that reach that
     is most like it in colour and place, if that one is on another surface.
     """
-    high = F.max_pool2d(nearness.where(observed, 0.0)[None, None], 3, 1, 1)
-    low = -F.max_pool2d(-nearness.where(observed, torch.inf)[None, None], 3, 1, 1)
-    step = (high - low > STEP * high).float()
+    highest = F.max_pool2d(nearness.where(observed, 0.0)[None, None], 3, 1, 1)
+    lowest = -F.max_pool2d(-nearness.where(observed, torch.inf)[None, None], 3, 1, 1)
+    step = (highest - lowest > STEP * highest).float()
     unsure_mask = observed & (F.max_pool2d(step, 2 * SNAP_PX - 1, 1, SNAP_PX - 1)[0, 0] > 0)
     reach_px = 2 * SNAP_PX
     layers = torch.cat((torch.stack((nearness, observed & ~unsure_mask)), picture.movedim(-1, 0)))
@@ -70,14 +70,16 @@ def snap_edges(
     neighbours, sure_flags, *colours = padded[:, unsure_mask].flatten(2)  # [N, places]
     edge_nearness = nearness[unsure_mask][:, None]
     other_surface = (neighbours - edge_nearness).abs() > STEP * edge_nearness
-    place = torch.arange(-reach_px, reach_px + 1)
-    cost = (place[:, None] ** 2 + place**2).flatten() / WAY_PX**2 + STAY * other_surface
+    offsets = torch.arange(-reach_px, reach_px + 1)
+    match_cost = (
+        offsets[:, None] ** 2 + offsets**2
+    ).flatten() / SAME_COST_PX**2 + SURFACE_PENALTY * other_surface
     for neighbour_colours, own_colours in zip(colours, picture[unsure_mask].T, strict=True):
-        cost += ((neighbour_colours - own_colours[:, None]) / COLOUR) ** 2
-    best_place = cost.where(sure_flags > 0, torch.inf).argmin(1, keepdim=True)
-    snaps = (other_surface & (sure_flags > 0)).gather(1, best_place)
+        match_cost += ((neighbour_colours - own_colours[:, None]) / COLOUR) ** 2
+    best_place = match_cost.where(sure_flags > 0, torch.inf).argmin(1, keepdim=True)
+    is_snapped = (other_surface & (sure_flags > 0)).gather(1, best_place)
     return nearness.masked_scatter(
-        unsure_mask, neighbours.gather(1, best_place).where(snaps, edge_nearness)
+        unsure_mask, neighbours.gather(1, best_place).where(is_snapped, edge_nearness)
     )
 
 
@@ -86,7 +88,8 @@ def move(
     nearness: Tensor,  # [H, W] float32, 1/m
     eye: Tensor,  # [3] metres, place of the second eye, to the right, in the first one's camera
 ) -> tuple[Tensor, Tensor]:
-    """Find each pixel of the second eye's picture in the first one's, the nearest of several.
+    """Find for each pixel of the second eye the first eye's pixel that shows the same place, the
+    nearest of several.
 
     Returns:
         Places in the first picture, px [H, W, 2], and their nearness [H, W]; NaN where the first
@@ -94,34 +97,34 @@ def move(
     """
     (height, width), grid = nearness.shape, camera.pixel_grid()
     rays, inside = camera.pixel_rays()
-    place, in_lens = camera.project(rays - nearness[..., None] * eye.float())
+    positions, in_lens = camera.project(rays - nearness[..., None] * eye.float())
     padded = F.pad(nearness[None, None], (RIM_PX, 0, 0, 0))
     frontmost = (1 - STEP) * F.max_pool2d(padded, (1, RIM_PX + 1), 1)[0, 0] <= nearness
     # The bits of a positive float are in the order of its value; the pixel's number goes below.
-    number = torch.arange(height * width).view(height, width)
-    key = nearness.contiguous().view(torch.int32).long() << 32 | number
-    first = torch.full((height * width,), -1)
+    pixel_numbers = torch.arange(height * width).view(height, width)
+    nearness_and_pixel = nearness.contiguous().view(torch.int32).long() << 32 | pixel_numbers
+    front_keys = torch.full((height * width,), -1)
     for offset in OFFSETS:
-        landing = place + torch.tensor(offset)
+        landing = positions + torch.tensor(offset)
         lands_mask = inside & in_lens & frontmost & camera.inside(landing)
         column, row = landing[lands_mask].round().long().unbind(-1)
-        first.scatter_reduce_(0, row * width + column, key[lands_mask], "amax")
-    first = first.view(height, width)
-    hole, number = first < 0, first.clamp(min=0) & 0xFFFFFFFF
-    source = grid - (place - grid).view(-1, 2)[number]
-    moved_nearness = nearness.take(number).masked_fill(hole, torch.nan)
-    return source.masked_fill(hole[..., None], torch.nan), moved_nearness
+        front_keys.scatter_reduce_(0, row * width + column, nearness_and_pixel[lands_mask], "amax")
+    front_keys = front_keys.view(height, width)
+    hole_mask, pixel_numbers = front_keys < 0, front_keys.clamp(min=0) & 0xFFFFFFFF
+    source = grid - (positions - grid).view(-1, 2)[pixel_numbers]
+    moved_nearness = nearness.take(pixel_numbers).masked_fill(hole_mask, torch.nan)
+    return source.masked_fill(hole_mask[..., None], torch.nan), moved_nearness
 
 
 def sample_at(
     picture: Tensor,  # [H, W, 3] float
     places: Tensor,  # [h, w, 2] px, NaN: nowhere
 ) -> Tensor:  # [h, w, 3]
-    """Sample colours between pixels by cubic interpolation, 0 where there is no place."""
-    last = places.new_tensor(picture.shape[1::-1]) - 1
+    """Sample colours between pixels by cubic interpolation, 0 where the position is NaN."""
+    last_pixel = places.new_tensor(picture.shape[1::-1]) - 1
     sampled = F.grid_sample(
         picture.movedim(-1, 0)[None],
-        (places / last * 2 - 1).nan_to_num(0.0)[None],
+        (places / last_pixel * 2 - 1).nan_to_num(0.0)[None],
         mode="bicubic",
         padding_mode="border",
         align_corners=True,
@@ -132,9 +135,9 @@ def sample_at(
 def wide_parts(
     holes: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W] bool
-    """Select the parts of holes that belong to a block of 3 x 3 px in them."""
-    middle = F.pad(-F.max_pool2d(-holes.float()[None], 3, 1), (2, 2, 2, 2))
-    return F.max_pool2d(middle, 3, 1)[0] > 0
+    """Select the parts of holes that are at least 3 x 3 px large."""
+    block_centres = F.pad(-F.max_pool2d(-holes.float()[None], 3, 1), (2, 2, 2, 2))
+    return F.max_pool2d(block_centres, 3, 1)[0] > 0
 
 
 def fill_holes(
@@ -145,20 +148,23 @@ def fill_holes(
 
     Colours are evened out from row to row, or they would flicker.
     """
-    hole, last = nearness.isnan(), nearness.shape[1] - 1
-    column = torch.arange(last + 1).expand_as(hole)
-    left = column.where(~hole, 0).cummax(1).values
-    right = column.where(~hole, last).flip(1).cummin(1).values.flip(1)
+    hole_mask, last_column = nearness.isnan(), nearness.shape[1] - 1
+    column = torch.arange(last_column + 1).expand_as(hole_mask)
+    left_column = column.where(~hole_mask, 0).cummax(1).values
+    right_column = column.where(~hole_mask, last_column).flip(1).cummin(1).values.flip(1)
     left_nearness, right_nearness = (
-        nearness.gather(1, at).nan_to_num(torch.inf) for at in (left, right)
+        nearness.gather(1, column_index).nan_to_num(torch.inf)
+        for column_index in (left_column, right_column)
     )
-    source_column = left.where(left_nearness < right_nearness, right)
+    source_column = left_column.where(left_nearness < right_nearness, right_column)
     layers = (
         picture.gather(1, source_column[..., None].expand_as(picture)),
         torch.ones_like(picture),
     )
     even_colours, share = (
-        F.avg_pool2d((part * hole[..., None]).movedim(-1, 0), (5, 1), 1, (2, 0)).movedim(0, -1)
-        for part in layers
+        F.avg_pool2d((layer * hole_mask[..., None]).movedim(-1, 0), (5, 1), 1, (2, 0)).movedim(
+            0, -1
+        )
+        for layer in layers
     )
-    return (even_colours / share).where(hole[..., None], picture)
+    return (even_colours / share).where(hole_mask[..., None], picture)

@@ -1,4 +1,4 @@
-"""Recordings on disk: frames, depth, exo camera, ego path.
+"""Read recordings from disk: depth, exo camera, ego path and prompt of a take.
 
 In: a depth or meta.json file, and the frames in use. Out:
 :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames. Files

@@ -1,4 +1,5 @@
-"""Metric scale of estimated exo depth, from where the wearer is known to be.
+"""Estimate the metric scale of exo depth from the wearer, whose tracked camera gives the head's
+true distance.
 
 The wearer's camera is tracked in metres, so the place of the head is known, and gravity says where
 the trunk hangs under it. Depth of the exo picture on head and trunk is compared with the depth that
@@ -28,8 +29,10 @@ from .wearer_body import (
     trunk_depth,
 )
 
-CORE = 0.8  # share of the radius of head and trunk within which depth is believed: outlines bleed
-STEP = 0.04  # relative depth step to a neighbour at which another surface begins
+INNER_SHARE = (
+    0.8  # share of the radius of head and trunk within which depth is believed: outlines bleed
+)
+DEPTH_STEP = 0.04  # relative depth step to a neighbour at which another surface begins
 SLICE_M = 0.1  # height of a trunk slice; every slice counts alike, however many pixels it has
 MIN_PIXELS = 20  # of a part in a frame
 MIN_FRAMES = 3
@@ -51,7 +54,7 @@ TRUNK_ERROR_M = 0.12  # the trunk's surface against the cylinder's: lean, clothe
 
 @frozen
 class FrameScale:
-    """Scale from one frame, with NaN for parts that weren't seen."""
+    """Logarithmic scale of the depth in one frame, with NaN for body parts that weren't seen."""
 
     distance_m: float  # z of the head's centre
     head: float  # log scale
@@ -60,7 +63,8 @@ class FrameScale:
 
 @frozen
 class WearerScale:
-    """The factor by which exo depth becomes metric, its cue, and how sure that is."""
+    """Factor that makes exo depth metric, with its uncertainty and the body parts it is measured
+    from."""
 
     scale: float  # to use: what the wearer says, held against the depth model's own word (1) by their errors
     sigma: float  # of its logarithm
@@ -74,12 +78,12 @@ class WearerScale:
 
     @property
     def cue(self) -> str:
-        """Source of the scale, in words."""
+        """Body parts that the scale was measured from, in words."""
         slices = int(np.isfinite(self.parts[1:]).sum())
         return "head" if not slices else f"head and {slices} slices of the trunk"
 
     def text(self) -> str:
-        """Describe the scale in one line for notes."""
+        """Describe the scale and its uncertainty in one line."""
         return (
             f"scale {self.scale:.3f} (within {100 * self.sigma:.0f} %) from the wearer, who alone says "
             f"{self.wearer:.3f}: {self.cue}, spread {100 * self.spread_parts:.0f} % over parts and "
@@ -87,13 +91,13 @@ class WearerScale:
         )
 
     def content(self) -> dict[str, object]:
-        """Collect plain numbers for JSON."""
+        """Collect the figures of the scale for JSON."""
         return {
             "scale": round(self.scale, 4),
             "sigma": round(self.sigma, 4),
             "cue": self.cue,
             "wearer": round(self.wearer, 4),
-            "parts": [round(p, 4) if np.isfinite(p) else None for p in self.parts],
+            "parts": [round(part, 4) if np.isfinite(part) else None for part in self.parts],
             "spread_parts": round(self.spread_parts, 4),
             "spread_frames": round(self.spread_frames, 4),
             "frames": self.frames,
@@ -102,7 +106,7 @@ class WearerScale:
 
 
 def check_pose_source(exo: CameraPath, ego: CameraPath) -> None:
-    """Refuse poses that carry the depth's own scale, or no measured one.
+    """Refuse ego poses that can't give a scale: made from the depth itself, or standing still.
 
     Raises:
         EgoXInputError: no exo pose or the identity (poses set in the editor or estimated on this
@@ -139,8 +143,7 @@ def wearer_scale(
     *,
     progress: Progress = no_progress,
 ) -> WearerScale:
-    """Estimate the scale of a clip's depth from the wearer, whom ``depth.dynamic``, if given,
-    bounds.
+    """Estimate the scale of a clip's depth from the wearer's head and trunk.
 
     Raises:
         EgoXInputError: see :func:`check_pose_source`; depth that isn't metric; a wearer who isn't
@@ -151,11 +154,11 @@ def wearer_scale(
     count = min(len(depth.depth_m), len(ego))
     gravity = -find_up([exo], ego, [depth]).direction
     frames = sorted({round(t) for t in np.linspace(0, count - 1, min(SAMPLES, count))})
-    rows = []
+    frame_scales = []
     for index, t in enumerate(frames):
         exo_from_world = exo.at(t)
         exo_from_ego = compose(exo_from_world, invert(ego.at(t)))
-        rows.append(
+        frame_scales.append(
             _frame_scale(
                 depth,
                 t,
@@ -165,7 +168,7 @@ def wearer_scale(
             )
         )
         progress(index + 1, len(frames), "scale from the wearer")
-    return _combine(rows)
+    return _combine_frames(frame_scales)
 
 
 def _frame_scale(
@@ -175,47 +178,59 @@ def _frame_scale(
     down: np.ndarray,
     face_from_ego: np.ndarray,
 ) -> FrameScale:
-    """Estimate the scale of one frame.
+    """Estimate the depth's scale in one frame from the wearer's head and trunk.
 
     exo_from_ego [3, 4], down [3] unit in exo, face_from_ego [3, 3].
     """
     exo_from_face = exo_from_ego[:, :3] @ face_from_ego.T
     centre = exo_from_ego[:, 3] + exo_from_face @ HEAD_FROM_CAMERA
     slices = round((TRUNK_TO - TRUNK_FROM) / SLICE_M)
-    unseen = FrameScale(distance_m=float(centre[2]), head=np.nan, slices=(np.nan,) * slices)
+    no_scale = FrameScale(distance_m=float(centre[2]), head=np.nan, slices=(np.nan,) * slices)
     box = _body_box(depth.exo.camera, centre, down)
     if box is None:
-        return unseen
+        return no_scale
     left, top, right, bottom = box
-    z = depth.depth_m[frame][top:bottom, left:right].double().numpy()
+    depth_m = depth.depth_m[frame][top:bottom, left:right].double().numpy()
     rays, in_lens = depth.exo.camera.crop(left, top, right - left, bottom - top).pixel_rays(
         torch.float64
     )
     rays = (rays / rays[..., 2:].clamp_min(1e-6)).numpy()
-    valid = np.isfinite(z) & (z > 0) & in_lens.numpy()
+    valid = np.isfinite(depth_m) & (depth_m > 0) & in_lens.numpy()
     if depth.dynamic is not None and bool(depth.dynamic[frame].any()):
         valid &= depth.dynamic[frame][top:bottom, left:right].bool().numpy()
-    head_z, head_off = head_depth(rays, centre, exo_from_face)
-    trunk_z, trunk_off, drop = trunk_depth(rays, centre, down)
-    head_px = valid & np.isfinite(head_z) & (head_off < CORE)
-    if head_px.sum() < MIN_PIXELS:
-        return unseen
+    head_depth_m, head_offset = head_depth(rays, centre, exo_from_face)
+    trunk_depth_m, trunk_offset, metres_below_head = trunk_depth(rays, centre, down)
+    head_mask = valid & np.isfinite(head_depth_m) & (head_offset < INNER_SHARE)
+    if head_mask.sum() < MIN_PIXELS:
+        return no_scale
     # The way from head to trunk leads over the neck, where neither is believed.
-    corridor = valid & (
-        np.isfinite(head_z) | (np.isfinite(trunk_z) & (drop > 0) & (drop < TRUNK_TO))
+    allowed_mask = valid & (
+        np.isfinite(head_depth_m)
+        | (np.isfinite(trunk_depth_m) & (metres_below_head > 0) & (metres_below_head < TRUNK_TO))
     )
     # What covers the head or is behind its rim is not the wearer: stay near the head's own depth.
-    seed = head_px & (np.abs(np.log(np.where(head_px, z, 1.0) / np.median(z[head_px]))) < NEAR_HEAD)
-    person = _joined_to(seed, corridor, np.where(valid, z, 1.0))
-    ratio = np.log(np.where(head_px, head_z, trunk_z) / np.where(valid, z, np.nan))
-    low = np.linspace(TRUNK_FROM, TRUNK_TO, slices + 1)
-    trunk_px = person & np.isfinite(trunk_z) & (trunk_off < CORE) & ~head_px
-    parts = [
-        head_px & person,
-        *(trunk_px & (drop >= a) & (drop < b) for a, b in zip(low[:-1], low[1:], strict=True)),
+    seed_mask = head_mask & (
+        np.abs(np.log(np.where(head_mask, depth_m, 1.0) / np.median(depth_m[head_mask])))
+        < NEAR_HEAD
+    )
+    person_mask = _connected_mask(seed_mask, allowed_mask, np.where(valid, depth_m, 1.0))
+    log_ratio = np.log(
+        np.where(head_mask, head_depth_m, trunk_depth_m) / np.where(valid, depth_m, np.nan)
+    )
+    slice_edges = np.linspace(TRUNK_FROM, TRUNK_TO, slices + 1)
+    trunk_mask = (
+        person_mask & np.isfinite(trunk_depth_m) & (trunk_offset < INNER_SHARE) & ~head_mask
+    )
+    part_masks = [
+        head_mask & person_mask,
+        *(
+            trunk_mask & (metres_below_head >= upper) & (metres_below_head < lower)
+            for upper, lower in zip(slice_edges[:-1], slice_edges[1:], strict=True)
+        ),
     ]
     head, *trunk = (
-        float(np.median(ratio[px])) if px.sum() >= MIN_PIXELS else np.nan for px in parts
+        float(np.median(log_ratio[mask])) if mask.sum() >= MIN_PIXELS else np.nan
+        for mask in part_masks
     )
     return FrameScale(distance_m=float(centre[2]), head=head, slices=tuple(trunk))
 
@@ -223,7 +238,8 @@ def _frame_scale(
 def _body_box(
     camera: CameraModel, centre: np.ndarray, down: np.ndarray
 ) -> tuple[int, int, int, int] | None:
-    """Find the box (left, top, right, bottom) px of head and trunk in the exo picture, if in sight."""
+    """Compute the box (left, top, right, bottom) in px of head and trunk in the exo picture, or
+    None if out of sight."""
     width, height = camera.stored_size
     half_extent = max(*HEAD_HALF, TRUNK_RADIUS)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half_extent
@@ -244,60 +260,75 @@ def _body_box(
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _joined_to(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Mark the pixels of ``allowed`` [H, W] that are connected with ``seed`` [H, W] without a depth
-    step."""
-    smooth, log_depth = np.ones(depth.shape, bool), np.log(depth)
-    smooth[:-1] &= np.abs(np.diff(log_depth, axis=0)) <= STEP
-    smooth[:, :-1] &= np.abs(np.diff(log_depth, axis=1)) <= STEP
-    _, labels = cv2.connectedComponents((allowed & smooth).astype(np.uint8), connectivity=4)
-    seed_labels = np.unique(labels[seed & allowed & smooth])
+def _connected_mask(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Mark pixels of ``allowed`` [H, W] that are connected to ``seed`` [H, W] without a depth step."""
+    smooth_mask, log_depth = np.ones(depth.shape, bool), np.log(depth)
+    smooth_mask[:-1] &= np.abs(np.diff(log_depth, axis=0)) <= DEPTH_STEP
+    smooth_mask[:, :-1] &= np.abs(np.diff(log_depth, axis=1)) <= DEPTH_STEP
+    _, labels = cv2.connectedComponents((allowed & smooth_mask).astype(np.uint8), connectivity=4)
+    seed_labels = np.unique(labels[seed & allowed & smooth_mask])
     return np.isin(labels, seed_labels[seed_labels > 0])
 
 
-def _combine(rows: list[FrameScale]) -> WearerScale:
-    """Combine frames into the take's scale: each part's median over time, then the parts' median,
-    weighed against scale 1."""
-    table = np.array([(r.head, *r.slices) for r in rows])  # [T, 1 + slices]
-    heads = np.isfinite(table[:, 0])
-    if heads.sum() < min(MIN_FRAMES, len(rows)):
+def _combine_frames(frame_scales: list[FrameScale]) -> WearerScale:
+    """Combine the frames' scales to one scale: the median of each body part over time, then over
+    parts."""
+    table = np.array(
+        [(frame_scale.head, *frame_scale.slices) for frame_scale in frame_scales]
+    )  # [T, 1 + slices]
+    has_head_mask = np.isfinite(table[:, 0])
+    if has_head_mask.sum() < min(MIN_FRAMES, len(frame_scales)):
         raise EgoXInputError(
             "scale from the wearer",
-            got=f"a wearer's head in {heads.sum()} of {len(rows)} frames",
+            got=f"a wearer's head in {has_head_mask.sum()} of {len(frame_scales)} frames",
             expected=f"in {MIN_FRAMES} at least",
             fix="use scale as is, or give a number; check that "
             "poses and exo lens belong to this video",
         )
     enough_mask = np.isfinite(table).sum(0) >= max(
-        min(MIN_FRAMES, len(rows)), MIN_SHARE * len(rows)
+        min(MIN_FRAMES, len(frame_scales)), MIN_SHARE * len(frame_scales)
     )
     enough_mask[0] = True
     parts = np.array(
-        [np.nanmedian(c) if ok else np.nan for c, ok in zip(table.T, enough_mask, strict=True)]
+        [
+            np.nanmedian(column) if is_enough else np.nan
+            for column, is_enough in zip(table.T, enough_mask, strict=True)
+        ]
     )
     used_parts = parts[enough_mask]
-    value, count = float(np.median(used_parts)), len(used_parts)
+    log_scale, count = float(np.median(used_parts)), len(used_parts)
     distance = float(
-        np.median([r.distance_m for r, has_head in zip(rows, heads, strict=True) if has_head])
+        np.median(
+            [
+                frame_scale.distance_m
+                for frame_scale, has_head in zip(frame_scales, has_head_mask, strict=True)
+                if has_head
+            ]
+        )
     )
-    place = (HEAD_ERROR_M + (count - 1) * TRUNK_ERROR_M) / count / distance
+    place_error = (HEAD_ERROR_M + (count - 1) * TRUNK_ERROR_M) / count / distance
     # Frames don't average errors out: the same person, room and depth model stand behind all of
     # them.
-    sigma = float(np.sqrt(LOCAL_ERROR**2 + PART_ERROR**2 / count + place**2))
+    sigma = float(np.sqrt(LOCAL_ERROR**2 + PART_ERROR**2 / count + place_error**2))
     weight = MODEL_ERROR**2 / (MODEL_ERROR**2 + sigma**2)
-    over_time = np.array([np.median(row[np.isfinite(row) & enough_mask]) for row in table[heads]])
+    frame_medians = np.array(
+        [
+            np.median(frame_values[np.isfinite(frame_values) & enough_mask])
+            for frame_values in table[has_head_mask]
+        ]
+    )
     return WearerScale(
-        scale=float(np.exp(weight * value)),
+        scale=float(np.exp(weight * log_scale)),
         sigma=float(np.sqrt(weight) * sigma),
-        wearer=float(np.exp(value)),
-        parts=tuple(float(np.exp(p)) for p in parts),
+        wearer=float(np.exp(log_scale)),
+        parts=tuple(float(np.exp(part)) for part in parts),
         spread_parts=_robust_deviation(used_parts),
-        spread_frames=_robust_deviation(over_time),
-        frames=len(rows),
-        seen=int(heads.sum()),
+        spread_frames=_robust_deviation(frame_medians),
+        frames=len(frame_scales),
+        seen=int(has_head_mask.sum()),
     )
 
 
 def _robust_deviation(values: np.ndarray) -> float:
-    """Compute 1.4826 median absolute deviations: the standard deviation, were they normal."""
+    """Compute a robust standard deviation: 1.4826 times the median absolute deviation."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))

@@ -1,5 +1,4 @@
-"""Arrays that an npz of depth has next to its maps: K, poses, a mask, a scale, as dumps of depth
-models do.
+"""Read the arrays beside the maps of a depth npz: K, poses, masks and a scale.
 
 K is used, and poses whose key says w2c or c2w. A mask has to say what it means, unless it marks what
 the maps mark themselves. All else is named."""
@@ -33,7 +32,7 @@ MOST_BYTES = 2**24
 
 
 class DepthArrays(NamedTuple):
-    """Contents of the arrays beside a file's maps."""
+    """Contents of the arrays beside a depth file's maps."""
 
     lens: CameraModel | None  # in px of the maps
     w2c: Tensor | None  # [T, 3, 4] or [1, 3, 4] float64, of a world that nobody knows
@@ -50,7 +49,7 @@ def read_depth_arrays(
     shape: tuple[int, int, int],  # [T, H, W] of the maps
     name: str,
 ) -> DepthArrays:
-    """Read the arrays of an npz that describe its maps.
+    """Read the arrays of an npz that describe its depth maps.
 
     Raises:
         EgoXInputError: no K, poses of another count.
@@ -62,7 +61,7 @@ def read_depth_arrays(
     )
     notes, used_keys = [], {valid_key, dynamic_key, mask_key}
 
-    def read(key: str) -> np.ndarray:
+    def read_camera_array(key: str) -> np.ndarray:
         used_keys.add(key)
         if archive.getinfo(members[key]).file_size > MOST_BYTES:
             raise EgoXInputError(
@@ -76,14 +75,16 @@ def read_depth_arrays(
     lens = None
     key = next((key for key in K_KEYS if key in members), None)
     if key is not None:
-        lens, notes = _lens(read(key), (width, height), f"{key} of {name}")
+        lens, notes = _camera_of_array(read_camera_array(key), (width, height), f"{key} of {name}")
     poses = {
         key: _is_camera_to_world(key) for key in members if _is_camera_to_world(key) is not None
     }
     w2c = None
     if poses:
-        key, inverse = next(iter(poses.items()))
-        w2c = _poses(read(key), count, f"{key} of {name}", inverse=bool(inverse))
+        key, is_camera_to_world = next(iter(poses.items()))
+        w2c = _poses_of_array(
+            read_camera_array(key), count, f"{key} of {name}", inverse=bool(is_camera_to_world)
+        )
         notes.append(Remark(f"{name}: {key} is used as the motion of the exo camera"))
     for key in POSE_KEYS:
         if key in members and key not in poses and key not in used_keys:
@@ -93,7 +94,7 @@ def read_depth_arrays(
                 Remark(f"{name}: {key} isn't used, since its direction is unknown; {advice}")
             )
     if "scale" in members:
-        values = read("scale").reshape(-1)
+        values = read_camera_array("scale").reshape(-1)
         value_text = (
             f" ({float(values[0]):.4g})" if values.size and values.dtype.kind in "fiu" else ""
         )
@@ -116,7 +117,7 @@ def check_mask(
     key: str,
     name: str,
 ) -> None:
-    """Refuse a mask that leaves out more than its map, since it may mean what is valid or what moves.
+    """Refuse a mask of unclear meaning that leaves out valid pixels of its map.
 
     Raises:
         EgoXInputError: a valid pixel that isn't marked.
@@ -132,17 +133,20 @@ def check_mask(
 
 
 def _is_camera_to_world(key: str) -> bool | None:
-    """Check whether a key's poses are camera-to-world, as far as its name tells (None: it doesn't)."""
-    words = key.lower()
-    for inverse, names in ((False, WORLD_TO_CAMERA), (True, CAMERA_TO_WORLD)):
-        if any(part in words for part in names):
-            return inverse
+    """Check by a key's name whether its poses are camera-to-world, or return None if the name
+    doesn't tell."""
+    lower_key = key.lower()
+    for is_camera_to_world, names in ((False, WORLD_TO_CAMERA), (True, CAMERA_TO_WORLD)):
+        if any(part in lower_key for part in names):
+            return is_camera_to_world
     return None
 
 
-def _lens(values: np.ndarray, size: tuple[int, int], name: str) -> tuple[CameraModel, list[Remark]]:
-    """Make the camera of maps of a size (width, height) from K in their px, in those of another
-    resolution, or in shares of the sides."""
+def _camera_of_array(
+    values: np.ndarray, size: tuple[int, int], name: str
+) -> tuple[CameraModel, list[Remark]]:
+    """Make the camera of depth maps from a K in px of the maps, in px of another resolution, or in
+    shares of the size."""
     k = as_tensor(values.reshape(-1, *values.shape[-2:]).copy(), name, None, 3, 3).double()
     if float(k[:, :2, 2].median()) <= 1:
         k = k * torch.tensor([[size[0]], [size[1]], [1.0]], dtype=torch.float64)
@@ -151,7 +155,9 @@ def _lens(values: np.ndarray, size: tuple[int, int], name: str) -> tuple[CameraM
     return lens, [*notes, *map(Remark, filter(None, [note]))]
 
 
-def _poses(values: np.ndarray, count: int, name: str, *, inverse: bool) -> Tensor:  # [T or 1, 3, 4]
+def _poses_of_array(
+    values: np.ndarray, count: int, name: str, *, inverse: bool
+) -> Tensor:  # [T or 1, 3, 4]
     poses = validate_w2c(values.reshape(-1, *values.shape[-2:]).copy(), name)
     if len(poses) not in (1, count):
         raise EgoXInputError(

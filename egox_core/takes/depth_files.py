@@ -1,5 +1,4 @@
-"""A depth file as a DepthVideo of the frames in use: by source index, cropped and scaled as they
-are, invalid NaN."""
+"""Load a depth file as a DepthVideo of the frames in use, cropped and scaled like the frames."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,7 +40,7 @@ def load_depth_file(
     file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> DepthSource:
-    """Read depth for the frames in use, with notes on it.
+    """Load a depth file for the frames in use.
 
     The file is npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files.
 
@@ -63,8 +62,8 @@ def load_depth_file(
                 progress=progress,
             )
     source = path
-    of_maps = frames.or_those(Frames.of_count(source.numbering.count))
-    entries = entries_of(of_maps, source.numbering.declared(file_frames))
+    map_frames = frames.or_those(Frames.of_count(source.numbering.count))
+    entries = entries_of(map_frames, source.numbering.declared(file_frames))
     map_numbers = torch.arange(source.numbering.count)[entries.at]
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
     picture_size = window.picture or size
@@ -88,12 +87,12 @@ def load_depth_file(
     else:
         lens = guessed_camera(*picture_size)
         lens = lens if picture_size == size else lens.rescale(*size)
-    unique_maps, places = torch.unique(
+    unique_maps, map_of_frame = torch.unique(
         map_numbers, return_inverse=True
     )  # uneven time stamps may use a frame twice
     used_maps = unique_maps.tolist()
 
-    def maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def read_maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         for frame, (depth, dynamic) in zip(used_maps, source.read(used_maps), strict=True):
             if depth.shape != size[::-1]:
                 raise EgoXInputError(
@@ -104,21 +103,25 @@ def load_depth_file(
                 )
             yield depth, dynamic
 
-    depth_m, dynamic, invalid = window.fit_clip(maps(), len(used_maps), source.name, progress)
-    exo = exo_poses(meta, of_maps)
+    depth_m, dynamic, invalid_share = window.fit_clip(
+        read_maps(), len(used_maps), source.name, progress
+    )
+    exo = exo_poses(meta, map_frames)
     if exo.world == "exo" and source.arrays.w2c is not None:
         w2c = source.arrays.w2c.expand(source.numbering.count, 3, 4)[map_numbers]
         exo = replace(exo, w2c=standing(compose(w2c, invert(w2c[:1]))))
     video = DepthVideo(
-        depth_m=_map_per_frame(depth_m, places),
+        depth_m=_map_per_frame(depth_m, map_of_frame),
         exo=replace(
             exo,
             lens=window.camera(lens),
             lens_guessed=file_lens is None and (meta is None or meta.exo_camera is None),
         ),
-        dynamic=None if dynamic is None else _map_per_frame(dynamic, places),
+        dynamic=None if dynamic is None else _map_per_frame(dynamic, map_of_frame),
     )
-    summary = f"{source.name}: {len(used_maps)} frames, {100 * invalid:.1f} % of the pixels invalid"
+    summary = (
+        f"{source.name}: {len(used_maps)} frames, {100 * invalid_share:.1f} % of the pixels invalid"
+    )
     notes = tuple(map(Remark, filter(None, (summary, note, window.note))))
     notes = (*notes, *source.arrays.notes, entries.remark)
     return DepthSource(depth=video, name=source.name, notes=notes)
@@ -133,14 +136,14 @@ def check_depth(
     redrawn: bool = False,
     file_frames: FileFrames = "auto",
 ) -> Remark:
-    """Refuse depth of another video before anything is decoded, and remark how its frames are read.
+    """Check before decoding that depth belongs to the video, and describe how its frames are read.
 
     Raises:
         EgoXInputError: maps that may be of other frames, another aspect.
     """
     numbering, (_, size) = source.numbering, frames.sizes(source.size)
-    of_maps = frames.or_those(Frames.of_count(numbering.count))
-    entries = entries_of(of_maps, numbering.declared(file_frames))
+    map_frames = frames.or_those(Frames.of_count(numbering.count))
+    entries = entries_of(map_frames, numbering.declared(file_frames))
     label = f"depth {source.name}"
     depth_window(source.size, frames, label)
     if redrawn and not same_aspect(source.size, size):  # wider maps are of videos as filmed
@@ -153,8 +156,8 @@ def check_depth(
     return entries.remark
 
 
-def _map_per_frame(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]
-    """Repeat the maps that frames share, so that every frame has one."""
-    if len(maps) == len(places):
+def _map_per_frame(maps: Tensor, map_of_frame: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]
+    """Expand the maps of distinct source frames to one map for each frame."""
+    if len(maps) == len(map_of_frame):
         return maps
-    return store_frames((maps[place] for place in places), len(places))
+    return store_frames((maps[map_index] for map_index in map_of_frame), len(map_of_frame))

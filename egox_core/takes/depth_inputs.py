@@ -1,4 +1,4 @@
-"""The depth of a take in the frames in use: a file or depth models' output, aligned and in metres.
+"""Load, align and scale the depth of a take for the frames in use.
 
 The file counts while no socket is given. The take's own camera and poses go before what a depth
 model estimated."""
@@ -34,7 +34,7 @@ from .take_cameras import check_same_lens, exo_lens, exo_lens_of_size, exo_poses
 
 @dataclass(frozen=True, kw_only=True)
 class DepthReport(StageReport):
-    """Remarks on a clip's depth: α and β per frame, and its scale."""
+    """Report on a clip's depth: the fit of each frame, and the scale."""
 
     fit: AlignReport
     scale: ScaleReport
@@ -67,7 +67,7 @@ def take_depth(
     file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthReport]:
-    """Read, align and scale the depth of the frames in use.
+    """Load, align and scale depth for the frames in use, from a file or depth models' output.
 
     Raises:
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,
@@ -125,7 +125,8 @@ def take_depth(
 
 
 def _exo_path(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSource]) -> CameraPath:
-    """Select the take's exo poses for the frames in use, or for the maps' without a selection.
+    """Select the take's exo poses for the frames in use, or for the depth's frames if none are
+    given.
 
     Raises:
         EgoXInputError: a pose per frame, and nobody knows which frames are in use.
@@ -137,8 +138,8 @@ def _exo_path(meta: TakeMeta | None, frames: Frames, sources: Sequence[DepthSour
             expected="the frames of stages.load_clip",
             fix="give 'frames'",
         )
-    of_maps = sources[0].depth.frames if sources else Frames.of_count(1)
-    return exo_poses(meta, frames.or_those(of_maps))
+    map_frames = sources[0].depth.frames if sources else Frames.of_count(1)
+    return exo_poses(meta, frames.or_those(map_frames))
 
 
 def _exo_lens(
@@ -148,7 +149,7 @@ def _exo_lens(
     fov_deg: float,
     lens: CameraModel | Array | None,
 ) -> tuple[CameraModel | None, str]:
-    """Find the exo lens in the frames in use, or in the maps without them, and note its K."""
+    """Find the exo lens in px of the frames in use, or of the depth maps, with a note about its K."""
     map_size, picture = sizes
     source, size = frames.sizes(map_size)
     meta_lens, caller_lens, note = None, None, ""
@@ -196,7 +197,7 @@ def file_source(
     file_frames: FileFrames = "auto",
     progress: Progress = no_progress,
 ) -> DepthSource:
-    """Load a depth file as an input of the alignment.
+    """Load a depth file as one source of the alignment.
 
     Raises:
         EgoXInputError: as :func:`check_depth_file` and :func:`depth_files.load_depth_file`.
@@ -214,7 +215,7 @@ def file_source(
 
 
 def check_depth_file(path: Path, frames: Frames, file_frames: FileFrames = "auto") -> None:
-    """Refuse the depth of another video, before anything is decoded.
+    """Check before decoding that a depth file belongs to the video.
 
     A workflow that was opened with its sample keeps naming the sample's depth when the user chooses
     a video of their own, and nothing in the numbers would tell.

@@ -1,5 +1,5 @@
-"""Depth frames out of files, one at a time: npz, npy, and folders or zips of npy, EXR or 16-bit
-PNG.
+"""Read depth frames one at a time from npz, npy, and folders or zips of npy, EXR or 16-bit PNG
+files.
 
 Frames are counted by their place in the file; files of a folder or zip by the number in their names
 that changes, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
@@ -41,7 +41,7 @@ DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
 @frozen
 class DepthFile:
-    """An opened depth source: its numbering and size, and frames read on demand."""
+    """Opened depth file, whose frames are read on demand."""
 
     name: str
     numbering: Numbering
@@ -54,7 +54,7 @@ class DepthFile:
 
 @contextmanager
 def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
-    """Open a depth file or folder, by its suffix, for the length of the ``with`` block.
+    """Open a depth file or folder as a context manager.
 
     Several reads one after the other, each from later frames on, unpack a packed file once. A .npy
     is entered anywhere.
@@ -68,22 +68,26 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
             malformed.
     """
     if path.is_dir():
-        yield _pictures(path.name, {file.name: file.read_bytes for file in visible_files(path)})
+        yield _open_pictures(
+            path.name, {file.name: file.read_bytes for file in visible_files(path)}
+        )
         return
     require_file(path, "depth file")
     suffix = path.suffix.lower()
     if suffix == ".npy":
         with path.open("rb") as file:
-            yield _array(path.name, file)
+            yield _open_npy(path.name, file)
     elif suffix in (".npz", ".zip"):
         with open_zip(path, "depth file") as archive:
             if suffix == ".npz":
-                yield _npz(path, archive, keep_bytes)
+                yield _open_npz(path, archive, keep_bytes)
             else:
                 members = {
-                    m.filename: _member(archive, m) for m in archive.infolist() if not m.is_dir()
+                    member.filename: _member_reader(archive, member)
+                    for member in archive.infolist()
+                    if not member.is_dir()
                 }
-                yield _pictures(path.name, members)
+                yield _open_pictures(path.name, members)
     else:
         raise EgoXInputError(
             "depth file",
@@ -93,9 +97,8 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
         )
 
 
-def _array(name: str, file: BinaryIO) -> DepthFile:
-    """Open the frames of a .npy without mapping it, since a mapped file that shrinks kills its
-    reader."""
+def _open_npy(name: str, file: BinaryIO) -> DepthFile:
+    """Open the frames of a .npy file, read without memory mapping."""
     shape, dtype = _frames_header(file, f"depth {name}", os.fstat(file.fileno()).st_size)
     start, frame_bytes = file.tell(), math.prod(shape[1:]) * dtype.itemsize
 
@@ -116,11 +119,14 @@ def _array(name: str, file: BinaryIO) -> DepthFile:
     return DepthFile(name=name, numbering=numbering, size=(shape[2], shape[1]), read=read)
 
 
-def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
+def _open_npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
     name = path.name
-    members = {m.removesuffix(".npy"): m for m in archive.namelist() if m.endswith(".npy")}
+    members = {
+        entry.removesuffix(".npy"): entry for entry in archive.namelist() if entry.endswith(".npy")
+    }
     key = next(
-        (k for k in DEPTH_KEYS if k in members), next(iter(members)) if len(members) == 1 else None
+        (array_key for array_key in DEPTH_KEYS if array_key in members),
+        next(iter(members)) if len(members) == 1 else None,
     )
     if key is None:
         raise EgoXInputError(
@@ -136,7 +142,7 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
     }
     arrays = read_depth_arrays(archive, other_members, shape, name)
 
-    def mask_of(key: str) -> PackedFrames | None:
+    def open_mask(key: str) -> PackedFrames | None:
         if key not in members:
             return None
         mask_label, size = f"{key} mask of {name}", archive.getinfo(members[key]).file_size
@@ -151,28 +157,28 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
             )
         return PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
-    moving_frames, valid_frames, left_out = map(
-        mask_of, (arrays.dynamic, arrays.valid, arrays.mask)
+    moving_frames, valid_frames, unclear_frames = map(
+        open_mask, (arrays.dynamic, arrays.valid, arrays.mask)
     )
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
 
     def read(indices: list[int]) -> DepthFrames:
         moving_masks = None if moving_frames is None else moving_frames.read(indices)
         valid_masks = None if valid_frames is None else valid_frames.read(indices)
-        left_out_masks = None if left_out is None else left_out.read(indices)
-        for packed in depths.read(indices):
-            depth = packed.astype(np.float32)
+        unclear_masks = None if unclear_frames is None else unclear_frames.read(indices)
+        for packed_depth in depths.read(indices):
+            depth = packed_depth.astype(np.float32)
             if valid_masks is not None:
                 depth[next(valid_masks) == 0] = np.nan
-            if left_out_masks is not None:
-                check_mask(next(left_out_masks), depth, arrays.mask, name)
+            if unclear_masks is not None:
+                check_mask(next(unclear_masks), depth, arrays.mask, name)
             yield depth, None if moving_masks is None else next(moving_masks).astype(bool)
 
     numbering, size = Numbering(what=f"depth {name}", count=shape[0]), (shape[2], shape[1])
     return DepthFile(name=name, numbering=numbering, size=size, read=read, arrays=arrays)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+def _member_reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
     def read() -> bytes:
         if member.file_size > MAX_FRAME_BYTES:
             raise EgoXInputError(
@@ -187,21 +193,21 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], b
     return read
 
 
-def _pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
-    """Open numbered frame files of one kind, from a folder or an archive."""
+def _open_pictures(name: str, files: dict[str, Callable[[], bytes]]) -> DepthFile:
+    """Open numbered frame files of one kind from a folder or an archive."""
     ordered_names, numbering = numbered_files(f"depth {name}", files, PICTURE_SUFFIXES)
     suffix = Path(ordered_names[0]).suffix.lower()
 
     def read(indices: list[int]) -> DepthFrames:
         for index in indices:
             file = ordered_names[index]
-            yield _decode(files[file](), suffix, file), None
+            yield _decode_frame(files[file](), suffix, file), None
 
-    shape = _decode(files[ordered_names[0]](), suffix, ordered_names[0]).shape
+    shape = _decode_frame(files[ordered_names[0]](), suffix, ordered_names[0]).shape
     return DepthFile(name=name, numbering=numbering, size=shape[::-1], read=read)
 
 
-def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
+def _decode_frame(content: bytes, suffix: str, file: str) -> np.ndarray:
     if suffix == ".npy":
         stream = io.BytesIO(content)
         shape, dtype = read_npy_header(stream, f"depth frame {file}", len(content))
@@ -227,7 +233,7 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
 def _frames_header(
     stream: BinaryIO | Member, what: str, size: int
 ) -> tuple[tuple[int, int, int], np.dtype]:
-    """Read shape (T, H, W) and dtype of a .npy of ``size`` bytes, in which one map counts as one
+    """Read the shape (T, H, W) and dtype of a .npy of ``size`` bytes, with a single map as one
     frame."""
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape

@@ -1,4 +1,4 @@
-"""The depth of an EXR picture: found among its layers and parts, placed in the display window."""
+"""Find the depth among an EXR picture's layers and parts."""
 
 import re
 import tempfile
@@ -17,14 +17,14 @@ DEPTH_LAYER = re.compile(r"depth$|(?:^|\.)z$", re.IGNORECASE)
 """Names that renderers give: depth, ViewLayer.Depth, FinalImage…_WorldDepth, Z."""
 MIST = re.compile(r"mist$", re.IGNORECASE)
 """Blender's pass of that name: 0 to 1 between two distances that the file doesn't say."""
-OF_LAYER, BARE = ("Z", "V", "R"), ("Z", "Y", "V")
+LAYER_NAMES, BARE_NAMES = ("Z", "V", "R"), ("Z", "Y", "V")
 NEXT_TO = {"Z": {"X", "Y"}, "Y": {"X", "RY"}, "V": {"U"}}
 """Channels next to which one is a part of a vector, or of a colour."""
 Layer = tuple[str, bool, dict[str, np.ndarray]]  # name, whether its channels have none, channels
 
 
 def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the display window, as stored
-    """Decode the depth of a frame, with NaN where the file has no data.
+    """Decode the depth of an EXR frame, with NaN where the file has no data.
 
     A layer named depth or z comes first, then a channel Z, Y or V without a layer, a file's only
     channel, and three equal ones.
@@ -53,8 +53,8 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
                             continue
                         # Letters in any case (depth.r, z), and both where a layer has both.
                         leaf = leaf if leaf.upper() in channels else leaf.upper()
-                        channels[leaf] = _in_display(channel.pixels, part.header)
-    depths = _depths([*layers.values()])
+                        channels[leaf] = _to_display_window(channel.pixels, part.header)
+    depths = _depth_channels([*layers.values()])
     if not depths or any(not np.array_equal(depths[0], depth, True) for depth in depths[1:]):
         raise EgoXInputError(
             frame_label,
@@ -65,46 +65,54 @@ def decode_exr(content: bytes, file: str) -> np.ndarray:  # [H, W] of the displa
     return depths[0]
 
 
-def _depths(layers: list[Layer]) -> list[np.ndarray]:
-    """List the first kind of depth that is present, several times if two layers or parts have it."""
+def _depth_channels(layers: list[Layer]) -> list[np.ndarray]:
+    """Collect the depth channels among an EXR file's layers."""
 
-    def chosen(channels: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[np.ndarray]:
+    def scalar_channels(
+        channels: Mapping[str, np.ndarray], names: tuple[str, ...]
+    ) -> list[np.ndarray]:
         scalar_names = [
-            n for n in names if n in channels and not NEXT_TO.get(n, set()) & channels.keys()
+            candidate
+            for candidate in names
+            if candidate in channels and not NEXT_TO.get(candidate, set()) & channels.keys()
         ]
         return [channels[name] for name in scalar_names[:1]]
 
     depths = []
     for title, _, channels in layers:
         if DEPTH_LAYER.search(title):
-            depths += chosen(channels, OF_LAYER if len(channels) > 1 else (*channels,))
+            depths += scalar_channels(channels, LAYER_NAMES if len(channels) > 1 else (*channels,))
     unnamed_layers = [
         channels for _, is_unnamed, channels in layers if is_unnamed or len(layers) == 1
     ]
-    for name in BARE:
+    for name in BARE_NAMES:
         depths = depths or [
-            value for channels in unnamed_layers for value in chosen(channels, (name,))
+            value for channels in unnamed_layers for value in scalar_channels(channels, (name,))
         ]
     named_depths = [
-        channels[n]
+        channels[candidate]
         for channels in unnamed_layers
-        for n in channels
-        if len(n) > 1 and DEPTH_LAYER.search(n)
+        for candidate in channels
+        if len(candidate) > 1 and DEPTH_LAYER.search(candidate)
     ]
     all_values = [
         value for *_, channels in layers for name, value in channels.items() if name != "A"
     ]
     depths = depths or named_depths or (all_values if len(all_values) == 1 else [])
     colours = [
-        [channels[c] for c in "RGB"] for channels in unnamed_layers if {*"RGB"} <= channels.keys()
+        [channels[letter] for letter in "RGB"]
+        for channels in unnamed_layers
+        if {*"RGB"} <= channels.keys()
     ]
     return depths or [
-        r for r, g, b in colours if np.array_equal(r, g, True) and np.array_equal(r, b, True)
+        red
+        for red, green, blue in colours
+        if np.array_equal(red, green, True) and np.array_equal(red, blue, True)
     ]
 
 
-def _in_display(pixels: np.ndarray, header: Mapping) -> np.ndarray:  # [H, W] float32
-    """Place the pixels of the data window in the display window, which may be larger or smaller."""
+def _to_display_window(pixels: np.ndarray, header: Mapping) -> np.ndarray:  # [H, W] float32
+    """Place the pixels of an EXR data window in the display window."""
     data, display = (
         np.array(header[key], dtype=np.int64) for key in ("dataWindow", "displayWindow")
     )  # [2, 2] of first and last (x, y)

@@ -1,5 +1,5 @@
-"""The released meta.json: prompt, exo and ego cameras of a take, as one object or as the authors'
-list of takes."""
+"""Read meta.json in the released form: a take's prompt, exo and ego cameras, alone or in a list of
+takes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ MAX_META_BYTES = 256 * 2**20
 """Their training list has 99 MB."""
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
-OWN_SIZE, COMMON = 0.05, 0.03
+MAX_OFF_CENTRE, ASPECT_ERROR = 0.05, 0.03
 """Share by which a K's centre may be off the middle of its picture; by which the factors of both axes
 differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
 DRAWN_PX = 0.02
@@ -47,7 +47,7 @@ ENTRY_KEYS = frozenset(
 
 
 def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> TakeMeta:
-    """Read a meta.json of either form.
+    """Read a take from a meta.json, which holds one take or a list of takes.
 
     ``entry`` names the take in a list of several (its folder name or number); without it the one
     counts that is called as the list's folder, or as the video's.
@@ -74,21 +74,21 @@ def read_meta(path: Path | str, entry: str = "", video: Path | None = None) -> T
 
 
 def listed_takes(content: object) -> object:
-    """Look up the list of takes under its key, with None for a file that is no list."""
+    """Return the list of takes in a meta file's content, or None if the content is a single take."""
     keys = content if isinstance(content, dict) else {}
     return next((keys[key] for key in LIST_KEYS if key in keys), None)
 
 
 def parse_meta(content: object, path: Path, entry: str = "", video: Path | None = None) -> TakeMeta:
-    """Parse the JSON of a meta file, with ``path`` to choose the entry and to name in messages."""
-    listed = listed_takes(content) is not None
+    """Parse the content of a meta file, with ``path`` as its name in messages."""
+    is_listed = listed_takes(content) is not None
     content = meta_entry(content, path, entry, video)
-    label = f"{path.name}, {take_name(content) or 'entry'}" if listed else path.name
-    return _entry(content, path, label)
+    label = f"{path.name}, {take_name(content) or 'entry'}" if is_listed else path.name
+    return _parse_entry(content, path, label)
 
 
 def meta_entry(content: object, path: Path, entry: str = "", video: Path | None = None) -> dict:
-    """Give the object of ``content`` that has the take's cameras, as it is written there.
+    """Select the take's object in the content of a meta file.
 
     Raises:
         EgoXInputError: neither form, unknown entry.
@@ -111,7 +111,7 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
     if (
         not isinstance(entries, list)
         or not entries
-        or not all(isinstance(e, dict) for e in entries)
+        or not all(isinstance(each_entry, dict) for each_entry in entries)
     ):
         raise EgoXInputError(
             f"meta file {path.name}",
@@ -119,7 +119,7 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
             expected="a list of objects",
             fix="give the authors' meta.json unchanged",
         )
-    names = [take_name(e) or str(i) for i, e in enumerate(entries)]
+    names = [take_name(each_entry) or str(index) for index, each_entry in enumerate(entries)]
     # A take in a folder of its own, as the authors lay them out, is known by the folder's name.
     folders = path.parent.name, "" if video is None else video.parent.name
     for wanted_name in (entry,) if entry else folders:
@@ -142,13 +142,15 @@ def _choose_entry(entries: object, path: Path, entry: str, video: Path | None) -
 
 
 def _refuse_differing(entries: list[dict], namesakes: list[int], label: str) -> None:
-    """Refuse entries of one name that differ in more than their paths.
+    """Refuse entries of the same name whose values differ, apart from paths.
 
     Raises:
         EgoXInputError: they do, with their numbers and what differs.
     """
-    first, *others = (entries[number] for number in namesakes)
-    differences = sorted({key for other in others for key in differing_keys(first, other)})
+    first_entry, *other_entries = (entries[number] for number in namesakes)
+    differences = sorted(
+        {key for other in other_entries for key in differing_keys(first_entry, other)}
+    )
     if differences:
         numbers = [str(number) for number in namesakes]
         raise EgoXInputError(
@@ -161,27 +163,27 @@ def _refuse_differing(entries: list[dict], namesakes: list[int], label: str) -> 
         )
 
 
-def differing_keys(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
-    """Name what two entries of a list say differently, apart from paths."""
+def differing_keys(first: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """List the keys in which two entries of a meta file differ, apart from paths."""
     return sorted(
         key
-        for key in one.keys() | other.keys()
-        if not key.endswith("_path") and one.get(key) != other.get(key)
+        for key in first.keys() | other.keys()
+        if not key.endswith("_path") and first.get(key) != other.get(key)
     )
 
 
 def take_name(entry: dict) -> str:
-    """Look up the folder of a list's entry, with "" if it names none."""
+    """Return the folder name in an entry's exo_path, or "" if it has none."""
     exo_path = entry.get("exo_path")
     # The authors' paths have forward slashes; a file written on Windows may not.
     return PureWindowsPath(exo_path).parent.name if isinstance(exo_path, str) else ""
 
 
-OF_THE_PACK = FROM_EDITOR, FROM_HEAD_KEYPOINTS
+PACK_POSE_SOURCES = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 """Makers of a meta.json's poses that stop at the last frame in use."""
 
 
-def _entry(content: dict, path: Path, label: str) -> TakeMeta:
+def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
     value = partial(given, content, label)
 
     def intrinsics(key: str) -> Tensor | None:
@@ -198,7 +200,7 @@ def _entry(content: dict, path: Path, label: str) -> TakeMeta:
     pose_source = str(content.get("pose_source") or "")
     if ego is not None:
         ego = CameraPath(lens=ego_lens, w2c=ego, world=exo.world)
-    if pose_source in OF_THE_PACK:
+    if pose_source in PACK_POSE_SOURCES:
         exo, ego = exo.numbered, ego and ego.numbered
     return TakeMeta(
         name=take_name(content) or path.parent.name or path.name,
@@ -214,7 +216,7 @@ def _entry(content: dict, path: Path, label: str) -> TakeMeta:
 
 
 def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """Check the poses, and name the first frame that has none.
+    """Validate ego poses, and name the first frame without a pose in the error.
 
     Raises:
         EgoXInputError: a frame's null, or poses as :func:`validate_w2c` refuses them.
@@ -240,7 +242,7 @@ def _ego_poses(poses: object, name: str) -> Tensor:  # [3, 4] or [T, 3, 4] float
 
 
 def meta_beside(depth_path: Path) -> Path | None:
-    """Find the meta.json that belongs to a depth file or folder, if there is one.
+    """Find the meta.json beside a depth file or inside a depth folder, or return None.
 
     It is in the folder of the file; for a folder it is inside, else next to it.
 
@@ -265,7 +267,8 @@ def picture_of_k(
     # Names K in errors.
     name: str,
 ) -> tuple[float, float] | None:
-    """Find the size (width, height) of the picture that K is of, by its centre.
+    """Find the size (width, height) of the picture that K was calibrated at, from its principal
+    point, or None if K is of the picture of ``size``.
 
     None: of the picture at hand, since it is centred there within 5 %, or off the middle by factors
     that no other resolution has. Another picture's is twice the centre (plus 1, of pixel centres)
@@ -276,29 +279,38 @@ def picture_of_k(
         EgoXInputError: none of them.
     """
     doubled_centre = 2 * float(k[0, 2]), 2 * float(k[1, 2])
-    x, y = (side / max(doubled, 1e-9) for side, doubled in zip(size, doubled_centre, strict=True))
-    if max(abs(x - 1), abs(y - 1)) <= OWN_SIZE:
+    x_ratio, y_ratio = (
+        side / max(doubled_side, 1e-9)
+        for side, doubled_side in zip(size, doubled_centre, strict=True)
+    )
+    if max(abs(x_ratio - 1), abs(y_ratio - 1)) <= MAX_OFF_CENTRE:
         return None
-    is_drawn = all(abs(doubled - round(doubled)) <= DRAWN_PX for doubled in doubled_centre)
+    is_drawn = all(
+        abs(doubled_side - round(doubled_side)) <= DRAWN_PX for doubled_side in doubled_centre
+    )
     width, height = round(doubled_centre[0]), round(doubled_centre[1])
     for candidate in ((width, height), (width + 1, height + 1)):
         if is_drawn and (
             candidate in STANDARD_SIZES or candidate[0] * size[1] == candidate[1] * size[0]
         ):
             return candidate
-    if is_drawn and abs(x / y - 1) <= 1 / min(size):
+    if is_drawn and abs(x_ratio / y_ratio - 1) <= 1 / min(size):
         return doubled_centre
     close_sizes = [
         (width, height)
         for width, height in STANDARD_SIZES
-        if max(abs(doubled_centre[0] / width - 1), abs(doubled_centre[1] / height - 1)) <= OWN_SIZE
-        and abs(width * size[1] / (height * size[0]) - 1) <= COMMON
+        if max(abs(doubled_centre[0] / width - 1), abs(doubled_centre[1] / height - 1))
+        <= MAX_OFF_CENTRE
+        and abs(width * size[1] / (height * size[0]) - 1) <= ASPECT_ERROR
     ]
     if len(close_sizes) == 1:
         return close_sizes[0]
-    if abs(x / y - 1) > COMMON and 2 / 3 < min(x, y) <= max(x, y) < 2:
+    if (
+        abs(x_ratio / y_ratio - 1) > ASPECT_ERROR
+        and 2 / 3 < min(x_ratio, y_ratio) <= max(x_ratio, y_ratio) < 2
+    ):
         return None
-    if is_drawn and abs(x / y - 1) <= COMMON:
+    if is_drawn and abs(x_ratio / y_ratio - 1) <= ASPECT_ERROR:
         return doubled_centre
     raise EgoXInputError(
         name,
@@ -310,8 +322,8 @@ def picture_of_k(
 
 
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """Make the exo camera in depth pixels, before any crop, with a note on what was done to it (""
-    for nothing).
+    """Make the exo camera in px of the depth maps, before any crop, with a note on how K was
+    rescaled.
 
     An exact ``exo_camera`` is rescaled as a resize would, ``camera_intrinsics`` of another
     resolution (:func:`picture_of_k`) as :func:`camera_of_k` does.
@@ -335,7 +347,7 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
                 (full_size[0] - width) // 2, 0, width, height
             ), note
         shape = exact_lens.stored_size[0] / exact_lens.stored_size[1]
-        if abs(shape * height / width - 1) > COMMON:
+        if abs(shape * height / width - 1) > ASPECT_ERROR:
             raise EgoXInputError(
                 f"exo_camera of {meta.name}",
                 got=f"one of {exact_lens.width}x{exact_lens.height} px for a picture of {width}x{height}",
@@ -358,7 +370,8 @@ def camera_of_k(
     # Names the file in notes and errors.
     name: str,
 ) -> tuple[CameraModel, str]:
-    """Make a picture's pinhole from a K that may be of another resolution, with a note as above.
+    """Make a pinhole camera from a K that may be of another resolution, with a note on how it was
+    rescaled.
 
     A K that is centred in its picture is scaled along each axis so that the centre becomes
     (W/2, H/2), as the released code does. A calibrated one keeps its centre.
@@ -374,12 +387,14 @@ def camera_of_k(
         off_centre_px = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
         note = f"camera_intrinsics off the middle ({centre}) were taken as they are"
         return camera, note if off_centre_px > max(1, 0.0025 * width) else ""
-    x, y = width / k_picture[0], height / k_picture[1]
+    x_scale, y_scale = width / k_picture[0], height / k_picture[1]
     note = (
         f"camera_intrinsics of another resolution ({centre}) were taken to be of "
         f"{k_picture[0]:g}x{k_picture[1]:g} px and rescaled to {width}x{height}"
     )
-    scaled = replace(camera, fx=camera.fx * x, fy=camera.fy * y)
+    scaled = replace(camera, fx=camera.fx * x_scale, fy=camera.fy * y_scale)
     if max(abs(k_picture[0] - 2 * camera.cx), abs(k_picture[1] - 2 * camera.cy)) <= DRAWN_PX:
         return replace(scaled, cx=width / 2, cy=height / 2), note
-    return replace(scaled, cx=(camera.cx + 0.5) * x - 0.5, cy=(camera.cy + 0.5) * y - 0.5), note
+    return replace(
+        scaled, cx=(camera.cx + 0.5) * x_scale - 0.5, cy=(camera.cy + 0.5) * y_scale - 0.5
+    ), note

@@ -1,5 +1,4 @@
-"""The scale of a take's depth (as it is, from the wearer, or a number), and a report on it in words
-and numbers."""
+"""Scale a take's depth: unchanged, by a number, or by the wearer's body."""
 
 import math
 from dataclasses import replace
@@ -19,7 +18,7 @@ from .take_cameras import meta_trajectory
 
 @frozen
 class ScaleReport:
-    """By what the depth was multiplied, and why."""
+    """Report on the factor that the depth was multiplied by."""
 
     scale: float = 1.0
     given: bool = False  # as a number
@@ -27,7 +26,7 @@ class ScaleReport:
     unseen: str = ""  # why the wearer can't tell
 
     def text(self) -> str:
-        """Describe the scale in one line for notes."""
+        """Describe the scale and its source in one line."""
         if self.wearer is not None:
             return self.wearer.text()
         if self.given:
@@ -35,7 +34,7 @@ class ScaleReport:
         return f"scale as is: {self.unseen}" if self.unseen else "scale as is"
 
     def content(self) -> dict[str, object]:
-        """Collect plain numbers for JSON."""
+        """Collect the figures of the scale for JSON."""
         if self.wearer is not None:
             return {"source": "wearer"} | self.wearer.content()
         return {
@@ -55,7 +54,7 @@ def with_scale(
     pose_source: str = "",
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
-    """Bring a depth to a scale.
+    """Scale a depth video by a number or by the wearer's body, or keep it as it is.
 
     ``wearer where seen`` leaves it unchanged if the wearer can't tell, and says why.
 
@@ -72,13 +71,13 @@ def with_scale(
             )
         return _scaled_copy(depth, source), ScaleReport(scale=source, given=True)
     try:
-        made_here = _made_on_depth(pose_source, source)
-        if made_here or ego is None:
+        is_made_on_depth = _made_on_depth(pose_source, source)
+        if is_made_on_depth or ego is None:
             raise EgoXInputError(
                 "scale from the wearer",
                 got=f"poses from the {pose_source}, which were made on this "
                 "very depth and carry its scale"
-                if made_here
+                if is_made_on_depth
                 else "no ego_extrinsics in the camera file",
                 expected="the wearer's measured poses",
                 fix="use scale as is, or give a number",
@@ -92,7 +91,7 @@ def with_scale(
 
 
 def _made_on_depth(pose_source: str, source: ScaleSource) -> bool:
-    """Check whether poses carry the scale of the very depth they were made on.
+    """Check whether ego poses were made from the depth itself, so that they can't give its scale.
 
     Those from keypoints of the head alone leave it to the trunk where that is seen.
     """
@@ -107,8 +106,7 @@ def with_takes_scale(
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
-    """Scale depth as :func:`with_scale` does, with the take file's poses of the wearer's camera in
-    the frames in use.
+    """Scale a take's depth, using the ego poses of its meta file for the scale by the wearer.
 
     Raises:
         EgoXInputError: as there; fewer poses than frames in use.
@@ -118,8 +116,8 @@ def with_takes_scale(
         return with_scale(depth, source, None)
     if _made_on_depth(meta.pose_source, source):
         return with_scale(depth, source, None, pose_source=meta.pose_source)
-    in_use = frames.or_those(depth.frames)
-    path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), in_use)
+    frames_in_use = frames.or_those(depth.frames)
+    path, _ = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames_in_use)
     return with_scale(
         depth,
         source,
@@ -130,9 +128,9 @@ def with_takes_scale(
 
 
 def _scaled_copy(depth: DepthVideo, scale: float) -> DepthVideo:
-    """Multiply a copy of the depth, because its maps may be another node's, and may be on the disk."""
-    scaled = store_frames(
+    """Multiply depth maps by a factor, as a copy."""
+    scaled_maps = store_frames(
         (frame.float().cpu() * scale for frame in depth.depth_m), len(depth.depth_m)
     )
     drop_pages(depth.depth_m)
-    return replace(depth, depth_m=scaled)
+    return replace(depth, depth_m=scaled_maps)

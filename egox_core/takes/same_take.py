@@ -1,4 +1,4 @@
-"""Check that files belong to the video in use, by their folder."""
+"""Check that files beside a video belong to it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from .meta import meta_beside
 
 
 def check_same_take(kind: str, path: Path, video: Path | None) -> None:
-    """Refuse a file of a take folder whose own video is another one than the video in use.
+    """Refuse a file from a take folder whose video differs from the video in use.
 
     Only folders laid out as a take (a meta.json and a video) say whose file they hold. A copy
     of the same video elsewhere counts as the same.

@@ -1,4 +1,4 @@
-"""Cameras of a take's meta.json: the exo lens, as given or the raw one, exo poses, and the ego path."""
+"""Read the cameras in a take's meta.json: the exo lens, exo poses, and the ego path."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,11 +18,11 @@ from ..types import (
     TakeNotes,
     is_a,
 )
-from .meta import OWN_SIZE, camera_of_k, depth_camera, picture_of_k
+from .meta import MAX_OFF_CENTRE, camera_of_k, depth_camera, picture_of_k
 
 SAME_PX = 0.5
 """Difference of two lenses of one picture, in any number, up to which they are the same."""
-OF_ARIA = "aria_released", "aria_meta"
+ARIA_PRESETS = "aria_released", "aria_meta"
 """Presets whose K a take may state without its lens: the poses are of their turned sensor."""
 SAME_EGO = 0.005
 """Difference of an ego K from a preset's, as shares of the picture's width: numbers of a picture of 100
@@ -30,7 +30,7 @@ px that were rounded."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
-    """Give the take the exo lens that is asked for, and note which it is.
+    """Choose between the exo lens as given and the raw lens of the camera, and note the choice.
 
     ``as given``: the file's K as a pinhole of the picture, as the released priors were drawn.
     ``raw``: the lens of Ego-Exo4D's raw video, which follows from the K of its annotations. ``raw
@@ -70,7 +70,7 @@ def exo_lens_of_size(
     meta: TakeMeta,
     size: tuple[int, int],  # (width, height) px of the whole picture
 ) -> tuple[CameraModel, str]:
-    """Find the take's exo lens for its whole picture at a size, and note what was done to K.
+    """Compute the take's exo lens for its whole picture at a size, and note how K was rescaled.
 
     K of another resolution belongs to the picture of :func:`.meta.picture_of_k`, an exact camera to
     one of its size. If that picture is wider than the one asked for (the Ego-Exo4D takes: 796
@@ -99,7 +99,8 @@ def given_lens(
     given: CameraModel | Array,
     pictures: Mapping[tuple[int, int], Callable[[CameraModel], CameraModel]],
 ) -> tuple[CameraModel, str]:
-    """Bring a given exo camera from any of several pictures' pixels to one's, with a note on K.
+    """Convert a caller's exo camera, or its K, to the px of the frames in use, with a note on how K
+    was rescaled.
 
     A CameraModel says its size. K belongs to the picture that it is centred in, else to one of
     another resolution, as a meta.json's.
@@ -120,15 +121,17 @@ def given_lens(
     k = as_tensor(given, name, 3, 3).double().cpu()
     CameraModel.from_intrinsics(k, 1, 1, name=name)
 
-    def fits(off: Callable[[float, int], bool]) -> list[CameraModel]:
+    def centred_lenses(is_centred: Callable[[float, int], bool]) -> list[CameraModel]:
         return [
             to_target(CameraModel.from_intrinsics(k, *size, name=name))
             for size, to_target in pictures.items()
-            if all(off(float(c), side) for c, side in zip(k[:2, 2], size, strict=True))
+            if all(
+                is_centred(float(centre), side) for centre, side in zip(k[:2, 2], size, strict=True)
+            )
         ]
 
-    lenses = fits(lambda c, side: abs(c - side / 2) <= 1) or fits(
-        lambda c, side: abs(c - side / 2) <= OWN_SIZE * side / 2
+    lenses = centred_lenses(lambda centre, side: abs(centre - side / 2) <= 1) or centred_lenses(
+        lambda centre, side: abs(centre - side / 2) <= MAX_OFF_CENTRE * side / 2
     )
     if not lenses:
         shape = float(k[0, 2]) / max(float(k[1, 2]), 1e-9)
@@ -146,38 +149,38 @@ def given_lens(
     return lenses[0], ""
 
 
-def check_same_lens(said: CameraModel, given: CameraModel) -> None:
-    """Refuse a lens beside another one of the same picture.
+def check_same_lens(known_lens: CameraModel, given: CameraModel) -> None:
+    """Refuse a caller's lens that differs from the lens of the depth or the meta file.
 
     Raises:
         EgoXInputError: they differ.
     """
-    if not same_lens(said, given):
+    if not same_lens(known_lens, given):
         raise EgoXInputError(
             "camera given with the depth",
             got=given.words,
-            expected=f"the camera of the depth or of the meta file: {said.words}",
+            expected=f"the camera of the depth or of the meta file: {known_lens.words}",
             fix="leave camera out, or give depth and meta without one",
         )
 
 
-def same_lens(one: CameraModel, two: CameraModel) -> bool:
-    """Check whether two lenses of one picture are the same to half a pixel, at its corners too."""
-    same_kind = one.lens == two.lens and one.stored_size == two.stored_size
-    if not same_kind or bool(((one.intrinsics - two.intrinsics).abs() > SAME_PX).any()):
+def same_lens(first: CameraModel, second: CameraModel) -> bool:
+    """Check whether two lenses of one picture agree within half a pixel, also at the corners."""
+    is_same_kind = first.lens == second.lens and first.stored_size == second.stored_size
+    if not is_same_kind or bool(((first.intrinsics - second.intrinsics).abs() > SAME_PX).any()):
         return False
-    if one.distortion == two.distortion:
+    if first.distortion == second.distortion:
         return True
-    columns, rows = (torch.linspace(0, side - 1, 9).double() for side in one.stored_size)
+    columns, rows = (torch.linspace(0, side - 1, 9).double() for side in first.stored_size)
     pixels = torch.cartesian_prod(columns, rows)
-    rays, in_one = one.unproject(pixels)
-    reprojected, in_two = two.project(rays[in_one])
-    return bool(in_two.all()) and bool(((reprojected - pixels[in_one]).abs() <= SAME_PX).all())
+    rays, in_first = first.unproject(pixels)
+    reprojected, in_second = second.project(rays[in_first])
+    return bool(in_second.all()) and bool(((reprojected - pixels[in_first]).abs() <= SAME_PX).all())
 
 
-def focal_difference(one: CameraModel, two: CameraModel) -> float:
-    """Give the share by which the focal lengths of two lenses of one picture differ at most."""
-    return max(abs(one.fx / two.fx - 1), abs(one.fy / two.fy - 1))
+def focal_difference(first: CameraModel, second: CameraModel) -> float:
+    """Compute the larger relative difference of two lenses' focal lengths."""
+    return max(abs(first.fx / second.fx - 1), abs(first.fy / second.fy - 1))
 
 
 def exo_lens(
@@ -185,7 +188,7 @@ def exo_lens(
     frames: Frames,
     size: tuple[int, int],  # (width, height) px of the whole picture, where frames have none
 ) -> CameraModel:
-    """Find the take's exo lens in pixels of the frames in use, or of a picture without them.
+    """Compute the take's exo lens in px of the frames in use, or of a picture of ``size``.
 
     Raises:
         EgoXInputError: as :func:`exo_lens_of_size`.
@@ -199,8 +202,7 @@ def exo_poses(
     frames: Frames,
     file_frames: FileFrames = "auto",
 ) -> CameraPath:
-    """Select the exo camera's poses in the frames in use, with the lens of its whole picture, if
-    exact.
+    """Select the exo camera's poses of the frames in use.
 
     Raises:
         EgoXInputError: a pose per frame that may be of other frames.
@@ -219,7 +221,8 @@ def poses_in_use(
     frames: Frames,
     file_frames: FileFrames = "auto",
 ) -> tuple[CameraPath, str]:
-    """Select a take's camera in the frames in use, and note how its poses were read.
+    """Select the poses of one of the take's cameras for the frames in use, and describe which
+    frames they are of.
 
     A single pose is that of all frames.
 
@@ -242,7 +245,7 @@ def take_exo(
     frames: Frames,
     file_frames: FileFrames = "auto",
 ) -> CameraPath:
-    """Select the take's exo camera in the frames in use, with the lens of their pictures.
+    """Select the take's exo camera for the frames in use, with its lens in px of these frames.
 
     Raises:
         EgoXInputError: as :func:`exo_poses`; a K that can't be of these pictures.
@@ -253,9 +256,9 @@ def take_exo(
     return frames.shown(replace(exo_poses(meta, frames, file_frames), lens=lens))
 
 
-def _exo_beside(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
-    """Select the exo camera as :func:`take_exo` does, but without a lens if K can't be of these
-    pictures.
+def _exo_or_without_lens(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> CameraPath:
+    """Select the take's exo camera like :func:`take_exo`, without its lens if K can't belong to the
+    frames.
 
     Such a K is refused where a lens is used.
     """
@@ -266,7 +269,7 @@ def _exo_beside(meta: TakeMeta, frames: Frames, file_frames: FileFrames) -> Came
 
 
 def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
-    """Refuse ego poses of another count than the video's frames.
+    """Refuse a take whose number of ego poses doesn't fit the video.
 
     Raises:
         EgoXInputError: poses that may be of other frames.
@@ -276,7 +279,7 @@ def check_ego_count(meta: TakeMeta, frames: Frames) -> None:
 
 
 def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
-    """Choose the take's ego camera, else ``camera``.
+    """Choose the take's ego camera, or ``camera`` if the meta file has none.
 
     A remark is added if the take's K is of another camera.
 
@@ -285,7 +288,7 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
     if meta.ego_lens is not None:
         return meta.ego_lens, ""
     k = meta.ego_intrinsics
-    if k is None or any(_same_shares(k, CAMERA_PRESETS[name].camera) for name in OF_ARIA):
+    if k is None or any(_is_same_k(k, CAMERA_PRESETS[name].camera) for name in ARIA_PRESETS):
         return camera, ""
     return camera, (
         f"ego_intrinsics of {meta.name} (focal length {float(k[0, 0]):g}, centre {float(k[0, 2]):g}, "
@@ -296,13 +299,13 @@ def ego_lens(meta: TakeMeta, camera: CameraModel) -> tuple[CameraModel, str]:
     )
 
 
-def _same_shares(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]
-    """Check whether K is a camera's at any size, by shares of the picture's width."""
-    shares = [
+def _is_same_k(k: Tensor, camera: CameraModel) -> bool:  # [3, 3]
+    """Check whether K equals a camera's K apart from the resolution."""
+    relative_values = [
         matrix.double()[[0, 1, 0, 1], [0, 1, 2, 2]] / (2 * float(matrix[0, 2]) + 1)
         for matrix in (k, camera.intrinsics)
     ]
-    return bool(((shares[0] - shares[1]).abs() <= SAME_EGO).all())
+    return bool(((relative_values[0] - relative_values[1]).abs() <= SAME_EGO).all())
 
 
 def meta_trajectory(
@@ -313,7 +316,7 @@ def meta_trajectory(
     *,
     declared: bool = False,
 ) -> tuple[CameraTrajectory, TakeNotes]:
-    """Read the ego trajectory of a released meta.json, and the notes next to it.
+    """Read the ego trajectory of a meta.json, with the notes beside it.
 
     A moving exo camera's poses follow the same frames; without any all poses are taken. If
     ``declared``, the ego camera is somebody's choice, and not asked for.
@@ -330,7 +333,7 @@ def meta_trajectory(
         )
     frames = frames.or_those(Frames.of_count(max(len(meta.ego), len(meta.exo))))
     ego, placement_note = poses_in_use(meta, meta.ego, "ego_extrinsics", frames, file_frames)
-    exo = replace(_exo_beside(meta, frames, file_frames), frames=ego.frames)
+    exo = replace(_exo_or_without_lens(meta, frames, file_frames), frames=ego.frames)
     w2c = ego.poses(len(frames)).clone() if ego.stands else ego.w2c
     lens, lens_note = ego_lens(meta, camera)
     ego = replace(ego, lens=lens, w2c=w2c, world=exo.world)

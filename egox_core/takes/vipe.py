@@ -1,5 +1,5 @@
-"""Exo camera and pose as ViPE writes them: ``intrinsics/NAME.npz`` and ``pose/NAME.npz`` beside
-``depth/NAME.zip``.
+"""Read exo camera and poses in the form that ViPE writes: ``intrinsics/NAME.npz`` and
+``pose/NAME.npz`` beside ``depth/NAME.zip``.
 
 Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``inds``, the frame
 numbers."""
@@ -24,8 +24,8 @@ MAX_ARRAY_BYTES, MAX_KINDS_BYTES = 64 * 2**20, 2**22
 
 
 def read_vipe(path: Path) -> TakeMeta:
-    """Read the exo camera of ``intrinsics/NAME.npz``, and its poses if ``pose/NAME.npz`` is beside
-    that folder.
+    """Read ViPE's exo camera from ``intrinsics/NAME.npz``, with its poses if ``pose/NAME.npz``
+    exists.
 
     A pinhole camera is assumed, as in the runs that EgoX is used with. Intrinsics are averaged
     over the clip. The world is ViPE's, and a camera that stood still gets one pose.
@@ -38,7 +38,7 @@ def read_vipe(path: Path) -> TakeMeta:
         require_file(kinds, "ViPE file", MAX_KINDS_BYTES)
         words = {line.split()[-1].upper() for line in kinds.read_text("utf-8").splitlines() if line}
         _check_lens(path, words - {"PINHOLE"})
-    data = _read(path, (4,))
+    data = _read_data(path, (4,))
     fx, fy, cx, cy = data.mean(0).tolist()
     poses = path.parent.parent / "pose" / path.name
     # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
@@ -55,24 +55,25 @@ def read_vipe(path: Path) -> TakeMeta:
     )
 
 
-def _check_lens(path: Path, others: set[str]) -> None:
-    """Refuse ViPE's lenses that are no pinhole."""
-    if others:
+def _check_lens(path: Path, other_kinds: set[str]) -> None:
+    """Refuse ViPE lenses other than pinholes."""
+    if other_kinds:
         raise EgoXInputError(
             f"ViPE file {path.name}",
-            got=f"a lens of kind {', '.join(sorted(others))}",
+            got=f"a lens of kind {', '.join(sorted(other_kinds))}",
             expected="PINHOLE",
             fix="run ViPE with its pinhole camera, or on the undistorted video",
         )
 
 
 def read_poses(path: Path) -> Tensor:  # [T, 3, 4]
-    """Read w2c of ``pose/NAME.npz``."""
-    return invert(validate_w2c(_read(path, (4, 4)), f"poses of {path.name}"))
+    """Read the w2c poses of a ViPE file ``pose/NAME.npz``."""
+    return invert(validate_w2c(_read_data(path, (4, 4)), f"poses of {path.name}"))
 
 
 def standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
-    """Reduce the poses of a camera that stood still to one [3, 4], and keep all others."""
+    """Reduce the poses of a camera that didn't move to one pose [3, 4], and return other poses
+    unchanged."""
     c2w = invert(w2c)
     travel = (c2w[..., 3] - c2w[:1, :, 3]).norm(dim=-1).max()
     cosine = ((c2w[:, :, :3] * c2w[:1, :, :3]).sum((-1, -2)) - 1) / 2
@@ -80,8 +81,8 @@ def standing(w2c: Tensor) -> Tensor:  # [T, 3, 4]
     return w2c[0] if float(travel) < STILL_M and float(turn_rad) < STILL_RAD else w2c
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Read ``data`` [T, *shape] of one file as float64, in the order of its frame numbers."""
+def _read_data(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Read the array ``data`` [T, *shape] of a ViPE file as float64, sorted by frame number."""
     with open_zip(path, "ViPE file", MAX_ARRAY_BYTES) as archive:
         arrays = {}
         for key in ("data", "inds"):

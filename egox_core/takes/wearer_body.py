@@ -1,4 +1,5 @@
-"""Surface of a wearer's head and trunk as an exo camera must see it, from the tracked glasses.
+"""Model the surface of a wearer's head and trunk in the exo camera, from the pose of the tracked
+glasses.
 
 The head is an ellipsoid fixed to the glasses, the trunk an upright cylinder under it, an ordinary
 adult's. ``face`` is the frame between the wearer's pupils: x left, y up, z forward. Metres
@@ -47,13 +48,20 @@ def head_depth(
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # z [H, W], NaN beside the head; off the middle [H, W], 1 at the rim
-    """Compute z depth of the visible side of the head, and how far off its middle each pixel looks."""
-    squeeze = exo_from_face.T / HEAD_HALF[:, None]
-    d, o = rays @ squeeze.T, squeeze @ centre
-    a, b = (d * d).sum(-1), d @ o
-    nearest = o @ o - b * b / a  # squared distance of the ray from the centre
-    z = (b - np.sqrt(np.maximum(a * (1 - nearest), 0))) / a
-    return np.where((nearest < 1) & (z > 0), z, np.nan), np.sqrt(np.maximum(nearest, 0))
+    """Compute the z depth of the head's visible surface, and each ray's distance from its centre
+    relative to the rim."""
+    unit_from_exo = exo_from_face.T / HEAD_HALF[:, None]
+    scaled_rays, scaled_centre = rays @ unit_from_exo.T, unit_from_exo @ centre
+    ray_squared, ray_dot_centre = (scaled_rays * scaled_rays).sum(-1), scaled_rays @ scaled_centre
+    squared_distance = (
+        scaled_centre @ scaled_centre - ray_dot_centre * ray_dot_centre / ray_squared
+    )  # squared distance of the ray from the centre
+    z = (
+        ray_dot_centre - np.sqrt(np.maximum(ray_squared * (1 - squared_distance), 0))
+    ) / ray_squared
+    return np.where((squared_distance < 1) & (z > 0), z, np.nan), np.sqrt(
+        np.maximum(squared_distance, 0)
+    )
 
 
 def meets_head(
@@ -62,7 +70,7 @@ def meets_head(
     ego_from_frame: Tensor,  # [3, 4] float64, pose of the glasses' unturned sensor
     quarter_turns: int,
 ) -> Tensor:  # [N] bool
-    """Check whether an exo camera's sight line to a point meets the wearer's head and headgear.
+    """Check for each point whether the exo camera's line of sight to it meets the wearer's head.
 
     Wherever depth puts such a point: exo saw the head there.
 
@@ -75,12 +83,16 @@ def meets_head(
     unit_from_frame = frame_from_face.T / torch.from_numpy(HEAD_HALF + HEADGEAR_M)[:, None]
     # float32 for the many points; what is subtracted first is far from small in worlds with a
     # distant origin.
-    d = (points.double() - exo_centre.to(points.device)).float() @ unit_from_frame.T.float().to(
-        points.device
+    sight_rays = (
+        points.double() - exo_centre.to(points.device)
+    ).float() @ unit_from_frame.T.float().to(points.device)
+    head_offset = (unit_from_frame @ exo_to_head).float().to(points.device)
+    along_sight = (sight_rays @ head_offset).clamp_min(0)
+    return (
+        head_offset @ head_offset
+        - along_sight * along_sight / (sight_rays * sight_rays).sum(-1).clamp_min(1e-12)
+        < 1
     )
-    o = (unit_from_frame @ exo_to_head).float().to(points.device)
-    along_sight = (d @ o).clamp_min(0)
-    return o @ o - along_sight * along_sight / (d * d).sum(-1).clamp_min(1e-12) < 1
 
 
 def trunk_depth(
@@ -90,13 +102,13 @@ def trunk_depth(
 ) -> tuple[
     np.ndarray, np.ndarray, np.ndarray
 ]:  # z [H, W], NaN beside it; off the axis, 1 at the rim; drop, metres
-    """Compute z depth of the visible side of an endless upright cylinder under the head, and how
-    far under the head it is."""
+    """Compute the z depth of the trunk, an upright cylinder, and how far below the head each point
+    is."""
     rays_flat = rays - (rays @ down)[..., None] * down
     axis_flat = centre - (centre @ down) * down
-    a = np.maximum((rays_flat * rays_flat).sum(-1), 1e-9)
-    axis_z = rays_flat @ axis_flat / a
+    flat_squared = np.maximum((rays_flat * rays_flat).sum(-1), 1e-9)
+    axis_z = rays_flat @ axis_flat / flat_squared
     off_axis = np.linalg.norm(axis_z[..., None] * rays_flat - axis_flat, axis=-1) / TRUNK_RADIUS
-    z = axis_z - TRUNK_RADIUS * np.sqrt(np.maximum(1 - off_axis * off_axis, 0) / a)
-    z = np.where((off_axis < 1) & (z > 0), z, np.nan)
-    return z, off_axis, (z[..., None] * rays - centre) @ down
+    depth_m = axis_z - TRUNK_RADIUS * np.sqrt(np.maximum(1 - off_axis * off_axis, 0) / flat_squared)
+    depth_m = np.where((off_axis < 1) & (depth_m > 0), depth_m, np.nan)
+    return depth_m, off_axis, (depth_m[..., None] * rays - centre) @ down

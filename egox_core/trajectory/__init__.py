@@ -1,4 +1,4 @@
-"""Paths of cameras: interpolated, smoothed, set by hand or estimated from a head's points. No files.
+"""Interpolate, smooth and edit camera paths, and estimate the wearer's head path from keypoints.
 
 In: ``w2c`` [3, 4] or [T, 3, 4] (X_cam = R X_world + t, metres), moments in frames or seconds, keyframe documents,
 keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses at other moments, :class:`HeadPath`,

@@ -1,4 +1,4 @@
-"""Up in a clip's world: one direction, weighed from all that tells it, with its uncertainty.
+"""Find the upward direction of a clip's world, with its uncertainty, from cameras and surfaces.
 
 Each source rates every direction: right-hand axes of exo cameras are level, as are those of the wearer's
 head while people stand or sit; floor and tables face up, and walls stand. A source's rating says how
@@ -23,7 +23,7 @@ from ..types import DepthVideo, PointCloud
 DIRECTIONS = 6000
 """Directions of the first look at the whole sphere: one each 2.6 degrees."""
 STEP = math.radians(2.6)
-NEAR_DEG, FINE, PEAKS = 6.0, 31, 5
+NEAR_DEG, FINE_COUNT, PEAK_COUNT = 6.0, 31, 5
 """Radius around the best of them that is looked at again, directions across it, and how many best."""
 SHARE = 0.9
 """Share of the errors that are smaller than :attr:`Up.within_deg`."""
@@ -38,7 +38,7 @@ EXO_LEVEL = ((0.6, math.radians(1.5)), (0.4, math.radians(8.0)))
 wedged (judged)."""
 EXO_PITCH = math.radians(-15.0), math.radians(35.0)
 """Mean and spread of exo cameras' pitch: judged, wide enough for a low phone and a high corner."""
-NO_EXO = 1e-4
+ANY_ROLL_SHARE = 1e-4
 """Share of exo cameras that are rolled by anything, or whose poses are wrong."""
 OVERHEAD = 0.1
 """Share of exo cameras of any pitch: over a table, under a ceiling."""
@@ -47,13 +47,13 @@ HEAD_ROLL = math.radians(6.0), math.radians(4.0)
 ``head_search.LEAN_SIGMAS_DEG``."""
 HEAD_PITCH = math.radians(-25.0), math.radians(25.0)
 """Mean and spread of the gaze's pitch: hands are looked at from above."""
-LYING = 0.05
+LYING_SHARE = 0.05
 """Share of heads that say nothing: who lies, bends, climbs."""
 GAZE_S = 1.0
 """Seconds after which a head's roll is another one."""
 PATCH_PX, PATCHES = 4, 40
 """Side of a patch in px of the thinned depth, and patches across a picture."""
-FLAT = 0.01
+FLAT_RESIDUAL = 0.01
 """Relative residual of inverse depth over a patch of one surface; a network's outlines bleed more."""
 SURFACES = 25.0
 """Independent surfaces of a picture: as many as the errors of planes in drawn takes have, whose depth errors
@@ -64,7 +64,7 @@ lens, gives all surfaces alike; and how many are tried. The first is what a shif
 to the drawn takes' floors, the second is judged: depth by whose surfaces nothing can be told."""
 FLOOR, CEILING = 0.45, 0.1
 """Share of the planes of a picture that face up, and down; the others stand."""
-SURE, SMALL = 0.9, 0.04
+LARGE_PLANE_CERTAINTY, SMALL_PLANE_SHARE = 0.9, 0.04
 """Share of large planes that are level or standing, and the share of all surface at which it is half of
 that: small ones are slopes, backs of chairs, a network's blobs."""
 LEAST_SHARE = 0.03
@@ -87,7 +87,7 @@ AXIS_ERROR_DEG = 1.0
 
 @frozen
 class Up:
-    """The upward direction of a world, and what is known of it."""
+    """Upward direction of a world, with its uncertainty and the evidence for it."""
 
     direction: Tensor  # [3] float64, unit, world
     within_deg: float  # nine of ten errors are smaller
@@ -95,11 +95,11 @@ class Up:
 
     @property
     def known(self) -> bool:
-        """False where it may be anything."""
+        """True if the direction is certain enough to be used."""
         return self.within_deg <= KNOWN_DEG
 
     def text(self) -> str:
-        """Write one remark for people."""
+        """Describe the direction's evidence and uncertainty in one remark."""
         sources = " and ".join(self.evidence) or "nothing"
         if not self.known:
             return f"where up is isn't known: by {sources} within {self.within_deg:.0f} degrees"
@@ -114,58 +114,79 @@ def find_up(
     # Depth of exo cameras in it.
     depths: Sequence[DepthVideo] = (),
 ) -> Up:
-    """Find the upward direction of a world by cameras and surfaces in it."""
-    surfaces = [(_planes(depth), depth.exo.w2c[0, 2, :3]) for depth in depths]
+    """Find the upward direction of a world from the cameras and surfaces in it."""
+    surfaces = [(_find_planes(depth), depth.exo.w2c[0, 2, :3]) for depth in depths]
 
-    def rate(at: Tensor, step: float) -> dict[str, Tensor]:  # [N, 3], their distance -> [N] each
-        ratings_there = {"the exo camera's level": _by_exos(at, exos, step)} if exos else {}
+    def rate(
+        candidates: Tensor, step: float
+    ) -> dict[str, Tensor]:  # [N, 3], their distance -> [N] each
+        named_ratings = (
+            {"the exo camera's level": _rate_by_exos(candidates, exos, step)} if exos else {}
+        )
         if ego is not None:
-            ratings_there["the head's path"] = _by_head(at, ego)
+            named_ratings["the head's path"] = _rate_by_head(candidates, ego)
         if any(planes for planes, _ in surfaces):
             by_depth = [
-                _by_surfaces(at, planes, camera_forward, step)
+                _rate_by_surfaces(candidates, planes, camera_forward, step)
                 for planes, camera_forward in surfaces
             ]
-            ratings_there["floor, tables and walls"] = torch.stack(by_depth).sum(0)
-        return ratings_there
+            named_ratings["floor, tables and walls"] = torch.stack(by_depth).sum(0)
+        return named_ratings
 
-    directions, areas = _sphere()
+    directions, areas = _sphere_directions()
     ratings = rate(directions, STEP)
-    left = sum(ratings.values(), torch.zeros(len(directions), dtype=torch.float64))
-    parts, outside = [], torch.ones(len(directions), dtype=torch.bool)
-    for _ in range(PEAKS):
-        peak = directions[int(left.argmax())]
+    remaining_rating = sum(ratings.values(), torch.zeros(len(directions), dtype=torch.float64))
+    refined_parts, coarse_mask = [], torch.ones(len(directions), dtype=torch.bool)
+    for _ in range(PEAK_COUNT):
+        peak = directions[int(remaining_rating.argmax())]
         close_mask = (directions @ peak) > math.cos(math.radians(NEAR_DEG))
-        left, disc, disc_areas, step = left.masked_fill(close_mask, -math.inf), *_disc(peak)
-        own_mask = torch.stack(
-            [disc @ other_peak < math.cos(math.radians(NEAR_DEG)) for other_peak, _ in parts]
-            or [disc[:, 0] < 2]
+        remaining_rating, disc_directions, disc_areas, step = (
+            remaining_rating.masked_fill(close_mask, -math.inf),
+            *_disc_directions(peak),
+        )
+        new_mask = torch.stack(
+            [
+                disc_directions @ other_peak < math.cos(math.radians(NEAR_DEG))
+                for other_peak, _ in refined_parts
+            ]
+            or [disc_directions[:, 0] < 2]
         ).all(0)
-        outside &= ~close_mask
-        parts.append((peak, (disc[own_mask], disc_areas[own_mask], rate(disc[own_mask], step))))
-    directions = torch.cat((directions[outside], *(part[0] for _, part in parts)))
-    areas = torch.cat((areas[outside], *(part[1] for _, part in parts)))
+        coarse_mask &= ~close_mask
+        refined_parts.append(
+            (
+                peak,
+                (
+                    disc_directions[new_mask],
+                    disc_areas[new_mask],
+                    rate(disc_directions[new_mask], step),
+                ),
+            )
+        )
+    directions = torch.cat((directions[coarse_mask], *(part[0] for _, part in refined_parts)))
+    areas = torch.cat((areas[coarse_mask], *(part[1] for _, part in refined_parts)))
     ratings = {
-        name: torch.cat((rating[outside], *(part[2][name] for _, part in parts)))
+        name: torch.cat((rating[coarse_mask], *(part[2][name] for _, part in refined_parts)))
         for name, rating in ratings.items()
     }
-    direction, within = _answer(directions, areas, ratings)
+    direction, within_deg = _best_direction(directions, areas, ratings)
     evidence = []
     for name in ratings:
-        other_ratings = {other: rating for other, rating in ratings.items() if other != name}
-        if _answer(directions, areas, other_ratings, direction)[1] > 1.2 * within:
+        other_ratings = {
+            other_name: rating for other_name, rating in ratings.items() if other_name != name
+        }
+        if _best_direction(directions, areas, other_ratings, direction)[1] > 1.2 * within_deg:
             evidence.append(name)
-    if _may_have_axis(exos, ego):
-        axis, chance = _axis(rate, areas, ratings)
+    if _may_have_vertical_axis(exos, ego):
+        axis, chance = _likeliest_axis(rate, areas, ratings)
         angle_deg = math.degrees(math.acos(float((axis @ direction).clamp(-1, 1))))
         if chance > (0.5 if angle_deg <= AXIS_DEG else SHARE):
             name = "-+"[int(axis.sum() > 0)] + "xyz"[int(axis.abs().argmax())]
             direction, evidence = axis, [*evidence, f"the world's axis {name}"]
-            within = AXIS_ERROR_DEG
+            within_deg = AXIS_ERROR_DEG
             if chance < AXIS_SURE:
                 rest_share = (AXIS_SURE - chance) / (1 - chance)
-                within = _answer(directions, areas, ratings, axis, rest_share)[1]
-    return Up(direction=direction, within_deg=within, evidence=tuple(evidence or ratings))
+                within_deg = _best_direction(directions, areas, ratings, axis, rest_share)[1]
+    return Up(direction=direction, within_deg=within_deg, evidence=tuple(evidence or ratings))
 
 
 def up_of_scene(
@@ -183,9 +204,9 @@ def up_of_scene(
     return find_up([part.exo for part in parts], ego, depths)
 
 
-def _may_have_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
-    """Check whether an axis of the world may be up, because its cameras' form allows it and no
-    camera's own axes are the world's."""
+def _may_have_vertical_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
+    """Check whether an axis of the world may be vertical, by the file formats of its cameras and
+    their poses."""
     cameras = [*exos, *([] if ego is None else [ego])]
     identity = torch.eye(3, dtype=torch.float64)
     return all(
@@ -196,10 +217,10 @@ def _may_have_axis(exos: Sequence[CameraPath], ego: CameraPath | None) -> bool:
     )
 
 
-def _axis(
+def _likeliest_axis(
     rate: Callable[[Tensor, float], dict[str, Tensor]], areas: Tensor, ratings: dict[str, Tensor]
 ) -> tuple[Tensor, float]:
-    """Find the likeliest world axis [3], and its chance among all axes and all other directions."""
+    """Find the most likely vertical axis of the world [3], and its probability."""
     identity = torch.eye(3, dtype=torch.float64)
     axes = torch.cat((identity, -identity))
     axis_ratings = sum(rate(axes, 0.0).values(), torch.zeros(6, dtype=torch.float64))
@@ -212,79 +233,85 @@ def _axis(
     return axes[best_axis], float((axis_ratings[best_axis] - total).exp())
 
 
-def _answer(
+def _best_direction(
     directions: Tensor,
     areas: Tensor,
     ratings: dict[str, Tensor],
     direction: Tensor | None = None,
     share: float = SHARE,
 ) -> tuple[Tensor, float]:
-    """Find the likeliest direction, or take the given one, and the degrees around it that hold that
-    share."""
-    total = sum(ratings.values(), areas.log())
-    chance = (total - total.max()).exp()
+    """Find the most likely direction, and the angle in degrees around it that holds a share of the
+    probability."""
+    log_weights = sum(ratings.values(), areas.log())
+    chance = (log_weights - log_weights.max()).exp()
     chance = chance / chance.sum()
     if direction is None:
-        near_mask = directions @ directions[int((total - areas.log()).argmax())] > math.cos(
+        near_mask = directions @ directions[int((log_weights - areas.log()).argmax())] > math.cos(
             math.radians(NEAR_DEG)
         )
         mean = (chance[near_mask, None] * directions[near_mask]).sum(0)
         direction = mean / mean.norm()
     angles = (directions @ direction).clamp(-1, 1).acos()
-    order = angles.argsort()
-    place = int((chance[order].cumsum(0) >= share).int().argmax())
-    return direction, math.degrees(float(angles[order][place]))
+    sorted_indices = angles.argsort()
+    index = int((chance[sorted_indices].cumsum(0) >= share).int().argmax())
+    return direction, math.degrees(float(angles[sorted_indices][index]))
 
 
 @cache
-def _sphere() -> tuple[Tensor, Tensor]:  # [N, 3] unit, [N] areas
-    """List directions that cover the sphere evenly."""
-    count = torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5
-    z = 1 - 2 * count / DIRECTIONS
-    turn = math.pi * (1 + math.sqrt(5)) * count
-    flat = (1 - z.square()).sqrt()
+def _sphere_directions() -> tuple[Tensor, Tensor]:  # [N, 3] unit, [N] areas
+    """Make evenly spaced directions on the unit sphere, with the area of each."""
+    index = torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5
+    z = 1 - 2 * index / DIRECTIONS
+    azimuth = math.pi * (1 + math.sqrt(5)) * index
+    horizontal = (1 - z.square()).sqrt()
     areas = torch.full_like(z, 4 * math.pi / DIRECTIONS)
-    return torch.stack((flat * turn.cos(), flat * turn.sin(), z), -1), areas
+    return torch.stack((horizontal * azimuth.cos(), horizontal * azimuth.sin(), z), -1), areas
 
 
-def _disc(middle: Tensor) -> tuple[Tensor, Tensor, float]:  # [N, 3] unit, [N] areas, their distance
-    """List directions within NEAR_DEG of one."""
+def _disc_directions(
+    middle: Tensor,
+) -> tuple[Tensor, Tensor, float]:  # [N, 3] unit, [N] areas, their distance
+    """Make a fine grid of directions within NEAR_DEG of one direction."""
     radius = math.tan(math.radians(NEAR_DEG))
-    side = torch.linspace(-radius, radius, FINE, dtype=torch.float64)
-    x, y = torch.meshgrid(side, side, indexing="ij")
+    offsets = torch.linspace(-radius, radius, FINE_COUNT, dtype=torch.float64)
+    x, y = torch.meshgrid(offsets, offsets, indexing="ij")
     inside = x.square() + y.square() <= radius**2
-    helper = torch.eye(3, dtype=torch.float64)[int(middle.abs().argmin())]
-    side_x = torch.linalg.cross(middle, helper)
+    least_axis = torch.eye(3, dtype=torch.float64)[int(middle.abs().argmin())]
+    side_x = torch.linalg.cross(middle, least_axis)
     side_x = side_x / side_x.norm()
     side_y = torch.linalg.cross(middle, side_x)
-    at = middle + x[inside][:, None] * side_x + y[inside][:, None] * side_y
-    lengths = at.norm(dim=-1, keepdim=True)
-    step = float(side[1] - side[0])
-    return at / lengths, step**2 / lengths[:, 0] ** 3, step
+    points = middle + x[inside][:, None] * side_x + y[inside][:, None] * side_y
+    lengths = points.norm(dim=-1, keepdim=True)
+    step = float(offsets[1] - offsets[0])
+    return points / lengths, step**2 / lengths[:, 0] ** 3, step
 
 
-def _normal(off: Tensor, sigma: float) -> Tensor:
-    """Compute the density of an angle, against that of any direction."""
-    return (-0.5 * (off / sigma).square()).exp() * (2 / (sigma * math.sqrt(2 * math.pi)))
+def _angle_density(angle: Tensor, sigma: float) -> Tensor:
+    """Compute the probability density of an angle, relative to that of a random direction."""
+    return (-0.5 * (angle / sigma).square()).exp() * (2 / (sigma * math.sqrt(2 * math.pi)))
 
 
-def _by_exos(at: Tensor, exos: Sequence[CameraPath], step: float) -> Tensor:  # [N, 3] -> [N]
-    rating = at.new_zeros(len(at))
-    for right, down, forward, weight in _axes_of(exos):
-        level = sum(
-            share * _normal((at @ right).asin(), math.hypot(sigma, step / 2))
+def _rate_by_exos(
+    directions: Tensor, exos: Sequence[CameraPath], step: float
+) -> Tensor:  # [N, 3] -> [N]
+    rating = directions.new_zeros(len(directions))
+    for right, down, forward, weight in _camera_axes(exos):
+        level_rating = sum(
+            share * _angle_density((directions @ right).asin(), math.hypot(sigma, step / 2))
             for share, sigma in EXO_LEVEL
         )
-        pitch = (at @ forward).clamp(-1, 1).asin()
-        above_mask = at @ down < 0
-        pitch_rating = (1 - OVERHEAD) * _normal(pitch - EXO_PITCH[0], EXO_PITCH[1]) + OVERHEAD
-        rating = rating + weight * (level * pitch_rating * above_mask + NO_EXO).log()
+        pitch = (directions @ forward).clamp(-1, 1).asin()
+        above_mask = directions @ down < 0
+        pitch_rating = (1 - OVERHEAD) * _angle_density(
+            pitch - EXO_PITCH[0], EXO_PITCH[1]
+        ) + OVERHEAD
+        rating = rating + weight * (level_rating * pitch_rating * above_mask + ANY_ROLL_SHARE).log()
     return rating
 
 
-def _axes_of(exos: Sequence[CameraPath]) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
-    """Yield the axes [3] of each picture in the world, and how much each counts: a camera of many
-    frames as one."""
+def _camera_axes(exos: Sequence[CameraPath]) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
+    """Yield right, down and forward axes [3] of some frames of each camera in the world, with
+    weights that sum to 1 per camera."""
     for exo in exos:
         w2c = exo.w2c if exo.lens is None else exo.upright_w2c
         frames = sample_frames(len(w2c), DEPTH_FRAMES)
@@ -292,134 +319,152 @@ def _axes_of(exos: Sequence[CameraPath]) -> Iterator[tuple[Tensor, Tensor, Tenso
             yield right, down, forward, 1 / len(frames)
 
 
-def _by_head(at: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [N]
+def _rate_by_head(directions: Tensor, ego: CameraPath) -> Tensor:  # [N, 3] -> [N]
     poses = ego.upright_w2c[sample_frames(len(ego.w2c), 24), :, :3]
     times_s = ego.frames.times_s
     seconds = float(times_s[-1] - times_s[0])
-    count = 1 + min(seconds / GAZE_S, len(poses) - 1)
-    roll = (at @ poses[:, 0].T).clamp(-1, 1).asin()
-    pitch = (at @ poses[:, 2].T).clamp(-1, 1).asin().mean(-1)
-    mean, spread = roll.mean(-1), roll.var(-1, correction=0)
-    steadiness = (-0.5 * (count - 1) * (spread / HEAD_ROLL[1] ** 2 - 1).clamp_min(0)).exp()
-    level = _normal(mean, math.hypot(HEAD_ROLL[0], HEAD_ROLL[1] / math.sqrt(count)))
-    above_mask = at @ poses[:, 1].mean(0) < 0
-    upright_rating = level * steadiness * _normal(pitch - HEAD_PITCH[0], HEAD_PITCH[1]) * above_mask
-    return ((1 - LYING) * upright_rating + LYING).log()
+    independent_looks = 1 + min(seconds / GAZE_S, len(poses) - 1)
+    roll = (directions @ poses[:, 0].T).clamp(-1, 1).asin()
+    pitch = (directions @ poses[:, 2].T).clamp(-1, 1).asin().mean(-1)
+    mean_roll, roll_variance = roll.mean(-1), roll.var(-1, correction=0)
+    steadiness = (
+        -0.5 * (independent_looks - 1) * (roll_variance / HEAD_ROLL[1] ** 2 - 1).clamp_min(0)
+    ).exp()
+    level_rating = _angle_density(
+        mean_roll, math.hypot(HEAD_ROLL[0], HEAD_ROLL[1] / math.sqrt(independent_looks))
+    )
+    above_mask = directions @ poses[:, 1].mean(0) < 0
+    upright_rating = (
+        level_rating
+        * steadiness
+        * _angle_density(pitch - HEAD_PITCH[0], HEAD_PITCH[1])
+        * above_mask
+    )
+    return ((1 - LYING_SHARE) * upright_rating + LYING_SHARE).log()
 
 
-def _by_surfaces(
-    at: Tensor,  # [N, 3]
+def _rate_by_surfaces(
+    directions: Tensor,  # [N, 3]
     planes: Sequence[Plane],
-    ahead: Tensor,  # [3] of the camera that saw them
+    camera_forward: Tensor,  # [3] of the camera that saw them
     step: float,
 ) -> Tensor:  # [N]
-    """Rate planes that stand or are level, under each slant that a wrong depth may have given all
-    of them."""
+    """Rate directions by a camera's planes, which are level or vertical, over all slants that wrong
+    depth may have given them."""
     ratings = []
-    for share, slant, gap in _slants():
-        of_planes = at.new_full((len(at),), math.log(share))
+    for share, slant, slant_step in _possible_slants():
+        plane_ratings = directions.new_full((len(directions),), math.log(share))
         for plane in planes:
-            straight = plane.normal - slant * ahead
-            cosine = (at @ (straight / straight.norm())).clamp(-1, 1)
-            sigma = math.hypot(plane.sigma, step / 2, gap / 2)
-            level = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
-            standing = _normal(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
-            certainty = SURE * plane.share / (plane.share + SMALL)
+            straight_normal = plane.normal - slant * camera_forward
+            cosine = (directions @ (straight_normal / straight_normal.norm())).clamp(-1, 1)
+            sigma = math.hypot(plane.sigma, step / 2, slant_step / 2)
+            level_density = (-(1 - cosine.abs()) / sigma**2).exp() * (2 / sigma**2)
+            standing_density = _angle_density(cosine.asin(), sigma) * (1 - FLOOR - CEILING)
+            certainty = LARGE_PLANE_CERTAINTY * plane.share / (plane.share + SMALL_PLANE_SHARE)
             facing = torch.where(cosine > 0, FLOOR, CEILING)
-            of_planes = of_planes + (certainty * (facing * level + standing) + 1 - certainty).log()
-        ratings.append(of_planes)
+            plane_ratings = (
+                plane_ratings
+                + (certainty * (facing * level_density + standing_density) + 1 - certainty).log()
+            )
+        ratings.append(plane_ratings)
     return torch.stack(ratings).logsumexp(0)
 
 
 @cache
-def _slants() -> tuple[tuple[float, float, float], ...]:
-    """List slants of all surfaces of a depth towards its camera (a tangent), closer around none:
-    (share, slant, distance to the next)."""
-    run = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
+def _possible_slants() -> tuple[tuple[float, float, float], ...]:
+    """List possible slants of a depth map's surfaces towards its camera: probability, slant as a
+    tangent, and step to the next."""
+    grid = torch.linspace(-5, 5, SLANTS, dtype=torch.float64)
     scale = 3 * max(sigma for _, sigma in SLANT) / math.sinh(5)
-    slants, gaps = scale * run.sinh(), scale * run.cosh() * (10 / (SLANTS - 1))
-    density = sum(part / sigma * (-0.5 * (slants / sigma).square()).exp() for part, sigma in SLANT)
+    slants, gaps = scale * grid.sinh(), scale * grid.cosh() * (10 / (SLANTS - 1))
+    density = sum(
+        share / sigma * (-0.5 * (slants / sigma).square()).exp() for share, sigma in SLANT
+    )
     shares = density * gaps / (density * gaps).sum()
     return tuple(zip(shares.tolist(), slants.tolist(), gaps.tolist(), strict=True))
 
 
 @frozen
 class Plane:
-    """Surfaces of one direction."""
+    """Direction of surface normals that many pixels of a depth map share."""
 
     normal: Tensor  # [3] unit, world, towards the camera
     sigma: float  # of that direction along each axis, radians
     share: float  # of all surface
 
 
-def _planes(depth: DepthVideo) -> list[Plane]:
-    """Find the directions that most of the surface faces: floor and tables, each wall."""
+def _find_planes(depth: DepthVideo) -> list[Plane]:
+    """Find the directions that most of a depth map's surfaces face: floor and tables, each wall."""
     normals, areas = [torch.zeros(0, 3, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
-    width, height = depth.exo.camera.stored_size
-    step = max(1, width // (PATCHES * PATCH_PX))
-    columns = torch.arange(step // 2, width, step)
+    angle_width, height = depth.exo.camera.stored_size
+    step = max(1, angle_width // (PATCHES * PATCH_PX))
+    columns = torch.arange(step // 2, angle_width, step)
     rows = torch.arange(step // 2, height, step)
     rays = depth.exo.camera.depth_rays()[rows][:, columns].double()
     for frame in sample_frames(len(depth.depth_m), DEPTH_FRAMES):
-        z = depth.depth_m[frame][rows][:, columns].double()
+        depth_values = depth.depth_m[frame][rows][:, columns].double()
         if depth.dynamic is not None:
-            z = z.masked_fill(depth.dynamic[frame][rows][:, columns], math.nan)
-        normal, area = _patches(rays, z)
-        if len(normal) < LEAST_SHARE * z.numel() / PATCH_PX**2:
+            depth_values = depth_values.masked_fill(
+                depth.dynamic[frame][rows][:, columns], math.nan
+            )
+        normal, area = _fit_patches(rays, depth_values)
+        if len(normal) < LEAST_SHARE * depth_values.numel() / PATCH_PX**2:
             continue
         normals.append(normal @ depth.exo.at(frame)[:, :3])
         areas.append(area / area.sum().clamp_min(1e-9))
     normal, area = torch.cat(normals), torch.cat(areas)
     area, planes = area / area.sum().clamp_min(1e-9), []
     while float(area.sum()) > LEAST_SHARE:
-        candidates = normal[area.argsort(descending=True)[:: max(1, len(area) // 64)]]
-        votes = (-(1 - candidates @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
-        middle, width = candidates[int(votes.argmax())], math.radians(SAME_DEG)
+        candidate_normals = normal[area.argsort(descending=True)[:: max(1, len(area) // 64)]]
+        votes = (-(1 - candidate_normals @ normal.T) / math.radians(SAME_DEG) ** 2).exp() @ area
+        mean_normal, angle_width = candidate_normals[int(votes.argmax())], math.radians(SAME_DEG)
         for _ in range(6):
-            square_angles = 2 * (1 - normal @ middle).clamp_min(0)
-            weight = area * (-0.5 * square_angles / width**2).exp()
-            middle = (weight[:, None] * normal).sum(0)
-            middle = middle / middle.norm()
+            square_angles = 2 * (1 - normal @ mean_normal).clamp_min(0)
+            weight = area * (-0.5 * square_angles / angle_width**2).exp()
+            mean_normal = (weight[:, None] * normal).sum(0)
+            mean_normal = mean_normal / mean_normal.norm()
             spread = float((weight * square_angles).sum() / weight.sum()) ** 0.5
-            width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
-        taken_mask = normal @ middle > math.cos(max(3 * width, math.radians(SAME_DEG)))
-        share = float((area * taken_mask).sum())
+            angle_width = min(max(1.5 * spread, math.radians(1.0)), math.radians(SAME_DEG))
+        plane_mask = normal @ mean_normal > math.cos(max(3 * angle_width, math.radians(SAME_DEG)))
+        share = float((area * plane_mask).sum())
         if share < LEAST_SHARE:
             break
         surface_count = max(1.0, SURFACES * share)
         sigma = math.sqrt(spread**2 / surface_count + math.radians(LEAST_DEG) ** 2)
-        planes.append(Plane(normal=middle, sigma=sigma, share=share))
-        area = area.masked_fill(taken_mask, 0.0)
+        planes.append(Plane(normal=mean_normal, sigma=sigma, share=share))
+        area = area.masked_fill(plane_mask, 0.0)
     return planes
 
 
-def _patches(rays: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:  # [H, W, 3], [H, W]
-    """Fit planes to patches: normals [P, 3] in the camera's axes and areas [P] of those that a
-    plane explains.
+def _fit_patches(rays: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:  # [H, W, 3], [H, W]
+    """Fit planes to patches of a depth map: normals [P, 3] in the camera's axes and areas [P] of
+    the flat ones.
 
     Inverse depth of a plane is linear in the rays to z = 1.
     """
     count = PATCH_PX**2
 
     def blocks(values: Tensor) -> Tensor:  # [H, W, C] -> [P, 16, C]
-        height, width = (side // PATCH_PX * PATCH_PX for side in values.shape[:2])
-        cut = values[:height, :width].reshape(
+        height, width = (size // PATCH_PX * PATCH_PX for size in values.shape[:2])
+        cropped = values[:height, :width].reshape(
             height // PATCH_PX, PATCH_PX, width // PATCH_PX, PATCH_PX, -1
         )
-        return cut.transpose(1, 2).reshape(-1, count, values.shape[-1])
+        return cropped.transpose(1, 2).reshape(-1, count, values.shape[-1])
 
-    ray, inverse = blocks(rays), blocks(1 / z[..., None])
-    whole_mask = (inverse.isfinite() & (inverse > 0)).all(1)[:, 0] & ray.isfinite().all(-1).all(-1)
-    ray, inverse = ray[whole_mask], inverse[whole_mask]
-    if not len(ray):
-        return ray.new_zeros(0, 3), ray.new_zeros(0)
-    plane = torch.linalg.lstsq(ray, inverse, driver="gelsd").solution
-    residuals = (ray @ plane - inverse).norm(dim=1) / inverse.norm(dim=1)
+    rays_by_patch, inverse_depth = blocks(rays), blocks(1 / depth[..., None])
+    complete_mask = (inverse_depth.isfinite() & (inverse_depth > 0)).all(1)[
+        :, 0
+    ] & rays_by_patch.isfinite().all(-1).all(-1)
+    rays_by_patch, inverse_depth = rays_by_patch[complete_mask], inverse_depth[complete_mask]
+    if not len(rays_by_patch):
+        return rays_by_patch.new_zeros(0, 3), rays_by_patch.new_zeros(0)
+    plane = torch.linalg.lstsq(rays_by_patch, inverse_depth, driver="gelsd").solution
+    residuals = (rays_by_patch @ plane - inverse_depth).norm(dim=1) / inverse_depth.norm(dim=1)
     normal = -plane[..., 0] / plane[..., 0].norm(dim=-1, keepdim=True)
-    facing = -(normal * ray.mean(1)).sum(-1) / ray.mean(1).norm(dim=-1)
-    flat = (residuals[:, 0] < FLAT) & (facing > 0.1)
-    area = (1 / inverse.mean(1)[:, 0]).square() / facing.clamp_min(0.1)
-    normal, area = normal[flat], area[flat]
+    facing = -(normal * rays_by_patch.mean(1)).sum(-1) / rays_by_patch.mean(1).norm(dim=-1)
+    flat_mask = (residuals[:, 0] < FLAT_RESIDUAL) & (facing > 0.1)
+    area = (1 / inverse_depth.mean(1)[:, 0]).square() / facing.clamp_min(0.1)
+    normal, area = normal[flat_mask], area[flat_mask]
     if len(area):
         area = area.clamp(max=float(area.quantile(0.8)))
     return normal, area

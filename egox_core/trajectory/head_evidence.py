@@ -1,4 +1,5 @@
-"""Evidence per frame about the head, in world axes: viewing rays of its points and the surface there."""
+"""Collect the evidence about the head in each frame: viewing rays of its points, and the surface
+depth along them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +46,7 @@ STRAY_M, STRAY_FRAMES = (
 
 @frozen
 class Evidence:
-    """Evidence of one clip.
+    """Evidence about the head in all frames of a clip.
 
     World axes, metres. P is the five points of the head, NaN where nothing is known.
     """
@@ -63,13 +64,13 @@ class Evidence:
 
     @property
     def seen(self) -> np.ndarray:  # [T, P] bool
-        """Mask of the head's points that are seen."""
+        """Mask of the head's points that a detector has seen."""
         return np.isfinite(self.sigma)
 
 
 @frozen
 class ExoView:
-    """The exo camera, and what is known of the surfaces that it sees."""
+    """Exo camera with the depth maps and the wearer's mask that belong to it."""
 
     exo: CameraPath  # the stored size of its lens is that of the points
     depth_m: Tensor | None  # [T, H, W] z depth, metres, NaN where it is invalid
@@ -77,7 +78,7 @@ class ExoView:
     up: Sequence[float] | None  # x, y, z of the world
 
     def surface_reach(self, frame: int, uv: np.ndarray, radius_px: float) -> float:
-        """Measure metres along a pixel's ray to the wearer's visible surface round it, NaN without.
+        """Measure metres along a pixel's ray to the wearer's surface, NaN without valid depth.
 
         It is the median inside the mask. Without a mask the near half counts: who stands
         before a wall is nearer than it.
@@ -94,12 +95,18 @@ class ExoView:
         values = depth[valid]
         if len(values) == 0:
             return float("nan")
-        z = float(np.median(values) if self.mask is not None else np.quantile(values, 0.3))
+        depth_m_value = float(
+            np.median(values) if self.mask is not None else np.quantile(values, 0.3)
+        )
         ray, in_lens = self.exo.camera.unproject(torch.from_numpy(uv).double())
-        return z / float(ray[2]) if bool(in_lens) and float(ray[2]) > 0.05 else float("nan")
+        return (
+            depth_m_value / float(ray[2])
+            if bool(in_lens) and float(ray[2]) > 0.05
+            else float("nan")
+        )
 
     def poses(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Compute world_from_exo rotations [T, 3, 3] and the camera's centres [T, 3].
+        """Compute rotations world_from_exo [T, 3, 3] and camera centres [T, 3].
 
         Raises:
             EgoXInputError: a moving camera with fewer poses than frames.
@@ -110,7 +117,7 @@ class ExoView:
 
 
 def world_up(view: ExoView) -> Up:
-    """Find upwards in the world, as given or as camera and surfaces tell it."""
+    """Return the given upward direction of the world, or find it from camera and surfaces."""
     exo = view.exo
     if view.up is not None:
         return Up(direction=direction(view.up, "up"), within_deg=0.0, evidence=("its input",))
@@ -122,29 +129,35 @@ def world_up(view: ExoView) -> Up:
     return find_up([exo], None, depths)
 
 
-def gather(points: HeadPoints, view: ExoView, frames: Frames) -> Evidence:
-    """Collect everything but the head's middle, for which one must know where it is
-    (:func:`with_middle`)."""
+def gather_evidence(points: HeadPoints, view: ExoView, frames: Frames) -> Evidence:
+    """Collect the evidence of all frames, except the surface at the head's middle (see
+    :func:`with_middle`)."""
     count, uv = len(points.uv), points.uv.double()
     rotation, origin = view.poses(count)
-    rays, inside = view.exo.camera.unproject(uv)
+    rays, in_lens = view.exo.camera.unproject(uv)
     next_rays, _ = view.exo.camera.unproject(uv + torch.tensor([1.0, 0.0]))
-    pixel = (rays - next_rays).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
-    seen_mask = (points.seen & inside).numpy()
-    world_rays = np.einsum("tij,tnj->tni", rotation, torch.where(inside[..., None], rays, 0.0))
+    pixel_angle = (rays - next_rays).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
+    seen_mask = (points.seen & in_lens).numpy()
+    world_rays = np.einsum("tij,tnj->tni", rotation, torch.where(in_lens[..., None], rays, 0.0))
     distance = rough_distance(world_rays, seen_mask)
-    seen_mask &= ~strays(origin, world_rays * distance[:, None, None], seen_mask)[:, None]
-    heads = slice(len(HEAD_POINTS))
-    seen_mask, pixel, scores = seen_mask[:, heads], pixel[:, heads], points.scores[:, heads].numpy()
+    seen_mask &= ~find_strays(origin, world_rays * distance[:, None, None], seen_mask)[:, None]
+    head_slice = slice(len(HEAD_POINTS))
+    seen_mask, pixel_angle, scores = (
+        seen_mask[:, head_slice],
+        pixel_angle[:, head_slice],
+        points.scores[:, head_slice].numpy(),
+    )
     surface_m = np.full(seen_mask.shape, np.nan)
     if view.depth_m is not None:
         for t, point in zip(*np.nonzero(seen_mask), strict=True):
-            radius = PATCH_M / max(distance[t], 0.3) / pixel[t, point]
+            radius = PATCH_M / max(distance[t], 0.3) / pixel_angle[t, point]
             surface_m[t, point] = view.surface_reach(int(t), uv[t, point].numpy(), radius)
-    sigma = np.hypot(POINT_M / distance[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
+    sigma = np.hypot(POINT_M / distance[:, None], POINT_PX * pixel_angle) / np.clip(
+        scores, 0.1, 1.0
+    )
     return Evidence(
         origin=origin,
-        rays=world_rays[:, heads],
+        rays=world_rays[:, head_slice],
         sigma=np.where(seen_mask, sigma, np.inf),
         reach=surface_m,
         scores=np.where(seen_mask, np.clip(scores, 0, 1), 0.0),
@@ -155,20 +168,22 @@ def gather(points: HeadPoints, view: ExoView, frames: Frames) -> Evidence:
     )
 
 
-def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Mark frames [T] whose points [T, P, 3] lie elsewhere than just before and just after, as if
-    on somebody else."""
+def find_strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Mark frames [T] whose points [T, P, 3] jump away and back, as if a detector had switched to
+    another person."""
     seen_frames, stray_mask = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
-    place = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in seen_frames])
-    for i in range(1, len(seen_frames) - 1):
-        sides = np.stack(
+    head_positions = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in seen_frames])
+    for index in range(1, len(seen_frames) - 1):
+        side_positions = np.stack(
             [
-                np.median(place[max(i - STRAY_FRAMES, 0) : i], axis=0),
-                np.median(place[i + 1 : i + 1 + STRAY_FRAMES], axis=0),
+                np.median(head_positions[max(index - STRAY_FRAMES, 0) : index], axis=0),
+                np.median(head_positions[index + 1 : index + 1 + STRAY_FRAMES], axis=0),
             ]
         )
-        distances = np.linalg.norm(place[i] - [*sides, sides.mean(0)], axis=-1)
-        stray_mask[seen_frames[i]] = distances.min() > STRAY_M
+        distances = np.linalg.norm(
+            head_positions[index] - [*side_positions, side_positions.mean(0)], axis=-1
+        )
+        stray_mask[seen_frames[index]] = distances.min() > STRAY_M
     return stray_mask
 
 
@@ -186,36 +201,41 @@ LENGTHS = {  # between points, metres
 
 
 def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Estimate metres [T] from the size at which the points appear, and interpolate frames whose
-    points tell nothing.
+    """Estimate the head's distance in metres [T] from the apparent size between its points,
+    interpolated where no points are seen.
 
     A head turns its lengths away from the camera, so the nearest answer counts; the median over a second or so before
     and after takes out profiles, in which hidden points are made up, and what single detections are off by.
     """
-    nearest = np.full(len(rays), np.nan)
+    nearest_m = np.full(len(rays), np.nan)
     for (first, second), length in LENGTHS.items():
-        a, b = POINTS.index(first), POINTS.index(second)
-        angle = np.linalg.norm(rays[:, a] - rays[:, b], axis=-1)
+        first_index, second_index = POINTS.index(first), POINTS.index(second)
+        angle = np.linalg.norm(rays[:, first_index] - rays[:, second_index], axis=-1)
         distances = np.where(
-            seen[:, a] & seen[:, b] & (angle > 1e-4), length / np.maximum(angle, 1e-4), np.nan
+            seen[:, first_index] & seen[:, second_index] & (angle > 1e-4),
+            length / np.maximum(angle, 1e-4),
+            np.nan,
         )
-        nearest = (
-            np.fmin(nearest, distances)
+        nearest_m = (
+            np.fmin(nearest_m, distances)
             if length > INTERPUPILLARY
-            else np.where(np.isfinite(nearest), nearest, distances)
+            else np.where(np.isfinite(nearest_m), nearest_m, distances)
         )
-    padded = np.pad(nearest, SIZE_FRAMES, constant_values=np.nan)
-    values = row_medians(sliding_window_view(padded, 2 * SIZE_FRAMES + 1))
-    known_frames = np.nonzero(np.isfinite(values))[0]
+    padded_m = np.pad(nearest_m, SIZE_FRAMES, constant_values=np.nan)
+    median_m = row_medians(sliding_window_view(padded_m, 2 * SIZE_FRAMES + 1))
+    known_frames = np.nonzero(np.isfinite(median_m))[0]
     if not len(known_frames):
-        return np.full(len(values), 2.5)  # one point alone in all frames: a room's usual distance
-    return np.clip(np.interp(np.arange(len(values)), known_frames, values[known_frames]), 0.3, 30.0)
+        return np.full(len(median_m), 2.5)  # one point alone in all frames: a room's usual distance
+    return np.clip(
+        np.interp(np.arange(len(median_m)), known_frames, median_m[known_frames]), 0.3, 30.0
+    )
 
 
 def with_middle(
     view: ExoView, evidence: Evidence, rotation: np.ndarray, place: np.ndarray
 ) -> Evidence:
-    """Look up the surface at the head's middle, where the head is taken to be.
+    """Add the surface depth at the head's middle to the evidence, given an estimate of the head's
+    pose.
 
     Args:
         rotation: [T, 3, 3] world_from_head.
@@ -225,26 +245,26 @@ def with_middle(
         return evidence
     centre = place + rotation @ HEAD_CENTRE
     exo_rotation, origin = view.poses(len(place))
-    local = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
-    uv, valid = view.exo.camera.project(torch.from_numpy(local))
-    side_uv, _ = view.exo.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
+    exo_positions = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
+    uv, valid = view.exo.camera.project(torch.from_numpy(exo_positions))
+    side_uv, _ = view.exo.camera.project(torch.from_numpy(exo_positions + [[HEAD_HALF[0], 0, 0]]))
     middle = np.full(len(place), np.nan)
     for t in range(len(place)):
-        if bool(valid[t]) and local[t, 2] > 0.2 and evidence.seen[t].any():
+        if bool(valid[t]) and exo_positions[t, 2] > 0.2 and evidence.seen[t].any():
             radius = 0.35 * float((uv[t] - side_uv[t]).norm())
             middle[t] = view.surface_reach(t, uv[t].numpy(), radius)
     return replace(evidence, middle=middle)
 
 
 def without_wall(evidence: Evidence) -> tuple[Evidence, int, int]:
-    """Remove surfaces behind the head from the evidence, and count the frames with nothing else,
-    and with any surface.
+    """Remove depth that shows the wall behind the head, and count the frames affected and the
+    frames with any depth.
 
     A point on the outline takes the depth of the wall behind it. That says nothing of any pose, while
     a mirrored head that hides the point would go without its cost.
     """
     nearest_m = np.fmin.reduce(evidence.reach, axis=1)
     wall_mask = nearest_m > WALL_RATIO * evidence.distance
-    behind_mask = wall_mask[:, None] | (evidence.reach > nearest_m[:, None] + HEAD_DEPTH_M)
-    trusted_evidence = replace(evidence, reach=np.where(behind_mask, np.nan, evidence.reach))
+    wall_points = wall_mask[:, None] | (evidence.reach > nearest_m[:, None] + HEAD_DEPTH_M)
+    trusted_evidence = replace(evidence, reach=np.where(wall_points, np.nan, evidence.reach))
     return trusted_evidence, int(wall_mask.sum()), int(np.isfinite(nearest_m).sum())

@@ -1,4 +1,4 @@
-"""The head's way through a clip: all frames, the head's own lengths and the errors' size fitted together.
+"""Fit the head's pose in all frames together with the head's size and the noise of its points.
 
 What is minimised: distances of the rigid head's points from their rays and from the surface there, how heads are held
 against gravity, and accelerations. The last make it a smoother: gaps
@@ -49,13 +49,14 @@ OF_POINTS = 2 * len(HEAD_POINTS)  # residuals of a frame: across the rays of the
 ROBUST = OF_POINTS + 2  # then of the surface at the points and at the middle; others aren't robust
 
 
-def fit(
+def fit_heads(
     evidence: Evidence,
     rotation: np.ndarray,
     place: np.ndarray,
     view: ExoView | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit all frames: (rotation [T, 3, 3] world_from_head, place [T, 3] between the eyes, world).
+    """Fit head poses to the evidence, giving rotation [T, 3, 3] world_from_head and place [T, 3]
+    between the eyes.
 
     Args:
         rotation, place: a first answer, [T, 3, 3] and [T, 3].
@@ -66,14 +67,14 @@ def fit(
         if view is not None and number in LOOK_ROUNDS:
             evidence = with_middle(view, evidence, heads.rotation, heads.place)
         model = _Model(evidence, noise)
-        heads = _advance(model, heads)
+        heads = _gauss_newton_step(model, heads)
         if number in NOISE_ROUNDS:
-            noise = _noise(model, heads)
+            noise = _estimate_noise(model, heads)
     return heads.rotation, heads.place
 
 
 class _Heads(NamedTuple):
-    """The values that are fitted."""
+    """Head poses of all frames and the head's shape, as the optimiser changes them."""
 
     rotation: np.ndarray  # [T, 3, 3] world_from_head
     place: np.ndarray  # [T, 3] metres, between the eyes, world
@@ -89,76 +90,90 @@ class _Heads(NamedTuple):
 
 
 class _Model:
-    """Residuals of single frames [T, M], in standard deviations."""
+    """Residuals of each frame [T, M] of the head fit, in standard deviations."""
 
     def __init__(self, evidence: Evidence, noise: float) -> None:
         self.evidence, self.noise, seen_mask = evidence, noise, evidence.seen
         rays = np.where(seen_mask[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
-        helper = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
-        first = unit(np.cross(rays, helper))
-        self.tangents = np.stack([first, np.cross(rays, first)], axis=-2)  # [T, P, 2, 3]
+        least_axis = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
+        tangent = unit(np.cross(rays, least_axis))
+        self.tangents = np.stack([tangent, np.cross(rays, tangent)], axis=-2)  # [T, P, 2, 3]
         self.point = 1 / (evidence.sigma * noise)
-        surface = np.isfinite(evidence.reach).any(1)
-        by_size = ~surface & seen_mask.any(1)
-        self.far_weight = np.where(by_size, 1 / (DISTANCE_SHARE * evidence.distance), 0.0)
+        surface_mask = np.isfinite(evidence.reach).any(1)
+        size_only_mask = ~surface_mask & seen_mask.any(1)
+        self.far_weight = np.where(size_only_mask, 1 / (DISTANCE_SHARE * evidence.distance), 0.0)
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
         # surface an observation of its own, the head would turn until points and middle agree with it.
         self.habit, self.depth_habit = (
-            np.sqrt(habit_weight(telling, evidence.frames))
-            for telling in (np.full(len(seen_mask), True), surface | np.isfinite(evidence.middle))
+            np.sqrt(habit_weight(has_evidence, evidence.frames))
+            for has_evidence in (
+                np.full(len(seen_mask), True),
+                surface_mask | np.isfinite(evidence.middle),
+            )
         )
 
     def residuals(self, heads: _Heads) -> np.ndarray:
         rotation, place, shape = heads
-        from_camera, e = place - self.evidence.origin, self.evidence
-        at = placed_points(rotation, from_camera, shape)
-        off_ray = np.einsum("tpki,tpi->tpk", self.tangents, unit(at))
+        from_camera, evidence = place - self.evidence.origin, self.evidence
+        points = placed_points(rotation, from_camera, shape)
+        off_ray = np.einsum("tpki,tpi->tpk", self.tangents, unit(points))
         # Depth tells where the head is, not how it is turned: models melt heads flat.
         # What is seen over a point that looks away is the head's other side.
-        hidden_shares = turned_shares(rotation, at)[1]
-        gaps = np.where(hidden_shares < 0.5, np.linalg.norm(at, axis=-1) - e.reach, np.nan)
-        gap = np.nan_to_num(row_medians(gaps))  # a wall behind one point moves it little
+        hidden_shares = turned_shares(rotation, points)[1]
+        gaps = np.where(
+            hidden_shares < 0.5, np.linalg.norm(points, axis=-1) - evidence.reach, np.nan
+        )
+        median_gap = np.nan_to_num(row_medians(gaps))  # a wall behind one point moves it little
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
         exo_direction = np.einsum("tji,tj->ti", rotation, unit(centre))
-        half = np.exp(shape[0]) / np.linalg.norm(exo_direction / HEAD_HALF, axis=-1)
-        middle = np.nan_to_num(np.linalg.norm(centre, axis=-1) - half - e.middle)
-        up = e.up.direction.numpy()
+        half_depth = np.exp(shape[0]) / np.linalg.norm(exo_direction / HEAD_HALF, axis=-1)
+        middle_gap = np.nan_to_num(np.linalg.norm(centre, axis=-1) - half_depth - evidence.middle)
+        up = evidence.up.direction.numpy()
         lean = np.stack([rotation[..., axis] @ up for axis in (2, 0)], axis=-1)  # pitch, roll
         lean = np.arcsin(np.clip(lean, -1, 1)) - np.radians([NORMAL_GAZE_DEG, 0])
         return np.column_stack(
             [
-                (off_ray * self.point[..., None]).reshape(len(at), -1),
-                self.depth_habit * gap / SURFACE_M,
-                self.depth_habit * middle / HEAD_SURFACE_M,
-                (np.linalg.norm(from_camera, axis=-1) - e.distance) * self.far_weight,
-                self.habit[:, None] * (lean / np.radians(lean_sigmas_deg(e))),
+                (off_ray * self.point[..., None]).reshape(len(points), -1),
+                self.depth_habit * median_gap / SURFACE_M,
+                self.depth_habit * middle_gap / HEAD_SURFACE_M,
+                (np.linalg.norm(from_camera, axis=-1) - evidence.distance) * self.far_weight,
+                self.habit[:, None] * (lean / np.radians(lean_sigmas_deg(evidence))),
             ]
         )
 
     def jacobian(self, heads: _Heads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compute residuals, and their derivatives by pose [T, M, 6] and by shape [T, M, 7], robust
-        ones already weighted."""
-        base, e = self.residuals(heads), self.evidence
+        """Compute the robustly weighted residuals, and their derivatives by pose [T, M, 6] and by
+        shape [T, M, 7]."""
+        base_residuals, evidence = self.residuals(heads), self.evidence
         steps = STEP * np.eye(POSE + len(SHAPE_SIGMA))
         moved_residuals = (self.residuals(heads.moved(step[:POSE], step[POSE:])) for step in steps)
         slopes = np.stack(
-            [(residuals_after - base) / STEP for residuals_after in moved_residuals], axis=-1
+            [(residuals_after - base_residuals) / STEP for residuals_after in moved_residuals],
+            axis=-1,
         )
-        weight = np.ones_like(base)
-        points = np.linalg.norm(base[:, :OF_POINTS].reshape(len(base), -1, 2), axis=-1)
-        at = placed_points(heads.rotation, heads.place - e.origin, heads.shape)
-        off_m = points / np.maximum(self.point, 1e-9) * e.distance[:, None]
-        share = in_sight(*turned_shares(heads.rotation, at))
-        true, made_up = likelihoods(e, off_m[:, None], share[:, None], e.distance)
-        honest = np.sqrt(true / (true + made_up))[:, 0] / np.sqrt(1 + (points / CAUCHY) ** 2)
-        weight[:, :OF_POINTS] = honest.repeat(2, axis=1)
-        weight[:, OF_POINTS:ROBUST] = 1 / np.sqrt(1 + (base[:, OF_POINTS:ROBUST] / CAUCHY) ** 2)
+        weight = np.ones_like(base_residuals)
+        ray_errors = np.linalg.norm(
+            base_residuals[:, :OF_POINTS].reshape(len(base_residuals), -1, 2), axis=-1
+        )
+        head_points = placed_points(heads.rotation, heads.place - evidence.origin, heads.shape)
+        ray_errors_m = ray_errors / np.maximum(self.point, 1e-9) * evidence.distance[:, None]
+        sight_probability = in_sight(*turned_shares(heads.rotation, head_points))
+        likelihood_real, likelihood_invented = likelihoods(
+            evidence, ray_errors_m[:, None], sight_probability[:, None], evidence.distance
+        )
+        point_weights = np.sqrt(likelihood_real / (likelihood_real + likelihood_invented))[
+            :, 0
+        ] / np.sqrt(1 + (ray_errors / CAUCHY) ** 2)
+        weight[:, :OF_POINTS] = point_weights.repeat(2, axis=1)
+        weight[:, OF_POINTS:ROBUST] = 1 / np.sqrt(
+            1 + (base_residuals[:, OF_POINTS:ROBUST] / CAUCHY) ** 2
+        )
         slopes *= weight[..., None]
-        return base * weight, slopes[..., :POSE], slopes[..., POSE:]
+        return base_residuals * weight, slopes[..., :POSE], slopes[..., POSE:]
 
 
-def _noise(model: _Model, heads: _Heads) -> float:
-    """Estimate the size of the points' errors, in units of the first assumption.
+def _estimate_noise(model: _Model, heads: _Heads) -> float:
+    """Estimate the noise of the detected points, relative to the assumed noise.
 
     Only what a pose leaves over tells: three points always fit. Some frames' worth of the
     assumption stays in.
@@ -172,13 +187,13 @@ def _noise(model: _Model, heads: _Heads) -> float:
     )
 
 
-def _advance(model: _Model, heads: _Heads) -> _Heads:
-    """Take one step of Gauss and Newton, with rotations of at most 30 degrees."""
+def _gauss_newton_step(model: _Model, heads: _Heads) -> _Heads:
+    """Take one Gauss-Newton step of the head fit, with rotations of at most 30 degrees."""
     residual, by_pose, by_shape = model.jacobian(heads)
     count = len(residual)
     blocks = np.einsum("tmi,tmj->tij", by_pose, by_pose) + 1e-9 * np.eye(POSE)
-    normal = scipy.sparse.block_diag(blocks, "csc")
-    right = -np.einsum("tmi,tm->ti", by_pose, residual)
+    normal_matrix = scipy.sparse.block_diag(blocks, "csc")
+    right_side = -np.einsum("tmi,tm->ti", by_pose, residual)
     if count > 1:
         step_s = float(np.median(np.diff(model.evidence.frames.times_s)))
         turns = scipy.spatial.transform.Rotation.from_matrix(
@@ -190,24 +205,29 @@ def _advance(model: _Model, heads: _Heads) -> _Heads:
             ((1.0, -2.0, 1.0), ACCELERATIONS * step_s**2),
         )[: count - 1]:
             order = len(stencil) - 1
-            change = scipy.sparse.diags(stencil, range(order + 1), (count - order, count))
-            normal += scipy.sparse.kron(change.T @ change, np.diag(sizes**-2), "csc")
-            right -= change.T @ (np.diff(steps, order - 1, axis=0) * sizes**-2)
-    stiff = 1 / SHAPE_SIGMA**2
+            difference_matrix = scipy.sparse.diags(
+                stencil, range(order + 1), (count - order, count)
+            )
+            normal_matrix += scipy.sparse.kron(
+                difference_matrix.T @ difference_matrix, np.diag(sizes**-2), "csc"
+            )
+            right_side -= difference_matrix.T @ (np.diff(steps, order - 1, axis=0) * sizes**-2)
+    shape_stiffness = 1 / SHAPE_SIGMA**2
     # With depth the place is that of the scene's own scale, and so is the head's size.
     if np.isfinite(model.evidence.reach).any():
         sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
-        stiff[0] = 1 / (sigma**2 + (heads.shape[0] / CAUCHY) ** 2)
+        shape_stiffness[0] = 1 / (sigma**2 + (heads.shape[0] / CAUCHY) ** 2)
     pose_by_shape = np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1)
-    shape_normal = np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff)
-    shape_right = -np.einsum("tmi,tm->i", by_shape, residual) - heads.shape * stiff
-    solved = scipy.sparse.linalg.spsolve(
-        normal, np.column_stack([right.reshape(-1), pose_by_shape])
+    shape_normal = np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(shape_stiffness)
+    shape_right = -np.einsum("tmi,tm->i", by_shape, residual) - heads.shape * shape_stiffness
+    solution = scipy.sparse.linalg.spsolve(
+        normal_matrix, np.column_stack([right_side.reshape(-1), pose_by_shape])
     )
     shape = np.linalg.solve(
-        shape_normal - pose_by_shape.T @ solved[:, 1:], shape_right - pose_by_shape.T @ solved[:, 0]
+        shape_normal - pose_by_shape.T @ solution[:, 1:],
+        shape_right - pose_by_shape.T @ solution[:, 0],
     )
-    poses = (solved[:, 0] - solved[:, 1:] @ shape).reshape(-1, POSE)
-    longest = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
-    share = min(1.0, np.radians(30) / longest)
-    return heads.moved(share * poses, share * shape)
+    poses = (solution[:, 0] - solution[:, 1:] @ shape).reshape(-1, POSE)
+    largest_turn = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
+    step_share = min(1.0, np.radians(30) / largest_turn)
+    return heads.moved(step_share * poses, step_share * shape)

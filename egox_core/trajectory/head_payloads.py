@@ -1,4 +1,5 @@
-"""Keypoints of the host's detectors, told as :class:`~.head_points.HeadPoints`: OpenPose and MHR.
+"""Read keypoints in the formats of ComfyUI's detectors (OpenPose and MHR) as
+:class:`~.head_points.HeadPoints`.
 
 - ``POSE_KEYPOINT``: a list per frame of OpenPose's dictionaries: ``canvas_width``, ``canvas_height``, ``people`` with
   ``pose_keypoints_2d``, 18 (COCO) or 25 (BODY_25) times (x, y, score) in pixels.
@@ -29,17 +30,17 @@ MHR_HANDS = [
 ]
 """Left and right hand: the wrist, then from each finger's root, which the model has last, to its tip."""
 LEAST_POINTS = 10  # of a person, for a projection
-MOST_OFF = 0.2
+MAX_LOG_ERROR = 0.2
 """Of a focal length, or a picture's side, in natural logarithms, in the median over all people."""
-DETECTORS_OWN = "give the detector's own output"
-MODELS_OWN = "give SAM 3D Body's pose data"
+FIX_DETECTOR_OUTPUT = "give the detector's own output"
+FIX_MODEL_OUTPUT = "give SAM 3D Body's pose data"
 
 
 def openpose_people(
     # One dictionary per frame, in order.
     frames: Any,
 ) -> People:
-    """Read everybody in POSE_KEYPOINT.
+    """Read all persons in a POSE_KEYPOINT payload.
 
     Raises:
         EgoXInputError: another form, no canvas, canvases of several sizes.
@@ -50,7 +51,10 @@ def openpose_people(
     if not (
         isinstance(frames, Sequence)
         and frames
-        and all(isinstance(f, Mapping) and isinstance(f.get("people"), Sequence) for f in frames)
+        and all(
+            isinstance(frame_payload, Mapping) and isinstance(frame_payload.get("people"), Sequence)
+            for frame_payload in frames
+        )
     ):
         raise EgoXInputError(
             source,
@@ -59,9 +63,9 @@ def openpose_people(
             fix="give the detector's POSE_KEYPOINT, or OpenPose's own JSON files",
         )
     sizes = {
-        _picture((f["canvas_width"], f["canvas_height"]), source)
-        for f in frames
-        if f.get("canvas_width") and f.get("canvas_height")
+        _picture_size((frame_payload["canvas_width"], frame_payload["canvas_height"]), source)
+        for frame_payload in frames
+        if frame_payload.get("canvas_width") and frame_payload.get("canvas_height")
     }
     if len(sizes) != 1:
         raise EgoXInputError(
@@ -70,9 +74,14 @@ def openpose_people(
             expected="one canvas_width and canvas_height for the whole clip",
             fix="run the detector on one clip, and keep the size that it ran at",
         )
-    people = ([_openpose_person(p, source) for p in f["people"]] for f in frames)
+    people = (
+        [_openpose_person(person, source) for person in frame_payload["people"]]
+        for frame_payload in frames
+    )
     return People(
-        frames=tuple(tuple(p for p in frame if p is not None) for frame in people),
+        frames=tuple(
+            tuple(person for person in persons if person is not None) for persons in people
+        ),
         picture=sizes.pop(),
         source=source,
     )
@@ -99,25 +108,27 @@ def _openpose_person(person: Any, source: str) -> Person | None:
 
 
 def mhr_people(payload: Any) -> People:
-    """Read everybody in MHR_POSE_DATA.
+    """Read all persons in an MHR_POSE_DATA payload.
 
     Raises:
         EgoXInputError: another form, a key missing.
     """
     source = "pose (MHR)"
-    frames, size = _keys(payload, ("frames", "image_size"), source)
-    picture = _picture(_array(size, f"image_size of {source}", -1)[::-1], source)
+    frames, size = _required_values(payload, ("frames", "image_size"), source)
+    picture = _picture_size(_array(size, f"image_size of {source}", -1)[::-1], source)
     persons = [
-        [p for p in _listed(frame, source) if _somebody(p, source)]
-        for frame in _listed(frames, source)
+        [person for person in _as_list(frame, source) if _has_person(person, source)]
+        for frame in _as_list(frames, source)
     ]
-    people = tuple(tuple(_mhr_person(p, picture, source) for p in frame) for frame in persons)
-    _check_projection([p for frame in persons for p in frame], picture, source)
+    people = tuple(
+        tuple(_mhr_person(person, picture, source) for person in frame) for frame in persons
+    )
+    _check_projection([person for frame in persons for person in frame], picture, source)
     return People(frames=people, picture=picture, source=source)
 
 
 def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> None:
-    """Refuse points in metres of which the image points aren't the projection, as the model's are.
+    """Refuse a body model's 3-D points that don't project to its image points.
 
     Raises:
         EgoXInputError: image points of a picture of another size, a translation that is added twice.
@@ -126,12 +137,15 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
     for person in people:
         if person.get("pred_keypoints_2d") is None:
             continue
-        uv, solid = (_array(person[f"pred_keypoints_{n}d"], source)[:, :n] for n in (2, 3))
-        solid = solid + _array(person["pred_cam_t"], source, 3)
-        count = min(len(uv), len(solid))
-        uv, solid = uv[:count], solid[:count]
-        known_mask = np.isfinite(np.hstack((uv, solid))).all(1) & (solid[:, 2] > 0)
-        uv, rays = uv[known_mask], solid[known_mask, :2] / solid[known_mask, 2:]
+        uv, points_m = (
+            _array(person[f"pred_keypoints_{dimensions}d"], source)[:, :dimensions]
+            for dimensions in (2, 3)
+        )
+        points_m = points_m + _array(person["pred_cam_t"], source, 3)
+        count = min(len(uv), len(points_m))
+        uv, points_m = uv[:count], points_m[:count]
+        known_mask = np.isfinite(np.hstack((uv, points_m))).all(1) & (points_m[:, 2] > 0)
+        uv, rays = uv[known_mask], points_m[known_mask, :2] / points_m[known_mask, 2:]
         spread = np.square(offsets := rays - rays.mean(0)).sum()
         if known_mask.sum() >= LEAST_POINTS and spread > 0:
             focal = (offsets * uv).sum() / spread
@@ -140,12 +154,12 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
             fits.append((share, *(uv.mean(0) - focal * rays.mean(0)) * 2 / size))
     if not fits:
         return
-    zoom, *middle = np.median(fits, axis=0)
-    if max(abs(np.log(np.maximum((zoom, *middle), 1e-3)))) > MOST_OFF:
-        width, height = (side * part for side, part in zip(size, middle, strict=True))
+    focal_ratio, *centre_ratio = np.median(fits, axis=0)
+    if max(abs(np.log(np.maximum((focal_ratio, *centre_ratio), 1e-3)))) > MAX_LOG_ERROR:
+        width, height = (side * ratio for side, ratio in zip(size, centre_ratio, strict=True))
         raise EgoXInputError(
             source,
-            got=f"image points of a focal length {zoom:.2f} times as long as stated, in a picture of "
+            got=f"image points of a focal length {focal_ratio:.2f} times as long as stated, in a picture of "
             f"about {width:.0f}x{height:.0f} px",
             expected=f"focal_length * x / z from the middle of {size[0]}x{size[1]} px",
             fix="give image_size of the picture that the model saw, and add pred_cam_t nowhere: it is "
@@ -153,9 +167,11 @@ def _check_projection(people: list[Any], size: tuple[int, int], source: str) -> 
         )
 
 
-def _somebody(person: Any, source: str) -> bool:
-    """Say whether the model looked at anything: it gives a pose for an empty box or mask, too."""
-    box, mask = (person.get(k) if isinstance(person, Mapping) else None for k in ("bbox", "mask"))
+def _has_person(person: Any, source: str) -> bool:
+    """Check that a body model's person has a box or mask that isn't empty."""
+    box, mask = (
+        person.get(key) if isinstance(person, Mapping) else None for key in ("bbox", "mask")
+    )
     if box is not None:
         left, top, right, bottom = _array(box, f"bbox of {source}", 4)
         if right <= left or bottom <= top:
@@ -164,57 +180,62 @@ def _somebody(person: Any, source: str) -> bool:
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
-    keypoints, middle = _keys(person, ("pred_keypoints_3d", "pred_cam_t"), source)
+    keypoints, translation = _required_values(person, ("pred_keypoints_3d", "pred_cam_t"), source)
     rows = list(MHR_POINTS.values())
-    solid = _points(keypoints, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
-    solid = solid + _array(middle, f"pred_cam_t of {source}", 3)
-    metres, flat = solid[rows], person.get("pred_keypoints_2d")
-    if flat is not None:
-        uv = _points(flat, 2, max(rows) + 1, f"pred_keypoints_2d of {source}")[rows]
+    points_m = _points(keypoints, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
+    points_m = points_m + _array(translation, f"pred_cam_t of {source}", 3)
+    head_points_m, image_points = points_m[rows], person.get("pred_keypoints_2d")
+    if image_points is not None:
+        uv = _points(image_points, 2, max(rows) + 1, f"pred_keypoints_2d of {source}")[rows]
     elif person.get("focal_length") is not None:
         focal = _array(person["focal_length"], f"focal_length of {source}", 1)
-        uv = focal * metres[:, :2] / np.maximum(metres[:, 2:], 1e-6) + np.array(size) / 2
+        uv = (
+            focal * head_points_m[:, :2] / np.maximum(head_points_m[:, 2:], 1e-6)
+            + np.array(size) / 2
+        )
     else:
         raise EgoXInputError(
             source,
             got="neither pred_keypoints_2d nor focal_length",
             expected="one of them",
-            fix=MODELS_OWN,
+            fix=FIX_MODEL_OUTPUT,
         )
-    together = ((uv - uv.mean(0)) * (metres - metres.mean(0))[:, :2]).sum(0)
-    if (np.ptp(uv, axis=0) > 1).all() and together.min() < 0:
+    covariance = ((uv - uv.mean(0)) * (head_points_m - head_points_m.mean(0))[:, :2]).sum(0)
+    if (np.ptp(uv, axis=0) > 1).all() and covariance.min() < 0:
         raise EgoXInputError(
             source,
             got="points in metres that are mirrored or upside down relative to the image points",
             expected="OpenCV's axes: x right, y down, z forward",
-            fix=DETECTORS_OWN,
+            fix=FIX_DETECTOR_OUTPUT,
         )
-    rigid, face = metres[: len(HEAD_POINTS)], person.get("pred_face_keypoints_3d")
+    rigid, face = head_points_m[: len(HEAD_POINTS)], person.get("pred_face_keypoints_3d")
     if face is not None:
         face_points = _points(face, 3, len(HEAD_POINTS), f"pred_face_keypoints_3d of {source}")
         rigid = np.concatenate([rigid, face_points])
-    return Person(*_hide_far_points(uv, np.full(len(rows), 0.9)), metres, rigid, solid[MHR_HANDS])
+    return Person(
+        *_hide_far_points(uv, np.full(len(rows), 0.9)), head_points_m, rigid, points_m[MHR_HANDS]
+    )
 
 
-def _keys(given: Any, keys: tuple[str, str], source: str) -> tuple[Any, ...]:
-    """Take the values under these keys, of which none may be missing."""
-    values = tuple(given.get(key) for key in keys) if isinstance(given, Mapping) else (None,)
+def _required_values(payload: Any, keys: tuple[str, str], source: str) -> tuple[Any, ...]:
+    """Look up required keys of a payload, and refuse a payload without one of them."""
+    values = tuple(payload.get(key) for key in keys) if isinstance(payload, Mapping) else (None,)
     if any(value is None for value in values):
         raise EgoXInputError(
             source,
-            got=sorted(given) if isinstance(given, Mapping) else type(given).__name__,
+            got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
             expected=" and ".join(keys),
-            fix=MODELS_OWN,
+            fix=FIX_MODEL_OUTPUT,
         )
     return values
 
 
-def _listed(entries: Any, source: str) -> Iterable[Any]:
-    """List entries, one alone standing for a list of one."""
+def _as_list(entries: Any, source: str) -> Iterable[Any]:
+    """Return a list of entries, wrapping a single entry in a list."""
     entries = [] if entries is None else [entries] if isinstance(entries, Mapping) else entries
     if not isinstance(entries, Sequence | np.ndarray) or getattr(entries, "ndim", 1) == 0:
         raise EgoXInputError(
-            source, got=type(entries).__name__, expected="a list", fix=DETECTORS_OWN
+            source, got=type(entries).__name__, expected="a list", fix=FIX_DETECTOR_OUTPUT
         )
     return entries
 
@@ -225,8 +246,8 @@ def _array(
     # Without it, the array keeps its shape.
     *shape: int,
 ) -> np.ndarray:
-    """Convert numbers to float64, whether they came as lists, numpy or torch (on any device)."""
-    with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):
+    """Convert a list, array or tensor to a float64 array."""
+    with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=FIX_DETECTOR_OUTPUT):
         array = values.detach().cpu() if isinstance(values, Tensor) else values
         numbers = np.asarray(array, dtype=float)
         return numbers.reshape(shape) if shape else numbers
@@ -239,25 +260,25 @@ def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N,
             what,
             got=f"shape {points.shape}",
             expected=f"({count} or more, {axes})",
-            fix=DETECTORS_OWN,
+            fix=FIX_DETECTOR_OUTPUT,
         )
     return points[:, :axes]
 
 
-def _picture(size: Any, source: str) -> tuple[int, int]:
-    """Check the width and height in px."""
+def _picture_size(size: Any, source: str) -> tuple[int, int]:
+    """Check the width and height of a picture in px."""
     sides = _array(size, f"image size of {source}", 2)
     if not (sides >= 1).all() or not (sides <= MAX_SIDE).all():
         raise EgoXInputError(
             f"image size of {source}",
             got=sides.tolist(),
             expected=f"1 to {MAX_SIDE} px per side",
-            fix=DETECTORS_OWN,
+            fix=FIX_DETECTOR_OUTPUT,
         )
     return int(sides[0]), int(sides[1])
 
 
 def _hide_far_points(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mark points without a place, or far off every picture, as not seen."""
+    """Give points without a finite position near the picture a score of 0."""
     near_mask = np.all(np.abs(uv) <= 16 * MAX_SIDE, 1)
     return np.where(near_mask[:, None], uv, 0.0), np.where(near_mask, scores, 0.0)

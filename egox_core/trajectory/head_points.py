@@ -1,4 +1,5 @@
-"""Points of a person's head and shoulders over a clip, as detectors give them: which person, swaps of size, gaps."""
+"""Choose one person among detected head points, follow that person over the clip, and check the
+points."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ LOST_SHARE = 0.25  # of the picture's height: a person does not move further fro
 
 @frozen
 class HeadPoints:
-    """Points of one person. What was not found has a score of 0 (and any place)."""
+    """Head and shoulder points of one person over a clip, with score 0 where not found."""
 
     uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
     scores: Tensor  # [T, 8] float64, 0...1
@@ -43,21 +44,21 @@ class HeadPoints:
 
     @property
     def seen(self) -> Tensor:  # [T, 8] bool
-        """Mask of points that count."""
+        """Mask of the points whose position is finite and whose score is high enough."""
         finite = torch.isfinite(self.uv).all(-1) & torch.isfinite(self.scores)
         if self.metres is not None:
-            solid = torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
-            finite &= solid | ~solid.any(1, keepdim=True)
+            has_metres = torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
+            finite &= has_metres | ~has_metres.any(1, keepdim=True)
         return finite & (self.scores >= MIN_SCORE)
 
     def resized(self, picture: tuple[int, int]) -> HeadPoints:
-        """Scale the points to pixels of the picture resized to (width, height)."""
+        """Scale the points to the pixels of a resized picture (width, height)."""
         scale = torch.tensor(picture).double() / torch.tensor(self.picture)
         return replace(self, uv=(self.uv + 0.5) * scale - 0.5, picture=picture)
 
 
 def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadPoints:
-    """Check that the points belong to such a clip, and give them in pixels of a picture of
+    """Check that the points belong to a clip of ``count`` frames, and scale them to a picture of
     ``size``.
 
     Raises:
@@ -102,7 +103,7 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
 
 
 class Person(NamedTuple):
-    """Somebody in a frame."""
+    """Points of one person in one frame."""
 
     uv: np.ndarray  # [8, 2] px
     scores: np.ndarray  # [8]
@@ -116,14 +117,14 @@ class Person(NamedTuple):
 
     @property
     def place(self) -> np.ndarray:  # [2] px
-        """Weighted middle of the points."""
+        """Mean position of the person's points, weighted by their scores."""
         weights = np.where(self.seen, self.scores, 0)
         return (self.uv * weights[:, None]).sum(0) / max(weights.sum(), 1e-9)
 
 
 @frozen
 class People:
-    """Everybody that a detector saw. Detectors number people anew in every frame."""
+    """All persons that a detector found in a clip, numbered anew in every frame."""
 
     frames: tuple[tuple[Person, ...], ...]  # one per frame
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
@@ -131,7 +132,7 @@ class People:
 
     @property
     def most(self) -> int:
-        """Number of people in the fullest frame."""
+        """Number of persons in the frame with the most."""
         return max((len(frame) for frame in self.frames), default=0)
 
 
@@ -142,7 +143,7 @@ def choose_person(
     mask: Tensor | None = None,  # [T, h, w] bool, whose; any size of the picture's shape
     like: HeadPoints | None = None,  # the same person's by another detector
 ) -> HeadPoints:
-    """Choose one person out of those that a detector saw.
+    """Choose the wearer among the persons that a detector found.
 
     It is the mask's, the one who is seen ``like`` that by another detector, or the one that has
     ``index``, followed from there by place. Where nobody is chosen and no frame shows two,
@@ -187,11 +188,14 @@ def choose_person(
             expected="one person, or a choice of the wearer",
             fix="choose a person by number (0 is the first), or give a mask of the wearer",
         )
-    shared = min((len(person.rigid) for person in persons if person), default=0)
+    shared_points = min((len(person.rigid) for person in persons if person), default=0)
     no_person = Person(
-        np.zeros((len(POINTS), 2)), np.zeros(len(POINTS)), rigid=np.full((shared, 3), np.nan)
+        np.zeros((len(POINTS), 2)), np.zeros(len(POINTS)), rigid=np.full((shared_points, 3), np.nan)
     )
-    persons_or_none = [p._replace(rigid=p.rigid[:shared]) if p else no_person for p in persons]
+    persons_or_none = [
+        each_person._replace(rigid=each_person.rigid[:shared_points]) if each_person else no_person
+        for each_person in persons
+    ]
     uv, scores, *optional = (
         torch.from_numpy(np.stack(column)) for column in zip(*persons_or_none, strict=True)
     )
@@ -210,52 +214,63 @@ def choose_person(
 
 
 def _persons_like(people: People, other: HeadPoints) -> list[Person | None]:
-    """Find in each frame who lies where the other detector sees the person, within that person's
-    own size."""
+    """Find the person in each frame who is nearest to another detector's points of the wearer."""
     seen_mask, uv = other.seen.numpy(), other.uv.numpy()
     frames_seen = np.nonzero(seen_mask.any(1))[0]
     if not len(frames_seen):
         return [None] * len(people.frames)
-    middle = np.array([uv[t][seen_mask[t]].mean(0) for t in frames_seen])
+    centres = np.array([uv[t][seen_mask[t]].mean(0) for t in frames_seen])
     sizes = np.array([np.ptp(uv[t][seen_mask[t]], axis=0).max() for t in frames_seen])
     size = max(float(np.median(sizes)), 0.02 * people.picture[1])
     persons: list[Person | None] = []
     for t, frame in enumerate(people.frames):
-        place = np.array([np.interp(t, frames_seen, middle[:, axis]) for axis in range(2)])
+        place = np.array([np.interp(t, frames_seen, centres[:, axis]) for axis in range(2)])
 
-        def apart(person: Person, t: int = t, place: np.ndarray = place) -> float:
-            both_mask = seen_mask[t] & person.seen
+        def distance_to(person: Person, t: int = t, place: np.ndarray = place) -> float:
+            shared_mask = seen_mask[t] & person.seen
             steps = (
-                person.uv[both_mask] - uv[t][both_mask]
-                if both_mask.any()
+                person.uv[shared_mask] - uv[t][shared_mask]
+                if shared_mask.any()
                 else (person.place - place)[None]
             )
             return float(np.linalg.norm(steps, axis=-1).mean())
 
-        nearest = min((p for p in frame if p.seen.any()), key=apart, default=None)
-        persons.append(nearest if nearest is not None and apart(nearest) < 0.5 * size else None)
+        nearest_person = min(
+            (candidate for candidate in frame if candidate.seen.any()),
+            key=distance_to,
+            default=None,
+        )
+        persons.append(
+            nearest_person
+            if nearest_person is not None and distance_to(nearest_person) < 0.5 * size
+            else None
+        )
     return persons
 
 
 def _persons_in_mask(people: People, mask: Tensor) -> list[Person | None]:
-    """Find in each frame the person of whom most points lie in the mask, if most of anybody's do."""
+    """Find the person in each frame who has most points inside the wearer's mask."""
     size = np.array(mask.shape[:0:-1])
 
-    def inside(person: Person, t: int) -> float:  # share of the points that are seen
-        at = ((person.uv + 0.5) * size / people.picture).astype(int)
-        inside_mask = person.seen & (at >= 0).all(1) & (at < size).all(1)
-        inside_mask[inside_mask] = mask[t].numpy()[at[inside_mask, 1], at[inside_mask, 0]]
+    def share_inside(person: Person, t: int) -> float:  # share of the points that are seen
+        pixels = ((person.uv + 0.5) * size / people.picture).astype(int)
+        inside_mask = person.seen & (pixels >= 0).all(1) & (pixels < size).all(1)
+        inside_mask[inside_mask] = mask[t].numpy()[pixels[inside_mask, 1], pixels[inside_mask, 0]]
         return inside_mask.sum() / max(person.seen.sum(), 1)
 
     persons: list[Person | None] = []
     for t, frame in enumerate(people.frames):
-        share, best_number = max(((inside(p, t), i) for i, p in enumerate(frame)), default=(0.0, 0))
+        share, best_number = max(
+            ((share_inside(candidate, t), number) for number, candidate in enumerate(frame)),
+            default=(0.0, 0),
+        )
         persons.append(frame[best_number] if share > 0.3 else None)
     return persons
 
 
 def _follow_person(people: People, index: int) -> list[Person | None]:
-    """Follow the person ``index`` of the first frame with so many, forwards and backwards by place."""
+    """Follow a person through the clip by position, from the first frame that has a person
+    ``index``."""
     frames = people.frames
     start = next((t for t, frame in enumerate(frames) if len(frame) > index), None)
     if start is None or index < 0:
@@ -266,18 +281,20 @@ def _follow_person(people: People, index: int) -> list[Person | None]:
             fix="choose the number of a person that the detector found",
         )
     persons: list[Person | None] = [None] * len(frames)
-    for frames_on in (range(start, len(frames)), range(start, -1, -1)):
-        place, lost_count = frames[start][index].place, 0
-        for t in frames_on:
-            ways = (
-                (np.linalg.norm(person.place - place), number, person)
+    for frame_order in (range(start, len(frames)), range(start, -1, -1)):
+        last_position, lost_count = frames[start][index].place, 0
+        for t in frame_order:
+            candidates = (
+                (np.linalg.norm(person.place - last_position), number, person)
                 for number, person in enumerate(frames[t])
                 if person.seen.any()
             )
-            distance, _, nearest = min(ways, default=(np.inf, 0, None))
+            distance, _, nearest_person = min(candidates, default=(np.inf, 0, None))
             # Who was out of sight may come back further off.
-            if nearest is None or distance > LOST_SHARE * people.picture[1] * (1 + lost_count / 10):
+            if nearest_person is None or distance > LOST_SHARE * people.picture[1] * (
+                1 + lost_count / 10
+            ):
                 lost_count += 1
             else:
-                persons[t], place, lost_count = nearest, nearest.place, 0
+                persons[t], last_position, lost_count = nearest_person, nearest_person.place, 0
     return persons

@@ -1,4 +1,4 @@
-"""Head poses from points that a detector saw, the exo camera, depth and a mask: the whole way, and what it rests on.
+"""Estimate head poses from detected points, the exo camera, depth and a mask.
 
 With a face the rigid head is fitted to it; from behind the ears tell where the head is, and habit and gravity how it
 is held.
@@ -18,11 +18,11 @@ from ..frames import Frames
 from ..frozen import frozen
 from ..remarks import Remark, StageReport
 from ..types import CameraTrajectory
-from .head_evidence import Evidence, ExoView, gather, without_wall
-from .head_fit import fit
+from .head_evidence import Evidence, ExoView, gather_evidence, without_wall
+from .head_fit import fit_heads
 from .head_points import HeadPoints, check_points
-from .head_search import search
-from .head_solid import bend_to_known, solid_heads
+from .head_search import search_heads
+from .head_solid import align_to_known, solid_heads
 from .head_sources import lens_note
 from .head_template import (
     FACE_POINTS,
@@ -51,27 +51,29 @@ HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
 
 @frozen
 class HeadReport(StageReport):
-    """Evidence that the estimate rests on."""
+    """Report on a head estimate: how well the head is seen in each frame."""
 
     seen: tuple[str, ...]  # a key of SEEN per frame
 
     @property
     def guessed(self) -> Tensor:  # [T] bool
-        """Frames whose turn rests on too little."""
+        """Mask of frames in which the head's direction is a guess."""
         return torch.tensor([kind in GUESSED for kind in self.seen])
 
     def text(self) -> str:
-        """Name the grounds of each stretch: "frames 0 to 30: face seen, ..., 31 to 48: ..."."""
+        """Describe which frames rest on which evidence: "frames 0 to 30: face seen, ..."."""
         grounds = np.array(self.seen)
         parts = [
-            f"{_stretches(grounds == k)}: {words}" for k, words in SEEN.items() if k in grounds
+            f"{_frame_ranges(grounds == kind)}: {words}"
+            for kind, words in SEEN.items()
+            if kind in grounds
         ]
         return "frames " + "; ".join(parts)
 
 
 @frozen
 class HeadPath:
-    """The wearer's head over a clip. Head frame: see :mod:`.head_template`."""
+    """Estimated poses of the wearer's head over a clip, in the head frame of :mod:`.head_template`."""
 
     world_from_head: Tensor  # [T, 3, 4] float64, camera-to-world
     up: Tensor  # [3] float64, unit: what was taken to be upwards in the world
@@ -89,7 +91,7 @@ class HeadPath:
         # The exo camera of the estimate.
         exo: CameraPath,
     ) -> CameraTrajectory:
-        """Make the path of the ego camera that the head wears."""
+        """Make the path of an ego camera that is mounted on the head."""
         mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
         w2c = compose(mount, invert(self.world_from_head.double()))
         ego = CameraPath(lens=camera, w2c=w2c, frames=frames.bare, world=exo.world)
@@ -108,7 +110,7 @@ def estimate_head(
     # The world's upward direction x, y, z; None takes that of the exo camera.
     up: Sequence[float] | None = None,
 ) -> HeadPath:
-    """Estimate the head in every frame, never a frame without an answer.
+    """Estimate the head pose in every frame of a clip, interpolated where the head isn't seen.
 
     Raises:
         EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; times
@@ -129,24 +131,26 @@ def estimate_head(
             fix="give one moment per frame",
         )
     notes: list[str] = []
-    if points.metres is not None and (lens := lens_note(exo.camera)) is not None:
-        notes.append(lens)
+    if points.metres is not None and (lens_warning := lens_note(exo.camera)) is not None:
+        notes.append(lens_warning)
     view = ExoView(exo=exo, depth_m=depth_m, mask=mask, up=up)
-    evidence = _evidence(points, view, frames, notes)
-    rotation, place = solid, solid_place = _body_model_heads(points, evidence, view)
-    known_mask = np.asarray(np.isfinite(solid).all((1, 2)))
+    evidence = _collect_evidence(points, view, frames, notes)
+    rotation, place = model_rotation, model_place = _body_model_heads(points, evidence, view)
+    known_mask = np.asarray(np.isfinite(model_rotation).all((1, 2)))
     if not (known_mask.all() and np.isfinite(place).all()):
-        fitted_heads = fit(evidence, *search(evidence), view)
-        rotation, place = bend_to_known(*fitted_heads, solid, solid_place)
-        longest = np.diff(_runs(np.asarray(~evidence.seen.any(1)))).max(initial=0)
-        if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
-            notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
-    seen_kinds = _grounds(points, rotation, place - evidence.origin, exo.camera.fx, known_mask)
+        fitted_heads = fit_heads(evidence, *search_heads(evidence), view)
+        rotation, place = align_to_known(*fitted_heads, model_rotation, model_place)
+        longest_gap = np.diff(_find_runs(np.asarray(~evidence.seen.any(1)))).max(initial=0)
+        if longest_gap > 1.0 / max(np.median(np.diff(times)), 1e-3):
+            notes.append(f"the person is out of sight for {longest_gap} frames in a row: bridged")
+    seen_kinds = _classify_frames(
+        points, rotation, place - evidence.origin, exo.camera.fx, known_mask
+    )
     if points.rigid is not None:
         odd_frames = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known_mask
         if odd_frames.any():
             notes.append(
-                f"the model's head is no head in frames {_stretches(odd_frames)}: not used"
+                f"the model's head is no head in frames {_frame_ranges(odd_frames)}: not used"
             )
     if up is None:
         notes.append(evidence.up.text())
@@ -165,8 +169,8 @@ def estimate_head(
 def _body_model_heads(
     points: HeadPoints, evidence: Evidence, view: ExoView
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take world_from_head [T, 3, 3] and the place between the eyes [T, 3] from a body model, NaN
-    elsewhere.
+    """Compute head rotations world_from_head [T, 3, 3] and eye positions [T, 3] from a body model,
+    NaN in frames without one.
 
     Its distance is not trusted where depth shows the head's surface: depth counts there, and
     tells the scale elsewhere.
@@ -176,27 +180,29 @@ def _body_model_heads(
         return np.full((count, 3, 3), np.nan), np.full((count, 3), np.nan)
     world_from_exo, origin = view.poses(count)
     ray = view.exo.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
-    eyes = points.metres[:, :2].mean(1).numpy()
+    eye_centres = points.metres[:, :2].mean(1).numpy()
     point_distances = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
     scale = row_medians(evidence.reach / point_distances)
     usual_scale = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
     scale = np.where(np.isfinite(scale), scale, usual_scale)
-    distances = np.linalg.norm(eyes, axis=-1) * scale
+    distances = np.linalg.norm(eye_centres, axis=-1) * scale
     place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * distances[:, None])
-    solid = world_from_exo @ solid_heads(points.rigid.numpy())
-    whole_mask = np.isfinite(solid.reshape(count, -1)).all(-1, keepdims=True)
-    return solid, np.where(whole_mask, place, np.nan)
+    rotation = world_from_exo @ solid_heads(points.rigid.numpy())
+    complete_mask = np.isfinite(rotation.reshape(count, -1)).all(-1, keepdims=True)
+    return rotation, np.where(complete_mask, place, np.nan)
 
 
-def _evidence(points: HeadPoints, view: ExoView, frames: Frames, notes: list[str]) -> Evidence:
-    """Collect the evidence of all frames, and add doubts to the notes."""
-    evidence = gather(points, view, frames)
+def _collect_evidence(
+    points: HeadPoints, view: ExoView, frames: Frames, notes: list[str]
+) -> Evidence:
+    """Collect the evidence of all frames, and add warnings about it to the notes."""
+    evidence = gather_evidence(points, view, frames)
     any_seen = points.seen[:, : len(HEAD_POINTS)].any(1).numpy()
-    strays = np.nonzero(any_seen & ~evidence.seen.any(1))[0]
-    if len(strays):
+    stray_frames = np.nonzero(any_seen & ~evidence.seen.any(1))[0]
+    if len(stray_frames):
         notes.append(
             f"points elsewhere for a moment, as if on somebody else, in frames "
-            f"{', '.join(map(str, strays))}: not used"
+            f"{', '.join(map(str, stray_frames))}: not used"
         )
     if view.depth_m is None:
         notes.append(
@@ -205,48 +211,49 @@ def _evidence(points: HeadPoints, view: ExoView, frames: Frames, notes: list[str
             else "no depth: the distance follows from the size of the head, good to a tenth"
         )
         return evidence
-    trusted_evidence, walls, surfaces = without_wall(evidence)
-    if surfaces == 0:
+    trusted_evidence, wall_frames, surface_frames = without_wall(evidence)
+    if surface_frames == 0:
         notes.append(
             "depth shows no surface at the head's points (is the mask another person's?): not used"
         )
-    elif walls:
-        frames_text = f"in {walls} of {surfaces} frames: not used"
+    elif wall_frames:
+        frames_text = f"in {wall_frames} of {surface_frames} frames: not used"
         note = f"the depth at the head is that of the background {frames_text}"
-        if walls > WALL_SHARE * surfaces:
+        if wall_frames > WALL_SHARE * surface_frames:
             notes.append(f"{note}, the distance follows from the size of the head")
-            return gather(points, replace(view, depth_m=None), frames)
+            return gather_evidence(points, replace(view, depth_m=None), frames)
         notes.append(f"{note} there")
     return trusted_evidence
 
 
-def _grounds(
+def _classify_frames(
     points: HeadPoints,
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
     focal_px: float,
-    known: np.ndarray,  # [T] bool, heads as a model has them
+    known_mask: np.ndarray,  # [T] bool, heads as a model has them
 ) -> tuple[str, ...]:
-    """Name what is seen of the head in each frame by a key of SEEN. Networks put faces on backs,
-    too, so the pose tells those apart."""
+    """Classify by a key of SEEN how well the head is seen in each frame."""
     seen_mask = points.seen[:, : len(HEAD_POINTS)].numpy()
     hidden_shares = turned_shares(rotation, placed_points(rotation, from_camera))[1][
         :, :2
     ]  # of the eyes
     large_mask = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
     face_mask = (
-        seen_mask[:, [POINTS.index(p) for p in FACE_POINTS]].any(1)
+        seen_mask[:, [POINTS.index(name) for name in FACE_POINTS]].any(1)
         & (hidden_shares == 0).all(1)
         & large_mask
     )
-    return tuple(np.select([known, face_mask, seen_mask.any(1)], list(SEEN)[:3], "nobody").tolist())
+    return tuple(
+        np.select([known_mask, face_mask, seen_mask.any(1)], list(SEEN)[:3], "nobody").tolist()
+    )
 
 
-def _stretches(there: np.ndarray) -> str:
-    """Write runs of frames [T] bool as "3 to 9, 12 to 12"."""
-    return ", ".join(f"{first} to {end - 1}" for first, end in _runs(there))
+def _frame_ranges(frame_mask: np.ndarray) -> str:
+    """Format runs of marked frames [T] bool as text, for example "3 to 9, 12 to 12"."""
+    return ", ".join(f"{first} to {end - 1}" for first, end in _find_runs(frame_mask))
 
 
-def _runs(there: np.ndarray) -> np.ndarray:
-    """Find the first frame and the end of each run [N, 2] of frames [T] bool."""
-    return np.nonzero(np.diff([0, *there, 0]))[0].reshape(-1, 2)
+def _find_runs(frame_mask: np.ndarray) -> np.ndarray:
+    """Find the first frame and the end of each run of marked frames, [N, 2]."""
+    return np.nonzero(np.diff([0, *frame_mask, 0]))[0].reshape(-1, 2)

@@ -1,5 +1,4 @@
-"""One person's head points out of all that detectors saw, however many of them ran, and what must
-be known of each."""
+"""Join the head points of one person from the output of several detectors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ OFF_CENTRE = 0.02  # of the picture's width
 
 
 def no_detector() -> EgoXInputError:
-    """Word the refusal of a head that nobody has looked for."""
+    """Make the error for a head estimate without the output of any detector."""
     return EgoXInputError(
         "head points",
         got="no output of a detector",
@@ -39,7 +38,7 @@ def joined_points(
     person: int | None = None,  # in the first detector's first frame with so many people
     mask: Tensor | None = None,  # [T, h, w] bool, the wearer
 ) -> tuple[HeadPoints, tuple[str, ...]]:
-    """Join one person's points, and note which detectors saw nobody and how their frames were read.
+    """Join the points of one person from several detectors' output, with notes on what was found.
 
     Points are those of the first detector that has the person in a frame: a body model, then
     keypoints.
@@ -55,8 +54,10 @@ def joined_points(
         detection = read(payloads[name])
         numbering = Numbering(what=detection.source, count=len(detection.frames), in_memory=True)
         entries = entries_of(frames, numbering)
-        at = torch.arange(len(detection.frames))[entries.at].tolist()
-        people.append(replace(detection, frames=tuple(detection.frames[entry] for entry in at)))
+        entry_indices = torch.arange(len(detection.frames))[entries.at].tolist()
+        people.append(
+            replace(detection, frames=tuple(detection.frames[entry] for entry in entry_indices))
+        )
         notes.append(str(entries.remark))
     if not people:
         raise no_detector()
@@ -84,7 +85,7 @@ def joined_points(
 
 
 def _fill_points(points: HeadPoints, other: HeadPoints) -> HeadPoints:
-    """Fill in another detector's points where these don't have the person."""
+    """Fill in another detector's points in frames in which these points lack the person."""
     has_person = points.seen.any(1)
     return replace(
         points,
@@ -95,16 +96,16 @@ def _fill_points(points: HeadPoints, other: HeadPoints) -> HeadPoints:
 
 
 def lens_note(camera: CameraModel) -> str | None:
-    """Tell why not to show a body model the pictures of this camera, if there is a reason.
+    """Explain why a body model can't use this camera's pictures, or return None if it can.
 
     SAM 3D Body takes every picture for that of a pinhole whose axis goes through the picture's middle.
     """
     width, height = camera.width, camera.height
     off_centre = max(abs(camera.cx - (width - 1) / 2), abs(camera.cy - (height - 1) / 2)) / width
-    straight = LENSES[camera.lens].straight
-    if straight and off_centre <= OFF_CENTRE:
+    is_straight = LENSES[camera.lens].straight
+    if is_straight and off_centre <= OFF_CENTRE:
         return None
-    kind = f"off its middle by {100 * off_centre:.0f} %" if straight else f"a {camera.lens} lens"
+    kind = f"off its middle by {100 * off_centre:.0f} %" if is_straight else f"a {camera.lens} lens"
     return (
         f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies "
         "lean. Give it a straightened video, or use another detector"

@@ -1,5 +1,4 @@
-"""A rigid adult head and how it sits on the shoulders, each length with its source, and where an
-ego camera sits on it.
+"""Define a rigid adult head, its shoulders and the ego camera on it, each length with its source.
 
 Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward is level when the
 head is held upright (Frankfurt plane).
@@ -68,7 +67,7 @@ MEAN_SHAPE = np.zeros(len(SHAPE_SIGMA))
 def template_points(
     shape: np.ndarray = MEAN_SHAPE,  # [7] logarithm of the size, then additions to LENGTHS, metres
 ) -> np.ndarray:  # [5, 3] metres, head frame
-    """List the head's points in the order of HEAD_POINTS."""
+    """Make the 3-D points of a head of this shape, in the order of HEAD_POINTS."""
     eye, ear, ear_down, ear_back, nose_down, nose_forward = LENGTHS + shape[1:]
     points = [
         [eye, 0, 0],
@@ -81,12 +80,12 @@ def template_points(
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
-    """Scale directions to length 1, while none stays none."""
+    """Normalise vectors to length 1, leaving zero vectors at zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
-    """Compute the medians [T] of the finite values of each row, NaN where there are none."""
+    """Compute the median of the finite values in each row [T], NaN for a row without any."""
     result, rows = np.full(len(values), np.nan), np.isfinite(values).any(1)
     result[rows] = np.nanmedian(values[rows], axis=1)
     return result
@@ -98,7 +97,7 @@ def placed_points(
     # See template_points.
     shape: np.ndarray = MEAN_SHAPE,
 ) -> np.ndarray:  # [T, 5, 3] metres
-    """Place the head's points from the exo camera, in world axes."""
+    """Compute the head's points relative to the exo camera, in world axes."""
     return np.einsum("tij,pj->tpi", rotation, template_points(shape)) + from_camera[:, None]
 
 
@@ -106,8 +105,8 @@ def turned_shares(
     rotation: np.ndarray,  # [..., 3, 3] world_from_head
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
-    """Compute the certainty that each of the head's points is in sight, and that it is hidden, with
-    neither in between."""
+    """Compute the certainty that each head point faces the camera, and the certainty that it is
+    turned away."""
     facing = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
     return np.clip((facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
         (-facing - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
@@ -126,8 +125,8 @@ def ego_from_head(
     # Positive angles are upwards.
     pitch_deg: float = 0.0,
 ) -> Tensor:
-    """Compute the pose [3, 4] float64 from the head frame to the ego sensor of Aria glasses, or of
-    one that sits and looks elsewhere by so much.
+    """Compute the transform [3, 4] float64 from the head frame to the ego camera's sensor on Aria
+    glasses, with an optional offset.
 
     Raises:
         EgoXInputError: no numbers, more than half a metre or 90 degrees.
@@ -151,6 +150,6 @@ def ego_from_head(
 
 
 def worn_points(ego_w2c: Tensor) -> Tensor:  # [T, 3, 4] -> [T, 5, 3] metres, world
-    """Place the mean head's points (HEAD_POINTS) that wears Aria glasses at these poses."""
+    """Compute the points (HEAD_POINTS) of a mean head that wears Aria glasses at these poses."""
     heads = compose(invert(ego_w2c.double()), ego_from_head(1))
     return transform(heads, torch.from_numpy(template_points()))

@@ -1,4 +1,4 @@
-"""A path of many poses as few keyframes, by the frames of a clip."""
+"""Convert a camera path of many poses to a few keyframes."""
 
 from __future__ import annotations
 
@@ -21,33 +21,42 @@ def keyframes_of_path(
     clip: Frames,
     up=DEFAULT_UP,  # [3] the world's upward direction
 ) -> tuple[dict, str]:
-    """Fit a keyframe document to a path of a clip.
+    """Fit a keyframe document to a camera path.
 
     Returns:
         the document (clock: source frames); a sentence on how close it is.
     """
-    index = clip.indices.double()
-    distinct = index.diff(prepend=index[:1] - 1) > 0
-    w2c, index = upright_w2c.double()[distinct], index[distinct]
+    frame_numbers = clip.indices.double()
+    distinct_mask = frame_numbers.diff(prepend=frame_numbers[:1] - 1) > 0
+    w2c, frame_numbers = upright_w2c.double()[distinct_mask], frame_numbers[distinct_mask]
     is_still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if is_still:
-        w2c, index = w2c[:1], index[:1]
-    keys = fit_keyframes(w2c, index)
-    off_m, off_deg = (deviation.max() for deviation in deviations(w2c, index, keys))
+        w2c, frame_numbers = w2c[:1], frame_numbers[:1]
+    keys = fit_keyframes(w2c, frame_numbers)
+    errors_m, errors_deg = (deviation.max() for deviation in deviations(w2c, frame_numbers, keys))
     keyframes = []
-    for i in keys:
-        yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
+    for key in keys:
+        yaw, pitch, roll = (
+            round(value, 5) + 0.0 for value in pose_angles(w2c[key], up)
+        )  # + 0.0: no "-0.0"
         keyframes.append(
             {
-                "frame": int(index[i]),
-                "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
+                "frame": int(frame_numbers[key]),
+                "position": [round(value, 6) for value in camera_centre(w2c[key]).tolist()],
                 "yaw_deg": yaw,
                 "pitch_deg": pitch,
                 "roll_deg": roll,
             }
         )
-    document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
-    note = f"{len(upright_w2c)} poses as {len(keys)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
+    document = {
+        "up": [float(value) for value in up],
+        "interpolation": "spline",
+        "keyframes": keyframes,
+    }
+    note = (
+        f"{len(upright_w2c)} poses as {len(keys)} keyframes, "
+        f"at most {1000 * errors_m:.1f} mm and {errors_deg:.2f}° off"
+    )
     return document, note
 
 
@@ -55,8 +64,8 @@ def fit_keyframes(
     w2c: Tensor,  # [T, 3, 4]
     moments: Tensor,  # [T] rising
 ) -> list[int]:
-    """Choose rising indices of the poses to keep so that the smooth path through them passes all
-    others within :data:`TOLERANCE_M` and :data:`TOLERANCE_DEG`.
+    """Choose the poses to keep so that a smooth path through them is within :data:`TOLERANCE_M` and
+    :data:`TOLERANCE_DEG` of all others.
 
     Greedy: the pose that is missed by most is added until none is missed. The first and the last
     are always kept."""
@@ -65,8 +74,8 @@ def fit_keyframes(
         return list(range(count))
     keys = [0, count - 1]
     while len(keys) < min(count, MAX_KEYFRAMES):
-        off_m, off_deg = deviations(w2c, moments, keys)
-        excess = np.maximum(off_m / TOLERANCE_M, off_deg / TOLERANCE_DEG)
+        errors_m, errors_deg = deviations(w2c, moments, keys)
+        excess = np.maximum(errors_m / TOLERANCE_M, errors_deg / TOLERANCE_DEG)
         excess[keys] = 0
         if excess.max() <= 1:
             return keys
@@ -75,9 +84,9 @@ def fit_keyframes(
 
 
 def deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the metres [T] and degrees [T] from each pose to the smooth path through the poses
-    ``keys``."""
+    """Measure how far each pose is from the smooth path through the poses ``keys``, in metres [T]
+    and degrees [T]."""
     path = interpolate_poses(w2c[keys], moments[keys], moments)
     turns = (path[:, :, :3] @ w2c[:, :, :3].mT).numpy()
-    off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
-    return off_m, np.degrees(scipy.spatial.transform.Rotation.from_matrix(turns).magnitude())
+    errors_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
+    return errors_m, np.degrees(scipy.spatial.transform.Rotation.from_matrix(turns).magnitude())

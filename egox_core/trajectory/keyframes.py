@@ -1,4 +1,4 @@
-"""Ego poses that a person writes: one constant pose, or keyframes.
+"""Read ego poses that a person has written: keyframes, or one constant pose.
 
 A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, sensor axes, as in
 meta.json) or ``position`` (x, y, z, metres, world) with one of
@@ -57,7 +57,7 @@ def keyframe_track(
     name: str = "keyframes",
     rest: Tensor | None = None,  # [3, 4] w2c, upright camera axes
 ) -> PoseTrack:
-    """Make the track that keyframes describe.
+    """Make the camera track that keyframes describe.
 
     Args:
         content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation":
@@ -78,31 +78,38 @@ def keyframe_track(
             fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]',
         )
     keyframes = document["keyframes"]
-    common = document.get("interpolation", "spline")
-    if not isinstance(keyframes, list) or not all(isinstance(k, dict) for k in keyframes):
+    default_mode = document.get("interpolation", "spline")
+    if not isinstance(keyframes, list) or not all(
+        isinstance(keyframe, dict) for keyframe in keyframes
+    ):
         raise EgoXInputError(
             name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe"
         )
-    gap_modes = tuple(k.get("interpolation", common) for k in keyframes)
-    for way in (common, *gap_modes):
-        check_choice(f"interpolation of {name}", way, get_args(Between))
+    gap_modes = tuple(keyframe.get("interpolation", default_mode) for keyframe in keyframes)
+    for mode in (default_mode, *gap_modes):
+        check_choice(f"interpolation of {name}", mode, get_args(Between))
     up = direction(document.get("up"), f"up of {name}")
-    track = _own_track(keyframes, gap_modes, camera, up, name, rest)
+    track = _track_of_keyframes(keyframes, gap_modes, camera, up, name, rest)
     return turn_to_looks(track, document.get("looks") or [], up, camera.quarter_turns)
 
 
-def _own_track(
+def _track_of_keyframes(
     keyframes: list[dict],
-    between: tuple[Between, ...],
+    gap_modes: tuple[Between, ...],
     camera: CameraModel,
     up: Tensor,
     name: str,
-    rest: Tensor | None,
+    rest_pose: Tensor | None,
 ) -> PoseTrack:
     if not keyframes:
-        rest = torch.eye(3, 4, dtype=torch.float64) if rest is None else rest
-        return PoseTrack.numbered(sensor_pose(rest, camera.quarter_turns)[None], name)
-    poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
+        rest_pose = torch.eye(3, 4, dtype=torch.float64) if rest_pose is None else rest_pose
+        return PoseTrack.numbered(sensor_pose(rest_pose, camera.quarter_turns)[None], name)
+    poses = torch.stack(
+        [
+            _pose(keyframe, camera, up, f"{name} {number}")
+            for number, keyframe in enumerate(keyframes)
+        ]
+    )
     if len(keyframes) == 1:
         for clock in MOMENT_KEYS & keyframes[0].keys():
             _vector([keyframes[0][clock]], f"{clock} of {name} 0", 1)
@@ -113,17 +120,18 @@ def _own_track(
         moments=moments,
         clock=clock,
         name=name,
-        between=between[:-1],
+        between=gap_modes[:-1],
         ends_hold=True,
     )
 
 
 def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
-    """Read the clock and the moments [N] float64 of keyframes or looks."""
+    """Read the moments [N] float64 of keyframes or look points, and their clock (frames or
+    seconds)."""
     clocks = {next(iter(MOMENT_KEYS & entry.keys()), None) for entry in entries}
     moments = [
-        _vector([entry[clock]], f"{clock} of {name} {i}", 1)
-        for i, entry in enumerate(entries)
+        _vector([entry[clock]], f"{clock} of {name} {number}", 1)
+        for number, entry in enumerate(entries)
         for clock in MOMENT_KEYS & entry.keys()
     ]
     if len(clocks) != 1 or None in clocks or len(moments) != len(entries):
@@ -137,16 +145,16 @@ def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
 
 
 def turn_to_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: int) -> PoseTrack:
-    """Bend the track to look points, ``[{"frame" or "time_s", "point"}, ...]``.
+    """Turn the track's camera towards look points, ``[{"frame" or "time_s", "point"}, ...]``.
 
     Raises:
         EgoXInputError: another form, a clock that is not the track's, a point that can't be looked
             at, moments that do not rise.
     """
     name = f"looks of {track.name}"
-    keys = ({"frame", "point"}, {"time_s", "point"})
+    allowed_keys = ({"frame", "point"}, {"time_s", "point"})
     if not isinstance(looks, list) or not all(
-        isinstance(k, dict) and k.keys() in keys for k in looks
+        isinstance(look, dict) and look.keys() in allowed_keys for look in looks
     ):
         raise EgoXInputError(
             name,
@@ -166,7 +174,7 @@ def turn_to_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: in
             expected="rising moments on the clock of the path's own",
             fix="sort them, one per moment, and use frame or time_s as the path does",
         )
-    points = torch.stack([_vector(k["point"], f"point of {name}") for k in looks])
+    points = torch.stack([_vector(look["point"], f"point of {name}") for look in looks])
     return replace(track, bends=bends_to(track.at(moments), moments, points, up, quarter_turns))
 
 
@@ -174,27 +182,27 @@ with_looks = turn_to_looks  # its name until 1.2
 
 
 def has_w2c(content: object) -> bool:
-    """Check whether any of a document's keyframes is a matrix, in the axes of some camera's sensor."""
+    """Check whether a document has keyframes given as matrices of a camera's sensor."""
     keyframes = content.get("keyframes") if isinstance(content, dict) else content
     return isinstance(keyframes, list) and any("w2c" in key for key in keyframes)
 
 
 def of_any_sensor(content: object, camera: CameraModel) -> object:
-    """Write keyframes with place and angles for matrices of this camera."""
+    """Replace matrices in keyframes by position and angles, which hold for every camera."""
     if not has_w2c(content):
         return content
     document = dict(content) if isinstance(content, dict) else {"keyframes": content}
     up, from_sensor = document.get("up", DEFAULT_UP), sensor_from_upright(camera.quarter_turns).mT
 
-    def angled(key: dict) -> dict:
-        if "w2c" not in key:
-            return key
-        pose = from_sensor @ validate_w2c(key["w2c"], "w2c of a keyframe")
+    def with_angles(keyframe: dict) -> dict:
+        if "w2c" not in keyframe:
+            return keyframe
+        pose = from_sensor @ validate_w2c(keyframe["w2c"], "w2c of a keyframe")
         angles = zip(("yaw_deg", "pitch_deg", "roll_deg"), pose_angles(pose, up), strict=True)
-        other_keys = {name: value for name, value in key.items() if name != "w2c"}
+        other_keys = {name: value for name, value in keyframe.items() if name != "w2c"}
         return other_keys | {"position": camera_centre(pose).tolist()} | dict(angles)
 
-    return document | {"keyframes": [angled(key) for key in document["keyframes"]]}
+    return document | {"keyframes": [with_angles(keyframe) for keyframe in document["keyframes"]]}
 
 
 def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
@@ -230,7 +238,7 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
 
 
 def direction(values: object, name: str) -> Tensor:  # [3] float64
-    """Read a direction in the world, its upward one where nothing is given.
+    """Read a direction in the world, by default its upward direction.
 
     Raises:
         EgoXInputError: no three numbers, no length.
@@ -250,7 +258,7 @@ def upright_pose(
     roll_deg: float,
     up=DEFAULT_UP,  # [3] the world's upward direction
 ) -> Tensor:  # [3, 4] float64, w2c
-    """Compute the pose of an upright camera.
+    """Compute the pose of an upright camera from its position and angles.
 
     With the default ``up`` the angles turn from the world's own axes (a level exo camera); with
     another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
@@ -286,12 +294,13 @@ def sensor_pose(
     upright_w2c: Tensor,  # [3, 4]
     quarter_turns: int,
 ) -> Tensor:  # [3, 4] float64
-    """Turn an upright pose into the axes of a camera's sensor."""
+    """Rotate an upright pose to the axes of a camera's sensor."""
     return sensor_from_upright(quarter_turns) @ upright_w2c
 
 
 def _level_rotation(up) -> Tensor:
-    """Compute the rotation [3, 3] camera_from_world of the upright camera whose angles are all 0."""
+    """Compute the rotation [3, 3] camera_from_world of a level camera with yaw, pitch and roll of
+    0."""
     up = torch.as_tensor(up, dtype=torch.float64)
     up = up / up.norm().clamp_min(1e-12)
     forward = torch.tensor(
@@ -301,11 +310,11 @@ def _level_rotation(up) -> Tensor:
 
 
 def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
-    way = keyframe.keys() - MOMENT_KEYS - {"interpolation"}
-    if way == {"w2c"}:
+    pose_keys = keyframe.keys() - MOMENT_KEYS - {"interpolation"}
+    if pose_keys == {"w2c"}:
         pose = validate_w2c(keyframe["w2c"], f"w2c of {name}")
         return as_tensor(pose, f"w2c of {name}", 3, 4)
-    if not {"position"} < way <= {"position", "look_at"} | ANGLE_KEYS:
+    if not {"position"} < pose_keys <= {"position", "look_at"} | ANGLE_KEYS:
         raise EgoXInputError(
             name,
             got=f"keys {sorted(keyframe)}",
@@ -314,8 +323,8 @@ def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
         )
     position = _vector(keyframe["position"], f"position of {name}")
     yaw, pitch, roll = (
-        float(_vector([keyframe.get(k, 0.0)], f"{k} of {name}", 1))
-        for k in ("yaw_deg", "pitch_deg", "roll_deg")
+        float(_vector([keyframe.get(angle_key, 0.0)], f"{angle_key} of {name}", 1))
+        for angle_key in ("yaw_deg", "pitch_deg", "roll_deg")
     )
     if "look_at" in keyframe:
         target = _vector(keyframe["look_at"], f"look_at of {name}")

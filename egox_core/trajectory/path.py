@@ -1,4 +1,4 @@
-"""SE(3) paths: interpolate, resample to the frames in use, smooth, change the camera.
+"""Interpolate, resample and smooth camera paths, and exchange their camera.
 
 Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w
 rotation, so that a camera between two others is between them."""
@@ -36,7 +36,7 @@ next one."""
 
 @frozen
 class Bends:
-    """Turns at some moments by which a path is to look elsewhere than by itself."""
+    """Rotations at some moments that turn a path's camera towards look points."""
 
     moments: Tensor  # [N] float64, strictly rising, on the path's clock
     turns: Tensor  # [N, 3, 3] float64, in the world, after the camera's own
@@ -44,7 +44,7 @@ class Bends:
 
 @frozen
 class PoseTrack:
-    """Poses at known moments: numbered by source frame, or timed in seconds of the source video."""
+    """Camera poses at known moments, in source frames or in seconds of the source video."""
 
     w2c: Tensor  # [N, 3, 4] float64
     moments: Tensor  # [N] float64, strictly rising
@@ -59,7 +59,7 @@ class PoseTrack:
 
     @classmethod
     def numbered(cls, w2c: Tensor, name: str) -> PoseTrack:
-        """Assign poses [N, 3, 4] to source frames 0, 1, 2, … as in meta.json, or one pose to all."""
+        """Make a track of poses [N, 3, 4] for source frames 0, 1, 2, …, or of one pose."""
         moments = torch.arange(len(w2c), dtype=torch.float64)
         return cls(w2c=w2c, moments=moments, clock="index", name=name, constant=len(w2c) == 1)
 
@@ -69,7 +69,7 @@ class PoseTrack:
         return poses if self.bends is None else bent(poses, moments, self.bends)
 
     def of_frames(self, frames: Frames) -> Tensor:  # [T, 3, 4]
-        """Compute the poses at the frames in use, by index or time, or its own without frames.
+        """Compute the poses at the frames in use, or the track's own if no frames are known.
 
         Raises:
             EgoXInputError: the track ends before the last frame in use, or begins after the first,
@@ -78,13 +78,16 @@ class PoseTrack:
         is_numbered = self.clock == "index"
         moments = frames.on(self.clock, self.moments)
         unit = "" if is_numbered else " s"
-        slack = frames.slack(self.clock)
-        first, last = float(self.moments[0]), float(self.moments[-1])
-        outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
-        if outside and not self.constant and not self.ends_hold:
+        tolerance = frames.slack(self.clock)
+        first_moment, last_moment = float(self.moments[0]), float(self.moments[-1])
+        is_outside = (
+            float(moments.max()) > last_moment + tolerance
+            or float(moments.min()) < first_moment - tolerance
+        )
+        if is_outside and not self.constant and not self.ends_hold:
             raise EgoXInputError(
                 f"trajectory {self.name}",
-                got=f"poses for {'frames' if is_numbered else 'times'} {first:g} to {last:g}{unit}",
+                got=f"poses for {'frames' if is_numbered else 'times'} {first_moment:g} to {last_moment:g}{unit}",
                 expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
                 fix="use fewer frames or an earlier start, or a longer trajectory",
             )
@@ -101,7 +104,7 @@ class PoseTrack:
         # World of the poses; None: that of the exo camera.
         world: World | None = None,
     ) -> CameraTrajectory:
-        """Make the ego trajectory of the frames in use, or of the track's own poses without any.
+        """Make the ego trajectory at the frames in use, or at the track's own moments.
 
         Raises:
             EgoXInputError: track shorter than the frames in use.
@@ -151,8 +154,8 @@ def interpolate_poses(
     # One for the whole path, or one for each of the N - 1 gaps.
     between: Between | Sequence[Between] = "spline",
 ) -> Tensor:  # [M, 3, 4] float64
-    """Interpolate poses at other moments: rotations by slerp, centres by a cubic spline or straight
-    lines, or no change.
+    """Interpolate poses at other moments: rotations by slerp, centres by a cubic spline, by lines,
+    or held.
 
     A target that has a pose gets it bit for bit: released poses carry few digits and are not
     renormalised. The spline runs through all poses, also where single gaps are linear or hold.
@@ -166,25 +169,33 @@ def interpolate_poses(
     if exact_mask.all():
         return w2c[nearest]
     times = moments.numpy()
-    at = np.clip(targets.numpy(), times[0], times[-1])
-    last = np.searchsorted(times, at, side="right") - 1  # the pose before, or at, each moment
-    gaps = np.broadcast_to(np.asarray(between), len(w2c) - 1)
-    mode = gaps[last.clip(max=len(gaps) - 1)]
+    clipped_targets = np.clip(targets.numpy(), times[0], times[-1])
+    previous_index = (
+        np.searchsorted(times, clipped_targets, side="right") - 1
+    )  # the pose before, or at, each moment
+    gap_modes = np.broadcast_to(np.asarray(between), len(w2c) - 1)
+    target_modes = gap_modes[previous_index.clip(max=len(gap_modes) - 1)]
     centres = camera_centre(w2c).numpy()
-    centre = np.stack([np.interp(at, times, centres[:, i]) for i in range(3)], axis=-1)
-    if "spline" in gaps and len(w2c) > 2:
+    centre = np.stack(
+        [np.interp(clipped_targets, times, centres[:, axis]) for axis in range(3)], axis=-1
+    )
+    if "spline" in gap_modes and len(w2c) > 2:
         from scipy.interpolate import CubicSpline  # a tenth of torch's time
 
         # Not-a-knot would ask for four poses.
-        curve = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
-        centre = np.where((mode == "spline")[:, None], curve, centre)
+        spline_centres = CubicSpline(
+            times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural"
+        )(clipped_targets)
+        centre = np.where((target_modes == "spline")[:, None], spline_centres, centre)
     from scipy.spatial.transform import Rotation, Slerp  # half of torch's time
 
-    turns = Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
-    poses = _w2c(Slerp(times, turns)(at).as_matrix(), centre)
+    rotations = Rotation.from_matrix(w2c[:, :, :3].mT.numpy())
+    poses = _w2c(Slerp(times, rotations)(clipped_targets).as_matrix(), centre)
     # The ends hold bit for bit, too.
-    held_mask = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
-    poses = torch.where(held_mask[:, None, None], w2c[torch.from_numpy(last)], poses)
+    held_mask = torch.from_numpy(
+        (target_modes == "hold") | (clipped_targets == times[0]) | (clipped_targets == times[-1])
+    )
+    poses = torch.where(held_mask[:, None, None], w2c[torch.from_numpy(previous_index)], poses)
     return torch.where(exact_mask[:, None, None], w2c[nearest], poses)
 
 
@@ -196,21 +207,22 @@ def bends_to(
     # Quarter turns of the camera.
     quarter_turns: int,
 ) -> Bends:
-    """Compute the bends by which the camera looks at each point at its moment, without roll.
+    """Compute the rotations that turn the camera towards a point at each moment, without roll.
 
     Raises:
         EgoXInputError: a point at the camera, or straight above or below it.
     """
-    turn = sensor_from_upright(quarter_turns)
+    sensor_rotation = sensor_from_upright(quarter_turns)
     centres = camera_centre(w2c)
-    level = torch.stack([look_at(c, p, up)[:, :3] for c, p in zip(centres, points, strict=True)])
-    turns = (turn @ level).transpose(-1, -2) @ w2c[:, :, :3]
+    level_rotations = torch.stack(
+        [look_at(centre, point, up)[:, :3] for centre, point in zip(centres, points, strict=True)]
+    )
+    turns = (sensor_rotation @ level_rotations).transpose(-1, -2) @ w2c[:, :, :3]
     return Bends(moments=moments, turns=turns)
 
 
 def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T] -> [T, 3, 4]
-    """Bend the path with its change of turn kept: between two moments from one bend to the next
-    (slerp), before the first and after the last one by those. No place changes."""
+    """Rotate the poses of a path by interpolated bends, leaving all positions unchanged."""
     from scipy.spatial.transform import Rotation, Slerp
 
     turns, times = Rotation.from_matrix(bends.turns.numpy()), bends.moments.double().numpy()
@@ -229,7 +241,7 @@ def trajectory_of_array(
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
     file_frames: FileFrames = "auto",
 ) -> tuple[CameraTrajectory, str]:
-    """Take the ego path from an array of poses, in the order of the frames in use.
+    """Make the ego path from an array of poses for the frames in use.
 
     Returns:
         The path, and how the poses were read.
@@ -239,18 +251,18 @@ def trajectory_of_array(
     """
     notes = []
 
-    def in_use(values: object, what: str) -> CameraPath:
+    def poses_in_use(values: object, what: str) -> CameraPath:
         path = CameraPath.of_exo(None, validate_w2c(as_poses(values, what), what))
-        of_poses = frames.or_those(path.frames)
+        pose_frames = frames.or_those(path.frames)
         if path.stands:
-            return replace(path, frames=of_poses.bare)
+            return replace(path, frames=pose_frames.bare)
         numbering = Numbering(what=what, count=len(path), in_memory=True, file_frames=file_frames)
-        entries = entries_of(of_poses, numbering)
+        entries = entries_of(pose_frames, numbering)
         notes.append(str(entries.remark))
-        return replace(path, w2c=path.w2c[entries.at], frames=of_poses.bare)
+        return replace(path, w2c=path.w2c[entries.at], frames=pose_frames.bare)
 
-    exo = CameraPath.of_exo(None) if exo_w2c is None else in_use(exo_w2c, "exo_w2c")
-    ego = in_use(w2c, "ego poses")
+    exo = CameraPath.of_exo(None) if exo_w2c is None else poses_in_use(exo_w2c, "exo_w2c")
+    ego = poses_in_use(w2c, "ego poses")
     ego = replace(ego, lens=camera, w2c=ego.poses(len(ego)).clone(), world=exo.world)
     trajectory = CameraTrajectory(ego=ego, exo=replace(exo, frames=ego.frames))
     return trajectory, "; ".join(notes)
@@ -261,7 +273,7 @@ def placed_track(
     numbering: Numbering,
     frames: Frames,
 ) -> tuple[PoseTrack, str]:
-    """Place poses at the moments that :func:`.frames.place` finds, and note how these were read.
+    """Make a track of poses at the moments that :func:`.frames.place` finds, with a note.
 
     Raises:
         EgoXInputError: as there.
@@ -277,7 +289,7 @@ def placed_track(
 
 
 def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
-    """Take the path at the times of other frames, or leave it as it is if nobody said any.
+    """Resample a path at the times of other frames, or return it unchanged if no frames are given.
 
     Raises:
         EgoXInputError: the path does not reach over them.
@@ -307,7 +319,7 @@ def resample(trajectory: CameraTrajectory, frames: Frames) -> CameraTrajectory:
 
 
 def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
-    """Take flags [T] bool of moments [T] at other moments [M], from the nearest ones."""
+    """Look up flags [T] bool at other moments [M], each from the nearest moment."""
     nearest = (targets_s.double()[:, None] - times_s.double()).abs().argmin(1)
     return flags[nearest]
 
@@ -318,7 +330,7 @@ def adapted(
     camera: CameraModel | None = None,
     smooth_s: float = 0.0,
 ) -> CameraTrajectory:
-    """Show the path through another ego camera, and smooth it.
+    """Replace the ego camera of a path, and smooth the path.
 
     Where that camera is turned differently, the picture stays upright.
     """
@@ -328,8 +340,7 @@ def adapted(
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
-    """Average the path over neighbours with a Gaussian weight: centres linearly, rotations by their
-    mean."""
+    """Smooth a path over time with a Gaussian window: centres by their mean, rotations by theirs."""
     times, count = trajectory.frames.times_s, len(trajectory)
     if count < 2:
         return trajectory
@@ -343,16 +354,16 @@ def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     for t in range(count):
         # The window stays symmetric towards the ends, so that a steady motion is not pulled
         # inwards.
-        half = min(reach_frames, t, count - 1 - t)
-        window = np.arange(t - half, t + half + 1)
+        half_window = min(reach_frames, t, count - 1 - t)
+        window = np.arange(t - half_window, t + half_window + 1)
         weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
         new_centres[t] = weights @ centres[window] / weights.sum()
         new_turns.append(turns[window].mean(weights))
-    smooth = _w2c(Rotation.concatenate(new_turns).as_matrix(), new_centres)
-    return replace(trajectory, ego=replace(trajectory.ego, w2c=smooth))
+    smooth_w2c = _w2c(Rotation.concatenate(new_turns).as_matrix(), new_centres)
+    return replace(trajectory, ego=replace(trajectory.ego, w2c=smooth_w2c))
 
 
 def _w2c(c2w: np.ndarray, centres: np.ndarray) -> Tensor:
-    """Invert c2w rotations [T, 3, 3] and centres [T, 3] to w2c [T, 3, 4]."""
+    """Convert c2w rotations [T, 3, 3] and centres [T, 3] to w2c [T, 3, 4]."""
     rotation = c2w.transpose(0, 2, 1)
     return torch.from_numpy(np.concatenate((rotation, -rotation @ centres[:, :, None]), axis=-1))

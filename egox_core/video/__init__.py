@@ -1,4 +1,4 @@
-"""Frames of video files, and the choice of frames that depth and poses follow.
+"""Read frames and sound of videos, and choose the frames and the crop that depth and poses follow.
 
 In: a file (or frames in memory) and how many frames to take from where, at which rate and size.
 Out: :class:`VideoInfo`, :class:`~egox_core.types.FrameSelection`, frames [T,

@@ -1,5 +1,5 @@
-"""The sound that belongs to the frames in use of a video, in a form that every encoder of the host
-takes: one channel or two, at one of RATES."""
+"""Read the sound of the frames in use, as one or two channels at a rate that every encoder
+supports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def host_sound(
     waveform: Tensor,  # [channels, N]
     rate: int,
 ) -> Sound:
-    """Bring samples to one channel or two, and to one of RATES.
+    """Convert samples to one or two channels, at one of RATES.
 
     Raises:
         EgoXInputError: no channels, a rate that can't be.
@@ -54,13 +54,15 @@ def host_sound(
     if channels > 2 or rate not in RATES:
         import av
 
-        packed = np.ascontiguousarray(samples.numpy().T).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=_layout(channels))
+        packed_samples = np.ascontiguousarray(samples.numpy().T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(
+            packed_samples, format="flt", layout=_layout_name(channels)
+        )
         frame.sample_rate, frame.pts = rate, 0
-        form = _HostForm(_host_rate(rate))
-        pieces = [*form.pieces(frame), *form.pieces(None)]
-        samples = torch.from_numpy(np.concatenate(pieces, axis=1))
-    return Sound(waveform=_finite(samples), sample_rate=_host_rate(rate))
+        resampler = _HostResampler(_host_rate(rate))
+        resampled_pieces = [*resampler.pieces(frame), *resampler.pieces(None)]
+        samples = torch.from_numpy(np.concatenate(resampled_pieces, axis=1))
+    return Sound(waveform=_clean_samples(samples), sample_rate=_host_rate(rate))
 
 
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:
@@ -74,48 +76,53 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
     """
     if not info.has_audio:
         return None
-    start = info.start_s + float(selection.times_s[0])
-    length = min(len(selection.times_s) / selection.fps, LONGEST_S)
+    start_s = info.start_s + float(selection.times_s[0])
+    length_s = min(len(selection.times_s) / selection.fps, LONGEST_S)
     with open_video(source) as container:
         stream = chosen_track(container.streams.audio)
         if stream is None:
             return None
         made_safe(stream)
-        if start > LEAD_S and stream.time_base and info.pts:
-            container.seek(int((start - LEAD_S) / stream.time_base), stream=stream)
+        if start_s > LEAD_S and stream.time_base and info.pts:
+            container.seek(int((start_s - LEAD_S) / stream.time_base), stream=stream)
         lost_packets: list[av.Packet] = []
-        track = _Placed(start, length, info.joins_s)
+        track = _PlacedSamples(start_s, length_s, info.joins_s)
         for frame in decoded_frames(container, stream, lost_packets):
             if not track.add(frame):
                 break
         track.end_run()
-    moments = [None if p.pts is None else float(p.pts * p.time_base) - start for p in lost_packets]
-    damaged = [at for at in moments if at is None or -GAP_S < at < length]
+    moments = [
+        None if packet.pts is None else float(packet.pts * packet.time_base) - start_s
+        for packet in lost_packets
+    ]
+    damaged_moments = [moment for moment in moments if moment is None or -GAP_S < moment < length_s]
     notes = ()
-    if damaged:
-        notes = (Remark(f"{len(damaged)} packets of its sound are damaged and left silent"),)
-    if not track.end and not damaged:
+    if damaged_moments:
+        notes = (
+            Remark(f"{len(damaged_moments)} packets of its sound are damaged and left silent"),
+        )
+    if not track.end and not damaged_moments:
         return None
     rate, samples = track.rate, track.samples
     if not track.end or samples is None:
         rate = RATES[-1]
-        samples = np.zeros((1, round(length * rate)), np.float32)
+        samples = np.zeros((1, round(length_s * rate)), np.float32)
     else:
         samples = samples[:, : track.end]
-    return Sound(waveform=_finite(torch.from_numpy(samples)), sample_rate=rate, notes=notes)
+    return Sound(waveform=_clean_samples(torch.from_numpy(samples)), sample_rate=rate, notes=notes)
 
 
 def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
     """Cut a whole video's sound to the frames in use."""
     if sound is None:
         return None
-    first = round(float(selection.times_s[0]) * sound.sample_rate)
+    first_sample = round(float(selection.times_s[0]) * sound.sample_rate)
     count = round(len(selection.times_s) / selection.fps * sound.sample_rate)
-    part = sound.waveform[:, first : first + count]
-    return host_sound(part, sound.sample_rate) if part.shape[-1] else None
+    trimmed = sound.waveform[:, first_sample : first_sample + count]
+    return host_sound(trimmed, sound.sample_rate) if trimmed.shape[-1] else None
 
 
-def _finite(samples: Tensor) -> Tensor:
+def _clean_samples(samples: Tensor) -> Tensor:
     return samples.nan_to_num(0, 1, -1).clamp(-LOUDEST, LOUDEST)
 
 
@@ -123,19 +130,20 @@ def _host_rate(rate: int) -> int:
     return rate if rate in RATES else RATES[-1]
 
 
-def _layout(channels: int) -> str:
+def _layout_name(channels: int) -> str:
     return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
 
 
-class _HostForm:
-    """Converter of frames of one format to one channel or two, at ``rate``, one of RATES."""
+class _HostResampler:
+    """Resampler of audio frames of one format to one or two channels at ``rate``."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._resampler: Any = None
 
     def pieces(self, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:  # [1 or 2, N]
-        """Convert a frame to the samples that are ready, or None, the end, to those that remain."""
+        """Convert an audio frame to the samples that are ready, or flush the remaining ones for
+        None."""
         for piece in self._resampled(frame):
             channels = piece.layout.nb_channels
             samples = piece.to_ndarray().reshape(-1, channels).T
@@ -149,7 +157,7 @@ class _HostForm:
         if frame is None:
             return []
         # Packed: PyAV reads beyond its arrays where 8 channels or more are planar.
-        layout = _layout(min(frame.layout.nb_channels, 2))
+        layout = _layout_name(min(frame.layout.nb_channels, 2))
         try:
             self._resampler = av.AudioResampler(format="flt", layout=layout, rate=self._rate)
             return self._resampler.resample(frame)
@@ -158,57 +166,68 @@ class _HostForm:
             return self._resampler.resample(frame)
 
 
-class _Placed:
-    """Samples from ``start`` (seconds by the file's stamps) on, each where its stamp says."""
+class _PlacedSamples:
+    """Samples of a sound track from ``start`` (seconds) on, each placed by its time stamp."""
 
     def __init__(self, start: float, length: float, joins_s: tuple[float, ...]) -> None:
         self.samples: np.ndarray | None = None  # [1 or 2, N]
         self.rate, self.end = 0, 0
         self._start, self._length, self._joins_s = start, length, joins_s
-        self._form: _HostForm | None = None
-        self._kind: tuple | None = None
-        self._given, self._place = 0.0, 0  # next sample that comes in, that goes out
-        self._latest, self._joined, self._beyond = -np.inf, 0, 0
+        self._resampler_of_format: _HostResampler | None = None
+        self._frame_format: tuple | None = None
+        self._next_input, self._next_output = 0.0, 0  # next sample that comes in, that goes out
+        self._latest_s, self._joins_passed, self._samples_beyond = -np.inf, 0, 0
 
     def add(self, frame: av.AudioFrame) -> bool:
-        """Place a frame, and tell whether more of the wanted part may follow."""
+        """Place an audio frame, and return whether more samples of the wanted range may follow."""
         if frame.sample_rate < 1 or frame.layout.nb_channels < 1 or frame.samples < 1:
             return True
         self.rate = self.rate or _host_rate(frame.sample_rate)
-        at = self._given if frame.time is None else self._sample_of(frame.time)
-        kind = frame.format.name, frame.layout.name, frame.sample_rate
-        form = self._form
-        if form is None or kind != self._kind or abs(at - self._given) > GAP_S * self.rate:
+        sample_number = self._next_input if frame.time is None else self._sample_of(frame.time)
+        frame_format = frame.format.name, frame.layout.name, frame.sample_rate
+        resampler = self._resampler_of_format
+        if (
+            resampler is None
+            or frame_format != self._frame_format
+            or abs(sample_number - self._next_input) > GAP_S * self.rate
+        ):
             self.end_run()
-            self._kind, self._form = kind, (form := _HostForm(self.rate))
-            self._given, self._place = at, round(at)
-        self._given += frame.samples * self.rate / frame.sample_rate
-        self._put(form.pieces(frame))
-        return self._beyond < LEAD_S * self.rate
+            self._frame_format, self._resampler_of_format = (
+                frame_format,
+                (resampler := _HostResampler(self.rate)),
+            )
+            self._next_input, self._next_output = sample_number, round(sample_number)
+        self._next_input += frame.samples * self.rate / frame.sample_rate
+        self._write_pieces(resampler.pieces(frame))
+        return self._samples_beyond < LEAD_S * self.rate
 
     def end_run(self) -> None:
-        """Place what the converter still holds."""
-        if self._form is not None:
-            self._put(self._form.pieces(None))
+        """Place the samples that are still in the resampler."""
+        if self._resampler_of_format is not None:
+            self._write_pieces(self._resampler_of_format.pieces(None))
 
     def _sample_of(self, moment_s: float) -> float:
-        if moment_s < self._latest - JOIN_S and self._joined < len(self._joins_s):
-            self._joined, self._latest = self._joined + 1, moment_s
-        self._latest = max(self._latest, moment_s)
-        join_s = self._joins_s[self._joined - 1] if self._joined else 0.0
+        if moment_s < self._latest_s - JOIN_S and self._joins_passed < len(self._joins_s):
+            self._joins_passed, self._latest_s = self._joins_passed + 1, moment_s
+        self._latest_s = max(self._latest_s, moment_s)
+        join_s = self._joins_s[self._joins_passed - 1] if self._joins_passed else 0.0
         return (moment_s + join_s - self._start) * self.rate
 
-    def _put(self, pieces: Iterator[np.ndarray]) -> None:
+    def _write_pieces(self, pieces: Iterator[np.ndarray]) -> None:
         count = round(self._length * self.rate)
         for piece in pieces:
-            visible_piece = piece[:, max(-self._place, 0) : max(count - self._place, 0)]
+            visible_piece = piece[:, max(-self._next_output, 0) : max(count - self._next_output, 0)]
             if self.samples is None:
                 self.samples = np.zeros((len(piece), count), np.float32)
             if len(piece) > len(self.samples):
                 self.samples = self.samples.repeat(2, axis=0)
-            first = max(self._place, 0)
+            first_sample = max(self._next_output, 0)
             if visible_piece.size:
-                self.samples[:, first : first + visible_piece.shape[1]] = visible_piece
-                self.end = max(self.end, first + visible_piece.shape[1])
-            self._place += piece.shape[1]
-            self._beyond = self._beyond + piece.shape[1] if first >= count else 0
+                self.samples[:, first_sample : first_sample + visible_piece.shape[1]] = (
+                    visible_piece
+                )
+                self.end = max(self.end, first_sample + visible_piece.shape[1])
+            self._next_output += piece.shape[1]
+            self._samples_beyond = (
+                self._samples_beyond + piece.shape[1] if first_sample >= count else 0
+            )

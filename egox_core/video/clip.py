@@ -1,4 +1,4 @@
-"""The frames in use of one exo video: chosen without decoding, read when asked for."""
+"""Choose the frames in use of an exo video without decoding, and read them on demand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from .tracks import REMARKS
 
 @frozen
 class VideoClip:
-    """A video and its frames in use."""
+    """Video with the selection of its frames in use."""
 
     source: VideoSource | Tensor  # a file, its bytes, or all frames [N, H, W, 3]
     info: VideoInfo
@@ -34,17 +34,17 @@ class VideoClip:
 
     @property
     def notes(self) -> tuple[Remark, ...]:
-        """Remarks on the source."""
-        uneven = (
+        """Remarks on the video file."""
+        uneven_note = (
             f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average, "
             f"and {self.selection.fps:.4g} that of the frames in use"
         )
-        words = (
+        texts = (
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
             *(REMARKS[key].format(value) for key, value in self.info.remarks),
-            *([uneven] if self.info.uneven_times else ()),
+            *([uneven_note] if self.info.uneven_times else ()),
         )
-        return tuple(map(Remark, words))
+        return tuple(map(Remark, texts))
 
     def read(self, progress: Progress = no_progress) -> Tensor:
         """Read the frames in use [T, H, W, 3]: uint8, or float32 0...1 of floats in memory.
@@ -58,7 +58,7 @@ class VideoClip:
         return frames
 
     def sound(self) -> Sound | None:
-        """Read the sound of these frames, None without any.
+        """Read the sound of the frames in use, or return None without any.
 
         Raises:
             EgoXInputError: a file that can't be decoded.
@@ -87,7 +87,7 @@ def open_clip(
     # Arguments of select_frames.
     **selection: Any,
 ) -> VideoClip:
-    """Choose frames of a video without decoding them.
+    """Choose the frames in use of a video, without decoding them.
 
     Args:
         start_frame: counted from the window's first frame.

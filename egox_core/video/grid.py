@@ -1,4 +1,4 @@
-"""Several videos beside each other in one, each under its name."""
+"""Arrange several labelled videos in one video."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def labelled_grid(
     cell_height: int = 0,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Arrange videos in one.
+    """Arrange labelled videos in a grid.
 
     A video that is shorter holds its last picture, one of another shape is fitted into its cell.
 
@@ -35,26 +35,28 @@ def labelled_grid(
         EgoXInputError: no video, or something that is no video.
     """
     check_videos(videos)
-    highest = max(video.shape[1] for video in videos)
-    height = cell_height or highest
+    largest_height = max(video.shape[1] for video in videos)
+    height = cell_height or largest_height
     width = max(round(video.shape[2] * height / video.shape[1]) for video in videos)
     columns = min(columns or int(np.ceil(np.sqrt(len(videos)))), len(videos))
     rows = -(-len(videos) // columns)
-    strip = label_height(height)
-    cell = (strip + height, width)
+    strip_height = label_height(height)
+    cell = (strip_height + height, width)
     frames = max(video.shape[0] for video in videos)
     size = [rows * cell[0] + (rows - 1) * GAP, columns * cell[1] + (columns - 1) * GAP]
     canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), GAP_GREY, np.uint8)
     result = torch.empty((frames, *canvas.shape), dtype=torch.float32)
     names = [*labels, *[""] * len(videos)][: len(videos)]
     for index, name in enumerate(names):
-        top, left = _corner(index, columns, cell)
-        canvas[top : top + strip, left : left + width] = label_strip(name, width, strip)
+        top, left = _cell_corner(index, columns, cell)
+        canvas[top : top + strip_height, left : left + width] = label_strip(
+            name, width, strip_height
+        )
     for t in range(frames):
         for index, video in enumerate(videos):
-            top, left = _corner(index, columns, cell)
-            canvas[top + strip : top + strip + height, left : left + width] = _fitted(
-                _picture(video[min(t, video.shape[0] - 1)]), width, height
+            top, left = _cell_corner(index, columns, cell)
+            canvas[top + strip_height : top + strip_height + height, left : left + width] = (
+                _fit_in_cell(_picture(video[min(t, video.shape[0] - 1)]), width, height)
             )
         result[t] = torch.from_numpy(canvas).float() / 255.0
         progress(t + 1, frames, "grid")
@@ -69,7 +71,7 @@ def side_by_side(
     step: int = 1,
     progress: Progress = no_progress,
 ) -> Tensor:
-    """Arrange videos in one row, each as high as the last and as wide as its own shape asks for.
+    """Arrange labelled videos in one row, all of the last video's height.
 
     Returns:
         [T, H, W, 3] float16, T that of the longest over ``step``; H and W even.
@@ -98,21 +100,29 @@ def picture_row(
     labels: Sequence[str],
     height: int,  # px of every picture
 ) -> np.ndarray:  # [height and a strip, W, 3] uint8, W even
-    """Arrange pictures side by side, each as wide as its own shape asks for."""
-    widths = [max(2, round(p.shape[1] * height / p.shape[0] / 2) * 2) for p in pictures]
-    row_width, strip = sum(widths) + GAP * (len(widths) - 1), label_height(height) if labels else 0
-    canvas, left = np.full((strip + height, row_width, 3), GAP_GREY, np.uint8), 0
+    """Arrange pictures side by side at one height, with their labels above."""
+    widths = [
+        max(2, round(picture_array.shape[1] * height / picture_array.shape[0] / 2) * 2)
+        for picture_array in pictures
+    ]
+    row_width, strip_height = (
+        sum(widths) + GAP * (len(widths) - 1),
+        label_height(height) if labels else 0,
+    )
+    canvas, left = np.full((strip_height + height, row_width, 3), GAP_GREY, np.uint8), 0
     for number, (picture, width) in enumerate(zip(pictures, widths, strict=True)):
         if number < len(labels):
             right = row_width if len(labels) == 1 else left + width
-            canvas[:strip, left:right] = label_strip(labels[number], right - left, strip)
-        canvas[strip:, left : left + width] = _fitted(picture, width, height)
+            canvas[:strip_height, left:right] = label_strip(
+                labels[number], right - left, strip_height
+            )
+        canvas[strip_height:, left : left + width] = _fit_in_cell(picture, width, height)
         left += width + GAP
     return canvas
 
 
 def check_videos(videos: Sequence[Tensor]) -> None:
-    """Refuse what is no list of videos."""
+    """Refuse a list that is empty or has entries other than videos."""
     if not videos:
         raise EgoXInputError(
             "videos of the grid", got="none", expected="at least one", fix="give videos"
@@ -128,12 +138,12 @@ def check_videos(videos: Sequence[Tensor]) -> None:
 
 
 def label_height(picture_height: int) -> int:
-    """Compute the height of the strip that holds a name."""
+    """Compute the height of a label for a picture height."""
     return max(16, round(picture_height * 0.07))
 
 
 def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height, width, 3] uint8
-    """Draw a name in light letters, made smaller until it fits."""
+    """Draw a label in light letters, small enough to fit."""
     strip = np.full((height, width, 3), PAPER, np.uint8)
     # The letters that the drawing library has are plain ASCII.
     text = name.replace("λ", "lambda").encode("ascii", "replace").decode("ascii")
@@ -150,7 +160,7 @@ def label_strip(name: str, width: int, height: int) -> np.ndarray:  # -> [height
     return strip
 
 
-def _corner(index: int, columns: int, cell: tuple[int, int]) -> tuple[int, int]:
+def _cell_corner(index: int, columns: int, cell: tuple[int, int]) -> tuple[int, int]:
     return (index // columns) * (cell[0] + GAP), (index % columns) * (cell[1] + GAP)
 
 
@@ -158,7 +168,7 @@ def _picture(frame: Tensor) -> np.ndarray:  # [H, W, C] 0...1 -> [H, W, 3] uint8
     return (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy()
 
 
-def _fitted(
+def _fit_in_cell(
     picture: np.ndarray, width: int, height: int
 ) -> np.ndarray:  # [H, W, 3] -> [height, width, 3] uint8
     factor = min(width / picture.shape[1], height / picture.shape[0])

@@ -1,5 +1,4 @@
-"""High dynamic range of phones (HLG, PQ) and wide gamuts brought to the standard range that models
-and screens expect.
+"""Convert high dynamic range (HLG, PQ) and wide gamuts to sRGB.
 
 Light is measured against the reference white of BT.2408, 203 cd/m². Up to KNEE of it nothing
 changes but the primaries (BT.2020 to BT.709); what is brighter is rolled off towards the brightest
@@ -40,15 +39,15 @@ GAMUTS: Mapping[int, tuple[str, np.ndarray]] = {
 """Values of ``color_primaries`` (H.273) -> name, and linear light of BT.709 from theirs."""
 GAMMAS: Mapping[int, str] = {4: "2.2", 13: "2.2"}
 """Values of ``color_trc`` -> the display's gamma, of others 2.4."""
-_CODES = 2**16
-_MOST = 16.0
+_CODE_COUNT = 2**16
+_MOST_WHITES = 16.0
 """Reference whites above which all is the same white."""
 
 
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """Convert a frame of transfer ``HLG``, ``PQ`` or a display's gamma to the standard range."""
+    """Convert a frame with transfer ``HLG``, ``PQ`` or a display gamma to sRGB."""
     codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
-    light = _light(transfer)[codes]
+    light = _linear_light_table(transfer)[codes]
     _, to_709 = GAMUTS.get(int(frame.color_primaries), GAMUTS[9])
     if transfer == "HLG":  # scene light: the system's gamma acts on its brightness
         light *= ((light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(
@@ -57,30 +56,43 @@ def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3]
     light = np.clip(light @ to_709.T, 0, None)
     if transfer not in TRANSFERS.values():
         return np.round(255 * np.minimum(light, 1) ** (1 / float(transfer))).astype(np.uint8)
-    return _shown()[np.minimum(light * ((_CODES - 1) / _MOST), _CODES - 1).astype(np.uint16)]
+    return _srgb_table()[
+        np.minimum(light * ((_CODE_COUNT - 1) / _MOST_WHITES), _CODE_COUNT - 1).astype(np.uint16)
+    ]
 
 
 @lru_cache(maxsize=4)
-def _light(transfer: str) -> np.ndarray:  # [65536] float32
-    """Compute the linear light of each code: HLG 0...1 of the scene's, PQ in reference whites."""
-    code = np.linspace(0, 1, _CODES)
+def _linear_light_table(transfer: str) -> np.ndarray:  # [65536] float32
+    """Compute the linear light of each 16-bit code: 0...1 for HLG, multiples of the reference white
+    for PQ."""
+    code = np.linspace(0, 1, _CODE_COUNT)
     if transfer == "HLG":
-        a = 0.17883277
-        b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
-        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+        hlg_a = 0.17883277
+        hlg_b, hlg_c = 1 - 4 * hlg_a, 0.5 - hlg_a * np.log(4 * hlg_a)
+        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - hlg_c) / hlg_a) + hlg_b) / 12)
     elif transfer != "PQ":
         light = code ** float(transfer)
     else:
-        m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
-        power = code ** (1 / m2)
-        light = (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1) * 10_000 / WHITE_NITS
+        pq_m1, pq_m2, pq_c1, pq_c2, pq_c3 = (
+            2610 / 16384,
+            2523 / 32,
+            3424 / 4096,
+            2413 / 128,
+            2392 / 128,
+        )
+        power = code ** (1 / pq_m2)
+        light = (
+            (np.maximum(power - pq_c1, 0) / (pq_c2 - pq_c3 * power)) ** (1 / pq_m1)
+            * 10_000
+            / WHITE_NITS
+        )
     return light.astype(np.float32)
 
 
 @lru_cache(maxsize=1)
-def _shown() -> np.ndarray:  # [65536] uint8
-    """Tabulate the sRGB code of each linear light from 0 to _MOST reference whites."""
-    light = np.linspace(0, _MOST, _CODES)
+def _srgb_table() -> np.ndarray:  # [65536] uint8
+    """Tabulate the sRGB code of linear light from 0 to _MOST_WHITES reference whites."""
+    light = np.linspace(0, _MOST_WHITES, _CODE_COUNT)
     compressed_light = np.where(
         light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE))
     )

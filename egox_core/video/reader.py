@@ -1,5 +1,4 @@
-"""Video files: what they contain, and the frames that are needed, read by index without decoding
-the rest.
+"""Read video files: their properties, and single frames by index without decoding all.
 
 A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown:
 turned as the file says, with square pixels. A video that is in memory as frames goes through the
@@ -62,7 +61,7 @@ MAX_ASPECT = 16.0
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
 shape."""
-CHECKED = 3
+CHECKED_FRAMES = 3
 """Frames decoded at the beginning, to see whether they are stamped as their packets are."""
 MARK_BYTES = 64 * 1024
 """Read from either end of a file to tell it from others."""
@@ -73,7 +72,7 @@ SEEK_GAP = 8
 
 
 def video_mark(path: Path | None) -> dict[str, str] | None:
-    """Compute the mark by which a path remembers its video, if there is a file.
+    """Compute a mark that identifies a video file by its first and last bytes.
 
     It has the names of the folder and file (``video``) and a digest of the first and last bytes and
     their count (``id``).
@@ -93,7 +92,7 @@ def video_mark(path: Path | None) -> dict[str, str] | None:
 
 @contextmanager
 def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
-    """Open a container for reading, and turn its errors into ours.
+    """Open a video container for reading, with FFmpeg's errors converted to EgoXInputError.
 
     Raises:
         EgoXInputError: missing, corrupt, none of FORMATS, no video stream.
@@ -113,8 +112,10 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
     try:
         with _container(source, name) as container:
             if chosen_track(container.streams.video) is None:
-                if lacking := [s for s in container.streams.video if s.codec_context is None]:
-                    refuse_codec(f"video {name}", codec_letters(source, lacking[0]))
+                if undecodable_tracks := [
+                    track for track in container.streams.video if track.codec_context is None
+                ]:
+                    refuse_codec(f"video {name}", codec_letters(source, undecodable_tracks[0]))
                 raise EgoXInputError(
                     f"video {name}",
                     got="no video stream",
@@ -123,13 +124,13 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
                 )
             yield container
     except (av.error.FFmpegError, EOFError) as error:
-        if end := cut_off(source):
-            raise _damaged(name, f"a file that is cut off: {end}") from error
+        if cut_text := cut_off(source):
+            raise _damaged(name, f"a file that is cut off: {cut_text}") from error
         raise _undecodable(name, error) from error
 
 
 def _container(source: VideoSource, name: str) -> av.container.InputContainer:
-    """Open a container, and leave FFmpeg's own errors to :func:`open_video`."""
+    """Open a container after checking that its first bytes belong to a video."""
     import av
 
     with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
@@ -162,12 +163,12 @@ def _damaged(name: str, got: str) -> EgoXInputError:
 
 
 def video_name(source: VideoSource) -> str:
-    """Name of the source in messages."""
+    """Name a video source for messages."""
     return "in memory" if isinstance(source, io.BytesIO) else Path(source).name
 
 
 def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoInfo:
-    """Read size, rate and time stamps of a video, and remember a file's until it changes.
+    """Read size, rate and time stamps of a video, cached until the file changes.
 
     Packets are listed, and only the first frames are decoded; all of them once, where the packets'
     stamps aren't those of the frames that come out.
@@ -190,7 +191,7 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
         stream = chosen_track(container.streams.video)
-        first_frames = list(islice(decoded_frames(container, stream, []), CHECKED))
+        first_frames = list(islice(decoded_frames(container, stream, []), CHECKED_FRAMES))
         reorders = bool(stream.codec_context.has_b_frames)
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
@@ -204,31 +205,39 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
         if not first_frames or not packets:
             raise _damaged(name, "no frame that can be decoded")
         stated_rate = float(stream.average_rate or stream.guessed_rate or 0)
-        first, scale, listed = first_frames[0], stream.time_base, [p for p, _ in packets]
-        pts = tuple(sorted({p for p in listed if p is not None}))
+        first_frame, time_base, packet_stamps = (
+            first_frames[0],
+            stream.time_base,
+            [p for p, _ in packets],
+        )
+        pts = tuple(sorted({p for p in packet_stamps if p is not None}))
         if (
-            len(pts) < len(listed)
+            len(pts) < len(packet_stamps)
             or any(frame.pts != stamp for frame, stamp in zip(first_frames, pts, strict=False))
-            or (reorders and listed == list(pts))  # AVI: packets stamped in the order they lie in
+            or (
+                reorders and packet_stamps == list(pts)
+            )  # AVI: packets stamped in the order they lie in
         ):
-            pts = _decoded_stamps(source, len(listed), progress)
+            pts = _decoded_stamps(source, len(packet_stamps), progress)
         count = len(pts)
-        has_stamps = scale is not None and None not in pts
-        timing = joined_times([float(p * scale) for p in pts]) if has_stamps else None
-        start = float(min(pts) * scale) if has_stamps else 0.0
+        has_stamps = time_base is not None and None not in pts
+        timing = joined_times([float(p * time_base) for p in pts]) if has_stamps else None
+        start_s = float(min(pts) * time_base) if has_stamps else 0.0
         if timing is None:
             joins, fps = (), stated_rate if stated_rate > 0 else UNTIMED_FPS
-            times = tuple(i / fps for i in range(count))
+            times = tuple(number / fps for number in range(count))
         else:
             times, joins = timing
-            fps, start = frame_rate(times, stated_rate) or UNTIMED_FPS, float(pts[0] * scale)
+            fps, start_s = frame_rate(times, stated_rate) or UNTIMED_FPS, float(pts[0] * time_base)
         keyframes = ()
-        if timing is None or any(after <= before for before, after in pairwise(pts)):
+        if timing is None or any(
+            later_stamp <= earlier_stamp for earlier_stamp, later_stamp in pairwise(pts)
+        ):
             pts = ()  # such frames are counted
         else:
-            key_stamps = {p for p, key in packets if key}
-            keyframes = tuple(i for i, p in enumerate(pts) if p in key_stamps)
-        if is_panorama(source, container.format.name, first):
+            key_stamps = {p for p, is_key in packets if is_key}
+            keyframes = tuple(number for number, p in enumerate(pts) if p in key_stamps)
+        if is_panorama(source, container.format.name, first_frame):
             raise EgoXInputError(
                 f"video {name}",
                 got="a 360 video",
@@ -236,42 +245,44 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
                 fix="cut a plain view out of it, by the camera's own program or ffmpeg's filter "
                 "v360=e:flat:h_fov=90:v_fov=60",
             )
-        if int(first.colorspace) in UNREAD_MATRICES and not first.format.is_rgb:
+        if int(first_frame.colorspace) in UNREAD_MATRICES and not first_frame.format.is_rgb:
             raise EgoXInputError(
                 f"video {name}",
-                got=f"colours in {UNREAD_MATRICES[int(first.colorspace)]}",
+                got=f"colours in {UNREAD_MATRICES[int(first_frame.colorspace)]}",
                 expected="colours that FFmpeg makes RGB of, as BT.709",
                 fix="convert it with ffmpeg's filter zscale=matrix=709:range=limited,format=yuv420p",
             )
-        coded = stream.codec_context
-        aspect, turn = _pixel_aspect(stream), display_turn(first)
-        fields = of_fields(stream, first)
-        width, height = round(coded.width * aspect), coded.height * (1 + fields)
-        part = container_crop(source, container.format.name, stream)
-        if part is not None:
-            part = shown_part(part, (coded.width, coded.height), aspect, turn)
+        codec = stream.codec_context
+        aspect, turn = _pixel_aspect(stream), display_turn(first_frame)
+        has_fields = of_fields(stream, first_frame)
+        width, height = round(codec.width * aspect), codec.height * (1 + has_fields)
+        shown_rectangle = container_crop(source, container.format.name, stream)
+        if shown_rectangle is not None:
+            shown_rectangle = shown_part(shown_rectangle, (codec.width, codec.height), aspect, turn)
         if turn[0]:
             width, height = height, width
-        matrix, unsure_matrix = unnamed_matrix(container, first)
-        end = cut_off(source)
-        if end and "mp4" in container.format.name:
+        matrix, unsure_matrix = unnamed_matrix(container, first_frame)
+        cut_text = cut_off(source)
+        if cut_text and "mp4" in container.format.name:
             listed_count = frames_of_index(stream, container.size)
-            end = f"{count} of {listed_count} frames, {end}" if listed_count else end
-        hdr, tracks = (
-            TRANSFERS.get(int(first.color_trc), ""),
+            cut_text = f"{count} of {listed_count} frames, {cut_text}" if listed_count else cut_text
+        hdr, track_count = (
+            TRANSFERS.get(int(first_frame.color_trc), ""),
             len(real_tracks(container.streams.video)),
         )
-        is_cut = count < len(packets) and not first.interlaced_frame and not end
+        is_cut = count < len(packets) and not first_frame.interlaced_frame and not cut_text
         remarks = {
             "cut": str(len(packets) - count) if is_cut else "",
-            "tracks": str(tracks) if tracks > 1 else "",
-            "end": end,
-            "interlaced": "frames" if first.interlaced_frame and not fields else "",
-            "fields": "fields" if fields else "",
-            "gamut": "" if hdr else _gamut(first),
-            "crop": "" if part is None else f"{part[2]}x{part[3]} px at {part[:2]}",
-            "matrix": "" if hdr or _gamut(first) else unsure_matrix,
-            "stereo": stereo_layout(first, coded.name),
+            "tracks": str(track_count) if track_count > 1 else "",
+            "end": cut_text,
+            "interlaced": "frames" if first_frame.interlaced_frame and not has_fields else "",
+            "fields": "fields" if has_fields else "",
+            "gamut": "" if hdr else _gamut(first_frame),
+            "crop": ""
+            if shown_rectangle is None
+            else f"{shown_rectangle[2]}x{shown_rectangle[3]} px at {shown_rectangle[:2]}",
+            "matrix": "" if hdr or _gamut(first_frame) else unsure_matrix,
+            "stereo": stereo_layout(first_frame, codec.name),
             "dolby": dolby_profile(source, container.format.name),
             "panorama": f"{width}x{height}" if width == 2 * height else "",
             "sound": unknown_sound(container),
@@ -285,20 +296,20 @@ def _probe(source: VideoSource, progress: Progress) -> VideoInfo:
             frame_count=count,
             times_s=times,
             has_audio=bool(real_tracks(container.streams.audio)),
-            start_s=start,
+            start_s=start_s,
             joins_s=joins,
             pts=pts,
             keyframes=keyframes,
             hdr=hdr,
-            part=part,
+            part=shown_rectangle,
             turn=turn,
             matrix=matrix,
-            remarks=tuple((key, value) for key, value in remarks.items() if value),
+            remarks=tuple((is_key, value) for is_key, value in remarks.items() if value),
         )
 
 
 def _decoded_stamps(source: VideoSource, packets: int, progress: Progress) -> tuple:
-    """Read the stamps of all frames, None where a frame has none, in the order of decoding."""
+    """Read the stamps of all frames by decoding them, None for a frame without a stamp."""
     stamps = []
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
@@ -327,15 +338,17 @@ def read_frames(
         selection.indices, return_counts=True
     )  # rising; uneven ones may repeat
     if isinstance(source, Tensor):
-        single = (np.ascontiguousarray(source[i, ..., :3].cpu().numpy()) for i in indices)
+        pictures = (
+            np.ascontiguousarray(source[number, ..., :3].cpu().numpy()) for number in indices
+        )
     else:
-        single = (picture for _, picture in decode_frames(source, info, indices.tolist()))
+        pictures = (picture for _, picture in decode_frames(source, info, indices.tolist()))
 
-    def fitted() -> Iterator[Tensor]:
+    def fitted_frames() -> Iterator[Tensor]:
         done_count = 0
-        for picture, count in zip(single, counts.tolist(), strict=True):
+        for picture, count in zip(pictures, counts.tolist(), strict=True):
             if selection.part is not None and redrawn is None:
-                picture = _alone(picture, selection.part)
+                picture = _black_outside(picture, selection.part)
             if redrawn is not None:
                 picture = redrawn(torch.from_numpy(picture)).numpy()
             frame = torch.from_numpy(fit_picture(picture, selection.rectangle, selection.size))
@@ -343,7 +356,7 @@ def read_frames(
                 yield frame
                 progress(done_count := done_count + 1, len(selection), "reading video")
 
-    frames = store_frames(fitted(), len(selection))
+    frames = store_frames(fitted_frames(), len(selection))
     return frames.clamp_(0, 1) if frames.is_floating_point() else frames
 
 
@@ -363,7 +376,7 @@ def decode_frames(
         stream = chosen_track(container.streams.video)
         stream.thread_type = "AUTO"
         aspect = _pixel_aspect(stream)
-        for index, frame in _walk(container, stream, info, indices):
+        for index, frame in _wanted_frames(container, stream, info, indices):
             picture = _shown_picture(frame, aspect, info, index)
             if picture.shape[:2] != (info.height, info.width):
                 raise EgoXInputError(
@@ -383,39 +396,49 @@ def decode_frames(
         )
 
 
-def _walk(
+def _wanted_frames(
     container, stream, info: VideoInfo, indices: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode the wanted frames in order, and stop early where one can't be had."""
-    index_of = {pts: i for i, pts in enumerate(info.pts)}
+    """Decode frames in ascending order, and stop at the first one that is missing."""
+    index_of = {pts: number for number, pts in enumerate(info.pts)}
 
-    def begun() -> Iterator[tuple[int | None, av.VideoFrame]]:
-        """Yield the frames from here on with their indices, counted where a file has no stamps."""
+    def frames_from_here() -> Iterator[tuple[int | None, av.VideoFrame]]:
+        """Yield frames with their indices from the current position on, counted if the file has no
+        stamps."""
         for count, frame in enumerate(progressive(container, stream)):
             yield index_of.get(frame.pts) if info.pts else count, frame
 
     position, frames = -1, None
-    earlier = "interlaced" in dict(info.remarks)  # its lines are also made from the frame before
+    frames_needed_before = "interlaced" in dict(
+        info.remarks
+    )  # its lines are also made from the frame before
     for index in indices:
-        keyframe = max((k for k in info.keyframes if k <= index - earlier), default=0)
+        keyframe = max(
+            (
+                key_index
+                for key_index in info.keyframes
+                if key_index <= index - frames_needed_before
+            ),
+            default=0,
+        )
         if frames is None or keyframe > position + SEEK_GAP:
             if frames is not None or keyframe > 0:
                 container.seek(info.pts[keyframe], stream=stream, backward=True)
-            frames = begun()
-        hit = _advance(frames, index)
-        if hit is None and keyframe > 0:
+            frames = frames_from_here()
+        found_frame = _frame_at(frames, index)
+        if found_frame is None and keyframe > 0:
             # The index of some containers points past the keyframe: the plain way from the start
             # always works.
             container.seek(0, stream=stream)
-            frames = begun()
-            hit = _advance(frames, index)
-        if hit is None:
+            frames = frames_from_here()
+            found_frame = _frame_at(frames, index)
+        if found_frame is None:
             return
         position = index
-        yield index, hit
+        yield index, found_frame
 
 
-def _advance(frames, index: int) -> av.VideoFrame | None:
+def _frame_at(frames, index: int) -> av.VideoFrame | None:
     for frame_number, frame in frames:
         if frame_number is not None and frame_number >= index:
             return frame if frame_number == index else None
@@ -424,17 +447,17 @@ def _advance(frames, index: int) -> av.VideoFrame | None:
 
 def _pixel_aspect(stream) -> float:
     aspect = float(stream.sample_aspect_ratio or 1)
-    damaged = not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
-    return 1.0 if damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
+    is_damaged = not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
+    return 1.0 if is_damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
 
 
 def _gamut(frame: av.VideoFrame) -> str:
-    """Name of a wide gamut, empty where it is the usual one."""
+    """Name the frame's wide gamut, or return "" for the usual one."""
     return GAMUTS.get(int(frame.color_primaries), ("",))[0]
 
 
 def _rgb_picture(frame: av.VideoFrame, matrix: int) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """Convert a frame to sRGB, by ``matrix`` or its wide gamut's where it names no matrix."""
+    """Convert a frame to sRGB, by ``matrix`` if the frame names no colour matrix."""
     transfer = TRANSFERS.get(int(frame.color_trc))
     if transfer is None and _gamut(frame):
         transfer = GAMMAS.get(int(frame.color_trc), "2.4")
@@ -466,8 +489,8 @@ def _shown_picture(
     return np.ascontiguousarray(picture[::down, ::right])
 
 
-def _alone(picture: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
-    """Black out all of a picture but a part (left, top, width, height)."""
+def _black_outside(picture: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
+    """Black out a picture outside of a rectangle (left, top, width, height)."""
     left, top, width, height = part
     inside = np.zeros_like(picture)
     inside[top : top + height, left : left + width] = picture[
@@ -488,7 +511,7 @@ def fit_picture(
 def resize_picture(
     picture: np.ndarray, width: int, height: int
 ) -> np.ndarray:  # [H, W, C] -> [height, width, C]
-    """Resize an image, half-pixel convention.
+    """Resize a picture, where pixel centres follow the half-pixel convention.
 
     Shrinking averages areas, so that nothing aliases.
     """
@@ -505,7 +528,7 @@ def memory_info(
     fps: float,  # 0 or less: not known
     has_audio: bool,
 ) -> VideoInfo:
-    """Describe these frames as :func:`probe_video` describes a file.
+    """Describe frames in memory in the way that :func:`probe_video` describes a file.
 
     Raises:
         EgoXInputError: no frames.
@@ -518,7 +541,7 @@ def memory_info(
         height=images.shape[1],
         fps=fps,
         frame_count=len(images),
-        times_s=tuple(i / fps for i in range(len(images))),
+        times_s=tuple(number / fps for number in range(len(images))),
         has_audio=has_audio,
         start_s=0.0,
         pts=(),

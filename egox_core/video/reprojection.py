@@ -1,5 +1,4 @@
-"""Pictures redrawn for another lens in the same place: fisheye to pinhole, of ego pictures and of
-exo videos.
+"""Redraw pictures for another lens in the same place, such as fisheye to pinhole.
 
 Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as
 filmed."""
@@ -42,16 +41,16 @@ def reproject(
         EgoXInputError: frames of another size than ``source``.
     """
     source.check_size("ego camera", frames.shape[2], frames.shape[1])
-    sampled = _Sampling(source, target, mode)
-    out = []
-    for i, frame in enumerate(frames):
-        out.append(sampled(frame))
-        progress(i + 1, len(frames), "reproject")
-    return torch.stack(out)
+    sample = _LensSampling(source, target, mode)
+    redrawn = []
+    for number, frame in enumerate(frames):
+        redrawn.append(sample(frame))
+        progress(number + 1, len(frames), "reproject")
+    return torch.stack(redrawn)
 
 
-class _Sampling:
-    """Place in ``source`` of each pixel of ``target``, computed once for many pictures."""
+class _LensSampling:
+    """Sampling grid from a source camera to a target camera, computed once for many pictures."""
 
     def __init__(self, source: CameraModel, target: CameraModel, mode: str = "bilinear") -> None:
         self._mode = mode
@@ -67,16 +66,16 @@ class _Sampling:
 
     def __call__(self, frame: Tensor) -> Tensor:  # [H, W, C] -> [H', W', C] float32
         self._grid, self._visible = self._grid.to(frame.device), self._visible.to(frame.device)
-        drawn = grid_sample(
+        sampled = grid_sample(
             frame.float().movedim(-1, 0)[None], self._grid, mode=self._mode, align_corners=True
         )[0]
-        return torch.where(self._visible, drawn.movedim(0, -1), 0.0)
+        return torch.where(self._visible, sampled.movedim(0, -1), 0.0)
 
 
 def undistorted_camera(
     source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None
 ) -> CameraModel:
-    """Make a pinhole camera at the place of ``source``.
+    """Make a pinhole camera in the place of ``source``, for undistorted pictures.
 
     Its principal point is in the middle, its pixels are square.
 
@@ -92,11 +91,11 @@ def undistorted_camera(
     width, height = size or source.stored_size
     narrowest = max(width, height) / 2 / math.tan(math.radians(WIDEST_DEG) / 2)
 
-    camera = partial(CameraModel.pinhole, width, height)
+    camera_of_focal = partial(CameraModel.pinhole, width, height)
     # Both conditions hold from some focal length on: bisect for it.
-    low, high = narrowest, 50.0 * max(width, height)
+    shortest_focal, longest_focal = narrowest, 50.0 * max(width, height)
     is_fitting = _no_empty_pixel if keep == "inside" else _source_outline_outside
-    if keep == "inside" and not is_fitting(source, camera(high)):
+    if keep == "inside" and not is_fitting(source, camera_of_focal(longest_focal)):
         raise EgoXInputError(
             "undistortion",
             got="a lens that does not see its own optical axis",
@@ -104,13 +103,17 @@ def undistorted_camera(
             fix="check the intrinsics and the size",
         )
     for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if is_fitting(source, camera(middle)) else (middle, high)
-    return camera(high if keep == "inside" else low)
+        focal = math.sqrt(shortest_focal * longest_focal)
+        shortest_focal, longest_focal = (
+            (shortest_focal, focal)
+            if is_fitting(source, camera_of_focal(focal))
+            else (focal, longest_focal)
+        )
+    return camera_of_focal(longest_focal if keep == "inside" else shortest_focal)
 
 
 class Undistortion:
-    """Map images of ``source`` to ``target``, one at a time.
+    """Converter of pictures from a source camera to a target camera, one at a time.
 
     A large video needs not be in memory.
 
@@ -129,19 +132,19 @@ class Undistortion:
         width, height = size or target.stored_size
         left, top = (width - target.width) // 2, (height - target.height) // 2
         self._bars = (left, width - target.width - left, top, height - target.height - top)
-        self._inner = seen_by(source, target)  # [H', W'] bool
-        self.seen = pad(self._inner, self._bars)
+        self._inner_mask = seen_by(source, target)  # [H', W'] bool
+        self.seen = pad(self._inner_mask, self._bars)
         self.source, self.camera = source, target.crop(-left, -top, width, height)
         shrink = source.fx / target.fx
-        self._small: tuple[int, int] | None = None
+        self._reduced_size: tuple[int, int] | None = None
         if shrink > SHRINK_FIRST:
             width, height = (max(1, round(side / shrink)) for side in source.stored_size)
-            self._small = (width, height)
+            self._reduced_size = (width, height)
             source = source.rescale(width, height)
         # The outermost half pixel is seen too, but has no sample beyond it to interpolate with:
         # repeat the rim.
         width, height = source.stored_size
-        self._sampled = _Sampling(source.crop(-1, -1, width + 2, height + 2), target)
+        self._sample = _LensSampling(source.crop(-1, -1, width + 2, height + 2), target)
 
     def __call__(
         self,
@@ -154,20 +157,20 @@ class Undistortion:
         """
         self.source.check_size("exo camera", frame.shape[1], frame.shape[0])
         scale = 1 / 255 if frame.dtype == torch.uint8 else 1.0
-        if self._small is not None:
-            small = resize_picture(
-                (frame if scale != 1 else frame.float()).cpu().numpy(), *self._small
+        if self._reduced_size is not None:
+            small_picture = resize_picture(
+                (frame if scale != 1 else frame.float()).cpu().numpy(), *self._reduced_size
             )
-            frame = torch.from_numpy(small).to(frame.device)
+            frame = torch.from_numpy(small_picture).to(frame.device)
         padded = pad(frame.float().movedim(-1, 0)[None] * scale, (1, 1, 1, 1), mode="replicate")[
             0
         ].movedim(0, -1)
-        drawn = self._sampled(padded) * self._inner[..., None].to(frame.device)
-        drawn = pad(drawn, (0, 0, *self._bars))
-        return drawn if scale == 1 else (drawn.clamp(0, 1) * 255).round().to(torch.uint8)
+        redrawn = self._sample(padded) * self._inner_mask[..., None].to(frame.device)
+        redrawn = pad(redrawn, (0, 0, *self._bars))
+        return redrawn if scale == 1 else (redrawn.clamp(0, 1) * 255).round().to(torch.uint8)
 
     def shown(self, info: VideoInfo) -> VideoInfo:
-        """Describe the video as it is redrawn.
+        """Describe a video after its pictures have been redrawn.
 
         Raises:
             EgoXInputError: of another size than the source.
@@ -182,26 +185,26 @@ def seen_by(
     target: CameraModel,
     pixels: Tensor | None = None,  # [..., 2] float64 of ``target``; None: all, [H, W, 2]
 ) -> Tensor:  # [...] bool
-    """Mask of ``target``'s pixels that are inside ``source``'s picture."""
+    """Compute the mask of ``target``'s pixels that lie inside ``source``'s picture."""
     rays, in_lens = target.unproject(target.pixel_grid(torch.float64) if pixels is None else pixels)
     uv, valid = source.project(rays)
     return in_lens & valid & source.inside(uv)
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
-    """Check whether the target's outline is in the source's picture, so that all of it is."""
+    """Check whether the target's whole picture lies inside the source's picture."""
     return bool(seen_by(source, target, _outline(target)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
-    """Check whether some of the source's picture is outside the target's."""
+    """Check whether some of the source's picture lies outside the target's."""
     rays, in_lens = source.unproject(_outline(source))
     uv, valid = target.project(rays[in_lens])
     return not bool((valid & target.inside(uv)).all())
 
 
 def _outline(camera: CameraModel) -> Tensor:  # [N, 2] float64, stored pixels
-    """List the pixels of the picture's rim."""
+    """List the pixels along the border of the picture."""
     rim = torch.zeros(camera.stored_size[::-1], dtype=torch.bool)
     rim[[0, -1]] = rim[:, [0, -1]] = True
     return rim.nonzero().flip(-1).double()

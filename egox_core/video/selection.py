@@ -1,4 +1,4 @@
-"""Choose a video's frames and the crop or padding of its picture, which cameras and depth follow.
+"""Choose a video's frames, and the crop or padding of its picture.
 
 Frames are named by source index. The picture change is one rectangle of the source (in square
 pixels, reaching outside where it is padded) mapped onto the frames handed on, so intrinsics follow
@@ -18,7 +18,7 @@ from .timing import frame_rate
 
 @frozen
 class VideoInfo:
-    """Contents of a video file, read without decoding it."""
+    """Properties of a video file, read without decoding all of it."""
 
     name: str
     width: int  # as shown: turned, square pixels
@@ -42,14 +42,14 @@ class VideoInfo:
 
     @property
     def uneven_times(self) -> list[float] | None:
-        """List the seconds of each frame, None where the rate tells them to half a frame."""
-        times = [round(t, 4) for t in self.times_s]
-        even = all(abs(t * self.fps - frame) <= 0.5 for frame, t in enumerate(times))
-        return None if even else times
+        """List the seconds of each frame, or return None if the frame rate implies them."""
+        times = [round(time_s, 4) for time_s in self.times_s]
+        is_even = all(abs(time_s * self.fps - frame) <= 0.5 for frame, time_s in enumerate(times))
+        return None if is_even else times
 
 
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
-    """Cut a video to the host's Trim Video window, and find the window's first frame.
+    """Cut a video to ComfyUI's Trim Video window, and find the window's first frame.
 
     A duration of 0 reaches to the end.
 
@@ -61,24 +61,26 @@ def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[Video
     if start_s <= 0 and duration_s <= 0:
         return info, 0
     end_s = start_s + duration_s if duration_s > 0 else float("inf")
-    inside = [
-        i for i, t in enumerate(info.times_s) if start_s - 1e-6 <= t + info.start_s < end_s - 1e-6
+    frames_inside = [
+        number
+        for number, time_s in enumerate(info.times_s)
+        if start_s - 1e-6 <= time_s + info.start_s < end_s - 1e-6
     ]
-    if not inside:
+    if not frames_inside:
         raise EgoXInputError(
             f"video {info.name}",
             got=f"no frame between {start_s:g} and {start_s + duration_s:g} s",
             expected="a trim inside the video",
             fix="correct Trim Video's start and duration",
         )
-    end = inside[-1] + 1
+    end = frames_inside[-1] + 1
     return replace(
         info,
         frame_count=end,
         times_s=info.times_s[:end],
         pts=info.pts[:end],
-        keyframes=tuple(k for k in info.keyframes if k < end),
-    ), inside[0]
+        keyframes=tuple(key_index for key_index in info.keyframes if key_index < end),
+    ), frames_inside[0]
 
 
 def select_frames(
@@ -125,29 +127,32 @@ def select_frames(
     times = torch.tensor(info.times_s, dtype=torch.float64)
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
         indices = torch.arange(start_frame, info.frame_count, step)
-        available, indices = len(indices), indices[:frame_count]
+        available_count, indices = len(indices), indices[:frame_count]
         fps = frame_rate(times[indices].numpy(), info.fps / step)
     else:
         fps = float(target_fps)
         # Half a source frame of slack: the last wanted moment may fall just behind the last frame's
         # time stamp.
-        available = int((times[-1] - times[start_frame] + 0.5 / info.fps) * fps + 1e-9) + 1
+        available_count = int((times[-1] - times[start_frame] + 0.5 / info.fps) * fps + 1e-9) + 1
         target_s = (
             times[start_frame]
-            + torch.arange(min(frame_count, available), dtype=torch.float64) / fps
+            + torch.arange(min(frame_count, available_count), dtype=torch.float64) / fps
         )
-        right = torch.searchsorted(times, target_s - 1e-9).clamp(1, info.frame_count - 1)
+        next_frames = torch.searchsorted(times, target_s - 1e-9).clamp(1, info.frame_count - 1)
         # A tie takes the earlier frame, so that a rate of one half takes every second frame
         # exactly.
         indices = torch.where(
-            target_s - times[right - 1] <= times[right] - target_s + 1e-9, right - 1, right
+            target_s - times[next_frames - 1] <= times[next_frames] - target_s + 1e-9,
+            next_frames - 1,
+            next_frames,
         )
-    if available < frame_count:
+    if available_count < frame_count:
         raise EgoXInputError(
             f"video {info.name}",
-            got=f"{available} frame{'' if available == 1 else 's'} from frame {start_frame} on at {fps:g} fps",
+            got=f"{available_count} frame{'' if available_count == 1 else 's'} "
+            f"from frame {start_frame} on at {fps:g} fps",
             expected=f"at least {frame_count}",
-            fix=f"use frame_count {longest_clip(available)}"
+            fix=f"use frame_count {longest_clip(available_count)}"
             + (", or start earlier" if start_frame else "")
             + ("; the file is cut off" if "end" in dict(info.remarks) else ""),
         )

@@ -1,5 +1,4 @@
-"""When a video's frames are shown, and how fast that is: the one answer for files, selections of
-their frames, and paths that know their moments."""
+"""Compute frame times and frame rates of videos."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ STANDARD_RATES = (
 )
 NEAR_STANDARD = 0.01
 """Share by which times that scatter, or lack a frame, may at most be off the rate meant."""
-MOST = 0.9
+LEAST_SHARE = 0.9
 """Share of frames on a line that a few at a cut, with gaps beside them, have left."""
 ROUNDING_S = 0.0006
 """Of time stamps in milliseconds, and a little."""
@@ -28,11 +27,11 @@ def frame_rate(
     times_s: Sequence[float] | np.ndarray,  # [T] rising, seconds
     stated: float = 0.0,  # by the container, or the source of these frames; 0: not known
 ) -> float:
-    """Find the frames per second.
+    """Find the frame rate that explains the time stamps.
 
     The stated rate where each frame lies within half a frame of its number over it, counted from
     the first; else, from any beginning, that one or a standard one as near as the times scatter, or the
-    slope of a line on which they lie; else the stated or the usual one if MOST do. Where they lie
+    slope of a line on which they lie; else the stated or the usual one if LEAST_SHARE of them do. Where they lie
     on no line (10 a second, then 30), frames over their time. 0: not known.
     """
     times = np.asarray(times_s, dtype=np.float64)
@@ -42,12 +41,14 @@ def frame_rate(
         return stated
     if len(times) < 2 or times[-1] <= 0:
         return max(stated, 0.0)
-    slope = float(1 / np.polyfit(numbers, times, 1)[0])
-    scatter = np.ptp(times - numbers / slope) + ROUNDING_S
+    fitted_rate = float(1 / np.polyfit(numbers, times, 1)[0])
+    scatter = np.ptp(times - numbers / fitted_rate) + ROUNDING_S
     tolerance = min(NEAR_STANDARD, float(scatter / times[-1]))
-    standard = sorted(STANDARD_RATES, key=lambda rate: abs(rate - slope))
-    nearby = [rate for rate in (stated, *standard) if abs(rate / slope - 1) <= tolerance]
-    likely_rates = (*nearby, stated, slope)
+    standard_rates = sorted(STANDARD_RATES, key=lambda rate: abs(rate - fitted_rate))
+    near_rates = [
+        rate for rate in (stated, *standard_rates) if abs(rate / fitted_rate - 1) <= tolerance
+    ]
+    likely_rates = (*near_rates, stated, fitted_rate)
     for rate in likely_rates:
         if rate > 0 and np.ptp(times - numbers / rate) <= 1 / rate + ROUNDING_S:
             return rate
@@ -56,7 +57,10 @@ def frame_rate(
     for rate in (stated, usual_rate):
         if rate > 0:
             delays = times - numbers / rate
-            if np.mean(np.abs(delays - np.median(delays)) <= 0.5 / rate + ROUNDING_S) >= MOST:
+            if (
+                np.mean(np.abs(delays - np.median(delays)) <= 0.5 / rate + ROUNDING_S)
+                >= LEAST_SHARE
+            ):
                 return rate
     return float((len(times) - 1) / times[-1])
 
@@ -64,7 +68,7 @@ def frame_rate(
 def joined_times(
     stamps_s: Sequence[float],  # [T] in the order in which the frames are shown
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Count times from the first frame where recordings were put end to end in their order.
+    """Compute continuous frame times where a file joins several recordings end to end.
 
     Also the seconds added to the stamps of each that goes back by over JOIN_S. None where the
     stamps make no times.
@@ -76,7 +80,12 @@ def joined_times(
         return None
     added_s = np.zeros(len(stamps))
     usual_step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
-    for place in recording_starts:
-        added_s[place:] = stamps[place - 1] + added_s[place - 1] + usual_step - stamps[place]
+    for recording_start in recording_starts:
+        added_s[recording_start:] = (
+            stamps[recording_start - 1]
+            + added_s[recording_start - 1]
+            + usual_step
+            - stamps[recording_start]
+        )
     late_joins = recording_starts[steps[recording_starts - 1] < -JOIN_S]
     return tuple((stamps - stamps[0] + added_s).tolist()), tuple(added_s[late_joins].tolist())

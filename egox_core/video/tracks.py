@@ -1,5 +1,5 @@
-"""The track of a container that is its video, and facts about its pictures beside their pixels: how
-they are turned, whether their lines are of two moments, whether they show all around."""
+"""Choose the video track of a container, and read properties of its pictures: rotation,
+interlacing, panorama."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FAST = 300.0
 """Frames a second that phones don't reach."""
 HD_LINES = 720
 """From here on cameras have the matrix of BT.709."""
-_AROUND = re.compile(rb"sv3d.{4}svhd|Spherical(?:>|=\")\s*true", re.DOTALL)
+_PANORAMA = re.compile(rb"sv3d.{4}svhd|Spherical(?:>|=\")\s*true", re.DOTALL)
 _STEREO: Mapping[int, str] = {
     1: "side by side",
     2: "one above the other",
@@ -61,11 +61,11 @@ _STEREO: Mapping[int, str] = {
 """FFmpeg's numbers of layouts, from the codec's frame packing, st3d or Matroska's StereoMode."""
 _DOLBY = re.compile(rb"(?:\0\0\0 dv[cvw]C|dv[cvw]C\x41\xed[\x80-\xff])(.{5})", re.DOTALL)
 """The settings of Dolby Vision as a box of MP4, as an element of Matroska."""
-_CLEAN = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
-_OWN_COLOURS = (5, 10)
+_CLEAN_APERTURE = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
+_DOLBY_ONLY_PROFILES = (5, 10)
 """Profiles whose base layer, where it is compatible with nothing else, has Dolby's own colours."""
 _MOST_HEADER, _MOST_BEGINNING = 2**26, 2**16
-_OTHER_SIGHT = re.compile(
+_NOT_COLOUR_TITLE = re.compile(
     r"\b(alpha|depth|ir|infrared|disparity|confidence|thermal)\b", re.IGNORECASE
 )
 """Titles of tracks whose pictures are none of colour."""
@@ -73,55 +73,60 @@ _DEFAULT, _COVER = 1, 1024  # bits of a track's disposition
 
 
 def chosen_track(tracks: Any) -> Any:
-    """Choose the container's default track, None without any.
+    """Choose the container's default track, or return None without any.
 
     A cover picture is none. Of several, and of a recorder's that are all the default, the colour
     picture is taken, not depth or infrared: by their titles, else a compressed one before a raw
     one; then the largest. A still one beside them, as of an AVIF or HEIF, comes last."""
     return max(
         real_tracks(tracks),
-        key=lambda s: (
-            s.frames != 1,
-            _OTHER_SIGHT.search(s.metadata.get("title", "")) is None,
-            bool(s.disposition & _DEFAULT),
-            s.codec_context.name != "rawvideo",
-            s.type == "video" and s.codec_context.width * s.codec_context.height,
+        key=lambda track: (
+            track.frames != 1,
+            _NOT_COLOUR_TITLE.search(track.metadata.get("title", "")) is None,
+            bool(track.disposition & _DEFAULT),
+            track.codec_context.name != "rawvideo",
+            track.type == "video" and track.codec_context.width * track.codec_context.height,
         ),
         default=None,
     )
 
 
 def real_tracks(tracks: Any) -> list:
-    """Select the tracks that can be decoded and are no cover picture."""
-    return [s for s in tracks if s.codec_context is not None and not s.disposition & _COVER]
+    """Select the tracks that can be decoded and aren't cover pictures."""
+    return [
+        track
+        for track in tracks
+        if track.codec_context is not None and not track.disposition & _COVER
+    ]
 
 
 def container_crop(
     source: Any, format_name: str, stream: Any
 ) -> tuple[int, int, int, int] | None:  # (left, top, width, height), px as coded
-    """Read which part of a track's picture to show, by MP4's clean aperture or Matroska's crop."""
+    """Read the crop of a track's picture from MP4's clean aperture or Matroska's crop."""
     size = width, height = stream.codec_context.width, stream.codec_context.height
-    part = None
+    rectangle = None
     if "mp4" in format_name:
         track = _mp4_header(source).split(b"trak")[1:][stream.index : stream.index + 1]
-        box = _CLEAN.search(track[0]) if track else None
-        values = struct.unpack(">IIIIiIiI", box[1]) if box else (0,) * 8
+        box_match = _CLEAN_APERTURE.search(track[0]) if track else None
+        values = struct.unpack(">IIIIiIiI", box_match[1]) if box_match else (0,) * 8
         if all(values[1::2]):
-            crop_width, crop_height, right, down = (
-                a / b for a, b in zip(values[::2], values[1::2], strict=True)
+            crop_width, crop_height, right_offset, down_offset = (
+                numerator / denominator
+                for numerator, denominator in zip(values[::2], values[1::2], strict=True)
             )
-            part = (
-                (width - crop_width) / 2 + right,
-                (height - crop_height) / 2 + down,
+            rectangle = (
+                (width - crop_width) / 2 + right_offset,
+                (height - crop_height) / 2 + down_offset,
                 crop_width,
                 crop_height,
             )
     elif "matroska" in format_name:
-        bottom, top, left, right = matroska_crop(_beginning(source), stream.index)
-        part = left, top, width - left - right, height - top - bottom
-    if part is None:
+        bottom, top, left, right_offset = matroska_crop(_beginning(source), stream.index)
+        rectangle = left, top, width - left - right_offset, height - top - bottom
+    if rectangle is None:
         return None
-    left, top, crop_width, crop_height = map(round, part)
+    left, top, crop_width, crop_height = map(round, rectangle)
     inside = 0 <= left < left + crop_width <= width and 0 <= top < top + crop_height <= height
     return (
         (left, top, crop_width, crop_height)
@@ -136,7 +141,7 @@ def shown_part(
     aspect: float,  # of its pixels
     turn: tuple[bool, int, int],  # see display_turn
 ) -> tuple[int, int, int, int]:
-    """Turn and scale a part of the coded picture to the picture as it is shown."""
+    """Transform a rectangle of the coded picture to the picture as it is shown."""
     transposed, down, right = turn
     left, width, picture_width = (round(length * aspect) for length in (part[0], part[2], size[0]))
     horizontal, vertical = (left, width, picture_width), (part[1], part[3], size[1])
@@ -149,28 +154,28 @@ def shown_part(
 
 
 def codec_letters(source: Any, stream: Any) -> str:
-    """Read the four letters that name a track's codec in an MP4 or MOV, or nothing without any."""
+    """Read the four-letter code of a track's codec in an MP4 or MOV, or return "" without one."""
     tracks = _mp4_header(source).split(b"trak")[1:]
     entry = b"".join(tracks[stream.index : stream.index + 1]).partition(b"stsd")[2]
     return entry[12:16].decode("latin-1") if entry[12:16].isalnum() else ""
 
 
 def unnamed_matrix(container: Any, frame: av.VideoFrame) -> tuple[int, str]:
-    """Choose the matrix of pictures that name none, and name it where that is uncertain.
+    """Choose the colour matrix of pictures without a tag, and name it if the choice is uncertain.
 
     The number is that of H.273, where 2 is FFmpeg's default, BT.601.
 
     Cameras write HD in BT.709, and libraries without a tag in BT.601."""
     if frame.colorspace != 2 or frame.height < HD_LINES or frame.format.is_rgb:
         return 2, ""
-    marks = {name.lower(): value for name, value in container.metadata.items()}
-    if "prompt" in marks or "workflow" in marks:  # of the host's own Save Video
+    metadata = {name.lower(): value for name, value in container.metadata.items()}
+    if "prompt" in metadata or "workflow" in metadata:  # of the host's own Save Video
         return 2, ""
-    return (2, "BT.601") if marks.get("encoder", "").startswith("Lavf") else (1, "")
+    return (2, "BT.601") if metadata.get("encoder", "").startswith("Lavf") else (1, "")
 
 
 def made_safe(stream: Any) -> tuple[int, bool]:
-    """Count a sound track's channels, and tell whether the container named each.
+    """Count a sound track's channels, and reset channel names that would crash PyAV.
 
     It must be asked before the first packet is decoded. PyAV (18) frees the names of such channels
     with every layout that it hands out, of the track's and of each frame: the process ends. So they
@@ -185,35 +190,37 @@ def made_safe(stream: Any) -> tuple[int, bool]:
 
 
 def unknown_sound(container: Any) -> str:
-    """Count the sound tracks in words where none can be decoded, or say nothing."""
+    """Count the sound tracks in words if none can be decoded, or return ""."""
     tracks = container.streams.audio
     return f"{len(tracks)} of {len(tracks)} tracks" if tracks and not real_tracks(tracks) else ""
 
 
 def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
-    """Round a frame's display matrix to the nearest quarter turn, mirrored or not.
+    """Read a frame's display matrix as a quarter turn, mirrored or not.
 
     True where rows become columns, then 1 or -1 for the order of the new rows, of the new
     columns.
     """
     matrix = _side_data(frame, "DISPLAYMATRIX")
     # x' = a x + c y, y' = b x + d y
-    a, b, _, c, d = struct.unpack("=5i", matrix[:20]) if matrix else (1, 0, 0, 0, 1)
-    transposed = abs(a) + abs(d) < abs(b) + abs(c)
-    right, down = (c, b) if transposed else (a, d)
-    return transposed, -1 if down < 0 else 1, -1 if right < 0 else 1
+    x_from_x, y_from_x, _, x_from_y, y_from_y = (
+        struct.unpack("=5i", matrix[:20]) if matrix else (1, 0, 0, 0, 1)
+    )
+    is_transposed = abs(x_from_x) + abs(y_from_y) < abs(y_from_x) + abs(x_from_y)
+    column_factor, row_factor = (x_from_y, y_from_x) if is_transposed else (x_from_x, y_from_y)
+    return is_transposed, -1 if row_factor < 0 else 1, -1 if column_factor < 0 else 1
 
 
 def is_panorama(source: Any, format_name: str, frame: av.VideoFrame) -> bool:
-    """Tell whether the file says that its picture shows all around."""
+    """Check whether the file declares a panorama."""
     return bool(
         _side_data(frame, "SPHERICAL")
-        or ("mp4" in format_name and _AROUND.search(_mp4_header(source)))
+        or ("mp4" in format_name and _PANORAMA.search(_mp4_header(source)))
     )
 
 
 def stereo_layout(frame: av.VideoFrame, codec: str) -> str:
-    """Name how both eyes lie in the pictures, or nothing where they show one.
+    """Name the layout of a stereo picture, or return "" for a single picture.
 
     Spatial video of phones (MV-HEVC) is said to alternate, but one eye alone is decoded."""
     data = _side_data(frame, "STEREO3D")
@@ -222,17 +229,17 @@ def stereo_layout(frame: av.VideoFrame, codec: str) -> str:
 
 
 def dolby_profile(source: Any, format_name: str) -> str:
-    """Name the profile of Dolby Vision whose colours others can't show, or nothing."""
+    """Name a Dolby Vision profile whose colours can't be converted, or return ""."""
     if "mp4" not in format_name and "matroska" not in format_name:
         return ""
     header = _mp4_header(source) if "mp4" in format_name else _beginning(source)
     record = _DOLBY.search(header)
     profile, compatible = (record[1][2] >> 1, record[1][4] >> 4) if record else (0, 0)
-    return str(profile) if profile in _OWN_COLOURS and not compatible else ""
+    return str(profile) if profile in _DOLBY_ONLY_PROFILES and not compatible else ""
 
 
 def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
-    """Read side data, only of single frames.
+    """Read the side data of a frame by name, or return None without it.
 
     PyAV keeps a frame of which it was asked until the next collection.
     """
@@ -247,11 +254,11 @@ def _beginning(source: Any) -> bytes:
 
 
 def _mp4_header(source: Any) -> bytes:
-    """Read an MP4's box ``moov``, empty without one."""
+    """Read the box ``moov`` of an MP4, empty without one."""
     with nullcontext(source) if hasattr(source, "getbuffer") else source.open("rb") as file:
         file.seek(0)
-        while len(head := file.read(8)) == 8:
-            size, kind = int.from_bytes(head[:4], "big") - 8, head[4:]
+        while len(header := file.read(8)) == 8:
+            size, kind = int.from_bytes(header[:4], "big") - 8, header[4:]
             if size == 1 - 8:
                 size = int.from_bytes(file.read(8), "big") - 16
             if not 0 <= size < 2**60:
@@ -263,7 +270,7 @@ def _mp4_header(source: Any) -> bytes:
 
 
 def readable_packets(container: Any, stream: Any) -> Iterator[av.Packet]:
-    """Read a stream's packets, and pass over what can't be read between them."""
+    """Yield a stream's packets, skipping what can't be read."""
     import av
 
     has_read = True
@@ -279,7 +286,7 @@ def readable_packets(container: Any, stream: Any) -> Iterator[av.Packet]:
 
 
 def decoded_frames(container: Any, stream: Any, lost: list[av.Packet]) -> Iterator[Any]:
-    """Decode a stream's frames, and add packets that can't be decoded to ``lost``."""
+    """Decode a stream's frames, and append packets that can't be decoded to ``lost``."""
     import av
 
     for packet in readable_packets(container, stream):
@@ -295,7 +302,7 @@ def of_fields(stream: Any, frame: av.VideoFrame) -> bool:
 
 
 def progressive(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
-    """Read the stream's frames from here on, and deinterlace those that need it by bwdif.
+    """Yield a stream's frames from the current position on, deinterlaced where needed.
 
     Interlaced frames keep the lines of their first moment and get bwdif's between them. Single
     fields stay as they are.

@@ -1,4 +1,4 @@
-"""The Wan model's side of a canvas: its input, its names, its encoders, its schedule.
+"""Prepare a canvas for the Wan model: its input channels, captions, encoders and sampling schedule.
 
 In: latents of exo, ego prior and noise, all in model space. Out: the 36 channels of the whole
 canvas (:func:`build_mask`, :func:`model_input`; :func:`widen` puts the exo half beside what a

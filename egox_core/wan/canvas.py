@@ -1,5 +1,5 @@
-"""Packing of exo and ego latents into the 36 channels that the model reads, and cropping what it
-returns.
+"""Pack exo and ego latents into the model's 36 input channels, and crop the ego half from its
+output.
 
 Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition latent (quirks 21, 22). In the mask
 1 = known (to the model; the host's conditioning mask is the inverse); ego columns are never known.
@@ -17,7 +17,7 @@ from ..types import MASK_MODES
 def build_mask(
     mode: str, t: int, h: int, w_exo: int, w_ego: int
 ) -> Tensor:  # [1, 4, t, h, w_exo + w_ego]
-    """Mask channels of the whole canvas, sizes in latents, float32 of 0 and 1.
+    """Make the mask channels of the whole canvas (sizes in latents), with 1 for known latents.
 
     ``released``: the exo half of latent frame 0, all channels (the authors' inference, quirks 22).
     ``paper``: the whole exo half (Eq. 3). ``trainer``: as released, and also the exo half of the
@@ -50,13 +50,17 @@ def model_input(
     cond_exo: Tensor,  # [B or 1, 16, t, h, w_exo]
     cond_ego: Tensor,  # [B or 1, 16, t, h, w_ego] ego prior
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Pack the model's whole input as the released inference does (quirks 21).
+    """Pack the model's whole input of 36 channels as the released inference does (quirks 21).
 
     Raises:
         EgoXInputError: parts of different sizes.
     """
     ego = torch.cat(
-        (noisy_ego, _batch(mask, noisy_ego)[..., exo.shape[-1] :], _batch(cond_ego, noisy_ego)),
+        (
+            noisy_ego,
+            _repeat_batch(mask, noisy_ego)[..., exo.shape[-1] :],
+            _repeat_batch(cond_ego, noisy_ego),
+        ),
         dim=1,
     )
     return widen(ego, exo, mask[..., : exo.shape[-1]], cond_exo)
@@ -69,7 +73,7 @@ def widen(
     cond_exo: Tensor
     | None = None,  # [B or 1, 16, t, h, w_exo] condition latent; None: the clean exo latent itself
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Put the clean exo half left of the ego half that a sampler works on.
+    """Put the clean exo half to the left of the ego half's input, as channels of the whole canvas.
 
     dtype and device follow ``x_ego``.
 
@@ -87,14 +91,14 @@ def widen(
     if exo.shape[2:4] != x_ego.shape[2:4]:
         raise EgoXInputError(
             "exo latent of the canvas",
-            got=_size(exo),
-            expected=f"frames, height of {_size(x_ego)}",
+            got=_size_text(exo),
+            expected=f"frames, height of {_size_text(x_ego)}",
             fix="sample the latent that came with this canvas",
         )
     cond_exo = exo if cond_exo is None else cond_exo
     left = torch.cat(
         [
-            _batch(part.to(device=x_ego.device, dtype=x_ego.dtype), x_ego)
+            _repeat_batch(part.to(device=x_ego.device, dtype=x_ego.dtype), x_ego)
             for part in (exo, mask_exo, cond_exo)
         ],
         dim=1,
@@ -103,7 +107,7 @@ def widen(
 
 
 def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
-    """Cut out the ego part of a latent: itself if square, else its right square.
+    """Crop the square ego half from the right of a latent, and return a square latent unchanged.
 
     The ego image is as wide as it is high.
     """
@@ -115,7 +119,7 @@ def check_pictures(
     exo_images: Tensor,  # [T, H, W, 3]
     prior: Tensor,  # [T or more, H, W_ego, 3]
 ) -> tuple[int, Tensor]:  # T, prior [T, H, W_ego, 3]
-    """Check exo frames and prior, count the frames and cut the prior to that count.
+    """Check that exo frames and prior make a canvas, and cut the prior to the exo frame count.
 
     Everything that can be wrong is refused before the VAE runs.
 
@@ -137,22 +141,22 @@ def check_pictures(
     return frames, prior if len(prior) == frames else prior[:frames]
 
 
-def _batch(part: Tensor, like: Tensor) -> Tensor:
-    """Repeat a batch of one (or of the prompts' latents) to the batch of ``like``, which stacks
-    cond and uncond."""
-    own_batch, wanted_batch = part.shape[0], like.shape[0]
-    if own_batch == wanted_batch:
-        return part
-    if wanted_batch % own_batch:
+def _repeat_batch(tensor: Tensor, like: Tensor) -> Tensor:
+    """Repeat a tensor along the batch to the batch size of ``like``, which may stack cond and
+    uncond."""
+    tensor_batch, target_batch = tensor.shape[0], like.shape[0]
+    if tensor_batch == target_batch:
+        return tensor
+    if target_batch % tensor_batch:
         raise EgoXInputError(
             "batch of the canvas",
-            got=f"{own_batch} clips",
-            expected=f"a divisor of the batch {wanted_batch}",
+            got=f"{tensor_batch} clips",
+            expected=f"a divisor of the batch {target_batch}",
             fix="sample as many latents as there are clips in the canvas",
         )
-    return part.repeat(wanted_batch // own_batch, *([1] * (part.ndim - 1)))
+    return tensor.repeat(target_batch // tensor_batch, *([1] * (tensor.ndim - 1)))
 
 
-def _size(latent: Tensor) -> str:
+def _size_text(latent: Tensor) -> str:
     t, h, w = latent.shape[-3:]
     return f"{t} latent frames of {h}x{w}"

@@ -1,5 +1,4 @@
-"""Captions by a language model that sees pictures: what it is shown, what it is told, and what its
-answer is worth.
+"""Caption a clip with a language model that sees pictures: make its request, and repair its answer.
 
 The form is that of the captions which the released LoRA was trained with: two sections, each with a
 scene and actions."""
@@ -22,7 +21,7 @@ PARAGRAPH_WORDS = 70
 
 
 def caption_section(scene: str, action: str) -> str:
-    """Write the text of one section under its headings, leaving out what is empty."""
+    """Write one section of a caption, with a heading for each text that isn't empty."""
     return " ".join(f"{name} {body}" for name, body in ((SCENE, scene), (ACTION, action)) if body)
 
 
@@ -38,7 +37,7 @@ NO_CAPTION = join_sections(
 )
 """Generic caption, true of any take; used when none was written."""
 
-_SHOWN = "You see {count} moments of one video, in order. "
+_PICTURES_TEXT = "You see {count} moments of one video, in order. "
 _EXO_ALONE = (
     "They show a person, filmed by a camera that stands some way off. Nobody filmed what the person sees: "
     "work it out from where the head is and where it looks."
@@ -48,7 +47,7 @@ _BOTH_HALVES = (
     "rough guess of what this person sees at that moment. Black or smeared places on the right are "
     "missing, not part of the scene: never mention them, and take what lies there from the left."
 )
-_TASK = """Write a description in English from which another program will paint what the person sees.
+_TASK_TEXT = """Write a description in English from which another program will paint what the person sees.
 Write four paragraphs of about {words} words each, in plain sentences, exactly in this form:
 
 {exo} {scene} the place as the distant camera shows it: room or landscape, light, furniture and things with their \
@@ -59,14 +58,14 @@ does, what changes.
 right, near and far. {action} what the own hands and the view do from moment to moment.
 
 Name only what you see or can infer. No introduction, no list, no remark at the end."""
-_THOUGHT = re.compile(
+_THINKING = re.compile(
     r"<think(?:ing)?>.*?</think(?:ing)?>|\A.*</think(?:ing)?>|\A.*<\|channel\|>final<\|message\|>",
     re.IGNORECASE | re.DOTALL,
 )
 _TOKEN = re.compile(r"<\|[^<>]{1,40}\|?>|</?s>|<eos>|<(?:start|end)_of_turn>", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
 _VIEWER = r"(?P<{}>exo|ego|exocentric|egocentric|third[\s-]person|first[\s-]person)[\s_-]*"
-_MARK = re.compile(
+_SECTION_MARK = re.compile(
     rf"[#*_>\s]*\[\s*{_VIEWER.format('mark')}(?:view|perspective)?\s*\][*_]*:?[*_]*"
     rf"|^[#*_>\s\d.)]*{_VIEWER.format('words')}(?:view|perspective)\s*(?:[*_]*:[*_]*|[*_]*$)",
     re.IGNORECASE | re.MULTILINE,
@@ -78,8 +77,8 @@ _HEADING = re.compile(
 )
 _BULLET = re.compile(r"^\s*(?:#+|[-*•>]|\d{1,2}[.)])\s+", re.MULTILINE)
 _EMPHASIS = re.compile(r"(\*{1,3}|`)(?=\S)(.+?)(?<=\S)\1")
-_END = r"[.!?…。！？][\"'”’)\]]*"
-_SENTENCE = re.compile(rf".+?{_END}(?=\s|$)|.+$", re.DOTALL)
+_SENTENCE_END = r"[.!?…。！？][\"'”’)\]]*"
+_SENTENCE = re.compile(rf".+?{_SENTENCE_END}(?=\s|$)|.+$", re.DOTALL)
 _QUOTES = ('""', "''", "“”", "‘’", "«»", "「」")
 
 
@@ -87,8 +86,8 @@ def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> Tensor:  # [PICTURES, H, W + w * H / h, 3]
-    """Choose pictures for the model: exo frames, evenly over the clip, with the prior of the same
-    moment on the right.
+    """Choose pictures for the captioning model: evenly spaced exo frames, with the prior of the
+    same moment to the right.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
@@ -124,7 +123,7 @@ def caption_request(
     exo: Tensor,  # [T, H, W, 3] float 0...1, or uint8 without a prior
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> tuple[Tensor, str]:  # [PICTURES, H, W, 3] or, with the prior on the right, wider
-    """Make the pictures for the model, and the text about them.
+    """Make the pictures and the text that ask a language model for a caption.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
@@ -134,11 +133,11 @@ def caption_request(
 
 
 def request_text(count: int, with_prior: bool) -> str:
-    """Write the text about ``count`` pictures of :func:`request_pictures`, for the model."""
+    """Write the instruction for a language model that captions ``count`` pictures."""
     return "\n".join(
         (
-            _SHOWN.format(count=count) + (_BOTH_HALVES if with_prior else _EXO_ALONE),
-            _TASK.format(
+            _PICTURES_TEXT.format(count=count) + (_BOTH_HALVES if with_prior else _EXO_ALONE),
+            _TASK_TEXT.format(
                 words=PARAGRAPH_WORDS, exo=EXO_MARK, ego=EGO_MARK, scene=SCENE, action=ACTION
             ),
         )
@@ -146,7 +145,7 @@ def request_text(count: int, with_prior: bool) -> str:
 
 
 def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
-    """Bring a model's answer into the trained form of a caption.
+    """Repair a language model's answer so that it has the form of the training captions.
 
     Returns:
         the caption; what was repaired, or is still missing.
@@ -160,7 +159,7 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
     """
     notes: list[str] = []
     text = _without_thinking(answer, notes)
-    if _TASK[:60] in text:
+    if _TASK_TEXT[:60] in text:
         raise EgoXInputError(
             "caption",
             got="the request itself",
@@ -168,22 +167,22 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
             fix="give the model's answer, or choose 'no caption'",
         )
     text, original_text = _FENCE.sub("", text).strip(), text
-    for left, right in _QUOTES:
-        if len(text) > 1 and text[0] == left and text[-1] == right:
+    for opening, closing in _QUOTES:
+        if len(text) > 1 and text[0] == opening and text[-1] == closing:
             text = text[1:-1].strip()
     if text != original_text.strip():
         notes.append("quotes or fences round it taken off")
     parts, bodies = _sections(text, notes), {}
     for mark, part in parts.items():
         scene, action = _paragraphs(part, notes)
-        last = mark == list(parts)[-1]
-        scene = _sentences(scene, notes, cut=last and not action)
-        action = _sentences(action, notes, cut=last)
+        is_last = mark == list(parts)[-1]
+        scene = _sentences(scene, notes, may_be_cut=is_last and not action)
+        action = _sentences(action, notes, may_be_cut=is_last)
         if (
             len({word.lower() for word in re.findall(r"[^\W\d_]{2,}", f"{scene} {action}")})
             < MIN_WORDS
         ):
-            raise _lacking(mark, answer)
+            raise _missing_section(mark, answer)
         notes.extend(
             f"{mark} has no {name}" for name, body in ((SCENE, scene), (ACTION, action)) if not body
         )
@@ -191,7 +190,7 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
     return join_sections(bodies[EXO_MARK], bodies[EGO_MARK]), tuple(dict.fromkeys(notes))
 
 
-def _lacking(mark: str, answer: str) -> EgoXInputError:
+def _missing_section(mark: str, answer: str) -> EgoXInputError:
     return EgoXInputError(
         "caption",
         got=f"no description under {mark} in {answer.strip()[:60]!r}...",
@@ -201,7 +200,7 @@ def _lacking(mark: str, answer: str) -> EgoXInputError:
 
 
 def _without_thinking(answer: str, notes: list[str]) -> str:
-    text = _THOUGHT.sub("", answer)
+    text = _THINKING.sub("", answer)
     if re.search(r"<think(?:ing)?>", text, re.IGNORECASE):
         raise EgoXInputError(
             "caption",
@@ -215,7 +214,7 @@ def _without_thinking(answer: str, notes: list[str]) -> str:
 
 
 def _sections(text: str, notes: list[str]) -> dict[str, str]:
-    """Mark -> text of both sections, in the order in which they came."""
+    """Split a caption into its exo and ego sections, as a mapping from mark to text."""
     marks = [
         (
             EXO_MARK
@@ -223,7 +222,7 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
             else EGO_MARK,
             m,
         )
-        for m in _MARK.finditer(text)
+        for m in _SECTION_MARK.finditer(text)
     ]
     parts: dict[str, str] = {}
     for (mark, match), next_start in zip(
@@ -235,7 +234,7 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
             parts[mark] = text[match.end() : next_start].strip()
     for mark in (EXO_MARK, EGO_MARK):
         if not parts.get(mark):
-            raise _lacking(mark, text)
+            raise _missing_section(mark, text)
     if marks[0][1].start() > 0:
         notes.append(f"words before {marks[0][0]} left out")
     if any(match.group(0).strip() != mark for mark, match in marks):
@@ -246,7 +245,7 @@ def _sections(text: str, notes: list[str]) -> dict[str, str]:
 
 
 def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
-    """Part a section into its scene, with what stands before any heading, and its actions."""
+    """Split a section into the texts of its scene and of its actions."""
     headings = list(_HEADING.finditer(part))
     if any(match.group(0).strip() not in (SCENE, ACTION) for match in headings):
         notes.append("headings put right")
@@ -261,10 +260,10 @@ def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
     return bodies["scene overview"], bodies["action analysis"]
 
 
-def _sentences(body: str, notes: list[str], *, cut: bool) -> str:
-    """List plain sentences, each once.
+def _sentences(body: str, notes: list[str], *, may_be_cut: bool) -> str:
+    """Clean a text of markdown and repeated sentences.
 
-    ``cut``: the answer's end, whose last sentence may be unfinished.
+    ``may_be_cut``: the answer's end, whose last sentence may be unfinished.
     """
     plain_text = _EMPHASIS.sub(r"\2", _EMPHASIS.sub(r"\2", _BULLET.sub("", body)))
     if plain_text != body:
@@ -275,8 +274,8 @@ def _sentences(body: str, notes: list[str], *, cut: bool) -> str:
     unique_sentences = list(dict.fromkeys(sentences))
     if len(unique_sentences) < len(sentences):
         notes.append("sentences said again left out")
-    if unique_sentences and not re.search(_END + "$", unique_sentences[-1]):
-        if cut:
+    if unique_sentences and not re.search(_SENTENCE_END + "$", unique_sentences[-1]):
+        if may_be_cut:
             notes.append(
                 "warning: the answer was cut off"
                 + (

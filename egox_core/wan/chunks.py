@@ -1,4 +1,4 @@
-"""A video that is longer than the model's clip, as chunks that are clips of their own.
+"""Sample a video that is longer than the model's clip, in overlapping chunks.
 
 Each chunk has its own first frame, as every clip that the model was trained on; a window cut out of
 a long latent has not. Exo and prior are known for all frames, so a chunk is told where it is. The
@@ -30,7 +30,7 @@ SMALLEST_SPREAD = 1e-3
 
 @frozen
 class Chunk:
-    """Frames of a video that are sampled as one clip."""
+    """Range of video frames that is sampled as one clip."""
 
     number: int  # from 0
     start: int  # first frame
@@ -39,12 +39,12 @@ class Chunk:
 
     @property
     def frames(self) -> slice:
-        """Its frames among those of the video."""
+        """Slice of the video's frames that this chunk covers."""
         return slice(self.start, self.start + self.count)
 
 
 def check_overlap(length: int, known: int) -> None:
-    """Refuse a clip length and an overlap that can't be.
+    """Refuse a chunk length or overlap that isn't 4n+1, or an overlap as long as the chunk.
 
     Raises:
         EgoXInputError: one of them isn't 4n+1, or the overlap isn't smaller than the clip.
@@ -61,7 +61,7 @@ def check_overlap(length: int, known: int) -> None:
 
 
 def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
-    """Plan chunks of ``length`` frames, each from the last ``known`` of the one before on.
+    """Plan chunks of ``length`` frames, each overlapping the chunk before by ``known`` frames.
 
     The last one ends with the video and so knows more frames; a video that fits is one chunk, no
     longer than it.
@@ -81,8 +81,8 @@ def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
 def check_covers(
     depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int, needed: bool = False
 ) -> None:
-    """Refuse, before the first chunk, what ends before the last one, or is missing where it is
-    needed.
+    """Refuse depth or poses that are missing or cover fewer frames than the video, before any chunk
+    is sampled.
 
     Raises:
         EgoXInputError: depth or poses for fewer frames than the video has; none for look-away
@@ -112,26 +112,26 @@ def hold_colours(
     frames: Tensor,  # [T, H, W, 3] 0...1, of a new chunk
     before: Tensor,  # [n, H, W, 3] 0...1, what its first n frames were in the chunk before
 ) -> Tensor:  # [T, H, W, 3] float32
-    """Mean and spread of the overlap's Lab channels as they were before (Reinhard's colour
-    transfer)."""
-    (mean, spread), (target_mean, spread_wanted) = (
+    """Match the colours of a new chunk to those of the chunk before, by mean and spread of the
+    overlap's Lab channels (Reinhard)."""
+    (mean, spread), (target_mean, target_spread) = (
         _lab_statistics(frames[: len(before)]),
         _lab_statistics(before),
     )
     scale = np.where(
-        np.minimum(spread, spread_wanted) > SMALLEST_SPREAD,
-        spread_wanted / np.maximum(spread, SMALLEST_SPREAD),
+        np.minimum(spread, target_spread) > SMALLEST_SPREAD,
+        target_spread / np.maximum(spread, SMALLEST_SPREAD),
         1,
     ).astype(np.float32)
     result = torch.empty(frames.shape, dtype=torch.float32)
-    for at, frame in enumerate(frames):
+    for index, frame in enumerate(frames):
         lab_before = _lab(frame)
         lab_after = ((lab_before - mean) * scale + target_mean).astype(np.float32)
         # OpenCV goes to Lab and back to 2e-3 only; in the difference that cancels.
         change = cv2.cvtColor(lab_after, cv2.COLOR_Lab2RGB) - cv2.cvtColor(
             lab_before, cv2.COLOR_Lab2RGB
         )
-        result[at] = (frame.detach().cpu().float() + torch.from_numpy(change)).clamp(0, 1)
+        result[index] = (frame.detach().cpu().float() + torch.from_numpy(change)).clamp(0, 1)
     return result
 
 
@@ -160,11 +160,11 @@ class ChunkFiles:
         self.used: list[Path] = []
 
     def path(self, chunk: Chunk, *parts: Any) -> Path:
-        """Name the file of a chunk that is made of these tensors and payloads."""
+        """Name the file of a chunk by a digest of all tensors and payloads that it is made from."""
         return self.folder / f"{content_digest(self.origin, chunk, *parts)[:40]}.npy"
 
     def get(self, path: Path) -> Tensor | None:
-        """Read a finished chunk [T, H, W, 3], if it is there and intact."""
+        """Read a finished chunk [T, H, W, 3], or return None if its file is missing or damaged."""
         self.used.append(path)
         try:
             return torch.from_numpy(np.load(path, allow_pickle=False))
@@ -172,26 +172,26 @@ class ChunkFiles:
             return None
 
     def put(self, path: Path, frames: Tensor) -> None:
-        """Keep a chunk."""
+        """Write a finished chunk to its file."""
         with atomic_write(path) as temporary:
             np.save(temporary, frames.detach().cpu().numpy())
 
     def clear(self) -> None:
-        """Remove what this run has used: its result is whole."""
+        """Delete the chunk files that this run has used."""
         for path in self.used:
             path.unlink(missing_ok=True)
 
 
 class ChunkMemory(Protocol):
-    """Remember what earlier chunks made (see :mod:`egox_core.prior.look_away`)."""
+    """Memory of places that earlier chunks generated (see :mod:`egox_core.prior.look_away`)."""
 
     def fill(
         self, exo: Tensor, prior: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
     ) -> Tensor:
-        """Fill the chunk's prior [T, H, W, 3] with what is remembered."""
+        """Fill the holes of a chunk's prior [T, H, W, 3] from the memory."""
 
     def keep(self, video: Tensor, trajectory: CameraTrajectory) -> None:
-        """Remember a chunk's ego frames [T, H, W, 3]."""
+        """Store the generated ego frames [T, H, W, 3] of a chunk in the memory."""
 
 
 def sample_chunks(
@@ -219,39 +219,47 @@ def sample_chunks(
     check_covers(depth, trajectory, len(exo_images), needed=memory is not None)
     video_store = None
     known_frames = prior[:0]
-    following = [*(chunk.known for chunk in chunks[1:]), 0]
-    for chunk, next_known in zip(chunks, following, strict=True):
-        exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
-        of_depth = None if depth is None else of_frames(depth, chunk.frames)
-        poses = None if trajectory is None else of_frames(trajectory, chunk.frames)
+    next_overlaps = [*(chunk.known for chunk in chunks[1:]), 0]
+    for chunk, next_overlap in zip(chunks, next_overlaps, strict=True):
+        exo_frames, prior_frames = exo_images[chunk.frames], prior[chunk.frames]
+        chunk_depth = None if depth is None else of_frames(depth, chunk.frames)
+        chunk_poses = None if trajectory is None else of_frames(trajectory, chunk.frames)
         if memory is not None and len(chunks) > 1:
-            assert of_depth is not None and poses is not None  # as check_covers has seen
-            pictures = memory.fill(exo, pictures, of_depth, poses)
+            assert chunk_depth is not None and chunk_poses is not None  # as check_covers has seen
+            prior_frames = memory.fill(exo_frames, prior_frames, chunk_depth, chunk_poses)
         if given is not None:
-            for picture in pictures[chunk.known :]:
+            for picture in prior_frames[chunk.known :]:
                 given.append(picture.cpu().numpy())
-        ego = None
+        ego_frames = None
         if files is not None:
-            path = files.path(chunk, exo, pictures, known_frames, of_depth, poses)
-            ego = files.get(path)
-        if ego is None:
-            ego = sample(chunk, exo, pictures, of_depth, poses, known_frames)
-            ego = hold_colours(ego, known_frames) if chunk.known else ego.detach().cpu().float()
+            path = files.path(
+                chunk, exo_frames, prior_frames, known_frames, chunk_depth, chunk_poses
+            )
+            ego_frames = files.get(path)
+        if ego_frames is None:
+            ego_frames = sample(
+                chunk, exo_frames, prior_frames, chunk_depth, chunk_poses, known_frames
+            )
+            ego_frames = (
+                hold_colours(ego_frames, known_frames)
+                if chunk.known
+                else ego_frames.detach().cpu().float()
+            )
             if files is not None:
-                files.put(path, ego)
+                files.put(path, ego_frames)
         if len(chunks) == 1:
-            return ego
-        if memory is not None and poses is not None:
-            memory.keep(ego, poses)
+            return ego_frames
+        if memory is not None and chunk_poses is not None:
+            memory.keep(ego_frames, chunk_poses)
         video_store = video_store or FrameStore(
-            chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32
+            chunks[-1].frames.stop, tuple(ego_frames.shape[1:]), np.float32
         )
-        for frame in ego[chunk.known :]:
+        for frame in ego_frames[chunk.known :]:
             video_store.append(frame.numpy())
-        frames_so_far = torch.cat((known_frames, ego[chunk.known :]))
+        frames_so_far = torch.cat((known_frames, ego_frames[chunk.known :]))
         known_frames = frames_so_far[
-            len(frames_so_far) - next_known :
+            len(frames_so_far) - next_overlap :
         ].clone()  # a slice would hold all of them
-        del frames_so_far, ego
+        del frames_so_far, ego_frames
     assert video_store is not None  # of at least one chunk
     return video_store.tensor()

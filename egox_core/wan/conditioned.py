@@ -1,4 +1,4 @@
-"""The model's side of a clip: its encoders, and what they made of exo video and ego prior."""
+"""Encode exo video and ego prior to the canvas that conditions the model."""
 
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from .latents import normalise_latent
 
 
 class Encoders(Protocol):
-    """A model's encoders, as the stage of conditioning asks for them."""
+    """Encoders and decoder of a model, as :func:`egox_core.stages.condition` calls them."""
 
     def encode(self, video: Tensor) -> Tensor:
         """Encode [T, H, W, 3] (uint8, or float32 0...1) to a raw latent [1, 16, t, h, w]."""
@@ -22,13 +22,13 @@ class Encoders(Protocol):
         ...
 
     def embed(self, picture: Tensor) -> Any:
-        """Embed an image [1, H, W, 3] float32 0...1 as the model's CLIP vision does."""
+        """Compute the CLIP vision embedding of an image [1, H, W, 3] float32 0...1."""
         ...
 
 
 @frozen
 class Conditioned:
-    """A canvas and the image embedding that goes with it."""
+    """Canvas of a clip, with the image embedding that belongs to it."""
 
     canvas: Canvas
     embedding: Any = None  # of Encoders.embed; None: the model takes none
@@ -37,7 +37,7 @@ class Conditioned:
         self,
         noisy_ego: Tensor,  # [B, 16, t, h, w_ego] model space
     ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego] model space
-        """Pack the 36 channels that the transformer reads (paper Eq. 3)."""
+        """Pack the 36 channels that the transformer reads, from noise and canvas (paper Eq. 3)."""
         canvas = self.canvas
         exo, ego = (normalise_latent(x.float()) for x in (canvas.exo_latent, canvas.prior_latent))
         mask = build_mask(canvas.mask_mode, *canvas.latent_grid)

@@ -1,4 +1,4 @@
-"""Contents of a weight file, told by its header alone: milliseconds, before gigabytes are read.
+"""Identify what a weight file contains by its header, without reading the weights.
 
 :func:`weight_file` is asked by every door: nodes before a run, merge, export and the trainer."""
 
@@ -79,7 +79,7 @@ ENDS = ("patch_embedding.weight", "head.modulation")
 
 @frozen
 class WeightFile:
-    """Contents of a file of weights."""
+    """Contents of a weight file, as read from its header."""
 
     file: Path
     place: str | None  # that it fits ("": none here; None: nobody knows)
@@ -96,29 +96,29 @@ class WeightFile:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Settings that a LoRA, or the LoRA in this model, was trained with: its ``egox.*``
-        metadata."""
+        """Settings that the file's LoRA was trained with, from the ``egox.*`` metadata."""
         return {key: text for key, text in self.metadata.items() if key.startswith(PREFIX)}
 
     @property
     def refusal(self) -> tuple[str, str]:
-        """Kind of the file, with its size, and what to take in place of a part of a model."""
+        """Description of the file for an error, and advice if it is a part of a split model."""
         size = size_words(self.file.stat().st_size)
         parts = "give the whole model; parts of a split one work only together"
         return f"{self.file.name!r} of {size}: {self.words}", parts if self.missing else ""
 
     def check_one_transformer(self) -> str:
-        """Name what a file that is made of this one leaves out, "" where that is nothing.
+        """Check that the file holds one Wan transformer, and describe the tensors that a copy of it
+        leaves out.
 
         Raises:
             EgoXInputError: two of a weight, or parts in its blocks that no Wan transformer has.
         """
         in_blocks = [name for name in self.others if IN_BLOCKS.search(name)]
         if self.twice or in_blocks:
-            odd = "two of a weight" if self.twice else "parts that no plain Wan transformer has"
+            problem = "two of a weight" if self.twice else "parts that no plain Wan transformer has"
             raise EgoXInputError(
                 "base model",
-                got=f"{self.file.name} with {odd}, such as {(*self.twice, *in_blocks)[0]}",
+                got=f"{self.file.name} with {problem}, such as {(*self.twice, *in_blocks)[0]}",
                 expected="each weight of one plain Wan transformer once",
                 fix="give the file that ends in _bf16 or _fp16, without a copy or an adapter in it",
             )
@@ -128,7 +128,7 @@ class WeightFile:
 
 
 def weight_file(file: Path, what: str) -> WeightFile:
-    """Read what a file of weights carries, called ``what`` in errors.
+    """Read the header of a weight file, which error messages call ``what``.
 
     Raises:
         EgoXInputError: as :func:`~egox_core.wan.weights.read_header`.
@@ -169,23 +169,30 @@ def weight_file(file: Path, what: str) -> WeightFile:
 
 
 def missing_weights(natives: Collection[str]) -> tuple[str, ...]:
-    """List the weights that a Wan transformer of these ones, by native name, must have besides."""
+    """List the native names of weights that a Wan transformer with these weights lacks."""
     blocks = defaultdict[int, set[str]](set)
     for name in natives:
         if name.startswith("blocks."):
             _, number, part = name.split(".", 2)
             blocks[int(number)].add(part)
     parts = sorted(set().union(*blocks.values()))
-    of_blocks = [f"blocks.{n}.{part}" for n in range(max(blocks, default=-1) + 1) for part in parts]
-    return tuple(name for name in (*of_blocks, *ENDS) if name not in natives)
+    block_weights = [
+        f"blocks.{n}.{part}" for n in range(max(blocks, default=-1) + 1) for part in parts
+    ]
+    return tuple(name for name in (*block_weights, *ENDS) if name not in natives)
 
 
 def kind_of(header: Mapping) -> tuple[str | None, str]:
-    """Find the place that a file fits ("" for none here, None if unknown), and describe it."""
+    """Find the input that a weight file fits ("" for none, None if unknown), and describe the file
+    in words."""
     shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
     place, words = next(
-        (kind for end, *kind in KINDS if any(name.endswith(end) for name in shapes)),
+        (
+            place_and_words
+            for name_end, *place_and_words in KINDS
+            if any(name.endswith(name_end) for name in shapes)
+        ),
         (None, f"{len(shapes)} tensors of a different model, such as {next(iter(shapes), 'none')}"),
     )
     if any(map(is_lora, shapes)):
@@ -193,7 +200,9 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
     product = next(filter(None, map(product_of, shapes)), "")
     if place is None and product:
         place, words = "LoRA", f"a {product}"
-    sizes = [s for name, s in shapes.items() if f".{name}".endswith(".patch_embedding.weight")]
+    sizes = [
+        shape for name, shape in shapes.items() if f".{name}".endswith(".patch_embedding.weight")
+    ]
     if words.endswith("transformer") and sizes and len(sizes[0]) > 1:
         channels = sizes[0][1]
         words += f" with {channels} input channels"
@@ -202,16 +211,18 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
         place = place if channels == MODEL_CHANNELS else ""
     if place == "text encoder" and not any(name.endswith("spiece_model") for name in shapes):
         place, words = "", f"{words} without its tokenizer (spiece_model)"
-    sizes = [s for name, s in shapes.items() if name.endswith("embeddings.class_embedding")]
+    sizes = [shape for name, shape in shapes.items() if name.endswith("embeddings.class_embedding")]
     if place == "CLIP vision" and sizes[0] != [VISION_WIDTH]:
         place, words = "", f"{words} of another width, {sizes[0]}"
     if any(name.endswith(SCALE_PARTS) for name in shapes):
-        words += ", scaled float8" if any(d.startswith("F8_") for d in dtypes) else ", quantised"
+        words += (
+            ", scaled float8" if any(dtype.startswith("F8_") for dtype in dtypes) else ", quantised"
+        )
     return place, words
 
 
 def check_weights(file: Path, place: str, unknown: bool = False) -> None:
-    """Refuse a file that isn't whole or doesn't fit its place, by its header alone.
+    """Refuse a weight file that is incomplete or doesn't fit its input, by its header alone.
 
     Args:
         place: model, text encoder, VAE, CLIP vision or LoRA.
@@ -228,7 +239,7 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
 
 
 def check_run_files(base: Path, lora: Path | None = None, vae: Path | None = None) -> None:
-    """Refuse a run's single files that are no weights of the kind that is needed.
+    """Refuse weight files that aren't a Wan base model, a LoRA for it and a Wan VAE.
 
     See :func:`check_weights` and :func:`check_lora`; folders are read later.
     """
@@ -240,7 +251,7 @@ def check_run_files(base: Path, lora: Path | None = None, vae: Path | None = Non
 
 
 def check_lora(file: Path, base: Path | None = None) -> None:
-    """Refuse a LoRA that isn't whole, or whose matrices don't fit ``base``, by headers alone.
+    """Refuse a LoRA that is incomplete or doesn't fit the base model, by headers alone.
 
     Raises:
         EgoXInputError: as above; a base that isn't whole.
@@ -274,7 +285,7 @@ def check_lora(file: Path, base: Path | None = None) -> None:
 def check_new_file(
     target: Path, sources: Collection[Path | None], strength: float = 1.0, base: Path | None = None
 ) -> None:
-    """Refuse, before anything is read, a file that can't be made of ``sources`` and ``base``.
+    """Refuse a merge or conversion that can't be written, before any weights are read.
 
     Raises:
         EgoXInputError: no .safetensors, one of the sources itself, a strength that is no number, a
@@ -301,7 +312,7 @@ def check_new_file(
 
 
 def check_strength(strength: float) -> None:
-    """Refuse a strength that is no number.
+    """Refuse a LoRA strength that is NaN or infinite.
 
     Raises:
         EgoXInputError: NaN or infinity.

@@ -1,4 +1,5 @@
-"""Latents of Wan 2.1's VAE: raw to model space and back, and their rough colours without decoding.
+"""Normalise latents of Wan 2.1's VAE to model space and back, and preview their colours without
+decoding.
 
 The per-channel statistics are those of every Wan 2.1 configuration (quirks 23, golden ``pack_mask``). A host with its
 own latent format (ComfyUI) applies them itself; the trainer and the tests use these.
@@ -56,14 +57,14 @@ RIDGE = 1e-3
 
 
 def normalise_latent(raw: Tensor) -> Tensor:  # [B, 16, t, h, w] raw -> the same, model space
-    """Subtract the mean of each channel and divide by its standard deviation."""
-    mean, std = _statistics(raw)
+    """Normalise a raw latent to model space, by each channel's mean and standard deviation."""
+    mean, std = _channel_statistics(raw)
     return (raw - mean) / std
 
 
 def denormalise_latent(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] model space -> the same, raw
-    """Undo :func:`normalise_latent`."""
-    mean, std = _statistics(latent)
+    """Convert a latent from model space to raw, the inverse of :func:`normalise_latent`."""
+    mean, std = _channel_statistics(latent)
     return latent * std + mean
 
 
@@ -72,17 +73,18 @@ def fit_latent_colours(
         tuple[Tensor, Tensor]
     ],  # (latent [1, 16, t, h, w], frames [T, H, W, 3] 0...1), T = 4 (t - 1) + 1
 ) -> Tensor:  # [17, 3] float32: 16 rows for the channels, one for the offset
-    """Fit latents by least squares to the mean colour of the pixels that each stands for."""
+    """Fit a linear map from latents to the mean colour of the pixels that each latent stands for."""
     latents = torch.cat([latent[0].detach().float().cpu().flatten(1).T for latent, _ in pairs])
     colours = torch.cat(
-        [_latent_sized(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs]
+        [_average_to_latents(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs]
     )
     means = latents.double().mean(0), colours.double().mean(0)
-    x, y = latents.double() - means[0], colours.double() - means[1]
-    gram = x.T @ x
+    centred_latents, centred_colours = latents.double() - means[0], colours.double() - means[1]
+    gram = centred_latents.T @ centred_latents
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     factors = torch.linalg.solve(
-        gram + ridge + 1e-12 * torch.eye(len(gram), dtype=gram.dtype), x.T @ y
+        gram + ridge + 1e-12 * torch.eye(len(gram), dtype=gram.dtype),
+        centred_latents.T @ centred_colours,
     )
     return torch.cat((factors, (means[1] - means[0] @ factors)[None])).float()
 
@@ -90,18 +92,18 @@ def fit_latent_colours(
 def latent_colours(
     latent: Tensor, factors: Tensor
 ) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
-    """Draw the latent's rough picture, one frame per latent frame."""
+    """Draw a rough colour preview of a latent, one picture per latent frame."""
     flat = latent.detach().float().cpu().movedim(0, -1)
     return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
 
 
-def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+def _channel_statistics(like: Tensor) -> tuple[Tensor, Tensor]:
     mean, std = (like.new_tensor(x).view(-1, 1, 1, 1) for x in (LATENT_MEAN, LATENT_STD))
     return mean, std
 
 
-def _latent_sized(frames: Tensor, size: tuple[int, ...]) -> Tensor:  # -> [t, h, w, 3]
-    """Average frames over what each latent stands for: the first frame alone, then four at a time."""
+def _average_to_latents(frames: Tensor, size: tuple[int, ...]) -> Tensor:  # -> [t, h, w, 3]
+    """Average frames to latent size: the first frame alone, then groups of four."""
     t, h, w = size
     small_frames = interpolate(
         frames[..., :3].detach().float().cpu().movedim(-1, 1), size=(h, w), mode="area"

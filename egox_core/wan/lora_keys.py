@@ -1,5 +1,5 @@
-"""Renames LoRA files and whole transformer checkpoints between diffusers' names and the host's, by
-one data table.
+"""Rename LoRA files and transformer checkpoints between diffusers' and ComfyUI's names, by one
+table.
 
 The host's stock loader skips files in the released naming
 (``transformer.blocks.0.attn1.to_q.lora_A.weight``) without an error, so conversions here count what
@@ -155,7 +155,7 @@ _REPEATED = re.compile(r"\)[*+?{]|[*+?{].*[*+?{]")  # patterns that may take for
 
 @frozen
 class LoraConversion:
-    """A LoRA under new names, and what became of each tensor of the file."""
+    """Renamed LoRA, with a record of what became of each tensor of its file."""
 
     tensors: dict[str, Tensor]  # e.g. diffusion_model.blocks.0.self_attn.q.lora_A.weight [r, in]
     matched: int  # tensors of the file that were renamed
@@ -169,37 +169,45 @@ class LoraConversion:
 
     @property
     def of_host(self) -> dict[str, Tensor]:
-        """Parts of other kinds under names that the host's own loader knows."""
+        """Tensors of other LoRA kinds, under names that ComfyUI's own loader reads."""
         return {name: x for name, x in self.others.items() if name.startswith(NATIVE_PREFIX)}
 
     @property
     def report(self) -> str:
-        """One line for a node or a console."""
+        """Summary of the conversion in one line."""
         ranks, scales = (
             ", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales)
         )
         line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
-        line += f"; not used: {_kinds(self.unmatched)}" if self.unmatched else ""
+        line += f"; not used: {_count_kinds(self.unmatched)}" if self.unmatched else ""
         return line + (f"; warning: {self.remark}" if self.remark else "")
 
     def report_on(self, shapes: Mapping[str, tuple[int, ...]], file_name: str) -> str:
-        """Say what was matched, and how this LoRA fits a model of these ``shapes`` (native weight
-        name -> shape, without prefix).
+        """Describe which tensors were renamed, and how the LoRA fits a model with weights of these
+        ``shapes``.
 
         Raises:
             EgoXInputError: as :meth:`check_fits`.
         """
-        absent = self.check_fits(shapes)
-        released = self._released_note(file_name)
-        of_21 = released == "" or any("cross_attn.k_img" in name for name in absent)
-        takes_picture = any(name.startswith("img_emb.") for name in shapes)
-        notes = [self.report, released, OF_WAN_21 if of_21 and not takes_picture else ""]
-        if absent:
-            notes.append(f"{len(absent)} parts are not in this model, such as {absent[0]}")
+        missing_parts = self.check_fits(shapes)
+        release_note = self._released_note(file_name)
+        is_for_wan_21 = release_note == "" or any(
+            "cross_attn.k_img" in name for name in missing_parts
+        )
+        has_picture_input = any(name.startswith("img_emb.") for name in shapes)
+        notes = [
+            self.report,
+            release_note,
+            OF_WAN_21 if is_for_wan_21 and not has_picture_input else "",
+        ]
+        if missing_parts:
+            notes.append(
+                f"{len(missing_parts)} parts are not in this model, such as {missing_parts[0]}"
+            )
         return "; ".join(note for note in notes if note)
 
     def _released_note(self, file_name: str) -> str | None:
-        """Compare a file that has the release's name with the release, and say what differs.
+        """Describe how a file with the release's name differs from the released LoRA.
 
         Empty where it holds the same parts, None for a file of another name.
 
@@ -207,7 +215,7 @@ class LoraConversion:
         """
         if file_name != RELEASED_FILE:
             return None
-        parts = self._sizes().keys()
+        parts = self._matrix_sizes().keys()
         blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
         released_parts = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
         other_parts = sorted(parts ^ released_parts) + sorted(self.unmatched)
@@ -221,7 +229,7 @@ class LoraConversion:
         )
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-        """List this LoRA's parts that a model with weights of these ``shapes`` lacks.
+        """List the LoRA's parts that a model with weights of these ``shapes`` lacks.
 
         ``shapes``: native weight name -> shape, without prefix.
 
@@ -229,7 +237,7 @@ class LoraConversion:
             EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
                 model).
         """
-        sizes = {f"{part}.weight": size for part, size in self._sizes().items()}
+        sizes = {f"{part}.weight": size for part, size in self._matrix_sizes().items()}
         missing_names = [name for name in sizes if name not in shapes]
         for name, size in sizes.items():
             if name in shapes and size != tuple(shapes[name][:2]):
@@ -248,18 +256,21 @@ class LoraConversion:
             )
         return tuple(missing_names)
 
-    def _sizes(self) -> dict[str, tuple[int, int]]:
-        """Map each native part to the (out, in) of the matrix that it changes."""
+    def _matrix_sizes(self) -> dict[str, tuple[int, int]]:
+        """Map each module that the LoRA changes to the (out, in) size of its matrix."""
         halves = {key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()}
         return {
-            part.removeprefix(NATIVE_PREFIX): (halves[part, "B.weight"].shape[0], down.shape[1])
-            for (part, half), down in halves.items()
+            part.removeprefix(NATIVE_PREFIX): (
+                halves[part, "B.weight"].shape[0],
+                down_matrix.shape[1],
+            )
+            for (part, half), down_matrix in halves.items()
             if half == "A.weight"
         }
 
 
-def _named(part: str, to: Naming) -> str:
-    """Name a native part (``blocks.3.self_attn.q``, ``head.head``) as a file has it."""
+def _file_name_of(part: str, to: Naming) -> str:
+    """Convert a module's native name, such as ``blocks.3.self_attn.q``, to another naming."""
     block = _BLOCK.fullmatch(part)
     if to == "native":
         return part
@@ -278,7 +289,7 @@ def convert_lora(
     # Takes a file of other products alone, which are then in ``others``.
     products: bool = False,
 ) -> LoraConversion:
-    """Convert a LoRA file from any known naming.
+    """Convert a LoRA file from any known naming to ComfyUI's or diffusers' names.
 
     The names are those that the host's loader takes or, with ``to="diffusers"``, those of
     diffusers.
@@ -292,24 +303,30 @@ def convert_lora(
             other products alone, numbers that are not finite, settings that can't be read.
     """
     prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
-    module_and_suffix = {key: _split(key) for key in state}
+    module_and_suffix = {key: _split_key(key) for key in state}
     natives = _native_parts({module for module, _ in module_and_suffix.values()})
-    left_out = {module for module, suffix in module_and_suffix.values() if suffix == MID_SUFFIX}
+    modules_with_mid = {
+        module for module, suffix in module_and_suffix.values() if suffix == MID_SUFFIX
+    }
     # An alpha may also belong to another kind of matrices, which the host knows.
-    low_rank = {
+    lora_modules = {
         module for module, suffix in module_and_suffix.values() if suffix.startswith(".lora_")
     }
-    tensors, unmatched, other_tensors, other_keys, origin, module_of = {}, [], {}, {}, {}, {}
+    tensors, unmatched, other_tensors, other_keys, key_of_name, module_of = {}, [], {}, {}, {}, {}
     for key, tensor in state.items():
         module, suffix = module_and_suffix[key]
-        part = natives.get(module)
+        module_name = natives.get(module)
         if suffix in SCALES and module in state:
             continue  # goes with its matrix
-        is_used = module in low_rank and module not in left_out and suffix in LORA_SUFFIXES.values()
-        if part is None or not is_used:
+        is_used = (
+            module in lora_modules
+            and module not in modules_with_mid
+            and suffix in LORA_SUFFIXES.values()
+        )
+        if module_name is None or not is_used:
             unmatched.append(key)
-            if module not in left_out:
-                name = key if part is None else NATIVE_PREFIX + part + suffix
+            if module not in modules_with_mid:
+                name = key if module_name is None else NATIVE_PREFIX + module_name + suffix
                 other_tensors[name], other_keys[name] = tensor, key
             continue
         if to == "diffusers" and suffix == ".dora_scale":
@@ -319,30 +336,36 @@ def convert_lora(
                 expected="a LoRA without magnitudes",
                 fix="load it in ComfyUI, which takes them, or merge it there",
             )
-        name = prefix + _named(part, to) + suffix
-        if name in origin:
+        name = prefix + _file_name_of(module_name, to) + suffix
+        if name in key_of_name:
             raise EgoXInputError(
                 "LoRA file",
-                got=f"{origin[name]} and {key}, both for {part}",
+                got=f"{key_of_name[name]} and {key}, both for {module_name}",
                 expected="one pair of matrices for each part",
                 fix="give the file of one model; this one may contain both models of Wan 2.2",
             )
-        place = _PLACE.fullmatch(module)
-        origin[name], module_of[name.removesuffix(suffix)] = key, place[2] if place else module
+        place_match = _PLACE.fullmatch(module)
+        key_of_name[name], module_of[name.removesuffix(suffix)] = (
+            key,
+            place_match[2] if place_match else module,
+        )
         tensors[name] = _scaled_tensor(key, tensor, state, suffix)
     matched_count = len(tensors)
     only_products = products and any(
         product_of(name) for name in other_tensors if name.startswith(NATIVE_PREFIX)
     )
     if not only_products and not any(key.endswith(".lora_A.weight") for key in tensors):
-        raise _without_pairs(unmatched, len(state))
-    peft = _peft_entries(metadata or {}, file)
+        raise _no_pairs_error(unmatched, len(state))
+    peft_settings = _peft_entries(metadata or {}, file)
     ranks, scales = set(), set()
-    for part in module_of:
-        rank = _checked_rank(part, tensors)
-        alpha, scale = tensors.get(part + ".alpha"), _peft_scale(peft, module_of[part], rank)
+    for module_name in module_of:
+        rank = _checked_rank(module_name, tensors)
+        alpha, scale = (
+            tensors.get(module_name + ".alpha"),
+            _peft_scale(peft_settings, module_of[module_name], rank),
+        )
         if alpha is None and scale is not None:
-            alpha = tensors[part + ".alpha"] = torch.tensor(scale * rank)
+            alpha = tensors[module_name + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)
         scales.add(1.0 if alpha is None else float(alpha) / rank)
     return LoraConversion(
@@ -350,29 +373,30 @@ def convert_lora(
         matched=matched_count,
         unmatched=tuple(unmatched),
         others=other_tensors,
-        sources={**other_keys, **origin},
+        sources={**other_keys, **key_of_name},
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
-        remark=_remark(tensors, other_tensors, module_of) or _without_alpha(state, tensors),
+        remark=_value_warning(tensors, other_tensors, module_of)
+        or _missing_alpha_warning(state, tensors),
     )
 
 
-def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
-    """Refuse a file of ``count`` tensors, none of which is of a pair for a Wan transformer."""
+def _no_pairs_error(unmatched: Collection[str], count: int) -> EgoXInputError:
+    """Make the error for a file of ``count`` tensors without a LoRA pair for a Wan transformer."""
     products = sorted({words for key in unmatched if (words := product_of(key))})
     if products:
         host_knows = any(OF_HOSTS.match(key) for key in unmatched)
-        convert = "convert it to names as diffusion_model.blocks.0.self_attn.q; "
+        convert_advice = "convert it to names as diffusion_model.blocks.0.self_attn.q; "
         return EgoXInputError(
             "LoRA file",
             got=f"{count} tensors of a {' and '.join(products)}",
             expected="pairs of lora_A and lora_B",
-            fix=f"{'' if host_knows else convert}load it with ComfyUI's own Load LoRA, which knows this "
+            fix=f"{'' if host_knows else convert_advice}load it with ComfyUI's own Load LoRA, which knows this "
             "kind",
         )
-    stems = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
-    for module in _native_parts(stems):
-        kind = stems[module].removeprefix(module + ".")
+    key_of_stem = {key.rsplit(".", n)[0]: key for key in unmatched for n in (1, 2, 3)}
+    for module in _native_parts(key_of_stem):
+        kind = key_of_stem[module].removeprefix(module + ".")
         if kind not in ("weight", "bias"):
             return EgoXInputError(
                 "LoRA file",
@@ -382,19 +406,19 @@ def _without_pairs(unmatched: Collection[str], count: int) -> EgoXInputError:
             )
     return EgoXInputError(
         "LoRA file",
-        got=f"{count} tensors: {_kinds(unmatched) or 'none'}",
+        got=f"{count} tensors: {_count_kinds(unmatched) or 'none'}",
         expected="lora_A and lora_B of a Wan transformer",
         fix="choose a LoRA that was made for Wan image-to-video",
     )
 
 
 def is_lora(key: str) -> bool:
-    """Check whether a tensor of this name is of a pair of matrices."""
-    return _split(key)[1] in {*LORA_SUFFIXES.values()} - {".alpha"}
+    """Check whether a tensor's name is that of a LoRA matrix."""
+    return _split_key(key)[1] in {*LORA_SUFFIXES.values()} - {".alpha"}
 
 
 def product_of(key: str) -> str:
-    """Name the kind of another product that a tensor of this name is of, "" of none."""
+    """Name the LoRA variant (LoKr, LoHa, ...) of a tensor's name, or return "" for none."""
     match = _PRODUCT.search(key)
     if match is None:
         return ""
@@ -406,7 +430,7 @@ def convert_transformer(
     state: Mapping[str, Tensor],
     to: Naming = "native",
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # the same weights; keys that have no place
-    """Rename a whole transformer checkpoint, without prefix.
+    """Rename the weights of a whole transformer checkpoint, without prefix.
 
     Raises:
         EgoXInputError: nothing matched.
@@ -429,7 +453,7 @@ def convert_transformer(
 
 
 def rename_parameter(key: str, to: Naming = "native") -> str | None:
-    """Rename a parameter of the model, and answer None for any other.
+    """Convert a parameter's name to another naming, or return None if it is no Wan parameter.
 
     It is a part with .weight, .bias or nothing, under a prefix as LoRA files have it.
     """
@@ -439,31 +463,30 @@ def rename_parameter(key: str, to: Naming = "native") -> str | None:
     native = _native_parts([part]).get(part)
     if native is None or native.endswith(BARE_TENSORS) == bool(dot):
         return None
-    return f"{_named(native, to)}{dot}{parameter}"
+    return f"{_file_name_of(native, to)}{dot}{parameter}"
 
 
-def _split(key: str) -> tuple[str, str]:
-    """Split a key into the module's name in the file and the suffix as we write it, fp8's scale
-    into the key of its matrix and its own name."""
+def _split_key(key: str) -> tuple[str, str]:
+    """Split a tensor's name in a file into the module's name and a normalised suffix."""
     for scale in SCALES:
         if key.endswith("." + scale):
             return key.removesuffix(scale) + "weight", scale
     key = _ADAPTER.sub(r"\1\2", key)
-    for suffix, own_suffix in LORA_SUFFIXES.items():
+    for suffix, new_suffix in LORA_SUFFIXES.items():
         if key.endswith(suffix):
-            return key.removesuffix(suffix), own_suffix
+            return key.removesuffix(suffix), new_suffix
     if match := _PRODUCT.search(key):
         return key[: match.start()], match[0]
-    module, dot, last = key.rpartition(".")
-    return module, dot + last
+    module, dot, last_word = key.rpartition(".")
+    return module, dot + last_word
 
 
 def _native_parts(modules: Collection[str]) -> dict[str, str]:
-    """Map modules that are Wan's own to their native names, whatever stands before ``blocks``."""
+    """Map module names in a file to Wan's native names, leaving out modules of other models."""
     natives, prefixes = {}, set(FILE_PREFIXES)
     for module in modules:
         place = _PLACE.fullmatch(module)
-        if place is None or _foreign(place[1]):
+        if place is None or _other_model(place[1]):
             continue
         part = _BLOCK_WORDS.get(place[4].replace(".", "_"))
         if part is not None:
@@ -477,30 +500,38 @@ def _native_parts(modules: Collection[str]) -> dict[str, str]:
     return natives
 
 
-def _foreign(name: str) -> str:
-    """Name the other model that has a module of this name, or nothing."""
+def _other_model(name: str) -> str:
+    """Name the other model that a module's name belongs to, or return "" for Wan."""
     return next(
         (words for start, words in FOREIGN.items() if re.search(rf"(?:^|[._])(?:{start})", name)),
         "",
     )
 
 
-def _kinds(keys: Collection[str]) -> str:
-    """Count keys by the model or the kind of matrix that they belong to, each with an example."""
-    first, counts = {}, Counter()
+def _count_kinds(keys: Collection[str]) -> str:
+    """Count unused tensors by kind in one line, with an example of each."""
+    example_keys, counts = {}, Counter()
     for key in keys:
-        foreign = _foreign(key)
+        foreign = _other_model(key)
         kind = f"of {foreign}" if foreign else key.removesuffix(".weight").rpartition(".")[2]
         counts[kind] += 1
-        first.setdefault(kind, key)
-    return ", ".join(f"{n} {kind} (such as {first[kind]})" for kind, n in counts.most_common(5))
+        example_keys.setdefault(kind, key)
+    return ", ".join(
+        f"{count} {kind} (such as {example_keys[kind]})" for kind, count in counts.most_common(5)
+    )
 
 
 def _scaled_tensor(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
-    """Multiply the tensor by its fp8 scale, and shape PEFT's magnitude as the column that the host
-    takes."""
+    """Multiply a tensor by its fp8 scale, and reshape a DoRA magnitude to a column."""
     stem = key.removesuffix("weight")
-    scale = next((state[stem + s] for s in SCALES if stem != key and stem + s in state), None)
+    scale = next(
+        (
+            state[stem + scale_name]
+            for scale_name in SCALES
+            if stem != key and stem + scale_name in state
+        ),
+        None,
+    )
     if scale is not None and scale.numel() not in (1, tensor.shape[0]):
         raise EgoXInputError(
             f"scale of {key}",
@@ -514,30 +545,35 @@ def _scaled_tensor(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix
 
 
 def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
-    down, up = tensors.get(part + ".lora_A.weight"), tensors.get(part + ".lora_B.weight")
-    if down is None or up is None:
+    matrix_a, matrix_b = tensors.get(part + ".lora_A.weight"), tensors.get(part + ".lora_B.weight")
+    if matrix_a is None or matrix_b is None:
         raise EgoXInputError(
             "LoRA file",
-            got=f"{part}.lora_{'AB'[down is None]} without its lora_{'BA'[down is None]}",
+            got=f"{part}.lora_{'AB'[matrix_a is None]} without its lora_{'BA'[matrix_a is None]}",
             expected="pairs of lora_A and lora_B",
             fix="the file is incomplete: download it again",
         )
-    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or down.shape[0] == 0:
+    if (
+        matrix_a.ndim < 2
+        or matrix_b.ndim < 2
+        or matrix_a.shape[0] != matrix_b.shape[1]
+        or matrix_a.shape[0] == 0
+    ):
         raise EgoXInputError(
             "rank of the LoRA",
-            got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
+            got=f"{part}: A {tuple(matrix_a.shape)}, B {tuple(matrix_b.shape)}",
             expected="A [r, in] and B [out, r]",
             fix="the file is damaged: download it again",
         )
-    if whole := [each for each in (down, up) if each.dtype in WHOLE]:
+    if integer_matrices := [matrix for matrix in (matrix_a, matrix_b) if matrix.dtype in WHOLE]:
         raise EgoXInputError(
             "LoRA file",
-            got=f"{part} in {whole[0].dtype}",
+            got=f"{part} in {integer_matrices[0].dtype}",
             expected="floating point numbers",
             fix="have its trainer save the LoRA in bfloat16 or float16: nothing here knows the scale "
             "of whole numbers",
         )
-    for name, counts in ((".alpha", (1,)), (".dora_scale", (up.shape[0], down.shape[1]))):
+    for name, counts in ((".alpha", (1,)), (".dora_scale", (matrix_b.shape[0], matrix_a.shape[1]))):
         tensor = tensors.get(part + name)
         if tensor is not None and tensor.numel() not in counts:
             raise EgoXInputError(
@@ -546,23 +582,23 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
                 expected=f"{counts[0]} numbers",
                 fix="the file is damaged: download it again",
             )
-    return down.shape[0]
+    return matrix_a.shape[0]
 
 
-def _remark(
+def _value_warning(
     tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], parts: Collection[str]
 ) -> str:
-    """Warn about what the numbers are, or say nothing where only their shapes are known.
+    """Warn about a LoRA whose changes are all 0, and refuse NaN and infinity.
 
     Raises:
         EgoXInputError: NaN or infinity.
     """
     values = {
-        name: x
-        for name, x in {**tensors, **others}.items()
-        if isinstance(x, Tensor) and not x.is_meta
+        name: tensor
+        for name, tensor in {**tensors, **others}.items()
+        if isinstance(tensor, Tensor) and not tensor.is_meta
     }
-    broken = [name for name, x in values.items() if not x.float().isfinite().all()]
+    broken = [name for name, tensor in values.items() if not tensor.float().isfinite().all()]
     if broken:
         raise EgoXInputError(
             "LoRA file",
@@ -570,19 +606,28 @@ def _remark(
             expected="finite numbers",
             fix="download it again, or take a checkpoint from before its training diverged",
         )
-    factors = (".lora_A.weight", ".lora_B.weight", ".alpha")
-    changes = [
-        all(values[part + end].float().any() for end in factors if part + end in values)
+    factor_names = (".lora_A.weight", ".lora_B.weight", ".alpha")
+    nonzero_parts = [
+        all(
+            values[part + suffix].float().any()
+            for suffix in factor_names
+            if part + suffix in values
+        )
         for part in parts
         if values
     ]
-    if any(changes) or others or not values or any(name.endswith(".dora_scale") for name in values):
+    if (
+        any(nonzero_parts)
+        or others
+        or not values
+        or any(name.endswith(".dora_scale") for name in values)
+    ):
         return ""
     return "all of its changes are 0: it was saved before it was trained"
 
 
-def _without_alpha(state: Collection[str], tensors: Collection[str]) -> str:
-    """Warn about a file of PEFT's that lost its settings."""
+def _missing_alpha_warning(state: Collection[str], tensors: Collection[str]) -> str:
+    """Warn about a PEFT file without alpha, whose settings file is missing."""
     if any(name.endswith(".alpha") for name in tensors):
         return ""
     if not all(name.startswith("base_model.model.") for name in state):
@@ -595,8 +640,7 @@ def _without_alpha(state: Collection[str], tensors: Collection[str]) -> str:
 
 
 def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
-    """Read PEFT's settings of the transformer, if there are any: beside the file, under diffusers'
-    key, as JSON under another, or one by one."""
+    """Read PEFT's settings of a LoRA from the settings file beside it or from its metadata."""
     weights, settings = PEFT_FILES
     contents: list[object] = [metadata]
     for key in sorted(metadata, key=lambda key: key == PEFT_METADATA_KEY):
@@ -607,20 +651,24 @@ def _peft_entries(metadata: Mapping[str, str], file: Path | None) -> Mapping[str
         contents.append(read_json(file.with_name(settings), settings))
     for content in reversed(contents):
         if isinstance(content, Mapping):
-            lora_entries = {k.rpartition(".")[2]: v for k, v in content.items() if k[:5] != "text_"}
+            lora_entries = {
+                name.rpartition(".")[2]: value
+                for name, value in content.items()
+                if name[:5] != "text_"
+            }
             if "lora_alpha" in lora_entries:
                 return lora_entries
     return {}
 
 
 def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | None:
-    """Compute alpha / rank of a module by PEFT's settings, from ``rank`` where they state none.
+    """Compute alpha / rank of a module by PEFT's settings, or return None if they give no alpha.
 
     Raises:
         EgoXInputError: a pattern for single modules that can't be followed.
     """
-    alpha = _of_module(entries, "alpha_pattern", module, entries.get("lora_alpha"))
-    stated_rank = _of_module(entries, "rank_pattern", module, entries.get("r", rank))
+    alpha = _pattern_value(entries, "alpha_pattern", module, entries.get("lora_alpha"))
+    stated_rank = _pattern_value(entries, "rank_pattern", module, entries.get("r", rank))
     try:
         alpha, stated_rank = float(alpha), float(stated_rank)
     except (TypeError, ValueError):
@@ -632,8 +680,9 @@ def _peft_scale(entries: Mapping[str, Any], module: str, rank: int) -> float | N
     return alpha / stated_rank**0.5 if stabilised else alpha / stated_rank
 
 
-def _of_module(entries: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:
-    """Find the value of the first pattern that a module's name ends with, as PEFT chooses it."""
+def _pattern_value(entries: Mapping[str, Any], name: str, module: str, default: Any) -> Any:
+    """Look up a module's value in PEFT's patterns, by the first pattern that matches the end of its
+    name."""
     patterns = entries.get(name)
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         try:
@@ -648,4 +697,4 @@ def _of_module(entries: Mapping[str, Any], name: str, module: str, usual: Any) -
                 expected="names of modules",
                 fix="save the LoRA with an alpha for each part, as kohya's scripts do",
             ) from error
-    return usual
+    return default

@@ -1,4 +1,4 @@
-"""Training settings in a LoRA's file, and how far the chosen inputs follow them.
+"""Read the training settings in a LoRA's metadata, and compare a graph's inputs with them.
 
 Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: there ``auto`` means
 ``released``. The trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on
@@ -48,7 +48,7 @@ USUAL: Mapping[str, str] = {
 
 
 def told_by_metadata(metadata: Mapping[str, str]) -> str:
-    """Say what a LoRA needs that stands in its file's metadata alone, "" where nothing does."""
+    """Describe a LoRA's unusual training settings that inputs must follow, or return ""."""
     trained_settings = trained_with(metadata)
     unusual = [
         f"{key} {trained_settings.get(key)}"
@@ -74,20 +74,20 @@ def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_position_scale(metadata: Mapping[str, str]) -> float:
-    """Read the scale of heights and widths in the rotary embedding, 1 where none is told.
+    """Read the scale of the rotary embedding's heights and widths from a LoRA's metadata.
 
     Raises:
         EgoXInputError: no number above 0.
     """
-    told = trained_with(metadata).get("position_scale", "1")
+    scale_text = trained_with(metadata).get("position_scale", "1")
     try:
-        scale = float(told)
+        scale = float(scale_text)
     except ValueError:
         scale = math.nan
     if not 0 < scale < math.inf:
         raise EgoXInputError(
             f"{PREFIX}position_scale of the LoRA's file",
-            got=told,
+            got=scale_text,
             expected="a number above 0",
             fix="take the file as its trainer wrote it",
         )
@@ -97,7 +97,7 @@ def check_position_scale(metadata: Mapping[str, str]) -> float:
 def resolve_auto(
     name: str, choice: str, metadata: Mapping[str, str], fallback: str | None = FALLBACK
 ) -> Any:  # of CHOICES[name], or the fallback
-    """Replace ``auto`` by what the LoRA was trained with, else by the fallback.
+    """Replace the choice ``auto`` by the LoRA's training setting, or else by the fallback.
 
     Inference must have that mode.
 
@@ -111,7 +111,7 @@ def resolve_auto(
 
 
 def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str]) -> list[str]:
-    """Write one sentence for each input that differs from what the LoRA was trained with.
+    """Describe each input that differs from the setting that the LoRA was trained with.
 
     ``inputs`` holds any of :data:`CHOICES` and ``lambda_g``. λ_g of the released trainer's mode
     isn't held against the

@@ -1,11 +1,11 @@
-"""The noise that sampling starts from, as the released pipeline draws it."""
+"""Draw the initial noise of sampling as the released pipeline does."""
 
 import torch
 from torch import Tensor
 
 
 def released_noise(shape: tuple[int, ...], seed: int) -> Tensor:  # float32, of ``shape``
-    """Draw noise on the CPU in bfloat16, then float32 (quirks 44).
+    """Draw noise on the CPU in bfloat16, and convert it to float32 (quirks 44).
 
     ``shape``: [B, 16, t, h, w_ego], the ego half alone.
 

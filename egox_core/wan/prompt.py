@@ -1,4 +1,4 @@
-"""The words for the model: sections, cleaning, and how many tokens of them it is shown.
+"""Clean prompts, split them into exo and ego sections, and cut them to the text encoder's length.
 
 A prompt of the released form has an ``[Exo view]`` and an ``[Ego view]`` section.
 """
@@ -71,7 +71,7 @@ def clean_prompt(prompt: str) -> str:
 
 
 def has_ftfy() -> bool:
-    """Check whether texts are cleaned by ftfy here, as the authors' are."""
+    """Check whether the package ftfy, which the authors clean prompts with, is installed."""
     return _ftfy() is not None
 
 
@@ -87,7 +87,7 @@ def cut_tokens(
     tokens: Sequence[Token],  # the text's own and the end mark, without padding
     limit: int = TOKENS,
 ) -> list[Token]:  # at most ``limit``
-    """Keep the beginning and the end mark, as tokenizers truncate (quirks 42)."""
+    """Truncate tokens to a limit, keeping the end mark as tokenizers do (quirks 42)."""
     return list(tokens) if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]]
 
 
@@ -96,7 +96,7 @@ def cut_place(
     count: Callable[[str], int],  # how many tokens a text has, without an end mark
     limit: int = TOKENS,
 ) -> str:
-    """Name the section that a cut to ``limit`` tokens falls into, for a note.
+    """Name the section in which a prompt is cut off at ``limit`` tokens.
 
     For example "inside [Ego view]"; "" without sections.
 
@@ -107,9 +107,9 @@ def cut_place(
         for mark in (EXO_MARK, EGO_MARK)
         if (place := prompt.lower().find(mark.lower())) >= 0
     )
-    begins_in_time = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in marks]
-    marks_in_time = [mark for in_time, mark in begins_in_time if in_time]
-    lost_marks = [mark for in_time, mark in begins_in_time if not in_time]
+    marks_and_starts = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in marks]
+    marks_in_time = [mark for is_in_time, mark in marks_and_starts if is_in_time]
+    lost_marks = [mark for is_in_time, mark in marks_and_starts if not is_in_time]
     return " and ".join(
         [
             *(f"inside {mark}" for mark in marks_in_time[-1:]),

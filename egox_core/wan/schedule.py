@@ -1,5 +1,4 @@
-"""The authors' sampling: diffusers' UniPC with flow sigmas, as a schedule and as a k-diffusion
-style sampler.
+"""Sample as the authors do, with diffusers' UniPC and flow sigmas, as a k-diffusion style sampler.
 
 The table (quirks 29, 30) is ours, because diffusers changed its own between releases (0.34 starts
 at 0.999 before the shift, later ones at 1); the solver is diffusers'. Golden: ``schedule_50``,
@@ -63,8 +62,8 @@ def released_schedule(
         raise EgoXInputError(
             "flow shift", got=flow_shift, expected="a positive number", fix="the authors use 3.0"
         )
-    base = 1.0 - np.linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1)
-    shifted = np.flip(flow_shift * base / (1.0 + (flow_shift - 1.0) * base))[:-1].copy()
+    unshifted = 1.0 - np.linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1)
+    shifted = np.flip(flow_shift * unshifted / (1.0 + (flow_shift - 1.0) * unshifted))[:-1].copy()
     # The model is called at timestep / 1000, by which its answer is divided: never at 0.
     timesteps = np.maximum(1, shifted * TRAIN_TIMESTEPS).astype(np.int64)
     sigmas = np.concatenate((shifted, (0.0,))).astype(np.float32)
@@ -76,7 +75,7 @@ def truncated_timesteps(
     # The released_schedule that ``sigmas`` is a part of.
     schedule: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # [n] int64
-    """Compute the integer timesteps that the model is fed with (the last sigma has none).
+    """Compute the integer timestep of each sigma but the last, which has none.
 
     Taken from ``schedule`` where a sigma stands in it; else from the float32 sigma itself, which
     differs by one only where 1000 sigma is an integer to float32 (no entry of 50 steps at shift 1,
@@ -86,9 +85,15 @@ def truncated_timesteps(
     )
     if schedule is None:
         return timesteps
-    of_schedule = {float(s): int(t) for s, t in zip(schedule[0][:-1], schedule[1], strict=True)}
+    timestep_of_sigma = {
+        float(sigma): int(timestep)
+        for sigma, timestep in zip(schedule[0][:-1], schedule[1], strict=True)
+    }
     return torch.tensor(
-        [of_schedule.get(float(s), int(t)) for s, t in zip(sigmas[:-1], timesteps, strict=True)]
+        [
+            timestep_of_sigma.get(float(sigma), int(timestep))
+            for sigma, timestep in zip(sigmas[:-1], timesteps, strict=True)
+        ]
     )
 
 
@@ -97,7 +102,7 @@ def make_scheduler(
     # See truncated_timesteps.
     schedule: tuple[Tensor, Tensor] | None = None,
 ) -> UniPCMultistepScheduler:
-    """Make diffusers' UniPC in the released settings, for exactly these sigmas.
+    """Make diffusers' UniPC scheduler in the released settings, for exactly these sigmas.
 
     ``step(v, timestep, sample)`` then advances ``sample`` by one step given the velocity v = noise
     - clean.
@@ -158,22 +163,22 @@ def sample_released(
     del disable
     scheduler, extra_args = make_scheduler(sigmas, schedule), extra_args or {}
     x = _unscaled_noise(model, x, float(sigmas[0]))
-    for i, t in enumerate(scheduler.timesteps):
-        model_sigma = (t.double() / TRAIN_TIMESTEPS).float().to(x.device)
+    for step, timestep in enumerate(scheduler.timesteps):
+        model_sigma = (timestep.double() / TRAIN_TIMESTEPS).float().to(x.device)
         denoised = model(x, model_sigma.expand(x.shape[0]), **extra_args)
         velocity = (x - denoised) / model_sigma
         if callback is not None:
-            sigma = sigmas[i]
+            sigma = sigmas[step]
             callback(
                 {
                     "x": x,
-                    "i": i,
+                    "i": step,
                     "sigma": sigma,
                     "sigma_hat": sigma,
                     "denoised": x - sigma.to(x) * velocity,
                 }
             )
-        x = scheduler.step(velocity, t, x, return_dict=False)[0]
+        x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
     return x
 
 

@@ -1,4 +1,4 @@
-"""The picture that CLIP vision sees.
+"""Choose the picture that CLIP vision embeds.
 
 Only models with an image embedding read it (Wan 2.1 I2V; Wan 2.2 I2V has none). ``released``: first
 frame of the decoded noisy canvas, exo left and decoded NOISE right (quirks 26): what the authors'
@@ -26,7 +26,7 @@ def embedding_picture(
     decode: Callable[[Tensor], Tensor]
     | None = None,  # released: raw latent [B,16,1,h,w] -> frames [1, H, W, 3] 0...1
 ) -> Tensor | None:  # [1, H, W, 3] float32 0...1
-    """Choose the picture for CLIP vision in the given mode, or None in mode ``none``.
+    """Choose the picture that CLIP vision embeds in the given mode, or None in mode ``none``.
 
     Raises:
         EgoXInputError: unknown mode, or ``released`` without latent, noise and decoder.

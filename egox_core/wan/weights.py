@@ -1,4 +1,4 @@
-"""The header of a weight file, and what a file is that has none."""
+"""Read and write weight files in the safetensors format, and identify files by their header."""
 
 import hashlib
 import json
@@ -41,28 +41,28 @@ def read_header(file: Path, what: str) -> dict:
     size = require_file(file, what).stat().st_size
     refuse_pickled(file, what)
     with file.open("rb") as stream:
-        start = stream.read(8)
-        length = int.from_bytes(start, "little")
+        length_bytes = stream.read(8)
+        length = int.from_bytes(length_bytes, "little")
         if not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-            problem = "a header longer than the file" if start else "empty"
-            raise _no_safetensors(what, file, problem)
+            problem = "a header longer than the file" if length_bytes else "empty"
+            raise _invalid_file(what, file, problem)
         header = parse_json(stream.read(length), f"{what} {file.name!r}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
-        raise _no_safetensors(what, file, "a header that is no object")
+        raise _invalid_file(what, file, "a header that is no object")
     needed_bytes = 8 + length
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         if not _is_entry(entry):
-            raise _no_safetensors(what, file, f"{name[:80]!r} malformed")
+            raise _invalid_file(what, file, f"{name[:80]!r} malformed")
         needed_bytes = max(needed_bytes, 8 + length + entry["data_offsets"][1])
     if needed_bytes > size:
-        raise _no_safetensors(what, file, f"cut off: {size_words(needed_bytes)} belong to it")
+        raise _invalid_file(what, file, f"cut off: {size_words(needed_bytes)} belong to it")
     return header
 
 
 def read_tensor(file: Path, header: Mapping, name: str, what: str) -> Tensor:
-    """Read one tensor of a safetensors file without mapping it, by its :func:`read_header`.
+    """Read one tensor of a safetensors file without mapping the file, given its header.
 
     Raises:
         EgoXInputError: of a type that isn't known.
@@ -89,7 +89,7 @@ def write_streamed(
     tensor_of: Callable[[str], Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file one tensor at a time, complete or not at all.
 
     Args:
         entries: name -> shape and type of a tensor.
@@ -115,7 +115,7 @@ def write_streamed(
 
 
 def file_digest(file: Path) -> str:
-    """Digest a safetensors file's header and end, which tell files apart without reading gigabytes."""
+    """Compute a digest of a safetensors file from its header and its last bytes."""
     with file.open("rb") as stream:
         head = stream.read(8 + int.from_bytes(stream.read(8), "little"))
         stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
@@ -123,25 +123,25 @@ def file_digest(file: Path) -> str:
 
 
 def size_words(size: int) -> str:
-    """Write a size of bytes for people."""
+    """Format a number of bytes for people."""
     return f"{size / 1e9:.4g} GB" if size >= 1e8 else f"{size:,} bytes"
 
 
 def _is_entry(entry: object) -> bool:
-    """Check that a tensor is described by dtype, shape and place."""
+    """Check that a header entry has a dtype, a shape and a valid byte range."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
-    shape, place = entry.get("shape"), entry.get("data_offsets")
+    shape, byte_range = entry.get("shape"), entry.get("data_offsets")
     return (
         isinstance(shape, list)
-        and isinstance(place, list)
-        and all(isinstance(n, int) and n >= 0 for n in (*shape, *place))
-        and len(place) == 2
-        and place[0] <= place[1]
+        and isinstance(byte_range, list)
+        and all(isinstance(n, int) and n >= 0 for n in (*shape, *byte_range))
+        and len(byte_range) == 2
+        and byte_range[0] <= byte_range[1]
     )
 
 
-def _no_safetensors(
+def _invalid_file(
     what: str, file: Path, problem: str, fix: str = "download it again"
 ) -> EgoXInputError:
     return EgoXInputError(

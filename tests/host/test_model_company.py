@@ -47,7 +47,7 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
         model_rig.core(rig.pack, f"gga.{name}") for name in ("backends", "geometry", "options")
     )
     monkeypatch.setattr(
-        backends_module, "_choice", lambda *args: backends_module.Choice(names=["sdpa"])
+        backends_module, "_choose_kernels", lambda *args: backends_module.Choice(names=["sdpa"])
     )
     monkeypatch.setitem(backends_module.BACKENDS, "sdpa", lambda q, *others: torch.empty_like(q))
     t, h, w_exo, w_ego = 13, 28, 49, 28
@@ -255,7 +255,7 @@ def test_the_nodes_note_names_the_attention_kernel(rig, monkeypatch, changes, ke
     page.attach_node(monkeypatch, rig.nodes("model_patch").EgoXModelPatch, rig.nodes("host.steps"))
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"
-    model_rig.core(rig.pack, "gga.backends")._choice_of.clear()
+    model_rig.core(rig.pack, "gga.backends")._cached_choices.clear()
     rig.ksample(model, steps=1)
     *progress_texts, (node, note) = page.texts
     expected_progress = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"]

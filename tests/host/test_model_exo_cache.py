@@ -499,7 +499,7 @@ def test_an_exo_half_that_sees_no_ego_is_computed_once_and_exactly(rig, monkeypa
     model = rig.patch(mark_exo_alone(rig.model), lambda_g=lambda_g)
     cached_latent = rig.ksample(model, steps=4)
     assert count_full_and_reused(model) == (1, 3)
-    monkeypatch.setattr(type(exo_cache_of(model)), "_still_good", lambda *args: False)
+    monkeypatch.setattr(type(exo_cache_of(model)), "_is_valid", lambda *args: False)
     recomputed_latent = rig.ksample(model, steps=4)
     assert count_full_and_reused(model) == (4, 0)
     assert (

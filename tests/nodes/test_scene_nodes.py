@@ -243,6 +243,6 @@ def test_gaussians_at_an_image_rim_have_valid_axes():
     )
     steps_right, steps_down = steps.float().unbind(-1)
     points = type("Points", (), {"steps": torch.stack((steps_right, steps_down), -1)})
-    axes, sigmas = gaussians._patches(points, torch.eye(3))
+    axes, sigmas = gaussians._surface_patches(points, torch.eye(3))
     assert torch.allclose(axes @ axes.mT, torch.eye(3).expand(3, 3, 3), atol=1e-6)
     assert (sigmas > 0).all() and torch.isfinite(gaussians._quaternions(axes)).all()

@@ -151,7 +151,7 @@ def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, mon
     assert (sees - plain).abs().max() > 1e-4 * plain.abs().max()
     model.eval()
     kept_latent = sample_ego(model, scope, sample, conditioning, steps=4)
-    monkeypatch.setattr("egox_core.gga.exo_cache.ExoCache._still_good", lambda *args: False)
+    monkeypatch.setattr("egox_core.gga.exo_cache.ExoCache._is_valid", lambda *args: False)
     anew = sample_ego(model, scope, sample, conditioning, steps=4)
     assert (kept_latent - anew).abs().max() <= 1e-5 * anew.abs().max()
     t, h, w_exo, w_ego = sample.grid

@@ -14,7 +14,7 @@ def test_training_goes_on_without_a_wrong_kernel(workplace, tiny, monkeypatch):
     """Two steps on one clip, whose bias is made in pieces, as at the released size. What is found
     wrong, however small or peaked: tests/core/gga/test_kernel_check.py."""
     monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
-    monkeypatch.setattr(backends, "_choice_of", {})
+    monkeypatch.setattr(backends, "_cached_choices", {})
     memory, right = (
         {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"},
         backends.BACKENDS["sdpa"],
@@ -30,7 +30,7 @@ def test_training_goes_on_without_a_wrong_kernel(workplace, tiny, monkeypatch):
     state = last_checkpoint(workplace / "right")
     assert state is not None and state.kernel == "sdpa", "for the run that is resumed"
     monkeypatch.setitem(backends.BACKENDS, "sdpa", lambda *args: 1.5 * right(*args))
-    backends._choice_of.clear()
+    backends._cached_choices.clear()
     lines = curve("wrong")
     (note,) = [line for line in lines if "note" in line]
     assert note["step"] == 1 and "sdpa: gives wrong numbers here" in note["note"]

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from egox_core.metrics.redrawn import FEWEST, FRAME_GAIN, LEAST, NEAR, PLACE, REACH
+from egox_core.metrics.redrawn import (
+    FEWEST_OBSERVED,
+    FRAME_GAIN,
+    LEAST_ERROR,
+    PLACE_FRACTION,
+    REACH,
+    SHORTEST_MOVE,
+)
 
 
 def move_errors_reference(
@@ -10,13 +17,13 @@ def move_errors_reference(
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
     """Measure as :func:`redrawn.move_errors`."""
     height, width = on.shape
-    half, places = max(3, height // PLACE | 1) // 2, np.argwhere(on > 0)
+    half, places = max(3, height // PLACE_FRACTION | 1) // 2, np.argwhere(on > 0)
     here, best = np.full((2, height, width), np.inf)
     still, whole, moves = np.inf, [], []
     for down, right in np.ndindex(2 * REACH + 1, 2 * REACH + 1):
         move = np.array((down, right)) - REACH
         far = np.linalg.norm(move)
-        if 0 < far < NEAR:
+        if 0 < far < SHORTEST_MOVE:
             continue
         there = places + move
         inside = ((there >= 0) & (there < (height, width))).all(1)
@@ -30,8 +37,8 @@ def move_errors_reference(
             moves.append((down - REACH, right - REACH))
         for y, x in np.ndindex(height, width):
             near = square[np.abs(at - (y, x)).max(1) <= half]
-            if len(near) > FEWEST * (2 * half + 1) ** 2:
+            if len(near) > FEWEST_OBSERVED * (2 * half + 1) ** 2:
                 errors = here if far == 0 else best
                 errors[y, x] = min(errors[y, x], near.mean())
-    explained = min(whole, default=np.inf) < FRAME_GAIN * still and still > LEAST
+    explained = min(whole, default=np.inf) < FRAME_GAIN * still and still > LEAST_ERROR
     return here, best, moves[int(np.argmin(whole))] if explained else None

@@ -151,7 +151,7 @@ def choose_fake(monkeypatch, kind: str, calls: list[slice], *others: str) -> Non
     monkeypatch.setitem(backends.BACKENDS, "fake", run)
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("fake", *others))
     monkeypatch.setattr(backends, "best_seconds", lambda kernel, *_: float(kernel is not run))
-    monkeypatch.setattr(backends, "_choice_of", {})
+    monkeypatch.setattr(backends, "_cached_choices", {})
 
 
 @pytest.mark.parametrize("others", [(), ("sdpa",)])

@@ -31,7 +31,7 @@ in_halves = pytest.mark.parametrize("dtype", HALVES)
 
 @pytest.fixture(autouse=True)
 def _nothing_chosen_yet(monkeypatch) -> None:
-    monkeypatch.setattr(backends, "_choice_of", {})
+    monkeypatch.setattr(backends, "_cached_choices", {})
     monkeypatch.setattr(backends, "backend_choices", lambda _: ("sdpa",))
 
 
@@ -158,7 +158,7 @@ def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend, device):
     kernels_used, (q, k, v) = KernelsUsed(), peaked(device, torch.float16, 1)
     for broken in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
         gga_attention(*broken, HEADS, geometry(device), OPTIONS, backend=backend, used=kernels_used)
-    assert not backends._choice_of and not kernels_used.lost
+    assert not backends._cached_choices and not kernels_used.lost
     with monkeypatch.context() as wrong:
         wrong.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
         gga_attention(q, k, v, HEADS, geometry(device), OPTIONS)
@@ -274,7 +274,7 @@ def test_memory_that_runs_out_is_raised_and_condemns_no_kernel(monkeypatch, devi
             *peaked(device, torch.bfloat16, 1), HEADS, geometry(device), OPTIONS, used=kernels_used
         )
     assert not kernels_used.lost and not plain._takes_cudnn
-    assert not any(choice.lost for choice in backends._choice_of.values())
+    assert not any(choice.lost for choice in backends._cached_choices.values())
 
 
 @with_autocast

@@ -25,7 +25,7 @@ from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.exo_cache import ego_tokens
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.kernel_check import AGREEMENT
-from egox_core.gga.kernel_table import KERNELS, Asked
+from egox_core.gga.kernel_table import KERNELS, KernelRequest
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
 from tests.paths import ROOT
@@ -318,9 +318,9 @@ def test_each_kernel_on_a_card(backend, dtype, device):
     assert errors(ours, twin, heads).abs().max() <= AGREEMENT[dtype]
 
 
-def asked(**changes) -> Asked:
+def asked(**changes) -> KernelRequest:
     usual = {"device": torch.device("cuda", 0), "dtype": torch.bfloat16, "head_size": 128}
-    return Asked(**usual | changes)
+    return KernelRequest(**usual | changes)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_the_page_shows_the_table():
 
 
 def test_what_the_table_refuses_is_refused_by_name_and_passed_over_by_auto(monkeypatch):
-    monkeypatch.setattr(backends, "_choice_of", {})
+    monkeypatch.setattr(backends, "_cached_choices", {})
     inputs = case((1, 2, 3, 2), 2, 16, 1, torch.float32)
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     kernels_used = backends.KernelsUsed()
@@ -378,7 +378,7 @@ def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
         pieces.append(q.shape[1])
         return sdpa(q, *rest)
 
-    monkeypatch.setattr(backends, "_choice_of", {})
+    monkeypatch.setattr(backends, "_cached_choices", {})
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     monkeypatch.setitem(backends.BACKENDS, "triton", fails_later)
     monkeypatch.setitem(backends.BACKENDS, "sdpa", counted)
@@ -397,7 +397,7 @@ def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
 if __name__ == "__main__":
     mend_interpreter(product.product_kernel(), *product_gradient.gradient_kernels())
     # What a choice compares is compared here, and closer.
-    backends._compared = lambda names, *_: backends.Choice(names=list(names))
+    backends._matching_kernels = lambda names, *_: backends.Choice(names=list(names))
     pretend(CARDS[0])
     for dtype in FLOATS:
         check_gradients(dtype, "released", 3.0, ((1, 1, 20, 7), 1, 80, 2), kept=True)

@@ -11,9 +11,9 @@ from egox_core.cameras.path import CameraPath
 from egox_core.cameras.poses import camera_centre, compose
 from egox_core.frames import Frames
 from egox_core.trajectory import HeadPoints, Up, estimate_head
-from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
-from egox_core.trajectory.head_fit import fit
-from egox_core.trajectory.head_search import search
+from egox_core.trajectory.head_evidence import Evidence, ExoView, gather_evidence, without_wall
+from egox_core.trajectory.head_fit import fit_heads
+from egox_core.trajectory.head_search import search_heads
 from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
 from lab.drawn.detected import network_points, seen_person
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
@@ -160,14 +160,15 @@ def test_a_head_is_as_small_as_depth_says():
     """A usual head's size pulls less, the further depth's scale is off."""
     evidence, rotation = facing(np.zeros(1), 0.003)
     near = replace(evidence, reach=0.5 * evidence.reach)
-    _, place = fit(near, rotation, np.array([[0.0, 0, 2]]))
+    _, place = fit_heads(near, rotation, np.array([[0.0, 0, 2]]))
     assert place[0] == pytest.approx([0, 0, 1], abs=0.01)
 
 
 def test_heads_may_lean_further_where_up_is_a_guess():
     evidence, _ = facing(np.arange(21.0), 0.005)
     upright, guessed = (
-        search(replace(evidence, up=replace(evidence.up, within_deg=degrees)))[0][:, 1, 0] > 0.1
+        search_heads(replace(evidence, up=replace(evidence.up, within_deg=degrees)))[0][:, 1, 0]
+        > 0.1
         for degrees in (0.0, 32.0)
     )
     assert not upright.any() and guessed[18:].all() and not guessed[:10].any()
@@ -197,7 +198,7 @@ def test_depth_of_the_wall_is_not_believed(clip):
     view = ExoView(
         exo=CameraPath.of_exo(clip.camera, clip.exo_w2c), depth_m=wall, mask=None, up=None
     )
-    evidence = gather(clip.points(), view, Frames.timed(clip.times_s))
+    evidence = gather_evidence(clip.points(), view, Frames.timed(clip.times_s))
     evidence.reach[:, 1:] = evidence.distance[:, None]
     trusted, walls, surfaces = without_wall(evidence)
     assert np.isnan(trusted.reach[:, 0]).all() and np.isfinite(trusted.reach[:, 1:]).all()

@@ -148,10 +148,10 @@ def test_only_needed_frames_are_decoded(clip, monkeypatch, tmp_path):
     import egox_core.video.reader as video
 
     decoded = []
-    advance = video._advance
+    advance = video._frame_at
     monkeypatch.setattr(
         video,
-        "_advance",
+        "_frame_at",
         lambda frames, index: advance((decoded.append(f[0]) or f for f in frames), index),
     )
     got = {
