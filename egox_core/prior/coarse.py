@@ -1,5 +1,4 @@
-"""One pose of the ego prior, small and at once: what the pose editor shows while the camera is
-moved.
+"""Draw a quick small picture of one ego pose, for the pose editor while the camera is moved.
 
 Drawn like the released prior (fading discs), with fewer layers. Points are thinned once and stored
 in random order, so that the first N of them thin the whole evenly. Those that the released renderer
@@ -30,7 +29,7 @@ LAYERS = 6
 
 @frozen
 class CoarsePoints:
-    """Points with their colours, in random order, the released renderer's first."""
+    """Points with colours in random order, those of the released renderer first."""
 
     xyz: Tensor  # [N, 3] float32, metres, scene frame
     rgb: Tensor  # [N, 3] uint8
@@ -40,13 +39,13 @@ class CoarsePoints:
         return self.xyz.shape[0]
 
     def first(self, count: int) -> CoarsePoints:
-        """Take the first ``count`` points."""
+        """Select the first ``count`` points."""
         return CoarsePoints(
             xyz=self.xyz[:count], rgb=self.rgb[:count], released=min(self.released, count)
         )
 
     def packed(self) -> bytes:
-        """Pack all points: xyz as little-endian float32, then rgb as uint8."""
+        """Pack all points into bytes: xyz as little-endian float32, then rgb as uint8."""
         return self.xyz.numpy().astype("<f4", copy=False).tobytes() + self.rgb.numpy().tobytes()
 
     @classmethod
@@ -56,19 +55,19 @@ class CoarsePoints:
         Those that the released preset leaves out as edges are left out.
         """
         keep_mask = points.depth_range <= RELEASED.max_range
-        index = keep_mask.nonzero()[:, 0]
+        indices = keep_mask.nonzero()[:, 0]
         # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
-        index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
-        coarse = points.coarse[index]
-        index = torch.cat((index[coarse], index[~coarse]))[:most]
+        indices = indices[torch.randperm(len(indices), generator=torch.Generator().manual_seed(0))]
+        is_coarse = points.coarse[indices]
+        indices = torch.cat((indices[is_coarse], indices[~is_coarse]))[:most]
         return cls(
-            xyz=points.xyz[index].float().contiguous(),
-            rgb=points.rgb[index].contiguous(),
-            released=min(int(coarse.sum()), most),
+            xyz=points.xyz[indices].float().contiguous(),
+            rgb=points.rgb[indices].contiguous(),
+            released=min(int(is_coarse.sum()), most),
         )
 
     def joined(self, other: CoarsePoints) -> CoarsePoints:
-        """Join both sets in order, where ``released`` counts on only if this set has nothing else."""
+        """Append other points, counting theirs as released only if all points here are."""
         released = self.released + (other.released if self.released == len(self) else 0)
         return CoarsePoints(
             xyz=torch.cat((self.xyz, other.xyz)),
@@ -85,7 +84,7 @@ class CoarsePoints:
         # The points' scene, and the frame of its moving points.
         of: tuple[PointCloud, int] | None = None,
     ) -> tuple[Tensor, float, Tensor | None]:
-        """Draw the points as the camera sees them.
+        """Draw the points as the ego camera sees them.
 
         Returns:
             image [size, size, 3], uint8; the share of it that is covered; [size, size] uint8 classes of

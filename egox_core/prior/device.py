@@ -1,4 +1,4 @@
-"""The device that points are drawn on, and the CPU where that one can't."""
+"""Choose the device that points are drawn on, with the CPU as a fallback."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class DrawingDevice:
-    """The device that options ask for, and the CPU where that one can't draw.
+    """Device for drawing points, replaced by the CPU if it can't draw or runs out of memory.
 
     It can't without float64 (Apple's MPS), and from the moment its memory runs out.
 
@@ -24,26 +24,26 @@ class DrawingDevice:
     """
 
     def __init__(self, options: PriorOptions) -> None:
-        self._now = options.torch_device()
+        self._device = options.torch_device()
         self.notes: tuple[Remark, ...] = ()
         try:
-            torch.ones(1, device=self._now).double().add_(1)
+            torch.ones(1, device=self._device).double().add_(1)
         except (RuntimeError, TypeError, AssertionError) as error:  # the last: a torch without CUDA
-            self._give_up(error)
+            self._fall_back_to_cpu(error)
 
     def draw(self, picture: Callable[[torch.device], Drawn]) -> Drawn:
-        """Draw the picture that ``picture`` makes on this device, or on the CPU if memory runs out."""
-        if self._now != CPU:
+        """Call ``picture`` with this device, or with the CPU if memory runs out."""
+        if self._device != CPU:
             try:
-                return picture(self._now)
+                return picture(self._device)
             except RuntimeError as error:
                 if not is_oom(error):
                     raise
-                self._give_up(error)
+                self._fall_back_to_cpu(error)
         return picture(CPU)
 
-    def _give_up(self, error: Exception) -> None:
+    def _fall_back_to_cpu(self, error: Exception) -> None:
         reason = str(error).splitlines()[0].partition(". ")[0]
-        warning = f"the prior is drawn on the CPU, not on {self._now}: {reason}"
-        self._now, self.notes = CPU, (*self.notes, Remark(warning, RemarkKind.WARNING))
+        warning = f"the prior is drawn on the CPU, not on {self._device}: {reason}"
+        self._device, self.notes = CPU, (*self.notes, Remark(warning, RemarkKind.WARNING))
         log.warning("EgoX: %s", warning)

@@ -1,4 +1,4 @@
-"""One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
+"""Draw a set of points: project and splat them, fill gaps, and smooth outlines."""
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ NEAR_M = 0.05
 
 
 def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
-    """Fill the gaps of ``tight`` from ``wide``, the same points drawn with larger patches.
+    """Fill the gaps of the picture ``tight`` from ``wide``, the same points with larger patches.
 
     A pixel is a gap if the wide picture has something there, nearer than what the tight one shows (the background
     through a crack) or where that shows nothing, and if the tight picture shows the same surface on two opposite
@@ -32,26 +32,26 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
     Args:
         size_px: how far to look, px: half the widest gap that is filled; at least 1.
     """
-    depth, front = tight.depth.nan_to_num(torch.inf, torch.inf), wide.depth
-    open_mask = wide.coverage & (front < depth * (1 - SAME_SURFACE))
-    gap = torch.zeros_like(open_mask)
+    depth, wide_depth = tight.depth.nan_to_num(torch.inf, torch.inf), wide.depth
+    open_mask = wide.coverage & (wide_depth < depth * (1 - SAME_SURFACE))
+    gap_mask = torch.zeros_like(open_mask)
     if bool(open_mask.any()):
-        nearest, farthest = front * (1 - 2 * SAME_SURFACE), front * (1 + SAME_SURFACE)
+        nearest, farthest = wide_depth * (1 - 2 * SAME_SURFACE), wide_depth * (1 + SAME_SURFACE)
         padded, (height, width) = F.pad(depth, (size_px,) * 4, value=torch.inf), depth.shape
-        for dv, du in DIRECTIONS:
-            sides = torch.zeros(2, height, width, dtype=torch.bool, device=depth.device)
-            for side, sign in zip(sides, (1, -1), strict=True):
+        for row_step, column_step in DIRECTIONS:
+            side_masks = torch.zeros(2, height, width, dtype=torch.bool, device=depth.device)
+            for side_mask, sign in zip(side_masks, (1, -1), strict=True):
                 for step in range(sign, sign * (size_px + 1), sign):
-                    top, left = size_px + step * dv, size_px + step * du
+                    top, left = size_px + step * row_step, size_px + step * column_step
                     shifted_depth = padded[top : top + height, left : left + width]
-                    side |= (shifted_depth >= nearest) & (shifted_depth <= farthest)
-            gap |= sides.all(0)
-        gap &= open_mask
+                    side_mask |= (shifted_depth >= nearest) & (shifted_depth <= farthest)
+            gap_mask |= side_masks.all(0)
+        gap_mask &= open_mask
     return SplatImage(
-        rgb=torch.where(gap[..., None], wide.rgb, tight.rgb),
-        coverage=tight.coverage | gap,
-        depth=torch.where(gap, wide.depth, tight.depth),
-        back=torch.where(gap, wide.back, tight.back),
+        rgb=torch.where(gap_mask[..., None], wide.rgb, tight.rgb),
+        coverage=tight.coverage | gap_mask,
+        depth=torch.where(gap_mask, wide.depth, tight.depth),
+        back=torch.where(gap_mask, wide.back, tight.back),
         off=tight.off,
     )
 
@@ -62,7 +62,7 @@ def draw_points(
     ego: CameraPath,
     options: PriorOptions,
 ) -> SplatImage:
-    """Draw the picture that the camera takes of the points, at its stored size.
+    """Draw the picture that a camera takes of the points, at its stored size.
 
     Depth is z or distance, as :attr:`SplatOptions.depth_is_z` says.
     """
@@ -88,10 +88,10 @@ def screen_points(
     ego: CameraPath,
     options: PriorOptions,
 ) -> ScreenPoints:
-    """Project the points that the camera can see, and their patches."""
+    """Project the points that the camera can see, with their patches."""
     camera, pose = ego.camera, ego.at(0).float().to(points.xyz.device)
-    rotation, shift = pose[:, :3], pose[:, 3]
-    xyz = points.xyz @ rotation.T + shift
+    rotation, translation = pose[:, :3], pose[:, 3]
+    xyz = points.xyz @ rotation.T + translation
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
     in_range = (
@@ -102,8 +102,8 @@ def screen_points(
     in_range = in_range.nonzero()[:, 0]
     # In most poses half of the points are behind the camera: the lens is worked out without them.
     uv, valid = camera.project(xyz[in_range])
-    inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
-    kept_points, uv = in_range[inside], uv[inside]
+    visible = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
+    kept_points, uv = in_range[visible], uv[visible]
     xyz = xyz[kept_points]
     distance = distance[kept_points]
     rgb = points.rgb[kept_points].float() / 255
@@ -127,12 +127,12 @@ def screen_points(
 
 
 def shrink(image: SplatImage, factor: int) -> SplatImage:
-    """Average the picture over blocks of ``factor`` x ``factor`` px, covered where half of the
+    """Shrink a picture by averaging blocks of ``factor`` x ``factor`` px, covered where half of a
     block is.
 
     Depth is the nearest of the block, for a mean across an outline would hang between two surfaces.
     """
-    height, width = (n // factor for n in image.coverage.shape)
+    height, width = (side // factor for side in image.coverage.shape)
     blocks = (height, factor, width, factor)
     count = image.coverage.view(blocks).sum((1, 3))
     coverage = 2 * count >= factor * factor

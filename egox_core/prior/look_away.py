@@ -1,5 +1,5 @@
-"""Memory of never-seen places: the part of a sampled chunk that no exo camera saw, drawn into the
-prior of the chunks after it, so that who looks away and back sees the same room.
+"""Remember generated places that no exo camera saw, and draw them into the prior of later chunks,
+so that they look the same again.
 
 A place without a surface in the scene gets a guessed one. A wrong guess shows only where the head
 has moved: at a distance z, an error of the guess by a share e turns into an angle of about e times
@@ -44,13 +44,13 @@ def guess_depth(
     # Depth if nothing is known anywhere.
     fallback_m: float,
 ) -> Tensor:  # [H, W] without NaN
-    """Fill the holes of a depth map from their rims in inverse depth, coarse to fine."""
+    """Fill the holes of a depth map from their borders, in inverse depth from coarse to fine."""
     known_mask = torch.isfinite(depth_m)
     levels = [
         (torch.where(known_mask, 1 / depth_m, 0.0)[None, None], known_mask[None, None].float())
     ]
     while min(levels[-1][0].shape[-2:]) > 1:
-        levels.append(tuple(F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1]))
+        levels.append(tuple(F.avg_pool2d(map_part, 2, ceil_mode=True) for map_part in levels[-1]))
     inverse_depth = torch.full_like(levels[-1][0], 1 / fallback_m)
     for value, weight in reversed(levels):
         inverse_depth = F.interpolate(
@@ -62,7 +62,7 @@ def guess_depth(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Never-seen places of one chunk."""
+    """Generated points of one chunk, at places that no exo camera saw."""
 
     points: PointSet  # in the world
     centre: Tensor  # [3] float64, of the head where they were made, world
@@ -70,7 +70,7 @@ class Kept:
 
 
 class LookAwayMemory:
-    """Points of never-seen places, collected chunk by chunk (see the module).
+    """Memory of generated points at unseen places, which grows chunk by chunk.
 
     Args:
         device: gives what a chunk is drawn on.
@@ -86,9 +86,9 @@ class LookAwayMemory:
     ) -> None:
         self.notes: tuple[Remark, ...] = ()
         self._progress, self._device = progress, device
-        self._on: DrawingDevice  # of a chunk
-        self._kept: list[Kept] = []
-        self._holes: list[Tensor] = []  # [H, W] bool per frame: not seen by exo
+        self._drawing_device: DrawingDevice  # of a chunk
+        self._chunks: list[Kept] = []
+        self._unseen_masks: list[Tensor] = []  # [H, W] bool per frame: not seen by exo
         self._depth_m: list[Tensor] = []  # [H, W] per frame
 
     def fill(
@@ -98,25 +98,27 @@ class LookAwayMemory:
         depth: DepthVideo,
         trajectory: CameraTrajectory,
     ) -> Tensor:  # [T, H, W, 3]
-        """Fill the holes of a chunk's prior from memory, without touching exo's own pixels."""
-        self._on = DrawingDevice(replace(SEEN, device=str(self._device())))
+        """Fill the holes of a chunk's prior from the memory, without changing observed pixels."""
+        self._drawing_device = DrawingDevice(replace(SEEN, device=str(self._device())))
         if not bool(depth.valid.any()):  # no surface to place the chunk's frames by
             self._depth_m = list(torch.full(prior.shape[:3], torch.nan))
             return prior
         scene = build_scene(exo, depth, progress=self._progress)
         trajectory = of_size(trajectory, prior)
-        self._holes, self._depth_m, filled = [], [], prior
-        drawing = iter_ego_prior(scene, trajectory, SEEN, on=self._on, progress=self._progress)
+        self._unseen_masks, self._depth_m, filled = [], [], prior
+        drawing = iter_ego_prior(
+            scene, trajectory, SEEN, on=self._drawing_device, progress=self._progress
+        )
         for t, frame in enumerate(drawing):
             ego = trajectory.ego.one(t)
             hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
             # The last chunk's own places come with the known frames.
-            rgb, drawn_mask = self._draw(near(self._kept[:-1], ego), ego)
+            rgb, drawn_mask = self._draw(near(self._chunks[:-1], ego), ego)
             refilled_mask = hole & drawn_mask
             if bool(refilled_mask.any()):
                 filled = prior.clone() if filled is prior else filled
                 filled[t][refilled_mask] = rgb[refilled_mask].to(filled.dtype)
-            self._holes.append(hole)
+            self._unseen_masks.append(hole)
             self._depth_m.append(frame.depth_m)
         return filled
 
@@ -125,51 +127,56 @@ class LookAwayMemory:
         video: Tensor,  # [T, H, W, 3] 0...1, the chunk that was sampled from the filled prior
         trajectory: CameraTrajectory,
     ) -> None:
-        """Remember places that nobody had seen and that don't move within the chunk."""
+        """Store a chunk's static pixels at unseen places in the memory."""
         trajectory, frames = of_size(trajectory, video), range(0, len(video), FRAMES_PER_LATENT)
         known_depths = torch.cat(
             [self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames]
         )
         if not len(known_depths):
-            self._kept.append(Kept(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0))
+            self._chunks.append(Kept(PointSet.empty(), camera_centre(trajectory.ego.at(0)), 0.0))
             return  # without any surface all distances would be made up
-        middle, rays = float(known_depths.median()), trajectory.ego.camera.depth_rays()
+        median_m, rays = float(known_depths.median()), trajectory.ego.camera.depth_rays()
         new_points = PointSet.empty()
         for t, other_frame in zip(
             frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True
         ):
-            ego, guess = trajectory.ego.one(t), guess_depth(self._depth_m[t], middle)
-            _, remembered_mask = self._draw(PointSet.join(near(self._kept, ego), new_points), ego)
+            ego, guessed_depth = trajectory.ego.one(t), guess_depth(self._depth_m[t], median_m)
+            _, remembered_mask = self._draw(PointSet.join(near(self._chunks, ego), new_points), ego)
             frame_from_ego = invert(ego.at(0))
-            places = transform(frame_from_ego, (rays * guess[..., None]).double())
+            places = transform(frame_from_ego, (rays * guessed_depth[..., None]).double())
             still_mask = looks_same(
                 video[t], video[other_frame], places, trajectory.ego.one(other_frame)
             )
             picture = (video[t] * 255).round().to(torch.uint8)
-            new_mask = self._holes[t] & ~remembered_mask & still_mask
+            new_mask = self._unseen_masks[t] & ~remembered_mask & still_mask
             new_points = PointSet.join(
-                new_points, lift(guess, picture, new_mask, rays, frame_from_exo=frame_from_ego)
+                new_points,
+                lift(guessed_depth, picture, new_mask, rays, frame_from_exo=frame_from_ego),
             )
-        self._kept.append(Kept(new_points, camera_centre(trajectory.ego.at(frames[0])), middle))
+        self._chunks.append(Kept(new_points, camera_centre(trajectory.ego.at(frames[0])), median_m))
 
     def _draw(
         self, points: PointSet, ego: CameraPath
     ) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
-        """Draw remembered points as a picture and its coverage."""
+        """Draw remembered points, with the mask of the pixels that they cover."""
 
         def picture(device: torch.device) -> tuple[Tensor, Tensor]:
             image = draw_points(points.to(device), ego, SEEN)
             return image.rgb.cpu(), image.coverage.cpu()
 
-        picture_and_mask = self._on.draw(picture)
-        self.notes = self._on.notes or self.notes
+        picture_and_mask = self._drawing_device.draw(picture)
+        self.notes = self._drawing_device.notes or self.notes
         return picture_and_mask
 
 
 def near(kept: Sequence[Kept], ego: CameraPath) -> PointSet:
-    """Join the points of the chunks that may be drawn from a pose."""
+    """Join the remembered points of chunks whose head position was close to a pose."""
     centre = camera_centre(ego.at(0))
-    close_chunks = (c for c in kept if (centre - c.centre).norm() <= MAX_PARALLAX * c.distance_m)
+    close_chunks = (
+        each_chunk
+        for each_chunk in kept
+        if (centre - each_chunk.centre).norm() <= MAX_PARALLAX * each_chunk.distance_m
+    )
     return PointSet.join(PointSet.empty(), *(chunk.points for chunk in close_chunks))
 
 
@@ -177,7 +184,7 @@ def of_size(
     trajectory: CameraTrajectory,
     pictures: Tensor,  # [T, H, W, 3]
 ) -> CameraTrajectory:
-    """Bring the trajectory's camera to the pictures' size."""
+    """Rescale the trajectory's ego camera to the size of pictures."""
     height, width = pictures.shape[1:3]
     return replace(trajectory, ego=trajectory.ego.resized(width, height))
 
@@ -189,7 +196,7 @@ def looks_same(
     # The camera of the other picture.
     ego: CameraPath,
 ) -> Tensor:  # [H, W] bool
-    """Mark the pixels whose place has the same colour in another frame, never those outside of it."""
+    """Mark the pixels whose place has the same colour in another frame."""
     uv, valid = ego.camera.project(transform(ego.at(0), places))
     size = uv.new_tensor([*ego.camera.stored_size])
     grid = ((2 * uv + 1) / size - 1).float()[None]

@@ -1,4 +1,4 @@
-"""Options of rendering the ego prior, and presets of them as data."""
+"""Define the options of rendering the ego prior, and presets of them."""
 
 from collections.abc import Mapping
 from dataclasses import field, replace
@@ -26,7 +26,7 @@ OFF = float("inf")
 
 @frozen
 class PriorOptions:
-    """Choice of what is drawn of the scene, and how.
+    """Options of what is drawn of the scene, and how.
 
     Raises:
         EgoXInputError: unknown dynamic handling, device, static background or handling of hidden
@@ -63,7 +63,7 @@ class PriorOptions:
     scale: ScaleSource | None = None
 
     def torch_device(self) -> torch.device:
-        """Resolve the device that ``device`` names."""
+        """Resolve the option ``device`` to a torch device."""
         if self.device != "auto":
             return torch.device(self.device)
         kinds = (kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available())
@@ -125,7 +125,7 @@ PRIOR_PRESETS: Mapping[str, PriorOptions] = {
 
 
 def prior_preset(name: str) -> PriorOptions:
-    """Look up the preset's options.
+    """Look up the options of a preset.
 
     Raises:
         EgoXInputError: no such preset.

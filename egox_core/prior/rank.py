@@ -1,4 +1,4 @@
-"""Choosing the exo camera: how much of the ego view each of several takes could show.
+"""Rank exo cameras by how much of the ego view each of them could show.
 
 With depth the prior itself is rendered, at a small size and for a few frames; pixels count whose
 sight lines are free (see ``sight_lines``). Without depth there are only the poses: an ego ray counts as seen where
@@ -44,7 +44,7 @@ second on never."""
 
 @frozen
 class ExoCandidate:
-    """One exo take to be ranked: both its cameras, and depth if there is any."""
+    """Exo take to be ranked, with both cameras, and depth if available."""
 
     name: str
     trajectory: CameraTrajectory
@@ -62,8 +62,10 @@ class ExoCandidate:
                 read.
         """
         meta = read_meta(folder / META)
-        trajectory, of_meta = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
-        notes = [of_meta.placed]
+        trajectory, meta_notes = meta_trajectory(
+            meta, preset_camera("aria_released", REFERENCE_SIZE)
+        )
+        notes = [meta_notes.placed]
         depth_path = _depth_path(folder)
         depth = None
         if depth_path is not None:
@@ -78,13 +80,13 @@ class ExoCandidate:
                 expected="the exo camera's K",
                 fix="add them to meta.json",
             )
-        told = tuple(filter(None, notes))
-        return cls(name=name, trajectory=trajectory, depth=depth, notes=told)
+        all_notes = tuple(filter(None, notes))
+        return cls(name=name, trajectory=trajectory, depth=depth, notes=all_notes)
 
 
 @frozen
 class ExoRank:
-    """Prediction of how much of the ego view one exo camera shows."""
+    """Predicted share of the ego view that one exo camera shows."""
 
     name: str
     by_frame: Tensor  # [F] float64, share of the ego image that is observed, 0...1
@@ -101,7 +103,7 @@ class ExoRank:
 def rank_exo_cameras(
     candidates: Sequence[ExoCandidate], *, frames: int = 6, progress: Progress = no_progress
 ) -> list[ExoRank]:
-    """Sort the candidates by predicted coverage, best first.
+    """Rank candidates by predicted coverage, best first.
 
     Shares of the two methods don't compare (poses alone can't know what hides what). As soon as
     one candidate has no depth, all are judged by poses.
@@ -116,7 +118,7 @@ def rank_exo_cameras(
         raise EgoXInputError(
             "exo cameras", got="none", expected="at least one take", fix="give takes with poses"
         )
-    names = [c.name for c in candidates]
+    names = [candidate_in_list.name for candidate_in_list in candidates]
     if len(set(names)) < len(names):
         raise EgoXInputError(
             "exo cameras",
@@ -124,7 +126,7 @@ def rank_exo_cameras(
             expected="a name of its own for each",
             fix="rename the take folders",
         )
-    by_depth = all(c.depth is not None for c in candidates)
+    by_depth = all(candidate_in_list.depth is not None for candidate_in_list in candidates)
     ranks = []
     for count, candidate in enumerate(candidates):
         progress(count, len(candidates), f"judging {candidate.name}")
@@ -143,7 +145,7 @@ def rank_exo_cameras(
 
 
 def rank_text(ranks: Sequence[ExoRank]) -> str:
-    """Write the ranking as lines of text, best first."""
+    """Format the ranking as lines of text, best first."""
     lines = [
         f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
         f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
@@ -159,7 +161,7 @@ def rank_text(ranks: Sequence[ExoRank]) -> str:
 
 
 def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Measure the share of the ego image that this take observed, now or at another time.
+    """Measure the share of the ego image that a take observes, by rendering a thinned scene.
 
     It is measured in a thinned scene of these frames.
     """
@@ -208,13 +210,13 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
 
 
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Estimate from poses and lenses alone the share of the ego rays whose surfaces this exo camera
+    """Estimate from poses and lenses alone the share of ego rays whose surfaces the exo camera
     could see."""
     path = candidate.trajectory
     ego, exo = path.ego.resized(EGO_SIZE, EGO_SIZE), path.known_exo
     rays, in_lens = ego.camera.pixel_rays(torch.float64)
     rays = rays[in_lens]
-    near_cos, far_cos = (math.cos(math.radians(a)) for a in FACING_DEG)
+    facing_from, facing_to = (math.cos(math.radians(angle)) for angle in FACING_DEG)
     shares = []
     for t in frames:
         exo_from_ego = compose(exo.at(t), invert(ego.at(t)))
@@ -222,12 +224,14 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         for distance in PROBE_DISTANCES_M:
             points = transform(exo_from_ego, rays * distance)
             uv, valid = exo.camera.project(points)
-            inside = valid & exo.camera.inside(uv)
-            towards = torch.nn.functional.normalize(points, dim=-1)
-            facing_cos = (towards * (rays @ exo_from_ego[:, :3].T)).sum(
+            in_picture = valid & exo.camera.inside(uv)
+            sight_directions = torch.nn.functional.normalize(points, dim=-1)
+            facing_cos = (sight_directions * (rays @ exo_from_ego[:, :3].T)).sum(
                 -1
             )  # cosine between both views of the surface
-            visibility += inside * ((facing_cos - far_cos) / (near_cos - far_cos)).clamp(0, 1)
+            visibility += in_picture * ((facing_cos - facing_to) / (facing_from - facing_to)).clamp(
+                0, 1
+            )
         shares.append(float(visibility.sum()) / len(PROBE_DISTANCES_M) / in_lens.numel())
     return torch.tensor(shares, dtype=torch.float64)
 

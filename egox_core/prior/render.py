@@ -22,15 +22,15 @@ from .drawing import NEAR_M, draw_points
 from .options import CLEAN, PriorOptions
 from .sight_lines import SightLines
 
-HEADLESS = ("without wearer", "without head")
-EATEN = 0.1
+WITHOUT_HEAD = ("without wearer", "without head")
+MAX_REMOVED_SHARE = 0.1
 """Share of the static points in view that a head takes only where the scene is too small: a face on a
 pillow sees little of it."""
 
 
 @frozen
 class PriorFrame:
-    """One frame of an :class:`types.EgoPrior`."""
+    """One frame of a rendered prior (see :class:`types.EgoPrior`)."""
 
     rgb: Tensor  # [H, W, 3] float32 0...1
     coverage: Tensor  # [H, W] bool
@@ -52,21 +52,24 @@ def render_ego_prior(
     Args:
         notes: gets remarks on how it was drawn.
     """
-    size, on = trajectory.ego.camera.stored_size[::-1], DrawingDevice(options)
+    size, drawing_device = trajectory.ego.camera.stored_size[::-1], DrawingDevice(options)
     maps = {
         "rgb": ((*size, 3), np.float32),
         "coverage": (size, np.bool_),
         "depth_m": (size, np.float32),
         **({"seen": (size, np.uint8)} if classes else {}),
     }
-    stores = {name: FrameStore(scene.frame_count, *kind) for name, kind in maps.items()}
+    stores = {
+        name: FrameStore(scene.frame_count, *shape_and_type)
+        for name, shape_and_type in maps.items()
+    }
     for frame in iter_ego_prior(
-        scene, trajectory, options, classes=classes, on=on, progress=progress
+        scene, trajectory, options, classes=classes, on=drawing_device, progress=progress
     ):
         for name, store in stores.items():
             store.append(getattr(frame, name).numpy())
     if notes is not None:
-        notes += on.notes
+        notes += drawing_device.notes
     tensors: dict[str, Any] = {name: store.tensor() for name, store in stores.items()}
     return EgoPrior(trajectory=trajectory.tied(scene.exo), **tensors)
 
@@ -100,26 +103,32 @@ def iter_ego_prior(
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
     on = on or DrawingDevice(options)
-    lines = None
+    sight_lines = None
     if classes or options.hidden_lines == "leave out":
-        lines = SightLines(scene, ego, options.splat)
+        sight_lines = SightLines(scene, ego, options.splat)
 
-    def drawn() -> Iterator[PriorFrame]:
+    def render_frames() -> Iterator[PriorFrame]:
         rays, inside_lens = ego.camera.pixel_rays()
         ray_z = torch.where(inside_lens, rays[..., 2], torch.nan)
         static = scene.mean_background(progress) if options.static == "mean" else scene.static
-        on.notes += _filter_warning(static, options) + _too_near(static, ego.one(0), options)
-        static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
-        for index, t in enumerate(frames):
+        on.notes += _filter_warning(static, options) + _near_scene_warning(
+            static, ego.one(0), options
+        )
+        static_points_on = lru_cache(maxsize=1)(_reliable(static, options).to)
+        for index, frame_number in enumerate(frames):
             progress(index, len(frames), "render the ego prior")
 
             def picture(
-                device: torch.device, t: int = t
+                device: torch.device, frame_number: int = frame_number
             ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-                pose, static = ego.at(t).to(device), static_on(device)
-                points = _visible_points(static, scene, t, pose, ego.camera.quarter_turns, options)
-                image = draw_points(points, ego.one(t), options)
-                seen_classes = None if lines is None else lines.classes(image, t).cpu()
+                pose, static = ego.at(frame_number).to(device), static_points_on(device)
+                points = _visible_points(
+                    static, scene, frame_number, pose, ego.camera.quarter_turns, options
+                )
+                image = draw_points(points, ego.one(frame_number), options)
+                seen_classes = (
+                    None if sight_lines is None else sight_lines.classes(image, frame_number).cpu()
+                )
                 return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen_classes
 
             rgb, coverage, depth, seen_classes = on.draw(picture)
@@ -134,11 +143,11 @@ def iter_ego_prior(
             )
         progress(len(frames), len(frames), "render the ego prior")
 
-    return drawn()
+    return render_frames()
 
 
 def check_scene(scene: PointCloud) -> None:
-    """Refuse an empty cloud.
+    """Refuse a scene without points.
 
     Raises:
         EgoXInputError: no point in any frame.
@@ -160,8 +169,7 @@ def _visible_points(
     quarter_turns: int,
     options: PriorOptions,
 ) -> PointSet:
-    """Join reliable static points and moving points of one frame, without those that the options
-    leave out."""
+    """Join the static and moving points of one frame, without those that the options leave out."""
     parts, head_radius_m = [static], options.scene_scale * options.head_radius_m
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
@@ -172,21 +180,21 @@ def _visible_points(
             )
         parts.append(_reliable(moving, options))
     points = PointSet.join(*parts)
-    if options.dynamic not in HEADLESS:
+    if options.dynamic not in WITHOUT_HEAD:
         return points
     centre = camera_centre(ego_from_frame).float()
-    outside = (points.xyz - centre).square().sum(-1) > head_radius_m**2
-    return points if bool(outside.all()) else points.select(outside)
+    outside_head = (points.xyz - centre).square().sum(-1) > head_radius_m**2
+    return points if bool(outside_head.all()) else points.select(outside_head)
 
 
 def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
-    """Select the points that are near no depth edge, of a coarse picture a fraction of them."""
+    """Select the points away from depth edges, and only the coarse ones if the options say so."""
     keep_mask = _off_edges(points, options)
     return points.select(keep_mask & points.coarse if options.coarse else keep_mask)
 
 
 def _off_edges(points: PointSet, options: PriorOptions) -> Tensor:  # [N] bool
-    """Check which points are near no depth edge, as far as the options ask for it."""
+    """Check which points are far enough from depth edges, by the options' limits."""
     return (
         (points.edge <= options.max_edge)
         & (points.stray <= options.max_stray)
@@ -195,7 +203,7 @@ def _off_edges(points: PointSet, options: PriorOptions) -> Tensor:  # [N] bool
 
 
 def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ...]:
-    """Warn of a filter of depth edges that takes most points, as it does where depth is noisy."""
+    """Warn if the filter of depth edges removes most points, because depth is noisy."""
     if len(static) == 0:
         return ()
     share = 1 - float(_off_edges(static, options).double().mean())
@@ -208,19 +216,20 @@ def _filter_warning(static: PointSet, options: PriorOptions) -> tuple[Remark, ..
     return (Remark(warning, RemarkKind.WARNING),)
 
 
-def _too_near(
+def _near_scene_warning(
     static: PointSet,
     # In one frame.
     ego: CameraPath,
     options: PriorOptions,
 ) -> tuple[Remark, ...]:
-    """Name a scene so small that head, or nearest distance that is drawn, take much of the view."""
-    radius_m = options.head_radius_m if options.dynamic in HEADLESS else 0.0
+    """Warn if the wearer's head or the nearest distance removes much of the view, because the scene
+    is too small."""
+    radius_m = options.head_radius_m if options.dynamic in WITHOUT_HEAD else 0.0
     near_m = options.scene_scale * max(radius_m, NEAR_M)
     points = transform(ego.at(0).float(), static.xyz)
     in_view = ego.camera.look_up(points)[2]
     share = float((points[in_view].norm(dim=-1) < near_m).double().mean())
-    if not share > EATEN:
+    if not share > MAX_REMOVED_SHARE:
         return ()
     words = (
         f"warning: {share:.0%} of the static points in the ego camera's view are nearer than "
@@ -234,21 +243,20 @@ def _too_near(
 def _moving_points(
     scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int, options: PriorOptions
 ) -> PointSet:
-    """Select the moving points of one frame, if asked without those that exo cameras see of the
-    wearer's head."""
-    if not options.head_sight or options.dynamic not in HEADLESS:
+    """Select the moving points of one frame, without the wearer's head if the options leave it out."""
+    if not options.head_sight or options.dynamic not in WITHOUT_HEAD:
         return scene.moving[frame]
     parts = []
     for part in scene.parts or (scene,):
         moving = part.moving[frame]
         exo_centre = camera_centre(part.exo.at(frame))
-        head = meets_head(moving.xyz, exo_centre, ego_from_frame, quarter_turns)
-        parts.append(moving.select(~head))
+        head_mask = meets_head(moving.xyz, exo_centre, ego_from_frame, quarter_turns)
+        parts.append(moving.select(~head_mask))
     return PointSet.join_moving(parts)
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:
-    """Mark the points [N] of the moving object that the ego camera sits in, if it sits in one."""
+    """Mark the points [N] of the moving object that contains the ego camera."""
     distance = (moving.xyz - ego_centre.float()).norm(dim=-1)
     nearest = int(distance.argmin())
     # Twice the head: exo sees only one side of it, and depth of a head against the sky is rough.

@@ -1,4 +1,5 @@
-"""Sight lines: how much of the way from the ego camera to a drawn point no exo frame has seen empty.
+"""Measure how much of each sight line from the ego camera runs through space that no exo frame has
+seen empty.
 
 A point cloud has no inside: the eye looks through a box's front, which exo never saw, at its back.
 A place is hidden behind what an exo picture shows, and empty where one shows something farther away.
@@ -23,7 +24,7 @@ STEPS = 40
 """Places that are asked about on each line. Each is farther by the same factor, so that what is in
 front of the eye isn't missed on long lines: of a soccer player's, 9 % changed between free and
 hidden from frame to frame with even steps, 3 % with these. Drawn rooms are the same."""
-NEAR_M, SHARE = 0.2, 0.985
+NEAR_M, END_SHARE = 0.2, 0.985
 """Metres from the eye where lines begin, in front of the wearer's own head; share of the way at which
 they end, before the point's own surface."""
 HIDDEN_M = 0.02
@@ -43,7 +44,7 @@ Part = tuple[PointCloud, ExoSight]
 
 @frozen
 class DepthBound:
-    """One exo picture as a bound of empty space."""
+    """Exo depth map as a bound of the space that is known to be empty."""
 
     exo: CameraPath  # as it stands in the picture's frame
     scene_from_ego: Tensor  # [3, 4] float64
@@ -55,9 +56,9 @@ class DepthBound:
         self,
         places: Tensor,  # [..., 3] ego frame, metres
         # Tolerance in typical errors.
-        noises: float,
+        tolerance_errors: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Look places up in the exo picture.
+        """Look up points in the exo picture.
 
         Returns:
             Z depth in that camera, NaN outside of its picture; tolerance, metres; their pixels.
@@ -65,59 +66,58 @@ class DepthBound:
         exo_from_ego = compose(self.exo.at(0), self.scene_from_ego).to(places)
         exo_places = transform(exo_from_ego, places)
         _, pixel, in_picture = self.exo.camera.look_up(exo_places)
-        z = torch.where(in_picture, exo_places[..., 2], torch.nan)
-        return z, TOLERANCE_M + noises * self.noise * z, pixel
+        depth = torch.where(in_picture, exo_places[..., 2], torch.nan)
+        return depth, TOLERANCE_M + tolerance_errors * self.noise * depth, pixel
 
     def shows(
         self,
         points: Tensor,  # [N, 3] ego frame, metres
     ) -> Tensor:  # [N] bool
-        """Check whether one of the 3 x 3 pixels around has its surface where a point is."""
-        z, tolerance, pixel = self.look(points, POINT_NOISES)
+        """Check whether a point lies on the surface of one of the 3 x 3 pixels around it."""
+        depth, tolerance, pixel = self.look(points, POINT_NOISES)
         padded = F.pad(self.depth_m, (1, 1, 1, 1), value=torch.nan)
         neighbour_depths = padded.unfold(0, 3, 1).unfold(1, 3, 1).flatten(0, 1)[pixel]  # [N, 3, 3]
-        return ((z - neighbour_depths.movedim(0, -1)).abs() <= tolerance).any(0).any(0)
+        return ((depth - neighbour_depths.movedim(0, -1)).abs() <= tolerance).any(0).any(0)
 
 
 def hidden_length(
     points: Tensor,  # [N, 3] ego frame, metres
     # Bounds of each exo camera, at the time of the ego frame.
-    now: list[DepthBound],
+    current_bounds: list[DepthBound],
     # Bounds of static space.
-    ever: list[DepthBound],
+    static_bounds: list[DepthBound],
 ) -> Tensor:  # [N] metres
-    """Measure the way from the eye to each point that is behind what a picture of now shows, and
-    that no picture has seen empty."""
+    """Measure the length of each sight line that is hidden behind surfaces and never seen empty."""
     shares = torch.linspace(0, 1, STEPS + 1, device=points.device)
     lengths = []
-    for part in points.split(LINES_AT_ONCE):
-        length = part.norm(dim=-1)
-        start = (NEAR_M / length).clamp(max=SHARE)
+    for point_batch in points.split(LINES_AT_ONCE):
+        length = point_batch.norm(dim=-1)
+        start_share = (NEAR_M / length).clamp(max=END_SHARE)
         way_shares = (
-            start[:, None] * (SHARE / start)[:, None] ** shares
+            start_share[:, None] * (END_SHARE / start_share)[:, None] ** shares
         )  # [n, STEPS + 1], of the way
-        places = part[:, None] * way_shares[:, 1:, None]
+        places = point_batch[:, None] * way_shares[:, 1:, None]
         hidden_mask, filled_mask, empty_mask = torch.zeros(
-            3, *places.shape[:2], dtype=torch.bool, device=part.device
+            3, *places.shape[:2], dtype=torch.bool, device=point_batch.device
         )
-        for picture in now:
-            z, tolerance, pixel = picture.look(places, LINE_NOISES)
-            behind_m = z - picture.depth_m.view(-1)[pixel] - tolerance
+        for picture in current_bounds:
+            depth, tolerance, pixel = picture.look(places, LINE_NOISES)
+            behind_m = depth - picture.depth_m.view(-1)[pixel] - tolerance
             hidden_mask |= behind_m > 0
             filled_mask |= picture.moves.view(-1)[pixel] & (behind_m > 0) & (behind_m < BODY_M)
             empty_mask |= behind_m <= 0
         hidden_mask &= ~empty_mask
-        for picture in ever:
-            line, step = (hidden_mask & ~filled_mask).nonzero(as_tuple=True)
-            z, tolerance, pixel = picture.look(places[line, step], LINE_NOISES)
-            sees_through = z <= picture.depth_m.view(-1)[pixel] + tolerance
-            hidden_mask[line[sees_through], step[sees_through]] = False
+        for picture in static_bounds:
+            line_numbers, step_numbers = (hidden_mask & ~filled_mask).nonzero(as_tuple=True)
+            depth, tolerance, pixel = picture.look(places[line_numbers, step_numbers], LINE_NOISES)
+            sees_through = depth <= picture.depth_m.view(-1)[pixel] + tolerance
+            hidden_mask[line_numbers[sees_through], step_numbers[sees_through]] = False
         lengths.append((hidden_mask * way_shares.diff(dim=1)).sum(1) * length)
     return torch.cat(lengths)
 
 
 class SightLines:
-    """Classes of a prior's pixels, frame by frame.
+    """Classifier of a prior's pixels by their sight lines, frame by frame.
 
     Raises:
         EgoXInputError: a scene without the depth it was built of.
@@ -134,8 +134,8 @@ class SightLines:
                 fix="make the scene by stages.scene",
             )
         self._ego, self._depth_is_z = ego, splat.depth_is_z
-        self._pixels = lru_cache(maxsize=1)(ego.camera.pixel_grid().to)
-        self._still = lru_cache(maxsize=1)(self._still_maps)
+        self._pixel_grid_on = lru_cache(maxsize=1)(ego.camera.pixel_grid().to)
+        self._static_maps_on = lru_cache(maxsize=1)(self._list_static_maps)
 
     def classes(
         self,
@@ -149,28 +149,33 @@ class SightLines:
         """
         depth, device, scene_from_ego = image.depth, image.depth.device, invert(self._ego.at(frame))
 
-        def bound(part: Part, at: int, depth_m: Tensor, moves: Tensor) -> DepthBound:
+        def make_bound(part: Part, pose_frame: int, depth_m: Tensor, moves: Tensor) -> DepthBound:
             scene, sight = part
             return DepthBound(
-                exo=scene.exo.one(at),
+                exo=scene.exo.one(pose_frame),
                 scene_from_ego=scene_from_ego,
                 depth_m=depth_m.to(device),
                 moves=moves.to(device),
                 noise=sight.noise,
             )
 
-        frame_bounds = [bound(p, frame, p[1].map(frame), p[1].moves(frame)) for p in self._parts]
-        static_bounds = [bound(*still_map) for still_map in self._still(device)]
-        rays, _ = self._ego.camera.unproject(self._pixels(device) + image.off)
+        frame_bounds = [
+            make_bound(
+                part_and_sight, frame, part_and_sight[1].map(frame), part_and_sight[1].moves(frame)
+            )
+            for part_and_sight in self._parts
+        ]
+        static_bounds = [make_bound(*still_map) for still_map in self._static_maps_on(device)]
+        rays, _ = self._ego.camera.unproject(self._pixel_grid_on(device) + image.off)
         landed_mask = image.coverage & torch.isfinite(depth)
         points = rays * (depth / rays[..., 2] if self._depth_is_z else depth)[..., None]
-        block_depth = _of_blocks(depth)
+        block_depth = _first_of_block(depth)
         walked_mask = landed_mask & (
             (depth == block_depth) | ~((depth - block_depth).abs() <= ONE_SURFACE * block_depth)
         )
         length = torch.full_like(depth, torch.nan)
         length[walked_mask] = hidden_length(points[walked_mask], frame_bounds, static_bounds)
-        hidden_mask = torch.where(walked_mask, length, _of_blocks(length)) > HIDDEN_M
+        hidden_mask = torch.where(walked_mask, length, _first_of_block(length)) > HIDDEN_M
         shown_mask = torch.zeros_like(landed_mask)
         shown_mask[landed_mask] = torch.stack(
             [picture.shows(points[landed_mask]) for picture in frame_bounds]
@@ -180,9 +185,9 @@ class SightLines:
         )
         return classes.masked_fill(~landed_mask, UNOBSERVED).to(torch.uint8)
 
-    def _still_maps(self, device: torch.device) -> list[tuple[Part, int, Tensor, Tensor]]:
-        """List the maps of static space: part, frame whose pose holds, depth [H, W], and a mask in
-        which nothing moves."""
+    def _list_static_maps(self, device: torch.device) -> list[tuple[Part, int, Tensor, Tensor]]:
+        """List the depth maps of static space: part, frame of the pose, depth [H, W], and an empty
+        mask of motion."""
         stills = []
         for part in self._parts:
             scene, sight = part
@@ -196,7 +201,7 @@ class SightLines:
         return stills
 
 
-def _of_blocks(values: Tensor) -> Tensor:  # [H, W]
-    """Repeat the first value of each block of 2 x 2 pixels in all four."""
+def _first_of_block(values: Tensor) -> Tensor:  # [H, W]
+    """Repeat the first value of each block of 2 x 2 pixels in all four pixels."""
     height, width = values.shape
     return values[::2, ::2].repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width]

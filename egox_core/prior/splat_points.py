@@ -1,5 +1,4 @@
-"""Input and output of splatters (points on the screen, options, a picture), and the patches of
-style ``surface``.
+"""Define the input, options and output of splatting points, and the patches of style ``surface``.
 
 Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading
 towards their rim, the nearest 20 laid over each other front to back. ``surface`` takes each point
@@ -25,7 +24,7 @@ patch has a colour."""
 
 @frozen
 class ScreenPoints:
-    """Points as one camera sees them, all of them in front of it and inside its lens."""
+    """Points projected into one camera, all in front of it and inside its lens."""
 
     uv: Tensor  # [N, 2] float32, stored px
     depth: Tensor  # [N] float32, metres, > 0: orders points along a ray; see :attr:`SplatOptions.depth_is_z`
@@ -49,7 +48,7 @@ DEPTH_TOLERANCE = 0.003
 
 @frozen
 class SplatOptions:
-    """Options of drawing points.
+    """Options of splatting points.
 
     Lengths are in px of a picture of the reference height, and scale with the picture.
 
@@ -64,7 +63,7 @@ class SplatOptions:
 
     @property
     def depth_is_z(self) -> bool:
-        """True for the style composite, which orders by z depth, as PyTorch3D does.
+        """True for style composite, which orders points by z depth as PyTorch3D does.
 
         Surface orders by distance, which changes less across a fisheye.
         """
@@ -76,7 +75,7 @@ class SplatOptions:
 
 @frozen
 class SplatImage:
-    """A drawn picture."""
+    """Picture drawn from points."""
 
     rgb: Tensor  # [H, W, 3] float32 0...1, black where nothing landed
     coverage: Tensor  # [H, W] bool, exactly where something landed
@@ -88,7 +87,7 @@ class SplatImage:
 
 
 def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:
-    """Make the picture of no points."""
+    """Make an empty picture."""
     return SplatImage(
         rgb=torch.zeros(height, width, 3, device=device),
         coverage=torch.zeros(height, width, dtype=torch.bool, device=device),
@@ -99,13 +98,13 @@ def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatI
 
 
 def seen_from_behind(points: ScreenPoints) -> Tensor:  # [N] bool
-    """Check which patches have their steps the other way round than exo saw them."""
-    a = points.axes
-    return a[:, 0, 0] * a[:, 1, 1] < a[:, 0, 1] * a[:, 1, 0]
+    """Check which patches are seen from their back side."""
+    axes = points.axes
+    return axes[:, 0, 0] * axes[:, 1, 1] < axes[:, 0, 1] * axes[:, 1, 0]
 
 
 def patches(points: ScreenPoints, scale: float) -> tuple[Tensor, Tensor]:
-    """Compute the patches of style ``surface``.
+    """Compute the patch of each point in style ``surface``.
 
     The pixel at d from a centre is covered where |inverse d| <= reach, both parts, and takes
     the point's colour where |inverse d| <= :data:`BLEND`.
@@ -123,28 +122,47 @@ def patches(points: ScreenPoints, scale: float) -> tuple[Tensor, Tensor]:
         colours, px).
     """
     # A little of the identity keeps patches that are seen edge-on invertible.
-    a = points.axes + 1e-3 * torch.eye(2, device=points.axes.device)
-    xx, yy = a[:, 0].square().sum(-1), a[:, 1].square().sum(-1)
-    xy = (a[:, 0] * a[:, 1]).sum(-1)
+    stretched_axes = points.axes + 1e-3 * torch.eye(2, device=points.axes.device)
+    square_x, square_y = (
+        stretched_axes[:, 0].square().sum(-1),
+        stretched_axes[:, 1].square().sum(-1),
+    )
+    product_xy = (stretched_axes[:, 0] * stretched_axes[:, 1]).sum(-1)
     # Singular values and left singular directions of the axes, from A A'.
-    middle, gap = 0.5 * (xx + yy), torch.hypot(0.5 * (xx - yy), xy)
-    long_size = (middle + gap).sqrt()
-    det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
-    short_size = (det.abs() / long_size.clamp_min(1e-9)).clamp_min(1e-5)
-    half_angle = 0.5 * torch.atan2(xy, 0.5 * (xx - yy))
+    mean_square, difference = (
+        0.5 * (square_x + square_y),
+        torch.hypot(0.5 * (square_x - square_y), product_xy),
+    )
+    long_size = (mean_square + difference).sqrt()
+    determinant = (
+        stretched_axes[:, 0, 0] * stretched_axes[:, 1, 1]
+        - stretched_axes[:, 0, 1] * stretched_axes[:, 1, 0]
+    )
+    short_size = (determinant.abs() / long_size.clamp_min(1e-9)).clamp_min(1e-5)
+    half_angle = 0.5 * torch.atan2(product_xy, 0.5 * (square_x - square_y))
     long_axis = torch.stack((half_angle.cos(), half_angle.sin()), dim=-1)
-    low, high = MIN_SIZE_PX, max(MAX_SIZE_PX * scale, MIN_SIZE_PX)
-    long_stretch = long_size.clamp(low, high) / long_size
-    short_stretch = short_size.clamp(low, high) / short_size
+    least_px, most_px = MIN_SIZE_PX, max(MAX_SIZE_PX * scale, MIN_SIZE_PX)
+    long_stretch = long_size.clamp(least_px, most_px) / long_size
+    short_stretch = short_size.clamp(least_px, most_px) / short_size
     # Stretched axes: F A with F = f_small 1 + (f_large - f_small) e e'.
     outer = long_axis[:, :, None] * long_axis[:, None, :]
-    eye = torch.eye(2, device=a.device)
+    identity = torch.eye(2, device=stretched_axes.device)
     stretch = (
-        short_stretch[:, None, None] * eye + (long_stretch - short_stretch)[:, None, None] * outer
+        short_stretch[:, None, None] * identity
+        + (long_stretch - short_stretch)[:, None, None] * outer
     )
-    a = stretch @ a
-    det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
-    adjugate = torch.stack((a[:, 1, 1], -a[:, 0, 1], -a[:, 1, 0], a[:, 0, 0]), dim=-1).view(
-        -1, 2, 2
+    stretched_axes = stretch @ stretched_axes
+    determinant = (
+        stretched_axes[:, 0, 0] * stretched_axes[:, 1, 1]
+        - stretched_axes[:, 0, 1] * stretched_axes[:, 1, 0]
     )
-    return adjugate / det[:, None, None], BLEND * a.abs().sum(-1)
+    adjugate = torch.stack(
+        (
+            stretched_axes[:, 1, 1],
+            -stretched_axes[:, 0, 1],
+            -stretched_axes[:, 1, 0],
+            stretched_axes[:, 0, 0],
+        ),
+        dim=-1,
+    ).view(-1, 2, 2)
+    return adjugate / determinant[:, None, None], BLEND * stretched_axes.abs().sum(-1)

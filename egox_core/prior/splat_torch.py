@@ -1,5 +1,4 @@
-"""The fast splatter: whole arrays at a time, on CPU and CUDA, with an exact z-buffer, memory
-bounded by the picture."""
+"""Splat points with array operations on CPU or CUDA, with an exact z-buffer and bounded memory."""
 
 from collections.abc import Iterator
 
@@ -19,7 +18,7 @@ from .splat_points import (
     seen_from_behind,
 )
 
-FAR = torch.iinfo(torch.int32).max
+EMPTY_RANK = torch.iinfo(torch.int32).max
 """Rank of an empty cell: behind all points."""
 PAIRS_AT_ONCE = 4_000_000
 """(point, pixel) pairs handled together: some 150 MB."""
@@ -33,7 +32,7 @@ rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """Draw points into a picture of so many px across and down, black without points.
+    """Draw points into a picture of ``width`` x ``height`` px.
 
     Its plain twin is ``tests/twins/splat.py``.
     """
@@ -51,8 +50,8 @@ def splat_reaches(
     # Half a patch of each size, in samples, at most BLEND.
     reaches: tuple[float, ...],
 ) -> list[SplatImage]:
-    """Draw points with patches of several sizes, in two passes: the front depth of every pixel,
-    then the mean of the samples on that front surface.
+    """Draw points with patches of several sizes in two passes: front depth, then the mean of the
+    samples at the front.
 
     The samples around are the same for all sizes, and are looked for once.
     """
@@ -63,7 +62,7 @@ def splat_reaches(
     # All pairs are stored for the second pass where they are few enough (the rule), else computed
     # again.
     stored: list[tuple[Tensor, ...]] | None = []
-    for pairs in _pairs(points, width, height):
+    for pairs in _point_pixel_pairs(points, width, height):
         index, pixel, distances, _ = pairs
         depth = points.depth[index]
         for front, reach in zip(fronts, reaches, strict=True):
@@ -73,11 +72,11 @@ def splat_reaches(
             )
         if stored is not None:
             stored.append(pairs)
-            if sum(len(p[0]) for p in stored) > 2 * PAIRS_AT_ONCE:
+            if sum(len(stored_pairs[0]) for stored_pairs in stored) > 2 * PAIRS_AT_ONCE:
                 stored = None
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
-    slack = points.extent + DEPTH_TOLERANCE * points.depth
-    nearest_depth, farthest_depth = points.depth - slack, points.depth + slack
+    depth_tolerance = points.extent + DEPTH_TOLERANCE * points.depth
+    nearest_depth, farthest_depth = points.depth - depth_tolerance, points.depth + depth_tolerance
     samples = torch.cat(
         (
             torch.ones_like(points.depth)[:, None],
@@ -89,26 +88,26 @@ def splat_reaches(
     )
     sums = torch.zeros(len(reaches), pixels, 6, device=device)
     for index, pixel, distances, weight in (
-        stored if stored is not None else _pairs(points, width, height)
+        stored if stored is not None else _point_pixel_pairs(points, width, height)
     ):
         nearest, farthest, sample = nearest_depth[index], farthest_depth[index], samples[index]
-        for front, reach, total in zip(fronts, reaches, sums, strict=True):
-            surface = front[pixel]
+        for front, reach, sum_of_reach in zip(fronts, reaches, sums, strict=True):
+            front_depth = front[pixel]
             # A covered pixel's front is no farther than the patch that covers it: that one always
             # counts.
-            on_front = (nearest <= surface) & ((distances <= reach) | (surface <= farthest))
-            total.index_add_(0, pixel, sample * (weight * on_front)[:, None])
+            on_front = (nearest <= front_depth) & ((distances <= reach) | (front_depth <= farthest))
+            sum_of_reach.index_add_(0, pixel, sample * (weight * on_front)[:, None])
     return [
-        _image(front.view(height, width), total.T.reshape(6, height, width))
-        for front, total in zip(fronts, sums, strict=True)
+        _image_of_sums(front.view(height, width), sum_of_reach.T.reshape(6, height, width))
+        for front, sum_of_reach in zip(fronts, sums, strict=True)
     ]
 
 
-def _image(
+def _image_of_sums(
     front: Tensor,  # [H, W] depth, infinite where nothing landed
     sums: Tensor,  # [6, H, W] of weights, rgb, depth, seen from behind
 ) -> SplatImage:
-    """Divide weighted sums into a picture."""
+    """Divide weighted sums by their weights to make a picture."""
     coverage = torch.isfinite(front)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(
@@ -120,10 +119,10 @@ def _image(
     )
 
 
-def _pairs(
+def _point_pixel_pairs(
     points: ScreenPoints, width: int, height: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield pairs of points and pixels, in groups of equal box size.
+    """Yield pairs of points and pixels that their patches reach, in groups of equal box size.
 
     A group: point [p], pixel [p], distance in samples [p], weight of the point's colour [p]. A
     pair outside the picture is infinitely far and has no weight.
@@ -131,18 +130,20 @@ def _pairs(
     Patches are askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
     device = points.uv.device
-    inverse, half = patches(points, height / REFERENCE_SIZE)
+    inverse, half_size = patches(points, height / REFERENCE_SIZE)
     centre = points.uv.round()
     centre_offset = (inverse @ (centre - points.uv)[..., None])[
         ..., 0
     ]  # [N, 2], of the centre, in samples
-    corner = torch.tensor((width - 1, height - 1), device=device)
+    last_pixel = torch.tensor((width - 1, height - 1), device=device)
     # Rounding moves the centre by at most half a pixel.
-    need = half.amax(-1) + 0.5
-    sizes = torch.tensor(BOX_SIZES, device=device, dtype=need.dtype)
-    group = torch.bucketize(need, sizes + 1.0)  # box of half size s holds all d with |d| < s + 1
+    needed_size = half_size.amax(-1) + 0.5
+    sizes = torch.tensor(BOX_SIZES, device=device, dtype=needed_size.dtype)
+    group = torch.bucketize(
+        needed_size, sizes + 1.0
+    )  # box of half size s holds all d with |d| < s + 1
     margin = sizes[group.clamp(max=len(BOX_SIZES) - 1), None]
-    in_picture = ((centre >= -margin) & (centre <= corner + margin)).all(-1)
+    in_picture = ((centre >= -margin) & (centre <= last_pixel + margin)).all(-1)
     # All groups' members at once: a GPU is waited for once, not for each group.
     group = torch.where(in_picture, group, len(BOX_SIZES))
     order = group.argsort(stable=True)
@@ -152,37 +153,46 @@ def _pairs(
         if len(members) == 0:
             continue
         step = torch.arange(-size, size + 1, device=device, dtype=points.uv.dtype)
-        dv, du = (g.flatten() for g in torch.meshgrid(step, step, indexing="ij"))
-        for index in members.split(max(1, PAIRS_AT_ONCE // len(du))):
+        row_offset, column_offset = (
+            offsets.flatten() for offsets in torch.meshgrid(step, step, indexing="ij")
+        )
+        for index in members.split(max(1, PAIRS_AT_ONCE // len(column_offset))):
             # Not a matmul: a GPU may round its factors to ten bits.
-            a, b = (
-                torch.addcmul(centre_offset[index, part, None], inverse[index, part, :1], du)
-                .addcmul_(inverse[index, part, 1:], dv)
+            offset_u, offset_v = (
+                torch.addcmul(
+                    centre_offset[index, axis, None], inverse[index, axis, :1], column_offset
+                )
+                .addcmul_(inverse[index, axis, 1:], row_offset)
                 .abs_()
-                for part in range(2)
+                for axis in range(2)
             )  # [n, k]
-            point, place = (torch.maximum(a, b) <= BLEND).nonzero(as_tuple=True)
-            a, b = a[point, place], b[point, place]
+            point, offset_number = (torch.maximum(offset_u, offset_v) <= BLEND).nonzero(
+                as_tuple=True
+            )
+            offset_u, offset_v = offset_u[point, offset_number], offset_v[point, offset_number]
             point = index[point]
-            u, v = (centre[point].long() + torch.stack((du, dv), dim=-1).long()[place]).unbind(-1)
+            u, v = (
+                centre[point].long()
+                + torch.stack((column_offset, row_offset), dim=-1).long()[offset_number]
+            ).unbind(-1)
             in_picture_mask = (u >= 0) & (u < width) & (v >= 0) & (v < height)
             yield (
                 point,
                 torch.where(in_picture_mask, v * width + u, 0),
-                torch.where(in_picture_mask, torch.maximum(a, b), torch.inf),
-                tent(a) * tent(b) * in_picture_mask,
+                torch.where(in_picture_mask, torch.maximum(offset_u, offset_v), torch.inf),
+                tent(offset_u) * tent(offset_v) * in_picture_mask,
             )
 
 
 def tent(
     distance: Tensor,  # [...] in samples
 ) -> Tensor:  # [...]
-    """Weigh a sample: 1 on it, falling to 0 at BLEND, and never quite 0 within its patch."""
+    """Weigh samples by distance: 1 at the sample, falling linearly to 0 at BLEND."""
     return (1 - distance / BLEND).clamp_min(MIN_WEIGHT)
 
 
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """Composite the nearest discs of every pixel front to back, layer by layer.
+    """Composite the nearest discs of every pixel from front to back, layer by layer.
 
     A disc's opacity falls from 1 at its centre to 0 at its rim (1 - d^2 / r^2, as PyTorch3D's alpha
     compositor is fed). Of the points whose centres share a pixel only the nearest takes part."""
@@ -191,47 +201,57 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     pad = int(radius + 1)
     # Ranks by depth fit in 32 bits and name the point at once.
     order = points.depth.argsort(stable=True)
-    uv, rgb, z = points.uv[order], points.rgb[order], points.depth[order]
+    uv, rgb, sorted_depth = points.uv[order], points.rgb[order], points.depth[order]
     canvas_width, canvas_height = width + 2 * pad, height + 2 * pad
     column, row = (uv.round().long() + pad).unbind(-1)
     in_canvas = (column >= 0) & (column < canvas_width) & (row >= 0) & (row < canvas_height)
-    cells = torch.full((canvas_width * canvas_height + 1,), FAR, dtype=torch.int32, device=device)
-    flat = torch.where(in_canvas, row * canvas_width + column, canvas_width * canvas_height)
-    cells.scatter_reduce_(0, flat, torch.arange(len(uv), dtype=torch.int32, device=device), "amin")
+    cells = torch.full(
+        (canvas_width * canvas_height + 1,), EMPTY_RANK, dtype=torch.int32, device=device
+    )
+    cell_number = torch.where(in_canvas, row * canvas_width + column, canvas_width * canvas_height)
+    cells.scatter_reduce_(
+        0, cell_number, torch.arange(len(uv), dtype=torch.int32, device=device), "amin"
+    )
     cells = cells[:-1].view(canvas_height, canvas_width)
 
     rows = BAND_ROWS if device.type == "cpu" else height
     bands = [
-        _peel(
+        _composite_band(
             cells[top : min(top + rows, height) + 2 * pad],
             top,
             uv,
             rgb,
-            z,
+            sorted_depth,
             radius,
             pad,
             options.points_per_pixel,
         )
         for top in range(0, height, rows)
     ]
-    out, coverage, depth, way_to_point = (torch.cat(parts) for parts in zip(*bands, strict=True))
+    colours, coverage, depth, point_offset = (
+        torch.cat(parts) for parts in zip(*bands, strict=True)
+    )
     seen_from_back = torch.zeros_like(coverage)
     return SplatImage(
-        rgb=out.clamp(0, 1), coverage=coverage, depth=depth, back=seen_from_back, off=way_to_point
+        rgb=colours.clamp(0, 1),
+        coverage=coverage,
+        depth=depth,
+        back=seen_from_back,
+        off=point_offset,
     )
 
 
-def _peel(
-    cells: Tensor,  # [rows + 2 pad, width + 2 pad] int32, rank of the point at each cell, FAR where there is none
+def _composite_band(
+    cells: Tensor,  # [rows + 2 pad, width + 2 pad] int32, rank of the point at each cell, or EMPTY_RANK
     top: int,
     uv: Tensor,  # [N, 2] nearest first, as rgb and z
     rgb: Tensor,  # [N, 3]
-    z: Tensor,  # [N]
+    depth_by_rank: Tensor,  # [N]
     radius: float,
     pad: int,
     layers: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Composite the picture's rows from ``top`` on, as many as ``cells`` has.
+    """Composite a band of rows from ``top`` on, as many as ``cells`` has.
 
     Returns:
         Rgb, coverage, z, way to the nearest point.
@@ -243,9 +263,9 @@ def _peel(
         indexing="ij",
     )
     windows = _disc_windows(cells, uv, radius, pad, v, u)
-    out = torch.zeros(height, width, 3, device=device)
+    colours = torch.zeros(height, width, 3, device=device)
     transmittance = torch.ones(height, width, device=device)
-    first = torch.zeros(height, width, dtype=torch.int64, device=device)
+    first_rank = torch.zeros(height, width, dtype=torch.int64, device=device)
     coverage = torch.zeros(height, width, dtype=torch.bool, device=device)
     layer = torch.full((height, width), -1, dtype=torch.int32, device=device)
     # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic;
@@ -254,46 +274,49 @@ def _peel(
     least_int = torch.iinfo(torch.int32).min
     shifted_rank, nearest = torch.empty_like(layer), torch.empty_like(layer)
     for _ in range(layers):
-        base = layer + 1 + least_int
-        nearest.fill_(FAR)
+        wrapped_base = layer + 1 + least_int
+        nearest.fill_(EMPTY_RANK)
         for window in windows:
-            torch.sub(window, base, out=shifted_rank)
+            torch.sub(window, wrapped_base, out=shifted_rank)
             torch.minimum(nearest, shifted_rank, out=nearest)
-        nearest = nearest + base
-        hit = (nearest > layer) & (nearest < len(uv))
-        if not hit.any():
+        nearest = nearest + wrapped_base
+        hit_mask = (nearest > layer) & (nearest < len(uv))
+        if not hit_mask.any():
             break
-        index = torch.where(hit, nearest, 0).long()
+        index = torch.where(hit_mask, nearest, 0).long()
         square_distance = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
-        alpha = torch.where(hit, 1 - square_distance / (radius * radius), 0.0).clamp_min(0)
-        out += (transmittance * alpha)[..., None] * rgb[index]
+        alpha = torch.where(hit_mask, 1 - square_distance / (radius * radius), 0.0).clamp_min(0)
+        colours += (transmittance * alpha)[..., None] * rgb[index]
         transmittance = transmittance * (1 - alpha)
-        first = torch.where(coverage, first, index)
-        coverage |= hit
-        layer = torch.where(hit, nearest, FAR - 1).to(torch.int32)
-    depth = torch.where(coverage, z[first], torch.nan)
-    return out, coverage, depth, uv[first] - torch.stack((u, v), dim=-1)
+        first_rank = torch.where(coverage, first_rank, index)
+        coverage |= hit_mask
+        layer = torch.where(hit_mask, nearest, EMPTY_RANK - 1).to(torch.int32)
+    depth = torch.where(coverage, depth_by_rank[first_rank], torch.nan)
+    return colours, coverage, depth, uv[first_rank] - torch.stack((u, v), dim=-1)
 
 
 def _disc_windows(
     cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor, u: Tensor
 ) -> list[Tensor]:
-    """List for every offset in a disc the rank in the cell at that offset from each pixel (v, u):
-    [height, width] int32.
+    """List for every offset within a disc the depth ranks in the cells at that offset from each
+    pixel.
 
     A centre lies up to half a cell's diagonal from its cell's middle: cells near the rim are tested
     point by point."""
     windows = []
     height, width = v.shape
-    empty_cells = torch.full((height, width), FAR, dtype=cells.dtype, device=uv.device)
-    for dv in range(-pad, pad + 1):
-        for du in range(-pad, pad + 1):
-            distance = (dv * dv + du * du) ** 0.5
+    empty_cells = torch.full((height, width), EMPTY_RANK, dtype=cells.dtype, device=uv.device)
+    for row_offset in range(-pad, pad + 1):
+        for column_offset in range(-pad, pad + 1):
+            distance = (row_offset * row_offset + column_offset * column_offset) ** 0.5
             if distance >= radius + HALF_DIAGONAL:
                 continue
-            window = cells[pad + dv : pad + dv + height, pad + du : pad + du + width]
+            window = cells[
+                pad + row_offset : pad + row_offset + height,
+                pad + column_offset : pad + column_offset + width,
+            ]
             if distance > radius - HALF_DIAGONAL:
-                index = torch.where(window < FAR, window, 0).long()
+                index = torch.where(window < EMPTY_RANK, window, 0).long()
                 square_distance = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()
                 window = torch.where(square_distance < radius * radius, window, empty_cells)
             windows.append(window)

@@ -6,9 +6,9 @@ from torch import Tensor
 from egox_core.cameras.poses import compose
 from egox_core.prior.sight_lines import (
     BODY_M,
+    END_SHARE,
     LINE_NOISES,
     NEAR_M,
-    SHARE,
     STEPS,
     TOLERANCE_M,
     DepthBound,
@@ -24,8 +24,8 @@ def hidden_length_reference(
 
 def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> float:
     length, hidden = float(point.norm()), 0.0
-    start = min(NEAR_M / length, SHARE)
-    growth = (SHARE / start) ** (1 / STEPS)
+    start = min(NEAR_M / length, END_SHARE)
+    growth = (END_SHARE / start) ** (1 / STEPS)
     for step in range(1, STEPS + 1):
         place = point * start * growth**step
         seen = [behind for picture in now if (behind := _behind(place, picture)) is not None]

@@ -112,13 +112,13 @@ def test_chunks_that_show_no_surface_end_no_run(recwarn):
     for chunk_depth in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
         memory.fill(exo, torch.zeros_like(ego), chunk_depth, path)
         memory.keep(ego, path)
-    assert not recwarn.list and not any(len(chunk.points) for chunk in memory._kept[2:])
+    assert not recwarn.list and not any(len(chunk.points) for chunk in memory._chunks[2:])
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
 def test_a_guessed_place_is_drawn_near_its_own_view_only(share, drawn):
     memory = after(clip(AWAY)[3])
-    x = share * MAX_PARALLAX * memory._kept[0].distance_m
+    x = share * MAX_PARALLAX * memory._chunks[0].distance_m
     exo, depth, path, _ = clip([turned(66, x=x)])
     assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == drawn
 

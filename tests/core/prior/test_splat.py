@@ -174,7 +174,7 @@ def test_gaps_close_but_outlines_do_not_grow():
 
 def test_pixels_of_large_pictures_are_counted_exactly():
     """Beyond 2^24 pixels, where float32 knows even numbers only."""
-    from egox_core.prior.splat_torch import _pairs
+    from egox_core.prior.splat_torch import _point_pixel_pairs
 
-    (_, pixel, away, _), *_ = _pairs(one_point(5001, 5000, size=0.5), 6000, 6000)
+    (_, pixel, away, _), *_ = _point_pixel_pairs(one_point(5001, 5000, size=0.5), 6000, 6000)
     assert 5000 * 6000 + 5001 in pixel[away < 0.5].tolist() and (pixel % 2 == 1).any()
