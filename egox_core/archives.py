@@ -1,5 +1,5 @@
-"""Archives, numpy files and numbered pictures from strangers, read without running code or filling
-the machine.
+"""Read untrusted zip archives, numpy files and numbered pictures safely: no code runs, and sizes
+are limited.
 
 Zip archives are checked for paths and for what they unpack to; numpy files never unpickle.
 """
@@ -104,7 +104,7 @@ def unpack_zip(
     # Limit of members, including those that stay packed.
     most_files: int,
 ) -> int:  # bytes written
-    """Unpack an archive that a stranger made.
+    """Unpack the files of some kinds from an untrusted zip archive into a folder.
 
     After an error, the caller has to remove the files written until then.
 
@@ -112,7 +112,7 @@ def unpack_zip(
         EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ
             in case alone, too many members, more bytes than it claims or than may be, damaged.
     """
-    label, written_bytes, places = "archive", 0, set[str]()
+    label, written_bytes, used_names = "archive", 0, set[str]()
     with open_zip(path, label, most_bytes) as archive:
         if len(archive.infolist()) > most_files:
             raise EgoXInputError(
@@ -122,24 +122,24 @@ def unpack_zip(
                 fix="store depth as one .npz, or a shorter clip",
             )
         for member in archive.infolist():
-            parts = _plain_parts(member, path, label)
+            parts = _safe_parts(member, path, label)
             is_hidden = any(part.startswith(".") for part in parts) or "__MACOSX" in parts
             if member.is_dir() or is_hidden or Path(parts[-1]).suffix.lower() not in suffixes:
                 continue
-            place = folder.joinpath(*parts)
-            if str(place).casefold() in places:
+            target_path = folder.joinpath(*parts)
+            if str(target_path).casefold() in used_names:
                 raise EgoXInputError(
                     label,
                     got=f"{path.name!r} with {member.filename!r} twice, ignoring case",
                     expected="a name for each",
                     fix="rename one of them",
                 )
-            places.add(str(place).casefold())
+            used_names.add(str(target_path).casefold())
             with intact(
                 f"{label} {path.name!r}", NAME_CLASHES, expected="no file called as a folder"
             ):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                target = place.open("xb")
+                target_path.parent.mkdir(parents=True, exist_ok=True)
+                target = target_path.open("xb")
             with target, open_member(archive, member, f"{label} {path.name!r}") as source:
                 while block := source.read(2**20):
                     written_bytes += len(block)
@@ -155,7 +155,7 @@ def unpack_zip(
 
 
 class Member:
-    """Stream of a zip's member, a context that closes it."""
+    """Readable stream of one file in a zip archive, closed at the end of its context."""
 
     def __init__(self, stream: IO[bytes], what: str) -> None:
         self._stream, self._what = stream, what
@@ -167,7 +167,7 @@ class Member:
         self.close()
 
     def read(self, size: int = -1) -> bytes:
-        """Read the next ``size`` bytes, by default all that are left.
+        """Read the next ``size`` bytes, by default all remaining ones.
 
         Raises:
             EgoXInputError: damaged.
@@ -176,16 +176,16 @@ class Member:
             return self._stream.read(size)
 
     def tell(self) -> int:
-        """Count the bytes that were read."""
+        """Count the bytes read so far."""
         return self._stream.tell()
 
     def close(self) -> None:
-        """Close the member but not its archive."""
+        """Close the stream but not its archive."""
         self._stream.close()
 
 
 def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, what: str) -> Member:
-    """Open a member for reading, with ``what`` as its name in errors.
+    """Open a file of a zip archive for reading, with ``what`` as its name in errors.
 
     Raises:
         EgoXInputError: damaged, packed by a method that this Python lacks.
@@ -195,7 +195,7 @@ def open_member(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, what: s
 
 
 def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
-    """Read a whole array of an npz, with ``what`` as its name in errors.
+    """Read one array of an npz file, with ``what`` as its name in errors.
 
     Raises:
         EgoXInputError: as :func:`read_npy_header`; damaged data.
@@ -213,8 +213,8 @@ def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
-    """Split a member's name into folders and file name, as every system can hold them."""
+def _safe_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, ...]:
+    """Split the name of an archive's file into folders and file name, all valid on every system."""
     name = unicodedata.normalize("NFC", member.filename)
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -228,16 +228,16 @@ def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, .
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
-    posix, windows = PurePosixPath(member.filename), PureWindowsPath(member.filename)
+    posix_path, windows_path = PurePosixPath(member.filename), PureWindowsPath(member.filename)
     # Both readings of the name must stay inside: the archive may have been made for the other
     # system.
     if (
         not member.filename
-        or posix.is_absolute()
-        or windows.drive
-        or windows.root
-        or ".." in posix.parts
-        or ".." in windows.parts
+        or posix_path.is_absolute()
+        or windows_path.drive
+        or windows_path.root
+        or ".." in posix_path.parts
+        or ".." in windows_path.parts
     ):
         raise EgoXInputError(
             what,
@@ -264,7 +264,7 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
         )
 
 
-_ONE_HEADER = threading.Lock()
+_HEADER_LOCK = threading.Lock()
 """Held while numpy parses a header: Python 3.11 raises SystemError at times where two threads build
 syntax trees at once, as a host's do that checks one prompt while it runs another."""
 
@@ -277,7 +277,8 @@ def read_npy_header(
     # Bytes of the whole .npy.
     size: int,
 ) -> tuple[tuple[int, ...], np.dtype]:
-    """Read shape and dtype of a .npy, and check that it holds as many numbers as its header claims.
+    """Read shape and dtype from the header of a .npy file, and check that the data has the stated
+    size.
 
     Raises:
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
@@ -291,7 +292,7 @@ def read_npy_header(
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        with _ONE_HEADER:
+        with _HEADER_LOCK:
             shape, fortran, dtype = read_header(stream)
     if dtype.hasobject:
         raise EgoXInputError(
@@ -330,8 +331,7 @@ def read_npy_header(
 
 
 class PackedFrames:
-    """Frames of an array in a zip. Deflate can't be entered in its middle: a read goes on where the
-    last one ended."""
+    """Reader of single frames from an array in a zip archive, fastest in ascending order."""
 
     def __init__(
         self,
@@ -390,13 +390,13 @@ class PackedFrames:
 
 
 def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
-    """Decode a PNG with OpenCV in ``mode``, giving None for bytes that are no picture.
+    """Decode a PNG with OpenCV in ``mode``, or return None if the bytes are no picture.
 
     Raises:
         EgoXInputError: empty, or larger than OpenCV takes.
     """
     # The header's width and height: a small file may ask for gigabytes.
-    sides = [int.from_bytes(content[place : place + 4], "big") for place in (16, 20)]
+    sides = [int.from_bytes(content[offset : offset + 4], "big") for offset in (16, 20)]
     if 2 * math.prod(sides) > MAX_FRAME_BYTES:
         raise EgoXInputError(
             what,

@@ -1,4 +1,4 @@
-"""Arrays that a caller gives, numpy or torch, checked for kind, shape and range."""
+"""Check numpy or torch arrays from a caller for kind, shape and range."""
 
 from typing import TypeAlias
 
@@ -20,16 +20,16 @@ def as_tensor(
     # One number per axis; None allows any length.
     *shape: int | None,
 ) -> Tensor:
-    """Turn numbers into a tensor of ``shape`` without gradients, keeping their kind and device.
+    """Turn numbers into a tensor of ``shape`` without gradients, of the same dtype and device.
 
     Raises:
         EgoXInputError: no numbers, another shape.
     """
     try:
-        tensor = _tensor(values)
+        tensor = _dense_tensor(values)
     except NO_NUMBERS as error:
         raise EgoXInputError(
-            what, got=_kind(values), expected="numbers", fix="give an array of numbers"
+            what, got=_describe_type(values), expected="numbers", fix="give an array of numbers"
         ) from error
     shape_fits = tensor.ndim == len(shape) and all(
         length_asked in (None, length_given)
@@ -46,9 +46,9 @@ def as_tensor(
     return tensor
 
 
-def _tensor(values: object) -> Tensor:
-    """Turn an array into a dense tensor without gradients: views of any stride, numbers of either
-    byte order and of more than 64 bits."""
+def _dense_tensor(values: object) -> Tensor:
+    """Turn an array into a dense tensor without gradients, whatever its strides, byte order or
+    number type."""
     if not isinstance(values, Tensor):
         array = np.asarray(values)
         if array.dtype.char == "O" and any(number is None for number in array.flat):
@@ -62,34 +62,35 @@ def _tensor(values: object) -> Tensor:
     return dense.detach() if dense.requires_grad else dense
 
 
-def _kind(values: object) -> str:
-    """Name what was given in an error."""
+def _describe_type(values: object) -> str:
+    """Describe the type and dtype of a value, for an error."""
     name, kind = type(values).__name__, getattr(values, "dtype", None)
     return name if kind is None else f"{name} of {kind}"
 
 
 def as_matrix(values: object, what: str, expected: str) -> Tensor:
-    """Turn rows of numbers into a float64 tensor, with ``expected`` as the refusal's wish.
+    """Turn rows of numbers into a float64 tensor, with ``what`` and ``expected`` as the words of
+    its error.
 
     Raises:
         EgoXInputError: no numbers, rows of different length.
     """
     try:
-        tensor = _tensor(values)
+        tensor = _dense_tensor(values)
         if tensor.is_complex():
             raise TypeError("complex numbers")
         return tensor.double()
     except NO_NUMBERS as error:
         raise EgoXInputError(
             what,
-            got=f"{_kind(values)} ({error})",
+            got=f"{_describe_type(values)} ({error})",
             expected=expected,
             fix="give rows of numbers of equal length",
         ) from error
 
 
 def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
-    """Turn a video's frames [T, H, W, 3 or 4] into a tensor without alpha.
+    """Turn the frames of a video [T, H, W, 3 or 4] into a tensor without alpha.
 
     uint8 (0...255) stays uint8; any float becomes float32 0...1.
 
@@ -126,12 +127,12 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
 
 
 def as_floats(frames: Tensor) -> Tensor:  # [T, H, W, 3] uint8 or float32 -> float32 0...1
-    """Bring frames of :func:`as_frames` to floats."""
+    """Convert frames from :func:`as_frames` to floats of 0...1."""
     return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
 
 
 def as_uint8(frames: Tensor) -> Tensor:  # [..., 3] uint8 or float 0...1 -> uint8
-    """Bring colours to 256 steps."""
+    """Convert colours to uint8."""
     return (
         frames if frames.dtype == torch.uint8 else (frames.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
     )
@@ -145,7 +146,7 @@ def rectangle(
     height: int,
     outside: float = 0,
 ) -> np.ndarray:  # [height, width, ...], a view where nothing is outside
-    """Cut out a part of a picture or map, with the value ``outside`` beyond its rim."""
+    """Cut a rectangle out of a picture or map, filled with ``outside`` beyond its border."""
     inner = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inner.shape[:2] == (height, width):
         return inner
@@ -156,12 +157,12 @@ def rectangle(
 
 
 def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
-    """Turn a pose, or one per frame, into a tensor that readers of paths still have to validate.
+    """Turn one pose, or one per frame, into a tensor whose values are not validated yet.
 
     Raises:
         EgoXInputError: another layout.
     """
-    return as_tensor(values, what, *_per_frame(values), 3, 4).double().cpu()
+    return as_tensor(values, what, *_leading_axes(values), 3, 4).double().cpu()
 
 
 def as_mask(values: object, what: str) -> Tensor:  # [T or 1, h, w]
@@ -170,10 +171,11 @@ def as_mask(values: object, what: str) -> Tensor:  # [T or 1, h, w]
     Raises:
         EgoXInputError: another layout.
     """
-    mask = as_tensor(values, what, *_per_frame(values), None, None)
+    mask = as_tensor(values, what, *_leading_axes(values), None, None)
     return mask[None] if mask.ndim == 2 else mask
 
 
-def _per_frame(values: object) -> list[None]:
-    """List the axis of frames as one free length, or nothing for a single pose or mask."""
+def _leading_axes(values: object) -> list[None]:
+    """Return the shape's leading part: one free axis for several frames, or none for one pose or
+    mask."""
     return [] if getattr(values, "ndim", 3) == 2 else [None]

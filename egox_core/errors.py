@@ -1,4 +1,4 @@
-"""The one error type that users meet: what was got, what is expected, how to fix it."""
+"""Define the error that users meet: what was given, what is expected, and how to fix it."""
 
 import re
 import sys
@@ -23,19 +23,19 @@ _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/:*?\"'<>|(),\n]+[\\
 
 
 def is_oom(error: BaseException) -> bool:
-    """Check whether memory ran out, under any name: torch's own, CUDA's, Triton's."""
+    """Check whether an error means that memory ran out: of torch, CUDA or Triton."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
 def in_words(advice: str) -> str:
-    """Translate advice into the words of the program around the core."""
-    for our_words, their_words in WORDS.items():
-        advice = advice.replace(our_words, their_words)
+    """Translate advice into the terms of the program that uses the core."""
+    for core_term, program_term in WORDS.items():
+        advice = advice.replace(core_term, program_term)
     return advice
 
 
 class EgoXInputError(ValueError):
-    """Bad input, found before any long work has started.
+    """Bad input, reported before any long work has started.
 
     The message always has the same three parts, so that it can be acted on without reading code.
     """
@@ -69,7 +69,7 @@ def check_choice(
 
 @contextmanager
 def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> Generator[None]:
-    """Import a package inside that not everybody has installed.
+    """Catch the ImportError of an optional package, and say how to install it.
 
     Args:
         what: the user's action that needs the package.
@@ -91,7 +91,8 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
 
 
 def this_python() -> str:
-    """Name the Python that runs this, by the end of its path: the beginning may have a user's name."""
+    """Return the last parts of the Python executable's path, since the first ones may contain a
+    user name."""
     return str(Path(*Path(sys.executable).parts[-3:]))
 
 
@@ -103,7 +104,7 @@ def intact(
     expected: str = "an intact file",
     fix: str = "copy or write it again",
 ) -> Generator[None]:
-    """Refuse data that a library call inside finds damaged.
+    """Refuse data that a library call inside the context finds damaged.
 
     Only the call belongs inside: errors of our own code would be hidden as well.
 

@@ -1,5 +1,4 @@
-"""Names of the files of a take folder, and of video files, in one list for all that write and read
-them."""
+"""List the file names of a take folder and the suffixes of video files."""
 
 EXO = "exo.mp4"
 DEPTH = "depth.npz"

@@ -1,4 +1,4 @@
-"""NaN and infinity in a model's numbers: found on what a forward gives, and where they began."""
+"""Find NaN and infinity in the output of a model, and the block that made it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +10,9 @@ from .errors import EgoXInputError
 
 def all_finite(*tensors: Tensor) -> bool:
     """Check that no number is NaN or infinite, without copying the tensors."""
-    return all(bool(torch.stack(x.aminmax()).isfinite().all()) for x in tensors if x.numel())
+    return all(
+        bool(torch.stack(tensor.aminmax()).isfinite().all()) for tensor in tensors if tensor.numel()
+    )
 
 
 def check_finite(
@@ -20,7 +22,7 @@ def check_finite(
     blocks: Sequence[nn.Module] = (),
     again: Callable[[], object] = lambda: None,
 ) -> None:
-    """Refuse what a forward gives where it isn't finite.
+    """Refuse the output of a model's forward pass if it isn't finite, and name the cause.
 
     Models may be compiled, so callers wrap it: ``torch.compiler.disable(check_finite)(...)``. As a
     decorator that would import as much again as torch itself, wherever this module is.
@@ -36,11 +38,13 @@ def check_finite(
     """
     if all_finite(out):
         return
-    bad_names = [name for name, x in inputs.items() if x is not None and not all_finite(x)]
-    place = f"from {', '.join(bad_names)} on" if bad_names else _first_block(blocks, again)
+    bad_names = [
+        name for name, tensor in inputs.items() if tensor is not None and not all_finite(tensor)
+    ]
+    cause = f"from {', '.join(bad_names)} on" if bad_names else _first_block(blocks, again)
     raise EgoXInputError(
         f"step {step} of the sampling",
-        got=f"NaN or infinite numbers, {place}",
+        got=f"NaN or infinite numbers, {cause}",
         expected="finite numbers",
         fix="compare size and SHA-256 of the model's, LoRA's and encoders' files with those that "
         "their page states (a damaged or overflowing file gives NaN), set the LoRA's strength back "
@@ -49,17 +53,19 @@ def check_finite(
 
 
 class _FoundError(Exception):
-    """Ends the repeated forward."""
+    """Stop of a repeated forward pass once the faulty block is found."""
 
 
 def _first_block(blocks: Sequence[nn.Module], again: Callable[[], object]) -> str:
-    """Name the part of the transformer that is the first to give a result that isn't finite."""
+    """Name the first transformer block whose output isn't finite."""
     last_block = -1
 
-    def look(block: nn.Module, args: tuple, named: Mapping, out: Tensor) -> None:
+    def check_block(block: nn.Module, args: tuple, named_args: Mapping, out: Tensor) -> None:
         nonlocal last_block
         inputs = [
-            x for x in (*args, *named.values()) if isinstance(x, Tensor) and x.is_floating_point()
+            tensor
+            for tensor in (*args, *named_args.values())
+            if isinstance(tensor, Tensor) and tensor.is_floating_point()
         ]
         if last_block < 0 and not all_finite(*inputs):
             raise _FoundError("in the embeddings before the first block")
@@ -67,7 +73,7 @@ def _first_block(blocks: Sequence[nn.Module], again: Callable[[], object]) -> st
         if not all_finite(out):
             raise _FoundError(f"first in blocks.{last_block} of {len(blocks)}")
 
-    hooks = [block.register_forward_hook(look, with_kwargs=True) for block in blocks]
+    hooks = [block.register_forward_hook(check_block, with_kwargs=True) for block in blocks]
     try:
         again()
     except _FoundError as found:

@@ -1,4 +1,4 @@
-"""Files that no reader here takes, told by their first bytes: one table for every door.
+"""Recognise files of unsupported kinds by their first bytes, and say how to convert them.
 
 To add a kind: a row of :data:`FOREIGN`, or of :data:`CODECS` for a form of pictures in a container that
 is read."""
@@ -13,7 +13,7 @@ BEGINNING = 4096
 
 
 class ForeignFile(NamedTuple):
-    """A kind of file."""
+    """Unsupported kind of file, with the advice for it."""
 
     words: str
     begins: bytes  # pattern of its first bytes
@@ -133,7 +133,7 @@ OTHER_CODEC = "re-encode it as H.264, with the program that wrote it or a newer 
 
 
 def foreign_file(start: bytes, *, video: bool = False) -> ForeignFile | None:
-    """Tell the kind of a file that begins so and isn't read: anywhere, or as a video."""
+    """Find the unsupported kind of a file that begins with ``start``, or None for a supported one."""
     return next(
         (
             kind
@@ -147,7 +147,8 @@ def foreign_file(start: bytes, *, video: bool = False) -> ForeignFile | None:
 def refuse_foreign(
     start: bytes, what: str, name: str, *, expected: str = "the file itself", video: bool = False
 ) -> None:
-    """Refuse a file by its first bytes, with ``what`` as its name in the error.
+    """Refuse a file of an unsupported kind by its first bytes, with ``what`` as its name in the
+    error.
 
     Raises:
         EgoXInputError: it is one of :data:`FOREIGN`.
@@ -158,12 +159,13 @@ def refuse_foreign(
 
 
 def is_foreign(letters: str) -> bool:
-    """Check whether a container's four letters are of :data:`CODECS`."""
+    """Check whether a container's four-letter code is that of an unsupported codec."""
     return any(re.match(kind.begins, letters.encode()) for kind in CODECS)
 
 
 def refuse_codec(what: str, letters: str) -> None:
-    """Refuse pictures that FFmpeg can't decode, by their container's four letters or FFmpeg's name.
+    """Refuse a video codec that FFmpeg can't decode, given its four-letter code or FFmpeg's name
+    for it.
 
     Raises:
         EgoXInputError: always.

@@ -1,5 +1,4 @@
-"""Storage of a clip's maps: in memory while it is small, else in a temporary file that is mapped
-into memory.
+"""Store the frames of a clip in memory, or in a temporary memory-mapped file if they are large.
 
 The file is written frame by frame and mapped afterwards, so that a long clip is never in memory as
 a whole; it is deleted with the last tensor that looks into it. Where all frames
@@ -20,7 +19,7 @@ to disk."""
 
 
 class FrameStore:
-    """Frames [T, *shape] of one dtype, appended in order and then taken as one tensor."""
+    """Store of frames [T, *shape], appended in order and then returned as one tensor."""
 
     def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._shape, self._dtype, self._filled = (count, *shape), np.dtype(dtype), 0
@@ -35,7 +34,7 @@ class FrameStore:
         self,
         frame: np.ndarray,  # [*shape]
     ) -> None:
-        """Add the next frame."""
+        """Append the next frame."""
         if self._file is None:
             self._array[self._filled] = frame
         else:
@@ -43,7 +42,7 @@ class FrameStore:
         self._filled += 1
 
     def tensor(self) -> Tensor:  # [T, *shape]
-        """Map all frames into one tensor, whose changes never reach the file."""
+        """Return all frames as one tensor, whose changes never reach the file."""
         if self._filled != self._shape[0]:
             raise RuntimeError(f"{self._filled} of {self._shape[0]} frames stored")
         if self._file is None:
@@ -59,7 +58,7 @@ def store_frames(
     frames: Iterable[Tensor],  # each [*shape], on the CPU
     count: int,
 ) -> Tensor:  # [count, *shape]
-    """Collect a clip's maps in one tensor, from an iterator that makes one at a time."""
+    """Collect the frames of an iterator in one tensor."""
     store = None
     for frame in frames:
         array = frame.numpy()
@@ -76,16 +75,16 @@ _MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
 def drop_pages(
     frames: Tensor,  # [T, ...] of :meth:`FrameStore.tensor`
 ) -> None:
-    """Allow the system to drop mapped frames from memory, because the file gives them again.
+    """Let the system drop memory-mapped frames from memory, since the file still has them.
 
     Does nothing for tensors in memory, and on systems that have no such call. Long loops call it
     every few frames, so that their peak memory stays that of a chunk."""
-    pages = _pages(frames)
+    pages = _mapped_pages(frames)
     if pages is not None and hasattr(mmap.mmap, "madvise"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _pages(frames: Tensor) -> mmap.mmap | None:
+def _mapped_pages(frames: Tensor) -> mmap.mmap | None:
     reference = _MAPPED.get(frames.data_ptr())
     pages = None if reference is None else reference()
     if pages is None:

@@ -1,4 +1,4 @@
-"""Values that stages hand on: given by name, and changed by nobody."""
+"""Define immutable dataclasses for values between stages, and digests of their content."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -15,25 +15,26 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def frozen(kind: type[T]) -> type[T]:
-    """Make a class a dataclass with slots, whose fields are given by name and never change."""
+    """Turn a class into an immutable dataclass with slots and keyword arguments."""
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
 
 
 def content_digest(*values: Any) -> str:
-    """Digest values whole: every field of a payload, every number of an array.
+    """Compute a SHA-256 digest of values, including all fields of payloads and all numbers of
+    arrays.
 
     Raises:
         TypeError: an object whose content isn't known.
     """
     digest = hashlib.sha256()
     for value in values:
-        for part in _content(value):
+        for part in _content_bytes(value):
             digest.update(b"%d:" % len(part))
             digest.update(part)
     return digest.hexdigest()
 
 
-def _content(value: Any) -> Iterator[Any]:  # buffers of bytes
+def _content_bytes(value: Any) -> Iterator[Any]:  # buffers of bytes
     yield type(value).__name__.encode()
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype}{tuple(value.shape)}".encode()
@@ -46,16 +47,16 @@ def _content(value: Any) -> Iterator[Any]:  # buffers of bytes
         for attribute in fields(value):
             if attribute.compare:  # or it is made of the others
                 yield attribute.name.encode()
-                yield from _content(getattr(value, attribute.name))
+                yield from _content_bytes(getattr(value, attribute.name))
     elif isinstance(value, Mapping):
         yield b"%d" % len(value)
         for key, item in sorted(value.items(), key=lambda entry: repr(entry[0])):
-            yield from _content(key)
-            yield from _content(item)
+            yield from _content_bytes(key)
+            yield from _content_bytes(item)
     elif isinstance(value, (tuple, list)):
         yield b"%d" % len(value)
         for item in value:
-            yield from _content(item)
+            yield from _content_bytes(item)
     elif value is None or isinstance(value, (bool, int, float, str, bytes, Path)):
         yield repr(value).encode()
     else:

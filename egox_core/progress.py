@@ -1,4 +1,4 @@
-"""Progress and cancel through one callback type."""
+"""Report progress and cancel long work through one callback type."""
 
 from collections.abc import Callable
 

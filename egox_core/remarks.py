@@ -1,11 +1,11 @@
-"""Remarks for people on what was taken and done: code asks for their kind, never for their words."""
+"""Describe to people what a stage read and did, with a kind of each remark for code."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class RemarkKind(str, Enum):
-    """Use that code makes of a remark, besides showing it.
+    """Kind of a remark, by which code can react to it.
 
     It is a string, because the nodes may use an installed copy of egox-core next to their own.
     """
@@ -20,7 +20,7 @@ class RemarkKind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One sentence."""
+    """One sentence on what was read or done, and its kind."""
 
     text: str
     kind: RemarkKind = RemarkKind.NOTE
@@ -31,7 +31,7 @@ class Remark:
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport:
-    """Remarks of a stage, a part of one or a whole run on what it took and did."""
+    """Remarks on what a stage, or a whole run, read and did."""
 
     notes: tuple[Remark, ...] = ()
 
@@ -40,6 +40,6 @@ class StageReport:
         return "\n".join(map(str, self.notes))
 
     def warnings(self) -> list[str]:
-        """List the texts of all notes that are more than plain ones."""
+        """List the texts of the notes that warn of something."""
         plain_kinds = (RemarkKind.NOTE, RemarkKind.FRAMES)
         return [note.text for note in self.notes if note.kind not in plain_kinds]

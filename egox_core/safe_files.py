@@ -1,5 +1,4 @@
-"""Files from strangers, read without running code or filling the machine, and files that are
-written whole or not at all.
+"""Read untrusted files safely, and write files whole or not at all.
 
 JSON is limited in size, pickled weights are refused with the command that converts them. Names are
 such that every system can hold them. Archives and numpy files: see :mod:`.archives`."""
@@ -43,8 +42,7 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 @contextlib.contextmanager
 def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
-    """Hold ``path`` for this process while it is made, and yield False where another process holds
-    it.
+    """Lock ``path`` while this process makes it, and yield False if another process has the lock.
 
     The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file
     system that knows no locks gives no protection: two processes then do the same work, and what
@@ -56,8 +54,8 @@ def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f".{path.name}.lock")
-    lock = FileLock(file)
+    lock_file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
@@ -72,15 +70,15 @@ def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
         # Who waits for the lock gets one of a file that is gone, and may share the work with a
         # third: see above.
         with contextlib.suppress(OSError):
-            file.unlink()
+            lock_file.unlink()
         lock.release()
 
 
 def clear_leftovers(
     folder: Path, pattern: str = ".*", names: Collection[str] | None = None
 ) -> None:
-    """Remove the half-made files of killed processes from ``folder``, but none that another process
-    is making.
+    """Remove the unfinished files of killed processes from ``folder``, but not those of running
+    ones.
 
     Args:
         names: of what is made there, where the folder is a user's own; None: whatever has the form.
@@ -97,8 +95,7 @@ def clear_leftovers(
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Move a finished folder to a place where another one may be, and delete that one only after
-    the move.
+    """Replace a folder by a finished new one, and delete the old one only after the move.
 
     Windows moves no folder in which a file is open, and would delete its other files.
 
@@ -119,7 +116,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def require_file(path: Path, what: str, most_bytes: int | None = None) -> Path:
-    """Check that the path is a file, with ``what`` as its name in the error.
+    """Check that the path is a file of a supported kind, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: nothing there, a folder, larger than ``most_bytes``, or of a kind that no
@@ -161,19 +158,21 @@ def require_folder(folder: Path | None, what: str, expected: str) -> None:
 
 
 def visible_files(folder: Path, pattern: str = "*", *, nested: bool = False) -> list[Path]:
-    """List the files of a folder by name, without hidden ones: macOS writes a ``._NAME`` next to
-    each NAME on disks of other systems."""
+    """List the files of a folder by name, without hidden ones.
+
+    On other systems' disks, macOS writes a hidden ``._NAME`` next to each NAME.
+    """
     paths = folder.rglob(pattern) if nested else folder.glob(pattern)
-    inner = len(folder.parts)
+    depth = len(folder.parts)
     return sorted(
         path
         for path in paths
-        if path.is_file() and not any(part.startswith(".") for part in path.parts[inner:])
+        if path.is_file() and not any(part.startswith(".") for part in path.parts[depth:])
     )
 
 
 def refuse_pickled(path: Path, what: str) -> None:
-    """Refuse weight formats that run code when they are read.
+    """Refuse pickled weight files, which can run code when they are read.
 
     Raises:
         EgoXInputError: the suffix is one of PICKLED_SUFFIXES.
@@ -199,7 +198,7 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
 
 
 def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict:
-    """Read a file of keys and values as :func:`read_json` does.
+    """Read a JSON file whose content must be an object.
 
     Raises:
         EgoXInputError: as there; anything else in it.
@@ -216,14 +215,14 @@ def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict
 
 
 def parse_json(text: str | bytes, what: str) -> object:
-    """Read the content of a JSON text, with ``what`` as its name in the error.
+    """Parse a JSON text, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: not Unicode, not JSON, nested without end.
     """
     text = decode_text(text, what) if isinstance(text, bytes) else text
     try:
-        return json.loads(text, parse_int=_integer)
+        return json.loads(text, parse_int=_parse_integer)
     except (ValueError, RecursionError) as error:
         raise EgoXInputError(
             what,
@@ -234,8 +233,7 @@ def parse_json(text: str | bytes, what: str) -> object:
 
 
 def decode_text(content: bytes, what: str) -> str:
-    """Decode text of a file in UTF-8, -16 or -32, with or without a byte order mark, and with
-    ``what`` as its name in the error.
+    """Decode a UTF-8, UTF-16 or UTF-32 text, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: an older encoding, with those that it may be.
@@ -253,34 +251,35 @@ def decode_text(content: bytes, what: str) -> str:
 
 
 def _older_encodings(content: bytes) -> list[str]:
-    names = []
+    possible_names = []
     for name in OLDER_ENCODINGS:
         with contextlib.suppress(UnicodeDecodeError):
             content.decode(name)
-            names.append(name)
-    return names
+            possible_names.append(name)
+    return possible_names
 
 
-def given(content: Mapping, name: str, key: str, read: Callable[[Any, str], Value]) -> Value | None:
-    """Read a value of a parsed file by its reader (value, its name in errors), None without one."""
+def read_optional(
+    content: Mapping, name: str, key: str, read: Callable[[Any, str], Value]
+) -> Value | None:
+    """Read an optional value of a parsed file by the function ``read``, or return None without one."""
     value = content.get(key)
     return None if value is None else read(value, f"{key} of {name}")
 
 
-def _integer(digits: str) -> int | float:
-    """Read an integer of 64 bits, or a longer one as float, since Python limits the digits of an
-    int."""
+def _parse_integer(digits: str) -> int | float:
+    """Parse an integer, as float if it is longer than 64 bits."""
     return int(digits) if len(digits) <= MAX_DIGITS + 2 else float(digits)
 
 
 def whole_number(text: str) -> int | None:
-    """Read a number that a stranger writes in digits, None of other text and of one beyond 64 bits."""
+    """Parse the digits of an integer, or return None for other text and beyond 64 bits."""
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def safe_name(name: str) -> str:
-    """Turn a file name that a stranger gives into one that every system can hold: without folders,
-    never empty, accents in one character (macOS writes two, and takes both for one name)."""
+    """Turn an untrusted file name into a valid one on every system, without folders and never
+    empty."""
     name = (
         re.sub(
             r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]",
@@ -300,8 +299,7 @@ def safe_name(name: str) -> str:
 
 
 def require_safe_name(name: str, what: str) -> str:
-    """Refuse a name that cannot be one file's on every system, with ``what`` as its name in the
-    error.
+    """Refuse a file name that isn't valid on every system, with ``what`` as its name in the error.
 
     Raises:
         EgoXInputError: empty, with folders in it, not as :func:`safe_name` leaves it.
@@ -318,8 +316,8 @@ def require_safe_name(name: str, what: str) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
-    """Yield a temporary path beside ``path`` to write to, which becomes ``path`` at the end, or
-    vanishes with an exception.
+    """Yield a temporary path to write to, which replaces ``path`` at the end, or is deleted after
+    an exception.
 
     Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
     read. An error of the disk names ``path``: writing itself tells none.
@@ -343,7 +341,7 @@ def atomic_write(path: Path) -> Generator[Path]:
 
 
 def refuse_overwriting(target: Path, source: Path | None) -> None:
-    """Refuse a target that is its own source, or in a source's folder, whichever path leads there.
+    """Refuse a target that is the source itself, or a file of the source's folder.
 
     Raises:
         EgoXInputError: it is.
@@ -361,16 +359,16 @@ def refuse_overwriting(target: Path, source: Path | None) -> None:
 
 
 def require_writable(folder: Path, what: str) -> None:
-    """Refuse a folder, existing or not, in which nothing can be written, and leave nothing behind.
+    """Refuse a folder, existing or not, that can't be written to.
 
     Raises:
         EgoXInputError: says what the system says: a full disk, no rights, a file in its place.
     """
     try:
-        place = next(
+        existing_folder = next(
             ancestor for ancestor in (folder, *folder.absolute().parents) if ancestor.exists()
         )
-        probe = place / f".{uuid.uuid4().hex[:8]}.part"
+        probe = existing_folder / f".{uuid.uuid4().hex[:8]}.part"
         try:
             probe.write_bytes(bytes(PROBE_BYTES))
         finally:
@@ -387,8 +385,10 @@ def require_writable(folder: Path, what: str) -> None:
 
 
 def write_json(path: Path, content: object, indent: int | None = 1) -> None:
-    """Write ``content`` as UTF-8 JSON, whole or not at all, in one line without ``indent``. NaN is
-    refused (ValueError): JSON has none."""
+    """Write ``content`` as a UTF-8 JSON file, whole or not at all.
+
+    Without ``indent`` it is one line. NaN is refused (ValueError), since JSON has none.
+    """
     with atomic_write(path) as temporary:
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
         # Bytes of a name that is no UTF-8 become \\udcXX, an escape of JSON, too.

@@ -1,4 +1,4 @@
-"""Sizes and shapes of pictures, each rule once.
+"""Compute sizes and shapes of pictures, latents and tokens.
 
 What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 px, 8 px and 4
 frames per latent, 2 latents per token, the released pictures of 448 px. When two pictures have one
@@ -24,7 +24,7 @@ less."""
 
 
 def latent_frames(frames: int) -> int:
-    """Count a clip's latent frames: the VAE packs four frames after the first.
+    """Count the latent frames of a clip with 4n+1 frames.
 
     Raises:
         EgoXInputError: ``frames`` isn't 4n+1; names the nearest count that is.
@@ -46,14 +46,15 @@ def longest_clip(available: int) -> int:
 
 
 def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
-    """Compute a picture's (w, h) in latents from px, with ``what`` as its name in the error.
+    """Compute the size (width, height) in latents of a picture in px, with ``what`` as its name in
+    the error.
 
     Raises:
         EgoXInputError: width or height is no multiple of 16; names the nearest size that is.
     """
     if width < PIXEL_STEP or height < PIXEL_STEP or width % PIXEL_STEP or height % PIXEL_STEP:
         nearest_size = tuple(
-            max(PIXEL_STEP, round(x / PIXEL_STEP) * PIXEL_STEP) for x in (width, height)
+            max(PIXEL_STEP, round(side / PIXEL_STEP) * PIXEL_STEP) for side in (width, height)
         )
         raise EgoXInputError(
             what,
@@ -83,12 +84,13 @@ def canvas_size(exo_size: tuple[int, int], ego_size: tuple[int, int]) -> tuple[i
 
 
 def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Check whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
+    """Check whether two sizes (width, height) have the same aspect, within
+    :data:`ASPECT_TOLERANCE`."""
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
 
 
 def spare_frames(count: int) -> float:
-    """Compute how many maps or poses may be missing or left over at a video's end.
+    """Compute how many maps or poses may be missing or left over at the end of a video.
 
     It is one, or 2 % of the frames: what programs lose there.
     """
@@ -96,7 +98,8 @@ def spare_frames(count: int) -> float:
 
 
 def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:
-    """Find the first column of a centred crop of ``size`` to the shape of ``target``.
+    """Find the first column of a centred crop of ``size`` to the shape of ``target``, or None if
+    heights differ.
 
     Sizes are (width, height), and ``size`` has the target's height and is wider.
 

@@ -1,4 +1,4 @@
-"""The seven stages from an exo video to an ego video, each one function.
+"""Run the seven stages from an exo video to an ego video, each as one function.
 
 Files or arrays go in, a frozen payload and a report come out. Arrays are numpy or torch: frames
 ``[T, H, W, 3]`` uint8 of 0...255 or floats of 0...1; depth ``[T, H, W]`` in metres, invalid pixels
@@ -83,7 +83,7 @@ Payload = TypeVar("Payload")
 
 @frozen
 class Clip:
-    """The exo frames in use."""
+    """Exo frames in use, with their source."""
 
     exo: Tensor  # [T, H, W, 3] uint8 0...255 of a file; of arrays their own kind
     selection: FrameSelection  # which frames of the source they are; depth and poses follow it
@@ -91,7 +91,7 @@ class Clip:
 
     @property
     def sound(self) -> Sound | None:
-        """The sound of these frames, read when it is asked for.
+        """Sound of these frames, read at each access.
 
         Raises:
             EgoXInputError: a track that can't be decoded.
@@ -139,7 +139,7 @@ def load_clip(
         video = as_frames(video, "exo video")
     if not isinstance(video, Tensor):
         fps_given = None if fps == UNTIMED_FPS else fps
-        _refuse("load_clip", "frames in memory as video", sound=sound, fps=fps_given)
+        _refuse_arguments("load_clip", "frames in memory as video", sound=sound, fps=fps_given)
     width, height = size or (None, None)
     source_clip = open_clip(
         video,  # ty: ignore[invalid-argument-type]  checked above
@@ -215,13 +215,13 @@ def align(
     if isinstance(depth, (str, Path)):
         source = Path(depth)
     elif depth is not None:
-        source = [_source(depth)]
+        source = [_array_source(depth)]
         if video_depth is not None and not is_a(depth, DepthVideo):
             source.append(array_depth(video_depth, "video depth array", video_kind))
             video_depth = None
-    _refuse("align", "maps [T, H, W] as depth", video_depth=video_depth)
+    _refuse_arguments("align", "maps [T, H, W] as depth", video_depth=video_depth)
     if sockets:
-        _refuse("align", "sockets, or depth without them", depth=depth)
+        _refuse_arguments("align", "sockets, or depth without them", depth=depth)
     aligned, report = take_depth(
         source,
         meta,
@@ -238,14 +238,14 @@ def align(
         progress=progress,
     )
     if exo_w2c is not None:
-        posed, pose_notes = _with_exo_pose(aligned.exo, exo_w2c, aligned.frames, file_frames)
-        aligned = replace(aligned, exo=posed)
+        posed_exo, pose_notes = _with_exo_pose(aligned.exo, exo_w2c, aligned.frames, file_frames)
+        aligned = replace(aligned, exo=posed_exo)
         report = replace(report, notes=(*report.notes, *pose_notes))
     aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
     return _to_device(aligned, device), report
 
 
-def _source(depth: Array | DepthVideo) -> DepthSource:
+def _array_source(depth: Array | DepthVideo) -> DepthSource:
     if not is_a(depth, DepthVideo):
         return array_depth(depth, "depth array")
     depth = _to_device(depth, "cpu")
@@ -258,7 +258,7 @@ def _with_exo_pose(
     frames: Frames,
     file_frames: FileFrames,
 ) -> tuple[CameraPath, tuple[Remark, ...]]:
-    """Give the exo camera a pose in the take's world, refused if it already has another one."""
+    """Give the exo camera a pose in the take's world, and refuse a second, different pose."""
     exo = CameraPath.of_exo(None, frames=frames.bare) if exo is None else exo
     w2c = validate_w2c(as_poses(exo_w2c, "exo_w2c"), "exo_w2c")
     notes: tuple[Remark, ...] = ()
@@ -324,26 +324,28 @@ def path(
             frames in use, keyframes of another video.
     """
     frames = Frames.given(frames)
-    in_use = frames.or_those(Frames.of_count(count))
-    size = ego_size or in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
+    frames_in_use = frames.or_those(Frames.of_count(count))
+    size = ego_size or frames_in_use.sizes((REFERENCE_SIZE, REFERENCE_SIZE))[1][1]
     lens_given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
     meta_lens, notes = preset_camera("aria_released", size), TakeNotes()
     default_lens = lens_given or meta_lens
     progress(0, 1, "ego path")
     if not isinstance(poses, (str, Path)):
-        _refuse("path", "a file as poses", entry=entry or None, every_nth=every_nth or None)
+        _refuse_arguments(
+            "path", "a file as poses", entry=entry or None, every_nth=every_nth or None
+        )
     if is_a(poses, CameraTrajectory):
         trajectory = resample(_to_device(poses, "cpu"), frames)
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(
-            poses, meta_lens, in_use, file_frames, declared=lens_given is not None
+            poses, meta_lens, frames_in_use, file_frames, declared=lens_given is not None
         )
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
             Path(poses),
             meta_lens,
-            in_use,
+            frames_in_use,
             entry=entry,
             lens=lens_given is None,
             every_nth=every_nth,
@@ -352,13 +354,13 @@ def path(
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
-        check_made_on(poses, video_mark(in_use.source))
-        trajectory = trajectory_of_keyframes(poses, default_lens, in_use, scene)
+        check_made_on(poses, video_mark(frames_in_use.source))
+        trajectory = trajectory_of_keyframes(poses, default_lens, frames_in_use, scene)
         if lens_given is None and has_w2c(poses):
             notes = replace(notes, placed=OF_TURNED)
     else:
         trajectory, array_note = trajectory_of_array(
-            poses, default_lens, in_use, exo_w2c=exo_w2c, file_frames=file_frames
+            poses, default_lens, frames_in_use, exo_w2c=exo_w2c, file_frames=file_frames
         )
         exo_w2c = None
         lens_note = OF_TURNED if lens_given is None else ""
@@ -405,7 +407,7 @@ def scene(
     device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[PointCloud, StageReport]:
-    """Lift the exo frames to points: a static background and moving points per frame (stage 4).
+    """Lift the exo frames to 3D: static background points, and moving points per frame (stage 4).
 
     Raises:
         EgoXInputError: another count or shape of frames than maps, no valid depth, masks that don't
@@ -414,22 +416,24 @@ def scene(
     pictures = as_frames(exo, "exo frames of the scene").cpu()
     notes: tuple[Remark, ...] = ()
     if not is_a(depth, DepthVideo) or camera is not None:
-        source = _source(depth)
-        picture = pictures.shape[2], pictures.shape[1]
-        depth, report = take_depth([source], None, UNSAID, lens=camera, picture=picture)
+        source = _array_source(depth)
+        picture_size = pictures.shape[2], pictures.shape[1]
+        depth, report = take_depth([source], None, UNSAID, lens=camera, picture=picture_size)
         notes = report.notes
-    depth, of_masks = with_host_masks(_to_device(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
+    depth, mask_notes = with_host_masks(
+        _to_device(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask
+    )
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
     text = f"{len(points.static):,} static points, {points.frame_count} frames, world: {points.exo.world}"
     if device is not None:
         points = replace(points, static=_to_device(points.static, device))
-    return points, StageReport(notes=(Remark(text), *notes, *of_masks, *points.notes))
+    return points, StageReport(notes=(Remark(text), *notes, *mask_notes, *points.notes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorReport(StageReport):
-    """Remarks on a prior."""
+    """Remarks on a prior, and the share of each frame that it covers."""
 
     covered: Tensor  # [T] float64, share of each frame where a point landed
 
@@ -473,7 +477,7 @@ def prior(
         )
     path_notes = TakeNotes()
     if is_a(trajectory, CameraTrajectory):
-        _refuse("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
+        _refuse_arguments("prior", "w2c [T, 3, 4] as trajectory", camera=camera)
         trajectory.check_moments(scene.frames, "scene")
     else:
         trajectory, path_notes = path(trajectory, count=scene.frame_count, camera=camera)
@@ -571,7 +575,8 @@ def condition(
         assert picture is not None  # only mode none has none
         embedding = encoders.embed(picture)
     sizes = (
-        f"{name} {w}x{h}" for name, (w, h) in (("exo", canvas.exo_size), ("ego", canvas.ego_size))
+        f"{name} {width}x{height}"
+        for name, (width, height) in (("exo", canvas.exo_size), ("ego", canvas.ego_size))
     )
     text = f"{count} frames, {', '.join(sizes)}; mask {mask_mode}"
     return Conditioned(canvas=_to_device(canvas, device), embedding=embedding), StageReport(
@@ -581,7 +586,7 @@ def condition(
 
 @frozen
 class Judgement:
-    """An ego video against the path it was ordered on and, if known, the truth."""
+    """Errors of an ego video against its path and, if known, the true ego video."""
 
     path: PathError | None = None  # None: no scene was given
     psnr_db: Tensor | None = None  # [T], at most 100; None: no truth was given
@@ -599,14 +604,14 @@ def judge(
     device: Device = None,
     progress: Progress = no_progress,
 ) -> tuple[Judgement, StageReport]:
-    """Measure how far an ego video is off the rendered path and from the truth.
+    """Measure how far an ego video is from its path and from the true ego video.
 
     Raises:
         EgoXInputError: another count of frames than the scene's, another size than the truth's.
     """
     if views is not None or scene is None or trajectory is None:
         needs = "scene and trajectory, or views alone"
-        _refuse("judge", needs, scene=scene, trajectory=trajectory)
+        _refuse_arguments("judge", needs, scene=scene, trajectory=trajectory)
     else:
         trajectory.check_moments(scene.frames, "scene")
     video, path_error, errors_db = as_floats(as_frames(ego, "ego video")), None, None
@@ -634,13 +639,13 @@ def judge(
     )
 
 
-def _refuse(stage: str, needs: str, **given: object) -> None:
-    """Refuse arguments that a stage has no use for.
+def _refuse_arguments(stage: str, needs: str, **arguments: object) -> None:
+    """Refuse arguments that a stage does not use in the way it is called.
 
     Raises:
         EgoXInputError: one that isn't None.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value is not None:
             raise EgoXInputError(
                 f"{name} of stages.{stage}",
@@ -651,7 +656,7 @@ def _refuse(stage: str, needs: str, **given: object) -> None:
 
 
 def _to_device(payload: Payload, device: Device) -> Payload:
-    """Move a payload's tensors to another device, or keep the same object if all are there."""
+    """Move the tensors of a payload to another device, or return the same object if all are there."""
     if device is None:
         return payload
     moved_fields = {

@@ -1,5 +1,4 @@
-"""A take folder as what the pipeline works on: frames, depth, ego path, all of
-the same frames."""
+"""Load a take folder as frames, depth and ego path of the same moments."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ DEFAULT_FRAMES = 49
 
 @frozen
 class Take:
-    """A loaded take, whose pictures stay in their files until they are asked for."""
+    """Loaded take, whose pictures are only read on demand."""
 
     name: str
     folder: Path
@@ -37,7 +36,7 @@ class Take:
 
     @property
     def frames(self) -> FrameSelection:
-        """The frames in use."""
+        """Frames in use."""
         return self.clip.selection
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
@@ -66,7 +65,7 @@ def load_take(
     one_shot: bool = False,
     progress: Progress = no_progress,
 ) -> Take:
-    """Load a take folder.
+    """Load a take folder: exo video, depth, cameras and, if there is one, the hands.
 
     It holds exo.mp4 (of which the index is read), depth.npz (or a depth folder or depth.zip),
     meta.json and, if there is one, hands.json. The ego path is that of head_trajectory.json where
@@ -110,16 +109,16 @@ def load_take(
     )
     frames = clip.selection
     preset = preset_camera(camera_preset or "aria_released", ego_size or frames.size[1])
-    camera, of_camera = ego_lens(meta, preset)
-    estimated = folder / HEAD_TRAJECTORY
-    poses = estimated if meta.ego is None and estimated.is_file() else meta
+    camera, camera_note = ego_lens(meta, preset)
+    estimated_path = folder / HEAD_TRAJECTORY
+    poses = estimated_path if meta.ego is None and estimated_path.is_file() else meta
     trajectory, notes = path(poses, frames=frames, camera=camera, file_frames=file_frames)
     if camera_preset is None and poses is meta:
-        notes = replace(notes, placed="; ".join(filter(None, (notes.placed, of_camera))))
+        notes = replace(notes, placed="; ".join(filter(None, (notes.placed, camera_note))))
     notes = replace(notes, prompt=meta.prompt)
-    track = None
+    hand_track = None
     if (hands := folder / HANDS).is_file():
-        track = read_hands(hands).in_use(frames, file_frames)
+        hand_track = read_hands(hands).in_use(frames, file_frames)
     depth, report = align(
         find_depth(folder),
         frames=frames,
@@ -138,5 +137,5 @@ def load_take(
         notes=notes,
         lens_note=lens_note,
         report=report,
-        hands=track and track.beside(depth.depth_m, depth.exo.camera),
+        hands=hand_track and hand_track.beside(depth.depth_m, depth.exo.camera),
     )

@@ -1,4 +1,4 @@
-"""Frozen payloads between the rooms, each documented once, here.
+"""Define the immutable payloads between the rooms.
 
 Where a camera is, :class:`~egox_core.cameras.CameraPath` knows: lens, poses, moments and world.
 """
@@ -80,7 +80,7 @@ class FrameSelection(Frames):
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:
-        """Part of the source image that the frames show: (left, top, width, height).
+        """Part of the source picture that the frames show: (left, top, width, height).
 
         It reaches outside where they are padded.
 
@@ -100,28 +100,28 @@ class FrameSelection(Frames):
         )
 
     def sizes(self, own: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Name (width, height) of the source's picture and of the frames handed on, px."""
+        """Return (width, height) of the source picture and of the frames in use, in px."""
         return self.source_size, self.size
 
     def window(self, whole: Any) -> Any:
-        """Cut a window [px of a map] of the source's whole picture down to what the frames show."""
+        """Crop a window on the whole source picture, in px of a map, to what the frames show."""
         left, top, width, height = self.rectangle
-        x, y = whole.width / self.source_size[0], whole.height / self.source_size[1]
+        scale_x, scale_y = whole.width / self.source_size[0], whole.height / self.source_size[1]
         return replace(
             whole,
-            left=whole.left + left * x,
-            top=top * y,
-            width=width * x,
-            height=height * y,
+            left=whole.left + left * scale_x,
+            top=top * scale_y,
+            width=width * scale_x,
+            height=height * scale_y,
             size=self.size,
         )
 
     def shown(self, exo: CameraPath) -> CameraPath:
-        """Add the frames and their part of the source's picture to an exo camera of their lens."""
+        """Give an exo camera the frames in use and the part of the source picture that they show."""
         return replace(exo, frames=self.bare, part=(self.source_size, self.rectangle))
 
     def camera(self, source: CameraModel) -> CameraModel:
-        """Derive the camera of the frames handed on from that of the whole source image.
+        """Derive the camera of the cropped and scaled frames from that of the source picture.
 
         Exact, half-pixel convention.
 
@@ -146,11 +146,11 @@ class Sound:
 
 @dataclass(frozen=True)
 class Kept:
-    """Payload that a host may keep, and hand on to another version of this code."""
+    """Payload that a host may cache, and pass on to another version of this code."""
 
     @staticmethod
     def version() -> str:
-        """Look up the version of the code that has this class."""
+        """Return the version of this copy of the code."""
         from . import __version__  # which imports this module
 
         return __version__
@@ -184,7 +184,7 @@ def _check_version(value: object, kind: type[Kept], made_by: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class DepthVideo(Kept):
-    """Depth of the exo video, one map per frame. Invalid pixels are NaN, never 0."""
+    """Depth of the exo video, one map per frame, with NaN for invalid pixels."""
 
     depth_m: Tensor  # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
     exo: CameraPath  # the camera of the maps, in their pixels
@@ -195,12 +195,12 @@ class DepthVideo(Kept):
     trust: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _adopt(self, self.exo, "depth video")
-        _count_frames(self, len(self.depth_m))
+        _convert_arrays(self, self.exo, "depth video")
+        _set_frame_count(self, len(self.depth_m))
 
     @property
     def frames(self) -> Frames:
-        """The frames of the maps."""
+        """Frames of the maps."""
         return self.exo.frames
 
     def check_metric(self, what: str) -> None:
@@ -219,12 +219,12 @@ class DepthVideo(Kept):
 
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool
-        """Mask of known depth."""
+        """Mask of pixels with valid depth."""
         return torch.isfinite(self.depth_m)
 
 
 def _other_video(path_frames: Frames, *others: Frames) -> tuple[Remark, ...]:
-    """Remark that a path's frames are of none of these videos, the scene's or the hands'."""
+    """Warn that a path was made for another video than those of the given frames."""
     if path_frames.source is None or not all(
         path_frames.of_other_video(frames) for frames in others
     ):
@@ -240,7 +240,7 @@ def _other_video(path_frames: Frames, *others: Frames) -> tuple[Remark, ...]:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class CameraTrajectory(Kept):
-    """The ego camera over time, and the exo camera in the same world.
+    """Path of the ego camera over time, and the exo camera in the same world.
 
     Raises:
         EgoXInputError: no camera paths, two worlds.
@@ -253,7 +253,7 @@ class CameraTrajectory(Kept):
     guessed: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _adopt(self, self.ego, "ego trajectory")
+        _convert_arrays(self, self.ego, "ego trajectory")
         if self.ego.world != ("unknown" if self.exo is None else self.exo.world):
             raise EgoXInputError(
                 "ego trajectory",
@@ -269,11 +269,11 @@ class CameraTrajectory(Kept):
 
     @property
     def frames(self) -> Frames:
-        """The frames of the poses."""
+        """Frames of the poses."""
         return self.ego.frames
 
     def check_moments(self, frames: Frames, what: str) -> None:
-        """Refuse poses of other moments than ``frames``, which are those of ``what``.
+        """Refuse poses of other moments than ``frames``, which are called ``what`` in the error.
 
         Raises:
             EgoXInputError: other times, see :meth:`.frames.Frames.check_same`.
@@ -282,7 +282,7 @@ class CameraTrajectory(Kept):
 
     @property
     def known_exo(self) -> CameraPath:
-        """The exo camera.
+        """Exo camera, or an error if the path's world is unknown.
 
         Raises:
             EgoXInputError: an ego path whose world nobody knows.
@@ -297,7 +297,7 @@ class CameraTrajectory(Kept):
         return self.exo
 
     def other_exo(self, *owners: CameraPath) -> tuple[Remark, ...]:
-        """Remark that the exo camera of the path's file is none of these, the scene's or the depth's.
+        """Warn that the exo camera in the path's file is none of the cameras ``owners``.
 
         Theirs is used. Where only one side says a pose, the videos are compared.
         """
@@ -319,11 +319,11 @@ class CameraTrajectory(Kept):
         return (Remark(warning, RemarkKind.WARNING),)
 
     def other_hands(self, frames: Frames) -> tuple[Remark, ...]:
-        """Remark that hands are of another video than the path's exo camera, in whose axes they are."""
+        """Warn that the hands are of another video than the path's exo camera."""
         return () if self.exo is None else _other_video(self.exo.frames, frames)
 
     def exo_of(self, exo: CameraPath) -> CameraPath:
-        """Bring a depth's exo camera into the path's world, unless its own world is known.
+        """Bring a depth's exo camera into the path's world, unless its world is known already.
 
         Raises:
             EgoXInputError: a path whose world nobody knows.
@@ -348,7 +348,7 @@ class CameraTrajectory(Kept):
         return replace(self, exo=replace(path_exo, lens=exo.lens, lens_guessed=exo.lens_guessed))
 
     def tied(self, exo: CameraPath) -> CameraTrajectory:
-        """Tie the path to the exo camera that owns it, the scene's or the depth's, in its world.
+        """Move the path into the world of the scene's or depth's exo camera.
 
         Poses in the take's world stay there or, where that camera's isn't known, go to its own frame;
         others are taken to be in its world, whichever it is. The exo camera of the path's own file
@@ -374,27 +374,29 @@ class CameraTrajectory(Kept):
 
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
-    """Check a payload's type by name: a pack and an installed egox-core have two copies of one.
+    """Check the type of a payload by its name, since two copies of the code may be loaded.
 
     Raises:
         EgoXInputError: it is of a version that has other fields.
     """
-    own_type = next((base for base in type(value).__mro__ if base.__name__ == kind.__name__), None)
-    if own_type is not None and issubclass(kind, Kept):
-        made_by = getattr(own_type, "version", lambda: "1.1 or older")
+    matching_type = next(
+        (base for base in type(value).__mro__ if base.__name__ == kind.__name__), None
+    )
+    if matching_type is not None and issubclass(kind, Kept):
+        made_by = getattr(matching_type, "version", lambda: "1.1 or older")
         _check_version(value, kind, made_by())
-    return own_type is not None
+    return matching_type is not None
 
 
-def _count_frames(payload: DepthVideo | PointCloud, count: int) -> None:
-    """Count the frames of a camera that stands, of which nobody said them."""
+def _set_frame_count(payload: DepthVideo | PointCloud, count: int) -> None:
+    """Set the frame count of a static camera whose count isn't known."""
     exo = payload.exo
     if exo.stands and len(exo.frames) != count:
         object.__setattr__(payload, "exo", replace(exo, frames=exo.frames.recounted(count)))
 
 
-def _adopt(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:
-    """Turn a payload's numpy arrays into tensors.
+def _convert_arrays(payload: DepthVideo | CameraTrajectory, camera: CameraPath, what: str) -> None:
+    """Check the camera of a payload, and turn its numpy arrays into tensors.
 
     Raises:
         EgoXInputError: a camera that is none.
@@ -421,17 +423,21 @@ def of_frames(
     payload: PayloadOfFrames,
     frames: slice | Tensor,  # [N] int64
 ) -> PayloadOfFrames:
-    """Take the part of a depth video or trajectory that belongs to some of its frames."""
+    """Select some frames of a depth video or trajectory."""
     parts: dict[str, Any] = {
-        n: v[frames] for n, v in vars(payload).items() if n in OF_FRAMES and v is not None
+        name: value[frames]
+        for name, value in vars(payload).items()
+        if name in OF_FRAMES and value is not None
     }
-    cameras = {n: v.of(frames) for n, v in vars(payload).items() if is_a(v, CameraPath)}
+    cameras = {
+        name: value.of(frames) for name, value in vars(payload).items() if is_a(value, CameraPath)
+    }
     return replace(payload, **parts, **cameras)
 
 
 @frozen
 class TakeNotes:
-    """Contents of a take's file that travel next to its path."""
+    """Contents of a take's file besides its path."""
 
     prompt: str = ""
     # [3, 3] float64, the ego camera's K as meta.json has it (released GGA rays use it)
@@ -442,7 +448,7 @@ class TakeNotes:
 
 @frozen
 class PointSet:
-    """Coloured points of one instant.
+    """Coloured points of one moment.
 
     Each is a small patch of surface between its neighbouring exo samples.
     """
@@ -476,7 +482,7 @@ class PointSet:
 
     @staticmethod
     def join(*sets: PointSet) -> PointSet:
-        """Concatenate all points in order, of at least one set."""
+        """Concatenate at least one set of points, in order."""
         nonempty_sets = [points for points in sets if len(points)] or sets[:1]
         return (
             nonempty_sets[0]
@@ -486,18 +492,20 @@ class PointSet:
 
     @staticmethod
     def join_moving(parts: Sequence[PointSet]) -> PointSet:
-        """Join moving points of several exo cameras in one frame.
+        """Join the moving points of several exo cameras in one frame.
 
         The objects of each keep numbers of their own.
         """
-        fused = parts[0]
+        joined = parts[0]
         for points in parts[1:]:
-            last = int(fused.instance.max()) if len(fused) else 0
-            instance = torch.where(points.instance > 0, points.instance + last, points.instance)
-            fused = PointSet.join(
-                fused, replace(points, instance=instance.to(points.instance.dtype))
+            last_number = int(joined.instance.max()) if len(joined) else 0
+            instance = torch.where(
+                points.instance > 0, points.instance + last_number, points.instance
             )
-        return fused
+            joined = PointSet.join(
+                joined, replace(points, instance=instance.to(points.instance.dtype))
+            )
+        return joined
 
     def select(
         self,
@@ -508,18 +516,18 @@ class PointSet:
         return _combine_sets(lambda part: part[keep], self)
 
     def to(self, device: torch.device) -> PointSet:
-        """Move the points to a device, or give the same object if they are there already."""
+        """Move the points to a device, or return the same object if they are there already."""
         return (
             self if self.xyz.device == device else _combine_sets(lambda part: part.to(device), self)
         )
 
 
 def _combine_sets(function: Callable[..., Tensor], *sets: PointSet) -> PointSet:
-    """Combine sets field by field, each tensor made from the same fields of all sets."""
+    """Combine sets of points field by field."""
     return PointSet(
         **{
-            f.name: function(*(getattr(point_set, f.name) for point_set in sets))
-            for f in fields(PointSet)
+            field.name: function(*(getattr(point_set, field.name) for point_set in sets))
+            for field in fields(PointSet)
         }
     )
 
@@ -539,7 +547,7 @@ class MovingPoints(Protocol):
 
 @frozen
 class ExoSight:
-    """Depth by which one exo camera saw space empty: all in front of what a picture shows."""
+    """Depth up to which one exo camera saw empty space."""
 
     depth: DepthVideo
     # [H, W] float32 z depth up to which a frame shows space, infinite in the sky, NaN unknown
@@ -552,7 +560,7 @@ class ExoSight:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class PointCloud(Kept):
-    """The scene: a static background and moving points per frame. Built without any ego pose."""
+    """Scene of points: a static background, and moving points per frame."""
 
     static: PointSet
     moving: MovingPoints
@@ -567,11 +575,11 @@ class PointCloud(Kept):
     sight: ExoSight | None = None
 
     def __post_init__(self) -> None:
-        _count_frames(self, len(self.moving))
+        _set_frame_count(self, len(self.moving))
 
     @property
     def frames(self) -> Frames:
-        """The frames of its moving points."""
+        """Frames of the moving points."""
         return self.exo.frames
 
     @property
@@ -581,7 +589,7 @@ class PointCloud(Kept):
 
     @property
     def exos(self) -> tuple[CameraPath, ...]:
-        """The exo cameras that its points came from."""
+        """Exo cameras that the points came from."""
         return tuple(part.exo for part in self.parts or (self,))
 
     def points(self, frame: int | None) -> PointSet:
@@ -602,7 +610,7 @@ class PointCloud(Kept):
 
 @frozen
 class EgoPrior:
-    """render(X, D^f, φ): what the exo points look like from the ego camera (paper, section 3.1)."""
+    """Ego prior: the exo points as drawn from the ego camera (render(X, D^f, φ) in the paper)."""
 
     rgb: Tensor  # [T, H, W, 3] float32 0...1, stored (upright) orientation, black where nothing landed
     coverage: Tensor  # [T, H, W] bool, exactly where a point (or a filled gap) landed
@@ -611,7 +619,7 @@ class EgoPrior:
     seen: Tensor | None = None  # [T, H, W] uint8, :data:`NOW` and the other classes
 
     def depth(self) -> DepthVideo:
-        """Present the prior's depth as a video's, with the ego camera and a pose per frame."""
+        """Return the prior's depth as a depth video of the ego camera."""
         return DepthVideo(
             depth_m=self.depth_m, exo=self.trajectory.ego.of(slice(len(self.depth_m)))
         )
@@ -631,7 +639,7 @@ def video_classes(
 def seen_shares(
     seen: Tensor,  # [T, H, W] uint8, of :data:`NOW` and the other classes
 ) -> dict[str, Tensor]:  # [T] float64 each
-    """Share of each frame that is observed now, at another time, doubtful and not observed."""
+    """Compute the shares of each frame that are observed now, earlier, doubtfully and not at all."""
     return {
         name: torch.stack([(frame == kind).double().mean() for frame in seen])
         for name, kind in SEEN_KINDS.items()
@@ -644,7 +652,7 @@ def seen_text(
     # Parts of what exo sees, of a video.
     parts: str = "",
 ) -> str:
-    """Describe, for people, the shares of the classes in the whole clip, in one sentence."""
+    """Describe in one sentence the shares of the pixel classes in the whole clip."""
     now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())
     worst_frame = int(shares["unobserved"].argmax())
     return (
@@ -656,7 +664,7 @@ def seen_text(
 
 @frozen
 class Canvas:
-    """Exo (left) and ego (right) latents of one clip, and how they are presented to the model.
+    """Exo (left) and ego (right) latents of one clip, and how the model gets them.
 
     Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`egox_core.wan.canvas`
     works in model space, so a node puts them through the host's ``latent_format.process_in`` once.
@@ -700,7 +708,7 @@ class Canvas:
         self,
         ego_latent: Tensor,  # [B, 16, t, h, w_ego]
     ) -> None:
-        """Refuse, before sampling, an ego latent of another canvas.
+        """Refuse, before sampling, an ego latent of another frame count or size.
 
         Raises:
             EgoXInputError: other frame count or size.
@@ -724,7 +732,7 @@ class Canvas:
 
 @frozen
 class GgaGeometry:
-    """Directions that geometry-guided attention compares.
+    """Ray directions that geometry-guided attention compares.
 
     Computed once per sampling run; a few MB, float32.
 
@@ -765,7 +773,7 @@ class GgaGeometry:
 
     @property
     def tokens(self) -> int:
-        """All tokens of the canvas."""
+        """Number of tokens of the canvas."""
         t, h, w_exo, w_ego = self.grid
         return t * h * (w_exo + w_ego)
 
@@ -782,7 +790,7 @@ class GgaGeometry:
         )
 
     def select_frames(self, latent_frames: list[int]) -> GgaGeometry:
-        """Select the part of these latent frames, in this order (the host's context windows)."""
+        """Select some latent frames, in order (for the context windows of a host)."""
         t, h, w_exo, w_ego = self.grid
         index = torch.as_tensor(latent_frames, dtype=torch.int64, device=self.query_dirs.device)
         per_frame = h * (w_exo + w_ego)
@@ -798,7 +806,7 @@ class GgaGeometry:
 
 @frozen
 class TakeMeta:
-    """A take's entry of a meta.json. Both cameras are in one world."""
+    """Entry of a meta.json for one take, with both cameras in one world."""
 
     name: str  # used in error messages
     prompt: str = ""
@@ -815,12 +823,12 @@ class TakeMeta:
 
     @property
     def notes(self) -> TakeNotes:
-        """The part that travels next to the ego path."""
+        """Notes that accompany the ego path."""
         return TakeNotes(prompt=self.prompt, meta_intrinsics=self.ego_intrinsics, source=self.name)
 
     @property
     def exo_camera(self) -> CameraModel | None:
-        """The exo camera: the exact one, else K in the picture that it is centred in."""
+        """Exo camera with the exact lens or, if unknown, with K and a picture centred on it."""
         k = self.camera_intrinsics
         if self.exo.lens is not None or k is None:
             return self.exo.lens

@@ -22,7 +22,7 @@ from ..cameras import CameraModel, CameraPath, World, invert, look_at, validate_
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frames import Frames, Numbering
 from ..frozen import frozen
-from ..safe_files import atomic_write, decode_text, given, read_json, require_file
+from ..safe_files import atomic_write, decode_text, read_json, read_optional, require_file
 from ..takes import ENTRY_KEYS, LIST_KEYS, parse_meta, read_poses
 from ..trajectory import PoseTrack, placed_track
 from ..types import DepthVideo
@@ -100,7 +100,7 @@ class CameraFile:
             return file_form(content, name)
         if file_form == "ours":
             times_s = as_matrix(content.get("times_s"), f"times_s of {name}", "numbers")
-            w2c = given(content, name, "exo_w2c", validate_w2c)
+            w2c = read_optional(content, name, "exo_w2c", validate_w2c)
         elif {*LIST_KEYS, *ENTRY_KEYS} & content.keys():
             w2c = parse_meta(content, Path(name)).exo.pose
         else:

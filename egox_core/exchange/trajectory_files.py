@@ -12,7 +12,7 @@ from ..arrays import as_matrix
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..frames import UNSAID, FileFrames, Frames, states_moments
-from ..safe_files import given, read_json, write_json
+from ..safe_files import read_json, read_optional, write_json
 from ..takes import MAX_META_BYTES, check_same_take, meta_trajectory, parse_meta
 from ..trajectory import (
     PoseTrack,
@@ -166,7 +166,7 @@ def parse_trajectory(
             expected=VERSION,
             fix="update the pack, or write the file again",
         )
-    read_value = partial(given, content, name)
+    read_value = partial(read_optional, content, name)
     w2c = validate_w2c(content["w2c"], f"w2c of {name}")
     camera = CameraModel.from_json(content["camera"], f"camera of {name}")
     times = _finite_numbers(content["times_s"], f"times_s of {name}")
@@ -234,7 +234,9 @@ def _timed_looks(looks: object, times: Tensor, name: str) -> object:
 
 def _guessed_flags(content: dict, times: Tensor, name: str, frames: Frames) -> Tensor | None:
     """Mark the frames in use [T] whose pose the file calls a guess."""
-    numbers = given(content, name, "guessed", partial(_finite_numbers, shape=tuple(times.shape)))
+    numbers = read_optional(
+        content, name, "guessed", partial(_finite_numbers, shape=tuple(times.shape))
+    )
     if numbers is None:
         return None
     return flags_at(numbers > 0, times, frames.on("seconds", times))

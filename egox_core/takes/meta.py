@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cameras import CameraModel, CameraPath, validate_w2c
 from ..errors import EgoXInputError
 from ..file_names import META
-from ..safe_files import given, read_json, whole_number
+from ..safe_files import read_json, read_optional, whole_number
 from ..sizes import same_aspect
 from ..types import FROM_EDITOR, FROM_HEAD_KEYPOINTS, TakeMeta
 
@@ -184,7 +184,7 @@ PACK_POSE_SOURCES = FROM_EDITOR, FROM_HEAD_KEYPOINTS
 
 
 def _parse_entry(content: dict, path: Path, label: str) -> TakeMeta:
-    value = partial(given, content, label)
+    value = partial(read_optional, content, label)
 
     def intrinsics(key: str) -> Tensor | None:
         k = value(key, lambda k, name: CameraModel.from_intrinsics(k, 1, 1, name=name))

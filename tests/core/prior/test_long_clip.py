@@ -68,5 +68,7 @@ def test_maps_of_a_long_clip_are_mapped_files(take, monkeypatch):
     monkeypatch.setattr(frame_store, "MEMORY_LIMIT", 0)
     for name, values in maps(take).items():
         assert torch.equal(values.nan_to_num(-1), in_memory[name].nan_to_num(-1)), name
-        assert frame_store._pages(values) and not frame_store._pages(in_memory[name]), name
+        assert frame_store._mapped_pages(values) and not frame_store._mapped_pages(
+            in_memory[name]
+        ), name
         assert float(values.float().nan_to_num(0).std()) > 0, name
