@@ -99,7 +99,7 @@ class FrameSelection(Frames):
             rect_height,
         )
 
-    def sizes(self, own: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    def sizes(self, default_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return (width, height) of the source picture and of the frames in use, in px."""
         return self.source_size, self.size
 

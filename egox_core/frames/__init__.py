@@ -1,5 +1,5 @@
-"""Frames of a source video, and to which of them values belong: depth maps, poses, masks, hands,
-key points.
+"""Assign the entries of a file, such as depth maps, poses or masks, to the frames of a source
+video.
 
 In: what a reader says of its entries (:class:`Numbering`), and the frames in use. Out: the entry of each
 frame, and one remark that names the reading; or one refusal that says what to declare.

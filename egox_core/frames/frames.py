@@ -1,4 +1,4 @@
-"""Frames of a source video, by number and by time."""
+"""Describe frames of a source video by number and by time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 @frozen
 class Frames:
-    """Frames of a source video, one after the other, equal to others if all values are.
+    """Frames of a source video, in order, equal to others if all values are.
 
     Maps are taken by ``indices``; poses are interpolated at ``times_s``.
 
@@ -42,7 +42,7 @@ class Frames:
     total: int | None = None  # frames of the whole source video, where that is known
     # the video's file, where there is one: depth and poses may be next to it
     source: Path | None = None
-    counted: bool = False  # nobody said which: counted from 0, at UNTIMED_FPS
+    counted: bool = False  # which frames is unknown: counted from 0, at UNTIMED_FPS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", torch.as_tensor(self.indices).long())
@@ -57,24 +57,24 @@ class Frames:
 
     @staticmethod
     def of_count(count: int | None) -> Frames:
-        """Make so many frames of which nothing else is known, or :data:`UNSAID` without a count."""
+        """Make ``count`` frames of an unknown video, or :data:`UNSAID` for None."""
         indices = torch.arange(count or 0)
         return Frames(indices=indices, times_s=indices.double() / UNTIMED_FPS, counted=True)
 
     @staticmethod
     def given(frames: Frames | None) -> Frames:
-        """Choose the frames that a caller names, if any."""
+        """Return the given frames, or :data:`UNSAID` for None."""
         return UNSAID if frames is None else frames
 
     @staticmethod
     def timed(times_s: Tensor) -> Frames:  # [T]
-        """Make frames of known times, one after the other, from the source's first."""
+        """Make frames of known times, counted from the first frame of the source."""
         times_s = torch.as_tensor(times_s)
         return Frames(indices=torch.arange(len(times_s)), times_s=times_s)._rated
 
     @staticmethod
     def stated(indices: object, times_s: object, total: int | None = None) -> Frames:
-        """Make frames that a caller numbers and times.
+        """Make frames from the numbers and times that a caller states.
 
         Raises:
             EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
@@ -98,14 +98,17 @@ class Frames:
 
     @property
     def _rated(self) -> Frames:
-        """The same, with the rate that numbers and times have."""
+        """Same frames, with the rate computed from their numbers and times."""
         steps, span = (float(values[-1] - values[0]) for values in (self.indices, self.times_s))
         return replace(self, rate=steps / span) if steps > 0 and span > 0 else self
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(_alike(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(
+            _values_equal(getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
+        )
 
     def __hash__(self) -> int:
         return hash((type(self), len(self), self.rate, self.total, self.source))
@@ -120,7 +123,7 @@ class Frames:
 
     @property
     def bare(self) -> Frames:
-        """The frames as a payload holds them: without their pictures' sizes."""
+        """Frames as payloads store them: without the sizes of their pictures."""
         return Frames(
             indices=self.indices,
             times_s=self.times_s,
@@ -137,34 +140,34 @@ class Frames:
 
     @property
     def numbers(self) -> Tensor | None:  # [T] int64
-        """Indices that somebody stated, or None if the frames were counted."""
+        """Indices that were stated, or None if the frames were only counted."""
         return None if self.counted else self.indices
 
     @property
     def end(self) -> int:
-        """Number of the source's frames, as far as they are known."""
+        """Number of frames of the source, as far as known."""
         return self.total or self.last + 1
 
     def of(self: SomeFrames, part: slice | Tensor) -> SomeFrames:  # [N] int64
         """Select some of the frames.
 
-        A single one that nobody said stands for any.
+        A single counted frame stands for any.
         """
         if self.counted and len(self) == 1:
             return self
         part = part.cpu() if isinstance(part, Tensor) else part
         return replace(self, indices=self.indices[part], times_s=self.times_s[part])
 
-    def or_those(self, own: Frames) -> Frames:
-        """Choose these frames, or a payload's own if nobody said any."""
-        return self if len(self) else own
+    def or_those(self, default_frames: Frames) -> Frames:
+        """Return these frames or, if there are none, the default ones."""
+        return self if len(self) else default_frames
 
-    def moments_of(self, own: Frames) -> Frames:
-        """Choose these frames, or for a count alone as many of a payload's own.
+    def moments_of(self, default_frames: Frames) -> Frames:
+        """Return these frames or, if they were only counted, as many of the default ones.
 
-        Where nobody said any, all of the payload's own are chosen.
+        Of no frames at all, all default ones are returned.
         """
-        return own.of(slice(len(self) or None)) if self.counted else self
+        return default_frames.of(slice(len(self) or None)) if self.counted else self
 
     def recounted(self, count: int) -> Frames:
         """Set the number of frames that were only counted.
@@ -175,49 +178,48 @@ class Frames:
 
     @property
     def closed(self) -> Frames:
-        """The same frames, of which no others exist if they were only counted."""
+        """Same frames, with their count as the video's total if they were only counted."""
         return replace(self, total=len(self)) if self.counted else self
 
     def times_of(self, numbers: Tensor) -> Tensor:  # [N] -> [N] float64
-        """Compute the times of source frames, the own rate carried on to both sides."""
+        """Compute the times of source frames by number, extrapolated at a constant rate."""
         return self.times_s[0] + (numbers - self.indices[0]) / self.rate
 
     def slack(self, clock: Clock) -> float:
-        """Excess over a path's end that is rounding: half a frame of the source, where it is timed.
+        """Return how far frames may exceed a path's end due to rounding: half a source frame.
 
         Every writer rounds time stamps differently.
         """
         return 1e-9 if clock == "index" else 0.5 / self.rate
 
     def in_step(self, other: Frames) -> bool:
-        """Check whether as many frames of another video run at the same pace.
-
-        Each video counts from its own start.
-        """
+        """Check whether another video's frames have the same pace, each from its own start."""
         if self.counted or other.counted or len(self) < 2:
             return True
-        own, others = (frames.times_s - frames.times_s[0] for frames in (self, other))
-        return float((own - others).abs().max()) <= 0.5 * float(own[-1]) / (len(self) - 1)
+        own_times, other_times = (frames.times_s - frames.times_s[0] for frames in (self, other))
+        return float((own_times - other_times).abs().max()) <= 0.5 * float(own_times[-1]) / (
+            len(self) - 1
+        )
 
-    def on(self, clock: Clock, own: Tensor) -> Tensor:  # [N] -> [T] float64
-        """List the frames' numbers or times, or a payload's own moments if nobody said any."""
+    def on(self, clock: Clock, default_moments: Tensor) -> Tensor:  # [N] -> [T] float64
+        """Return the frames' numbers or times, or the default moments if there are no frames."""
         moments = self.indices.double() if clock == "index" else self.times_s
-        return moments if len(self) else own
+        return moments if len(self) else default_moments
 
-    def sizes(self, own: Size) -> tuple[Size, Size]:
-        """Give (width, height) of the source's picture and of that handed on, here a payload's own."""
-        return own, own
+    def sizes(self, default_size: Size) -> tuple[Size, Size]:
+        """Return (width, height) of the source picture and the frames in use, here the default."""
+        return default_size, default_size
 
     def shown(self, exo: Any) -> Any:
-        """Give an exo camera's path these frames."""
+        """Set these frames as those of an exo camera's path."""
         return replace(exo, frames=self.bare)
 
     def camera(self, source: Any) -> Any:
-        """Derive the camera of what the frames show from that of the source's whole picture."""
+        """Derive the camera of the frames in use from that of the whole source picture."""
         return source
 
     def window(self, whole: Any) -> Any:
-        """Cut a window that shows the source's whole picture down to what the frames show."""
+        """Crop a window on the whole source picture to what the frames show."""
         return whole
 
     def from_zero(self: SomeFrames) -> SomeFrames:
@@ -225,17 +227,17 @@ class Frames:
         return replace(self, indices=torch.arange(len(self)))
 
     def of_other_video(self, other: Frames) -> bool:
-        """Check whether both are of a video's file, and these differ by more than being a copy."""
+        """Check whether the frames are of two different video files, neither a copy of the other."""
         if self.source is None or other.source is None or self.source == other.source:
             return False
         sizes = [path.stat().st_size for path in (self.source, other.source) if path.is_file()]
         return len(sizes) == 2 and sizes[0] != sizes[1]
 
     def check_same(self, other: Frames, what: str, *, still: bool = False) -> None:
-        """Refuse a payload of other moments than these, the maps' or the scene's.
+        """Refuse a payload of other moments than these frames.
 
-        The shorter one's count is compared. Frames of which nobody said anything may be any; a path's
-        are so if it stands still, or if these begin with the source.
+        The shorter one's count is compared. Counted frames match any others; a path's
+        do so if it stands still, or if these begin with the source.
 
         Args:
             what: names both in the error.
@@ -263,11 +265,11 @@ class Frames:
 
 
 UNSAID = Frames.of_count(None)
-"""Frames of which nobody said anything: those that the values have."""
+"""Frames of which nothing is known; values then keep their own frames."""
 
 
 def _refuse_older(frames: Frames, state: object) -> None:
-    """Refuse a pickled selection of a version whose values had other places."""
+    """Refuse to unpickle frames of version 1.2 or older, whose fields differ."""
     raise EgoXInputError(
         f"kept {type(frames).__name__}",
         got="one that EgoX 1.2 or older made",
@@ -279,7 +281,7 @@ def _refuse_older(frames: Frames, state: object) -> None:
 setattr(Frames, "__setstate__", _refuse_older)  # noqa: B010  after the dataclass has set its own
 
 
-def _alike(one: object, other: object) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and bool(((one - other).abs() <= NEAR_S).all())
-    return one == other
+def _values_equal(first: object, second: object) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and bool(((first - second).abs() <= NEAR_S).all())
+    return first == second

@@ -1,4 +1,4 @@
-"""The numbers in names of files and pictures, and the frames that these state."""
+"""Read frame numbers from the names of files and pictures."""
 
 import math
 import re
@@ -16,7 +16,7 @@ LEAST_STAMP = 1e9
 
 
 def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarray | None:
-    """Find the number [N] that changes from name to name.
+    """Find the number [N] that changes from name to name, or None without a clear one.
 
     Of several that rise together it is the one that rises least (the frame, next to a date).
     None where no number tells the names apart, or others change in another order.
@@ -37,7 +37,7 @@ def changing_number(names: Sequence[str], *, decimals: bool = True) -> np.ndarra
 def numbered_files(
     what: str, files: Iterable[str], suffixes: tuple[str, ...]
 ) -> tuple[list[str], Numbering]:
-    """Order files of one kind by the number in their names, and read what names say of frames.
+    """Sort numbered files of one kind, and read which frames their names state.
 
     It is the last number, or the one that changes, which may be a time.
 
@@ -62,26 +62,26 @@ def numbered_files(
         )
     (files_and_numbers,) = by_kind.values()
     ordered_files, last_numbers = zip(*files_and_numbers, strict=True)
-    names = [Path(file).name for file in ordered_files]
+    file_names = [Path(file).name for file in ordered_files]
     readings = (
         np.array(last_numbers),
-        changing_number(names, decimals=False),
-        changing_number(names),
+        changing_number(file_names, decimals=False),
+        changing_number(file_names),
     )
-    numbers = [(column, _steps(column)) for column in readings if column is not None]
+    numbers = [(column, _frame_steps(column)) for column in readings if column is not None]
     distinct = [pair for pair in numbers if pair[1].all()]
     number, steps = min(distinct, key=lambda pair: pair[1].sum(), default=numbers[0])
     order = number.argsort(kind="stable")
-    for place in np.flatnonzero(steps != 1):
-        low, high = order[place], order[place + 1]
-        if not steps[place]:
+    for position in np.flatnonzero(steps != 1):
+        low, high = order[position], order[position + 1]
+        if not steps[position]:
             raise EgoXInputError(
                 what,
                 got=f"{ordered_files[low]!r} and {ordered_files[high]!r} of one number",
                 expected="one file per frame",
                 fix="keep one take a folder",
             )
-        missing_number = number[low] + (number[high] - number[low]) / steps[place]
+        missing_number = number[low] + (number[high] - number[low]) / steps[position]
         raise EgoXInputError(
             what,
             got=f"no file for frame {missing_number:.15g} between {number.min():.15g} and {number.max():.15g}",
@@ -94,10 +94,10 @@ def numbered_files(
         None if are_times or sorted_numbers[0] == 1 else torch.from_numpy(sorted_numbers).long()
     )
     numbering = Numbering(what=what, count=len(order), numbers=frames)
-    return [ordered_files[place] for place in order], numbering
+    return [ordered_files[position] for position in order], numbering
 
 
-def _steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
+def _frame_steps(numbers: np.ndarray) -> np.ndarray:  # [N] -> [N - 1]
     """Count the frames from each number to the next larger one.
 
     Times are divided by their median step (of two middle ones the smaller).

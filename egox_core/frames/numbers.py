@@ -1,4 +1,5 @@
-"""The frame of each pose of another program: by number or time, never by its place in the file.
+"""Find the frame of each pose from another program by number or time, never by position in the
+file.
 
 A number is the frame where the numbers span the video or the frames in use, counted from 0 or from
 1; else every n-th frame, where the counts say which n. Times count from the video's start, or from
@@ -27,7 +28,7 @@ UNITS = (1.0, 1e-3, 1e-6, 1e-9)  # of times: seconds to nanoseconds
 
 
 class Placed(NamedTuple):
-    """Moments of poses, found out from their numbers or times."""
+    """Moments of poses, derived from their numbers or times."""
 
     order: Tensor  # [N] int64 of the poses, by number
     moments: Tensor  # [N] float64, of the poses in that order
@@ -36,7 +37,7 @@ class Placed(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One way to read the numbers of the pictures."""
+    """One possible interpretation of the pictures' numbers."""
 
     words: str
     moments: np.ndarray  # [N] of the poses, on the track's clock
@@ -72,7 +73,7 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
 
 
 def place(numbering: Numbering, frames: Frames) -> Placed:
-    """Find the moments of poses: what their file says or, where no frames are in use, one after the other.
+    """Find the moments of poses by stated numbers or times, or in order if no frames are in use.
 
     Numbers that a form states, and what the user declares, go by the rule; pictures and times of
     other programs by :func:`place_values`.
@@ -93,7 +94,7 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
         )
     if numbering.times_of_video and numbering.times_s is not None:
         order, words = torch.arange(numbering.count), f"{name}: {numbering.count} poses"
-        if frames.counted and len(frames):  # whose times nobody knows
+        if frames.counted and len(frames):  # of unknown times
             return Placed(order, order.double(), "index", f"{words}: the first ones are used")
         return Placed(order, numbering.times_s, "seconds", f"{words}: read by time")
     has_numbers = numbering.numbers is not None
@@ -119,7 +120,7 @@ def place(numbering: Numbering, frames: Frames) -> Placed:
 
 
 def states_moments(name: str, file_frames: FileFrames) -> EgoXInputError:
-    """Word the refusal of frames that are set beside a form that states the moments of its poses."""
+    """Make the error of a user who sets the frames of a file that states them itself."""
     return EgoXInputError(
         f"file_frames of {name}",
         got=repr(file_frames),
@@ -135,7 +136,7 @@ def place_values(
     # Frames from one number to the next; negative if numbers start at 0; 0 detects it.
     every_nth: int = 0,
 ) -> Placed:
-    """Find the moments of a path's poses.
+    """Find the moments of a path's poses from numbers or times.
 
     Raises:
         EgoXInputError: numbers or times that fit in no way or in two, a gap of over a second.
@@ -143,13 +144,16 @@ def place_values(
     order = numbers.argsort()
     values, total = numbers[order].double().numpy(), frames.total
     readings = [] if (values % 1).any() else list(_number_readings(values, frames, every_nth))
-    is_sure = any(r.fits for r in readings) and np.diff(values).min(initial=np.inf) == 1
+    is_sure = (
+        any(candidate.fits for candidate in readings) and np.diff(values).min(initial=np.inf) == 1
+    )
     if not (every_nth and readings) and not (is_sure and total):
         timed_readings = list(_time_readings(values, frames))
         readings = (
             [*readings, *timed_readings]
             if total is None
-            else [*timed_readings, *(r for r in readings if r.fits)] or readings
+            else [*timed_readings, *(candidate for candidate in readings if candidate.fits)]
+            or readings
         )
     best_reading, near_readings = None, {}
     for reading in sorted(readings, key=lambda reading: reading.lost):
@@ -157,7 +161,10 @@ def place_values(
         if reading.lost <= best_reading.lost + 1 + (reading.nth and len(values) >= MANY):
             near_readings.setdefault(reading.moments.tobytes(), reading)
     if len(near_readings) != 1 or not best_reading or not best_reading.fits:
-        ways = [f"{r.setting} where {r.words}" for r in [*near_readings.values()][:4]] or [
+        ways = [
+            f"{candidate.setting} where {candidate.words}"
+            for candidate in [*near_readings.values()][:4]
+        ] or [
             "every_nth, the frames from number to number, with a minus where the first frame has number 0"
         ]
         raise EgoXInputError(
@@ -183,40 +190,63 @@ def _number_readings(values: np.ndarray, frames: Frames, every_nth: int) -> Iter
         bases = (0 if numbers or every_nth < 0 else min(first, 1),)
     in_use = any(last - base == len(used_numbers) - 1 for base in bases)
     for base in bases:
-        at, end, base_words = values - base, last - base, f"number {base:g} is the first frame"
+        frame_numbers, end, base_words = (
+            values - base,
+            last - base,
+            f"number {base:g} is the first frame",
+        )
         sign = "-" if base < min(first, 1) else ""
-        if n := abs(every_nth):
-            other_fits = total and base == first == 1 and last * n < total
-            note = f"; every_nth -{n} where number 0 is" if other_fits else ""
-            yield Reading(base_words, at * (n if (at % n).any() else 1), note=note)
+        if step_frames := abs(every_nth):
+            other_fits = total and base == first == 1 and last * step_frames < total
+            note = f"; every_nth -{step_frames} where number 0 is" if other_fits else ""
+            yield Reading(
+                base_words,
+                frame_numbers * (step_frames if (frame_numbers % step_frames).any() else 1),
+                note=note,
+            )
             continue
         left_over = total - 1 - end
-        lost_count = at[0] // step + abs(left_over) // step
+        lost_count = frame_numbers[0] // step + abs(left_over) // step
         covers_used = left_over < spare + step
         if not total:
-            lost_count = float((~np.isin(used_numbers, at)).sum())
-            covers_used = at[0] <= used_numbers.min() and left_over <= -1 - used_numbers.max()
+            lost_count = float((~np.isin(used_numbers, frame_numbers)).sum())
+            covers_used = (
+                frame_numbers[0] <= used_numbers.min() and left_over <= -1 - used_numbers.max()
+            )
         elif is_beyond:
             covers_used = left_over == 0
-        if is_exact := at[0] == used_numbers.min() and end == used_numbers.max():
+        if is_exact := frame_numbers[0] == used_numbers.min() and end == used_numbers.max():
             lost_count, covers_used = 0.0, True
         allowed_over = spare if base == first else 0
         if is_exact or not total or -left_over <= allowed_over:
-            yield Reading(base_words, at, lost_count, covers_used, f"every_nth {sign}1")
+            yield Reading(base_words, frame_numbers, lost_count, covers_used, f"every_nth {sign}1")
         if end == len(used_numbers) - 1:
             name_words = f"image names {used_numbers[0]:g} to {used_numbers[-1]:g}"
             yield Reading(
-                f"{base_words} in use", used_numbers[at.astype(int)], at[0], True, name_words
+                f"{base_words} in use",
+                used_numbers[frame_numbers.astype(int)],
+                frame_numbers[0],
+                True,
+                name_words,
             )
         alone_note = ""
-        if at[0] <= used_numbers.min() and end >= used_numbers.max():
+        if frame_numbers[0] <= used_numbers.min() and end >= used_numbers.max():
             alone_note = f"; if these are the first {end + 1:g} frames alone, set every_nth {sign}1"
-        for n in range(2, math.ceil(total / max(end, 1))):  # more would run over the end
-            lost_count = math.ceil(total / n) - 1 - end
+        for step_frames in range(2, math.ceil(total / max(end, 1))):  # more would run over the end
+            lost_count = math.ceil(total / step_frames) - 1 - end
             if lost_count == 0 or not in_use:
-                words, setting = f"{base_words}, and one in {n} has a pose", f"every_nth {sign}{n}"
+                words, setting = (
+                    f"{base_words}, and one in {step_frames} has a pose",
+                    f"every_nth {sign}{step_frames}",
+                )
                 yield Reading(
-                    words, at * n, lost_count + at[0], lost_count == 0, setting, alone_note, True
+                    words,
+                    frame_numbers * step_frames,
+                    lost_count + frame_numbers[0],
+                    lost_count == 0,
+                    setting,
+                    alone_note,
+                    True,
                 )
 
 
@@ -225,11 +255,13 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
     end, tolerance_s = (total - 1) / rate if total else used_times.max(), 0.51 / rate
     are_whole, step = not (values % 1).any(), np.diff(values).min(initial=np.inf)
 
-    def reading(words: str, at: np.ndarray) -> Reading:
+    def reading(words: str, pose_times: np.ndarray) -> Reading:
         lost_count = (
-            0.0 if total else float((abs(used_times[:, None] - at).min(1) > tolerance_s).sum())
+            0.0
+            if total
+            else float((abs(used_times[:, None] - pose_times).min(1) > tolerance_s).sum())
         )
-        return Reading(words, at, lost_count, clock="seconds")
+        return Reading(words, pose_times, lost_count, clock="seconds")
 
     if values[0] == 0 and values[-1] == 1 and abs(end - 1) > tolerance_s:
         yield reading("times as shares of the video", values * end)
@@ -237,28 +269,31 @@ def _time_readings(values: np.ndarray, frames: Frames) -> Iterator[Reading]:
         are_numbers = are_whole and (step == 1 or np.ptp(values) <= (total or MOST_FRAMES))
         if are_numbers and step * unit < tolerance_s:
             continue  # numbers of frames
-        at = values * unit
+        pose_times = values * unit
         covers_used = (
-            at[0] <= used_times.min() + tolerance_s and at[-1] >= used_times.max() - tolerance_s
+            pose_times[0] <= used_times.min() + tolerance_s
+            and pose_times[-1] >= used_times.max() - tolerance_s
         )
-        inside = at[0] >= -tolerance_s and (not total or at[-1] <= end + tolerance_s)
+        inside = pose_times[0] >= -tolerance_s and (
+            not total or pose_times[-1] <= end + tolerance_s
+        )
         if unit == 1 and inside and not are_whole and (total or covers_used):
-            yield reading("times from the video's start", at)
+            yield reading("times from the video's start", pose_times)
             return
         if unit < 1 and inside and covers_used:
-            yield reading(f"times by {unit:g} s from the video's start", at)
+            yield reading(f"times by {unit:g} s from the video's start", pose_times)
             return
         for origin in (0.0, values[0]):
-            at = (values - origin) * unit
-            if abs(at[-1] - end) <= tolerance_s:
-                yield reading(f"times by {unit:g} s from {origin:.10g}", at)
-            if origin and abs(at[-1] - np.ptp(used_times)) <= tolerance_s:
+            pose_times = (values - origin) * unit
+            if abs(pose_times[-1] - end) <= tolerance_s:
+                yield reading(f"times by {unit:g} s from {origin:.10g}", pose_times)
+            if origin and abs(pose_times[-1] - np.ptp(used_times)) <= tolerance_s:
                 words = f"times by {unit:g} s from {origin:.10g}, where the frames begin"
-                yield reading(words, at + used_times.min())
+                yield reading(words, pose_times + used_times.min())
 
 
 def _gap_note(reading: Reading, frames: Frames, name: str) -> str:
-    """Note how many frames in use lie between two poses and have none of their own."""
+    """Note how many frames in use are interpolated, since they lie between two poses."""
     is_numbered = reading.clock == "index"
     used_moments = (frames.indices if is_numbered else frames.times_s).double().numpy()
     pose_moments, second = reading.moments, frames.rate if is_numbered else 1.0

@@ -1,4 +1,5 @@
-"""The one rule by which entries of a file, array or socket belong to frames of a video.
+"""Define the one rule by which entries of a file, array or input socket belong to frames of a
+video.
 
 Numbers that a form states go first, then what the user declares, then the count: values in memory
 are of the frames in use, or one per frame of the source; files are one per frame of the source. What
@@ -24,7 +25,7 @@ FILE_FRAMES: tuple[FileFrames, ...] = get_args(FileFrames)
 
 @frozen
 class Numbering:
-    """Statements of a reader, and of the user, about the frames of a file's entries."""
+    """Statements of a reader and of the user about which frames the entries of a file belong to."""
 
     what: str  # names the entries in remarks and errors
     count: int
@@ -44,40 +45,40 @@ class Numbering:
     sparse: bool = False
 
     @classmethod
-    def of_own(cls, what: str, own: Frames, file_frames: FileFrames) -> "Numbering":
-        """Declare values in memory that have frames of their own.
+    def of_own(cls, what: str, own_frames: Frames, file_frames: FileFrames) -> "Numbering":
+        """Describe values in memory that have frames themselves.
 
-        The user says which, where nobody did.
+        If they are only counted, ``file_frames`` says which ones they are.
         """
-        stated = not own.counted
+        stated = not own_frames.counted
         return cls(
             what=what,
-            count=len(own),
-            numbers=own.indices if stated else None,
+            count=len(own_frames),
+            numbers=own_frames.indices if stated else None,
             in_memory=True,
             file_frames="auto" if stated else file_frames,
         )
 
     def declared(self, file_frames: FileFrames) -> "Numbering":
-        """Add what the user declares."""
+        """Add the user's choice of ``file_frames``."""
         return replace(self, file_frames=file_frames)
 
     def runs_over(self, total: int) -> bool:
-        """Check for stated numbers without a gap over a video's end: they begin elsewhere than at 0."""
+        """Check for consecutive numbers beyond the end of the video, which don't count from 0."""
         numbers = torch.as_tensor(self.numbers)
         last, first = int(numbers.max()), int(numbers.min())
         return last - first == len(numbers) - 1 and last >= total
 
 
 class Entries(NamedTuple):
-    """Entries of the frames in use."""
+    """Entries that belong to the frames in use."""
 
     at: slice | Tensor  # [T] int64; -1 where a sparse form has none
     remark: Remark  # how the entries were read
 
 
 def entries_of(frames: Frames, numbering: Numbering) -> Entries:
-    """Find the entry of each frame, and describe the reading in words.
+    """Find the entry of each frame, and describe the rule that was applied.
 
     Raises:
         EgoXInputError: entries that may be of other frames, or that the frames in use lack.
@@ -89,24 +90,28 @@ def entries_of(frames: Frames, numbering: Numbering) -> Entries:
         return _by_number(frames, numbering)
     if numbering.sparse and numbering.numbers is None:
         frames = frames.of(slice(count))
-    used_count, reaches, words = len(frames), frames.last < count, f"{count} entries"
+    used_count, covers_last, words = len(frames), frames.last < count, f"{count} entries"
     if total not in (None, count):
         words += f" for {total} frames"
     if count == used_count and (
         declaration == "in use" or (declaration == "auto" and numbering.in_memory)
     ):
-        return _read(numbering, slice(used_count), f"{words}: one for each frame in use")
-    if reaches and declaration == "source":
-        return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
-    if reaches and declaration == "auto":
+        return _make_entries(numbering, slice(used_count), f"{words}: one for each frame in use")
+    if covers_last and declaration == "source":
+        return _make_entries(numbering, frames.indices, f"{words}: entry i is frame i of the video")
+    if covers_last and declaration == "auto":
         if fits_source or (total is None and not numbering.in_memory):
-            return _read(numbering, frames.indices, f"{words}: entry i is frame i of the video")
+            return _make_entries(
+                numbering, frames.indices, f"{words}: entry i is frame i of the video"
+            )
         is_near = numbering.in_memory and (
             total is None or count - used_count <= spare_frames(used_count)
         )
         if is_near and frames.last == used_count - 1:  # in use, and one per frame of the source
-            return _read(numbering, slice(used_count), f"{words}: the first {used_count} are used")
-    raise _refusal(frames, numbering, "")
+            return _make_entries(
+                numbering, slice(used_count), f"{words}: the first {used_count} are used"
+            )
+    raise _mismatch_error(frames, numbering, "")
 
 
 def _by_number(frames: Frames, numbering: Numbering) -> Entries:
@@ -118,24 +123,26 @@ def _by_number(frames: Frames, numbering: Numbering) -> Entries:
     sorted_numbers = numbers[order]
     is_beyond = total is not None and int(sorted_numbers[-1]) >= total
     has_twice = not is_exact and bool((sorted_numbers.diff() == 0).any())
-    at = torch.searchsorted(sorted_numbers, used_numbers).clamp(max=len(sorted_numbers) - 1)
-    found_mask = sorted_numbers[at] == used_numbers
+    positions = torch.searchsorted(sorted_numbers, used_numbers).clamp(max=len(sorted_numbers) - 1)
+    found_mask = sorted_numbers[positions] == used_numbers
     has_gaps = not numbering.sparse and not bool(found_mask.all())
     if has_gaps or has_twice or is_beyond or (numbering.file_frames == "in use" and not is_exact):
         twice_text = ", some twice" if has_twice else ""
-        raise _refusal(frames, numbering, span + twice_text)
+        raise _mismatch_error(frames, numbering, span + twice_text)
     video = "" if total in (None, numbering.count) else f" for {total} frames"
     words = f"{numbering.count} entries{video}{span}: read by number"
-    return _read(
-        numbering, slice(len(used_numbers)) if is_exact else order[at].where(found_mask, -1), words
+    return _make_entries(
+        numbering,
+        slice(len(used_numbers)) if is_exact else order[positions].where(found_mask, -1),
+        words,
     )
 
 
-def _read(numbering: Numbering, at: slice | Tensor, words: str) -> Entries:
+def _make_entries(numbering: Numbering, at: slice | Tensor, words: str) -> Entries:
     return Entries(at, Remark(f"{numbering.what}: {words}", RemarkKind.FRAMES))
 
 
-def _refusal(frames: Frames, numbering: Numbering, span: str) -> EgoXInputError:
+def _mismatch_error(frames: Frames, numbering: Numbering, span: str) -> EgoXInputError:
     total, last = frames.total, frames.last
     in_use = f"{len(frames)}, the frames in use ({int(frames.indices.min())} to {last})"
     one_each = "one for each of the source's"
