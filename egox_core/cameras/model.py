@@ -460,5 +460,5 @@ def _turn_pixels(uv: Tensor, width: int, height: int, quarter_turns: int) -> Ten
         return uv  # a copy of all pixels would be a third of project's time
     u, v = uv.unbind(-1)
     right, bottom = width - 1, height - 1
-    by_turns = ((bottom - v, u), (right - u, bottom - v), (v, right - u))
-    return torch.stack(by_turns[turns - 1], dim=-1)
+    rotated_coordinates = ((bottom - v, u), (right - u, bottom - v), (v, right - u))
+    return torch.stack(rotated_coordinates[turns - 1], dim=-1)

@@ -77,11 +77,11 @@ def dense_bias(
     )
     if options.biases:
         trust = geometry.key_trust.to(dtype) if options.soft_trust else None
-        for f in range(t):
+        for frame in range(t):
             rows = bias_from_cosine(
-                cosine_rows(geometry, f).to(dtype), geometry.key_trust > 0, options, trust
+                cosine_rows(geometry, frame).to(dtype), geometry.key_trust > 0, options, trust
             )
-            bias[f, :, w_exo:] = rows.view(h, w_ego, -1)
+            bias[frame, :, w_exo:] = rows.view(h, w_ego, -1)
     return bias.flatten(0, 2)
 
 

@@ -139,5 +139,5 @@ def product_kernels(
         kernels[f"results, frames: {frames}"] = product_kernel(), fixed | {"sums": None}
         kernels[f"results and sums, frames: {frames}"] = product_kernel(), fixed
     backward = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
-    of_queries, of_keys = ((kernel, constants(sizes, dim, True)) for kernel, sizes in backward)
-    return kernels | {"gradient of q": of_queries, "gradients of k, v": of_keys}
+    query_kernel, key_kernel = ((kernel, constants(sizes, dim, True)) for kernel, sizes in backward)
+    return kernels | {"gradient of q": query_kernel, "gradients of k, v": key_kernel}

@@ -54,25 +54,25 @@ def query_gradient_kernel(
     channel, key, column = tl.arange(0, block_dim), tl.arange(0, block_keys), tl.arange(0, depth)
     channel_in, wide = channel < dim, dim < block_dim
     across = head * dim + channel[None, :]
-    here = (sample * count + row)[:, None] * (heads * dim) + across
-    queries = load_block(q + here, row, channel_in, False, wide)
-    grads = load_block(grad + here, row, channel_in, False, wide)
-    of_row = (sample * heads + head) * count + row
-    sum_, dot = tl.load(sums + of_row)[:, None], tl.load(dots + of_row)[:, None]
+    query_offsets = (sample * count + row)[:, None] * (heads * dim) + across
+    queries = load_block(q + query_offsets, row, channel_in, False, wide)
+    grads = load_block(grad + query_offsets, row, channel_in, False, wide)
+    row_offset = (sample * heads + head) * count + row
+    sum_, dot = tl.load(sums + row_offset)[:, None], tl.load(dots + row_offset)[:, None]
     columns = tl.load(query_columns + row[:, None] * depth + column[None, :])
     k += sample * tokens * heads * dim
     v += sample * tokens * heads * dim
     key_columns += frame.to(tl.int64) * depth * columns_stride
-    of_keys = key[:, None] * (heads * dim) + across
-    of_columns = column[:, None] * columns_stride + key[None, :]
+    key_offsets = key[:, None] * (heads * dim) + across
+    column_offsets = column[:, None] * columns_stride + key[None, :]
     total = tl.zeros([block_queries, block_dim], tl.float32)
     for first in tl.range(0, tokens, block_keys, num_stages=in_flight):
         key_in = key < tokens - first
-        keys = load_block(k + of_keys, key_in, channel_in, True, True)
-        values = load_block(v + of_keys, key_in, channel_in, True, True)
+        keys = load_block(k + key_offsets, key_in, channel_in, True, True)
+        values = load_block(v + key_offsets, key_in, channel_in, True, True)
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
         weights = product_weights(
-            columns, tl.load(key_columns + of_columns), slope, above, floor, steep
+            columns, tl.load(key_columns + column_offsets), slope, above, floor, steep
         )
         scores = tl.where(key_in[None, :], scores * score_scale - sum_, float("-inf"))
         change = tl.dot(grads, tl.trans(values), input_precision="ieee") - dot
@@ -81,7 +81,9 @@ def query_gradient_kernel(
         k += block_keys * heads * dim
         v += block_keys * heads * dim
         key_columns += block_keys
-    tl.store(q_grad + here, (total * scale).to(q_grad.dtype.element_ty), channel_in[None, :])
+    tl.store(
+        q_grad + query_offsets, (total * scale).to(q_grad.dtype.element_ty), channel_in[None, :]
+    )
 
 
 @triton.jit
@@ -124,27 +126,28 @@ def key_gradients_kernel(
     column, channel_in, wide = tl.arange(0, depth), channel < dim, dim < block_dim
     key_in, across = key < tokens - first_key, channel[None, :] + head * dim
     lines = (sample * tokens + first_key) * heads * dim
-    of_keys = key[:, None] * (heads * dim) + across
-    keys = load_block(k + lines + of_keys, key_in, channel_in, True, True)
-    values = load_block(v + lines + of_keys, key_in, channel_in, True, True)
+    key_offsets = key[:, None] * (heads * dim) + across
+    keys = load_block(k + lines + key_offsets, key_in, channel_in, True, True)
+    values = load_block(v + lines + key_offsets, key_in, channel_in, True, True)
     q += sample * count * heads * dim
     grad += sample * count * heads * dim
     sums += (sample * heads + head) * count
     dots += (sample * heads + head) * count
-    of_queries = row[:, None] * (heads * dim) + across
+    row_offsets = row[:, None] * (heads * dim) + across
     key_columns += first_key
     key_total = tl.zeros([block_keys, block_dim], tl.float32)
     value_total = tl.zeros([block_keys, block_dim], tl.float32)
     for block in tl.range(0, count // padded * blocks, num_stages=in_flight):
         frame = block // blocks
         first = frame * padded + block % blocks * block_queries
-        here = first * heads * dim + of_queries  # in 32 bit, which fits a launch and spills nothing
-        queries = load_block(q + here, row, channel_in, False, wide)
-        grads = load_block(grad + here, row, channel_in, False, wide)
+        # In 32 bit, which fits a launch and spills nothing.
+        query_offsets = first * heads * dim + row_offsets
+        queries = load_block(q + query_offsets, row, channel_in, False, wide)
+        grads = load_block(grad + query_offsets, row, channel_in, False, wide)
         sum_, dot = tl.load(sums + first + row)[None, :], tl.load(dots + first + row)[None, :]
-        of_frame = frame.to(tl.int64) * depth * columns_stride
+        frame_offset = frame.to(tl.int64) * depth * columns_stride
         weights = product_weights(
-            tl.load(key_columns + of_frame + key[:, None] + column[None, :] * columns_stride),
+            tl.load(key_columns + frame_offset + key[:, None] + column[None, :] * columns_stride),
             tl.load(query_columns + (first + row)[None, :] * depth + column[:, None]),
             slope,
             above,
@@ -157,5 +160,5 @@ def key_gradients_kernel(
         change = (tl.dot(values, tl.trans(grads), input_precision="ieee") - dot) * shares
         key_total = tl.dot(change.to(queries.dtype), queries, key_total, input_precision="ieee")
     inside = key_in[:, None] & channel_in[None, :]
-    tl.store(k_grad + lines + of_keys, (key_total * scale).to(k_grad.dtype.element_ty), inside)
-    tl.store(v_grad + lines + of_keys, value_total.to(v_grad.dtype.element_ty), inside)
+    tl.store(k_grad + lines + key_offsets, (key_total * scale).to(k_grad.dtype.element_ty), inside)
+    tl.store(v_grad + lines + key_offsets, value_total.to(v_grad.dtype.element_ty), inside)

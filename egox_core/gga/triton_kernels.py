@@ -59,14 +59,14 @@ def _add_keys(
     weights = product_weights(columns, tl.load(key_columns), slope, above, floor, steep)
     if cut:
         scores = tl.where(key_in[None, :], scores, float("-inf"))
-    new = tl.maximum(largest, tl.max(scores, 1) * score_scale + shift)
-    shares = tl.exp2(scores * score_scale - new[:, None]) * weights
-    old_share = tl.exp2(largest - new)
+    new_largest = tl.maximum(largest, tl.max(scores, 1) * score_scale + shift)
+    shares = tl.exp2(scores * score_scale - new_largest[:, None]) * weights
+    old_share = tl.exp2(largest - new_largest)
     values = load_block(v, key_in, channel_in, cut, padded)
     mixed = tl.dot(
         shares.to(values.dtype), values, mixed * old_share[:, None], input_precision="ieee"
     )
-    return new, total * old_share + tl.sum(shares, 1), mixed
+    return new_largest, total * old_share + tl.sum(shares, 1), mixed
 
 
 @triton.jit
@@ -146,19 +146,19 @@ def guided_product_kernel(
         other=0.0,
     )
     # A query's columns meet those of the keys for its own frame; for the block's other they are 0.
-    of_its_frame = (frame - first_frame)[:, None] == column[None, :] // depth
+    is_own_frame = (frame - first_frame)[:, None] == column[None, :] // depth
     columns = tl.load(
         query_columns + query[:, None] * depth + column[None, :] % depth,
-        mask=row_in[:, None] & of_its_frame,
+        mask=row_in[:, None] & is_own_frame,
         other=0.0,
     )
     # Bases move in 64 bit; what is added within a block is small.
     k += sample * k_batch + head * dim
     v += sample * v_batch + head * dim
     key_columns += first_frame.to(tl.int64) * depth * columns_stride
-    of_k = key[:, None] * k_token + channel[None, :]
-    of_v = key[:, None] * v_token + channel[None, :]
-    of_columns = column[:, None] * columns_stride + key[None, :]
+    k_offsets = key[:, None] * k_token + channel[None, :]
+    v_offsets = key[:, None] * v_token + channel[None, :]
+    column_offsets = column[:, None] * columns_stride + key[None, :]
     # Finite, or a row whose scores are all -inf would have a difference of infinities.
     largest = tl.full([block_queries], -1e30, tl.float32)
     total = tl.zeros([block_queries], tl.float32)
@@ -168,9 +168,9 @@ def guided_product_kernel(
             largest, total, mixed = _add_keys(
                 queries,
                 columns,
-                k + of_k,
-                v + of_v,
-                key_columns + of_columns,
+                k + k_offsets,
+                v + v_offsets,
+                key_columns + column_offsets,
                 largest,
                 total,
                 mixed,
@@ -193,9 +193,9 @@ def guided_product_kernel(
         largest, total, mixed = _add_keys(
             queries,
             columns,
-            k + of_k,
-            v + of_v,
-            key_columns + of_columns,
+            k + k_offsets,
+            v + v_offsets,
+            key_columns + column_offsets,
             largest,
             total,
             mixed,

@@ -44,8 +44,8 @@ def exo_turned_error(
     exo = trajectory_in_scene.known_exo
     ego_from_exo = trajectory_in_scene.ego.seen_from(exo)
 
-    def turned_path(by: Rotation) -> CameraTrajectory:
-        exo_turn = torch.cat((torch.from_numpy(by.as_matrix()), torch.zeros(3, 1)), 1)
+    def turned_path(rotation: Rotation) -> CameraTrajectory:
+        exo_turn = torch.cat((torch.from_numpy(rotation.as_matrix()), torch.zeros(3, 1)), 1)
         w2c = compose(compose(ego_from_exo, exo_turn), exo.poses(len(ego_from_exo)))
         return replace(trajectory_in_scene, ego=replace(trajectory_in_scene.ego, w2c=w2c))
 

@@ -126,11 +126,11 @@ def find_up(
         if ego is not None:
             named_ratings["the head's path"] = _rate_by_head(candidates, ego)
         if any(planes for planes, _ in surfaces):
-            by_depth = [
+            surface_ratings = [
                 _rate_by_surfaces(candidates, planes, camera_forward, step)
                 for planes, camera_forward in surfaces
             ]
-            named_ratings["floor, tables and walls"] = torch.stack(by_depth).sum(0)
+            named_ratings["floor, tables and walls"] = torch.stack(surface_ratings).sum(0)
         return named_ratings
 
     directions, areas = _sphere_directions()

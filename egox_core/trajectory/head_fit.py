@@ -189,11 +189,11 @@ def _estimate_noise(model: _Model, heads: _Heads) -> float:
 
 def _gauss_newton_step(model: _Model, heads: _Heads) -> _Heads:
     """Take one Gauss-Newton step of the head fit, with rotations of at most 30 degrees."""
-    residual, by_pose, by_shape = model.jacobian(heads)
+    residual, pose_jacobian, shape_jacobian = model.jacobian(heads)
     count = len(residual)
-    blocks = np.einsum("tmi,tmj->tij", by_pose, by_pose) + 1e-9 * np.eye(POSE)
+    blocks = np.einsum("tmi,tmj->tij", pose_jacobian, pose_jacobian) + 1e-9 * np.eye(POSE)
     normal_matrix = scipy.sparse.block_diag(blocks, "csc")
-    right_side = -np.einsum("tmi,tm->ti", by_pose, residual)
+    right_side = -np.einsum("tmi,tm->ti", pose_jacobian, residual)
     if count > 1:
         step_s = float(np.median(np.diff(model.evidence.frames.times_s)))
         turns = scipy.spatial.transform.Rotation.from_matrix(
@@ -217,9 +217,13 @@ def _gauss_newton_step(model: _Model, heads: _Heads) -> _Heads:
     if np.isfinite(model.evidence.reach).any():
         sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
         shape_stiffness[0] = 1 / (sigma**2 + (heads.shape[0] / CAUCHY) ** 2)
-    pose_by_shape = np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1)
-    shape_normal = np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(shape_stiffness)
-    shape_right = -np.einsum("tmi,tm->i", by_shape, residual) - heads.shape * shape_stiffness
+    pose_by_shape = np.einsum("tmi,tmk->tik", pose_jacobian, shape_jacobian).reshape(
+        count * POSE, -1
+    )
+    shape_normal = np.einsum("tmi,tmk->ik", shape_jacobian, shape_jacobian) + np.diag(
+        shape_stiffness
+    )
+    shape_right = -np.einsum("tmi,tm->i", shape_jacobian, residual) - heads.shape * shape_stiffness
     solution = scipy.sparse.linalg.spsolve(
         normal_matrix, np.column_stack([right_side.reshape(-1), pose_by_shape])
     )

@@ -137,7 +137,7 @@ def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
     if len(clocks) != 1 or None in clocks or len(moments) != len(entries):
         raise EgoXInputError(
             name,
-            got=f"moments given as {sorted(str(c) for c in clocks)}",
+            got=f"moments given as {sorted(str(key) for key in clocks)}",
             expected="time_s in all of them, or frame in all",
             fix="use one of them throughout",
         )

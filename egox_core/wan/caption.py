@@ -254,7 +254,7 @@ def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
         "action analysis": "",
     }
     for match, next_start in zip(
-        headings, [*(m.start() for m in headings), len(part)][1:], strict=True
+        headings, [*(heading.start() for heading in headings), len(part)][1:], strict=True
     ):
         bodies[match["which"].lower()] += " " + part[match.end() : next_start]
     return bodies["scene overview"], bodies["action analysis"]
