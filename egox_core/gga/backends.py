@@ -365,7 +365,7 @@ def _choose_kernels(
                 other_name for other_name in choice.names if _limits(other_name).makes_rows
             ]
             if name == "auto" and len(timed_names) > 1:
-                with kernels_used.told("the fastest"):
+                with kernels_used.report_step("the fastest"):
                     times = {
                         other_name: best_seconds(BACKENDS[other_name], test_arguments)
                         for other_name in timed_names
@@ -387,7 +387,7 @@ def _matching_kernels(
     """Select the kernels that run and agree with the float32 reference."""
     choice, heads = Choice(names=[]), test_arguments[3]
     for name in names:
-        with progress_report.told(name):
+        with progress_report.report_step(name):
             fault = kernel_fault(BACKENDS[name], test_arguments, reference, heads)
         if fault:
             choice.refused[name], choice.lost = fault, True

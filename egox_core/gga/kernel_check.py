@@ -77,7 +77,7 @@ class Choosing:
         self.tell, self.seconds = tell, 0.0
 
     @contextmanager
-    def told(self, what: str) -> Generator[None]:
+    def report_step(self, what: str) -> Generator[None]:
         """Report what is compiled, compared or timed within a ``with`` block, and add its duration."""
         self.tell(f"choosing a kernel, {self.seconds:.0f} s ({what})")
         started = time.perf_counter()

@@ -65,7 +65,7 @@ def or_cudnn(default_attention: PlainAttention, choosing: Choosing) -> PlainAtte
         key = name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
         if key not in _takes_cudnn:
             args = q.detach(), k.detach(), v.detach(), heads
-            with choosing.told("unguided queries"):
+            with choosing.report_step("unguided queries"):
                 default_result = default_attention(*args)
                 if not all_finite(
                     *args[:3], default_result

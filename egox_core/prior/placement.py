@@ -1,4 +1,4 @@
-"""The head as the exo cameras see it, judged before a prior is drawn.
+"""Check where the ego camera is, from the exo camera's view, before a prior is drawn.
 
 Files of other programs lead to a wrong place without an error: camera-to-world poses, other axes,
 other units. A head that can't be where it is, or hardly, is told in words, together with readings of
@@ -68,7 +68,7 @@ Change = Callable[[Tensor], Tensor]
 
 @frozen
 class SeenHead:
-    """Head and one exo camera in a few frames, its picture thinned."""
+    """Head and one exo camera in a few frames, with thinned depth maps."""
 
     exo: CameraPath  # of F frames, as ego
     rays: Tensor  # [N, 3] float32 to z = 1, NaN where the lens sees nothing
@@ -77,7 +77,7 @@ class SeenHead:
     ego: CameraPath  # in the same world
 
     def read(self, changes: Mapping[str, Change]) -> SeenHead:
-        """Read the head again, as another reading of the files has it."""
+        """Apply changes of poses or depth that an alternative interpretation of the files makes."""
         values = {key: getattr(self, key) for key in changes}
         return replace(
             self,
@@ -89,7 +89,7 @@ class SeenHead:
 
 
 class Placement(NamedTuple):
-    """Measurements of the head in the exo pictures, medians over frames and cameras."""
+    """Measurements of the head in the exo pictures, as medians over frames and cameras."""
 
     inside: float  # share of the frames with the head in the picture, of the best camera
     ratio: float  # its z depth over that of the surface there; NaN: never in a picture
@@ -100,27 +100,28 @@ class Placement(NamedTuple):
     below: float  # of the wearer's body in the head's own axes: sine downwards, less that sidewards
 
     def words(self) -> list[str]:
-        """Name all that can't be, whatever the posture and wherever the camera is."""
-        off = self.ratio < (1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR)
+        """Describe all measurements that are impossible, whatever the posture and the camera's
+        place."""
+        is_depth_odd = self.ratio < (1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR)
         # Something nearer may hide the head, unless a body is seen elsewhere or hardly anything is.
-        off |= self.ratio > RATIO and (self.bodiless_m > 0 or self.covered < LITTLE)
-        odd = {
+        is_depth_odd |= self.ratio > RATIO and (self.bodiless_m > 0 or self.covered < LITTLE)
+        faults = {
             f"no surface is nearer than {self.far:.1f} times what exo sees": self.far > TOO_FAR,
-            f"its depth is {self.ratio:.2g} times that of the surface exo sees there": off
+            f"its depth is {self.ratio:.2g} times that of the surface exo sees there": is_depth_odd
             and not self.body_m < NO_BODY_M,
             f"the nearest body is {self.body_m:.1f} m off": self.bodiless_m > 0,
             "the wearer's body is above its eyes or beside them": self.below < 0,
         }
-        return [word for word, holds in odd.items() if holds]
+        return [word for word, applies in faults.items() if applies]
 
     @property
     def bodiless_m(self) -> float:
-        """Distance by which the nearest body is too far off, of a head in the picture."""
+        """Distance by which the nearest body is too far from a head in the picture."""
         return self.body_m - NO_BODY_M if self.inside >= 0.5 else 0.0
 
     @property
     def misfit(self) -> float:
-        """Distance from what right takes have, 0 where nothing is odd."""
+        """Deviation from the measurements of correct takes, 0 if nothing is odd."""
         excess = (  # NaN is none
             (2, 1 - self.inside),
             (2, abs(math.log(self.ratio)) - 0.35),
@@ -139,7 +140,7 @@ def check_placement(
     draw_anyway: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Remark, ...]:
-    """Warn of a head that hardly is where it is, seen from exo.
+    """Warn of a head whose place is unlikely, as seen from exo.
 
     Args:
         draw_anyway: warn of what can't be, too, in place of refusing it.
@@ -151,63 +152,75 @@ def check_placement(
     heads = seen_heads(scene, ego_in_scene(scene, trajectory))
     if not heads:
         return ()
-    seen = measure(heads)
-    words, nothing = seen.words(), seen.covered < NOTHING
-    if words and abs(math.log(seen.ratio)) <= math.log(SCALE_OFF):
+    placement = measure(heads)
+    faults, sees_nothing = placement.words(), placement.covered < NOTHING
+    if faults and abs(math.log(placement.ratio)) <= math.log(SCALE_OFF):
         # Estimated depth may be off by as much: if that is all, nothing is known to be wrong.
-        as_scaled = [head.read({"depth_m": scaled(seen.ratio)}) for head in heads]
-        words = words if measure(as_scaled).words() else []
-    if not words and not nothing and (seen.inside >= 0.5 or seen.body_m < NO_BODY_M):
+        scaled_heads = [head.read({"depth_m": scaled(placement.ratio)}) for head in heads]
+        faults = faults if measure(scaled_heads).words() else []
+    if (
+        not faults
+        and not sees_nothing
+        and (placement.inside >= 0.5 or placement.body_m < NO_BODY_M)
+    ):
         return ()
-    fitting = _readings(heads, seen, progress)
-    if "take" not in (scene.exo.world, trajectory.ego.world) and words:
-        fitting = [*fitting[:1], EXO_MISSING]
-    got = ", ".join([*words, *(["it sees nothing of what exo sees"] if nothing else [])])
-    if not fitting and not words:
-        if not nothing:
+    alternatives = _alternatives(heads, placement, progress)
+    if "take" not in (scene.exo.world, trajectory.ego.world) and faults:
+        alternatives = [*alternatives[:1], EXO_MISSING]
+    description = ", ".join(
+        [*faults, *(["it sees nothing of what exo sees"] if sees_nothing else [])]
+    )
+    if not alternatives and not faults:
+        if not sees_nothing:
             return ()
-        said = "exo sees nothing of what the wearer looks at: the prior will be nearly black"
-        return (Remark(f"warning: {said}", RemarkKind.WARNING),)
-    fix = f"it would be right with {', or '.join(fitting)}"
-    if (nothing or seen.far > TOO_FAR) and fitting and not draw_anyway:
+        text = "exo sees nothing of what the wearer looks at: the prior will be nearly black"
+        return (Remark(f"warning: {text}", RemarkKind.WARNING),)
+    fix = f"it would be right with {', or '.join(alternatives)}"
+    if (sees_nothing or placement.far > TOO_FAR) and alternatives and not draw_anyway:
         raise EgoXInputError(
             "place of the ego camera",
-            got=got,
+            got=description,
             expected="a head that exo sees, or nearly",
             fix=f"{fix}; draw_anyway draws it as it is",
         )
-    how = "can't" if nothing and fitting else "hardly can"
-    got = got or "it is outside the exo picture, or behind that camera"
-    said = f"warning: the ego camera {how} be where it is: {got}"
-    sure = fitting or nothing or seen.far > TOO_FAR  # another place is unusual, and may be right
-    kind = RemarkKind.STRANGE_PLACE if sure else RemarkKind.WARNING
-    return (Remark(f"{said}; {fix}" if fitting else said, kind),)
+    verb = "can't" if sees_nothing and alternatives else "hardly can"
+    description = description or "it is outside the exo picture, or behind that camera"
+    text = f"warning: the ego camera {verb} be where it is: {description}"
+    # Another place is unusual, and may be right.
+    is_certain = alternatives or sees_nothing or placement.far > TOO_FAR
+    kind = RemarkKind.STRANGE_PLACE if is_certain else RemarkKind.WARNING
+    return (Remark(f"{text}; {fix}" if alternatives else text, kind),)
 
 
-def _readings(heads: Sequence[SeenHead], seen: Placement, progress: Progress) -> list[str]:
-    """Name the readings of the files that fit by far better than the files as they are."""
+def _alternatives(heads: Sequence[SeenHead], placement: Placement, progress: Progress) -> list[str]:
+    """Describe the alternative interpretations of the files that fit much better than the given
+    one."""
     readings, misfits = dict(READINGS), {}
-    plain = f"depth in another unit or of another lens: scale it by {seen.ratio:.2g}"
-    if math.log(SCALE_OFF) < abs(math.log(seen.ratio)) < math.log(PLAIN):
-        readings[plain] = {"depth_m": scaled(seen.ratio)}
-    for done, (name, changes) in enumerate(readings.items()):
-        progress(done, len(readings), "readings of poses and depth")
+    scale_reading = f"depth in another unit or of another lens: scale it by {placement.ratio:.2g}"
+    if math.log(SCALE_OFF) < abs(math.log(placement.ratio)) < math.log(PLAIN):
+        readings[scale_reading] = {"depth_m": scaled(placement.ratio)}
+    for index, (name, changes) in enumerate(readings.items()):
+        progress(index, len(readings), "readings of poses and depth")
         misfits[name] = measure([head.read(changes) for head in heads]).misfit
     if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
         misfits[MILLIMETRES] = 0.0
-    most = min(FITS, seen.misfit - MARGIN)
-    if misfits.get(plain, math.inf) <= most:  # it is simpler than any other depth
+    limit = min(FITS, placement.misfit - MARGIN)
+    if misfits.get(scale_reading, math.inf) <= limit:  # it is simpler than any other depth
         misfits = {
             name: misfit
             for name, misfit in misfits.items()
-            if name == plain or "depth_m" not in readings[name]
+            if name == scale_reading or "depth_m" not in readings[name]
         }
-    best = sorted(misfits, key=misfits.__getitem__)
-    if misfits[best[0]] > most:
+    ranked_names = sorted(misfits, key=misfits.__getitem__)
+    if misfits[ranked_names[0]] > limit:
         return []
-    if best[0] in INVERSE:
+    if ranked_names[0] in INVERSE:
         return list(INVERSE)
-    return [name for name in best[:2] if misfits[name] <= min(FITS, misfits[best[0]] + ALIKE)]
+    return [
+        name
+        for name in ranked_names[:2]
+        if misfits[name] <= min(FITS, misfits[ranked_names[0]] + ALIKE)
+    ]
 
 
 def seen_heads(
@@ -215,7 +228,7 @@ def seen_heads(
     # The ego camera in its own world.
     ego: CameraPath,
 ) -> list[SeenHead]:
-    """Collect poses and thinned depth of a few frames, for each exo camera whose depth is known."""
+    """Collect poses and thinned depth of a few frames, for each exo camera with known depth."""
     frames, heads = sample_frames(scene.frame_count, FRAMES), []
     for part in scene.parts or (scene,):
         if part.sight is None:
@@ -250,86 +263,86 @@ def seen_heads(
 
 
 def measure(heads: Sequence[SeenHead]) -> Placement:
-    """Measure where the head is."""
+    """Measure the place of the head relative to what exo sees."""
     cells, rows = torch.zeros(len(heads[0].ego.w2c), EGO_SIDE**2), []
     for seen_head in heads:
-        ego, poses = seen_head.ego.camera, seen_head.ego.w2c
-        rays, depth, exo = seen_head.rays, seen_head.depth_m, seen_head.exo
+        ego_camera, poses = seen_head.ego.camera, seen_head.ego.w2c
+        rays, depth, exo_path = seen_head.rays, seen_head.depth_m, seen_head.exo
         # Share of the ego picture
-        seen = transform(compose(poses, invert(exo.w2c)).float(), rays * depth[..., None])
-        distance, (_, cell, shown) = seen.norm(dim=-1), ego.look_up(seen)
-        shown &= distance < PriorOptions().far_m
-        cells.scatter_reduce_(1, cell, shown.float(), "amax")
+        points = transform(compose(poses, invert(exo_path.w2c)).float(), rays * depth[..., None])
+        distance, (_, cells_hit, is_visible) = points.norm(dim=-1), ego_camera.look_up(points)
+        is_visible &= distance < PriorOptions().far_m
+        cells.scatter_reduce_(1, cells_hit, is_visible.float(), "amax")
         # The surface at the head, and around
-        head = transform(exo.w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
+        head = transform(exo_path.w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
         z = head[..., 2]
-        inside = exo.camera.look_up(head)[2]
-        off = (rays * z[..., None] - head)[..., :2].norm(dim=-1)
-        reach = (1.5 * z / exo.camera.fy).clamp_min(HEAD_M)
-        own = depth.masked_fill((off > reach) | ~inside, torch.nan)
-        surface = own.nanquantile(0.1, 1, keepdim=True)
-        ring = depth.masked_fill((off < 2 * reach) | (off > 4 * reach), torch.nan)
+        inside = exo_path.camera.look_up(head)[2]
+        lateral_m = (rays * z[..., None] - head)[..., :2].norm(dim=-1)
+        radius = (1.5 * z / exo_path.camera.fy).clamp_min(HEAD_M)
+        head_depth = depth.masked_fill((lateral_m > radius) | ~inside, torch.nan)
+        surface = head_depth.nanquantile(0.1, 1, keepdim=True)
+        ring = depth.masked_fill((lateral_m < 2 * radius) | (lateral_m > 4 * radius), torch.nan)
         mask = seen_head.body & depth.isfinite()
-        own = transform(
-            compose(seen_head.ego.upright_w2c, invert(exo.w2c)).float(), rays * depth[..., None]
+        eye_points = transform(
+            compose(seen_head.ego.upright_w2c, invert(exo_path.w2c)).float(),
+            rays * depth[..., None],
         )
-        off = own.norm(dim=-1).masked_fill(~mask, torch.nan)
-        known = mask.sum(1, keepdim=True) >= LEAST_BODY
-        body = off.nan_to_num(math.inf).amin(1, keepdim=True).where(known, torch.nan)
-        lower = own[..., 1] / off - (own[..., 0] / off).abs()
-        lower = lower.masked_fill((off < OWN_M) | (off > BODY_M), torch.nan)
-        enough = (
-            (lower.isfinite().sum(1, keepdim=True) >= LEAST_BODY)
-            & known
+        eye_distance = eye_points.norm(dim=-1).masked_fill(~mask, torch.nan)
+        has_body = mask.sum(1, keepdim=True) >= LEAST_BODY
+        body_m = eye_distance.nan_to_num(math.inf).amin(1, keepdim=True).where(has_body, torch.nan)
+        lowness = eye_points[..., 1] / eye_distance - (eye_points[..., 0] / eye_distance).abs()
+        lowness = lowness.masked_fill((eye_distance < OWN_M) | (eye_distance > BODY_M), torch.nan)
+        is_reliable = (
+            (lowness.isfinite().sum(1, keepdim=True) >= LEAST_BODY)
+            & has_body
             & inside
-            & (body < NO_BODY_M)
+            & (body_m < NO_BODY_M)
         )
-        lower = _middle(lower, depth.square()).where(enough, torch.nan)
+        lowness = _weighted_median(lowness, depth.square()).where(is_reliable, torch.nan)
         rows.append(
             (
                 inside,
                 z / surface,
                 ring.nanquantile(0.5, 1, keepdim=True) / surface,
                 distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
-                body,
-                lower,
+                body_m,
+                lowness,
             )
         )
-    inside, ratio, out, far, body, lower = map(torch.stack, zip(*rows, strict=True))
-    measured = (
+    inside, ratio, stands_out, far, body_m, lowness = map(torch.stack, zip(*rows, strict=True))
+    medians = (
         inside.double().mean((1, 2)).max(),
         ratio.nanmedian(),
-        out.nanmedian().log(),
+        stands_out.nanmedian().log(),
         cells.mean(),
         far.amin(0).median(),
-        body.nanmedian(),
-        lower.nanmedian(),
+        body_m.nanmedian(),
+        lowness.nanmedian(),
     )
-    return Placement(*map(float, measured))
+    return Placement(*map(float, medians))
 
 
-def _middle(values: Tensor, weights: Tensor) -> Tensor:  # [F, N], NaN unknown -> [F, 1]
-    """Find the median of a surface: of pixels, each weighed by its area."""
+def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:  # [F, N], NaN unknown -> [F, 1]
+    """Compute the area-weighted median of the values in each frame."""
     values, order = values.sort(1)
     share = weights.nan_to_num().gather(1, order).masked_fill(values.isnan(), 0).cumsum(1)
-    place = (share >= share[:, -1:] / 2).int().argmax(1, keepdim=True)
-    return values.gather(1, place)
+    middle = (share >= share[:, -1:] / 2).int().argmax(1, keepdim=True)
+    return values.gather(1, middle)
 
 
 def flipped(w2c: Tensor) -> Tensor:
-    """Turn poses in OpenGL's axes into ours, or the other way round."""
+    """Convert poses from OpenGL's axes to those of this package, or back."""
     return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
 
 
 def rolled(quarters: int) -> Change:
-    """Make the change that turns poses about the optical axis, as of a sensor that is turned in its
-    housing."""
-    c, s = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
-    return lambda w2c: w2c.new_tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ w2c
+    """Make a change that turns poses by quarters about the optical axis, as a rotated sensor does."""
+    cosine, sine = ((0.0, 1.0), (0.0, -1.0))[quarters < 0]
+    return lambda w2c: w2c.new_tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ w2c
 
 
 def scaled(factor: float | tuple[float, ...]) -> Change:
-    """Make the change that scales depth, or with one factor for each column poses, to another unit."""
+    """Make a change of unit, by one factor for depth or one per column for poses."""
     return lambda values: values * values.new_tensor(factor)
 
 
